@@ -1,0 +1,65 @@
+"""Every error that coldfuse raises on purpose, in one tree.
+
+A message says what was expected, what came, where, and what to do about it. The command line prints it as one line and
+exits with 1; anything else that reaches the top is a bug and says so.
+"""
+
+
+class ColdfuseError(Exception):
+    """The root: catching it catches everything that coldfuse raises on purpose."""
+
+
+class UserInputError(ColdfuseError):
+    """A setting, a file or an option that the user gave cannot be used."""
+
+
+class StorageError(ColdfuseError):
+    """The object store could not do what was asked: out of reach, full, or refused."""
+
+
+class ObjectNotFoundError(StorageError):
+    """No object lies under this key."""
+
+
+class ConflictError(StorageError):
+    """Somebody else changed the pointer first; read it again and decide again."""
+
+
+class UnsuitableStoreError(StorageError):
+    """The store does not keep the promises that coldfuse is built on (conditional writes)."""
+
+
+class CodecError(ColdfuseError):
+    """Bytes that are not what they claim to be: a malformed header, manifest or encoding."""
+
+
+class DigestMismatchError(CodecError):
+    """Bytes do not have the SHA-256 that they are named by."""
+
+
+class SchemaMismatchError(ColdfuseError):
+    """Tensors that do not fit the base: a name, a shape or a dtype differs."""
+
+
+class ContributionRejectedError(ColdfuseError):
+    """A contribution cannot be taken, and the message tells its contributor why."""
+
+
+class RoundClosedError(ContributionRejectedError):
+    """The contribution came too late or for another base; fetch the latest release and train on that."""
+
+
+class FusionError(ColdfuseError):
+    """The fusion method cannot fuse these contributions with these parameters."""
+
+
+class FederationError(ColdfuseError):
+    """The store holds no federation, holds one already, or one of a newer layout."""
+
+
+class LeaseLostError(ColdfuseError):
+    """Another aggregator leads now; this one must stop writing."""
+
+
+class TransportError(ColdfuseError):
+    """The gateway could not be reached, did not answer in time, or answered with an error."""

@@ -1,0 +1,97 @@
+"""What coldfuse needs of an object store, as Protocols.
+
+Every promise of the platform rests on two operations: `put_if_absent` for objects, which never change, and
+`compare_and_swap` for pointers, which only change under the eyes of the one who read them last. Everything else is
+reading.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectInfo:
+    """What a store knows of an object without reading it."""
+
+    size_bytes: int
+    etag: str
+    """Opaque name of this content, for `compare_and_swap`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Some keys in ascending order, and where to go on."""
+
+    keys: tuple[str, ...]
+    next_after: str | None
+    """Give this as `after` for the next page; None: this was the last."""
+
+
+class ObjectWriter(Protocol):
+    """Writes one object piece by piece; nothing is visible under the key before `commit`.
+
+    Use as a context manager: leaving the block without `commit` aborts.
+    """
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes, of any number."""
+
+    def commit(self) -> bool:
+        """Make the object visible, durable and whole; False if the key was already taken (then nothing changed)."""
+
+    def abort(self) -> None:
+        """Drop what was written; harmless after `commit` and when called twice."""
+
+    def __enter__(self) -> ObjectWriter:
+        """Return the writer itself."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Abort unless committed."""
+
+
+class ObjectStore(Protocol):
+    """Keys to bytes, with conditional writes. Keys are relative POSIX paths such as `objects/<sha256>`.
+
+    All operations raise `StorageError` when the store fails. A write that returned is durable. Implementations are safe
+    to share between threads, and several processes on one store see one truth.
+    """
+
+    @property
+    def url(self) -> str:
+        """What `open_store` was given."""
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """Return size and etag, or None when there is no such object."""
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        """Return bytes `start` to `start + length` (to the end without length; shorter where the object ends)."""
+
+    def read_into(self, key: str, buffer: memoryview, *, start: int = 0) -> None:
+        """Fill the whole buffer with bytes from `start` of an immutable object; `StorageError` when it is shorter."""
+
+    def get_with_etag(self, key: str) -> tuple[bytes, str]:
+        """Return the whole object and the etag of exactly these bytes."""
+
+    def put_if_absent(self, key: str, data: bytes | memoryview) -> bool:
+        """Create the object; False, and nothing changed, if the key was taken."""
+
+    def compare_and_swap(self, key: str, data: bytes, *, etag: str | None) -> str:
+        """Replace the content that had this etag (None: there was no object), and return the new etag.
+
+        Raises `ConflictError` when the object is no longer that one. A swap whose answer got lost and that in truth took
+        place counts as success: an implementation that retries compares the content before it calls it a conflict.
+        """
+
+    def open_writer(self, key: str) -> ObjectWriter:
+        """Start an object that is written in pieces with bounded memory, and put if absent at the end."""
+
+    def list(self, prefix: str, *, after: str | None = None, limit: int = 1000) -> Page:
+        """Return at most `limit` keys that begin with prefix (a string, not a folder) and come after `after`."""
+
+    def delete(self, key: str) -> None:
+        """Remove the object; no error when there is none."""
