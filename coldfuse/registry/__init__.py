@@ -1,1 +1,14 @@
-"""To be written."""
+"""The store's layout: federation, objects, rounds with their journal, releases, channels and the aggregator's lease.
+
+    federation.json                         settings, created once
+    objects/<sha256>                        immutable bytes: parts of models and deltas, manifests
+    rounds/<00012>/head                     the leader's last journal entry, changed by compare and swap
+    rounds/<00012>/journal/<seq>-<event>    append-only
+    releases/<00012>.json                   release manifests, immutable
+    channels/latest                         pointer
+    leases/aggregator                       who leads
+
+Objects are written first and never change; then one small pointer moves by compare and swap. A crash between the two
+leaves objects that nobody points to, and the state as it was. The current round is not stored at all: it follows from
+the latest release.
+"""

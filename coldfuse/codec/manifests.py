@@ -1,0 +1,72 @@
+"""Values to canonical JSON and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from coldfuse.core.blob import Blob
+from coldfuse.core.value import Value
+from coldfuse.errors import CodecError, DigestMismatchError
+
+MAX_MANIFEST_BYTES = 8 << 20
+"""Anything longer is refused before it is parsed: 4096 parts take about 0.4 MB."""
+
+V = TypeVar("V", bound=Value)
+T = TypeVar("T")
+
+
+def sha256(data: bytes | memoryview) -> str:
+    """Return the digest that names these bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def canonical_json(value: object) -> bytes:
+    """Sorted keys, no spaces, UTF-8, no NaN: equal values give equal bytes."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def encode(value: Value) -> bytes:
+    """Return the value's canonical JSON."""
+    return canonical_json(value.model_dump(mode="json"))
+
+
+def decode(kind: type[V], data: bytes, *, what: str, digest: str | None = None) -> V:
+    """Parse and validate JSON from outside; `what` names it in errors, `digest` is checked first where given."""
+    _check(data, what, digest)
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        raise CodecError(f"{what}: {_explain(error)}") from error
+
+
+def decode_any(adapter: TypeAdapter[T], data: bytes, *, what: str) -> T:
+    """Like `decode`, for a union of values."""
+    _check(data, what, None)
+    try:
+        return adapter.validate_json(data)
+    except ValidationError as error:
+        raise CodecError(f"{what}: {_explain(error)}") from error
+
+
+def blob_digest(blob: Blob) -> str:
+    """Return the digest of a file: the SHA-256 of its list of parts."""
+    return sha256(canonical_json([[part.digest, part.size_bytes] for part in blob.parts]))
+
+
+def _check(data: bytes, what: str, digest: str | None) -> None:
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise CodecError(f"{what}: {len(data):,} bytes, at most {MAX_MANIFEST_BYTES:,} are taken")
+    if digest is not None and sha256(data) != digest:
+        raise DigestMismatchError(f"{what}: SHA-256 is {sha256(data)}, expected {digest}; the object was altered")
+
+
+def _explain(error: ValidationError) -> str:
+    """Say the first thing that is wrong, in one line, without echoing what came at length."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(step) for step in first["loc"]) or "document"
+    return f"{place}: {first['msg']}, got {str(first['input'])[:80]!r}"

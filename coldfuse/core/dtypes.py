@@ -1,0 +1,57 @@
+"""Raw bytes to numbers and back, for the dtypes that can be fused.
+
+numpy has no bfloat16, and every library goes from float64 to it by way of float32, which rounds twice. Here a result is
+rounded once: to nearest, ties to even.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32] | NDArray[np.float64]
+Raw = NDArray[np.uint8]
+
+_NUMPY = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "BF16": np.dtype("<u2")}
+
+
+def to_floats(raw: Raw, dtype: str) -> Floats:
+    """Read raw little-endian bytes as float32 (float64 for F64), without loss. F32 and F64 are views, not copies."""
+    values = raw.view(_NUMPY[dtype])
+    if dtype == "BF16":
+        wide = values.astype(np.uint32)
+        wide <<= 16
+        return wide.view(np.float32)
+    return values.astype(np.float32) if dtype == "F16" else values
+
+
+def from_floats(values: Floats, dtype: str) -> Raw:
+    """Round to `dtype` once, to nearest and ties to even, and return the raw little-endian bytes."""
+    if dtype == "BF16":
+        return _to_bfloat16(values).view(np.uint8)
+    with np.errstate(over="ignore"):  # what does not fit becomes infinity; the caller checks finiteness
+        return np.ascontiguousarray(values, dtype=_NUMPY[dtype]).view(np.uint8)
+
+
+def _to_bfloat16(values: Floats) -> NDArray[np.uint16]:
+    with np.errstate(over="ignore"):
+        single = np.ascontiguousarray(values, dtype=np.float32)
+    bits = single.view(np.uint32)
+    odd = (bits >> 16) & 1
+    rounded = ((bits + (0x7FFF + odd)) >> 16).astype(np.uint16)
+    if values.dtype == np.float64:
+        _mend_double_rounding(rounded, values, single)
+    nan = np.isnan(single)
+    if nan.any():
+        rounded[nan] = 0x7FC0
+    return rounded
+
+
+def _mend_double_rounding(rounded: NDArray[np.uint16], values: Floats, single: NDArray[np.float32]) -> None:
+    """Where float32 lies exactly between two bfloat16, let the float64 decide (in place; one element in 65,536)."""
+    bits = single.view(np.uint32)
+    (ties,) = np.nonzero((bits & 0xFFFF) == 0x8000)
+    exact, middle = np.abs(values[ties]), np.abs(single[ties]).astype(np.float64)
+    below = (bits[ties] >> 16).astype(np.uint16)
+    rounded[ties[exact > middle]] = below[exact > middle] + 1
+    rounded[ties[exact < middle]] = below[exact < middle]

@@ -1,0 +1,52 @@
+"""A published model: its files, and everything it was made from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from coldfuse.core.blob import Blob
+from coldfuse.core.contribution import Count
+from coldfuse.core.value import Digest, Name, Value
+
+
+class FusedContribution(Value):
+    """One contribution's part in a release."""
+
+    contribution: Digest
+    contributor: Name
+    delta_digest: Digest
+    num_examples: Count
+    weight: float
+    """w_i before normalisation."""
+
+
+class ReleaseManifest(Value):
+    """What release `release` is. Release 0 is the pretrained base; immutable once published."""
+
+    version: Literal[1] = 1
+    federation: Digest
+    release: Count
+    parent: Count | None
+    """The release that was this one's base; None for release 0."""
+    round: Count
+    """The round that made it; 0 for release 0."""
+    method: Annotated[str, Field(max_length=200)]
+    """Fusion method; "base" for release 0."""
+    model_digest: Digest
+    files: dict[str, Blob]
+    """Relative POSIX path of each file in the Hugging Face folder, and its parts."""
+    contributions: tuple[FusedContribution, ...] = ()
+    created_at_s: float
+    """Seconds since 1970, by the publisher's clock; for people."""
+    software: dict[Name, str] = {}
+
+
+class Channel(Value):
+    """A pointer to a release, changed by compare and swap."""
+
+    release: Count
+    manifest: Digest
+    """SHA-256 of the release manifest's bytes."""
+    model_digest: Digest

@@ -1,0 +1,167 @@
+"""A round's events, what they add up to, and when a round closes.
+
+The journal of a round is append-only. Its leader's entries are in one order; `received` entries, written by any number
+of gateways, have none and need none, because folding them commutes: what is fused is what `closed` lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from coldfuse.core.contribution import Admission, Count, Rejection
+from coldfuse.core.federation import RoundRules
+from coldfuse.core.value import Digest, Name, Sentence, Value
+
+
+class Received(Value):
+    """A gateway acknowledged a contribution: from here on it is durable and will get a verdict."""
+
+    event: Literal["received"] = "received"
+    contribution: Digest
+    contributor: Name
+    received_at_s: float
+
+
+class Opened(Value):
+    """The round began on this base."""
+
+    event: Literal["opened"] = "opened"
+    base_release: Count
+    base_digest: Digest
+    opened_at_s: float
+    carried: tuple[Admission, ...] = ()
+    """Admitted in the abandoned round before, on the same base: they still count."""
+
+
+class Admitted(Value):
+    """These contributions may be fused."""
+
+    event: Literal["admitted"] = "admitted"
+    admissions: tuple[Admission, ...]
+
+
+class Rejected(Value):
+    """These contributions may not be fused, each for its reason."""
+
+    event: Literal["rejected"] = "rejected"
+    rejections: tuple[Rejection, ...]
+
+
+class Closed(Value):
+    """Exactly these contributions are fused."""
+
+    event: Literal["closed"] = "closed"
+    contributions: tuple[Digest, ...]
+    reason: Sentence
+
+
+class Fused(Value):
+    """The fused model lies in the store; its release manifest is written and waits to be published."""
+
+    event: Literal["fused"] = "fused"
+    manifest: Digest
+    """The release manifest, an object."""
+    model_digest: Digest
+
+
+class Evaluated(Value):
+    """How the candidate scored."""
+
+    event: Literal["evaluated"] = "evaluated"
+    scores: dict[str, float]
+
+
+class Published(Value):
+    """The release is out; the round is over."""
+
+    event: Literal["published"] = "published"
+    release: Count
+
+
+class Abandoned(Value):
+    """The base stays; the round is over."""
+
+    event: Literal["abandoned"] = "abandoned"
+    reason: Sentence
+
+
+Event = Received | Opened | Admitted | Rejected | Closed | Fused | Evaluated | Published | Abandoned
+LeaderEvent = Opened | Admitted | Rejected | Closed | Fused | Evaluated | Published | Abandoned
+EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+
+
+@dataclass(frozen=True)
+class RoundState:
+    """What a journal adds up to."""
+
+    opened: Opened | None = None
+    received: Mapping[str, Received] = field(default_factory=dict)
+    admitted: Mapping[str, Admission] = field(default_factory=dict)
+    rejected: Mapping[str, Rejection] = field(default_factory=dict)
+    closed: Closed | None = None
+    fused: Fused | None = None
+    evaluated: Evaluated | None = None
+    published: Published | None = None
+    abandoned: Abandoned | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a contribution that arrives now can still be fused."""
+        return self.opened is not None and self.closed is None and not self.is_over
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen, but for verdicts on late contributions."""
+        return self.published is not None or self.abandoned is not None
+
+    @property
+    def waiting(self) -> list[Received]:
+        """Contributions without a verdict, in the order of arrival (ties by digest)."""
+        waiting = [r for digest, r in self.received.items() if digest not in self.admitted | self.rejected]
+        return sorted(waiting, key=lambda r: (r.received_at_s, r.contribution))
+
+
+def fold(events: Iterable[Event]) -> RoundState:
+    """Add up a journal. Of each single event the first counts; the journal's order makes that the only one."""
+    received: dict[str, Received] = {}
+    admitted: dict[str, Admission] = {}
+    rejected: dict[str, Rejection] = {}
+    single: dict[str, Event] = {}
+    for event in events:
+        match event:
+            case Received():
+                received[event.contribution] = event
+            case Admitted():
+                admitted |= {a.contribution: a for a in event.admissions}
+            case Rejected():
+                rejected |= {r.contribution: r for r in event.rejections}
+            case _:
+                single.setdefault(event.event, event)
+                if isinstance(event, Opened):
+                    admitted |= {a.contribution: a for a in event.carried}
+    return RoundState(received=received, admitted=admitted, rejected=rejected, **single)  # type: ignore[arg-type]
+
+
+class Verdict(Enum):
+    """What to do with an open round now."""
+
+    WAIT = "wait"
+    FUSE = "fuse"
+    ABANDON = "abandon"
+
+
+def decide(rules: RoundRules, *, admitted: int, age_s: float) -> tuple[Verdict, str]:
+    """Decide from the facts alone; the reason is for people."""
+    if admitted >= rules.quorum:
+        return Verdict.FUSE, f"quorum reached: {admitted} of {rules.quorum} contributions"
+    if admitted == 0:  # nothing would be gained by opening the same round again
+        return Verdict.WAIT, f"no contribution yet, {rules.quorum} make the quorum"
+    left_s = rules.deadline_s - age_s
+    if left_s > 0:
+        return Verdict.WAIT, f"{admitted} of {rules.quorum} contributions, {left_s:.0f} s left"
+    return Verdict.ABANDON, f"deadline passed with {admitted} of {rules.quorum} contributions"

@@ -1,0 +1,122 @@
+"""A federation in a store: its settings, releases, channels and rounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coldfuse.codec.manifests import decode, encode, sha256
+from coldfuse.core.federation import LAYOUT_VERSION, FederationSettings
+from coldfuse.core.release import Channel, ReleaseManifest
+from coldfuse.errors import CodecError, ConflictError, FederationError, ObjectNotFoundError
+from coldfuse.registry.journal import Journal
+from coldfuse.registry.objects import Objects
+from coldfuse.storage.base import ObjectStore
+
+_SETTINGS_KEY = "federation.json"
+
+
+@dataclass(frozen=True)
+class Federation:
+    """One federation, opened. Holds no state of its own: everything is read from the store."""
+
+    store: ObjectStore
+    settings: FederationSettings
+
+    @property
+    def objects(self) -> Objects:
+        """The immutable objects."""
+        return Objects(self.store)
+
+    def journal(self, round_number: int) -> Journal:
+        """Return the journal of a round."""
+        return Journal(self.store, round_number)
+
+    def release(self, number: int) -> ReleaseManifest:
+        """Read a release's manifest."""
+        key = _release_key(number)
+        try:
+            return decode(ReleaseManifest, self.store.get(key), what=key)
+        except ObjectNotFoundError:
+            latest = self.channel("latest").release
+            raise FederationError(f"there is no release {number}; the latest is {latest}") from None
+
+    def channel(self, name: str) -> Channel:
+        """Read where a channel points."""
+        key = f"channels/{name}"
+        try:
+            return decode(Channel, self.store.get(key), what=key)
+        except ObjectNotFoundError:
+            raise FederationError(f"there is no channel {name!r}; every federation has 'latest'") from None
+
+    def latest(self) -> ReleaseManifest:
+        """Read the latest release's manifest, checked against the pointer."""
+        pointer = self.channel("latest")
+        key = _release_key(pointer.release)
+        return decode(ReleaseManifest, self.store.get(key), what=key, digest=pointer.manifest)
+
+    def publish(self, manifest: ReleaseManifest) -> None:
+        """Make this the latest release; publishing the same again is success.
+
+        Raises `ConflictError` if another release with this number exists, or if the latest is not its parent.
+        """
+        data = encode(manifest)
+        key = _release_key(manifest.release)
+        if not self.store.put_if_absent(key, data) and self.store.get(key) != data:
+            raise ConflictError(f"release {manifest.release} was published by another aggregator")
+        pointer = Channel(release=manifest.release, manifest=sha256(data), model_digest=manifest.model_digest)
+        if manifest.parent is None:
+            self.store.put_if_absent("channels/latest", encode(pointer))
+            return
+        current, etag = self.store.get_with_etag("channels/latest")
+        if current == encode(pointer):
+            return
+        latest = decode(Channel, current, what="channels/latest").release
+        if latest != manifest.parent:
+            raise ConflictError(f"release {manifest.release} continues {manifest.parent}, but {latest} is the latest")
+        self.store.compare_and_swap("channels/latest", encode(pointer), etag=etag)
+
+    def current_round(self, *, at_least: int = 1) -> int:
+        """Return the number of the round that is open or to be opened next.
+
+        It follows the round that made the latest release, and the abandoned rounds after that one. `at_least` is a
+        number known from before, to start from.
+        """
+        number = max(self.latest().round + 1, at_least)
+        while (head := self.journal(number).head()) is not None and head.entry.event == "abandoned":
+            number += 1
+        return number
+
+
+def create(store: ObjectStore, settings: FederationSettings, release_zero: ReleaseManifest) -> Federation:
+    """Create a federation whose base's files lie in the store already. `federation.json` comes last: it is the switch."""
+    federation = Federation(store, settings)
+    if store.head(_SETTINGS_KEY) is not None:
+        raise FederationError(f"{store.url} holds a federation already; choose another folder or prefix")
+    try:
+        federation.publish(release_zero)
+        store.compare_and_swap(_SETTINGS_KEY, encode(settings), etag=None)
+    except ConflictError as error:
+        raise FederationError(f"{store.url}: a federation is being created here by another process") from error
+    return federation
+
+
+def open_federation(store: ObjectStore) -> Federation:
+    """Open the federation that a store holds."""
+    try:
+        data = store.get(_SETTINGS_KEY)
+    except ObjectNotFoundError:
+        hint = "create one with `coldfuse init STORE --base MODEL`"
+        raise FederationError(f"{store.url} holds no federation (no {_SETTINGS_KEY}); {hint}") from None
+    try:
+        settings = decode(FederationSettings, data, what=_SETTINGS_KEY)
+    except CodecError as error:
+        raise FederationError(f"{store.url}: {error}") from error
+    if settings.version > LAYOUT_VERSION:
+        raise FederationError(
+            f"{store.url} has layout version {settings.version}, this coldfuse knows {LAYOUT_VERSION}; upgrade coldfuse"
+        )
+    return Federation(store, settings)
+
+
+def _release_key(number: int) -> str:
+    return f"releases/{number:05d}.json"
