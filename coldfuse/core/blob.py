@@ -1,8 +1,8 @@
 """A file as a list of immutable parts, each an object named by its SHA-256.
 
-Parts are what makes everything else simple: an upload resumes by asking which parts are missing, a download verifies and
-resumes part by part, an unchanged part of a model is stored and sent once, one Ray task writes one part of the fused
-model, and no file, tensor or user meets a size limit.
+Parts are what makes everything else simple: an upload resumes by asking which parts are missing, a download verifies
+and resumes part by part, an unchanged part of a model is stored and sent once, one Ray task writes one part of the
+fused model, and no file, tensor or user meets a size limit.
 """
 
 from __future__ import annotations

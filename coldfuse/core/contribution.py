@@ -43,7 +43,7 @@ class ContributionManifest(Value):
     delta_digest: Digest
     """SHA-256 of the delta's list of parts: the order in which contributions are summed."""
     score: Score | None = None
-    software: dict[Name, Annotated[str, Field(max_length=64)]] = {}
+    software: dict[Name, Annotated[str, Field(max_length=64)]] = Field(default_factory=dict)
 
 
 class Admission(Value):

@@ -26,7 +26,9 @@ class TextDataset:
 
     def __post_init__(self) -> None:
         """Refuse columns of different lengths and labels without a name: such a value cannot be trained on."""
-        lengths = {len(self.texts), len(self.labels)} | ({len(self.text_pairs)} if self.text_pairs is not None else set())
+        lengths = {len(self.texts), len(self.labels)} | (
+            {len(self.text_pairs)} if self.text_pairs is not None else set()
+        )
         if len(lengths) != 1:
             raise ValueError(f"texts, text_pairs and labels have different lengths: {sorted(lengths)}")
         if any(not 0 <= label < len(self.label_names) for label in self.labels):

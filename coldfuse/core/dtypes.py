@@ -12,30 +12,40 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32] | NDArray[np.float64]
 Raw = NDArray[np.uint8]
 
-_NUMPY = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "BF16": np.dtype("<u2")}
-
 
 def to_floats(raw: Raw, dtype: str) -> Floats:
     """Read raw little-endian bytes as float32 (float64 for F64), without loss. F32 and F64 are views, not copies."""
-    values = raw.view(_NUMPY[dtype])
-    if dtype == "BF16":
-        wide = values.astype(np.uint32)
-        wide <<= 16
-        return wide.view(np.float32)
-    return values.astype(np.float32) if dtype == "F16" else values
+    match dtype:
+        case "BF16":
+            wide = raw.view(np.uint16).astype(np.uint32)
+            wide <<= 16
+            return wide.view(np.float32)
+        case "F16":
+            return raw.view(np.float16).astype(np.float32)
+        case "F32":
+            return raw.view(np.float32)
+        case "F64":
+            return raw.view(np.float64)
+    raise ValueError(f"{dtype} is not a dtype that can be fused")
 
 
 def from_floats(values: Floats, dtype: str) -> Raw:
     """Round to `dtype` once, to nearest and ties to even, and return the raw little-endian bytes."""
-    if dtype == "BF16":
-        return _to_bfloat16(values).view(np.uint8)
     with np.errstate(over="ignore"):  # what does not fit becomes infinity; the caller checks finiteness
-        return np.ascontiguousarray(values, dtype=_NUMPY[dtype]).view(np.uint8)
+        match dtype:
+            case "BF16":
+                return _to_bfloat16(values).view(np.uint8)
+            case "F16":
+                return values.astype(np.float16).view(np.uint8)
+            case "F32":
+                return values.astype(np.float32).view(np.uint8)
+            case "F64":
+                return values.astype(np.float64).view(np.uint8)
+    raise ValueError(f"{dtype} is not a dtype that can be fused")
 
 
 def _to_bfloat16(values: Floats) -> NDArray[np.uint16]:
-    with np.errstate(over="ignore"):
-        single = np.ascontiguousarray(values, dtype=np.float32)
+    single = values.astype(np.float32)
     bits = single.view(np.uint32)
     odd = (bits >> 16) & 1
     rounded = ((bits + (0x7FFF + odd)) >> 16).astype(np.uint16)

@@ -40,7 +40,7 @@ class ReleaseManifest(Value):
     contributions: tuple[FusedContribution, ...] = ()
     created_at_s: float
     """Seconds since 1970, by the publisher's clock; for people."""
-    software: dict[Name, str] = {}
+    software: dict[Name, str] = Field(default_factory=dict)
 
 
 class Channel(Value):

@@ -122,7 +122,9 @@ class RoundState:
     @property
     def waiting(self) -> list[Received]:
         """Contributions without a verdict, in the order of arrival (ties by digest)."""
-        waiting = [r for digest, r in self.received.items() if digest not in self.admitted | self.rejected]
+        waiting = [
+            r for digest, r in self.received.items() if digest not in self.admitted and digest not in self.rejected
+        ]
         return sorted(waiting, key=lambda r: (r.received_at_s, r.contribution))
 
 

@@ -23,7 +23,7 @@ ITEM_BYTES = {
 """Bytes per element of the dtypes that safetensors names."""
 
 FUSED_DTYPES = frozenset({"F16", "BF16", "F32", "F64"})
-"""Dtypes that have deltas. 8-bit floats are storage formats with scales of their own: they stay as the base has them."""
+"""Dtypes that have deltas. 8-bit floats have scales of their own beside them: they stay as in the base."""
 
 Size = Annotated[int, Field(ge=0)]
 

@@ -88,7 +88,7 @@ class Federation:
 
 
 def create(store: ObjectStore, settings: FederationSettings, release_zero: ReleaseManifest) -> Federation:
-    """Create a federation whose base's files lie in the store already. `federation.json` comes last: it is the switch."""
+    """Create a federation whose base's files lie in the store already; `federation.json` comes last, as the switch."""
     federation = Federation(store, settings)
     if store.head(_SETTINGS_KEY) is not None:
         raise FederationError(f"{store.url} holds a federation already; choose another folder or prefix")

@@ -1,8 +1,8 @@
 """The journal of one round.
 
-Only the leading aggregator appends, but for a moment there may be two that think they lead. So an append is a compare and
-swap of `rounds/<n>/head`, which holds the last entry: whoever swaps it has written entry `seq`, and the other gets a
-`ConflictError`. The entry's own object is written after that; if a crash comes between, whoever reads the head next
+Only the leading aggregator appends, but for a moment there may be two that think they lead. So an append is a compare
+and swap of `rounds/<n>/head`, which holds the last entry: whoever swaps it has written entry `seq`, and the other gets
+a `ConflictError`. The entry's own object is written after that; if a crash comes between, whoever reads the head next
 writes it. The journal is thus one sequence, and every object in it is immutable.
 
 Gateways write `received` entries without asking anybody: they are named by the contribution's digest, so that
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from coldfuse.codec.manifests import decode, decode_any, encode
 from coldfuse.core.round import EVENT, Event, LeaderEvent, Received, RoundState, fold
 from coldfuse.core.value import Value
-from coldfuse.errors import ConflictError
+from coldfuse.errors import ConflictError, ObjectNotFoundError
 from coldfuse.storage.base import ObjectStore
 
 
@@ -78,10 +78,10 @@ class Journal:
             after = page.next_after
 
     def _read_head(self) -> tuple[Head | None, str | None]:
-        info = self._store.head(self._head_key)
-        if info is None:
+        try:
+            data, etag = self._store.get_with_etag(self._head_key)
+        except ObjectNotFoundError:
             return None, None
-        data, etag = self._store.get_with_etag(self._head_key)
         return decode(Head, data, what=self._head_key), etag
 
     def _leader_key(self, head: Head) -> str:
