@@ -1,0 +1,119 @@
+"""A Hugging Face model folder: which of its files make a release, and where its tensors lie, sharded or not."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from coldfuse.codec.blobs import ReadRange
+from coldfuse.codec.header import Header, TensorEntry, read_header
+from coldfuse.codec.model_digest import BLOCK_BYTES, block_digests, model_digest
+from coldfuse.core.schema import Schema
+from coldfuse.errors import SchemaMismatchError, UserInputError
+
+INDEX = "model.safetensors.index.json"
+_PLAIN_SUFFIXES = (".json", ".txt", ".model", ".jinja")
+"""Configuration and tokenizers. No code and no pickles: nothing in a release is ever executed."""
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """The files of a model, with the headers of those that hold tensors."""
+
+    path: Path
+    headers: Mapping[str, Header]
+    """Of each safetensors file, by relative path."""
+    plain: tuple[str, ...]
+    """Relative paths of the other files that belong to the model."""
+
+    @property
+    def schema(self) -> Schema:
+        """All tensors, of all shards."""
+        return {name: spec for header in self.headers.values() for name, spec in header.schema.items()}
+
+    def tensors(self) -> dict[str, tuple[str, TensorEntry]]:
+        """Return the file and the place of each tensor."""
+        return {entry.name: (file, entry) for file, header in self.headers.items() for entry in header.tensors}
+
+    def digest(self) -> str:
+        """Hash every tensor."""
+        blocks: dict[str, list[str]] = {}
+        buffer = memoryview(bytearray(BLOCK_BYTES))
+        for file, header in self.headers.items():
+            read = read_file(self.path / file)
+            for entry in header.tensors:
+                blocks[entry.name] = []
+                for start in range(0, entry.spec.size_bytes, BLOCK_BYTES):
+                    view = buffer[: min(BLOCK_BYTES, entry.spec.size_bytes - start)]
+                    read(view, entry.start + start)
+                    blocks[entry.name] += block_digests(view)
+        return model_digest(self.schema, blocks)
+
+
+def read_file(path: Path) -> ReadRange:
+    """Return a function that reads ranges of a local file."""
+
+    def read(buffer: memoryview, start: int) -> None:
+        with open(path, "rb", buffering=0) as file:
+            done = 0
+            while done < len(buffer):
+                count = os.preadv(file.fileno(), [buffer[done:]], start + done)
+                if count == 0:
+                    raise UserInputError(
+                        f"{path}: ends before byte {start + len(buffer):,}; is it still being written?"
+                    )
+                done += count
+
+    return read
+
+
+def open_model_folder(path: Path) -> ModelFolder:
+    """Read the headers of a model folder. Raises `UserInputError` for what is not one."""
+    if not path.is_dir():
+        raise UserInputError(f"{path}: expected a Hugging Face model folder, and there is no such folder")
+    if not (path / "config.json").is_file():
+        raise UserInputError(f"{path}: expected a Hugging Face model folder, but it has no config.json")
+    headers = {name: read_file_header(path / name) for name in _weight_files(path)}
+    owners: dict[str, str] = {}
+    for file, header in headers.items():
+        for entry in header.tensors:
+            if entry.name in owners:
+                raise SchemaMismatchError(f"{path}: tensor {entry.name} is in {owners[entry.name]} and in {file}")
+            owners[entry.name] = file
+    return ModelFolder(path=path, headers=headers, plain=tuple(_plain_files(path)))
+
+
+def read_file_header(path: Path) -> Header:
+    """Read the header of one local safetensors file."""
+    return read_header(read_file(path), file_bytes=path.stat().st_size, what=str(path))
+
+
+def _weight_files(path: Path) -> list[str]:
+    if (path / INDEX).is_file():
+        try:
+            files = sorted(set(json.loads((path / INDEX).read_bytes())["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserInputError(f"{path / INDEX}: not a safetensors index: {error}") from error
+        missing = [name for name in files if Path(name).name != name or not (path / name).is_file()]
+        if missing:
+            raise UserInputError(f"{path}: {INDEX} names {missing[0]}, which is not there; fetch the whole model")
+        return files
+    if (path / "model.safetensors").is_file():
+        return ["model.safetensors"]
+    raise UserInputError(
+        f"{path}: no model.safetensors; coldfuse reads safetensors only (convert others with "
+        "AutoModel.from_pretrained(…).save_pretrained(…, safe_serialization=True))"
+    )
+
+
+def _plain_files(path: Path) -> list[str]:
+    """List configuration and tokenizer files, also of sentence-transformers' sub-folders, two levels deep."""
+    found = [file for pattern in ("*", "*/*") for file in path.glob(pattern)]
+    return sorted(
+        file.relative_to(path).as_posix()
+        for file in found
+        if file.is_file() and file.suffix in _PLAIN_SUFFIXES and not file.relative_to(path).as_posix().startswith(".")
+    )

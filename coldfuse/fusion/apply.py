@@ -1,0 +1,29 @@
+"""Move the base along a fused delta."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from coldfuse.core.dtypes import Raw, from_floats, to_floats
+from coldfuse.errors import FusionError
+from coldfuse.fusion.block import Float64
+
+
+def move(base: Raw, delta: Float64, dtype: str) -> Raw:
+    """Return θ_{t+1} = θ_t + δ as raw elements of `dtype`, added in float64 and rounded once.
+
+    Where δ is 0 the base's own bytes stay: −0 + 0 would be +0. Raises `FusionError` where the sum leaves the
+    dtype's range.
+    """
+    values = to_floats(base, dtype)
+    fused = from_floats(delta + values, dtype)
+    elements, originals = _elements(fused, dtype), _elements(base, dtype)
+    np.copyto(elements, originals, where=delta == 0)
+    # One NaN or infinity makes the sum one: a cheap test for the whole block.
+    if not np.isfinite(to_floats(fused, dtype).sum(dtype=np.float64)) and np.isfinite(values.sum(dtype=np.float64)):
+        raise FusionError(f"the fused values do not fit into {dtype}; a contribution is far too large")
+    return fused
+
+
+def _elements(raw: Raw, dtype: str) -> np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger]]:
+    return raw.view(f"<u{ {'F64': 8, 'F32': 4}.get(dtype, 2) }")
