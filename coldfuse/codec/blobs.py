@@ -48,8 +48,9 @@ class BlobReader:
         return bytes(buffer)
 
 
-def put_part(data: bytes | memoryview, put: PutObject) -> Part:
+def put_part(data: bytes | bytearray, put: PutObject) -> Part:
     """Store bytes as one part."""
-    part = Part(digest=sha256(data), size_bytes=len(data))
-    put(part.digest, data)
+    view = memoryview(data)
+    part = Part(digest=sha256(view), size_bytes=len(view))
+    put(part.digest, view)
     return part

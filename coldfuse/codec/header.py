@@ -87,7 +87,7 @@ def parse_header(data: bytes, *, what: str) -> Header:
 
 
 def format_header(schema: Iterable[tuple[str, TensorSpec]], metadata: Mapping[str, str]) -> bytes:
-    """Return a file's first bytes, for tensors whose data follow in this order; padded to 8 bytes like the library's."""
+    """Return a file's first bytes, for tensors whose data follow in this order, padded like the library's."""
     document: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
     for name, spec in schema:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from coldfuse.codec.blobs import ReadRange
 from coldfuse.codec.header import Header, TensorEntry, read_header
+from coldfuse.codec.local_file import LocalFile
 from coldfuse.codec.model_digest import BLOCK_BYTES, block_digests, model_digest
 from coldfuse.core.schema import Schema
 from coldfuse.errors import SchemaMismatchError, UserInputError
@@ -43,31 +42,14 @@ class ModelFolder:
         blocks: dict[str, list[str]] = {}
         buffer = memoryview(bytearray(BLOCK_BYTES))
         for file, header in self.headers.items():
-            read = read_file(self.path / file)
-            for entry in header.tensors:
-                blocks[entry.name] = []
-                for start in range(0, entry.spec.size_bytes, BLOCK_BYTES):
-                    view = buffer[: min(BLOCK_BYTES, entry.spec.size_bytes - start)]
-                    read(view, entry.start + start)
-                    blocks[entry.name] += block_digests(view)
+            with LocalFile(self.path / file) as local:
+                for entry in header.tensors:
+                    blocks[entry.name] = []
+                    for start in range(0, entry.spec.size_bytes, BLOCK_BYTES):
+                        view = buffer[: min(BLOCK_BYTES, entry.spec.size_bytes - start)]
+                        local.read_into(view, entry.start + start)
+                        blocks[entry.name] += block_digests(view)
         return model_digest(self.schema, blocks)
-
-
-def read_file(path: Path) -> ReadRange:
-    """Return a function that reads ranges of a local file."""
-
-    def read(buffer: memoryview, start: int) -> None:
-        with open(path, "rb", buffering=0) as file:
-            done = 0
-            while done < len(buffer):
-                count = os.preadv(file.fileno(), [buffer[done:]], start + done)
-                if count == 0:
-                    raise UserInputError(
-                        f"{path}: ends before byte {start + len(buffer):,}; is it still being written?"
-                    )
-                done += count
-
-    return read
 
 
 def open_model_folder(path: Path) -> ModelFolder:
@@ -88,7 +70,8 @@ def open_model_folder(path: Path) -> ModelFolder:
 
 def read_file_header(path: Path) -> Header:
     """Read the header of one local safetensors file."""
-    return read_header(read_file(path), file_bytes=path.stat().st_size, what=str(path))
+    with LocalFile(path) as local:
+        return read_header(local.read_into, file_bytes=local.size_bytes, what=str(path))
 
 
 def _weight_files(path: Path) -> list[str]:

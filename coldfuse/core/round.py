@@ -69,13 +69,6 @@ class Fused(Value):
     model_digest: Digest
 
 
-class Evaluated(Value):
-    """How the candidate scored."""
-
-    event: Literal["evaluated"] = "evaluated"
-    scores: dict[str, float]
-
-
 class Published(Value):
     """The release is out; the round is over."""
 
@@ -90,8 +83,8 @@ class Abandoned(Value):
     reason: Sentence
 
 
-Event = Received | Opened | Admitted | Rejected | Closed | Fused | Evaluated | Published | Abandoned
-LeaderEvent = Opened | Admitted | Rejected | Closed | Fused | Evaluated | Published | Abandoned
+LeaderEvent = Opened | Admitted | Rejected | Closed | Fused | Published | Abandoned
+Event = Received | LeaderEvent
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 
@@ -105,7 +98,6 @@ class RoundState:
     rejected: Mapping[str, Rejection] = field(default_factory=dict)
     closed: Closed | None = None
     fused: Fused | None = None
-    evaluated: Evaluated | None = None
     published: Published | None = None
     abandoned: Abandoned | None = None
 

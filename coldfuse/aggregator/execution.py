@@ -1,0 +1,99 @@
+"""Run many independent tasks: on threads of this process, or as Ray tasks on any machine.
+
+Ray is a shell: a task is a plain function of plain data, and what it yields is small (digests and sizes).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    import ray
+
+from coldfuse.errors import ColdfuseError
+
+S = TypeVar("S")
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Executor(Protocol):
+    """Runs tasks; each result is yielded with the index of its item, as it is ready."""
+
+    def run(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[tuple[int, R]]:
+        """Call `task(shared, item)` for every item. The first error is raised, and no further item is begun."""
+
+
+class ThreadExecutor:
+    """Threads: numpy, hashing and reading all release the interpreter's lock."""
+
+    def __init__(self, num_threads: int) -> None:
+        self._num_threads = num_threads
+
+    def run(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[tuple[int, R]]:
+        """Call `task(shared, item)` for every item."""
+        with ThreadPoolExecutor(self._num_threads, thread_name_prefix="fuse") as pool:
+            index_of = {pool.submit(task, shared, item): index for index, item in enumerate(items)}
+            try:
+                for future in as_completed(index_of):
+                    yield index_of[future], future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+class RayExecutor:
+    """Ray tasks of one CPU each. A task whose worker or node died is run again by Ray, with the same result."""
+
+    def run(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[tuple[int, R]]:
+        """Call `task(shared, item)` for every item."""
+        import ray
+
+        remote = ray.remote(num_cpus=1, max_retries=5)(task)
+        shared_ref = ray.put(shared)
+        index_of = {remote.remote(shared_ref, item): index for index, item in enumerate(items)}
+        waiting = list(index_of)
+        try:
+            while waiting:
+                ready, waiting = ray.wait(waiting, num_returns=1)
+                for reference in ready:
+                    yield index_of[reference], _get(reference)
+        finally:
+            for reference in waiting:
+                ray.cancel(reference, force=False)
+
+
+def _get(reference: ray.ObjectRef[R]) -> R:
+    """Return a task's result; an error that coldfuse raised in it comes back as itself."""
+    import ray
+
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ColdfuseError):
+            raise error.cause from None
+        raise
+
+
+@contextmanager
+def ray_executor(address: str | None, *, num_cpus: int | None = None) -> Iterator[RayExecutor]:
+    """Join the Ray cluster at `address`, or start one on this machine that ends with this process.
+
+    coldfuse puts no tensors into Ray's object store, so a local one is kept small.
+    """
+    import ray
+
+    if address is None:
+        ray.init(
+            address="local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=128 << 20,
+            logging_level=logging.ERROR, log_to_driver=False,
+        )  # fmt: skip
+    else:
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    try:
+        yield RayExecutor()
+    finally:
+        ray.shutdown()

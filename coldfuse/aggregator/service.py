@@ -1,0 +1,99 @@
+"""The aggregator as a service: take the lease, then round after round until stopped."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from coldfuse.aggregator.execution import Executor
+from coldfuse.aggregator.model import Base, open_base
+from coldfuse.aggregator.round import Round, advance
+from coldfuse.core.round import LeaderEvent
+from coldfuse.errors import ConflictError, LeaseLostError, StorageError
+from coldfuse.registry.federation import Federation
+from coldfuse.registry.journal import Journal
+from coldfuse.registry.lease import Lease
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AggregatorSettings:
+    """How an aggregator runs."""
+
+    rounds: int | None = None
+    """Number of releases to publish before ending; None: until stopped."""
+    poll_s: float = 0.5
+    """Seconds between looks at the store while a round waits."""
+    lease_ttl_s: float = 10.0
+    """Seconds after which another aggregator takes over from one that died."""
+
+
+def serve_rounds(
+    federation: Federation, executor: Executor, settings: AggregatorSettings, *, stop: threading.Event
+) -> Iterator[tuple[int, LeaderEvent]]:
+    """Lead whenever the lease can be had; yield (round, event) for everything appended to a journal."""
+    published = 0
+    while not stop.is_set():
+        lease = Lease(federation.store, ttl_s=settings.lease_ttl_s)
+        try:
+            if not _acquire(lease, settings, stop):
+                return
+            for number, event in _lead(federation, executor, settings, lease=lease, stop=stop):
+                yield number, event
+                published += event.event == "published"
+                if published == settings.rounds:
+                    return
+        except (LeaseLostError, ConflictError) as error:
+            log.warning("%s", error)  # somebody else acted: read everything again
+            stop.wait(settings.poll_s)
+        except StorageError as error:
+            log.warning("the store failed, trying again: %s", error)
+            stop.wait(settings.lease_ttl_s / 3)
+        finally:
+            lease.release()
+
+
+def _acquire(lease: Lease, settings: AggregatorSettings, stop: threading.Event) -> bool:
+    """Wait until this process leads; False if it was stopped before."""
+    told: str | None = None
+    while (record := lease.try_acquire()) is not None:
+        if record.holder != told:
+            told = record.holder
+            log.info("waiting: %s leads", told)
+        if stop.wait(min(settings.poll_s, settings.lease_ttl_s / 5)):
+            return False
+    log.info("leading as %s", lease.holder)
+    return True
+
+
+def _lead(
+    federation: Federation, executor: Executor, settings: AggregatorSettings, *, lease: Lease, stop: threading.Event
+) -> Iterator[tuple[int, LeaderEvent]]:
+    """Advance the current round, and the one before it until nothing of it is left to be said."""
+    base: Base | None = None
+    journals: dict[int, Journal] = {}  # kept, because a journal remembers what it has read
+    number = federation.current_round()
+    settled = max(number - 2, 0)
+    while not stop.is_set():
+        lease.check()
+        latest = federation.latest()
+        if base is None or base.release != latest:
+            base = open_base(federation, latest)
+        number = federation.current_round(at_least=number)
+        idle = True
+        for round_number in range(settled + 1, number + 1):
+            journals.setdefault(round_number, federation.journal(round_number))
+            this = Round(
+                federation=federation, journal=journals[round_number], base=base, executor=executor, now_s=time.time
+            )
+            for event in advance(this):
+                idle = False
+                log.info("round %d: %s", round_number, event.event)
+                yield round_number, event
+        if idle:
+            settled = max(number - 1, settled)
+            stop.wait(settings.poll_s)

@@ -1,0 +1,115 @@
+"""The aggregator's lease: one leads, the others wait.
+
+A lease is one small object, renewed by compare and swap. Whether a holder is alive is judged without comparing clocks
+of two machines: a lease is dead when its object has not changed for its time to live *on the observer's own* monotonic
+clock. A leader that was paused for longer may believe for a moment that it still leads; its writes then lose their
+compare and swap (`journal`), so that nothing is decided twice.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+import time
+from types import TracebackType
+
+from coldfuse.codec.manifests import decode, encode
+from coldfuse.core.value import Value
+from coldfuse.errors import ConflictError, LeaseLostError, ObjectNotFoundError, StorageError
+from coldfuse.storage.base import ObjectStore
+
+KEY = "leases/aggregator"
+
+
+class LeaseRecord(Value):
+    """Who leads. Empty `holder`: nobody, it was given back."""
+
+    holder: str
+    renewal: int
+    ttl_s: float
+    expires_at_s: float
+    """By the holder's clock; for people only."""
+
+
+class Lease:
+    """One aggregator's hold, or wish for it. After `try_acquire` a thread renews it until `release`."""
+
+    def __init__(self, store: ObjectStore, *, ttl_s: float) -> None:
+        self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._store = store
+        self._ttl_s = ttl_s
+        self._etag: str | None = None
+        self._renewal = 0
+        self._renewed_at = float("-inf")
+        self._seen: tuple[str | None, float] = (None, 0.0)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def try_acquire(self) -> LeaseRecord | None:
+        """Take the lease if it is free or dead; otherwise return who holds it."""
+        record, etag = read_lease(self._store)
+        if etag != self._seen[0]:
+            self._seen = (etag, time.monotonic())
+        free = record is None or not record.holder
+        if record is not None and not free and time.monotonic() - self._seen[1] < record.ttl_s:
+            return record
+        self._renewal = 0 if record is None else record.renewal
+        try:
+            self._write(self.holder, etag)
+        except ConflictError:
+            return read_lease(self._store)[0]
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._thread.start()
+        return None
+
+    def check(self) -> None:
+        """Raise `LeaseLostError` unless this process led a moment ago."""
+        if self._stop.is_set() or time.monotonic() - self._renewed_at > self._ttl_s:
+            raise LeaseLostError(f"the lease of {self.holder} was lost; another aggregator may lead now")
+
+    def release(self) -> None:
+        """Stop renewing, and let another take over at once."""
+        self._stop.set()
+        if self._thread is None:
+            return
+        self._thread.join()
+        try:
+            self._write("", self._etag)
+        except (ConflictError, StorageError):
+            pass  # it was lost or the store is away: the time to live ends it
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def _keep(self) -> None:
+        while not self._stop.wait(self._ttl_s / 3):
+            try:
+                self._write(self.holder, self._etag)
+            except ConflictError:
+                self._stop.set()
+            except StorageError:
+                continue  # the store may come back before the time to live is over; `check` knows
+
+    def _write(self, holder: str, etag: str | None) -> None:
+        began = time.monotonic()
+        self._renewal += 1
+        expires_at_s = round(time.time() + self._ttl_s, 3)
+        record = LeaseRecord(holder=holder, renewal=self._renewal, ttl_s=self._ttl_s, expires_at_s=expires_at_s)
+        self._etag = self._store.compare_and_swap(KEY, encode(record), etag=etag)
+        self._renewed_at = began
+
+
+def read_lease(store: ObjectStore) -> tuple[LeaseRecord | None, str | None]:
+    """Read who leads, and the etag of that record."""
+    try:
+        data, etag = store.get_with_etag(KEY)
+    except ObjectNotFoundError:
+        return None, None
+    return decode(LeaseRecord, data, what=KEY), etag
