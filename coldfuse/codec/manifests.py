@@ -19,7 +19,7 @@ V = TypeVar("V", bound=Value)
 T = TypeVar("T")
 
 
-def sha256(data: bytes | memoryview) -> str:
+def sha256(data: bytes | bytearray | memoryview) -> str:
     """Return the digest that names these bytes."""
     return hashlib.sha256(data).hexdigest()
 

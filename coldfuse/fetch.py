@@ -1,0 +1,204 @@
+"""A release on disk: downloaded part by part, verified, and put in place only when it is whole.
+
+What is there already is not downloaded: parts of an interrupted download, and parts that an older release in the same
+folder shares with the new one. Every part's SHA-256 is checked before it counts, and the model's digest at the end.
+While files are swapped the folder has no `config.json`, so that nobody loads half of two releases.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from coldfuse.codec.local_file import LocalFile
+from coldfuse.codec.manifests import decode, encode, sha256
+from coldfuse.codec.model_folder import open_model_folder
+from coldfuse.core.blob import Part
+from coldfuse.core.release import ReleaseManifest
+from coldfuse.errors import CodecError, DigestMismatchError, UserInputError
+from coldfuse.registry.federation import Federation
+
+_OWN = ".coldfuse"
+_PARALLEL_PARTS = 4
+"""Parts on their way at once: at most this many times 64 MiB are held."""
+
+
+class ReleaseSource(Protocol):
+    """Where releases come from: a gateway's client, or a federation's store itself."""
+
+    def release(self, number: int | None = None, *, channel: str = "latest") -> ReleaseManifest:
+        """Return the manifest of a release by number, or the one that a channel points to."""
+
+    def read_into(self, release: int, digest: str, buffer: memoryview, start: int) -> None:
+        """Fill the buffer from `start` of a part of this release."""
+
+
+@dataclass(frozen=True)
+class StoreSource:
+    """Reads releases straight from the store."""
+
+    federation: Federation
+
+    def release(self, number: int | None = None, *, channel: str = "latest") -> ReleaseManifest:
+        """Return the manifest of a release by number, or the one that a channel points to."""
+        if number is None:
+            number = self.federation.channel(channel).release
+        return self.federation.release(number)
+
+    def read_into(self, release: int, digest: str, buffer: memoryview, start: int) -> None:  # noqa: ARG002
+        """Fill the buffer from `start` of a part."""
+        self.federation.objects.read_into(digest, buffer, start)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """What a fetch brought."""
+
+    manifest: ReleaseManifest
+    downloaded_bytes: int
+    reused_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """One part of one file, and where its bytes may lie already."""
+
+    part: Part
+    target: Path
+    start: int
+    candidates: tuple[tuple[Path, int], ...]
+
+
+def fetch(
+    source: ReleaseSource,
+    out: Path,
+    *,
+    number: int | None = None,
+    channel: str = "latest",
+    progress: Callable[[int, int], None] | None = None,
+) -> Fetched:
+    """Bring a release into the folder `out`; `progress` is told (bytes done, bytes in all)."""
+    manifest = source.release(number, channel=channel)
+    for path in manifest.files:
+        _check_path(path)
+    incoming = out / _OWN / "incoming"
+    old = _prepare(out, incoming)
+    if old == manifest and not any(incoming.iterdir()):
+        total = sum(blob.size_bytes for blob in manifest.files.values())
+        return Fetched(manifest=manifest, downloaded_bytes=0, reused_bytes=total)
+    places = list(_places(manifest, old, out=out, incoming=incoming))
+    downloaded, reused, total = 0, 0, sum(place.part.size_bytes for place in places)
+    with ThreadPoolExecutor(_PARALLEL_PARTS, thread_name_prefix="fetch") as pool:
+        for place, was_there in pool.map(lambda p: (p, _bring(source, manifest, p)), places):
+            downloaded += 0 if was_there else place.part.size_bytes
+            reused += place.part.size_bytes if was_there else 0
+            if progress is not None:
+                progress(downloaded + reused, total)
+    _finish(manifest, out, incoming)
+    return Fetched(manifest=manifest, downloaded_bytes=downloaded, reused_bytes=reused)
+
+
+def read_fetched(out: Path) -> ReleaseManifest | None:
+    """Return the manifest of the release that lies whole in a folder, if there is one."""
+    try:
+        data = (out / _OWN / "release.json").read_bytes()
+    except FileNotFoundError:
+        return None
+    return decode(ReleaseManifest, data, what=str(out / _OWN / "release.json"))
+
+
+def _check_path(path: str) -> None:
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or not pure.parts or ".." in pure.parts or pure.parts[0] == _OWN or "\\" in path:
+        raise CodecError(f"release manifest: {path!r} is not a path inside a model folder")
+
+
+def _prepare(out: Path, incoming: Path) -> ReleaseManifest | None:
+    if out.exists() and not (out / _OWN).is_dir() and (not out.is_dir() or any(out.iterdir())):
+        raise UserInputError(f"{out}: not empty, and not written by `coldfuse fetch`; give an empty or a new folder")
+    try:
+        incoming.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserInputError(f"{out}: cannot be created: {error.strerror}") from error
+    return read_fetched(out)
+
+
+def _places(manifest: ReleaseManifest, old: ReleaseManifest | None, *, out: Path, incoming: Path) -> Iterator[_Place]:
+    known: dict[str, tuple[Path, int]] = {}
+    for path, blob in old.files.items() if old else ():
+        start = 0
+        for part in blob.parts:
+            known[part.digest] = (out / path, start)
+            start += part.size_bytes
+    for path, blob in manifest.files.items():
+        target, start = incoming / path, 0
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch()
+        for part in blob.parts:
+            # Without an old manifest, a file in place may be of a swap that was interrupted.
+            elsewhere = known.get(part.digest) or (None if old else (out / path, start))
+            candidates = ((target, start), *([elsewhere] if elsewhere else []))
+            yield _Place(part=part, target=target, start=start, candidates=candidates)
+            start += part.size_bytes
+
+
+def _bring(source: ReleaseSource, manifest: ReleaseManifest, place: _Place) -> bool:
+    """Make sure that a part lies in its target; True if it had not to be downloaded."""
+    data = bytearray(place.part.size_bytes)
+    for path, start in place.candidates:
+        if _read_if_there(path, start, data) and sha256(data) == place.part.digest:
+            if path != place.target:
+                _write(place, data)
+            return True
+    source.read_into(manifest.release, place.part.digest, memoryview(data), 0)
+    if sha256(data) != place.part.digest:
+        raise DigestMismatchError(f"part {place.part.digest[:12]} arrived with SHA-256 {sha256(data)[:12]}; try again")
+    _write(place, data)
+    return False
+
+
+def _read_if_there(path: Path, start: int, data: bytearray) -> bool:
+    if not path.is_file() or path.stat().st_size < start + len(data):
+        return False
+    with LocalFile(path) as file:
+        file.read_into(memoryview(data), start)
+    return True
+
+
+def _write(place: _Place, data: bytearray) -> None:
+    try:
+        with open(place.target, "r+b") as file:
+            file.seek(place.start)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserInputError(f"{place.target}: cannot be written: {error.strerror}; free some space") from error
+
+
+def _finish(manifest: ReleaseManifest, out: Path, incoming: Path) -> None:
+    for path, blob in manifest.files.items():
+        os.truncate(incoming / path, blob.size_bytes)
+    digest = open_model_folder(incoming).digest()
+    if digest != manifest.model_digest:
+        raise DigestMismatchError(f"the model has digest {digest}, its manifest says {manifest.model_digest}")
+    (out / _OWN / "release.json").unlink(missing_ok=True)
+    for path in ("config.json", *_stale(out, manifest)):
+        (out / path).unlink(missing_ok=True)
+    for path in sorted(manifest.files, key=lambda path: path == "config.json"):
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(incoming / path, out / path)
+    shutil.rmtree(incoming)
+    part = out / _OWN / "release.json.part"
+    part.write_bytes(encode(manifest))
+    os.replace(part, out / _OWN / "release.json")
+
+
+def _stale(out: Path, manifest: ReleaseManifest) -> list[str]:
+    old = read_fetched(out)
+    return [path for path in old.files if path not in manifest.files] if old else []
