@@ -1,1 +1,52 @@
-"""An object store as a Protocol, on a local folder, on S3 and in memory."""
+"""An object store as a Protocol, on a local folder, on S3 and in memory.
+
+`open_store` turns a folder or an `s3://bucket/prefix` into a store; a store's `url` opens the same one again in another
+process, and a store can be sent to a Ray task as it is (only the url and the settings travel). What a store leaves to
+its caller: large objects are named by their content, since on some S3 servers two writers of one key that both need
+several parts can both succeed; with the same bytes under the same key that changes nothing.
+
+boto3 is imported when the first `s3://` is opened, not before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from coldfuse.errors import UserInputError
+from coldfuse.storage.base import ObjectInfo, ObjectStore, ObjectWriter, Page
+from coldfuse.storage.garbage import collect_garbage
+from coldfuse.storage.local import LocalStore
+from coldfuse.storage.memory import MemoryStore
+from coldfuse.storage.probe import check_store
+
+if TYPE_CHECKING:
+    from coldfuse.storage.s3_settings import S3Settings
+
+__all__ = [
+    "LocalStore",
+    "MemoryStore",
+    "ObjectInfo",
+    "ObjectStore",
+    "ObjectWriter",
+    "Page",
+    "check_store",
+    "collect_garbage",
+    "open_store",
+]
+
+
+def open_store(url: str, *, s3: S3Settings | None = None) -> ObjectStore:
+    """Return the store at a folder or at `s3://bucket/prefix`; nothing is created, asked or checked yet.
+
+    Args:
+        url: Where the store is, or will be.
+        s3: How to reach an S3 server; what it leaves open boto3 takes from the AWS_* variables and profiles.
+    """
+    scheme, separator, _ = url.partition("://")
+    if not url or (separator and scheme != "s3"):
+        raise UserInputError(f"store {url!r}: expected a folder or s3://BUCKET/PREFIX")
+    if not separator:
+        return LocalStore(url)
+    from coldfuse.storage.s3 import S3Store
+
+    return S3Store(url, settings=s3)

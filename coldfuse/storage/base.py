@@ -83,8 +83,9 @@ class ObjectStore(Protocol):
     def compare_and_swap(self, key: str, data: bytes, *, etag: str | None) -> str:
         """Replace the content that had this etag (None: there was no object), and return the new etag.
 
-        Raises `ConflictError` when the object is no longer that one. A swap whose answer got lost and that in truth took
-        place counts as success: an implementation that retries compares the content before it calls it a conflict.
+        Raises `ConflictError` when the object is no longer that one. A swap whose answer got lost and that in truth
+        took place counts as success: an implementation that retries looks whose write is there before it calls it a
+        conflict. If another swap has followed by then, nobody can tell any more, and it is a conflict.
         """
 
     def open_writer(self, key: str) -> ObjectWriter:

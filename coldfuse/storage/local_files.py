@@ -1,0 +1,239 @@
+"""Files that survive a crash: what `LocalStore` is made of, each part with its reason.
+
+A temporary file is locked (flock) by its writer for as long as the writer lives. The kernel drops the lock when the
+process dies, however it dies, so whoever gets the lock knows that the writer is gone: no clock and no process number is
+trusted.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from coldfuse.errors import ObjectNotFoundError, StorageError
+
+LOCK_TIMEOUT_S = 30.0
+_MAX_READ_BYTES = 2**30  # Linux reads no more than 2 GiB at once, and Python would set aside all that is asked for
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "the disk quota is used up; free some space or raise it",
+    errno.EFBIG: "the file is larger than the file system or this process may write; raise `ulimit -f`",
+    errno.EACCES: "permission denied; let this user read and write the folder",
+    errno.EPERM: "the operation is not permitted; let this user read and write the folder",
+    errno.EROFS: "the file system is read-only; mount it writable or choose another folder",
+    errno.EXDEV: "the folder spans several file systems; a store needs a single one",
+    errno.EMFILE: "this process has too many open files; raise `ulimit -n`",
+    errno.ENFILE: "the machine has too many open files; raise fs.file-max",
+    errno.EIO: "the disk reports an error; look into the system's log and replace it",
+    errno.ENOTDIR: "a file lies where a folder is needed; choose another key or folder",
+    errno.EISDIR: "a folder lies where a file is needed; choose another key",
+    errno.ENOLCK: "the file system gives no locks; mount it with locks or choose another folder",
+    errno.ESTALE: "the network file system has lost the file; mount it again",
+}
+
+
+def storage_error(error: OSError, path: Path) -> StorageError:
+    """Return the error as one sentence that says what happened, where, and what to do."""
+    if isinstance(error, FileNotFoundError):
+        return ObjectNotFoundError(f"{path}: no such object")
+    reason = _ADVICE.get(error.errno or 0, f"{error.strerror or error}; look at the folder")
+    return StorageError(f"{path}: {reason}")
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn an `OSError` of the block into a `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable; a folder that is gone has none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and those above it, durably. One that another process removes meanwhile is an `ENOENT`."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    try:
+        path.mkdir()
+    except FileExistsError:
+        if not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
+    sync_folder(path.parent)
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write every byte; the system may take fewer at a time."""
+    rest = memoryview(data).cast("B")
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def read_range(fd: int, start: int, length: int | None) -> bytes:
+    """Return bytes `start` to `start + length`, to the end without length, and fewer where the file ends."""
+    left = max(0, os.fstat(fd).st_size - start)
+    left = left if length is None else min(left, length)
+    pieces = []
+    while left and (piece := os.pread(fd, min(left, _MAX_READ_BYTES), start)):
+        pieces.append(piece)
+        start, left = start + len(piece), left - len(piece)
+    return b"".join(pieces)  # of a single piece join makes no copy
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[int]:
+    """Open the regular file for the block; a folder, or anything below a file, is a `FileNotFoundError`."""
+    fd = _open_for_reading(path)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _open_for_reading(path: Path) -> int:
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except NotADirectoryError as error:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
+    if os.path.isdir(fd):
+        os.close(fd)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    return fd
+
+
+class OpenFile:
+    """A descriptor that closes when its last user lets go, so that a cache can drop it in the middle of a read."""
+
+    def __init__(self, path: Path) -> None:
+        self.fd = -1
+        self.fd = _open_for_reading(path)
+
+    def __del__(self) -> None:
+        """Close the descriptor."""
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+class TemporaryFile:
+    """A file without a key yet, locked by this process; closing it removes it from the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self.fd = _create_locked(folder)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self.fd < 0
+
+    def close(self) -> None:
+        """Remove the temporary name and let go of the file; harmless when done twice."""
+        if self.fd < 0:
+            return
+        fd, self.fd = self.fd, -1
+        try:
+            self.path.unlink(missing_ok=True)
+        finally:
+            fcntl.flock(fd, fcntl.LOCK_UN)  # closing is not enough where a forked child holds a copy of fd
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        """Return the file itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+
+def _create_locked(folder: Path) -> tuple[Path, int]:
+    while True:
+        path = folder / uuid.uuid4().hex
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileNotFoundError:
+            make_folder(folder)
+            continue
+        if _try_lock(fd) and os.fstat(fd).st_nlink:
+            return path, fd
+        os.close(fd)  # a collector was faster than our lock, took the file for a dead one's and removes it
+
+
+def remove_dead_files(folder: Path, *, older_than_s: float) -> int:
+    """Remove the temporary files of writers that are gone, and return how many."""
+    num_removed = 0
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return 0
+    for name in names:
+        num_removed += _remove_if_dead(folder / name, older_than_s=older_than_s)
+    return num_removed
+
+
+def _remove_if_dead(path: Path, *, older_than_s: float) -> bool:
+    try:
+        fd = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        if time.time() - os.fstat(fd).st_mtime < older_than_s or not _try_lock(fd):
+            return False
+        path.unlink(missing_ok=True)  # still locked: a writer that has just made it sees that it lost its name
+        return True
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file at path, against threads and processes. Lock files stay: removing them would race."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except FileNotFoundError:
+        make_folder(path.parent)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        _wait_for_lock(fd, path)
+        yield
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)  # see TemporaryFile.close
+        os.close(fd)
+
+
+def _wait_for_lock(fd: int, path: Path) -> None:
+    # Polled, not waited for: a process that is stopped while it holds the lock must not stop everybody else for ever.
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    pause_s = 0.0005
+    while not _try_lock(fd):
+        if time.monotonic() > deadline:
+            raise StorageError(f"{path}: another process has held this lock for {LOCK_TIMEOUT_S:.0f} s; is it stopped?")
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 0.01)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

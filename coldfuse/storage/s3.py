@@ -1,0 +1,209 @@
+"""A store on S3, or on any server that speaks it and honours conditional writes (`probe.py` finds those that do not).
+
+Small objects and pointers are one conditional PUT each, which servers carry out in one step. Nothing else is relied
+upon for "never overwritten" and "compare and swap": not listing, not versions, not locks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from coldfuse.errors import ConflictError, ObjectNotFoundError, StorageError, UserInputError
+from coldfuse.storage.base import ObjectInfo, Page
+from coldfuse.storage.keys import check_key, check_limit, check_range
+from coldfuse.storage.s3_bucket import ABSENT, Condition, S3Bucket
+from coldfuse.storage.s3_errors import BrokenBody, status_of, storage_error
+from coldfuse.storage.s3_settings import S3Settings
+from coldfuse.storage.s3_writer import S3Writer, abort_upload
+
+if TYPE_CHECKING:
+    from botocore.response import StreamingBody
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+
+__all__ = ["S3Settings", "S3Store"]
+
+MAX_PREFIX_BYTES = 500  # with MAX_KEY_BYTES and a slash under the 1,024 of S3
+MAX_SINGLE_PUT_BYTES = 5 * 2**30
+_MAX_KEYS = 1000
+
+
+class S3Store:
+    """Objects below a prefix of a bucket, which must exist."""
+
+    def __init__(self, url: str, *, settings: S3Settings | None = None) -> None:
+        """Open the store; nothing is asked of the server yet.
+
+        Args:
+            url: `s3://bucket/prefix`, or `s3://bucket`.
+            settings: How to reach the server.
+        """
+        bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        prefix = prefix.strip("/")
+        if not url.startswith("s3://") or not bucket:
+            raise UserInputError(f"store {url!r}: expected s3://BUCKET/PREFIX")
+        if len(prefix.encode()) > MAX_PREFIX_BYTES:
+            raise UserInputError(f"store {url!r}: its prefix has more than {MAX_PREFIX_BYTES} bytes; shorten it")
+        self._url = url
+        self._root = prefix and prefix + "/"
+        self._bucket = S3Bucket(bucket, settings=settings or S3Settings())
+
+    def __reduce__(self) -> tuple[Callable[[str, S3Settings], S3Store], tuple[str, S3Settings]]:
+        """Travel to another process as url and settings; the client stays."""
+        return _open, (self._url, self._bucket.settings)
+
+    @property
+    def url(self) -> str:
+        """What `open_store` was given."""
+        return self._url
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """Return size and etag, or None when there is no such object."""
+        found = self._bucket.head(self._full(key))
+        return found and ObjectInfo(size_bytes=found["ContentLength"], etag=found["ETag"].strip('"'))
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        """Return a range of the object."""
+        check_range(start, length)
+        if length == 0:  # a range cannot say this
+            self._require(key)
+            return b""
+        return self._read(key, start, length)[0]
+
+    def get_with_etag(self, key: str) -> tuple[bytes, str]:
+        """Return the whole object and the etag of exactly these bytes."""
+        return self._read(key, 0, None)
+
+    def read_into(self, key: str, buffer: memoryview, *, start: int = 0) -> None:
+        """Fill the whole buffer from `start`; an answer that breaks off is continued where it ended."""
+        check_range(start, None)
+        rest = buffer.cast("B")
+        if not rest:
+            self._require(key)
+        num_stalls = 0
+        while rest:
+            answer = self._request(key, start, len(rest))
+            num_read, broken = (0, None) if answer is None else _fill(rest, answer["Body"])
+            rest, start = rest[num_read:], start + num_read
+            if rest and broken is None:
+                raise StorageError(f"{self._where(key)}: ends at or before byte {start}, {len(rest)} more were wanted")
+            if broken is not None:
+                num_stalls = 0 if num_read else num_stalls + 1
+                self._after_break(key, broken, attempt=num_stalls)
+
+    def put_if_absent(self, key: str, data: bytes | memoryview) -> bool:
+        """Create the object; False if the key was taken."""
+        if len(memoryview(data).cast("B")) > MAX_SINGLE_PUT_BYTES:
+            with self.open_writer(key) as writer:
+                writer.write(data)
+                return writer.commit()
+        return self._bucket.put(self._full(key), bytes(data), condition=ABSENT) is not None
+
+    def compare_and_swap(self, key: str, data: bytes, *, etag: str | None) -> str:
+        """Replace the content that had this etag (None: there was no object), and return the new etag."""
+        condition = ABSENT if etag is None else Condition(IfMatch=etag)
+        new_etag = self._bucket.put(self._full(key), data, condition=condition)
+        if new_etag is None:
+            raise ConflictError(f"{self._where(key)}: was changed by somebody else; read it and decide again")
+        return new_etag
+
+    def open_writer(self, key: str) -> S3Writer:
+        """Start an object that is written in pieces; a large one must be named by its content (see `S3Writer`)."""
+        return S3Writer(self._bucket, self._full(key))
+
+    def list(self, prefix: str, *, after: str | None = None, limit: int = 1000) -> Page:
+        """Return at most `limit` keys (and at most 1,000) that begin with prefix and come after `after`."""
+        check_limit(limit)
+        with self._bucket.translated(self._root):
+            answer = self._bucket.client.list_objects_v2(
+                Bucket=self._bucket.name,
+                Prefix=self._root + prefix,
+                MaxKeys=min(limit, _MAX_KEYS),
+                StartAfter=self._root + (after or ""),
+            )
+        keys = tuple(item["Key"].removeprefix(self._root) for item in answer.get("Contents", ()))
+        return Page(keys=keys, next_after=keys[-1] if keys and answer["IsTruncated"] else None)
+
+    def delete(self, key: str) -> None:
+        """Remove the object; no error when there is none."""
+        full = self._full(key)
+        with self._bucket.translated(full):
+            self._bucket.client.delete_object(Bucket=self._bucket.name, Key=full)
+
+    def collect_garbage(self, *, older_than_s: float) -> int:
+        """Abort multipart uploads that were begun longer ago; see `coldfuse.storage.collect_garbage`."""
+        num_aborted = 0
+        bucket, client = self._bucket.name, self._bucket.client
+        with self._bucket.translated(self._root):
+            for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=self._root):
+                now = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"])  # the server's clock
+                for upload in page.get("Uploads", ()):
+                    if now - upload["Initiated"] >= timedelta(seconds=older_than_s):
+                        abort_upload(self._bucket, upload["Key"], upload["UploadId"])
+                        num_aborted += 1
+        return num_aborted
+
+    def _full(self, key: str) -> str:
+        return self._root + check_key(key)
+
+    def _where(self, key: str) -> str:
+        return self._bucket.where(self._full(key))
+
+    def _require(self, key: str) -> None:
+        if self.head(key) is None:
+            raise ObjectNotFoundError(f"{self._where(key)}: no such object")
+
+    def _read(self, key: str, start: int, length: int | None) -> tuple[bytes, str]:
+        """Return a range and the etag; an answer that breaks off is asked for again."""
+        attempt = 0
+        while True:
+            answer = self._request(key, start, length)
+            if answer is None:
+                return b"", ""
+            try:
+                with closing(answer["Body"]) as body:
+                    return body.read(), answer["ETag"].strip('"')
+            except BrokenBody as error:
+                self._after_break(key, error, attempt=attempt)
+            attempt += 1
+
+    def _after_break(self, key: str, broken: Exception, *, attempt: int) -> None:
+        """Pause before the next attempt to read, or raise if there were enough."""
+        if attempt + 1 >= self._bucket.settings.num_attempts:
+            raise storage_error(broken, self._where(key)) from broken
+        self._bucket.pause(attempt)
+
+    def _request(self, key: str, start: int, length: int | None) -> GetObjectOutputTypeDef | None:
+        """Ask for a range; None when it begins at the object's end or after it."""
+        full = self._full(key)
+        end = "" if length is None else start + length - 1
+        with self._bucket.translated(full):
+            try:
+                if start == 0 and length is None:  # a range of an empty object would begin at its end
+                    return self._bucket.client.get_object(Bucket=self._bucket.name, Key=full)
+                return self._bucket.client.get_object(Bucket=self._bucket.name, Key=full, Range=f"bytes={start}-{end}")
+            except ClientError as error:
+                if status_of(error) != 416:
+                    raise
+                return None
+
+
+def _open(url: str, settings: S3Settings) -> S3Store:
+    return S3Store(url, settings=settings)
+
+
+def _fill(buffer: memoryview, body: StreamingBody) -> tuple[int, Exception | None]:
+    """Read until the buffer is full or the answer ends or breaks; return the number of bytes, and what broke it."""
+    num_read = 0
+    with closing(body):
+        try:
+            while num_read < len(buffer) and (step := body.readinto(buffer[num_read:])):  # type: ignore[arg-type] # its stub asks for a file
+                num_read += step
+        except BrokenBody as error:
+            return num_read, error
+    return num_read, None

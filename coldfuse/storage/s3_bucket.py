@@ -1,0 +1,162 @@
+"""One S3 bucket: the client, and the write that takes place once or not at all and knows which.
+
+A request whose answer gets lost is sent again by boto3, and then meets its own first success: the server answers 412,
+though the write is ours. So every write carries a mark of its own in the object's metadata, and where an answer is
+doubtful the object is asked whose it is. Comparing contents could not tell two writers of the same bytes apart.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from coldfuse.errors import StorageError
+from coldfuse.storage.s3_errors import S3Error, code_of, status_of, storage_error, was_retried
+from coldfuse.storage.s3_settings import S3Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+
+MARK = "coldfuse-write"
+_MAX_BUSY_PAUSE_S = 1.0
+
+
+class Condition(TypedDict, total=False):
+    """What must hold for a write to take place, in boto3's words."""
+
+    IfNoneMatch: Literal["*"]
+    IfMatch: str  # without quotes: Ceph takes an etag in quotes for another one
+
+
+ABSENT = Condition(IfNoneMatch="*")
+
+
+def new_mark() -> dict[str, str]:
+    """Return metadata that tell this write from every other."""
+    return {MARK: uuid.uuid4().hex}
+
+
+class S3Bucket:
+    """A bucket and its client, of which every process makes its own: connections do not survive a fork."""
+
+    def __init__(self, name: str, *, settings: S3Settings) -> None:
+        self.name = name
+        self.settings = settings
+        self._clients: dict[int, S3Client] = {}
+        self._locks: dict[int, threading.Lock] = {}  # one a process: a fork can leave its parent's locked for ever
+        self._is_known = False
+
+    @property
+    def client(self) -> S3Client:
+        """The client of this process, made when first needed."""
+        process = os.getpid()
+        with self._locks.setdefault(process, threading.Lock()):
+            if process not in self._clients:
+                with self.translated(""):
+                    self._clients[process] = _connect(self.settings)
+            return self._clients[process]
+
+    def where(self, key: str) -> str:
+        """Return the address of a key, for messages."""
+        return f"s3://{self.name}/{key}"
+
+    @contextmanager
+    def translated(self, key: str) -> Iterator[None]:
+        """Turn botocore's errors in the block into ours."""
+        try:
+            yield
+        except S3Error as error:
+            raise storage_error(error, self.where(key)) from error
+
+    def head(self, key: str) -> HeadObjectOutputTypeDef | None:
+        """Return what the server knows of the object, or None when there is none."""
+        with self.translated(key):
+            try:
+                return self.client.head_object(Bucket=self.name, Key=key)
+            except ClientError as error:
+                if status_of(error) != 404:
+                    raise
+                self._require_bucket()
+                return None
+
+    def put(self, key: str, data: bytes, *, condition: Condition) -> str | None:
+        """Write in one request; return the new etag, or None when the condition did not hold."""
+        mark = new_mark()
+        for attempt in range(self.settings.num_attempts):
+            try:
+                answer = self.client.put_object(Bucket=self.name, Key=key, Body=data, Metadata=mark, **condition)
+                return answer["ETag"].strip('"')
+            except S3Error as error:
+                if _is_busy(error):
+                    self.pause(attempt)
+                    continue
+                etag = self.settle(key, mark, error)
+                if etag is not None or _is_refused(error):
+                    return etag
+                raise storage_error(error, self.where(key)) from error
+        raise StorageError(f"{self.where(key)}: others write this key all the time; try again later")
+
+    def settle(self, key: str, mark: dict[str, str], error: Exception) -> str | None:
+        """Return the object's etag if the write with this mark took place although it ended in an error, else None."""
+        if isinstance(error, ClientError) and status_of(error) < 500 and not was_retried(error):
+            return None  # a clear answer to the only request
+        try:
+            found = self.head(key)
+        except StorageError:
+            raise storage_error(error, self.where(key)) from error
+        return found["ETag"].strip('"') if found and found["Metadata"].get(MARK) == mark[MARK] else None
+
+    def pause(self, attempt: int) -> None:
+        """Wait before the next attempt; at random, so that those who collided do not collide again."""
+        time.sleep(random.uniform(0, min(_MAX_BUSY_PAUSE_S, 0.05 * 2**attempt)))  # noqa: S311 - no secret
+
+    def _require_bucket(self) -> None:
+        """Tell a missing object from a missing bucket: the answer to HEAD has no body that would."""
+        if self._is_known:
+            return
+        try:
+            self.client.head_bucket(Bucket=self.name)
+        except ClientError as error:
+            if status_of(error) == 404:
+                error.response["Error"]["Code"] = "NoSuchBucket"
+                raise
+            if status_of(error) != 403:  # credentials for a prefix only may not look at the bucket
+                raise
+        self._is_known = True
+
+
+def _is_refused(error: Exception) -> bool:
+    """Whether the condition did not hold; one on the etag of an object that is gone is answered by 404."""
+    return isinstance(error, ClientError) and (status_of(error) == 412 or code_of(error) == "NoSuchKey")
+
+
+def _is_busy(error: Exception) -> bool:
+    """Whether another conditional write was just going on, so that the server left the question open."""
+    return isinstance(error, ClientError) and code_of(error) in ("ConditionalRequestConflict", "OperationAborted")
+
+
+def _connect(settings: S3Settings) -> S3Client:
+    config = Config(
+        connect_timeout=settings.connect_timeout_s,
+        read_timeout=settings.read_timeout_s,
+        retries={"mode": "standard", "total_max_attempts": settings.num_attempts},
+        max_pool_connections=settings.max_connections,
+        tcp_keepalive=True,
+        s3={"addressing_style": settings.addressing_style},
+        request_checksum_calculation=settings.request_checksum_calculation,
+        response_checksum_validation=settings.request_checksum_calculation,
+    )
+    # A session of its own: boto3's default one is not safe to make clients from in several threads.
+    session = boto3.session.Session()
+    return session.client("s3", endpoint_url=settings.endpoint_url, region_name=settings.region, config=config)
