@@ -1,0 +1,50 @@
+"""Addresses of gateways: `host:port`, with brackets around IPv6 (`[::1]:50051`)."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from coldfuse.errors import UserInputError
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a gateway listens.
+
+    >>> Address("::1", 50051).text, Address("::1", 50051).is_loopback, Address("example.org", 443).is_loopback
+    ('[::1]:50051', True, False)
+    """
+
+    host: str
+    port: int
+
+    @property
+    def text(self) -> str:
+        """The form that people write and gRPC takes."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether what is sent there never leaves this machine."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def parse_address(text: str) -> Address:
+    """Read `host:port`.
+
+    >>> parse_address("127.0.0.1:0")
+    Address(host='127.0.0.1', port=0)
+    """
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    bare = host[1:-1] if bracketed else host
+    is_host = bool(bare) and not any(c in "/[]@ \t\n" for c in bare) and (":" in bare) == bracketed
+    if not (colon and is_host and port.isascii() and port.isdecimal() and int(port) < 1 << 16):
+        raise UserInputError(f"{text!r} is not an address: expected HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051")
+    return Address(bare, int(port))

@@ -1,0 +1,180 @@
+"""The other end of a gateway: what contributors and consumers call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TypeVar
+
+from coldfuse.codec.blobs import ReadRange
+from coldfuse.codec.manifests import decode, encode
+from coldfuse.core.blob import Blob, Part
+from coldfuse.core.contribution import ContributionManifest
+from coldfuse.core.release import ReleaseManifest
+from coldfuse.errors import CodecError, TransportError
+from coldfuse.transport.address import parse_address
+from coldfuse.transport.answers import (
+    ContributionVerdict,
+    ReleaseSummary,
+    Status,
+    read_status,
+    read_summary,
+    read_verdict,
+)
+from coldfuse.transport.channel import MAX_MANIFEST_BYTES, open_channel
+from coldfuse.transport.patience import CALL_S, Cancellation, patiently, stream_deadline_s
+from coldfuse.transport.pb import gateway_pb2 as pb
+from coldfuse.transport.pb import gateway_pb2_grpc
+from coldfuse.transport.sender import Messages, Progress, Sender, UploadReport
+from coldfuse.trust.tls import TlsFiles
+
+Q = TypeVar("Q")
+T = TypeVar("T")
+
+NUM_PARTS_ASKED = 4096
+
+
+class GatewayClient:
+    """Talks to one gateway. Threads may share it; close it, or use it as a context manager.
+
+    Every call has a deadline and is tried again while the gateway is out of reach, until `patience_s` has passed; all
+    may be repeated without harm. Errors are those of `errors.py`, with the gateway's sentence.
+    """
+
+    def __init__(
+        self, address: str, *, tls: TlsFiles | None = None, insecure: bool = False, patience_s: float = 120.0
+    ) -> None:
+        """Connect with the first call.
+
+        Args:
+            address: `host:port`.
+            tls: Certificates. Without them loopback is spoken to in plain text, and other hosts with TLS, which the
+                authorities that this machine knows must vouch for.
+            insecure: Speak plain text to other hosts, too.
+            patience_s: How long to try while the gateway is out of reach.
+        """
+        self._address = parse_address(address)
+        self._patience_s = patience_s
+        self._cancellation = Cancellation()
+        self._channel = open_channel(self._address, tls=tls, insecure=insecure)
+        self._stub = gateway_pb2_grpc.GatewayStub(self._channel)
+
+    @property
+    def address(self) -> str:
+        """Where the gateway listens."""
+        return self._address.text
+
+    def status(self) -> Status:
+        """Say where the federation stands."""
+        return read_status(self._call(self._stub.GetStatus, pb.GetStatusRequest()))
+
+    def release(self, which: int | str = "latest") -> ReleaseManifest:
+        """Return the manifest of a release, by number or channel."""
+        request = pb.GetReleaseRequest(number=which) if isinstance(which, int) else pb.GetReleaseRequest(channel=which)
+        answer = self._call(self._stub.GetRelease, request)
+        what = f"release {which} of {self.address}"
+        return decode(ReleaseManifest, answer.manifest_json, what=what, digest=answer.manifest_digest)
+
+    def releases(self) -> Iterator[ReleaseSummary]:
+        """List the history, newest first, page by page as it is read."""
+        request = pb.ListReleasesRequest()
+        while True:
+            page = self._call(self._stub.ListReleases, request)
+            yield from map(read_summary, page.releases)
+            if not page.HasField("next_before"):
+                return
+            request = pb.ListReleasesRequest(before=page.next_before)
+
+    def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:
+        """Fill the buffer from `start` of a release's part, resuming where it was cut off; the caller checks digests."""
+        done = 0
+
+        def read_rest() -> None:
+            nonlocal done
+            length = len(buffer) - done
+            request = pb.ReadObjectRequest(
+                release=release, digest=digest, start_bytes=start + done, length_bytes=length
+            )
+            for message in self._stub.ReadObject(request, timeout=stream_deadline_s(length)):
+                if len(message.chunk) > len(buffer) - done:
+                    raise TransportError(f"{self.address}: sent more of part {digest[:12]} than was asked for")
+                buffer[done : done + len(message.chunk)] = message.chunk
+                done += len(message.chunk)
+
+        self._patiently(read_rest, stream_s=stream_deadline_s(len(buffer)))
+        if done != len(buffer):
+            raise TransportError(f"{self.address}: sent {done:,} of {len(buffer):,} bytes of part {digest[:12]}")
+
+    def missing(self, parts: Sequence[Part]) -> list[Part]:
+        """Return the parts that the gateway has not got, each once, in their order."""
+        distinct = list(dict.fromkeys(parts))
+        wanted: set[str] = set()
+        for first in range(0, len(distinct), NUM_PARTS_ASKED):
+            asked = [pb.Part(**part.model_dump()) for part in distinct[first : first + NUM_PARTS_ASKED]]
+            wanted.update(self._call(self._stub.FindMissing, pb.FindMissingRequest(parts=asked)).digests)
+        return [part for part in distinct if part.digest in wanted]
+
+    def upload(
+        self, blob: Blob, read_range: ReadRange, *, progress: Progress | None = None, parallel: int = 4
+    ) -> UploadReport:
+        """Send what the gateway has not got of a file, several parts at a time.
+
+        Called again after any failure, on any machine, it goes on with the parts that are missing then. `read_range` is
+        called by several threads at once.
+        """
+        missing = self.missing(blob.parts)
+        cancellation = Cancellation()
+        sender = Sender(blob, read_range, progress=progress, cancellation=cancellation)
+
+        def send_part(part: Part, messages: Messages) -> int:
+            deadline_s = stream_deadline_s(part.size_bytes, parallel=parallel)
+            start = partial(self._stub.UploadPart.future, timeout=deadline_s)
+            answer = self._patiently(
+                lambda: cancellation.run(lambda: start(messages())), stream_s=deadline_s, cancellation=cancellation
+            )
+            return int(answer.received_bytes)
+
+        return sender.send(missing, send_part, parallel=parallel)
+
+    def commit(self, manifest: ContributionManifest) -> ContributionVerdict:
+        """Hand in a contribution whose parts were uploaded.
+
+        Once this returned, the contribution is durable and gets exactly one verdict; committing it again returns that.
+        """
+        data = encode(manifest)
+        if len(data) > MAX_MANIFEST_BYTES:
+            raise CodecError(f"the manifest has {len(data):,} bytes, at most {MAX_MANIFEST_BYTES:,} are taken")
+        answer = self._call(self._stub.Commit, pb.CommitRequest(manifest_json=data))
+        return read_verdict(answer.contribution, answer.verdict)
+
+    def verdict(self, round_number: int, contribution: str) -> ContributionVerdict:
+        """Say what became of a contribution."""
+        request = pb.GetVerdictRequest(round=round_number, contribution=contribution)
+        return read_verdict(contribution, self._call(self._stub.GetVerdict, request).verdict)
+
+    def close(self) -> None:
+        """End the connection; calls in other threads fail."""
+        self._cancellation.cancel()
+        self._channel.close()
+
+    def __enter__(self) -> GatewayClient:
+        """Return the client itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    def _call(self, method: Callable[..., T], request: object) -> T:
+        return self._patiently(lambda: method(request, timeout=CALL_S))
+
+    def _patiently(
+        self, call: Callable[[], T], *, stream_s: float = 0.0, cancellation: Cancellation | None = None
+    ) -> T:
+        """Try again while patience lasts, beside the time that a stream itself may take."""
+        return patiently(
+            call,
+            self._address,
+            patience_s=self._patience_s + stream_s,
+            cancellation=cancellation or self._cancellation,
+        )

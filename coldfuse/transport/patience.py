@@ -1,0 +1,109 @@
+"""How long a call may take, how often it is tried, and how it is called off."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import grpc
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    sleep_using_event,
+    stop_after_delay,
+    stop_when_event_set,
+    wait_random_exponential,
+)
+
+from coldfuse.transport.address import Address
+from coldfuse.transport.status import from_rpc_error, is_passing
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+A_co = TypeVar("A_co", covariant=True)
+
+CALL_S = 30.0
+"""Deadline of a call that carries little."""
+
+FLOOR_BYTES_PER_S = 16 << 10
+"""The slowest link that an upload or download survives."""
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 10.0
+
+
+class RunningCall(Protocol[A_co]):
+    """A call in flight, as gRPC's `.future` returns it."""
+
+    def result(self) -> A_co:
+        """Wait for the answer."""
+
+    def cancel(self) -> object:
+        """Call it off."""
+
+
+class Cancellation:
+    """Calls off whatever runs or waits under it, from another thread."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        """Set once everything is called off."""
+        self._running: set[RunningCall[object]] = set()
+        self._lock = threading.Lock()
+
+    def run(self, start: Callable[[], RunningCall[T]]) -> T:
+        """Start a call and wait for its answer."""
+        with self._lock:
+            call = start()
+            self._running.add(call)
+            if self.event.is_set():
+                call.cancel()
+        try:
+            return call.result()
+        finally:
+            with self._lock:
+                self._running.discard(call)
+
+    def cancel(self) -> None:
+        """Call everything off, now and later."""
+        self.event.set()
+        with self._lock:
+            for call in self._running:
+                call.cancel()
+
+
+def stream_deadline_s(num_bytes: int, *, parallel: int = 1) -> float:
+    """Return how long a stream may take when `parallel` of them share the slowest link.
+
+    >>> stream_deadline_s(16 << 20, parallel=4)
+    4126.0
+    """
+    return CALL_S + num_bytes * parallel / FLOOR_BYTES_PER_S
+
+
+def patiently(call: Callable[[], T], address: Address, *, patience_s: float, cancellation: Cancellation) -> T:
+    """Call until it succeeds, fails for good, or patience has run out; raise errors of `errors.py` only.
+
+    Waits grow with jitter, so that the nodes of a federation do not return all at once to a gateway that starts again.
+    """
+    retrying = Retrying(
+        retry=retry_if_exception(is_passing),
+        wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
+        stop=stop_after_delay(patience_s) | stop_when_event_set(cancellation.event),
+        sleep=sleep_using_event(cancellation.event),
+        before_sleep=lambda state: _log(state, address),
+        reraise=True,
+    )
+    try:
+        return retrying(call)
+    except grpc.RpcError as error:
+        raise from_rpc_error(error, address.text) from error
+
+
+def _log(state: RetryCallState, address: Address) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, grpc.RpcError):
+        logger.info("try %d failed, another follows: %s", state.attempt_number, from_rpc_error(error, address.text))

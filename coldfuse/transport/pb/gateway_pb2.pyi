@@ -1,0 +1,219 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Decision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DECISION_UNSPECIFIED: _ClassVar[Decision]
+    DECISION_PENDING: _ClassVar[Decision]
+    DECISION_ADMITTED: _ClassVar[Decision]
+    DECISION_REJECTED: _ClassVar[Decision]
+DECISION_UNSPECIFIED: Decision
+DECISION_PENDING: Decision
+DECISION_ADMITTED: Decision
+DECISION_REJECTED: Decision
+
+class GetStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStatusResponse(_message.Message):
+    __slots__ = ("protocol_version", "layout_version", "federation_digest", "federation_name", "method", "rules", "max_contribution_bytes", "latest", "round", "poll_after_ms")
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    FEDERATION_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    FEDERATION_NAME_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    MAX_CONTRIBUTION_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LATEST_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    POLL_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    protocol_version: int
+    layout_version: int
+    federation_digest: str
+    federation_name: str
+    method: str
+    rules: RoundRules
+    max_contribution_bytes: int
+    latest: Release
+    round: Round
+    poll_after_ms: int
+    def __init__(self, protocol_version: _Optional[int] = ..., layout_version: _Optional[int] = ..., federation_digest: _Optional[str] = ..., federation_name: _Optional[str] = ..., method: _Optional[str] = ..., rules: _Optional[_Union[RoundRules, _Mapping]] = ..., max_contribution_bytes: _Optional[int] = ..., latest: _Optional[_Union[Release, _Mapping]] = ..., round: _Optional[_Union[Round, _Mapping]] = ..., poll_after_ms: _Optional[int] = ...) -> None: ...
+
+class RoundRules(_message.Message):
+    __slots__ = ("quorum", "deadline_s")
+    QUORUM_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    quorum: int
+    deadline_s: float
+    def __init__(self, quorum: _Optional[int] = ..., deadline_s: _Optional[float] = ...) -> None: ...
+
+class Release(_message.Message):
+    __slots__ = ("number", "model_digest", "manifest_digest")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    model_digest: str
+    manifest_digest: str
+    def __init__(self, number: _Optional[int] = ..., model_digest: _Optional[str] = ..., manifest_digest: _Optional[str] = ...) -> None: ...
+
+class Round(_message.Message):
+    __slots__ = ("number", "is_open", "num_received", "num_admitted", "num_rejected", "contributors", "waits_for")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    IS_OPEN_FIELD_NUMBER: _ClassVar[int]
+    NUM_RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    NUM_ADMITTED_FIELD_NUMBER: _ClassVar[int]
+    NUM_REJECTED_FIELD_NUMBER: _ClassVar[int]
+    CONTRIBUTORS_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FOR_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    is_open: bool
+    num_received: int
+    num_admitted: int
+    num_rejected: int
+    contributors: _containers.RepeatedScalarFieldContainer[str]
+    waits_for: str
+    def __init__(self, number: _Optional[int] = ..., is_open: _Optional[bool] = ..., num_received: _Optional[int] = ..., num_admitted: _Optional[int] = ..., num_rejected: _Optional[int] = ..., contributors: _Optional[_Iterable[str]] = ..., waits_for: _Optional[str] = ...) -> None: ...
+
+class GetReleaseRequest(_message.Message):
+    __slots__ = ("number", "channel")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    channel: str
+    def __init__(self, number: _Optional[int] = ..., channel: _Optional[str] = ...) -> None: ...
+
+class GetReleaseResponse(_message.Message):
+    __slots__ = ("manifest_json", "manifest_digest")
+    MANIFEST_JSON_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    manifest_json: bytes
+    manifest_digest: str
+    def __init__(self, manifest_json: _Optional[bytes] = ..., manifest_digest: _Optional[str] = ...) -> None: ...
+
+class ListReleasesRequest(_message.Message):
+    __slots__ = ("before", "page_size")
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    before: int
+    page_size: int
+    def __init__(self, before: _Optional[int] = ..., page_size: _Optional[int] = ...) -> None: ...
+
+class ListReleasesResponse(_message.Message):
+    __slots__ = ("releases", "next_before")
+    RELEASES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    releases: _containers.RepeatedCompositeFieldContainer[ReleaseSummary]
+    next_before: int
+    def __init__(self, releases: _Optional[_Iterable[_Union[ReleaseSummary, _Mapping]]] = ..., next_before: _Optional[int] = ...) -> None: ...
+
+class ReleaseSummary(_message.Message):
+    __slots__ = ("release", "parent", "round", "method", "num_contributions", "created_at_s")
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    NUM_CONTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_S_FIELD_NUMBER: _ClassVar[int]
+    release: Release
+    parent: int
+    round: int
+    method: str
+    num_contributions: int
+    created_at_s: float
+    def __init__(self, release: _Optional[_Union[Release, _Mapping]] = ..., parent: _Optional[int] = ..., round: _Optional[int] = ..., method: _Optional[str] = ..., num_contributions: _Optional[int] = ..., created_at_s: _Optional[float] = ...) -> None: ...
+
+class ReadObjectRequest(_message.Message):
+    __slots__ = ("release", "digest", "start_bytes", "length_bytes")
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    START_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    release: int
+    digest: str
+    start_bytes: int
+    length_bytes: int
+    def __init__(self, release: _Optional[int] = ..., digest: _Optional[str] = ..., start_bytes: _Optional[int] = ..., length_bytes: _Optional[int] = ...) -> None: ...
+
+class ReadObjectResponse(_message.Message):
+    __slots__ = ("chunk",)
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    chunk: bytes
+    def __init__(self, chunk: _Optional[bytes] = ...) -> None: ...
+
+class Part(_message.Message):
+    __slots__ = ("digest", "size_bytes")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    size_bytes: int
+    def __init__(self, digest: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class FindMissingRequest(_message.Message):
+    __slots__ = ("parts",)
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    parts: _containers.RepeatedCompositeFieldContainer[Part]
+    def __init__(self, parts: _Optional[_Iterable[_Union[Part, _Mapping]]] = ...) -> None: ...
+
+class FindMissingResponse(_message.Message):
+    __slots__ = ("digests",)
+    DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    digests: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, digests: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class UploadPartRequest(_message.Message):
+    __slots__ = ("header", "chunk")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    header: Part
+    chunk: bytes
+    def __init__(self, header: _Optional[_Union[Part, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+
+class UploadPartResponse(_message.Message):
+    __slots__ = ("received_bytes",)
+    RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    received_bytes: int
+    def __init__(self, received_bytes: _Optional[int] = ...) -> None: ...
+
+class CommitRequest(_message.Message):
+    __slots__ = ("manifest_json",)
+    MANIFEST_JSON_FIELD_NUMBER: _ClassVar[int]
+    manifest_json: bytes
+    def __init__(self, manifest_json: _Optional[bytes] = ...) -> None: ...
+
+class CommitResponse(_message.Message):
+    __slots__ = ("contribution", "verdict")
+    CONTRIBUTION_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    contribution: str
+    verdict: Verdict
+    def __init__(self, contribution: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ...) -> None: ...
+
+class GetVerdictRequest(_message.Message):
+    __slots__ = ("round", "contribution")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    CONTRIBUTION_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    contribution: str
+    def __init__(self, round: _Optional[int] = ..., contribution: _Optional[str] = ...) -> None: ...
+
+class GetVerdictResponse(_message.Message):
+    __slots__ = ("verdict",)
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    verdict: Verdict
+    def __init__(self, verdict: _Optional[_Union[Verdict, _Mapping]] = ...) -> None: ...
+
+class Verdict(_message.Message):
+    __slots__ = ("decision", "reason")
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    decision: Decision
+    reason: str
+    def __init__(self, decision: _Optional[_Union[Decision, str]] = ..., reason: _Optional[str] = ...) -> None: ...

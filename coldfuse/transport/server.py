@@ -1,0 +1,166 @@
+"""Starting and stopping a gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from coldfuse.errors import TransportError, UserInputError
+from coldfuse.registry.federation import Federation
+from coldfuse.transport.address import Address, parse_address
+from coldfuse.transport.channel import SERVER_OPTIONS, server_credentials
+from coldfuse.transport.gateway import Gateway
+from coldfuse.transport.pb import gateway_pb2, gateway_pb2_grpc
+from coldfuse.transport.servicer import Servicer
+from coldfuse.trust.tls import TlsFiles
+
+logger = logging.getLogger(__name__)
+
+SERVICE = gateway_pb2.DESCRIPTOR.services_by_name["Gateway"].full_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewaySettings:
+    """How a gateway listens, and how much it does at a time."""
+
+    listen: str = "127.0.0.1:0"
+    """Host and port to listen on; port 0: the system picks one."""
+    tls: TlsFiles | None = None
+    """Certificate and key; with a CA, callers need a certificate of it."""
+    insecure: bool = False
+    """Allow plain text on addresses that other machines can reach."""
+    max_workers: int = 16
+    """Threads that wait for the store."""
+    max_streams: int = 128
+    """Uploads that run at a time, and as many downloads; others wait. Each holds a few MiB."""
+    max_calls: int = 4096
+    """Calls that run or wait; beyond it callers are told to try again."""
+    idle_s: float = 300.0
+    """Seconds after which an upload that brings nothing is dropped."""
+
+
+class RunningGateway:
+    """A gateway that answers. It has threads of its own; stop it, or leave it as a context manager."""
+
+    def __init__(
+        self, federation: Federation, settings: GatewaySettings, credentials: grpc.ServerCredentials | None
+    ) -> None:
+        """Start; returns when the port is open."""
+        asked = parse_address(settings.listen)
+        self._federation = federation
+        self._settings = settings
+        self._stopping = asyncio.Event()
+        self._grace_s = 0.0
+        started: Future[int] = Future()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._run, args=(asked, credentials, started), name="gateway", daemon=True
+        )
+        self._thread.start()
+        self.address = Address(asked.host, started.result()).text
+        """Where it listens, with the port that the system picked."""
+
+    def stop(self, grace_s: float = 5.0) -> None:
+        """Take no new calls, give the running ones `grace_s` seconds, and end. Stopping twice is harmless."""
+        if self._thread.is_alive():
+            self._grace_s = grace_s
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until the gateway has ended; False if it still runs after `timeout_s`."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def __enter__(self) -> RunningGateway:
+        """Return the gateway itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop at once."""
+        self.stop(grace_s=0.0)
+
+    def _run(self, asked: Address, credentials: grpc.ServerCredentials | None, started: Future[int]) -> None:
+        try:
+            self._loop.run_until_complete(self._serve(asked, credentials, started))
+        except BaseException as error:  # this thread's outermost frame: whoever waits for the start must hear of it
+            if started.done():
+                raise
+            started.set_exception(error)
+        finally:
+            self._loop.close()
+
+    async def _serve(self, asked: Address, credentials: grpc.ServerCredentials | None, started: Future[int]) -> None:
+        settings = self._settings
+        with ExitStack() as pools:  # leaving waits for writes that were cancelled halfway, so that none is left behind
+            heads = pools.enter_context(ThreadPoolExecutor(settings.max_workers, "gateway-heads"))
+            calls = pools.enter_context(ThreadPoolExecutor(settings.max_workers, "gateway-calls"))
+            server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=settings.max_calls)
+            servicer = Servicer(
+                Gateway(self._federation, heads=heads), calls, max_streams=settings.max_streams, idle_s=settings.idle_s
+            )
+            gateway_pb2_grpc.add_GatewayServicer_to_server(servicer, server)
+            healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]
+            health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+            reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+            port = _bind(server, asked, credentials)
+            await server.start()
+            for name in ("", SERVICE):
+                await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
+            started.set_result(port)
+            await self._stopping.wait()
+            await healthy.enter_graceful_shutdown()
+            await server.stop(self._grace_s)
+
+
+def serve_gateway(federation: Federation, settings: GatewaySettings | None = None) -> RunningGateway:
+    """Start a gateway for the federation in threads of this process, and return when it listens."""
+    settings = settings or GatewaySettings()
+    address = parse_address(settings.listen)
+    credentials = server_credentials(address, tls=settings.tls, insecure=settings.insecure)
+    _require_free(address)
+    gateway = RunningGateway(federation, settings, credentials)
+    logger.info("gateway of %s listens on %s", federation.settings.name, gateway.address)
+    return gateway
+
+
+def _require_free(address: Address) -> None:
+    """Find out what is wrong with an address by trying it: gRPC would write lines of its own to stderr."""
+    try:
+        infos = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise UserInputError(
+            f"{address.text}: no such host ({error.strerror}); listen on a name of this machine"
+        ) from error
+    family, kind, protocol, _, place = infos[0]
+    with socket.socket(family, kind, protocol) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(place)
+            trial.listen(1)
+        except OSError as error:
+            raise _cannot_listen(address, error.strerror or str(error)) from error
+
+
+def _bind(server: grpc.aio.Server, address: Address, credentials: grpc.ServerCredentials | None) -> int:
+    try:
+        if credentials is None:
+            return server.add_insecure_port(address.text)
+        return server.add_secure_port(address.text, credentials)
+    except RuntimeError as error:  # somebody was faster, between the trial and now
+        raise _cannot_listen(address, "the port was taken a moment ago") from error
+
+
+def _cannot_listen(address: Address, reason: str) -> TransportError:
+    return TransportError(
+        f"{address.text}: cannot listen here ({reason}); stop what uses the port or choose another one, 0 for any"
+    )

@@ -1,0 +1,109 @@
+"""Errors to gRPC status codes and back, in one table.
+
+The sentence travels as the status's details. Several classes share a code, so the class's name travels too, as trailing
+metadata; an answer without it does not come from a gateway's code but from gRPC, a proxy or another program.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterable
+from typing import Any
+
+import grpc
+
+from coldfuse import errors
+from coldfuse.errors import ColdfuseError, StorageError, TransportError
+
+logger = logging.getLogger(__name__)
+
+ERROR_KEY = "coldfuse-error"
+"""Trailing metadata: the name of the class in `errors.py`."""
+
+MAX_SENTENCE_CHARS = 1000
+"""Status details travel as a header, and gRPC drops connections whose headers exceed 8 KiB; UTF-8 in percent form
+takes up to 6 bytes a character of the sentences' alphabets."""
+
+CODES: dict[type[ColdfuseError], grpc.StatusCode] = {
+    errors.ColdfuseError: grpc.StatusCode.UNKNOWN,
+    errors.UserInputError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.StorageError: grpc.StatusCode.UNAVAILABLE,
+    errors.ObjectNotFoundError: grpc.StatusCode.NOT_FOUND,
+    errors.ConflictError: grpc.StatusCode.ABORTED,
+    errors.UnsuitableStoreError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.CodecError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.DigestMismatchError: grpc.StatusCode.DATA_LOSS,
+    errors.SchemaMismatchError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ContributionRejectedError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.RoundClosedError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.FusionError: grpc.StatusCode.INTERNAL,
+    errors.FederationError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.LeaseLostError: grpc.StatusCode.ABORTED,
+    errors.TransportError: grpc.StatusCode.UNAVAILABLE,
+}
+"""Every class of `errors.py`, and what the wire says of it."""
+
+_BY_NAME = {kind.__name__: kind for kind in CODES}
+
+_PASSING_CODES = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,  # the gateway has its hands full
+        grpc.StatusCode.CANCELLED,  # it is being stopped
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.INTERNAL,  # how some gRPC versions report a reset stream
+        grpc.StatusCode.UNKNOWN,
+    }
+)
+
+
+def to_status(error: BaseException) -> tuple[grpc.StatusCode, str, str]:
+    """Return code, sentence and class name of an error; what nobody expected is logged and told only as a number."""
+    if isinstance(error, ColdfuseError):
+        kind = next(base for base in type(error).__mro__ if base in CODES)
+        return CODES[kind], _shorten(str(error)), kind.__name__
+    incident = secrets.token_hex(4)
+    logger.error("incident %s: unexpected error in the gateway", incident, exc_info=error)
+    sentence = f"the gateway met an unexpected error, incident {incident}; its operator finds the cause in its log"
+    return grpc.StatusCode.INTERNAL, sentence, TransportError.__name__
+
+
+def from_rpc_error(error: grpc.RpcError, address: str) -> ColdfuseError:
+    """Return the error that the gateway raised, or say what went wrong on the way."""
+    name = _class_name(error)
+    details = error.details() or "no details"
+    if name is not None:
+        return _BY_NAME.get(name, TransportError)(details)
+    code = error.code()
+    if code is grpc.StatusCode.UNAVAILABLE:
+        hint = "is the gateway running, and do both ends agree on TLS?"
+        return TransportError(f"{address}: cannot be reached ({details}); {hint}")
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return TransportError(f"{address}: no answer in time; the network or the gateway is too slow or stuck")
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return TransportError(f"{address}: answers, but is no gateway of this version of coldfuse ({details})")
+    return TransportError(f"{address}: {code.name if code else 'no status'} ({details})")
+
+
+def is_passing(error: BaseException) -> bool:
+    """Tell whether the same call may succeed later: the way was cut, or the gateway's store was out of reach."""
+    if not isinstance(error, grpc.RpcError):
+        return False
+    name = _class_name(error)
+    if name is not None:
+        return name == StorageError.__name__
+    details = (error.details() or "").lower()
+    if "certificate_verify_failed" in details or "ssl handshake failed" in details or "wrong_version_number" in details:
+        return False  # another try meets the same certificate
+    return error.code() in _PASSING_CODES
+
+
+def _class_name(error: grpc.RpcError) -> str | None:
+    metadata: Iterable[Any] = error.trailing_metadata() or ()  # pairs, whatever the stubs say
+    return next((str(value) for key, value in metadata if key == ERROR_KEY), None)
+
+
+def _shorten(sentence: str) -> str:
+    return sentence if len(sentence) <= MAX_SENTENCE_CHARS else sentence[: MAX_SENTENCE_CHARS - 1] + "…"
