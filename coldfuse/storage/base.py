@@ -57,13 +57,14 @@ class ObjectWriter(Protocol):
 class ObjectStore(Protocol):
     """Keys to bytes, with conditional writes. Keys are relative POSIX paths such as `objects/<sha256>`.
 
+    No key lies below another (`a` and `a/b`): S3 would not mind, but in a folder a file cannot. `keys.py` has the rest.
     All operations raise `StorageError` when the store fails. A write that returned is durable. Implementations are safe
     to share between threads, and several processes on one store see one truth.
     """
 
     @property
     def url(self) -> str:
-        """What `open_store` was given."""
+        """Give this to `open_store`, in any process, to open the same store."""
 
     def head(self, key: str) -> ObjectInfo | None:
         """Return size and etag, or None when there is no such object."""

@@ -80,7 +80,8 @@ def walk(root: Path, *, prefix: str, after: str | None) -> Iterator[str]:
     A folder is sorted as its name with a slash, since that is what its keys begin with: `a.b` comes before `a/b`.
     """
     base = prefix[: prefix.rfind("/") + 1]
-    if not all(segment not in ("", ".", "..") for segment in base.split("/")[:-1]):
+    folders = base.split("/")[:-1]
+    if folders[:1] == [RESERVED] or any(folder in ("", ".", "..") for folder in folders):
         return  # no key looks like this, and the folder might lie outside the store
     yield from _walk(root, base, prefix=prefix, after=after)
 

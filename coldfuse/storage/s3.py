@@ -59,7 +59,7 @@ class S3Store:
 
     @property
     def url(self) -> str:
-        """What `open_store` was given."""
+        """What `open_store` was given; the settings travel apart."""
         return self._url
 
     def head(self, key: str) -> ObjectInfo | None:

@@ -14,11 +14,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from botocore.loaders import Loader
 
 from coldfuse.errors import StorageError
 from coldfuse.storage.s3_errors import S3Error, code_of, status_of, storage_error, was_retried
@@ -146,6 +149,12 @@ def _is_busy(error: Exception) -> bool:
     return isinstance(error, ClientError) and code_of(error) in ("ConditionalRequestConflict", "OperationAborted")
 
 
+@cache
+def _api_description() -> Loader:
+    loader: Loader = botocore.session.get_session().get_component("data_loader")
+    return loader
+
+
 def _connect(settings: S3Settings) -> S3Client:
     config = Config(
         connect_timeout=settings.connect_timeout_s,
@@ -157,6 +166,9 @@ def _connect(settings: S3Settings) -> S3Client:
         request_checksum_calculation=settings.request_checksum_calculation,
         response_checksum_validation=settings.request_checksum_calculation,
     )
-    # A session of its own: boto3's default one is not safe to make clients from in several threads.
-    session = boto3.session.Session()
+    # A session of its own, since the default one is not safe to make clients from in several threads; but the API's
+    # description is the same for all, and reading it is nine tenths of the 100 ms that a session's first client takes.
+    core = botocore.session.get_session()
+    core.register_component("data_loader", _api_description())
+    session = boto3.session.Session(botocore_session=core)
     return session.client("s3", endpoint_url=settings.endpoint_url, region_name=settings.region, config=config)
