@@ -1,0 +1,56 @@
+"""Every error of botocore comes out as one of ours, as a sentence and without secrets."""
+
+import inspect
+
+import pytest
+from botocore import exceptions as boto
+from botocore.exceptions import ClientError
+
+from coldfuse.errors import ObjectNotFoundError, StorageError, UnsuitableStoreError
+from coldfuse.storage.s3_errors import S3Error, storage_error
+
+BOTO_ERRORS = [
+    kind
+    for _, kind in inspect.getmembers(boto, inspect.isclass)
+    if issubclass(kind, Exception) and not issubclass(kind, Warning) and kind.__module__ == boto.__name__
+]
+NOT_AT_RUN_TIME = (boto.UndefinedModelAttributeError, boto.MissingServiceIdError)  # faults of botocore's own data
+
+
+def answer(status: int, code: str, message: str = "") -> ClientError:
+    response = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(response, "PutObject")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in BOTO_ERRORS if kind not in NOT_AT_RUN_TIME])
+def test_no_error_of_botocore_is_left_out(kind):
+    assert issubclass(kind, S3Error)
+    error = kind.__new__(kind)
+    error.response = {}
+    error.operation_name = "PutObject"
+    ours = storage_error(error, "s3://bucket/key")
+    assert isinstance(ours, StorageError)
+    assert str(ours).startswith("s3://bucket/key: ")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (answer(404, "NoSuchKey"), ObjectNotFoundError, "no such object"),
+        (answer(404, "NoSuchBucket"), StorageError, "create it"),
+        (answer(403, "InvalidAccessKeyId"), StorageError, "AWS_ACCESS_KEY_ID"),
+        (answer(403, "403"), StorageError, "access denied"),
+        (answer(501, "NotImplemented"), UnsuitableStoreError, "use another store"),
+        (answer(503, "SlowDown"), StorageError, "try again later"),
+        (answer(411, "MissingContentLength"), StorageError, "when_required"),
+        (answer(418, "Teapot", "short  and\nstout"), StorageError, "418 Teapot: short and stout"),
+        (boto.NoCredentialsError(), StorageError, "AWS_SECRET_ACCESS_KEY"),
+        (boto.EndpointConnectionError(endpoint_url="http://x"), StorageError, "cannot be reached"),
+        (boto.ConnectTimeoutError(endpoint_url="http://x"), StorageError, "does not answer"),
+        (boto.SSLError(endpoint_url="http://x", error="e"), StorageError, "certificate"),
+    ],
+)
+def test_a_message_says_what_to_do(error, kind, words):
+    ours = storage_error(error, "s3://bucket/key")
+    assert type(ours) is kind
+    assert words in str(ours)
