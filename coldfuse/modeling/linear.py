@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from coldfuse.errors import UserInputError
+
 STRENGTH = 0.01
 """The inverse of the L2 penalty, `C` in scikit-learn: strong, as a task may have fewer examples than features."""
 
@@ -40,6 +42,10 @@ def fit_linear_probe(
     the trainer its private head and the evaluator its score from one place, on the same threads as everything else.
     The problem is convex and starts from zero, so no seed is involved. Standardising is folded into weight and bias.
     """
+    if not features_NH.isfinite().all():
+        raise UserInputError(
+            "the model gives features that are not finite: its weights are broken, fetch or make it anew"
+        )
     mean_H, scale_H = features_NH.mean(dim=0), features_NH.std(dim=0, correction=0)
     scale_H = torch.where(scale_H > 1e-7, scale_H, torch.ones_like(scale_H))  # a constant feature says nothing
     inputs_NH = (features_NH - mean_H) / scale_H

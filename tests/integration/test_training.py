@@ -1,0 +1,185 @@
+"""Training on a tiny random BERT: it learns, and whatever interrupts it, it arrives at the same bytes."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from integration import training_process
+from integration.training_process import SETTINGS, job, reviews
+from safetensors.torch import load_file, save_file
+from tiny_model import write_tiny_model
+
+from coldfuse.contributor.checkpoint import discard_checkpoint
+from coldfuse.contributor.job import FineTuned, Progress, Stopped
+from coldfuse.contributor.model import shared_tensors
+from coldfuse.contributor.training import fine_tune
+from coldfuse.errors import UserInputError
+from coldfuse.evaluation.probe import linear_probe
+from coldfuse.modeling.loading import load_body
+
+EPOCH_STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def base_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "base")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(base_dir: Path) -> FineTuned:
+    return finished(fine_tune(job(base_dir), SETTINGS))
+
+
+def finished(outcome: FineTuned | Stopped) -> FineTuned:
+    assert isinstance(outcome, FineTuned)
+    return outcome
+
+
+def assert_same_bytes(left: FineTuned, right: FineTuned) -> None:
+    assert left.tensors.keys() == right.tensors.keys()
+    assert [name for name, tensor in left.tensors.items() if not torch.equal(tensor, right.tensors[name])] == []
+    assert torch.equal(left.head["weight"], right.head["weight"])
+    assert (left.accuracy_before, left.accuracy_after) == (right.accuracy_before, right.accuracy_after)
+
+
+def test_training_learns_the_task_and_moves_the_shared_body(base_dir, uninterrupted):
+    base = shared_tensors(load_body(base_dir), job(base_dir).schema_names)
+    moved = [name for name, tensor in uninterrupted.tensors.items() if not torch.equal(tensor, base[name])]
+    assert uninterrupted.tensors.keys() == base.keys()
+    assert len(moved) > len(base) / 2
+    assert "pooler.dense.weight" not in moved  # the loss does not reach it
+    assert all(tensor.dtype == torch.float32 for tensor in uninterrupted.tensors.values())
+    assert uninterrupted.accuracy_after == 1.0
+    assert uninterrupted.num_examples == 64
+
+
+def test_the_same_run_gives_the_same_bytes_and_another_seed_does_not(base_dir, uninterrupted):
+    again = finished(fine_tune(job(base_dir), SETTINGS))
+    other = finished(fine_tune(job(base_dir), replace(SETTINGS, seed=6)))
+    next_round = finished(fine_tune(job(base_dir, number=2), SETTINGS))
+    assert_same_bytes(again, uninterrupted)
+    name = "encoder.layer.0.attention.self.query.weight"
+    assert not torch.equal(other.tensors[name], uninterrupted.tensors[name])
+    assert not torch.equal(next_round.tensors[name], uninterrupted.tensors[name])
+
+
+@pytest.mark.parametrize("kill_after", [3, EPOCH_STEPS + 1])
+def test_a_killed_run_resumes_and_ends_in_the_same_bytes(base_dir, uninterrupted, tmp_path, kill_after):
+    checkpoint = tmp_path / "run.safetensors"
+    command = [sys.executable, training_process.__file__, str(base_dir), str(checkpoint)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as victim:
+        assert victim.stdout is not None
+        for line in victim.stdout:
+            if line == f"train {kill_after}\n":
+                victim.send_signal(signal.SIGKILL)
+                break
+        assert victim.wait() == -signal.SIGKILL
+
+    steps: list[int] = []
+    resumed = finished(fine_tune(job(base_dir), SETTINGS, checkpoint=checkpoint, progress=steps_into(steps)))
+
+    assert 0 < kill_after - 1 <= resumed.resumed_at_step <= kill_after
+    assert steps == list(range(resumed.resumed_at_step + 1, resumed.num_steps + 1))
+    assert_same_bytes(resumed, uninterrupted)
+
+
+def steps_into(steps: list[int]):
+    def note(event: Progress) -> None:
+        if event.phase == "train":
+            steps.append(event.step)
+
+    return note
+
+
+def test_a_stopped_run_says_how_far_it_came_and_goes_on_from_there(base_dir, uninterrupted, tmp_path):
+    checkpoint, steps = tmp_path / "run.safetensors", []
+    calm = replace(SETTINGS, checkpoint_every_s=1e6)
+    stopped = fine_tune(
+        job(base_dir), calm, checkpoint=checkpoint, progress=steps_into(steps), stop=lambda: len(steps) == 5
+    )
+    assert stopped == Stopped(step=5, num_steps=3 * EPOCH_STEPS)
+    resumed = finished(fine_tune(job(base_dir), calm, checkpoint=checkpoint))
+    assert resumed.resumed_at_step == 5
+    assert_same_bytes(resumed, uninterrupted)
+
+
+def test_a_finished_run_is_not_trained_again(base_dir, uninterrupted, tmp_path):
+    checkpoint, steps = tmp_path / "run.safetensors", []
+    fine_tune(job(base_dir), SETTINGS, checkpoint=checkpoint)
+    again = finished(fine_tune(job(base_dir), SETTINGS, checkpoint=checkpoint, progress=steps_into(steps)))
+    assert steps == []
+    assert_same_bytes(again, uninterrupted)
+    discard_checkpoint(checkpoint)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda job, settings: (replace(job, base_digest="1" * 64), settings),
+        lambda job, settings: (replace(job, round=2), settings),
+        lambda job, settings: (replace(job, train=job.train.take(range(63))), settings),
+        lambda job, settings: (job, replace(settings, learning_rate=1e-3)),
+    ],
+    ids=["base", "round", "data", "settings"],
+)
+def test_a_checkpoint_of_another_run_is_ignored(base_dir, tmp_path, change):
+    checkpoint = tmp_path / "run.safetensors"
+    brief = replace(SETTINGS, num_epochs=1)
+    fine_tune(job(base_dir), brief, checkpoint=checkpoint)
+    outcome = finished(fine_tune(*change(job(base_dir), brief), checkpoint=checkpoint))
+    assert outcome.resumed_at_step == 0
+
+
+def test_training_stops_early_and_returns_the_best_epoch(base_dir):
+    steps: list[int] = []
+    impatient = replace(SETTINGS, num_epochs=50, patience=1)
+    outcome = finished(fine_tune(job(base_dir), impatient, progress=steps_into(steps)))
+    assert outcome.num_epochs == outcome.best_epoch + 1
+    assert outcome.num_steps == len(steps) == outcome.num_epochs * EPOCH_STEPS
+
+
+def test_a_batch_in_parts_gives_the_same_model_up_to_rounding(base_dir):
+    still = replace(SETTINGS, num_epochs=1, dropout=0.0)
+    whole = finished(fine_tune(job(base_dir), still))
+    parts = finished(fine_tune(job(base_dir), replace(still, tokens_at_once=20)))
+    assert parts.accuracy_after == pytest.approx(whole.accuracy_after, abs=0.2)  # the body's dropout differs
+
+
+def test_training_leaves_the_random_state_and_threads_of_the_process_alone(base_dir):
+    torch.manual_seed(1)
+    state, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    fine_tune(job(base_dir), replace(SETTINGS, num_epochs=1))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_broken_base_is_said_in_words(base_dir, tmp_path):
+    broken = shutil.copytree(base_dir, tmp_path / "broken")
+    weights = load_file(broken / "model.safetensors")
+    weights["encoder.layer.0.output.dense.weight"] *= 1e38  # finite, and infinite after the product
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserInputError, match="features that are not finite"):
+        fine_tune(job(broken), SETTINGS)
+
+
+def test_divergence_is_said_in_words(base_dir, monkeypatch):
+    monkeypatch.setattr(
+        torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("inf"))
+    )  # too tiny to overflow
+    with pytest.raises(UserInputError, match=r"diverged at step 1: .* choose a learning rate below"):
+        fine_tune(job(base_dir), SETTINGS)
+
+
+def test_the_probe_of_a_model_folder_is_the_same_each_time(base_dir):
+    train, test = reviews(64), reviews(40)
+    results = [linear_probe(base_dir, train, test, max_length=32, batch_size=16, threads=1) for _ in range(2)]
+    assert results[0] == results[1]
+    assert (results[0].num_train, results[0].num_test) == (64, 40)
+    assert results[0].accuracy > 0.9

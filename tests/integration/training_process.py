@@ -1,0 +1,45 @@
+"""A training run in a process of its own, slow enough to be killed in the middle: prints each step as it is done."""
+
+import sys
+import time
+from pathlib import Path
+
+from coldfuse.codec.model_folder import open_model_folder
+from coldfuse.contributor.data import split
+from coldfuse.contributor.job import Progress, TrainingJob
+from coldfuse.contributor.settings import TrainingSettings
+from coldfuse.contributor.training import fine_tune
+from coldfuse.core.dataset import TextDataset
+
+SETTINGS = TrainingSettings(
+    num_epochs=3, batch_size=8, learning_rate=3e-3, threads=1, device="cpu", checkpoint_every_s=0.0, seed=5
+)
+
+
+def reviews(num: int) -> TextDataset:
+    """Reviews whose one telling word gives the class away."""
+    words = (("bad", "awful", "poor", "dull"), ("good", "great", "fine", "lovely"))
+    labels = tuple(index % 2 for index in range(num))
+    texts = tuple(f"the film was {words[label][index % 4]} {index}" for index, label in enumerate(labels))
+    return TextDataset(texts=texts, labels=labels, label_names=("negative", "positive"))
+
+
+def job(base_dir: Path, *, number: int = 1) -> TrainingJob:
+    train, validation = split(reviews(80), validation_fraction=0.2, seed=0)
+    return TrainingJob(
+        base_dir=base_dir,
+        base_digest="0" * 64,
+        schema_names=open_model_folder(base_dir).schema.keys(),
+        round=number,
+        train=train,
+        validation=validation,
+    )
+
+
+def print_slowly(event: Progress) -> None:
+    print(event.phase, event.step, flush=True)
+    time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    fine_tune(job(Path(sys.argv[1])), SETTINGS, checkpoint=Path(sys.argv[2]), progress=print_slowly)

@@ -1,0 +1,59 @@
+import pytest
+import torch
+from torch import nn
+
+from coldfuse.contributor.checkpoint import Position, load_checkpoint, pack, save_checkpoint, unpack
+
+POSITION = Position(step=7, accuracy_before=0.5, accuracy_best=0.75, best_epoch=2)
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path):
+    path = tmp_path / "run" / "checkpoint.safetensors"
+    tensors = {"a": torch.randn(3, 4), "scalar": torch.tensor(2.0), "empty": torch.empty(0, 4)}
+    save_checkpoint(path, identity="x", position=POSITION, tensors=tensors)
+    position, loaded = load_checkpoint(path, identity="x")
+    assert position == POSITION
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_the_file_is_plain_safetensors(tmp_path):
+    from safetensors.torch import load_file
+
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, identity="x", position=POSITION, tensors={"a": torch.eye(2).T})
+    assert torch.equal(load_file(path)["a"], torch.eye(2))
+
+
+def test_a_missing_or_foreign_checkpoint_counts_as_absent(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    assert load_checkpoint(path, identity="x") is None
+    save_checkpoint(path, identity="x", position=POSITION, tensors={"a": torch.ones(2)})
+    assert load_checkpoint(path, identity="y") is None
+
+
+@pytest.mark.parametrize("num_bytes", [0, 7, 100, -1])
+def test_a_torn_checkpoint_counts_as_absent(tmp_path, num_bytes, caplog):
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, identity="x", position=POSITION, tensors={"a": torch.ones(2)})
+    path.write_bytes(path.read_bytes()[:num_bytes])
+    assert load_checkpoint(path, identity="x") is None
+    assert "training starts anew" in caplog.text
+
+
+def test_unpack_undoes_pack():
+    def run():
+        model = nn.Linear(3, 2)
+        return model, torch.optim.AdamW(model.parameters())
+
+    model, optimizer = run()
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    packed = {name: tensor.clone() for name, tensor in pack(model, optimizer, {"weight": torch.ones(2, 3)}).items()}
+    other_model, other_optimizer = run()
+    best = unpack(packed, other_model, other_optimizer)
+    assert torch.equal(best["weight"], torch.ones(2, 3))
+    repacked = pack(other_model, other_optimizer, best)
+    assert repacked.keys() == packed.keys()
+    assert all(torch.equal(repacked[name], packed[name]) for name in packed)
