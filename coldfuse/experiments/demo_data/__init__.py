@@ -1,0 +1,93 @@
+"""Small samples of six openly licensed tasks, and the settings with which the demonstration trains on them.
+
+Four tasks are *seen*: each belongs to one contributor. Two are *unseen*: nobody trains on them, and they show what the
+shared body has learnt beyond its contributors' tasks. `LICENSES.md` gives the credits, each folder's `card.json` the
+source, the licence and what was done to the data.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+"""Where the samples lie."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoTask:
+    """One bundled task."""
+
+    name: str
+    """The folder's name, and the contributor's."""
+    is_seen: bool
+    """Whether a contributor trains on it; otherwise it is only evaluated."""
+
+    @property
+    def train_file(self) -> Path:
+        """The examples of the contributor, and those that the probe is fitted on."""
+        return FOLDER / self.name / "train.parquet"
+
+    @property
+    def test_file(self) -> Path:
+        """The examples that the releases are scored on; no training text is among them."""
+        return FOLDER / self.name / "test.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoSettings:
+    """How long the demonstration trains and what it scores."""
+
+    num_rounds: int
+    """Rounds, each with a release at its end."""
+    num_train: int
+    """Examples that each contributor reads of its file, from the top; a tenth of them only validates."""
+    num_epochs: int
+    """Passes over them in each round."""
+    batch_size: int
+    """Examples in one optimiser step."""
+    learning_rate: float
+    """AdamW's step size at its highest."""
+    max_length: int
+    """Tokens of a text that are read, in training and in scoring."""
+    tokens_at_once: int
+    """Tokens that pass through the body at once in training: keeps four contributors within a laptop's memory."""
+    num_probe_train: int
+    """Examples that the linear probe of a task is fitted on."""
+    num_probe_test: int
+    """Examples that it is scored on."""
+
+
+TASKS = (
+    DemoTask(name="snips", is_seen=True),
+    DemoTask(name="banking77", is_seen=True),
+    DemoTask(name="goemotions_ekman", is_seen=True),
+    DemoTask(name="poem_sentiment", is_seen=True),
+    DemoTask(name="germeval2018", is_seen=False),
+    DemoTask(name="boolq", is_seen=False),
+)
+"""The tasks, those of contributors first."""
+
+DEFAULT = DemoSettings(
+    num_rounds=3,
+    num_train=1200,
+    num_epochs=1,
+    batch_size=32,
+    learning_rate=3e-4,
+    max_length=40,
+    tokens_at_once=800,
+    num_probe_train=600,
+    num_probe_test=500,
+)
+"""About two minutes on two cores, with the start of all processes."""
+
+FAST = DemoSettings(
+    num_rounds=3,
+    num_train=400,
+    num_epochs=1,
+    batch_size=32,
+    learning_rate=3e-4,
+    max_length=32,
+    tokens_at_once=800,
+    num_probe_train=400,
+    num_probe_test=300,
+)
+"""About a minute on two cores; fewer examples give a smaller rise, and fewer test rows more noise."""
