@@ -25,12 +25,19 @@ def create(store: ObjectStore, key: str, data: bytes, start: Barrier | None = No
     return store.put_if_absent(key, data)
 
 
-def increment(store: ObjectStore, key: str, count: int) -> int:
-    """Add 1 to a number by compare and swap, this many times; return how often somebody else was faster."""
+def increment(store: ObjectStore, key: str, count: int, start: Barrier | None = None) -> int:
+    """Add 1 to a number by compare and swap, this many times; return how often somebody else was faster.
+
+    All wait for each other between their first reading and their first swap, so that they are sure to meet.
+    """
     num_conflicts = 0
-    for _ in range(count):
+    for number in range(count):
+        is_first = number == 0
         while True:
             value, etag = store.get_with_etag(key)
+            if is_first:
+                (start or _meeting[0]).wait(60)
+                is_first = False
             try:
                 store.compare_and_swap(key, b"%d" % (int(value) + 1), etag=etag)
             except ConflictError:
