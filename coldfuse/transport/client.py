@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import TypeVar
 
 from coldfuse.codec.blobs import ReadRange
@@ -22,7 +21,7 @@ from coldfuse.transport.answers import (
     read_verdict,
 )
 from coldfuse.transport.channel import MAX_MANIFEST_BYTES, open_channel
-from coldfuse.transport.patience import CALL_S, Cancellation, patiently, stream_deadline_s
+from coldfuse.transport.patience import CALL_S, Cancellation, Patience, RunningCall, patiently, stream_deadline_s
 from coldfuse.transport.pb import gateway_pb2 as pb
 from coldfuse.transport.pb import gateway_pb2_grpc
 from coldfuse.transport.sender import Messages, Progress, Sender, UploadReport
@@ -37,8 +36,8 @@ NUM_PARTS_ASKED = 4096
 class GatewayClient:
     """Talks to one gateway. Threads may share it; close it, or use it as a context manager.
 
-    Every call has a deadline and is tried again while the gateway is out of reach, until `patience_s` has passed; all
-    may be repeated without harm. Errors are those of `errors.py`, with the gateway's sentence.
+    Every call has a deadline and is tried again while the gateway is out of reach, until nothing has moved for
+    `patience_s`; all may be repeated without harm. Errors are those of `errors.py`, with the gateway's sentence.
     """
 
     def __init__(
@@ -86,8 +85,8 @@ class GatewayClient:
             request = pb.ListReleasesRequest(before=page.next_before)
 
     def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:
-        """Fill the buffer from `start` of a release's part, resuming where it was cut off; the caller checks digests."""
-        done = 0
+        """Fill the buffer from `start` of a release's part, resuming where it is cut off; the caller checks digests."""
+        done, patience = 0, Patience(self._patience_s, stream_s=stream_deadline_s(len(buffer)))
 
         def read_rest() -> None:
             nonlocal done
@@ -100,8 +99,9 @@ class GatewayClient:
                     raise TransportError(f"{self.address}: sent more of part {digest[:12]} than was asked for")
                 buffer[done : done + len(message.chunk)] = message.chunk
                 done += len(message.chunk)
+                patience.renew()
 
-        self._patiently(read_rest, stream_s=stream_deadline_s(len(buffer)))
+        patiently(read_rest, self._address, patience=patience, cancellation=self._cancellation)
         if done != len(buffer):
             raise TransportError(f"{self.address}: sent {done:,} of {len(buffer):,} bytes of part {digest[:12]}")
 
@@ -128,11 +128,18 @@ class GatewayClient:
 
         def send_part(part: Part, messages: Messages) -> int:
             deadline_s = stream_deadline_s(part.size_bytes, parallel=parallel)
-            start = partial(self._stub.UploadPart.future, timeout=deadline_s)
-            answer = self._patiently(
-                lambda: cancellation.run(lambda: start(messages())), stream_s=deadline_s, cancellation=cancellation
+            patience = Patience(self._patience_s, stream_s=deadline_s)
+
+            def start() -> RunningCall[pb.UploadPartResponse]:
+                call: RunningCall[pb.UploadPartResponse] = self._stub.UploadPart.future(
+                    messages(patience.renew), timeout=deadline_s
+                )
+                return call
+
+            answer = patiently(
+                lambda: cancellation.run(start), self._address, patience=patience, cancellation=cancellation
             )
-            return int(answer.received_bytes)
+            return answer.received_bytes
 
         return sender.send(missing, send_part, parallel=parallel)
 
@@ -166,15 +173,7 @@ class GatewayClient:
         self.close()
 
     def _call(self, method: Callable[..., T], request: object) -> T:
-        return self._patiently(lambda: method(request, timeout=CALL_S))
-
-    def _patiently(
-        self, call: Callable[[], T], *, stream_s: float = 0.0, cancellation: Cancellation | None = None
-    ) -> T:
-        """Try again while patience lasts, beside the time that a stream itself may take."""
+        patience = Patience(self._patience_s, stream_s=CALL_S)
         return patiently(
-            call,
-            self._address,
-            patience_s=self._patience_s + stream_s,
-            cancellation=cancellation or self._cancellation,
+            lambda: method(request, timeout=CALL_S), self._address, patience=patience, cancellation=self._cancellation
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
@@ -13,7 +14,7 @@ from tenacity import (
     Retrying,
     retry_if_exception,
     sleep_using_event,
-    stop_after_delay,
+    stop_base,
     stop_when_event_set,
     wait_random_exponential,
 )
@@ -75,6 +76,34 @@ class Cancellation:
                 call.cancel()
 
 
+class Patience(stop_base):
+    """Decides when to give up: nothing moved for `patience_s` after a failure, or the whole took far too long.
+
+    A link that is slow or keeps breaking is used for as long as bytes arrive; a gateway that is gone is not waited for
+    as long as the transfer might have taken.
+    """
+
+    def __init__(
+        self, patience_s: float, *, stream_s: float = 0.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Take the patience, and how long the transfer itself may take."""
+        self._patience_s = patience_s
+        self._clock = clock
+        self._end_s = clock() + patience_s + stream_s
+        self._failing_since_s: float | None = None
+
+    def renew(self) -> None:
+        """Say that bytes have moved."""
+        self._failing_since_s = None
+
+    def __call__(self, _: RetryCallState) -> bool:
+        """Tell, after a failure, whether to give up."""
+        now_s = self._clock()
+        if self._failing_since_s is None:
+            self._failing_since_s = now_s
+        return now_s - self._failing_since_s >= self._patience_s or now_s >= self._end_s
+
+
 def stream_deadline_s(num_bytes: int, *, parallel: int = 1) -> float:
     """Return how long a stream may take when `parallel` of them share the slowest link.
 
@@ -84,7 +113,7 @@ def stream_deadline_s(num_bytes: int, *, parallel: int = 1) -> float:
     return CALL_S + num_bytes * parallel / FLOOR_BYTES_PER_S
 
 
-def patiently(call: Callable[[], T], address: Address, *, patience_s: float, cancellation: Cancellation) -> T:
+def patiently(call: Callable[[], T], address: Address, *, patience: Patience, cancellation: Cancellation) -> T:
     """Call until it succeeds, fails for good, or patience has run out; raise errors of `errors.py` only.
 
     Waits grow with jitter, so that the nodes of a federation do not return all at once to a gateway that starts again.
@@ -92,7 +121,7 @@ def patiently(call: Callable[[], T], address: Address, *, patience_s: float, can
     retrying = Retrying(
         retry=retry_if_exception(is_passing),
         wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
-        stop=stop_after_delay(patience_s) | stop_when_event_set(cancellation.event),
+        stop=patience | stop_when_event_set(cancellation.event),
         sleep=sleep_using_event(cancellation.event),
         before_sleep=lambda state: _log(state, address),
         reraise=True,

@@ -19,8 +19,8 @@ from coldfuse.transport.pb import gateway_pb2 as pb
 Progress = Callable[[int, int], None]
 """progress(done_bytes, total_bytes): called from several threads, never from two at once."""
 
-Messages = Callable[[], Iterator[pb.UploadPartRequest]]
-"""Begins one try at a part."""
+Messages = Callable[[Callable[[], None]], Iterator[pb.UploadPartRequest]]
+"""messages(on_progress): begins one try at a part, and says when a chunk has left."""
 
 SendPart = Callable[[Part, Messages], int]
 """send(part, messages): try until the gateway has the part; return how many bytes it took."""
@@ -78,13 +78,14 @@ class Sender:
         self._report(part, part.size_bytes)
         return sent_bytes
 
-    def _messages(self, part: Part) -> Iterator[pb.UploadPartRequest]:
+    def _messages(self, part: Part, on_progress: Callable[[], None]) -> Iterator[pb.UploadPartRequest]:
         yield pb.UploadPartRequest(header=pb.Part(digest=part.digest, size_bytes=part.size_bytes))
         for offset in range(0, part.size_bytes, MAX_CHUNK_BYTES):
             chunk = self._read(self._starts[part] + offset, min(MAX_CHUNK_BYTES, part.size_bytes - offset))
             if chunk is None or self._cancellation.event.is_set():
                 return
             yield pb.UploadPartRequest(chunk=chunk)
+            on_progress()
             self._report(part, offset + len(chunk))
 
     def _read(self, start: int, length: int) -> bytes | None:

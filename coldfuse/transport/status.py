@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 
 from coldfuse import errors
-from coldfuse.errors import ColdfuseError, StorageError, TransportError
+from coldfuse.errors import ColdfuseError, TransportError
 
 logger = logging.getLogger(__name__)
 
@@ -91,9 +91,8 @@ def is_passing(error: BaseException) -> bool:
     """Tell whether the same call may succeed later: the way was cut, or the gateway's store was out of reach."""
     if not isinstance(error, grpc.RpcError):
         return False
-    name = _class_name(error)
-    if name is not None:
-        return name == StorageError.__name__
+    if _class_name(error) is not None:  # what the gateway itself says: only that its store, or the stream, failed
+        return error.code() is grpc.StatusCode.UNAVAILABLE
     details = (error.details() or "").lower()
     if "certificate_verify_failed" in details or "ssl handshake failed" in details or "wrong_version_number" in details:
         return False  # another try meets the same certificate

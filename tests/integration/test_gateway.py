@@ -1,0 +1,391 @@
+"""A real gateway on a port that the system picks, on a folder and in memory."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+import trustme
+from federations import (
+    BASE_CONFIG,
+    BASE_DIGEST,
+    BASE_MODEL,
+    FEDERATION,
+    make_delta,
+    make_federation,
+    make_manifest,
+    open_round,
+)
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from coldfuse.codec.manifests import encode, sha256
+from coldfuse.core.blob import Blob, Part
+from coldfuse.core.contribution import Admission, ContributionManifest
+from coldfuse.core.round import Abandoned, Admitted, Closed, Published
+from coldfuse.errors import (
+    CodecError,
+    ContributionRejectedError,
+    DigestMismatchError,
+    FederationError,
+    ObjectNotFoundError,
+    RoundClosedError,
+    TransportError,
+    UserInputError,
+)
+from coldfuse.storage import LocalStore, MemoryStore
+from coldfuse.transport.answers import Decision
+from coldfuse.transport.client import GatewayClient
+from coldfuse.transport.pb import gateway_pb2 as pb
+from coldfuse.transport.pb import gateway_pb2_grpc
+from coldfuse.transport.server import SERVICE, GatewaySettings, serve_gateway
+from coldfuse.trust.tls import TlsFiles
+
+MIB = 1 << 20
+SIZES = [2 * MIB + 1, 1, MIB, 0, 300_000]
+
+
+@pytest.fixture(params=["folder", "memory"])
+def federation(request, tmp_path):
+    federation = make_federation(LocalStore(tmp_path / "store") if request.param == "folder" else MemoryStore())
+    open_round(federation)
+    return federation
+
+
+@pytest.fixture
+def gateway(federation):
+    with serve_gateway(federation) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def client(gateway):
+    with GatewayClient(gateway.address, patience_s=5.0) as client:
+        yield client
+
+
+@pytest.fixture
+def stub(gateway):
+    with grpc.insecure_channel(gateway.address) as channel:
+        yield gateway_pb2_grpc.GatewayStub(channel)
+
+
+def test_a_contribution_goes_in_and_gets_its_verdict(client, federation):
+    delta, seen = make_delta(SIZES), []
+    report = client.upload(delta.blob, delta.read_range, progress=lambda done, total: seen.append((done, total)))
+    manifest = make_manifest(delta.blob)
+    receipt = client.commit(manifest)
+    assert (report.sent_bytes, report.num_sent, report.num_skipped) == (sum(SIZES), 5, 0)
+    assert seen[-1] == (sum(SIZES), sum(SIZES))
+    assert (receipt.contribution, receipt.decision) == (sha256(encode(manifest)), Decision.PENDING)
+    assert federation.objects.get_value(ContributionManifest, receipt.contribution) == manifest
+    stored = federation.objects.open(delta.blob).read(0, sum(SIZES))
+    expected = bytearray(sum(SIZES))
+    delta.read_range(memoryview(expected), 0)
+    assert stored == expected
+    _admit(federation, receipt.contribution)
+    assert client.commit(manifest).decision is Decision.ADMITTED
+    assert client.verdict(1, receipt.contribution).reason == "admitted; it is fused when the round closes"
+
+
+def test_committing_twice_is_success_even_after_the_end(client, federation):
+    delta = make_delta([10])
+    client.upload(delta.blob, delta.read_range)
+    first = client.commit(make_manifest(delta.blob))
+    assert client.commit(make_manifest(delta.blob)) == first
+    journal = _admit(federation, first.contribution)
+    journal.append(Closed(contributions=(first.contribution,), reason="quorum"))
+    journal.append(Published(release=1))
+    again = client.commit(make_manifest(delta.blob))
+    assert (again.decision, again.reason) == (Decision.ADMITTED, "fused into release 1")
+    assert len(journal.state().received) == 1
+
+
+def test_what_is_there_already_is_not_sent_again(client):
+    whole, half = make_delta([100, 200, 300]), make_delta([100, 200])
+    client.upload(half.blob, half.read_range)
+    assert client.missing(whole.blob.parts) == [whole.blob.parts[2]]
+    report = client.upload(whole.blob, whole.read_range)
+    assert (report.sent_bytes, report.num_sent, report.num_skipped) == (300, 1, 2)
+    assert client.upload(whole.blob, whole.read_range).sent_bytes == 0
+
+
+def test_a_part_that_arrived_meanwhile_costs_no_byte(stub, client):
+    delta = make_delta([100])
+    client.upload(delta.blob, delta.read_range)
+    assert stub.UploadPart(_messages(delta, [100])).received_bytes == 0
+
+
+def test_wrong_bytes_leave_nothing(client):
+    delta, other = make_delta([100]), make_delta([100], seed=1)
+    with pytest.raises(DigestMismatchError, match="has the file changed"):
+        client.upload(delta.blob, other.read_range)
+    assert client.missing(delta.blob.parts) == list(delta.blob.parts)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "sentence"), [([99], "ended after 99"), ([100, 1], "more came"), ([], "ended after 0")]
+)
+def test_wrong_length_leaves_nothing(stub, client, lengths, sentence):
+    delta = make_delta([100])
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.UploadPart(_messages(delta, lengths))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert sentence in caught.value.details()
+    assert client.missing(delta.blob.parts) == list(delta.blob.parts)
+
+
+def test_a_stream_that_is_cut_off_leaves_nothing(stub, client, federation):
+    delta, sent, never = make_delta([3 * MIB]), threading.Event(), threading.Event()
+
+    def messages():
+        yield from _messages(delta, [MIB, MIB])
+        sent.set()
+        never.wait(30)
+
+    call = stub.UploadPart.future(messages())
+    assert sent.wait(30)
+    call.cancel()
+    never.set()
+    assert client.missing(delta.blob.parts) == list(delta.blob.parts)
+    report = client.upload(delta.blob, delta.read_range)
+    assert report.sent_bytes == 3 * MIB
+    assert federation.objects.has(delta.blob.parts[0].digest, 3 * MIB)
+
+
+def test_an_error_of_the_reader_is_the_uploads(client):
+    delta = make_delta([MIB, MIB])
+
+    def read(buffer, start):
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        client.upload(delta.blob, read)
+
+
+def test_a_part_beyond_the_bound_is_refused_before_it_is_sent(stub):
+    header = pb.UploadPartRequest(header=pb.Part(digest="0" * 64, size_bytes=1 << 40))
+    with pytest.raises(grpc.RpcError, match="cut the file into smaller parts"):
+        stub.UploadPart(iter([header]))
+
+
+def test_an_upload_without_header_or_with_a_bad_digest_is_refused(stub):
+    for message in (pb.UploadPartRequest(chunk=b"x"), pb.UploadPartRequest(header=pb.Part(digest="../../etc/passwd"))):
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.UploadPart(iter([message]))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"base_digest": "0" * 64}, RoundClosedError),
+        ({"round": 9}, ContributionRejectedError),
+        ({"federation": "0" * 64}, ContributionRejectedError),
+        ({"delta_digest": "0" * 64}, ContributionRejectedError),
+    ],
+)
+def test_a_contribution_that_does_not_fit_is_refused_and_leaves_nothing(client, federation, changes, kind):
+    delta = make_delta([10])
+    client.upload(delta.blob, delta.read_range)
+    with pytest.raises(kind):
+        client.commit(make_manifest(delta.blob, **changes))
+    assert not federation.journal(1).state().received
+
+
+def test_a_contribution_whose_parts_are_missing_is_refused(client):
+    delta = make_delta([10, 20, 30])
+    with pytest.raises(ContributionRejectedError, match="3 of 3 parts have not arrived"):
+        client.commit(make_manifest(delta.blob))
+
+
+@pytest.mark.parametrize("event", [Closed(contributions=(), reason="x"), Abandoned(reason="x")])
+def test_a_contribution_to_a_round_that_closed_is_refused(client, federation, event):
+    delta = make_delta([10])
+    client.upload(delta.blob, delta.read_range)
+    journal = federation.journal(1)
+    journal.state()
+    journal.append(event)
+    with pytest.raises(RoundClosedError):
+        client.commit(make_manifest(delta.blob))
+
+
+def test_a_manifest_beyond_the_bound_is_refused_at_both_ends(client, stub):
+    parts = tuple(Part(digest=sha256(str(n).encode()), size_bytes=1) for n in range(25_000))
+    with pytest.raises(CodecError, match="at most 2,097,152"):
+        client.commit(make_manifest(Blob(parts=parts)))
+    with pytest.raises(grpc.RpcError, match="at most 2,097,152"):
+        stub.Commit(pb.CommitRequest(manifest_json=b" " * (3 * MIB)))
+
+
+def test_many_commits_at_once_are_all_taken(client, federation):
+    delta = make_delta([10])
+    client.upload(delta.blob, delta.read_range)
+    manifests = [make_manifest(delta.blob, contributor=f"node-{number}") for number in range(64)]
+    with ThreadPoolExecutor(16) as pool:
+        receipts = list(pool.map(client.commit, manifests))
+    assert {receipt.contribution for receipt in receipts} == set(federation.journal(1).state().received)
+
+
+def test_a_consumer_reads_releases_and_nothing_else(client):
+    delta = make_delta([10])
+    client.upload(delta.blob, delta.read_range)
+    files = client.release().files
+    for name, data in {"config.json": BASE_CONFIG, "model.safetensors": BASE_MODEL}.items():
+        buffer = bytearray(len(data) - 3)
+        client.read_into(0, files[name].parts[0].digest, memoryview(buffer), 3)
+        assert buffer == data[3:]
+    with pytest.raises(ObjectNotFoundError, match="only what a release lists can be read"):
+        client.read_into(0, delta.blob.parts[0].digest, memoryview(bytearray(10)))
+    with pytest.raises(UserInputError, match="asked for bytes up to"):
+        client.read_into(0, files["config.json"].parts[0].digest, memoryview(bytearray(100)))
+
+
+def test_releases_are_found_by_number_and_channel(client, federation):
+    release = federation.release(0)
+    for number in range(1, 103):
+        federation.publish(release.model_copy(update={"release": number, "parent": number - 1, "round": number}))
+    assert client.release(5).release == 5
+    assert client.release().release == 102
+    assert [summary.name.number for summary in client.releases()] == list(range(102, -1, -1))
+    assert [summary.parent for summary in client.releases()][-1] is None
+    with pytest.raises(FederationError, match="there is no release 103; the latest is 102"):
+        client.release(103)
+    with pytest.raises(FederationError, match="no channel"):
+        client.release("nightly")
+
+
+def test_the_status_says_where_the_federation_stands(client, federation):
+    delta = make_delta([10])
+    client.upload(delta.blob, delta.read_range)
+    client.commit(make_manifest(delta.blob))
+    status = client.status()
+    assert (status.federation, status.name, status.latest.model_digest) == (FEDERATION, "tiny", BASE_DIGEST)
+    assert (status.round.number, status.round.is_open, status.round.num_received) == (1, True, 1)
+    assert status.round.contributors == ("ada",)
+    assert status.round.waits_for == "no contribution yet, 2 make the quorum; 1 not screened yet"
+    assert status.poll_after_s >= 0.5
+
+
+def test_polling_costs_the_store_next_to_nothing(federation, monkeypatch):
+    with serve_gateway(federation) as gateway, GatewayClient(gateway.address) as client:
+        client.status()
+        num_reads = _count_reads(federation.store, monkeypatch)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: client.status(), range(500)))
+        assert len(num_reads) < 100
+
+
+def test_a_contribution_that_never_came_has_no_verdict(client):
+    with pytest.raises(ObjectNotFoundError, match="has received no contribution"):
+        client.verdict(1, "0" * 64)
+
+
+def test_health_and_reflection_answer(gateway):
+    with grpc.insecure_channel(gateway.address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        for name in ("", SERVICE):
+            answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        assert SERVICE in ProtoReflectionDescriptorDatabase(channel).get_services()
+
+
+def test_two_gateways_on_one_port_are_an_error(gateway, federation):
+    with pytest.raises(TransportError, match="cannot listen here") as caught:
+        serve_gateway(federation, GatewaySettings(listen=gateway.address))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_stopped_gateway_frees_its_port(federation):
+    first = serve_gateway(federation)
+    assert not first.wait(0)
+    first.stop()
+    first.stop()
+    assert first.wait(0)
+    with serve_gateway(federation, GatewaySettings(listen=first.address)) as second:
+        assert second.address == first.address
+
+
+def test_a_gateway_that_is_not_there_is_said_to_be_so(federation):
+    with serve_gateway(federation) as gateway:
+        pass
+    with (
+        GatewayClient(gateway.address, patience_s=0.5) as client,
+        pytest.raises(TransportError, match="is the gateway"),
+    ):
+        client.status()
+
+
+def test_plain_text_needs_a_word_where_others_can_listen(federation):
+    with pytest.raises(UserInputError, match="needs TLS"):
+        serve_gateway(federation, GatewaySettings(listen="0.0.0.0:0"))
+    with serve_gateway(federation, GatewaySettings(listen="0.0.0.0:0", insecure=True)) as gateway:
+        port = gateway.address.rpartition(":")[2]
+        with GatewayClient(f"127.0.0.1:{port}") as client:
+            assert client.status().name == "tiny"
+
+
+@pytest.fixture
+def certificates(tmp_path):
+    """Certificates of one authority for gateway and node, and another authority."""
+    ours, theirs = trustme.CA(), trustme.CA()
+    for name, authority in {"ca": ours, "other-ca": theirs}.items():
+        authority.cert_pem.write_to_path(str(tmp_path / f"{name}.pem"))
+    for name, authority in {"gateway": ours, "node": ours, "stranger": theirs}.items():
+        leaf = authority.issue_cert("localhost", "127.0.0.1")
+        leaf.cert_chain_pems[0].write_to_path(str(tmp_path / f"{name}.pem"))
+        leaf.private_key_pem.write_to_path(str(tmp_path / f"{name}.key"))
+
+    def files(name=None, *, ca=None):
+        cert, key = (tmp_path / f"{name}.pem", tmp_path / f"{name}.key") if name else (None, None)
+        return TlsFiles(ca=tmp_path / f"{ca}.pem" if ca else None, cert=cert, key=key)
+
+    return files
+
+
+def test_tls_with_the_right_authority(federation, certificates):
+    with serve_gateway(federation, GatewaySettings(listen="localhost:0", tls=certificates("gateway"))) as gateway:
+        with GatewayClient(gateway.address, tls=certificates(ca="ca")) as client:
+            assert client.status().name == "tiny"
+            delta = make_delta([2 * MIB])
+            assert client.upload(delta.blob, delta.read_range).sent_bytes == 2 * MIB
+        for wrong in (certificates(ca="other-ca"), None):
+            with GatewayClient(gateway.address, tls=wrong, patience_s=1.0) as client, pytest.raises(TransportError):
+                client.status()
+
+
+def test_mutual_tls_lets_in_only_certificates_of_the_authority(federation, certificates):
+    settings = GatewaySettings(listen="localhost:0", tls=certificates("gateway", ca="ca"))
+    with serve_gateway(federation, settings) as gateway:
+        with GatewayClient(gateway.address, tls=certificates("node", ca="ca")) as client:
+            assert client.status().name == "tiny"
+        for wrong in (certificates("stranger", ca="ca"), certificates(ca="ca")):
+            with GatewayClient(gateway.address, tls=wrong, patience_s=1.0) as client, pytest.raises(TransportError):
+                client.status()
+
+
+def _admit(federation, contribution):
+    journal = federation.journal(1)
+    journal.state()
+    admission = Admission(contribution=contribution, contributor="ada", delta_digest="0" * 64, num_examples=1)
+    journal.append(Admitted(admissions=(admission,)))
+    return journal
+
+
+def _messages(delta, lengths):
+    """Send chunks of these lengths under the header of the delta's first part."""
+    part = delta.blob.parts[0]
+    data = bytearray(part.size_bytes)
+    delta.read_range(memoryview(data), 0)
+    data += b"more"
+    yield pb.UploadPartRequest(header=pb.Part(digest=part.digest, size_bytes=part.size_bytes))
+    start = 0
+    for length in lengths:
+        yield pb.UploadPartRequest(chunk=bytes(data[start : start + length]))
+        start += length
+
+
+def _count_reads(store, monkeypatch):
+    reads, lists = [], store.list
+    monkeypatch.setattr(store, "list", lambda *args, **kwargs: (reads.append(1), lists(*args, **kwargs))[1])
+    return reads

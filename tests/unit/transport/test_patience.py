@@ -1,0 +1,104 @@
+"""When a call is tried again, and when it is given up."""
+
+import grpc
+import pytest
+
+from coldfuse.errors import RoundClosedError, TransportError
+from coldfuse.transport.address import Address
+from coldfuse.transport.patience import Cancellation, Patience, patiently
+from coldfuse.transport.status import ERROR_KEY
+
+
+class Failure(grpc.RpcError):
+    def __init__(self, code=grpc.StatusCode.UNAVAILABLE, kind=None):
+        self._code, self._kind = code, kind
+
+    def code(self):
+        return self._code
+
+    def details(self):
+        return "the sentence"
+
+    def trailing_metadata(self):
+        return () if self._kind is None else ((ERROR_KEY, self._kind),)
+
+
+class Clock:
+    def __init__(self):
+        self.now_s = 0.0
+
+    def __call__(self):
+        return self.now_s
+
+
+def attempt(outcomes, *, patience=None, cancellation=None):
+    def call():
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    patience = patience or Patience(60.0)
+    return patiently(call, Address("host", 1), patience=patience, cancellation=cancellation or Cancellation())
+
+
+def test_what_passes_is_tried_again():
+    assert attempt([Failure(), 7]) == 7
+
+
+def test_what_does_not_pass_is_raised_at_once():
+    outcomes = [Failure(grpc.StatusCode.FAILED_PRECONDITION, "RoundClosedError"), 7]
+    with pytest.raises(RoundClosedError, match="the sentence"):
+        attempt(outcomes)
+    assert outcomes == [7]
+
+
+def test_patience_ends():
+    with pytest.raises(TransportError, match="host:1"):
+        attempt([Failure()], patience=Patience(0.0))
+
+
+def test_a_call_that_is_called_off_is_not_tried_again():
+    cancellation = Cancellation()
+    cancellation.cancel()
+    with pytest.raises(TransportError):
+        attempt([Failure(), 7], cancellation=cancellation)
+
+
+def test_patience_counts_from_the_first_failure_after_the_last_progress():
+    clock = Clock()
+    patience = Patience(10.0, stream_s=1000.0, clock=clock)
+    clock.now_s = 500.0  # a slow transfer is no failure
+    assert not patience(None)
+    clock.now_s = 509.0
+    assert not patience(None)
+    patience.renew()
+    clock.now_s = 520.0
+    assert not patience(None)
+    clock.now_s = 530.0
+    assert patience(None)
+
+
+def test_a_link_that_breaks_for_ever_is_given_up_in_the_end():
+    clock = Clock()
+    patience = Patience(10.0, stream_s=100.0, clock=clock)
+    clock.now_s = 110.0
+    patience.renew()
+    assert patience(None)
+
+
+def test_cancelling_reaches_running_calls_and_those_that_start_later():
+    class Call:
+        def __init__(self):
+            self.is_cancelled = False
+
+        def result(self):
+            cancellation.cancel()
+            return self.is_cancelled
+
+        def cancel(self):
+            self.is_cancelled = True
+
+    cancellation = Cancellation()
+    assert cancellation.run(Call) is True
+    assert cancellation.run(Call) is True

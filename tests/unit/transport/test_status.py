@@ -1,0 +1,93 @@
+"""Every error crosses the wire and comes back as what it was."""
+
+import inspect
+
+import grpc
+import pytest
+
+from coldfuse import errors
+from coldfuse.transport.status import CODES, ERROR_KEY, MAX_SENTENCE_CHARS, from_rpc_error, is_passing, to_status
+
+
+class FakeRpcError(grpc.RpcError):
+    def __init__(self, code, details, kind=None):
+        self._code, self._details = code, details
+        self._metadata = () if kind is None else ((ERROR_KEY, kind),)
+
+    def code(self):
+        return self._code
+
+    def details(self):
+        return self._details
+
+    def trailing_metadata(self):
+        return self._metadata
+
+
+ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.ColdfuseError)]
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_every_error_comes_back_as_itself_with_its_sentence(kind):
+    code, sentence, name = to_status(kind("the sentence: δ"))
+    back = from_rpc_error(FakeRpcError(code, sentence, name), "host:1")
+    assert type(back) is kind
+    assert str(back) == "the sentence: δ"
+    assert code is not grpc.StatusCode.OK
+
+
+def test_the_table_names_every_error():
+    assert set(CODES) == set(ALL)
+
+
+def test_a_subclass_that_only_the_server_knows_travels_as_its_parent():
+    class Narrower(errors.RoundClosedError):
+        pass
+
+    assert to_status(Narrower("x"))[2] == "RoundClosedError"
+
+
+def test_an_unexpected_error_tells_a_number_and_no_secret(caplog):
+    code, sentence, name = to_status(ZeroDivisionError("secret"))
+    assert (code, name) == (grpc.StatusCode.INTERNAL, "TransportError")
+    assert "secret" not in sentence
+    incident = caplog.records[0].args[0]
+    assert incident in sentence
+    assert caplog.records[0].exc_info is not None
+
+
+def test_a_long_sentence_is_cut_before_it_breaks_the_connection():
+    _, sentence, _ = to_status(errors.CodecError("δ" * 100_000))
+    assert len(sentence) == MAX_SENTENCE_CHARS
+
+
+@pytest.mark.parametrize("code", list(grpc.StatusCode))
+def test_what_no_gateway_said_is_a_transport_error(code):
+    back = from_rpc_error(FakeRpcError(code, "the proxy is asleep"), "host:1")
+    assert type(back) is errors.TransportError
+    assert "host:1" in str(back)
+
+
+def test_an_error_of_a_newer_gateway_is_a_transport_error_with_its_sentence():
+    back = from_rpc_error(FakeRpcError(grpc.StatusCode.UNKNOWN, "the sentence", "ErrorOfTomorrow"), "host:1")
+    assert type(back) is errors.TransportError
+    assert str(back) == "the sentence"
+
+
+@pytest.mark.parametrize(
+    ("error", "passing"),
+    [
+        (FakeRpcError(grpc.StatusCode.UNAVAILABLE, "connection refused"), True),
+        (FakeRpcError(grpc.StatusCode.DEADLINE_EXCEEDED, ""), True),
+        (FakeRpcError(grpc.StatusCode.INTERNAL, "Received RST_STREAM"), True),
+        (FakeRpcError(grpc.StatusCode.UNAVAILABLE, "the store is down", "StorageError"), True),
+        (FakeRpcError(grpc.StatusCode.UNAVAILABLE, "nothing came for 300 s", "TransportError"), True),
+        (FakeRpcError(grpc.StatusCode.FAILED_PRECONDITION, "too late", "RoundClosedError"), False),
+        (FakeRpcError(grpc.StatusCode.INTERNAL, "an incident", "TransportError"), False),
+        (FakeRpcError(grpc.StatusCode.UNIMPLEMENTED, "unknown service"), False),
+        (FakeRpcError(grpc.StatusCode.UNAVAILABLE, "Ssl handshake failed: CERTIFICATE_VERIFY_FAILED"), False),
+        (ValueError("no call at all"), False),
+    ],
+)
+def test_only_what_may_pass_is_tried_again(error, passing):
+    assert is_passing(error) is passing

@@ -1,0 +1,56 @@
+"""A part exists once its declared length and digest have been seen, and not at all otherwise."""
+
+import pytest
+
+from coldfuse.codec.manifests import sha256
+from coldfuse.core.blob import Part
+from coldfuse.errors import CodecError, DigestMismatchError, UserInputError
+from coldfuse.storage import MemoryStore
+from coldfuse.transport.channel import MAX_CHUNK_BYTES
+from coldfuse.transport.upload import PartUpload
+
+DATA = b"0123456789"
+PART = Part(digest=sha256(DATA), size_bytes=len(DATA))
+KEY = f"objects/{PART.digest}"
+
+
+def test_a_whole_part_is_stored():
+    store = MemoryStore()
+    upload = PartUpload(store, PART)
+    upload.write(DATA[:4])
+    upload.write(DATA[4:])
+    assert upload.finish() == 10
+    upload.abort()
+    assert store.get(KEY) == DATA
+
+
+@pytest.mark.parametrize(
+    ("chunks", "kind", "sentence"),
+    [
+        ([DATA[:9]], CodecError, "ended after 9"),
+        ([], CodecError, "ended after 0"),
+        ([DATA, b"x"], CodecError, "more came"),
+        ([DATA[::-1]], DigestMismatchError, "has the file changed"),
+        ([DATA, b""], UserInputError, "expected 1 to"),
+        ([bytes(MAX_CHUNK_BYTES + 1)], UserInputError, "expected 1 to"),
+    ],
+)
+def test_anything_else_leaves_nothing(chunks, kind, sentence):
+    store = MemoryStore()
+    upload = PartUpload(store, PART)
+    with pytest.raises(kind, match=sentence):
+        _send(upload, chunks)
+    upload.abort()
+    assert store.head(KEY) is None
+
+
+def test_two_senders_of_one_part_both_succeed():
+    store = MemoryStore()
+    uploads = [PartUpload(store, PART), PartUpload(store, PART)]
+    assert [_send(upload, [DATA]) for upload in uploads] == [10, 10]
+
+
+def _send(upload, chunks):
+    for chunk in chunks:
+        upload.write(chunk)
+    return upload.finish()
