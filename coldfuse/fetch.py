@@ -31,10 +31,10 @@ _PARALLEL_PARTS = 4
 class ReleaseSource(Protocol):
     """Where releases come from: a gateway's client, or a federation's store itself."""
 
-    def release(self, number: int | None = None, *, channel: str = "latest") -> ReleaseManifest:
+    def release(self, which: int | str = "latest") -> ReleaseManifest:
         """Return the manifest of a release by number, or the one that a channel points to."""
 
-    def read_into(self, release: int, digest: str, buffer: memoryview, start: int) -> None:
+    def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:
         """Fill the buffer from `start` of a part of this release."""
 
 
@@ -44,13 +44,12 @@ class StoreSource:
 
     federation: Federation
 
-    def release(self, number: int | None = None, *, channel: str = "latest") -> ReleaseManifest:
+    def release(self, which: int | str = "latest") -> ReleaseManifest:
         """Return the manifest of a release by number, or the one that a channel points to."""
-        if number is None:
-            number = self.federation.channel(channel).release
+        number = which if isinstance(which, int) else self.federation.channel(which).release
         return self.federation.release(number)
 
-    def read_into(self, release: int, digest: str, buffer: memoryview, start: int) -> None:  # noqa: ARG002
+    def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:  # noqa: ARG002
         """Fill the buffer from `start` of a part."""
         self.federation.objects.read_into(digest, buffer, start)
 
@@ -78,12 +77,11 @@ def fetch(
     source: ReleaseSource,
     out: Path,
     *,
-    number: int | None = None,
-    channel: str = "latest",
+    which: int | str = "latest",
     progress: Callable[[int, int], None] | None = None,
 ) -> Fetched:
-    """Bring a release into the folder `out`; `progress` is told (bytes done, bytes in all)."""
-    manifest = source.release(number, channel=channel)
+    """Bring a release, by number or channel, into the folder `out`; `progress` is told (bytes done, bytes in all)."""
+    manifest = source.release(which)
     for path in manifest.files:
         _check_path(path)
     incoming = out / _OWN / "incoming"

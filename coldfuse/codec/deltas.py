@@ -20,7 +20,7 @@ from coldfuse.codec.header import Header, format_header, parse_header
 from coldfuse.codec.manifests import canonical_json, sha256
 from coldfuse.codec.parts import Piece, plan_parts
 from coldfuse.core.blob import Blob, Part
-from coldfuse.core.dtypes import Raw, from_floats, to_floats
+from coldfuse.core.dtypes import Floats, Raw, from_floats, to_floats
 from coldfuse.core.schema import Schema, TensorSpec
 from coldfuse.errors import CodecError, SchemaMismatchError
 
@@ -32,10 +32,9 @@ ReadPiece = Callable[[Piece], Raw]
 """Return the raw bytes of some elements of a tensor."""
 
 
-def subtract(finetuned: Raw, base: Raw, *, dtype: str, encoding: Encoding) -> Raw:
-    """Return δ = θ_i − θ_t for raw elements of this dtype, rounded once."""
-    delta = to_floats(finetuned, dtype).astype(np.float64) - to_floats(base, dtype)
-    return from_floats(delta, encoding)
+def subtract(finetuned: Floats, base: Raw, *, dtype: str, encoding: Encoding) -> Raw:
+    """Return δ = θ_i − θ_t, for a base of raw elements of `dtype`, rounded once."""
+    return from_floats(finetuned.astype(np.float64) - to_floats(base, dtype), encoding)
 
 
 def delta_header(base: Schema, names: Iterable[str], *, encoding: Encoding, base_digest: str) -> bytes:

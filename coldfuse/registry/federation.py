@@ -12,7 +12,7 @@ from coldfuse.registry.journal import Journal
 from coldfuse.registry.objects import Objects
 from coldfuse.storage.base import ObjectStore
 
-_SETTINGS_KEY = "federation.json"
+SETTINGS_KEY = "federation.json"
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ class Federation:
 def create(store: ObjectStore, settings: FederationSettings, release_zero: ReleaseManifest) -> Federation:
     """Create a federation whose base's files lie in the store already; `federation.json` comes last, as the switch."""
     federation = Federation(store, settings)
-    if store.head(_SETTINGS_KEY) is not None:
+    if store.head(SETTINGS_KEY) is not None:
         raise FederationError(f"{store.url} holds a federation already; choose another folder or prefix")
     try:
         federation.publish(release_zero)
-        store.compare_and_swap(_SETTINGS_KEY, encode(settings), etag=None)
+        store.compare_and_swap(SETTINGS_KEY, encode(settings), etag=None)
     except ConflictError as error:
         raise FederationError(f"{store.url}: a federation is being created here by another process") from error
     return federation
@@ -103,12 +103,12 @@ def create(store: ObjectStore, settings: FederationSettings, release_zero: Relea
 def open_federation(store: ObjectStore) -> Federation:
     """Open the federation that a store holds."""
     try:
-        data = store.get(_SETTINGS_KEY)
+        data = store.get(SETTINGS_KEY)
     except ObjectNotFoundError:
         hint = "create one with `coldfuse init STORE --base MODEL`"
-        raise FederationError(f"{store.url} holds no federation (no {_SETTINGS_KEY}); {hint}") from None
+        raise FederationError(f"{store.url} holds no federation (no {SETTINGS_KEY}); {hint}") from None
     try:
-        settings = decode(FederationSettings, data, what=_SETTINGS_KEY)
+        settings = decode(FederationSettings, data, what=SETTINGS_KEY)
     except CodecError as error:
         raise FederationError(f"{store.url}: {error}") from error
     if settings.version > LAYOUT_VERSION:

@@ -1,0 +1,6 @@
+"""`python -m coldfuse`."""
+
+from coldfuse.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""The contributor's command."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from coldfuse.cli.process import stop_on_signals
+from coldfuse.cli.source import connect, tls_files
+
+if TYPE_CHECKING:
+    from coldfuse.contributor.node import Node, NodeEvent, NodeSettings
+
+_DATA_PANEL = "The data"
+_TRAINING_PANEL = "Training"
+_CONNECTION_PANEL = "Connection"
+
+
+def contribute(
+    address: str = typer.Argument(help="The gateway, HOST:PORT.", show_default=False),
+    data: Path = typer.Option(
+        ..., help="Private examples: CSV, TSV, JSON lines or Parquet.", rich_help_panel=_DATA_PANEL
+    ),
+    validation: Path | None = typer.Option(
+        None, help="Examples to validate on; a tenth of the data by default.", rich_help_panel=_DATA_PANEL
+    ),
+    text_column: str | None = typer.Option(
+        None, help="Found by itself if it has a usual name.", rich_help_panel=_DATA_PANEL
+    ),
+    text_pair_column: str | None = typer.Option(None, help="Second text of pair tasks.", rich_help_panel=_DATA_PANEL),
+    label_column: str | None = typer.Option(
+        None, help="Found by itself if it has a usual name.", rich_help_panel=_DATA_PANEL
+    ),
+    name: str | None = typer.Option(None, help="Contributor's name in the federation; the data file's by default."),
+    work: Path | None = typer.Option(None, help="The node's folder; .coldfuse/NAME by default."),
+    rounds: int | None = typer.Option(None, min=1, help="Take part in so many rounds; until stopped by default."),
+    once: bool = typer.Option(False, "--once", help="Contribute once, and end with the verdict, not with the release."),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Train, show exactly what would leave the node, send nothing."
+    ),
+    epochs: int = typer.Option(
+        3, min=1, help="At most; training ends early when validation stops improving.", rich_help_panel=_TRAINING_PANEL
+    ),
+    learning_rate: float = typer.Option(5e-5, help="Of AdamW, at its highest.", rich_help_panel=_TRAINING_PANEL),
+    batch_size: int = typer.Option(32, min=1, rich_help_panel=_TRAINING_PANEL),
+    max_length: int = typer.Option(128, min=5, help="Tokens of a text that are read.", rich_help_panel=_TRAINING_PANEL),
+    threads: int | None = typer.Option(
+        None, min=1, help="Processor threads; torch's choice by default.", rich_help_panel=_TRAINING_PANEL
+    ),
+    device: str = typer.Option("auto", help="cpu, cuda or auto.", rich_help_panel=_TRAINING_PANEL),
+    seed: int = typer.Option(0, help="Decides split, order and dropout.", rich_help_panel=_TRAINING_PANEL),
+    encoding: str = typer.Option("F32", help="Dtype of the delta on its way: F32, BF16 or F16."),
+    tls_ca: Path | None = typer.Option(
+        None, help="Authority of the gateway's certificate, PEM.", rich_help_panel=_CONNECTION_PANEL
+    ),
+    tls_cert: Path | None = typer.Option(None, help="This node's certificate, PEM.", rich_help_panel=_CONNECTION_PANEL),
+    tls_key: Path | None = typer.Option(None, help="Its private key, PEM.", rich_help_panel=_CONNECTION_PANEL),
+    insecure: bool = typer.Option(
+        False, "--insecure", help="Plain text to another machine.", rich_help_panel=_CONNECTION_PANEL
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print events as JSON lines."),
+) -> None:
+    """Fine-tune the federation's model on private data and send the delta, round after round.
+
+    Stopped or killed and started again, it goes on where it was.
+
+    Example: coldfuse contribute 127.0.0.1:7700 --data reviews.csv --name alice --rounds 3
+    """
+    from coldfuse.config import prepare_local_models
+    from coldfuse.contributor.node import Node, StoppedError
+    from coldfuse.contributor.state import NodeFolder
+
+    if once and rounds is not None:
+        raise typer.BadParameter("give --once or --rounds, not both")
+    prepare_local_models()
+    columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
+    training = {
+        "num_epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length,
+        "threads": threads, "device": device, "seed": seed,
+    }  # fmt: skip
+    settings = _settings(name or _name_of(data), (data, validation), columns, training, _encoding(encoding))
+    folder = NodeFolder(work or Path(".coldfuse") / settings.name)
+    stop = stop_on_signals()
+    tls = tls_files(tls_ca, tls_cert, tls_key)
+    with folder.held(), connect(address, tls=tls, insecure=insecure) as client:
+        node = Node(settings, folder, client, _reporter(as_json), stop)
+        try:
+            _run(node, rounds=rounds, once=once, dry_run=dry_run)
+        except StoppedError:
+            typer.echo("stopped; started again, it goes on from here", err=True)
+
+
+def _run(node: Node, *, rounds: int | None, once: bool, dry_run: bool) -> None:
+    if dry_run:
+        _show_what_would_leave(node)
+    elif once:
+        node.contribute(wait_for_release=False)
+    else:
+        node.run(rounds=rounds)
+
+
+def _settings(
+    name: str,
+    files: tuple[Path, Path | None],
+    columns: dict[str, str | None],
+    training: dict[str, int | float | str | None],
+    encoding: Literal["F32", "BF16", "F16"],
+) -> NodeSettings:
+    from coldfuse.contributor.data import read_dataset, split
+    from coldfuse.contributor.node import NodeSettings
+    from coldfuse.contributor.settings import TrainingSettings
+
+    settings = TrainingSettings(**training)  # type: ignore[arg-type]
+    data, validation = files
+    train = read_dataset(data, **columns)
+    if validation is None:
+        train, held_out = split(train, seed=settings.seed)
+    else:
+        held_out = read_dataset(validation, **columns, label_names=train.label_names)
+    return NodeSettings(name=name, train=train, validation=held_out, training=settings, encoding=encoding)
+
+
+def _encoding(text: str) -> Literal["F32", "BF16", "F16"]:
+    match text.upper():
+        case "F32" | "BF16" | "F16" as encoding:
+            return encoding
+    raise typer.BadParameter(f"--encoding {text}: expected F32, BF16 or F16")
+
+
+def _name_of(data: Path) -> str:
+    """Make a contributor's name of a file's: `My Reviews.csv` is `my-reviews`; `train.csv` takes its folder's."""
+    stem = data.absolute().parent.name if data.stem in ("train", "data") else data.stem
+    name = "".join(c if c.isascii() and c.isalnum() else "-" for c in stem.lower()).strip("-")[:63]
+    return name or "contributor"
+
+
+def _reporter(as_json: bool) -> Callable[[NodeEvent], None]:
+    last: list[str] = []
+    lock = threading.Lock()
+
+    def report(event: NodeEvent) -> None:
+        with lock:
+            quiet = event.phase in ("training", "fetching", "uploading") and event.done not in (0.0, 1.0)
+            said = re.sub(r"\d+ s left", "", f"{event.phase} {event.message}")  # a countdown is no news
+            if as_json:
+                score = event.score.model_dump() if event.score else None
+                facts = {"phase": event.phase, "base_release": event.base_release, "message": event.message}
+                sys.stdout.write(json.dumps(facts | {"done": event.done, "score": score}) + "\n")
+            elif not quiet and said not in last:
+                sys.stdout.write(f"release {event.base_release}: {event.phase}: {event.message}\n")
+            last[:] = [said]
+            sys.stdout.flush()
+
+    return report
+
+
+def _show_what_would_leave(node: Node) -> None:
+    from coldfuse.codec.manifests import encode
+    from coldfuse.codec.model_folder import read_file_header
+
+    work, trained = node.prepare()
+    manifest = node.manifest(trained, status=node.client.status())
+    header = read_file_header(work.delta)
+    typer.echo("would leave this node, and nothing else:")
+    typer.echo(f"1. the manifest, {len(encode(manifest)):,} bytes:")
+    typer.echo(json.dumps(manifest.model_dump(mode="json"), indent=2))
+    typer.echo(f"2. the delta, {trained.delta.size_bytes:,} bytes in {len(trained.delta.parts)} parts ({work.delta}):")
+    for entry in header.tensors:
+        shape = "×".join(map(str, entry.spec.shape)) or "scalar"
+        typer.echo(f"   {entry.name}  {entry.spec.dtype}  {shape}  {entry.spec.size_bytes:,} bytes")
+    typer.echo("stays here: the data, the head, the labels' names, the optimiser's state")

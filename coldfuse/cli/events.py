@@ -1,0 +1,23 @@
+"""A round's events in words."""
+
+from __future__ import annotations
+
+from coldfuse.core.round import Abandoned, Admitted, Closed, Fused, LeaderEvent, Opened, Published, Rejected
+
+
+def describe(event: LeaderEvent) -> list[str]:
+    """Say what happened, one line a fact."""
+    match event:
+        case Admitted():
+            return [f"admitted {a.contributor} ({a.num_examples} examples)" for a in event.admissions]
+        case Rejected():
+            return [f"rejected {r.contributor}: {r.reason}" for r in event.rejections]
+        case Opened():
+            carried = f", {len(event.carried)} contributions carried over" if event.carried else ""
+            return [f"opened on release {event.base_release}{carried}"]
+        case Closed() | Abandoned():
+            return [f"{event.event}: {event.reason}"]
+        case Fused():
+            return [f"fused: model {event.model_digest}"]
+        case Published():
+            return [f"published release {event.release}"]

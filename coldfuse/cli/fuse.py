@@ -1,0 +1,59 @@
+"""Fusing without a federation."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import typer
+
+from coldfuse.errors import UserInputError
+
+
+def fuse(
+    base: Path = typer.Argument(help="The base model's folder.", show_default=False),
+    models: list[Path] = typer.Argument(
+        help="Fine-tuned models' folders, or coldfuse delta files.", show_default=False
+    ),
+    out: Path = typer.Option(..., help="The folder to create.", show_default=False),
+    method: str = typer.Option("mean", help="mean or weighted-mean."),
+    weights: str | None = typer.Option(None, help="One number a model, in their order: 1000,500 (for weighted-mean)."),
+    workers: int | None = typer.Option(None, min=1, help="Threads; one a processor by default."),
+    use_ray: bool = typer.Option(False, "--ray", help="Run on Ray instead of threads; the result is the same."),
+) -> None:
+    """Fuse model folders or delta files on a base, without a federation.
+
+    The result is the same in any order of the models, and in any number of threads.
+
+    Example: coldfuse fuse ./base ./alice ./bob --method weighted-mean --weights 1000,500 --out ./fused
+    """
+    from coldfuse.aggregator.execution import ThreadExecutor, ray_executor
+    from coldfuse.aggregator.local import fuse_folders
+    from coldfuse.config import prepare_ray
+    from coldfuse.fusion.methods import find_method
+
+    find_method(method)
+    numbers = _weights(weights, method, len(models))
+    if use_ray:
+        prepare_ray()
+        with ray_executor(None, num_cpus=workers) as executor:
+            digest = fuse_folders(base, models, out, method=method, weights=numbers, executor=executor)
+    else:
+        threads = ThreadExecutor(workers or os.cpu_count() or 1)
+        digest = fuse_folders(base, models, out, method=method, weights=numbers, executor=threads)
+    typer.echo(f"fused {len(models)} models by {method} into {out}")
+    typer.echo(f"digest {digest}")
+
+
+def _weights(text: str | None, method: str, num_models: int) -> list[float]:
+    if (text is not None) != (method == "weighted-mean"):
+        raise UserInputError("--weights and --method weighted-mean go together: give both or neither")
+    if text is None:
+        return [1.0] * num_models
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserInputError(f"--weights {text}: expected numbers separated by commas") from None
+    if len(numbers) != num_models or not all(0 <= number < float("inf") for number in numbers):
+        raise UserInputError(f"--weights {text}: expected {num_models} numbers, none below zero, one a model")
+    return numbers

@@ -1,0 +1,145 @@
+"""The operator's commands: create a federation, and serve it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import typer
+
+from coldfuse.cli.process import run_children, stop_on_signals
+from coldfuse.cli.source import open_store_of, tls_files
+from coldfuse.cli.units import parse_duration
+from coldfuse.errors import UserInputError
+
+_STORE = typer.Argument(help="A folder, or s3://BUCKET/PREFIX.", show_default=False)
+_LISTEN = typer.Option("127.0.0.1:0", help="Where the gateway listens; port 0: the system picks one.")
+_TLS_CERT = typer.Option(None, help="The gateway's certificate, PEM. Needed for other addresses than loopback.")
+_TLS_KEY = typer.Option(None, help="Its private key, PEM.")
+_TLS_CA = typer.Option(None, help="Ask callers for a certificate of this authority, PEM.")
+_INSECURE = typer.Option(False, "--insecure", help="Allow plain text on an address that other machines reach.")
+_RAY_ADDRESS = typer.Option(None, help="Join this Ray cluster (host:port or auto); without it, one is started here.")
+_WORKERS = typer.Option(None, min=1, help="Processors for a Ray that is started here; all by default.")
+_ROUNDS = typer.Option(None, min=1, help="End after this many releases; until stopped by default.")
+_LEASE = typer.Option("10s", help="Another aggregator takes over from one that was silent for so long.")
+
+
+def init(
+    store: str = _STORE,
+    base: str = typer.Option(..., help="The pretrained model: a Hugging Face folder or hub id.", show_default=False),
+    name: str = typer.Option("federation", help="The federation's name: lower case, digits, '.', '_', '-'."),
+    method: str = typer.Option("mean", help="Fusion method: mean or weighted-mean (by examples)."),
+    quorum: int = typer.Option(2, min=1, help="Admitted contributions that let a round close."),
+    deadline: str = typer.Option("15m", help="After so long a round without a quorum is abandoned (90s, 15m, 2h)."),
+) -> None:
+    """Create a federation from a base model.
+
+    Example: coldfuse init ./federation --base ./all-MiniLM-L6-v2 --quorum 4 --deadline 2h
+    """
+    from coldfuse.fusion.methods import find_method
+    from coldfuse.registry.creation import create_federation
+    from coldfuse.storage import check_store, open_store
+
+    find_method(method)
+    rules = {"quorum": quorum, "deadline_s": parse_duration(deadline)}
+    opened = open_store(store)
+    check_store(opened)
+    federation = create_federation(
+        opened, name=name, base=_resolve_model(base), origin=base, method=method, rules=rules
+    )
+    release = federation.latest()
+    size = sum(blob.size_bytes for blob in release.files.values())
+    typer.echo(f"created {federation.settings.name} in {store}: release 0, {size / 2**20:.1f} MiB")
+    typer.echo(f"next: coldfuse serve {store}")
+    typer.echo(f"digest {release.model_digest}")
+
+
+def gateway(
+    store: str = _STORE,
+    listen: str = _LISTEN,
+    tls_cert: Path | None = _TLS_CERT,
+    tls_key: Path | None = _TLS_KEY,
+    tls_ca: Path | None = _TLS_CA,
+    insecure: bool = _INSECURE,
+) -> None:
+    """Serve contributors and consumers over gRPC; as many gateways on one store as wanted.
+
+    Example: coldfuse gateway s3://models/federation --listen 0.0.0.0:7700 --tls-cert gw.pem --tls-key gw.key
+    """
+    from coldfuse.storage import check_store
+    from coldfuse.transport.server import GatewaySettings, serve_gateway
+
+    federation = open_store_of(store)
+    check_store(federation.store)
+    settings = GatewaySettings(listen=listen, tls=tls_files(tls_ca, tls_cert, tls_key), insecure=insecure)
+    stop = stop_on_signals()
+    with serve_gateway(federation, settings) as running:
+        typer.echo(f"listening on {running.address}")
+        sys.stdout.flush()
+        stop.wait()
+
+
+def aggregator(
+    store: str = _STORE,
+    ray_address: str | None = _RAY_ADDRESS,
+    workers: int | None = _WORKERS,
+    rounds: int | None = _ROUNDS,
+    lease: str = _LEASE,
+) -> None:
+    """Screen, fuse and publish, round after round, on Ray. A second one on the same store waits, and takes over.
+
+    Example: coldfuse aggregator s3://models/federation --ray-address auto
+    """
+    from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
+    from coldfuse.config import prepare_ray
+
+    federation = open_store_of(store)
+    settings = AggregatorSettings(rounds=rounds, lease_ttl_s=parse_duration(lease))
+    stop = stop_on_signals()
+    prepare_ray()
+    from coldfuse.aggregator.execution import ray_executor
+    from coldfuse.cli.events import describe
+
+    with ray_executor(ray_address, num_cpus=workers) as executor:
+        typer.echo("aggregating")
+        for number, event in serve_rounds(federation, executor, settings, stop=stop):
+            for line in describe(event):
+                typer.echo(f"round {number}: {line}")
+            sys.stdout.flush()
+
+
+def serve(
+    store: str = _STORE,
+    listen: str = _LISTEN,
+    tls_cert: Path | None = _TLS_CERT,
+    tls_key: Path | None = _TLS_KEY,
+    insecure: bool = _INSECURE,
+    ray_address: str | None = _RAY_ADDRESS,
+) -> None:
+    """Run a gateway and an aggregator together, until stopped.
+
+    Example: coldfuse serve ./federation --listen 127.0.0.1:7700
+    """
+    open_store_of(store)  # a wrong store is one line, not two processes that fail
+    gateway_options = ["--listen", listen, *(["--insecure"] if insecure else [])]
+    for option, path in (("--tls-cert", tls_cert), ("--tls-key", tls_key)):
+        gateway_options += [option, str(path)] if path else []
+    ray_options = ["--ray-address", ray_address] if ray_address else []
+    run_children({"gateway": ["gateway", store, *gateway_options], "aggregator": ["aggregator", store, *ray_options]})
+
+
+def _resolve_model(base: str) -> Path:
+    """Return the folder of a model; a hub id is downloaded first, safetensors and configuration only."""
+    if Path(base).is_dir():
+        return Path(base)
+    if base.startswith((".", "/", "~")) or base.count("/") > 1:
+        raise UserInputError(f"{base}: no such folder")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+    try:
+        return Path(snapshot_download(base, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise UserInputError(f"{base}: no such folder, and the hub has it not or is out of reach: {reason}") from error

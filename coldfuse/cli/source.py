@@ -1,0 +1,62 @@
+"""What a user names a federation by: a store (folder or s3://…) or a gateway's address (host:port)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coldfuse.errors import UserInputError
+
+if TYPE_CHECKING:
+    from coldfuse.registry.federation import Federation
+    from coldfuse.transport.answers import Status
+    from coldfuse.transport.client import GatewayClient
+    from coldfuse.trust.tls import TlsFiles
+
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):\d{1,5}")
+
+
+def is_address(source: str) -> bool:
+    """Tell an address from a folder or a bucket: `host:port`, unless there is such a folder."""
+    return _ADDRESS.fullmatch(source) is not None and not Path(source).exists()
+
+
+def open_store_of(source: str) -> Federation:
+    """Open the federation in a store."""
+    from coldfuse.registry.federation import open_federation
+    from coldfuse.storage import open_store
+
+    return open_federation(open_store(source))
+
+
+def read_status_of_store(federation: Federation) -> Status:
+    """Say where a federation stands, without a gateway process: as a gateway would, straight from the store."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from coldfuse.transport.answers import read_status
+    from coldfuse.transport.gateway import Gateway
+    from coldfuse.transport.pb import gateway_pb2 as pb
+
+    with ThreadPoolExecutor(1) as pool:
+        return read_status(Gateway(federation, heads=pool).status(pb.GetStatusRequest()))
+
+
+def tls_files(ca: Path | None, cert: Path | None, key: Path | None) -> TlsFiles | None:
+    """Return the certificates that were given, if any."""
+    from coldfuse.trust.tls import TlsFiles
+
+    return TlsFiles(ca=ca, cert=cert, key=key) if ca or cert or key else None
+
+
+@contextmanager
+def connect(address: str, *, tls: TlsFiles | None = None, insecure: bool = False) -> Iterator[GatewayClient]:
+    """Open a client of a gateway."""
+    from coldfuse.transport.client import GatewayClient
+
+    if not is_address(address):
+        raise UserInputError(f"{address}: expected a gateway's address, host:port")
+    with GatewayClient(address, tls=tls, insecure=insecure) as client:
+        yield client

@@ -1,0 +1,140 @@
+"""A node's folder: what it has fetched, trained and sent, so that `kill -9` costs no work.
+
+    base/                        the latest release that was fetched
+    release-00003/               the work on base release 3
+        checkpoint.safetensors   training under way
+        delta.safetensors        what will leave the node
+        trained.json             training is done (written last)
+        sent.json                the gateway has acknowledged it
+        head.safetensors         the private head that belongs to the fine-tuned body; never leaves
+        labels.json              its classes
+
+Each file is written under another name and renamed: it is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from coldfuse.codec.manifests import V, decode, encode
+from coldfuse.core.blob import Blob
+from coldfuse.core.contribution import Score
+from coldfuse.core.value import Digest, Value
+from coldfuse.errors import UserInputError
+
+_KEPT_RELEASES = 2
+
+
+class Trained(Value):
+    """A finished training: everything that a manifest says of it."""
+
+    base_release: int
+    base_digest: Digest
+    work_digest: Digest
+    """Digest of the data and settings; with others the training is not the same."""
+    num_examples: int
+    num_steps: int
+    score: Score
+    encoding: str
+    delta: Blob
+    label_names: tuple[str, ...]
+
+
+class Sent(Value):
+    """An acknowledged contribution."""
+
+    round: int
+    contribution: Digest
+
+
+class WorkFolder:
+    """The work on one base release."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where training keeps its checkpoint."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def delta(self) -> Path:
+        """What will leave the node."""
+        return self.path / "delta.safetensors"
+
+    @property
+    def head(self) -> Path:
+        """The private head."""
+        return self.path / "head.safetensors"
+
+    def trained(self, *, base_digest: str, work_digest: str) -> Trained | None:
+        """Return the finished training, if it was on this base and of this data with these settings."""
+        trained = self._read(Trained, "trained.json")
+        if trained is None or (trained.base_digest, trained.work_digest) != (base_digest, work_digest):
+            return None
+        return trained if self.delta.is_file() else None
+
+    def sent(self) -> Sent | None:
+        """Return what was acknowledged, if anything."""
+        return self._read(Sent, "sent.json")
+
+    def write(self, name: str, value: Value) -> None:
+        """Write `trained.json` or `sent.json`."""
+        part = self.path / f"{name}.part"
+        with open(part, "wb") as file:
+            file.write(encode(value))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, self.path / name)
+
+    def forget_sent(self) -> None:
+        """Allow this work to be sent again, in another round."""
+        (self.path / "sent.json").unlink(missing_ok=True)
+
+    def _read(self, kind: type[V], name: str) -> V | None:
+        try:
+            return decode(kind, (self.path / name).read_bytes(), what=str(self.path / name))
+        except FileNotFoundError:
+            return None
+
+
+class NodeFolder:
+    """A node's folder, held by one process at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def base(self) -> Path:
+        """Where the base is fetched to."""
+        return self._path / "base"
+
+    def work_on(self, base_release: int) -> WorkFolder:
+        """Return the folder of the work on a base release, and clear those of long ago."""
+        folders = sorted(self._path.glob("release-*"))
+        for old in [folder for folder in folders if folder.name <= f"release-{base_release - _KEPT_RELEASES:05d}"]:
+            shutil.rmtree(old)
+        return WorkFolder(self._path / f"release-{base_release:05d}")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out; the lock goes with the process, however it ends."""
+        try:
+            self._path.mkdir(parents=True, exist_ok=True)
+            lock = open(self._path / "lock", "w")  # noqa: SIM115  # closed below
+        except OSError as error:
+            raise UserInputError(f"{self._path}: cannot be used as the node's folder: {error.strerror}") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                hint = "another node works in it; give each its own --work folder"
+                raise UserInputError(f"{self._path}: in use: {hint}") from error
+            yield
