@@ -109,13 +109,17 @@ def discard_checkpoint(path: Path) -> None:
     path.with_name(f"{path.name}.tmp").unlink(missing_ok=True)
 
 
-def trained_tensors(model: nn.Module, *, replace_by: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """Return all that training changes in the model, tied tensors once; first set it to `replace_by`, if given."""
+def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return everything that training changes in the model, tied tensors once: the model's own memory, not copies."""
     tensors = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    tensors |= {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
-    for name, value in (replace_by or {}).items():
+    return tensors | {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
+
+
+def set_trained_tensors(model: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Copy values into the model's tensors of the same names."""
+    tensors = trained_tensors(model)
+    for name, value in values.items():
         tensors[name].copy_(value)
-    return tensors
 
 
 def pack(model: nn.Module, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -134,12 +138,13 @@ def unpack(tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.opt
     for name, tensor in tensors.items():
         part, _, rest = name.partition("/")
         parts[part][rest] = tensor
-    own = trained_tensors(model, replace_by=parts["model"])
+    set_trained_tensors(model, parts["model"])
     for name, value in parts["optimizer"].items():
         key, _, parameter_name = name.partition("/")
         parameter = model.get_parameter(parameter_name)
-        optimizer.state[parameter][key] = value.to(parameter.device, copy=True)  # aligned, unlike a view of the file
-    return {name: value.to(own[name].device, copy=True) for name, value in parts["best"].items()}
+        optimizer.state[parameter][key] = value.to(parameter.device)
+    own = trained_tensors(model)
+    return {name: value.to(own[name].device) for name, value in parts["best"].items()}
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:

@@ -32,7 +32,7 @@ class Progress:
     """One moment of a training run, for a progress line."""
 
     phase: str
-    """`probe`, `train`, `score` or `done`."""
+    """`probe` while the head is first fitted, `train` after a step, `score` after an epoch."""
     epoch: int
     """The epoch under way, from 1; 0 while the probe is fitted."""
     step: int

@@ -27,6 +27,7 @@ from coldfuse.contributor.checkpoint import (
     pack,
     run_identity,
     save_checkpoint,
+    set_trained_tensors,
     trained_tensors,
     unpack,
 )
@@ -169,7 +170,7 @@ class _Run:
             self.position = dataclasses.replace(self.position, accuracy_best=accuracy, best_epoch=epoch)
         if epoch == self.settings.num_epochs or epoch - self.position.best_epoch >= self.settings.patience:
             self.position = dataclasses.replace(self.position, finished=True)
-            trained_tensors(self.model, replace_by=self.best)
+            set_trained_tensors(self.model, self.best)
             self.best = {}
             self.optimizer.state.clear()  # only the weights are needed from here on
         self.save()

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from coldfuse.codec.model_folder import open_model_folder
 from coldfuse.errors import UserInputError
 
 _NO_LIMIT = 1 << 20  # tokenizers without a limit say 10^30
@@ -17,12 +18,13 @@ def load_body(model_dir: Path) -> nn.Module:
     """Load the shared body of the model in `model_dir`, in float32, without any head."""
     from transformers import AutoModel
 
+    open_model_folder(model_dir)  # a missing, torn or pickled file is refused here, in words
     with _quiet():
         try:
             body: nn.Module = AutoModel.from_pretrained(
                 model_dir, local_files_only=True, trust_remote_code=False, dtype=torch.float32, use_safetensors=True
             )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise _not_a_model(model_dir, error) from error
     if getattr(body.config, "is_encoder_decoder", False):
         raise UserInputError(

@@ -1,5 +1,6 @@
 """Training on a tiny random BERT: it learns, and whatever interrupts it, it arrives at the same bytes."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -18,9 +19,9 @@ from coldfuse.contributor.checkpoint import discard_checkpoint
 from coldfuse.contributor.job import FineTuned, Progress, Stopped
 from coldfuse.contributor.model import shared_tensors
 from coldfuse.contributor.training import fine_tune
-from coldfuse.errors import UserInputError
+from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.evaluation.probe import linear_probe
-from coldfuse.modeling.loading import load_body
+from coldfuse.modeling.loading import load_body, load_tokenizer
 
 EPOCH_STEPS = 8
 
@@ -183,3 +184,23 @@ def test_the_probe_of_a_model_folder_is_the_same_each_time(base_dir):
     assert results[0] == results[1]
     assert (results[0].num_train, results[0].num_test) == (64, 40)
     assert results[0].accuracy > 0.9
+
+
+def test_a_torn_model_file_is_said_in_words(base_dir, tmp_path):
+    torn = shutil.copytree(base_dir, tmp_path / "torn")
+    weights = torn / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ColdfuseError, match="the header describes"):
+        load_body(torn)
+
+
+def test_a_tokenizer_without_padding_pads_with_its_end_token(base_dir, tmp_path):
+    folder = shutil.copytree(base_dir, tmp_path / "model")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    del settings["pad_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "eos_token": "[SEP]"}))
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.pad_token == "[SEP]"
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(UserInputError, match="neither a padding token nor an end token"):
+        load_tokenizer(folder)
