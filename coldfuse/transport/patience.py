@@ -14,10 +14,10 @@ from tenacity import (
     Retrying,
     retry_if_exception,
     sleep_using_event,
-    stop_base,
     stop_when_event_set,
     wait_random_exponential,
 )
+from tenacity.stop import stop_base
 
 from coldfuse.transport.address import Address
 from coldfuse.transport.status import from_rpc_error, is_passing
