@@ -7,46 +7,16 @@ from itertools import repeat
 from threading import Barrier
 
 import pytest
-from servers.workers import NUM_PROCESSES, churn, create, increment
+from servers.workers import NUM_PROCESSES, create, increment
 
 from coldfuse.errors import ConflictError, ObjectNotFoundError, StorageError
-from coldfuse.storage import ObjectStore, check_store
+from coldfuse.storage import check_store
 
 MIB = 2**20
-ODD_KEYS = [
-    "a",
-    "b c",
-    "b+c",
-    "b%20c",
-    "d!$&'()*,;=:@~",
-    "e#f?g=h",
-    "folder.txt",
-    "folder/w",
-    "folder/x.y/z",
-    "folder/x/y",
-    "folder0",
-    'q"uo\\te',
-    "θ/δ ü",
-    "深/い",
-    "🙂",
-    "n" * 255 + "/" + "m" * 255,
-]
-NO_KEYS = ["", "/", "/etc/passwd", "a//b", "a/", "../a", "a/../b", "./a", "a\nb", "a\0", "\ud800", ".coldfuse/tmp/x"]
-NO_KEYS += ["x" * 256, "x/" * 300 + "y"]
 
 
 def random_bytes(size_bytes: int) -> bytes:
     return random.Random(size_bytes).randbytes(size_bytes)
-
-
-def all_keys(store: ObjectStore, *, limit: int) -> list[str]:
-    page = store.list("", limit=limit)
-    keys = list(page.keys)
-    while page.next_after is not None:
-        page = store.list("", after=page.next_after, limit=limit)
-        assert len(page.keys) <= limit
-        keys += page.keys
-    return keys
 
 
 # Create
@@ -235,169 +205,7 @@ def test_no_increment_of_processes_is_lost(shared_store, processes):
     assert shared_store.get("counter") == b"%d" % (20 * NUM_PROCESSES)
 
 
-# Writers
-
-
-@pytest.mark.parametrize("num_pieces", [0, 1, 3])
-def test_a_writer_shows_nothing_before_it_commits(store, num_pieces):
-    with store.open_writer("key") as writer:
-        for _ in range(num_pieces):
-            writer.write(memoryview(b"piece"))
-        assert store.head("key") is None
-        assert store.list("").keys == ()
-        assert writer.commit() is True
-    assert store.get("key") == b"piece" * num_pieces
-
-
-@pytest.mark.parametrize("size_bytes", [5 * MIB, 5 * MIB + 1, 16 * MIB])
-def test_a_writer_of_more_than_one_part(store, size_bytes):
-    data = random_bytes(size_bytes)
-    with store.open_writer("key") as writer:
-        for begin in range(0, size_bytes, 3 * MIB + 1):
-            writer.write(data[begin : begin + 3 * MIB + 1])
-        assert store.list("").keys == ()
-        assert writer.commit() is True
-    assert store.head("key").size_bytes == size_bytes
-    assert store.get("key") == data
-    buffer = bytearray(size_bytes)
-    store.read_into("key", memoryview(buffer))
-    assert buffer == data
-
-
-@pytest.mark.parametrize("size_bytes", [10, 11 * MIB])
-def test_a_writer_never_overwrites(store, size_bytes):
-    with store.open_writer("key") as writer:
-        writer.write(bytes(size_bytes))
-        store.put_if_absent("key", b"first")
-        assert writer.commit() is False
-    assert store.get("key") == b"first"
-
-
-@pytest.mark.parametrize("size_bytes", [0, 10, 11 * MIB])
-def test_a_writer_that_does_not_commit_leaves_nothing(store, size_bytes):
-    with store.open_writer("left") as writer:
-        writer.write(bytes(size_bytes))
-    writer = store.open_writer("aborted")
-    writer.write(bytes(size_bytes))
-    writer.abort()
-    writer.abort()
-    assert store.list("").keys == ()
-
-
-def test_a_closed_writer_takes_no_more(store):
-    with store.open_writer("key") as writer:
-        writer.write(b"all")
-        writer.commit()
-        with pytest.raises(StorageError, match="closed"):
-            writer.write(b"more")
-        with pytest.raises(StorageError, match="closed"):
-            writer.commit()
-        writer.abort()
-    assert store.get("key") == b"all"
-
-
-def test_of_many_writers_of_one_small_object_one_wins(store):
-    start = Barrier(8)
-
-    def write(number: int) -> bool:
-        with store.open_writer("key") as writer:
-            writer.write(b"%d" % number)
-            start.wait(60)
-            return writer.commit()
-
-    with ThreadPoolExecutor(8) as threads:
-        wins = list(threads.map(write, range(8)))
-    assert wins.count(True) == 1
-    assert store.get("key") == b"%d" % wins.index(True)
-
-
-# List and delete
-
-
-def test_pages_hold_every_key_once_and_in_order(store):
-    for key in ODD_KEYS:
-        store.put_if_absent(key, b"")
-    for limit in (1, 2, 1000):
-        assert all_keys(store, limit=limit) == sorted(ODD_KEYS)
-
-
-def test_odd_keys_are_keys(store):
-    for key in ODD_KEYS:
-        assert store.put_if_absent(key, key.encode()) is True
-        assert store.get(key) == key.encode()
-        assert store.head(key) is not None
-    for key in ODD_KEYS:
-        store.delete(key)
-    assert store.list("").keys == ()
-
-
-def test_prefix_and_after_are_any_strings(store):
-    for key in ODD_KEYS:
-        store.put_if_absent(key, b"")
-    for prefix in ("", "b", "folder", "folder/", "folder/x", "θ", "none", "深/", "n", "/", "../", "a/", ".coldfuse/"):
-        for after in (None, "", "b c", "folder", "folder/x.", "folder/y", "zzz"):
-            expected = [key for key in sorted(ODD_KEYS) if key.startswith(prefix) and key > (after or "")]
-            assert list(store.list(prefix, after=after).keys) == expected
-
-
-def test_a_full_last_page_says_that_it_is_the_last(store):
-    for key in "abcd":
-        store.put_if_absent(key, b"")
-    assert store.list("", after="b", limit=2).next_after is None
-    assert store.list("", limit=2).next_after == "b"
-    with pytest.raises(ValueError, match="1 or more"):
-        store.list("", limit=0)
-
-
-def test_an_empty_store_lists_nothing(store):
-    assert store.list("") == store.list("any/prefix", after="any/key")
-    assert store.list("").keys == ()
-    assert store.list("").next_after is None
-
-
-def test_delete_removes_and_does_not_mind_absence(store):
-    store.put_if_absent("folder/below/key", b"x")
-    store.delete("folder/below/key")
-    store.delete("folder/below/key")
-    store.delete("never/there")
-    assert store.list("").keys == ()
-    assert store.put_if_absent("folder", b"now a key") is True
-    assert store.put_if_absent("other/key", b"x") is True
-
-
-def test_a_deleted_object_is_not_read_from_memory(store):
-    store.put_if_absent("key", b"x")
-    store.read_into("key", memoryview(bytearray(1)))
-    store.delete("key")
-    with pytest.raises(ObjectNotFoundError):
-        store.read_into("key", memoryview(bytearray(1)))
-
-
-def test_creating_and_removing_in_one_folder_never_fails(shared_store, processes):
-    for each in [processes.submit(churn, shared_store, "deep/folder", 30) for _ in range(NUM_PROCESSES)]:
-        each.result(60)
-    assert shared_store.list("").keys == ()
-
-
-# Keys, and stores as values
-
-
-@pytest.mark.parametrize("store", ["memory", "local", "moto"], indirect=True)
-def test_what_is_no_key_is_refused_by_every_operation(store):
-    for key in NO_KEYS:
-        for use in (
-            lambda: store.head(key),  # noqa: B023
-            lambda: store.get(key),  # noqa: B023
-            lambda: store.get_with_etag(key),  # noqa: B023
-            lambda: store.read_into(key, memoryview(bytearray(1))),  # noqa: B023
-            lambda: store.put_if_absent(key, b""),  # noqa: B023
-            lambda: store.compare_and_swap(key, b"", etag=None),  # noqa: B023
-            lambda: store.open_writer(key),  # noqa: B023
-            lambda: store.delete(key),  # noqa: B023
-        ):
-            with pytest.raises(StorageError, match=r"^key ") as caught:
-                use()
-            assert not isinstance(caught.value, ObjectNotFoundError)
+# Stores as values
 
 
 def test_a_copy_of_a_store_is_the_same_store(shared_store):
