@@ -7,10 +7,12 @@ While files are swapped the folder has no `config.json`, so that nobody loads ha
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -84,8 +86,18 @@ def fetch(
     manifest = source.release(which)
     for path in manifest.files:
         _check_path(path)
+    if out.exists() and not (out / _OWN).is_dir() and (not out.is_dir() or any(out.iterdir())):
+        raise UserInputError(f"{out}: not empty, and not written by `coldfuse fetch`; give an empty or a new folder")
+    with hold(out / _OWN, hint="another fetch writes to it"):
+        return _fetch(source, out, manifest, progress or (lambda _done, _total: None))
+
+
+def _fetch(
+    source: ReleaseSource, out: Path, manifest: ReleaseManifest, progress: Callable[[int, int], None]
+) -> Fetched:
     incoming = out / _OWN / "incoming"
-    old = _prepare(out, incoming)
+    incoming.mkdir(exist_ok=True)
+    old = read_fetched(out)
     if old == manifest and not any(incoming.iterdir()):
         total = sum(blob.size_bytes for blob in manifest.files.values())
         return Fetched(manifest=manifest, downloaded_bytes=0, reused_bytes=total)
@@ -95,10 +107,25 @@ def fetch(
         for place, was_there in pool.map(lambda p: (p, _bring(source, manifest, p)), places):
             downloaded += 0 if was_there else place.part.size_bytes
             reused += place.part.size_bytes if was_there else 0
-            if progress is not None:
-                progress(downloaded + reused, total)
+            progress(downloaded + reused, total)
     _finish(manifest, out, incoming)
     return Fetched(manifest=manifest, downloaded_bytes=downloaded, reused_bytes=reused)
+
+
+@contextmanager
+def hold(folder: Path, *, hint: str) -> Iterator[None]:
+    """Keep other processes out of a folder; the lock goes with the process, however that ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / "lock", "w")  # noqa: SIM115  # closed below
+    except OSError as error:
+        raise UserInputError(f"{folder}: cannot be written to: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserInputError(f"{folder}: in use: {hint}") from error
+        yield
 
 
 def read_fetched(out: Path) -> ReleaseManifest | None:
@@ -114,16 +141,6 @@ def _check_path(path: str) -> None:
     pure = PurePosixPath(path)
     if pure.is_absolute() or not pure.parts or ".." in pure.parts or pure.parts[0] == _OWN or "\\" in path:
         raise CodecError(f"release manifest: {path!r} is not a path inside a model folder")
-
-
-def _prepare(out: Path, incoming: Path) -> ReleaseManifest | None:
-    if out.exists() and not (out / _OWN).is_dir() and (not out.is_dir() or any(out.iterdir())):
-        raise UserInputError(f"{out}: not empty, and not written by `coldfuse fetch`; give an empty or a new folder")
-    try:
-        incoming.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserInputError(f"{out}: cannot be created: {error.strerror}") from error
-    return read_fetched(out)
 
 
 def _places(manifest: ReleaseManifest, old: ReleaseManifest | None, *, out: Path, incoming: Path) -> Iterator[_Place]:

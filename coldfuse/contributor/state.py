@@ -14,7 +14,6 @@ Each file is written under another name and renamed: it is there whole or not at
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from coldfuse.codec.manifests import V, decode, encode
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Score
 from coldfuse.core.value import Digest, Value
-from coldfuse.errors import UserInputError
+from coldfuse.fetch import hold
 
 _KEPT_RELEASES = 2
 
@@ -126,15 +125,5 @@ class NodeFolder:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep other processes out; the lock goes with the process, however it ends."""
-        try:
-            self._path.mkdir(parents=True, exist_ok=True)
-            lock = open(self._path / "lock", "w")  # noqa: SIM115  # closed below
-        except OSError as error:
-            raise UserInputError(f"{self._path}: cannot be used as the node's folder: {error.strerror}") from error
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                hint = "another node works in it; give each its own --work folder"
-                raise UserInputError(f"{self._path}: in use: {hint}") from error
+        with hold(self._path, hint="another node works in it; give each its own --work folder"):
             yield

@@ -3,12 +3,18 @@
     address     host:port, and which hosts are this machine
     channel     options and credentials of both ends
     status      errors to status codes and back, in one table
-    rounds      a round's journal, read once for all who ask at the same time
+    shared      one read for all who ask at the same time
+    rounds      where the federation stands, and what that means for people
     commit      taking a contribution: the checks, and the race with the round's end
+    upload      one part on its way into the store
     gateway     everything that the gateway does, as plain functions on a federation; knows no gRPC
     servicer    the shell: asyncio streams around the gateway's functions
     server      starting and stopping it
-    client      the other end: retries, resumption, parallel parts
+    client      the other end
+    sender      what an upload reads and sends, several parts at a time
+    frames      an upload's chunks on the wire, with few copies
+    patience    deadlines, retries, and calling off
+    answers     what a gateway says, as values
     pb/         generated from `protos/`
 
 Why asyncio at the server: an upload over a slow link lasts for hours. It must not hold a thread, or a few dozen slow

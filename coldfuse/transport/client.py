@@ -21,6 +21,7 @@ from coldfuse.transport.answers import (
     read_verdict,
 )
 from coldfuse.transport.channel import MAX_MANIFEST_BYTES, open_channel
+from coldfuse.transport.frames import UPLOAD_METHOD, serialize
 from coldfuse.transport.patience import CALL_S, Cancellation, Patience, RunningCall, patiently, stream_deadline_s
 from coldfuse.transport.pb import gateway_pb2 as pb
 from coldfuse.transport.pb import gateway_pb2_grpc
@@ -57,6 +58,9 @@ class GatewayClient:
         self._cancellation = Cancellation()
         self._channel = open_channel(self._address, tls=tls, insecure=insecure)
         self._stub = gateway_pb2_grpc.GatewayStub(self._channel)
+        self._upload_part = self._channel.stream_unary(
+            UPLOAD_METHOD, request_serializer=serialize, response_deserializer=pb.UploadPartResponse.FromString
+        )
 
     @property
     def address(self) -> str:
@@ -131,10 +135,7 @@ class GatewayClient:
             patience = Patience(self._patience_s, stream_s=deadline_s)
 
             def start() -> RunningCall[pb.UploadPartResponse]:
-                call: RunningCall[pb.UploadPartResponse] = self._stub.UploadPart.future(
-                    messages(patience.renew), timeout=deadline_s
-                )
-                return call
+                return self._upload_part.future(messages(patience.renew), timeout=deadline_s)
 
             answer = patiently(
                 lambda: cancellation.run(start), self._address, patience=patience, cancellation=cancellation

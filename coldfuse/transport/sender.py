@@ -13,13 +13,14 @@ from coldfuse.codec.blobs import ReadRange
 from coldfuse.core.blob import Blob, Part
 from coldfuse.errors import ColdfuseError
 from coldfuse.transport.channel import MAX_CHUNK_BYTES
+from coldfuse.transport.frames import Frame, FrameBuffer
 from coldfuse.transport.patience import Cancellation
 from coldfuse.transport.pb import gateway_pb2 as pb
 
 Progress = Callable[[int, int], None]
 """progress(done_bytes, total_bytes): called from several threads, never from two at once."""
 
-Messages = Callable[[Callable[[], None]], Iterator[pb.UploadPartRequest]]
+Messages = Callable[[Callable[[], None]], Iterator[Frame]]
 """messages(on_progress): begins one try at a part, and says when a chunk has left."""
 
 SendPart = Callable[[Part, Messages], int]
@@ -78,25 +79,25 @@ class Sender:
         self._report(part, part.size_bytes)
         return sent_bytes
 
-    def _messages(self, part: Part, on_progress: Callable[[], None]) -> Iterator[pb.UploadPartRequest]:
+    def _messages(self, part: Part, on_progress: Callable[[], None]) -> Iterator[Frame]:
         yield pb.UploadPartRequest(header=pb.Part(digest=part.digest, size_bytes=part.size_bytes))
+        buffer = FrameBuffer()
         for offset in range(0, part.size_bytes, MAX_CHUNK_BYTES):
-            chunk = self._read(self._starts[part] + offset, min(MAX_CHUNK_BYTES, part.size_bytes - offset))
-            if chunk is None or self._cancellation.event.is_set():
+            length = min(MAX_CHUNK_BYTES, part.size_bytes - offset)
+            frame = self._read(buffer, self._starts[part] + offset, length)
+            if frame is None or self._cancellation.event.is_set():
                 return
-            yield pb.UploadPartRequest(chunk=chunk)
+            yield frame
             on_progress()
-            self._report(part, offset + len(chunk))
+            self._report(part, offset + length)
 
-    def _read(self, start: int, length: int) -> bytes | None:
+    def _read(self, buffer: FrameBuffer, start: int, length: int) -> bytes | None:
         """Read; None where that failed, as gRPC's thread would only log what is raised there, and try again."""
-        buffer = bytearray(length)
         try:
-            self._read_range(memoryview(buffer), start)
+            return buffer.fill(self._read_range, start, length)
         except BaseException as error:  # noqa: BLE001 - raised by `_send`, in the thread that waits for the part
             self._failure = error
             return None
-        return bytes(buffer)
 
     def _report(self, part: Part, done_bytes: int) -> None:
         with self._lock:
