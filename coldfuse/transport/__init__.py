@@ -10,6 +10,7 @@
     gateway     everything that the gateway does, as plain functions on a federation; knows no gRPC
     servicer    the shell: asyncio streams around the gateway's functions
     server      starting and stopping it
+    allocator   malloc, set for streams
     client      the other end
     sender      what an upload reads and sends, several parts at a time
     frames      an upload's chunks on the wire, with few copies

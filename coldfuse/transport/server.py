@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from coldfuse.errors import TransportError, UserInputError
 from coldfuse.registry.federation import Federation
 from coldfuse.transport.address import Address, parse_address
+from coldfuse.transport.allocator import keep_freed_memory
 from coldfuse.transport.channel import SERVER_OPTIONS, server_credentials
 from coldfuse.transport.gateway import Gateway
 from coldfuse.transport.pb import gateway_pb2, gateway_pb2_grpc
@@ -46,6 +47,8 @@ class GatewaySettings:
     """Calls that run or wait; beyond it callers are told to try again."""
     idle_s: float = 300.0
     """Seconds after which an upload that brings nothing is dropped."""
+    tune_allocator: bool = True
+    """Set this process's malloc for streams (see `allocator`); False where the gateway is a guest in the process."""
 
 
 class RunningGateway:
@@ -128,6 +131,8 @@ def serve_gateway(federation: Federation, settings: GatewaySettings | None = Non
     address = parse_address(settings.listen)
     credentials = server_credentials(address, tls=settings.tls, insecure=settings.insecure)
     _require_free(address)
+    if settings.tune_allocator:
+        keep_freed_memory()
     gateway = RunningGateway(federation, settings, credentials)
     logger.info("gateway of %s listens on %s", federation.settings.name, gateway.address)
     return gateway

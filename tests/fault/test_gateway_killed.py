@@ -101,8 +101,9 @@ def test_an_upload_outlives_its_gateway_and_sends_only_what_is_missing(federatio
             assert not upload.is_alive()
             receipt = client.commit(make_manifest(delta.blob))
     assert receipt.decision is Decision.PENDING
-    assert outcome[0].sent_bytes == NUM_PARTS * MIB
-    # One read a part, and at most one more for each of the four that were on their way when the gateway died.
+    # Of the four streams that were cut off, some had stored their part and only the answer was lost: they send nothing.
+    # The others begin their part again.
+    assert (NUM_PARTS - 4) * MIB <= outcome[0].sent_bytes <= NUM_PARTS * MIB
     assert NUM_PARTS <= reader.num_reads <= NUM_PARTS + 4
     assert federation.journal(1).state().received.keys() == {receipt.contribution}
 
