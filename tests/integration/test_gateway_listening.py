@@ -1,0 +1,124 @@
+"""How a gateway listens: its port, its services, and TLS."""
+
+import grpc
+import pytest
+import trustme
+from federations import make_delta, make_federation
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from coldfuse.errors import TransportError, UserInputError
+from coldfuse.storage import LocalStore
+from coldfuse.transport.client import GatewayClient
+from coldfuse.transport.server import SERVICE, GatewaySettings, serve_gateway
+from coldfuse.trust.tls import TlsFiles
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def federation(tmp_path):
+    return make_federation(LocalStore(tmp_path / "store"))
+
+
+@pytest.fixture
+def gateway(federation):
+    with serve_gateway(federation) as gateway:
+        yield gateway
+
+
+def test_health_and_reflection_answer(gateway):
+    with grpc.insecure_channel(gateway.address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        for name in ("", SERVICE):
+            answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        assert SERVICE in ProtoReflectionDescriptorDatabase(channel).get_services()
+
+
+def test_two_gateways_on_one_port_are_an_error(gateway, federation):
+    with pytest.raises(TransportError, match="cannot listen here") as caught:
+        serve_gateway(federation, GatewaySettings(listen=gateway.address))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_stopped_gateway_frees_its_port(federation):
+    first = serve_gateway(federation)
+    assert not first.wait(0)
+    first.stop()
+    first.stop()
+    assert first.wait(0)
+    with serve_gateway(federation, GatewaySettings(listen=first.address)) as second:
+        assert second.address == first.address
+
+
+def test_a_gateway_that_is_not_there_is_said_to_be_so(federation):
+    with serve_gateway(federation) as gateway:
+        pass
+    with (
+        GatewayClient(gateway.address, patience_s=0.5) as client,
+        pytest.raises(TransportError, match="is the gateway"),
+    ):
+        client.status()
+
+
+def test_plain_text_needs_a_word_where_others_can_listen(federation):
+    with pytest.raises(UserInputError, match="needs TLS"):
+        serve_gateway(federation, GatewaySettings(listen="0.0.0.0:0"))
+    with serve_gateway(federation, GatewaySettings(listen="0.0.0.0:0", insecure=True)) as gateway:
+        port = gateway.address.rpartition(":")[2]
+        with GatewayClient(f"127.0.0.1:{port}") as client:
+            assert client.status().name == "tiny"
+
+
+@pytest.fixture
+def certificates(tmp_path):
+    """Certificates of one authority for gateway and node, and another authority."""
+    ours, theirs = trustme.CA(), trustme.CA()
+    for name, authority in {"ca": ours, "other-ca": theirs}.items():
+        authority.cert_pem.write_to_path(str(tmp_path / f"{name}.pem"))
+    for name, authority in {"gateway": ours, "node": ours, "stranger": theirs}.items():
+        leaf = authority.issue_cert("localhost", "127.0.0.1")
+        leaf.cert_chain_pems[0].write_to_path(str(tmp_path / f"{name}.pem"))
+        leaf.private_key_pem.write_to_path(str(tmp_path / f"{name}.key"))
+
+    def files(name=None, *, ca=None):
+        cert, key = (tmp_path / f"{name}.pem", tmp_path / f"{name}.key") if name else (None, None)
+        return TlsFiles(ca=tmp_path / f"{ca}.pem" if ca else None, cert=cert, key=key)
+
+    return files
+
+
+def test_tls_with_the_right_authority(federation, certificates):
+    with serve_gateway(federation, GatewaySettings(listen="localhost:0", tls=certificates("gateway"))) as gateway:
+        with GatewayClient(gateway.address, tls=certificates(ca="ca")) as client:
+            assert client.status().name == "tiny"
+            delta = make_delta([2 * MIB])
+            assert client.upload(delta.blob, delta.read_range).sent_bytes == 2 * MIB
+        for wrong in (certificates(ca="other-ca"), None):
+            with GatewayClient(gateway.address, tls=wrong, patience_s=1.0) as client, pytest.raises(TransportError):
+                client.status()
+
+
+def test_mutual_tls_lets_in_only_certificates_of_the_authority(federation, certificates):
+    settings = GatewaySettings(listen="localhost:0", tls=certificates("gateway", ca="ca"))
+    with serve_gateway(federation, settings) as gateway:
+        with GatewayClient(gateway.address, tls=certificates("node", ca="ca")) as client:
+            assert client.status().name == "tiny"
+        for wrong in (certificates("stranger", ca="ca"), certificates(ca="ca")):
+            with GatewayClient(gateway.address, tls=wrong, patience_s=1.0) as client, pytest.raises(TransportError):
+                client.status()
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        (lambda f: TlsFiles(cert=f("gateway").cert), "a certificate is given without its key"),
+        (lambda f: TlsFiles(cert=f("gateway").cert, key=f("node").key), "is not the key of the certificate"),
+        (lambda f: TlsFiles(ca=f("gateway").key), "no certificate of an authority"),
+        (lambda f: TlsFiles(ca=f("gateway").cert.with_name("gone.pem")), "cannot be read"),
+    ],
+)
+def test_files_that_do_not_fit_are_named_before_anything_is_sent(certificates, files, sentence):
+    with pytest.raises(UserInputError, match=sentence):
+        GatewayClient("localhost:1", tls=files(certificates))
