@@ -71,7 +71,7 @@ def check_delta(header: Header, base: Schema, *, base_digest: str, what: str) ->
     if metadata.get("base") != base_digest:
         raise SchemaMismatchError(f"{what}: made from base {metadata.get('base')}, expected {base_digest}")
     for name, problem in _problems(header, base):
-        raise SchemaMismatchError(f"{what}: tensor {name[:200]}: {problem}")
+        raise SchemaMismatchError(f"{what}: tensor {name[:200]!r}: {problem}")
 
 
 def _problems(header: Header, base: Schema) -> Iterator[tuple[str, str]]:
@@ -91,7 +91,7 @@ def _problems(header: Header, base: Schema) -> Iterator[tuple[str, str]]:
 def _encodings(header: Header) -> dict[str, str]:
     try:
         encodings = json.loads(header.metadata.get("encodings", ""))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CodecError("delta metadata: encodings is not JSON") from error
     if not isinstance(encodings, dict):
         raise CodecError("delta metadata: encodings must map each tensor to its encoding")

@@ -71,7 +71,7 @@ def read_header(read: ReadRange, *, file_bytes: int, what: str) -> Header:
 def parse_header(data: bytes, *, what: str) -> Header:
     """Parse the JSON of a header: known dtypes, sizes that fit, and no gap or overlap between tensors."""
     try:
-        document = json.loads(data, object_pairs_hook=_no_duplicates)
+        document = json.loads(_text(data), object_pairs_hook=_no_duplicates)
         metadata = document.pop("__metadata__", {})
         found = [_parse_entry(name, value) for name, value in document.items()]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -99,19 +99,30 @@ def format_header(schema: Iterable[tuple[str, TensorSpec]], metadata: Mapping[st
     return len(data).to_bytes(_LENGTH_BYTES, "little") + data
 
 
+def _text(data: bytes) -> str:
+    """Decode a header; `json` alone would also take UTF-16, which the library cannot load."""
+    text = data.decode("utf-8")
+    if not text.startswith("{"):
+        raise ValueError("expected it to begin with {")
+    return text
+
+
 def _parse_entry(name: str, value: dict[str, object]) -> tuple[str, int, int, TensorSpec]:
+    name.encode()  # half a surrogate pair is no text: it could neither be hashed nor reported
     if set(value) != {"dtype", "shape", "data_offsets"}:
-        raise ValueError(f"{name}: expected dtype, shape and data_offsets, got {sorted(value)}")
+        raise ValueError(f"{name!r}: expected dtype, shape and data_offsets, got {sorted(value)}")
     if value["dtype"] not in ITEM_BYTES:
-        raise ValueError(f"{name}: dtype {value['dtype']!r} is not known; known are {', '.join(ITEM_BYTES)}")
+        raise ValueError(f"{name!r}: dtype {value['dtype']!r} is not known; known are {', '.join(ITEM_BYTES)}")
     try:
         spec = TensorSpec.model_validate(value)
     except ValidationError as error:
-        raise ValueError(f"{name}: shape {value['shape']!r} is not a list of sizes") from error
+        raise ValueError(f"{name!r}: shape {value['shape']!r} is not a list of sizes") from error
     match value["data_offsets"]:
+        case [bool(), _] | [_, bool()]:
+            pass  # Python counts with them, JSON does not
         case [int() as begin, int() as end] if 0 <= begin <= end and end - begin == spec.size_bytes:
             return name, begin, end, spec
-    raise ValueError(f"{name}: data_offsets {value['data_offsets']!r} do not fit {spec.size_bytes} bytes")
+    raise ValueError(f"{name!r}: data_offsets {value['data_offsets']!r} do not fit {spec.size_bytes} bytes")
 
 
 def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -69,4 +69,9 @@ def _explain(error: ValidationError) -> str:
     """Say the first thing that is wrong, in one line, without echoing what came at length."""
     first = error.errors(include_url=False)[0]
     place = ".".join(str(step) for step in first["loc"]) or "document"
-    return f"{place}: {first['msg']}, got {str(first['input'])[:80]!r}"
+    return f"{_short(place)}: {_short(first['msg'])}, got {str(first['input'])[:80]!r}"
+
+
+def _short(text: str) -> str:
+    """Keys and tags stand in it as they came: bound them, and keep what is not printable from the reader."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])

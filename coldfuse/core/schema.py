@@ -25,14 +25,17 @@ ITEM_BYTES = {
 FUSED_DTYPES = frozenset({"F16", "BF16", "F32", "F64"})
 """Dtypes that have deltas. 8-bit floats have scales of their own beside them: they stay as in the base."""
 
-Size = Annotated[int, Field(ge=0)]
+MAX_DIMENSIONS = 64
+"""PyTorch's own limit; without one, multiplying a hostile list of sizes takes hours."""
+
+Size = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 
 
 class TensorSpec(Value):
     """One tensor's dtype and shape."""
 
     dtype: str
-    shape: tuple[Size, ...]
+    shape: Annotated[tuple[Size, ...], Field(max_length=MAX_DIMENSIONS)]
 
     @property
     def num_elements(self) -> int:
