@@ -80,7 +80,12 @@ def _weight_files(path: Path) -> list[str]:
             files = sorted(set(json.loads((path / INDEX).read_bytes())["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserInputError(f"{path / INDEX}: not a safetensors index: {error}") from error
-        missing = [name for name in files if Path(name).name != name or not (path / name).is_file()]
+        if (path / "model.safetensors").is_file() and "model.safetensors" not in files:
+            raise UserInputError(
+                f"{path}: holds model.safetensors, which from_pretrained loads, and {INDEX}, which names other files; "
+                "remove the one that is not meant"
+            )
+        missing = [name for name in files if not _is_there(path, name)]
         if missing:
             raise UserInputError(f"{path}: {INDEX} names {missing[0]}, which is not there; fetch the whole model")
         return files
@@ -90,6 +95,10 @@ def _weight_files(path: Path) -> list[str]:
         f"{path}: no model.safetensors; coldfuse reads safetensors only (convert others with "
         "AutoModel.from_pretrained(…).save_pretrained(…, safe_serialization=True))"
     )
+
+
+def _is_there(path: Path, name: object) -> bool:
+    return isinstance(name, str) and Path(name).name == name and (path / name).is_file()
 
 
 def _plain_files(path: Path) -> list[str]:
