@@ -17,11 +17,18 @@ from coldfuse.codec.header import Header, read_header
 from coldfuse.codec.manifests import sha256
 from coldfuse.codec.parts import PartLayout, plan_parts
 from coldfuse.core.contribution import Admission, ContributionManifest, Rejection
-from coldfuse.core.dtypes import to_floats
+from coldfuse.core.dtypes import SAFE_CHANGE, to_floats
 from coldfuse.core.round import Opened
 from coldfuse.core.schema import Schema
 from coldfuse.core.screening import screen_manifest
-from coldfuse.errors import CodecError, ContributionRejectedError, ObjectNotFoundError, SchemaMismatchError
+from coldfuse.errors import (
+    CodecError,
+    ContributionRejectedError,
+    ObjectNotFoundError,
+    SchemaMismatchError,
+    StorageError,
+)
+from coldfuse.fusion.apply import surely_finite
 from coldfuse.registry.objects import Objects
 
 _REASONS = (CodecError, SchemaMismatchError, ContributionRejectedError, ObjectNotFoundError)
@@ -42,6 +49,7 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
     """Judge one received contribution, given as (manifest digest, contributor)."""
     digest, contributor = received
     objects = Objects(shared_store(screening.store_url))
+    manifest: ContributionManifest | None = None
     try:
         manifest = objects.get_value(ContributionManifest, digest)
         if reason := screen_manifest(manifest, screening.opened, screening.round):
@@ -51,16 +59,31 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
         reader = objects.open(manifest.delta)
         header = read_header(reader.read_into, file_bytes=manifest.delta.size_bytes, what="delta")
         check_delta(header, screening.schema, base_digest=screening.opened.base_digest, what="delta")
-        _check_parts(header, manifest, reader)
+        _check_parts(header, manifest, reader, screening.schema)
     except _REASONS as error:
-        return Rejection(contribution=digest, contributor=contributor, reason=str(error)[:2000])
+        return Rejection(contribution=digest, contributor=contributor, reason=_printable(str(error)))
+    except StorageError:
+        if not (damaged := _find_damaged(objects, manifest)):
+            raise  # the store is away: that is no fault of the contributor's
+        return Rejection(contribution=digest, contributor=contributor, reason=f"delta: part {damaged} is incomplete")
     return Admission(
         contribution=digest, contributor=manifest.contributor, delta_digest=manifest.delta_digest,
         num_examples=manifest.num_examples, reason="base, schema, digests and finiteness are right",
     )  # fmt: skip
 
 
-def _check_parts(header: Header, manifest: ContributionManifest, reader: BlobReader) -> None:
+def _find_damaged(objects: Objects, manifest: ContributionManifest | None) -> str | None:
+    """Return the digest of a part that the store holds in another size than its contributor sent."""
+    parts = manifest.delta.parts if manifest else ()
+    return next((part.digest for part in parts if not objects.has(part.digest, part.size_bytes)), None)
+
+
+def _printable(text: str) -> str:
+    """Bound a reason, and keep what a contributor put into it from acting on the terminal that shows it."""
+    return "".join(letter if letter.isprintable() else " " for letter in text[:2000])
+
+
+def _check_parts(header: Header, manifest: ContributionManifest, reader: BlobReader, base: Schema) -> None:
     layouts = plan_parts(header)
     if [layout.size_bytes for layout in layouts] != [part.size_bytes for part in manifest.delta.parts]:
         raise ContributionRejectedError("delta: not cut into parts along its tensors; upload it with coldfuse")
@@ -68,17 +91,24 @@ def _check_parts(header: Header, manifest: ContributionManifest, reader: BlobRea
         data = reader.read(layout.start, layout.size_bytes)
         if sha256(data) != part.digest:
             raise CodecError(f"delta: part {part.digest[:12]} does not have the SHA-256 that it is named by")
-        _check_finite(layout, data)
+        _check_values(layout, data, base)
 
 
-def _check_finite(layout: PartLayout, data: bytes) -> None:
+def _check_values(layout: PartLayout, data: bytes, base: Schema) -> None:
     for piece in layout.pieces:
         start = piece.start - layout.start
         raw = np.frombuffer(data, np.uint8, count=piece.num_bytes, offset=start)
-        values = to_floats(raw, piece.tensor.spec.dtype)
-        if not np.isfinite(values.sum(dtype=np.float64)):  # finite float32 cannot overflow a float64 sum
+        values, name = to_floats(raw, piece.tensor.spec.dtype), repr(piece.tensor.name[:200])
+        if not surely_finite(values):  # finite float32 cannot overflow a float64 sum
             bad = int(np.count_nonzero(~np.isfinite(values)))
             raise ContributionRejectedError(
-                f"delta: tensor {piece.tensor.name[:200]} has {bad} values that are NaN or infinite; "
+                f"delta: tensor {name} has {bad} values that are NaN or infinite; "
                 "did the training diverge? lower the learning rate"
+            )
+        dtype = base[piece.tensor.name].dtype
+        largest = max(float(values.max()), -float(values.min()))
+        if largest >= SAFE_CHANGE[dtype]:  # else the fused model could overflow, and stop the round for everybody
+            raise ContributionRejectedError(
+                f"delta: tensor {name} has a change of {largest:g}, the base is {dtype} and takes less than "
+                f"{SAFE_CHANGE[dtype]:g}; did the training diverge? lower the learning rate"
             )

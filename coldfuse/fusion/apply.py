@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from coldfuse.core.dtypes import Raw, from_floats, to_floats
+from coldfuse.core.dtypes import Floats, Raw, from_floats, to_floats
 from coldfuse.errors import FusionError
 from coldfuse.fusion.block import Float64
 
@@ -16,13 +16,20 @@ def move(base: Raw, delta: Float64, dtype: str) -> Raw:
     dtype's range.
     """
     values = to_floats(base, dtype)
-    fused = from_floats(delta + values, dtype)
+    with np.errstate(over="ignore", invalid="ignore"):  # checked below
+        fused = from_floats(delta + values, dtype)
     elements, originals = _elements(fused, dtype), _elements(base, dtype)
     np.copyto(elements, originals, where=delta == 0)
-    # One NaN or infinity makes the sum one: a cheap test for the whole block.
-    if not np.isfinite(to_floats(fused, dtype).sum(dtype=np.float64)) and np.isfinite(values.sum(dtype=np.float64)):
+    results = to_floats(fused, dtype)
+    if not surely_finite(results) and (np.isfinite(values) & ~np.isfinite(results)).any():
         raise FusionError(f"the fused values do not fit into {dtype}; a contribution is far too large")
     return fused
+
+
+def surely_finite(values: Floats) -> bool:
+    """Test a whole block cheaply: one NaN or infinity makes the sum one. False: look closer, float64 may overflow."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(values.sum(dtype=np.float64)))
 
 
 def _elements(raw: Raw, dtype: str) -> np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger]]:

@@ -17,8 +17,8 @@ from coldfuse.fusion.block import Block, Float64
 def mean(block: Block) -> Float64:
     """Fuse by δ = Σ_i w_i δ_i / Σ_i w_i, summed in float64."""
     total = sum(block.weights)
-    if not total > 0:  # also refuses NaN
-        raise FusionError(f"weights sum to {total}, expected more than 0")
+    if not 0 < total < float("inf"):  # also refuses NaN
+        raise FusionError(f"weights sum to {total}, expected a finite number above 0")
     sum_N = np.zeros(block.num_elements)
     for weight, delta_N in zip(block.weights, block.deltas, strict=True):
         if delta_N is not None:
