@@ -40,16 +40,16 @@ def create_federation(
     if not any(spec.is_fused for spec in folder.schema.values()):
         raise UserInputError(f"{base}: no tensor of this model can be fused (F16, BF16, F32 or F64)")
     federation, now_s = secrets.token_hex(32), time.time()
-    manifest = ReleaseManifest(
-        federation=federation, release=0, parent=None, round=0, method="base", model_digest=folder.digest(),
-        files=import_model(Objects(store), folder), created_at_s=now_s, software={"coldfuse": __version__},
-    )  # fmt: skip
     try:
         settings = FederationSettings(
             federation=federation, name=name, rules=RoundRules.model_validate(rules), method=method,
-            created_at_s=now_s, base=origin, release_zero=sha256(encode(manifest)),
+            created_at_s=now_s, base=origin, release_zero="0" * 64,  # known when the files are
         )  # fmt: skip
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise UserInputError(f"{first['loc'][-1]} {first['input']!r}: {first['msg']}") from error
-    return create(store, settings, manifest)
+    manifest = ReleaseManifest(
+        federation=federation, release=0, parent=None, round=0, method="base", model_digest=folder.digest(),
+        files=import_model(Objects(store), folder), created_at_s=now_s, software={"coldfuse": __version__},
+    )  # fmt: skip
+    return create(store, settings.model_copy(update={"release_zero": sha256(encode(manifest))}), manifest)

@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from coldfuse.codec.manifests import decode, encode, sha256
 from coldfuse.core.federation import LAYOUT_VERSION, FederationSettings
 from coldfuse.core.release import Channel, ReleaseManifest
+from coldfuse.core.value import Value
 from coldfuse.errors import CodecError, ConflictError, FederationError, ObjectNotFoundError
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.objects import Objects
 from coldfuse.storage.base import ObjectStore
 
 SETTINGS_KEY = "federation.json"
+
+
+class _Layout(Value):
+    version: int
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,11 @@ class Federation:
 
     def latest(self) -> ReleaseManifest:
         """Read the latest release's manifest, checked against the pointer."""
-        pointer = self.channel("latest")
+        return self.release_of("latest")
+
+    def release_of(self, channel: str) -> ReleaseManifest:
+        """Read the manifest of the release that a channel points to, checked against the pointer."""
+        pointer = self.channel(channel)
         key = _release_key(pointer.release)
         return decode(ReleaseManifest, self.store.get(key), what=key, digest=pointer.manifest)
 
@@ -96,7 +105,10 @@ def create(store: ObjectStore, settings: FederationSettings, release_zero: Relea
         federation.publish(release_zero)
         store.compare_and_swap(SETTINGS_KEY, encode(settings), etag=None)
     except ConflictError as error:
-        raise FederationError(f"{store.url}: a federation is being created here by another process") from error
+        raise FederationError(
+            f"{store.url}: another process creates a federation here, or one died while it did; choose another folder "
+            "or prefix, or empty this one"
+        ) from error
     return federation
 
 
@@ -108,14 +120,15 @@ def open_federation(store: ObjectStore) -> Federation:
         hint = "create one with `coldfuse init STORE --base MODEL`"
         raise FederationError(f"{store.url} holds no federation (no {SETTINGS_KEY}); {hint}") from None
     try:
-        settings = decode(FederationSettings, data, what=SETTINGS_KEY)
+        layout = decode(_Layout, data, what=SETTINGS_KEY)  # first: nothing else of a newer layout need be readable
+        if layout.version > LAYOUT_VERSION:
+            raise FederationError(
+                f"{store.url} has layout version {layout.version}, this coldfuse knows {LAYOUT_VERSION}; "
+                "upgrade coldfuse"
+            )
+        return Federation(store, decode(FederationSettings, data, what=SETTINGS_KEY))
     except CodecError as error:
         raise FederationError(f"{store.url}: {error}") from error
-    if settings.version > LAYOUT_VERSION:
-        raise FederationError(
-            f"{store.url} has layout version {settings.version}, this coldfuse knows {LAYOUT_VERSION}; upgrade coldfuse"
-        )
-    return Federation(store, settings)
 
 
 def _release_key(number: int) -> str:
