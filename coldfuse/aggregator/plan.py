@@ -100,7 +100,7 @@ def check_models(base: Schema, model: Schema, *, what: str) -> None:
         if base[name].shape != model[name].shape:
             sizes = f"shape {list(model[name].shape)}, base has {list(base[name].shape)}"
             raise SchemaMismatchError(f"{what}: tensor {name}: {sizes}; was its vocabulary or a layer resized?")
-        if base[name].is_fused != model[name].is_fused:
+        if base[name].dtype != model[name].dtype and not (base[name].is_fused and model[name].is_fused):
             raise SchemaMismatchError(f"{what}: tensor {name}: dtype {model[name].dtype}, base has {base[name].dtype}")
 
 

@@ -96,4 +96,5 @@ def _lead(
                 yield round_number, event
         if idle:
             settled = max(number - 1, settled)
+            journals = {n: journal for n, journal in journals.items() if n > settled}
             stop.wait(settings.poll_s)
