@@ -8,6 +8,7 @@ While files are swapped the folder has no `config.json`, so that nobody loads ha
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from coldfuse.codec.model_folder import open_model_folder
 from coldfuse.core.blob import Part
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.errors import CodecError, DigestMismatchError, UserInputError
-from coldfuse.registry.federation import Federation
+from coldfuse.registry.federation import SETTINGS_KEY, Federation
 
 _OWN = ".coldfuse"
 _PARALLEL_PARTS = 4
@@ -48,8 +49,7 @@ class StoreSource:
 
     def release(self, which: int | str = "latest") -> ReleaseManifest:
         """Return the manifest of a release by number, or the one that a channel points to."""
-        number = which if isinstance(which, int) else self.federation.channel(which).release
-        return self.federation.release(number)
+        return self.federation.release(which) if isinstance(which, int) else self.federation.release_of(which)
 
     def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:  # noqa: ARG002
         """Fill the buffer from `start` of a part."""
@@ -86,7 +86,7 @@ def fetch(
     manifest = source.release(which)
     for path in manifest.files:
         _check_path(path)
-    if out.exists() and not (out / _OWN).is_dir() and (not out.is_dir() or any(out.iterdir())):
+    if _is_foreign(out):
         raise UserInputError(f"{out}: not empty, and not written by `coldfuse fetch`; give an empty or a new folder")
     with hold(out / _OWN, hint="another fetch writes to it"):
         return _fetch(source, out, manifest, progress or (lambda _done, _total: None))
@@ -98,7 +98,8 @@ def _fetch(
     incoming = out / _OWN / "incoming"
     incoming.mkdir(exist_ok=True)
     old = read_fetched(out)
-    if old == manifest and not any(incoming.iterdir()):
+    _forget_others(incoming, manifest)
+    if old == manifest and not any(incoming.iterdir()) and _has_sizes(out, manifest):
         total = sum(blob.size_bytes for blob in manifest.files.values())
         return Fetched(manifest=manifest, downloaded_bytes=0, reused_bytes=total)
     places = list(_places(manifest, old, out=out, incoming=incoming))
@@ -137,9 +138,29 @@ def read_fetched(out: Path) -> ReleaseManifest | None:
     return decode(ReleaseManifest, data, what=str(out / _OWN / "release.json"))
 
 
+def _is_foreign(out: Path) -> bool:
+    """Tell whether a folder holds what no fetch wrote; a store has a `.coldfuse` of its own."""
+    if not out.exists():
+        return False
+    return not out.is_dir() or (out / SETTINGS_KEY).exists() or (not (out / _OWN).is_dir() and any(out.iterdir()))
+
+
+def _forget_others(incoming: Path, manifest: ReleaseManifest) -> None:
+    """Remove what an interrupted fetch of another release left: it would be taken for a part of this model."""
+    for file in [file for file in incoming.rglob("*") if file.is_file()]:
+        if file.relative_to(incoming).as_posix() not in manifest.files:
+            file.unlink()
+
+
+def _has_sizes(out: Path, manifest: ReleaseManifest) -> bool:
+    files = ((out / path, blob.size_bytes) for path, blob in manifest.files.items())
+    return all(file.is_file() and file.stat().st_size == size for file, size in files)
+
+
 def _check_path(path: str) -> None:
     pure = PurePosixPath(path)
-    if pure.is_absolute() or not pure.parts or ".." in pure.parts or pure.parts[0] == _OWN or "\\" in path:
+    is_inside = not pure.is_absolute() and pure.parts and ".." not in pure.parts and pure.parts[0] != _OWN
+    if not is_inside or pure.as_posix() != path or "\\" in path or not path.isprintable():
         raise CodecError(f"release manifest: {path!r} is not a path inside a model folder")
 
 
@@ -202,18 +223,30 @@ def _finish(manifest: ReleaseManifest, out: Path, incoming: Path) -> None:
     digest = open_model_folder(incoming).digest()
     if digest != manifest.model_digest:
         raise DigestMismatchError(f"the model has digest {digest}, its manifest says {manifest.model_digest}")
+    written = out / _OWN / "written.json"  # every file that a fetch may have left here, whenever it was killed
+    before = set(_read_names(written)) | set(manifest.files)
+    _replace(written, json.dumps(sorted(before)).encode())
     (out / _OWN / "release.json").unlink(missing_ok=True)
-    for path in ("config.json", *_stale(out, manifest)):
+    for path in ("config.json", *sorted(before - set(manifest.files))):
         (out / path).unlink(missing_ok=True)
     for path in sorted(manifest.files, key=lambda path: path == "config.json"):
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         os.replace(incoming / path, out / path)
     shutil.rmtree(incoming)
-    part = out / _OWN / "release.json.part"
-    part.write_bytes(encode(manifest))
-    os.replace(part, out / _OWN / "release.json")
+    _replace(written, json.dumps(sorted(manifest.files)).encode())
+    _replace(out / _OWN / "release.json", encode(manifest))
 
 
-def _stale(out: Path, manifest: ReleaseManifest) -> list[str]:
-    old = read_fetched(out)
-    return [path for path in old.files if path not in manifest.files] if old else []
+def _replace(path: Path, data: bytes) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(data)
+    os.replace(part, path)
+
+
+def _read_names(path: Path) -> list[str]:
+    if not path.is_file():
+        return []
+    names = [str(name) for name in json.loads(path.read_bytes())]
+    for name in names:
+        _check_path(name)
+    return names
