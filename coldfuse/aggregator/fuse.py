@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coldfuse.aggregator.files import FileRef, LocalRef, open_files
 from coldfuse.aggregator.plan import Operand, PieceTask, Shard
@@ -23,8 +24,8 @@ from coldfuse.fusion.apply import move
 from coldfuse.fusion.block import Block
 from coldfuse.fusion.methods import find_method
 
-_CACHED_ELEMENTS = 1 << 16
-"""Block length for local files: 0.5 MiB of float64 sums, half of a usual second-level cache."""
+CACHED_ELEMENTS = 1 << 15
+"""Block length for local files: sums, difference and input together stay within a second-level cache of 1 MiB."""
 
 _REMOTE_ELEMENTS = 4 << 20
 """Block length for object stores: requests of up to 16 MiB."""
@@ -43,7 +44,20 @@ class Fusion:
     def block_elements(self) -> int:
         """Elements that are fused at a time; the result does not depend on it."""
         local = all(isinstance(ref, LocalRef) or "://" not in ref.store_url for ref in self.files)
-        return _CACHED_ELEMENTS if local else _REMOTE_ELEMENTS
+        return CACHED_ELEMENTS if local else _REMOTE_ELEMENTS
+
+
+@dataclass(frozen=True)
+class _Scratch:
+    """Buffers that are used again for every block: fresh ones would cost a page fault every 4 KiB."""
+
+    raw: Raw
+    single: NDArray[np.float32]
+    double: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, num_elements: int) -> _Scratch:
+        return cls(np.empty(num_elements * 8, np.uint8), np.empty(num_elements, np.float32), np.empty(num_elements))
 
 
 def fuse_shard(fusion: Fusion, shard: Shard) -> tuple[bytearray, Mapping[str, Sequence[str]]]:
@@ -62,8 +76,8 @@ def fuse_shard(fusion: Fusion, shard: Shard) -> tuple[bytearray, Mapping[str, Se
 
 def _fuse_piece(fusion: Fusion, piece: PieceTask, readers: Sequence[ReadRange], out: memoryview) -> None:
     item = ITEM_BYTES[piece.base.dtype]
-    step = fusion.block_elements
-    scratch = np.empty(step * 8, np.uint8)
+    step = min(fusion.block_elements, piece.num_elements)
+    scratch = _Scratch.of(step)
     for first in range(0, piece.num_elements, step):
         count = min(step, piece.num_elements - first)
         view = out[first * item : (first + count) * item]
@@ -80,25 +94,28 @@ def _fuse_piece(fusion: Fusion, piece: PieceTask, readers: Sequence[ReadRange], 
 
 
 def _read_deltas(
-    piece: PieceTask, base: Raw, first: int, readers: Sequence[ReadRange], scratch: Raw
+    piece: PieceTask, base: Raw, first: int, readers: Sequence[ReadRange], scratch: _Scratch
 ) -> Iterator[Floats | None]:
     values = to_floats(base, piece.base.dtype)
     for operand in piece.contributions:
         if operand is None:
             yield None
             continue
-        floats = to_floats(_read(operand, first, len(values), readers, scratch), operand.dtype)
-        yield floats if operand.is_delta else floats.astype(np.float64) - values
+        raw = _read(operand, first, len(values), readers, scratch)
+        floats = to_floats(raw, operand.dtype, scratch=scratch.single)
+        yield floats if operand.is_delta else np.subtract(floats, values, out=scratch.double[: len(values)])
 
 
-def _read(operand: Operand, first: int, count: int, readers: Sequence[ReadRange], scratch: Raw) -> Raw:
+def _read(operand: Operand, first: int, count: int, readers: Sequence[ReadRange], scratch: _Scratch) -> Raw:
     item = ITEM_BYTES[operand.dtype]
-    buffer = scratch[: count * item]
+    buffer = scratch.raw[: count * item]
     readers[operand.file](buffer.data, operand.start + first * item)
     return buffer
 
 
-def _refuse_differences(piece: PieceTask, base: Raw, first: int, readers: Sequence[ReadRange], scratch: Raw) -> None:
+def _refuse_differences(
+    piece: PieceTask, base: Raw, first: int, readers: Sequence[ReadRange], scratch: _Scratch
+) -> None:
     """Integers and booleans are not fused: whole models must agree on them."""
     for operand in filter(None, piece.contributions):
         count = len(base) // ITEM_BYTES[operand.dtype]

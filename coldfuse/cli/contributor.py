@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from coldfuse.cli.process import stop_on_signals
 from coldfuse.cli.source import connect, tls_files
+from coldfuse.processes import stop_on_signals
 
 if TYPE_CHECKING:
     from coldfuse.contributor.node import Node, NodeEvent, NodeSettings
@@ -51,6 +51,9 @@ def contribute(
     learning_rate: float = typer.Option(5e-5, help="Of AdamW, at its highest.", rich_help_panel=_TRAINING_PANEL),
     batch_size: int = typer.Option(32, min=1, rich_help_panel=_TRAINING_PANEL),
     max_length: int = typer.Option(128, min=5, help="Tokens of a text that are read.", rich_help_panel=_TRAINING_PANEL),
+    tokens_at_once: int = typer.Option(
+        4096, min=1, help="Tokens in memory at once; fewer need less of it.", rich_help_panel=_TRAINING_PANEL
+    ),
     threads: int | None = typer.Option(
         None, min=1, help="Processor threads; torch's choice by default.", rich_help_panel=_TRAINING_PANEL
     ),
@@ -73,17 +76,17 @@ def contribute(
 
     Example: coldfuse contribute 127.0.0.1:7700 --data reviews.csv --name alice --rounds 3
     """
-    from coldfuse.config import prepare_local_models
+    from coldfuse.config import prepare_training
     from coldfuse.contributor.node import Node, StoppedError
     from coldfuse.contributor.state import NodeFolder
 
     if once and rounds is not None:
         raise typer.BadParameter("give --once or --rounds, not both")
-    prepare_local_models()
+    prepare_training()
     columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
     training = {
         "num_epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length,
-        "threads": threads, "device": device, "seed": seed,
+        "tokens_at_once": tokens_at_once, "threads": threads, "device": device, "seed": seed,
     }  # fmt: skip
     settings = _settings(name or _name_of(data), (data, validation), columns, training, _encoding(encoding))
     folder = NodeFolder(work or Path(".coldfuse") / settings.name)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import typer
 
-from coldfuse.cli.process import run_children, stop_on_signals
 from coldfuse.cli.source import open_store_of, tls_files
 from coldfuse.cli.units import parse_duration
 from coldfuse.errors import UserInputError
+from coldfuse.processes import run_children, stop_on_signals
 
 _STORE = typer.Argument(help="A folder, or s3://BUCKET/PREFIX.", show_default=False)
 _LISTEN = typer.Option("127.0.0.1:0", help="Where the gateway listens; port 0: the system picks one.")
@@ -22,6 +22,9 @@ _RAY_ADDRESS = typer.Option(None, help="Join this Ray cluster (host:port or auto
 _WORKERS = typer.Option(None, min=1, help="Processors for a Ray that is started here; all by default.")
 _ROUNDS = typer.Option(None, min=1, help="End after this many releases; until stopped by default.")
 _LEASE = typer.Option("10s", help="Another aggregator takes over from one that was silent for so long.")
+
+_GARBAGE_S = 7 * 86400.0
+"""Unfinished writes older than this are dropped when a gateway starts; an upload that slow will send its part again."""
 
 
 def init(
@@ -44,9 +47,7 @@ def init(
     rules = {"quorum": quorum, "deadline_s": parse_duration(deadline)}
     opened = open_store(store)
     check_store(opened)
-    federation = create_federation(
-        opened, name=name, base=_resolve_model(base), origin=base, method=method, rules=rules
-    )
+    federation = create_federation(opened, name=name, base=resolve_model(base), origin=base, method=method, rules=rules)
     release = federation.latest()
     size = sum(blob.size_bytes for blob in release.files.values())
     typer.echo(f"created {federation.settings.name} in {store}: release 0, {size / 2**20:.1f} MiB")
@@ -66,11 +67,12 @@ def gateway(
 
     Example: coldfuse gateway s3://models/federation --listen 0.0.0.0:7700 --tls-cert gw.pem --tls-key gw.key
     """
-    from coldfuse.storage import check_store
+    from coldfuse.storage import check_store, collect_garbage
     from coldfuse.transport.server import GatewaySettings, serve_gateway
 
     federation = open_store_of(store)
     check_store(federation.store)
+    collect_garbage(federation.store, older_than_s=_GARBAGE_S)
     settings = GatewaySettings(listen=listen, tls=tls_files(tls_ca, tls_cert, tls_key), insecure=insecure)
     stop = stop_on_signals()
     with serve_gateway(federation, settings) as running:
@@ -128,7 +130,7 @@ def serve(
     run_children({"gateway": ["gateway", store, *gateway_options], "aggregator": ["aggregator", store, *ray_options]})
 
 
-def _resolve_model(base: str) -> Path:
+def resolve_model(base: str) -> Path:
     """Return the folder of a model; a hub id is downloaded first, safetensors and configuration only."""
     if Path(base).is_dir():
         return Path(base)

@@ -91,7 +91,3 @@ FAST = DemoSettings(
     num_probe_test=300,
 )
 """About a minute on two cores; fewer examples give a smaller rise, and fewer test rows more noise."""
-
-CONTRIBUTOR_ENVIRONMENT = {"LRU_CACHE_CAPACITY": "32", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32"}
-"""For the contributors' processes: torch on a CPU keeps up to 1,024 compiled kernels, one for each shape of a
-batch, and texts give many shapes. With 32 a contributor needs 1.05 GB instead of 1.3 GB, at the same speed."""

