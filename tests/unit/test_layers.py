@@ -1,0 +1,140 @@
+"""Who may import whom, held as data: the table of the packages, and the only homes of some libraries."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import coldfuse
+
+ROOT = Path(coldfuse.__file__).parent
+
+MAY_IMPORT = {
+    "errors": "",
+    "processes": "",  # starting and ending child processes
+    "core": "",
+    "storage": "",
+    "codec": "core",
+    "trust": "core",
+    "fusion": "core",
+    "modeling": "core codec",
+    "registry": "core codec storage trust",
+    "transport": "core codec storage registry trust",
+    "evaluation": "core codec modeling",
+    "fetch": "core codec registry transport trust",
+    "contributor": "core codec fetch modeling transport trust",
+    "aggregator": "core codec fusion registry storage trust evaluation",
+    "dashboard": "core registry storage",
+    "config": "",
+    "experiments": "*",
+    "cli": "*",
+    "__main__": "cli",
+    "__init__": "",
+}
+"""Besides `errors`, which everybody may import, and `coldfuse` itself, for the version. `*` is everything."""
+
+ONLY_HOMES = {
+    "boto3": "storage",
+    "botocore": "storage",
+    "mypy_boto3_s3": "storage",
+    "grpc": "transport experiments",  # experiments measure the bare channel beside coldfuse's own
+    "google": "transport",
+    "ray": "aggregator experiments",
+    "cryptography": "trust",
+    "safetensors": "contributor",  # the private head, a file for other tools; the codec parses and writes its own
+    "torch": "contributor evaluation modeling experiments",
+    "transformers": "contributor evaluation modeling experiments",
+    "sklearn": "evaluation experiments",
+    "huggingface_hub": "cli",
+    "typer": "cli",
+    "rich": "cli experiments",
+}
+
+FORBIDDEN = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in ROOT.rglob("*.py") if "pb" not in path.relative_to(ROOT).parts)
+
+
+def package_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """Yield the full names that a module imports, also inside functions and for type checking."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imports_of(path: Path) -> set[str]:
+    return set(imported(ast.parse(path.read_text())))
+
+
+def layers(names: set[str]) -> set[str]:
+    """Keep the packages of coldfuse among imported names: what stands after the first dot, if it is one."""
+    inside = {name.split(".")[1] for name in names if name.startswith("coldfuse.")}
+    return {name for name in inside if (ROOT / name).is_dir() or (ROOT / f"{name}.py").is_file()}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_follow_the_table(path: Path) -> None:
+    package = package_of(path)
+    allowed = MAY_IMPORT[package].split()
+    used = layers(imports_of(path)) - {package, "errors"}
+    assert allowed == ["*"] or used <= set(allowed)
+
+
+def test_packages_do_not_import_each_other_in_a_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for path in modules():
+        graph.setdefault(package_of(path), set()).update(layers(imports_of(path)) - {package_of(path)})
+    order = list(TopologicalSorter(graph).static_order())  # raises CycleError
+    assert order.index("core") < order.index("codec") < order.index("aggregator") < order.index("cli")
+
+
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    names = {".".join(("coldfuse", *path.relative_to(ROOT).with_suffix("").parts)): path for path in modules()}
+    graph = {
+        name: {used for used in imports_of(path) if used in names and used != name} for name, path in names.items()
+    }
+    assert len(list(TopologicalSorter(graph).static_order())) >= len(names)
+
+
+@pytest.mark.parametrize(("library", "homes"), ONLY_HOMES.items(), ids=ONLY_HOMES)
+def test_libraries_stay_in_their_homes(library: str, homes: str) -> None:
+    users = {package_of(path) for path in modules() if library in {name.split(".")[0] for name in imports_of(path)}}
+    assert users <= set(homes.split())
+
+
+def test_nothing_is_pickled() -> None:
+    for path in modules():
+        tree = ast.parse(path.read_text())
+        assert not {name.split(".")[0] for name in imported(tree)} & FORBIDDEN, path
+        attributes = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert not attributes & {"torch.load", "torch.save", "np.load", "np.save", "numpy.load", "numpy.save"}, path
+
+
+def test_only_the_configuration_reads_the_environment() -> None:
+    for path in modules():
+        tree = ast.parse(path.read_text())
+        touched = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        touched |= {name.split(".")[-1] for name in imported(tree)}
+        assert path.name == "config.py" or not touched & {"environ", "getenv", "putenv", "environb"}, path
+
+
+@pytest.mark.parametrize("package", ["core", "fusion"])
+def test_values_and_maths_touch_no_file_clock_or_chance(package: str) -> None:
+    forbidden = {"os", "pathlib", "time", "random", "secrets", "socket", "ray", "torch", "subprocess", "threading"}
+    for path in (path for path in modules() if package_of(path) == package):
+        assert not {name.split(".")[0] for name in imports_of(path)} & forbidden, path
+        calls = {ast.unparse(n.func) for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)}
+        assert not {call for call in calls if call == "open" or call.startswith("np.random")}, path
