@@ -103,7 +103,11 @@ def _read_deltas(
             continue
         raw = _read(operand, first, len(values), readers, scratch)
         floats = to_floats(raw, operand.dtype, scratch=scratch.single)
-        yield floats if operand.is_delta else np.subtract(floats, values, out=scratch.double[: len(values)])
+        yield (
+            floats
+            if operand.is_delta
+            else np.subtract(floats, values, out=scratch.double[: len(values)], dtype=np.float64)
+        )
 
 
 def _read(operand: Operand, first: int, count: int, readers: Sequence[ReadRange], scratch: _Scratch) -> Raw:

@@ -71,7 +71,8 @@ def _to_bfloat16(values: Floats) -> NDArray[np.uint16]:
 def _mend_double_rounding(rounded: NDArray[np.uint16], values: Floats, single: NDArray[np.float32]) -> None:
     """Where float32 lies exactly between two bfloat16, let the float64 decide (in place; one element in 65,536)."""
     bits = single.view(np.uint32)
-    (ties,) = np.nonzero((bits & 0xFFFF) == 0x8000)
+    # Exact ties are common (few inputs of few bits); those that float32 made are not.
+    (ties,) = np.nonzero(((bits & 0xFFFF) == 0x8000) & (single != values))
     exact, middle = np.abs(values[ties]), np.abs(single[ties]).astype(np.float64)
     below = (bits[ties] >> 16).astype(np.uint16)
     rounded[ties[exact > middle]] = below[exact > middle] + 1

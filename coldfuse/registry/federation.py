@@ -38,9 +38,12 @@ class Federation:
 
     def release(self, number: int) -> ReleaseManifest:
         """Read a release's manifest."""
-        key = _release_key(number)
+        return decode(ReleaseManifest, self.release_bytes(number), what=_release_key(number))
+
+    def release_bytes(self, number: int) -> bytes:
+        """Read a release's manifest as it was written: its digest holds for exactly these bytes."""
         try:
-            return decode(ReleaseManifest, self.store.get(key), what=key)
+            return self.store.get(_release_key(number))
         except ObjectNotFoundError:
             latest = self.channel("latest").release
             raise FederationError(f"there is no release {number}; the latest is {latest}") from None

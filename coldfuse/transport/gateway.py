@@ -64,7 +64,7 @@ class Gateway:
                 number = self._federation.channel(request.channel).release
             case _:
                 raise UserInputError("GetRelease: expected a number or a channel")
-        data = encode(self._federation.release(number))
+        data = self._federation.release_bytes(number)
         return pb.GetReleaseResponse(manifest_json=data, manifest_digest=sha256(data))
 
     def releases(self, request: pb.ListReleasesRequest) -> pb.ListReleasesResponse:
