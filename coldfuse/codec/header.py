@@ -72,12 +72,10 @@ def parse_header(data: bytes, *, what: str) -> Header:
     """Parse the JSON of a header: known dtypes, sizes that fit, and no gap or overlap between tensors."""
     try:
         document = json.loads(_text(data), object_pairs_hook=_no_duplicates)
-        metadata = document.pop("__metadata__", {})
+        metadata = _parse_metadata(document.pop("__metadata__", {}))
         found = [_parse_entry(name, value) for name, value in document.items()]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CodecError(f"{what}: malformed safetensors header: {str(error)[:200]}") from error
-    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
-        raise CodecError(f"{what}: __metadata__ must map strings to strings")
     found.sort(key=lambda item: (item[1], item[2], item[0]))
     if any(left[2] != right[1] for left, right in pairwise(found)) or (found and found[0][1] != 0):
         raise CodecError(f"{what}: tensors overlap or leave gaps")
@@ -107,8 +105,16 @@ def _text(data: bytes) -> str:
     return text
 
 
+def _parse_metadata(value: object) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise ValueError("__metadata__ must map strings to strings")
+    for text in (*value.keys(), *value.values()):
+        text.encode()  # half a surrogate pair is no text
+    return value
+
+
 def _parse_entry(name: str, value: dict[str, object]) -> tuple[str, int, int, TensorSpec]:
-    name.encode()  # half a surrogate pair is no text: it could neither be hashed nor reported
+    name.encode()  # nor here: it could neither be hashed nor reported
     if set(value) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name!r}: expected dtype, shape and data_offsets, got {sorted(value)}")
     if value["dtype"] not in ITEM_BYTES:

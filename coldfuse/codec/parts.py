@@ -50,7 +50,7 @@ class PartLayout:
 
 def plan_parts(header: Header) -> list[PartLayout]:
     """Cut a safetensors file into parts, in the order of the file; together they are the whole file."""
-    limit = part_bytes(header.file_bytes)
+    limit = part_bytes(header.file_bytes - header.size_bytes)
     return [PartLayout(start=0, size_bytes=header.size_bytes, pieces=()), *_data_parts(header, limit)]
 
 

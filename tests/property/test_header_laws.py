@@ -1,0 +1,93 @@
+"""Whatever bytes arrive, the codec answers with a value or with a CodecError."""
+
+from __future__ import annotations
+
+import json
+
+import safetensors
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coldfuse.codec.deltas import check_delta
+from coldfuse.codec.header import format_header, parse_header, read_header
+from coldfuse.codec.manifests import decode, decode_any
+from coldfuse.codec.parts import plan_parts
+from coldfuse.core.contribution import ContributionManifest
+from coldfuse.core.round import EVENT
+from coldfuse.core.schema import ITEM_BYTES, TensorSpec
+from coldfuse.errors import CodecError, SchemaMismatchError
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+ENTRY = st.fixed_dictionaries(
+    {"dtype": st.sampled_from([*ITEM_BYTES, "X"]) | JSON, "shape": st.lists(st.integers(-1, 5), max_size=3) | JSON,
+     "data_offsets": st.lists(st.integers(-1, 40), min_size=2, max_size=2) | JSON}
+)  # fmt: skip
+DOCUMENT = st.dictionaries(st.text(max_size=5) | st.just("__metadata__"), ENTRY | JSON, max_size=4) | JSON
+SPECS = st.dictionaries(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=5).filter(lambda name: name != "__metadata__"),
+    st.builds(TensorSpec, dtype=st.sampled_from(["F32", "BF16", "I64", "BOOL"]), shape=st.lists(st.integers(0, 3))),
+    max_size=5,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(DOCUMENT)
+def test_any_document_is_a_header_or_a_codec_error(document: object) -> None:
+    try:
+        header = parse_header(json.dumps(document).encode(), what="f")
+    except CodecError as error:
+        assert str(error).startswith("f: ")  # noqa: PT017
+        return
+    parts = plan_parts(header)
+    assert sum(part.size_bytes for part in parts) == header.file_bytes
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_file_or_a_codec_error(data: bytes) -> None:
+    def read(buffer: memoryview, start: int) -> None:
+        buffer[:] = data[start : start + len(buffer)]
+
+    try:
+        assert read_header(read, file_bytes=len(data), what="f").file_bytes == len(data)
+    except CodecError as error:
+        assert str(error).startswith("f: ")  # noqa: PT017
+
+
+@settings(max_examples=150, deadline=None)
+@given(SPECS, st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), st.just("v"), max_size=2))
+def test_a_written_header_is_read_the_same_by_both(specs: dict[str, TensorSpec], metadata: dict[str, str]) -> None:
+    data = format_header(specs.items(), metadata)
+    header = parse_header(data[8:], what="f")
+    body = bytes(header.file_bytes - header.size_bytes)
+    theirs = {name: (e["dtype"], tuple(e["shape"])) for name, e in safetensors.deserialize(data + body)}
+    assert header.schema == specs
+    assert header.metadata == metadata
+    assert theirs == {name: (spec.dtype, spec.shape) for name, spec in specs.items()}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from(["format", "version", "base", "encodings"]), st.text(max_size=5)), JSON)
+def test_any_metadata_is_a_delta_or_refused(metadata: dict[str, str], encodings: object) -> None:
+    spec = TensorSpec(dtype="F32", shape=(1,))
+    known = {"format": "coldfuse-delta", "version": "1", "base": "b", "encodings": json.dumps(encodings)}
+    data = format_header([("a", spec)], known | {k: v.encode(errors="replace").decode() for k, v in metadata.items()})
+    try:
+        check_delta(parse_header(data[8:], what="f"), {"a": spec}, base_digest="b", what="f")
+    except (CodecError, SchemaMismatchError):
+        return
+    assert encodings == {"a": "dense"} or "encodings" in metadata or encodings["a"] == "dense"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=100) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes_are_a_value_or_a_codec_error(data: bytes) -> None:
+    for parse in (lambda: decode(ContributionManifest, data, what="m"), lambda: decode_any(EVENT, data, what="m")):
+        try:
+            parse()
+        except CodecError as error:
+            assert str(error).isprintable()  # noqa: PT017
