@@ -18,9 +18,12 @@ _QUICK_S = 5.0
 """A child that ends sooner than this after its start will not get better by starting it again."""
 
 
-def stop_on_signals() -> threading.Event:
-    """Return an event that SIGINT or SIGTERM sets; a second signal ends the process at once."""
-    stop = threading.Event()
+def stop_on_signals(stop: threading.Event | None = None) -> threading.Event:
+    """Return an event that SIGINT or SIGTERM sets; a second signal ends the process at once.
+
+    Call it again, with the event, after a library has taken the signals for itself.
+    """
+    stop = stop or threading.Event()
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         if stop.is_set():

@@ -11,17 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from coldfuse.aggregator.files import FileRef, LocalRef, open_files
 from coldfuse.aggregator.plan import Operand, PieceTask, Shard
 from coldfuse.codec.blobs import ReadRange
 from coldfuse.codec.model_digest import block_digests
-from coldfuse.core.dtypes import Floats, Raw, to_floats
+from coldfuse.core.dtypes import Raw
 from coldfuse.core.schema import ITEM_BYTES
 from coldfuse.errors import SchemaMismatchError
 from coldfuse.fusion.apply import move
-from coldfuse.fusion.block import Block
+from coldfuse.fusion.block import Block, Float64
+from coldfuse.fusion.kernels import decode
 from coldfuse.fusion.methods import find_method
 
 CACHED_ELEMENTS = 1 << 15
@@ -52,12 +52,12 @@ class _Scratch:
     """Buffers that are used again for every block: fresh ones would cost a page fault every 4 KiB."""
 
     raw: Raw
-    single: NDArray[np.float32]
-    double: NDArray[np.float64]
+    base: Float64
+    delta: Float64
 
     @classmethod
     def of(cls, num_elements: int) -> _Scratch:
-        return cls(np.empty(num_elements * 8, np.uint8), np.empty(num_elements, np.float32), np.empty(num_elements))
+        return cls(np.empty(num_elements * 8, np.uint8), np.empty(num_elements), np.empty(num_elements))
 
 
 def fuse_shard(fusion: Fusion, shard: Shard) -> tuple[bytearray, Mapping[str, Sequence[str]]]:
@@ -95,19 +95,18 @@ def _fuse_piece(fusion: Fusion, piece: PieceTask, readers: Sequence[ReadRange], 
 
 def _read_deltas(
     piece: PieceTask, base: Raw, first: int, readers: Sequence[ReadRange], scratch: _Scratch
-) -> Iterator[Floats | None]:
-    values = to_floats(base, piece.base.dtype)
+) -> Iterator[Float64 | None]:
+    count = len(base) // ITEM_BYTES[piece.base.dtype]
+    values, delta = scratch.base[:count], scratch.delta[:count]
+    decode(base, piece.base.dtype, values)
     for operand in piece.contributions:
         if operand is None:
             yield None
             continue
-        raw = _read(operand, first, len(values), readers, scratch)
-        floats = to_floats(raw, operand.dtype, scratch=scratch.single)
-        yield (
-            floats
-            if operand.is_delta
-            else np.subtract(floats, values, out=scratch.double[: len(values)], dtype=np.float64)
-        )
+        decode(_read(operand, first, count, readers, scratch), operand.dtype, delta)
+        if not operand.is_delta:
+            np.subtract(delta, values, out=delta)
+        yield delta
 
 
 def _read(operand: Operand, first: int, count: int, readers: Sequence[ReadRange], scratch: _Scratch) -> Raw:

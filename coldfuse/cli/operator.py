@@ -103,6 +103,7 @@ def aggregator(
     from coldfuse.cli.events import describe
 
     with ray_executor(ray_address, num_cpus=workers) as executor:
+        stop_on_signals(stop)  # Ray has taken SIGTERM: with its handler the command would end in a trace
         typer.echo("aggregating")
         for number, event in serve_rounds(federation, executor, settings, stop=stop):
             for line in describe(event):

@@ -17,22 +17,15 @@ SAFE_CHANGE = {"F16": 16.0, "BF16": 2.0**119, "F32": 2.0**103, "F64": 2.0**970}
 """Half of the last place of each dtype's largest number: a smaller change takes no finite number out of its range."""
 
 
-def to_floats(raw: Raw, dtype: str, *, scratch: NDArray[np.float32] | None = None) -> Floats:
-    """Read raw little-endian bytes as float32 (float64 for F64), without loss.
-
-    F32 and F64 are views of `raw`. The others are written into the beginning of `scratch`, where given.
-    """
+def to_floats(raw: Raw, dtype: str) -> Floats:
+    """Read raw little-endian bytes as float32 (float64 for F64), without loss. F32 and F64 are views of `raw`."""
     match dtype:
         case "BF16":
-            half = raw.view(np.uint16)
-            wide = np.empty(len(half), np.float32) if scratch is None else scratch[: len(half)]
-            np.left_shift(half, np.uint32(16), out=wide.view(np.uint32), dtype=np.uint32)
-            return wide
+            wide = raw.view(np.uint16).astype(np.uint32)
+            wide <<= 16
+            return wide.view(np.float32)
         case "F16":
-            half_floats = raw.view(np.float16)
-            wide = np.empty(len(half_floats), np.float32) if scratch is None else scratch[: len(half_floats)]
-            np.copyto(wide, half_floats)
-            return wide
+            return raw.view(np.float16).astype(np.float32)
         case "F32":
             return raw.view(np.float32)
         case "F64":

@@ -2,7 +2,8 @@
 
 The bound reads every input once into memory, part by part, with as many threads. A stricter one drops the bytes while
 they are still in the processor's cache, in the blocks that the fusion works in: faster than any program that looks at
-what it read. The fusion runs as its own process, as `coldfuse fuse` does, start-up apart; inputs lie in the page cache for both. Peak
+what it read. The fusion runs as its own process, as `coldfuse fuse` does, start-up apart; inputs lie in the page cache
+for both. Peak
 memory is the largest sum of resident memory over the whole process tree, and grows neither with the number of
 contributions nor with the model.
 """
@@ -34,6 +35,7 @@ from coldfuse.config import prepare_ray
 from coldfuse.core.blob import MIN_PART_BYTES
 from coldfuse.core.dtypes import Raw, from_floats
 from coldfuse.core.schema import ITEM_BYTES, TensorSpec
+from coldfuse.fusion.kernels import decode, encode
 
 _ROWS, _COLUMNS = 2048, 2048
 """Shape of the tensors of the made-up models."""
@@ -91,7 +93,7 @@ def bench_fuse(  # noqa: PLR0913  # a measurement is what its parameters are
         for run in range(num_runs + 1):  # the first pair warms up
             read_s = _read_all(files, num_workers, MIN_PART_BYTES)
             cached.append(_read_all(files, num_workers, CACHED_ELEMENTS * ITEM_BYTES[dtype]))
-            fuse_s, start, peak = _measure(job)
+            fuse_s, start, peak = _measure(job, dtype)
             if run > 0:
                 pairs.append((read_s, fuse_s))
                 starts.append(start)
@@ -166,11 +168,11 @@ def _read_file(path: Path, block: int) -> None:
             file.read_into(buffer.data[: min(block, size - start)], start)
 
 
-def _measure(job: _Job) -> tuple[float, float, float]:
+def _measure(job: _Job, dtype: str) -> tuple[float, float, float]:
     """Run the fusion in a process; return its seconds, and the tree's memory before and at most, in MiB."""
     shutil.rmtree(job.out, ignore_errors=True)
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_fuse, args=(theirs, job))
+    process = multiprocessing.get_context("spawn").Process(target=_fuse, args=(theirs, job, dtype))
     process.start()
     theirs.close()
     if ours.recv() != "ready":
@@ -186,8 +188,10 @@ def _measure(job: _Job) -> tuple[float, float, float]:
     return float(seconds), start, peak
 
 
-def _fuse(pipe: Connection[object, object], job: _Job) -> None:
+def _fuse(pipe: Connection[object, object], job: _Job, dtype: str) -> None:
     def run(executor: object) -> None:
+        one = np.zeros(1)
+        decode(encode(one, dtype), dtype, one)  # numba loads its compiled functions: a part of starting up
         pipe.send("ready")
         pipe.recv()
         began = time.perf_counter()

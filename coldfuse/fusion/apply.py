@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from coldfuse.core.dtypes import Floats, Raw, from_floats, to_floats
+from coldfuse.core.dtypes import Floats, Raw, to_floats
 from coldfuse.errors import FusionError
 from coldfuse.fusion.block import Float64
+from coldfuse.fusion.kernels import decode, encode
 
 
 def move(base: Raw, delta: Float64, dtype: str) -> Raw:
@@ -15,9 +16,10 @@ def move(base: Raw, delta: Float64, dtype: str) -> Raw:
     Where δ is 0 the base's own bytes stay: −0 + 0 would be +0. Raises `FusionError` where the sum leaves the
     dtype's range.
     """
-    values = to_floats(base, dtype)
+    values = np.empty(len(delta))
+    decode(base, dtype, values)
     with np.errstate(over="ignore", invalid="ignore"):  # checked below
-        fused = from_floats(delta + values, dtype)
+        fused = encode(delta + values, dtype)
     elements, originals = _elements(fused, dtype), _elements(base, dtype)
     np.copyto(elements, originals, where=delta == 0)
     results = to_floats(fused, dtype)

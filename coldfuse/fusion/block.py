@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coldfuse.core.dtypes import Floats
-
 Float64 = NDArray[np.float64]
 
 
@@ -20,5 +18,5 @@ class Block:
     num_elements: int
     weights: Sequence[float]
     """w_i, one a contribution, also for those that did not change this tensor."""
-    deltas: Iterator[Floats | None]
+    deltas: Iterator[Float64 | None]
     """δ_i of shape (N,), to be consumed once and in order; the buffer is used again. None: unchanged, δ_i = 0."""

@@ -22,6 +22,6 @@ def mean(block: Block) -> Float64:
     sum_N = np.zeros(block.num_elements)
     for weight, delta_N in zip(block.weights, block.deltas, strict=True):
         if delta_N is not None:
-            sum_N += delta_N if weight == 1 else delta_N * np.float64(weight)
+            sum_N += delta_N if weight == 1 else delta_N * weight
     sum_N /= total
     return sum_N
