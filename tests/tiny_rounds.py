@@ -192,8 +192,8 @@ def lead(
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Cut files at 64 bytes instead of 16 MiB, so that tiny models have many parts, and tensors several."""
-    monkeypatch.setattr(blob, "MIN_PART_BYTES", 64)
-    monkeypatch.setattr(model_digest, "BLOCK_BYTES", 64)
-    monkeypatch.setattr(model_folder, "BLOCK_BYTES", 64)
-    return 64
+    """Cut files at 128 bytes instead of 16 MiB, so that tiny models have many parts, and tensors several."""
+    monkeypatch.setattr(blob, "MIN_PART_BYTES", 128)
+    monkeypatch.setattr(model_digest, "BLOCK_BYTES", 128)
+    monkeypatch.setattr(model_folder, "BLOCK_BYTES", 128)
+    return 128
