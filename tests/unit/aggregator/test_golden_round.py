@@ -1,0 +1,31 @@
+"""The bytes of a small round of an earlier version: written once, by numpy alone, and never changed by a refactor."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from coldfuse.aggregator.execution import ThreadExecutor
+from coldfuse.aggregator.local import fuse_folders
+from coldfuse.codec.model_folder import open_model_folder
+
+GOLDEN = Path(__file__).parents[2] / "data" / "golden_round"
+EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
+NAMES = list(EXPECTED["weights"])
+
+
+def test_the_base_has_the_digest_it_always_had() -> None:
+    assert open_model_folder(GOLDEN / "base").digest() == EXPECTED["base"]
+
+
+@pytest.mark.parametrize("method", EXPECTED["fused"])
+@pytest.mark.parametrize("order", [NAMES, NAMES[::-1]], ids=["forwards", "backwards"])
+def test_the_fused_model_has_the_digest_it_always_had(tmp_path: Path, method: str, order: list[str]) -> None:
+    weights = [float(EXPECTED["weights"][name]) if method == "weighted-mean" else 1.0 for name in order]
+    deltas = [GOLDEN / f"{name}.safetensors" for name in order]
+    digest = fuse_folders(
+        GOLDEN / "base", deltas, tmp_path / "out", method=method, weights=weights, executor=ThreadExecutor(2)
+    )
+    assert digest == EXPECTED["fused"][method]
