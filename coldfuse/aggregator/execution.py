@@ -6,6 +6,7 @@ Ray is a shell: a task is a plain function of plain data, and what it yields is 
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 if TYPE_CHECKING:
     import ray
 
-from coldfuse.errors import ColdfuseError
+from coldfuse.errors import ColdfuseError, TransportError, UserInputError
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -78,6 +79,19 @@ def _get(reference: ray.ObjectRef[R]) -> R:
         raise
 
 
+def _require_reachable(address: str) -> None:
+    """Refuse an address where nobody listens, at once: Ray itself would try for minutes."""
+    host, separator, port = address.rpartition(":")
+    if address == "auto" or "://" in address:
+        return
+    if not separator or not port.isdigit():
+        raise UserInputError(f"Ray address {address!r}: expected HOST:PORT, ray://HOST:PORT or auto")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise TransportError(f"no Ray cluster at {address} ({error}); see `ray status` on its head node") from error
+
+
 @contextmanager
 def ray_executor(address: str | None, *, num_cpus: int | None = None) -> Iterator[RayExecutor]:
     """Join the Ray cluster at `address`, or start one on this machine that ends with this process.
@@ -92,7 +106,11 @@ def ray_executor(address: str | None, *, num_cpus: int | None = None) -> Iterato
             logging_level=logging.ERROR, log_to_driver=False,
         )  # fmt: skip
     else:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        _require_reachable(address)
+        try:
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        except ConnectionError as error:
+            raise TransportError(f"no Ray cluster at {address}: {error}") from error
     try:
         yield RayExecutor()
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 from coldfuse.codec.blobs import BlobReader, ReadRange
 from coldfuse.codec.local_file import LocalFile
 from coldfuse.core.blob import Blob
+from coldfuse.errors import StorageError
+from coldfuse.registry.federation import SETTINGS_KEY
 from coldfuse.registry.objects import Objects
 from coldfuse.storage import open_store
 from coldfuse.storage.base import ObjectStore
@@ -36,8 +39,12 @@ FileRef = LocalRef | StoreRef
 
 @lru_cache(maxsize=8)
 def shared_store(url: str) -> ObjectStore:
-    """Open a store once a process."""
-    return open_store(url)
+    """Open a federation's store, once a process."""
+    store = open_store(url)
+    if store.head(SETTINGS_KEY) is None:
+        hint = "Ray on several machines needs a folder that they share, or s3://"
+        raise StorageError(f"{url} holds no federation as {socket.gethostname()} sees it: {hint}")
+    return store
 
 
 @contextmanager
