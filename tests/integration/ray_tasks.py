@@ -1,0 +1,36 @@
+"""Tasks for Ray: in a module of their own, since workers import them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from coldfuse.aggregator.plan import Shard
+from coldfuse.aggregator.release import FusedPart, StoreFusion, fuse_part
+from coldfuse.errors import ColdfuseError
+
+
+def raise_error(error: ColdfuseError, _item: int) -> None:
+    raise error
+
+
+def raise_bug(_shared: None, item: int) -> None:
+    raise ZeroDivisionError(f"item {item}")
+
+
+def tell_process(_shared: None, _item: int) -> int:
+    return os.getpid()
+
+
+def kill_worker_once(shared: tuple[Path, StoreFusion], shard: Shard) -> FusedPart:
+    """Fuse, but the first time kill the worker after the part was stored and before anybody knows."""
+    marker, job = shared
+    fused = fuse_part(job, shard)
+    try:
+        with open(marker, "x") as file:
+            file.write(str(os.getpid()))
+    except FileExistsError:
+        return fused
+    os.kill(os.getpid(), signal.SIGKILL)
+    return fused

@@ -1,0 +1,124 @@
+"""Ray is a shell: the same bytes, the same errors, whatever dies."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import pytest
+from ray_tasks import kill_worker_once, raise_bug, raise_error, tell_process
+from tiny_rounds import contribute, lead, make_changes, make_federation, make_model, write_model
+
+from coldfuse.aggregator.execution import Executor, RayExecutor, ThreadExecutor, ray_executor
+from coldfuse.aggregator.release import fuse_part
+from coldfuse.config import prepare_ray
+from coldfuse.errors import CodecError, ContributionRejectedError, DigestMismatchError, FusionError
+
+S = TypeVar("S")
+T = TypeVar("T")
+R = TypeVar("R")
+MODEL = make_model()
+
+
+class OneByOne:
+    """Ray with one task at a time: one worker."""
+
+    def run(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[tuple[int, R]]:
+        for index, item in enumerate(items):
+            for _, result in RayExecutor().run(task, shared, [item]):
+                yield index, result
+
+
+class DyingWorker:
+    """Ray, with a worker that is killed once in the middle of a fusion."""
+
+    def __init__(self, marker: Path) -> None:
+        self._marker = marker
+
+    def run(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[tuple[int, R]]:
+        if task is not fuse_part:
+            return RayExecutor().run(task, shared, items)
+        return RayExecutor().run(kill_worker_once, (self._marker, shared), items)  # type: ignore[arg-type, return-value]
+
+
+@pytest.fixture(scope="module")
+def ray_on_two_cpus() -> Iterator[RayExecutor]:
+    prepare_ray()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # for the workers, which import ray_tasks
+        with ray_executor(None, num_cpus=2) as executor:
+            yield executor
+
+
+def digest_of_a_round(folder: Path, executor: Executor) -> str:
+    federation = make_federation(folder, MODEL, num_files=3)
+    lead(federation)
+    for seed, name in enumerate(("ada", "ben")):
+        contribute(federation, name, make_changes(MODEL, seed))
+    lead(federation, executor=executor)
+    assert federation.latest().release == 1
+    return federation.latest().model_digest
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return digest_of_a_round(tmp_path_factory.mktemp("threads"), ThreadExecutor(2))
+
+
+@pytest.mark.parametrize("executor", [OneByOne(), RayExecutor()], ids=["one worker", "two workers"])
+def test_ray_makes_the_bytes_that_threads_make(ray_on_two_cpus, tmp_path: Path, expected: str, executor) -> None:
+    assert digest_of_a_round(tmp_path, executor) == expected
+
+
+def test_a_worker_that_is_killed_changes_nothing(ray_on_two_cpus, tmp_path: Path, expected: str) -> None:
+    marker = tmp_path / "killed"
+    assert digest_of_a_round(tmp_path, DyingWorker(marker)) == expected
+    assert not psutil.pid_exists(int(marker.read_text()))
+
+
+@pytest.mark.parametrize(
+    "error", [FusionError("a: b"), DigestMismatchError("c"), ContributionRejectedError("d"), CodecError("e")]
+)
+def test_an_error_of_a_task_arrives_as_itself(ray_on_two_cpus: RayExecutor, error: CodecError) -> None:
+    with pytest.raises(type(error)) as caught:
+        list(ray_on_two_cpus.run(raise_error, error, [1, 2, 3]))
+    assert type(caught.value) is type(error)
+    assert str(caught.value) == str(error)
+
+
+def test_a_bug_in_a_task_is_not_hidden(ray_on_two_cpus: RayExecutor) -> None:
+    with pytest.raises(ZeroDivisionError, match="item 7"):
+        list(ray_on_two_cpus.run(raise_bug, None, [7]))
+
+
+def test_tasks_run_in_other_processes(ray_on_two_cpus: RayExecutor) -> None:
+    told = dict(ray_on_two_cpus.run(tell_process, None, range(4)))
+    assert sorted(told) == [0, 1, 2, 3]
+    assert psutil.Process().pid not in told.values()
+
+
+def test_ray_listens_on_loopback_only(ray_on_two_cpus: RayExecutor) -> None:
+    list(ray_on_two_cpus.run(tell_process, None, range(4)))
+    listening = {
+        (process.name(), connection.laddr.ip.removeprefix("::ffff:"))  # IPv4 on a socket that takes both
+        for process in [psutil.Process(), *psutil.Process().children(recursive=True)]
+        for connection in process.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert {name for name, _ in listening} >= {"gcs_server", "raylet"}
+    assert not {(name, ip) for name, ip in listening if not ipaddress.ip_address(ip).is_loopback}
+
+
+def test_folders_are_fused_by_ray_too(ray_on_two_cpus: RayExecutor, tmp_path: Path) -> None:
+    from coldfuse.aggregator.local import fuse_folders
+
+    base = write_model(tmp_path / "base", MODEL)
+    models = [write_model(tmp_path / f"m{seed}", make_model(seed)) for seed in (1, 2)]
+    digests = {
+        fuse_folders(base, models, tmp_path / f"o{n}", method="mean", weights=[1.0, 1.0], executor=executor)
+        for n, executor in enumerate((ThreadExecutor(2), ray_on_two_cpus))
+    }
+    assert len(digests) == 1
