@@ -121,6 +121,7 @@ class Node:
 
     def _fetch(self) -> ReleaseManifest:
         def progress(done: int, total: int) -> None:
+            self._check_stop()
             self._tell("fetching", manifest.release, f"{done >> 20} of {total >> 20} MiB", done=done / max(total, 1))
 
         manifest = self.client.release()
@@ -180,7 +181,12 @@ class Node:
             )
 
         with LocalFile(work.delta) as file:
-            self.client.upload(trained.delta, file.read_into, progress=progress)
+
+            def read(buffer: memoryview, start: int) -> None:
+                self._check_stop()  # a large delta on a thin line takes hours
+                file.read_into(buffer, start)
+
+            self.client.upload(trained.delta, read, progress=progress)
         try:
             manifest = self.manifest(trained, status=self.client.status())
             answer = self.client.commit(manifest)
@@ -220,6 +226,10 @@ class Node:
 
     def _pause(self, status: Status) -> None:
         if self.stop.wait(status.poll_after_s):
+            raise StoppedError
+
+    def _check_stop(self) -> None:
+        if self.stop.is_set():
             raise StoppedError
 
     def _work_digest(self) -> str:
