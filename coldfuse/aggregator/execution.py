@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+import psutil
+
 if TYPE_CHECKING:
     import ray
 
@@ -25,6 +27,10 @@ R = TypeVar("R")
 class Executor(Protocol):
     """Runs tasks; each result is yielded with the index of its item, as it is ready."""
 
+    @property
+    def task_bytes(self) -> int:
+        """Memory that one task may take, beside what its process takes anyway."""
+
     def run(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[tuple[int, R]]:
         """Call `task(shared, item)` for every item. The first error is raised, and no further item is begun."""
 
@@ -32,8 +38,10 @@ class Executor(Protocol):
 class ThreadExecutor:
     """Threads: numpy, hashing and reading all release the interpreter's lock."""
 
-    def __init__(self, num_threads: int) -> None:
+    def __init__(self, num_threads: int, *, memory_bytes: int | None = None) -> None:
+        """Take the number of threads, and the memory that they share: an eighth of the machine's by default."""
         self._num_threads = num_threads
+        self.task_bytes = (memory_bytes or default_memory_bytes()) // num_threads
 
     def run(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[tuple[int, R]]:
         """Call `task(shared, item)` for every item."""
@@ -48,6 +56,10 @@ class ThreadExecutor:
 
 class RayExecutor:
     """Ray tasks of one CPU each. A task whose worker or node died is run again by Ray, with the same result."""
+
+    def __init__(self, *, memory_bytes: int | None = None, num_workers: int | None = None) -> None:
+        """Take the memory and the number of the workers of one machine: an eighth of this one's, a worker a CPU."""
+        self.task_bytes = (memory_bytes or default_memory_bytes()) // (num_workers or psutil.cpu_count() or 1)
 
     def run(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[tuple[int, R]]:
         """Call `task(shared, item)` for every item."""
@@ -65,6 +77,11 @@ class RayExecutor:
         finally:
             for reference in waiting:
                 ray.cancel(reference, force=False)
+
+
+def default_memory_bytes() -> int:
+    """Return an eighth of this machine's memory."""
+    return int(psutil.virtual_memory().total) // 8
 
 
 def _get(reference: ray.ObjectRef[R]) -> R:
@@ -93,7 +110,9 @@ def _require_reachable(address: str) -> None:
 
 
 @contextmanager
-def ray_executor(address: str | None, *, num_cpus: int | None = None) -> Iterator[RayExecutor]:
+def ray_executor(
+    address: str | None, *, num_cpus: int | None = None, memory_bytes: int | None = None
+) -> Iterator[RayExecutor]:
     """Join the Ray cluster at `address`, or start one on this machine that ends with this process.
 
     coldfuse puts no tensors into Ray's object store, so a local one is kept small.
@@ -112,6 +131,6 @@ def ray_executor(address: str | None, *, num_cpus: int | None = None) -> Iterato
         except ConnectionError as error:
             raise TransportError(f"no Ray cluster at {address}: {error}") from error
     try:
-        yield RayExecutor()
+        yield RayExecutor(memory_bytes=memory_bytes, num_workers=num_cpus)
     finally:
         ray.shutdown()

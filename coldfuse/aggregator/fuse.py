@@ -7,7 +7,7 @@ run at the speed of reading; from S3 a block is as large as the part, so that a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from coldfuse.codec.blobs import ReadRange
 from coldfuse.codec.model_digest import block_digests
 from coldfuse.core.dtypes import Raw
 from coldfuse.core.schema import ITEM_BYTES
-from coldfuse.errors import SchemaMismatchError
+from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.fusion.apply import move
 from coldfuse.fusion.block import Block, Float64
 from coldfuse.fusion.kernels import decode
@@ -30,6 +30,11 @@ CACHED_ELEMENTS = 1 << 15
 _REMOTE_ELEMENTS = 4 << 20
 """Block length for object stores: requests of up to 16 MiB."""
 
+_FEWEST_ELEMENTS = 1 << 12
+"""Shorter blocks would spend more time on Python than on numbers."""
+
+_BYTES_PER_ELEMENT = 5 * 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fusion:
@@ -39,12 +44,28 @@ class Fusion:
     method: str
     weights: tuple[float, ...]
     """One a contribution, in fusing order."""
+    block_elements: int = CACHED_ELEMENTS
+    """Elements that are fused at a time; the result does not depend on it."""
 
-    @property
-    def block_elements(self) -> int:
-        """Elements that are fused at a time; the result does not depend on it."""
-        local = all(isinstance(ref, LocalRef) or "://" not in ref.store_url for ref in self.files)
-        return CACHED_ELEMENTS if local else _REMOTE_ELEMENTS
+
+def block_elements(files: Sequence[FileRef], shards: Iterable[Shard], *, task_bytes: int) -> int:
+    """Return how many elements can be fused at a time, so that one task stays within `task_bytes`.
+
+    A task holds the part that it makes and, for each element of a block, five numbers of up to 8 bytes: the input as it
+    was read, the base, the delta, the sum, and one more while they are combined. Raises `UserInputError` if that does
+    not fit.
+    """
+    local = all(isinstance(ref, LocalRef) or "://" not in ref.store_url for ref in files)
+    part_bytes = max((shard.size_bytes for shard in shards), default=0)
+    wanted = CACHED_ELEMENTS if local else _REMOTE_ELEMENTS
+    fitting = (task_bytes - part_bytes) // _BYTES_PER_ELEMENT
+    if fitting < _FEWEST_ELEMENTS:
+        needed = (part_bytes + _FEWEST_ELEMENTS * _BYTES_PER_ELEMENT) / 2**20
+        raise UserInputError(
+            f"each worker may take {task_bytes / 2**20:.1f} MiB, but fusing one part takes {needed:.1f} MiB; "
+            "give more --memory or fewer --workers"
+        )
+    return min(wanted, fitting)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from coldfuse.aggregator.execution import Executor
 from coldfuse.aggregator.files import FileRef, LocalRef
-from coldfuse.aggregator.fuse import Fusion, fuse_shard
+from coldfuse.aggregator.fuse import Fusion, block_elements, fuse_shard
 from coldfuse.aggregator.plan import Operands, Shard, check_models, operands, plan_shards
 from coldfuse.codec.deltas import FORMAT, check_delta
 from coldfuse.codec.header import Header
@@ -87,8 +87,13 @@ def _run(folder: ModelFolder, inputs: Sequence[Input], method: str, out: Path, e
     for file in folder.plain:
         (out / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder.path / file, out / file)
-    fusion = Fusion(files=tuple(files), method=method, weights=tuple(item.weight for item in inputs))
     todo = [shard for file_shards in shards.values() for shard in file_shards if shard.pieces]
+    fusion = Fusion(
+        files=tuple(files),
+        method=method,
+        weights=tuple(item.weight for item in inputs),
+        block_elements=block_elements(files, todo, task_bytes=executor.task_bytes),
+    )
     made = dict(executor.run(fuse_part, FolderFusion(out=out, fusion=fusion), todo))
     blocks: dict[str, list[str]] = defaultdict(list)
     for index in range(len(todo)):

@@ -11,7 +11,7 @@ import numpy
 from coldfuse import __version__
 from coldfuse.aggregator.execution import Executor
 from coldfuse.aggregator.files import StoreRef, shared_store
-from coldfuse.aggregator.fuse import Fusion, fuse_shard
+from coldfuse.aggregator.fuse import Fusion, block_elements, fuse_shard
 from coldfuse.aggregator.model import Base
 from coldfuse.aggregator.plan import Shard, operands, plan_shards
 from coldfuse.codec.blobs import put_part
@@ -93,8 +93,13 @@ def _run(
         refs.append(StoreRef(url, delta))
     theta = operands([base.headers[path] for path in tensor_files], first_file=0, is_delta=False)
     shards = plan_shards(base.headers, base=theta, contributions=contributions)
-    fusion = Fusion(files=tuple(refs), method=federation.settings.method, weights=weights)
     todo = [shard for file in shards.values() for shard in file if shard.pieces]
+    fusion = Fusion(
+        files=tuple(refs),
+        method=federation.settings.method,
+        weights=weights,
+        block_elements=block_elements(refs, todo, task_bytes=executor.task_bytes),
+    )
     made: dict[tuple[str, int], FusedPart] = {}
     for index, fused in executor.run(fuse_part, StoreFusion(store_url=url, fusion=fusion), todo):
         made[todo[index].file, todo[index].index] = fused

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _SOURCE = typer.Argument(help="A store (folder or s3://BUCKET/PREFIX) or a gateway (HOST:PORT).", show_default=False)
 _TLS_CA = typer.Option(None, help="Authority that the gateway's certificate must come from, PEM.")
 _INSECURE = typer.Option(False, "--insecure", help="Speak plain text to a gateway on another machine.")
+_PATIENCE_HELP = "How long to try while the gateway is out of reach."
+_QUICK_PATIENCE = typer.Option("10s", "--patience", help=_PATIENCE_HELP)
 _JSON = typer.Option(False, "--json", help="Print JSON.")
 
 
@@ -30,6 +32,7 @@ def fetch(
     channel: str = typer.Option("latest", help="Which channel to follow."),
     tls_ca: Path | None = _TLS_CA,
     insecure: bool = _INSECURE,
+    patience: str = typer.Option("2m", help=_PATIENCE_HELP),
     as_json: bool = _JSON,
 ) -> None:
     """Download a release, verify it, and leave a folder that from_pretrained loads.
@@ -39,7 +42,7 @@ def fetch(
     from coldfuse.cli.progress import bytes_bar
     from coldfuse.fetch import fetch as fetch_release
 
-    with _releases_of(source, tls_ca, insecure) as releases, bytes_bar("fetching") as progress:
+    with _releases_of(source, tls_ca, insecure, patience) as releases, bytes_bar("fetching") as progress:
         fetched = fetch_release(releases, out, which=channel if release is None else release, progress=progress)
     manifest = fetched.manifest
     if as_json:
@@ -54,14 +57,18 @@ def fetch(
 
 
 def status(
-    source: str = _SOURCE, tls_ca: Path | None = _TLS_CA, insecure: bool = _INSECURE, as_json: bool = _JSON
+    source: str = _SOURCE,
+    tls_ca: Path | None = _TLS_CA,
+    insecure: bool = _INSECURE,
+    patience: str = _QUICK_PATIENCE,
+    as_json: bool = _JSON,
 ) -> None:
     """Say where a federation stands: its round, who contributed, and what it waits for.
 
     Example: coldfuse status ./federation
     """
     if is_address(source):
-        with connect(source, tls=tls_files(tls_ca, None, None), insecure=insecure) as client:
+        with connect(source, tls=tls_files(tls_ca, None, None), insecure=insecure, patience=patience) as client:
             answer = client.status()
     else:
         answer = read_status_of_store(open_store_of(source))
@@ -78,13 +85,17 @@ def status(
 
 
 def releases(
-    source: str = _SOURCE, tls_ca: Path | None = _TLS_CA, insecure: bool = _INSECURE, as_json: bool = _JSON
+    source: str = _SOURCE,
+    tls_ca: Path | None = _TLS_CA,
+    insecure: bool = _INSECURE,
+    patience: str = _QUICK_PATIENCE,
+    as_json: bool = _JSON,
 ) -> None:
     """List the releases of a federation, newest first, with what went into each.
 
     Example: coldfuse releases s3://models/federation --json
     """
-    with _releases_of(source, tls_ca, insecure) as opened:
+    with _releases_of(source, tls_ca, insecure, patience) as opened:
         newest = opened.release()
         manifests = [newest, *(opened.release(number) for number in range(newest.release - 1, -1, -1))]
     if as_json:
@@ -97,11 +108,11 @@ def releases(
 
 
 @contextmanager
-def _releases_of(source: str, tls_ca: Path | None, insecure: bool) -> Iterator[ReleaseSource]:
+def _releases_of(source: str, tls_ca: Path | None, insecure: bool, patience: str) -> Iterator[ReleaseSource]:
     from coldfuse.fetch import StoreSource
 
     if is_address(source):
-        with connect(source, tls=tls_files(tls_ca, None, None), insecure=insecure) as client:
+        with connect(source, tls=tls_files(tls_ca, None, None), insecure=insecure, patience=patience) as client:
             yield client
     else:
         yield StoreSource(open_store_of(source))

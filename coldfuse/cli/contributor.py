@@ -68,6 +68,9 @@ def contribute(
     insecure: bool = typer.Option(
         False, "--insecure", help="Plain text to another machine.", rich_help_panel=_CONNECTION_PANEL
     ),
+    patience: str = typer.Option(
+        "2m", help="How long to try while the gateway is out of reach.", rich_help_panel=_CONNECTION_PANEL
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print events as JSON lines."),
 ) -> None:
     """Fine-tune the federation's model on private data and send the delta, round after round.
@@ -92,7 +95,7 @@ def contribute(
     folder = NodeFolder(work or Path(".coldfuse") / settings.name)
     stop = stop_on_signals()
     tls = tls_files(tls_ca, tls_cert, tls_key)
-    with folder.held(), connect(address, tls=tls, insecure=insecure) as client:
+    with folder.held(), connect(address, tls=tls, insecure=insecure, patience=patience) as client:
         node = Node(settings, folder, client, _reporter(as_json), stop)
         try:
             _run(node, rounds=rounds, once=once, dry_run=dry_run)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from coldfuse.cli.units import parse_size
 from coldfuse.errors import UserInputError
 
 
@@ -19,6 +20,7 @@ def fuse(
     method: str = typer.Option("mean", help="mean or weighted-mean."),
     weights: str | None = typer.Option(None, help="One number a model, in their order: 1000,500 (for weighted-mean)."),
     workers: int | None = typer.Option(None, min=1, help="Threads; one a processor by default."),
+    memory: str | None = typer.Option(None, help="Memory for all workers, 2GiB; an eighth of the machine by default."),
     use_ray: bool = typer.Option(False, "--ray", help="Run on Ray instead of threads; the result is the same."),
 ) -> None:
     """Fuse model folders or delta files on a base, without a federation.
@@ -33,13 +35,14 @@ def fuse(
     from coldfuse.fusion.methods import find_method
 
     find_method(method)
+    memory_bytes = parse_size(memory) if memory else None
     numbers = _weights(weights, method, len(models))
     if use_ray:
         prepare_ray()
-        with ray_executor(None, num_cpus=workers) as executor:
+        with ray_executor(None, num_cpus=workers, memory_bytes=memory_bytes) as executor:
             digest = fuse_folders(base, models, out, method=method, weights=numbers, executor=executor)
     else:
-        threads = ThreadExecutor(workers or os.cpu_count() or 1)
+        threads = ThreadExecutor(workers or os.cpu_count() or 1, memory_bytes=memory_bytes)
         digest = fuse_folders(base, models, out, method=method, weights=numbers, executor=threads)
     typer.echo(f"fused {len(models)} models by {method} into {out}")
     typer.echo(f"digest {digest}")

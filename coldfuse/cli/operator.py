@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from coldfuse.cli.source import open_store_of, tls_files
-from coldfuse.cli.units import parse_duration
+from coldfuse.cli.units import parse_duration, parse_size
 from coldfuse.errors import UserInputError
 from coldfuse.processes import run_children, stop_on_signals
 
@@ -20,6 +20,7 @@ _TLS_CA = typer.Option(None, help="Ask callers for a certificate of this authori
 _INSECURE = typer.Option(False, "--insecure", help="Allow plain text on an address that other machines reach.")
 _RAY_ADDRESS = typer.Option(None, help="Join this Ray cluster (host:port or auto); without it, one is started here.")
 _WORKERS = typer.Option(None, min=1, help="Processors for a Ray that is started here; all by default.")
+_MEMORY = typer.Option(None, help="Memory for the workers of one machine, 2GiB; an eighth of it by default.")
 _ROUNDS = typer.Option(None, min=1, help="End after this many releases; until stopped by default.")
 _LEASE = typer.Option("10s", help="Another aggregator takes over from one that was silent for so long.")
 
@@ -85,6 +86,7 @@ def aggregator(
     store: str = _STORE,
     ray_address: str | None = _RAY_ADDRESS,
     workers: int | None = _WORKERS,
+    memory: str | None = _MEMORY,
     rounds: int | None = _ROUNDS,
     lease: str = _LEASE,
 ) -> None:
@@ -96,13 +98,14 @@ def aggregator(
     from coldfuse.config import prepare_ray
 
     federation = open_store_of(store)
+    memory_bytes = parse_size(memory) if memory else None
     settings = AggregatorSettings(rounds=rounds, lease_ttl_s=parse_duration(lease))
     stop = stop_on_signals()
     prepare_ray()
     from coldfuse.aggregator.execution import ray_executor
     from coldfuse.cli.events import describe
 
-    with ray_executor(ray_address, num_cpus=workers) as executor:
+    with ray_executor(ray_address, num_cpus=workers, memory_bytes=memory_bytes) as executor:
         stop_on_signals(stop)  # Ray has taken SIGTERM: with its handler the command would end in a trace
         typer.echo("aggregating")
         for number, event in serve_rounds(federation, executor, settings, stop=stop):

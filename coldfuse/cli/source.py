@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coldfuse.cli.units import parse_duration
 from coldfuse.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -52,11 +53,13 @@ def tls_files(ca: Path | None, cert: Path | None, key: Path | None) -> TlsFiles 
 
 
 @contextmanager
-def connect(address: str, *, tls: TlsFiles | None = None, insecure: bool = False) -> Iterator[GatewayClient]:
-    """Open a client of a gateway."""
+def connect(
+    address: str, *, tls: TlsFiles | None = None, insecure: bool = False, patience: str
+) -> Iterator[GatewayClient]:
+    """Open a client of a gateway that is tried for a duration such as 2m while it is out of reach."""
     from coldfuse.transport.client import GatewayClient
 
     if not is_address(address):
         raise UserInputError(f"{address}: expected a gateway's address, host:port")
-    with GatewayClient(address, tls=tls, insecure=insecure) as client:
+    with GatewayClient(address, tls=tls, insecure=insecure, patience_s=parse_duration(patience)) as client:
         yield client

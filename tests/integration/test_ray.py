@@ -26,6 +26,8 @@ MODEL = make_model()
 class OneByOne:
     """Ray with one task at a time: one worker."""
 
+    task_bytes = 1 << 30
+
     def run(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[tuple[int, R]]:
         for index, item in enumerate(items):
             for _, result in RayExecutor().run(task, shared, [item]):
@@ -34,6 +36,8 @@ class OneByOne:
 
 class DyingWorker:
     """Ray, with a worker that is killed once in the middle of a fusion."""
+
+    task_bytes = 1 << 30
 
     def __init__(self, marker: Path) -> None:
         self._marker = marker
