@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
-import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import typer
 
+from coldfuse.cli.node_view import node_view
 from coldfuse.cli.source import connect, tls_files
 from coldfuse.processes import stop_on_signals
 
 if TYPE_CHECKING:
-    from coldfuse.contributor.node import Node, NodeEvent, NodeSettings
+    from coldfuse.contributor.node import Node, NodeSettings
 
 _DATA_PANEL = "The data"
 _TRAINING_PANEL = "Training"
@@ -95,8 +92,9 @@ def contribute(
     folder = NodeFolder(work or Path(".coldfuse") / settings.name)
     stop = stop_on_signals()
     tls = tls_files(tls_ca, tls_cert, tls_key)
-    with folder.held(), connect(address, tls=tls, insecure=insecure, patience=patience) as client:
-        node = Node(settings, folder, client, _reporter(as_json), stop)
+    gateway = connect(address, tls=tls, insecure=insecure, patience=patience)
+    with folder.held(), gateway as client, node_view(as_json=as_json) as report:
+        node = Node(settings, folder, client, report, stop)
         try:
             _run(node, rounds=rounds, once=once, dry_run=dry_run)
         except StoppedError:
@@ -145,26 +143,6 @@ def _name_of(data: Path) -> str:
     stem = data.absolute().parent.name if data.stem in ("train", "data") else data.stem
     name = "".join(c if c.isascii() and c.isalnum() else "-" for c in stem.lower()).strip("-")[:63]
     return name or "contributor"
-
-
-def _reporter(as_json: bool) -> Callable[[NodeEvent], None]:
-    last: list[str] = []
-    lock = threading.Lock()
-
-    def report(event: NodeEvent) -> None:
-        with lock:
-            quiet = event.phase in ("training", "fetching", "uploading") and event.done not in (0.0, 1.0)
-            said = re.sub(r"\d+ s left", "", f"{event.phase} {event.message}")  # a countdown is no news
-            if as_json:
-                score = event.score.model_dump() if event.score else None
-                facts = {"phase": event.phase, "base_release": event.base_release, "message": event.message}
-                sys.stdout.write(json.dumps(facts | {"done": event.done, "score": score}) + "\n")
-            elif not quiet and said not in last:
-                sys.stdout.write(f"release {event.base_release}: {event.phase}: {event.message}\n")
-            last[:] = [said]
-            sys.stdout.flush()
-
-    return report
 
 
 def _show_what_would_leave(node: Node) -> None:

@@ -40,15 +40,17 @@ def init(
 
     Example: coldfuse init ./federation --base ./all-MiniLM-L6-v2 --quorum 4 --deadline 2h
     """
+    from coldfuse.codec.model_folder import open_model_folder
     from coldfuse.fusion.methods import find_method
     from coldfuse.registry.creation import create_federation
     from coldfuse.storage import check_store, open_store
 
     find_method(method)
     rules = {"quorum": quorum, "deadline_s": parse_duration(deadline)}
-    opened = open_store(store)
+    opened, model = open_store(store), resolve_model(base)
+    open_model_folder(model)  # what is no model leaves no trace in the store
     check_store(opened)
-    federation = create_federation(opened, name=name, base=resolve_model(base), origin=base, method=method, rules=rules)
+    federation = create_federation(opened, name=name, base=model, origin=base, method=method, rules=rules)
     release = federation.latest()
     size = sum(blob.size_bytes for blob in release.files.values())
     typer.echo(f"created {federation.settings.name} in {store}: release 0, {size / 2**20:.1f} MiB")
@@ -99,7 +101,8 @@ def aggregator(
 
     federation = open_store_of(store)
     memory_bytes = parse_size(memory) if memory else None
-    settings = AggregatorSettings(rounds=rounds, lease_ttl_s=parse_duration(lease))
+    poll_s = 2.0 if "://" in store else 0.5  # every look at S3 is paid for
+    settings = AggregatorSettings(rounds=rounds, poll_s=poll_s, lease_ttl_s=parse_duration(lease))
     stop = stop_on_signals()
     prepare_ray()
     from coldfuse.aggregator.execution import ray_executor
