@@ -52,7 +52,9 @@ def run_children(children: Mapping[str, Sequence[str]]) -> None:
                 if child.poll() is None:
                     continue
                 if time.monotonic() - started[name] < _QUICK_S:
-                    raise ColdfuseError(f"the {name} ended with status {child.returncode}; its message stands above")
+                    if child.returncode == 1:
+                        raise SystemExit(1)  # it has said why, in one line
+                    raise ColdfuseError(f"the {name} ended with status {child.returncode}")
                 sys.stderr.write(f"coldfuse: the {name} ended with status {child.returncode}; starting it again\n")
                 running[name], started[name] = start(children[name]), time.monotonic()
     finally:
