@@ -53,11 +53,6 @@ class Shard:
     size_bytes: int
     pieces: tuple[PieceTask, ...]
 
-    @property
-    def is_copy(self) -> bool:
-        """Whether every byte is the base's."""
-        return not any(operand for piece in self.pieces for operand in piece.contributions)
-
 
 @dataclass(frozen=True)
 class Operands:

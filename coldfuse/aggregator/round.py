@@ -32,8 +32,12 @@ from coldfuse.core.round import (
     Verdict,
     decide,
 )
+from coldfuse.errors import ConflictError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
+
+MAX_VERDICTS = 500
+"""In one entry: even with the longest reasons it must be short enough to be read again, see `codec.manifests`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +80,8 @@ def _open(this: Round) -> Opened:
     carried: tuple[Admission, ...] = ()
     if this.journal.round > release.round + 1:
         before = this.federation.journal(this.journal.round - 1).state()
+        if before.abandoned is None:  # then it made, or makes, a newer release than the one in this hand
+            raise ConflictError(f"round {this.journal.round}: release {release.release} is the latest no more")
         carried = tuple(before.admitted.values())
     return Opened(
         base_release=release.release, base_digest=release.model_digest, opened_at_s=this.now_s(), carried=carried
@@ -90,8 +96,11 @@ def _screen(this: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]
         for r in state.waiting
         if r.contributor in served
     ]
-    first = {r.contributor: r for r in reversed(state.waiting) if r.contributor not in served}
-    items = [(r.contribution, r.contributor) for r in first.values()]
+    first: dict[str, Received] = {}
+    for received in state.waiting:
+        if received.contributor not in served:
+            first.setdefault(received.contributor, received)
+    items = [(r.contribution, r.contributor) for r in first.values()][:MAX_VERDICTS]
     screening = Screening(
         store_url=this.federation.store.url, round=this.journal.round, opened=opened, schema=this.base.schema
     )
@@ -100,7 +109,7 @@ def _screen(this: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]
     rejections += [verdict for verdict in verdicts if isinstance(verdict, Rejection)]
     events: list[LeaderEvent] = []
     if rejections:
-        events.append(Rejected(rejections=tuple(rejections)))
+        events.append(Rejected(rejections=tuple(rejections[:MAX_VERDICTS])))
     if admissions:
         events.append(Admitted(admissions=tuple(admissions)))
     return events
@@ -136,7 +145,7 @@ def _publish(this: Round, fused: Fused) -> Published:
 
 def _reject_late(round_number: int, waiting: list[Received]) -> Rejected:
     reason = f"round {round_number} closed before it could be screened; send it again if the base is still the latest"
-    return Rejected(rejections=tuple(_rejection(received, reason) for received in waiting))
+    return Rejected(rejections=tuple(_rejection(received, reason) for received in waiting[:MAX_VERDICTS]))
 
 
 def _rejection(received: Received, reason: str) -> Rejection:

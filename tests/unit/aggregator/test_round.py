@@ -19,12 +19,15 @@ from tiny_rounds import (
 )
 
 from coldfuse.aggregator.execution import ThreadExecutor
-from coldfuse.codec.manifests import canonical_json, sha256
+from coldfuse.aggregator.model import open_base
+from coldfuse.aggregator.round import MAX_VERDICTS, Round, advance
+from coldfuse.codec.manifests import canonical_json, decode, encode, sha256
+from coldfuse.core.contribution import Rejection
 from coldfuse.core.round import Abandoned, Admitted, Received, Rejected
 from coldfuse.core.schema import TensorSpec
-from coldfuse.errors import StorageError
+from coldfuse.errors import ConflictError, StorageError
 from coldfuse.registry.federation import Federation
-from coldfuse.registry.journal import Journal
+from coldfuse.registry.journal import Head, Journal
 
 __all__ = ["small_parts"]
 MODEL = make_model()
@@ -361,3 +364,41 @@ def test_verdicts_come_in_few_entries(federation: Federation) -> None:
     appended = lead(federation)
     assert [len(event.admissions) for event in appended if isinstance(event, Admitted)] == [3]
     assert not [event for event in appended if isinstance(event, Rejected)]
+
+
+def test_many_verdicts_are_split_into_entries_that_can_be_read(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coldfuse.aggregator.round.MAX_VERDICTS", 2)
+    bad = {"scale": np.float32(np.nan).reshape(())}
+    for name in ("a", "b", "c", "d", "e"):
+        contribute(federation, name, bad)
+    contribute(federation, "ada", CHANGES["ada"])
+    appended = lead(federation)
+    assert [len(event.rejections) for event in appended if isinstance(event, Rejected)] in (
+        [2, 2, 1],
+        [2, 1, 2],
+        [1, 2, 2],
+    )
+    assert len(federation.journal(1).state().rejected) == 5
+    assert len(federation.journal(1).state().admitted) == 1
+
+
+def test_the_longest_verdicts_of_one_entry_can_be_read() -> None:
+    rejection = Rejection(contribution=sha256(b"x"), contributor="c" * 63, reason="\U0001f9ca" * 2000)
+    entry = Head(seq=1, entry=Rejected(rejections=(rejection,) * MAX_VERDICTS))
+    assert decode(Head, encode(entry), what="head") == entry
+
+
+def test_a_leader_with_a_release_that_is_the_latest_no_more_opens_nothing(federation: Federation) -> None:
+    stale = open_base(federation, federation.latest())
+    for name in ("ada", "ben"):
+        contribute(federation, name, CHANGES[name])
+    lead(federation)
+    this = Round(
+        federation=federation, journal=federation.journal(2), base=stale, executor=ThreadExecutor(1), now_s=lambda: 0.0
+    )
+    with pytest.raises(ConflictError, match="release 0 is the latest no more"):
+        advance(this)
+    assert federation.journal(2).head() is None
+    assert lead(federation, 2)[0].base_release == 1
