@@ -20,7 +20,7 @@ from typing import Protocol
 
 from coldfuse.codec.local_file import LocalFile
 from coldfuse.codec.manifests import decode, encode, sha256
-from coldfuse.codec.model_folder import open_model_folder
+from coldfuse.codec.model_folder import PLAIN_SUFFIXES, open_model_folder
 from coldfuse.core.blob import Part
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.errors import CodecError, DigestMismatchError, UserInputError
@@ -161,7 +161,11 @@ def _check_path(path: str) -> None:
     pure = PurePosixPath(path)
     is_inside = not pure.is_absolute() and pure.parts and ".." not in pure.parts and pure.parts[0] != _OWN
     if not is_inside or pure.as_posix() != path or "\\" in path or not path.isprintable():
-        raise CodecError(f"release manifest: {path!r} is not a path inside a model folder")
+        raise CodecError(f"release manifest: {path[:200]!r} is not a path inside a model folder")
+    if pure.suffix not in (".safetensors", *PLAIN_SUFFIXES):
+        raise CodecError(
+            f"release manifest: {path[:200]!r} is neither tensors nor configuration, and nothing else is taken"
+        )
 
 
 def _places(manifest: ReleaseManifest, old: ReleaseManifest | None, *, out: Path, incoming: Path) -> Iterator[_Place]:

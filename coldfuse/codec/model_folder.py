@@ -14,7 +14,7 @@ from coldfuse.core.schema import Schema
 from coldfuse.errors import SchemaMismatchError, UserInputError
 
 INDEX = "model.safetensors.index.json"
-_PLAIN_SUFFIXES = (".json", ".txt", ".model", ".jinja")
+PLAIN_SUFFIXES = (".json", ".txt", ".model", ".jinja")
 """Configuration and tokenizers. No code and no pickles: nothing in a release is ever executed."""
 
 
@@ -107,5 +107,5 @@ def _plain_files(path: Path) -> list[str]:
     return sorted(
         file.relative_to(path).as_posix()
         for file in found
-        if file.is_file() and file.suffix in _PLAIN_SUFFIXES and not file.relative_to(path).as_posix().startswith(".")
+        if file.is_file() and file.suffix in PLAIN_SUFFIXES and not file.relative_to(path).as_posix().startswith(".")
     )

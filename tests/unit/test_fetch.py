@@ -177,6 +177,13 @@ def test_paths_that_leave_the_folder_are_refused(federation: Federation, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("path", ["modeling.py", "pytorch_model.bin", "tokenizer", "a/code.so"])
+def test_nothing_but_tensors_and_configuration_is_taken(federation: Federation, tmp_path: Path, path: str) -> None:
+    files = federation.latest().files
+    with pytest.raises(CodecError, match="is neither tensors nor configuration"):
+        fetch(Source(federation, changes={"files": {path: files["config.json"]} | files}), tmp_path / "out")
+
+
 def test_a_folder_of_somebody_else_is_not_touched(federation: Federation, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
