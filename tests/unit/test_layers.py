@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -49,6 +50,7 @@ ONLY_HOMES = {
     "torch": "contributor evaluation modeling experiments",
     "transformers": "contributor evaluation modeling experiments",
     "sklearn": "evaluation experiments",
+    "numba": "fusion experiments",  # experiments report its version
     "huggingface_hub": "cli",
     "typer": "cli",
     "rich": "cli experiments",
@@ -75,8 +77,14 @@ def imported(tree: ast.Module) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
 def imports_of(path: Path) -> set[str]:
-    return set(imported(ast.parse(path.read_text())))
+    return set(imported(parse(path)))
 
 
 def layers(names: set[str]) -> set[str]:
@@ -117,7 +125,7 @@ def test_libraries_stay_in_their_homes(library: str, homes: str) -> None:
 
 def test_nothing_is_pickled() -> None:
     for path in modules():
-        tree = ast.parse(path.read_text())
+        tree = parse(path)
         assert not {name.split(".")[0] for name in imported(tree)} & FORBIDDEN, path
         attributes = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         assert not attributes & {"torch.load", "torch.save", "np.load", "np.save", "numpy.load", "numpy.save"}, path
@@ -125,7 +133,7 @@ def test_nothing_is_pickled() -> None:
 
 def test_only_the_configuration_reads_the_environment() -> None:
     for path in modules():
-        tree = ast.parse(path.read_text())
+        tree = parse(path)
         touched = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         touched |= {name.split(".")[-1] for name in imported(tree)}
         assert path.name == "config.py" or not touched & {"environ", "getenv", "putenv", "environb"}, path
@@ -136,5 +144,5 @@ def test_values_and_maths_touch_no_file_clock_or_chance(package: str) -> None:
     forbidden = {"os", "pathlib", "time", "random", "secrets", "socket", "ray", "torch", "subprocess", "threading"}
     for path in (path for path in modules() if package_of(path) == package):
         assert not {name.split(".")[0] for name in imports_of(path)} & forbidden, path
-        calls = {ast.unparse(n.func) for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)}
+        calls = {ast.unparse(n.func) for n in ast.walk(parse(path)) if isinstance(n, ast.Call)}
         assert not {call for call in calls if call == "open" or call.startswith("np.random")}, path

@@ -79,7 +79,7 @@ MALFORMED = {
     "fractional size": json.dumps({"a": ONE | {"shape": [2.0]}}).encode(),
     "infinite size": b'{"a":{"dtype":"F32","shape":[1e400],"data_offsets":[0,8]}}',
     "enormous size": json.dumps({"a": ONE | {"shape": [2**63]}}).encode(),
-    "hostile dimensions": json.dumps({"a": ONE | {"shape": [10**4000] * 2000}}).encode(),
+    "hostile dimensions": json.dumps({"a": ONE | {"shape": [10**4000] * 200}}).encode(),
     "too many dimensions": json.dumps({"a": ONE | {"shape": [1] * 65 + [2]}}).encode(),
     "extra field": json.dumps({"a": ONE | {"more": 1}}).encode(),
     "missing field": json.dumps({"a": {"dtype": "F32", "shape": [2]}}).encode(),

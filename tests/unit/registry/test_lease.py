@@ -103,7 +103,7 @@ def test_a_leader_that_comes_back_sees_that_it_was_succeeded() -> None:
 
 def test_a_short_outage_does_not_lose_the_lease() -> None:
     store = FrozenStore()
-    with Lease(store, ttl_s=2.0) as lease:
+    with Lease(store, ttl_s=1.2) as lease:
         assert lease.try_acquire() is None
         store.refused = lease.holder
         wait_until(lambda: store.fired > 0)
