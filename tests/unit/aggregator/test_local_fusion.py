@@ -59,10 +59,17 @@ def test_models_are_fused_by_the_mean_of_what_changed(tmp_path: Path, dtype: str
 
 def test_a_models_difference_is_not_rounded_before_it_is_fused(tmp_path: Path) -> None:
     base = write_model(tmp_path / "base", {"a": floats([1.0])})
-    near, far = 1.0 + 2.0**-23, 2.0**-30
-    folders = [write_model(tmp_path / str(v), {"a": floats([v])}) for v in (near, far)]
-    fuse(base, folders, tmp_path / "out")
-    assert read(tmp_path / "out")["a"] == floats([1.0 + ((near - 1.0) + (far - 1.0)) / 2])
+    tiny = write_model(tmp_path / "tiny", {"a": floats([2.0**-30])})  # float32 takes the difference for -1
+    fuse(base, [tiny], tmp_path / "out")
+    assert read(tmp_path / "out")["a"] == floats([2.0**-30])
+
+
+def test_not_even_a_sum_that_depends_on_its_order_depends_on_the_order_of_models(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", {"a": floats([0.0, 0.0], "F64")})
+    values = ([1.0, 1.0], [2.0**-53, 1.0], [2.0**-53, 2.0])
+    models = [write_model(tmp_path / f"m{n}", {"a": floats(value, "F64")}) for n, value in enumerate(values)]
+    orders = enumerate(permutations(models))
+    assert len({fuse(base, list(order), tmp_path / f"o{n}") for n, order in orders}) == 1
 
 
 @pytest.mark.parametrize("num_files", [1, 3])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,20 @@ def test_any_order_and_number_of_threads_makes_the_same_model(tmp_path: Path, sm
         lead(federation, executor=ThreadExecutor(threads))
         digests.add(federation.latest().model_digest)
     assert read_release(federation) == naive_mean(MODEL, list(CHANGES.values()))
+    assert len(digests) == 1
+
+
+def test_not_even_a_sum_that_depends_on_its_order_depends_on_the_arrival(tmp_path: Path) -> None:
+    values = {"ada": [1.0, 1.0], "ben": [2.0**-53, 1.0], "cy": [2.0**-53, 2.0]}
+    digests = set()
+    for number, order in enumerate(permutations(values)):
+        federation = make_federation(tmp_path / str(number), {"a": floats([0.0, 0.0], "F64")})
+        lead(federation)
+        for at_s, name in enumerate(order):
+            changes = {"a": np.array(values[name], np.float32)}
+            receive(federation, make_contribution(federation, name, changes), at_s=float(at_s))
+        lead(federation)
+        digests.add(federation.latest().model_digest)
     assert len(digests) == 1
 
 
