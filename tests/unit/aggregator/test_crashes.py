@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_rounds import (
+    contribute,
+    lead,
+    make_changes,
+    make_contribution,
+    make_federation,
+    make_model,
+    naive_mean,
+    read_release,
+    receive,
+)
+
+from coldfuse.registry.journal import Journal
+
+MODEL = make_model()
+CHANGES = {name: make_changes(MODEL, seed) for seed, name in enumerate(("ada", "ben", "cy"))}
+
+
+class CrashError(Exception):
+    """Stands for a kill."""
+
+
+class CrashingJournal(Journal):
+    """Dies before or after its n-th append of all of them."""
+
+    countdown, before, fired = -1, False, 0
+
+    def append(self, event) -> None:
+        kind = type(self)
+        kind.countdown -= 1
+        if kind.countdown == 0 and kind.before:
+            kind.fired += 1
+            raise CrashError
+        super().append(event)
+        if kind.countdown == 0:
+            kind.fired += 1
+            raise CrashError
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("n", range(1, 7))
+def test_an_aggregator_that_dies_at_any_append_is_continued_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int, before: bool
+) -> None:
+    federation = make_federation(tmp_path, MODEL)
+    lead(federation)
+    bad = {"scale": np.float32(np.nan).reshape(())}
+    sent = {contribute(federation, name, CHANGES[name]) for name in ("ada", "ben")} | {contribute(federation, "x", bad)}
+    CrashingJournal.countdown, CrashingJournal.before, CrashingJournal.fired = n, before, 0
+    with monkeypatch.context() as patch:
+        patch.setattr("coldfuse.registry.federation.Journal", CrashingJournal)
+        try:
+            lead(federation)
+        except CrashError:
+            pass
+    assert CrashingJournal.fired == (n <= 5)  # rejected, admitted, closed, fused, published
+    late = receive(federation, make_contribution(federation, "cy", CHANGES["cy"], round=1))
+    lead(federation)
+    state = federation.journal(1).state()
+    assert sent | {late} == set(state.received)
+    assert [(d in state.admitted) + (d in state.rejected) for d in state.received] == [1] * 4
+    fused = [CHANGES[name] for name in ("ada", "ben", "cy") if contributed(state, name)]
+    assert read_release(federation, 1) == naive_mean(MODEL, fused)
+
+
+def contributed(state, name: str) -> bool:
+    return any(a.contributor == name and a.contribution in state.closed.contributions for a in state.admitted.values())
