@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from coldfuse.aggregator.execution import Executor
@@ -62,7 +63,8 @@ def fuse_folders(
     if out.exists():
         raise UserInputError(f"{out}: exists already; give a folder that does not")
     folder = open_model_folder(base)
-    inputs = [_open_input(folder, path, weight) for path, weight in zip(models, weights, strict=True)]
+    base_digest = cache(folder.digest)  # only deltas name their base, and it takes a read of the whole model
+    inputs = [_open_input(folder, path, weight, base_digest) for path, weight in zip(models, weights, strict=True)]
     inputs = _in_order_of_content(inputs)
     staging = out.parent / f".{out.name}.fusing-{os.getpid()}"
     staging.mkdir(parents=True)
@@ -112,7 +114,7 @@ def _begin_file(source: Path, target: Path, header: Header) -> None:
         file_out.truncate(header.file_bytes)
 
 
-def _open_input(base: ModelFolder, path: Path, weight: float) -> Input:
+def _open_input(base: ModelFolder, path: Path, weight: float, base_digest: Callable[[], str]) -> Input:
     if path.is_dir():
         model = open_model_folder(path)
         check_models(base.schema, model.schema, what=str(path))
@@ -122,7 +124,7 @@ def _open_input(base: ModelFolder, path: Path, weight: float) -> Input:
     header = read_file_header(path)
     if header.metadata.get("format") != FORMAT:
         raise UserInputError(f"{path}: a safetensors file but no coldfuse delta; give the model's folder instead")
-    check_delta(header, base.schema, base_digest=base.digest(), what=str(path))
+    check_delta(header, base.schema, base_digest=base_digest(), what=str(path))
     return Input(path, {path: header}, True, weight)
 
 

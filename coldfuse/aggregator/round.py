@@ -117,7 +117,8 @@ def _screen(this: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]
 
 def _decide(this: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]:
     rules = this.federation.settings.rules
-    verdict, reason = decide(rules, admitted=len(state.admitted), age_s=this.now_s() - opened.opened_at_s)
+    age_s = this.now_s() - opened.opened_at_s
+    verdict, reason = decide(rules, admitted=len(state.admitted), carried=len(opened.carried), age_s=age_s)
     match verdict:
         case Verdict.FUSE:
             return [Closed(contributions=tuple(sorted(state.admitted)), reason=reason)]

@@ -149,12 +149,13 @@ class Verdict(Enum):
     ABANDON = "abandon"
 
 
-def decide(rules: RoundRules, *, admitted: int, age_s: float) -> tuple[Verdict, str]:
-    """Decide from the facts alone; the reason is for people."""
+def decide(rules: RoundRules, *, admitted: int, carried: int = 0, age_s: float) -> tuple[Verdict, str]:
+    """Decide from the facts alone; the reason is for people. `admitted` counts the `carried` ones, too."""
     if admitted >= rules.quorum:
         return Verdict.FUSE, f"quorum reached: {admitted} of {rules.quorum} contributions"
-    if admitted == 0:  # nothing would be gained by opening the same round again
-        return Verdict.WAIT, f"no contribution yet, {rules.quorum} make the quorum"
+    if admitted == carried:  # nothing would be gained by opening the same round again
+        have = f"{carried} of {rules.quorum} contributions from before" if carried else "no contribution yet"
+        return Verdict.WAIT, f"{have}, {rules.quorum} make the quorum"
     left_s = rules.deadline_s - age_s
     if left_s > 0:
         return Verdict.WAIT, f"{admitted} of {rules.quorum} contributions, {left_s:.0f} s left"

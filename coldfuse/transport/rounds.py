@@ -64,7 +64,8 @@ def explain(rules: RoundRules, standing: Standing, *, now_s: float) -> str:
     if not state.is_open:
         count = len(state.closed.contributions) if state.closed else 0
         return f"round {standing.round} is closed; the aggregator fuses {count} contributions"
-    _, reason = decide(rules, admitted=len(state.admitted), age_s=max(now_s - state.opened.opened_at_s, 0.0))
+    age_s, carried = max(now_s - state.opened.opened_at_s, 0.0), len(state.opened.carried)
+    _, reason = decide(rules, admitted=len(state.admitted), carried=carried, age_s=age_s)
     return f"{reason}; {len(state.waiting)} not screened yet" if state.waiting else reason
 
 

@@ -97,6 +97,12 @@ def test_decision_follows_from_the_facts(admitted, age_s, verdict, reason) -> No
     assert decide(RoundRules(quorum=2, deadline_s=10.0), admitted=admitted, age_s=age_s) == (verdict, reason)
 
 
+def test_a_round_that_only_inherited_contributions_waits_instead_of_being_abandoned_again_and_again():
+    verdict, reason = decide(RoundRules(quorum=3, deadline_s=10.0), admitted=2, carried=2, age_s=1e6)
+
+    assert (verdict, reason) == (Verdict.WAIT, "2 of 3 contributions from before, 3 make the quorum")
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
