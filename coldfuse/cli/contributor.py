@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -10,10 +11,12 @@ import typer
 
 from coldfuse.cli.node_view import node_view
 from coldfuse.cli.source import connect, tls_files
+from coldfuse.errors import ColdfuseError
 from coldfuse.processes import stop_on_signals
 
 if TYPE_CHECKING:
     from coldfuse.contributor.node import Node, NodeSettings
+    from coldfuse.transport.client import GatewayClient
 
 _DATA_PANEL = "The data"
 _TRAINING_PANEL = "Training"
@@ -95,10 +98,23 @@ def contribute(
     gateway = connect(address, tls=tls, insecure=insecure, patience=patience)
     with folder.held(), gateway as client, node_view(as_json=as_json) as report:
         node = Node(settings, folder, client, report, stop)
+        _hang_up_on(stop, client)
         try:
             _run(node, rounds=rounds, once=once, dry_run=dry_run)
-        except StoppedError:
+        except (StoppedError, ColdfuseError, ValueError):  # ValueError: gRPC's word for a call after hanging up
+            if not stop.is_set():
+                raise
             typer.echo("stopped; started again, it goes on from here", err=True)
+
+
+def _hang_up_on(stop: threading.Event, client: GatewayClient) -> None:
+    """Cut off the call that runs when the node is asked to stop: it may wait for minutes."""
+
+    def wait() -> None:
+        stop.wait()
+        client.close()
+
+    threading.Thread(target=wait, name="hang up", daemon=True).start()
 
 
 def _run(node: Node, *, rounds: int | None, once: bool, dry_run: bool) -> None:

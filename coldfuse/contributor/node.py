@@ -150,6 +150,7 @@ class Node:
         )
         if not isinstance(made, FineTuned):
             raise StoppedError
+        work.forget_trained()
         delta = write_delta(
             work.delta, folder, made.tensors, encoding=self.settings.encoding, base_digest=base.model_digest
         )

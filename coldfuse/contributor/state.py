@@ -9,7 +9,7 @@
         head.safetensors         the private head that belongs to the fine-tuned body; never leaves
         labels.json              its classes
 
-Each file is written under another name and renamed: it is there whole or not at all.
+What the JSON files say is there whole: they are written last, under another name, and renamed.
 """
 
 from __future__ import annotations
@@ -92,6 +92,10 @@ class WorkFolder:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, self.path / name)
+
+    def forget_trained(self) -> None:
+        """Say that the delta is about to be written anew: killed meanwhile, half of it must not pass for the old."""
+        (self.path / "trained.json").unlink(missing_ok=True)
 
     def forget_sent(self) -> None:
         """Allow this work to be sent again, in another round."""

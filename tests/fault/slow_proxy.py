@@ -19,6 +19,7 @@ class SlowProxy:
         self._lock = threading.Lock()
         self.bytes_per_s = bytes_per_s
         self.num_sent = 0
+        self.num_clients = 0
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
 
     def __enter__(self) -> Self:
@@ -32,6 +33,7 @@ class SlowProxy:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                self.num_clients += 1
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:

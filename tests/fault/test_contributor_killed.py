@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -119,6 +120,16 @@ def test_sigterm_in_training_ends_it_with_status_0_and_the_next_start_goes_on(
     assert federation.latest().model_digest == undisturbed.model_digest
 
 
+def test_sigterm_ends_it_at_once_while_the_gateway_does_not_answer(address, data, tmp_path):
+    with SlowProxy(address, bytes_per_s=0.01) as proxy, start(proxy.address, data, tmp_path) as contributor:
+        wait_until(lambda: proxy.num_clients, "the contributor to call")
+        began = time.monotonic()
+        contributor.send(signal.SIGTERM)
+        contributor.succeed()
+    assert time.monotonic() - began < 10
+    assert contributor.errors == ["stopped; started again, it goes on from here"]
+
+
 def test_a_rejected_contribution_ends_with_the_aggregators_reason_on_one_line(
     base, federation, address, data, undisturbed, tmp_path
 ):
@@ -174,7 +185,7 @@ def test_ended_in_the_middle_of_the_upload_it_sends_only_the_rest(large, data, t
     assert steps(victim)
     assert events(second, "training") == []
     assert missing <= proxy.num_sent < missing + MIB
-    fused = run_coldfuse("fuse", large, work / "delta.safetensors", "--out", tmp_path / "fused")
+    fused = run_coldfuse("fuse", large, work / "delta.safetensors", "--out", tmp_path / "fused").succeed()
     assert fused.lines[-1] == f"digest {federation.latest().model_digest}"
 
 
