@@ -166,16 +166,16 @@ def test_without_a_quorum_the_contributions_count_for_the_next_round(federation:
     assert read_release(federation) == naive_mean(MODEL, [CHANGES["ada"], CHANGES["ben"]])
 
 
-def test_what_was_carried_twice_is_fused_once(federation: Federation) -> None:
+def test_what_was_carried_waits_for_more_and_is_fused_once(federation: Federation) -> None:
     contribute(federation, "ada", CHANGES["ada"])
-    for number in (1, 2):
-        lead(federation, number, now_s=100.0 * number - 100)
-        lead(federation, number, now_s=100.0 * number)
-    lead(federation, 3, now_s=200.0)
+    lead(federation, 1, now_s=0.0)
+    lead(federation, 1, now_s=100.0)
+    lead(federation, 2, now_s=100.0)
+    assert lead(federation, 2, now_s=1e6) == []  # abandoning it would open the same round again
     contribute(federation, "ada", CHANGES["ben"])
     contribute(federation, "cy", CHANGES["cy"])
-    lead(federation, 3, now_s=201.0)
-    assert "ada has contributed to this base already" in reasons(federation, 3)["ada"]
+    lead(federation, 2, now_s=1e6 + 1)
+    assert "ada has contributed to this base already" in reasons(federation, 2)["ada"]
     assert read_release(federation) == naive_mean(MODEL, [CHANGES["ada"], CHANGES["cy"]])
 
 
