@@ -57,6 +57,10 @@ class FederationError(ColdfuseError):
     """The store holds no federation, holds one already, or one of a newer layout."""
 
 
+class WorkerLostError(ColdfuseError):
+    """A Ray worker died again and again on one task: out of memory, or its machine went away."""
+
+
 class LeaseLostError(ColdfuseError):
     """Another aggregator leads now; this one must stop writing."""
 

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import psutil
@@ -17,7 +18,10 @@ import psutil
 if TYPE_CHECKING:
     import ray
 
-from coldfuse.errors import ColdfuseError, TransportError, UserInputError
+from coldfuse.errors import ColdfuseError, TransportError, UserInputError, WorkerLostError
+
+_TASKS_PER_CPU = 4
+"""Tasks that are submitted ahead, so that no worker waits for the next."""
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -67,15 +71,21 @@ class RayExecutor:
 
         remote = ray.remote(num_cpus=1, max_retries=5)(task)
         shared_ref = ray.put(shared)
-        index_of = {remote.remote(shared_ref, item): index for index, item in enumerate(items)}
-        waiting = list(index_of)
+        todo = iter(enumerate(items))
+        under_way: dict[ray.ObjectRef[R], int] = {}
         try:
-            while waiting:
-                ready, waiting = ray.wait(waiting, num_returns=1)
-                for reference in ready:
-                    yield index_of[reference], _get(reference)
+            while True:
+                # A bounded number at a time: the tasks of a large fusion are themselves large.
+                cpus = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
+                window = max(_TASKS_PER_CPU * int(cpus), 1)
+                for index, item in islice(todo, window - len(under_way)):
+                    under_way[remote.remote(shared_ref, item)] = index
+                if not under_way:
+                    return
+                ready, _ = ray.wait(list(under_way), num_returns=1)
+                yield under_way.pop(ready[0]), _get(ready[0])
         finally:
-            for reference in waiting:
+            for reference in under_way:
                 ray.cancel(reference, force=False)
 
 
@@ -94,6 +104,8 @@ def _get(reference: ray.ObjectRef[R]) -> R:
         if isinstance(error.cause, ColdfuseError):
             raise error.cause from None
         raise
+    except ray.exceptions.RayError as error:
+        raise WorkerLostError(f"a Ray worker was lost: {str(error).splitlines()[0]}") from error
 
 
 def _require_reachable(address: str) -> None:
@@ -128,8 +140,8 @@ def ray_executor(
         _require_reachable(address)
         try:
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-        except ConnectionError as error:
-            raise TransportError(f"no Ray cluster at {address}: {error}") from error
+        except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:  # gone, or another version or token
+            raise TransportError(f"cannot join the Ray cluster at {address}: {error}") from error
     try:
         yield RayExecutor(memory_bytes=memory_bytes, num_workers=num_cpus)
     finally:

@@ -1,15 +1,18 @@
-"""Where the safetensors files of a fusion lie: local paths, or parts in an object store."""
+"""Where the bytes of a fusion lie: ranges of local files, or of files in parts in an object store."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from bisect import bisect_right
+from collections import OrderedDict
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import accumulate
 from pathlib import Path
+from types import TracebackType
 
-from coldfuse.codec.blobs import BlobReader, ReadRange
+from coldfuse.codec.blobs import BlobReader
+from coldfuse.codec.header import Header
 from coldfuse.codec.local_file import LocalFile
 from coldfuse.core.blob import Blob
 from coldfuse.errors import StorageError
@@ -18,23 +21,61 @@ from coldfuse.registry.objects import Objects
 from coldfuse.storage import open_store
 from coldfuse.storage.base import ObjectStore
 
+_MAX_OPEN_FILES = 64
+"""Local files that one task keeps open; a fusion may read thousands."""
+
 
 @dataclass(frozen=True)
-class LocalRef:
-    """A file in a local folder."""
+class LocalRange:
+    """Bytes of a local file, from `start`."""
 
     path: Path
+    start: int
 
 
 @dataclass(frozen=True)
-class StoreRef:
-    """A file that lies as parts in a store; any machine that reaches the store can read it."""
+class StoreRange:
+    """Bytes from `start` of a few parts: of a file in a store, only those that are needed."""
 
-    store_url: str
     blob: Blob
+    start: int
 
 
-FileRef = LocalRef | StoreRef
+ByteRange = LocalRange | StoreRange
+
+
+@dataclass(frozen=True)
+class LocalSource:
+    """A safetensors file in a folder."""
+
+    path: Path
+    header: Header
+
+    def range(self, start: int, length: int) -> ByteRange:  # noqa: ARG002  # a path needs no end
+        """Name some of the file's bytes."""
+        return LocalRange(self.path, start)
+
+
+@dataclass(frozen=True)
+class StoreSource:
+    """A safetensors file that lies as parts in a store."""
+
+    blob: Blob
+    header: Header
+
+    def range(self, start: int, length: int) -> ByteRange:
+        """Name some of the file's bytes: the parts that hold them."""
+        first = bisect_right(self._ends, start)
+        last = bisect_right(self._ends, start + length - 1)
+        before = self._ends[first - 1] if first else 0
+        return StoreRange(Blob(parts=self.blob.parts[first : last + 1]), start - before)
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(accumulate(part.size_bytes for part in self.blob.parts))
+
+
+Source = LocalSource | StoreSource
 
 
 @lru_cache(maxsize=8)
@@ -47,14 +88,38 @@ def shared_store(url: str) -> ObjectStore:
     return store
 
 
-@contextmanager
-def open_files(refs: Sequence[FileRef]) -> Iterator[list[ReadRange]]:
-    """Open all files of a task for reading by range."""
-    with ExitStack() as stack:
-        yield [_open(ref, stack) for ref in refs]
+class RangeReader:
+    """Reads ranges for one task. Use as a context manager."""
 
+    def __init__(self, store_url: str | None) -> None:
+        """Take the store that `StoreRange`s lie in, if there is one."""
+        self._store_url = store_url
+        self._files: OrderedDict[Path, LocalFile] = OrderedDict()
 
-def _open(ref: FileRef, stack: ExitStack) -> ReadRange:
-    if isinstance(ref, LocalRef):
-        return stack.enter_context(LocalFile(ref.path)).read_into
-    return BlobReader(ref.blob, Objects(shared_store(ref.store_url)).read_into).read_into
+    def read_into(self, where: ByteRange, buffer: memoryview, offset: int) -> None:
+        """Fill the buffer with the range's bytes from `offset`."""
+        if isinstance(where, LocalRange):
+            self._local(where.path).read_into(buffer, where.start + offset)
+        elif self._store_url is not None:
+            read = Objects(shared_store(self._store_url)).read_into
+            BlobReader(where.blob, read).read_into(buffer, where.start + offset)
+        else:
+            raise ValueError("a range of a store, and no store")
+
+    def _local(self, path: Path) -> LocalFile:
+        if path in self._files:
+            self._files.move_to_end(path)
+        else:
+            self._files[path] = LocalFile(path)
+            if len(self._files) > _MAX_OPEN_FILES:
+                self._files.popitem(last=False)[1].close()
+        return self._files[path]
+
+    def __enter__(self) -> RangeReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self._files.values():
+            file.close()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import psutil
+
 from coldfuse.aggregator.execution import Executor
-from coldfuse.aggregator.files import FileRef, LocalRef
-from coldfuse.aggregator.fuse import Fusion, block_elements, fuse_shard
-from coldfuse.aggregator.plan import Operands, Shard, check_models, operands, plan_shards
+from coldfuse.aggregator.files import LocalSource
+from coldfuse.aggregator.fuse import FusedPart, Fusion, block_elements, fuse_shard, run_plan
+from coldfuse.aggregator.plan import Shard, check_models, operands, plan_shards
 from coldfuse.codec.deltas import FORMAT, check_delta
 from coldfuse.codec.header import Header
 from coldfuse.codec.local_file import LocalFile
@@ -30,8 +32,7 @@ _SAMPLE_BYTES = 4096
 class Input:
     """One model folder or delta file to be fused."""
 
-    path: Path
-    headers: Mapping[Path, Header]
+    files: tuple[LocalSource, ...]
     is_delta: bool
     weight: float
 
@@ -44,13 +45,13 @@ class FolderFusion:
     fusion: Fusion
 
 
-def fuse_part(job: FolderFusion, shard: Shard) -> Mapping[str, Sequence[str]]:
-    """Fuse one part and write it at its place; return the block digests of the tensors in it."""
+def fuse_part(job: FolderFusion, shard: Shard) -> FusedPart:
+    """Fuse one part and write it at its place."""
     data, blocks = fuse_shard(job.fusion, shard)
     with open(job.out / shard.file, "r+b") as file:
         file.seek(shard.start)
         file.write(data)
-    return blocks
+    return FusedPart(part=None, blocks=blocks)
 
 
 def fuse_folders(
@@ -66,8 +67,7 @@ def fuse_folders(
     base_digest = cache(folder.digest)  # only deltas name their base, and it takes a read of the whole model
     inputs = [_open_input(folder, path, weight, base_digest) for path, weight in zip(models, weights, strict=True)]
     inputs = _in_order_of_content(inputs)
-    staging = out.parent / f".{out.name}.fusing-{os.getpid()}"
-    staging.mkdir(parents=True)
+    staging = _staging(out)
     try:
         digest = _run(folder, inputs, method, staging, executor)
         os.replace(staging, out)
@@ -76,31 +76,35 @@ def fuse_folders(
     return digest
 
 
+def _staging(out: Path) -> Path:
+    """Create a folder beside `out`, and remove those that killed processes left there."""
+    for old in out.parent.glob(f".{out.name}.fusing-*"):
+        if not psutil.pid_exists(int(old.name.rpartition("-")[2])):
+            shutil.rmtree(old, ignore_errors=True)
+    staging = out.parent / f".{out.name}.fusing-{os.getpid()}"
+    try:
+        staging.mkdir(parents=True)
+    except OSError as error:
+        raise UserInputError(f"{out}: cannot be created: {error.strerror}") from error
+    return staging
+
+
 def _run(folder: ModelFolder, inputs: Sequence[Input], method: str, out: Path, executor: Executor) -> str:
-    files: list[FileRef] = [LocalRef(folder.path / file) for file in folder.headers]
-    contributions: list[Operands] = []
-    for item in inputs:
-        contributions.append(operands(list(item.headers.values()), first_file=len(files), is_delta=item.is_delta))
-        files += [LocalRef(path) for path in item.headers]
-    theta = operands(list(folder.headers.values()), first_file=0, is_delta=False)
-    shards = plan_shards(folder.headers, base=theta, contributions=contributions)
+    sources = [LocalSource(folder.path / file, header) for file, header in folder.headers.items()]
+    contributions = [operands(item.files, is_delta=item.is_delta) for item in inputs]
+    plan = plan_shards(folder.headers, base=operands(sources, is_delta=False), contributions=contributions)
+    fusion = Fusion(
+        store_url=None,
+        method=method,
+        weights=tuple(item.weight for item in inputs),
+        block_elements=block_elements(plan, is_local=True, task_bytes=executor.task_bytes),
+    )
     for file, header in folder.headers.items():
         _begin_file(folder.path / file, out / file, header)
     for file in folder.plain:
         (out / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder.path / file, out / file)
-    todo = [shard for file_shards in shards.values() for shard in file_shards if shard.pieces]
-    fusion = Fusion(
-        files=tuple(files),
-        method=method,
-        weights=tuple(item.weight for item in inputs),
-        block_elements=block_elements(files, todo, task_bytes=executor.task_bytes),
-    )
-    made = dict(executor.run(fuse_part, FolderFusion(out=out, fusion=fusion), todo))
-    blocks: dict[str, list[str]] = defaultdict(list)
-    for index in range(len(todo)):
-        for name, digests in made[index].items():
-            blocks[name] += digests
+    _, blocks = run_plan(executor, fuse_part, FolderFusion(out=out, fusion=fusion), plan)
     return model_digest(folder.schema, blocks)
 
 
@@ -118,14 +122,15 @@ def _open_input(base: ModelFolder, path: Path, weight: float, base_digest: Calla
     if path.is_dir():
         model = open_model_folder(path)
         check_models(base.schema, model.schema, what=str(path))
-        return Input(path, {path / file: header for file, header in model.headers.items()}, False, weight)
+        files = tuple(LocalSource(path / file, header) for file, header in model.headers.items())
+        return Input(files, is_delta=False, weight=weight)
     if not path.is_file():
         raise UserInputError(f"{path}: expected a model folder or a delta file, and there is neither")
     header = read_file_header(path)
     if header.metadata.get("format") != FORMAT:
         raise UserInputError(f"{path}: a safetensors file but no coldfuse delta; give the model's folder instead")
     check_delta(header, base.schema, base_digest=base_digest(), what=str(path))
-    return Input(path, {path: header}, True, weight)
+    return Input((LocalSource(path, header),), is_delta=True, weight=weight)
 
 
 def _in_order_of_content(inputs: Sequence[Input]) -> list[Input]:
@@ -143,7 +148,8 @@ def _in_order_of_content(inputs: Sequence[Input]) -> list[Input]:
 def _content_key(item: Input, samples: int | None) -> str:
     """Hash some evenly spaced samples of each file, or all of it (None)."""
     digests = []
-    for path, header in item.headers.items():
+    for source in item.files:
+        path, header = source.path, source.header
         step = _SAMPLE_BYTES if samples is None else max(header.file_bytes // samples, _SAMPLE_BYTES)
         length = (1 << 20) if samples is None else _SAMPLE_BYTES
         step = length if samples is None else step

@@ -2,14 +2,16 @@
 
 The fused model has the base's files, with the same headers and the same parts. A shard is one part: pieces of tensors,
 and for each piece where the base's elements and every contribution's elements lie. A contribution that did not change a
-tensor has no range there. Because a shard names files and offsets only, it can be run anywhere, in any order, twice.
+tensor has no range there. Because a shard names all its ranges, and nothing else, it can be run anywhere, in any order,
+twice, and is no larger than what it is made from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from coldfuse.aggregator.files import ByteRange, Source
 from coldfuse.codec.header import Header, TensorEntry
 from coldfuse.codec.parts import PartLayout, Piece, plan_parts
 from coldfuse.core.schema import Schema
@@ -18,12 +20,9 @@ from coldfuse.errors import SchemaMismatchError
 
 @dataclass(frozen=True, kw_only=True)
 class Operand:
-    """Elements of one tensor in one file."""
+    """Some elements of one tensor of one model or delta."""
 
-    file: int
-    """Index into the files of the fusion."""
-    start: int
-    """Byte of the first element."""
+    where: ByteRange
     dtype: str
     is_delta: bool
     """False: these are a model's own values, and the base is to be subtracted."""
@@ -58,16 +57,13 @@ class Shard:
 class Operands:
     """One model's or one delta's tensors, and where they lie."""
 
-    tensors: Mapping[str, tuple[int, TensorEntry]]
-    """File index and place of each tensor."""
+    tensors: Mapping[str, tuple[Source, TensorEntry]]
     is_delta: bool
 
 
-def operands(headers: Sequence[Header], *, first_file: int, is_delta: bool) -> Operands:
-    """Index the tensors of files that stand at `first_file` and after in the files of the fusion."""
-    return Operands(
-        {entry.name: (first_file + i, entry) for i, header in enumerate(headers) for entry in header.tensors}, is_delta
-    )
+def operands(files: Iterable[Source], *, is_delta: bool) -> Operands:
+    """Index the tensors of the files of a model or delta."""
+    return Operands({entry.name: (file, entry) for file in files for entry in file.header.tensors}, is_delta)
 
 
 def plan_shards(
@@ -117,8 +113,9 @@ def _locate(source: Operands, piece: Piece) -> Operand | None:
     if piece.tensor.name not in source.tensors:
         return None
     file, entry = source.tensors[piece.tensor.name]
-    start = Piece(tensor=entry, first=piece.first, num_elements=piece.num_elements).start
-    return Operand(file=file, start=start, dtype=entry.spec.dtype, is_delta=source.is_delta)
+    same = Piece(tensor=entry, first=piece.first, num_elements=piece.num_elements)
+    where = file.range(same.start, same.num_bytes)
+    return Operand(where=where, dtype=entry.spec.dtype, is_delta=source.is_delta)
 
 
 def _missing(piece: Piece) -> Operand:

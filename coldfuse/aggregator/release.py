@@ -2,50 +2,37 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy
 
 from coldfuse import __version__
 from coldfuse.aggregator.execution import Executor
-from coldfuse.aggregator.files import StoreRef, shared_store
-from coldfuse.aggregator.fuse import Fusion, block_elements, fuse_shard
+from coldfuse.aggregator.files import StoreSource, shared_store
+from coldfuse.aggregator.fuse import FusedPart, Fusion, block_elements, fuse_shard, run_plan
 from coldfuse.aggregator.model import Base
-from coldfuse.aggregator.plan import Shard, operands, plan_shards
+from coldfuse.aggregator.plan import Operands, Shard, operands, plan_shards
 from coldfuse.codec.blobs import put_part
-from coldfuse.codec.header import Header, read_header
+from coldfuse.codec.header import read_header
 from coldfuse.codec.model_digest import model_digest
-from coldfuse.core.blob import Blob, Part
+from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Admission, ContributionManifest, in_fusing_order
 from coldfuse.core.release import FusedContribution, ReleaseManifest
 from coldfuse.fusion.methods import find_method
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.objects import Objects
 
-
-@dataclass(frozen=True, kw_only=True)
-class StoreFusion:
-    """A fusion whose parts go to a store."""
-
-    store_url: str
-    fusion: Fusion
+_PARALLEL_READS = 16
+"""Small objects that are read at a time."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FusedPart:
-    """What a task made: where its part lies, and the digests of the tensors in it."""
-
-    part: Part
-    blocks: Mapping[str, Sequence[str]]
-
-
-def fuse_part(job: StoreFusion, shard: Shard) -> FusedPart:
-    """Fuse one part, store it under its digest, and say what it is. Running it twice stores the same object."""
-    data, blocks = fuse_shard(job.fusion, shard)
-    part = put_part(data, Objects(shared_store(job.store_url)).put)
-    return FusedPart(part=part, blocks=blocks)
+def fuse_part(fusion: Fusion, shard: Shard) -> FusedPart:
+    """Fuse one part and store it under its digest. Running it twice stores the same object."""
+    data, blocks = fuse_shard(fusion, shard)
+    if fusion.store_url is None:
+        raise ValueError("the parts of a release go to a store")
+    return FusedPart(part=put_part(data, Objects(shared_store(fusion.store_url)).put), blocks=blocks)
 
 
 def fuse_release(
@@ -79,52 +66,44 @@ def fuse_release(
     )
 
 
+def require_memory(federation: Federation, base: Base, executor: Executor) -> None:
+    """Raise `UserInputError` if a part of this model cannot be fused in the memory that a worker may take."""
+    plan = plan_shards(base.headers, base=_base_operands(base), contributions=[])
+    block_elements(plan, is_local=_is_local(federation), task_bytes=executor.task_bytes)
+
+
 def _run(
     federation: Federation, base: Base, ordered: Sequence[Admission], weights: tuple[float, ...], executor: Executor
 ) -> tuple[dict[str, Blob], str]:
     """Run all shards; return the fused model's files and its digest."""
-    url = federation.store.url
-    tensor_files = list(base.headers)
-    refs = [StoreRef(url, base.release.files[path]) for path in tensor_files]
-    contributions = []
-    for admission in ordered:
-        delta, header = _open_delta(federation, admission)
-        contributions.append(operands([header], first_file=len(refs), is_delta=True))
-        refs.append(StoreRef(url, delta))
-    theta = operands([base.headers[path] for path in tensor_files], first_file=0, is_delta=False)
-    shards = plan_shards(base.headers, base=theta, contributions=contributions)
-    todo = [shard for file in shards.values() for shard in file if shard.pieces]
+    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+        deltas = list(pool.map(lambda admission: _open_delta(federation, admission), ordered))
+    contributions = [operands([delta], is_delta=True) for delta in deltas]
+    plan = plan_shards(base.headers, base=_base_operands(base), contributions=contributions)
     fusion = Fusion(
-        files=tuple(refs),
+        store_url=federation.store.url,
         method=federation.settings.method,
         weights=weights,
-        block_elements=block_elements(refs, todo, task_bytes=executor.task_bytes),
+        block_elements=block_elements(plan, is_local=_is_local(federation), task_bytes=executor.task_bytes),
     )
-    made: dict[tuple[str, int], FusedPart] = {}
-    for index, fused in executor.run(fuse_part, StoreFusion(store_url=url, fusion=fusion), todo):
-        made[todo[index].file, todo[index].index] = fused
-    files = dict(base.release.files) | {
-        path: _replace_parts(base.release.files[path], path, made) for path in tensor_files
+    made, blocks = run_plan(executor, fuse_part, fusion, plan)
+    files = {
+        path: Blob(parts=tuple(made.get((path, i)) or part for i, part in enumerate(blob.parts)))  # the header's stays
+        for path, blob in base.release.files.items()
     }
-    return files, _digest(base, shards, made)
+    return files, model_digest(base.schema, blocks)
 
 
-def _open_delta(federation: Federation, admission: Admission) -> tuple[Blob, Header]:
-    manifest = federation.objects.get_value(ContributionManifest, admission.contribution)
-    reader = federation.objects.open(manifest.delta)
-    return manifest.delta, read_header(reader.read_into, file_bytes=manifest.delta.size_bytes, what="delta")
+def _base_operands(base: Base) -> Operands:
+    sources = [StoreSource(base.release.files[path], header) for path, header in base.headers.items()]
+    return operands(sources, is_delta=False)
 
 
-def _replace_parts(blob: Blob, path: str, made: Mapping[tuple[str, int], FusedPart]) -> Blob:
-    """The header's part stays the base's."""
-    return Blob(parts=tuple(made[path, i].part if (path, i) in made else part for i, part in enumerate(blob.parts)))
+def _open_delta(federation: Federation, admission: Admission) -> StoreSource:
+    delta = federation.objects.get_value(ContributionManifest, admission.contribution).delta
+    read = federation.objects.open(delta).read_into
+    return StoreSource(delta, read_header(read, file_bytes=delta.size_bytes, what="delta"))
 
 
-def _digest(base: Base, shards: Mapping[str, Sequence[Shard]], made: Mapping[tuple[str, int], FusedPart]) -> str:
-    blocks: dict[str, list[str]] = defaultdict(list)
-    for file in shards.values():
-        for shard in file:
-            if shard.pieces:
-                for name, digests in made[shard.file, shard.index].blocks.items():
-                    blocks[name] += digests
-    return model_digest(base.schema, defaultdict(list, blocks))
+def _is_local(federation: Federation) -> bool:
+    return "://" not in federation.store.url

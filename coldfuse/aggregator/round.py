@@ -9,7 +9,7 @@ verdict, and one that came too late is told so.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 from coldfuse.aggregator.execution import Executor
@@ -64,7 +64,10 @@ def _next(this: Round, state: RoundState) -> list[LeaderEvent]:
     if state.opened is None:
         return [_open(this)]
     if state.is_open:
-        return _screen(this, state, state.opened) or _decide(this, state, state.opened)
+        verdicts = _screen(this, state, state.opened)
+        new = {a.contribution for event in verdicts if isinstance(event, Admitted) for a in event.admissions}
+        # Decided in the same look, or a stream of bad contributions could keep a round open for ever.
+        return [*verdicts, *_decide(this, state.admitted.keys() | new, state.opened)]
     if state.waiting:
         return [_reject_late(this.journal.round, state.waiting)]
     if state.is_over:
@@ -102,8 +105,9 @@ def _screen(this: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]
             first.setdefault(received.contributor, received)
     items = [(r.contribution, r.contributor) for r in first.values()][:MAX_VERDICTS]
     screening = Screening(
-        store_url=this.federation.store.url, round=this.journal.round, opened=opened, schema=this.base.schema
-    )
+        store_url=this.federation.store.url, round=this.journal.round, opened=opened, schema=this.base.schema,
+        max_header_bytes=2 * sum(header.size_bytes for header in this.base.headers.values()) + (64 << 10),
+    )  # fmt: skip
     verdicts = [verdict for _, verdict in this.executor.run(screen, screening, items)] if items else []
     admissions = [verdict for verdict in verdicts if isinstance(verdict, Admission)]
     rejections += [verdict for verdict in verdicts if isinstance(verdict, Rejection)]
@@ -115,13 +119,13 @@ def _screen(this: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]
     return events
 
 
-def _decide(this: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]:
+def _decide(this: Round, admitted: Set[str], opened: Opened) -> list[LeaderEvent]:
     rules = this.federation.settings.rules
     age_s = this.now_s() - opened.opened_at_s
-    verdict, reason = decide(rules, admitted=len(state.admitted), carried=len(opened.carried), age_s=age_s)
+    verdict, reason = decide(rules, admitted=len(admitted), carried=len(opened.carried), age_s=age_s)
     match verdict:
         case Verdict.FUSE:
-            return [Closed(contributions=tuple(sorted(state.admitted)), reason=reason)]
+            return [Closed(contributions=tuple(sorted(admitted)), reason=reason)]
         case Verdict.ABANDON:
             return [Abandoned(reason=reason)]
         case Verdict.WAIT:

@@ -43,6 +43,8 @@ class Screening:
     opened: Opened
     schema: Schema
     """The base's."""
+    max_header_bytes: int
+    """A delta's header names at most the base's tensors, each with its encoding; more is not even read."""
 
 
 def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejection:
@@ -57,7 +59,9 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
         if manifest.contributor != contributor:
             raise ContributionRejectedError(f"its manifest names {manifest.contributor}, it came from {contributor}")
         reader = objects.open(manifest.delta)
-        header = read_header(reader.read_into, file_bytes=manifest.delta.size_bytes, what="delta")
+        header = read_header(
+            reader.read_into, file_bytes=manifest.delta.size_bytes, what="delta", limit=screening.max_header_bytes
+        )
         check_delta(header, screening.schema, base_digest=screening.opened.base_digest, what="delta")
         _check_parts(header, manifest, reader, screening.schema)
     except _REASONS as error:

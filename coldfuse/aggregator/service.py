@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 from coldfuse.aggregator.execution import Executor
 from coldfuse.aggregator.model import Base, open_base
+from coldfuse.aggregator.release import require_memory
 from coldfuse.aggregator.round import Round, advance
+from coldfuse.core.release import Channel
 from coldfuse.core.round import LeaderEvent
-from coldfuse.errors import ConflictError, LeaseLostError, StorageError
+from coldfuse.errors import ConflictError, LeaseLostError, StorageError, WorkerLostError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.lease import Lease
@@ -50,8 +52,8 @@ def serve_rounds(
         except (LeaseLostError, ConflictError) as error:
             log.warning("%s", error)  # somebody else acted: read everything again
             stop.wait(settings.poll_s)
-        except StorageError as error:
-            log.warning("the store failed, trying again: %s", error)
+        except (StorageError, WorkerLostError) as error:
+            log.warning("trying again: %s", error)
             stop.wait(settings.lease_ttl_s / 3)
         finally:
             lease.release()
@@ -74,15 +76,17 @@ def _lead(
     federation: Federation, executor: Executor, settings: AggregatorSettings, *, lease: Lease, stop: threading.Event
 ) -> Iterator[tuple[int, LeaderEvent]]:
     """Advance the current round, and the one before it until nothing of it is left to be said."""
+    require_memory(federation, open_base(federation, federation.latest()), executor)
     base: Base | None = None
+    pointer: Channel | None = None
     journals: dict[int, Journal] = {}  # kept, because a journal remembers what it has read
     number = federation.current_round()
     settled = max(number - 2, 0)
     while not stop.is_set():
         lease.check()
-        latest = federation.latest()
-        if base is None or base.release != latest:
-            base = open_base(federation, latest)
+        if base is None or federation.channel("latest") != pointer:
+            pointer = federation.channel("latest")
+            base = open_base(federation, federation.latest())
         number = federation.current_round(at_least=number)
         idle = True
         for round_number in range(settled + 1, number + 1):

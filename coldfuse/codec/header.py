@@ -55,12 +55,12 @@ class Header:
         return {entry.name: entry.spec for entry in self.tensors}
 
 
-def read_header(read: ReadRange, *, file_bytes: int, what: str) -> Header:
+def read_header(read: ReadRange, *, file_bytes: int, what: str, limit: int = MAX_HEADER_BYTES) -> Header:
     """Read the header of a file of this size; `what` names the file in errors. Nothing is read before it is bounded."""
     if file_bytes < _LENGTH_BYTES:
         raise CodecError(f"{what}: {file_bytes} bytes are too few for a safetensors file")
     length = int.from_bytes(_read(read, 0, _LENGTH_BYTES), "little")
-    if length > min(MAX_HEADER_BYTES, file_bytes - _LENGTH_BYTES):
+    if length > min(limit, file_bytes - _LENGTH_BYTES):
         raise CodecError(f"{what}: not a safetensors file, or cut off: its header claims {length:,} bytes")
     header = parse_header(_read(read, _LENGTH_BYTES, length), what=what)
     if header.file_bytes != file_bytes:

@@ -47,6 +47,8 @@ class Channel(Value):
     """A pointer to a release, changed by compare and swap."""
 
     release: Count
+    round: Count
+    """The round that made it: the current one comes after it."""
     manifest: Digest
     """SHA-256 of the release manifest's bytes."""
     model_digest: Digest

@@ -75,7 +75,9 @@ class Federation:
         key = _release_key(manifest.release)
         if not self.store.put_if_absent(key, data) and self.store.get(key) != data:
             raise ConflictError(f"release {manifest.release} was published by another aggregator")
-        pointer = Channel(release=manifest.release, manifest=sha256(data), model_digest=manifest.model_digest)
+        pointer = Channel(
+            release=manifest.release, round=manifest.round, manifest=sha256(data), model_digest=manifest.model_digest
+        )
         if manifest.parent is None:
             self.store.put_if_absent("channels/latest", encode(pointer))
             return
@@ -93,7 +95,7 @@ class Federation:
         It follows the round that made the latest release, and the abandoned rounds after that one. `at_least` is a
         number known from before, to start from.
         """
-        number = max(self.latest().round + 1, at_least)
+        number = max(self.channel("latest").round + 1, at_least)
         while (head := self.journal(number).head()) is not None and head.entry.event == "abandoned":
             number += 1
         return number

@@ -12,12 +12,16 @@ committing twice is one entry, and 10,000 contributors do not queue for one poin
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from coldfuse.codec.manifests import decode, decode_any, encode
 from coldfuse.core.round import EVENT, Event, LeaderEvent, Received, RoundState, fold
 from coldfuse.core.value import Value
 from coldfuse.errors import ConflictError, ObjectNotFoundError
 from coldfuse.storage.base import ObjectStore
+
+_PARALLEL_READS = 16
+"""Entries that are read at a time: after a takeover there may be ten thousand."""
 
 
 class Head(Value):
@@ -63,10 +67,14 @@ class Journal:
         head, _ = self._read_head()
         if head is not None and self._leader_key(head) not in self._entries:
             self._write_entry(head)
-        for key in self._keys():
-            if key not in self._entries:
-                self._entries[key] = decode_any(EVENT, self._store.get(key), what=key)
+        new = [key for key in self._keys() if key not in self._entries]
+        if new:
+            with ThreadPoolExecutor(min(_PARALLEL_READS, len(new))) as pool:
+                self._entries |= zip(new, pool.map(self._read_entry, new), strict=True)
         return fold(self._entries[key] for key in sorted(self._entries))
+
+    def _read_entry(self, key: str) -> Event:
+        return decode_any(EVENT, self._store.get(key), what=key)
 
     def _keys(self) -> Iterator[str]:
         after: str | None = None

@@ -160,3 +160,28 @@ def test_what_is_no_model_is_refused(tmp_path: Path, base: Path) -> None:
         fuse(base, [tmp_path / "nothing"], tmp_path / "out")
     with pytest.raises(UserInputError, match="no coldfuse delta; give the model's folder instead"):
         fuse(base, [base / "model.safetensors"], tmp_path / "out")
+
+
+def test_a_model_with_a_nan_is_named_with_its_tensor(base: Path, tmp_path: Path) -> None:
+    name, tensor = next((n, t) for n, t in MODEL.items() if t.spec.is_fused and t.spec.num_elements > 1)
+    values = tensor.floats.copy()
+    values.reshape(-1)[0] = np.nan
+    bad = write_model(tmp_path / "bad", MODEL | {name: floats(values)})
+    with pytest.raises(FusionError, match=rf"{name}: .*bad/model.safetensors holds NaN"):
+        fuse(base, [write_model(tmp_path / "good", finetuned(1)), bad], tmp_path / "out")
+
+
+def test_more_models_than_files_may_be_open(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = [write_model(tmp_path / str(seed), finetuned(seed)) for seed in range(5)]
+    expected = fuse(base, folders, tmp_path / "all-open")
+    monkeypatch.setattr("coldfuse.aggregator.files._MAX_OPEN_FILES", 2)
+    before = len(os.listdir("/proc/self/fd"))
+    assert fuse(base, folders, tmp_path / "few-open") == expected
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_a_killed_fusion_left_beside_the_result_is_removed(base: Path, tmp_path: Path) -> None:
+    left = tmp_path / ".out.fusing-4194999"  # beyond any process id
+    left.mkdir()
+    fuse(base, [write_model(tmp_path / "one", finetuned(1))], tmp_path / "out")
+    assert not left.exists()

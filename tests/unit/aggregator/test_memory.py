@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_rounds import floats, write_file
 
-from coldfuse.aggregator.files import LocalRef
+from coldfuse.aggregator.files import LocalSource
 from coldfuse.aggregator.fuse import Fusion, fuse_shard
 from coldfuse.aggregator.plan import operands, plan_shards
 from coldfuse.codec.model_folder import read_file_header
@@ -20,9 +20,9 @@ def peak_of_a_fusion(folder: Path, num_contributions: int, dtype: str) -> int:
     path = folder / "model"
     write_file(path, {"a": floats(np.linspace(-1, 1, NUM_ELEMENTS), dtype)})
     header = read_file_header(path)
-    base, other = (operands([header], first_file=0, is_delta=is_delta) for is_delta in (False, True))
+    base, other = (operands([LocalSource(path, header)], is_delta=is_delta) for is_delta in (False, True))
     shard = plan_shards({"model": header}, base=base, contributions=[other] * num_contributions)["model"][1]
-    fusion = Fusion(files=(LocalRef(path),), method="mean", weights=(1.0,) * num_contributions)
+    fusion = Fusion(store_url=None, method="mean", weights=(1.0,) * num_contributions)
     fuse_shard(fusion, shard)  # the first run imports and compiles
     tracemalloc.start()
     try:

@@ -18,6 +18,9 @@ from tiny_rounds import (
     receive,
 )
 
+from coldfuse.aggregator.execution import ThreadExecutor
+from coldfuse.aggregator.model import open_base
+from coldfuse.aggregator.round import Round, advance
 from coldfuse.codec.manifests import canonical_json, sha256
 from coldfuse.core.round import Received
 from coldfuse.core.schema import TensorSpec
@@ -163,3 +166,26 @@ def test_a_name_that_is_not_the_manifests_is_rejected(federation: Federation) ->
     federation.journal(1).receive(Received(contribution=digest, contributor="eve", received_at_s=0.0))
     lead(federation)
     assert reasons(federation) == {"eve": "its manifest names ada, it came from eve"}
+
+
+def test_a_stream_of_bad_contributions_does_not_keep_a_round_open(federation: Federation) -> None:
+    """Every look finds a new bad one; the round is decided in the same look all the same."""
+    contribute(federation, "mallory", {"scale": np.float32(np.nan).reshape(())})
+    for name in ("ada", "ben"):
+        contribute(federation, name, CHANGES[name])
+    this = Round(
+        federation=federation,
+        journal=federation.journal(1),
+        base=open_base(federation, federation.latest()),
+        executor=ThreadExecutor(1),
+        now_s=lambda: 0.0,
+    )
+    assert [event.event for event in advance(this)] == ["rejected", "admitted", "closed"]
+
+
+def test_a_header_that_is_far_longer_than_the_base_needs_is_not_read(federation: Federation) -> None:
+    many = {f"tensor.{index:06d}": TensorSpec(dtype="F32", shape=(0,)) for index in range(3000)}
+    empty = {name: np.zeros(0, np.float32) for name in many}
+    contribute(federation, "mallory", empty, schema=many)
+    lead(federation)
+    assert "its header claims" in reasons(federation)["mallory"]

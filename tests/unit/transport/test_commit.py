@@ -30,7 +30,7 @@ SETTINGS = FederationSettings(
 
 
 def standing(*events, round_number=1):
-    return Standing(Channel(release=0, manifest=OTHER, model_digest=BASE_DIGEST), round_number, fold(events))
+    return Standing(Channel(release=0, round=0, manifest=OTHER, model_digest=BASE_DIGEST), round_number, fold(events))
 
 
 def received(contribution=OTHER):
