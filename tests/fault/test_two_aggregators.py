@@ -23,12 +23,9 @@ LEASE_S = 0.3
 
 STOPS = [
     ("opening", "before", 0),
-    ("admitting, half written", "after", 4),
     ("closing", "before", 6),
     ("fusing", "before", 8),
-    ("saying that it fused", "before", 10),
     ("saying that it fused, half written", "after", 10),
-    ("publishing", "before", 12),
     ("publishing, half done", "before", 13),
     ("saying that it published", "before", 14),
 ]
