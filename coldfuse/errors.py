@@ -46,7 +46,7 @@ class ContributionRejectedError(ColdfuseError):
 
 
 class RoundClosedError(ContributionRejectedError):
-    """The contribution came too late or for another base; fetch the latest release and train on that."""
+    """The round takes no contribution (any more, or yet), or is on another base; the same node may try again."""
 
 
 class FusionError(ColdfuseError):
@@ -67,3 +67,7 @@ class LeaseLostError(ColdfuseError):
 
 class TransportError(ColdfuseError):
     """The gateway could not be reached, did not answer in time, or answered with an error."""
+
+
+class GatewayBusyError(TransportError):
+    """The gateway has its hands full; the same call may succeed later."""

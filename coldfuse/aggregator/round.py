@@ -150,8 +150,11 @@ def _publish(this: Round, fused: Fused) -> Published:
 
 def _reject_late(round_number: int, waiting: list[Received]) -> Rejected:
     reason = f"round {round_number} closed before it could be screened; send it again if the base is still the latest"
-    return Rejected(rejections=tuple(_rejection(received, reason) for received in waiting[:MAX_VERDICTS]))
+    late = [_rejection(received, reason, is_late=True) for received in waiting[:MAX_VERDICTS]]
+    return Rejected(rejections=tuple(late))
 
 
-def _rejection(received: Received, reason: str) -> Rejection:
-    return Rejection(contribution=received.contribution, contributor=received.contributor, reason=reason)
+def _rejection(received: Received, reason: str, *, is_late: bool = False) -> Rejection:
+    return Rejection(
+        contribution=received.contribution, contributor=received.contributor, reason=reason, is_late=is_late
+    )

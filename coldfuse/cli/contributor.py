@@ -38,9 +38,11 @@ def contribute(
     label_column: str | None = typer.Option(
         None, help="Found by itself if it has a usual name.", rich_help_panel=_DATA_PANEL
     ),
-    name: str | None = typer.Option(None, help="Contributor's name in the federation; the data file's by default."),
+    name: str = typer.Option(..., help="Your name in the federation, which everybody sees.", show_default=False),
     work: Path | None = typer.Option(None, help="The node's folder; .coldfuse/NAME by default."),
-    rounds: int | None = typer.Option(None, min=1, help="Take part in so many rounds; until stopped by default."),
+    rounds: int | None = typer.Option(
+        None, min=1, help="Rounds to take part in from now on; until stopped by default."
+    ),
     once: bool = typer.Option(False, "--once", help="Contribute once, and end with the verdict, not with the release."),
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Train, show exactly what would leave the node, send nothing."
@@ -91,7 +93,7 @@ def contribute(
         "num_epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length,
         "tokens_at_once": tokens_at_once, "threads": threads, "device": device, "seed": seed,
     }  # fmt: skip
-    settings = _settings(name or _name_of(data), (data, validation), columns, training, _encoding(encoding))
+    settings = _settings(name, (data, validation), columns, training, _encoding(encoding))
     folder = NodeFolder(work or Path(".coldfuse") / settings.name)
     stop = stop_on_signals()
     tls = tls_files(tls_ca, tls_cert, tls_key)
@@ -100,7 +102,7 @@ def contribute(
         node = Node(settings, folder, client, report, stop)
         _hang_up_on(stop, client)
         try:
-            _run(node, rounds=rounds, once=once, dry_run=dry_run)
+            _run(node, rounds=rounds, once=once, dry_run=dry_run, as_json=as_json)
         except (StoppedError, ColdfuseError, ValueError):  # ValueError: gRPC's word for a call after hanging up
             if not stop.is_set():
                 raise
@@ -117,9 +119,9 @@ def _hang_up_on(stop: threading.Event, client: GatewayClient) -> None:
     threading.Thread(target=wait, name="hang up", daemon=True).start()
 
 
-def _run(node: Node, *, rounds: int | None, once: bool, dry_run: bool) -> None:
+def _run(node: Node, *, rounds: int | None, once: bool, dry_run: bool, as_json: bool) -> None:
     if dry_run:
-        _show_what_would_leave(node)
+        _show_what_would_leave(node, as_json=as_json)
     elif once:
         node.contribute(wait_for_release=False)
     else:
@@ -154,20 +156,18 @@ def _encoding(text: str) -> Literal["F32", "BF16", "F16"]:
     raise typer.BadParameter(f"--encoding {text}: expected F32, BF16 or F16")
 
 
-def _name_of(data: Path) -> str:
-    """Make a contributor's name of a file's: `My Reviews.csv` is `my-reviews`; `train.csv` takes its folder's."""
-    stem = data.absolute().parent.name if data.stem in ("train", "data") else data.stem
-    name = "".join(c if c.isascii() and c.isalnum() else "-" for c in stem.lower()).strip("-")[:63]
-    return name or "contributor"
-
-
-def _show_what_would_leave(node: Node) -> None:
+def _show_what_would_leave(node: Node, *, as_json: bool) -> None:
     from coldfuse.codec.manifests import encode
     from coldfuse.codec.model_folder import read_file_header
 
     work, trained = node.prepare()
     manifest = node.manifest(trained, status=node.client.status())
     header = read_file_header(work.delta)
+    if as_json:
+        tensors = {entry.name: entry.spec.model_dump() for entry in header.tensors}
+        delta = {"path": str(work.delta), "size_bytes": trained.delta.size_bytes, "tensors": tensors}
+        typer.echo(json.dumps({"phase": "dry-run", "manifest": manifest.model_dump(mode="json"), "delta": delta}))
+        return
     typer.echo("would leave this node, and nothing else:")
     typer.echo(f"1. the manifest, {len(encode(manifest)):,} bytes:")
     typer.echo(json.dumps(manifest.model_dump(mode="json"), indent=2))

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from coldfuse.codec.header import format_header, read_header
 from coldfuse.codec.local_file import LocalFile
-from coldfuse.core.dataset import TextDataset
 from coldfuse.core.schema import TensorSpec
 from coldfuse.errors import CodecError
 
@@ -49,15 +48,6 @@ class Position:
 def run_identity(facts: Mapping[str, object]) -> str:
     """Return the digest of everything that decides a run's outcome; a checkpoint of another identity is not ours."""
     return hashlib.sha256(json.dumps({"layout": _LAYOUT, **facts}, sort_keys=True).encode()).hexdigest()
-
-
-def dataset_digest(dataset: TextDataset) -> str:
-    """Return the digest of the data set's texts, labels and label names."""
-    digest = hashlib.sha256(json.dumps(dataset.label_names).encode())
-    pairs = dataset.text_pairs or [None] * len(dataset)
-    for row in zip(dataset.texts, pairs, dataset.labels, strict=True):
-        digest.update(json.dumps(row).encode())
-    return digest.hexdigest()
 
 
 def save_checkpoint(path: Path, *, identity: str, position: Position, tensors: Mapping[str, Tensor]) -> None:

@@ -7,13 +7,16 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from safetensors.torch import save
 from torch import Tensor
+
+from coldfuse.codec.header import format_header
+from coldfuse.core.schema import TensorSpec
 
 
 def save_head(path: Path, head: Mapping[str, Tensor], label_names: Sequence[str]) -> None:
     """Write the head (`weight` of shape (classes, features), `bias`) and the names of its classes."""
-    data = save({name: tensor.contiguous() for name, tensor in head.items()}, {"labels": json.dumps(list(label_names))})
+    specs = [(name, TensorSpec(dtype="F32", shape=tuple(tensor.shape))) for name, tensor in head.items()]
+    data = [tensor.detach().float().contiguous().numpy().tobytes() for tensor in head.values()]
     part = path.with_suffix(".part")
-    part.write_bytes(data)
+    part.write_bytes(format_header(specs, {"labels": json.dumps(list(label_names))}) + b"".join(data))
     os.replace(part, path)

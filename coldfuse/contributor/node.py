@@ -9,19 +9,20 @@ from __future__ import annotations
 import platform
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 
 from coldfuse.codec.deltas import Encoding
 from coldfuse.codec.local_file import LocalFile
-from coldfuse.codec.manifests import blob_digest, canonical_json, sha256
+from coldfuse.codec.manifests import blob_digest, canonical_json, encode, sha256
 from coldfuse.codec.model_folder import open_model_folder
+from coldfuse.contributor.identity import dataset_digest, decisive_settings
 from coldfuse.contributor.settings import TrainingSettings
 from coldfuse.contributor.state import NodeFolder, Sent, Trained, WorkFolder
 from coldfuse.core.contribution import ContributionManifest, Score
 from coldfuse.core.dataset import TextDataset
 from coldfuse.core.release import ReleaseManifest
-from coldfuse.errors import ContributionRejectedError, RoundClosedError
+from coldfuse.errors import ContributionRejectedError, ObjectNotFoundError, RoundClosedError
 from coldfuse.fetch import fetch
 from coldfuse.transport.answers import Decision, Status
 from coldfuse.transport.client import GatewayClient
@@ -76,7 +77,9 @@ class Node:
         """
         while True:
             work, trained = self.prepare()
-            sent = work.sent() or self._send(work, trained)
+            sent = work.sent()
+            if sent is None or sent.federation != self.client.status().federation:
+                sent = self._send(work, trained)
             if sent is not None and self._settle(work, trained, sent, wait_for_release=wait_for_release):
                 return trained.base_release
 
@@ -115,7 +118,7 @@ class Node:
                 "delta_digest": blob_digest(trained.delta),
                 "software": {name: version(name) for name in ("coldfuse", "torch", "transformers")}
                 | {"python": platform.python_version()},
-                **trained.model_dump(exclude={"work_digest", "label_names"}),
+                **trained.model_dump(exclude={"work_digest"}),
             }
         )
 
@@ -159,7 +162,7 @@ class Node:
         trained = Trained(
             base_release=base.release, base_digest=base.model_digest, work_digest=self._work_digest(),
             num_examples=made.num_examples, num_steps=made.num_steps, score=score,
-            encoding=self.settings.encoding, delta=delta, label_names=self.settings.train.label_names,
+            encoding=self.settings.encoding, delta=delta,
         )  # fmt: skip
         work.forget_sent()
         work.write("trained.json", trained)
@@ -188,28 +191,39 @@ class Node:
                 file.read_into(buffer, start)
 
             self.client.upload(trained.delta, read, progress=progress)
+        return self._commit(work, trained)
+
+    def _commit(self, work: WorkFolder, trained: Trained) -> Sent | None:
+        base = trained.base_release
+        status = self._wait_until(lambda s: s.round.is_open or s.latest.number != base, base, "for the round to open")
+        manifest = self.manifest(trained, status=status)
+        sent = Sent(federation=manifest.federation, round=manifest.round, contribution=sha256(encode(manifest)))
+        work.write("sent.json", sent)
         try:
-            manifest = self.manifest(trained, status=self.client.status())
-            answer = self.client.commit(manifest)
+            self.client.commit(manifest)
         except RoundClosedError as error:
+            work.forget_sent()
             self._tell("late", base, str(error))
             self._pause(status)
             return None
-        sent = Sent(round=manifest.round, contribution=answer.contribution)
-        work.write("sent.json", sent)
-        self._tell("committed", trained.base_release, f"round {sent.round}, contribution {sent.contribution[:12]}")
+        self._tell("committed", base, f"round {sent.round}, contribution {sent.contribution[:12]}")
         return sent
 
     def _settle(self, work: WorkFolder, trained: Trained, sent: Sent, *, wait_for_release: bool) -> bool:
         """Wait for the verdict and then for the next release; False when the contribution has to be sent again."""
         while True:
             status, base = self.client.status(), trained.base_release
-            verdict = self.client.verdict(sent.round, sent.contribution)
-            if verdict.decision is Decision.REJECTED:
-                if status.latest.number != base or status.round.number == sent.round:
-                    raise ContributionRejectedError(f"{self.settings.name}: rejected: {verdict.reason}")
-                work.forget_sent()  # its round was abandoned before it was judged, and there is another on this base
+            try:
+                verdict = self.client.verdict(sent.round, sent.contribution)
+            except ObjectNotFoundError:  # killed before the commit arrived
+                work.forget_sent()
                 return False
+            if verdict.is_late:
+                work.forget_sent()
+                self._tell("late", base, verdict.reason)
+                return False
+            if verdict.decision is Decision.REJECTED:
+                raise ContributionRejectedError(f"{self.settings.name}: rejected: {verdict.reason}")
             if status.latest.number != base:
                 self._tell("released", base, f"release {status.latest.number} is out")
                 return True
@@ -234,18 +248,10 @@ class Node:
             raise StoppedError
 
     def _work_digest(self) -> str:
-        settings = asdict(self.settings.training)
-        data = [_fingerprint(self.settings.train), _fingerprint(self.settings.validation)]
-        return sha256(canonical_json([settings, data, self.settings.encoding]))
+        data = [dataset_digest(self.settings.train), dataset_digest(self.settings.validation)]
+        return sha256(canonical_json([decisive_settings(self.settings.training), data, self.settings.encoding]))
 
     def _tell(
         self, phase: str, base_release: int, message: str, *, done: float | None = None, score: Score | None = None
     ) -> None:
         self.report(NodeEvent(phase=phase, base_release=base_release, message=message, done=done, score=score))
-
-
-def _fingerprint(dataset: TextDataset) -> str:
-    pairs = list(dataset.text_pairs) if dataset.text_pairs is not None else None
-    return sha256(
-        canonical_json([list(dataset.texts), pairs, [int(x) for x in dataset.labels], list(dataset.label_names)])
-    )

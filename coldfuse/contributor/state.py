@@ -5,9 +5,8 @@
         checkpoint.safetensors   training under way
         delta.safetensors        what will leave the node
         trained.json             training is done (written last)
-        sent.json                the gateway has acknowledged it
-        head.safetensors         the private head that belongs to the fine-tuned body; never leaves
-        labels.json              its classes
+            sent.json                what was committed to the gateway
+        head.safetensors         the private head that belongs to the fine-tuned body, and its labels; never leaves
 
 What the JSON files say is there whole: they are written last, under another name, and renamed.
 """
@@ -41,12 +40,12 @@ class Trained(Value):
     score: Score
     encoding: str
     delta: Blob
-    label_names: tuple[str, ...]
 
 
 class Sent(Value):
-    """An acknowledged contribution."""
+    """A contribution that was committed. Written before the commit: if its answer is lost, the gateway knows."""
 
+    federation: Digest
     round: int
     contribution: Digest
 
@@ -81,7 +80,7 @@ class WorkFolder:
         return trained if self.delta.is_file() else None
 
     def sent(self) -> Sent | None:
-        """Return what was acknowledged, if anything."""
+        """Return what was committed, if anything."""
         return self._read(Sent, "sent.json")
 
     def write(self, name: str, value: Value) -> None:

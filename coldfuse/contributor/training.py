@@ -22,7 +22,6 @@ from torch.nn.functional import cross_entropy
 
 from coldfuse.contributor.checkpoint import (
     Position,
-    dataset_digest,
     load_checkpoint,
     pack,
     run_identity,
@@ -31,6 +30,7 @@ from coldfuse.contributor.checkpoint import (
     trained_tensors,
     unpack,
 )
+from coldfuse.contributor.identity import dataset_digest, decisive_settings
 from coldfuse.contributor.job import FineTuned, Progress, Stopped, TrainingJob
 from coldfuse.contributor.model import Classifier, shared_tensors
 from coldfuse.contributor.schedule import derive_seed, epoch_batches, learning_rate_factor, split_batch
@@ -222,17 +222,14 @@ class _Run:
 
 
 def _identity(job: TrainingJob, settings: TrainingSettings) -> str:
-    """Return the digest of all that decides the outcome; when to save and where to compute decide nothing."""
-    decisive = dataclasses.asdict(settings)
-    for name in ("threads", "device", "checkpoint_every_s"):
-        del decisive[name]
+    """Return the digest of all that decides the outcome."""
     return run_identity(
         {
             "base": job.base_digest,
             "round": job.round,
             "train": dataset_digest(job.train),
             "validation": dataset_digest(job.validation),
-            "settings": decisive,
+            "settings": decisive_settings(settings),
         }
     )
 

@@ -63,6 +63,8 @@ class Rejection(Value):
     contribution: Digest
     contributor: Annotated[str, Field(max_length=64)]
     reason: Sentence
+    is_late: bool = False
+    """Nothing is wrong with it, but its round closed before it was screened."""
 
 
 def in_fusing_order(admissions: Iterable[Admission]) -> list[Admission]:

@@ -19,6 +19,18 @@ class ReleaseName:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ContributionSummary:
+    """One contribution's part in a release."""
+
+    contributor: str
+    num_examples: int
+    weight: float
+    """Before weights were normalised."""
+    contribution: str
+    """SHA-256 of its manifest."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReleaseSummary:
     """A release, as the history shows it."""
 
@@ -27,7 +39,9 @@ class ReleaseSummary:
     round: int
     method: str
     num_contributions: int
+    """How many went into it; a gateway of an older version names none of them."""
     created_at_s: float
+    contributions: tuple[ContributionSummary, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +93,8 @@ class ContributionVerdict:
     """SHA-256 of its manifest."""
     decision: Decision
     reason: str
+    is_late: bool = False
+    """Rejected only because its round closed before it was screened: nothing is wrong with it."""
 
 
 _DECISIONS = {
@@ -122,13 +138,24 @@ def read_summary(message: pb.ReleaseSummary) -> ReleaseSummary:
         method=message.method,
         num_contributions=message.num_contributions,
         created_at_s=message.created_at_s,
+        contributions=tuple(
+            ContributionSummary(
+                contributor=fused.contributor,
+                num_examples=fused.num_examples,
+                weight=fused.weight,
+                contribution=fused.contribution,
+            )
+            for fused in message.contributions
+        ),
     )
 
 
 def read_verdict(contribution: str, message: pb.Verdict) -> ContributionVerdict:
     """Take a verdict off the wire; a decision of a newer gateway counts as pending."""
     decision = _DECISIONS.get(message.decision, Decision.PENDING)
-    return ContributionVerdict(contribution=contribution, decision=decision, reason=message.reason)
+    return ContributionVerdict(
+        contribution=contribution, decision=decision, reason=message.reason, is_late=message.is_late
+    )
 
 
 def _read_name(message: pb.Release) -> ReleaseName:

@@ -94,7 +94,7 @@ def check_round(manifest: ContributionManifest, standing: Standing) -> None:
         raise RoundClosedError(f"round {manifest.round} is over; fetch {latest} and train for round {standing.round}")
     opened = standing.state.opened
     if manifest.round > standing.round or opened is None:
-        raise ContributionRejectedError(f"round {manifest.round} is not open yet; wait for it and commit again")
+        raise RoundClosedError(f"round {manifest.round} is not open yet; wait for it and commit again")
     if not standing.state.is_open:
         raise RoundClosedError(f"round {manifest.round} is closed; wait for the next release and train on that")
     got, want = (manifest.base_release, manifest.base_digest), (opened.base_release, opened.base_digest)

@@ -97,7 +97,7 @@ def pace(poll_s: float, *, calls_per_s: float) -> float:
 def judge(state: RoundState, contribution: str) -> pb.Verdict | None:
     """Say what became of a contribution; None if the round never received it."""
     if rejection := state.rejected.get(contribution):
-        return pb.Verdict(decision=pb.DECISION_REJECTED, reason=rejection.reason)
+        return pb.Verdict(decision=pb.DECISION_REJECTED, reason=rejection.reason, is_late=rejection.is_late)
     if admission := state.admitted.get(contribution):
         return pb.Verdict(decision=pb.DECISION_ADMITTED, reason=admission.reason or _outcome(state))
     if contribution in state.received:

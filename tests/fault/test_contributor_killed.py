@@ -69,7 +69,7 @@ def undisturbed(base, data, tmp_path_factory):
 
 
 def start(address: str, data: Path, folder: Path, *options: object) -> Process:
-    node = ("--data", data, "--work", folder / "node", "--rounds", 1, "--json")
+    node = ("--name", "reviewer", "--data", data, "--work", folder / "node", "--rounds", 1, "--json")
     return coldfuse("contribute", address, *node, *TRAINING, *options)
 
 
@@ -133,7 +133,9 @@ def test_sigterm_ends_it_at_once_while_the_gateway_does_not_answer(address, data
 def test_a_rejected_contribution_ends_with_the_aggregators_reason_on_one_line(
     base, federation, address, data, undisturbed, tmp_path
 ):
-    dry = run_coldfuse("contribute", address, "--data", data, "--work", tmp_path / "node", "--dry-run", *TRAINING)
+    dry = run_coldfuse(
+        "contribute", address, "--name", "reviewer", "--data", data, "--work", tmp_path / "node", "--dry-run", *TRAINING
+    )
     assert dry.wait() == 0, str(dry)
     spoil(base, tmp_path / "node" / "release-00000")
 
@@ -143,7 +145,7 @@ def test_a_rejected_contribution_ends_with_the_aggregators_reason_on_one_line(
     assert steps(rejected) == []  # what the dry run had trained
     assert len(rejected.errors) == 1
     assert re.fullmatch(
-        r"coldfuse: ada: rejected: delta: tensor 'pooler.dense.bias' has 32 values that are NaN or infinite; .*",
+        r"coldfuse: reviewer: rejected: delta: tensor 'pooler.dense.bias' has 32 values that are NaN or infinite; .*",
         rejected.errors[0],
     )
     assert federation.latest().release == 0

@@ -71,7 +71,19 @@ def contribute_together(address: str, folder: Path) -> None:
     films = write_reviews(folder / "films.csv", num=40, subject="film")
     meals = write_reviews(folder / "meals.parquet", num=80, subject="meal")
     nodes = [
-        coldfuse("contribute", address, "--data", data, "--work", folder / data.stem, "--rounds", 1, *TRAINING)
+        coldfuse(
+            "contribute",
+            address,
+            "--name",
+            data.stem,
+            "--data",
+            data,
+            "--work",
+            folder / data.stem,
+            "--rounds",
+            1,
+            *TRAINING,
+        )
         for data in (films, meals)
     ]
     for node in nodes:
@@ -85,7 +97,7 @@ def test_a_dry_run_shows_what_would_leave_and_sends_nothing(base, tmp_path):
     succeed("init", store, "--base", base)
     before = keys_of(store)
     with coldfuse("gateway", store) as gateway:
-        node = ("--data", data, "--work", tmp_path / "node", *TRAINING)
+        node = ("--name", "films", "--data", data, "--work", tmp_path / "node", *TRAINING)
         said = "\n".join(succeed("contribute", address_of(gateway), *node, "--dry-run"))
     assert keys_of(store) == before
     assert '"contributor": "films"' in said

@@ -115,20 +115,34 @@ class ListReleasesResponse(_message.Message):
     def __init__(self, releases: _Optional[_Iterable[_Union[ReleaseSummary, _Mapping]]] = ..., next_before: _Optional[int] = ...) -> None: ...
 
 class ReleaseSummary(_message.Message):
-    __slots__ = ("release", "parent", "round", "method", "num_contributions", "created_at_s")
+    __slots__ = ("release", "parent", "round", "method", "num_contributions", "created_at_s", "contributions")
     RELEASE_FIELD_NUMBER: _ClassVar[int]
     PARENT_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     NUM_CONTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_S_FIELD_NUMBER: _ClassVar[int]
+    CONTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
     release: Release
     parent: int
     round: int
     method: str
     num_contributions: int
     created_at_s: float
-    def __init__(self, release: _Optional[_Union[Release, _Mapping]] = ..., parent: _Optional[int] = ..., round: _Optional[int] = ..., method: _Optional[str] = ..., num_contributions: _Optional[int] = ..., created_at_s: _Optional[float] = ...) -> None: ...
+    contributions: _containers.RepeatedCompositeFieldContainer[FusedContribution]
+    def __init__(self, release: _Optional[_Union[Release, _Mapping]] = ..., parent: _Optional[int] = ..., round: _Optional[int] = ..., method: _Optional[str] = ..., num_contributions: _Optional[int] = ..., created_at_s: _Optional[float] = ..., contributions: _Optional[_Iterable[_Union[FusedContribution, _Mapping]]] = ...) -> None: ...
+
+class FusedContribution(_message.Message):
+    __slots__ = ("contributor", "num_examples", "weight", "contribution")
+    CONTRIBUTOR_FIELD_NUMBER: _ClassVar[int]
+    NUM_EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    CONTRIBUTION_FIELD_NUMBER: _ClassVar[int]
+    contributor: str
+    num_examples: int
+    weight: float
+    contribution: str
+    def __init__(self, contributor: _Optional[str] = ..., num_examples: _Optional[int] = ..., weight: _Optional[float] = ..., contribution: _Optional[str] = ...) -> None: ...
 
 class ReadObjectRequest(_message.Message):
     __slots__ = ("release", "digest", "start_bytes", "length_bytes")
@@ -211,9 +225,11 @@ class GetVerdictResponse(_message.Message):
     def __init__(self, verdict: _Optional[_Union[Verdict, _Mapping]] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("decision", "reason")
+    __slots__ = ("decision", "reason", "is_late")
     DECISION_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    IS_LATE_FIELD_NUMBER: _ClassVar[int]
     decision: Decision
     reason: str
-    def __init__(self, decision: _Optional[_Union[Decision, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+    is_late: bool
+    def __init__(self, decision: _Optional[_Union[Decision, str]] = ..., reason: _Optional[str] = ..., is_late: _Optional[bool] = ...) -> None: ...

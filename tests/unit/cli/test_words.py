@@ -7,16 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from pydantic import TypeAdapter
 from tiny_rounds import make_federation, make_model, write_model
 from typer.testing import CliRunner
 
-from coldfuse.cli.contributor import _name_of
 from coldfuse.cli.main import app, main
 from coldfuse.cli.source import is_address
 from coldfuse.cli.units import parse_duration, parse_size
 from coldfuse.codec.model_folder import open_model_folder
-from coldfuse.core.value import Name
 from coldfuse.errors import UserInputError
 
 
@@ -57,25 +54,6 @@ def test_what_is_no_size_is_told_what_one_is(text: str) -> None:
 )  # fmt: skip
 def test_addresses_are_told_from_stores(source: str, expected: bool) -> None:
     assert is_address(source) is expected
-
-
-@pytest.mark.parametrize(
-    ("file", "name"),
-    [
-        ("My Reviews.csv", "my-reviews"),
-        ("bank/train.csv", "bank"),
-        ("Bücher.csv", "b-cher"),
-        ("日本.csv", "contributor"),
-    ],
-)
-def test_a_contributor_is_named_after_its_file(file: str, name: str) -> None:
-    assert _name_of(Path(file)) == name
-
-
-def test_every_name_made_of_a_file_is_one() -> None:
-    name = TypeAdapter(Name)
-    for file in ("-x-.csv", "x" * 100 + ".csv", "...csv", "a b.csv", "_.csv", "x" * 62 + " y.csv"):
-        assert name.validate_python(_name_of(Path(file)))
 
 
 def test_fuse_prints_the_digest_last(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ def finished(folder: WorkFolder) -> Trained:
         score=Score(before=0.0, after=1.0),
         encoding="F32",
         delta=Blob(parts=()),
-        label_names=("no", "yes"),
     )
     folder.write("trained.json", trained)
     return trained
