@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grpc
 
+from coldfuse.codec import manifests
 from coldfuse.errors import UserInputError
 from coldfuse.transport.address import Address
 from coldfuse.trust.tls import TlsFiles, load
@@ -14,15 +15,15 @@ MAX_CHUNK_BYTES = 1 << 20
 MAX_MANIFEST_BYTES = 2 << 20
 """Longer manifests of contributions are refused; about 20,000 parts fit."""
 
-_MAX_MESSAGE_BYTES = 4 << 20
+_MAX_REQUEST_BYTES = 4 << 20
+_MAX_ANSWER_BYTES = manifests.MAX_MANIFEST_BYTES + (1 << 20)
+"""A release's manifest comes in one message."""
 
 # A ping may wait behind a megabyte that a slow link is still carrying, so its answer has minutes, not seconds.
 _PING_EVERY_MS = 60_000
 _PING_TIMEOUT_MS = 120_000
 
 _SHARED_OPTIONS = (
-    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", _PING_EVERY_MS),
     ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
     ("grpc.http2.ping_timeout_ms", _PING_TIMEOUT_MS),  # without this one a frozen peer is never noticed
@@ -30,12 +31,16 @@ _SHARED_OPTIONS = (
 
 SERVER_OPTIONS = (
     *_SHARED_OPTIONS,
+    ("grpc.max_send_message_length", _MAX_ANSWER_BYTES),
+    ("grpc.max_receive_message_length", _MAX_REQUEST_BYTES),
     ("grpc.so_reuseport", 0),  # two gateways on one port are a mistake, not load balancing
     ("grpc.http2.min_recv_ping_interval_without_data_ms", _PING_EVERY_MS // 2),
 )
 
 CLIENT_OPTIONS = (
     *_SHARED_OPTIONS,
+    ("grpc.max_send_message_length", _MAX_REQUEST_BYTES),
+    ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
     ("grpc.max_reconnect_backoff_ms", 5_000),  # a gateway that comes back is found again soon
     ("grpc.enable_retries", 0),  # retrying is the client's, where it can be bounded and told
 )
@@ -58,12 +63,12 @@ def server_credentials(address: Address, *, tls: TlsFiles | None, insecure: bool
     if tls is not None:
         files = load(tls)
         if files.cert is None or files.key is None:
-            raise UserInputError("a gateway with TLS needs a certificate and its key")
+            raise UserInputError("a gateway with TLS needs a certificate and its key: give --tls-cert and --tls-key")
         pairs = [(files.key, files.cert)]
         return grpc.ssl_server_credentials(pairs, root_certificates=files.ca, require_client_auth=files.ca is not None)
     if not (insecure or address.is_loopback):
         raise UserInputError(
-            f"{address.text} can be reached from other machines, so it needs TLS: give a certificate and its key, "
-            "or say that it may be insecure"
+            f"{address.text} can be reached from other machines, so it needs TLS: give its certificate and key "
+            "with --tls-cert and --tls-key, or allow plain text with --insecure where you trust the network"
         )
     return None

@@ -22,7 +22,7 @@ from coldfuse.transport.answers import (
 )
 from coldfuse.transport.channel import MAX_MANIFEST_BYTES, open_channel
 from coldfuse.transport.frames import UPLOAD_METHOD, serialize
-from coldfuse.transport.patience import CALL_S, Cancellation, Patience, RunningCall, patiently, stream_deadline_s
+from coldfuse.transport.patience import CALL_S, Cancellation, Moved, Patience, RunningCall, patiently, stream_deadline_s
 from coldfuse.transport.pb import gateway_pb2 as pb
 from coldfuse.transport.pb import gateway_pb2_grpc
 from coldfuse.transport.sender import Messages, Progress, Sender, UploadReport
@@ -32,6 +32,12 @@ Q = TypeVar("Q")
 T = TypeVar("T")
 
 NUM_PARTS_ASKED = 4096
+
+PARALLEL = 4
+"""Streams that share a link, unless the caller says otherwise: so many parts are sent or brought at once."""
+
+PAGE_SIZE = 20
+"""Releases asked for at a time: the gateway reads a manifest for each, which takes a while on S3."""
 
 
 class GatewayClient:
@@ -80,17 +86,23 @@ class GatewayClient:
 
     def releases(self) -> Iterator[ReleaseSummary]:
         """List the history, newest first, page by page as it is read."""
-        request = pb.ListReleasesRequest()
+        request = pb.ListReleasesRequest(page_size=PAGE_SIZE)
         while True:
             page = self._call(self._stub.ListReleases, request)
             yield from map(read_summary, page.releases)
             if not page.HasField("next_before"):
                 return
-            request = pb.ListReleasesRequest(before=page.next_before)
+            request = pb.ListReleasesRequest(before=page.next_before, page_size=PAGE_SIZE)
 
-    def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:
-        """Fill the buffer from `start` of a release's part, resuming where it is cut off; the caller checks digests."""
-        done, patience = 0, Patience(self._patience_s, stream_s=stream_deadline_s(len(buffer)))
+    def read_into(
+        self, release: int, digest: str, buffer: memoryview, start: int = 0, *, parallel: int = PARALLEL
+    ) -> None:
+        """Fill the buffer from `start` of a release's part, resuming where it is cut off; the caller checks digests.
+
+        `parallel` is how many such calls share the link, for the deadline.
+        """
+        deadline_s = stream_deadline_s(len(buffer), parallel=parallel)
+        done, patience = 0, Patience(self._patience_s, stream_s=deadline_s)
 
         def read_rest() -> None:
             nonlocal done
@@ -98,7 +110,7 @@ class GatewayClient:
             request = pb.ReadObjectRequest(
                 release=release, digest=digest, start_bytes=start + done, length_bytes=length
             )
-            for message in self._stub.ReadObject(request, timeout=stream_deadline_s(length)):
+            for message in self._stub.ReadObject(request, timeout=stream_deadline_s(length, parallel=parallel)):
                 if len(message.chunk) > len(buffer) - done:
                     raise TransportError(f"{self.address}: sent more of part {digest[:12]} than was asked for")
                 buffer[done : done + len(message.chunk)] = message.chunk
@@ -119,7 +131,7 @@ class GatewayClient:
         return [part for part in distinct if part.digest in wanted]
 
     def upload(
-        self, blob: Blob, read_range: ReadRange, *, progress: Progress | None = None, parallel: int = 4
+        self, blob: Blob, read_range: ReadRange, *, progress: Progress | None = None, parallel: int = PARALLEL
     ) -> UploadReport:
         """Send what the gateway has not got of a file, several parts at a time.
 
@@ -127,12 +139,12 @@ class GatewayClient:
         called by several threads at once.
         """
         missing = self.missing(blob.parts)
-        cancellation = Cancellation()
+        cancellation, moved = Cancellation(), Moved()
         sender = Sender(blob, read_range, progress=progress, cancellation=cancellation)
 
         def send_part(part: Part, messages: Messages) -> int:
             deadline_s = stream_deadline_s(part.size_bytes, parallel=parallel)
-            patience = Patience(self._patience_s, stream_s=deadline_s)
+            patience = Patience(self._patience_s, stream_s=deadline_s, moved=moved)
 
             def start() -> RunningCall[pb.UploadPartResponse]:
                 return self._upload_part.future(messages(patience.renew), timeout=deadline_s)

@@ -9,11 +9,12 @@ from functools import lru_cache
 
 from pydantic import ValidationError
 
-from coldfuse.codec.manifests import encode, sha256
+from coldfuse.codec.manifests import decode, sha256
 from coldfuse.core.blob import Part, part_bytes
 from coldfuse.core.federation import LAYOUT_VERSION
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.errors import ObjectNotFoundError, UserInputError
+from coldfuse.registry.channels import check_channel
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.objects import object_key
 from coldfuse.transport.commit import Committer
@@ -29,6 +30,8 @@ STATUS_AGE_S = 0.5
 
 MAX_PARTS_ASKED = 4096
 MAX_PAGE = 100
+MAX_PAGE_BYTES = 2 << 20
+"""A page ends early rather than being longer: a release may have ten thousand contributions."""
 NUM_RELEASES_KEPT = 16
 """Releases whose lists of parts are kept in memory, a megabyte each at the very most."""
 
@@ -61,7 +64,7 @@ class Gateway:
             case "number":
                 number = request.number
             case "channel":
-                number = self._federation.channel(request.channel).release
+                number = self._federation.channel(check_channel(request.channel)).release
             case _:
                 raise UserInputError("GetRelease: expected a number or a channel")
         data = self._federation.release_bytes(number)
@@ -73,7 +76,15 @@ class Gateway:
         if request.HasField("before"):
             before = min(before, request.before)
         first = max(before - min(request.page_size or MAX_PAGE, MAX_PAGE), 0)
-        page = [_summary(self._federation.release(number)) for number in reversed(range(first, before))]
+        page: list[pb.ReleaseSummary] = []
+        size_bytes = 0
+        for number in reversed(range(first, before)):
+            summary = summarize(self._federation.release_bytes(number))
+            size_bytes += summary.ByteSize()
+            if page and size_bytes > MAX_PAGE_BYTES:
+                first = number + 1
+                break
+            page.append(summary)
         return pb.ListReleasesResponse(releases=page, next_before=first or None)
 
     def check_read(self, request: pb.ReadObjectRequest) -> None:
@@ -152,17 +163,27 @@ class Gateway:
         return {part.digest: part.size_bytes for blob in manifest.files.values() for part in blob.parts}
 
 
-def _summary(manifest: ReleaseManifest) -> pb.ReleaseSummary:
-    release = pb.Release(
-        number=manifest.release, model_digest=manifest.model_digest, manifest_digest=sha256(encode(manifest))
-    )
+def summarize(data: bytes) -> pb.ReleaseSummary:
+    """Put a release's manifest into the words of the history: without its parts."""
+    manifest = decode(ReleaseManifest, data, what="release manifest")
+    release = pb.Release(number=manifest.release, model_digest=manifest.model_digest, manifest_digest=sha256(data))
+    contributions = [
+        pb.FusedContribution(
+            contributor=fused.contributor,
+            num_examples=fused.num_examples,
+            weight=fused.weight,
+            contribution=fused.contribution,
+        )
+        for fused in manifest.contributions
+    ]
     return pb.ReleaseSummary(
         release=release,
         parent=manifest.parent,
         round=manifest.round,
         method=manifest.method,
-        num_contributions=len(manifest.contributions),
+        num_contributions=len(contributions),
         created_at_s=manifest.created_at_s,
+        contributions=contributions,
     )
 
 

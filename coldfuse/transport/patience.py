@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import grpc
@@ -76,6 +77,13 @@ class Cancellation:
                 call.cancel()
 
 
+@dataclass
+class Moved:
+    """How often bytes have moved, in all streams of one transfer: while one gets through, the others may wait."""
+
+    count: int = 0
+
+
 class Patience(stop_base):
     """Decides when to give up: nothing moved for `patience_s` after a failure, or the whole took far too long.
 
@@ -84,23 +92,30 @@ class Patience(stop_base):
     """
 
     def __init__(
-        self, patience_s: float, *, stream_s: float = 0.0, clock: Callable[[], float] = time.monotonic
+        self,
+        patience_s: float,
+        *,
+        stream_s: float = 0.0,
+        moved: Moved | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take the patience, and how long the transfer itself may take."""
+        """Take the patience, how long the transfer itself may take, and what else counts as its progress."""
         self._patience_s = patience_s
         self._clock = clock
         self._end_s = clock() + patience_s + stream_s
         self._failing_since_s: float | None = None
+        self._moved = moved or Moved()
+        self._moved_before = self._moved.count
 
     def renew(self) -> None:
         """Say that bytes have moved."""
-        self._failing_since_s = None
+        self._moved.count += 1  # unlocked: whichever thread loses, the number differs from what it was
 
     def __call__(self, _: RetryCallState) -> bool:
         """Tell, after a failure, whether to give up."""
         now_s = self._clock()
-        if self._failing_since_s is None:
-            self._failing_since_s = now_s
+        if self._failing_since_s is None or self._moved.count != self._moved_before:
+            self._failing_since_s, self._moved_before = now_s, self._moved.count
         return now_s - self._failing_since_s >= self._patience_s or now_s >= self._end_s
 
 

@@ -42,7 +42,7 @@ class GatewaySettings:
     max_workers: int = 16
     """Threads that wait for the store."""
     max_streams: int = 128
-    """Uploads that run at a time, and as many downloads; others wait. Each holds a few MiB."""
+    """Uploads that run at a time, and as many downloads, a few MiB each; further uploads are told to try again."""
     max_calls: int = 4096
     """Calls that run or wait; beyond it callers are told to try again."""
     idle_s: float = 300.0

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 
 import grpc
 
-from coldfuse.errors import TransportError
+from coldfuse.errors import GatewayBusyError, TransportError
 from coldfuse.transport.channel import MAX_CHUNK_BYTES
 from coldfuse.transport.gateway import Gateway
 from coldfuse.transport.pb import gateway_pb2 as pb
@@ -27,7 +27,11 @@ READ_AHEAD_BYTES = 4 << 20
 
 
 class Servicer(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]
-    """Hands calls to the gateway. At most `max_streams` uploads and as many downloads run; others wait their turn."""
+    """Hands calls to the gateway.
+
+    At most `max_streams` uploads and as many downloads run. Downloads are short and wait their turn. An upload may take
+    hours: one that waited for its turn would spend its caller's deadline, so it is told to come back.
+    """
 
     def __init__(self, gateway: Gateway, pool: ThreadPoolExecutor, *, max_streams: int, idle_s: float) -> None:
         self._gateway = gateway
@@ -83,7 +87,7 @@ class Servicer(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]
         self, requests: AsyncIterator[pb.UploadPartRequest], context: Context
     ) -> pb.UploadPartResponse:
         """See the .proto."""
-        async with _told(context), self._uploads:
+        async with _told(context), self._slot():
             upload = await self._run(self._gateway.begin_upload, await self._next(requests) or pb.UploadPartRequest())
             if upload is None:
                 return pb.UploadPartResponse(received_bytes=0)
@@ -92,6 +96,13 @@ class Servicer(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]
                 return pb.UploadPartResponse(received_bytes=await self._run(PartUpload.finish, upload))
             finally:
                 self._pool.submit(upload.abort)  # after the write that may still run; cancelling does not stop it
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        if self._uploads.locked():
+            raise GatewayBusyError("the gateway takes as many uploads as it can; try again later")
+        async with self._uploads:
+            yield
 
     async def _write(self, upload: PartUpload, requests: AsyncIterator[pb.UploadPartRequest]) -> None:
         """While one chunk is written, the next one arrives; not more, so that memory stays bounded."""

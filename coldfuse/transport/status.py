@@ -38,9 +38,11 @@ CODES: dict[type[ColdfuseError], grpc.StatusCode] = {
     errors.ContributionRejectedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RoundClosedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.FusionError: grpc.StatusCode.INTERNAL,
+    errors.WorkerLostError: grpc.StatusCode.INTERNAL,
     errors.FederationError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.LeaseLostError: grpc.StatusCode.ABORTED,
     errors.TransportError: grpc.StatusCode.UNAVAILABLE,
+    errors.GatewayBusyError: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 """Every class of `errors.py`, and what the wire says of it."""
 
@@ -82,6 +84,10 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> ColdfuseError:
         return TransportError(f"{address}: cannot be reached ({details}); {hint}")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return TransportError(f"{address}: no answer in time; the network or the gateway is too slow or stuck")
+    if _is_too_large(error):
+        return TransportError(
+            f"{address}: the message is too long for one end ({details}); do both run the same version?"
+        )
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return TransportError(f"{address}: answers, but is no gateway of this version of coldfuse ({details})")
     return TransportError(f"{address}: {code.name if code else 'no status'} ({details})")
@@ -91,12 +97,19 @@ def is_passing(error: BaseException) -> bool:
     """Tell whether the same call may succeed later: the way was cut, or the gateway's store was out of reach."""
     if not isinstance(error, grpc.RpcError):
         return False
-    if _class_name(error) is not None:  # what the gateway itself says: only that its store, or the stream, failed
-        return error.code() is grpc.StatusCode.UNAVAILABLE
+    if _class_name(error) is not None:  # what the gateway itself says: its store or the stream failed, or it is busy
+        return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
     details = (error.details() or "").lower()
+    if _is_too_large(error):
+        return False  # another try is as long
     if "certificate_verify_failed" in details or "ssl handshake failed" in details or "wrong_version_number" in details:
         return False  # another try meets the same certificate
     return error.code() in _PASSING_CODES
+
+
+def _is_too_large(error: grpc.RpcError) -> bool:
+    """Tell a message beyond the limit of either end from a gateway that has no room for a call: one code has both."""
+    return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (error.details() or "").lower()
 
 
 def _class_name(error: grpc.RpcError) -> str | None:

@@ -1,6 +1,7 @@
 """A real gateway on a port that the system picks, on a folder and in memory."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -19,6 +20,7 @@ from federations import (
 from coldfuse.codec.manifests import encode, sha256
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import Admission, ContributionManifest
+from coldfuse.core.release import FusedContribution
 from coldfuse.core.round import Abandoned, Admitted, Closed, Published
 from coldfuse.errors import (
     CodecError,
@@ -30,11 +32,11 @@ from coldfuse.errors import (
     UserInputError,
 )
 from coldfuse.storage import LocalStore, MemoryStore
-from coldfuse.transport.answers import Decision
+from coldfuse.transport.answers import ContributionSummary, Decision
 from coldfuse.transport.client import GatewayClient
 from coldfuse.transport.pb import gateway_pb2 as pb
 from coldfuse.transport.pb import gateway_pb2_grpc
-from coldfuse.transport.server import serve_gateway
+from coldfuse.transport.server import GatewaySettings, serve_gateway
 
 MIB = 1 << 20
 SIZES = [2 * MIB + 1, 1, MIB, 0, 300_000]
@@ -148,6 +150,31 @@ def test_a_stream_that_is_cut_off_leaves_nothing(stub, client, federation):
     assert federation.objects.has(delta.blob.parts[0].digest, 3 * MIB)
 
 
+def test_an_upload_without_a_free_slot_is_told_so_at_once_and_tries_again(federation, monkeypatch):
+    delta, other, never = make_delta([2 * MIB]), make_delta([10], seed=1), threading.Event()
+    began, open_writer = threading.Event(), federation.store.open_writer
+    monkeypatch.setattr(federation.store, "open_writer", lambda key: began.set() or open_writer(key))
+
+    def messages():
+        yield from _messages(delta, [MIB])
+        never.wait(30)
+
+    with (
+        serve_gateway(federation, GatewaySettings(max_streams=1)) as gateway,
+        grpc.insecure_channel(gateway.address) as channel,
+        GatewayClient(gateway.address, patience_s=20.0) as client,
+    ):
+        upload_part = gateway_pb2_grpc.GatewayStub(channel).UploadPart
+        slow = upload_part.future(messages())
+        assert began.wait(30)
+        with pytest.raises(grpc.RpcError, match="as many uploads as it can") as caught:
+            upload_part(_messages(other, [10]), timeout=10)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        threading.Timer(0.5, slow.cancel).start()
+        assert client.upload(other.blob, other.read_range).sent_bytes == 10
+        never.set()
+
+
 def test_an_error_of_the_reader_is_the_uploads(client):
     delta = make_delta([MIB, MIB])
 
@@ -234,6 +261,57 @@ def test_a_consumer_reads_releases_and_nothing_else(client):
         client.read_into(0, delta.blob.parts[0].digest, memoryview(bytearray(10)))
     with pytest.raises(UserInputError, match="asked for bytes up to"):
         client.read_into(0, files["config.json"].parts[0].digest, memoryview(bytearray(100)))
+
+
+@pytest.mark.parametrize("channel", ["../x", "", "a/b", "x" * 300, "a\0"])
+def test_a_channel_that_makes_no_key_is_the_callers_mistake_and_not_asked_for_again(client, channel):
+    began = time.monotonic()
+    with pytest.raises(UserInputError, match="is no channel's name"):
+        client.release(channel)
+    assert time.monotonic() - began < 4.0
+
+
+def test_the_history_names_who_contributed(client, federation):
+    fused = FusedContribution(
+        contribution="1" * 64, contributor="ada", delta_digest="2" * 64, num_examples=7, weight=0.5
+    )
+    changes = {"release": 1, "parent": 0, "round": 1, "contributions": (fused,)}
+    federation.publish(federation.release(0).model_copy(update=changes))
+    newest, oldest = client.releases()
+    assert newest.contributions == (
+        ContributionSummary(contributor="ada", num_examples=7, weight=0.5, contribution="1" * 64),
+    )
+    assert newest.name.manifest_digest == sha256(federation.release_bytes(1))
+    assert oldest.contributions == ()
+
+
+def test_a_page_of_long_releases_ends_early(client, stub, federation):
+    fused = [
+        FusedContribution(
+            contribution=sha256(bytes([n % 256])),
+            contributor=f"n{n}",
+            delta_digest="2" * 64,
+            num_examples=7,
+            weight=0.5,
+        )
+        for n in range(12_000)
+    ]
+    base = federation.release(0)
+    for number in range(1, 5):
+        changes = {"release": number, "parent": number - 1, "round": number, "contributions": tuple(fused)}
+        federation.publish(base.model_copy(update=changes))
+    page = stub.ListReleases(pb.ListReleasesRequest())
+    assert ([r.release.number for r in page.releases], page.next_before) == ([4, 3], 3)
+    assert [summary.name.number for summary in client.releases()] == [4, 3, 2, 1, 0]
+
+
+def test_a_manifest_as_long_as_manifests_may_be_arrives(client, federation):
+    parts = tuple(Part(digest=sha256(str(n).encode()), size_bytes=1) for n in range(80_000))
+    base = federation.release(0)
+    files = base.files | {"model.safetensors": Blob(parts=parts)}
+    federation.publish(base.model_copy(update={"release": 1, "parent": 0, "round": 1, "files": files}))
+    assert len(federation.release_bytes(1)) > 7 * MIB
+    assert client.release().files == files
 
 
 def test_releases_are_found_by_number_and_channel(client, federation):

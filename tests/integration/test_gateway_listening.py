@@ -63,7 +63,7 @@ def test_a_gateway_that_is_not_there_is_said_to_be_so(federation):
 
 
 def test_plain_text_needs_a_word_where_others_can_listen(federation):
-    with pytest.raises(UserInputError, match="needs TLS"):
+    with pytest.raises(UserInputError, match=r"needs TLS.*--tls-cert and --tls-key.*--insecure"):
         serve_gateway(federation, GatewaySettings(listen="0.0.0.0:0"))
     with serve_gateway(federation, GatewaySettings(listen="0.0.0.0:0", insecure=True)) as gateway:
         port = gateway.address.rpartition(":")[2]

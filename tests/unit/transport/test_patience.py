@@ -5,7 +5,7 @@ import pytest
 
 from coldfuse.errors import RoundClosedError, TransportError
 from coldfuse.transport.address import Address
-from coldfuse.transport.patience import Cancellation, Patience, patiently
+from coldfuse.transport.patience import Cancellation, Moved, Patience, patiently
 from coldfuse.transport.status import ERROR_KEY
 
 
@@ -77,6 +77,18 @@ def test_patience_counts_from_the_first_failure_after_the_last_progress():
     assert not patience(None)
     clock.now_s = 530.0
     assert patience(None)
+
+
+def test_while_one_part_of_a_transfer_moves_the_others_may_wait():
+    clock, moved = Clock(), Moved()
+    refused, running = (Patience(10.0, stream_s=1000.0, moved=moved, clock=clock) for _ in range(2))
+    for clock.now_s in (0.0, 9.0, 18.0):
+        assert not refused(None)
+        running.renew()
+    clock.now_s = 27.0
+    assert not refused(None)
+    clock.now_s = 37.0
+    assert refused(None)
 
 
 def test_a_link_that_breaks_for_ever_is_given_up_in_the_end():
