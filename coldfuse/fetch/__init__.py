@@ -1,0 +1,10 @@
+"""A release on disk: downloaded part by part, verified, and put in place only when it is whole.
+
+download    bringing what is missing, and putting it in place
+folder      whose a folder is, and whether what lies in it is still what was written
+"""
+
+from coldfuse.fetch.download import Fetched, ReleaseSource, StoreSource, fetch
+from coldfuse.fetch.folder import hold, read_fetched
+
+__all__ = ["Fetched", "ReleaseSource", "StoreSource", "fetch", "hold", "read_fetched"]

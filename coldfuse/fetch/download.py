@@ -1,0 +1,240 @@
+"""Bringing a release: what is missing, part by part, and the swap of the files at the end.
+
+What is there already is not downloaded: pieces of an interrupted download, and parts that an older release in the same
+folder shares with the new one. Every part's SHA-256 is checked before it counts, and the model's digest at the end.
+While files are swapped the folder has no `config.json`, so that nobody loads half of two releases.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from coldfuse.codec.manifests import sha256
+from coldfuse.codec.model_folder import open_model_folder
+from coldfuse.core.blob import Part
+from coldfuse.core.release import ReleaseManifest
+from coldfuse.errors import DigestMismatchError, UserInputError
+from coldfuse.fetch import folder
+from coldfuse.fetch.folder import OWN, check_path, hold, is_foreign, is_whole, read_fetched, read_if_there
+from coldfuse.registry.channels import check_channel
+from coldfuse.registry.federation import Federation
+from coldfuse.transport.client import PARALLEL
+
+_PARALLEL_PARTS = PARALLEL
+"""Parts on their way at once: at most this many times 64 MiB are held."""
+
+_PIECE_BYTES = 2 << 20
+"""A download that is killed loses less than this of each part on its way."""
+
+
+class ReleaseSource(Protocol):
+    """Where releases come from: a gateway's client, or a federation's store itself."""
+
+    def release(self, which: int | str = "latest") -> ReleaseManifest:
+        """Return the manifest of a release by number, or the one that a channel points to."""
+
+    def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:
+        """Fill the buffer from `start` of a part of this release."""
+
+
+@dataclass(frozen=True)
+class StoreSource:
+    """Reads releases straight from the store."""
+
+    federation: Federation
+
+    def release(self, which: int | str = "latest") -> ReleaseManifest:
+        """Return the manifest of a release by number, or the one that a channel points to."""
+        return self.federation.release(which) if isinstance(which, int) else self.federation.release_of(which)
+
+    def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:  # noqa: ARG002
+        """Fill the buffer from `start` of a part."""
+        self.federation.objects.read_into(digest, buffer, start)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """What a fetch brought."""
+
+    manifest: ReleaseManifest
+    downloaded_bytes: int
+    reused_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """One part of one file, and where its bytes may lie already."""
+
+    part: Part
+    target: Path
+    start: int
+    mark: Path
+    """Says how many of its bytes lie in the target."""
+    candidates: tuple[tuple[Path, int], ...]
+
+
+def fetch(
+    source: ReleaseSource,
+    out: Path,
+    *,
+    which: int | str = "latest",
+    progress: Callable[[int, int], None] | None = None,
+    verify: bool = False,
+) -> Fetched:
+    """Bring a release into the folder `out`, and bring again what was altered there.
+
+    Args:
+        source: Where it comes from.
+        out: A new or empty folder, or one that a fetch wrote.
+        which: The release's number, or a channel.
+        progress: Is told (bytes done, bytes in all).
+        verify: Read and hash every file that is there already. Without it, files whose size, time of change and inode
+            are those of the moment when they were hashed count as unchanged: every write changes one of these, so only
+            a disk that decays, or somebody who sets times back, goes unnoticed.
+    """
+    if isinstance(which, str):
+        check_channel(which)
+    manifest = source.release(which)
+    for path in manifest.files:
+        check_path(path)
+    if is_foreign(out):
+        raise UserInputError(f"{out}: not empty, and not written by `coldfuse fetch`; give an empty or a new folder")
+    with hold(out / OWN, hint="another fetch writes to it"):
+        folder.claim(out)
+        incoming = out / OWN / "incoming"
+        incoming.mkdir(exist_ok=True)
+        _forget_others(incoming, manifest)
+        if read_fetched(out) == manifest and not any(incoming.iterdir()) and is_whole(out, manifest, verify=verify):
+            total = sum(blob.size_bytes for blob in manifest.files.values())
+            return Fetched(manifest=manifest, downloaded_bytes=0, reused_bytes=total)
+        return _fetch(source, out, manifest, progress or (lambda _done, _total: None))
+
+
+def _fetch(
+    source: ReleaseSource, out: Path, manifest: ReleaseManifest, progress: Callable[[int, int], None]
+) -> Fetched:
+    incoming, old = out / OWN / "incoming", read_fetched(out)
+    (out / OWN / "pieces").mkdir(exist_ok=True)
+    places = list(_places(manifest, old, out=out, incoming=incoming))
+    downloaded, reused, total = 0, 0, sum(place.part.size_bytes for place in places)
+    with ThreadPoolExecutor(_PARALLEL_PARTS, thread_name_prefix="fetch") as pool:
+        for place, there in pool.map(lambda p: (p, _bring(source, manifest, p)), places):
+            downloaded += place.part.size_bytes - there
+            reused += there
+            progress(downloaded + reused, total)
+    _finish(manifest, out, old)
+    return Fetched(manifest=manifest, downloaded_bytes=downloaded, reused_bytes=reused)
+
+
+def _forget_others(incoming: Path, manifest: ReleaseManifest) -> None:
+    """Remove what an interrupted fetch of another release left: it would be taken for a part of this model."""
+    for file in [file for file in incoming.rglob("*") if file.is_file()]:
+        if file.relative_to(incoming).as_posix() not in manifest.files:
+            file.unlink()
+
+
+def _places(manifest: ReleaseManifest, old: ReleaseManifest | None, *, out: Path, incoming: Path) -> Iterator[_Place]:
+    known: dict[str, tuple[Path, int]] = {}
+    for path, blob in old.files.items() if old else ():
+        start = 0
+        for part in blob.parts:
+            known[part.digest] = (out / path, start)
+            start += part.size_bytes
+    for path, blob in manifest.files.items():
+        target, start = incoming / path, 0
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch()
+        for part in blob.parts:
+            # Without an old manifest, a file in place may be of a swap that was interrupted.
+            elsewhere = known.get(part.digest) or (None if old else (out / path, start))
+            candidates = ((target, start), *([elsewhere] if elsewhere else []))
+            mark = out / OWN / "pieces" / sha256(f"{path}:{start}:{part.digest}".encode())
+            yield _Place(part=part, target=target, start=start, mark=mark, candidates=candidates)
+            start += part.size_bytes
+
+
+def _bring(source: ReleaseSource, manifest: ReleaseManifest, place: _Place) -> int:
+    """Make sure that a part lies in its target; return how many of its bytes had not to be downloaded."""
+    data = memoryview(bytearray(place.part.size_bytes))
+    for path, start in place.candidates:
+        if read_if_there(path, start, data) and sha256(data) == place.part.digest:
+            if path != place.target:
+                _write(place, data, 0)
+                _sync(place)
+            return len(data)
+    there = _resume(place, data)
+    _download(source, manifest, place, data, there)
+    if there and sha256(data) != place.part.digest:  # what the interrupted download left was not what it said
+        there = 0
+        _download(source, manifest, place, data, there)
+    if (digest := sha256(data)) != place.part.digest:
+        place.mark.unlink(missing_ok=True)
+        raise DigestMismatchError(f"part {place.part.digest[:12]} arrived with SHA-256 {digest[:12]}; try again")
+    _sync(place)
+    return there
+
+
+def _resume(place: _Place, data: memoryview) -> int:
+    """Read the pieces that an interrupted download left, and return how many bytes they are."""
+    try:
+        done = int(place.mark.read_bytes())
+    except (OSError, ValueError):
+        return 0
+    is_there = 0 < done < len(data) and read_if_there(place.target, place.start, data[:done])
+    return done if is_there else 0
+
+
+def _download(source: ReleaseSource, manifest: ReleaseManifest, place: _Place, data: memoryview, start: int) -> None:
+    for first in range(start, len(data), _PIECE_BYTES):
+        piece = data[first : first + _PIECE_BYTES]
+        source.read_into(manifest.release, place.part.digest, piece, first)
+        _write(place, piece, first)
+        if first + len(piece) < len(data):
+            place.mark.write_text(str(first + len(piece)))
+
+
+def _write(place: _Place, data: memoryview, offset: int) -> None:
+    with _said(place), open(place.target, "r+b") as file:
+        file.seek(place.start + offset)
+        file.write(data)
+
+
+def _sync(place: _Place) -> None:
+    with _said(place), open(place.target, "r+b") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _said(place: _Place) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserInputError(f"{place.target}: cannot be written: {error.strerror}; free some space") from error
+
+
+def _finish(manifest: ReleaseManifest, out: Path, old: ReleaseManifest | None) -> None:
+    incoming = out / OWN / "incoming"
+    for path, blob in manifest.files.items():
+        os.truncate(incoming / path, blob.size_bytes)
+    seen = folder.look(incoming, sorted(manifest.files))
+    digest = open_model_folder(incoming).digest()
+    if digest != manifest.model_digest:
+        raise DigestMismatchError(f"the model has digest {digest}, its manifest says {manifest.model_digest}")
+    before = folder.read_written(out) | set(old.files if old else ()) | set(manifest.files)
+    folder.write_written(out, before)
+    folder.begin_swap(out)
+    for path in ("config.json", *sorted(before - set(manifest.files))):
+        (out / path).unlink(missing_ok=True)
+    for path in sorted(manifest.files, key=lambda path: path == "config.json"):
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(incoming / path, out / path)
+    shutil.rmtree(incoming)
+    shutil.rmtree(out / OWN / "pieces", ignore_errors=True)
+    folder.end_swap(out, manifest, seen)

@@ -1,0 +1,182 @@
+"""The folder that a fetch writes: whose it is, what lies in it, and whether that is still what was written.
+
+`.coldfuse/` beside the model's files holds
+
+    lock            held while a fetch runs
+    written.json    names of the files that a fetch may have left; its presence makes the folder a fetch's own
+    release.json    manifest of the release that lies here whole
+    seen.json       size, time of change and inode of each file, as they were when their digests were checked
+    incoming/       files on their way
+    pieces/         how far parts on their way have come
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from coldfuse.codec.local_file import LocalFile
+from coldfuse.codec.manifests import decode, encode, sha256
+from coldfuse.codec.model_folder import PLAIN_SUFFIXES
+from coldfuse.core.release import ReleaseManifest
+from coldfuse.errors import CodecError, UserInputError
+from coldfuse.registry.federation import SETTINGS_KEY
+
+OWN = ".coldfuse"
+_WRITTEN, _RELEASE, _SEEN = "written.json", "release.json", "seen.json"
+
+Seen = dict[str, list[int]]
+"""Size in bytes, time of change in nanoseconds and inode of each file."""
+
+
+@contextmanager
+def hold(folder: Path, *, hint: str) -> Iterator[None]:
+    """Keep other processes out of a folder; the lock goes with the process, however that ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / "lock", "w")  # noqa: SIM115  # closed below
+    except OSError as error:
+        raise UserInputError(f"{folder}: cannot be written to: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserInputError(f"{folder}: in use: {hint}") from error
+        yield
+
+
+def check_path(path: str) -> None:
+    """Refuse a path that leaves the folder, or that names what no release holds."""
+    pure = PurePosixPath(path)
+    is_inside = not pure.is_absolute() and pure.parts and ".." not in pure.parts and pure.parts[0] != OWN
+    if not is_inside or pure.as_posix() != path or "\\" in path or not path.isprintable():
+        raise CodecError(f"release manifest: {path[:200]!r} is not a path inside a model folder")
+    if pure.suffix not in (".safetensors", *PLAIN_SUFFIXES):
+        raise CodecError(
+            f"release manifest: {path[:200]!r} is neither tensors nor configuration, and nothing else is taken"
+        )
+
+
+def is_foreign(out: Path) -> bool:
+    """Tell whether a folder holds what no fetch wrote; stores and nodes have a `.coldfuse` of their own."""
+    if not out.exists():
+        return False
+    if not out.is_dir() or (out / SETTINGS_KEY).exists():
+        return True
+    if (out / OWN / _WRITTEN).is_file():
+        return False
+    own = out / OWN
+    others = [path for path in out.iterdir() if path != own]
+    return bool(others) or (own.exists() and any(path.name != "lock" for path in own.iterdir()))
+
+
+def claim(out: Path) -> None:
+    """Mark the folder as a fetch's own, before anything else is written."""
+    if not (out / OWN / _WRITTEN).is_file():
+        replace(out / OWN / _WRITTEN, b"[]")
+
+
+def read_fetched(out: Path) -> ReleaseManifest | None:
+    """Return the manifest of the release that was put whole into a folder, if there is one that can be read."""
+    try:
+        return decode(ReleaseManifest, (out / OWN / _RELEASE).read_bytes(), what=_RELEASE)
+    except (OSError, CodecError):
+        return None
+
+
+def read_written(out: Path) -> set[str]:
+    """Return the names of all files that a fetch may have left here, whenever it was killed."""
+    names = _read_json(out / OWN / _WRITTEN)
+    try:
+        for name in names if isinstance(names, list) else []:
+            check_path(name)
+    except (CodecError, TypeError):
+        return set()
+    return set(names) if isinstance(names, list) else set()
+
+
+def write_written(out: Path, names: set[str]) -> None:
+    """Note the names of all files that may be here from now on."""
+    replace(out / OWN / _WRITTEN, json.dumps(sorted(names)).encode())
+
+
+def begin_swap(out: Path) -> None:
+    """Say that no release lies here whole."""
+    (out / OWN / _RELEASE).unlink(missing_ok=True)
+
+
+def end_swap(out: Path, manifest: ReleaseManifest, seen: Seen) -> None:
+    """Say that a release lies here whole, and how its files looked when they were checked."""
+    write_written(out, set(manifest.files))
+    write_seen(out, seen)
+    replace(out / OWN / _RELEASE, encode(manifest))
+
+
+def look(folder: Path, paths: Sequence[str]) -> Seen:
+    """Return size, time of change and inode of files; those that are not there are left out."""
+    seen: Seen = {}
+    for path in paths:
+        if (folder / path).is_file():
+            stat = (folder / path).stat()
+            seen[path] = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+    return seen
+
+
+def write_seen(out: Path, seen: Seen) -> None:
+    """Note how files looked when their digests were checked."""
+    replace(out / OWN / _SEEN, json.dumps(seen, sort_keys=True).encode())
+
+
+def is_whole(out: Path, manifest: ReleaseManifest, *, verify: bool) -> bool:
+    """Tell whether a release's files are what was written: by a look at them, or by their digests if that differs."""
+    seen = look(out, sorted(manifest.files))
+    if not verify and seen.keys() == manifest.files.keys() and seen == _read_json(out / OWN / _SEEN):
+        return True
+    if not all(_has_digests(out, path, manifest) for path in manifest.files):
+        return False
+    write_seen(out, seen)  # a copied folder: looked at before it was read, so a change since then shows
+    return True
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a small file whole or not at all, also when the machine goes down."""
+    part = path.with_name(f"{path.name}.part")
+    with open(part, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def read_if_there(path: Path, start: int, data: bytearray | memoryview) -> bool:
+    """Fill `data` from `start` of a file; False if the file is not that long."""
+    if not path.is_file() or path.stat().st_size < start + len(data):
+        return False
+    with LocalFile(path) as file:
+        file.read_into(memoryview(data), start)
+    return True
+
+
+def _has_digests(out: Path, path: str, manifest: ReleaseManifest) -> bool:
+    blob, start = manifest.files[path], 0
+    if not (out / path).is_file() or (out / path).stat().st_size != blob.size_bytes:
+        return False
+    for part in blob.parts:
+        data = bytearray(part.size_bytes)
+        if not read_if_there(out / path, start, data) or sha256(data) != part.digest:
+            return False
+        start += part.size_bytes
+    return True
+
+
+def _read_json(path: Path) -> list[str] | Mapping[str, list[int]] | None:
+    """Read a file of ours; None if it is torn or not there."""
+    try:
+        value: list[str] | Mapping[str, list[int]] = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value
