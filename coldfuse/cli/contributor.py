@@ -38,7 +38,7 @@ def contribute(
     label_column: str | None = typer.Option(
         None, help="Found by itself if it has a usual name.", rich_help_panel=_DATA_PANEL
     ),
-    name: str = typer.Option(..., help="Your name in the federation, which everybody sees.", show_default=False),
+    name: str | None = typer.Option(None, help="Your name, which the whole federation sees; node-… by default."),
     work: Path | None = typer.Option(None, help="The node's folder; .coldfuse/NAME by default."),
     rounds: int | None = typer.Option(
         None, min=1, help="Rounds to take part in from now on; until stopped by default."
@@ -93,7 +93,7 @@ def contribute(
         "num_epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length,
         "tokens_at_once": tokens_at_once, "threads": threads, "device": device, "seed": seed,
     }  # fmt: skip
-    settings = _settings(name, (data, validation), columns, training, _encoding(encoding))
+    settings = _settings(name or _default_name(data), (data, validation), columns, training, _encoding(encoding))
     folder = NodeFolder(work or Path(".coldfuse") / settings.name)
     stop = stop_on_signals()
     tls = tls_files(tls_ca, tls_cert, tls_key)
@@ -147,6 +147,12 @@ def _settings(
     else:
         held_out = read_dataset(validation, **columns, label_names=train.label_names)
     return NodeSettings(name=name, train=train, validation=held_out, training=settings, encoding=encoding)
+
+
+def _default_name(data: Path) -> str:
+    """Name a node the same at every start, without telling what its file is called."""
+    secret = f"{socket.gethostname()}:{data.absolute()}"
+    return f"node-{hashlib.sha256(secret.encode()).hexdigest()[:8]}"
 
 
 def _encoding(text: str) -> Literal["F32", "BF16", "F16"]:

@@ -10,6 +10,7 @@ import pytest
 from tiny_rounds import make_federation, make_model, write_model
 from typer.testing import CliRunner
 
+from coldfuse.cli.contributor import _default_name
 from coldfuse.cli.main import app, main
 from coldfuse.cli.source import is_address
 from coldfuse.cli.units import parse_duration, parse_size
@@ -41,10 +42,17 @@ def test_durations_have_units(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["2GB", "2", "GiB", "2gib"])
+@pytest.mark.parametrize("text", ["2Gb", "2", "GiB", "2gib", "-2GB"])
 def test_what_is_no_size_is_told_what_one_is(text: str) -> None:
-    with pytest.raises(UserInputError, match="expected a size such as 512MiB or 2GiB"):
+    with pytest.raises(UserInputError, match="expected a size such as 512MiB or 2GB"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("2GB", 2 * 10**9), ("512MB", 512 * 10**6), ("1.5 GiB", 3 << 29), ("7B", 7), ("1TB", 10**12)]
+)
+def test_sizes_are_decimal_or_binary_as_their_unit_says(text: str, size: int) -> None:
+    assert parse_size(text) == size
 
 
 @pytest.mark.parametrize(
@@ -54,6 +62,13 @@ def test_what_is_no_size_is_told_what_one_is(text: str) -> None:
 )  # fmt: skip
 def test_addresses_are_told_from_stores(source: str, expected: bool) -> None:
     assert is_address(source) is expected
+
+
+def test_a_node_without_a_name_has_the_same_one_at_every_start_and_does_not_tell_its_file() -> None:
+    name = _default_name(Path("secret-patients.csv"))
+    assert name == _default_name(Path("secret-patients.csv").absolute()) != _default_name(Path("other.csv"))
+    assert TypeAdapter(Name).validate_python(name).startswith("node-")
+    assert "patients" not in name
 
 
 def test_fuse_prints_the_digest_last(tmp_path: Path) -> None:
