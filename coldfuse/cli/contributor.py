@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import socket
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal

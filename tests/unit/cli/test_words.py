@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 from tiny_rounds import make_federation, make_model, write_model
 from typer.testing import CliRunner
 
@@ -15,6 +16,7 @@ from coldfuse.cli.main import app, main
 from coldfuse.cli.source import is_address
 from coldfuse.cli.units import parse_duration, parse_size
 from coldfuse.codec.model_folder import open_model_folder
+from coldfuse.core.value import Name
 from coldfuse.errors import UserInputError
 
 
