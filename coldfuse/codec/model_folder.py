@@ -17,6 +17,16 @@ INDEX = "model.safetensors.index.json"
 PLAIN_SUFFIXES = (".json", ".txt", ".model", ".jinja")
 """Configuration and tokenizers. No code and no pickles: nothing in a release is ever executed."""
 
+KNOWN_FILES = (
+    "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json",
+    "image_processor_config.json", "video_preprocessor_config.json", "feature_extractor_config.json", INDEX,
+    "tokenizer*.json", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "normalizer.json",
+    "*.model", "spiece*", "chat_template*", "*.jinja",
+    "modules.json", "config_sentence_transformers.json", "sentence_*_config.json", "[0-9]*_*/config.json",
+)  # fmt: skip
+"""Names that model libraries give their files, the last line sentence-transformers. Whatever else lies in the folder
+(notes, data, a trainer's state) is private until somebody says otherwise, and is not published."""
+
 
 @dataclass(frozen=True)
 class ModelFolder:
@@ -98,14 +108,19 @@ def _weight_files(path: Path) -> list[str]:
 
 
 def _is_there(path: Path, name: object) -> bool:
-    return isinstance(name, str) and Path(name).name == name and (path / name).is_file()
+    return isinstance(name, str) and Path(name).name == name and _is_printable(name) and (path / name).is_file()
 
 
 def _plain_files(path: Path) -> list[str]:
-    """List configuration and tokenizer files, also of sentence-transformers' sub-folders, two levels deep."""
-    found = [file for pattern in ("*", "*/*") for file in path.glob(pattern)]
-    return sorted(
-        file.relative_to(path).as_posix()
-        for file in found
-        if file.is_file() and file.suffix in PLAIN_SUFFIXES and not file.relative_to(path).as_posix().startswith(".")
-    )
+    """List configuration and tokenizer files by the names that are known, also of sentence-transformers' modules."""
+    found = {file.relative_to(path).as_posix() for pattern in KNOWN_FILES for file in path.glob(pattern)}
+    named = sorted(name for name in found if Path(name).suffix in PLAIN_SUFFIXES and not name.startswith("."))
+    plain = [name for name in named if (path / name).is_file()]
+    for name in plain:
+        if not _is_printable(name):
+            raise UserInputError(f"{path}: the name {name!r} holds a backslash or a control character; rename the file")
+    return plain
+
+
+def _is_printable(name: str) -> bool:
+    return name.isprintable() and "\\" not in name

@@ -10,21 +10,25 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from coldfuse import __version__
-from coldfuse.codec.manifests import encode, sha256
+from coldfuse.codec.manifests import decode, encode, sha256
 from coldfuse.codec.model_folder import open_model_folder
 from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.release import ReleaseManifest
-from coldfuse.errors import FederationError, UserInputError
+from coldfuse.errors import FederationError, ObjectNotFoundError, UserInputError
 from coldfuse.registry.federation import SETTINGS_KEY, Federation, create
 from coldfuse.registry.importing import import_model
 from coldfuse.registry.objects import Objects
 from coldfuse.storage.base import ObjectStore
+
+_RELEASE_ZERO_KEY = "releases/00000.json"
 
 
 def create_federation(
     store: ObjectStore, *, name: str, base: Path, origin: str, method: str, rules: Mapping[str, float]
 ) -> Federation:
     """Store a base model's files and create a federation on it. Raises before anything is written if it cannot be.
+
+    One that was killed is finished by calling this again with the same base, under the name that it had chosen.
 
     Args:
         store: An empty store.
@@ -39,17 +43,48 @@ def create_federation(
     folder = open_model_folder(base)
     if not any(spec.is_fused for spec in folder.schema.values()):
         raise UserInputError(f"{base}: no tensor of this model can be fused (F16, BF16, F32 or F64)")
-    federation, now_s = secrets.token_hex(32), time.time()
+    begun, now_s = _read_begun(store), time.time()
+    federation = begun.federation if begun else secrets.token_hex(32)
     try:
         settings = FederationSettings(
             federation=federation, name=name, rules=RoundRules.model_validate(rules), method=method,
             created_at_s=now_s, base=origin, release_zero="0" * 64,  # known when the files are
         )  # fmt: skip
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise UserInputError(f"{first['loc'][-1]} {first['input']!r}: {first['msg']}") from error
+        raise UserInputError(_explain(error)) from error
+    digest = folder.digest()
+    if begun and begun.model_digest != digest:
+        raise _other_base(store, begun)
     manifest = ReleaseManifest(
-        federation=federation, release=0, parent=None, round=0, method="base", model_digest=folder.digest(),
+        federation=federation, release=0, parent=None, round=0, method="base", model_digest=digest,
         files=import_model(Objects(store), folder), created_at_s=now_s, software={"coldfuse": __version__},
     )  # fmt: skip
+    if begun and begun.files != manifest.files:
+        raise _other_base(store, begun)
+    manifest = begun or manifest
     return create(store, settings.model_copy(update={"release_zero": sha256(encode(manifest))}), manifest)
+
+
+def _read_begun(store: ObjectStore) -> ReleaseManifest | None:
+    """Return release 0 of a creation that ended before its last write, the settings."""
+    try:
+        return decode(ReleaseManifest, store.get(_RELEASE_ZERO_KEY), what=_RELEASE_ZERO_KEY)
+    except ObjectNotFoundError:
+        return None
+
+
+def _other_base(store: ObjectStore, begun: ReleaseManifest) -> FederationError:
+    return FederationError(
+        f"{store.url}: another process creates a federation here, or one died while it did, on another base (model "
+        f"{begun.model_digest[:12]}); run `coldfuse init` with that base to finish it, choose another folder or prefix, "
+        "or empty this one"
+    )
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    field, value = first["loc"][-1], first["input"]
+    if field == "name":
+        words = "1 to 63 lower case letters, digits, '.', '_' and '-', the first a letter or a digit"
+        return f"name {value!r}: expected {words}, such as my-federation"
+    return f"{field} {value!r}: {first['msg']}"

@@ -63,6 +63,30 @@ def test_configuration_and_tokenizer_travel_and_code_does_not(tmp_path: Path) ->
     assert open_model_folder(folder).plain == ("1_Pooling/config.json", "config.json", "merges.txt", "vocab.txt")
 
 
+def test_what_no_model_library_writes_stays_here(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", make_model(), num_files=2)
+    for private in ("data/private.json", "data/config.json", "notes.txt", "trainer_state.json", "a/vocab.txt"):
+        (folder / private).parent.mkdir(exist_ok=True)
+        (folder / private).write_text("private")
+    known = (
+        "tokenizer.json", "tokenizer_config.json", "vocab.json", "spiece.model", "sentencepiece.bpe.model",
+        "chat_template.jinja", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json",
+        "generation_config.json", "special_tokens_map.json", "added_tokens.json", "2_Dense/config.json",
+    )  # fmt: skip
+    for name in known:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("x")
+    assert open_model_folder(folder).plain == tuple(sorted(("config.json", INDEX, *known)))
+
+
+@pytest.mark.parametrize("name", ["vocab\\x.txt", "vocab\n.txt", "tokenizer\x1b.json"])
+def test_names_that_other_systems_read_otherwise_are_refused(tmp_path: Path, name: str) -> None:
+    folder = write_model(tmp_path / "m", make_model())
+    (folder / name).write_text("x")
+    with pytest.raises(UserInputError, match="holds a backslash or a control character"):
+        open_model_folder(folder)
+
+
 @pytest.fixture
 def sharded(tmp_path: Path) -> Path:
     return write_model(tmp_path / "m", make_model(), num_files=3)

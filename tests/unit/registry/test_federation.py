@@ -80,6 +80,46 @@ def test_a_creation_that_died_half_way_is_told_apart(tmp_path: Path, federation:
         create(federation.store, write_model(tmp_path / "m", make_model()))  # type: ignore[arg-type]
 
 
+class KilledError(Exception):
+    """Stands for a kill."""
+
+
+@pytest.mark.parametrize("n", range(20))
+def test_a_creation_that_was_killed_is_finished_by_another(tmp_path: Path, monkeypatch, n: int) -> None:
+    store, base, left = MemoryStore(), write_model(tmp_path / "m", make_model(), num_files=2), n
+
+    def dying(write):
+        def call(*arguments: object, **options: object) -> object:
+            nonlocal left
+            if left == 0:
+                raise KilledError
+            left -= 1
+            return write(*arguments, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("put_if_absent", "compare_and_swap"):
+            patch.setattr(store, name, dying(getattr(store, name)))
+        try:
+            create(store, base)
+        except KilledError:
+            pass
+        else:
+            pytest.skip("it was done before")
+    created = create(store, base, name="other")
+    assert open_federation(store).settings == created.settings
+    assert created.settings.federation == created.latest().federation
+    assert created.settings.release_zero == sha256(created.release_bytes(0))
+    assert read_release(created) == make_model()
+
+
+def test_a_name_that_is_none_is_told_in_words(tmp_path: Path) -> None:
+    with pytest.raises(UserInputError, match="expected 1 to 63 lower case letters") as caught:
+        create(MemoryStore(), write_model(tmp_path / "m", make_model()), name="My Fed")
+    assert "^[a-z" not in str(caught.value)
+
+
 def test_an_empty_store_is_no_federation() -> None:
     with pytest.raises(FederationError, match=r"holds no federation .*coldfuse init"):
         open_federation(MemoryStore())
