@@ -76,8 +76,8 @@ def _read_begun(store: ObjectStore) -> ReleaseManifest | None:
 def _other_base(store: ObjectStore, begun: ReleaseManifest) -> FederationError:
     return FederationError(
         f"{store.url}: another process creates a federation here, or one died while it did, on another base (model "
-        f"{begun.model_digest[:12]}); run `coldfuse init` with that base to finish it, choose another folder or prefix, "
-        "or empty this one"
+        f"{begun.model_digest[:12]}); run `coldfuse init` with that base to finish it, or choose another folder or "
+        "prefix, or empty this one"
     )
 
 
