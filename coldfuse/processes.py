@@ -14,6 +14,9 @@ from types import FrameType
 from coldfuse.errors import ColdfuseError
 
 _PR_SET_PDEATHSIG = 1
+LISTENING = "listening on "
+"""How the line begins with which a gateway says its address."""
+
 _QUICK_S = 5.0
 """A child that ends sooner than this after its start will not get better by starting it again."""
 
@@ -41,24 +44,81 @@ def start(arguments: Sequence[str], **options: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, text=True, preexec_fn=_die_with_parent, **options)  # type: ignore[call-overload,no-any-return]  # noqa: PLW1509
 
 
-def run_children(children: Mapping[str, Sequence[str]]) -> None:
-    """Run coldfuse commands until a signal; one that dies is started again, unless it dies at once."""
-    stop = stop_on_signals()
-    running = {name: start(arguments) for name, arguments in children.items()}
-    started = dict.fromkeys(children, time.monotonic())
+def run_children(gateway: Sequence[str], others: Mapping[str, Sequence[str]]) -> None:
+    """Run a gateway, and other coldfuse commands once it listens, until a signal.
+
+    One that dies is started again, unless it dies at once; the gateway then listens where it did before.
+
+    Args:
+        gateway: Its arguments, of which the last is where it listens.
+        others: Names and arguments of the commands that follow it.
+    """
+    stop, family = stop_on_signals(), _Family(gateway)
     try:
+        family.start("gateway")
+        while not (stop.wait(0.05) or family.listening.is_set()):
+            family.revive()
+        for name, arguments in others.items():
+            if not stop.is_set():
+                family.add(name, arguments)
         while not stop.wait(0.2):
-            for name, child in running.items():
-                if child.poll() is None:
-                    continue
-                if time.monotonic() - started[name] < _QUICK_S:
-                    if child.returncode == 1:
-                        raise SystemExit(1)  # it has said why, in one line
-                    raise ColdfuseError(f"the {name} ended with status {child.returncode}")
-                sys.stderr.write(f"coldfuse: the {name} ended with status {child.returncode}; starting it again\n")
-                running[name], started[name] = start(children[name]), time.monotonic()
+            family.revive()
     finally:
-        end(list(running.values()))
+        end(list(family.running.values()))
+        family.join()
+
+
+class _Family:
+    """A gateway, whose first line says where it listens, and those who come after it."""
+
+    def __init__(self, gateway: Sequence[str]) -> None:
+        self._arguments = {"gateway": list(gateway)}
+        self._started: dict[str, float] = {}
+        self._reader: threading.Thread | None = None
+        self.running: dict[str, subprocess.Popen[str]] = {}
+        self.listening = threading.Event()
+
+    def add(self, name: str, arguments: Sequence[str]) -> None:
+        self._arguments[name] = list(arguments)
+        self.start(name)
+
+    def start(self, name: str) -> None:
+        is_read = name == "gateway"
+        self.running[name] = start(self._arguments[name], **({"stdout": subprocess.PIPE} if is_read else {}))
+        self._started[name] = time.monotonic()
+        if is_read:
+            self.join()
+            self._reader = threading.Thread(target=self._follow, args=(self.running[name],), daemon=True)
+            self._reader.start()
+
+    def revive(self) -> None:
+        """Start those again that have died; raise if one would only die again."""
+        for name, child in list(self.running.items()):
+            if child.poll() is None:
+                continue
+            if time.monotonic() - self._started[name] < _QUICK_S:
+                if child.returncode == 1:
+                    raise SystemExit(1)  # it has said why, in one line
+                raise ColdfuseError(f"the {name} ended with status {child.returncode}")
+            sys.stderr.write(f"coldfuse: the {name} ended with status {child.returncode}; starting it again\n")
+            self.start(name)
+
+    def join(self) -> None:
+        """Wait until all that the gateway has printed is passed on."""
+        if self._reader is not None:
+            self._reader.join()
+
+    def _follow(self, child: subprocess.Popen[str]) -> None:
+        """Pass on what the gateway prints, and keep the address that it has found."""
+        if child.stdout is None:
+            return
+        with child.stdout as lines:
+            for line in lines:
+                sys.stdout.write(line)
+                sys.stdout.flush()
+                if line.startswith(LISTENING):
+                    self._arguments["gateway"][-1] = line.removeprefix(LISTENING).strip()
+                    self.listening.set()
 
 
 def end(children: Sequence[subprocess.Popen[str]], *, grace_s: float = 15.0) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import typer
 
-from coldfuse.cli.source import open_store_of, tls_files
+from coldfuse.cli.source import open_store_at, open_store_of, tls_files
 from coldfuse.cli.units import parse_duration, parse_size
 from coldfuse.errors import UserInputError
-from coldfuse.processes import run_children, stop_on_signals
+from coldfuse.processes import LISTENING, run_children, stop_on_signals
 
 _STORE = typer.Argument(help="A folder, or s3://BUCKET/PREFIX.", show_default=False)
 _LISTEN = typer.Option("127.0.0.1:0", help="Where the gateway listens; port 0: the system picks one.")
@@ -43,17 +44,18 @@ def init(
     from coldfuse.codec.model_folder import open_model_folder
     from coldfuse.fusion.methods import find_method
     from coldfuse.registry.creation import create_federation
-    from coldfuse.storage import check_store, open_store
+    from coldfuse.storage import check_store
 
     find_method(method)
     rules = {"quorum": quorum, "deadline_s": parse_duration(deadline)}
-    opened, model = open_store(store), resolve_model(base)
+    opened, model = open_store_at(store), resolve_model(base)
     open_model_folder(model)  # what is no model leaves no trace in the store
     check_store(opened)
     federation = create_federation(opened, name=name, base=model, origin=base, method=method, rules=rules)
     release = federation.latest()
     size = sum(blob.size_bytes for blob in release.files.values())
     typer.echo(f"created {federation.settings.name} in {store}: release 0, {size / 2**20:.1f} MiB")
+    typer.echo(f"files, which everybody who reaches the federation can have: {', '.join(sorted(release.files))}")
     typer.echo(f"next: coldfuse serve {store}")
     typer.echo(f"digest {release.model_digest}")
 
@@ -65,6 +67,7 @@ def gateway(
     tls_key: Path | None = _TLS_KEY,
     tls_ca: Path | None = _TLS_CA,
     insecure: bool = _INSECURE,
+    max_streams: int = typer.Option(128, min=1, help="Uploads at a time, and as many downloads; a few MiB each."),
 ) -> None:
     """Serve contributors and consumers over gRPC; as many gateways on one store as wanted.
 
@@ -76,10 +79,11 @@ def gateway(
     federation = open_store_of(store)
     check_store(federation.store)
     collect_garbage(federation.store, older_than_s=_GARBAGE_S)
-    settings = GatewaySettings(listen=listen, tls=tls_files(tls_ca, tls_cert, tls_key), insecure=insecure)
+    tls = tls_files(tls_ca, tls_cert, tls_key)
+    settings = GatewaySettings(listen=listen, tls=tls, insecure=insecure, max_streams=max_streams)
     stop = stop_on_signals()
     with serve_gateway(federation, settings) as running:
-        typer.echo(f"listening on {running.address}")
+        typer.echo(f"{LISTENING}{running.address}")
         sys.stdout.flush()
         stop.wait()
 
@@ -122,19 +126,31 @@ def serve(
     listen: str = _LISTEN,
     tls_cert: Path | None = _TLS_CERT,
     tls_key: Path | None = _TLS_KEY,
+    tls_ca: Path | None = _TLS_CA,
     insecure: bool = _INSECURE,
     ray_address: str | None = _RAY_ADDRESS,
+    workers: int | None = _WORKERS,
+    memory: str | None = _MEMORY,
+    lease: str | None = typer.Option(None, help="As the aggregator's."),
 ) -> None:
     """Run a gateway and an aggregator together, until stopped.
 
     Example: coldfuse serve ./federation --listen 127.0.0.1:7700
     """
-    open_store_of(store)  # a wrong store is one line, not two processes that fail
-    gateway_options = ["--listen", listen, *(["--insecure"] if insecure else [])]
-    for option, path in (("--tls-cert", tls_cert), ("--tls-key", tls_key)):
-        gateway_options += [option, str(path)] if path else []
-    ray_options = ["--ray-address", ray_address] if ray_address else []
-    run_children({"gateway": ["gateway", store, *gateway_options], "aggregator": ["aggregator", store, *ray_options]})
+    open_store_of(store)  # a wrong store or option is one line, not two processes that fail
+    for text, parse in ((memory, parse_size), (lease, parse_duration)):
+        if text:
+            parse(text)
+    files = _options({"--tls-cert": tls_cert, "--tls-key": tls_key, "--tls-ca": tls_ca})
+    fusing = _options({"--ray-address": ray_address, "--workers": workers, "--memory": memory, "--lease": lease})
+    run_children(
+        ["gateway", store, *files, *(["--insecure"] if insecure else []), "--listen", listen],
+        {"aggregator": ["aggregator", store, *fusing]},
+    )
+
+
+def _options(given: Mapping[str, object]) -> list[str]:
+    return [word for option, value in given.items() if value is not None for word in (option, str(value))]
 
 
 def resolve_model(base: str) -> Path:

@@ -13,7 +13,8 @@ from coldfuse.errors import UserInputError
 
 if TYPE_CHECKING:
     from coldfuse.registry.federation import Federation
-    from coldfuse.transport.answers import Status
+    from coldfuse.storage import ObjectStore
+    from coldfuse.transport.answers import ReleaseSummary, Status
     from coldfuse.transport.client import GatewayClient
     from coldfuse.trust.tls import TlsFiles
 
@@ -25,12 +26,22 @@ def is_address(source: str) -> bool:
     return _ADDRESS.fullmatch(source) is not None and not Path(source).exists()
 
 
+def open_store_at(source: str) -> ObjectStore:
+    """Open a store; what cannot hold one is said here, by the name that the user gave it."""
+    from coldfuse.storage import open_store
+
+    if "://" not in source:
+        for path in (Path(source), *Path(source).parents):
+            if path.exists() and not path.is_dir():
+                raise UserInputError(f"{source}: expected a folder for the store, but {path} is a file")
+    return open_store(source)
+
+
 def open_store_of(source: str) -> Federation:
     """Open the federation in a store."""
     from coldfuse.registry.federation import open_federation
-    from coldfuse.storage import open_store
 
-    return open_federation(open_store(source))
+    return open_federation(open_store_at(source))
 
 
 def read_status_of_store(federation: Federation) -> Status:
@@ -43,6 +54,15 @@ def read_status_of_store(federation: Federation) -> Status:
 
     with ThreadPoolExecutor(1) as pool:
         return read_status(Gateway(federation, heads=pool).status(pb.GetStatusRequest()))
+
+
+def read_history_of_store(federation: Federation) -> Iterator[ReleaseSummary]:
+    """List a store's releases, newest first; each is read when it is asked for."""
+    from coldfuse.transport.answers import read_summary
+    from coldfuse.transport.gateway import summarize
+
+    for number in range(federation.channel("latest").release, -1, -1):
+        yield read_summary(summarize(federation.release_bytes(number)))
 
 
 def tls_files(ca: Path | None, cert: Path | None, key: Path | None) -> TlsFiles | None:

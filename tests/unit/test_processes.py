@@ -1,0 +1,52 @@
+"""A gateway and those who follow it, as one tree of processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from commands import Process, wait_until
+
+CHILD = """
+import os, sys, time
+from pathlib import Path
+if sys.argv[1] == "gateway":
+    time.sleep(0.3)
+    listen = sys.argv[-1]
+    print("listening on", "127.0.0.1:7777" if listen.endswith(":0") else listen + " again", flush=True)
+    Path("gateway.pid").write_text(str(os.getpid()))
+else:
+    print("aggregating", flush=True)
+time.sleep(60)
+"""
+
+PARENT = """
+from coldfuse import processes
+processes._QUICK_S = 0.0
+import os, sys
+os.chdir(sys.argv[1])  # where `python -m coldfuse` is the child above
+processes.run_children(["gateway", "store", "--listen", "127.0.0.1:0"], {"aggregator": ["aggregator", "store"]})
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "coldfuse").mkdir()
+    (tmp_path / "coldfuse" / "__init__.py").touch()
+    (tmp_path / "coldfuse" / "__main__.py").write_text(CHILD)
+    return tmp_path
+
+
+def test_the_address_comes_first_and_stays_when_the_gateway_is_started_again(folder: Path) -> None:
+    with Process(sys.executable, "-c", PARENT, folder) as parent:
+        wait_until(lambda: len(parent.lines) >= 2 and (folder / "gateway.pid").exists(), "both lines")
+        assert parent.lines == ["listening on 127.0.0.1:7777", "aggregating"]
+        os.kill(int((folder / "gateway.pid").read_text()), signal.SIGKILL)
+        wait_until(lambda: len(parent.lines) >= 3, "the gateway's next line")
+        assert parent.lines[2:] == ["listening on 127.0.0.1:7777 again"]
+        assert parent.errors == ["coldfuse: the gateway ended with status -9; starting it again"]
+        parent.send(signal.SIGTERM)
+        assert parent.wait() == 0, str(parent)
