@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -20,6 +21,7 @@ app = typer.Typer(help="Measure this machine against the bound, side by side.", 
 _JSON = typer.Option(False, "--json", help="Print JSON.")
 _RUNS = typer.Option(5, min=1, help="Counted runs; one more warms up.")
 _FOLDER = typer.Option(None, help="Where to put the files; the system's temporary folder by default.")
+_MAX_PARAMETERS = 10**12
 _FACTORS = {"K": 1_000, "M": 1_000_000, "B": 1_000_000_000}
 
 
@@ -45,6 +47,7 @@ def fuse(
     find_method(method)
     if dtype not in ("F32", "BF16", "F16"):
         raise UserInputError(f"--dtype {dtype}: expected F32, BF16 or F16")
+    _check_folder(folder)
     figures = bench_fuse(
         num_parameters=_count(parameters), num_contributions=contributions, dtype=dtype, method=method,
         num_workers=workers, on_ray=use_ray, num_runs=runs, folder=folder,
@@ -66,10 +69,11 @@ def upload(
     """
     from coldfuse.experiments.bench_upload import bench_upload
 
-    try:
-        sizes_mib = [int(size) for size in sizes.split(",")]
-    except ValueError:
-        raise UserInputError(f"--sizes {sizes}: expected numbers of MiB separated by commas") from None
+    numbers = sizes.split(",")
+    if not all(number.strip().isascii() and number.strip().isdigit() and int(number) > 0 for number in numbers):
+        raise UserInputError(f"--sizes {sizes}: expected numbers of MiB, 1 or more, separated by commas")
+    sizes_mib = [int(number) for number in numbers]
+    _check_folder(folder)
     _show(bench_upload(sizes_mib, num_runs=runs, parallel=parallel, folder=folder), as_json=as_json)
 
 
@@ -85,7 +89,13 @@ def _show(rows: Sequence[DataclassInstance], *, as_json: bool) -> None:
 
 
 def _count(text: str) -> int:
-    try:
-        return int(float(text.rstrip("KMB")) * _FACTORS.get(text[-1:], 1))
-    except ValueError:
-        raise UserInputError(f"--parameters {text}: expected a number such as 22M or 0.5B") from None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMB]?)", text.strip(), re.ASCII)
+    count = int(float(match[1]) * _FACTORS.get(match[2], 1)) if match else 0
+    if not 1 <= count <= _MAX_PARAMETERS:
+        raise UserInputError(f"--parameters {text}: expected a number such as 22M or 0.5B, from 1 to 1000B")
+    return count
+
+
+def _check_folder(folder: Path | None) -> None:
+    if folder is not None and not folder.is_dir():
+        raise UserInputError(f"--folder {folder}: there is no such folder")

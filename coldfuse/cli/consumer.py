@@ -12,13 +12,24 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from coldfuse.cli.source import connect, is_address, open_store_of, read_status_of_store, tls_files
+from coldfuse.cli.source import (
+    connect,
+    is_address,
+    open_store_of,
+    read_history_of_store,
+    read_status_of_store,
+    tls_files,
+)
 
 if TYPE_CHECKING:
     from coldfuse.fetch import ReleaseSource
+    from coldfuse.transport.answers import ReleaseSummary
+    from coldfuse.trust.tls import TlsFiles
 
 _SOURCE = typer.Argument(help="A store (folder or s3://BUCKET/PREFIX) or a gateway (HOST:PORT).", show_default=False)
 _TLS_CA = typer.Option(None, help="Authority that the gateway's certificate must come from, PEM.")
+_TLS_CERT = typer.Option(None, help="Your certificate, PEM, where the gateway asks for one.")
+_TLS_KEY = typer.Option(None, help="Its private key, PEM.")
 _INSECURE = typer.Option(False, "--insecure", help="Speak plain text to a gateway on another machine.")
 _PATIENCE_HELP = "How long to try while the gateway is out of reach."
 _QUICK_PATIENCE = typer.Option("10s", "--patience", help=_PATIENCE_HELP)
@@ -31,8 +42,13 @@ def fetch(
     release: int | None = typer.Option(None, min=0, help="Number of the release; the channel's by default."),
     channel: str = typer.Option("latest", help="Which channel to follow."),
     tls_ca: Path | None = _TLS_CA,
+    tls_cert: Path | None = _TLS_CERT,
+    tls_key: Path | None = _TLS_KEY,
     insecure: bool = _INSECURE,
     patience: str = typer.Option("2m", help=_PATIENCE_HELP),
+    verify: bool = typer.Option(
+        False, "--verify", help="Read all that is there already, even if no file has changed by its size and time."
+    ),
     as_json: bool = _JSON,
 ) -> None:
     """Download a release, verify it, and leave a folder that from_pretrained loads.
@@ -41,9 +57,12 @@ def fetch(
     """
     from coldfuse.cli.progress import bytes_bar
     from coldfuse.fetch import fetch as fetch_release
+    from coldfuse.registry.channels import check_channel
 
-    with _releases_of(source, tls_ca, insecure, patience) as releases, bytes_bar("fetching") as progress:
-        fetched = fetch_release(releases, out, which=channel if release is None else release, progress=progress)
+    which = check_channel(channel) if release is None else release
+    tls = tls_files(tls_ca, tls_cert, tls_key)
+    with _releases_of(source, tls, insecure, patience) as releases, bytes_bar("fetching") as progress:
+        fetched = fetch_release(releases, out, which=which, progress=progress, verify=verify)
     manifest = fetched.manifest
     if as_json:
         facts = {"release": manifest.release, "digest": manifest.model_digest, "out": str(out)}
@@ -59,6 +78,8 @@ def fetch(
 def status(
     source: str = _SOURCE,
     tls_ca: Path | None = _TLS_CA,
+    tls_cert: Path | None = _TLS_CERT,
+    tls_key: Path | None = _TLS_KEY,
     insecure: bool = _INSECURE,
     patience: str = _QUICK_PATIENCE,
     as_json: bool = _JSON,
@@ -68,7 +89,8 @@ def status(
     Example: coldfuse status ./federation
     """
     if is_address(source):
-        with connect(source, tls=tls_files(tls_ca, None, None), insecure=insecure, patience=patience) as client:
+        tls = tls_files(tls_ca, tls_cert, tls_key)
+        with connect(source, tls=tls, insecure=insecure, patience=patience) as client:
             answer = client.status()
     else:
         answer = read_status_of_store(open_store_of(source))
@@ -87,6 +109,8 @@ def status(
 def releases(
     source: str = _SOURCE,
     tls_ca: Path | None = _TLS_CA,
+    tls_cert: Path | None = _TLS_CERT,
+    tls_key: Path | None = _TLS_KEY,
     insecure: bool = _INSECURE,
     patience: str = _QUICK_PATIENCE,
     as_json: bool = _JSON,
@@ -95,24 +119,45 @@ def releases(
 
     Example: coldfuse releases s3://models/federation --json
     """
-    with _releases_of(source, tls_ca, insecure, patience) as opened:
-        newest = opened.release()
-        manifests = [newest, *(opened.release(number) for number in range(newest.release - 1, -1, -1))]
-    if as_json:
-        typer.echo(json.dumps([manifest.model_dump(mode="json", exclude={"files"}) for manifest in manifests]))
-        return
-    for manifest in manifests:
-        made = datetime.fromtimestamp(manifest.created_at_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        who = ", ".join(contribution.contributor for contribution in manifest.contributions) or "the base"
-        typer.echo(f"{manifest.release:>5}  {made}  {manifest.model_digest[:16]}  {manifest.method}: {who}")
+    with _history_of(source, tls_files(tls_ca, tls_cert, tls_key), insecure, patience) as history:
+        if as_json:
+            typer.echo(json.dumps([_describe(summary) for summary in history]))
+            return
+        for summary in history:
+            made = datetime.fromtimestamp(summary.created_at_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
+            names = ", ".join(fused.contributor for fused in summary.contributions)
+            who = names or (f"{summary.num_contributions} contributions" if summary.num_contributions else "the base")
+            name = summary.name
+            typer.echo(f"{name.number:>5}  {made}  {name.model_digest[:16]}  {summary.method}: {who}")
+
+
+def _describe(summary: ReleaseSummary) -> dict[str, object]:
+    return {
+        "release": summary.name.number,
+        "parent": summary.parent,
+        "round": summary.round,
+        "method": summary.method,
+        "model_digest": summary.name.model_digest,
+        "created_at_s": summary.created_at_s,
+        "contributions": [dataclasses.asdict(fused) for fused in summary.contributions],
+    }
 
 
 @contextmanager
-def _releases_of(source: str, tls_ca: Path | None, insecure: bool, patience: str) -> Iterator[ReleaseSource]:
+def _releases_of(source: str, tls: TlsFiles | None, insecure: bool, patience: str) -> Iterator[ReleaseSource]:
     from coldfuse.fetch import StoreSource
 
     if is_address(source):
-        with connect(source, tls=tls_files(tls_ca, None, None), insecure=insecure, patience=patience) as client:
+        with connect(source, tls=tls, insecure=insecure, patience=patience) as client:
             yield client
     else:
         yield StoreSource(open_store_of(source))
+
+
+@contextmanager
+def _history_of(source: str, tls: TlsFiles | None, insecure: bool, patience: str) -> Iterator[Iterator[ReleaseSummary]]:
+    if is_address(source):
+        with connect(source, tls=tls, insecure=insecure, patience=patience) as client:
+            yield client.releases()
+    else:
+        yield read_history_of_store(open_store_of(source))

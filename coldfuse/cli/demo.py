@@ -30,6 +30,8 @@ def demo(
     from coldfuse.experiments.demo_data import DEFAULT, FAST, TASKS
 
     out = out or _free_folder()
+    if out.exists() and not out.is_dir():
+        raise UserInputError(f"{out}: a file; give a new folder with --out")
     if out.exists() and any(out.iterdir()):
         raise UserInputError(f"{out}: not empty; give a new folder with --out")
     console = Console()
@@ -42,7 +44,10 @@ def demo(
     )
     seen, unseen = [t.name for t in TASKS if t.is_seen], [t.name for t in TASKS if not t.is_seen]
     console.print(f"contributors: {', '.join(seen)}; nobody has: {', '.join(unseen)}; everything lies in {out}")
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserInputError(f"{out}: cannot be made: {error.strerror}; give another folder with --out") from error
     with DemoView(console, tuple(seen)) as view:
         results = run_demo(run, view)
     results.write(out / "results.json")

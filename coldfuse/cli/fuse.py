@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import typer
@@ -29,7 +31,7 @@ def fuse(
 
     Example: coldfuse fuse ./base ./alice ./bob --method weighted-mean --weights 1000,500 --out ./fused
     """
-    from coldfuse.aggregator.execution import ThreadExecutor, ray_executor
+    from coldfuse.aggregator.execution import Executor, ThreadExecutor, ray_executor
     from coldfuse.aggregator.local import fuse_folders
     from coldfuse.config import prepare_ray
     from coldfuse.fusion.methods import find_method
@@ -37,15 +39,24 @@ def fuse(
     find_method(method)
     memory_bytes = parse_size(memory) if memory else None
     numbers = _weights(weights, method, len(models))
-    if use_ray:
-        prepare_ray()
-        with ray_executor(None, num_cpus=workers, memory_bytes=memory_bytes) as executor:
-            digest = fuse_folders(base, models, out, method=method, weights=numbers, executor=executor)
-    else:
-        threads = ThreadExecutor(workers or os.cpu_count() or 1, memory_bytes=memory_bytes)
-        digest = fuse_folders(base, models, out, method=method, weights=numbers, executor=threads)
+    with _said(out), ExitStack() as stack:
+        executor: Executor = ThreadExecutor(workers or os.cpu_count() or 1, memory_bytes=memory_bytes)
+        if use_ray:
+            prepare_ray()
+            executor = stack.enter_context(ray_executor(None, num_cpus=workers, memory_bytes=memory_bytes))
+        digest = fuse_folders(base, models, out, method=method, weights=numbers, executor=executor)
     typer.echo(f"fused {len(models)} models by {method} into {out}")
     typer.echo(f"digest {digest}")
+
+
+@contextmanager
+def _said(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserInputError(
+            f"{error.filename or out}: cannot be written or read: {error.strerror or error}"
+        ) from error
 
 
 def _weights(text: str | None, method: str, num_models: int) -> list[float]:

@@ -7,7 +7,17 @@ import re
 from coldfuse.errors import UserInputError
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_BYTES = {
+    "B": 1,
+    "KiB": 1 << 10,
+    "MiB": 1 << 20,
+    "GiB": 1 << 30,
+    "TiB": 1 << 40,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+}
 
 
 def parse_duration(text: str) -> float:
@@ -22,10 +32,10 @@ def parse_duration(text: str) -> float:
 def parse_size(text: str) -> int:
     """Return bytes.
 
-    >>> parse_size("2GiB"), parse_size("512MiB")
-    (2147483648, 536870912)
+    >>> parse_size("2GiB"), parse_size("512MB")
+    (2147483648, 512000000)
     """
-    return int(_parse(text, _BYTES, "a size such as 512MiB or 2GiB"))
+    return int(_parse(text, _BYTES, "a size such as 512MiB or 2GB"))
 
 
 def _parse(text: str, units: dict[str, int], expected: str) -> float:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
+import trustme
 from pydantic import TypeAdapter
-from tiny_rounds import make_federation, make_model, write_model
+from tiny_rounds import contribute, lead, make_changes, make_federation, make_model, write_model
 from typer.testing import CliRunner
 
 from coldfuse.cli.contributor import _default_name
@@ -18,6 +20,8 @@ from coldfuse.cli.units import parse_duration, parse_size
 from coldfuse.codec.model_folder import open_model_folder
 from coldfuse.core.value import Name
 from coldfuse.errors import UserInputError
+from coldfuse.transport.server import GatewaySettings, serve_gateway
+from coldfuse.trust.tls import TlsFiles
 
 
 def run(*arguments: object) -> str:
@@ -129,3 +133,105 @@ def test_a_folder_is_fetched_from_and_listed(tmp_path: Path) -> None:
     assert [release["release"] for release in json.loads(run("releases", store, "--json"))] == [0]
     status = json.loads(run("status", store, "--json"))
     assert (status["name"], status["round"]["number"]) == ("tiny", 1)
+
+
+def test_the_history_is_told_without_its_parts(tmp_path: Path) -> None:
+    federation = make_federation(tmp_path, make_model())
+    lead(federation)
+    for name in ("ada", "ben"):
+        contribute(federation, name, make_changes(make_model(), len(name) + ord(name[0])))
+    lead(federation)
+    newest, oldest = json.loads(run("releases", federation.store.url, "--json"))
+    keys = {"release", "parent", "round", "method", "model_digest", "contributions", "created_at_s"}
+    assert newest.keys() == oldest.keys() == keys
+    assert (newest["release"], newest["parent"], oldest["parent"]) == (1, 0, None)
+    assert {c["contributor"] for c in newest["contributions"]} == {"ada", "ben"}
+    assert newest["contributions"][0].keys() == {"contributor", "num_examples", "weight", "contribution"}
+    lines = run("releases", federation.store.url).splitlines()
+    assert [line.split()[0] for line in lines] == ["1", "0"]
+    with serve_gateway(federation) as gateway:
+        assert json.loads(run("releases", gateway.address, "--json")) == [newest, oldest]
+
+
+def test_init_lists_what_it_publishes(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", make_model())
+    (base / "notes.txt").write_text("private")
+    out = run("init", tmp_path / "store", "--base", base)
+    assert "can have: config.json, model.safetensors\n" in out
+
+
+def test_a_model_folder_is_verified_on_request(tmp_path: Path) -> None:
+    store, out = make_federation(tmp_path, make_model()).store.url, tmp_path / "out"
+    run("fetch", store, "--out", out)
+    file = out / "model.safetensors"
+    times = file.stat()
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    with open(file, "r+b") as opened:
+        opened.write(data)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert json.loads(run("fetch", store, "--out", out, "--verify", "--json"))["downloaded_bytes"] > 0
+
+
+MISTAKES = [
+    ("demo --out FILE", "give a new folder"),
+    ("demo --out FILE/x", "give another folder"),
+    ("fuse BASE BASE --out /proc/x/y", "/proc/x"),
+    ("bench upload --sizes 0", "expected numbers of MiB, 1 or more"),
+    ("bench upload --sizes 64,-1", "expected numbers of MiB, 1 or more"),
+    ("bench upload --sizes 1 --folder FILE", "there is no such folder"),
+    ("bench fuse --parameters 0", "expected a number such as 22M"),
+    ("bench fuse --parameters -1M", "expected a number such as 22M"),
+    ("bench fuse --parameters inf", "expected a number such as 22M"),
+    ("bench fuse --folder NOWHERE", "there is no such folder"),
+    ("init STORE --base BASE --name No!", "expected 1 to 63 lower case letters"),
+    ("init FILE --base BASE", "expected a folder for the store, but"),
+    ("init FILE/x --base BASE", "expected a folder for the store, but"),
+    ("status FILE", "expected a folder for the store, but"),
+    ("fetch HELD --out NOWHERE --channel ../x", "is no channel's name"),
+    ("fetch 127.0.0.1:1 --out NOWHERE --channel ../x", "is no channel's name"),
+    ("gateway HELD --listen 0.0.0.0:0", "--tls-cert and --tls-key, or allow plain text with --insecure"),
+    ("serve HELD --memory much", "expected a size such as"),
+    ("serve HELD --lease long", "expected a duration such as"),
+]
+
+
+@pytest.mark.parametrize(("command", "said"), MISTAKES, ids=[command for command, _ in MISTAKES])
+def test_a_mistake_is_not_called_a_bug(monkeypatch, capsys, tmp_path: Path, command: str, said: str) -> None:
+    (tmp_path / "file").touch()
+    held = make_federation(tmp_path / "held", make_model()).store.url
+    places = {"FILE": tmp_path / "file", "BASE": tmp_path / "held" / "base", "HELD": held}
+    places |= {"NOWHERE": tmp_path / "nowhere", "STORE": tmp_path / "new"}
+    for word, place in places.items():
+        command = command.replace(word, str(place))
+    code, told = fail(monkeypatch, capsys, *command.split())
+    assert (code, told.count("\n")) == (1, 1)
+    assert said in told
+    assert "bug" not in told
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_serve_passes_its_options_on(monkeypatch, tmp_path: Path) -> None:
+    store = make_federation(tmp_path, make_model()).store.url
+    passed: list[object] = []
+    monkeypatch.setattr("coldfuse.cli.operator.run_children", lambda *arguments: passed.extend(arguments))
+    files = ["--tls-cert", "c.pem", "--tls-key", "k.pem", "--tls-ca", "a.pem"]
+    fusing = ["--workers", "2", "--memory", "2GB", "--lease", "30s"]
+    run("serve", store, *files, *fusing, "--listen", "127.0.0.1:7")
+    assert passed[0] == ["gateway", store, *files, "--listen", "127.0.0.1:7"]
+    assert passed[1] == {"aggregator": ["aggregator", store, *fusing]}
+
+
+@pytest.mark.parametrize("command", ["fetch", "status", "releases"])
+def test_consumers_show_their_certificate_where_they_are_asked(command: str, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    leaf = authority.issue_cert("localhost", "127.0.0.1")
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    leaf.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    leaf.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    ca, cert, key = (tmp_path / f"{name}.pem" for name in ("ca", "cert", "key"))
+    federation = make_federation(tmp_path, make_model())
+    settings = GatewaySettings(tls=TlsFiles(ca=ca, cert=cert, key=key))
+    with serve_gateway(federation, settings) as gateway:
+        out = ["--out", tmp_path / "out"] if command == "fetch" else []
+        assert run(command, gateway.address, *out, "--tls-ca", ca, "--tls-cert", cert, "--tls-key", key)
