@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,8 +31,9 @@ from coldfuse.transport.client import PARALLEL
 _PARALLEL_PARTS = PARALLEL
 """Parts on their way at once: at most this many times 64 MiB are held."""
 
-_PIECE_BYTES = 2 << 20
-"""A download that is killed loses less than this of each part on its way."""
+_PIECE_BYTES, _QUICK_S = 1 << 20, 1.0
+"""A part is brought in pieces of this size, twice as long after each that took less than this many seconds: a download
+that is killed loses a piece of each part on its way, and a fast link is not spent on round trips."""
 
 
 class ReleaseSource(Protocol):
@@ -192,18 +194,21 @@ def _resume(place: _Place, data: memoryview) -> int:
 
 
 def _download(source: ReleaseSource, manifest: ReleaseManifest, place: _Place, data: memoryview, start: int) -> None:
-    for first in range(start, len(data), _PIECE_BYTES):
-        piece = data[first : first + _PIECE_BYTES]
-        source.read_into(manifest.release, place.part.digest, piece, first)
-        _write(place, piece, first)
-        if first + len(piece) < len(data):
-            place.mark.write_text(str(first + len(piece)))
+    size = _PIECE_BYTES
+    while start < len(data):
+        piece, began_s = data[start : start + size], time.monotonic()
+        source.read_into(manifest.release, place.part.digest, piece, start)
+        _write(place, piece, start)
+        start += len(piece)
+        size *= 2 if time.monotonic() - began_s < _QUICK_S else 1
 
 
 def _write(place: _Place, data: memoryview, offset: int) -> None:
     with _said(place), open(place.target, "r+b") as file:
         file.seek(place.start + offset)
         file.write(data)
+        file.flush()
+        place.mark.write_text(str(offset + len(data)))
 
 
 def _sync(place: _Place) -> None:

@@ -28,6 +28,8 @@ from coldfuse.registry.federation import SETTINGS_KEY
 
 OWN = ".coldfuse"
 _WRITTEN, _RELEASE, _SEEN = "written.json", "release.json", "seen.json"
+_FIRST = ("lock", f"{_WRITTEN}.part")
+"""All that lies in `.coldfuse/` before it is marked as a fetch's."""
 
 Seen = dict[str, list[int]]
 """Size in bytes, time of change in nanoseconds and inode of each file."""
@@ -71,7 +73,7 @@ def is_foreign(out: Path) -> bool:
         return False
     own = out / OWN
     others = [path for path in out.iterdir() if path != own]
-    return bool(others) or (own.exists() and any(path.name != "lock" for path in own.iterdir()))
+    return bool(others) or (own.exists() and any(path.name not in _FIRST for path in own.iterdir()))
 
 
 def claim(out: Path) -> None:
@@ -145,11 +147,14 @@ def is_whole(out: Path, manifest: ReleaseManifest, *, verify: bool) -> bool:
 def replace(path: Path, data: bytes) -> None:
     """Write a small file whole or not at all, also when the machine goes down."""
     part = path.with_name(f"{path.name}.part")
-    with open(part, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise UserInputError(f"{path}: cannot be written: {error.strerror}; free some space") from error
 
 
 def read_if_there(path: Path, start: int, data: bytearray | memoryview) -> bool:

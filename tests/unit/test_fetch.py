@@ -270,7 +270,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_interrupted_part_goes_on_where_it_was(federation: Federation, tmp_path: Path, small_pieces: None) -> None:
-    broken, whole = Source(federation, fails_after=12), Source(federation)
+    broken, whole = Source(federation, fails_after=14), Source(federation)
     with pytest.raises(TransportError, match="injected"):
         fetch(broken, tmp_path / "out")
     fetched = fetch(whole, tmp_path / "out")
@@ -281,7 +281,7 @@ def test_an_interrupted_part_goes_on_where_it_was(federation: Federation, tmp_pa
 def test_a_part_that_goes_on_wrongly_is_brought_from_its_beginning(
     federation: Federation, tmp_path: Path, small_pieces: None
 ) -> None:
-    broken = Source(federation, fails_after=12)
+    broken = Source(federation, fails_after=14)
     with pytest.raises(TransportError, match="injected"):
         fetch(broken, tmp_path / "out")
     for file in (tmp_path / "out" / ".coldfuse" / "incoming").iterdir():
@@ -347,6 +347,12 @@ def test_a_swap_that_is_killed_never_looks_whole_and_is_finished(
     assert read_fetched(out) in (None, other.latest(), federation.latest())
     fetch(StoreSource(federation), out)
     check_whole(federation, out, 0)
+
+
+def test_a_fetch_that_is_killed_before_its_mark_goes_on(federation: Federation, tmp_path: Path, monkeypatch) -> None:
+    assert fetch_killed_at(monkeypatch, StoreSource(federation), tmp_path / "out", 0)
+    fetch(StoreSource(federation), tmp_path / "out")
+    check_whole(federation, tmp_path / "out", 0)
 
 
 def is_whole(federation: Federation, out: Path) -> bool:
