@@ -235,3 +235,17 @@ def test_consumers_show_their_certificate_where_they_are_asked(command: str, tmp
     with serve_gateway(federation, settings) as gateway:
         out = ["--out", tmp_path / "out"] if command == "fetch" else []
         assert run(command, gateway.address, *out, "--tls-ca", ca, "--tls-cert", cert, "--tls-key", key)
+
+
+def test_a_gateway_takes_as_many_uploads_as_it_is_told(monkeypatch, tmp_path: Path) -> None:
+    store = make_federation(tmp_path, make_model()).store.url
+    asked: list[GatewaySettings] = []
+
+    def listen(_federation: object, settings: GatewaySettings) -> object:
+        asked.append(settings)
+        raise UserInputError("enough")
+
+    monkeypatch.setattr("coldfuse.transport.server.serve_gateway", listen)
+    with pytest.raises(UserInputError, match="enough"):
+        run("gateway", store, "--max-streams", 3)
+    assert asked[0].max_streams == 3
