@@ -27,7 +27,8 @@ PARENT = """
 from coldfuse import processes
 processes._QUICK_S = 0.0
 import os, sys
-os.chdir(sys.argv[1])  # where `python -m coldfuse` is the child above
+os.chdir(sys.argv[1])
+os.environ["PYTHONPATH"] = sys.argv[1]  # where `python -m coldfuse` is the child above
 processes.run_children(["gateway", "store", "--listen", "127.0.0.1:0"], {"aggregator": ["aggregator", "store"]})
 """
 
