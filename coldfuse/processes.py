@@ -40,7 +40,7 @@ def stop_on_signals(stop: threading.Event | None = None) -> threading.Event:
 
 def start(arguments: Sequence[str], **options: object) -> subprocess.Popen[str]:
     """Start `coldfuse ARGUMENTS` as a child that does not outlive this process, not even its `kill -9`."""
-    command = [sys.executable, "-m", "coldfuse", *arguments]
+    command = [sys.executable, "-P", "-m", "coldfuse", *arguments]
     return subprocess.Popen(command, text=True, preexec_fn=_die_with_parent, **options)  # type: ignore[call-overload,no-any-return]  # noqa: PLW1509
 
 
