@@ -186,7 +186,8 @@ def test_ended_in_the_middle_of_the_upload_it_sends_only_the_rest(large, data, t
     assert missing > 8 * MIB  # the fault landed in the middle
     assert steps(victim)
     assert events(second, "training") == []
-    assert missing <= proxy.num_sent < missing + MIB
+    # What the victim had sent may still pass the proxy; sending one part again would be 16 MiB.
+    assert missing <= proxy.num_sent < missing + 8 * MIB
     fused = run_coldfuse("fuse", large, work / "delta.safetensors", "--out", tmp_path / "fused").succeed()
     assert fused.lines[-1] == f"digest {federation.latest().model_digest}"
 
