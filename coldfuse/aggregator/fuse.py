@@ -1,8 +1,9 @@
 """Fuse one part of a model, in memory that depends neither on the model nor on the number of contributions.
 
 Elements are taken block by block: for each block the base's elements and then every contribution's, one after the
-other, through the same small buffer. On a local disk a block fits into the processor's cache, which is what makes this
-run at the speed of reading; from S3 a block is as large as the part, so that a request is worth its round trip.
+other, through the same small buffer. On a local disk a block fits into the processor's cache, so that
+only reading and writing touch memory; from S3 a block is as large as the part, so that a request is worth its round
+trip.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Raw elements to float64 and back, in one pass over a block that stays in the processor's cache.
 
-numpy needs two to five passes for each of these, which made decoding the slowest part of a fusion (bfloat16: 1.6 ns an
-element instead of 0.12). The functions compile when they are first called, in about 0.2 s, and numba keeps the result
-on disk. They do exactly what `core.dtypes` does; a test compares them bit by bit.
+numpy needs two to five passes for each of these: decoding bfloat16 takes it 0.20 ns an element, and 0.08 ns here. The
+functions compile when they are first called, in about 0.2 s, and numba keeps the result on disk. They do exactly what
+`core.dtypes` does; a test compares them bit by bit.
 """
 
 from __future__ import annotations
