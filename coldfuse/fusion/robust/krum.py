@@ -1,0 +1,89 @@
+"""Krum: take the contribution that lies closest to the others; or average those that lie closest.
+
+    s_i = Σ of the C − f − 2 smallest ‖δ_i − δ_j‖², j ≠ i      δ = mean of the m contributions with the smallest s
+
+arXiv 1703.02757, section 4; Krum has m = 1. The distances are between whole deltas, in
+float64; Flower takes them between weights in float32, where a fine-tuned model's are lost in rounding. Of equal scores
+the first contribution wins. One or two contributions have no closest others: Krum is then the first, and multi-Krum the
+mean.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from coldfuse.errors import FusionError
+from coldfuse.fusion.block import Facts, Float64
+from coldfuse.fusion.measures import gram
+from coldfuse.fusion.method import Measure, Span, SpanCombiner
+from coldfuse.fusion.robust.distances import squared_distances
+
+
+class Krum(SpanCombiner):
+    """The contribution that lies closest to the others."""
+
+    summary = "the one contribution that lies closest to the others"
+    source = "arXiv 1703.02757, section 4"
+
+    byzantine: int = Field(0, ge=0)
+    """f: how many contributions may be hostile; needs 2 f + 3 contributions."""
+
+    def measures(self) -> tuple[Measure, ...]:
+        """The Gram matrix of the whole model."""
+        return (gram("model"),)
+
+    def span(self, facts: Facts) -> Span:
+        """Return c = 1 for the best."""
+        return _mean_of_best(facts, self.byzantine, 1)
+
+
+class MultiKrum(SpanCombiner):
+    """The mean of the contributions that lie closest to the others."""
+
+    summary = "the mean of those contributions that lie closest to the others"
+    source = "arXiv 1703.02757"
+
+    byzantine: int = Field(0, ge=0)
+    """f: how many contributions may be hostile; needs 2 f + 3 contributions."""
+    selected: int | None = Field(None, ge=1)
+    """m: how many to average; all but f if not set."""
+
+    def measures(self) -> tuple[Measure, ...]:
+        """The Gram matrix of the whole model."""
+        return (gram("model"),)
+
+    def span(self, facts: Facts) -> Span:
+        """Return c = 1 for the m best and d = m."""
+        trusted = facts.num_contributions - self.byzantine
+        if self.selected is not None and self.selected > trusted:
+            raise FusionError(
+                f"multi-krum shall average {self.selected} of {facts.num_contributions} contributions, of which "
+                f"{self.byzantine} may be hostile; expected at most {trusted}: lower selected or byzantine"
+            )
+        return _mean_of_best(facts, self.byzantine, self.selected or trusted)
+
+
+def best(gram_CC: Float64, byzantine: int, selected: int) -> NDArray[np.intp]:
+    """Return the indices of the contributions with the smallest scores, in the contributions' order."""
+    squared_CC = np.sort(squared_distances(gram_CC), axis=1)  # each row starts with the contribution itself, at 0
+    nearest = max(1, len(gram_CC) - byzantine - 2)
+    scores_C = squared_CC[:, 1 : 1 + nearest].T.copy().sum(axis=0)
+    return np.sort(np.argsort(scores_C, kind="stable")[:selected])
+
+
+def check_enough(facts: Facts, byzantine: int, needed: int) -> None:
+    """Raise `FusionError` if some may be hostile and the others are too few to tell."""
+    if byzantine and facts.num_contributions < needed:
+        raise FusionError(
+            f"expected at least {needed} contributions if {byzantine} may be hostile, got {facts.num_contributions}; "
+            "lower byzantine, or wait for more contributions"
+        )
+
+
+def _mean_of_best(facts: Facts, byzantine: int, selected: int) -> Span:
+    check_enough(facts, byzantine, 2 * byzantine + 3)
+    coefficients_C = np.zeros(facts.num_contributions)
+    coefficients_C[best(facts.measured["gram"], byzantine, selected)] = 1.0
+    return Span(deltas_C=coefficients_C, divisor=float(selected))
