@@ -1,0 +1,29 @@
+"""NearSwap: take over small changes as they are, and of larger ones only as much as the threshold.
+
+    θ = (1 − w) θ_t + w θ_i,   w = min(1, t / |θ_i − θ_t|)   ⇔   δ ← w δ = min(max(δ, −t), t)
+
+From mergekit's `nearswap` (huggingface.co/alchemonaut/QuartetAnemoi-70B-t0.0001), whose base model is the base here.
+The second form has no division. mergekit divides by no less than 1e-6, which matters only for a smaller t.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field
+
+from coldfuse.fusion.block import Block, Float64
+from coldfuse.fusion.method import Transform
+
+
+class Nearswap(Transform):
+    """Cut every entry of a delta to a largest size."""
+
+    summary = "every entry of a delta cut to a largest size"
+    source = "mergekit 0.1.5, nearswap"
+
+    t: float = Field(default=1e-4, gt=0)
+    """The largest change of an element that is taken over whole."""
+
+    def transform(self, delta_N: Float64, index: int, block: Block) -> None:  # noqa: ARG002
+        """Set δ = min(max(δ, −t), t)."""
+        np.clip(delta_N, -self.t, self.t, out=delta_N)
