@@ -1,0 +1,72 @@
+"""Model Breadcrumbs: drop a delta's small entries, and its outliers too (arXiv 2312.06795).
+
+    of each row's n entries, sorted by |δ|: drop the int(γ n) largest, keep the int(β n) next ones, drop the others
+
+Bounds are values: what ties with one stays; at least one entry of a row is kept. A row runs along the last dimension.
+mergekit ranks within each tensor (as float32), and drops fewer outliers where β n entries would not be left.
+The paper adds the masked deltas up: `breadcrumbs then task-arithmetic`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from coldfuse.fusion.block import Block, Float64
+from coldfuse.fusion.method import Flavour, Measure, Ranked, Transform
+from coldfuse.fusion.sparse.rescaling import with_mergekit_defaults
+
+
+class Breadcrumbs(Transform):
+    """Drops small entries and outliers."""
+
+    summary = "drop small entries, and the very largest too (Model Breadcrumbs)"
+    source = "arXiv 2312.06795; its authors' code"
+    whole_rows: ClassVar[bool] = True
+
+    density: float = Field(0.15, gt=0, le=1)
+    """Fraction β of entries that are kept; 1 by default in mergekit's flavour, which then drops no outliers either."""
+    gamma: float = Field(0.006, ge=0, lt=1)
+    """Fraction γ of entries that are dropped for being the largest; 0.01 by default in mergekit's flavour."""
+    flavour: Flavour = "paper"
+    """paper ranks within each row, mergekit within each tensor."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, values: Any) -> Any:
+        return with_mergekit_defaults(values, {"density": 1.0, "gamma": 0.01})
+
+    def measures(self) -> tuple[Measure, ...]:
+        """Each tensor's smallest and largest entry to keep, for mergekit's flavour."""
+        if self.flavour == "paper" or self.density == 1:
+            return ()
+        return (Ranked(name="bounds", of=_deltas, ranks=self._ranks, per="tensor"),)
+
+    def transform(self, delta_N: Float64, index: int, block: Block) -> None:
+        """Set what lies outside the bounds to zero."""
+        if self.flavour == "paper":
+            self._mask_rows(delta_N.reshape(-1, block.facts.row_elements))
+        elif self.density < 1:
+            least, most = block.facts.measured["bounds"][index].astype(np.float32)
+            size_N = np.abs(delta_N).astype(np.float32)
+            delta_N[(size_N < least) | (size_N > most)] = 0.0
+
+    def _mask_rows(self, delta_RW: Float64) -> None:
+        size_RW = np.abs(delta_RW)
+        ranks = self._ranks(size_RW.shape[1])
+        bounds_R2 = np.partition(size_RW, ranks, axis=1)[:, ranks]
+        delta_RW[(size_RW < bounds_R2[:, :1]) | (size_RW > bounds_R2[:, 1:])] = 0.0
+
+    def _ranks(self, count: int) -> Sequence[int]:
+        kept, outliers = max(1, int(self.density * count)), int(self.gamma * count)
+        first = max(0, count - kept - outliers)
+        if self.flavour == "mergekit":
+            return [first, first + kept - 1]
+        return [first, max(first, count - outliers - 1)]
+
+
+def _deltas(block: Block) -> Float64:
+    return block.deltas_CN

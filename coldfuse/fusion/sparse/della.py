@@ -1,0 +1,92 @@
+"""DELLA's MagPrune: drop entries at random, small ones more often than large ones (arXiv 2406.11617).
+
+    p = (density − ε) + 2ε (r − 1) / (n − 1)      r = 1…n: the rank of |δ| in its row, ties by position
+    δ ← m δ / p      m ~ Bernoulli(p)
+
+A row is a run along the last dimension; p = density where it has one element. The paper then elects signs:
+`della then ties(density=1)`. mergekit rescales each tensor by Σ |δ| / Σ |m δ| instead of 1 / p.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from coldfuse.fusion.block import Block, Float64
+from coldfuse.fusion.chance import splitmix64
+from coldfuse.fusion.compiling import compiled
+from coldfuse.fusion.method import Flavour, Measure, Transform
+from coldfuse.fusion.sparse.rescaling import norm_ratio, norms, with_mergekit_defaults
+
+
+class Della(Transform):
+    """Drops entries at random, small ones more often."""
+
+    summary = "drop entries at random, small ones more often, rescale the others (DELLA)"
+    source = "arXiv 2406.11617; its authors' code"
+    whole_rows: ClassVar[bool] = True
+
+    density: float = Field(0.5, gt=0, le=1)
+    """Fraction of entries that are expected to stay."""
+    epsilon: float = Field(0.05, ge=0, lt=1)
+    """How far the probability to stay moves to both sides of density, ε; 0.15 by default in mergekit's flavour."""
+    rescale: bool = True
+    """Whether the entries that stay are made larger for those that go."""
+    flavour: Flavour = "paper"
+    """paper rescales by 1 / p, mergekit by what keeps each tensor's L1 norm."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, values: Any) -> Any:
+        return with_mergekit_defaults(values, {"epsilon": 0.15})
+
+    @model_validator(mode="after")
+    def _check(self) -> Della:
+        if self.density - self.epsilon <= 0 or self.density + self.epsilon > 1:
+            raise ValueError(
+                f"density ± epsilon are probabilities, expected within (0, 1]; got {self.density} ± {self.epsilon}"
+            )
+        return self
+
+    def measures(self) -> tuple[Measure, ...]:
+        """L1 norms before and after, for mergekit's rescaling."""
+        return (norms(self._drop),) if self.flavour == "mergekit" and self.rescale else ()
+
+    def transform(self, delta_N: Float64, index: int, block: Block) -> None:
+        """Return δ ← m δ / p, or m δ · Σ |δ| / Σ |m δ|."""
+        self._mask(delta_N, index, block, by_probability=self.rescale and self.flavour == "paper")
+        if self.rescale and self.flavour == "mergekit":
+            delta_N *= norm_ratio(block.facts, index)
+
+    def _drop(self, delta_N: Float64, index: int, block: Block) -> None:
+        self._mask(delta_N, index, block, by_probability=False)
+
+    def _mask(self, delta_N: Float64, index: int, block: Block, *, by_probability: bool) -> None:
+        keep_N = probabilities(delta_N.reshape(-1, block.facts.row_elements), self.density, self.epsilon).ravel()
+        _mask(delta_N, keep_N, block.facts.keys_C[index], np.uint64(block.first), by_probability)
+
+
+def probabilities(delta_RW: Float64, density: float, epsilon: float) -> Float64:
+    """Return the probability p to stay of every element of R rows of W elements.
+
+    >>> probabilities(np.array([[3.0, -1.0, 2.0]]), density=0.5, epsilon=0.25)
+    array([[0.75, 0.25, 0.5 ]])
+    """
+    width = delta_RW.shape[1]
+    if width == 1:
+        return np.full(delta_RW.shape, density)
+    order_RW = np.argsort(np.abs(delta_RW), axis=1, kind="stable")
+    keep_RW = np.empty(delta_RW.shape)
+    rising_RW = np.broadcast_to((density - epsilon) + 2 * epsilon * np.arange(width) / (width - 1), delta_RW.shape)
+    np.put_along_axis(keep_RW, order_RW, rising_RW, axis=1)
+    return keep_RW
+
+
+@compiled
+def _mask(delta: Any, keep: Any, key: Any, first: Any, by_probability: Any) -> None:
+    for k in range(delta.size):
+        random = np.float64(splitmix64(key, first + np.uint64(k)) >> np.uint64(11)) * 2.0**-53
+        factor = 1.0 / keep[k] if by_probability else 1.0
+        delta[k] = delta[k] * factor if random < keep[k] else 0.0

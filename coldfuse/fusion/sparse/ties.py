@@ -1,0 +1,80 @@
+"""TIES-Merging: trim, elect a sign, merge the contributions that have it (arXiv 2306.01708, section 4).
+
+    τ_i = the entries of δ_i that are at least as large as its k-th smallest, k = d − int(d · density)      (`trim`)
+    γ = sgn(Σ_i τ_i)      A = {i : sgn(τ_i) = γ}      δ = scale · Σ_A τ_i / |A|
+
+Where Σ_i τ_i is exactly 0, the side with more contributions wins; with as many on both, the element stays, as the
+paper's equation has it. The authors' code takes the sign that won most of the model's other elements
+(`zero_votes=model`), which costs a pass over the model.
+
+mergekit trims within each tensor, votes with w_i τ_i, divides by Σ_A w_i, and a vote of 0 is for +.
+After transforms that make deltas sparse (`dare then ties(density=1)`), nothing is trimmed or measured.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from coldfuse.fusion.block import Block, Facts, Float64
+from coldfuse.fusion.method import Combiner, Flavour, Measure, Sums
+from coldfuse.fusion.sparse.election import elect
+from coldfuse.fusion.sparse.trim import thresholds, trimming
+
+
+class Ties(Combiner):
+    """Trim, elect a sign, merge what has it."""
+
+    summary = "keep large entries, let signs vote, average those that agree (TIES)"
+    source = "arXiv 2306.01708, section 4; its authors' code"
+
+    density: float = Field(0.2, gt=0, le=1)
+    """Fraction of each contribution's entries that are kept; 1 keeps all."""
+    scale: float = 1.0
+    """What the merged delta is multiplied by, λ."""
+    merge: Literal["mean", "sum"] = "mean"
+    """Whether those that agree are averaged or added."""
+    zero_votes: Literal["element", "model"] = "element"
+    """Who decides where a vote is 0: the number of contributions on each side, or the winner of most other elements."""
+    flavour: Flavour = "paper"
+    """paper trims over the whole model and counts every contribution the same; mergekit trims tensors and weighs."""
+
+    @property
+    def is_weighted(self) -> bool:  # type: ignore[override]
+        """Whether weights count: they do in mergekit's flavour."""
+        return self.flavour == "mergekit"
+
+    def measures(self) -> tuple[Measure, ...]:
+        """Each contribution's threshold, and how the votes go."""
+        trims = trimming(self.density, self.flavour)
+        if self.flavour == "paper" and self.zero_votes == "model":
+            return (*trims, Sums(name="majority", of=_majority))
+        return trims
+
+    def fuse(self, block: Block) -> Float64:
+        """Return scale · the mean (or sum) of the kept entries that have the elected sign."""
+        facts = block.facts
+        weights_C = facts.weights_C if self.is_weighted else np.ones(facts.num_contributions)
+        fused_N = elect(
+            block.deltas_CN,
+            thresholds_C=thresholds(facts),
+            votes_C=weights_C,
+            weights_C=weights_C,
+            lean=self._lean(facts),
+            mean=self.merge == "mean",
+        )
+        return fused_N if self.scale == 1 else fused_N * self.scale
+
+    def _lean(self, facts: Facts) -> float:
+        if self.flavour == "mergekit":
+            return 1.0
+        return float(np.sign(facts.measured["majority"][0])) if self.zero_votes == "model" else 0.0
+
+
+def _majority(block: Block) -> Float64:
+    vote_N = np.zeros(len(block.base_N))
+    for delta_N, threshold in zip(block.deltas_CN, thresholds(block.facts), strict=True):
+        vote_N += np.where(np.abs(delta_N).astype(np.float32) >= np.float32(threshold), delta_N, 0.0)
+    return np.array([np.sign(vote_N).sum()])

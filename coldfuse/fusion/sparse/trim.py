@@ -1,0 +1,69 @@
+"""TIES's first step alone: keep the largest entries of each contribution, set the others to zero.
+
+    m_i = float32(|δ_i|) ≥ the k-th smallest of them, k = d − int(d · density)      δ_i ← m_i δ_i
+
+over the whole model of d elements, as in the authors' code (arXiv 2306.01708), so int(d · density) + 1 entries stay.
+mergekit keeps int(density · n), at least 1, of each tensor. Entries that tie with the last one kept stay too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from coldfuse.fusion.block import Block, Facts, Float64
+from coldfuse.fusion.compiling import compiled
+from coldfuse.fusion.method import Flavour, Measure, Ranked, Transform
+
+
+class Trim(Transform):
+    """Keeps the largest entries of each contribution."""
+
+    summary = "keep the largest entries of each contribution (the first step of TIES)"
+    source = "arXiv 2306.01708, section 4; its authors' code"
+
+    density: float = Field(0.2, gt=0, le=1)
+    """Fraction of entries that stay; 1 keeps all."""
+    flavour: Flavour = "paper"
+    """paper ranks over the whole model, mergekit within each tensor."""
+
+    def measures(self) -> tuple[Measure, ...]:
+        """Each contribution's threshold."""
+        return trimming(self.density, self.flavour)
+
+    def transform(self, delta_N: Float64, index: int, block: Block) -> None:
+        """Set entries below the threshold to zero."""
+        _trim(delta_N, thresholds(block.facts)[index])
+
+
+def trimming(density: float, flavour: Flavour) -> tuple[Measure, ...]:
+    """Measure what `thresholds` reads; nothing if all entries are kept."""
+
+    def ranks(count: int) -> Sequence[int]:
+        if flavour == "paper":
+            return (count - int(count * density) - 1,)
+        return (count - max(1, int(density * count)),)
+
+    if density == 1:
+        return ()
+    return (Ranked(name="thresholds", of=_deltas, ranks=ranks, per="model" if flavour == "paper" else "tensor"),)
+
+
+def thresholds(facts: Facts) -> Float64:
+    """Return what `trimming` measured, shape (C,); zeros, which keep all entries, if there was nothing to measure."""
+    measured_C1 = facts.measured.get("thresholds")
+    return np.zeros(facts.num_contributions) if measured_C1 is None else measured_C1[:, 0]
+
+
+def _deltas(block: Block) -> Float64:
+    return block.deltas_CN
+
+
+@compiled
+def _trim(delta: Any, threshold: Any) -> None:
+    least = np.float32(threshold)
+    for k in range(delta.size):
+        delta[k] = delta[k] if np.float32(abs(delta[k])) >= least else 0.0
