@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
-from types import TracebackType
 
 from coldfuse.codec.blobs import BlobReader
 from coldfuse.codec.header import Header
@@ -21,7 +20,7 @@ from coldfuse.registry.objects import Objects
 from coldfuse.storage import open_store
 from coldfuse.storage.base import ObjectStore
 
-_MAX_OPEN_FILES = 64
+_MAX_OPEN_FILES = 256
 """Local files that one task keeps open; a fusion may read thousands."""
 
 
@@ -89,22 +88,44 @@ def shared_store(url: str) -> ObjectStore:
 
 
 class RangeReader:
-    """Reads ranges for one task. Use as a context manager."""
+    """Reads ranges for one task, each mostly from its beginning to its end."""
 
-    def __init__(self, store_url: str | None) -> None:
-        """Take the store that `StoreRange`s lie in, if there is one."""
+    def __init__(self, store_url: str | None, *, request_bytes: int = 0) -> None:
+        """Take the store that `StoreRange`s lie in, if there is one, and how much of a range to read ahead from it."""
         self._store_url = store_url
+        self._request_bytes = request_bytes
         self._files: OrderedDict[Path, LocalFile] = OrderedDict()
+        self._ahead: dict[int, tuple[ByteRange, int, memoryview]] = {}
 
     def read_into(self, where: ByteRange, buffer: memoryview, offset: int) -> None:
         """Fill the buffer with the range's bytes from `offset`."""
         if isinstance(where, LocalRange):
             self._local(where.path).read_into(buffer, where.start + offset)
-        elif self._store_url is not None:
-            read = Objects(shared_store(self._store_url)).read_into
-            BlobReader(where.blob, read).read_into(buffer, where.start + offset)
+        elif len(buffer) < self._request_bytes:
+            self._read_ahead(where, buffer, offset)
         else:
+            self._fetch(where, buffer, offset)
+
+    def _read_ahead(self, where: StoreRange, buffer: memoryview, offset: int) -> None:
+        """Answer from what was read before, or read more than was asked: a request costs a round trip."""
+        end = offset + len(buffer)
+        _, start, data = self._ahead.get(id(where), (where, 0, memoryview(b"")))
+        if not start <= offset <= end <= start + len(data):
+            start, length = offset, min(self._request_bytes, where.blob.size_bytes - where.start - offset)
+            data = memoryview(bytearray(max(length, len(buffer))))
+            self._fetch(where, data, start)
+            self._ahead[id(where)] = where, start, data  # holds `where`, so that its id stays its own
+        buffer[:] = data[offset - start : end - start]
+
+    def _fetch(self, where: StoreRange, buffer: memoryview, offset: int) -> None:
+        if self._store_url is None:
             raise ValueError("a range of a store, and no store")
+        read = Objects(shared_store(self._store_url)).read_into
+        BlobReader(where.blob, read).read_into(buffer, where.start + offset)
+
+    def forget(self) -> None:
+        """Let go of what was read ahead: another piece comes."""
+        self._ahead.clear()
 
     def _local(self, path: Path) -> LocalFile:
         if path in self._files:
@@ -115,11 +136,7 @@ class RangeReader:
                 self._files.popitem(last=False)[1].close()
         return self._files[path]
 
-    def __enter__(self) -> RangeReader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close the files."""
         for file in self._files.values():
             file.close()

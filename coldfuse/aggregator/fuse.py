@@ -1,9 +1,8 @@
-"""Fuse one part of a model, in memory that depends neither on the model nor on the number of contributions.
+"""Fuse the parts of a model: measure what the method needs, then make every part, in bounded memory.
 
-Elements are taken block by block: for each block the base's elements and then every contribution's, one after the
-other, through the same small buffer. On a local disk a block fits into the processor's cache, so that
-only reading and writing touch memory; from S3 a block is as large as the part, so that a request is worth its round
-trip.
+`fuse_shard` is one task: for each part the fused bytes, and the outers' state of the same elements. Elements are taken
+block by block through the same buffers, so memory depends neither on the model nor on one tensor's size, unless the
+method works on whole matrices.
 """
 
 from __future__ import annotations
@@ -11,183 +10,186 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from coldfuse.aggregator.execution import Executor
-from coldfuse.aggregator.files import LocalRange, RangeReader
-from coldfuse.aggregator.plan import Operand, PieceTask, Shard
+from coldfuse.aggregator.files import LocalRange
+from coldfuse.aggregator.job import SUM_ELEMENTS, Fusion
+from coldfuse.aggregator.plan import STATE_DTYPE, PartTask, PieceTask, Plan, Shard, all_shards
+from coldfuse.aggregator.reading import BlockReader, Stretch, facts_of, stretches
 from coldfuse.codec.model_digest import block_digests
 from coldfuse.core.blob import Part
-from coldfuse.core.dtypes import Raw
+from coldfuse.core.dtypes import Raw, from_floats
 from coldfuse.core.schema import ITEM_BYTES
-from coldfuse.errors import FusionError, SchemaMismatchError, UserInputError
+from coldfuse.errors import FusionError, SchemaMismatchError
 from coldfuse.fusion.apply import move
-from coldfuse.fusion.block import Block, Float64
-from coldfuse.fusion.kernels import decode
-from coldfuse.fusion.methods import find_method
-
-CACHED_ELEMENTS = 1 << 17
-"""Block length for local files: a few MiB, that stay in the processor's last cache. Half of it or twice it is as fast;
-much shorter, and the threads spend their time handing the interpreter's lock to each other."""
-
-_REMOTE_ELEMENTS = 4 << 20
-"""Block length for object stores: requests of up to 16 MiB."""
-
-_FEWEST_ELEMENTS = 1 << 12
-"""Shorter blocks would spend more time on Python than on numbers."""
-
-_BYTES_PER_ELEMENT = 5 * 8
+from coldfuse.fusion.block import Float64
+from coldfuse.fusion.method import MatrixCombiner, SpanCombiner
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fusion:
-    """What all shards of a fusion share."""
+class FusedBytes:
+    """One part as it was made."""
 
-    store_url: str | None
-    """The store that ranges lie in; None: all lie in local files."""
-    method: str
-    weights: tuple[float, ...]
-    """One a contribution, in fusing order."""
-    block_elements: int = CACHED_ELEMENTS
-    """Elements that are fused at a time; the result does not depend on it."""
+    part: PartTask
+    data: bytearray
+    blocks: Mapping[str, Sequence[str]]
+    """The block digests of each tensor, or piece of one, in it."""
+    state: tuple[bytearray, ...]
+    """The outers' new state of the same elements, one a slot."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FusedPart:
-    """What a task made of a shard."""
+    """What a task made of a part."""
 
+    index: int
     part: Part | None
     """Where it lies, if it went to a store."""
     blocks: Mapping[str, Sequence[str]]
     """The block digests of each tensor, or piece of one, in it."""
+    state: tuple[Part, ...] = ()
+    """Where the outers' state lies, if it went to a store."""
 
-
-Plan = Mapping[str, Sequence[Shard]]
-"""All shards, by file and in the order of the file."""
 
 J = TypeVar("J")
 
 
 def run_plan(
-    executor: Executor, task: Callable[[J, Shard], FusedPart], job: J, plan: Plan
-) -> tuple[dict[tuple[str, int], Part | None], dict[str, list[str]]]:
+    executor: Executor, task: Callable[[J, Shard], list[FusedPart]], job: J, plan: Plan
+) -> tuple[dict[tuple[str, int], FusedPart], dict[str, list[str]]]:
     """Run all shards; return the parts made, by file and index, and the block digests of every tensor."""
-    todo = [shard for shards in plan.values() for shard in shards if shard.pieces]
-    made: dict[int, FusedPart] = dict(executor.run(task, job, todo))
+    todo = all_shards(plan)
+    made: dict[int, list[FusedPart]] = dict(executor.run(task, job, todo))
     blocks: dict[str, list[str]] = defaultdict(list)
     for index in range(len(todo)):
-        for name, digests in made[index].blocks.items():
-            blocks[name] += digests
-    return {(shard.file, shard.index): made[index].part for index, shard in enumerate(todo)}, blocks
+        for part in made[index]:
+            for name, digests in part.blocks.items():
+                blocks[name] += digests
+    return {(shard.file, part.index): part for i, shard in enumerate(todo) for part in made[i]}, blocks
 
 
-def block_elements(plan: Plan, *, is_local: bool, task_bytes: int) -> int:
-    """Return how many elements can be fused at a time, so that one task stays within `task_bytes`.
+def fuse_shard(fusion: Fusion, shard: Shard) -> Iterator[FusedBytes]:
+    """Fuse a shard's parts, one after the other."""
+    with BlockReader(fusion) as reader:
+        deltas = _Deltas(fusion, reader)
+        for part in shard.parts:
+            data = bytearray(part.size_bytes)
+            state = tuple(bytearray(part.num_fused * 4) for _ in fusion.recipe.slots)
+            digests: dict[str, Sequence[str]] = {}
+            done = done_state = 0
+            for piece in part.pieces:
+                reader.forget()
+                view = memoryview(data)[done : done + piece.num_elements * ITEM_BYTES[piece.base.dtype]]
+                if piece.is_fused:
+                    size = piece.num_elements * 4
+                    views = [np.frombuffer(s, np.uint8, size, done_state) for s in state]
+                    _fuse_piece(deltas, piece, np.frombuffer(view, np.uint8), views)
+                    done_state += size
+                else:
+                    _copy_piece(reader, piece, view)
+                digests[piece.tensor] = block_digests(view)
+                done += len(view)
+            yield FusedBytes(part=part, data=data, blocks=digests, state=state)
 
-    A task holds the part that it makes and, for each element of a block, five numbers of up to 8 bytes: the input as it
-    was read, the base, the delta, the sum, and one more while they are combined. Raises `UserInputError` if that does
-    not fit.
-    """
-    part_bytes = max((shard.size_bytes for shards in plan.values() for shard in shards), default=0)
-    wanted = CACHED_ELEMENTS if is_local else _REMOTE_ELEMENTS
-    fitting = (task_bytes - part_bytes) // _BYTES_PER_ELEMENT
-    if fitting < _FEWEST_ELEMENTS:
-        needed = (part_bytes + _FEWEST_ELEMENTS * _BYTES_PER_ELEMENT) / 2**20
-        raise UserInputError(
-            f"each worker may take {task_bytes / 2**20:.1f} MiB, but fusing one part takes {needed:.1f} MiB; "
-            "give more --memory or fewer --workers"
+
+class _Deltas:
+    """The fused delta of a piece, stretch by stretch; a matrix is worked on once for all its pieces."""
+
+    def __init__(self, fusion: Fusion, reader: BlockReader) -> None:
+        self.fusion, self.reader = fusion, reader
+        self._matrix: tuple[str, Float64] | None = None
+
+    def of(self, piece: PieceTask) -> Iterator[tuple[Stretch, Float64]]:
+        """Yield the piece's stretches and their fused deltas (in a buffer that is used again)."""
+        fusion, combiner = self.fusion, self.fusion.recipe.combiner
+        step = len(fusion.recipe.transforms)
+        if isinstance(combiner, MatrixCombiner) and piece.is_matrix:
+            flat_N = self._whole(piece, combiner)
+            for first, count in _plain_stretches(piece):
+                yield (first, count), flat_N[first : first + count]
+        elif fusion.sums_deltas:
+            span = cast(SpanCombiner, combiner).span(facts_of(fusion, piece, step))
+            for stretch in stretches(fusion, piece, length=SUM_ELEMENTS):
+                yield _clipped(piece, stretch, self.reader.sum_deltas(piece, stretch, span))
+        else:
+            for stretch in stretches(fusion, piece):
+                yield _clipped(piece, stretch, combiner.fuse(self.reader.block(piece, stretch, step=step)))
+
+    def _whole(self, piece: PieceTask, combiner: MatrixCombiner) -> Float64:
+        if self._matrix is None or self._matrix[0] != piece.tensor:
+            matrix = self.reader.matrix(piece, step=len(self.fusion.recipe.transforms))
+            with threadpool_limits(1):  # workers are the parallel part; more threads would also change the last bits
+                fused = combiner.fuse_matrix(matrix)
+            on_cpu = fused if isinstance(fused, np.ndarray) else fused.cpu().numpy()
+            self._matrix = piece.tensor, np.ascontiguousarray(on_cpu, np.float64).reshape(-1)
+        return self._matrix[1]
+
+
+def _fuse_piece(deltas: _Deltas, piece: PieceTask, out: Raw, state: Sequence[Raw]) -> None:
+    """Write the piece's fused elements to `out`, and the outers' new state to `state`."""
+    item, reader, recipe = ITEM_BYTES[piece.base.dtype], deltas.reader, deltas.fusion.recipe
+    if not any(piece.contributions) and not recipe.slots:
+        reader.raw(piece.base, (piece.first, piece.num_elements), into=out)
+        return
+    try:
+        for (first, count), delta_N in deltas.of(piece):
+            start = first - piece.first
+            new = [part[start * 4 : (start + count) * 4] for part in state]
+            moved_N = _step(deltas, piece, (first, count), delta_N, new) if recipe.outers else delta_N
+            base, _ = reader.base(piece, (first, count))
+            move(base, moved_N, piece.base.dtype, out=out[start * item : (start + count) * item])
+    except FusionError as error:
+        raise FusionError(f"tensor {piece.tensor}: {_culprit(piece, reader) or error}") from error
+
+
+def _step(deltas: _Deltas, piece: PieceTask, stretch: Stretch, delta_N: Float64, state: Sequence[Raw]) -> Float64:
+    """Take the outers' steps along a fused delta, and write their new state."""
+    slots = dict(zip(deltas.fusion.recipe.slots, range(len(state)), strict=True))
+    for outer in deltas.fusion.recipe.outers:
+        indices = [slots[slot] for slot in outer.slots]
+        old = tuple(
+            deltas.reader.values(piece.state[i], stretch) if piece.state else np.zeros(stretch[1]) for i in indices
         )
-    return min(wanted, fitting)
+        delta_N, new = outer.step(delta_N, old, age=deltas.fusion.age)
+        for i, values in zip(indices, new, strict=True):
+            state[i][:] = from_floats(values, STATE_DTYPE)
+    return delta_N
 
 
-@dataclass(frozen=True)
-class _Scratch:
-    """Buffers that are used again for every block: fresh ones would cost a page fault every 4 KiB."""
-
-    raw: Raw
-    base: Float64
-    delta: Float64
-
-    @classmethod
-    def of(cls, num_elements: int) -> _Scratch:
-        return cls(np.empty(num_elements * 8, np.uint8), np.empty(num_elements), np.empty(num_elements))
+def _clipped(piece: PieceTask, stretch: Stretch, delta_N: Float64) -> tuple[Stretch, Float64]:
+    """Cut off what whole rows reach beyond the piece."""
+    first, end = max(stretch[0], piece.first), min(stretch[0] + stretch[1], piece.first + piece.num_elements)
+    return (first, end - first), delta_N[first - stretch[0] : end - stretch[0]]
 
 
-def fuse_shard(fusion: Fusion, shard: Shard) -> tuple[bytearray, Mapping[str, Sequence[str]]]:
-    """Return a shard's fused bytes, and the block digests of each tensor or piece in it."""
-    out = bytearray(shard.size_bytes)
-    digests: dict[str, Sequence[str]] = {}
-    done = 0
-    with RangeReader(fusion.store_url) as reader:
-        for piece in shard.pieces:
-            view = memoryview(out)[done : done + piece.num_elements * ITEM_BYTES[piece.base.dtype]]
-            _fuse_piece(fusion, piece, reader, view)
-            digests[piece.tensor] = block_digests(view)
-            done += len(view)
-    return out, digests
+def _plain_stretches(piece: PieceTask) -> Iterator[Stretch]:
+    end = piece.first + piece.num_elements
+    return ((first, min(SUM_ELEMENTS, end - first)) for first in range(piece.first, end, SUM_ELEMENTS))
 
 
-def _fuse_piece(fusion: Fusion, piece: PieceTask, reader: RangeReader, out: memoryview) -> None:
-    item = ITEM_BYTES[piece.base.dtype]
-    step = min(fusion.block_elements, piece.num_elements)
-    scratch = _Scratch.of(step)
-    fuse = find_method(fusion.method).fuse
-    for first in range(0, piece.num_elements, step):
-        count = min(step, piece.num_elements - first)
-        view = out[first * item : (first + count) * item]
-        reader.read_into(piece.base.where, view, first * item)
-        base = np.frombuffer(view, np.uint8)
-        if not piece.is_fused:
-            _refuse_differences(piece, base, first, reader, scratch)
-        elif any(piece.contributions):
-            deltas = _read_deltas(piece, base, first, reader, scratch)
-            try:
-                view[:] = move(base, fuse(Block(count, fusion.weights, deltas)), piece.base.dtype).data
-            except FusionError as error:
-                raise FusionError(f"tensor {piece.tensor}: {_culprit(piece, count, first, reader) or error}") from error
-
-
-def _read_deltas(
-    piece: PieceTask, base: Raw, first: int, reader: RangeReader, scratch: _Scratch
-) -> Iterator[Float64 | None]:
-    count = len(base) // ITEM_BYTES[piece.base.dtype]
-    values, delta = scratch.base[:count], scratch.delta[:count]
-    decode(base, piece.base.dtype, values)
-    for operand in piece.contributions:
-        if operand is None:
-            yield None
-            continue
-        decode(_read(operand, first, count, reader, scratch), operand.dtype, delta)
-        if not operand.is_delta:
-            np.subtract(delta, values, out=delta)
-        yield delta
-
-
-def _read(operand: Operand, first: int, count: int, reader: RangeReader, scratch: _Scratch) -> Raw:
-    item = ITEM_BYTES[operand.dtype]
-    buffer = scratch.raw[: count * item]
-    reader.read_into(operand.where, buffer.data, first * item)
-    return buffer
-
-
-def _culprit(piece: PieceTask, count: int, first: int, reader: RangeReader) -> str | None:
+def _culprit(piece: PieceTask, reader: BlockReader) -> str | None:
     """Say which local model holds NaN or infinity, if one does; contributions of a round were screened for that."""
-    scratch = _Scratch.of(count)
     for operand in filter(None, piece.contributions):
-        decode(_read(operand, first, count, reader, scratch), operand.dtype, scratch.delta)
-        if isinstance(operand.where, LocalRange) and not np.isfinite(scratch.delta).all():
-            return f"{operand.where.path} holds NaN or infinity there; did its training diverge? leave it out"
+        for stretch in _plain_stretches(piece):
+            if isinstance(operand.where, LocalRange) and not np.isfinite(reader.values(operand, stretch)).all():
+                return f"{operand.where.path} holds NaN or infinity there; did its training diverge? leave it out"
     return None
 
 
-def _refuse_differences(piece: PieceTask, base: Raw, first: int, reader: RangeReader, scratch: _Scratch) -> None:
-    """Integers and booleans are not fused: whole models must agree on them."""
+def _copy_piece(reader: BlockReader, piece: PieceTask, view: memoryview) -> None:
+    """Copy what is not fused. Integers and booleans are not: whole models must agree on them."""
+    whole = piece.first, piece.num_elements
+    base = reader.raw(piece.base, whole, into=np.frombuffer(view, np.uint8))
     for operand in filter(None, piece.contributions):
-        count = len(base) // ITEM_BYTES[operand.dtype]
-        if not np.array_equal(_read(operand, first, count, reader, scratch), base):
-            raise SchemaMismatchError(
-                f"tensor {piece.tensor} ({piece.base.dtype}) differs from the base's, and only floats are fused; "
-                "make the models agree on it"
-            )
+        item = ITEM_BYTES[operand.dtype]
+        for first, count in _plain_stretches(piece):
+            start = (first - piece.first) * item
+            if not np.array_equal(reader.raw(operand, (first, count)), base[start : start + count * item]):
+                raise SchemaMismatchError(
+                    f"tensor {piece.tensor} ({piece.base.dtype}) differs from the base's, and only floats are fused; "
+                    "make the models agree on it"
+                )

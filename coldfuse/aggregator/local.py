@@ -4,80 +4,126 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import psutil
 
 from coldfuse.aggregator.execution import Executor
 from coldfuse.aggregator.files import LocalSource
-from coldfuse.aggregator.fuse import FusedPart, Fusion, block_elements, fuse_shard, run_plan
-from coldfuse.aggregator.plan import Shard, check_models, operands, plan_shards
-from coldfuse.codec.deltas import FORMAT, check_delta
+from coldfuse.aggregator.fuse import FusedPart, fuse_shard, run_plan
+from coldfuse.aggregator.inputs import Input, in_order_of_content, open_inputs
+from coldfuse.aggregator.job import Fusion, reach_of, require_memory
+from coldfuse.aggregator.local_state import LocalState, begin_state, open_state, write_state
+from coldfuse.aggregator.measure import measure_all
+from coldfuse.aggregator.plan import Inputs, Plan, Shard, all_shards, operands, plan_shards
 from coldfuse.codec.header import Header
 from coldfuse.codec.local_file import LocalFile
-from coldfuse.codec.manifests import sha256
 from coldfuse.codec.model_digest import model_digest
-from coldfuse.codec.model_folder import ModelFolder, open_model_folder, read_file_header
+from coldfuse.codec.model_folder import ModelFolder, open_model_folder
 from coldfuse.errors import UserInputError
-
-_SAMPLES = 64
-_SAMPLE_BYTES = 4096
-
-
-@dataclass(frozen=True)
-class Input:
-    """One model folder or delta file to be fused."""
-
-    files: tuple[LocalSource, ...]
-    is_delta: bool
-    weight: float
+from coldfuse.fusion.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderFusion:
-    """A fusion whose parts go to files of one folder."""
+    """What is to be fused, and where to."""
+
+    base: Path
+    models: Sequence[Path]
+    """Model folders, delta files or adapter folders; their order does not matter, unless the method says so."""
+    out: Path
+    recipe: Recipe
+    weights: Sequence[float] | None = None
+    """One a model; 1, or what follows from their order, if it is not given."""
+    statistics: Sequence[Path] = ()
+    """One file a model, if the method asks for them."""
+    seed: str = "0"
+    """What random masks depend on, beside the models."""
+    device: str = "cpu"
+    """Where matrices are worked on: cpu, cuda."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A fusion that is ready to run."""
+
+    folder: ModelFolder
+    fusion: Fusion
+    plan: Plan
+    state: LocalState
+    inputs: tuple[Input, ...]
+    """In fusing order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderTask:
+    """What the tasks of a fusion into a folder share."""
 
     out: Path
     fusion: Fusion
+    state_starts: Mapping[str, Mapping[int, int]]
+    """Where each part's numbers begin in each state file."""
 
 
-def fuse_part(job: FolderFusion, shard: Shard) -> FusedPart:
-    """Fuse one part and write it at its place."""
-    data, blocks = fuse_shard(job.fusion, shard)
-    with open(job.out / shard.file, "r+b") as file:
-        file.seek(shard.start)
-        file.write(data)
-    return FusedPart(part=None, blocks=blocks)
+def fuse_part(job: FolderTask, shard: Shard) -> list[FusedPart]:
+    """Fuse a shard's parts and write each at its place."""
+    made = []
+    for fused in fuse_shard(job.fusion, shard):
+        _write(job.out / shard.file, fused.part.start, fused.data)
+        write_state(job.out, shard.file, job.state_starts, fused)
+        made.append(FusedPart(index=fused.part.index, part=None, blocks=fused.blocks))
+    return made
 
 
-def fuse_folders(
-    base: Path, models: Sequence[Path], out: Path, *, method: str, weights: Sequence[float], executor: Executor
-) -> str:
+def fuse_folders(request: FolderFusion, executor: Executor) -> str:
     """Fuse models on a base into the folder `out`, and return the fused model's digest.
 
-    The result does not depend on the order of `models`. `out` appears when it is whole.
+    `out` appears when it is whole. Raises `UserInputError` and its kin for what cannot be fused.
     """
-    if out.exists():
-        raise UserInputError(f"{out}: exists already; give a folder that does not")
-    folder = open_model_folder(base)
-    base_digest = cache(folder.digest)  # only deltas name their base, and it takes a read of the whole model
-    inputs = [_open_input(folder, path, weight, base_digest) for path, weight in zip(models, weights, strict=True)]
-    inputs = _in_order_of_content(inputs)
-    staging = _staging(out)
-    try:
-        digest = _run(folder, inputs, method, staging, executor)
-        os.replace(staging, out)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return digest
+    if request.out.exists():
+        raise UserInputError(f"{request.out}: exists already; give a folder that does not")
+    prepared = prepare(request, executor)
+    with staged(request.out) as staging:
+        return _run(prepared, staging, executor)
 
 
-def _staging(out: Path) -> Path:
-    """Create a folder beside `out`, and remove those that killed processes left there."""
+def prepare(request: FolderFusion, executor: Executor) -> Prepared:
+    """Open everything that is to be read, and plan; nothing is written."""
+    folder = open_model_folder(request.base)
+    weights = _weights(request)
+    inputs = in_order_of_content(open_inputs(folder, request.models, weights, request.recipe, request.statistics))
+    state = open_state(folder, request.recipe.slots)
+    sources = [LocalSource(folder.path / file, header) for file, header in folder.headers.items()]
+    plan = plan_shards(
+        folder.headers,
+        Inputs(
+            base=operands(sources, is_delta=False),
+            contributions=[operands(item.files, is_delta=item.is_delta) for item in inputs],
+            statistics=[operands(item.statistics, is_delta=True) for item in inputs if item.statistics],
+            state=state.operands,
+        ),
+        reach=reach_of(request.recipe),
+    )
+    fusion = Fusion(
+        store_url=None,
+        recipe=request.recipe,
+        weights=tuple(item.weight for item in inputs),
+        names=tuple(item.name for item in inputs),
+        seed=request.seed,
+        num_elements=sum(spec.num_elements for spec in folder.schema.values() if spec.is_fused),
+        age=state.age,
+        device=request.device,
+    )
+    require_memory(fusion, plan, executor.task_bytes)
+    return Prepared(folder=folder, fusion=fusion, plan=plan, state=state, inputs=tuple(inputs))
+
+
+@contextmanager
+def staged(out: Path) -> Iterator[Path]:
+    """Give a folder beside `out` that becomes `out` if all goes well; remove those that killed processes left there."""
     for old in out.parent.glob(f".{out.name}.fusing-*"):
         if not psutil.pid_exists(int(old.name.rpartition("-")[2])):
             shutil.rmtree(old, ignore_errors=True)
@@ -86,26 +132,38 @@ def _staging(out: Path) -> Path:
         staging.mkdir(parents=True)
     except OSError as error:
         raise UserInputError(f"{out}: cannot be created: {error.strerror}") from error
-    return staging
+    try:
+        yield staging
+        os.replace(staging, out)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
-def _run(folder: ModelFolder, inputs: Sequence[Input], method: str, out: Path, executor: Executor) -> str:
-    sources = [LocalSource(folder.path / file, header) for file, header in folder.headers.items()]
-    contributions = [operands(item.files, is_delta=item.is_delta) for item in inputs]
-    plan = plan_shards(folder.headers, base=operands(sources, is_delta=False), contributions=contributions)
-    fusion = Fusion(
-        store_url=None,
-        method=method,
-        weights=tuple(item.weight for item in inputs),
-        block_elements=block_elements(plan, is_local=True, task_bytes=executor.task_bytes),
-    )
+def _run(prepared: Prepared, out: Path, executor: Executor) -> str:
+    folder, plan = prepared.folder, prepared.plan
+    fusion = measure_all(executor, all_shards(plan), prepared.fusion)
     for file, header in folder.headers.items():
         _begin_file(folder.path / file, out / file, header)
     for file in folder.plain:
         (out / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder.path / file, out / file)
-    _, blocks = run_plan(executor, fuse_part, FolderFusion(out=out, fusion=fusion), plan)
+    starts = begin_state(out, folder, plan, fusion)
+    _, blocks = run_plan(executor, fuse_part, FolderTask(out=out, fusion=fusion, state_starts=starts), plan)
     return model_digest(folder.schema, blocks)
+
+
+def _weights(request: FolderFusion) -> Sequence[float]:
+    combiner, count = request.recipe.combiner, len(request.models)
+    positional = combiner.positional_weights(count)
+    if request.weights is None:
+        if combiner.needs_weights:
+            raise UserInputError("this method weighs the models: give --weights, one number a model")
+        return positional or [1.0] * count
+    if positional is not None:
+        raise UserInputError("this method takes its weights from the order of the models; leave --weights out")
+    if not combiner.is_weighted:
+        raise UserInputError("this method does not weigh the models; leave --weights out, or take weighted-mean")
+    return request.weights
 
 
 def _begin_file(source: Path, target: Path, header: Header) -> None:
@@ -118,44 +176,7 @@ def _begin_file(source: Path, target: Path, header: Header) -> None:
         file_out.truncate(header.file_bytes)
 
 
-def _open_input(base: ModelFolder, path: Path, weight: float, base_digest: Callable[[], str]) -> Input:
-    if path.is_dir():
-        model = open_model_folder(path)
-        check_models(base.schema, model.schema, what=str(path))
-        files = tuple(LocalSource(path / file, header) for file, header in model.headers.items())
-        return Input(files, is_delta=False, weight=weight)
-    if not path.is_file():
-        raise UserInputError(f"{path}: expected a model folder or a delta file, and there is neither")
-    header = read_file_header(path)
-    if header.metadata.get("format") != FORMAT:
-        raise UserInputError(f"{path}: a safetensors file but no coldfuse delta; give the model's folder instead")
-    check_delta(header, base.schema, base_digest=base_digest(), what=str(path))
-    return Input((LocalSource(path, header),), is_delta=True, weight=weight)
-
-
-def _in_order_of_content(inputs: Sequence[Input]) -> list[Input]:
-    """Sort by what the inputs hold, without reading all of it unless samples are equal."""
-    by_sample: dict[str, list[Input]] = defaultdict(list)
-    for item in inputs:
-        by_sample[_content_key(item, _SAMPLES)].append(item)
-    ordered: list[Input] = []
-    for key in sorted(by_sample):
-        group = by_sample[key]
-        ordered += group if len(group) == 1 else sorted(group, key=lambda item: (_content_key(item, None), item.weight))
-    return ordered
-
-
-def _content_key(item: Input, samples: int | None) -> str:
-    """Hash some evenly spaced samples of each file, or all of it (None)."""
-    digests = []
-    for source in item.files:
-        path, header = source.path, source.header
-        step = _SAMPLE_BYTES if samples is None else max(header.file_bytes // samples, _SAMPLE_BYTES)
-        length = (1 << 20) if samples is None else _SAMPLE_BYTES
-        step = length if samples is None else step
-        with LocalFile(path) as file:
-            for start in range(0, header.file_bytes, step):
-                data = bytearray(min(length, header.file_bytes - start))
-                file.read_into(memoryview(data), start)
-                digests.append(sha256(data))
-    return sha256("".join(digests).encode())
+def _write(path: Path, start: int, data: bytearray) -> None:
+    with open(path, "r+b") as file:
+        file.seek(start)
+        file.write(data)

@@ -3,26 +3,37 @@
 The fused model has the base's files, with the same headers and the same parts. A shard is one part: pieces of tensors,
 and for each piece where the base's elements and every contribution's elements lie. A contribution that did not change a
 tensor has no range there. Because a shard names all its ranges, and nothing else, it can be run anywhere, in any order,
-twice, and is no larger than what it is made from.
+twice, and is no larger than what it is made from. Methods that need whole rows or whole matrices get ranges that reach
+beyond the piece; the parts of one matrix are one shard, so that it is worked on once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
 
 from coldfuse.aggregator.files import ByteRange, Source
 from coldfuse.codec.header import Header, TensorEntry
 from coldfuse.codec.parts import PartLayout, Piece, plan_parts
-from coldfuse.core.schema import Schema
+from coldfuse.core.schema import ITEM_BYTES, Schema, TensorSpec
 from coldfuse.errors import SchemaMismatchError
+
+Reach = Literal["piece", "rows", "matrix"]
+"""How much of a tensor a method looks at to fuse a piece of it."""
+
+STATE_DTYPE = "F32"
+"""Of the outers' state."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operand:
-    """Some elements of one tensor of one model or delta."""
+    """Some consecutive elements of one tensor of one model, delta or other file."""
 
     where: ByteRange
+    first: int
+    """Index in the tensor of the element at which the range begins."""
     dtype: str
     is_delta: bool
     """False: these are a model's own values, and the base is to be subtracted."""
@@ -33,24 +44,62 @@ class PieceTask:
     """Fuse some elements of one tensor."""
 
     tensor: str
+    shape: tuple[int, ...]
+    first: int
+    """Index of the first element in the tensor."""
     num_elements: int
     base: Operand
     contributions: tuple[Operand | None, ...]
     """One a contribution, in fusing order."""
+    statistics: tuple[Operand | None, ...] = ()
+    """What each contribution's statistics have under the tensor's name; empty if nobody asked."""
+    state: tuple[Operand, ...] = ()
+    """The outers' state from the release before, one a slot; empty at first."""
     is_fused: bool
     """False: copied from the base, with which every contribution must agree."""
 
+    @property
+    def is_matrix(self) -> bool:
+        """Whether matrix methods take it as one."""
+        return self.is_fused and len(self.shape) == 2 and min(self.shape) > 1
+
+    @property
+    def tensor_elements(self) -> int:
+        """Elements of the whole tensor."""
+        return TensorSpec(dtype=self.base.dtype, shape=self.shape).num_elements
+
 
 @dataclass(frozen=True, kw_only=True)
-class Shard:
+class PartTask:
     """One part of one file of the fused model."""
 
-    file: str
     index: int
     """Which part of the file."""
     start: int
     size_bytes: int
     pieces: tuple[PieceTask, ...]
+
+    @property
+    def num_fused(self) -> int:
+        """Elements that are fused; each has a number in every slot of the outers' state."""
+        return sum(piece.num_elements for piece in self.pieces if piece.is_fused)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """Consecutive parts of one file that one task makes: one, unless they are parts of one matrix."""
+
+    file: str
+    parts: tuple[PartTask, ...]
+
+    @property
+    def pieces(self) -> Iterator[PieceTask]:
+        """All pieces, in order."""
+        return (piece for part in self.parts for piece in part.pieces)
+
+
+Plan = Mapping[str, Sequence[Shard]]
+"""All shards, by file and in the order of the file."""
 
 
 @dataclass(frozen=True)
@@ -61,23 +110,43 @@ class Operands:
     is_delta: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Everything that is read."""
+
+    base: Operands
+    contributions: Sequence[Operands]
+    statistics: Sequence[Operands] = ()
+    """One a contribution, if the method asks for them."""
+    state: Sequence[Operands] = ()
+    """One a slot, if there is a state yet."""
+
+
 def operands(files: Iterable[Source], *, is_delta: bool) -> Operands:
     """Index the tensors of the files of a model or delta."""
     return Operands({entry.name: (file, entry) for file in files for entry in file.header.tensors}, is_delta)
 
 
-def plan_shards(
-    files: Mapping[str, Header], *, base: Operands, contributions: Sequence[Operands]
-) -> dict[str, list[Shard]]:
+def plan_shards(files: Mapping[str, Header], inputs: Inputs, *, reach: Reach = "piece") -> dict[str, list[Shard]]:
     """Plan every part of every safetensors file of the base, in the order of the file; headers are copied."""
-    return {
-        file: [
-            Shard(file=file, index=index, start=layout.start, size_bytes=layout.size_bytes, pieces=pieces)
+    plan: dict[str, list[Shard]] = {}
+    for file, header in files.items():
+        parts = [
+            PartTask(
+                index=index,
+                start=layout.start,
+                size_bytes=layout.size_bytes,
+                pieces=_plan_pieces(layout, inputs, reach),
+            )
             for index, layout in enumerate(plan_parts(header))
-            for pieces in [_plan_pieces(layout, base, contributions)]
         ]
-        for file, header in files.items()
-    }
+        plan[file] = [Shard(file=file, parts=tuple(group)) for group in _together(parts, reach)]
+    return plan
+
+
+def all_shards(plan: Plan) -> list[Shard]:
+    """Return all shards that have something to fuse or copy, in order."""
+    return [shard for shards in plan.values() for shard in shards if any(True for _ in shard.pieces)]
 
 
 def check_models(base: Schema, model: Schema, *, what: str) -> None:
@@ -95,27 +164,58 @@ def check_models(base: Schema, model: Schema, *, what: str) -> None:
             raise SchemaMismatchError(f"{what}: tensor {name}: dtype {model[name].dtype}, base has {base[name].dtype}")
 
 
-def _plan_pieces(layout: PartLayout, base: Operands, contributions: Sequence[Operands]) -> tuple[PieceTask, ...]:
+def _together(parts: Sequence[PartTask], reach: Reach) -> Iterator[list[PartTask]]:
+    """Group the parts that one task makes."""
+    if reach != "matrix":
+        yield from ([part] for part in parts)
+        return
+    for _, group in groupby(parts, key=lambda part: part.pieces[0].tensor if part.pieces else ""):
+        yield list(group)  # a part that begins with the same tensor as the one before is a cut of it
+
+
+def _plan_pieces(layout: PartLayout, inputs: Inputs, reach: Reach) -> tuple[PieceTask, ...]:
     return tuple(
         PieceTask(
             tensor=piece.tensor.name,
+            shape=piece.tensor.spec.shape,
+            first=piece.first,
             num_elements=piece.num_elements,
-            base=_locate(base, piece) or _missing(piece),
-            contributions=tuple(_locate(c, piece) for c in contributions),
-            is_fused=piece.tensor.spec.is_fused,
+            base=_locate(inputs.base, piece, reach) or _missing(piece),
+            contributions=tuple(_locate(c, piece, reach) for c in inputs.contributions),
+            statistics=tuple(_locate(s, piece, reach) for s in inputs.statistics),
+            state=tuple(
+                _locate(s, piece, reach) or _missing(piece) for s in inputs.state if piece.tensor.spec.is_fused
+            ),
+            is_fused=is_fused,
         )
         for piece in layout.pieces
+        for is_fused in [piece.tensor.spec.is_fused]
     )
 
 
-def _locate(source: Operands, piece: Piece) -> Operand | None:
+def _locate(source: Operands, piece: Piece, reach: Reach) -> Operand | None:
     """Find a piece's elements in another file, which may hold them in another dtype and at another place."""
     if piece.tensor.name not in source.tensors:
         return None
     file, entry = source.tensors[piece.tensor.name]
-    same = Piece(tensor=entry, first=piece.first, num_elements=piece.num_elements)
-    where = file.range(same.start, same.num_bytes)
-    return Operand(where=where, dtype=entry.spec.dtype, is_delta=source.is_delta)
+    if entry.spec.shape == piece.tensor.spec.shape:
+        first, end = _stretch(piece, reach)
+    else:
+        first, end = 0, entry.spec.num_elements  # a Gram matrix, not elements that lie beside the base's
+    item = ITEM_BYTES[entry.spec.dtype]
+    where = file.range(entry.start + first * item, (end - first) * item)
+    return Operand(where=where, first=first, dtype=entry.spec.dtype, is_delta=source.is_delta)
+
+
+def _stretch(piece: Piece, reach: Reach) -> tuple[int, int]:
+    """Return the first element that is looked at, and the one after the last."""
+    shape, end = piece.tensor.spec.shape, piece.first + piece.num_elements
+    if reach == "piece" or not shape or not piece.num_elements:
+        return piece.first, end
+    if reach == "matrix" and len(shape) == 2:
+        return 0, piece.tensor.spec.num_elements
+    row = shape[-1]
+    return piece.first // row * row, -(-end // row) * row
 
 
 def _missing(piece: Piece) -> Operand:

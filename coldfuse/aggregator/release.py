@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy
 
 from coldfuse import __version__
 from coldfuse.aggregator.execution import Executor
 from coldfuse.aggregator.files import StoreSource, shared_store
-from coldfuse.aggregator.fuse import FusedPart, Fusion, block_elements, fuse_shard, run_plan
+from coldfuse.aggregator.fuse import FusedPart, fuse_shard, run_plan
+from coldfuse.aggregator.job import Fusion, reach_of, request_bytes
+from coldfuse.aggregator.job import require_memory as require_task_memory
+from coldfuse.aggregator.measure import measure_all
 from coldfuse.aggregator.model import Base
-from coldfuse.aggregator.plan import Operands, Shard, operands, plan_shards
+from coldfuse.aggregator.outer_state import next_age, state_header, state_name
+from coldfuse.aggregator.plan import Inputs, Operands, Plan, Shard, all_shards, operands, plan_shards
+from coldfuse.aggregator.recipes import read_recipe, write_recipe
 from coldfuse.codec.blobs import put_part
 from coldfuse.codec.header import read_header
 from coldfuse.codec.model_digest import model_digest
-from coldfuse.core.blob import Blob
+from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import Admission, ContributionManifest, in_fusing_order
-from coldfuse.core.release import FusedContribution, ReleaseManifest
-from coldfuse.fusion.methods import find_method
+from coldfuse.core.release import FusedContribution, OuterState, ReleaseManifest
+from coldfuse.fusion.recipe import Recipe
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.objects import Objects
 
@@ -27,12 +33,29 @@ _PARALLEL_READS = 16
 """Small objects that are read at a time."""
 
 
-def fuse_part(fusion: Fusion, shard: Shard) -> FusedPart:
-    """Fuse one part and store it under its digest. Running it twice stores the same object."""
-    data, blocks = fuse_shard(fusion, shard)
+@dataclass(frozen=True)
+class FusedRelease:
+    """What a fusion made."""
+
+    files: dict[str, Blob]
+    model_digest: str
+    outer: OuterState | None
+
+
+def fuse_part(fusion: Fusion, shard: Shard) -> list[FusedPart]:
+    """Fuse a shard's parts and store each under its digest. Running it twice stores the same objects."""
     if fusion.store_url is None:
         raise ValueError("the parts of a release go to a store")
-    return FusedPart(part=put_part(data, Objects(shared_store(fusion.store_url)).put), blocks=blocks)
+    put = Objects(shared_store(fusion.store_url)).put
+    return [
+        FusedPart(
+            index=fused.part.index,
+            part=put_part(fused.data, put),
+            blocks=fused.blocks,
+            state=tuple(put_part(data, put) for data in fused.state),
+        )
+        for fused in fuse_shard(fusion, shard)
+    ]
 
 
 def fuse_release(
@@ -46,21 +69,34 @@ def fuse_release(
 ) -> ReleaseManifest:
     """Fuse these contributions on the base, and return the manifest of the release to be published."""
     ordered = in_fusing_order(admissions)
-    method = find_method(federation.settings.method)
-    weights = tuple(method.weigh(admission) for admission in ordered)
-    files, model = _run(federation, base, ordered, weights, executor)
+    recipe = read_recipe(federation.settings.method)
+    weights = _weights(recipe, ordered)
+    seed = f"{federation.settings.federation}/{round_number}"
+    made = _run(federation, base, ordered, Fusion(
+        store_url=federation.store.url,
+        recipe=recipe,
+        weights=weights,
+        names=tuple(a.delta_digest for a in ordered),
+        seed=seed,
+        num_elements=sum(spec.num_elements for spec in base.schema.values() if spec.is_fused),
+        age=_age(base, recipe),
+        request_bytes=request_bytes(
+            is_local=_is_local(federation), num_contributions=len(ordered), limit_bytes=executor.task_bytes
+        ),
+    ), executor)  # fmt: skip
     return ReleaseManifest(
         federation=federation.settings.federation,
         release=base.release.release + 1,
         parent=base.release.release,
         round=round_number,
-        method=federation.settings.method,
-        model_digest=model,
-        files=files,
+        method=write_recipe(recipe),
+        model_digest=made.model_digest,
+        files=made.files,
         contributions=tuple(
-            FusedContribution(**a.model_dump(exclude={"reason"}), weight=w)
+            FusedContribution(**a.model_dump(exclude={"reason", "score"}), weight=w)
             for a, w in zip(ordered, weights, strict=True)
         ),
+        outer=made.outer,
         created_at_s=now_s,
         software={"coldfuse": __version__, "numpy": numpy.__version__},
     )
@@ -68,30 +104,74 @@ def fuse_release(
 
 def require_memory(federation: Federation, base: Base, executor: Executor) -> None:
     """Raise `UserInputError` if a part of this model cannot be fused in the memory that a worker may take."""
-    plan = plan_shards(base.headers, base=_base_operands(base), contributions=[])
-    block_elements(plan, is_local=_is_local(federation), task_bytes=executor.task_bytes)
+    recipe = read_recipe(federation.settings.method)
+    plan = plan_shards(base.headers, Inputs(base=_base_operands(base), contributions=[]), reach=reach_of(recipe))
+    count = federation.settings.rules.quorum
+    ahead = request_bytes(is_local=_is_local(federation), num_contributions=count, limit_bytes=executor.task_bytes)
+    fusion = Fusion(
+        store_url=federation.store.url, recipe=recipe, weights=(1.0,) * count, names=("",) * count, request_bytes=ahead
+    )
+    require_task_memory(fusion, plan, executor.task_bytes)
+
+
+def _weights(recipe: Recipe, ordered: Sequence[Admission]) -> tuple[float, ...]:
+    weights = tuple(recipe.combiner.weigh(admission.num_examples, admission.score) for admission in ordered)
+    return weights if any(weights) else (1.0,) * len(ordered)
 
 
 def _run(
-    federation: Federation, base: Base, ordered: Sequence[Admission], weights: tuple[float, ...], executor: Executor
-) -> tuple[dict[str, Blob], str]:
-    """Run all shards; return the fused model's files and its digest."""
+    federation: Federation, base: Base, ordered: Sequence[Admission], fusion: Fusion, executor: Executor
+) -> FusedRelease:
+    """Make all passes over the contributions; return what the release holds."""
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         deltas = list(pool.map(lambda admission: _open_delta(federation, admission), ordered))
-    contributions = [operands([delta], is_delta=True) for delta in deltas]
-    plan = plan_shards(base.headers, base=_base_operands(base), contributions=contributions)
-    fusion = Fusion(
-        store_url=federation.store.url,
-        method=federation.settings.method,
-        weights=weights,
-        block_elements=block_elements(plan, is_local=_is_local(federation), task_bytes=executor.task_bytes),
+    inputs = Inputs(
+        base=_base_operands(base),
+        contributions=[operands([delta], is_delta=True) for delta in deltas],
+        state=_open_state(federation, base, fusion.recipe) if fusion.age else (),
     )
+    plan = plan_shards(base.headers, inputs, reach=reach_of(fusion.recipe))
+    require_task_memory(fusion, plan, executor.task_bytes)
+    fusion = measure_all(executor, all_shards(plan), fusion)
     made, blocks = run_plan(executor, fuse_part, fusion, plan)
     files = {
-        path: Blob(parts=tuple(made.get((path, i)) or part for i, part in enumerate(blob.parts)))  # the header's stays
+        path: Blob(parts=tuple(_part(made.get((path, i)), part) for i, part in enumerate(blob.parts)))
         for path, blob in base.release.files.items()
     }
-    return files, model_digest(base.schema, blocks)
+    outer = _outer_state(federation, base, fusion, plan, made) if fusion.recipe.slots else None
+    return FusedRelease(files, model_digest(base.schema, blocks), outer)
+
+
+def _part(made: FusedPart | None, before: Part) -> Part:
+    """Return a file's new part; its header stays."""
+    return made.part if made is not None and made.part is not None else before
+
+
+def _outer_state(
+    federation: Federation, base: Base, fusion: Fusion, plan: Plan, made: dict[tuple[str, int], FusedPart]
+) -> OuterState:
+    """Gather the outers' new state, file by file."""
+    files = {}
+    for slot_index, slot in enumerate(fusion.recipe.slots):
+        for file, header in base.headers.items():
+            head = put_part(state_header(header, slot), federation.objects.put)
+            indices = [part.index for shard in plan[file] for part in shard.parts if part.num_fused]
+            parts = [made[file, index].state[slot_index] for index in indices]
+            files[state_name(slot, file)] = Blob(parts=(head, *parts))
+    return OuterState(age=fusion.age + 1, files=files)
+
+
+def _open_state(federation: Federation, base: Base, recipe: Recipe) -> list[Operands]:
+    files = base.release.outer.files if base.release.outer else {}
+    return [
+        operands([_open(federation, files[state_name(slot, file)], what=slot) for file in base.headers], is_delta=True)
+        for slot in recipe.slots
+    ]
+
+
+def _age(base: Base, recipe: Recipe) -> int:
+    outer = base.release.outer
+    return next_age(outer.age, outer.files, recipe.slots) if outer else 0
 
 
 def _base_operands(base: Base) -> Operands:
@@ -100,9 +180,14 @@ def _base_operands(base: Base) -> Operands:
 
 
 def _open_delta(federation: Federation, admission: Admission) -> StoreSource:
-    delta = federation.objects.get_value(ContributionManifest, admission.contribution).delta
-    read = federation.objects.open(delta).read_into
-    return StoreSource(delta, read_header(read, file_bytes=delta.size_bytes, what="delta"))
+    return _open(
+        federation, federation.objects.get_value(ContributionManifest, admission.contribution).delta, what="delta"
+    )
+
+
+def _open(federation: Federation, blob: Blob, *, what: str) -> StoreSource:
+    read = federation.objects.open(blob).read_into
+    return StoreSource(blob, read_header(read, file_bytes=blob.size_bytes, what=what))
 
 
 def _is_local(federation: Federation) -> bool:

@@ -72,7 +72,8 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
         return Rejection(contribution=digest, contributor=contributor, reason=f"delta: part {damaged} is incomplete")
     return Admission(
         contribution=digest, contributor=manifest.contributor, delta_digest=manifest.delta_digest,
-        num_examples=manifest.num_examples, reason="base, schema, digests and finiteness are right",
+        num_examples=manifest.num_examples, score=manifest.score.after if manifest.score else None,
+        reason="base, schema, digests and finiteness are right",
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from coldfuse.cli.recipe import METHOD, recipe_of
 from coldfuse.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def fuse(
     parameters: str = typer.Option("22M", help="Size of the models: 22M, 0.5B."),
     contributions: int = typer.Option(8, min=1, help="Models to fuse on the base."),
     dtype: str = typer.Option("F32", help="F32, BF16 or F16."),
-    method: str = typer.Option("mean", help="Fusion method."),
+    method: str = METHOD,
     workers: int | None = typer.Option(None, min=1, help="Threads or Ray workers; one a processor by default."),
     use_ray: bool = typer.Option(False, "--ray", help="Fuse on Ray."),
     runs: int = _RUNS,
@@ -42,9 +43,8 @@ def fuse(
     Example: coldfuse bench fuse --parameters 0.5B --dtype BF16 --json
     """
     from coldfuse.experiments.bench_fuse import bench_fuse
-    from coldfuse.fusion.methods import find_method
 
-    find_method(method)
+    recipe_of(method, [], None)
     if dtype not in ("F32", "BF16", "F16"):
         raise UserInputError(f"--dtype {dtype}: expected F32, BF16 or F16")
     _check_folder(folder)

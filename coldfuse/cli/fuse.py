@@ -9,6 +9,7 @@ from pathlib import Path
 
 import typer
 
+from coldfuse.cli.recipe import FLAVOUR, METHOD, PARAM, recipe_of
 from coldfuse.cli.units import parse_size
 from coldfuse.errors import UserInputError
 
@@ -19,32 +20,40 @@ def fuse(
         help="Fine-tuned models' folders, or coldfuse delta files.", show_default=False
     ),
     out: Path = typer.Option(..., help="The folder to create.", show_default=False),
-    method: str = typer.Option("mean", help="mean or weighted-mean."),
-    weights: str | None = typer.Option(None, help="One number a model, in their order: 1000,500 (for weighted-mean)."),
+    method: str = METHOD,
+    param: list[str] = PARAM,
+    flavour: str | None = FLAVOUR,
+    weights: str | None = typer.Option(None, help="One number a model, in their order: 1000,500."),
+    statistics: list[Path] = typer.Option([], help="One file of statistics a model, in their order; say it once each."),
+    seed: str = typer.Option("0", help="What random masks depend on, beside the models."),
     workers: int | None = typer.Option(None, min=1, help="Threads; one a processor by default."),
     memory: str | None = typer.Option(None, help="Memory for all workers, 2GiB; an eighth of the machine by default."),
     use_ray: bool = typer.Option(False, "--ray", help="Run on Ray instead of threads; the result is the same."),
+    device: str = typer.Option("cpu", help="Where matrix methods work: cpu, cuda, cuda:1."),
 ) -> None:
     """Fuse model folders or delta files on a base, without a federation.
 
-    The result is the same in any order of the models, and in any number of threads.
+    The result is the same in any order of the models (unless the method says otherwise), and in any number of threads.
+    `coldfuse methods` lists the methods and their parameters.
 
-    Example: coldfuse fuse ./base ./alice ./bob --method weighted-mean --weights 1000,500 --out ./fused
+    Example: coldfuse fuse ./base ./alice ./bob --method "clip then ties(density=0.3)" --out ./fused
     """
     from coldfuse.aggregator.execution import Executor, ThreadExecutor, ray_executor
-    from coldfuse.aggregator.local import fuse_folders
+    from coldfuse.aggregator.local import FolderFusion, fuse_folders
     from coldfuse.config import prepare_ray
-    from coldfuse.fusion.methods import find_method
 
-    find_method(method)
+    recipe = recipe_of(method, param, flavour)
     memory_bytes = parse_size(memory) if memory else None
-    numbers = _weights(weights, method, len(models))
+    request = FolderFusion(
+        base=base, models=models, out=out, recipe=recipe, weights=_weights(weights, len(models)),
+        statistics=statistics, seed=seed, device=device,
+    )  # fmt: skip
     with _said(out), ExitStack() as stack:
         executor: Executor = ThreadExecutor(workers or os.cpu_count() or 1, memory_bytes=memory_bytes)
         if use_ray:
             prepare_ray()
             executor = stack.enter_context(ray_executor(None, num_cpus=workers, memory_bytes=memory_bytes))
-        digest = fuse_folders(base, models, out, method=method, weights=numbers, executor=executor)
+        digest = fuse_folders(request, executor)
     typer.echo(f"fused {len(models)} models by {method} into {out}")
     typer.echo(f"digest {digest}")
 
@@ -59,15 +68,13 @@ def _said(out: Path) -> Iterator[None]:
         ) from error
 
 
-def _weights(text: str | None, method: str, num_models: int) -> list[float]:
-    if (text is not None) != (method == "weighted-mean"):
-        raise UserInputError("--weights and --method weighted-mean go together: give both or neither")
+def _weights(text: str | None, num_models: int) -> list[float] | None:
     if text is None:
-        return [1.0] * num_models
+        return None
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         raise UserInputError(f"--weights {text}: expected numbers separated by commas") from None
-    if len(numbers) != num_models or not all(0 <= number < float("inf") for number in numbers):
-        raise UserInputError(f"--weights {text}: expected {num_models} numbers, none below zero, one a model")
+    if len(numbers) != num_models or not all(abs(number) < float("inf") for number in numbers):
+        raise UserInputError(f"--weights {text}: expected {num_models} numbers, one a model")
     return numbers

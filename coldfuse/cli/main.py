@@ -9,7 +9,7 @@ import traceback
 import typer
 
 from coldfuse import __version__
-from coldfuse.cli import bench, consumer, contributor, demo, fuse, operator
+from coldfuse.cli import bench, consumer, contributor, demo, fuse, operator, recipe, statistics
 from coldfuse.errors import ColdfuseError
 
 app = typer.Typer(
@@ -31,6 +31,8 @@ app.command(rich_help_panel="Use the model")(consumer.fetch)
 app.command(rich_help_panel="Use the model")(consumer.status)
 app.command(rich_help_panel="Use the model")(consumer.releases)
 app.command(rich_help_panel="Without a federation")(fuse.fuse)
+app.command(rich_help_panel="Without a federation")(recipe.methods)
+app.command(rich_help_panel="Without a federation")(statistics.statistics)
 app.add_typer(bench.app, name="bench", rich_help_panel="Without a federation")
 
 

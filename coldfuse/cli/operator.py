@@ -8,6 +8,7 @@ from pathlib import Path
 
 import typer
 
+from coldfuse.cli.recipe import FLAVOUR, METHOD, PARAM, recipe_of, require_federated
 from coldfuse.cli.source import open_store_at, open_store_of, tls_files
 from coldfuse.cli.units import parse_duration, parse_size
 from coldfuse.errors import UserInputError
@@ -33,7 +34,9 @@ def init(
     store: str = _STORE,
     base: str = typer.Option(..., help="The pretrained model: a Hugging Face folder or hub id.", show_default=False),
     name: str = typer.Option("federation", help="The federation's name: lower case, digits, '.', '_', '-'."),
-    method: str = typer.Option("mean", help="Fusion method: mean or weighted-mean (by examples)."),
+    method: str = METHOD,
+    param: list[str] = PARAM,
+    flavour: str | None = FLAVOUR,
     quorum: int = typer.Option(2, min=1, help="Admitted contributions that let a round close."),
     deadline: str = typer.Option("15m", help="After so long a round without a quorum is abandoned (90s, 15m, 2h)."),
 ) -> None:
@@ -41,17 +44,19 @@ def init(
 
     Example: coldfuse init ./federation --base ./all-MiniLM-L6-v2 --quorum 4 --deadline 2h
     """
+    from coldfuse.aggregator.recipes import write_recipe
     from coldfuse.codec.model_folder import open_model_folder
-    from coldfuse.fusion.methods import find_method
     from coldfuse.registry.creation import create_federation
     from coldfuse.storage import check_store
 
-    find_method(method)
+    recipe = recipe_of(method, param, flavour)
+    require_federated(recipe)
+    line = write_recipe(recipe) if param or flavour else method
     rules = {"quorum": quorum, "deadline_s": parse_duration(deadline)}
     opened, model = open_store_at(store), resolve_model(base)
     open_model_folder(model)  # what is no model leaves no trace in the store
     check_store(opened)
-    federation = create_federation(opened, name=name, base=model, origin=base, method=method, rules=rules)
+    federation = create_federation(opened, name=name, base=model, origin=base, method=line, rules=rules)
     release = federation.latest()
     size = sum(blob.size_bytes for blob in release.files.values())
     typer.echo(f"created {federation.settings.name} in {store}: release 0, {size / 2**20:.1f} MiB")

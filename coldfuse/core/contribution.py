@@ -54,6 +54,8 @@ class Admission(Value):
     contributor: Name
     delta_digest: Digest
     num_examples: Annotated[int, Field(ge=1)]
+    score: float | None = None
+    """Of the fine-tuned model, as its contributor says."""
     reason: Sentence = ""
 
 

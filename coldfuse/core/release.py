@@ -22,6 +22,15 @@ class FusedContribution(Value):
     """w_i before normalisation."""
 
 
+class OuterState(Value):
+    """What the outer steps remember of the rounds so far."""
+
+    age: Count
+    """Steps that it has seen."""
+    files: dict[str, Blob]
+    """`<slot>/<path>` for each safetensors file of the model: the same tensors in float32."""
+
+
 class ReleaseManifest(Value):
     """What release `release` is. Release 0 is the pretrained base; immutable once published."""
 
@@ -32,12 +41,14 @@ class ReleaseManifest(Value):
     """The release that was this one's base; None for release 0."""
     round: Count
     """The round that made it; 0 for release 0."""
-    method: Annotated[str, Field(max_length=200)]
-    """Fusion method; "base" for release 0."""
+    method: Annotated[str, Field(max_length=1000)]
+    """The recipe with every parameter; "base" for release 0."""
     model_digest: Digest
     files: dict[str, Blob]
     """Relative POSIX path of each file in the Hugging Face folder, and its parts."""
     contributions: tuple[FusedContribution, ...] = ()
+    outer: OuterState | None = None
+    """None: the method has no outer step that remembers anything."""
     created_at_s: float
     """Seconds since 1970, by the publisher's clock; for people."""
     software: dict[Name, str] = Field(default_factory=dict)

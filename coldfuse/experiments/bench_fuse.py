@@ -26,9 +26,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from coldfuse.aggregator.execution import ThreadExecutor, ray_executor
-from coldfuse.aggregator.fuse import CACHED_ELEMENTS
-from coldfuse.aggregator.local import fuse_folders
+from coldfuse.aggregator.execution import Executor, ThreadExecutor, ray_executor
+from coldfuse.aggregator.job import SUM_ELEMENTS
+from coldfuse.aggregator.local import FolderFusion, fuse_folders
+from coldfuse.aggregator.recipes import read_recipe
 from coldfuse.codec.header import format_header
 from coldfuse.codec.local_file import LocalFile
 from coldfuse.config import prepare_ray
@@ -92,7 +93,7 @@ def bench_fuse(  # noqa: PLR0913  # a measurement is what its parameters are
         pairs, starts, peaks, cached = [], [], [], []
         for run in range(num_runs + 1):  # the first pair warms up
             read_s = _read_all(files, num_workers, MIN_PART_BYTES)
-            cached.append(_read_all(files, num_workers, CACHED_ELEMENTS * ITEM_BYTES[dtype]))
+            cached.append(_read_all(files, num_workers, SUM_ELEMENTS * ITEM_BYTES[dtype]))
             fuse_s, start, peak = _measure(job, dtype)
             if run > 0:
                 pairs.append((read_s, fuse_s))
@@ -189,14 +190,14 @@ def _measure(job: _Job, dtype: str) -> tuple[float, float, float]:
 
 
 def _fuse(pipe: Connection[object, object], job: _Job, dtype: str) -> None:
-    def run(executor: object) -> None:
+    def run(executor: Executor) -> None:
         one = np.zeros(1)
         decode(encode(one, dtype), dtype, one)  # numba loads its compiled functions: a part of starting up
         pipe.send("ready")
         pipe.recv()
         began = time.perf_counter()
-        weights = [1.0] * len(job.models)
-        fuse_folders(job.base, job.models, job.out, method=job.method, weights=weights, executor=executor)  # type: ignore[arg-type]
+        request = FolderFusion(base=job.base, models=job.models, out=job.out, recipe=read_recipe(job.method))
+        fuse_folders(request, executor)
         pipe.send(time.perf_counter() - began)
         pipe.recv()
 

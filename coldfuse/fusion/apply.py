@@ -7,24 +7,20 @@ import numpy as np
 from coldfuse.core.dtypes import Floats, Raw, to_floats
 from coldfuse.errors import FusionError
 from coldfuse.fusion.block import Float64
-from coldfuse.fusion.kernels import decode, encode
+from coldfuse.fusion.kernels import add
 
 
-def move(base: Raw, delta: Float64, dtype: str) -> Raw:
-    """Return θ_{t+1} = θ_t + δ as raw elements of `dtype`, added in float64 and rounded once.
+def move(base: Raw, delta: Float64, dtype: str, *, out: Raw | None = None) -> Raw:
+    """Return θ_{t+1} = θ_t + δ as raw elements of `dtype` (in `out`, if given), added in float64 and rounded once.
 
     Where δ is 0 the base's own bytes stay: −0 + 0 would be +0. Raises `FusionError` where the sum leaves the
     dtype's range.
     """
-    values = np.empty(len(delta))
-    decode(base, dtype, values)
-    with np.errstate(over="ignore", invalid="ignore"):  # checked below
-        fused = encode(delta + values, dtype)
-    elements, originals = _elements(fused, dtype), _elements(base, dtype)
-    np.copyto(elements, originals, where=delta == 0)
-    results = to_floats(fused, dtype)
-    if not surely_finite(results) and (np.isfinite(values) & ~np.isfinite(results)).any():
-        raise FusionError(f"the fused values do not fit into {dtype}; a contribution is far too large")
+    fused = np.empty_like(base) if out is None else out
+    if not add(base, delta, dtype, fused):
+        values, results = to_floats(base, dtype), to_floats(fused, dtype)
+        if (np.isfinite(values) & ~np.isfinite(results)).any():
+            raise FusionError(f"the fused values do not fit into {dtype}; a contribution is far too large")
     return fused
 
 
@@ -32,7 +28,3 @@ def surely_finite(values: Floats) -> bool:
     """Test a whole block cheaply: one NaN or infinity makes the sum one. False: look closer, float64 may overflow."""
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(values.sum(dtype=np.float64)))
-
-
-def _elements(raw: Raw, dtype: str) -> np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger]]:
-    return raw.view(f"<u{ {'F64': 8, 'F32': 4}.get(dtype, 2) }")

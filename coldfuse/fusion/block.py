@@ -1,22 +1,72 @@
-"""What a fusion method is given: one block of elements of one tensor, and every contribution's delta of it."""
+"""What a fusion method is given: one block of elements of one tensor, and every contribution's delta of it.
+
+Letters: C contributions, N elements of the block, O and I the rows and columns of a matrix.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
 
+Array = Any
+"""An array of the array API standard: numpy's, or torch's on a GPU. See `array_api_compat.array_namespace`."""
 
-@dataclass(frozen=True)
-class Block:
-    """N elements of one tensor, contributed to by C contributions."""
 
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is known about one tensor before its elements are looked at."""
+
+    tensor: str
+    shape: tuple[int, ...]
+    weights_C: Float64
+    """w_i, one a contribution, as given: not normalised."""
+    present_C: NDArray[np.bool_]
+    """Which contributions carry this tensor; the deltas of the others are zero."""
+    keys_C: NDArray[np.uint64]
+    """A random key for this round, contribution and tensor; see `coldfuse.fusion.chance`."""
     num_elements: int
-    weights: Sequence[float]
-    """w_i, one a contribution, also for those that did not change this tensor."""
-    deltas: Iterator[Float64 | None]
-    """δ_i of shape (N,), to be consumed once and in order; the buffer is used again. None: unchanged, δ_i = 0."""
+    """Of all tensors that are fused."""
+    measured: Mapping[str, Float64] = field(default_factory=dict)
+    """The results of the method's own measures, by name."""
+
+    @property
+    def num_contributions(self) -> int:
+        """C."""
+        return len(self.weights_C)
+
+    @property
+    def row_elements(self) -> int:
+        """Elements of a row: the last dimension's size, 1 for a 0-d tensor."""
+        return self.shape[-1] if self.shape else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """N consecutive elements of one tensor."""
+
+    facts: Facts
+    first: int
+    """Index of the block's first element in the flattened tensor."""
+    base_N: Float64
+    """θ_t; not to be changed."""
+    deltas_CN: Float64
+    """δ_i, one row a contribution, in the order of their digests. A method may overwrite it."""
+    statistics_CN: Float64 | None = None
+    """What each contribution's statistics say of these elements (Fisher information, variance), if the method asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """One whole tensor of two dimensions. Deltas are read when they are asked for: hold few of them at a time."""
+
+    facts: Facts
+    read_delta: Callable[[int], Array]
+    """Return δ_i of shape (O, I) in float64, a fresh array."""
+    read_statistic: Callable[[int], Array | None]
+    """Return what contribution i's statistics hold under this tensor's name (a Gram matrix, I × I), if anything."""

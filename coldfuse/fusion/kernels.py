@@ -7,38 +7,55 @@ functions compile when they are first called, in about 0.2 s, and numba keeps th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from functools import lru_cache
+from typing import Any
 
-import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from coldfuse.core.dtypes import Raw, from_floats
 from coldfuse.fusion.block import Float64
+from coldfuse.fusion.compiling import compiled
 
-Kernel = Callable[[Any, Any], None]
-"""(from, to): arrays of the same length."""
+Elements = NDArray[np.generic]
+"""Raw elements in the type that the kernels read them as."""
 
 
-def _compiled(function: Kernel) -> Kernel:
-    """Compile without the interpreter's lock; keep the machine code on disk where there is a place for it."""
-    try:
-        return cast(Kernel, numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError:  # neither the package's folder nor a user's cache folder can be written
-        return cast(Kernel, numba.njit(nogil=True)(function))
+def elements(raw: Raw, dtype: str) -> Elements:
+    """View raw little-endian bytes as what the kernels take for this dtype."""
+    return raw.view({"F64": np.float64, "F32": np.float32}.get(dtype, np.uint16))
 
 
 def decode(raw: Raw, dtype: str, out: Float64) -> None:
     """Read raw little-endian elements of a float dtype into `out`, without loss."""
-    match dtype:
-        case "F32":
-            _decode_float32(raw.view(np.float32), out)
-        case "BF16":
-            _decode_bfloat16(raw.view(np.uint16), out)
-        case "F16":
-            _decode_float16(raw.view(np.uint16), out)
-        case _:
-            out[:] = raw.view(np.float64)
+    subtract_rows(raw, dtype, stride=0, first=0, base_N=None, out_CN=out[None])
+
+
+def subtract_rows(  # a call for all rows of a block: one a row would cost as much as the numbers
+    raw: Raw, dtype: str, *, stride: int, first: int, base_N: Float64 | None, out_CN: Float64
+) -> None:
+    """Read C rows of elements, and subtract the base from each: out_cn = raw[c · stride + first + n] − base_n."""
+    base_N = _zeros(out_CN.shape[1]) if base_N is None else base_N
+    _SUBTRACT[dtype](elements(raw, dtype), stride, first, base_N, out_CN)
+
+
+def accumulate(raw: Raw, dtype: str, *, base_N: Float64 | None, coefficient: float, sum_N: Float64) -> None:
+    """Add one row without keeping it: sum_n += (raw_n − base_n) · coefficient."""
+    base_N = _zeros(len(sum_N)) if base_N is None else base_N
+    _ACCUMULATE[dtype](elements(raw, dtype), base_N, float(coefficient), sum_N)
+
+
+def add(base: Raw, delta_N: Float64, dtype: str, out: Raw) -> bool:
+    """Write base + delta, rounded once; where delta is 0 the base's own bytes. False: some sum is not finite."""
+    if dtype in _ADD:
+        return bool(_ADD[dtype](elements(base, dtype), delta_N, elements(out, dtype)))
+    values = np.empty(len(delta_N))
+    decode(base, dtype, values)
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = from_floats(values + delta_N, dtype)
+    np.copyto(elements(out, dtype), np.where(delta_N == 0, elements(base, dtype), elements(sums, dtype)))
+    decode(out, dtype, values)
+    return bool(np.isfinite(values).all())
 
 
 def encode(values: Float64, dtype: str) -> Raw:
@@ -50,41 +67,119 @@ def encode(values: Float64, dtype: str) -> Raw:
     return out.view(np.uint8)
 
 
-@_compiled
-def _decode_float32(values: Any, out: Any) -> None:
-    for i in range(out.size):
-        out[i] = values[i]
+@lru_cache(maxsize=4)
+def _zeros(count: int) -> Float64:
+    zeros = np.zeros(count)
+    zeros.flags.writeable = False
+    return zeros
 
 
-@_compiled
-def _decode_bfloat16(bits: Any, out: Any) -> None:
-    for i in range(out.size):
-        out[i] = np.uint32(np.uint32(bits[i]) << np.uint32(16)).view(np.float32)
+@compiled
+def _float16(bits: Any) -> Any:
+    half = np.uint32(bits)
+    shifted = np.uint32((half & np.uint32(0x7FFF)) << np.uint32(13))
+    # Exponents of float16 are biased by 15, of float32 by 127; the product also normalises subnormals.
+    magnitude = shifted.view(np.float32) * np.float32(2.0**112)
+    if half & np.uint32(0x7C00) == np.uint32(0x7C00):  # infinity and NaN
+        magnitude = np.uint32(shifted | np.uint32(0x7F800000)).view(np.float32)
+    return -magnitude if half & np.uint32(0x8000) else magnitude
 
 
-@_compiled
-def _decode_float16(bits: Any, out: Any) -> None:
-    for i in range(out.size):
-        half = np.uint32(bits[i])
-        shifted = np.uint32((half & np.uint32(0x7FFF)) << np.uint32(13))
-        # Exponents of float16 are biased by 15, of float32 by 127; the product also normalises subnormals.
-        magnitude = shifted.view(np.float32) * np.float32(2.0**112)
-        if half & np.uint32(0x7C00) == np.uint32(0x7C00):  # infinity and NaN
-            magnitude = np.uint32(shifted | np.uint32(0x7F800000)).view(np.float32)
-        out[i] = -magnitude if half & np.uint32(0x8000) else magnitude
+@compiled
+def _bfloat16(bits: Any) -> Any:
+    return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
 
 
-@_compiled
+@compiled
+def _to_bfloat16(value: Any) -> Any:
+    single = np.float32(value)
+    bits = single.view(np.uint32)
+    if (bits & np.uint32(0xFFFF)) == np.uint32(0x8000):
+        # float32 lies exactly between two bfloat16; where it was rounded to there, the float64 decides.
+        exact, middle = abs(value), abs(np.float64(single))
+        if exact > middle:
+            bits = np.uint32(bits + np.uint32(1))
+        elif exact < middle:
+            bits = np.uint32(bits - np.uint32(1))
+    rounded = np.uint32(bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))
+    return np.uint16(0x7FC0) if np.isnan(single) else np.uint16(rounded >> np.uint32(16))
+
+
+@compiled
 def _encode_bfloat16(values: Any, out: Any) -> None:
     for i in range(out.size):
-        single = np.float32(values[i])
-        bits = single.view(np.uint32)
-        if (bits & np.uint32(0xFFFF)) == np.uint32(0x8000):
-            # float32 lies exactly between two bfloat16; where it was rounded to there, the float64 decides.
-            exact, middle = abs(values[i]), abs(np.float64(single))
-            if exact > middle:
-                bits = np.uint32(bits + np.uint32(1))
-            elif exact < middle:
-                bits = np.uint32(bits - np.uint32(1))
-        rounded = np.uint32(bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))
-        out[i] = np.uint16(0x7FC0) if np.isnan(single) else np.uint16(rounded >> np.uint32(16))
+        out[i] = _to_bfloat16(values[i])
+
+
+# The element type of each kernel is written out: a function passed in would keep numba from storing the code on disk.
+
+
+@compiled
+def _subtract_float(flat: Any, stride: Any, first: Any, base: Any, out: Any) -> None:
+    for c in range(out.shape[0]):
+        start = c * stride + first
+        for n in range(out.shape[1]):
+            out[c, n] = np.float64(flat[start + n]) - base[n]
+
+
+@compiled
+def _subtract_bfloat16(flat: Any, stride: Any, first: Any, base: Any, out: Any) -> None:
+    for c in range(out.shape[0]):
+        start = c * stride + first
+        for n in range(out.shape[1]):
+            out[c, n] = np.float64(_bfloat16(flat[start + n])) - base[n]
+
+
+@compiled
+def _subtract_float16(flat: Any, stride: Any, first: Any, base: Any, out: Any) -> None:
+    for c in range(out.shape[0]):
+        start = c * stride + first
+        for n in range(out.shape[1]):
+            out[c, n] = np.float64(_float16(flat[start + n])) - base[n]
+
+
+@compiled
+def _accumulate_float(flat: Any, base: Any, coefficient: Any, total: Any) -> None:
+    for n in range(total.size):
+        total[n] += (np.float64(flat[n]) - base[n]) * coefficient
+
+
+@compiled
+def _accumulate_bfloat16(flat: Any, base: Any, coefficient: Any, total: Any) -> None:
+    for n in range(total.size):
+        total[n] += (np.float64(_bfloat16(flat[n])) - base[n]) * coefficient
+
+
+@compiled
+def _accumulate_float16(flat: Any, base: Any, coefficient: Any, total: Any) -> None:
+    for n in range(total.size):
+        total[n] += (np.float64(_float16(flat[n])) - base[n]) * coefficient
+
+
+@compiled
+def _add_float32(base: Any, delta: Any, out: Any) -> Any:
+    finite: Any = True
+    for n in range(out.size):
+        total = np.float32(np.float64(base[n]) + delta[n])
+        finite &= abs(total) < np.float32(np.inf)
+        out[n] = base[n] if delta[n] == 0.0 else total
+    return finite
+
+
+@compiled
+def _add_bfloat16(base: Any, delta: Any, out: Any) -> Any:
+    finite = True
+    for n in range(out.size):
+        total = _to_bfloat16(np.float64(_bfloat16(base[n])) + delta[n])
+        finite &= (total & np.uint16(0x7F80)) != np.uint16(0x7F80)
+        out[n] = base[n] if delta[n] == 0.0 else total
+    return finite
+
+
+_SUBTRACT = {
+    "F64": _subtract_float, "F32": _subtract_float, "BF16": _subtract_bfloat16, "F16": _subtract_float16
+}  # fmt: skip
+_ACCUMULATE = {
+    "F64": _accumulate_float, "F32": _accumulate_float, "BF16": _accumulate_bfloat16, "F16": _accumulate_float16
+}  # fmt: skip
+_ADD = {"F32": _add_float32, "BF16": _add_bfloat16}

@@ -6,7 +6,8 @@ import os
 import signal
 from pathlib import Path
 
-from coldfuse.aggregator.fuse import FusedPart, Fusion
+from coldfuse.aggregator.fuse import FusedPart
+from coldfuse.aggregator.job import Fusion
 from coldfuse.aggregator.plan import Shard
 from coldfuse.aggregator.release import fuse_part
 from coldfuse.errors import ColdfuseError
@@ -24,7 +25,7 @@ def tell_process(_shared: None, _item: int) -> int:
     return os.getpid()
 
 
-def kill_worker_once(shared: tuple[Path, Fusion], shard: Shard) -> FusedPart:
+def kill_worker_once(shared: tuple[Path, Fusion], shard: Shard) -> list[FusedPart]:
     """Fuse, but the first time kill the worker after the part was stored and before anybody knows."""
     marker, job = shared
     fused = fuse_part(job, shard)

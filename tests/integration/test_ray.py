@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import psutil
 import pytest
+from folder_fusions import fuse
 from ray_tasks import kill_worker_once, raise_bug, raise_error, tell_process
 from tiny_rounds import contribute, lead, make_changes, make_federation, make_model, write_model
 
@@ -117,12 +118,10 @@ def test_ray_listens_on_loopback_only(ray_on_two_cpus: RayExecutor) -> None:
 
 
 def test_folders_are_fused_by_ray_too(ray_on_two_cpus: RayExecutor, tmp_path: Path) -> None:
-    from coldfuse.aggregator.local import fuse_folders
-
     base = write_model(tmp_path / "base", MODEL)
     models = [write_model(tmp_path / f"m{seed}", make_model(seed)) for seed in (1, 2)]
     digests = {
-        fuse_folders(base, models, tmp_path / f"o{n}", method="mean", weights=[1.0, 1.0], executor=executor)
+        fuse(base, models, tmp_path / f"o{n}", executor=executor)
         for n, executor in enumerate((ThreadExecutor(2), ray_on_two_cpus))
     }
     assert len(digests) == 1

@@ -47,7 +47,8 @@ ONLY_HOMES = {
     "ray": "aggregator experiments",
     "cryptography": "trust",
     "safetensors": "contributor",  # the private head, a file for other tools; the codec parses and writes its own
-    "torch": "contributor evaluation modeling experiments",
+    "torch": "aggregator contributor evaluation modeling experiments",  # the aggregator only moves matrices to a GPU
+    "peft": "contributor",
     "transformers": "contributor evaluation modeling experiments",
     "sklearn": "evaluation experiments",
     "numba": "fusion experiments",  # experiments report its version

@@ -41,7 +41,8 @@ class RegMean(MatrixCombiner):
     source = "arXiv 2212.09849"
     statistic = "gram"
     is_weighted: ClassVar[bool] = True
-    num_matrices = 10
+    num_matrices = 6
+    num_squares = 5
 
     off_diagonal: float = Field(default=0.1, ge=0, le=1)
     """a: what Gram matrices are multiplied by off their diagonal."""

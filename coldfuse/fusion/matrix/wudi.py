@@ -35,7 +35,8 @@ class Wudi(MeanElsewhere):
 
     summary = "least interference with each contribution, in closed form (WUDI)"
     source = "arXiv 2503.08099, equation 8, its minimum"
-    num_matrices = 10
+    num_matrices = 6
+    num_squares = 4
 
     ridge: float = Field(default=0.0, ge=0)
     """ρ, relative to the mean eigenvalue of A: pulls what the deltas hardly determine towards their sum."""
@@ -58,7 +59,8 @@ class WudiAdam(MeanElsewhere):
 
     summary = "least interference with each contribution, by a few hundred steps of Adam as published (WUDI)"
     source = "arXiv 2503.08099, algorithm 1"
-    num_matrices = 12
+    num_matrices = 8
+    num_squares = 4
 
     steps: int = Field(default=300, ge=0, le=100_000)
     """Number of Adam's steps."""

@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from folder_fusions import fuse
 
-from coldfuse.aggregator.execution import ThreadExecutor
-from coldfuse.aggregator.local import fuse_folders
 from coldfuse.codec.model_folder import open_model_folder
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden_round"
@@ -23,9 +22,7 @@ def test_the_base_has_the_digest_it_always_had() -> None:
 @pytest.mark.parametrize("method", EXPECTED["fused"])
 @pytest.mark.parametrize("order", [NAMES, NAMES[::-1]], ids=["forwards", "backwards"])
 def test_the_fused_model_has_the_digest_it_always_had(tmp_path: Path, method: str, order: list[str]) -> None:
-    weights = [float(EXPECTED["weights"][name]) if method == "weighted-mean" else 1.0 for name in order]
+    weights = [float(EXPECTED["weights"][name]) for name in order] if method == "weighted-mean" else None
     deltas = [GOLDEN / f"{name}.safetensors" for name in order]
-    digest = fuse_folders(
-        GOLDEN / "base", deltas, tmp_path / "out", method=method, weights=weights, executor=ThreadExecutor(2)
-    )
+    digest = fuse(GOLDEN / "base", deltas, tmp_path / "out", method, weights=weights)
     assert digest == EXPECTED["fused"][method]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folder_fusions import fuse as fuse_folders
 from tiny_rounds import Model, floats, integers, make_changes, make_model, parse_file, small_parts, write_model
 
 from coldfuse.aggregator.execution import ThreadExecutor
-from coldfuse.aggregator.local import fuse_folders
 from coldfuse.codec.deltas import delta_header
 from coldfuse.codec.model_folder import open_model_folder
 from coldfuse.errors import FusionError, SchemaMismatchError, UserInputError
@@ -26,7 +26,7 @@ def finetuned(seed: int, base: Model = MODEL) -> Model:
 
 def fuse(base: Path, models: list[Path], out: Path, *, weights: list[float] | None = None, threads: int = 1) -> str:
     given = [1.0] * len(models) if weights is None else weights
-    return fuse_folders(base, models, out, method="weighted-mean", weights=given, executor=ThreadExecutor(threads))
+    return fuse_folders(base, models, out, "weighted-mean", weights=given, executor=ThreadExecutor(threads))
 
 
 def read(folder: Path) -> Model:

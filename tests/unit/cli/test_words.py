@@ -85,7 +85,7 @@ def test_fuse_prints_the_digest_last(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [["--weights", "1"], ["--method", "weighted-mean"], ["--method", "median"],
+    [["--weights", "1"], ["--method", "weighted-mean"], ["--method", "medium"],
      ["--method", "weighted-mean", "--weights", "1,2"], ["--method", "weighted-mean", "--weights", "x"],
      ["--method", "weighted-mean", "--weights", "-1"], ["--method", "weighted-mean", "--weights", "nan"]],
 )  # fmt: skip

@@ -1,0 +1,127 @@
+"""What all tasks of a fusion share, and how long the blocks are that they work in.
+
+Block lengths follow from the number of contributions alone, so that neither the memory nor the number of workers can
+change a sum: a block of all contributions' deltas stays within a few MiB, in the processor's cache, and memory grows
+neither with the model nor (up to some hundred) with the contributions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from coldfuse.aggregator.plan import Plan, Reach, all_shards
+from coldfuse.errors import UserInputError
+from coldfuse.fusion.block import Float64
+from coldfuse.fusion.method import MatrixCombiner, SpanCombiner
+from coldfuse.fusion.recipe import Recipe
+
+_STACK_ELEMENTS = 1 << 18
+"""Of a block of all deltas together: 2 MiB."""
+
+_FEWEST_ELEMENTS, _MOST_ELEMENTS = 1 << 10, 1 << 15
+
+SUM_ELEMENTS = 1 << 16
+"""Block length where deltas are summed one by one, and not held together."""
+
+_REMOTE_BYTES = 8 << 20
+"""Largest request to an object store."""
+
+_LOCAL_BYTES = 4 << 20
+"""Read ahead from a store in a folder, of all contributions together."""
+
+Measured = Mapping[tuple[int, str], Mapping[str, Float64]]
+"""Results of measures by step and tensor; the tensor is "" for the whole model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fusion:
+    """What all shards of a fusion share."""
+
+    store_url: str | None
+    """The store that ranges lie in; None: all lie in local files."""
+    recipe: Recipe
+    weights: tuple[float, ...]
+    """One a contribution, in fusing order."""
+    names: tuple[str, ...]
+    """What each contribution's random numbers depend on: its digest."""
+    seed: str = ""
+    """What all random numbers depend on: the round."""
+    num_elements: int = 0
+    """Of all tensors that are fused."""
+    age: int = 0
+    """Rounds that the outers' state has seen."""
+    device: str = "cpu"
+    """Where matrices are worked on."""
+    request_bytes: int = 0
+    """Read ahead so much of each operand in a store; 0: just what a block needs."""
+    measured: Measured = field(default_factory=dict)
+
+    @property
+    def num_contributions(self) -> int:
+        """C."""
+        return len(self.weights)
+
+    @property
+    def block_elements(self) -> int:
+        """Elements of a block of all deltas: a power of two."""
+        wanted = max(_STACK_ELEMENTS // self.num_contributions, 1)
+        return min(max(1 << (wanted.bit_length() - 1), _FEWEST_ELEMENTS), _MOST_ELEMENTS)
+
+    @property
+    def sums_deltas(self) -> bool:
+        """Whether the result is a linear combination, for which no block of all deltas is needed."""
+        combiner = self.recipe.combiner
+        return isinstance(combiner, SpanCombiner) and type(combiner).fuse is SpanCombiner.fuse
+
+
+def reach_of(recipe: Recipe) -> Reach:
+    """Say how far a recipe looks."""
+    if isinstance(recipe.combiner, MatrixCombiner):
+        return "matrix"
+    return "rows" if recipe.whole_rows else "piece"
+
+
+def task_bytes(fusion: Fusion, plan: Plan) -> int:
+    """Return the memory that the largest task takes: its part and the outers' state, blocks, and whole matrices."""
+    shards = all_shards(plan)
+    part = max((part.size_bytes for shard in shards for part in shard.parts), default=0)
+    state = max((part.num_fused for shard in shards for part in shard.parts), default=0) * 4 * len(fusion.recipe.slots)
+    longest = max(fusion.block_elements, _longest_row(fusion, plan))
+    stack = longest * 8 * (2 * fusion.num_contributions + 6)
+    if fusion.sums_deltas:
+        stack = max(SUM_ELEMENTS, _longest_row(fusion, plan)) * 8 * 6
+    if any(step.measures() for step in fusion.recipe.steps):
+        stack = max(stack, longest * 8 * (2 * fusion.num_contributions + 6) + (8 << 20))
+    ahead = fusion.request_bytes * (fusion.num_contributions + 1)
+    return part + state + stack + ahead + _matrix_bytes(fusion, plan)
+
+
+def require_memory(fusion: Fusion, plan: Plan, limit_bytes: int) -> None:
+    """Raise `UserInputError` if a task would take more than a worker may."""
+    needed = task_bytes(fusion, plan)
+    if needed > limit_bytes:
+        raise UserInputError(
+            f"each worker may take {limit_bytes / 2**20:.1f} MiB, but this takes {needed / 2**20:.1f} MiB; "
+            "give more --memory or fewer --workers"
+        )
+
+
+def request_bytes(*, is_local: bool, num_contributions: int, limit_bytes: int) -> int:
+    """Return how much to read ahead from each contribution, for a worker that may take so much memory."""
+    wanted = _LOCAL_BYTES if is_local else limit_bytes // 4
+    return min(max(wanted // (num_contributions + 1), 64 << 10), _REMOTE_BYTES)
+
+
+def _longest_row(fusion: Fusion, plan: Plan) -> int:
+    if not fusion.recipe.whole_rows:
+        return 0
+    return max((p.shape[-1] for s in all_shards(plan) for p in s.pieces if p.shape and p.is_fused), default=0)
+
+
+def _matrix_bytes(fusion: Fusion, plan: Plan) -> int:
+    combiner = fusion.recipe.combiner
+    if not isinstance(combiner, MatrixCombiner):
+        return 0
+    shapes = {piece.shape for shard in all_shards(plan) for piece in shard.pieces if piece.is_matrix}
+    return max((8 * i * (o * combiner.num_matrices + i * combiner.num_squares) for o, i in shapes), default=0)

@@ -1,0 +1,244 @@
+"""From operands to blocks: read, decode, subtract the base, and apply the transforms that come before a step.
+
+One reader serves one task. Its buffers are used again for every block: fresh ones would cost a page fault every 4 KiB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from types import TracebackType
+
+import numpy as np
+
+from coldfuse.aggregator.files import RangeReader
+from coldfuse.aggregator.job import Fusion
+from coldfuse.aggregator.plan import Operand, PieceTask
+from coldfuse.core.dtypes import Raw
+from coldfuse.core.schema import ITEM_BYTES
+from coldfuse.fusion.block import Array, Block, Facts, Float64, Matrix
+from coldfuse.fusion.chance import key
+from coldfuse.fusion.kernels import accumulate, decode, subtract_rows
+from coldfuse.fusion.method import Span
+
+Stretch = tuple[int, int]
+"""First element and number of elements, in the tensor."""
+
+
+class BlockReader:
+    """Reads blocks of pieces for one task. Use as a context manager."""
+
+    def __init__(self, fusion: Fusion) -> None:
+        self._fusion = fusion
+        self._reader = RangeReader(fusion.store_url, request_bytes=fusion.request_bytes)
+        self._buffers: dict[str, Raw] = {}
+        self._base_held: tuple[int, Stretch] | None = None
+
+    def __enter__(self) -> BlockReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._reader.close()
+
+    def raw(self, operand: Operand, stretch: Stretch, *, into: Raw | None = None) -> Raw:
+        """Read elements as they lie in the file."""
+        first, count = stretch
+        item = ITEM_BYTES[operand.dtype]
+        raw = self._buffer("raw", count * item) if into is None else into
+        self._reader.read_into(operand.where, raw.data, (first - operand.first) * item)
+        return raw
+
+    def forget(self) -> None:
+        """Let go of what was read ahead: another piece comes."""
+        self._reader.forget()
+        self._base_held = None
+
+    def values(self, operand: Operand, stretch: Stretch) -> Float64:
+        """Read elements as float64, into an array of their own."""
+        values = np.empty(stretch[1])
+        decode(self.raw(operand, stretch), operand.dtype, values)
+        return values
+
+    def base(self, piece: PieceTask, stretch: Stretch) -> tuple[Raw, Float64]:
+        """Read the base's elements, raw and as float64."""
+        raw = self._buffer("base raw", stretch[1] * ITEM_BYTES[piece.base.dtype])
+        base_N = self._floats("base", stretch[1])
+        if self._base_held != (id(piece), stretch):
+            self.raw(piece.base, stretch, into=raw)
+            decode(raw, piece.base.dtype, base_N)
+            self._base_held = id(piece), stretch
+        return raw, base_N
+
+    def block(self, piece: PieceTask, stretch: Stretch, *, step: int) -> Block:
+        """Return a block as it arrives at a step of the recipe: after all transforms before it."""
+        _, base_N = self.base(piece, stretch)
+        deltas_CN = self._floats("deltas", self._fusion.num_contributions * stretch[1]).reshape(-1, stretch[1])
+        self._fill(piece.contributions, stretch, base_N, deltas_CN)
+        block = Block(
+            facts=facts_of(self._fusion, piece, step),
+            first=stretch[0],
+            base_N=base_N,
+            deltas_CN=deltas_CN,
+            statistics_CN=self._statistics(piece, stretch),
+        )
+        for index, operand in enumerate(piece.contributions):
+            if operand is not None:
+                self._transform(deltas_CN[index], index, block, piece, step)
+        return block
+
+    def sum_deltas(self, piece: PieceTask, stretch: Stretch, span: Span) -> Float64:
+        """Return (b θ_t + Σ c_i δ_i) / d without holding the deltas together; what `SpanCombiner.fuse` returns."""
+        _, base_N = self.base(piece, stretch)
+        sum_N = self._floats("sum", stretch[1])
+        np.multiply(base_N, span.base, out=sum_N) if span.base else sum_N.fill(0)
+        for index, (operand, coefficient) in enumerate(zip(piece.contributions, span.deltas_C, strict=True)):
+            if operand is not None and coefficient:
+                if self._fusion.recipe.transforms:
+                    delta_N = self._delta(piece, index, stretch, base_N)
+                    sum_N += delta_N if coefficient == 1 else np.multiply(delta_N, coefficient, out=delta_N)
+                else:
+                    raw = self.raw(operand, stretch)
+                    before_N = None if operand.is_delta else base_N
+                    accumulate(raw, operand.dtype, base_N=before_N, coefficient=coefficient, sum_N=sum_N)
+        return np.divide(sum_N, span.divisor, out=sum_N)
+
+    def matrix(self, piece: PieceTask, *, step: int) -> Matrix:
+        """Return a whole matrix, whose deltas are read when they are asked for."""
+
+        def read_delta(index: int) -> Array:
+            delta = np.zeros(piece.shape)
+            flat_N = delta.reshape(-1)
+            if piece.contributions[index] is not None:
+                for first, count in whole_rows(0, delta.size, piece.shape[-1], self._fusion.block_elements):
+                    _, base_N = self.base(piece, (first, count))
+                    flat_N[first : first + count] = self._delta(piece, index, (first, count), base_N)
+            return on_device(delta, self._fusion.device)
+
+        def read_statistic(index: int) -> Array | None:
+            operand = piece.statistics[index] if piece.statistics else None
+            if operand is None:
+                return None
+            width = piece.shape[-1]
+            gram = self.values(operand, (0, width * width)).reshape(width, width)
+            return on_device(gram, self._fusion.device)
+
+        facts = facts_of(self._fusion, piece, step)
+        return Matrix(facts=facts, read_delta=read_delta, read_statistic=read_statistic)
+
+    def _delta(self, piece: PieceTask, index: int, stretch: Stretch, base_N: Float64) -> Float64:
+        """Return one contribution's transformed delta, in a buffer."""
+        delta_N = self._floats("delta", stretch[1])
+        self._fill(piece.contributions[index : index + 1], stretch, base_N, delta_N[None])
+        if self._fusion.recipe.transforms:
+            facts = facts_of(self._fusion, piece, 0)
+            block = Block(facts=facts, first=stretch[0], base_N=base_N, deltas_CN=delta_N[None])
+            self._transform(delta_N, index, block, piece, len(self._fusion.recipe.transforms))
+        return delta_N
+
+    def _transform(self, delta_N: Float64, index: int, block: Block, piece: PieceTask, step: int) -> None:
+        for before, transform in enumerate(self._fusion.recipe.transforms[:step]):
+            transform.transform(delta_N, index, replace(block, facts=facts_of(self._fusion, piece, before)))
+
+    def _fill(self, operands: tuple[Operand | None, ...], stretch: Stretch, base_N: Float64, out_CN: Float64) -> None:
+        """Read and subtract the rows of a block; in one call if they are all of a kind."""
+        kinds = {(operand.dtype, operand.is_delta) for operand in operands if operand is not None}
+        if len(kinds) > 1:
+            for index, operand in enumerate(operands):
+                self._fill((operand,), stretch, base_N, out_CN[index : index + 1])
+            return
+        for dtype, is_delta in kinds:
+            row = stretch[1] * ITEM_BYTES[dtype]
+            raw = self._buffer("raw", len(operands) * row)
+            for index, operand in enumerate(operands):
+                if operand is not None:
+                    self.raw(operand, stretch, into=raw[index * row : (index + 1) * row])
+            subtract_rows(
+                raw, dtype, stride=stretch[1], first=0, base_N=None if is_delta else base_N, out_CN=out_CN
+            )  # fmt: skip
+        for index, operand in enumerate(operands):
+            if operand is None:
+                out_CN[index] = 0.0
+
+    def _statistics(self, piece: PieceTask, stretch: Stretch) -> Float64 | None:
+        """Read what every contribution's statistics say of these elements, if all say something."""
+        if not piece.statistics or not all(piece.statistics):
+            return None
+        rows = [self.values(operand, stretch) for operand in piece.statistics if operand is not None]
+        return np.array(rows)
+
+    def _floats(self, name: str, count: int) -> Float64:
+        return self._buffer(name, count * 8).view(np.float64)
+
+    def _buffer(self, name: str, num_bytes: int) -> Raw:
+        if name not in self._buffers or len(self._buffers[name]) < num_bytes:
+            self._buffers[name] = np.empty(num_bytes, np.uint8)
+        return self._buffers[name][:num_bytes]
+
+
+@lru_cache(maxsize=256)
+def _facts(fusion: _ByIdentity, tensor: str, shape: tuple[int, ...], present: tuple[bool, ...], step: int) -> Facts:
+    job = fusion.fusion
+    return Facts(
+        tensor=tensor,
+        shape=shape,
+        weights_C=np.array(job.weights),
+        present_C=np.array(present, bool),
+        keys_C=np.array([key(job.seed, name, tensor) for name in job.names], np.uint64),
+        num_elements=job.num_elements,
+        measured={**job.measured.get((step, ""), {}), **job.measured.get((step, tensor), {})},
+    )
+
+
+class _ByIdentity:
+    """A fusion as a key: comparing two by value would compare all that was measured."""
+
+    def __init__(self, fusion: Fusion) -> None:
+        self.fusion = fusion
+
+    def __hash__(self) -> int:
+        return id(self.fusion)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByIdentity) and other.fusion is self.fusion
+
+
+def facts_of(fusion: Fusion, piece: PieceTask, step: int) -> Facts:
+    """Return what a step of the recipe knows of a piece's tensor."""
+    present = tuple(operand is not None for operand in piece.contributions)
+    return _facts(_ByIdentity(fusion), piece.tensor, piece.shape, present, step)
+
+
+def stretches(fusion: Fusion, piece: PieceTask, *, is_measured: bool = False, length: int = 0) -> Iterator[Stretch]:
+    """Cut a piece into blocks.
+
+    Where whole rows are needed they may reach beyond the piece, unless it is measured: then a row belongs to the piece
+    that holds its first element.
+    """
+    length = length or fusion.block_elements
+    end = piece.first + piece.num_elements
+    if not (fusion.recipe.whole_rows and piece.shape and piece.shape[-1]):
+        for first in range(piece.first, end, length):
+            yield first, min(length, end - first)
+        return
+    row = piece.shape[-1]
+    first = -(-piece.first // row) * row if is_measured else piece.first // row * row
+    yield from whole_rows(first, -(-end // row) * row, row, length)
+
+
+def whole_rows(first: int, end: int, row: int, length: int) -> Iterator[Stretch]:
+    """Cut [first, end) into runs of whole rows of about this length."""
+    step = max(length // row, 1) * row
+    for start in range(first, end, step):
+        yield start, min(step, end - start)
+
+
+def on_device(array: Float64, device: str) -> Array:
+    """Move a matrix to where it is worked on."""
+    if device == "cpu":
+        return array
+    import torch
+
+    return torch.from_numpy(array).to(device)

@@ -1,0 +1,46 @@
+"""The methods that a recipe may use: coldfuse's own, and those of packages that are installed beside it.
+
+A package adds one by an entry point of the group `coldfuse.methods`: its name is the method's, its value a subclass of
+`Transform`, `Combiner` or `Outer` of `coldfuse.fusion.method`. On Ray every worker needs that package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
+
+from coldfuse.errors import UserInputError
+from coldfuse.fusion.method import Combiner, Method, Outer, Transform
+from coldfuse.fusion.methods import METHODS
+from coldfuse.fusion.recipe import Recipe, format_recipe, parse_recipe
+
+GROUP = "coldfuse.methods"
+
+
+@cache
+def known_methods() -> Mapping[str, type[Method]]:
+    """Return all methods by name. Raises `UserInputError` for an entry point that is none, or takes a name."""
+    found = dict(METHODS)
+    for point in entry_points(group=GROUP):
+        where = f"entry point {point.name} = {point.value} of {point.dist.name if point.dist else 'a package'}"
+        if point.name in found:
+            raise UserInputError(f"{where}: there is a fusion method of this name already; rename it")
+        try:
+            kind = point.load()
+        except (ImportError, AttributeError) as error:
+            raise UserInputError(f"{where}: cannot be loaded: {error}; repair or remove that package") from error
+        if not (isinstance(kind, type) and issubclass(kind, (Transform, Combiner, Outer))):
+            raise UserInputError(f"{where}: expected a subclass of Transform, Combiner or Outer")
+        found[point.name] = kind
+    return found
+
+
+def read_recipe(line: str, *, params: Mapping[str, str] | None = None, flavour: str | None = None) -> Recipe:
+    """Read a recipe of known methods."""
+    return parse_recipe(line, known_methods(), params=params, flavour=flavour)
+
+
+def write_recipe(recipe: Recipe) -> str:
+    """Write a recipe with every parameter."""
+    return format_recipe(recipe, known_methods())

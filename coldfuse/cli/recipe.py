@@ -1,0 +1,117 @@
+"""Naming a fusion method on the command line, and listing them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import typer
+
+from coldfuse.errors import UserInputError
+
+if TYPE_CHECKING:
+    from coldfuse.fusion.method import Method
+    from coldfuse.fusion.recipe import Recipe
+
+METHOD = typer.Option(
+    "mean", help='Fusion method, or steps joined by then: "clip then ties(density=0.3) then nesterov".'
+)
+PARAM = typer.Option([], "--param", help="A parameter of the method, KEY=VALUE; as often as needed.")
+FLAVOUR = typer.Option(None, help="paper (as its own code computes it) or mergekit, where they differ.")
+
+_KINDS = {"Transform": "changes each delta", "Combiner": "combines", "Outer": "moves the base"}
+
+
+def recipe_of(line: str, params: list[str], flavour: str | None) -> Recipe:
+    """Read what the user wrote."""
+    from coldfuse.aggregator.recipes import read_recipe
+
+    pairs = dict(_pair(text) for text in params)
+    return read_recipe(line, params=pairs, flavour=flavour)
+
+
+def methods(
+    name: str | None = typer.Argument(None, help="Show only this method, with its parameters.", show_default=False),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """List the fusion methods, or one method's parameters.
+
+    Example: coldfuse methods ties
+    """
+    from coldfuse.aggregator.recipes import known_methods
+
+    known = known_methods()
+    if name is not None and name not in known:
+        raise UserInputError(f"fusion method {name!r} is not known; known are {', '.join(known)}")
+    shown = known if name is None else {name: known[name]}
+    if as_json:
+        typer.echo(json.dumps([{"name": key, **_described(kind)} for key, kind in shown.items()], indent=2))
+    elif name is None:
+        for key, kind in shown.items():
+            typer.echo(f"{key:>18}  {kind.summary}")
+    else:
+        _show(name, known[name])
+
+
+def _show(name: str, kind: type[Method]) -> None:
+    row = _described(kind)
+    typer.echo(f"{name}: {row['summary']}\n  {row['kind']}; {row['needs']}\n  source: {row['source']}")
+    for field, info in kind.model_fields.items():
+        typer.echo(f"  {field}={info.default}  {' '.join((info.description or '').split())}")
+
+
+def _described(kind: type[Method]) -> dict[str, object]:
+    return {
+        "summary": kind.summary,
+        "source": kind.source,
+        "kind": next(text for base, text in _KINDS.items() if base in {parent.__name__ for parent in kind.__mro__}),
+        "needs": _needs(kind),
+        "parameters": {
+            field: {"default": info.default, "meaning": " ".join((info.description or "").split())}
+            for field, info in kind.model_fields.items()
+        },
+    }
+
+
+def _needs(kind: type[Method]) -> str:
+    """Say in a few words what the engine does for a method."""
+    from coldfuse.fusion.method import MatrixCombiner
+
+    passes = len(kind().measures())
+    words = ["one pass" if not passes else f"{passes} measuring pass{'es' if passes > 1 else ''} first"]
+    if issubclass(kind, MatrixCombiner):
+        squares = f" and {kind.num_squares} of its columns squared" if kind.num_squares else ""
+        words.append(f"in memory: about {kind.num_matrices} matrices of the size of the tensor{squares}")
+    if kind.whole_rows:
+        words.append("whole rows")
+    if kind.statistic:
+        words.append(f"{kind.statistic} statistics of every contribution")
+    if slots := getattr(kind, "slots", ()):
+        words.append(f"keeps {', '.join(slots)} between rounds")
+    return "; ".join(words)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserInputError(f"--param {text}: expected KEY=VALUE, such as density=0.3")
+    return key.strip(), value.strip()
+
+
+def require_federated(recipe: Recipe) -> None:
+    """Refuse what cannot work in a federation: an order of models, and statistics, which contributions do not carry."""
+    if any(_positional(recipe, count) for count in (2, 3)):
+        raise UserInputError("this method depends on the order of the models, and a federation has none")
+    if kind := next((step.statistic for step in recipe.steps if step.statistic), None):
+        raise UserInputError(
+            f"this method needs {kind} statistics, which contributions do not carry; use coldfuse fuse"
+        )
+
+
+def _positional(recipe: Recipe, count: int) -> bool:
+    from coldfuse.errors import FusionError
+
+    try:
+        return recipe.combiner.positional_weights(count) is not None
+    except FusionError:  # it takes another number of models
+        return False

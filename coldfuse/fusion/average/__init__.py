@@ -1,0 +1,1 @@
+"""Averages and what follows from them: every result is a linear combination of the deltas."""

@@ -1,0 +1,63 @@
+"""ColD Fusion's own rule: the mean of what was contributed.
+
+    δ = Σ_i w_i δ_i / Σ_i w_i      w_i = 1: arXiv 2212.01378, section 3; w_i = examples: arXiv 1602.05629, algorithm 1
+
+A contribution that did not change a tensor says that it should stay, and counts in the divisor; `absent=skip` leaves it
+out of the divisor instead.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from coldfuse.errors import FusionError
+from coldfuse.fusion.block import Facts, Float64
+from coldfuse.fusion.method import Span, SpanCombiner
+
+
+class Mean(SpanCombiner):
+    """The mean; every contribution counts the same."""
+
+    summary = "every contribution counts the same (ColD Fusion)"
+    source = "arXiv 2212.01378, section 3"
+
+    absent: Literal["zero", "skip"] = "zero"
+    """A contribution without a tensor: counts as a delta of zero there, or does not count there."""
+
+    def span(self, facts: Facts) -> Span:
+        """Return c = 1 and d = C."""
+        return average(np.ones(facts.num_contributions), facts, self.absent)
+
+
+class WeightedMean(SpanCombiner):
+    """The mean; a contribution counts by its weight."""
+
+    summary = "a contribution counts by its weight: its number of examples, or as given"
+    source = "arXiv 1602.05629, algorithm 1"
+    is_weighted: ClassVar[bool] = True
+    needs_weights: ClassVar[bool] = True
+
+    by: Literal["examples", "score"] = "examples"
+    """What a federation takes as weights: the number of examples, or the contributor's own score after training."""
+    absent: Literal["zero", "skip"] = "zero"
+    """A contribution without a tensor: counts as a delta of zero there, or does not count there."""
+
+    def weigh(self, num_examples: int, score: float | None) -> float:
+        """Return the number of examples, or the score: one that is missing or negative counts nothing."""
+        return float(num_examples) if self.by == "examples" else max(score or 0.0, 0.0)
+
+    def span(self, facts: Facts) -> Span:
+        """Return c = w and d = Σ w."""
+        return average(facts.weights_C, facts, self.absent)
+
+
+def average(weights_C: Float64, facts: Facts, absent: str) -> Span:
+    """Return the span of a weighted mean. Raises `FusionError` for weights that make none."""
+    if absent == "skip" and facts.present_C.any():
+        weights_C = weights_C * facts.present_C
+    total = float(sum(weights_C))
+    if not 0 < total < float("inf"):  # also refuses NaN
+        raise FusionError(f"weights sum to {total}, expected a finite number above 0")
+    return Span(deltas_C=weights_C, divisor=total)

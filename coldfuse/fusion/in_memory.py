@@ -1,0 +1,157 @@
+"""A recipe on arrays in memory: the shortest statement of what the streaming engine must give, and handy for laws.
+
+Everything is one block a tensor, measures are taken over whole tensors, and ranks come from sorting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldfuse.fusion.block import Block, Facts, Float64, Matrix
+from coldfuse.fusion.chance import key
+from coldfuse.fusion.method import MatrixCombiner, Measure, Ranked, Sums
+from coldfuse.fusion.recipe import Recipe
+
+Arrays = Mapping[str, NDArray[np.floating]]
+
+
+@dataclass(kw_only=True)
+class InMemory:
+    """Models to be fused by one recipe; ask for `delta`, or for the `state` after the outers as well."""
+
+    recipe: Recipe
+    base: Arrays
+    deltas: Sequence[Arrays]
+    """One mapping a contribution; a tensor that is absent did not change."""
+    weights: Sequence[float] | None = None
+    statistics: Sequence[Arrays] | None = None
+    seed: str = ""
+    names: Sequence[str] | None = None
+    """What random numbers depend on beside the seed; the contributions' indices by default."""
+    measured: dict[tuple[str, int], dict[str, Float64]] = field(default_factory=dict)
+    """By tensor and step."""
+
+    def fuse(self) -> dict[str, Float64]:
+        """Return the fused delta of every tensor, before the outers."""
+        for index, step in enumerate(self.recipe.steps):
+            for measure in step.measures():
+                self._measure(measure, index)
+        return {name: self._combine(name) for name in self.base}
+
+    def _combine(self, tensor: str) -> Float64:
+        combiner, index = self.recipe.combiner, len(self.recipe.transforms)
+        block, shape = self._block(tensor, index), self.base[tensor].shape
+        if isinstance(combiner, MatrixCombiner) and len(shape) == 2 and min(shape) > 1:
+            matrix = Matrix(
+                facts=block.facts,
+                read_delta=lambda i: block.deltas_CN[i].reshape(shape).copy(),
+                read_statistic=lambda i: None if self.statistics is None else self.statistics[i].get(tensor),
+            )
+            return np.asarray(combiner.fuse_matrix(matrix))
+        return combiner.fuse(block).reshape(shape)
+
+    def _measure(self, measure: Measure, step: int) -> None:
+        groups = [list(self.base)] if measure.per == "model" else [[name] for name in self.base]
+        for group in groups:
+            blocks = (self._block(name, step) for name in group)
+            result = _sum(measure, blocks) if isinstance(measure, Sums) else _rank(measure, blocks)
+            for name in group:
+                self.measured.setdefault((name, step), {})[measure.name] = result
+
+    def _block(self, tensor: str, step: int) -> Block:
+        """Return a tensor as it arrives at a step: after all transforms before it."""
+        base = self.base[tensor]
+        zeros = np.zeros(base.shape)
+        rows = [np.asarray(delta.get(tensor, zeros), np.float64).ravel() for delta in self.deltas]
+        block = Block(
+            facts=self._facts(tensor),
+            first=0,
+            base_N=np.asarray(base, np.float64).ravel(),
+            deltas_CN=np.array(rows).reshape(len(rows), base.size),
+            statistics_CN=self._statistics(tensor),
+        )
+        for before, transform in enumerate(self.recipe.transforms[:step]):
+            seen = self._seen(block, tensor, before)
+            for i, delta_N in enumerate(block.deltas_CN):
+                transform.transform(delta_N, i, seen)
+        return self._seen(block, tensor, step)
+
+    def _seen(self, block: Block, tensor: str, step: int) -> Block:
+        return replace(block, facts=replace(block.facts, measured=self.measured.get((tensor, step), {})))
+
+    def _facts(self, tensor: str) -> Facts:
+        count = len(self.deltas)
+        names = self.names or [str(i) for i in range(count)]
+        return Facts(
+            tensor=tensor,
+            shape=self.base[tensor].shape,
+            weights_C=np.array(self.weights if self.weights is not None else [1.0] * count),
+            present_C=np.array([tensor in delta for delta in self.deltas]),
+            keys_C=np.array([key(self.seed, name, tensor) for name in names], np.uint64),
+            num_elements=self._num_elements,
+        )
+
+    @cached_property
+    def _num_elements(self) -> int:
+        return sum(array.size for array in self.base.values())
+
+    def _statistics(self, tensor: str) -> Float64 | None:
+        size = self.base[tensor].size
+        if self.statistics is None or any(s.get(tensor, np.empty(0)).size != size for s in self.statistics):
+            return None
+        return np.array([np.asarray(s[tensor], np.float64).ravel() for s in self.statistics])
+
+
+def move_in_memory(
+    recipe: Recipe, delta: Float64, state: Mapping[str, Float64], *, age: int = 0
+) -> tuple[Float64, dict[str, Float64]]:
+    """Take the outers' steps along a fused delta; return what is added to the base, and the state by slot."""
+    after = dict(state)
+    for outer in recipe.outers:
+        slots = tuple(state.get(slot, np.zeros_like(delta)) for slot in outer.slots)
+        delta, new = outer.step(delta, slots, age=age)
+        after |= dict(zip(outer.slots, new, strict=True))
+    return delta, after
+
+
+def _sum(measure: Sums, blocks: Iterator[Block]) -> Float64:
+    total = measure.of(next(blocks))
+    for block in blocks:
+        total = total + measure.of(block)
+    return total
+
+
+def _rank(measure: Ranked, blocks: Iterator[Block]) -> Float64:
+    values_RN = np.sort(np.abs(np.hstack([measure.of(block) for block in blocks])).astype(np.float32), axis=1)
+    return values_RN[:, list(measure.ranks(values_RN.shape[1]))].astype(np.float64)
+
+
+def fuse_one(
+    recipe: Recipe,
+    deltas: Sequence[NDArray[np.floating]],
+    *,
+    base: NDArray[np.floating] | None = None,
+    weights: Sequence[float] | None = None,
+    statistics: Sequence[NDArray[np.floating]] | None = None,
+    seed: str = "",
+) -> Float64:
+    """Fuse a model of one tensor; the base is zero unless it is given.
+
+    >>> from coldfuse.fusion.recipe import Recipe
+    >>> fuse_one(Recipe(), [np.array([1.0, 2.0]), np.array([3.0, 2.0])])
+    array([2., 2.])
+    """
+    fusion = InMemory(
+        recipe=recipe,
+        base={"w": np.zeros(deltas[0].shape) if base is None else base},
+        deltas=[{"w": delta} for delta in deltas],
+        weights=weights,
+        statistics=None if statistics is None else [{"w": statistic} for statistic in statistics],
+        seed=seed,
+    )
+    return fusion.fuse()["w"]

@@ -1,0 +1,1 @@
+"""Methods that need statistics of each contributor's data beside its delta."""

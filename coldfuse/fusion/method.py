@@ -1,0 +1,164 @@
+"""What a fusion method is: its parameters, what it must measure first, and its formula.
+
+A recipe is `transform, … then combiner then outer, …`: transforms change one contribution's delta at a time, the
+combiner makes one delta of all of them, outers move the base along it. Each is a frozen value whose fields are the
+method's parameters (name, default, bounds, and their meaning in the line under them), so the help text, the check of
+what a user wrote and the record in a release come from one place. Methods hold no state and see no file: the engine
+asks for `measures()` one after the other, makes a pass over all elements for each, and hands the results to the formula
+in `Facts.measured`.
+
+The formulas must not care how the engine cuts a model: a block is any run of elements of one tensor (whole rows where
+`whole_rows` says so, and the whole tensor for `fuse_matrix`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from coldfuse.fusion.block import Array, Block, Facts, Float64, Matrix
+
+Scope = Literal["model", "tensor"]
+Flavour = Literal["paper", "mergekit"]
+"""As the paper's own code computes it, or as mergekit does."""
+
+Statistic = Literal["fisher", "gram", "variance"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sums:
+    """A measure: numbers that are summed over all blocks of a tensor, or of the whole model."""
+
+    name: str
+    """Under which `Facts.measured` has the sum."""
+    of: Callable[[Block], Float64]
+    """One block's contribution to the sum: an array whose shape depends on C alone."""
+    per: Scope = "model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranked:
+    """A measure: the exact r-th smallest of all |values| of a tensor, or of the whole model, ranked as float32."""
+
+    name: str
+    """Under which `Facts.measured` has them, shape (R, number of ranks)."""
+    of: Callable[[Block], Float64]
+    """The values to be ranked, shape (R, N): R rows that are ranked apart, one a contribution or a single one."""
+    ranks: Callable[[int], Sequence[int]]
+    """Given the number of elements that are ranked, which ranks are wanted; 0 is the smallest."""
+    per: Scope = "model"
+
+
+Measure = Sums | Ranked
+
+
+class Method(BaseModel):
+    """A step of a recipe; its fields are its parameters."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    summary: ClassVar[str]
+    """One line for help texts."""
+    source: ClassVar[str]
+    """The paper, or the implementation that defines it."""
+    whole_rows: ClassVar[bool] = False
+    """Blocks must hold whole rows (runs along the last dimension)."""
+    statistic: ClassVar[Statistic | None] = None
+    """What every contribution must bring beside its delta."""
+
+    def measures(self) -> tuple[Measure, ...]:
+        """What has to be known before the formula; a later measure may use the results of earlier ones."""
+        return ()
+
+
+class Transform(Method):
+    """Changes each contribution's delta by itself."""
+
+    def transform(self, delta_N: Float64, index: int, block: Block) -> None:
+        """Change contribution `index`'s delta in place. `block` says where it lies; its deltas are not to be used."""
+        raise NotImplementedError
+
+
+class Combiner(Method):
+    """Makes one delta of all contributions'."""
+
+    is_weighted: ClassVar[bool] = False
+    """Whether the formula looks at `Facts.weights_C`; if not, weights that a user gives are refused."""
+
+    needs_weights: ClassVar[bool] = False
+    """Whether a user must give weights."""
+
+    def weigh(self, num_examples: int, score: float | None) -> float:  # noqa: ARG002
+        """Return w_i of a federation's contribution, from what its manifest says."""
+        return 1.0
+
+    def positional_weights(self, count: int) -> tuple[float, ...] | None:  # noqa: ARG002
+        """Weights that follow from the order in which a user names the models, for methods where it matters."""
+        return None
+
+    def fuse(self, block: Block) -> Float64:
+        """Return the fused delta of a block, shape (N,)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A linear combination: δ = (b θ_t + Σ_i c_i δ_i) / d."""
+
+    deltas_C: Float64
+    """c_i"""
+    base: float = 0.0
+    """b"""
+    divisor: float = 1.0
+    """d: kept apart so that equal deltas come back bit by bit from their mean."""
+
+
+class SpanCombiner(Combiner):
+    """A combiner whose result is a linear combination of the deltas; the engine sums it without holding them all."""
+
+    def span(self, facts: Facts) -> Span:
+        """Return the coefficients, from what was measured."""
+        raise NotImplementedError
+
+    def fuse(self, block: Block) -> Float64:
+        """Sum the linear combination in the order of the contributions, in float64."""
+        span = self.span(block.facts)
+        fused_N = block.base_N * span.base if span.base else np.zeros(len(block.base_N))
+        for coefficient, delta_N in zip(span.deltas_C, block.deltas_CN, strict=True):
+            if coefficient:
+                fused_N += delta_N if coefficient == 1 else delta_N * coefficient
+        return fused_N / span.divisor
+
+
+class MatrixCombiner(Combiner):
+    """A combiner of whole matrices; `fuse` is for tensors of other than two dimensions (or with a dimension of 1)."""
+
+    num_matrices: ClassVar[int] = 6
+    """About how many matrices of the tensor's size (float64) `fuse_matrix` holds at a time, for the memory budget."""
+    num_squares: ClassVar[int] = 0
+    """About how many matrices of I × I it holds beside them."""
+
+    def fuse_matrix(self, matrix: Matrix) -> Array:
+        """Return the fused delta, shape (O, I); computed with the array API, where the deltas lie (CPU or GPU)."""
+        raise NotImplementedError
+
+
+class Outer(Method):
+    """Moves the base along the fused delta, with a memory of earlier rounds where it has slots."""
+
+    slots: ClassVar[tuple[str, ...]] = ()
+    """Names of the numbers that are kept for each element between rounds, in float32."""
+
+    def step(self, delta_N: Float64, state: tuple[Float64, ...], *, age: int) -> tuple[Float64, tuple[Float64, ...]]:
+        """Return what is added to the base, and the new state.
+
+        Args:
+            delta_N: the fused delta Δ; minus the pseudo-gradient.
+            state: one array a slot, zeros at first; not to be changed.
+            age: how many steps this state has seen, 0 at first.
+        """
+        raise NotImplementedError

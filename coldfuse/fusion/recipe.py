@@ -1,0 +1,146 @@
+"""A recipe in one line: `clip then ties(density=0.3) then nesterov`.
+
+    recipe = step ["then" step]…        step = name ["(" key=value ["," key=value]… ")"]
+
+Any number of transforms, at most one combiner (the mean, if none is named), any number of outers, in this order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from coldfuse.errors import UserInputError
+from coldfuse.fusion.average.mean import Mean
+from coldfuse.fusion.method import Combiner, Method, Outer, Transform
+
+_STEP = re.compile(r"\s*(?P<name>[a-z0-9][a-z0-9-]*)\s*(?:\((?P<params>[^()]*)\))?\s*")
+_THEN = re.compile(r"\bthen\b")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What happens to the contributions, in order."""
+
+    transforms: tuple[Transform, ...] = ()
+    combiner: Combiner = field(default_factory=Mean)
+    outers: tuple[Outer, ...] = ()
+
+    @property
+    def steps(self) -> tuple[Method, ...]:
+        """All steps in order."""
+        return (*self.transforms, self.combiner, *self.outers)
+
+    @property
+    def whole_rows(self) -> bool:
+        """Whether blocks must hold whole rows."""
+        return any(step.whole_rows for step in self.steps)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the outers' state."""
+        return tuple(slot for outer in self.outers for slot in outer.slots)
+
+
+def parse_recipe(
+    line: str,
+    methods: Mapping[str, type[Method]],
+    *,
+    params: Mapping[str, str] | None = None,
+    flavour: str | None = None,
+) -> Recipe:
+    """Read a recipe. `params` go to every step that has such a parameter and does not set it in the line itself.
+
+    Raises `UserInputError` for an unknown method or parameter, a value out of bounds, or steps in the wrong order.
+    """
+    wanted = dict(params or {}) | ({"flavour": flavour} if flavour else {})
+    parsed = [_parse_step(text, methods) for text in _THEN.split(line)]
+    for key in wanted:
+        if not any(key in kind.model_fields for kind, _ in parsed):
+            raise UserInputError(f"no step of {line!r} has a parameter {key!r}; known are {_known(parsed)}")
+    steps = [
+        _make(kind, {**{key: value for key, value in wanted.items() if key in kind.model_fields}, **own}, methods)
+        for kind, own in parsed
+    ]
+    return arrange(steps, line)
+
+
+def arrange(steps: Iterable[Method], line: str) -> Recipe:
+    """Check the order of the steps, and put the mean where a combiner is missing."""
+    recipe = Recipe()
+    stage = 0
+    for step in steps:
+        kind = _stage(step)
+        if kind < stage or (kind == stage == 1):
+            raise UserInputError(
+                f"{line!r}: expected transforms, then one method that combines, then outer steps, in this order"
+            )
+        stage = kind
+        match step:
+            case Transform():
+                recipe = replace(recipe, transforms=(*recipe.transforms, step))
+            case Combiner():
+                recipe = replace(recipe, combiner=step)
+            case Outer():
+                recipe = replace(recipe, outers=(*recipe.outers, step))
+    if len(set(recipe.slots)) < len(recipe.slots):
+        raise UserInputError(f"{line!r}: two outer steps keep the same state; name one of them")
+    return recipe
+
+
+def format_recipe(recipe: Recipe, methods: Mapping[str, type[Method]]) -> str:
+    """Write a recipe with every parameter, so that it means the same whatever later defaults are."""
+    names = {kind: name for name, kind in methods.items()}
+    return " then ".join(f"{names[type(step)]}{_format_params(step)}" for step in recipe.steps)
+
+
+def _format_params(step: Method) -> str:
+    given = {key: value for key, value in step.model_dump(mode="json").items() if value is not None}
+    return f"({', '.join(f'{key}={_format(value)}' for key, value in given.items())})" if given else ""
+
+
+def _format(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _stage(step: Method) -> int:
+    return 0 if isinstance(step, Transform) else 1 if isinstance(step, Combiner) else 2
+
+
+def _parse_step(text: str, methods: Mapping[str, type[Method]]) -> tuple[type[Method], dict[str, str]]:
+    match = _STEP.fullmatch(text)
+    if match is None:
+        raise UserInputError(
+            f"{text.strip()!r}: expected a step such as ties or ties(density=0.3); join them with then"
+        )
+    if match["name"] not in methods:
+        raise UserInputError(f"fusion method {match['name']!r} is not known; known are {', '.join(methods)}")
+    own: dict[str, str] = {}
+    for pair in filter(None, (part.strip() for part in (match["params"] or "").split(","))):
+        key, equals, value = (part.strip() for part in pair.partition("="))
+        if not equals or key in own:
+            raise UserInputError(f"{text.strip()!r}: expected each parameter once, as key=value; got {pair!r}")
+        own[key] = value
+    return methods[match["name"]], own
+
+
+def _make(kind: type[Method], values: Mapping[str, Any], methods: Mapping[str, type[Method]]) -> Method:
+    name = next(name for name, known in methods.items() if known is kind)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            fields = ", ".join(kind.model_fields) or "none"
+            raise UserInputError(f"{name} has no parameter {key!r}; it has {fields}") from error
+        where = f"{name}: {key}={first['input']}" if key else name
+        raise UserInputError(f"{where}: {first['msg']}") from error
+
+
+def _known(parsed: Iterable[tuple[type[Method], object]]) -> str:
+    return ", ".join(sorted({key for kind, _ in parsed for key in kind.model_fields})) or "none"

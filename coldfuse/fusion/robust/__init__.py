@@ -1,0 +1,1 @@
+"""Methods that a minority of broken or hostile contributions cannot bend."""

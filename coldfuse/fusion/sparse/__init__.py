@@ -1,0 +1,1 @@
+"""Methods that drop entries of the deltas, or let their signs vote."""

@@ -1,0 +1,1 @@
+"""Methods that follow the geometry of the models: angles and spheres, from their inner products."""
