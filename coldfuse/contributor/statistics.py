@@ -14,6 +14,7 @@ Shape letters: N examples, K classes, B texts of a batch, L tokens, I input feat
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -54,18 +55,12 @@ def diagonal_fisher(
     One pass forward for each text; backward, one for each class but the last (exact), or one in all (empirical).
     """
     device = next(body.parameters()).device
-    parameters = {name: parameter for name, parameter in body.named_parameters() if parameter.requires_grad}
-    sums = {name: torch.zeros_like(parameter, dtype=torch.float32) for name, parameter in parameters.items()}
-    with _evaluating(body), _sparse_embeddings(body), torch.enable_grad():
+    with _evaluating(body), _sparse_embeddings(body), torch.enable_grad(), _squares_summed(body) as sums:
         for index, label in enumerate(labels):
             features_1H = encode(body, texts.batch([index], device))
             logits_K = (features_1H @ head.weight.T + head.bias)[0]
             for direction_K in _directions(logits_K.detach(), label, estimator):
-                gradients = torch.autograd.grad(
-                    logits_K, list(parameters.values()), direction_K, retain_graph=True, allow_unused=True
-                )
-                for total, gradient in zip(sums.values(), gradients, strict=True):
-                    _add_square(total, gradient)
+                logits_K.backward(direction_K, retain_graph=True)  # type: ignore[no-untyped-call]
     return {name: total / len(labels) for name, total in sums.items()}
 
 
@@ -85,14 +80,27 @@ def _directions(logits_K: Tensor, label: int, estimator: Estimator) -> Tensor:
     return directions.to(logits_K)
 
 
-def _add_square(total: Tensor, gradient: Tensor | None) -> None:
-    if gradient is None:  # the loss does not depend on it, such as an unused pooler
-        return
-    if gradient.is_sparse:
-        rows = gradient.coalesce()  # the occurrences of one word are summed before they are squared
-        total.index_add_(0, rows.indices()[0], rows.values().float().square())
-    else:
-        total.addcmul_(gradient.float(), gradient.float())
+@contextmanager
+def _squares_summed(body: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Sum the square of each gradient as soon as it is there, and drop it: all of them would be a second model."""
+    sums: dict[str, Tensor] = {}
+
+    def add_square(parameter: Tensor, name: str) -> None:
+        gradient, parameter.grad = parameter.grad, None
+        if gradient is not None and gradient.is_sparse:
+            rows = gradient.coalesce()  # the occurrences of one word are summed before they are squared
+            sums[name].index_add_(0, rows.indices()[0], rows.values().float().square())
+        elif gradient is not None:
+            sums[name].addcmul_(gradient.float(), gradient.float())
+
+    with ExitStack() as stack:
+        for name, parameter in body.named_parameters():
+            if parameter.requires_grad:
+                parameter.grad = None
+                sums[name] = torch.zeros_like(parameter, dtype=torch.float32)
+                handle = parameter.register_post_accumulate_grad_hook(partial(add_square, name=name))
+                stack.callback(handle.remove)
+        yield sums
 
 
 def input_grams(

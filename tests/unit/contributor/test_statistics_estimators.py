@@ -140,11 +140,24 @@ def test_a_gram_is_the_mean_outer_product_of_a_layers_inputs(body, include_paddi
 
 
 def test_without_padding_it_does_not_matter_what_is_batched_with_what(body):
-    together, _ = input_grams(body, TEXTS)
+    together, num_tokens = input_grams(body, TEXTS.take([0, 1, 2, 3] * 5))  # more than one batch
     alone = [input_grams(body, TEXTS.take([index])) for index in range(len(TEXTS))]
     name = "encoder.layer.1.output.dense.weight"
-    want = sum(grams[name] * num_tokens for grams, num_tokens in alone) / sum(count for _, count in alone)
+    want = sum(grams[name] * count for grams, count in alone) / sum(count for _, count in alone)
+    assert num_tokens == 5 * sum(count for _, count in alone)
     torch.testing.assert_close(together[name], want, rtol=1e-5, atol=1e-6)
+
+
+def test_a_layer_that_is_used_twice_sees_both_inputs():
+    body = nn.Module()
+    body.twice = nn.Linear(2, 2, bias=False)
+    body.forward = lambda input_ids, attention_mask: body.twice(
+        body.twice(input_ids[..., None].float().expand(-1, -1, 2))
+    )
+    with torch.no_grad():
+        body.twice.weight.copy_(3 * torch.eye(2))
+    grams, _ = input_grams(body, TokenizedTexts(input_ids=[[1, 2]], token_type_ids=None, pad_token_id=0))
+    assert grams["twice.weight"].flatten().tolist() == [(1 + 4 + 9 + 36) / 4] * 4
 
 
 def test_values_get_the_names_of_the_files():
