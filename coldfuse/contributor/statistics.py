@@ -98,7 +98,7 @@ def _squares_summed(body: nn.Module) -> Iterator[dict[str, Tensor]]:
             if parameter.requires_grad:
                 parameter.grad = None
                 sums[name] = torch.zeros_like(parameter, dtype=torch.float32)
-                handle = parameter.register_post_accumulate_grad_hook(partial(add_square, name=name))
+                handle = parameter.register_post_accumulate_grad_hook(partial(add_square, name=name))  # type: ignore[no-untyped-call]
                 stack.callback(handle.remove)
         yield sums
 
