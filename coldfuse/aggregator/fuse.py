@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
@@ -18,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from coldfuse.aggregator.execution import Executor
 from coldfuse.aggregator.files import LocalRange
 from coldfuse.aggregator.job import SUM_ELEMENTS, Fusion
-from coldfuse.aggregator.plan import STATE_DTYPE, PartTask, PieceTask, Plan, Shard, all_shards
+from coldfuse.aggregator.plan import STATE_DTYPE, AdapterOperand, Operand, PartTask, PieceTask, Plan, Shard, all_shards
 from coldfuse.aggregator.reading import BlockReader, Stretch, facts_of, stretches
 from coldfuse.codec.model_digest import block_digests
 from coldfuse.core.blob import Part
@@ -173,18 +174,26 @@ def _plain_stretches(piece: PieceTask) -> Iterator[Stretch]:
 
 def _culprit(piece: PieceTask, reader: BlockReader) -> str | None:
     """Say which local model holds NaN or infinity, if one does; contributions of a round were screened for that."""
-    for operand in filter(None, piece.contributions):
-        for stretch in _plain_stretches(piece):
-            if isinstance(operand.where, LocalRange) and not np.isfinite(reader.values(operand, stretch)).all():
-                return f"{operand.where.path} holds NaN or infinity there; did its training diverge? leave it out"
+    for index, operand in enumerate(piece.contributions):
+        path = _local_path(operand)
+        if path and not all(np.isfinite(reader.delta(piece, index, s)).all() for s in _plain_stretches(piece)):
+            return f"{path} holds NaN or infinity there; did its training diverge? leave it out"
     return None
+
+
+def _local_path(operand: Operand | AdapterOperand | None) -> Path | None:
+    if isinstance(operand, AdapterOperand):
+        return operand.path
+    return operand.where.path if operand is not None and isinstance(operand.where, LocalRange) else None
 
 
 def _copy_piece(reader: BlockReader, piece: PieceTask, view: memoryview) -> None:
     """Copy what is not fused. Integers and booleans are not: whole models must agree on them."""
     whole = piece.first, piece.num_elements
     base = reader.raw(piece.base, whole, into=np.frombuffer(view, np.uint8))
-    for operand in filter(None, piece.contributions):
+    for operand in piece.contributions:
+        if not isinstance(operand, Operand):
+            continue
         item = ITEM_BYTES[operand.dtype]
         for first, count in _plain_stretches(piece):
             start = (first - piece.first) * item

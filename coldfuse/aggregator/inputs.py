@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from coldfuse.aggregator.files import LocalSource
-from coldfuse.aggregator.plan import check_models
+from coldfuse.aggregator.plan import Operands, check_models, operands
+from coldfuse.codec.adapters import Adapter, is_adapter, open_adapter
 from coldfuse.codec.deltas import FORMAT, check_delta
 from coldfuse.codec.local_file import LocalFile
 from coldfuse.codec.manifests import sha256
@@ -24,13 +25,19 @@ _SAMPLE_BYTES = 4096
 
 @dataclass(frozen=True)
 class Input:
-    """One model folder or delta file to be fused."""
+    """One model folder, delta file or adapter folder to be fused."""
 
     files: tuple[LocalSource, ...]
     is_delta: bool
     weight: float
     path: Path
     statistics: tuple[LocalSource, ...] = ()
+    adapter: Adapter | None = None
+
+    @property
+    def operands(self) -> Operands | Adapter:
+        """Where its tensors lie."""
+        return self.adapter or operands(self.files, is_delta=self.is_delta)
 
     @property
     def name(self) -> str:
@@ -61,13 +68,17 @@ def open_input(
     statistics: tuple[LocalSource, ...] = (),
 ) -> Input:
     """Open one input, and check that it fits the base."""
+    if is_adapter(path):
+        adapter = open_adapter(path, base.schema, what=str(path))
+        file = LocalSource(adapter.file, adapter.header)
+        return Input((file,), is_delta=True, weight=weight, path=path, statistics=statistics, adapter=adapter)
     if path.is_dir():
         model = open_model_folder(path)
         check_models(base.schema, model.schema, what=str(path))
         files = tuple(LocalSource(path / file, header) for file, header in model.headers.items())
         return Input(files, is_delta=False, weight=weight, path=path, statistics=statistics)
     if not path.is_file():
-        raise UserInputError(f"{path}: expected a model folder or a delta file, and there is neither")
+        raise UserInputError(f"{path}: expected a model folder, an adapter folder or a delta file, and there is none")
     header = read_file_header(path)
     if header.metadata.get("format") != FORMAT:
         raise UserInputError(f"{path}: a safetensors file but no coldfuse delta; give the model's folder instead")
@@ -100,7 +111,7 @@ def _open_statistics(base: ModelFolder, kind: Statistic | None, paths: Sequence[
 
 def _content_key(item: Input, samples: int | None) -> str:
     """Hash some evenly spaced samples of each file, or all of it (None)."""
-    digests = []
+    digests = [item.adapter.config_digest] if item.adapter else []
     for source in item.files:
         path, header = source.path, source.header
         step = _SAMPLE_BYTES if samples is None else max(header.file_bytes // samples, _SAMPLE_BYTES)

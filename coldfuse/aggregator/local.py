@@ -101,7 +101,7 @@ def prepare(request: FolderFusion, executor: Executor) -> Prepared:
         folder.headers,
         Inputs(
             base=operands(sources, is_delta=False),
-            contributions=[operands(item.files, is_delta=item.is_delta) for item in inputs],
+            contributions=[item.operands for item in inputs],
             statistics=[operands(item.statistics, is_delta=True) for item in inputs if item.statistics],
             state=state.operands,
         ),

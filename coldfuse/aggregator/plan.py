@@ -9,12 +9,15 @@ beyond the piece; the parts of one matrix are one shard, so that it is worked on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Literal
 
 from coldfuse.aggregator.files import ByteRange, Source
+from coldfuse.codec.adapters import Adapter, AdapterTensor
 from coldfuse.codec.header import Header, TensorEntry
 from coldfuse.codec.parts import PartLayout, Piece, plan_parts
 from coldfuse.core.schema import ITEM_BYTES, Schema, TensorSpec
@@ -40,6 +43,15 @@ class Operand:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdapterOperand:
+    """An adapter's change of one tensor, to be expanded rows by rows from its factors."""
+
+    path: Path
+    """The adapter's folder."""
+    change: AdapterTensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class PieceTask:
     """Fuse some elements of one tensor."""
 
@@ -49,7 +61,7 @@ class PieceTask:
     """Index of the first element in the tensor."""
     num_elements: int
     base: Operand
-    contributions: tuple[Operand | None, ...]
+    contributions: tuple[Operand | AdapterOperand | None, ...]
     """One a contribution, in fusing order."""
     statistics: tuple[Operand | None, ...] = ()
     """What each contribution's statistics have under the tensor's name; empty if nobody asked."""
@@ -115,7 +127,7 @@ class Inputs:
     """Everything that is read."""
 
     base: Operands
-    contributions: Sequence[Operands]
+    contributions: Sequence[Operands | Adapter]
     statistics: Sequence[Operands] = ()
     """One a contribution, if the method asks for them."""
     state: Sequence[Operands] = ()
@@ -174,32 +186,40 @@ def _together(parts: Sequence[PartTask], reach: Reach) -> Iterator[list[PartTask
 
 
 def _plan_pieces(layout: PartLayout, inputs: Inputs, reach: Reach) -> tuple[PieceTask, ...]:
-    return tuple(
-        PieceTask(
-            tensor=piece.tensor.name,
-            shape=piece.tensor.spec.shape,
-            first=piece.first,
-            num_elements=piece.num_elements,
-            base=_locate(inputs.base, piece, reach) or _missing(piece),
-            contributions=tuple(_locate(c, piece, reach) for c in inputs.contributions),
-            statistics=tuple(_locate(s, piece, reach) for s in inputs.statistics),
-            state=tuple(
-                _locate(s, piece, reach) or _missing(piece) for s in inputs.state if piece.tensor.spec.is_fused
-            ),
-            is_fused=is_fused,
-        )
-        for piece in layout.pieces
-        for is_fused in [piece.tensor.spec.is_fused]
+    return tuple(_plan_piece(piece, inputs, reach) for piece in layout.pieces)
+
+
+def _plan_piece(piece: Piece, inputs: Inputs, reach: Reach) -> PieceTask:
+    contributions = tuple(_locate_contribution(c, piece, reach) for c in inputs.contributions)
+    by_rows = any(isinstance(c, AdapterOperand) and c.change.needs_base for c in contributions)
+    is_fused = piece.tensor.spec.is_fused
+    return PieceTask(
+        tensor=piece.tensor.name,
+        shape=piece.tensor.spec.shape,
+        first=piece.first,
+        num_elements=piece.num_elements,
+        base=_locate(inputs.base, piece, reach, by_rows=by_rows) or _missing(piece),
+        contributions=contributions,
+        statistics=tuple(_locate(s, piece, reach) for s in inputs.statistics),
+        state=tuple(_locate(s, piece, reach) or _missing(piece) for s in inputs.state) if is_fused else (),
+        is_fused=is_fused,
     )
 
 
-def _locate(source: Operands, piece: Piece, reach: Reach) -> Operand | None:
+def _locate_contribution(source: Operands | Adapter, piece: Piece, reach: Reach) -> Operand | AdapterOperand | None:
+    if isinstance(source, Operands):
+        return _locate(source, piece, reach)
+    change = source.tensors.get(piece.tensor.name)
+    return AdapterOperand(path=source.path, change=change) if change else None
+
+
+def _locate(source: Operands, piece: Piece, reach: Reach, *, by_rows: bool = False) -> Operand | None:
     """Find a piece's elements in another file, which may hold them in another dtype and at another place."""
     if piece.tensor.name not in source.tensors:
         return None
     file, entry = source.tensors[piece.tensor.name]
     if entry.spec.shape == piece.tensor.spec.shape:
-        first, end = _stretch(piece, reach)
+        first, end = _stretch(piece, reach, by_rows=by_rows)
     else:
         first, end = 0, entry.spec.num_elements  # a Gram matrix, not elements that lie beside the base's
     item = ITEM_BYTES[entry.spec.dtype]
@@ -207,14 +227,14 @@ def _locate(source: Operands, piece: Piece, reach: Reach) -> Operand | None:
     return Operand(where=where, first=first, dtype=entry.spec.dtype, is_delta=source.is_delta)
 
 
-def _stretch(piece: Piece, reach: Reach) -> tuple[int, int]:
-    """Return the first element that is looked at, and the one after the last."""
+def _stretch(piece: Piece, reach: Reach, *, by_rows: bool) -> tuple[int, int]:
+    """Return the first element that is looked at, and the one after the last; `by_rows`: of the first dimension."""
     shape, end = piece.tensor.spec.shape, piece.first + piece.num_elements
-    if reach == "piece" or not shape or not piece.num_elements:
+    if not shape or not piece.num_elements or (reach == "piece" and not by_rows):
         return piece.first, end
     if reach == "matrix" and len(shape) == 2:
         return 0, piece.tensor.spec.num_elements
-    row = shape[-1]
+    row = math.prod(shape[1:]) if by_rows else shape[-1]
     return piece.first // row * row, -(-end // row) * row
 
 

@@ -5,7 +5,7 @@ One reader serves one task. Its buffers are used again for every block: fresh on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from types import TracebackType
@@ -14,7 +14,8 @@ import numpy as np
 
 from coldfuse.aggregator.files import RangeReader
 from coldfuse.aggregator.job import Fusion
-from coldfuse.aggregator.plan import Operand, PieceTask
+from coldfuse.aggregator.plan import AdapterOperand, Operand, PieceTask
+from coldfuse.codec.adapters import Stored, read_stored
 from coldfuse.core.dtypes import Raw
 from coldfuse.core.schema import ITEM_BYTES
 from coldfuse.fusion.block import Array, Block, Facts, Float64, Matrix
@@ -25,6 +26,11 @@ from coldfuse.fusion.method import Span
 Stretch = tuple[int, int]
 """First element and number of elements, in the tensor."""
 
+_ALL = slice(None)
+
+_FACTOR_ELEMENTS = 1 << 20
+"""Of adapters' factors that are held at a time: 8 MiB."""
+
 
 class BlockReader:
     """Reads blocks of pieces for one task. Use as a context manager."""
@@ -34,6 +40,7 @@ class BlockReader:
         self._reader = RangeReader(fusion.store_url, request_bytes=fusion.request_bytes)
         self._buffers: dict[str, Raw] = {}
         self._base_held: tuple[int, Stretch] | None = None
+        self._factors: dict[tuple[object, ...], Float64] = {}
 
     def __enter__(self) -> BlockReader:
         return self
@@ -55,6 +62,7 @@ class BlockReader:
         """Let go of what was read ahead: another piece comes."""
         self._reader.forget()
         self._base_held = None
+        self._factors.clear()
 
     def values(self, operand: Operand, stretch: Stretch) -> Float64:
         """Read elements as float64, into an array of their own."""
@@ -76,7 +84,7 @@ class BlockReader:
         """Return a block as it arrives at a step of the recipe: after all transforms before it."""
         _, base_N = self.base(piece, stretch)
         deltas_CN = self._floats("deltas", self._fusion.num_contributions * stretch[1]).reshape(-1, stretch[1])
-        self._fill(piece.contributions, stretch, base_N, deltas_CN)
+        self._fill(piece, stretch, base_N, deltas_CN)
         block = Block(
             facts=facts_of(self._fusion, piece, step),
             first=stretch[0],
@@ -96,7 +104,7 @@ class BlockReader:
         np.multiply(base_N, span.base, out=sum_N) if span.base else sum_N.fill(0)
         for index, (operand, coefficient) in enumerate(zip(piece.contributions, span.deltas_C, strict=True)):
             if operand is not None and coefficient:
-                if self._fusion.recipe.transforms:
+                if self._fusion.recipe.transforms or isinstance(operand, AdapterOperand):
                     delta_N = self._delta(piece, index, stretch, base_N)
                     sum_N += delta_N if coefficient == 1 else np.multiply(delta_N, coefficient, out=delta_N)
                 else:
@@ -104,6 +112,12 @@ class BlockReader:
                     before_N = None if operand.is_delta else base_N
                     accumulate(raw, operand.dtype, base_N=before_N, coefficient=coefficient, sum_N=sum_N)
         return np.divide(sum_N, span.divisor, out=sum_N)
+
+    def delta(self, piece: PieceTask, index: int, stretch: Stretch) -> Float64:
+        """Return one contribution's delta as it was given, in a buffer."""
+        delta_N = self._floats("delta", stretch[1])
+        self._fill(piece, stretch, self.base(piece, stretch)[1], delta_N[None], rows=slice(index, index + 1))
+        return delta_N
 
     def matrix(self, piece: PieceTask, *, step: int) -> Matrix:
         """Return a whole matrix, whose deltas are read when they are asked for."""
@@ -131,7 +145,7 @@ class BlockReader:
     def _delta(self, piece: PieceTask, index: int, stretch: Stretch, base_N: Float64) -> Float64:
         """Return one contribution's transformed delta, in a buffer."""
         delta_N = self._floats("delta", stretch[1])
-        self._fill(piece.contributions[index : index + 1], stretch, base_N, delta_N[None])
+        self._fill(piece, stretch, base_N, delta_N[None], rows=slice(index, index + 1))
         if self._fusion.recipe.transforms:
             facts = facts_of(self._fusion, piece, 0)
             block = Block(facts=facts, first=stretch[0], base_N=base_N, deltas_CN=delta_N[None])
@@ -142,25 +156,62 @@ class BlockReader:
         for before, transform in enumerate(self._fusion.recipe.transforms[:step]):
             transform.transform(delta_N, index, replace(block, facts=facts_of(self._fusion, piece, before)))
 
-    def _fill(self, operands: tuple[Operand | None, ...], stretch: Stretch, base_N: Float64, out_CN: Float64) -> None:
+    def _fill(
+        self, piece: PieceTask, stretch: Stretch, base_N: Float64, out_CN: Float64, *, rows: slice = _ALL
+    ) -> None:
         """Read and subtract the rows of a block; in one call if they are all of a kind."""
-        kinds = {(operand.dtype, operand.is_delta) for operand in operands if operand is not None}
+        operands = piece.contributions[rows]
+        kinds = {(o.dtype, o.is_delta) if isinstance(o, Operand) else None for o in operands if o is not None}
         if len(kinds) > 1:
-            for index, operand in enumerate(operands):
-                self._fill((operand,), stretch, base_N, out_CN[index : index + 1])
+            for index in range(len(operands)):
+                one = out_CN[index : index + 1]
+                self._fill(piece, stretch, base_N, one, rows=slice(index, index + 1))
             return
-        for dtype, is_delta in kinds:
-            row = stretch[1] * ITEM_BYTES[dtype]
-            raw = self._buffer("raw", len(operands) * row)
-            for index, operand in enumerate(operands):
-                if operand is not None:
-                    self.raw(operand, stretch, into=raw[index * row : (index + 1) * row])
-            subtract_rows(
-                raw, dtype, stride=stretch[1], first=0, base_N=None if is_delta else base_N, out_CN=out_CN
-            )  # fmt: skip
+        for kind in kinds:
+            if kind is not None:
+                self._fill_dense(operands, stretch, None if kind[1] else base_N, out_CN)
         for index, operand in enumerate(operands):
             if operand is None:
                 out_CN[index] = 0.0
+            elif isinstance(operand, AdapterOperand):
+                out_CN[index] = self._expand(operand, piece, stretch)
+
+    def _fill_dense(
+        self,
+        operands: Sequence[Operand | AdapterOperand | None],
+        stretch: Stretch,
+        base_N: Float64 | None,
+        out_CN: Float64,
+    ) -> None:
+        dense = [operand if isinstance(operand, Operand) else None for operand in operands]
+        dtype = next(operand.dtype for operand in dense if operand is not None)
+        row = stretch[1] * ITEM_BYTES[dtype]
+        raw = self._buffer("raw", len(dense) * row)
+        for index, operand in enumerate(dense):
+            if operand is not None:
+                self.raw(operand, stretch, into=raw[index * row : (index + 1) * row])
+        subtract_rows(raw, dtype, stride=stretch[1], first=0, base_N=base_N, out_CN=out_CN)
+
+    def _expand(self, operand: AdapterOperand, piece: PieceTask, stretch: Stretch) -> Float64:
+        """Expand the rows of an adapter's delta that hold a stretch."""
+        _, columns = operand.change.rows_columns
+        first_row, end_row = stretch[0] // columns, -(-(stretch[0] + stretch[1]) // columns)
+        base = np.empty((0, columns))
+        if operand.change.needs_base:
+            rows = first_row * columns, (end_row - first_row) * columns
+            base = self.values(piece.base, rows).reshape(-1, columns)
+        delta = operand.change.delta_rows(self._read_factor, base, first_row, end_row - first_row).reshape(-1)
+        start = stretch[0] - first_row * columns
+        return delta[start : start + stretch[1]]
+
+    def _read_factor(self, stored: Stored, first: int, count: int) -> Float64:
+        """Read a factor, or find it again: every block of a tensor needs all of A."""
+        key = (stored.file, stored.tensor.name, first, count)
+        if key not in self._factors:
+            if sum(len(factor) for factor in self._factors.values()) > _FACTOR_ELEMENTS:
+                self._factors.clear()
+            self._factors[key] = read_stored(stored, first, count)
+        return self._factors[key]
 
     def _statistics(self, piece: PieceTask, stretch: Stretch) -> Float64 | None:
         """Read what every contribution's statistics say of these elements, if all say something."""
