@@ -20,7 +20,8 @@ from coldfuse.aggregator.execution import Executor
 from coldfuse.aggregator.files import LocalRange
 from coldfuse.aggregator.job import SUM_ELEMENTS, Fusion
 from coldfuse.aggregator.plan import STATE_DTYPE, AdapterOperand, Operand, PartTask, PieceTask, Plan, Shard, all_shards
-from coldfuse.aggregator.reading import BlockReader, Stretch, facts_of, stretches
+from coldfuse.aggregator.reading import BlockReader
+from coldfuse.aggregator.stretches import Stretch, facts_of, stretches
 from coldfuse.codec.model_digest import block_digests
 from coldfuse.core.blob import Part
 from coldfuse.core.dtypes import Raw, from_floats

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from coldfuse.errors import UserInputError
 from coldfuse.fusion.method import Statistic
 from coldfuse.fusion.recipe import Recipe
 
+_DIGESTS_AT_A_TIME = 4
 _SAMPLES = 64
 _SAMPLE_BYTES = 4096
 
@@ -54,9 +56,11 @@ def open_inputs(
         wanted = f"one file of {kind} statistics a model, in their order" if kind else "none: the method uses none"
         raise UserInputError(f"--statistics: expected {wanted}, got {len(statistics)} for {len(models)} models")
     base_digest = cache(base.digest)  # only deltas name their base, and it takes a read of the whole model
+    with ThreadPoolExecutor(_DIGESTS_AT_A_TIME) as pool:
+        digests = list(pool.map(_digest, models)) if statistics else [None] * len(models)
     return [
-        open_input(base, path, weight, base_digest, _open_statistics(base, kind, statistics[index : index + 1]))
-        for index, (path, weight) in enumerate(zip(models, weights, strict=True))
+        open_input(base, path, weight, base_digest, _open_statistics(base, kind, statistics[i : i + 1], digests[i]))
+        for i, (path, weight) in enumerate(zip(models, weights, strict=True))
     ]
 
 
@@ -98,15 +102,22 @@ def in_order_of_content(inputs: Sequence[Input]) -> list[Input]:
     return ordered
 
 
-def _open_statistics(base: ModelFolder, kind: Statistic | None, paths: Sequence[Path]) -> tuple[LocalSource, ...]:
+def _open_statistics(
+    base: ModelFolder, kind: Statistic | None, paths: Sequence[Path], of: str | None
+) -> tuple[LocalSource, ...]:
     from coldfuse.codec.statistics import check_statistics
 
     sources = tuple(LocalSource(path, read_file_header(path)) for path in paths)
     if kind is None:
         return ()
     for source in sources:
-        check_statistics(source.header, base.schema, kind=kind, what=str(source.path))
+        check_statistics(source.header, base.schema, kind=kind, model=of, what=str(source.path))
     return sources
+
+
+def _digest(path: Path) -> str | None:
+    """Return a model folder's digest, to hold its statistics against; a delta or an adapter has none."""
+    return open_model_folder(path).digest() if path.is_dir() and not is_adapter(path) else None
 
 
 def _content_key(item: Input, samples: int | None) -> str:

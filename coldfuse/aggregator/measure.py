@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from coldfuse.aggregator.execution import Executor
 from coldfuse.aggregator.job import Fusion
 from coldfuse.aggregator.plan import PieceTask, Shard
-from coldfuse.aggregator.reading import BlockReader, stretches
+from coldfuse.aggregator.reading import BlockReader
+from coldfuse.aggregator.stretches import stretches
 from coldfuse.fusion.block import Block, Float64
 from coldfuse.fusion.method import Measure, Ranked, Sums
 from coldfuse.fusion.selection import Counts, Windows, all_keys, count, guess, narrow, nothing

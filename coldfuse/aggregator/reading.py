@@ -5,9 +5,8 @@ One reader serves one task. Its buffers are used again for every block: fresh on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 from types import TracebackType
 
 import numpy as np
@@ -15,16 +14,15 @@ import numpy as np
 from coldfuse.aggregator.files import RangeReader
 from coldfuse.aggregator.job import Fusion
 from coldfuse.aggregator.plan import AdapterOperand, Operand, PieceTask
+from coldfuse.aggregator.stretches import Stretch, facts_of, whole_rows
 from coldfuse.codec.adapters import Stored, read_stored
 from coldfuse.core.dtypes import Raw
 from coldfuse.core.schema import ITEM_BYTES
-from coldfuse.fusion.block import Array, Block, Facts, Float64, Matrix
-from coldfuse.fusion.chance import key
+from coldfuse.errors import FusionError
+from coldfuse.fusion.apply import surely_finite
+from coldfuse.fusion.block import Array, Block, Float64, Matrix
 from coldfuse.fusion.kernels import accumulate, decode, subtract_rows
 from coldfuse.fusion.method import Span
-
-Stretch = tuple[int, int]
-"""First element and number of elements, in the tensor."""
 
 _ALL = slice(None)
 
@@ -217,8 +215,10 @@ class BlockReader:
         """Read what every contribution's statistics say of these elements, if all say something."""
         if not piece.statistics or not all(piece.statistics):
             return None
-        rows = [self.values(operand, stretch) for operand in piece.statistics if operand is not None]
-        return np.array(rows)
+        rows = np.array([self.values(operand, stretch) for operand in piece.statistics if operand is not None])
+        if not (surely_finite(rows) and rows.min(initial=0.0) >= 0):
+            raise FusionError(f"tensor {piece.tensor}: statistics that are negative or not finite; compute them anew")
+        return rows
 
     def _floats(self, name: str, count: int) -> Float64:
         return self._buffer(name, count * 8).view(np.float64)
@@ -227,63 +227,6 @@ class BlockReader:
         if name not in self._buffers or len(self._buffers[name]) < num_bytes:
             self._buffers[name] = np.empty(num_bytes, np.uint8)
         return self._buffers[name][:num_bytes]
-
-
-@lru_cache(maxsize=256)
-def _facts(fusion: _ByIdentity, tensor: str, shape: tuple[int, ...], present: tuple[bool, ...], step: int) -> Facts:
-    job = fusion.fusion
-    return Facts(
-        tensor=tensor,
-        shape=shape,
-        weights_C=np.array(job.weights),
-        present_C=np.array(present, bool),
-        keys_C=np.array([key(job.seed, name, tensor) for name in job.names], np.uint64),
-        num_elements=job.num_elements,
-        measured={**job.measured.get((step, ""), {}), **job.measured.get((step, tensor), {})},
-    )
-
-
-class _ByIdentity:
-    """A fusion as a key: comparing two by value would compare all that was measured."""
-
-    def __init__(self, fusion: Fusion) -> None:
-        self.fusion = fusion
-
-    def __hash__(self) -> int:
-        return id(self.fusion)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByIdentity) and other.fusion is self.fusion
-
-
-def facts_of(fusion: Fusion, piece: PieceTask, step: int) -> Facts:
-    """Return what a step of the recipe knows of a piece's tensor."""
-    present = tuple(operand is not None for operand in piece.contributions)
-    return _facts(_ByIdentity(fusion), piece.tensor, piece.shape, present, step)
-
-
-def stretches(fusion: Fusion, piece: PieceTask, *, is_measured: bool = False, length: int = 0) -> Iterator[Stretch]:
-    """Cut a piece into blocks.
-
-    Where whole rows are needed they may reach beyond the piece, unless it is measured: then a row belongs to the piece
-    that holds its first element.
-    """
-    length = length or fusion.block_elements
-    end = piece.first + piece.num_elements
-    if not (fusion.recipe.whole_rows and piece.shape and piece.shape[-1]):
-        for first in range(piece.first, end, length):
-            yield first, min(length, end - first)
-        return
-    row = piece.shape[-1]
-    first = -(-piece.first // row) * row if is_measured else piece.first // row * row
-    yield from whole_rows(first, -(-end // row) * row, row, length)
-
-
-def whole_rows(first: int, end: int, row: int, length: int) -> Iterator[Stretch]:
-    """Cut [first, end) into runs of whole rows of about this length."""
-    step = max(length // row, 1) * row
-    for start in range(first, end, step):
-        yield start, min(step, end - start)
 
 
 def on_device(array: Float64, device: str) -> Array:
