@@ -27,6 +27,9 @@ S = TypeVar("S")
 T = TypeVar("T")
 R = TypeVar("R")
 
+Begin = Callable[[Callable[..., object], object, Sequence[object]], Callable[[int], None]]
+"""Told of a pass by its task, what all share, and the items; returns what is told the index of each item done."""
+
 
 class Executor(Protocol):
     """Runs tasks; each result is yielded with the index of its item, as it is ready."""
@@ -34,6 +37,10 @@ class Executor(Protocol):
     @property
     def task_bytes(self) -> int:
         """Memory that one task may take, beside what its process takes anyway."""
+
+    @property
+    def num_workers(self) -> int:
+        """How many tasks run at a time, on one machine."""
 
     def run(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[tuple[int, R]]:
         """Call `task(shared, item)` for every item. The first error is raised, and no further item is begun."""
@@ -44,12 +51,12 @@ class ThreadExecutor:
 
     def __init__(self, num_threads: int, *, memory_bytes: int | None = None) -> None:
         """Take the number of threads, and the memory that they share: an eighth of the machine's by default."""
-        self._num_threads = num_threads
+        self.num_workers = num_threads
         self.task_bytes = (memory_bytes or default_memory_bytes()) // num_threads
 
     def run(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[tuple[int, R]]:
         """Call `task(shared, item)` for every item."""
-        with ThreadPoolExecutor(self._num_threads, thread_name_prefix="fuse") as pool:
+        with ThreadPoolExecutor(self.num_workers, thread_name_prefix="fuse") as pool:
             index_of = {pool.submit(task, shared, item): index for index, item in enumerate(items)}
             try:
                 for future in as_completed(index_of):
@@ -63,7 +70,8 @@ class RayExecutor:
 
     def __init__(self, *, memory_bytes: int | None = None, num_workers: int | None = None) -> None:
         """Take the memory and the number of the workers of one machine: an eighth of this one's, a worker a CPU."""
-        self.task_bytes = (memory_bytes or default_memory_bytes()) // (num_workers or psutil.cpu_count() or 1)
+        self.num_workers = num_workers or psutil.cpu_count() or 1
+        self.task_bytes = (memory_bytes or default_memory_bytes()) // self.num_workers
 
     def run(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[tuple[int, R]]:
         """Call `task(shared, item)` for every item."""
@@ -87,6 +95,31 @@ class RayExecutor:
         finally:
             for reference in under_way:
                 ray.cancel(reference, force=False)
+
+
+class ObservedExecutor:
+    """Another executor, and somebody who is told of every pass and of every result as it comes."""
+
+    def __init__(self, executor: Executor, begin: Begin) -> None:
+        """Take the executor, and whom to tell."""
+        self._executor, self._begin = executor, begin
+
+    @property
+    def task_bytes(self) -> int:
+        """Memory that one task may take."""
+        return self._executor.task_bytes
+
+    @property
+    def num_workers(self) -> int:
+        """How many tasks run at a time."""
+        return self._executor.num_workers
+
+    def run(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[tuple[int, R]]:
+        """Call `task(shared, item)` for every item."""
+        done = self._begin(task, shared, items)
+        for index, result in self._executor.run(task, shared, items):
+            done(index)
+            yield index, result
 
 
 def default_memory_bytes() -> int:

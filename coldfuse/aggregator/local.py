@@ -59,6 +59,16 @@ class Prepared:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fused:
+    """A fusion that was run."""
+
+    digest: str
+    """The fused model's."""
+    fusion: Fusion
+    """With all that was measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class FolderTask:
     """What the tasks of a fusion into a folder share."""
 
@@ -83,14 +93,30 @@ def fuse_folders(request: FolderFusion, executor: Executor) -> str:
 
     `out` appears when it is whole. Raises `UserInputError` and its kin for what cannot be fused.
     """
-    if request.out.exists():
-        raise UserInputError(f"{request.out}: exists already; give a folder that does not")
-    prepared = prepare(request, executor)
-    with staged(request.out) as staging:
-        return _run(prepared, staging, executor)
+    require_absent(request.out)
+    return fuse_prepared(prepare(request, executor), request.out, executor).digest
+
+
+def require_absent(out: Path) -> None:
+    """Raise `UserInputError` if the folder is there already."""
+    if out.exists():
+        raise UserInputError(f"{out}: exists already; give a folder that does not")
 
 
 def prepare(request: FolderFusion, executor: Executor) -> Prepared:
+    """Open everything that is to be read, plan, and check that it fits into memory; nothing is written."""
+    prepared = open_fusion(request)
+    require_memory(prepared.fusion, prepared.plan, executor.task_bytes)
+    return prepared
+
+
+def fuse_prepared(prepared: Prepared, out: Path, executor: Executor) -> Fused:
+    """Fuse what was prepared into the folder `out`, which appears when it is whole."""
+    with staged(out) as staging:
+        return _run(prepared, staging, executor)
+
+
+def open_fusion(request: FolderFusion) -> Prepared:
     """Open everything that is to be read, and plan; nothing is written."""
     folder = open_model_folder(request.base)
     weights = _weights(request)
@@ -117,7 +143,6 @@ def prepare(request: FolderFusion, executor: Executor) -> Prepared:
         age=state.age,
         device=request.device,
     )
-    require_memory(fusion, plan, executor.task_bytes)
     return Prepared(folder=folder, fusion=fusion, plan=plan, state=state, inputs=tuple(inputs))
 
 
@@ -139,7 +164,7 @@ def staged(out: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _run(prepared: Prepared, out: Path, executor: Executor) -> str:
+def _run(prepared: Prepared, out: Path, executor: Executor) -> Fused:
     folder, plan = prepared.folder, prepared.plan
     fusion = measure_all(executor, all_shards(plan), prepared.fusion)
     for file, header in folder.headers.items():
@@ -149,7 +174,7 @@ def _run(prepared: Prepared, out: Path, executor: Executor) -> str:
         shutil.copyfile(folder.path / file, out / file)
     starts = begin_state(out, folder, plan, fusion)
     _, blocks = run_plan(executor, fuse_part, FolderTask(out=out, fusion=fusion, state_starts=starts), plan)
-    return model_digest(folder.schema, blocks)
+    return Fused(digest=model_digest(folder.schema, blocks), fusion=fusion)
 
 
 def _weights(request: FolderFusion) -> Sequence[float]:

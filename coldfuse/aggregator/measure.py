@@ -26,7 +26,7 @@ _SORTED_VALUES = 1 << 20
 """A tensor with so few values, of all contributions together, is sorted: 4 MiB."""
 
 _SAMPLES = 1 << 20
-_SAMPLE_RUN = 1 << 11
+SAMPLE_RUN = 1 << 11
 """A sample's values lie side by side in runs of this length: shorter reads cost as much."""
 
 _FEWEST_VALUES = 1 << 22
@@ -98,7 +98,7 @@ def count_shard(this: Pass, shard: Shard) -> Counted:
                 counts.setdefault(group, nothing(this.windows[group]))
                 for block in _blocks(reader, this, piece):
                     count(this.windows[group], measure.of(block), counts[group])
-            elif group and _is_sorted(this.fusion, piece):
+            elif group and is_sorted(this.fusion, piece):
                 ranked[group] = _sort(reader, this, piece)
     return Counted(counts, ranked)
 
@@ -110,7 +110,7 @@ def sample_shard(this: Pass, shard: Shard) -> NDArray[np.float32]:
     with BlockReader(this.fusion) as reader:
         for piece in _measured_pieces(shard):
             for first in range(piece.first, piece.first + piece.num_elements, this.stride):
-                stretch = first, min(_SAMPLE_RUN, piece.first + piece.num_elements - first)
+                stretch = first, min(SAMPLE_RUN, piece.first + piece.num_elements - first)
                 found.append(measure.of(reader.block(piece, stretch, step=this.step)).astype(np.float32))
     return np.hstack(found) if found else np.empty((0, 0), np.float32)
 
@@ -147,10 +147,9 @@ def _first_windows(executor: Executor, shards: Sequence[Shard], this: Pass, rows
     measure, fusion = _ranked(this), this.fusion
     if measure.per == "model":
         windows = all_keys(rows, measure.ranks(fusion.num_elements), fusion.num_elements)
-        if fusion.num_elements * rows < _FEWEST_VALUES or fusion.recipe.whole_rows:
+        stride = sample_stride(fusion, rows)
+        if not stride:
             return {"": windows}
-        samples = min(_SAMPLES, 16 * _SAMPLES // rows)
-        stride = max(fusion.num_elements * _SAMPLE_RUN // samples, _SAMPLE_RUN)
         found = in_order(executor.run(sample_shard, replace(this, stride=stride), shards))
         sample_RM = np.hstack([part for part in found if part.size])
         return {"": guess(windows, sample_RM, fusion.num_elements)}
@@ -158,9 +157,17 @@ def _first_windows(executor: Executor, shards: Sequence[Shard], this: Pass, rows
         piece.tensor: piece.tensor_elements
         for shard in shards
         for piece in _measured_pieces(shard)
-        if not _is_sorted(fusion, piece)
+        if not is_sorted(fusion, piece)
     }
     return {name: all_keys(rows, measure.ranks(size), size) for name, size in large.items()}
+
+
+def sample_stride(fusion: Fusion, rows: int) -> int:
+    """Return the distance of the runs that are sampled of the whole model; 0 if it is counted without a sample."""
+    if fusion.num_elements * rows < _FEWEST_VALUES or fusion.recipe.whole_rows:
+        return 0
+    samples = min(_SAMPLES, 16 * _SAMPLES // rows)
+    return max(fusion.num_elements * SAMPLE_RUN // samples, SAMPLE_RUN)
 
 
 def _sort(reader: BlockReader, this: Pass, piece: PieceTask) -> Float64:
@@ -179,7 +186,7 @@ def _num_rows(shards: Sequence[Shard], this: Pass) -> int:
         return 0 if first is None else len(_measure_of(this).of(next(_blocks(reader, this, first))))
 
 
-def _is_sorted(fusion: Fusion, piece: PieceTask) -> bool:
+def is_sorted(fusion: Fusion, piece: PieceTask) -> bool:
     """Whether a tensor lies whole in its piece, and is small."""
     is_whole = piece.num_elements == piece.tensor_elements
     return is_whole and piece.num_elements * fusion.num_contributions <= _SORTED_VALUES
