@@ -1,4 +1,4 @@
-"""Where the bytes of a fusion lie: ranges of local files, or of files in parts in an object store."""
+"""Where the bytes of a fusion lie: ranges of local files, of objects, or of files in parts in an object store."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
 
+from coldfuse.aggregator.remote_files import KeyRange, KeySource, ReadAhead
 from coldfuse.codec.blobs import BlobReader
 from coldfuse.codec.header import Header
 from coldfuse.codec.local_file import LocalFile
@@ -40,7 +41,7 @@ class StoreRange:
     start: int
 
 
-ByteRange = LocalRange | StoreRange
+ByteRange = LocalRange | StoreRange | KeyRange
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,13 @@ class LocalSource:
     def range(self, start: int, length: int) -> ByteRange:  # noqa: ARG002  # a path needs no end
         """Name some of the file's bytes."""
         return LocalRange(self.path, start)
+
+    def open(self) -> LocalFile:
+        """Open the file."""
+        return LocalFile(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,7 @@ class StoreSource:
         return list(accumulate(part.size_bytes for part in self.blob.parts))
 
 
-Source = LocalSource | StoreSource
+Source = LocalSource | StoreSource | KeySource
 
 
 @lru_cache(maxsize=8)
@@ -91,16 +99,19 @@ class RangeReader:
     """Reads ranges for one task, each mostly from its beginning to its end."""
 
     def __init__(self, store_url: str | None, *, request_bytes: int = 0) -> None:
-        """Take the store that `StoreRange`s lie in, if there is one, and how much of a range to read ahead from it."""
+        """Take the store that `StoreRange`s lie in, if there is one, and how much to read ahead from stores."""
         self._store_url = store_url
         self._request_bytes = request_bytes
         self._files: OrderedDict[Path, LocalFile] = OrderedDict()
         self._ahead: dict[int, tuple[ByteRange, int, memoryview]] = {}
+        self._objects = ReadAhead(request_bytes)
 
     def read_into(self, where: ByteRange, buffer: memoryview, offset: int) -> None:
         """Fill the buffer with the range's bytes from `offset`."""
         if isinstance(where, LocalRange):
             self._local(where.path).read_into(buffer, where.start + offset)
+        elif isinstance(where, KeyRange):
+            self._objects.read_into(where, buffer, offset)
         elif len(buffer) < self._request_bytes:
             self._read_ahead(where, buffer, offset)
         else:
@@ -126,6 +137,7 @@ class RangeReader:
     def forget(self) -> None:
         """Let go of what was read ahead: another piece comes."""
         self._ahead.clear()
+        self._objects.forget()
 
     def _local(self, path: Path) -> LocalFile:
         if path in self._files:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from coldfuse.codec.header import Header, TensorEntry, read_header
 from coldfuse.codec.local_file import LocalFile
@@ -68,14 +68,11 @@ def open_model_folder(path: Path) -> ModelFolder:
         raise UserInputError(f"{path}: expected a Hugging Face model folder, and there is no such folder")
     if not (path / "config.json").is_file():
         raise UserInputError(f"{path}: expected a Hugging Face model folder, but it has no config.json")
-    headers = {name: read_file_header(path / name) for name in _weight_files(path)}
-    owners: dict[str, str] = {}
-    for file, header in headers.items():
-        for entry in header.tensors:
-            if entry.name in owners:
-                raise SchemaMismatchError(f"{path}: tensor {entry.name} is in {owners[entry.name]} and in {file}")
-            owners[entry.name] = file
-    return ModelFolder(path=path, headers=headers, plain=tuple(_plain_files(path)))
+    names = _file_names(path)
+    files = choose_weight_files(names, lambda name: (path / name).read_bytes(), str(path))
+    headers = {name: read_file_header(path / name) for name in files}
+    check_owners(headers, str(path))
+    return ModelFolder(path=path, headers=headers, plain=choose_plain_files(names, str(path)))
 
 
 def read_file_header(path: Path) -> Header:
@@ -84,42 +81,64 @@ def read_file_header(path: Path) -> Header:
         return read_header(local.read_into, file_bytes=local.size_bytes, what=str(path))
 
 
-def _weight_files(path: Path) -> list[str]:
-    if (path / INDEX).is_file():
+def choose_weight_files(names: Collection[str], read: Callable[[str], bytes], what: str) -> list[str]:
+    """Return the safetensors files of a model that lie among a folder's files; `read` returns a file's content."""
+    if INDEX in names:
         try:
-            files = sorted(set(json.loads((path / INDEX).read_bytes())["weight_map"].values()))
+            files = sorted(set(json.loads(read(INDEX))["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserInputError(f"{path / INDEX}: not a safetensors index: {error}") from error
-        if (path / "model.safetensors").is_file() and "model.safetensors" not in files:
+            raise UserInputError(f"{what}/{INDEX}: not a safetensors index: {error}") from error
+        if "model.safetensors" in names and "model.safetensors" not in files:
             raise UserInputError(
-                f"{path}: holds model.safetensors, which from_pretrained loads, and {INDEX}, which names other files; "
+                f"{what}: holds model.safetensors, which from_pretrained loads, and {INDEX}, which names other files; "
                 "remove the one that is not meant"
             )
-        missing = [name for name in files if not _is_there(path, name)]
+        missing = [name for name in files if not _is_there(name, names)]
         if missing:
-            raise UserInputError(f"{path}: {INDEX} names {missing[0]}, which is not there; fetch the whole model")
+            raise UserInputError(f"{what}: {INDEX} names {missing[0]}, which is not there; fetch the whole model")
         return files
-    if (path / "model.safetensors").is_file():
+    if "model.safetensors" in names:
         return ["model.safetensors"]
     raise UserInputError(
-        f"{path}: no model.safetensors; coldfuse reads safetensors only (convert others with "
+        f"{what}: no model.safetensors; coldfuse reads safetensors only (convert others with "
         "AutoModel.from_pretrained(…).save_pretrained(…, safe_serialization=True))"
     )
 
 
-def _is_there(path: Path, name: object) -> bool:
-    return isinstance(name, str) and Path(name).name == name and _is_printable(name) and (path / name).is_file()
-
-
-def _plain_files(path: Path) -> list[str]:
-    """List configuration and tokenizer files by the names that are known, also of sentence-transformers' modules."""
-    found = {file.relative_to(path).as_posix() for pattern in KNOWN_FILES for file in path.glob(pattern)}
-    named = sorted(name for name in found if Path(name).suffix in PLAIN_SUFFIXES and not name.startswith("."))
-    plain = [name for name in named if (path / name).is_file()]
+def choose_plain_files(names: Collection[str], what: str) -> tuple[str, ...]:
+    """Return configuration and tokenizer files, known by their names, also those of sentence-transformers' modules."""
+    plain = sorted(name for name in names if _is_known(name))
     for name in plain:
         if not _is_printable(name):
-            raise UserInputError(f"{path}: the name {name!r} holds a backslash or a control character; rename the file")
-    return plain
+            raise UserInputError(f"{what}: the name {name!r} holds a backslash or a control character; rename the file")
+    return tuple(plain)
+
+
+def check_owners(headers: Mapping[str, Header], what: str) -> None:
+    """Raise `SchemaMismatchError` if two files hold a tensor of the same name."""
+    owners: dict[str, str] = {}
+    for file, header in headers.items():
+        for entry in header.tensors:
+            if entry.name in owners:
+                raise SchemaMismatchError(f"{what}: tensor {entry.name} is in {owners[entry.name]} and in {file}")
+            owners[entry.name] = file
+
+
+def _is_there(name: object, names: Collection[str]) -> bool:
+    return isinstance(name, str) and Path(name).name == name and _is_printable(name) and name in names
+
+
+def _is_known(name: str) -> bool:
+    path = PurePosixPath(name)
+    if path.suffix not in PLAIN_SUFFIXES or name.startswith("."):
+        return False
+    return any(path.match(pattern) and pattern.count("/") == name.count("/") for pattern in KNOWN_FILES)
+
+
+def _file_names(path: Path) -> set[str]:
+    """List the files that may belong to the model: those in the folder, and modules' configurations one level down."""
+    found = (*path.glob("*"), *path.glob("*/config.json"))
+    return {file.relative_to(path).as_posix() for file in found if file.is_file()}
 
 
 def _is_printable(name: str) -> bool:
