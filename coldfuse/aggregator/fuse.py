@@ -24,7 +24,7 @@ from coldfuse.aggregator.reading import BlockReader
 from coldfuse.aggregator.stretches import Stretch, facts_of, stretches
 from coldfuse.codec.model_digest import block_digests
 from coldfuse.core.blob import Part
-from coldfuse.core.dtypes import Raw, from_floats
+from coldfuse.core.dtypes import Raw, from_floats, to_floats
 from coldfuse.core.schema import ITEM_BYTES
 from coldfuse.errors import FusionError, SchemaMismatchError
 from coldfuse.fusion.apply import move
@@ -85,7 +85,7 @@ def fuse_shard(fusion: Fusion, shard: Shard) -> Iterator[FusedBytes]:
             done = done_state = 0
             for piece in part.pieces:
                 reader.forget()
-                view = memoryview(data)[done : done + piece.num_elements * ITEM_BYTES[piece.base.dtype]]
+                view = memoryview(data)[done : done + piece.num_elements * ITEM_BYTES[_dtype(fusion, piece)]]
                 if piece.is_fused:
                     size = piece.num_elements * 4
                     views = [np.frombuffer(s, np.uint8, size, done_state) for s in state]
@@ -133,8 +133,8 @@ class _Deltas:
 
 def _fuse_piece(deltas: _Deltas, piece: PieceTask, out: Raw, state: Sequence[Raw]) -> None:
     """Write the piece's fused elements to `out`, and the outers' new state to `state`."""
-    item, reader, recipe = ITEM_BYTES[piece.base.dtype], deltas.reader, deltas.fusion.recipe
-    if not any(piece.contributions) and not recipe.slots:
+    item, reader, recipe = ITEM_BYTES[_dtype(deltas.fusion, piece)], deltas.reader, deltas.fusion.recipe
+    if not any(piece.contributions) and not recipe.slots and deltas.fusion.delta_dtype is None:
         reader.raw(piece.base, (piece.first, piece.num_elements), into=out)
         return
     try:
@@ -142,8 +142,7 @@ def _fuse_piece(deltas: _Deltas, piece: PieceTask, out: Raw, state: Sequence[Raw
             start = first - piece.first
             new = [part[start * 4 : (start + count) * 4] for part in state]
             moved_N = _step(deltas, piece, (first, count), delta_N, new) if recipe.outers else delta_N
-            base, _ = reader.base(piece, (first, count))
-            move(base, moved_N, piece.base.dtype, out=out[start * item : (start + count) * item])
+            _finish(deltas, piece, (first, count), moved_N, out[start * item : (start + count) * item])
     except FusionError as error:
         raise FusionError(f"tensor {piece.tensor}: {_culprit(piece, reader) or error}") from error
 
@@ -160,6 +159,23 @@ def _step(deltas: _Deltas, piece: PieceTask, stretch: Stretch, delta_N: Float64,
         for i, values in zip(indices, new, strict=True):
             state[i][:] = from_floats(values, STATE_DTYPE)
     return delta_N
+
+
+def _finish(deltas: _Deltas, piece: PieceTask, stretch: Stretch, delta_N: Float64, out: Raw) -> None:
+    """Write the base moved along the delta, or the delta itself."""
+    dtype = deltas.fusion.delta_dtype
+    if dtype is None:
+        base, _ = deltas.reader.base(piece, stretch)
+        move(base, delta_N, piece.base.dtype, out=out)
+        return
+    out[:] = from_floats(delta_N, dtype)
+    if not np.isfinite(to_floats(out, dtype)).all():
+        raise FusionError(f"the fused delta is not finite, or does not fit into {dtype}; take a wider --dtype")
+
+
+def _dtype(fusion: Fusion, piece: PieceTask) -> str:
+    """Return the dtype in which a piece is written."""
+    return fusion.delta_dtype if fusion.delta_dtype and piece.is_fused else piece.base.dtype
 
 
 def _clipped(piece: PieceTask, stretch: Stretch, delta_N: Float64) -> tuple[Stretch, Float64]:

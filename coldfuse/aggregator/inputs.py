@@ -6,16 +6,24 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from coldfuse.aggregator.files import LocalSource
 from coldfuse.aggregator.plan import Operands, check_models, operands
+from coldfuse.aggregator.remote_folder import (
+    FileSource,
+    Folder,
+    Location,
+    digests_at,
+    files_of,
+    is_remote,
+    open_file,
+    open_folder_or_file,
+)
 from coldfuse.codec.adapters import Adapter, is_adapter, open_adapter
 from coldfuse.codec.deltas import FORMAT, check_delta
-from coldfuse.codec.local_file import LocalFile
 from coldfuse.codec.manifests import sha256
-from coldfuse.codec.model_folder import ModelFolder, open_model_folder, read_file_header
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.method import Statistic
 from coldfuse.fusion.recipe import Recipe
@@ -29,11 +37,11 @@ _SAMPLE_BYTES = 4096
 class Input:
     """One model folder, delta file or adapter folder to be fused."""
 
-    files: tuple[LocalSource, ...]
+    files: tuple[FileSource, ...]
     is_delta: bool
     weight: float
-    path: Path
-    statistics: tuple[LocalSource, ...] = ()
+    path: Location
+    statistics: tuple[FileSource, ...] = ()
     adapter: Adapter | None = None
 
     @property
@@ -41,14 +49,14 @@ class Input:
         """Where its tensors lie."""
         return self.adapter or operands(self.files, is_delta=self.is_delta)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Name the content, for random numbers."""
         return _content_key(self, _SAMPLES)
 
 
 def open_inputs(
-    base: ModelFolder, models: Sequence[Path], weights: Sequence[float], recipe: Recipe, statistics: Sequence[Path]
+    base: Folder, models: Sequence[Location], weights: Sequence[float], recipe: Recipe, statistics: Sequence[Location]
 ) -> list[Input]:
     """Open all inputs, and check that they fit the base."""
     kind = next((step.statistic for step in recipe.steps if step.statistic), None)
@@ -65,29 +73,29 @@ def open_inputs(
 
 
 def open_input(
-    base: ModelFolder,
-    path: Path,
+    base: Folder,
+    path: Location,
     weight: float,
     base_digest: Callable[[], str],
-    statistics: tuple[LocalSource, ...] = (),
+    statistics: tuple[FileSource, ...] = (),
 ) -> Input:
     """Open one input, and check that it fits the base."""
-    if is_adapter(path):
-        adapter = open_adapter(path, base.schema, what=str(path))
+    if not is_remote(path) and is_adapter(Path(path)):
+        adapter = open_adapter(Path(path), base.schema, what=str(path))
         file = LocalSource(adapter.file, adapter.header)
         return Input((file,), is_delta=True, weight=weight, path=path, statistics=statistics, adapter=adapter)
-    if path.is_dir():
-        model = open_model_folder(path)
-        check_models(base.schema, model.schema, what=str(path))
-        files = tuple(LocalSource(path / file, header) for file, header in model.headers.items())
-        return Input(files, is_delta=False, weight=weight, path=path, statistics=statistics)
-    if not path.is_file():
+    if not is_remote(path) and not Path(path).exists():
         raise UserInputError(f"{path}: expected a model folder, an adapter folder or a delta file, and there is none")
-    header = read_file_header(path)
+    opened = open_folder_or_file(path)
+    if isinstance(opened, Folder):
+        check_models(base.schema, opened.schema, what=str(path))
+        files = tuple(files_of(opened).values())
+        return Input(files, is_delta=False, weight=weight, path=path, statistics=statistics)
+    header = opened.header
     if header.metadata.get("format") != FORMAT:
         raise UserInputError(f"{path}: a safetensors file but no coldfuse delta; give the model's folder instead")
     check_delta(header, base.schema, base_digest=base_digest(), what=str(path))
-    return Input((LocalSource(path, header),), is_delta=True, weight=weight, path=path, statistics=statistics)
+    return Input((opened,), is_delta=True, weight=weight, path=path, statistics=statistics)
 
 
 def in_order_of_content(inputs: Sequence[Input]) -> list[Input]:
@@ -103,34 +111,32 @@ def in_order_of_content(inputs: Sequence[Input]) -> list[Input]:
 
 
 def _open_statistics(
-    base: ModelFolder, kind: Statistic | None, paths: Sequence[Path], of: str | None
-) -> tuple[LocalSource, ...]:
+    base: Folder, kind: Statistic | None, paths: Sequence[Location], of: str | None
+) -> tuple[FileSource, ...]:
     from coldfuse.codec.statistics import check_statistics
 
-    sources = tuple(LocalSource(path, read_file_header(path)) for path in paths)
+    sources = tuple(open_file(path) for path in paths)
     if kind is None:
         return ()
     for source in sources:
-        check_statistics(source.header, base.schema, kind=kind, model=of, what=str(source.path))
+        check_statistics(source.header, base.schema, kind=kind, model=of, what=str(source))
     return sources
 
 
-def _digest(path: Path) -> str | None:
+def _digest(path: Location) -> str | None:
     """Return a model folder's digest, to hold its statistics against; a delta or an adapter has none."""
-    return open_model_folder(path).digest() if path.is_dir() and not is_adapter(path) else None
+    if not is_remote(path) and (not Path(path).is_dir() or is_adapter(Path(path))):
+        return None
+    opened = open_folder_or_file(path)
+    return opened.digest() if isinstance(opened, Folder) else None
 
 
 def _content_key(item: Input, samples: int | None) -> str:
     """Hash some evenly spaced samples of each file, or all of it (None)."""
     digests = [item.adapter.config_digest] if item.adapter else []
     for source in item.files:
-        path, header = source.path, source.header
-        step = _SAMPLE_BYTES if samples is None else max(header.file_bytes // samples, _SAMPLE_BYTES)
+        size = source.header.file_bytes
         length = (1 << 20) if samples is None else _SAMPLE_BYTES
-        step = length if samples is None else step
-        with LocalFile(path) as file:
-            for start in range(0, header.file_bytes, step):
-                data = bytearray(min(length, header.file_bytes - start))
-                file.read_into(memoryview(data), start)
-                digests.append(sha256(data))
+        step = length if samples is None else max(size // samples, length)
+        digests += digests_at(source, range(0, size, step), length)
     return sha256("".join(digests).encode())

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from coldfuse.aggregator.plan import Plan, Reach, all_shards
+from coldfuse.codec.deltas import Encoding
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.block import Float64
 from coldfuse.fusion.method import MatrixCombiner, SpanCombiner
@@ -55,6 +56,8 @@ class Fusion:
     """Where matrices are worked on."""
     request_bytes: int = 0
     """Read ahead so much of each operand in a store; 0: just what a block needs."""
+    delta_dtype: Encoding | None = None
+    """Write the fused delta, rounded to this dtype; None: write the fused model in the base's dtypes."""
     measured: Measured = field(default_factory=dict)
 
     @property

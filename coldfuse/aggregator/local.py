@@ -1,4 +1,4 @@
-"""Fuse model folders and delta files on this machine, without a federation."""
+"""Fuse model folders and delta files, without a federation."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
 
 from coldfuse.aggregator.execution import Executor
-from coldfuse.aggregator.files import LocalSource
 from coldfuse.aggregator.fuse import FusedPart, fuse_shard, run_plan
 from coldfuse.aggregator.inputs import Input, in_order_of_content, open_inputs
-from coldfuse.aggregator.job import Fusion, reach_of, require_memory
+from coldfuse.aggregator.job import Fusion, reach_of, request_bytes, require_memory
 from coldfuse.aggregator.local_state import LocalState, begin_state, open_state, write_state
 from coldfuse.aggregator.measure import measure_all
-from coldfuse.aggregator.plan import Inputs, Plan, Shard, all_shards, operands, plan_shards
-from coldfuse.codec.header import Header
-from coldfuse.codec.local_file import LocalFile
+from coldfuse.aggregator.outputs import Layout, Output, begin_files, layout_for, write_adapter
+from coldfuse.aggregator.plan import Inputs, Plan, Shard, all_shards, copied_shards, operands, plan_shards
+from coldfuse.aggregator.remote_files import KeySource
+from coldfuse.aggregator.remote_folder import FileSource, Folder, Location, check_all_unchanged, files_of, open_folder
 from coldfuse.codec.model_digest import model_digest
-from coldfuse.codec.model_folder import ModelFolder, open_model_folder
+from coldfuse.codec.recompress import Recompressed
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.recipe import Recipe
 
@@ -31,14 +31,16 @@ from coldfuse.fusion.recipe import Recipe
 class FolderFusion:
     """What is to be fused, and where to."""
 
-    base: Path
-    models: Sequence[Path]
+    base: Location
+    models: Sequence[Location]
     """Model folders, delta files or adapter folders; their order does not matter, unless the method says so."""
     out: Path
+    """The folder or, for a delta, the file to create."""
+    output: Output = field(default_factory=Output)
     recipe: Recipe
     weights: Sequence[float] | None = None
     """One a model; 1, or what follows from their order, if it is not given."""
-    statistics: Sequence[Path] = ()
+    statistics: Sequence[Location] = ()
     """One file a model, if the method asks for them."""
     seed: str = "0"
     """What random masks depend on, beside the models."""
@@ -50,12 +52,25 @@ class FolderFusion:
 class Prepared:
     """A fusion that is ready to run."""
 
-    folder: ModelFolder
+    folder: Folder
+    """The base."""
     fusion: Fusion
     plan: Plan
+    """Of what is made."""
+    measured: Sequence[Shard]
+    """What is measured: the base's own files, however the result is cut, so that sums do not depend on that."""
+    output: Output
+    layout: Layout
+    base_name: str
+    """As the user gave it."""
     state: LocalState
     inputs: tuple[Input, ...]
     """In fusing order."""
+
+    @property
+    def sources(self) -> list[FileSource]:
+        """All files that are read."""
+        return [*files_of(self.folder).values(), *(s for item in self.inputs for s in (*item.files, *item.statistics))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +78,11 @@ class Fused:
     """A fusion that was run."""
 
     digest: str
-    """The fused model's."""
+    """Of the fused model's tensors, or the delta's."""
     fusion: Fusion
     """With all that was measured."""
+    adapter: Recompressed | None = None
+    """What an adapter could hold of the delta, if one was made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +105,12 @@ def fuse_part(job: FolderTask, shard: Shard) -> list[FusedPart]:
     return made
 
 
+def compare_shard(fusion: Fusion, shard: Shard) -> None:
+    """Check that the models agree with the base on tensors that are copied, where no copy is made."""
+    for _ in fuse_shard(fusion, shard):
+        pass
+
+
 def fuse_folders(request: FolderFusion, executor: Executor) -> str:
     """Fuse models on a base into the folder `out`, and return the fused model's digest.
 
@@ -98,41 +121,44 @@ def fuse_folders(request: FolderFusion, executor: Executor) -> str:
 
 
 def require_absent(out: Path) -> None:
-    """Raise `UserInputError` if the folder is there already."""
+    """Raise `UserInputError` if it is there already."""
     if out.exists():
-        raise UserInputError(f"{out}: exists already; give a folder that does not")
+        raise UserInputError(f"{out}: exists already; give a folder or file that does not")
 
 
 def prepare(request: FolderFusion, executor: Executor) -> Prepared:
     """Open everything that is to be read, plan, and check that it fits into memory; nothing is written."""
     prepared = open_fusion(request)
+    if any(isinstance(source, KeySource) for source in prepared.sources):
+        count, limit = prepared.fusion.num_contributions, executor.task_bytes
+        ahead = request_bytes(is_local=False, num_contributions=count, limit_bytes=limit)
+        prepared = replace(prepared, fusion=replace(prepared.fusion, request_bytes=ahead))
     require_memory(prepared.fusion, prepared.plan, executor.task_bytes)
     return prepared
 
 
 def fuse_prepared(prepared: Prepared, out: Path, executor: Executor) -> Fused:
-    """Fuse what was prepared into the folder `out`, which appears when it is whole."""
-    with staged(out) as staging:
+    """Fuse what was prepared into `out`, which appears when it is whole."""
+    with staged(out, made=prepared.output.made) as staging:
         return _run(prepared, staging, executor)
 
 
 def open_fusion(request: FolderFusion) -> Prepared:
     """Open everything that is to be read, and plan; nothing is written."""
-    folder = open_model_folder(request.base)
+    folder = open_folder(request.base)
     weights = _weights(request)
     inputs = in_order_of_content(open_inputs(folder, request.models, weights, request.recipe, request.statistics))
     state = open_state(folder, request.recipe.slots)
-    sources = [LocalSource(folder.path / file, header) for file, header in folder.headers.items()]
-    plan = plan_shards(
-        folder.headers,
-        Inputs(
-            base=operands(sources, is_delta=False),
-            contributions=[item.operands for item in inputs],
-            statistics=[operands(item.statistics, is_delta=True) for item in inputs if item.statistics],
-            state=state.operands,
-        ),
-        reach=reach_of(request.recipe),
+    read = Inputs(
+        base=operands(files_of(folder).values(), is_delta=False),
+        contributions=[item.operands for item in inputs],
+        statistics=[operands(item.statistics, is_delta=True) for item in inputs if item.statistics],
+        state=state.operands,
     )
+    own = plan_shards(folder.headers, read, reach=reach_of(request.recipe))
+    layout = _layout(request, folder, read)
+    is_own = layout.headers == folder.headers
+    plan = own if is_own else plan_shards(layout.headers, read, reach=reach_of(request.recipe))
     fusion = Fusion(
         store_url=None,
         recipe=request.recipe,
@@ -142,13 +168,20 @@ def open_fusion(request: FolderFusion) -> Prepared:
         num_elements=sum(spec.num_elements for spec in folder.schema.values() if spec.is_fused),
         age=state.age,
         device=request.device,
+        delta_dtype=request.output.delta_dtype,
     )
-    return Prepared(folder=folder, fusion=fusion, plan=plan, state=state, inputs=tuple(inputs))
+    return Prepared(
+        folder=folder, fusion=fusion, plan=plan, measured=all_shards(own), output=request.output, layout=layout,
+        base_name=str(request.base), state=state, inputs=tuple(inputs),
+    )  # fmt: skip
 
 
 @contextmanager
-def staged(out: Path) -> Iterator[Path]:
-    """Give a folder beside `out` that becomes `out` if all goes well; remove those that killed processes left there."""
+def staged(out: Path, *, made: str = "") -> Iterator[Path]:
+    """Give a folder beside `out` that becomes `out` if all goes well, or what is `made` in it does.
+
+    Those that killed processes left there are removed.
+    """
     for old in out.parent.glob(f".{out.name}.fusing-*"):
         if not psutil.pid_exists(int(old.name.rpartition("-")[2])):
             shutil.rmtree(old, ignore_errors=True)
@@ -159,22 +192,32 @@ def staged(out: Path) -> Iterator[Path]:
         raise UserInputError(f"{out}: cannot be created: {error.strerror}") from error
     try:
         yield staging
-        os.replace(staging, out)
+        os.replace(staging / made, out)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
 def _run(prepared: Prepared, out: Path, executor: Executor) -> Fused:
-    folder, plan = prepared.folder, prepared.plan
-    fusion = measure_all(executor, all_shards(plan), prepared.fusion)
-    for file, header in folder.headers.items():
-        _begin_file(folder.path / file, out / file, header)
-    for file in folder.plain:
-        (out / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder.path / file, out / file)
-    starts = begin_state(out, folder, plan, fusion)
+    folder, plan, layout = prepared.folder, prepared.plan, prepared.layout
+    if prepared.output.kind != "model" and (copied := copied_shards(prepared.measured)):
+        list(executor.run(compare_shard, prepared.fusion, copied))
+    fusion = measure_all(executor, prepared.measured, prepared.fusion)
+    begin_files(out, layout, folder)
+    starts = begin_state(out, layout.headers, plan, fusion)
     _, blocks = run_plan(executor, fuse_part, FolderTask(out=out, fusion=fusion, state_starts=starts), plan)
-    return Fused(digest=model_digest(folder.schema, blocks), fusion=fusion)
+    check_all_unchanged(prepared.sources)
+    is_adapter = prepared.output.kind == "adapter"
+    adapter = write_adapter(out, prepared.output, folder, prepared.base_name) if is_adapter else None
+    return Fused(digest=model_digest(layout.schema, blocks), fusion=fusion, adapter=adapter)
+
+
+def _layout(request: FolderFusion, folder: Folder, read: Inputs) -> Layout:
+    if request.output.kind != "model" and request.recipe.slots:
+        kept = ", ".join(request.recipe.slots)
+        raise UserInputError(f"this method keeps {kept} beside the model, which {request.output.kind}s cannot hold")
+    fused = (name for name, spec in folder.schema.items() if spec.is_fused)
+    changed = [name for name in fused if any(name in item.tensors for item in read.contributions)]
+    return layout_for(request.output, folder, changed, folder.digest)
 
 
 def _weights(request: FolderFusion) -> Sequence[float]:
@@ -189,16 +232,6 @@ def _weights(request: FolderFusion) -> Sequence[float]:
     if not combiner.is_weighted:
         raise UserInputError("this method does not weigh the models; leave --weights out, or take weighted-mean")
     return request.weights
-
-
-def _begin_file(source: Path, target: Path, header: Header) -> None:
-    """Create a file of the final size that holds the header."""
-    data = bytearray(header.size_bytes)
-    with LocalFile(source) as file:
-        file.read_into(memoryview(data), 0)
-    with open(target, "wb") as file_out:
-        file_out.write(data)
-        file_out.truncate(header.file_bytes)
 
 
 def _write(path: Path, start: int, data: bytearray) -> None:

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coldfuse.aggregator.files import LocalSource
 from coldfuse.aggregator.fuse import FusedBytes
 from coldfuse.aggregator.job import Fusion
 from coldfuse.aggregator.outer_state import file_bytes, part_starts, state_header, state_name
 from coldfuse.aggregator.plan import Operands, Plan, operands
+from coldfuse.aggregator.remote_folder import Folder, open_file, place_in, read_plain
+from coldfuse.codec.header import Header
 from coldfuse.codec.manifests import canonical_json, decode
-from coldfuse.codec.model_folder import ModelFolder, read_file_header
 from coldfuse.core.contribution import Count
 from coldfuse.core.value import Value
 from coldfuse.errors import SchemaMismatchError
@@ -40,34 +40,34 @@ class LocalState:
     """One a slot."""
 
 
-def open_state(folder: ModelFolder, slots: Sequence[str]) -> LocalState:
+def open_state(folder: Folder, slots: Sequence[str]) -> LocalState:
     """Open the state that a base carries, if it is of these slots."""
-    path = folder.path / FOLDER / "state.json"
-    if not slots or not path.is_file():
+    name = f"{FOLDER}/state.json"
+    data = read_plain(folder, name) if slots else None
+    if data is None:
         return LocalState()
-    index = decode(StateIndex, path.read_bytes(), what=str(path))
+    index = decode(StateIndex, data, what=str(place_in(folder, name)))
     if index.slots != tuple(slots):
         return LocalState()
     found = []
     for slot in slots:
         sources = []
         for file, header in folder.headers.items():
-            name = folder.path / FOLDER / state_name(slot, file)
-            source = LocalSource(name, read_file_header(name))
+            source = open_file(place_in(folder, f"{FOLDER}/{state_name(slot, file)}"))
             wanted = {entry.name: entry.spec.shape for entry in header.tensors if entry.spec.is_fused}
             if {entry.name: entry.spec.shape for entry in source.header.tensors} != wanted:
-                raise SchemaMismatchError(f"{name}: does not have the tensors of {file}; remove the folder {FOLDER}")
+                raise SchemaMismatchError(f"{source}: does not have the tensors of {file}; remove the folder {FOLDER}")
             sources.append(source)
         found.append(operands(sources, is_delta=True))
     return LocalState(index.age, tuple(found))
 
 
-def begin_state(out: Path, folder: ModelFolder, plan: Plan, fusion: Fusion) -> dict[str, dict[int, int]]:
+def begin_state(out: Path, headers: Mapping[str, Header], plan: Plan, fusion: Fusion) -> dict[str, dict[int, int]]:
     """Create the new state's files; return where each part's numbers begin in each."""
     slots = fusion.recipe.slots
     starts: dict[str, dict[int, int]] = {}
     for slot in slots:
-        for file, header in folder.headers.items():
+        for file, header in headers.items():
             data, path = state_header(header, slot), out / FOLDER / state_name(slot, file)
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "wb") as state:

@@ -161,6 +161,18 @@ def all_shards(plan: Plan) -> list[Shard]:
     return [shard for shards in plan.values() for shard in shards if any(True for _ in shard.pieces)]
 
 
+def copied_shards(shards: Iterable[Shard]) -> list[Shard]:
+    """Return what is copied from the base in these shards, in parts of nothing else."""
+    found = []
+    for shard in shards:
+        for part in shard.parts:
+            if pieces := tuple(piece for piece in part.pieces if not piece.is_fused):
+                size = sum(piece.num_elements * ITEM_BYTES[piece.base.dtype] for piece in pieces)
+                copied = PartTask(index=part.index, start=part.start, size_bytes=size, pieces=pieces)
+                found.append(Shard(file=shard.file, parts=(copied,)))
+    return found
+
+
 def check_models(base: Schema, model: Schema, *, what: str) -> None:
     """Check that a whole model can be fused with this base, tensor by tensor. Raises `SchemaMismatchError`."""
     for name in sorted(base.keys() | model.keys()):

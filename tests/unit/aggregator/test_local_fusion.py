@@ -156,7 +156,7 @@ def test_what_is_there_is_not_written_over(tmp_path: Path, base: Path) -> None:
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path, base: Path) -> None:
-    with pytest.raises(UserInputError, match="there is neither"):
+    with pytest.raises(UserInputError, match="and there is none"):
         fuse(base, [tmp_path / "nothing"], tmp_path / "out")
     with pytest.raises(UserInputError, match="no coldfuse delta; give the model's folder instead"):
         fuse(base, [base / "model.safetensors"], tmp_path / "out")
