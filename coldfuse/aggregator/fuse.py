@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
@@ -21,6 +20,7 @@ from coldfuse.aggregator.files import LocalRange
 from coldfuse.aggregator.job import SUM_ELEMENTS, Fusion
 from coldfuse.aggregator.plan import STATE_DTYPE, AdapterOperand, Operand, PartTask, PieceTask, Plan, Shard, all_shards
 from coldfuse.aggregator.reading import BlockReader
+from coldfuse.aggregator.remote_files import KeyRange
 from coldfuse.aggregator.stretches import Stretch, facts_of, stretches
 from coldfuse.codec.model_digest import block_digests
 from coldfuse.core.blob import Part
@@ -115,7 +115,7 @@ class _Deltas:
                 yield (first, count), flat_N[first : first + count]
         elif fusion.sums_deltas:
             span = cast(SpanCombiner, combiner).span(facts_of(fusion, piece, step))
-            for stretch in stretches(fusion, piece, length=SUM_ELEMENTS):
+            for stretch in stretches(fusion, piece, length=fusion.sum_elements):
                 yield _clipped(piece, stretch, self.reader.sum_deltas(piece, stretch, span))
         else:
             for stretch in stretches(fusion, piece):
@@ -167,6 +167,7 @@ def _finish(deltas: _Deltas, piece: PieceTask, stretch: Stretch, delta_N: Float6
     if dtype is None:
         base, _ = deltas.reader.base(piece, stretch)
         move(base, delta_N, piece.base.dtype, out=out)
+        _check_variance(piece, out, piece.base.dtype)
         return
     out[:] = from_floats(delta_N, dtype)
     if not np.isfinite(to_floats(out, dtype)).all():
@@ -190,24 +191,37 @@ def _plain_stretches(piece: PieceTask) -> Iterator[Stretch]:
 
 
 def _culprit(piece: PieceTask, reader: BlockReader) -> str | None:
-    """Say which local model holds NaN or infinity, if one does; contributions of a round were screened for that."""
+    """Say which model holds NaN or infinity, if one does; contributions of a round were screened for that."""
     for index, operand in enumerate(piece.contributions):
-        path = _local_path(operand)
+        path = _file_of(operand)
         if path and not all(np.isfinite(reader.delta(piece, index, s)).all() for s in _plain_stretches(piece)):
             return f"{path} holds NaN or infinity there; did its training diverge? leave it out"
     return None
 
 
-def _local_path(operand: Operand | AdapterOperand | None) -> Path | None:
+def _file_of(operand: Operand | AdapterOperand | None) -> str | None:
+    """Name the file, unless it is a contribution's: that has a digest."""
     if isinstance(operand, AdapterOperand):
-        return operand.path
-    return operand.where.path if operand is not None and isinstance(operand.where, LocalRange) else None
+        return str(operand.path)
+    match operand and operand.where:
+        case LocalRange(path=path):
+            return str(path)
+        case KeyRange(object=which):
+            return str(which)
+    return None
+
+
+def _check_variance(piece: PieceTask, out: Raw, dtype: str) -> None:
+    if piece.tensor.endswith("running_var") and (to_floats(out, dtype) < 0).any():
+        raise FusionError("the fused variance is negative, so the model would answer NaN; take a method that averages")
 
 
 def _copy_piece(reader: BlockReader, piece: PieceTask, view: memoryview) -> None:
-    """Copy what is not fused. Integers and booleans are not: whole models must agree on them."""
+    """Copy what is not fused. Integers and booleans are not: whole models must agree on them, unless they count."""
     whole = piece.first, piece.num_elements
     base = reader.raw(piece.base, whole, into=np.frombuffer(view, np.uint8))
+    if piece.tensor.endswith("num_batches_tracked"):
+        return
     for operand in piece.contributions:
         if not isinstance(operand, Operand):
             continue
@@ -217,5 +231,5 @@ def _copy_piece(reader: BlockReader, piece: PieceTask, view: memoryview) -> None
             if not np.array_equal(reader.raw(operand, (first, count)), base[start : start + count * item]):
                 raise SchemaMismatchError(
                     f"tensor {piece.tensor} ({piece.base.dtype}) differs from the base's, and only floats are fused; "
-                    "make the models agree on it"
+                    f"make the models agree on it ({_file_of(operand) or 'a contribution'} does not)"
                 )

@@ -10,7 +10,8 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from coldfuse.aggregator.files import LocalSource
-from coldfuse.aggregator.plan import Operands, check_models, operands
+from coldfuse.aggregator.mismatches import check_model
+from coldfuse.aggregator.plan import Operands, operands
 from coldfuse.aggregator.remote_folder import (
     FileSource,
     Folder,
@@ -88,7 +89,7 @@ def open_input(
         raise UserInputError(f"{path}: expected a model folder, an adapter folder or a delta file, and there is none")
     opened = open_folder_or_file(path)
     if isinstance(opened, Folder):
-        check_models(base.schema, opened.schema, what=str(path))
+        check_model(base, opened, what=str(path))
         files = tuple(files_of(opened).values())
         return Input(files, is_delta=False, weight=weight, path=path, statistics=statistics)
     header = opened.header

@@ -20,7 +20,7 @@ from coldfuse.aggregator.files import ByteRange, Source
 from coldfuse.codec.adapters import Adapter, AdapterTensor
 from coldfuse.codec.header import Header, TensorEntry
 from coldfuse.codec.parts import PartLayout, Piece, plan_parts
-from coldfuse.core.schema import ITEM_BYTES, Schema, TensorSpec
+from coldfuse.core.schema import ITEM_BYTES, TensorSpec
 from coldfuse.errors import SchemaMismatchError
 
 Reach = Literal["piece", "rows", "matrix"]
@@ -171,21 +171,6 @@ def copied_shards(shards: Iterable[Shard]) -> list[Shard]:
                 copied = PartTask(index=part.index, start=part.start, size_bytes=size, pieces=pieces)
                 found.append(Shard(file=shard.file, parts=(copied,)))
     return found
-
-
-def check_models(base: Schema, model: Schema, *, what: str) -> None:
-    """Check that a whole model can be fused with this base, tensor by tensor. Raises `SchemaMismatchError`."""
-    for name in sorted(base.keys() | model.keys()):
-        if name not in base:
-            hint = "it is no fine-tuned copy of this base, or it carries a head or a tied copy; remove that tensor"
-            raise SchemaMismatchError(f"{what}: tensor {name} is not in the base: {hint}")
-        if name not in model:
-            raise SchemaMismatchError(f"{what}: tensor {name} of the base is missing; save the whole model")
-        if base[name].shape != model[name].shape:
-            sizes = f"shape {list(model[name].shape)}, base has {list(base[name].shape)}"
-            raise SchemaMismatchError(f"{what}: tensor {name}: {sizes}; was its vocabulary or a layer resized?")
-        if base[name].dtype != model[name].dtype and not (base[name].is_fused and model[name].is_fused):
-            raise SchemaMismatchError(f"{what}: tensor {name}: dtype {model[name].dtype}, base has {base[name].dtype}")
 
 
 def _together(parts: Sequence[PartTask], reach: Reach) -> Iterator[list[PartTask]]:
