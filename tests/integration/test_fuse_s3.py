@@ -1,0 +1,132 @@
+"""Fusing what lies in S3, byte for byte as if it lay in folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from folder_fusions import fuse
+from tiny_rounds import Model, floats, make_changes, make_model, write_model
+
+from coldfuse.aggregator.execution import ThreadExecutor, ray_executor
+from coldfuse.aggregator.outputs import Output
+from coldfuse.aggregator.remote_files import find_object, open_source
+from coldfuse.aggregator.remote_folder import RemoteFolder, check_all_unchanged, open_folder
+from coldfuse.codec.model_folder import open_model_folder
+from coldfuse.errors import SchemaMismatchError, StorageError, UserInputError
+from coldfuse.storage import open_store
+
+MODEL = make_model()
+
+
+def finetuned(seed: int) -> Model:
+    changes = make_changes(MODEL, seed)
+    return MODEL | {n: floats(MODEL[n].floats.astype(np.float64) + d, MODEL[n].spec.dtype) for n, d in changes.items()}
+
+
+def upload(path: Path, url: str) -> str:
+    """Put a folder's files, or one file, as they are under `url`; return it."""
+    store = open_store(url if path.is_dir() else url.rpartition("/")[0])
+    files = {str(file.relative_to(path)): file for file in path.rglob("*") if file.is_file()}
+    for key, file in files.items() if path.is_dir() else [(url.rpartition("/")[2], path)]:
+        assert store.put_if_absent(key, file.read_bytes())
+    return url
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> list[Path]:
+    """A base in two files, and three models."""
+    models = [write_model(tmp_path / f"m{seed}", finetuned(seed), num_files=1 + seed) for seed in range(3)]
+    return [write_model(tmp_path / "base", MODEL, num_files=2), *models]
+
+
+@pytest.fixture
+def remote(local: list[Path], s3_url: str) -> list[str]:
+    """The same in S3."""
+    return [upload(path, f"{s3_url}/{path.name}") for path in local]
+
+
+@pytest.mark.parametrize("method", ["mean", "clip then ties", "dare", "karcher then nesterov"])
+def test_models_in_s3_are_fused_to_the_same_bytes(
+    tmp_path: Path, local: list[Path], remote: list[str], method: str
+) -> None:
+    expected = fuse(local[0], local[1:], tmp_path / "expected", method)
+    assert fuse(remote[0], remote[1:], tmp_path / "remote", method) == expected
+    mixed = [remote[3], local[1], remote[2] + "/"]
+    assert fuse(local[0], mixed, tmp_path / "mixed", method) == expected
+    for file in (tmp_path / "expected").rglob("*.*"):
+        assert file.read_bytes() == (tmp_path / "remote" / file.relative_to(tmp_path / "expected")).read_bytes()
+
+
+def test_a_base_in_s3_hands_on_its_state(tmp_path: Path, local: list[Path], remote: list[str], s3_url: str) -> None:
+    method = "mean then nesterov"
+    fuse(local[0], local[1:], tmp_path / "first", method)
+    expected = fuse(tmp_path / "first", local[1:], tmp_path / "second", method)
+    first = upload(tmp_path / "first", f"{s3_url}/first")
+    assert fuse(first, remote[1:], tmp_path / "again", method) == expected
+
+
+def test_a_delta_in_s3_counts_like_one_at_hand(
+    tmp_path: Path, local: list[Path], remote: list[str], s3_url: str
+) -> None:
+    delta = tmp_path / "delta.safetensors"
+    fuse(remote[0], local[1:2], delta, output=Output(kind="delta"))
+    in_s3 = upload(delta, f"{s3_url}/deltas/one.safetensors")
+    expected = fuse(local[0], [delta, local[2]], tmp_path / "expected")
+    assert fuse(remote[0], [local[2], in_s3], tmp_path / "out") == expected
+    other = write_model(tmp_path / "other", finetuned(9))
+    with pytest.raises(SchemaMismatchError, match=r"deltas/one\.safetensors: made from base"):
+        fuse(other, [in_s3], tmp_path / "refused")
+
+
+def test_a_model_in_s3_has_the_digest_of_its_folder(local: list[Path], remote: list[str]) -> None:
+    opened = open_folder(remote[3])
+    assert isinstance(opened, RemoteFolder)
+    assert opened.digest() == open_model_folder(local[3]).digest()
+    assert opened.plain == open_model_folder(local[3]).plain
+
+
+def test_ray_reads_from_s3_too(tmp_path: Path, local: list[Path], remote: list[str]) -> None:
+    expected = fuse(local[0], local[1:], tmp_path / "expected")
+    with ray_executor(None, num_cpus=2) as executor:
+        assert fuse(remote[0], remote[1:], tmp_path / "out", executor=executor) == expected
+
+
+def test_little_memory_is_enough(tmp_path: Path, local: list[Path], remote: list[str]) -> None:
+    expected = fuse(local[0], local[1:], tmp_path / "expected")
+    executor = ThreadExecutor(1, memory_bytes=12 << 20)
+    assert fuse(remote[0], remote[1:], tmp_path / "out", executor=executor) == expected
+
+
+def test_what_is_not_there_or_no_model_is_said(
+    tmp_path: Path, local: list[Path], remote: list[str], s3_url: str
+) -> None:
+    store = open_store(f"{s3_url}/adapter")
+    store.put_if_absent("adapter_config.json", b"{}")
+    store.put_if_absent("adapter_model.safetensors", b"")
+    for url, says in [
+        (f"{s3_url}/nothing", "nothing: expected a Hugging Face model folder, but it has no config.json"),
+        (f"{s3_url}/adapter", "an adapter in S3 must be copied to this machine first"),
+        (f"{remote[1]}/model.safetensors", "no coldfuse delta; give the model's folder instead"),
+    ]:
+        with pytest.raises(UserInputError, match=says):
+            fuse(local[0], [url], tmp_path / "out")
+
+
+def test_an_index_that_names_what_is_not_there_is_refused(tmp_path: Path, local: list[Path], remote: list[str]) -> None:
+    open_store(remote[3]).delete("model-00003-of-00003.safetensors")
+    with pytest.raises(UserInputError, match=r"names model-00003-of-00003\.safetensors, which is not there"):
+        fuse(local[0], [remote[3]], tmp_path / "out")
+
+
+def test_an_object_that_was_replaced_meanwhile_is_noticed(remote: list[str]) -> None:
+    found = find_object(remote[1], "model.safetensors")
+    assert found is not None
+    source = open_source(found)
+    check_all_unchanged([source])
+    store = open_store(remote[1])
+    data, etag = store.get_with_etag("model.safetensors")
+    store.compare_and_swap("model.safetensors", data[:-1] + b"x", etag=etag)
+    with pytest.raises(StorageError, match=r"model\.safetensors: was replaced or removed while it was read"):
+        check_all_unchanged([source])
