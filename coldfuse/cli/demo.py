@@ -25,7 +25,7 @@ def demo(
     """
     from rich.console import Console
 
-    from coldfuse.cli.operator import resolve_model
+    from coldfuse.cli.source import resolve_model
     from coldfuse.config import prepare_training
     from coldfuse.experiments.demo_data import DEFAULT, FAST, TASKS
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import typer
 
 from coldfuse.cli.recipe import FLAVOUR, METHOD, PARAM, recipe_of, require_federated
-from coldfuse.cli.source import open_store_at, open_store_of, tls_files
+from coldfuse.cli.source import open_store_at, open_store_of, resolve_model, tls_files
 from coldfuse.cli.units import parse_duration, parse_size
-from coldfuse.errors import UserInputError
 from coldfuse.processes import LISTENING, run_children, stop_on_signals
 
 _STORE = typer.Argument(help="A folder, or s3://BUCKET/PREFIX.", show_default=False)
@@ -156,20 +155,3 @@ def serve(
 
 def _options(given: Mapping[str, object]) -> list[str]:
     return [word for option, value in given.items() if value is not None for word in (option, str(value))]
-
-
-def resolve_model(base: str) -> Path:
-    """Return the folder of a model; a hub id is downloaded first, safetensors and configuration only."""
-    if Path(base).is_dir():
-        return Path(base)
-    if base.startswith((".", "/", "~")) or base.count("/") > 1:
-        raise UserInputError(f"{base}: no such folder")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-    try:
-        return Path(snapshot_download(base, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
-        reason = str(error).split("\n", 1)[0]
-        raise UserInputError(f"{base}: no such folder, and the hub has it not or is out of reach: {reason}") from error

@@ -1,4 +1,4 @@
-"""What a user names a federation by: a store (folder or s3://…) or a gateway's address (host:port)."""
+"""What a user names a federation by (a store: folder or s3://…, or a gateway's address: host:port), and a model."""
 
 from __future__ import annotations
 
@@ -83,3 +83,20 @@ def connect(
         raise UserInputError(f"{address}: expected a gateway's address, host:port")
     with GatewayClient(address, tls=tls, insecure=insecure, patience_s=parse_duration(patience)) as client:
         yield client
+
+
+def resolve_model(base: str) -> Path:
+    """Return the folder of a model; a hub id is downloaded first, safetensors and configuration only."""
+    if Path(base).is_dir():
+        return Path(base)
+    if base.startswith((".", "/", "~")) or base.count("/") > 1:
+        raise UserInputError(f"{base}: no such folder")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+    try:
+        return Path(snapshot_download(base, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise UserInputError(f"{base}: no such folder, and the hub has it not or is out of reach: {reason}") from error
