@@ -19,15 +19,21 @@ METHOD = typer.Option(
 PARAM = typer.Option([], "--param", help="A parameter of the method, KEY=VALUE; as often as needed.")
 FLAVOUR = typer.Option(None, help="paper (as its own code computes it) or mergekit, where they differ.")
 
-_KINDS = {"Transform": "changes each delta", "Combiner": "combines", "Outer": "moves the base"}
+_KINDS = {
+    "Search": "searches on held-out data",
+    "Transform": "changes each delta",
+    "Combiner": "combines",
+    "Outer": "moves the base",
+}
 
 
-def recipe_of(line: str, params: list[str], flavour: str | None) -> Recipe:
+def recipe_of(line: str, params: list[str], flavour: str | None, *, may_search: bool = False) -> Recipe:
     """Read what the user wrote."""
     from coldfuse.aggregator.recipes import read_recipe
+    from coldfuse.aggregator.search import read_search
 
     pairs = dict(_pair(text) for text in params)
-    return read_recipe(line, params=pairs, flavour=flavour)
+    return (read_search if may_search else read_recipe)(line, params=pairs, flavour=flavour)
 
 
 def methods(
@@ -39,8 +45,9 @@ def methods(
     Example: coldfuse methods ties
     """
     from coldfuse.aggregator.recipes import known_methods
+    from coldfuse.aggregator.search import SEARCHES
 
-    known = known_methods()
+    known: dict[str, type[Method]] = {**known_methods(), **SEARCHES}
     if name is not None and name not in known:
         raise UserInputError(f"fusion method {name!r} is not known; known are {', '.join(known)}")
     shown = known if name is None else {name: known[name]}
@@ -75,8 +82,11 @@ def _described(kind: type[Method]) -> dict[str, object]:
 
 def _needs(kind: type[Method]) -> str:
     """Say in a few words what the engine does for a method."""
+    from coldfuse.aggregator.search import Search
     from coldfuse.fusion.method import MatrixCombiner
 
+    if issubclass(kind, Search):
+        return kind.needs
     passes = len(kind().measures())
     words = ["one pass" if not passes else f"{passes} measuring pass{'es' if passes > 1 else ''} first"]
     if issubclass(kind, MatrixCombiner):

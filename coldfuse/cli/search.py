@@ -1,0 +1,147 @@
+"""Fusing by what data say: the options of `coldfuse fuse` that name data, and the searches that look at them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from coldfuse.errors import UserInputError
+
+if TYPE_CHECKING:
+    from coldfuse.aggregator.execution import Executor
+    from coldfuse.aggregator.local import FolderFusion
+    from coldfuse.aggregator.search import Found, Told, Trial
+    from coldfuse.core.dataset import TextDataset
+    from coldfuse.evaluation.learned_models import Task
+
+_PANEL = "Search, on held-out data"
+
+DATA = typer.Option(
+    [],
+    "--data",
+    help="Held-out examples that --tune, greedy-soup, learned-soup and adamerging look at: CSV, TSV, JSON lines or "
+    "Parquet; once for each task.",
+    rich_help_panel=_PANEL,
+)
+HEAD = typer.Option(
+    [],
+    "--head",
+    help="For learned-soup and adamerging, each task's head.safetensors, in the order of --data. Without it a linear "
+    "head is fitted to half of the data; with it, adamerging needs no labels.",
+    rich_help_panel=_PANEL,
+)
+TUNE = typer.Option(
+    None,
+    "--tune",
+    help="Try values of a parameter and keep the best: scale=0.1:1.0:0.1, or ties.density=0.1,0.2,0.5.",
+    rich_help_panel=_PANEL,
+)
+TEXT_COLUMN = typer.Option(None, help="Found by itself if it has a usual name.", rich_help_panel=_PANEL)
+TEXT_PAIR_COLUMN = typer.Option(None, help="Second text of pair tasks.", rich_help_panel=_PANEL)
+LABEL_COLUMN = typer.Option(None, help="Found by itself if it has a usual name.", rich_help_panel=_PANEL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What the user gave for a search to look at."""
+
+    data: list[Path]
+    head: list[Path]
+    tune: str | None
+    text_column: str | None = None
+    text_pair_column: str | None = None
+    label_column: str | None = None
+
+
+def searched(
+    request: FolderFusion, executor: Executor, evidence: Evidence, *, memory_bytes: int | None, as_json: bool = False
+) -> FolderFusion:
+    """Return what is to be fused after all: the request, or what the search that it asks for has found.
+
+    The trace is printed as it comes; to standard error if standard output is for JSON.
+    """
+    from coldfuse.aggregator.search import Search
+
+    is_search = isinstance(request.recipe.combiner, Search)
+    _check(evidence, is_search=is_search)
+    if not is_search and evidence.tune is None:
+        return request
+
+    def say(trial: Trial) -> None:
+        typer.echo(f"{trial.score:>9.4f} {'+' if trial.kept else ' '} {trial.what}", err=as_json)
+
+    found = _search(request, executor, evidence, memory_bytes, say)
+    if is_search:
+        typer.echo("weights:", err=as_json)
+        for model, weight in zip(request.models, found.weights, strict=True):
+            typer.echo(f"{weight:>9.4f}   {model}", err=as_json)
+    return found.request
+
+
+def _check(evidence: Evidence, *, is_search: bool) -> None:
+    looks = is_search or evidence.tune is not None
+    if looks and not evidence.data:
+        raise UserInputError("a search chooses by held-out data, and there are none; give --data FILE")
+    if not looks and (evidence.data or evidence.head):
+        raise UserInputError(
+            "--data, --head: nothing here looks at data; leave them out, or give --tune or a --method that searches"
+        )
+    if evidence.head and len(evidence.head) != len(evidence.data):
+        raise UserInputError(f"--head: expected one for each --data, got {len(evidence.head)} for {len(evidence.data)}")
+
+
+def _search(
+    request: FolderFusion, executor: Executor, evidence: Evidence, memory_bytes: int | None, say: Told
+) -> Found:
+    from coldfuse.aggregator.local import require_absent
+    from coldfuse.aggregator.search import GreedySoup, LearnedSoup, greedy_soup
+    from coldfuse.aggregator.search_grid import parse_grid, tune
+    from coldfuse.aggregator.search_learned import learn
+    from coldfuse.config import prepare_training
+
+    require_absent(request.out)
+    prepare_training()
+    combiner = request.recipe.combiner
+    if evidence.tune is None and not isinstance(combiner, GreedySoup):
+        tasks = _tasks(evidence, with_labels=isinstance(combiner, LearnedSoup))
+        return learn(request, tasks, executor, memory_bytes=memory_bytes, told=say)
+    if evidence.head:
+        raise UserInputError("--head: this search scores models by linear probes that it fits; leave --head out")
+    key, values = parse_grid(evidence.tune) if evidence.tune is not None else ("", [])
+    from coldfuse.evaluation.scoring import probe_score
+
+    score = probe_score(*(_labelled(evidence, path) for path in evidence.data))
+    if key:
+        return tune(request, key, values, score, executor, told=say)
+    return greedy_soup(request, score, executor, told=say)
+
+
+def _labelled(evidence: Evidence, path: Path, label_names: tuple[str, ...] | None = None) -> TextDataset:
+    from coldfuse.contributor.data import read_dataset
+
+    return read_dataset(
+        path, text_column=evidence.text_column, text_pair_column=evidence.text_pair_column,
+        label_column=evidence.label_column, label_names=label_names,
+    )  # fmt: skip
+
+
+def _tasks(evidence: Evidence, *, with_labels: bool) -> list[Task]:
+    """Read each task's texts, and its head or the labels that one is fitted to."""
+    from coldfuse.contributor.unlabelled import read_texts
+    from coldfuse.evaluation.heads import read_head
+    from coldfuse.evaluation.learned_models import Task
+
+    if not evidence.head:
+        return [Task(data=_labelled(evidence, path)) for path in evidence.data]
+    tasks = []
+    for path, head_path in zip(evidence.data, evidence.head, strict=True):
+        head, labels = read_head(head_path)
+        if with_labels:
+            data = _labelled(evidence, path, labels)
+        else:
+            data = read_texts(path, text_column=evidence.text_column, text_pair_column=evidence.text_pair_column)
+        tasks.append(Task(data=data, head=head))
+    return tasks
