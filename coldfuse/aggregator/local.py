@@ -37,6 +37,8 @@ class FolderFusion:
     out: Path
     """The folder or, for a delta, the file to create."""
     output: Output = field(default_factory=Output)
+    base_name: str | None = None
+    """What an adapter calls its base, such as a hub id; where it lies, if not given."""
     recipe: Recipe
     weights: Sequence[float] | None = None
     """One a model; 1, or what follows from their order, if it is not given."""
@@ -128,13 +130,18 @@ def require_absent(out: Path) -> None:
 
 def prepare(request: FolderFusion, executor: Executor) -> Prepared:
     """Open everything that is to be read, plan, and check that it fits into memory; nothing is written."""
-    prepared = open_fusion(request)
-    if any(isinstance(source, KeySource) for source in prepared.sources):
-        count, limit = prepared.fusion.num_contributions, executor.task_bytes
-        ahead = request_bytes(is_local=False, num_contributions=count, limit_bytes=limit)
-        prepared = replace(prepared, fusion=replace(prepared.fusion, request_bytes=ahead))
+    prepared = read_ahead(open_fusion(request), executor)
     require_memory(prepared.fusion, prepared.plan, executor.task_bytes)
     return prepared
+
+
+def read_ahead(prepared: Prepared, executor: Executor) -> Prepared:
+    """Let objects in S3 be read ahead as far as the executor's memory allows."""
+    if not any(isinstance(source, KeySource) for source in prepared.sources):
+        return prepared
+    count, limit = prepared.fusion.num_contributions, executor.task_bytes
+    ahead = request_bytes(is_local=False, num_contributions=count, limit_bytes=limit)
+    return replace(prepared, fusion=replace(prepared.fusion, request_bytes=ahead))
 
 
 def fuse_prepared(prepared: Prepared, out: Path, executor: Executor) -> Fused:
@@ -172,7 +179,7 @@ def open_fusion(request: FolderFusion) -> Prepared:
     )
     return Prepared(
         folder=folder, fusion=fusion, plan=plan, measured=all_shards(own), output=request.output, layout=layout,
-        base_name=str(request.base), state=state, inputs=tuple(inputs),
+        base_name=request.base_name or str(request.base), state=state, inputs=tuple(inputs),
     )  # fmt: skip
 
 

@@ -14,9 +14,7 @@
 
 from __future__ import annotations
 
-import json
-
-from coldfuse.aggregator.remote_folder import FileSource, Folder, files_of, read_plain
+from coldfuse.aggregator.remote_folder import FileSource, Folder, files_of, read_config
 from coldfuse.codec.header import TensorEntry
 from coldfuse.codec.recompress import LoraLayout
 from coldfuse.core.schema import Schema, TensorSpec
@@ -78,8 +76,7 @@ def _is_copy(name: str, embeddings: list[str], places: dict[str, Place], what: s
 
 def _may_be_tied(base: Folder) -> bool:
     """Whether the base's configuration leaves it open that head and embedding are one."""
-    config = json.loads(read_plain(base, "config.json") or b"{}")
-    return not isinstance(config, dict) or config.get("tie_word_embeddings") is not False
+    return read_config(base).get("tie_word_embeddings") is not False
 
 
 def _same_bytes(one: Place, other: Place) -> bool:

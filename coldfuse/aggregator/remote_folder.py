@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -145,6 +146,15 @@ def read_plain(folder: Folder, name: str) -> bytes | None:
     if found is not None and found.size_bytes > _MAX_PLAIN_BYTES:
         raise UserInputError(f"{found}: {found.size_bytes:,} bytes are no configuration or tokenizer; remove it")
     return None if found is None else store_at(folder.url).get(name)
+
+
+def read_config(folder: Folder) -> dict[str, object]:
+    """Return the model's configuration."""
+    try:
+        config = json.loads(read_plain(folder, "config.json") or b"{}")
+    except ValueError as error:
+        raise UserInputError(f"{place_in(folder, 'config.json')}: not JSON: {error}") from error
+    return config if isinstance(config, dict) else {}
 
 
 def digests_at(source: FileSource, starts: Sequence[int], length: int) -> list[str]:

@@ -37,11 +37,18 @@ RANK = typer.Option(None, min=1, help="Of an adapter: how many columns its facto
 
 def located(given: str) -> Location:
     """Return where an input lies: what is on this machine, what is in S3, and else the hub's model of this name."""
-    if given.startswith("s3://") or Path(given).exists():
-        return given if given.startswith("s3://") else Path(given)
-    if given.endswith(".safetensors"):
-        raise UserInputError(f"{given}: no such file")
+    if given.endswith(".safetensors") or given.startswith("s3://") or Path(given).exists():
+        return located_file(given)
     return resolve_model(given)
+
+
+def located_file(given: str) -> Location:
+    """Return where a file lies: on this machine or in S3."""
+    if given.startswith("s3://"):
+        return given
+    if not Path(given).exists():
+        raise UserInputError(f"{given}: no such file")
+    return Path(given)
 
 
 def output_of(kind: Kind, *, shard_size: str | None, dtype: Dtype, rank: int | None) -> Output:

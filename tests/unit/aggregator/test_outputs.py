@@ -158,6 +158,13 @@ def test_an_adapter_of_the_deltas_own_rank_is_the_fused_matrix(tmp_path: Path) -
     assert (config["r"], config["base_model_name_or_path"]) == (2, str(base))
 
 
+def test_an_adapter_becomes_a_delta_of_what_it_changes(tmp_path: Path) -> None:
+    base, model = low_rank_models(tmp_path)
+    run(base, [model], tmp_path / "adapter", Output(kind="adapter", rank=2))
+    fuse(base, [tmp_path / "adapter"], tmp_path / "d.safetensors", output=DELTA)
+    assert list(load_file(tmp_path / "d.safetensors")) == ["layer.weight"]
+
+
 def test_a_smaller_rank_says_how_much_is_lost(tmp_path: Path) -> None:
     base, model = low_rank_models(tmp_path)
     fused = run(base, [model], tmp_path / "adapter", Output(kind="adapter", rank=1))
