@@ -5,16 +5,21 @@ from __future__ import annotations
 import socket
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
+
+from coldfuse.aggregator.bulk_read import read_ranges
 from coldfuse.aggregator.remote_files import KeyRange, KeySource, ReadAhead
 from coldfuse.codec.blobs import BlobReader
 from coldfuse.codec.header import Header
 from coldfuse.codec.local_file import LocalFile
 from coldfuse.core.blob import Blob
+from coldfuse.core.dtypes import Raw
 from coldfuse.errors import StorageError
 from coldfuse.registry.federation import SETTINGS_KEY
 from coldfuse.registry.objects import Objects
@@ -116,6 +121,18 @@ class RangeReader:
             self._read_ahead(where, buffer, offset)
         else:
             self._fetch(where, buffer, offset)
+
+    def read_rows(self, wheres: Sequence[ByteRange | None], offsets: Sequence[int], out: Raw) -> None:
+        """Fill `out` with rows of equal length, one of each range from its offset; None leaves its row alone."""
+        row = len(out) // len(wheres)
+        done = 0
+        if len(wheres) < _MAX_OPEN_FILES and all(where is None or isinstance(where, LocalRange) for where in wheres):
+            local = [(self._local(w.path).fileno(), w.start) if isinstance(w, LocalRange) else (-1, 0) for w in wheres]
+            fds_C, starts_C = np.array(local, np.int64).T
+            done = read_ranges(np.ascontiguousarray(fds_C), starts_C + np.array(offsets, np.int64), out)
+        for index in range(done, len(wheres)):
+            if (where := wheres[index]) is not None:
+                self.read_into(where, out[index * row : (index + 1) * row].data, offsets[index])
 
     def _read_ahead(self, where: StoreRange, buffer: memoryview, offset: int) -> None:
         """Answer from what was read before, or read more than was asked: a request costs a round trip."""

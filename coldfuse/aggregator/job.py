@@ -23,7 +23,16 @@ _STACK_ELEMENTS = 1 << 18
 _FEWEST_ELEMENTS, _MOST_ELEMENTS = 1 << 10, 1 << 15
 
 SUM_ELEMENTS = 1 << 16
-"""Block length where deltas are summed one by one, and not held together."""
+"""Longest block where deltas are summed as they lie in their files."""
+
+_SUM_STACK_ELEMENTS = 1 << 20
+"""Of such a block of all of them together."""
+
+_OTHER_ROWS = 6
+"""Of a block, beside the contributions': the base, the sum, and what a formula holds meanwhile."""
+
+_COUNTER_ELEMENTS = 1 << 20
+"""What a measure holds beside blocks, in numbers of 8 bytes: counters, or a small tensor to be sorted."""
 
 _REMOTE_BYTES = 8 << 20
 """Largest request to an object store."""
@@ -68,8 +77,16 @@ class Fusion:
     @property
     def block_elements(self) -> int:
         """Elements of a block of all deltas: a power of two."""
-        wanted = max(_STACK_ELEMENTS // self.num_contributions, 1)
-        return min(max(1 << (wanted.bit_length() - 1), _FEWEST_ELEMENTS), _MOST_ELEMENTS)
+        return self._share(_STACK_ELEMENTS, _MOST_ELEMENTS)
+
+    @property
+    def sum_elements(self) -> int:
+        """Elements of a block where deltas are summed as they lie in their files."""
+        return self._share(_SUM_STACK_ELEMENTS, SUM_ELEMENTS)
+
+    def _share(self, of: int, most: int) -> int:
+        wanted = max(of // self.num_contributions, 1)
+        return min(max(1 << (wanted.bit_length() - 1), _FEWEST_ELEMENTS), most)
 
     @property
     def sums_deltas(self) -> bool:
@@ -90,14 +107,15 @@ def task_bytes(fusion: Fusion, plan: Plan) -> int:
     shards = all_shards(plan)
     part = max((part.size_bytes for shard in shards for part in shard.parts), default=0)
     state = max((part.num_fused for shard in shards for part in shard.parts), default=0) * 4 * len(fusion.recipe.slots)
-    longest = max(fusion.block_elements, _longest_row(fusion, plan))
-    stack = longest * 8 * (2 * fusion.num_contributions + 6)
+    row = _longest_row(fusion, plan)
+    rows = fusion.num_contributions + _OTHER_ROWS
+    blocks = max(fusion.block_elements, row) * 2 * rows  # as read, and as float64
     if fusion.sums_deltas:
-        stack = max(SUM_ELEMENTS, _longest_row(fusion, plan)) * 8 * 6
+        blocks = max(fusion.sum_elements, row) * rows
     if any(step.measures() for step in fusion.recipe.steps):
-        stack = max(stack, longest * 8 * (2 * fusion.num_contributions + 6) + (8 << 20))
+        blocks = max(blocks, max(fusion.block_elements, row) * 2 * rows) + _COUNTER_ELEMENTS
     ahead = fusion.request_bytes * (fusion.num_contributions + 1)
-    return part + state + stack + ahead + _matrix_bytes(fusion, plan)
+    return part + state + blocks * 8 + ahead + _matrix_bytes(fusion, plan)
 
 
 def require_memory(fusion: Fusion, plan: Plan, limit_bytes: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from coldfuse.aggregator.execution import Executor
 from coldfuse.aggregator.job import Fusion
 from coldfuse.aggregator.plan import PieceTask, Shard
 from coldfuse.aggregator.reading import BlockReader
-from coldfuse.aggregator.stretches import stretches
+from coldfuse.aggregator.stretches import Stretch, stretches
 from coldfuse.fusion.block import Block, Float64
 from coldfuse.fusion.method import Measure, Ranked, Sums
 from coldfuse.fusion.selection import Counts, Windows, all_keys, count, guess, narrow, nothing
@@ -25,7 +26,9 @@ from coldfuse.fusion.selection import Counts, Windows, all_keys, count, guess, n
 _SORTED_VALUES = 1 << 20
 """A tensor with so few values, of all contributions together, is sorted: 4 MiB."""
 
-_SAMPLES = 1 << 20
+_SAMPLED_VALUES = 1 << 22
+"""Of all rows together: 16 MiB."""
+
 SAMPLE_RUN = 1 << 11
 """A sample's values lie side by side in runs of this length: shorter reads cost as much."""
 
@@ -104,14 +107,13 @@ def count_shard(this: Pass, shard: Shard) -> Counted:
 
 
 def sample_shard(this: Pass, shard: Shard) -> NDArray[np.float32]:
-    """Return some of one shard's values, in runs that lie evenly; shape (R, M)."""
+    """Return some of one shard's values, in short runs; shape (R, M)."""
     measure = _measure_of(this)
     found: list[NDArray[np.float32]] = []
     with BlockReader(this.fusion) as reader:
         for piece in _measured_pieces(shard):
-            for first in range(piece.first, piece.first + piece.num_elements, this.stride):
-                stretch = first, min(SAMPLE_RUN, piece.first + piece.num_elements - first)
-                found.append(measure.of(reader.block(piece, stretch, step=this.step)).astype(np.float32))
+            blocks = (reader.block(piece, stretch, step=this.step) for stretch in _sampled(piece, this.stride))
+            found += [measure.of(block).astype(np.float32) for block in blocks]
     return np.hstack(found) if found else np.empty((0, 0), np.float32)
 
 
@@ -134,7 +136,7 @@ def _rank(executor: Executor, shards: Sequence[Shard], this: Pass) -> dict[str, 
         for _, result in executor.run(count_shard, replace(this, windows=windows), todo):
             ranked |= result.ranked
             for group, part in result.counts.items():
-                counts[group] = counts[group] + part if group in counts else part
+                counts.setdefault(group, nothing(windows[group], np.int64)).add(part)
         windows = {group: narrow(windows[group], counts[group]) for group in windows}
         ranked |= {group: found for group, w in windows.items() if (found := w.found) is not None}
         windows = {group: w for group, w in windows.items() if group not in ranked}
@@ -166,7 +168,7 @@ def sample_stride(fusion: Fusion, rows: int) -> int:
     """Return the distance of the runs that are sampled of the whole model; 0 if it is counted without a sample."""
     if fusion.num_elements * rows < _FEWEST_VALUES or fusion.recipe.whole_rows:
         return 0
-    samples = min(_SAMPLES, 16 * _SAMPLES // rows)
+    samples = _SAMPLED_VALUES // rows
     return max(fusion.num_elements * SAMPLE_RUN // samples, SAMPLE_RUN)
 
 
@@ -196,6 +198,15 @@ def _blocks(reader: BlockReader, this: Pass, piece: PieceTask) -> Iterator[Block
     reader.forget()
     for stretch in stretches(this.fusion, piece, is_measured=True):
         yield reader.block(piece, stretch, step=this.step)
+
+
+def _sampled(piece: PieceTask, stride: int) -> Iterator[Stretch]:
+    """Choose one run in every stride of a piece, each at another place: models repeat themselves at even distances."""
+    rng = np.random.Generator(np.random.Philox(key=crc32(f"{piece.tensor}/{piece.first}".encode())))
+    for start in range(0, piece.num_elements, stride):
+        first = start + int(rng.integers(max(stride - SAMPLE_RUN, 1)))
+        if first < piece.num_elements:
+            yield piece.first + first, min(SAMPLE_RUN, piece.num_elements - first)
 
 
 def _measured_pieces(shard: Shard) -> list[PieceTask]:

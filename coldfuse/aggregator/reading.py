@@ -21,7 +21,7 @@ from coldfuse.core.schema import ITEM_BYTES
 from coldfuse.errors import FusionError
 from coldfuse.fusion.apply import surely_finite
 from coldfuse.fusion.block import Array, Block, Float64, Matrix
-from coldfuse.fusion.kernels import accumulate, decode, subtract_rows
+from coldfuse.fusion.kernels import decode, subtract_rows, sum_rows
 from coldfuse.fusion.method import Span
 
 _ALL = slice(None)
@@ -97,19 +97,44 @@ class BlockReader:
 
     def sum_deltas(self, piece: PieceTask, stretch: Stretch, span: Span) -> Float64:
         """Return (b θ_t + Σ c_i δ_i) / d without holding the deltas together; what `SpanCombiner.fuse` returns."""
-        _, base_N = self.base(piece, stretch)
+        base, base_N = self.base(piece, stretch)
         sum_N = self._floats("sum", stretch[1])
+        used_C = np.where([operand is not None for operand in piece.contributions], span.deltas_C, 0.0)
+        used = [o for o, coefficient in zip(piece.contributions, used_C, strict=True) if coefficient]
+        if not span.base and (kind := self._one_kind(used, piece)):
+            dtype, is_delta = kind
+            raw = self._read_rows(piece.contributions, stretch, dtype, used_C)
+            before = None if is_delta else base
+            sum_rows(raw, dtype, base=before, coefficients_C=used_C, divisor=span.divisor, sum_N=sum_N)
+            return sum_N
         np.multiply(base_N, span.base, out=sum_N) if span.base else sum_N.fill(0)
-        for index, (operand, coefficient) in enumerate(zip(piece.contributions, span.deltas_C, strict=True)):
-            if operand is not None and coefficient:
-                if self._fusion.recipe.transforms or isinstance(operand, AdapterOperand):
-                    delta_N = self._delta(piece, index, stretch, base_N)
-                    sum_N += delta_N if coefficient == 1 else np.multiply(delta_N, coefficient, out=delta_N)
-                else:
-                    raw = self.raw(operand, stretch)
-                    before_N = None if operand.is_delta else base_N
-                    accumulate(raw, operand.dtype, base_N=before_N, coefficient=coefficient, sum_N=sum_N)
+        for index, coefficient in enumerate(used_C):
+            if coefficient:
+                sum_N += np.multiply(self._delta(piece, index, stretch, base_N), coefficient)
         return np.divide(sum_N, span.divisor, out=sum_N)
+
+    def _one_kind(self, used: Sequence[Operand | AdapterOperand | None], piece: PieceTask) -> tuple[str, bool] | None:
+        """Return dtype and kind, if all operands can be summed as they lie in their files."""
+        kinds = {(o.dtype, o.is_delta) if isinstance(o, Operand) else None for o in used}
+        kind = kinds.pop() if len(kinds) == 1 else None
+        if kind is None or self._fusion.recipe.transforms:
+            return None
+        return kind if kind[1] or kind[0] == piece.base.dtype else None
+
+    def _read_rows(
+        self,
+        operands: Sequence[Operand | AdapterOperand | None],
+        stretch: Stretch,
+        dtype: str,
+        wanted: Sequence[object] | Float64,
+    ) -> Raw:
+        """Read operands of one dtype as they lie in their files, a row each; the rows that are not wanted hold junk."""
+        item = ITEM_BYTES[dtype]
+        raw = self._buffer("raw", len(operands) * stretch[1] * item)
+        used = [o if isinstance(o, Operand) and wanted[i] else None for i, o in enumerate(operands)]
+        offsets = [0 if operand is None else (stretch[0] - operand.first) * item for operand in used]
+        self._reader.read_rows([operand.where if operand else None for operand in used], offsets, raw)
+        return raw
 
     def delta(self, piece: PieceTask, index: int, stretch: Stretch) -> Float64:
         """Return one contribution's delta as it was given, in a buffer."""
@@ -181,13 +206,8 @@ class BlockReader:
         base_N: Float64 | None,
         out_CN: Float64,
     ) -> None:
-        dense = [operand if isinstance(operand, Operand) else None for operand in operands]
-        dtype = next(operand.dtype for operand in dense if operand is not None)
-        row = stretch[1] * ITEM_BYTES[dtype]
-        raw = self._buffer("raw", len(dense) * row)
-        for index, operand in enumerate(dense):
-            if operand is not None:
-                self.raw(operand, stretch, into=raw[index * row : (index + 1) * row])
+        dtype = next(operand.dtype for operand in operands if isinstance(operand, Operand))
+        raw = self._read_rows(operands, stretch, dtype, operands)
         subtract_rows(raw, dtype, stride=stretch[1], first=0, base_N=base_N, out_CN=out_CN)
 
     def _expand(self, operand: AdapterOperand, piece: PieceTask, stretch: Stretch) -> Float64:

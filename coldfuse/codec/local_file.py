@@ -24,6 +24,10 @@ class LocalFile:
         """Size of the file now."""
         return os.fstat(self._fd).st_size
 
+    def fileno(self) -> int:
+        """Return the open file's descriptor."""
+        return self._fd
+
     def read_into(self, buffer: memoryview, start: int) -> None:
         """Fill the buffer with the file's bytes from `start`."""
         done = 0

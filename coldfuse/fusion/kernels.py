@@ -21,6 +21,10 @@ Elements = NDArray[np.generic]
 """Raw elements in the type that the kernels read them as."""
 
 
+_TILE = 2048
+"""Elements of a sum that stay in a core's first cache while all rows are added."""
+
+
 def elements(raw: Raw, dtype: str) -> Elements:
     """View raw little-endian bytes as what the kernels take for this dtype."""
     return raw.view({"F64": np.float64, "F32": np.float32}.get(dtype, np.uint16))
@@ -39,10 +43,16 @@ def subtract_rows(  # a call for all rows of a block: one a row would cost as mu
     _SUBTRACT[dtype](elements(raw, dtype), stride, first, base_N, out_CN)
 
 
-def accumulate(raw: Raw, dtype: str, *, base_N: Float64 | None, coefficient: float, sum_N: Float64) -> None:
-    """Add one row without keeping it: sum_n += (raw_n − base_n) · coefficient."""
-    base_N = _zeros(len(sum_N)) if base_N is None else base_N
-    _ACCUMULATE[dtype](elements(raw, dtype), base_N, float(coefficient), sum_N)
+def sum_rows(
+    raw: Raw, dtype: str, *, base: Raw | None, coefficients_C: Float64, divisor: float, sum_N: Float64
+) -> None:
+    """Sum C rows of N elements without keeping any: sum_n = Σ_c (raw_cn − base_n) · coefficient_c / divisor.
+
+    The base is of the rows' dtype; without one the rows are deltas. Rows with a coefficient of 0 are not looked at.
+    """
+    flat = elements(raw, dtype)
+    start = flat[:0] if base is None else elements(base, dtype)
+    _SUM[dtype](flat, start, coefficients_C, divisor, np.empty(_TILE), sum_N)
 
 
 def add(base: Raw, delta_N: Float64, dtype: str, out: Raw) -> bool:
@@ -94,13 +104,10 @@ def _bfloat16(bits: Any) -> Any:
 def _to_bfloat16(value: Any) -> Any:
     single = np.float32(value)
     bits = single.view(np.uint32)
-    if (bits & np.uint32(0xFFFF)) == np.uint32(0x8000):
-        # float32 lies exactly between two bfloat16; where it was rounded to there, the float64 decides.
-        exact, middle = abs(value), abs(np.float64(single))
-        if exact > middle:
-            bits = np.uint32(bits + np.uint32(1))
-        elif exact < middle:
-            bits = np.uint32(bits - np.uint32(1))
+    # Where float32 lies exactly between two bfloat16 because it was rounded to there, the float64 decides.
+    is_middle = (bits & np.uint32(0xFFFF)) == np.uint32(0x8000)
+    exact, middle = abs(value), abs(np.float64(single))
+    bits = np.uint32(bits + np.uint32(is_middle & (exact > middle)) - np.uint32(is_middle & (exact < middle)))
     rounded = np.uint32(bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))
     return np.uint16(0x7FC0) if np.isnan(single) else np.uint16(rounded >> np.uint32(16))
 
@@ -117,43 +124,76 @@ def _encode_bfloat16(values: Any, out: Any) -> None:
 @compiled
 def _subtract_float(flat: Any, stride: Any, first: Any, base: Any, out: Any) -> None:
     for c in range(out.shape[0]):
-        start = c * stride + first
-        for n in range(out.shape[1]):
-            out[c, n] = np.float64(flat[start + n]) - base[n]
+        row, into = flat[c * stride + first :], out[c]
+        for n in range(into.size):
+            into[n] = np.float64(row[n]) - base[n]
 
 
 @compiled
 def _subtract_bfloat16(flat: Any, stride: Any, first: Any, base: Any, out: Any) -> None:
     for c in range(out.shape[0]):
-        start = c * stride + first
-        for n in range(out.shape[1]):
-            out[c, n] = np.float64(_bfloat16(flat[start + n])) - base[n]
+        row, into = flat[c * stride + first :], out[c]
+        for n in range(into.size):
+            into[n] = np.float64(_bfloat16(row[n])) - base[n]
 
 
 @compiled
 def _subtract_float16(flat: Any, stride: Any, first: Any, base: Any, out: Any) -> None:
     for c in range(out.shape[0]):
-        start = c * stride + first
-        for n in range(out.shape[1]):
-            out[c, n] = np.float64(_float16(flat[start + n])) - base[n]
+        row, into = flat[c * stride + first :], out[c]
+        for n in range(into.size):
+            into[n] = np.float64(_float16(row[n])) - base[n]
 
 
 @compiled
-def _accumulate_float(flat: Any, base: Any, coefficient: Any, total: Any) -> None:
-    for n in range(total.size):
-        total[n] += (np.float64(flat[n]) - base[n]) * coefficient
+def _sum_float(flat: Any, base: Any, coefficients: Any, divisor: Any, tile: Any, total: Any) -> None:
+    tile[:] = 0.0
+    for first in range(0, total.size, tile.size):
+        sums, before = total[first : first + tile.size], base[first:]
+        for n in range(min(sums.size, before.size)):
+            tile[n] = np.float64(before[n])
+        sums[:] = 0.0
+        for c in range(coefficients.size):
+            if coefficients[c] != 0.0:
+                row = flat[c * total.size + first :]
+                for n in range(sums.size):
+                    sums[n] += (np.float64(row[n]) - tile[n]) * coefficients[c]
+        for n in range(sums.size):
+            sums[n] /= divisor
 
 
 @compiled
-def _accumulate_bfloat16(flat: Any, base: Any, coefficient: Any, total: Any) -> None:
-    for n in range(total.size):
-        total[n] += (np.float64(_bfloat16(flat[n])) - base[n]) * coefficient
+def _sum_bfloat16(flat: Any, base: Any, coefficients: Any, divisor: Any, tile: Any, total: Any) -> None:
+    tile[:] = 0.0
+    for first in range(0, total.size, tile.size):
+        sums, before = total[first : first + tile.size], base[first:]
+        for n in range(min(sums.size, before.size)):
+            tile[n] = np.float64(_bfloat16(before[n]))
+        sums[:] = 0.0
+        for c in range(coefficients.size):
+            if coefficients[c] != 0.0:
+                row = flat[c * total.size + first :]
+                for n in range(sums.size):
+                    sums[n] += (np.float64(_bfloat16(row[n])) - tile[n]) * coefficients[c]
+        for n in range(sums.size):
+            sums[n] /= divisor
 
 
 @compiled
-def _accumulate_float16(flat: Any, base: Any, coefficient: Any, total: Any) -> None:
-    for n in range(total.size):
-        total[n] += (np.float64(_float16(flat[n])) - base[n]) * coefficient
+def _sum_float16(flat: Any, base: Any, coefficients: Any, divisor: Any, tile: Any, total: Any) -> None:
+    tile[:] = 0.0
+    for first in range(0, total.size, tile.size):
+        sums, before = total[first : first + tile.size], base[first:]
+        for n in range(min(sums.size, before.size)):
+            tile[n] = np.float64(_float16(before[n]))
+        sums[:] = 0.0
+        for c in range(coefficients.size):
+            if coefficients[c] != 0.0:
+                row = flat[c * total.size + first :]
+                for n in range(sums.size):
+                    sums[n] += (np.float64(_float16(row[n])) - tile[n]) * coefficients[c]
+        for n in range(sums.size):
+            sums[n] /= divisor
 
 
 @compiled
@@ -179,7 +219,5 @@ def _add_bfloat16(base: Any, delta: Any, out: Any) -> Any:
 _SUBTRACT = {
     "F64": _subtract_float, "F32": _subtract_float, "BF16": _subtract_bfloat16, "F16": _subtract_float16
 }  # fmt: skip
-_ACCUMULATE = {
-    "F64": _accumulate_float, "F32": _accumulate_float, "BF16": _accumulate_bfloat16, "F16": _accumulate_float16
-}  # fmt: skip
+_SUM = {"F64": _sum_float, "F32": _sum_float, "BF16": _sum_bfloat16, "F16": _sum_float16}
 _ADD = {"F32": _add_float32, "BF16": _add_bfloat16}

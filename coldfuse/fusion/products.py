@@ -22,15 +22,15 @@ def inner_products(rows_CN: Float64) -> Float64:
 
 @compiled
 def _inner_products(rows: Any, lanes: Any, out: Any) -> None:
-    width = lanes.size
     for i in range(rows.shape[0]):
         for j in range(i + 1):
             lanes[:] = 0.0
-            for first in range(0, rows.shape[1], width):
-                for k in range(min(width, rows.shape[1] - first)):
-                    lanes[k] += rows[i, first + k] * rows[j, first + k]
+            for first in range(0, rows.shape[1], lanes.size):
+                left, right = rows[i, first : first + lanes.size], rows[j, first : first + lanes.size]
+                for k in range(left.size):
+                    lanes[k] += left[k] * right[k]
             total = 0.0
-            for k in range(width):
+            for k in range(lanes.size):
                 total += lanes[k]
             out[i, j] = total
             out[j, i] = total

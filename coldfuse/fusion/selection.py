@@ -22,11 +22,11 @@ from coldfuse.fusion.block import Float64
 from coldfuse.fusion.compiling import compiled
 
 _NUM_KEYS = 1 << 31
-_MOST_COUNTERS = 1 << 20
+_MOST_COUNTERS = 1 << 21
 """Counters of all windows of a tensor or model, 4 bytes each in a task."""
-_MOST_BINS, _FEWEST_BINS = 1 << 17, 1 << 8
+_MOST_BINS, _FEWEST_BINS = 1 << 18, 1 << 8
 _TILE = 256
-_MARGIN = 6.0
+_MARGIN = 4.5
 """Half the width of a first window in standard errors of the sample's rank; samples that lie side by side are alike."""
 
 
@@ -53,11 +53,12 @@ class Counts:
     """What was counted in windows."""
 
     below_R: NDArray[np.int64]
-    bins_RB: NDArray[np.uint32] | NDArray[np.int64]
+    bins_RB: NDArray[np.integer]
 
-    def __add__(self, other: Counts) -> Counts:
-        """Count both."""
-        return Counts(self.below_R + other.below_R, self.bins_RB.astype(np.int64) + other.bins_RB)
+    def add(self, other: Counts) -> None:
+        """Count those of another task, too (changes these, which must be a total)."""
+        self.below_R += other.below_R
+        self.bins_RB += other.bins_RB
 
 
 def all_keys(num_rows: int, ranks: Sequence[int], num_values: int) -> Windows:
@@ -102,20 +103,16 @@ def narrow(windows: Windows, counts: Counts) -> Windows:
     return Windows(windows.row_R, windows.rank_R, low_R, _shifts(width_R, windows.num_bins), windows.num_bins)
 
 
-def nothing(windows: Windows) -> Counts:
-    """Return counts of nothing."""
-    return Counts(
-        np.zeros(len(windows.low_R), np.int64), np.zeros((len(windows.low_R), windows.num_bins), np.uint32)
-    )  # fmt: skip
+def nothing(windows: Windows, dtype: type[np.integer] = np.uint32) -> Counts:
+    """Return counts of nothing; a task's in 32 bits, a total in 64."""
+    num = len(windows.low_R)
+    return Counts(np.zeros(num, np.int64), np.zeros((num, windows.num_bins), dtype))
 
 
 def count(windows: Windows, values_RN: Float64, counts: Counts) -> None:
     """Count a block of values in their windows (changes `counts`, which must be a task's own: 32 bits each)."""
     scratch = np.empty(_TILE, np.uint32)
-    for r, row in enumerate(windows.row_R):
-        shift = int(windows.shift_R[r])
-        if shift >= 0:
-            counts.below_R[r] += _count(values_RN[row], windows.low_R[r], shift, counts.bins_RB[r], scratch)
+    _count(values_RN, windows.row_R, windows.low_R, windows.shift_R, counts.below_R, counts.bins_RB, scratch)
 
 
 def keys_of(values: NDArray[np.floating]) -> NDArray[np.uint32]:
@@ -130,22 +127,29 @@ def _shifts(width_R: NDArray[np.int64], num_bins: int) -> NDArray[np.int64]:
 
 
 @compiled
-def _count(values: Any, low: Any, shift: Any, bins: Any, keys: Any) -> Any:
+def _count(values_RN: Any, row_R: Any, low_R: Any, shift_R: Any, below_R: Any, bins_RB: Any, keys: Any) -> None:  # noqa: PLR0913
+    for r in range(row_R.size):
+        if shift_R[r] >= 0:
+            below_R[r] += _count_row(values_RN[row_R[r]], low_R[r], shift_R[r], bins_RB[r], keys)
+
+
+@compiled
+def _count_row(values: Any, low: Any, shift: Any, bins: Any, keys: Any) -> Any:
     below: Any = 0
     span = np.uint32(min((bins.size << shift), (1 << 31) - low))
     base = np.uint32(low)
     for first in range(0, values.size, keys.size):
-        size = min(keys.size, values.size - first)
-        for n in range(size):
-            keys[n] = np.uint32(np.float32(abs(values[first + n])).view(np.uint32) - base)
+        run = values[first : first + keys.size]
         under: Any = np.uint32(0)
         inside: Any = np.uint32(0)
-        for n in range(size):
-            under = np.uint32(under + np.uint32(keys[n] >= np.uint32(1 << 31)))  # below the window it wrapped around
-            inside = np.uint32(inside + np.uint32(keys[n] < span))
+        for n in range(run.size):
+            key = np.uint32(np.float32(abs(run[n])).view(np.uint32) - base)
+            under = np.uint32(under + np.uint32(key >= np.uint32(1 << 31)))  # below the window it wrapped around
+            inside = np.uint32(inside + np.uint32(key < span))
+            keys[n] = key
         below += np.int64(under)
         if inside > 0:
-            for n in range(size):
+            for n in range(run.size):
                 if keys[n] < span:
                     bins[keys[n] >> np.uint32(shift)] += np.uint32(1)
     return below

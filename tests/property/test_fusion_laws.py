@@ -11,7 +11,7 @@ from coldfuse.core.dtypes import from_floats, to_floats
 from coldfuse.errors import FusionError
 from coldfuse.fusion.apply import move
 from coldfuse.fusion.in_memory import InMemory, fuse_one
-from coldfuse.fusion.laws import AVERAGE_LAWS, LAWS, SYMMETRY_LAWS, LawBrokenError, Maker
+from coldfuse.fusion.laws import AVERAGE_LAWS, LAWS, SYMMETRY_LAWS, Maker
 from coldfuse.fusion.method import Combiner
 from coldfuse.fusion.methods import METHODS
 from coldfuse.fusion.recipe import Recipe, parse_recipe
@@ -80,12 +80,6 @@ ABSOLUTE = """
 ORDERED = "opcm  opcm(alpha=0)"
 """Where the order matters by design."""
 
-BROKEN = {
-    ("precision", "weight zero"): "the floor under all variances follows the largest one, whoever has it",
-    ("fisher(normalise=false)", "weight zero"): "the floor under all Fisher information follows the largest one",
-}
-"""Known to be wrong, and why."""
-
 dtypes = pytest.mark.parametrize("dtype", ["F32", "BF16", "F16", "F64"])
 sizes = pytest.mark.parametrize("size", [1, 2, 7, 64, 99, 100])
 seeds = pytest.mark.parametrize("seed", range(3))
@@ -105,8 +99,6 @@ def maker(line: str) -> Maker:
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("line", LINES)
 def test_law_of_every_method(line, law, request) -> None:
-    if reason := BROKEN.get((line, law)):
-        request.applymarker(pytest.mark.xfail(raises=LawBrokenError, reason=reason))
     LAWS[law](maker(line))
 
 

@@ -79,7 +79,8 @@ class Fisher(Combiner):
         squared_C = facts.measured["squared_statistics"]
         match self.floor_rule:
             case "relative":
-                mean_square_C = (squared_C if self.normalise else squared_C.max()) / facts.num_elements
+                own_C = squared_C if self.normalise else squared_C[facts.weights_C != 0].max()
+                mean_square_C = own_C / facts.num_elements
                 return np.full_like(squared_C, self.floor) * np.sqrt(mean_square_C), 0.0
             case "absolute":
                 return np.full_like(squared_C, self.floor), 0.0

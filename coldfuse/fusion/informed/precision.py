@@ -57,7 +57,7 @@ class Precision(Combiner):
     def _floor(self, facts: Facts) -> Float64:
         """Return the floor under each contribution's variances: a share of its own size, or of the largest."""
         size_C = np.sqrt(facts.measured["squared_statistics"] / facts.num_elements)
-        floor_C = self.floor * (size_C if self.normalise else np.full_like(size_C, size_C.max()))
+        floor_C = self.floor * (size_C if self.normalise else np.full_like(size_C, size_C[facts.weights_C != 0].max()))
         return np.maximum(floor_C, np.finfo(np.float64).tiny)  # the kernel divides by it
 
 
