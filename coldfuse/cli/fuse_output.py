@@ -64,7 +64,7 @@ def adapter_lines(fused: Fused) -> list[str]:
         return []
     lines = [
         f"the adapter is off by {fused.adapter.relative_error:.2%} of the fused delta: "
-        f"it has factors for {len(fused.adapter.factors)} matrices, and drops {len(fused.adapter.dropped)} tensors"
+        f"matrices with factors: {len(fused.adapter.factors)}, other tensors dropped: {len(fused.adapter.dropped)}"
     ]
     by_norm = sorted(fused.adapter.dropped.items(), key=lambda item: -item[1])
     lines += [f"dropped: {name}, whose delta has norm {norm:.3g}" for name, norm in by_norm[:_MOST_DROPPED]]
