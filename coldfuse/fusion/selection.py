@@ -57,8 +57,8 @@ class Counts:
 
     def add(self, other: Counts) -> None:
         """Count those of another task, too (changes these, which must be a total)."""
-        self.below_R += other.below_R
-        self.bins_RB += other.bins_RB
+        np.add(self.below_R, other.below_R, out=self.below_R)
+        np.add(self.bins_RB, other.bins_RB, out=self.bins_RB)
 
 
 def all_keys(num_rows: int, ranks: Sequence[int], num_values: int) -> Windows:

@@ -51,7 +51,7 @@ ONLY_HOMES = {
     "peft": "contributor",
     "transformers": "contributor evaluation modeling experiments",
     "sklearn": "evaluation experiments",
-    "numba": "fusion experiments",  # experiments report its version
+    "numba": "aggregator fusion experiments",  # experiments report its version
     "huggingface_hub": "cli",
     "typer": "cli",
     "rich": "cli experiments",
