@@ -6,16 +6,20 @@ A package adds one by an entry point of the group `coldfuse.methods`: its name i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from coldfuse.errors import UserInputError
+from coldfuse.fusion.average.tensor_weights import TensorWeights
 from coldfuse.fusion.method import Combiner, Method, Outer, Transform
 from coldfuse.fusion.methods import METHODS
 from coldfuse.fusion.recipe import Recipe, format_recipe, parse_recipe
 
 GROUP = "coldfuse.methods"
+
+_NAME = re.compile(r"(?!.*\bthen\b)[a-z0-9][a-z0-9-]*")
 
 
 @cache
@@ -26,14 +30,25 @@ def known_methods() -> Mapping[str, type[Method]]:
         where = f"entry point {point.name} = {point.value} of {point.dist.name if point.dist else 'a package'}"
         if point.name in found:
             raise UserInputError(f"{where}: there is a fusion method of this name already; rename it")
-        try:
-            kind = point.load()
-        except (ImportError, AttributeError) as error:
-            raise UserInputError(f"{where}: cannot be loaded: {error}; repair or remove that package") from error
-        if not (isinstance(kind, type) and issubclass(kind, (Transform, Combiner, Outer))):
-            raise UserInputError(f"{where}: expected a subclass of Transform, Combiner or Outer")
-        found[point.name] = kind
+        if not _NAME.fullmatch(point.name):
+            raise UserInputError(f"{where}: expected a name of lower-case letters, digits and '-', without 'then'")
+        found[point.name] = _load(point, where)
     return found
+
+
+def _load(point: EntryPoint, where: str) -> type[Method]:
+    try:
+        kind = point.load()
+    except Exception as error:  # another package's code, which may fail in any way when it is imported
+        raise UserInputError(f"{where}: cannot be loaded: {error}; repair or remove that package") from error
+    if not (isinstance(kind, type) and issubclass(kind, (Transform, Combiner, Outer))):
+        raise UserInputError(f"{where}: expected a subclass of Transform, Combiner or Outer")
+    required = [name for name, field in kind.model_fields.items() if field.is_required()]
+    missing = [name for name in ("summary", "source") if not isinstance(getattr(kind, name, None), str)]
+    if required or missing:
+        wanted = "every parameter needs a default" if required else "the class needs this text"
+        raise UserInputError(f"{where}: {', '.join(required or missing)}: {wanted}")
+    return kind
 
 
 def read_recipe(line: str, *, params: Mapping[str, str] | None = None, flavour: str | None = None) -> Recipe:
@@ -43,4 +58,4 @@ def read_recipe(line: str, *, params: Mapping[str, str] | None = None, flavour: 
 
 def write_recipe(recipe: Recipe) -> str:
     """Write a recipe with every parameter."""
-    return format_recipe(recipe, known_methods())
+    return format_recipe(recipe, {**known_methods(), "tensor-weights": TensorWeights})

@@ -19,7 +19,7 @@ from coldfuse.fusion.average.mean import Mean
 from coldfuse.fusion.method import Combiner, Method, Outer, Transform
 
 _STEP = re.compile(r"\s*(?P<name>[a-z0-9][a-z0-9-]*)\s*(?:\((?P<params>[^()]*)\))?\s*")
-_THEN = re.compile(r"\bthen\b")
+_THEN = re.compile(r"(?<![\w-])then(?![\w-])")
 
 
 @dataclass(frozen=True, kw_only=True)
