@@ -9,27 +9,43 @@ from pathlib import Path
 
 import typer
 
+from coldfuse.cli.fuse_output import AS, DTYPE, RANK, SHARD_SIZE, Dtype, Kind, located, located_file, output_of
+from coldfuse.cli.fuse_view import EXPLAIN, JSON, PLAN, Explained, View, describe_and_show, fuse_and_show
 from coldfuse.cli.recipe import FLAVOUR, METHOD, PARAM, recipe_of
+from coldfuse.cli.search import DATA, HEAD, LABEL_COLUMN, TEXT_COLUMN, TEXT_PAIR_COLUMN, TUNE, Evidence, searched
 from coldfuse.cli.units import parse_size
 from coldfuse.errors import UserInputError
 
 
 def fuse(
-    base: Path = typer.Argument(help="The base model's folder.", show_default=False),
-    models: list[Path] = typer.Argument(
-        help="Fine-tuned models' folders, or coldfuse delta files.", show_default=False
+    base: str = typer.Argument(help="The base model: a folder, s3://BUCKET/PREFIX, or a hub id.", show_default=False),
+    models: list[str] = typer.Argument(
+        help="Fine-tuned models the same way, adapters' folders, or coldfuse delta files.", show_default=False
     ),
-    out: Path = typer.Option(..., help="The folder to create.", show_default=False),
+    out: Path = typer.Option(..., help="The folder, or delta file, to create.", show_default=False),
     method: str = METHOD,
     param: list[str] = PARAM,
     flavour: str | None = FLAVOUR,
     weights: str | None = typer.Option(None, help="One number a model, in their order: 1000,500."),
-    statistics: list[Path] = typer.Option([], help="One file of statistics a model, in their order; say it once each."),
+    statistics: list[str] = typer.Option([], help="One file of statistics a model, in their order; say it once each."),
     seed: str = typer.Option("0", help="What random masks depend on, beside the models."),
     workers: int | None = typer.Option(None, min=1, help="Threads; one a processor by default."),
     memory: str | None = typer.Option(None, help="Memory for all workers, 2GiB; an eighth of the machine by default."),
     use_ray: bool = typer.Option(False, "--ray", help="Run on Ray instead of threads; the result is the same."),
     device: str = typer.Option("cpu", help="Where matrix methods work: cpu, cuda, cuda:1."),
+    kind: Kind = AS,
+    shard_size: str | None = SHARD_SIZE,
+    dtype: Dtype = DTYPE,
+    rank: int | None = RANK,
+    plan: bool = PLAN,
+    explain: Explained | None = EXPLAIN,
+    as_json: bool = JSON,
+    data: list[Path] = DATA,
+    head: list[Path] = HEAD,
+    tune: str | None = TUNE,
+    text_column: str | None = TEXT_COLUMN,
+    text_pair_column: str | None = TEXT_PAIR_COLUMN,
+    label_column: str | None = LABEL_COLUMN,
 ) -> None:
     """Fuse model folders or delta files on a base, without a federation.
 
@@ -39,23 +55,31 @@ def fuse(
     Example: coldfuse fuse ./base ./alice ./bob --method "clip then ties(density=0.3)" --out ./fused
     """
     from coldfuse.aggregator.execution import Executor, ThreadExecutor, ray_executor
-    from coldfuse.aggregator.local import FolderFusion, fuse_folders
+    from coldfuse.aggregator.local import FolderFusion
     from coldfuse.config import prepare_ray
 
-    recipe = recipe_of(method, param, flavour)
+    recipe = recipe_of(method, param, flavour, may_search=True)
     memory_bytes = parse_size(memory) if memory else None
     request = FolderFusion(
-        base=base, models=models, out=out, recipe=recipe, weights=_weights(weights, len(models)),
-        statistics=statistics, seed=seed, device=device,
+        base=located(base), base_name=base, models=[located(model) for model in models], out=out, recipe=recipe,
+        weights=_weights(weights, len(models)), statistics=[located_file(path) for path in statistics], seed=seed,
+        device=device, output=output_of(kind, shard_size=shard_size, dtype=dtype, rank=rank),
     )  # fmt: skip
+    evidence = Evidence(
+        data=data, head=head, tune=tune, text_column=text_column, text_pair_column=text_pair_column,
+        label_column=label_column,
+    )  # fmt: skip
+    view = View(explain=explain, as_json=as_json)
     with _said(out), ExitStack() as stack:
         executor: Executor = ThreadExecutor(workers or os.cpu_count() or 1, memory_bytes=memory_bytes)
+        if plan:
+            describe_and_show(request, executor, view)
+            return
         if use_ray:
             prepare_ray()
             executor = stack.enter_context(ray_executor(None, num_cpus=workers, memory_bytes=memory_bytes))
-        digest = fuse_folders(request, executor)
-    typer.echo(f"fused {len(models)} models by {method} into {out}")
-    typer.echo(f"digest {digest}")
+        request = searched(request, executor, evidence, memory_bytes=memory_bytes, as_json=as_json)
+        fuse_and_show(request, executor, view, method=method)
 
 
 @contextmanager

@@ -1,0 +1,197 @@
+"""What `coldfuse fuse` shows: what it would do, and what the result is made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from coldfuse.cli.fuse_output import adapter_json, adapter_lines
+from coldfuse.cli.fuse_progress import pass_bars
+from coldfuse.errors import UserInputError
+
+if TYPE_CHECKING:
+    from coldfuse.aggregator.execution import Executor
+    from coldfuse.aggregator.explain import Coefficients, Explanation
+    from coldfuse.aggregator.local import FolderFusion, Fused, Prepared
+    from coldfuse.aggregator.passes import Expected
+    from coldfuse.aggregator.preview import PassReport, PlanReport
+
+Explained = Literal["model", "tensors"]
+
+PLAN = typer.Option(False, "--plan", help="Only print what would be read, in which passes and with how much memory.")
+EXPLAIN = typer.Option(
+    None, help="Print how much of each model's delta is in the result: of the model, or also of its tensors."
+)
+JSON = typer.Option(False, "--json", help="Print JSON.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What a user wants to see."""
+
+    explain: Explained | None = None
+    as_json: bool = False
+
+
+def fuse_and_show(request: FolderFusion, executor: Executor, view: View, *, method: str) -> None:
+    """Fuse, and print what was made; the last line is the digest, or all is one line of JSON."""
+    from coldfuse.aggregator.execution import ObservedExecutor
+    from coldfuse.aggregator.explain import explain, require_memory_to_explain
+    from coldfuse.aggregator.local import fuse_prepared, prepare, require_absent
+    from coldfuse.aggregator.preview import expected_passes
+
+    require_absent(request.out)
+    prepared = prepare(request, executor)
+    if view.explain:
+        require_memory_to_explain(prepared, executor)
+
+    def foretold() -> list[Expected]:
+        return expected_passes(prepared, is_explained=view.explain is not None)
+
+    with pass_bars(foretold, is_wanted=not view.as_json) as begin:
+        observed = ObservedExecutor(executor, begin)
+        fused = fuse_prepared(prepared, request.out, observed)
+        explanation = explain(prepared, fused, request.out, observed) if view.explain else None
+    order = as_given(prepared, request.models)
+    if view.as_json:
+        typer.echo(json.dumps(_result_json(request, prepared, fused, explanation)))
+        return
+    typer.echo(f"fused {len(request.models)} models by {method} into {request.out}")
+    for line in adapter_lines(fused):
+        typer.echo(line)
+    if explanation is not None:
+        paths = [str(item.path) for item in prepared.inputs]
+        show_explanation(explanation, paths, order, by_tensor=view.explain == "tensors")
+    typer.echo(f"digest {fused.digest}")
+
+
+def describe_and_show(request: FolderFusion, executor: Executor, view: View) -> None:
+    """Print what fusing would do."""
+    from coldfuse.aggregator.local import open_fusion
+    from coldfuse.aggregator.preview import describe
+    from coldfuse.aggregator.recipes import known_methods
+
+    if type(request.recipe.combiner) not in known_methods().values():
+        raise UserInputError("--plan foretells one fusion, and this method makes many to choose from; leave --plan out")
+    prepared = open_fusion(request)
+    report = describe(prepared, executor, is_explained=view.explain is not None)
+    inputs = tuple(report.inputs[index] for index in as_given(prepared, request.models))
+    show_plan(replace(report, inputs=inputs), as_json=view.as_json)
+
+
+def show_plan(report: PlanReport, *, as_json: bool) -> None:
+    """Print what would happen."""
+    if as_json:
+        typer.echo(json.dumps(asdict(report) | {"fits": report.fits}))
+        return
+    files = _count(report.num_files, "file")
+    elements = f"{_count(report.num_tensors, 'tensor')} of {report.num_elements:,} elements to fuse"
+    _row("recipe", report.recipe)
+    _row("base", f"{report.base}  {format_size(report.base_bytes)} in {files}, {elements}")
+    for number, item in enumerate(report.inputs):
+        statistics = f", {format_size(item.statistics_bytes)} of statistics" if item.statistics_bytes else ""
+        weight = f", weight {item.weight:g}" if any(other.weight != 1 for other in report.inputs) else ""
+        _row(
+            "" if number else "inputs", f"{item.path}  {item.kind}, {format_size(item.size_bytes)}{statistics}{weight}"
+        )
+    tasks, workers = _count(report.num_shards, "task"), _count(report.num_workers, "worker")
+    _row("tasks", f"{_count(report.num_parts, 'part')} in {tasks} a pass, for {workers}")
+    for number, item_pass in enumerate(report.passes, start=1):
+        _row("" if number > 1 else "passes", f"{number}  {_pass_line(item_pass)}")
+    _row("memory", _memory_line(report))
+
+
+def show_explanation(explanation: Explanation, paths: Sequence[str], order: Sequence[int], *, by_tensor: bool) -> None:
+    """Print what the fused delta is made of; `order` says in which order the contributions are named."""
+    overall = explanation.overall
+    if overall.is_exact:
+        typer.echo("the fused delta is this sum of the models' deltas:")
+    else:
+        typer.echo(f"this sum of the models' deltas comes closest to the fused delta{_explains(overall)}:")
+    for index in order:
+        typer.echo(f"{_number(overall.contributions[index])}  {paths[index]}")
+    if overall.base:
+        typer.echo(f"{_number(overall.base)}  the base itself")
+    if by_tensor:
+        typer.echo("and tensor by tensor, in the same order:")
+        for tensor, own in explanation.tensors.items():
+            typer.echo(f"{' '.join(_number(own.contributions[index]) for index in order)}  {tensor}{_explains(own)}")
+
+
+def _result_json(
+    request: FolderFusion, prepared: Prepared, fused: Fused, explanation: Explanation | None
+) -> dict[str, object]:
+    """Return all there is to say, with the contributions in the order in which the user named them."""
+    from coldfuse.aggregator.preview import report_inputs
+    from coldfuse.aggregator.recipes import write_recipe
+
+    order, inputs = as_given(prepared, request.models), report_inputs(prepared.inputs)
+    said: dict[str, object] = {
+        "digest": fused.digest,
+        "out": str(request.out),
+        "method": write_recipe(request.recipe),
+        "contributions": [asdict(inputs[index]) for index in order],
+        **adapter_json(fused),
+    }
+    return said if explanation is None else said | {"explanation": _explanation_json(explanation, order)}
+
+
+def _explanation_json(explanation: Explanation, order: Sequence[int]) -> dict[str, object]:
+    """Return coefficients as JSON, with the contributions in this order."""
+
+    def one(own: Coefficients) -> dict[str, object]:
+        return asdict(own) | {"contributions": [own.contributions[index] for index in order]}
+
+    return {"overall": one(explanation.overall), "tensors": {t: one(own) for t, own in explanation.tensors.items()}}
+
+
+def as_given(prepared: Prepared, models: Sequence[object]) -> list[int]:
+    """Return the indices of the inputs, which are in fusing order, in the order in which the user named them."""
+    named = {str(model): place for place, model in reversed(list(enumerate(models)))}
+    paths = [str(item.path) for item in prepared.inputs]
+    return sorted(range(len(paths)), key=lambda index: named.get(paths[index], len(named)))
+
+
+def format_size(num_bytes: int) -> str:
+    """Write bytes for people.
+
+    >>> format_size(512), format_size(5 << 20), format_size(3 << 29)
+    ('512 B', '5.0 MiB', '1.5 GiB')
+    """
+    for exponent, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if num_bytes >= 1 << exponent:
+            return f"{num_bytes / (1 << exponent):.1f} {unit}"
+    return f"{num_bytes} B"
+
+
+def _pass_line(item: PassReport) -> str:
+    of = f" of each {item.scope}" if item.scope == "tensor" else f" of the {item.scope}" if item.scope else ""
+    step = f" for {item.step}" if item.step else ""
+    write = f", write {format_size(item.write_bytes)}" if item.write_bytes else ""
+    again = ", and again where the sample misled" if item.may_repeat else ""
+    return f"{item.what}{of}{step}: read {format_size(item.read_bytes)}{write}{again}"
+
+
+def _memory_line(report: PlanReport) -> str:
+    line = f"{format_size(report.task_bytes)} for a worker, which may take {format_size(report.limit_bytes)}"
+    return line if report.fits else f"{line}: too little; give more --memory or fewer --workers"
+
+
+def _row(what: str, text: str) -> None:
+    typer.echo(f"{what:<8}{text}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _number(value: float | None) -> str:
+    return f"{'-':>9}" if value is None else f"{value:>9.4f}"
+
+
+def _explains(own: Coefficients) -> str:
+    return "" if own.explained is None else f", and explains {own.explained:.2%} of it"
