@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from rich.progress import Progress
 from tiny_rounds import Model, floats, integers, small_parts, write_model
 
 from coldfuse.aggregator import measure
@@ -14,6 +15,7 @@ from coldfuse.aggregator.local import FolderFusion, Prepared, fuse_prepared, ope
 from coldfuse.aggregator.passes import bytes_of, name_of
 from coldfuse.aggregator.preview import describe, expected_passes
 from coldfuse.aggregator.recipes import read_recipe
+from coldfuse.cli.fuse_progress import PassBar
 from coldfuse.core import blob
 
 __all__ = ["small_parts"]
@@ -178,3 +180,21 @@ def test_explaining_takes_another_pass_where_the_recipe_is_no_linear_combination
     assert len(report.passes) == passes
     if passes > 1:
         assert report.passes[-1].read_bytes == 4 * (40 * 9 * 2 + 8 * 4)
+
+
+def test_ranks_that_take_another_pass_make_the_bar_longer(folders: list[Path], monkeypatch) -> None:
+    monkeypatch.setattr(measure, "_FEWEST_VALUES", 0)
+    expected = expected_passes(prepared_for(folders, "ties"))
+    bar = Progress(disable=True)
+    passes = PassBar(bar, expected)
+    said = []
+    for one in (expected[0], expected[1], expected[1], expected[2]):
+        done = passes.begin(one.task, one.shared, one.shards)
+        said.append((bar.tasks[0].description, bar.tasks[0].total))
+        for index in range(len(one.shards)):
+            done(index)
+    total = sum(one.read_bytes for one in expected)
+    longer = total + expected[1].read_bytes
+    names = ["sampling thresholds", "ranking thresholds", "ranking thresholds, pass 2", "fusing"]
+    assert said == list(zip(names, (total, total, longer, longer), strict=True))
+    assert bar.tasks[0].completed == longer
