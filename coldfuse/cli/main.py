@@ -9,7 +9,7 @@ import traceback
 import typer
 
 from coldfuse import __version__
-from coldfuse.cli import bench, consumer, contributor, demo, fuse, operator, recipe, statistics
+from coldfuse.cli import bench, consumer, contributor, demo, experiment, fuse, operator, recipe, statistics
 from coldfuse.errors import ColdfuseError
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ app.command(rich_help_panel="Without a federation")(fuse.fuse)
 app.command(rich_help_panel="Without a federation")(recipe.methods)
 app.command(rich_help_panel="Without a federation")(statistics.statistics)
 app.add_typer(bench.app, name="bench", rich_help_panel="Without a federation")
+app.add_typer(experiment.app, name="experiment", rich_help_panel="Without a federation")
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,93 @@
+"""Model folders of the experiment: the base's files with other numbers, and a head among the tensors where it is fused.
+
+A head that all contributors share lies in the model's own file as `head.weight` and `head.bias`. So a fusion method
+treats it as one more linear layer, and needs to know nothing of heads.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from coldfuse.codec.header import TensorEntry, format_header
+from coldfuse.codec.local_file import LocalFile
+from coldfuse.codec.model_folder import INDEX, open_model_folder, read_file_header
+from coldfuse.core.dtypes import Raw, from_floats, to_floats
+from coldfuse.core.schema import TensorSpec
+from coldfuse.modeling.linear import LinearProbe
+
+WEIGHTS = "model.safetensors"
+HEAD_NAMES = ("head.weight", "head.bias")
+"""Where a fused head lies among a model's tensors."""
+
+
+def write_model(folder: Path, base: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write the base with these float32 tensors in place of its own, or beside them, as one file of weights."""
+    source = open_model_folder(base)
+    places = source.tensors()
+    shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
+    folder.mkdir(parents=True)
+    for file in source.plain:
+        if file != INDEX:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(base / file, folder / file)
+    added = {name: TensorSpec(dtype="F32", shape=tuple(tensor.shape)) for name, tensor in tensors.items()}
+    specs = sorted((dict(source.schema) | added).items())
+    with open(folder / WEIGHTS, "wb") as out:
+        out.write(format_header(specs, {"format": "pt"}))
+        for name, _ in specs:
+            if name in tensors:
+                flat = tensors[name].detach().float().contiguous().numpy().reshape(-1)
+                out.write(from_floats(flat, "F32").data)
+            else:
+                file, entry = places[name]
+                out.write(_read(base / file, entry).data)
+
+
+def publish(staging: Path, folder: Path) -> None:
+    """Give a finished folder its name, so that a killed run leaves nothing half-made under it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(staging, folder)
+
+
+def read_model(folder: Path) -> dict[str, Tensor]:
+    """Return the tensors that fusion changes, as float32."""
+    files = open_model_folder(folder).headers
+    return {name: tensor for file in files for name, tensor in _read_file(folder / file).items()}
+
+
+def read_head(path: Path) -> LinearProbe:
+    """Return the head in a file: a contributor's own, or that of a model whose head is fused."""
+    tensors = _read_file(path)
+    weight, bias = (tensors.get(name, tensors.get(name.removeprefix("head."))) for name in HEAD_NAMES)
+    if weight is None or bias is None:
+        raise ValueError(f"{path} holds no head")
+    return LinearProbe(weight=weight, bias=bias)
+
+
+def head_tensors(head: LinearProbe) -> dict[str, Tensor]:
+    """Name a head's tensors as they lie among a model's."""
+    return dict(zip(HEAD_NAMES, (head.weight, head.bias), strict=True))
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    entries = [entry for entry in read_file_header(path).tensors if entry.spec.is_fused]
+    return {
+        entry.name: torch.from_numpy(np.array(to_floats(_read(path, entry), entry.spec.dtype), np.float32)).reshape(
+            entry.spec.shape
+        )
+        for entry in entries
+    }
+
+
+def _read(path: Path, entry: TensorEntry) -> Raw:
+    raw = np.empty(entry.spec.size_bytes, np.uint8)
+    with LocalFile(path) as local:
+        local.read_into(raw.data, entry.start)
+    return raw
