@@ -25,7 +25,7 @@ _FEWEST_ELEMENTS, _MOST_ELEMENTS = 1 << 10, 1 << 15
 SUM_ELEMENTS = 1 << 16
 """Longest block where deltas are summed as they lie in their files."""
 
-_SUM_STACK_ELEMENTS = 1 << 20
+_SUM_STACK_ELEMENTS = 1 << 19
 """Of such a block of all of them together."""
 
 _OTHER_ROWS = 6

@@ -19,7 +19,7 @@ from coldfuse.aggregator.measure import SAMPLE_RUN, Pass, count_shard, is_sorted
 from coldfuse.aggregator.plan import AdapterOperand, Operand, PieceTask, Shard, all_shards, copied_shards
 from coldfuse.core.schema import ITEM_BYTES
 from coldfuse.fusion.block import Block, Facts
-from coldfuse.fusion.method import MatrixCombiner, Measure, Ranked, Sums
+from coldfuse.fusion.method import MatrixCombiner, Measure, Method, Ranked, Sums
 from coldfuse.fusion.selection import Windows, all_keys
 
 _KEY_BITS = 31
@@ -93,14 +93,15 @@ def bytes_of(task: Task, shared: object, shard: Shard) -> int:
         return sum(_fused_bytes(fusion, piece) for piece in shard.pieces)
     if not isinstance(shared, Pass):
         return 0
+    step = shared.fusion.recipe.steps[shared.step]
     pieces = [piece for piece in shard.pieces if piece.is_fused]
     if task is sample_shard:
         runs = [ceil(piece.num_elements / shared.stride) * min(SAMPLE_RUN, piece.num_elements) for piece in pieces]
-        return sum(count * _element_bytes(piece) for count, piece in zip(runs, pieces, strict=True))
+        return sum(count * _element_bytes(piece, step) for count, piece in zip(runs, pieces, strict=True))
     if task is count_shard:
         is_model = "" in shared.windows
         pieces = [p for p in pieces if is_model or p.tensor in shared.windows or is_sorted(shared.fusion, p)]
-    return sum(_num_elements(shared.fusion, piece) * _element_bytes(piece) for piece in pieces)
+    return sum(_num_elements(shared.fusion, piece) * _element_bytes(piece, step) for piece in pieces)
 
 
 def _model_ranks(this: Pass, measure: Ranked, shards: Sequence[Shard]) -> Iterator[Expected]:
@@ -159,9 +160,10 @@ def _num_elements(fusion: Fusion, piece: PieceTask) -> int:
     return (-(-end // row) - piece.first // row) * row
 
 
-def _element_bytes(piece: PieceTask) -> int:
-    """Return what one element takes in the base, and in all contributions and statistics that have it."""
-    statistics = piece.statistics if all(operand is not None for operand in piece.statistics) else ()
+def _element_bytes(piece: PieceTask, step: Method) -> int:
+    """Return what one element takes in the base, in all contributions, and in statistics if the step looks at them."""
+    is_used = step.statistic not in (None, "gram") and all(operand is not None for operand in piece.statistics)
+    statistics = piece.statistics if is_used else ()
     return _items(piece.base, *piece.contributions, *statistics)
 
 
@@ -177,7 +179,7 @@ def _fused_bytes(fusion: Fusion, piece: PieceTask) -> int:
         return kept + piece.num_elements * _items(piece.base) + (0 if piece.first else _matrix_bytes(piece))
     if fusion.sums_deltas:
         return kept + _num_elements(fusion, piece) * _items(piece.base, *piece.contributions)
-    return kept + _num_elements(fusion, piece) * _element_bytes(piece)
+    return kept + _num_elements(fusion, piece) * _element_bytes(piece, fusion.recipe.combiner)
 
 
 def _matrix_bytes(piece: PieceTask) -> int:

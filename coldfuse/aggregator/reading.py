@@ -88,7 +88,7 @@ class BlockReader:
             first=stretch[0],
             base_N=base_N,
             deltas_CN=deltas_CN,
-            statistics_CN=self._statistics(piece, stretch),
+            statistics_CN=self._statistics(piece, stretch, step),
         )
         for index, operand in enumerate(piece.contributions):
             if operand is not None:
@@ -231,9 +231,10 @@ class BlockReader:
             self._factors[key] = read_stored(stored, first, count)
         return self._factors[key]
 
-    def _statistics(self, piece: PieceTask, stretch: Stretch) -> Float64 | None:
-        """Read what every contribution's statistics say of these elements, if all say something."""
-        if not piece.statistics or not all(piece.statistics):
+    def _statistics(self, piece: PieceTask, stretch: Stretch, step: int) -> Float64 | None:
+        """Read what every contribution's statistics say of these elements, if a step asks and all say something."""
+        kind = self._fusion.recipe.steps[step].statistic
+        if kind in (None, "gram") or not piece.statistics or not all(piece.statistics):
             return None
         rows = np.array([self.values(operand, stretch) for operand in piece.statistics if operand is not None])
         if not (surely_finite(rows) and rows.min(initial=0.0) >= 0):

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from coldfuse.fusion.block import Block, Float64
+from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.method import Flavour, Measure, Ranked, Transform
 from coldfuse.fusion.sparse.rescaling import with_mergekit_defaults
 
@@ -50,15 +51,13 @@ class Breadcrumbs(Transform):
         if self.flavour == "paper":
             self._mask_rows(delta_N.reshape(-1, block.facts.row_elements))
         elif self.density < 1:
-            least, most = block.facts.measured["bounds"][index].astype(np.float32)
-            size_N = np.abs(delta_N).astype(np.float32)
-            delta_N[(size_N < least) | (size_N > most)] = 0.0
+            bounds_R2 = block.facts.measured["bounds"][index : index + 1].astype(np.float32)
+            _keep_within(delta_N[None], bounds_R2)
 
     def _mask_rows(self, delta_RW: Float64) -> None:
-        size_RW = np.abs(delta_RW)
-        ranks = self._ranks(size_RW.shape[1])
-        bounds_R2 = np.partition(size_RW, ranks, axis=1)[:, ranks]
-        delta_RW[(size_RW < bounds_R2[:, :1]) | (size_RW > bounds_R2[:, 1:])] = 0.0
+        size_RW = np.abs(delta_RW.astype(np.float32))
+        size_RW.sort(axis=1)  # on current processors several times faster than finding just the two ranks
+        _keep_within(delta_RW, size_RW[:, self._ranks(size_RW.shape[1])])
 
     def _ranks(self, count: int) -> Sequence[int]:
         kept, outliers = max(1, int(self.density * count)), int(self.gamma * count)
@@ -66,6 +65,15 @@ class Breadcrumbs(Transform):
         if self.flavour == "mergekit":
             return [first, first + kept - 1]
         return [first, max(first, count - outliers - 1)]
+
+
+@compiled
+def _keep_within(delta_RW: Any, bounds_R2: Any) -> None:
+    for r in range(delta_RW.shape[0]):
+        delta, least, most = delta_RW[r], bounds_R2[r, 0], bounds_R2[r, 1]
+        for k in range(delta.size):
+            size = np.float32(abs(delta[k]))
+            delta[k] = delta[k] if least <= size <= most else 0.0
 
 
 def _deltas(block: Block) -> Float64:

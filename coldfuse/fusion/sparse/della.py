@@ -69,7 +69,7 @@ class Della(Transform):
 
 
 def probabilities(delta_RW: Float64, density: float, epsilon: float) -> Float64:
-    """Return the probability p to stay of every element of R rows of W elements.
+    """Return the probability p to stay of every element of R rows of W elements, ranked as float32.
 
     >>> probabilities(np.array([[3.0, -1.0, 2.0]]), density=0.5, epsilon=0.25)
     array([[0.75, 0.25, 0.5 ]])
@@ -77,11 +77,30 @@ def probabilities(delta_RW: Float64, density: float, epsilon: float) -> Float64:
     width = delta_RW.shape[1]
     if width == 1:
         return np.full(delta_RW.shape, density)
-    order_RW = np.argsort(np.abs(delta_RW), axis=1, kind="stable")
+    places_RW = np.empty(delta_RW.shape, np.uint64)
+    _pack(delta_RW, places_RW)
+    places_RW.sort(axis=1)
     keep_RW = np.empty(delta_RW.shape)
-    rising_RW = np.broadcast_to((density - epsilon) + 2 * epsilon * np.arange(width) / (width - 1), delta_RW.shape)
-    np.put_along_axis(keep_RW, order_RW, rising_RW, axis=1)
+    _spread((density - epsilon) + 2 * epsilon * np.arange(width) / (width - 1), places_RW, keep_RW)
     return keep_RW
+
+
+@compiled
+def _pack(delta_RW: Any, places_RW: Any) -> None:
+    """Put each entry's magnitude, as float32, before its place: sorted, the low bits tell which one has which rank."""
+    for r in range(delta_RW.shape[0]):
+        delta, places = delta_RW[r], places_RW[r]
+        for k in range(delta.size):
+            size = np.uint64(np.float32(abs(delta[k])).view(np.uint32))
+            places[k] = (size << np.uint64(32)) | np.uint64(k)
+
+
+@compiled
+def _spread(rising_W: Any, places_RW: Any, keep_RW: Any) -> None:
+    for r in range(places_RW.shape[0]):
+        places, keep = places_RW[r], keep_RW[r]
+        for k in range(places.size):
+            keep[places[k] & np.uint64(0xFFFFFFFF)] = rising_W[k]
 
 
 @compiled

@@ -37,7 +37,7 @@ def norm_ratio(delta, masked):
 
 
 def naive_keep(row, density, epsilon):
-    order = sorted(range(len(row)), key=lambda n: (abs(row[n]), n))
+    order = sorted(range(len(row)), key=lambda n: (np.float32(abs(row[n])), n))
     if len(row) == 1:
         return [density]
     return [(density - epsilon) + 2 * epsilon * order.index(n) / (len(row) - 1) for n in range(len(row))]
