@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from coldfuse.aggregator.devices import one_blas_thread, to_cpu
 from coldfuse.aggregator.execution import Executor
 from coldfuse.aggregator.files import LocalRange
 from coldfuse.aggregator.job import SUM_ELEMENTS, Fusion
@@ -124,10 +124,9 @@ class _Deltas:
     def _whole(self, piece: PieceTask, combiner: MatrixCombiner) -> Float64:
         if self._matrix is None or self._matrix[0] != piece.tensor:
             matrix = self.reader.matrix(piece, step=len(self.fusion.recipe.transforms))
-            with threadpool_limits(1):  # workers are the parallel part; more threads would also change the last bits
+            with one_blas_thread():
                 fused = combiner.fuse_matrix(matrix)
-            on_cpu = fused if isinstance(fused, np.ndarray) else fused.cpu().numpy()
-            self._matrix = piece.tensor, np.ascontiguousarray(on_cpu, np.float64).reshape(-1)
+            self._matrix = piece.tensor, to_cpu(fused)
         return self._matrix[1]
 
 

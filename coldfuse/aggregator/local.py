@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from coldfuse.aggregator.devices import require_device
 from coldfuse.aggregator.execution import Executor
 from coldfuse.aggregator.fuse import FusedPart, fuse_shard, run_plan
 from coldfuse.aggregator.inputs import Input, in_order_of_content, open_inputs
@@ -152,6 +153,7 @@ def fuse_prepared(prepared: Prepared, out: Path, executor: Executor) -> Fused:
 
 def open_fusion(request: FolderFusion) -> Prepared:
     """Open everything that is to be read, and plan; nothing is written."""
+    require_device(request.device)
     folder = open_folder(request.base)
     weights = _weights(request)
     inputs = in_order_of_content(open_inputs(folder, request.models, weights, request.recipe, request.statistics))

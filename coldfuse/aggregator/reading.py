@@ -11,6 +11,7 @@ from types import TracebackType
 
 import numpy as np
 
+from coldfuse.aggregator.devices import to_device
 from coldfuse.aggregator.files import RangeReader
 from coldfuse.aggregator.job import Fusion
 from coldfuse.aggregator.plan import AdapterOperand, Operand, PieceTask
@@ -152,7 +153,7 @@ class BlockReader:
                 for first, count in whole_rows(0, delta.size, piece.shape[-1], self._fusion.block_elements):
                     _, base_N = self.base(piece, (first, count))
                     flat_N[first : first + count] = self._delta(piece, index, (first, count), base_N)
-            return on_device(delta, self._fusion.device)
+            return to_device(delta, self._fusion.device)
 
         def read_statistic(index: int) -> Array | None:
             operand = piece.statistics[index] if piece.statistics else None
@@ -160,7 +161,7 @@ class BlockReader:
                 return None
             width = piece.shape[-1]
             gram = self.values(operand, (0, width * width)).reshape(width, width)
-            return on_device(gram, self._fusion.device)
+            return to_device(gram, self._fusion.device)
 
         facts = facts_of(self._fusion, piece, step)
         return Matrix(facts=facts, read_delta=read_delta, read_statistic=read_statistic)
@@ -248,12 +249,3 @@ class BlockReader:
         if name not in self._buffers or len(self._buffers[name]) < num_bytes:
             self._buffers[name] = np.empty(num_bytes, np.uint8)
         return self._buffers[name][:num_bytes]
-
-
-def on_device(array: Float64, device: str) -> Array:
-    """Move a matrix to where it is worked on."""
-    if device == "cpu":
-        return array
-    import torch
-
-    return torch.from_numpy(array).to(device)

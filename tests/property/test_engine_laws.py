@@ -17,6 +17,7 @@ from coldfuse.aggregator.recipes import known_methods, read_recipe
 from coldfuse.codec.model_folder import open_model_folder
 from coldfuse.codec.statistics import StatisticsInfo, statistics_header
 from coldfuse.core.dtypes import from_floats
+from coldfuse.errors import UserInputError
 from coldfuse.fusion.in_memory import InMemory, move_in_memory
 
 __all__ = ["small_parts"]
@@ -140,3 +141,30 @@ def expect_as_in_memory(request: FolderFusion, base: Model, held: Sequence[dict[
 
 def read(folder: Path) -> Model:
     return {name: t for file in folder.glob("*.safetensors") for name, t in parse_file(file.read_bytes()).items()}
+
+
+@pytest.mark.parametrize("line", ["iso-c", "tsv-m", "wudi"])
+def test_matrices_come_out_alike_where_torch_works_on_them(tmp_path: Path, line: str) -> None:
+    base = model(0)
+    folders = [write_model(tmp_path / f"m{seed}", model(seed, base)) for seed in (1, 2, 3)]
+    fused = []
+    for device in ("cpu", "cpu:0"):  # the second is torch's name for it
+        out = tmp_path / device
+        request = FolderFusion(
+            base=tmp_path / "base", models=folders, out=out, recipe=read_recipe(line), device=device
+        )  # fmt: skip
+        if not (tmp_path / "base").exists():
+            write_model(tmp_path / "base", base)
+        fuse_folders(request, ThreadExecutor(2))
+        fused.append(read(out))
+    for name in SHAPES:
+        assert np.allclose(fused[0][name].floats, fused[1][name].floats, rtol=0, atol=1e-6)
+
+
+def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", model(0))
+    request = FolderFusion(
+        base=base, models=[base], out=tmp_path / "out", recipe=read_recipe("iso-c"), device="nowhere"
+    )
+    with pytest.raises(UserInputError, match=r"--device nowhere: .*; expected cpu, or a GPU such as cuda"):
+        fuse_folders(request, ThreadExecutor(1))
