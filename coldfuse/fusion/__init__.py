@@ -1,6 +1,10 @@
-"""The maths of fusing, one method a file, over blocks of elements; numpy in, numpy out, no file and no clock.
+"""The maths of fusing, one method a file, over blocks of elements; no file, no clock, no chance.
 
-A method gets the deltas of one block of elements one after the other, in the order of their digests, and sums them in
-float64: the result depends neither on arrival nor on how the model was cut, and memory does not grow with the number of
-contributions. Numpy rather than torch, because ufuncs over cache-sized blocks run at memory speed and start in 0.1 s.
+A recipe (`recipe`) is transforms, a combiner and outer steps; `methods` is the table of all of them, `method` says what
+a method is, and `block` what it is given. `in_memory` applies a recipe to arrays, in the fewest lines: what the
+streaming engine must give too, and what the `laws` of every method are stated on.
+
+Sums are made in float64 and in the order of the contributions' digests, by numpy and by loops that numba compiles: what
+stays in the cache runs at memory speed, and every machine gets the same bits. Methods of whole matrices are written for
+the array API, so that they run where the matrices lie.
 """
