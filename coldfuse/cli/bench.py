@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from coldfuse.cli.recipe import METHOD, recipe_of
+from coldfuse.cli.recipe import recipe_of
 from coldfuse.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -28,31 +28,45 @@ _FACTORS = {"K": 1_000, "M": 1_000_000, "B": 1_000_000_000}
 
 @app.command()
 def fuse(
-    parameters: str = typer.Option("22M", help="Size of the models: 22M, 0.5B."),
+    methods: str = typer.Option("mean", help='Methods or recipes, separated by commas: mean,ties,"dare then mean".'),
+    shape: str = typer.Option("square", help="Shape of the models: square, minilm or llama-0.5b."),
+    parameters: str | None = typer.Option(None, help="Size of the models, 22M or 0.5B; as the shape's original has."),
     contributions: int = typer.Option(8, min=1, help="Models to fuse on the base."),
     dtype: str = typer.Option("F32", help="F32, BF16 or F16."),
-    method: str = METHOD,
     workers: int | None = typer.Option(None, min=1, help="Threads or Ray workers; one a processor by default."),
     use_ray: bool = typer.Option(False, "--ray", help="Fuse on Ray."),
+    peers: bool = typer.Option(True, help="Measure a plain loop in torch, too."),
+    mergekit: Path | None = typer.Option(None, help="Measure mergekit, too: the path of its mergekit-yaml."),
     runs: int = _RUNS,
     folder: Path | None = _FOLDER,
     as_json: bool = _JSON,
 ) -> None:
-    """Fusing models, against reading them.
+    """Fusing models, against programs written by hand for one method each, other tools, and reading the files.
 
-    Example: coldfuse bench fuse --parameters 0.5B --dtype BF16 --json
+    Example: coldfuse bench fuse --methods mean,ties,median --shape llama-0.5b --dtype BF16 --json
     """
-    from coldfuse.experiments.bench_fuse import bench_fuse
+    from coldfuse.experiments.bench_fuse import FuseOptions, bench_fuse
+    from coldfuse.experiments.bench_fuse_figures import table
+    from coldfuse.experiments.bench_fuse_models import SHAPES
 
-    recipe_of(method, [], None)
-    if dtype not in ("F32", "BF16", "F16"):
-        raise UserInputError(f"--dtype {dtype}: expected F32, BF16 or F16")
+    recipes = _split(methods)
+    for recipe in recipes:
+        recipe_of(recipe, [], None)
+    _check_choice("--dtype", dtype, ("F32", "BF16", "F16"))
+    _check_choice("--shape", shape, tuple(SHAPES))
     _check_folder(folder)
-    figures = bench_fuse(
-        num_parameters=_count(parameters), num_contributions=contributions, dtype=dtype, method=method,
-        num_workers=workers, on_ray=use_ray, num_runs=runs, folder=folder,
+    if mergekit is not None and not mergekit.is_file():
+        raise UserInputError(f"--mergekit {mergekit}: there is no such file; give the path of mergekit-yaml")
+    options = FuseOptions(
+        methods=recipes, shape=shape, num_parameters=_count(parameters) if parameters else None,
+        num_contributions=contributions, dtype=dtype, num_workers=workers, on_ray=use_ray, num_runs=runs,
+        with_peers=peers, mergekit=mergekit, folder=folder,
     )  # fmt: skip
-    _show([figures], as_json=as_json)
+    if as_json:
+        _show(list(bench_fuse(options)), as_json=True)
+        return
+    for figures in bench_fuse(options):
+        typer.echo("\n".join([*table(figures), ""]))
 
 
 @app.command()
@@ -86,6 +100,19 @@ def _show(rows: Sequence[DataclassInstance], *, as_json: bool) -> None:
             value = getattr(row, field.name)
             typer.echo(f"{field.name:>24}  {value:,.2f}" if isinstance(value, float) else f"{field.name:>24}  {value}")
         typer.echo("")
+
+
+def _split(methods: str) -> list[str]:
+    """Cut at the commas that stand outside parentheses."""
+    recipes = [recipe.strip() for recipe in re.split(r",(?![^()]*\))", methods)]
+    if not all(recipes):
+        raise UserInputError(f"--methods {methods}: expected methods or recipes, separated by commas")
+    return recipes
+
+
+def _check_choice(option: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise UserInputError(f"{option} {value}: expected {', '.join(known[:-1])} or {known[-1]}")
 
 
 def _count(text: str) -> int:

@@ -1,4 +1,4 @@
-"""How fast do we fuse, beside how fast the same bytes are read? `pytest -m benchmark -s tests/benchmarks`.
+"""How fast do we fuse, beside what was written by hand for one method? `pytest -m benchmark -s tests/benchmarks`.
 
 Measures, never decides: numbers go to `results/`. The same as `coldfuse bench fuse`.
 """
@@ -9,16 +9,24 @@ from dataclasses import asdict
 import pytest
 
 from coldfuse.experiments import bench_fuse
+from coldfuse.experiments.bench_fuse_bounds import BOUNDS
 
-pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 
 
 @pytest.mark.parametrize(
-    ("num_parameters", "num_contributions", "dtype"),
-    [(22_000_000, 8, "F32"), (22_000_000, 32, "F32"), (22_000_000, 8, "BF16"), (500_000_000, 8, "BF16")],
+    ("shape", "num_contributions", "dtype", "methods"),
+    [
+        ("minilm", 8, "F32", [*BOUNDS]),
+        ("minilm", 32, "F32", ["mean", "median"]),
+        ("minilm", 8, "BF16", ["mean", "ties"]),
+        ("llama-0.5b", 8, "BF16", ["mean", "ties", "median"]),
+    ],
 )
-def bench_mean(num_parameters, num_contributions, dtype):
-    figures = bench_fuse.bench_fuse(num_parameters=num_parameters, num_contributions=num_contributions, dtype=dtype)
+def bench_methods(shape, num_contributions, dtype, methods):
+    options = bench_fuse.FuseOptions(methods=methods, shape=shape, num_contributions=num_contributions, dtype=dtype)
 
-    print(json.dumps(asdict(figures)))
-    assert figures.input_bytes > num_parameters * num_contributions
+    found = list(bench_fuse.bench_fuse(options))
+
+    print(json.dumps([asdict(figures) for figures in found]))
+    assert [figures.method for figures in found] == methods

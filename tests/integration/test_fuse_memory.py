@@ -1,0 +1,57 @@
+"""How much memory `coldfuse fuse` takes: what it was given, however many models there are, and however large they are.
+
+Anonymous memory of the whole process tree counts: pages of the models' files belong to the system, which takes them
+back when it likes. Beside the budget there is what the interpreter and its libraries take, seen on a model of nothing.
+"""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from coldfuse.experiments.bench_fuse_models import Job, make_job, square
+from coldfuse.experiments.bench_fuse_process import run_process
+
+BUDGET_MIB = 64
+NOISE_MIB = 8
+"""About 5 %: what lies between two runs of the same command, as threads meet or do not. 60 models more would take
+2 GiB, and 64 MiB more of each model 64 MiB, if any of it were held."""
+
+METHODS = ["mean", "ties", "median", "dare then ties"]
+NUM_PARAMETERS = {"nothing": 1_200_000, "few": 1 << 24, "large": 3 << 24}
+"""Two bytes each: so little that all compiled functions run but nothing is large; two parts of 16 MiB; six parts."""
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory):
+    """Models of each kind; `many` are the few, sixteen times each."""
+    jobs = {name: write_models(tmp_path_factory.mktemp(name), count) for name, count in NUM_PARAMETERS.items()}
+    return jobs | {"many": replace(jobs["few"], models=jobs["few"].models * 16)}
+
+
+def write_models(folder, num_parameters):
+    job = Job(
+        method="", base="", models=(), statistics=(), out="", dtype="BF16", num_workers=2, on_ray=False,
+        num_parameters=num_parameters,
+    )  # fmt: skip
+    shapes, config = square(num_parameters)
+    return make_job(folder, shapes, config, job, num_models=4)
+
+
+def peak_mib(job, method, out):
+    arguments = ["--out", out, "--method", method, "--workers", "2", "--memory", f"{BUDGET_MIB}MiB"]
+    command = [sys.executable, "-P", "-m", "coldfuse", "fuse", job.base, *job.models, *arguments]
+    return run_process(list(map(str, command)), is_watched=True).peak_mib
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_memory_stays_within_the_budget_and_grows_neither_with_models_nor_with_their_size(method, jobs, tmp_path):
+    with ThreadPoolExecutor(2) as pool:
+        peaks = dict(zip(jobs, pool.map(lambda name: peak_mib(jobs[name], method, tmp_path / name), jobs), strict=True))
+
+    print(method, {name: round(peak, 1) for name, peak in peaks.items()})
+    assert peaks["few"] > peaks["nothing"]
+    assert max(peaks.values()) < peaks["nothing"] + BUDGET_MIB
+    assert peaks["many"] < peaks["few"] + NOISE_MIB
+    assert peaks["large"] < peaks["few"] + NOISE_MIB
