@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run_coldfuse
 from folder_fusions import fuse
 from tiny_rounds import Model, floats, make_changes, make_model, write_model
 
@@ -13,7 +14,7 @@ from coldfuse.aggregator.execution import ThreadExecutor, ray_executor
 from coldfuse.aggregator.outputs import Output
 from coldfuse.aggregator.remote_files import find_object, open_source
 from coldfuse.aggregator.remote_folder import RemoteFolder, check_all_unchanged, open_folder
-from coldfuse.codec.model_folder import open_model_folder
+from coldfuse.codec.model_folder import open_model_folder, read_file_header
 from coldfuse.errors import SchemaMismatchError, StorageError, UserInputError
 from coldfuse.storage import open_store
 
@@ -130,3 +131,48 @@ def test_an_object_that_was_replaced_meanwhile_is_noticed(remote: list[str]) -> 
     store.compare_and_swap("model.safetensors", data[:-1] + b"x", etag=etag)
     with pytest.raises(StorageError, match=r"model\.safetensors: was replaced or removed while it was read"):
         check_all_unchanged([source])
+
+
+def test_the_command_reads_s3_and_makes_a_delta_or_an_adapter(tmp_path: Path, remote: list[str]) -> None:
+    delta, adapter = tmp_path / "delta.safetensors", tmp_path / "adapter"
+    made = run_coldfuse("fuse", *remote, "--as", "delta", "--dtype", "BF16", "--out", delta)
+    assert made.wait() == 0, str(made)
+    assert {entry.spec.dtype for entry in read_file_header(delta).tensors} == {"BF16"}
+    made = run_coldfuse("fuse", *remote, "--as", "adapter", "--rank", 4, "--out", adapter)
+    assert made.wait() == 0, str(made)
+    assert any(line.startswith("the adapter is off by ") for line in made.lines)
+    assert "dropped: scale, whose delta has norm" in "\n".join(made.lines)
+    assert made.lines[-1].startswith("digest ")
+    fuse(remote[0], [delta, adapter], tmp_path / "both")
+
+
+def test_the_command_takes_a_model_from_the_hubs_cache(tmp_path: Path, local: list[Path], monkeypatch) -> None:
+    cached = tmp_path / "hub" / "models--lab--base"
+    write_model(cached / "snapshots" / ("a" * 40), MODEL)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("a" * 40)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    expected = fuse(local[0], local[1:], tmp_path / "expected")
+    made = run_coldfuse("fuse", "lab/base", *local[1:], "--shard-size", "1KB", "--out", tmp_path / "out")
+    assert made.wait() == 0, str(made)
+    assert made.lines[-1] == f"digest {expected}"
+    assert (tmp_path / "out" / "model-00001-of-00002.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["nothing.safetensors"], "nothing.safetensors: no such file"),
+        (["./nothing"], "./nothing: no such folder"),
+        (["--as", "adapter"], "--rank: an adapter needs one"),
+        (["--as", "delta", "--shard-size", "5GB"], "--shard-size is for models"),
+    ],
+)
+def test_the_command_says_in_one_line_what_cannot_be(
+    tmp_path: Path, local: list[Path], words: list[str], says: str
+) -> None:
+    made = run_coldfuse("fuse", *local, *words, "--out", tmp_path / "out")
+    assert made.wait() == 1
+    assert len(made.errors) == 1
+    assert says in made.errors[0]
