@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from coldfuse.aggregator.execution import Executor
 from coldfuse.aggregator.model import Base
 from coldfuse.aggregator.release import fuse_release
-from coldfuse.aggregator.screen import Screening, screen
+from coldfuse.aggregator.screen import Screening, printable, screen
 from coldfuse.core.contribution import Admission, Rejection
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import (
@@ -32,7 +32,7 @@ from coldfuse.core.round import (
     Verdict,
     decide,
 )
-from coldfuse.errors import ConflictError
+from coldfuse.errors import ConflictError, FusionError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 
@@ -132,12 +132,15 @@ def _decide(this: Round, admitted: Set[str], opened: Opened) -> list[LeaderEvent
             return []
 
 
-def _fuse(this: Round, state: RoundState) -> Fused:
+def _fuse(this: Round, state: RoundState) -> Fused | Abandoned:
     """Fuse exactly what `closed` lists, and store the manifest that will be published, time and all."""
     admissions = [state.admitted[digest] for digest in state.closed.contributions] if state.closed else []
-    manifest = fuse_release(
-        this.federation, this.base, admissions, this.executor, round_number=this.journal.round, now_s=this.now_s()
-    )
+    try:
+        manifest = fuse_release(
+            this.federation, this.base, admissions, this.executor, round_number=this.journal.round, now_s=this.now_s()
+        )
+    except FusionError as error:  # no fault of the aggregator's: with other contributions the next round may go well
+        return Abandoned(reason=printable(f"the method refused {len(admissions)} contributions: {error}"))
     digest = this.federation.objects.put_value(manifest)
     return Fused(manifest=digest, model_digest=manifest.model_digest)
 

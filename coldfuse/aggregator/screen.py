@@ -65,7 +65,7 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
         check_delta(header, screening.schema, base_digest=screening.opened.base_digest, what="delta")
         _check_parts(header, manifest, reader, screening.schema)
     except _REASONS as error:
-        return Rejection(contribution=digest, contributor=contributor, reason=_printable(str(error)))
+        return Rejection(contribution=digest, contributor=contributor, reason=printable(str(error)))
     except StorageError:
         if not (damaged := _find_damaged(objects, manifest)):
             raise  # the store is away: that is no fault of the contributor's
@@ -83,7 +83,7 @@ def _find_damaged(objects: Objects, manifest: ContributionManifest | None) -> st
     return next((part.digest for part in parts if not objects.has(part.digest, part.size_bytes)), None)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Bound a reason, and keep what a contributor put into it from acting on the terminal that shows it."""
     return "".join(letter if letter.isprintable() else " " for letter in text[:2000])
 

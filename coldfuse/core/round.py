@@ -77,7 +77,7 @@ class Published(Value):
 
 
 class Abandoned(Value):
-    """The base stays; the round is over."""
+    """The base stays; the round is over: too few contributions came in time, or the method refused them."""
 
     event: Literal["abandoned"] = "abandoned"
     reason: Sentence
@@ -151,6 +151,8 @@ class Verdict(Enum):
 
 def decide(rules: RoundRules, *, admitted: int, carried: int = 0, age_s: float) -> tuple[Verdict, str]:
     """Decide from the facts alone; the reason is for people. `admitted` counts the `carried` ones, too."""
+    if admitted == carried >= rules.quorum:  # the method would refuse them once more
+        return Verdict.WAIT, f"the method refused the {carried} contributions from before; more may change that"
     if admitted >= rules.quorum:
         return Verdict.FUSE, f"quorum reached: {admitted} of {rules.quorum} contributions"
     if admitted == carried:  # nothing would be gained by opening the same round again

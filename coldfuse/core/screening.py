@@ -15,4 +15,6 @@ def screen_manifest(manifest: ContributionManifest, opened: Opened, round_number
         )
     if manifest.base_digest != opened.base_digest:
         return f"its base has digest {manifest.base_digest}, this round's has {opened.base_digest}; fetch it again"
+    if manifest.score and not 0 <= manifest.score.after <= 1:  # it may be a weight
+        return f"its score after training is {manifest.score.after:g}, expected 0 to 1"
     return None

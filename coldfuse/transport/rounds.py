@@ -31,6 +31,8 @@ class Standing:
     latest: Channel
     round: int
     state: RoundState
+    abandoned: str | None = None
+    """Why the round before made no release."""
 
 
 class Rounds:
@@ -53,7 +55,9 @@ class Rounds:
     def _read_standing(self) -> Standing:
         latest = self._federation.channel("latest")
         self._known_round = self._federation.current_round(at_least=self._known_round)
-        return Standing(latest, self._known_round, self.state(self._known_round))
+        number = self._known_round
+        before = self.state(number - 1).abandoned if number > latest.round + 1 else None
+        return Standing(latest, number, self.state(number), abandoned=before.reason if before else None)
 
 
 def explain(rules: RoundRules, standing: Standing, *, now_s: float) -> str:
@@ -66,6 +70,8 @@ def explain(rules: RoundRules, standing: Standing, *, now_s: float) -> str:
         return f"round {standing.round} is closed; the aggregator fuses {count} contributions"
     age_s, carried = max(now_s - state.opened.opened_at_s, 0.0), len(state.opened.carried)
     _, reason = decide(rules, admitted=len(state.admitted), carried=carried, age_s=age_s)
+    if standing.abandoned:
+        reason += f" (round {standing.round - 1} was abandoned: {standing.abandoned})"
     return f"{reason}; {len(state.waiting)} not screened yet" if state.waiting else reason
 
 

@@ -7,7 +7,7 @@ from federations import BASE_DIGEST, make_manifest
 
 from coldfuse.codec.manifests import sha256
 from coldfuse.core.blob import MAX_PARTS, MIN_PART_BYTES, Blob, part_bytes
-from coldfuse.core.contribution import Admission, Rejection, in_fusing_order
+from coldfuse.core.contribution import Admission, Rejection, Score, in_fusing_order
 from coldfuse.core.federation import RoundRules
 from coldfuse.core.round import (
     Abandoned,
@@ -103,6 +103,14 @@ def test_a_round_that_only_inherited_contributions_waits_instead_of_being_abando
     assert (verdict, reason) == (Verdict.WAIT, "2 of 3 contributions from before, 3 make the quorum")
 
 
+def test_what_a_method_refused_is_fused_only_with_more() -> None:
+    rules = RoundRules(quorum=3, deadline_s=10.0)
+    verdict, reason = decide(rules, admitted=4, carried=4, age_s=1e6)
+    assert verdict is Verdict.WAIT
+    assert "the method refused the 4 contributions from before" in reason
+    assert decide(rules, admitted=5, carried=4, age_s=0.0)[0] is Verdict.FUSE
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -110,6 +118,9 @@ def test_a_round_that_only_inherited_contributions_waits_instead_of_being_abando
         ({"round": 2}, "it is for round 2 on release 0, this is round 1 on release 0"),
         ({"base_release": 1}, "it is for round 1 on release 1"),
         ({"base_digest": A}, f"its base has digest {A}"),
+        ({"score": Score(before=0.0, after=1.0)}, None),
+        ({"score": Score(before=0.0, after=1e300)}, "its score after training is 1e+300, expected 0 to 1"),
+        ({"score": Score(before=0.0, after=-0.5)}, "its score after training is -0.5, expected 0 to 1"),
     ],
 )
 def test_a_manifest_for_another_round_or_base_is_told_so(changes, reason) -> None:
