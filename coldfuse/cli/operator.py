@@ -49,7 +49,7 @@ def init(
     from coldfuse.storage import check_store
 
     recipe = recipe_of(method, param, flavour)
-    require_federated(recipe)
+    require_federated(recipe, quorum=quorum)
     line = write_recipe(recipe) if param or flavour else method
     rules = {"quorum": quorum, "deadline_s": parse_duration(deadline)}
     opened, model = open_store_at(store), resolve_model(base)

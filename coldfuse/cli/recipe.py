@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import typer
@@ -19,6 +20,9 @@ METHOD = typer.Option(
 PARAM = typer.Option([], "--param", help="A parameter of the method, KEY=VALUE; as often as needed.")
 FLAVOUR = typer.Option(None, help="paper (as its own code computes it) or mergekit, where they differ.")
 
+_TRIED_QUORUM = 256
+"""Whether a method takes a larger one is not tried: it would take a while, and no known method minds."""
+
 _KINDS = {
     "Search": "searches on held-out data",
     "Transform": "changes each delta",
@@ -30,9 +34,11 @@ _KINDS = {
 def recipe_of(line: str, params: list[str], flavour: str | None, *, may_search: bool = False) -> Recipe:
     """Read what the user wrote."""
     from coldfuse.aggregator.recipes import read_recipe
-    from coldfuse.aggregator.search import read_search
+    from coldfuse.aggregator.search import SEARCHES, read_search
 
     pairs = dict(_pair(text) for text in params)
+    if not may_search and (found := SEARCHES.keys() & set(re.findall(r"[a-z0-9-]+", line))):
+        raise UserInputError(f"{found.pop()} searches on held-out data, so it is for coldfuse fuse --data")
     return (read_search if may_search else read_recipe)(line, params=pairs, flavour=flavour)
 
 
@@ -108,14 +114,42 @@ def _pair(text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
-def require_federated(recipe: Recipe) -> None:
-    """Refuse what cannot work in a federation: an order of models, and statistics, which contributions do not carry."""
+def require_federated(recipe: Recipe, *, quorum: int) -> None:
+    """Refuse what cannot work in a federation.
+
+    That is an order of models, statistics, which contributions do not carry, and methods that would refuse a round.
+    """
+    from coldfuse.aggregator.recipes import write_recipe
+    from coldfuse.core.release import MAX_METHOD_CHARS
+
     if any(_positional(recipe, count) for count in (2, 3)):
         raise UserInputError("this method depends on the order of the models, and a federation has none")
     if kind := next((step.statistic for step in recipe.steps if step.statistic), None):
         raise UserInputError(
             f"this method needs {kind} statistics, which contributions do not carry; use coldfuse fuse"
         )
+    if len(line := write_recipe(recipe)) > MAX_METHOD_CHARS:
+        raise UserInputError(f"the recipe with every parameter has {len(line)} characters, at most {MAX_METHOD_CHARS}")
+    if quorum <= _TRIED_QUORUM:
+        for count, what in ((quorum, "a round of the quorum"), (quorum + 1, "a round of one more than the quorum")):
+            if refusal := _refusal(recipe, count):
+                raise UserInputError(f"--quorum {quorum}: the method would refuse {what}: {refusal}")
+
+
+def _refusal(recipe: Recipe, count: int) -> str | None:
+    """Say why a method refuses so many contributions, if it does so by their number alone."""
+    import numpy as np
+
+    from coldfuse.errors import FusionError
+    from coldfuse.fusion.in_memory import InMemory
+
+    rng = np.random.default_rng(0)
+    deltas = [{"": rng.normal(size=(4, 5))} for _ in range(count)]
+    try:
+        InMemory(recipe=recipe, base={"": np.ones((4, 5))}, deltas=deltas).fuse()
+    except FusionError as error:
+        return str(error)
+    return None
 
 
 def _positional(recipe: Recipe, count: int) -> bool:

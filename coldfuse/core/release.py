@@ -10,6 +10,9 @@ from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Count
 from coldfuse.core.value import Digest, Name, Value
 
+MAX_METHOD_CHARS = 1000
+"""Of a recipe with every parameter."""
+
 
 class FusedContribution(Value):
     """One contribution's part in a release."""
@@ -41,7 +44,7 @@ class ReleaseManifest(Value):
     """The release that was this one's base; None for release 0."""
     round: Count
     """The round that made it; 0 for release 0."""
-    method: Annotated[str, Field(max_length=1000)]
+    method: Annotated[str, Field(max_length=MAX_METHOD_CHARS)]
     """The recipe with every parameter; "base" for release 0."""
     model_digest: Digest
     files: dict[str, Blob]
