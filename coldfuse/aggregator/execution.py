@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 from coldfuse.errors import ColdfuseError, TransportError, UserInputError, WorkerLostError
 
+_TASKS_PER_THREAD = 2
 _TASKS_PER_CPU = 4
 """Tasks that are submitted ahead, so that no worker waits for the next."""
 
@@ -56,11 +57,19 @@ class ThreadExecutor:
 
     def run(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[tuple[int, R]]:
         """Call `task(shared, item)` for every item."""
+        todo = iter(enumerate(items))
+        under_way: dict[Future[R], int] = {}
         with ThreadPoolExecutor(self.num_workers, thread_name_prefix="fuse") as pool:
-            index_of = {pool.submit(task, shared, item): index for index, item in enumerate(items)}
             try:
-                for future in as_completed(index_of):
-                    yield index_of[future], future.result()
+                while True:
+                    # A bounded number at a time: a result is held from when it is ready to when it is taken.
+                    for index, item in islice(todo, _TASKS_PER_THREAD * self.num_workers - len(under_way)):
+                        under_way[pool.submit(task, shared, item)] = index
+                    if not under_way:
+                        return
+                    ready = next(iter(wait(under_way, return_when=FIRST_COMPLETED).done))
+                    yield under_way.pop(ready), ready.result()
+                    del ready
             finally:
                 pool.shutdown(cancel_futures=True)
 

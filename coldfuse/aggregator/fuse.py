@@ -115,7 +115,7 @@ class _Deltas:
                 yield (first, count), flat_N[first : first + count]
         elif fusion.sums_deltas:
             span = cast(SpanCombiner, combiner).span(facts_of(fusion, piece, step))
-            for stretch in stretches(fusion, piece, length=fusion.sum_elements):
+            for stretch in stretches(fusion, piece, length=self.reader.sum_length(piece, span)):
                 yield _clipped(piece, stretch, self.reader.sum_deltas(piece, stretch, span))
         else:
             for stretch in stretches(fusion, piece):

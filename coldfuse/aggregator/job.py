@@ -108,9 +108,10 @@ def task_bytes(fusion: Fusion, plan: Plan) -> int:
     part = max((part.size_bytes for shard in shards for part in shard.parts), default=0)
     state = max((part.num_fused for shard in shards for part in shard.parts), default=0) * 4 * len(fusion.recipe.slots)
     row = _longest_row(fusion, plan)
-    rows = fusion.num_contributions + _OTHER_ROWS
+    per_contribution = 2 if any(step.statistic for step in fusion.recipe.steps) else 1
+    rows = per_contribution * fusion.num_contributions + _OTHER_ROWS
     blocks = max(fusion.block_elements, row) * 2 * rows  # as read, and as float64
-    if fusion.sums_deltas:
+    if fusion.sums_deltas and not fusion.recipe.transforms:
         blocks = max(fusion.sum_elements, row) * rows
     if any(step.measures() for step in fusion.recipe.steps):
         blocks = max(blocks, max(fusion.block_elements, row) * 2 * rows) + _COUNTER_ELEMENTS

@@ -176,8 +176,7 @@ def _sort(reader: BlockReader, this: Pass, piece: PieceTask) -> Float64:
     measure = _ranked(this)
     blocks = [np.abs(measure.of(block).astype(np.float32)) for block in _blocks(reader, this, piece)]
     values_RN: NDArray[np.float32] = np.hstack(blocks)
-    ranks = sorted(set(measure.ranks(values_RN.shape[1])))
-    values_RN.partition(ranks, axis=1)
+    values_RN.sort(axis=1)  # several times faster than partitioning by several ranks
     return values_RN[:, np.array(measure.ranks(values_RN.shape[1]))].astype(np.float64).ravel()
 
 
@@ -196,8 +195,10 @@ def is_sorted(fusion: Fusion, piece: PieceTask) -> bool:
 
 def _blocks(reader: BlockReader, this: Pass, piece: PieceTask) -> Iterator[Block]:
     reader.forget()
+    measure = _measure_of(this)
+    with_deltas = not isinstance(measure, Sums) or measure.reads_deltas
     for stretch in stretches(this.fusion, piece, is_measured=True):
-        yield reader.block(piece, stretch, step=this.step)
+        yield reader.block(piece, stretch, step=this.step, with_deltas=with_deltas)
 
 
 def _sampled(piece: PieceTask, stride: int) -> Iterator[Stretch]:

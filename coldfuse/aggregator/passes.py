@@ -101,6 +101,8 @@ def bytes_of(task: Task, shared: object, shard: Shard) -> int:
     if task is count_shard:
         is_model = "" in shared.windows
         pieces = [p for p in pieces if is_model or p.tensor in shared.windows or is_sorted(shared.fusion, p)]
+    if isinstance(measure := measure_of(shared), Sums) and not measure.reads_deltas:
+        return sum(_num_elements(shared.fusion, piece) * _items(piece.base, *piece.statistics) for piece in pieces)
     return sum(_num_elements(shared.fusion, piece) * _element_bytes(piece, step) for piece in pieces)
 
 

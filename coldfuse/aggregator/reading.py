@@ -79,11 +79,12 @@ class BlockReader:
             self._base_held = id(piece), stretch
         return raw, base_N
 
-    def block(self, piece: PieceTask, stretch: Stretch, *, step: int) -> Block:
+    def block(self, piece: PieceTask, stretch: Stretch, *, step: int, with_deltas: bool = True) -> Block:
         """Return a block as it arrives at a step of the recipe: after all transforms before it."""
         _, base_N = self.base(piece, stretch)
         deltas_CN = self._floats("deltas", self._fusion.num_contributions * stretch[1]).reshape(-1, stretch[1])
-        self._fill(piece, stretch, base_N, deltas_CN)
+        if with_deltas:
+            self._fill(piece, stretch, base_N, deltas_CN)
         block = Block(
             facts=facts_of(self._fusion, piece, step),
             first=stretch[0],
@@ -92,33 +93,42 @@ class BlockReader:
             statistics_CN=self._statistics(piece, stretch, step),
         )
         for index, operand in enumerate(piece.contributions):
-            if operand is not None:
+            if operand is not None and with_deltas:
                 self._transform(deltas_CN[index], index, block, piece, step)
         return block
 
     def sum_deltas(self, piece: PieceTask, stretch: Stretch, span: Span) -> Float64:
-        """Return (b θ_t + Σ c_i δ_i) / d without holding the deltas together; what `SpanCombiner.fuse` returns."""
+        """Return (b θ_t + Σ c_i δ_i) / d: what `SpanCombiner.fuse` returns, for stretches of `sum_length`."""
         base, base_N = self.base(piece, stretch)
-        sum_N = self._floats("sum", stretch[1])
         used_C = np.where([operand is not None for operand in piece.contributions], span.deltas_C, 0.0)
-        used = [o for o, coefficient in zip(piece.contributions, used_C, strict=True) if coefficient]
-        if not span.base and (kind := self._one_kind(used, piece)):
+        sum_N = self._floats("sum", stretch[1])
+        if kind := self._summed_as_read(piece, span):
             dtype, is_delta = kind
             raw = self._read_rows(piece.contributions, stretch, dtype, used_C)
             before = None if is_delta else base
             sum_rows(raw, dtype, base=before, coefficients_C=used_C, divisor=span.divisor, sum_N=sum_N)
             return sum_N
-        np.multiply(base_N, span.base, out=sum_N) if span.base else sum_N.fill(0)
-        for index, coefficient in enumerate(used_C):
+        deltas_CN = self.block(piece, stretch, step=len(self._fusion.recipe.transforms)).deltas_CN
+        if not span.base:
+            rows = deltas_CN.reshape(-1).view(np.uint8)
+            sum_rows(rows, "F64", base=None, coefficients_C=used_C, divisor=span.divisor, sum_N=sum_N)
+            return sum_N
+        np.multiply(base_N, span.base, out=sum_N)
+        for delta_N, coefficient in zip(deltas_CN, used_C, strict=True):
             if coefficient:
-                sum_N += np.multiply(self._delta(piece, index, stretch, base_N), coefficient)
+                sum_N += np.multiply(delta_N, coefficient, out=delta_N)
         return np.divide(sum_N, span.divisor, out=sum_N)
 
-    def _one_kind(self, used: Sequence[Operand | AdapterOperand | None], piece: PieceTask) -> tuple[str, bool] | None:
-        """Return dtype and kind, if all operands can be summed as they lie in their files."""
+    def sum_length(self, piece: PieceTask, span: Span) -> int:
+        """Return how many elements to sum at a time: fewer if the deltas have to be held together."""
+        return self._fusion.sum_elements if self._summed_as_read(piece, span) else self._fusion.block_elements
+
+    def _summed_as_read(self, piece: PieceTask, span: Span) -> tuple[str, bool] | None:
+        """Return dtype and kind, if all deltas can be summed as they lie in their files."""
+        used = [o for o, coefficient in zip(piece.contributions, span.deltas_C, strict=True) if o and coefficient]
         kinds = {(o.dtype, o.is_delta) if isinstance(o, Operand) else None for o in used}
         kind = kinds.pop() if len(kinds) == 1 else None
-        if kind is None or self._fusion.recipe.transforms:
+        if kind is None or span.base or self._fusion.recipe.transforms:
             return None
         return kind if kind[1] or kind[0] == piece.base.dtype else None
 
@@ -237,7 +247,10 @@ class BlockReader:
         kind = self._fusion.recipe.steps[step].statistic
         if kind in (None, "gram") or not piece.statistics or not all(piece.statistics):
             return None
-        rows = np.array([self.values(operand, stretch) for operand in piece.statistics if operand is not None])
+        dtype = next(operand.dtype for operand in piece.statistics if operand is not None)  # one, by their format
+        rows = self._floats("statistics", len(piece.statistics) * stretch[1]).reshape(-1, stretch[1])
+        raw = self._read_rows(piece.statistics, stretch, dtype, piece.statistics)
+        subtract_rows(raw, dtype, stride=stretch[1], first=0, base_N=None, out_CN=rows)
         if not (surely_finite(rows) and rows.min(initial=0.0) >= 0):
             raise FusionError(f"tensor {piece.tensor}: statistics that are negative or not finite; compute them anew")
         return rows

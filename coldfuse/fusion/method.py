@@ -38,6 +38,8 @@ class Sums:
     of: Callable[[Block], Float64]
     """One block's contribution to the sum: an array whose shape depends on C alone."""
     per: Scope = "model"
+    reads_deltas: bool = True
+    """False: `of` looks at the statistics only, and gets a block whose deltas hold junk."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ def _squared_statistics(block: Block) -> Float64:
     return np.array([inner_products(statistic_N[None])[0, 0] for statistic_N in block.statistics_CN])
 
 
-SQUARED_STATISTICS = Sums(name="squared_statistics", of=_squared_statistics)
+SQUARED_STATISTICS = Sums(name="squared_statistics", of=_squared_statistics, reads_deltas=False)
 """Σ of the squares of each contribution's statistics over the whole model, shape (C,)."""
 
 
