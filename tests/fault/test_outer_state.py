@@ -1,4 +1,4 @@
-"""What the outer steps remember: as by hand, whoever leads, killed or not, in a store and in a folder."""
+"""What the outer steps remember: as by hand, whoever leads, killed or not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,88 +13,13 @@ import numpy as np
 import pytest
 from commands import Process, wait_until
 from fault import aggregator_process
-from folder_fusions import fuse
-from tiny_rounds import (
-    Model,
-    contribute,
-    floats,
-    lead,
-    make_changes,
-    make_contribution,
-    make_federation,
-    make_model,
-    parse_file,
-    read_release,
-    receive,
-    small_parts,
-    write_file,
-)
+from fault.outer_rounds import METHOD, MODEL, assert_as_by_hand, deltas_of, play
+from tiny_rounds import contribute, lead, make_contribution, make_federation, parse_file, receive, small_parts
 
-from coldfuse.aggregator.execution import ThreadExecutor
-from coldfuse.core.release import ReleaseManifest
-from coldfuse.errors import CodecError, SchemaMismatchError, UserInputError
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.storage import LocalStore, collect_garbage
 
 __all__ = ["small_parts"]
-
-MODEL = make_model()
-METHOD = "mean then nesterov"
-ETA, MU = 0.7, 0.9
-Arrays = dict[str, np.ndarray]
-
-
-def deltas_of(number: int) -> list[Arrays]:
-    """What two contributors send in a round."""
-    return [make_changes(MODEL, 10 * number + seed) for seed in (0, 1)]
-
-
-def play(federation: Federation, number: int, *, threads: int = 1) -> ReleaseManifest:
-    """Play a round with an aggregator that has just started."""
-    federation = open_federation(LocalStore(federation.store.url))
-    lead(federation, number)
-    for name, changes in zip(("ada", "ben"), deltas_of(number), strict=True):
-        contribute(federation, name, changes)
-    lead(federation, number, executor=ThreadExecutor(threads))
-    assert federation.latest().round == number
-    return federation.latest()
-
-
-def step_by_hand(model: Model, momentum: Arrays, deltas: Sequence[Arrays]) -> tuple[Model, Arrays]:
-    """u ← μ u + Δ; θ ← θ + η (Δ + μ u); u is kept in float32."""
-    moved, kept = dict(model), {}
-    for name, tensor in model.items():
-        if tensor.spec.is_fused:
-            delta = sum(d[name].astype(np.float64) for d in deltas if name in d) / len(deltas)
-            u = MU * momentum[name].astype(np.float64) + delta
-            moved[name] = floats(tensor.floats.astype(np.float64) + ETA * (delta + MU * u), tensor.spec.dtype)
-            kept[name] = u.astype(np.float32) * np.ones(tensor.spec.shape, np.float32)
-    return moved, kept
-
-
-def by_hand(rounds: int) -> tuple[Model, Arrays]:
-    model = MODEL
-    momentum = {n: np.zeros(t.spec.shape, np.float32) for n, t in model.items() if t.spec.is_fused}
-    for number in range(1, rounds + 1):
-        model, momentum = step_by_hand(model, momentum, deltas_of(number))
-    return model, momentum
-
-
-def read_state(federation: Federation, release: ReleaseManifest) -> Arrays:
-    """Read the momentum from the store, with the library that defines the files."""
-    state: Model = {}
-    for name, blob in release.outer.files.items():
-        assert name.startswith("momentum/")
-        state |= parse_file(federation.objects.open(blob).read(0, blob.size_bytes))
-    return {name: tensor.floats for name, tensor in state.items()}
-
-
-def assert_as_by_hand(federation: Federation, rounds: int) -> None:
-    model, momentum = by_hand(rounds)
-    assert read_release(federation) == model
-    state = read_state(federation, federation.latest())
-    assert state.keys() == momentum.keys()
-    assert all(np.array_equal(state[name], momentum[name]) for name in state)
 
 
 @pytest.mark.parametrize("num_files", [1, 6])  # of six files one has no tensor that is fused
@@ -258,89 +182,3 @@ def test_a_process_killed_between_the_parts_and_the_release_leaves_no_second_ste
     release, expected = federation.latest(), calm.latest()
     assert (release.files, release.outer) == (expected.files, expected.outer)
     assert_as_by_hand(federation, 2)
-
-
-def write_deltas(federation: Federation, number: int, folder: Path) -> list[Path]:
-    """Write what was sent in a round, as files."""
-    paths = []
-    for index, changes in enumerate(deltas_of(number)):
-        delta = make_contribution(federation, "x", changes).delta
-        paths.append(folder / f"delta-{number}-{index}.safetensors")
-        paths[-1].write_bytes(federation.objects.open(delta).read(0, delta.size_bytes))
-    return paths
-
-
-@pytest.mark.parametrize("num_files", [1, 6])
-@pytest.mark.parametrize("method", [METHOD, "ties then fedadam", "median then fedyogi"])
-def test_folders_go_on_from_what_they_carry_as_a_federation_does(
-    tmp_path: Path, small_parts: int, num_files: int, method: str
-) -> None:
-    federation = make_federation(tmp_path, MODEL, num_files=num_files, method=method)
-    base = tmp_path / "base"
-    for number in (1, 2, 3):
-        deltas, out = write_deltas(federation, number, tmp_path), tmp_path / f"out-{number}"
-        release = play(federation, number)
-        assert fuse(base, deltas, out, method) == release.model_digest
-        base = out
-    for name, blob in release.outer.files.items():
-        assert (base / "outer" / name).read_bytes() == federation.objects.open(blob).read(0, blob.size_bytes), name
-
-
-@pytest.fixture
-def carrying(tmp_path: Path) -> tuple[Path, list[Path]]:
-    """A base that carries the state of one step, and deltas on it."""
-    federation = make_federation(tmp_path, MODEL, method=METHOD)
-    fuse(tmp_path / "base", write_deltas(federation, 1, tmp_path), tmp_path / "carrying", METHOD)
-    play(federation, 1)
-    return tmp_path / "carrying", write_deltas(federation, 2, tmp_path)
-
-
-def test_without_its_memory_a_folder_begins_anew(carrying: tuple[Path, list[Path]], tmp_path: Path) -> None:
-    base, deltas = carrying
-    shutil.copytree(base, tmp_path / "forgetful")
-    shutil.rmtree(tmp_path / "forgetful" / "outer")
-    digests = {fuse(b, deltas, tmp_path / f"{b.name}-2", METHOD) for b in (base, tmp_path / "forgetful")}
-    assert len(digests) == 2
-    assert '"age":2' in (tmp_path / "carrying-2" / "outer" / "state.json").read_text()
-    assert '"age":1' in (tmp_path / "forgetful-2" / "outer" / "state.json").read_text()
-
-
-def test_a_memory_of_other_slots_is_not_used(carrying: tuple[Path, list[Path]], tmp_path: Path) -> None:
-    base, deltas = carrying
-    with_state = fuse(base, deltas, tmp_path / "a", "fedadam")
-    shutil.rmtree(base / "outer")
-    assert fuse(base, deltas, tmp_path / "b", "fedadam") == with_state
-    assert sorted(path.name for path in (tmp_path / "a" / "outer").iterdir()) == [
-        "first_moment",
-        "second_moment",
-        "state.json",
-    ]
-
-
-def test_a_method_without_a_memory_leaves_none_behind(carrying: tuple[Path, list[Path]], tmp_path: Path) -> None:
-    base, deltas = carrying
-    fuse(base, deltas, tmp_path / "out", "mean")
-    assert not (tmp_path / "out" / "outer").exists()
-
-
-def test_a_memory_of_another_model_is_refused(carrying: tuple[Path, list[Path]], tmp_path: Path) -> None:
-    base, deltas = carrying
-    write_file(base / "outer" / "momentum" / "model.safetensors", {"scale": floats(1.0)})
-    with pytest.raises(SchemaMismatchError, match="does not have the tensors of model.safetensors; remove the folder"):
-        fuse(base, deltas, tmp_path / "out", METHOD)
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("text", ["", "{}", '{"age": -1, "slots": ["momentum"]}', "[]"])
-def test_a_damaged_memory_is_told(carrying: tuple[Path, list[Path]], tmp_path: Path, text: str) -> None:
-    base, deltas = carrying
-    (base / "outer" / "state.json").write_text(text)
-    with pytest.raises(CodecError, match=r"outer/state\.json: "):
-        fuse(base, deltas, tmp_path / "out", METHOD)
-
-
-def test_a_memory_that_lost_a_file_is_told(carrying: tuple[Path, list[Path]], tmp_path: Path) -> None:
-    base, deltas = carrying
-    (base / "outer" / "momentum" / "model.safetensors").unlink()
-    with pytest.raises((CodecError, UserInputError), match="momentum"):
-        fuse(base, deltas, tmp_path / "out", METHOD)
