@@ -37,10 +37,11 @@ class FusedBytes:
     """One part as it was made."""
 
     part: PartTask
-    data: bytearray
+    data: memoryview
+    """In a buffer that the next part is made in."""
     blocks: Mapping[str, Sequence[str]]
     """The block digests of each tensor, or piece of one, in it."""
-    state: tuple[bytearray, ...]
+    state: tuple[memoryview, ...]
     """The outers' new state of the same elements, one a slot."""
 
 
@@ -79,13 +80,13 @@ def fuse_shard(fusion: Fusion, shard: Shard) -> Iterator[FusedBytes]:
     with BlockReader(fusion) as reader:
         deltas = _Deltas(fusion, reader)
         for part in shard.parts:
-            data = bytearray(part.size_bytes)
-            state = tuple(bytearray(part.num_fused * 4) for _ in fusion.recipe.slots)
+            data = reader.buffer("part", part.size_bytes).data
+            state = tuple(reader.buffer(f"part {slot}", part.num_fused * 4).data for slot in fusion.recipe.slots)
             digests: dict[str, Sequence[str]] = {}
             done = done_state = 0
             for piece in part.pieces:
                 reader.forget()
-                view = memoryview(data)[done : done + piece.num_elements * ITEM_BYTES[_dtype(fusion, piece)]]
+                view = data[done : done + piece.num_elements * ITEM_BYTES[_dtype(fusion, piece)]]
                 if piece.is_fused:
                     size = piece.num_elements * 4
                     views = [np.frombuffer(s, np.uint8, size, done_state) for s in state]

@@ -243,7 +243,7 @@ def _weights(request: FolderFusion) -> Sequence[float]:
     return request.weights
 
 
-def _write(path: Path, start: int, data: bytearray) -> None:
+def _write(path: Path, start: int, data: memoryview) -> None:
     with open(path, "r+b") as file:
         file.seek(start)
         file.write(data)

@@ -1,10 +1,11 @@
 """From operands to blocks: read, decode, subtract the base, and apply the transforms that come before a step.
 
-One reader serves one task. Its buffers are used again for every block: fresh ones would cost a page fault every 4 KiB.
+One reader serves one task, and its buffers every block.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -27,6 +28,9 @@ from coldfuse.fusion.method import Span
 
 _ALL = slice(None)
 
+_idle = threading.local()
+"""Buffers of tasks that this thread has finished, for the next one: fresh memory costs a page fault every 4 KiB."""
+
 _FACTOR_ELEMENTS = 1 << 20
 """Of adapters' factors that are held at a time: 8 MiB."""
 
@@ -42,18 +46,21 @@ class BlockReader:
         self._factors: dict[tuple[object, ...], Float64] = {}
 
     def __enter__(self) -> BlockReader:
+        self._buffers = _idle.buffers.pop() if getattr(_idle, "buffers", None) else {}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._reader.close()
+        _idle.buffers = [*getattr(_idle, "buffers", []), self._buffers]
+        self._buffers = {}
 
     def raw(self, operand: Operand, stretch: Stretch, *, into: Raw | None = None) -> Raw:
         """Read elements as they lie in the file."""
         first, count = stretch
         item = ITEM_BYTES[operand.dtype]
-        raw = self._buffer("raw", count * item) if into is None else into
+        raw = self.buffer("raw", count * item) if into is None else into
         self._reader.read_into(operand.where, raw.data, (first - operand.first) * item)
         return raw
 
@@ -71,7 +78,7 @@ class BlockReader:
 
     def base(self, piece: PieceTask, stretch: Stretch) -> tuple[Raw, Float64]:
         """Read the base's elements, raw and as float64."""
-        raw = self._buffer("base raw", stretch[1] * ITEM_BYTES[piece.base.dtype])
+        raw = self.buffer("base raw", stretch[1] * ITEM_BYTES[piece.base.dtype])
         base_N = self._floats("base", stretch[1])
         if self._base_held != (id(piece), stretch):
             self.raw(piece.base, stretch, into=raw)
@@ -141,7 +148,7 @@ class BlockReader:
     ) -> Raw:
         """Read operands of one dtype as they lie in their files, a row each; the rows that are not wanted hold junk."""
         item = ITEM_BYTES[dtype]
-        raw = self._buffer("raw", len(operands) * stretch[1] * item)
+        raw = self.buffer("raw", len(operands) * stretch[1] * item)
         used = [o if isinstance(o, Operand) and wanted[i] else None for i, o in enumerate(operands)]
         offsets = [0 if operand is None else (stretch[0] - operand.first) * item for operand in used]
         self._reader.read_rows([operand.where if operand else None for operand in used], offsets, raw)
@@ -256,9 +263,10 @@ class BlockReader:
         return rows
 
     def _floats(self, name: str, count: int) -> Float64:
-        return self._buffer(name, count * 8).view(np.float64)
+        return self.buffer(name, count * 8).view(np.float64)
 
-    def _buffer(self, name: str, num_bytes: int) -> Raw:
+    def buffer(self, name: str, num_bytes: int) -> Raw:
+        """Return bytes that keep what they hold until this name is asked for again."""
         if name not in self._buffers or len(self._buffers[name]) < num_bytes:
             self._buffers[name] = np.empty(num_bytes, np.uint8)
         return self._buffers[name][:num_bytes]

@@ -48,7 +48,7 @@ class BlobReader:
         return bytes(buffer)
 
 
-def put_part(data: bytes | bytearray, put: PutObject) -> Part:
+def put_part(data: bytes | bytearray | memoryview, put: PutObject) -> Part:
     """Store bytes as one part."""
     view = memoryview(data)
     part = Part(digest=sha256(view), size_bytes=len(view))
