@@ -208,3 +208,11 @@ def test_a_tensor_that_the_table_lacks_is_named():
 def test_a_wrong_number_of_coefficients_is_named():
     with pytest.raises(FusionError, match=r"^a: 3 coefficients for 2 contributions"):
         table_fused({"a": (1.0, 0.5, 0.5), "*": (1.0, 1.0)})
+
+
+def test_a_tensor_that_only_weightless_contributions_changed_stays():
+    fusion = InMemory(
+        recipe=parse_recipe("weighted-mean(absent=skip)", METHODS), base={"w": np.zeros(3)},
+        deltas=[{"w": np.ones(3)}, {}], weights=[0.0, 2.0],
+    )  # fmt: skip
+    assert not fusion.fuse()["w"].any()
