@@ -6,7 +6,7 @@ One reader serves one task, and its buffers every block.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 
@@ -99,9 +99,9 @@ class BlockReader:
             deltas_CN=deltas_CN,
             statistics_CN=self._statistics(piece, stretch, step),
         )
-        for index, operand in enumerate(piece.contributions):
-            if operand is not None and with_deltas:
-                self._transform(deltas_CN[index], index, block, piece, step)
+        if with_deltas:
+            present = (i for i, operand in enumerate(piece.contributions) if operand is not None)
+            self._transform({i: deltas_CN[i] for i in present}, block, piece, step)
         return block
 
     def sum_deltas(self, piece: PieceTask, stretch: Stretch, span: Span) -> Float64:
@@ -190,12 +190,15 @@ class BlockReader:
         if self._fusion.recipe.transforms:
             facts = facts_of(self._fusion, piece, 0)
             block = Block(facts=facts, first=stretch[0], base_N=base_N, deltas_CN=delta_N[None])
-            self._transform(delta_N, index, block, piece, len(self._fusion.recipe.transforms))
+            self._transform({index: delta_N}, block, piece, len(self._fusion.recipe.transforms))
         return delta_N
 
-    def _transform(self, delta_N: Float64, index: int, block: Block, piece: PieceTask, step: int) -> None:
+    def _transform(self, deltas: Mapping[int, Float64], block: Block, piece: PieceTask, step: int) -> None:
+        """Apply the transforms before a step to some contributions' deltas, in place."""
         for before, transform in enumerate(self._fusion.recipe.transforms[:step]):
-            transform.transform(delta_N, index, replace(block, facts=facts_of(self._fusion, piece, before)))
+            seen = replace(block, facts=facts_of(self._fusion, piece, before))
+            for index, delta_N in deltas.items():
+                transform.transform(delta_N, index, seen)
 
     def _fill(
         self, piece: PieceTask, stretch: Stretch, base_N: Float64, out_CN: Float64, *, rows: slice = _ALL
