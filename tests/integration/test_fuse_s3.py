@@ -15,6 +15,7 @@ from coldfuse.aggregator.outputs import Output
 from coldfuse.aggregator.remote_files import find_object, open_source
 from coldfuse.aggregator.remote_folder import RemoteFolder, check_all_unchanged, open_folder
 from coldfuse.codec.model_folder import open_model_folder, read_file_header
+from coldfuse.config import prepare_ray
 from coldfuse.errors import SchemaMismatchError, StorageError, UserInputError
 from coldfuse.storage import open_store
 
@@ -90,6 +91,7 @@ def test_a_model_in_s3_has_the_digest_of_its_folder(local: list[Path], remote: l
 
 def test_ray_reads_from_s3_too(tmp_path: Path, local: list[Path], remote: list[str]) -> None:
     expected = fuse(local[0], local[1:], tmp_path / "expected")
+    prepare_ray()
     with ray_executor(None, num_cpus=2) as executor:
         assert fuse(remote[0], remote[1:], tmp_path / "out", executor=executor) == expected
 

@@ -55,10 +55,8 @@ class WeightedMean(SpanCombiner):
 
 def average(weights_C: Float64, facts: Facts, absent: str) -> Span:
     """Return the span of a weighted mean. Raises `FusionError` for weights that make none."""
-    if absent == "skip":
-        weights_C = weights_C * facts.present_C
-        if not weights_C.any():  # nobody with a weight changed this tensor: it stays
-            return Span(deltas_C=weights_C)
+    if absent == "skip" and (present_C := weights_C * facts.present_C).any():
+        weights_C = present_C
     total = float(sum(weights_C))
     if not 0 < total < float("inf"):  # also refuses NaN
         raise FusionError(f"weights sum to {total}, expected a finite number above 0")
