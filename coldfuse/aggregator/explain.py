@@ -31,9 +31,10 @@ from coldfuse.aggregator.plan import AdapterOperand, Operand, Operands, PieceTas
 from coldfuse.aggregator.stretches import facts_of
 from coldfuse.codec.adapters import Adapter
 from coldfuse.core.schema import ITEM_BYTES
+from coldfuse.fusion.average.mean import Mean
 from coldfuse.fusion.block import Float64
 from coldfuse.fusion.measures import gram
-from coldfuse.fusion.method import Measure, Span, SpanCombiner
+from coldfuse.fusion.method import Measure, SpanCombiner
 from coldfuse.fusion.recipe import Recipe
 
 _NAME = "coefficients"
@@ -66,8 +67,8 @@ class Explanation:
     """Of all tensors that may have changed, in the order of the base's files."""
 
 
-class _Products(SpanCombiner):
-    """Fuses nothing: it measures the inner products of all deltas, the last of which is the fused one."""
+class _Products(Mean):
+    """A combiner for its measure: the inner products of all deltas, the last of which is the fused one."""
 
     summary = "inner products of the contributions' deltas and the fused delta"
     source = "the normal equations of least squares"
@@ -75,10 +76,6 @@ class _Products(SpanCombiner):
     def measures(self) -> tuple[Measure, ...]:
         """Measure [[G, b], [bᵀ, ‖Δ‖²]] of each tensor."""
         return (replace(gram("tensor"), name=_NAME),)
-
-    def span(self, facts: object) -> Span:
-        """Refuse."""
-        raise NotImplementedError
 
 
 def explain(prepared: Prepared, fused: Fused, out: Path, executor: Executor) -> Explanation:

@@ -45,9 +45,13 @@ def _load(point: EntryPoint, where: str) -> type[Method]:
         raise UserInputError(f"{where}: expected a subclass of Transform, Combiner or Outer")
     required = [name for name, field in kind.model_fields.items() if field.is_required()]
     missing = [name for name in ("summary", "source") if not isinstance(getattr(kind, name, None), str)]
-    if required or missing:
-        wanted = "every parameter needs a default" if required else "the class needs this text"
-        raise UserInputError(f"{where}: {', '.join(required or missing)}: {wanted}")
+    for names, wanted in (
+        (sorted(kind.__abstractmethods__), "the class must define this"),
+        (required, "every parameter needs a default"),
+        (missing, "the class needs this text"),
+    ):
+        if names:
+            raise UserInputError(f"{where}: {', '.join(names)}: {wanted}")
     return kind
 
 

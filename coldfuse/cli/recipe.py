@@ -52,10 +52,11 @@ def methods(
     """
     from coldfuse.aggregator.recipes import known_methods
     from coldfuse.aggregator.search import SEARCHES
+    from coldfuse.fusion.recipe import unknown_method
 
     known: dict[str, type[Method]] = {**known_methods(), **SEARCHES}
     if name is not None and name not in known:
-        raise UserInputError(f"fusion method {name!r} is not known; known are {', '.join(known)}")
+        raise unknown_method(name, known)
     shown = known if name is None else {name: known[name]}
     if as_json:
         typer.echo(json.dumps([{"name": key, **_described(kind)} for key, kind in shown.items()], indent=2))

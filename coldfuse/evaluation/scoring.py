@@ -18,7 +18,6 @@ class Score(Protocol):
 
     def __call__(self, model_dir: Path, /) -> float:
         """Return the score of the model in a folder: a finite number, higher is better, the same for the same model."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

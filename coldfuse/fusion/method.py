@@ -13,6 +13,7 @@ The formulas must not care how the engine cuts a model: a block is any run of el
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -58,7 +59,7 @@ class Ranked:
 Measure = Sums | Ranked
 
 
-class Method(BaseModel):
+class Method(BaseModel, ABC):
     """A step of a recipe; its fields are its parameters."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
@@ -80,9 +81,9 @@ class Method(BaseModel):
 class Transform(Method):
     """Changes each contribution's delta by itself."""
 
+    @abstractmethod
     def transform(self, delta_N: Float64, index: int, block: Block) -> None:
         """Change contribution `index`'s delta in place. `block` says where it lies; its deltas are not to be used."""
-        raise NotImplementedError
 
 
 class Combiner(Method):
@@ -102,9 +103,9 @@ class Combiner(Method):
         """Weights that follow from the order in which a user names the models, for methods where it matters."""
         return None
 
+    @abstractmethod
     def fuse(self, block: Block) -> Float64:
         """Return the fused delta of a block, shape (N,)."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +123,9 @@ class Span:
 class SpanCombiner(Combiner):
     """A combiner whose result is a linear combination of the deltas; the engine sums it without holding them all."""
 
+    @abstractmethod
     def span(self, facts: Facts) -> Span:
         """Return the coefficients, from what was measured."""
-        raise NotImplementedError
 
     def fuse(self, block: Block) -> Float64:
         """Sum the linear combination in the order of the contributions, in float64."""
@@ -144,9 +145,9 @@ class MatrixCombiner(Combiner):
     num_squares: ClassVar[int] = 0
     """About how many matrices of I × I it holds beside them."""
 
+    @abstractmethod
     def fuse_matrix(self, matrix: Matrix) -> Array:
         """Return the fused delta, shape (O, I); computed with the array API, where the deltas lie (CPU or GPU)."""
-        raise NotImplementedError
 
 
 class Outer(Method):
@@ -155,6 +156,7 @@ class Outer(Method):
     slots: ClassVar[tuple[str, ...]] = ()
     """Names of the numbers that are kept for each element between rounds, in float32."""
 
+    @abstractmethod
     def step(self, delta_N: Float64, state: tuple[Float64, ...], *, age: int) -> tuple[Float64, tuple[Float64, ...]]:
         """Return what is added to the base, and the new state.
 
@@ -163,4 +165,3 @@ class Outer(Method):
             state: one array a slot, zeros at first; not to be changed.
             age: how many steps this state has seen, 0 at first.
         """
-        raise NotImplementedError

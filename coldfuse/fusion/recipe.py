@@ -8,8 +8,9 @@ Any number of transforms, at most one combiner (the mean, if none is named), any
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
@@ -69,6 +70,13 @@ def parse_recipe(
     return arrange(steps, line)
 
 
+def unknown_method(name: str, known: Collection[str]) -> UserInputError:
+    """Say that there is no such method, and which was perhaps meant."""
+    close = get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return UserInputError(f"fusion method {name!r} is not known; {hint}known are {', '.join(known)}")
+
+
 def arrange(steps: Iterable[Method], line: str) -> Recipe:
     """Check the order of the steps, and put the mean where a combiner is missing."""
     recipe = Recipe()
@@ -118,7 +126,7 @@ def _parse_step(text: str, methods: Mapping[str, type[Method]]) -> tuple[type[Me
             f"{text.strip()!r}: expected a step such as ties or ties(density=0.3); join them with then"
         )
     if match["name"] not in methods:
-        raise UserInputError(f"fusion method {match['name']!r} is not known; known are {', '.join(methods)}")
+        raise unknown_method(match["name"], methods)
     own: dict[str, str] = {}
     for pair in filter(None, (part.strip() for part in (match["params"] or "").split(","))):
         key, equals, value = (part.strip() for part in pair.partition("="))

@@ -91,7 +91,7 @@ def test_what_is_no_step_is_shown_one(line):
 
 @pytest.mark.parametrize("line", ["tie", "clip then tie", "tie(density=0.3)"])
 def test_an_unknown_method_is_told_the_known_ones(line):
-    assert refusal(line) == f"fusion method 'tie' is not known; known are {', '.join(METHODS)}"
+    assert refusal(line) == f"fusion method 'tie' is not known; did you mean ties? known are {', '.join(METHODS)}"
 
 
 def test_an_unknown_parameter_is_told_the_known_ones():
