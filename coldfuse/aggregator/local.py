@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import psutil
 
 from coldfuse.aggregator.devices import require_device
 from coldfuse.aggregator.execution import Executor
@@ -22,6 +17,7 @@ from coldfuse.aggregator.outputs import Layout, Output, begin_files, layout_for,
 from coldfuse.aggregator.plan import Inputs, Plan, Shard, all_shards, copied_shards, operands, plan_shards
 from coldfuse.aggregator.remote_files import KeySource
 from coldfuse.aggregator.remote_folder import FileSource, Folder, Location, check_all_unchanged, files_of, open_folder
+from coldfuse.aggregator.staging import staged
 from coldfuse.codec.model_digest import model_digest
 from coldfuse.codec.recompress import Recompressed
 from coldfuse.errors import UserInputError
@@ -183,27 +179,6 @@ def open_fusion(request: FolderFusion) -> Prepared:
         folder=folder, fusion=fusion, plan=plan, measured=all_shards(own), output=request.output, layout=layout,
         base_name=request.base_name or str(request.base), state=state, inputs=tuple(inputs),
     )  # fmt: skip
-
-
-@contextmanager
-def staged(out: Path, *, made: str = "") -> Iterator[Path]:
-    """Give a folder beside `out` that becomes `out` if all goes well, or what is `made` in it does.
-
-    Those that killed processes left there are removed.
-    """
-    for old in out.parent.glob(f".{out.name}.fusing-*"):
-        if not psutil.pid_exists(int(old.name.rpartition("-")[2])):
-            shutil.rmtree(old, ignore_errors=True)
-    staging = out.parent / f".{out.name}.fusing-{os.getpid()}"
-    try:
-        staging.mkdir(parents=True)
-    except OSError as error:
-        raise UserInputError(f"{out}: cannot be created: {error.strerror}") from error
-    try:
-        yield staging
-        os.replace(staging / made, out)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _run(prepared: Prepared, out: Path, executor: Executor) -> Fused:

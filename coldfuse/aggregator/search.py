@@ -9,7 +9,6 @@ folder beside the result, and removed when it has its score. The score is a plai
 from __future__ import annotations
 
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import psutil
 from pydantic import Field
 
 from coldfuse.aggregator.execution import Executor
@@ -26,6 +24,7 @@ from coldfuse.aggregator.local import FolderFusion, fuse_folders, require_absent
 from coldfuse.aggregator.outputs import Output
 from coldfuse.aggregator.recipes import known_methods
 from coldfuse.aggregator.remote_folder import open_folder
+from coldfuse.aggregator.staging import scratch_beside
 from coldfuse.errors import FusionError, UserInputError
 from coldfuse.fusion.average.mean import Mean
 from coldfuse.fusion.block import Block, Float64
@@ -180,7 +179,7 @@ class Candidates:
     def __init__(self, out: Path, score: Score, executor: Executor) -> None:
         require_absent(out)
         self._score, self._executor = score, executor
-        self._scratch = scratch_beside(out)
+        self._scratch = scratch_beside(out, "trying")
 
     def __enter__(self) -> Candidates:
         self._folder = self._scratch.__enter__()
@@ -204,23 +203,6 @@ def fused_in(scratch: Path, request: FolderFusion, executor: Executor) -> Iterat
     folder = scratch / "candidate"
     try:
         fuse_folders(replace(request, out=folder, output=Output()), executor)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def scratch_beside(out: Path) -> Iterator[Path]:
-    """Give a folder beside `out` for the block only; remove those that killed processes left there."""
-    for old in out.parent.glob(f".{out.name}.trying-*"):
-        if not psutil.pid_exists(int(old.name.rpartition("-")[2])):
-            shutil.rmtree(old, ignore_errors=True)
-    folder = out.parent / f".{out.name}.trying-{os.getpid()}"
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise UserInputError(f"{out}: cannot be created: {error.strerror}") from error
-    try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -26,8 +26,8 @@ from coldfuse.aggregator.search import (
     Trial,
     fused_in,
     fusing_order,
-    scratch_beside,
 )
+from coldfuse.aggregator.staging import scratch_beside
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.average.task_arithmetic import TaskArithmetic
 from coldfuse.fusion.average.tensor_weights import TensorWeights
@@ -58,7 +58,7 @@ def learn(
     order = fusing_order(request)
     name = next(name for name, kind in SEARCHES.items() if kind is type(search))
     _require_resident(request, name, memory_bytes or default_memory_bytes())
-    with scratch_beside(request.out) as scratch:
+    with scratch_beside(request.out, "trying") as scratch:
         local = replace(request, base=_local_base(request, scratch, executor))
         learned = _learn(local, search, tasks, _folders(local, order, scratch, executor))
     what = "cross entropy" if isinstance(search, LearnedSoup) else "entropy of predictions"

@@ -2,8 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,6 +21,7 @@ from coldfuse.errors import UserInputError
 from coldfuse.modeling.encoding import TokenizedTexts, encode_all, pick_device, tokenize
 from coldfuse.modeling.linear import LinearProbe, fit_linear_probe
 from coldfuse.modeling.loading import length_limit, load_body, load_tokenizer
+from coldfuse.modeling.threads import compute_threads
 
 HEAD = "head.safetensors"
 """The private head, where it lies in a model's folder: as a node writes it, with the labels' names in its metadata."""
@@ -62,7 +62,7 @@ def compute_statistics(job: StatisticsJob) -> tuple[StatisticsInfo, dict[str, Te
     body, tokenizer = _to_device(load_body(job.model_dir), job.device), load_tokenizer(job.model_dir)
     texts = tokenize(tokenizer, job.data, max_length=min(job.max_length, length_limit(body, tokenizer)))
     chosen = choose(len(texts), job.num_examples, seed=job.seed)
-    with _threads(job.threads):
+    with compute_threads(job.threads):
         values, info = (_fisher if job.kind == "fisher" else _gram)(job, folder.digest(), body, texts, chosen)
     tensors = {name: t.cpu() for name, t in by_stored_name(body, values, folder.schema.keys()).items()}
     for name, tensor in tensors.items():
@@ -101,17 +101,6 @@ def _to_device(body: nn.Module, name: str) -> nn.Module:
     except (RuntimeError, AssertionError) as error:  # an unknown name, or no such device here
         first_line = str(error).partition("\n")[0]
         raise UserInputError(f"device {name!r} cannot be used: {first_line}") from error
-
-
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    """Compute on this many threads, and leave torch's setting as it was."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def write_statistics(path: Path, tensors: Mapping[str, Tensor], info: StatisticsInfo) -> None:

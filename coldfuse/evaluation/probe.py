@@ -1,7 +1,6 @@
 """The linear probe of a model folder on a task: ColD-Frozen of arXiv 2212.01378, section 4."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from coldfuse.errors import UserInputError
 from coldfuse.modeling.encoding import encode_all, pick_device, tokenize
 from coldfuse.modeling.linear import fit_linear_probe
 from coldfuse.modeling.loading import length_limit, load_body, load_tokenizer
+from coldfuse.modeling.threads import compute_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ def linear_probes(
                 "test file with the training file's label_names"
             )
     device = pick_device("auto")
-    with _threads(threads):
+    with compute_threads(threads):
         body, tokenizer = load_body(model_dir).to(device), load_tokenizer(model_dir)
         max_length = min(max_length, length_limit(body, tokenizer))
 
@@ -73,14 +73,3 @@ def linear_probes(
             accuracy = probe.accuracy(*features_and_labels(test))
             results.append(ProbeResult(accuracy=accuracy, num_train=len(train), num_test=len(test)))
     return results
-
-
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    """Compute on this many threads, and leave torch's setting as it was."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

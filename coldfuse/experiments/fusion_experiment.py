@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-import torch
-
 from coldfuse.experiments.fusion_attacks import attacked
 from coldfuse.experiments.fusion_presets import Preset
 from coldfuse.experiments.fusion_round import Round, Setting, prepare
 from coldfuse.experiments.fusion_scores import Outcome, best, single_accuracies
+from coldfuse.modeling.threads import compute_threads
 
 CLEAN = "clean"
 """The round without hostile contributions."""
@@ -51,9 +50,7 @@ def run_experiment(
     """
     data, base, work = place
     found: dict[tuple[str, str], list[Outcome]] = {}
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with compute_threads(threads):
         for seed in seeds:
             setting = Setting(
                 data=data, base=base, tasks=preset.tasks, sizes=preset.sizes, training=preset.training,
@@ -63,8 +60,6 @@ def run_experiment(
             for attack, method, outcome in _outcomes(given, preset, threads):
                 tell(f"seed {seed}, {attack}, {method}: {outcome.mean:.1%} by {outcome.recipe}")
                 found.setdefault((attack, method), []).append(outcome)
-    finally:
-        torch.set_num_threads(before)
     return [Row(method=method, attack=attack, by_seed=by_seed) for (attack, method), by_seed in found.items()]
 
 
