@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from coldfuse.aggregator.execution import Executor, ThreadExecutor
-from coldfuse.aggregator.local import FolderFusion, fuse_folders
+from coldfuse.aggregator.engine.execution import Executor, ThreadExecutor
+from coldfuse.aggregator.folders.local import FolderFusion, fuse_folders
 from coldfuse.aggregator.recipes import read_recipe
 
 

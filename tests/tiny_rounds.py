@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import safetensors
 
-from coldfuse.aggregator.execution import Executor, ThreadExecutor
+from coldfuse.aggregator.engine.execution import Executor, ThreadExecutor
 from coldfuse.aggregator.model import open_base
 from coldfuse.aggregator.round import Round, advance
 from coldfuse.codec import model_digest, model_folder

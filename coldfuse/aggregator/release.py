@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import numpy
 
 from coldfuse import __version__
-from coldfuse.aggregator.execution import Executor
-from coldfuse.aggregator.files import StoreSource, shared_store
-from coldfuse.aggregator.fuse import FusedPart, fuse_shard, run_plan
-from coldfuse.aggregator.job import Fusion, reach_of, request_bytes
-from coldfuse.aggregator.job import require_memory as require_task_memory
-from coldfuse.aggregator.measure import measure_all
+from coldfuse.aggregator.engine.execution import Executor
+from coldfuse.aggregator.engine.files import StoreSource, shared_store
+from coldfuse.aggregator.engine.fuse import FusedPart, fuse_shard, run_plan
+from coldfuse.aggregator.engine.job import Fusion, reach_of, request_bytes
+from coldfuse.aggregator.engine.job import require_memory as require_task_memory
+from coldfuse.aggregator.engine.measure import measure_all
+from coldfuse.aggregator.engine.outer_state import next_age, state_header, state_name
+from coldfuse.aggregator.engine.plan import Inputs, Operands, Plan, Shard, all_shards, operands, plan_shards
 from coldfuse.aggregator.model import Base
-from coldfuse.aggregator.outer_state import next_age, state_header, state_name
-from coldfuse.aggregator.plan import Inputs, Operands, Plan, Shard, all_shards, operands, plan_shards
 from coldfuse.aggregator.recipes import read_recipe, write_recipe
 from coldfuse.codec.blobs import put_part
 from coldfuse.codec.header import read_header

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 
-from coldfuse.aggregator.execution import Executor
+from coldfuse.aggregator.engine.execution import Executor
 from coldfuse.aggregator.model import Base
 from coldfuse.aggregator.release import fuse_release
 from coldfuse.aggregator.screen import Screening, printable, screen

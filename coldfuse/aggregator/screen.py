@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coldfuse.aggregator.files import shared_store
+from coldfuse.aggregator.engine.files import shared_store
 from coldfuse.codec.blobs import BlobReader
 from coldfuse.codec.deltas import check_delta
 from coldfuse.codec.header import Header, read_header

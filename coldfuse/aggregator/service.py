@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from coldfuse.aggregator.execution import Executor
+from coldfuse.aggregator.engine.execution import Executor
 from coldfuse.aggregator.model import Base, open_base
 from coldfuse.aggregator.release import require_memory
 from coldfuse.aggregator.round import Round, advance

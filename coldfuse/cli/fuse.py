@@ -54,8 +54,8 @@ def fuse(
 
     Example: coldfuse fuse ./base ./alice ./bob --method "clip then ties(density=0.3)" --out ./fused
     """
-    from coldfuse.aggregator.execution import Executor, ThreadExecutor, ray_executor
-    from coldfuse.aggregator.local import FolderFusion
+    from coldfuse.aggregator.engine.execution import Executor, ThreadExecutor, ray_executor
+    from coldfuse.aggregator.folders.local import FolderFusion
     from coldfuse.config import prepare_ray
 
     recipe = recipe_of(method, param, flavour, may_search=True)

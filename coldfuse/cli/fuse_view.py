@@ -14,11 +14,11 @@ from coldfuse.cli.fuse_progress import pass_bars
 from coldfuse.errors import UserInputError
 
 if TYPE_CHECKING:
-    from coldfuse.aggregator.execution import Executor
-    from coldfuse.aggregator.explain import Coefficients, Explanation
-    from coldfuse.aggregator.local import FolderFusion, Fused, Prepared
-    from coldfuse.aggregator.passes import Expected
-    from coldfuse.aggregator.preview import PassReport, PlanReport
+    from coldfuse.aggregator.engine.execution import Executor
+    from coldfuse.aggregator.folders.explain import Coefficients, Explanation
+    from coldfuse.aggregator.folders.local import FolderFusion, Fused, Prepared
+    from coldfuse.aggregator.folders.passes import Expected
+    from coldfuse.aggregator.folders.preview import PassReport, PlanReport
 
 Explained = Literal["model", "tensors"]
 
@@ -39,10 +39,10 @@ class View:
 
 def fuse_and_show(request: FolderFusion, executor: Executor, view: View, *, method: str) -> None:
     """Fuse, and print what was made; the last line is the digest, or all is one line of JSON."""
-    from coldfuse.aggregator.execution import ObservedExecutor
-    from coldfuse.aggregator.explain import explain, require_memory_to_explain
-    from coldfuse.aggregator.local import fuse_prepared, prepare, require_absent
-    from coldfuse.aggregator.preview import expected_passes
+    from coldfuse.aggregator.engine.execution import ObservedExecutor
+    from coldfuse.aggregator.folders.explain import explain, require_memory_to_explain
+    from coldfuse.aggregator.folders.local import fuse_prepared, prepare, require_absent
+    from coldfuse.aggregator.folders.preview import expected_passes
 
     require_absent(request.out)
     prepared = prepare(request, executor)
@@ -71,8 +71,8 @@ def fuse_and_show(request: FolderFusion, executor: Executor, view: View, *, meth
 
 def describe_and_show(request: FolderFusion, executor: Executor, view: View) -> None:
     """Print what fusing would do."""
-    from coldfuse.aggregator.local import open_fusion
-    from coldfuse.aggregator.preview import describe
+    from coldfuse.aggregator.folders.local import open_fusion
+    from coldfuse.aggregator.folders.preview import describe
     from coldfuse.aggregator.recipes import known_methods
 
     if type(request.recipe.combiner) not in known_methods().values():
@@ -126,7 +126,7 @@ def _result_json(
     request: FolderFusion, prepared: Prepared, fused: Fused, explanation: Explanation | None
 ) -> dict[str, object]:
     """Return all there is to say, with the contributions in the order in which the user named them."""
-    from coldfuse.aggregator.preview import report_inputs
+    from coldfuse.aggregator.folders.preview import report_inputs
     from coldfuse.aggregator.recipes import write_recipe
 
     order, inputs = as_given(prepared, request.models), report_inputs(prepared.inputs)

@@ -113,7 +113,7 @@ def aggregator(
     settings = AggregatorSettings(rounds=rounds, poll_s=poll_s, lease_ttl_s=parse_duration(lease))
     stop = stop_on_signals()
     prepare_ray()
-    from coldfuse.aggregator.execution import ray_executor
+    from coldfuse.aggregator.engine.execution import ray_executor
     from coldfuse.cli.events import describe
 
     with ray_executor(ray_address, num_cpus=workers, memory_bytes=memory_bytes) as executor:

@@ -33,8 +33,8 @@ _KINDS = {
 
 def recipe_of(line: str, params: list[str], flavour: str | None, *, may_search: bool = False) -> Recipe:
     """Read what the user wrote."""
+    from coldfuse.aggregator.folders.search import SEARCHES, read_search
     from coldfuse.aggregator.recipes import read_recipe
-    from coldfuse.aggregator.search import SEARCHES, read_search
 
     pairs = dict(_pair(text) for text in params)
     if not may_search and (found := SEARCHES.keys() & set(re.findall(r"[a-z0-9-]+", line))):
@@ -50,8 +50,8 @@ def methods(
 
     Example: coldfuse methods ties
     """
+    from coldfuse.aggregator.folders.search import SEARCHES
     from coldfuse.aggregator.recipes import known_methods
-    from coldfuse.aggregator.search import SEARCHES
     from coldfuse.fusion.recipe import unknown_method
 
     known: dict[str, type[Method]] = {**known_methods(), **SEARCHES}
@@ -89,7 +89,7 @@ def _described(kind: type[Method]) -> dict[str, object]:
 
 def _needs(kind: type[Method]) -> str:
     """Say in a few words what the engine does for a method."""
-    from coldfuse.aggregator.search import Search
+    from coldfuse.aggregator.folders.search import Search
     from coldfuse.fusion.method import MatrixCombiner
 
     if issubclass(kind, Search):

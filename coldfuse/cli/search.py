@@ -11,9 +11,9 @@ import typer
 from coldfuse.errors import UserInputError
 
 if TYPE_CHECKING:
-    from coldfuse.aggregator.execution import Executor
-    from coldfuse.aggregator.local import FolderFusion
-    from coldfuse.aggregator.search import Found, Told, Trial
+    from coldfuse.aggregator.engine.execution import Executor
+    from coldfuse.aggregator.folders.local import FolderFusion
+    from coldfuse.aggregator.folders.search import Found, Told, Trial
     from coldfuse.core.dataset import TextDataset
     from coldfuse.evaluation.learned_models import Task
 
@@ -63,7 +63,7 @@ def searched(
 
     The trace is printed as it comes; to standard error if standard output is for JSON.
     """
-    from coldfuse.aggregator.search import Search
+    from coldfuse.aggregator.folders.search import Search
 
     is_search = isinstance(request.recipe.combiner, Search)
     _check(evidence, is_search=is_search)
@@ -96,10 +96,10 @@ def _check(evidence: Evidence, *, is_search: bool) -> None:
 def _search(
     request: FolderFusion, executor: Executor, evidence: Evidence, memory_bytes: int | None, say: Told
 ) -> Found:
-    from coldfuse.aggregator.local import require_absent
-    from coldfuse.aggregator.search import GreedySoup, LearnedSoup, greedy_soup
-    from coldfuse.aggregator.search_grid import parse_grid, tune
-    from coldfuse.aggregator.search_learned import learn
+    from coldfuse.aggregator.folders.local import require_absent
+    from coldfuse.aggregator.folders.search import GreedySoup, LearnedSoup, greedy_soup
+    from coldfuse.aggregator.folders.search_grid import parse_grid, tune
+    from coldfuse.aggregator.folders.search_learned import learn
     from coldfuse.config import prepare_training
 
     require_absent(request.out)

@@ -54,8 +54,8 @@ def _program(name: str, job: Job) -> Iterator[Fuse]:
 
 @contextmanager
 def _ours(job: Job) -> Iterator[Fuse]:
-    from coldfuse.aggregator.execution import Executor, ThreadExecutor, ray_executor
-    from coldfuse.aggregator.local import FolderFusion, fuse_folders
+    from coldfuse.aggregator.engine.execution import Executor, ThreadExecutor, ray_executor
+    from coldfuse.aggregator.folders.local import FolderFusion, fuse_folders
     from coldfuse.aggregator.recipes import read_recipe
     from coldfuse.config import prepare_ray
 

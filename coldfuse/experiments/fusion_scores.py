@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-from coldfuse.aggregator.execution import ThreadExecutor
-from coldfuse.aggregator.local import FolderFusion, fuse_folders
+from coldfuse.aggregator.engine.execution import ThreadExecutor
+from coldfuse.aggregator.folders.local import FolderFusion, fuse_folders
 from coldfuse.aggregator.recipes import read_recipe, write_recipe
 from coldfuse.errors import FusionError
 from coldfuse.experiments.fusion_kept import Accuracies, Kept

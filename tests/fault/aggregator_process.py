@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 
-from coldfuse.aggregator.execution import ThreadExecutor
+from coldfuse.aggregator.engine.execution import ThreadExecutor
 from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
 from coldfuse.processes import stop_on_signals
 from coldfuse.registry.federation import open_federation

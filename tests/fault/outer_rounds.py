@@ -18,7 +18,7 @@ from tiny_rounds import (
     read_release,
 )
 
-from coldfuse.aggregator.execution import ThreadExecutor
+from coldfuse.aggregator.engine.execution import ThreadExecutor
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.storage import LocalStore

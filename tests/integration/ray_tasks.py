@@ -6,9 +6,9 @@ import os
 import signal
 from pathlib import Path
 
-from coldfuse.aggregator.fuse import FusedPart
-from coldfuse.aggregator.job import Fusion
-from coldfuse.aggregator.plan import Shard
+from coldfuse.aggregator.engine.fuse import FusedPart
+from coldfuse.aggregator.engine.job import Fusion
+from coldfuse.aggregator.engine.plan import Shard
 from coldfuse.aggregator.release import fuse_part
 from coldfuse.errors import ColdfuseError
 

@@ -17,9 +17,9 @@ from commands import wait_until
 from folder_fusions import fuse
 from tiny_rounds import Model, contribute, floats, lead, make_changes, make_federation, make_model, write_model
 
-from coldfuse.aggregator import local
-from coldfuse.aggregator.execution import RayExecutor, ThreadExecutor, ray_executor
-from coldfuse.aggregator.measure import count_shard
+from coldfuse.aggregator.engine.execution import RayExecutor, ThreadExecutor, ray_executor
+from coldfuse.aggregator.engine.measure import count_shard
+from coldfuse.aggregator.folders import local
 from coldfuse.config import prepare_ray
 from coldfuse.registry.federation import open_federation
 from coldfuse.storage import LocalStore

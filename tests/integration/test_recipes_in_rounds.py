@@ -24,7 +24,7 @@ from tiny_rounds import (
 )
 from typer.testing import CliRunner
 
-from coldfuse.aggregator.execution import ThreadExecutor
+from coldfuse.aggregator.engine.execution import ThreadExecutor
 from coldfuse.aggregator.recipes import read_recipe, write_recipe
 from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
 from coldfuse.cli.main import app

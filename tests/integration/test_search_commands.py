@@ -12,10 +12,10 @@ from reviews import write_reviews
 from tiny_model import write_tiny_model
 from typer.testing import CliRunner
 
-from coldfuse.aggregator.execution import ThreadExecutor
-from coldfuse.aggregator.local import FolderFusion
-from coldfuse.aggregator.search import greedy_soup, read_search
-from coldfuse.aggregator.search_learned import learn
+from coldfuse.aggregator.engine.execution import ThreadExecutor
+from coldfuse.aggregator.folders.local import FolderFusion
+from coldfuse.aggregator.folders.search import greedy_soup, read_search
+from coldfuse.aggregator.folders.search_learned import learn
 from coldfuse.cli.main import app
 from coldfuse.codec.model_folder import open_model_folder
 from coldfuse.contributor.data import read_dataset
@@ -142,7 +142,7 @@ def test_what_is_learned_does_not_depend_on_the_order_of_models(place, tmp_path)
 
 def test_the_engine_fuses_what_was_learned(place, tmp_path):
     """The objective of the folder that the engine wrote is the objective that learning ended with."""
-    from coldfuse.aggregator.local import fuse_folders
+    from coldfuse.aggregator.folders.local import fuse_folders
     from coldfuse.evaluation.learned_adamerging import entropy
 
     task = Task(data=read_dataset(place / "films.csv"))

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from tiny_rounds import Model, floats, integers, parse_file, small_parts, write_model
 
-from coldfuse.aggregator import job
-from coldfuse.aggregator.execution import ThreadExecutor
-from coldfuse.aggregator.local import FolderFusion, fuse_folders, prepare
+from coldfuse.aggregator.engine import job
+from coldfuse.aggregator.engine.execution import ThreadExecutor
+from coldfuse.aggregator.folders.local import FolderFusion, fuse_folders, prepare
 from coldfuse.aggregator.recipes import known_methods, read_recipe
 from coldfuse.codec.model_folder import open_model_folder
 from coldfuse.codec.statistics import StatisticsInfo, statistics_header

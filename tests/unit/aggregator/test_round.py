@@ -19,7 +19,7 @@ from tiny_rounds import (
     small_parts,
 )
 
-from coldfuse.aggregator.execution import ThreadExecutor
+from coldfuse.aggregator.engine.execution import ThreadExecutor
 from coldfuse.aggregator.model import open_base
 from coldfuse.aggregator.round import MAX_VERDICTS, Round, advance
 from coldfuse.codec.manifests import decode, encode, sha256

@@ -18,7 +18,7 @@ from tiny_rounds import (
     receive,
 )
 
-from coldfuse.aggregator.execution import ThreadExecutor
+from coldfuse.aggregator.engine.execution import ThreadExecutor
 from coldfuse.aggregator.model import open_base
 from coldfuse.aggregator.round import Round, advance
 from coldfuse.codec.manifests import canonical_json, sha256
