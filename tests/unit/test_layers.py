@@ -102,7 +102,9 @@ def test_imports_follow_the_table(path: Path) -> None:
     assert allowed == ["*"] or used <= set(allowed)
 
 
-@pytest.mark.parametrize(("package", "allowed"), [("engine", {"engine"}), ("folders", {"engine", "folders", "recipes"})])
+@pytest.mark.parametrize(
+    ("package", "allowed"), [("engine", {"engine"}), ("folders", {"engine", "folders", "recipes"})]
+)
 def test_the_engine_knows_neither_rounds_nor_folders(package: str, allowed: set[str]) -> None:
     for path in (ROOT / "aggregator" / package).glob("*.py"):
         inside = {name.split(".")[2] for name in imports_of(path) if name.startswith("coldfuse.aggregator.")}
