@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from coldfuse.fusion.block import Block, Float64
+from coldfuse.fusion.block import Block, Float64, Rows
 from coldfuse.fusion.chance import splitmix64
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.method import Flavour, Measure, Transform
-from coldfuse.fusion.sparse.rescaling import norm_ratio, norms
+from coldfuse.fusion.sparse.rescaling import norm_ratios, norms
 
 
 class Dare(Transform):
@@ -38,20 +38,23 @@ class Dare(Transform):
         """L1 norms before and after, for mergekit's rescaling."""
         return (norms(self._drop),) if self.flavour == "mergekit" and self.rescale and self.drop > 0 else ()
 
-    def transform(self, delta_N: Float64, index: int, block: Block) -> None:
-        """Return δ ← m δ · factor."""
-        factor = 1.0
+    def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
+        """Set δ ← m δ · factor."""
+        factors_R = np.ones(len(rows_R))
         if self.rescale and self.drop > 0:
-            factor = norm_ratio(block.facts, index) if self.flavour == "mergekit" else 1 / (1 - self.drop)
-        self._drop(delta_N, index, block, factor)
+            factors_R = norm_ratios(block.facts)[rows_R] if self.flavour == "mergekit" else factors_R / (1 - self.drop)
+        self._drop(deltas_RN, rows_R, block, factors_R)
 
-    def _drop(self, delta_N: Float64, index: int, block: Block, factor: float = 1.0) -> None:
+    def _drop(self, deltas_RN: Float64, rows_R: Rows, block: Block, factors_R: Float64 | None = None) -> None:
         least = np.uint64(math.ceil(self.drop * 2**53))  # u ≥ p, in units of 2⁻⁵³
-        _mask(delta_N, block.facts.keys_C[index], np.uint64(block.first), least, factor)
+        factors_R = np.ones(len(rows_R)) if factors_R is None else factors_R
+        _mask(deltas_RN, block.facts.keys_C[rows_R], np.uint64(block.first), least, factors_R)
 
 
 @compiled
-def _mask(delta: Any, key: Any, first: Any, least: Any, factor: Any) -> None:
-    for k in range(delta.size):
-        random = splitmix64(key, first + np.uint64(k)) >> np.uint64(11)
-        delta[k] = delta[k] * factor if random >= least else 0.0
+def _mask(deltas: Any, keys: Any, first: Any, least: Any, factors: Any) -> None:
+    for r in range(keys.size):
+        delta, key, factor = deltas[r], keys[r], factors[r]
+        for k in range(delta.size):
+            random = splitmix64(key, first + np.uint64(k)) >> np.uint64(11)
+            delta[k] = delta[k] * factor if random >= least else 0.0

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from coldfuse.fusion.block import Block, Facts, Float64
+from coldfuse.fusion.block import Block, Facts, Float64, Rows
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.method import Flavour, Measure, Ranked, Transform
 
@@ -34,9 +34,9 @@ class Trim(Transform):
         """Each contribution's threshold."""
         return trimming(self.density, self.flavour)
 
-    def transform(self, delta_N: Float64, index: int, block: Block) -> None:
+    def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
         """Set entries below the threshold to zero."""
-        _trim(delta_N, thresholds(block.facts)[index])
+        _trim(deltas_RN, thresholds(block.facts)[rows_R])
 
 
 def trimming(density: float, flavour: Flavour) -> tuple[Measure, ...]:
@@ -63,7 +63,8 @@ def _deltas(block: Block) -> Float64:
 
 
 @compiled
-def _trim(delta: Any, threshold: Any) -> None:
-    least = np.float32(threshold)
-    for k in range(delta.size):
-        delta[k] = delta[k] if np.float32(abs(delta[k])) >= least else 0.0
+def _trim(deltas: Any, thresholds: Any) -> None:
+    for r in range(thresholds.size):
+        delta, least = deltas[r], np.float32(thresholds[r])
+        for k in range(delta.size):
+            delta[k] = delta[k] if np.float32(abs(delta[k])) >= least else 0.0
