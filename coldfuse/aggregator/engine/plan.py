@@ -13,7 +13,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Literal
 
 from coldfuse.aggregator.engine.files import ByteRange, Source
@@ -46,8 +45,8 @@ class Operand:
 class AdapterOperand:
     """An adapter's change of one tensor, to be expanded rows by rows from its factors."""
 
-    path: Path
-    """The adapter's folder."""
+    what: str
+    """The adapter's name, for errors."""
     change: AdapterTensor
 
 
@@ -207,7 +206,7 @@ def _locate_contribution(source: Operands | Adapter, piece: Piece, reach: Reach)
     if isinstance(source, Operands):
         return _locate(source, piece, reach)
     change = source.tensors.get(piece.tensor.name)
-    return AdapterOperand(path=source.path, change=change) if change else None
+    return AdapterOperand(what=source.what, change=change) if change else None
 
 
 def _locate(source: Operands, piece: Piece, reach: Reach, *, by_rows: bool = False) -> Operand | None:

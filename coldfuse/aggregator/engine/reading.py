@@ -13,11 +13,13 @@ from types import TracebackType
 import numpy as np
 
 from coldfuse.aggregator.engine.devices import to_device
-from coldfuse.aggregator.engine.files import RangeReader
+from coldfuse.aggregator.engine.files import ByteRange, LocalRange, RangeReader
 from coldfuse.aggregator.engine.job import Fusion
 from coldfuse.aggregator.engine.plan import AdapterOperand, Operand, PieceTask
+from coldfuse.aggregator.engine.remote_files import KeyRange, RemoteObject
 from coldfuse.aggregator.engine.stretches import Stretch, facts_of, whole_rows
-from coldfuse.codec.adapters import Stored, read_stored
+from coldfuse.codec.adapters import Stored
+from coldfuse.codec.local_file import LocalPath
 from coldfuse.core.dtypes import Raw
 from coldfuse.core.schema import ITEM_BYTES
 from coldfuse.errors import FusionError
@@ -250,7 +252,7 @@ class BlockReader:
         if key not in self._factors:
             if sum(len(factor) for factor in self._factors.values()) > _FACTOR_ELEMENTS:
                 self._factors.clear()
-            self._factors[key] = read_stored(stored, first, count)
+            self._factors[key] = self.values(_operand_of(stored), (first, count))
         return self._factors[key]
 
     def _statistics(self, piece: PieceTask, stretch: Stretch, step: int) -> Float64 | None:
@@ -274,3 +276,17 @@ class BlockReader:
         if name not in self._buffers or len(self._buffers[name]) < num_bytes:
             self._buffers[name] = np.empty(num_bytes, np.uint8)
         return self._buffers[name][:num_bytes]
+
+
+def _operand_of(stored: Stored) -> Operand:
+    """Name a factor as what ranges are read of."""
+    start, spec = stored.tensor.start, stored.tensor.spec
+    where: ByteRange
+    match stored.file:
+        case LocalPath(path=path):
+            where = LocalRange(path, start)
+        case RemoteObject() as which:
+            where = KeyRange(which, start, spec.size_bytes)
+        case other:
+            raise TypeError(f"{other}: expected a local path or an object")
+    return Operand(where=where, first=0, dtype=spec.dtype, is_delta=True)
