@@ -3,24 +3,45 @@
 from __future__ import annotations
 
 import gc
-import os
+import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 
 import pytest
 
-
-def look_at(descriptor: int) -> None:
-    """Stand in for fsync: refuse what is no open file, and wait for nothing."""
-    os.fstat(descriptor)
+MEMORY = Path("/dev/shm")
+NEEDED_BYTES = 256 << 20
 
 
-@pytest.fixture(scope="module", autouse=True)
-def files_need_not_reach_the_disk() -> Iterator[None]:
-    """No power cut comes between a unit test and its checks; the contract and fault tests do wait for the disk."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", look_at)
-        yield
+class Folders:
+    """What the tests use of pytest's factory of folders."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def mktemp(self, name: str) -> Path:
+        return Path(mkdtemp(prefix=f"{name}-", dir=self._root))
+
+
+@pytest.fixture(scope="session")
+def tmp_path_factory() -> Iterator[Folders]:
+    """Folders in memory where there is room: a store asks thousands of times for its files to be on the disk.
+
+    The contract and fault tests have theirs on the disk.
+    """
+    has_room = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > NEEDED_BYTES
+    with TemporaryDirectory(prefix="coldfuse-", dir=MEMORY if has_room else None) as root:
+        yield Folders(Path(root))
+
+
+@pytest.fixture
+def tmp_path(tmp_path_factory: Folders) -> Iterator[Path]:
+    """A folder that is gone after the test."""
+    folder = tmp_path_factory.mktemp("test")
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_collection() -> None:
