@@ -32,7 +32,8 @@ class Facts:
     present_C: NDArray[np.bool_]
     """Which contributions carry this tensor; the deltas of the others are zero."""
     keys_C: NDArray[np.uint64]
-    """A random key for this round, contribution and tensor; see `coldfuse.fusion.chance`."""
+    """A random key for this round, contribution and tensor (see `coldfuse.fusion.chance`), or none unless a method of
+    the recipe `is_random`."""
     num_elements: int
     """Of all tensors that are fused."""
     measured: Mapping[str, Float64] = field(default_factory=dict)

@@ -91,7 +91,7 @@ class InMemory:
             shape=self.base[tensor].shape,
             weights_C=np.array(self.weights if self.weights is not None else [1.0] * count),
             present_C=np.array([tensor in delta for delta in self.deltas]),
-            keys_C=np.array([key(self.seed, name, tensor) for name in names], np.uint64),
+            keys_C=np.array([key(self.seed, name, tensor) for name in names if self.recipe.is_random], np.uint64),
             num_elements=self._num_elements,
         )
 

@@ -73,6 +73,9 @@ class Method(BaseModel, ABC):
     statistic: ClassVar[Statistic | None] = None
     """What every contribution must bring beside its delta."""
 
+    is_random: ClassVar[bool] = False
+    """Whether the formula looks at `Facts.keys_C`: only then contributions are hashed to make them."""
+
     def measures(self) -> tuple[Measure, ...]:
         """What has to be known before the formula; a later measure may use the results of earlier ones."""
         return ()

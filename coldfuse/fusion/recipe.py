@@ -42,6 +42,11 @@ class Recipe:
         return any(step.whole_rows for step in self.steps)
 
     @property
+    def is_random(self) -> bool:
+        """Whether a step looks at random keys."""
+        return any(step.is_random for step in self.steps)
+
+    @property
     def slots(self) -> tuple[str, ...]:
         """Names of the outers' state."""
         return tuple(slot for outer in self.outers for slot in outer.slots)

@@ -54,7 +54,7 @@ class Fusion:
     weights: tuple[float, ...]
     """One a contribution, in fusing order."""
     names: tuple[str, ...]
-    """What each contribution's random numbers depend on: its digest."""
+    """What each contribution's random numbers depend on, its digest; not needed unless the recipe `is_random`."""
     seed: str = ""
     """What all random numbers depend on: the round."""
     num_elements: int = 0

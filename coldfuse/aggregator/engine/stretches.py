@@ -24,7 +24,7 @@ def _facts(fusion: _ByIdentity, tensor: str, shape: tuple[int, ...], present: tu
         shape=shape,
         weights_C=np.array(job.weights),
         present_C=np.array(present, bool),
-        keys_C=np.array([key(job.seed, name, tensor) for name in job.names], np.uint64),
+        keys_C=np.array([key(job.seed, name, tensor) for name in job.names if job.recipe.is_random], np.uint64),
         num_elements=job.num_elements,
         measured={**job.measured.get((step, ""), {}), **job.measured.get((step, tensor), {})},
     )

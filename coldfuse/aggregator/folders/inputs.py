@@ -10,12 +10,11 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from coldfuse.aggregator.engine.plan import Operands, operands
+from coldfuse.aggregator.folders.contents import FileSource, content_digest, sample_digest
 from coldfuse.aggregator.folders.mismatches import check_model
 from coldfuse.aggregator.folders.remote_folder import (
-    FileSource,
     Folder,
     Location,
-    digests_at,
     files_of,
     is_remote,
     open_adapter_file,
@@ -31,8 +30,6 @@ from coldfuse.fusion.method import Statistic
 from coldfuse.fusion.recipe import Recipe
 
 _DIGESTS_AT_A_TIME = 4
-_SAMPLES = 64
-_SAMPLE_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -52,9 +49,17 @@ class Input:
         return self.adapter or operands(self.files, is_delta=self.is_delta)
 
     @cached_property
-    def name(self) -> str:
-        """Name the content, for random numbers."""
-        return _content_key(self, _SAMPLES)
+    def digest(self) -> str:
+        """Name what it holds, however that is cut into files: what random numbers depend on."""
+        return self._with_config(content_digest(self.files))
+
+    @cached_property
+    def sample_digest(self) -> str:
+        """Name what samples of it hold: quick, and mostly enough to bring inputs into an order."""
+        return self._with_config(sample_digest(self.files))
+
+    def _with_config(self, digest: str) -> str:
+        return digest if self.adapter is None else sha256(f"{digest}{self.adapter.config_digest}".encode())
 
 
 def open_inputs(
@@ -104,11 +109,11 @@ def in_order_of_content(inputs: Sequence[Input]) -> list[Input]:
     """Sort by what the inputs hold, without reading all of it unless samples are equal."""
     by_sample: dict[str, list[Input]] = defaultdict(list)
     for item in inputs:
-        by_sample[item.name].append(item)
+        by_sample[item.sample_digest].append(item)
     ordered: list[Input] = []
     for key in sorted(by_sample):
         group = by_sample[key]
-        ordered += group if len(group) == 1 else sorted(group, key=lambda item: (_content_key(item, None), item.weight))
+        ordered += group if len(group) == 1 else sorted(group, key=lambda item: (item.digest, item.weight))
     return ordered
 
 
@@ -131,14 +136,3 @@ def _digest(path: Location) -> str | None:
         return None
     opened = open_folder_or_file(path)
     return opened.digest() if isinstance(opened, Folder) else None
-
-
-def _content_key(item: Input, samples: int | None) -> str:
-    """Hash some evenly spaced samples of each file, or all of it (None)."""
-    digests = [item.adapter.config_digest] if item.adapter else []
-    for source in item.files:
-        size = source.header.file_bytes
-        length = (1 << 20) if samples is None else _SAMPLE_BYTES
-        step = length if samples is None else max(size // samples, length)
-        digests += digests_at(source, range(0, size, step), length)
-    return sha256("".join(digests).encode())

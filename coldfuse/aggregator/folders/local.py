@@ -13,11 +13,11 @@ from coldfuse.aggregator.engine.job import Fusion, reach_of, request_bytes, requ
 from coldfuse.aggregator.engine.measure import measure_all
 from coldfuse.aggregator.engine.plan import Inputs, Plan, Shard, all_shards, copied_shards, operands, plan_shards
 from coldfuse.aggregator.engine.remote_files import KeySource
+from coldfuse.aggregator.folders.contents import FileSource
 from coldfuse.aggregator.folders.inputs import Input, in_order_of_content, open_inputs
 from coldfuse.aggregator.folders.local_state import LocalState, begin_state, open_state, write_state
 from coldfuse.aggregator.folders.outputs import Layout, Output, begin_files, layout_for, write_adapter
 from coldfuse.aggregator.folders.remote_folder import (
-    FileSource,
     Folder,
     Location,
     check_all_unchanged,
@@ -175,7 +175,7 @@ def open_fusion(request: FolderFusion) -> Prepared:
         store_url=None,
         recipe=request.recipe,
         weights=tuple(item.weight for item in inputs),
-        names=tuple(item.name for item in inputs),
+        names=tuple(item.digest for item in inputs) if request.recipe.is_random else (),
         seed=request.seed,
         num_elements=sum(spec.num_elements for spec in folder.schema.values() if spec.is_fused),
         age=state.age,

@@ -14,7 +14,8 @@
 
 from __future__ import annotations
 
-from coldfuse.aggregator.folders.remote_folder import FileSource, Folder, files_of, read_config
+from coldfuse.aggregator.folders.contents import FileSource
+from coldfuse.aggregator.folders.remote_folder import Folder, files_of, read_config
 from coldfuse.codec.header import TensorEntry
 from coldfuse.codec.recompress import LoraLayout
 from coldfuse.core.schema import Schema, TensorSpec

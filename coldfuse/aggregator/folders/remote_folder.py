@@ -12,7 +12,6 @@ from coldfuse.aggregator.engine.files import LocalSource
 from coldfuse.aggregator.engine.remote_files import (
     SCHEME,
     KeySource,
-    RemoteFile,
     RemoteObject,
     check_unchanged,
     find_object,
@@ -20,13 +19,12 @@ from coldfuse.aggregator.engine.remote_files import (
     split_url,
     store_at,
 )
-from coldfuse.codec import model_digest
+from coldfuse.aggregator.folders.contents import FileSource, content_digest
 from coldfuse.codec.adapter_config import CONFIG as ADAPTER_CONFIG
 from coldfuse.codec.adapters import WEIGHTS as ADAPTER_WEIGHTS
 from coldfuse.codec.adapters import is_adapter, no_weights
 from coldfuse.codec.header import Header
-from coldfuse.codec.local_file import LocalFile
-from coldfuse.codec.manifests import MAX_MANIFEST_BYTES, sha256
+from coldfuse.codec.manifests import MAX_MANIFEST_BYTES
 from coldfuse.codec.model_folder import (
     ModelFolder,
     check_owners,
@@ -40,9 +38,6 @@ from coldfuse.errors import UserInputError
 
 Location = Path | str
 """A local path, or `s3://BUCKET/PREFIX`."""
-
-FileSource = LocalSource | KeySource
-"""A safetensors file that is a file for others too: on this machine, or an object."""
 
 _REQUESTS_AT_A_TIME = 16
 
@@ -72,18 +67,7 @@ class RemoteFolder:
 
     def digest(self) -> str:
         """Hash every tensor."""
-        work = [
-            (source, entry.name, entry.start + start, min(model_digest.BLOCK_BYTES, entry.spec.size_bytes - start))
-            for source in self.sources.values()
-            for entry in source.header.tensors
-            for start in range(0, entry.spec.size_bytes, model_digest.BLOCK_BYTES)
-        ]
-        blocks: dict[str, list[str]] = {name: [] for name in self.schema}
-        with ThreadPoolExecutor(_REQUESTS_AT_A_TIME) as pool:
-            digests = pool.map(lambda item: _digest_at(item[0].open(), item[2], item[3]), work)
-            for (_, name, _, _), digest in zip(work, digests, strict=True):
-                blocks[name].append(digest)
-        return model_digest.model_digest(self.schema, blocks)
+        return content_digest(list(self.sources.values()))
 
 
 Folder = ModelFolder | RemoteFolder
@@ -180,27 +164,11 @@ def read_config(folder: Folder) -> dict[str, object]:
     return config if isinstance(config, dict) else {}
 
 
-def digests_at(source: FileSource, starts: Sequence[int], length: int) -> list[str]:
-    """Hash so many bytes (fewer at the file's end) from each of these places of a file."""
-    size = source.header.file_bytes
-    with source.open() as file:
-        if isinstance(file, LocalFile):
-            return [_digest_at(file, start, min(length, size - start)) for start in starts]
-        with ThreadPoolExecutor(_REQUESTS_AT_A_TIME) as pool:
-            return list(pool.map(lambda start: _digest_at(file, start, min(length, size - start)), starts))
-
-
 def check_all_unchanged(sources: Sequence[FileSource]) -> None:
     """Raise `StorageError` if an object was replaced since it was opened."""
     objects = [source.object for source in sources if isinstance(source, KeySource)]
     with ThreadPoolExecutor(_REQUESTS_AT_A_TIME) as pool:
         list(pool.map(check_unchanged, objects))
-
-
-def _digest_at(file: LocalFile | RemoteFile, start: int, length: int) -> str:
-    data = bytearray(length)
-    file.read_into(memoryview(data), start)
-    return sha256(data)
 
 
 def _existing(store_url: str, key: str) -> RemoteObject:

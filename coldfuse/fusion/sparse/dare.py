@@ -9,7 +9,7 @@ The mask depends on round, contribution, tensor and element alone (`chance`). me
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -26,6 +26,7 @@ class Dare(Transform):
 
     summary = "drop entries at random, rescale the others (DARE)"
     source = "arXiv 2311.03099"
+    is_random: ClassVar[bool] = True
 
     drop: float = Field(0.5, ge=0, lt=1)
     """Probability p that an entry is dropped."""

@@ -27,6 +27,7 @@ class Della(Transform):
     summary = "drop entries at random, small ones more often, rescale the others (DELLA)"
     source = "arXiv 2406.11617; its authors' code"
     whole_rows: ClassVar[bool] = True
+    is_random: ClassVar[bool] = True
 
     density: float = Field(0.5, gt=0, le=1)
     """Fraction of entries that are expected to stay."""
