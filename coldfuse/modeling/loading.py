@@ -13,6 +13,9 @@ from coldfuse.errors import UserInputError
 
 _NO_LIMIT = 1 << 20  # tokenizers without a limit say 10^30
 
+_VOCABULARIES = ("tokenizer.json", "tekken.json", "*.tiktoken")
+"""Files that classes read as vocabularies without naming them as theirs."""
+
 
 def load_body(model_dir: Path) -> nn.Module:
     """Load the shared body of the model in `model_dir`, in float32, without any head."""
@@ -42,12 +45,27 @@ def load_tokenizer(model_dir: Path) -> Any:  # transformers is untyped
             tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             raise _not_a_model(model_dir, error) from error
+    _require_vocabulary(model_dir, tokenizer)
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise UserInputError(f"{model_dir}: the tokenizer has neither a padding token nor an end token")
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked, so any token will do
     return tokenizer
+
+
+def _require_vocabulary(model_dir: Path, tokenizer: Any) -> None:
+    """Refuse a tokenizer whose class has a vocabulary that the folder lacks: to it every word is unknown.
+
+    Those of bytes and characters (ByT5, CANINE) name no files.
+    """
+    own = tuple(dict.fromkeys(tokenizer.vocab_files_names.values()))
+    if own and not any(any(model_dir.glob(pattern)) for pattern in (*own, *_VOCABULARIES)):
+        raise UserInputError(
+            f"{model_dir}: no tokenizer in it; expected {', '.join(dict.fromkeys(('tokenizer.json', *own)))} beside "
+            "the model, which model.save_pretrained alone does not write; put them there with tokenizer.save_pretrained"
+            f'("{model_dir}")'
+        )
 
 
 def length_limit(body: nn.Module, tokenizer: Any) -> int:

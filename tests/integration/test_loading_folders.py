@@ -1,4 +1,7 @@
+from pathlib import Path
+
 import pytest
+from tiny_model import write_tiny_model
 
 from coldfuse.errors import UserInputError
 from coldfuse.modeling.loading import load_body, load_tokenizer
@@ -9,3 +12,42 @@ def test_a_folder_that_is_no_model_is_refused_in_one_line(tmp_path):
         with pytest.raises(UserInputError, match="expected a Hugging Face model folder") as caught:
             load(tmp_path)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "left",
+    [[], ["tokenizer_config.json"], ["special_tokens_map.json", "added_tokens.json"]],
+    ids=["none", "settings", "special tokens"],
+)
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "gpt2", "t5"])
+def test_a_model_saved_without_its_tokenizer_is_refused(tmp_path: Path, model_type: str, left: list[str]) -> None:
+    (tmp_path / "config.json").write_text(f'{{"model_type": "{model_type}"}}')
+    for name in left:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(UserInputError) as caught:
+        load_tokenizer(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}: no tokenizer in it; expected tokenizer.json, ")
+    assert f'tokenizer.save_pretrained("{tmp_path}")' in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["ByT5Tokenizer", "CanineTokenizer"])
+def test_tokenizers_of_bytes_and_characters_need_no_vocabulary(tmp_path: Path, name: str) -> None:
+    import transformers
+
+    getattr(transformers, name)().save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(
+        '{"model_type": "t5"}' if name.startswith("ByT5") else '{"model_type": "canine"}'
+    )
+    tokens = load_tokenizer(tmp_path)("good").input_ids
+    assert len(set(tokens)) > 3
+
+
+def test_a_vocabulary_of_any_of_the_class_names_is_enough(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    vocabulary = load_tokenizer(model).get_vocab()
+    (model / "tokenizer.json").unlink()
+    (model / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    (model / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.__getitem__)) + "\n")
+    tokenizer = load_tokenizer(model)
+    assert tokenizer.unk_token_id not in tokenizer("a good film").input_ids
