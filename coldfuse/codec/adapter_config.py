@@ -78,12 +78,8 @@ def parse_adapter_config(data: bytes, *, what: str) -> AdapterConfig:
         plain = canonical_json(given)  # refuses NaN and infinity
     except (ValueError, AttributeError, RecursionError) as error:
         raise UserInputError(f"{what}: not an adapter's configuration: {str(error)[:200]}") from error
+    _check_type(given.get("peft_type"), what)  # first: others give the same names other meanings
     config = decode(AdapterConfig, plain, what=what)
-    if config.peft_type not in KNOWN_TYPES:
-        raise UserInputError(
-            f"{what}: adapters of type {config.peft_type[:50]} cannot be fused, known are "
-            f"{', '.join(KNOWN_TYPES)}; {MERGE}"
-        )
     refused = [name for name in _REFUSED if given.get(name)]
     if config.peft_type == "LORA" and given.get("init_lora_weights", True) not in _PLAIN_STARTS:
         refused.append(f"init_lora_weights={given['init_lora_weights']!r:.50}")
@@ -91,6 +87,13 @@ def parse_adapter_config(data: bytes, *, what: str) -> AdapterConfig:
         raise UserInputError(f"{what}: {refused[0]} is not supported; {MERGE}")
     _check_patterns(config, what)
     return config
+
+
+def _check_type(peft_type: object, what: str) -> None:
+    if isinstance(peft_type, str) and peft_type not in KNOWN_TYPES:
+        raise UserInputError(
+            f"{what}: adapters of type {peft_type[:50]} cannot be fused, known are {', '.join(KNOWN_TYPES)}; {MERGE}"
+        )
 
 
 def _check_patterns(config: AdapterConfig, what: str) -> None:

@@ -161,7 +161,9 @@ def test_the_configuration_has_a_digest_of_what_counts(tmp_path: Path) -> None:
     [
         ({"peft_type": "PREFIX_TUNING"}, "alice: .*PREFIX_TUNING cannot be fused, known are LORA, .*merge_and_unload"),
         ({"peft_type": "ADALORA"}, "type ADALORA cannot be fused"),
+        ({"peft_type": "OFT", "r": 0, "rank_pattern": []}, "type OFT cannot be fused, known are .*; merge it into"),
         ({}, "peft_type: Field required"),
+        ({"peft_type": ["OFT"], "r": 2}, "peft_type: Input should be a valid string"),
         (LORA | {"r": 0}, "r: Input should be greater than or equal to 1"),
         (LORA | {"init_lora_weights": "pissa_niter_4"}, "init_lora_weights='pissa_niter_4' is not supported; merge it"),
         (LORA | {"trainable_token_indices": [1]}, "trainable_token_indices is not supported; merge it"),
