@@ -72,6 +72,8 @@ def open_model_folder(path: Path) -> ModelFolder:
     files = choose_weight_files(names, lambda name: (path / name).read_bytes(), str(path))
     headers = {name: read_file_header(path / name) for name in files}
     check_owners(headers, str(path))
+    if INDEX in names:
+        check_index((path / INDEX).read_bytes(), headers, str(path))
     return ModelFolder(path=path, headers=headers, plain=choose_plain_files(names, str(path)))
 
 
@@ -84,10 +86,7 @@ def read_file_header(path: Path) -> Header:
 def choose_weight_files(names: Collection[str], read: Callable[[str], bytes], what: str) -> list[str]:
     """Return the safetensors files of a model that lie among a folder's files; `read` returns a file's content."""
     if INDEX in names:
-        try:
-            files = sorted(set(json.loads(read(INDEX))["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserInputError(f"{what}/{INDEX}: not a safetensors index: {error}") from error
+        files = _indexed(read(INDEX), what)[1]
         if "model.safetensors" in names and "model.safetensors" not in files:
             raise UserInputError(
                 f"{what}: holds model.safetensors, which from_pretrained loads, and {INDEX}, which names other files; "
@@ -122,6 +121,26 @@ def check_owners(headers: Mapping[str, Header], what: str) -> None:
             if entry.name in owners:
                 raise SchemaMismatchError(f"{what}: tensor {entry.name} is in {owners[entry.name]} and in {file}")
             owners[entry.name] = file
+
+
+def check_index(index: bytes, headers: Mapping[str, Header], what: str) -> None:
+    """Raise `UserInputError` if the index names a tensor that is in none of the model's files."""
+    held = {entry.name for header in headers.values() for entry in header.tensors}
+    missing = [name for name in _indexed(index, what)[0] if name not in held]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserInputError(
+            f"{what}: {INDEX} names the tensor {missing[0]}{more}, which no file has; fetch the whole model"
+        )
+
+
+def _indexed(index: bytes, what: str) -> tuple[list[str], list[str]]:
+    """Return the tensors and the files that an index names."""
+    try:
+        weight_map = json.loads(index)["weight_map"]
+        return list(weight_map), sorted(set(weight_map.values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserInputError(f"{what}/{INDEX}: not a safetensors index: {error}") from error
 
 
 def _is_there(name: object, names: Collection[str]) -> bool:

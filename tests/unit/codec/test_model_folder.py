@@ -98,6 +98,16 @@ def test_a_missing_shard_is_named(sharded: Path) -> None:
         open_model_folder(sharded)
 
 
+@pytest.mark.parametrize("also", [[], ["pooler.bias"]])
+def test_a_tensor_that_is_in_no_file_is_named(sharded: Path, also: list[str]) -> None:
+    index = json.loads((sharded / INDEX).read_text())
+    index["weight_map"] |= dict.fromkeys(["pooler.weight", *also], "model-00001-of-00003.safetensors")
+    (sharded / INDEX).write_text(json.dumps(index))
+    more = " and 1 more" if also else ""
+    with pytest.raises(UserInputError, match=rf"{INDEX} names the tensor pooler\.weight{more}, which no file has"):
+        open_model_folder(sharded)
+
+
 def test_a_tensor_in_two_files_is_named(sharded: Path) -> None:
     write_file(sharded / "model-00002-of-00003.safetensors", make_model())
     with pytest.raises(SchemaMismatchError, match=r"tensor .* is in model-00001-of-00003.safetensors and in"):
