@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from coldfuse.errors import UserInputError
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_BYTES = {
-    "B": 1,
-    "KiB": 1 << 10,
-    "MiB": 1 << 20,
-    "GiB": 1 << 30,
-    "TiB": 1 << 40,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "TB": 10**12,
+_BYTES = {"b": 1} | {
+    f"{letter}{ending}": factor**power
+    for power, letter in enumerate("kmgt", start=1)
+    for ending, factor in {"": 1000, "b": 1000, "i": 1024, "ib": 1024}.items()
 }
+"""By units in lower case: 2GB or 2G is decimal, 2GiB or 2Gi binary, however the letters are written."""
 
 
 def parse_duration(text: str) -> float:
@@ -26,21 +22,21 @@ def parse_duration(text: str) -> float:
     >>> parse_duration("90s"), parse_duration("15m"), parse_duration("2h")
     (90.0, 900.0, 7200.0)
     """
-    return _parse(text, _SECONDS, "a duration such as 90s, 15m or 2h")
+    return _parse(text, _SECONDS, "a duration such as 90s, 15m or 2h", given=text)
 
 
 def parse_size(text: str) -> int:
     """Return bytes.
 
-    >>> parse_size("2GiB"), parse_size("512MB")
-    (2147483648, 512000000)
+    >>> parse_size("2GiB"), parse_size("512MB"), parse_size("1gb"), parse_size("1Gi")
+    (2147483648, 512000000, 1000000000, 1073741824)
     """
-    return int(_parse(text, _BYTES, "a size such as 512MiB or 2GB"))
+    return int(_parse(text.lower(), _BYTES, "a size such as 512MiB or 2GB", given=text))
 
 
-def _parse(text: str, units: dict[str, int], expected: str) -> float:
+def _parse(text: str, units: Mapping[str, int], expected: str, *, given: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", text.strip())
     value = float(match[1]) * units[match[2]] if match and match[2] in units else 0.0
     if value <= 0:
-        raise UserInputError(f"{text!r}: expected {expected}")
+        raise UserInputError(f"{given!r}: expected {expected}")
     return value

@@ -67,15 +67,16 @@ def test_durations_have_units(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["2Gb", "2", "GiB", "2gib", "-2GB"])
+@pytest.mark.parametrize("text", ["2X", "2", "GiB", "2GiBs", "-2GB", "0G", "2 bytes", "1e3MB"])
 def test_what_is_no_size_is_told_what_one_is(text: str) -> None:
     with pytest.raises(UserInputError, match="expected a size such as 512MiB or 2GB"):
         parse_size(text)
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("2GB", 2 * 10**9), ("512MB", 512 * 10**6), ("1.5 GiB", 3 << 29), ("7B", 7), ("1TB", 10**12)]
-)
+    ("text", "size"), [("2GB", 2 * 10**9), ("512MB", 512 * 10**6), ("1.5 GiB", 3 << 29), ("7B", 7), ("1TB", 10**12),
+     ("1G", 10**9), ("1Gi", 1 << 30), ("1gb", 10**9), ("2gib", 2 << 30), ("3k", 3000), ("2Gb", 2 * 10**9)],
+)  # fmt: skip
 def test_sizes_are_decimal_or_binary_as_their_unit_says(text: str, size: int) -> None:
     assert parse_size(text) == size
 
