@@ -73,4 +73,5 @@ class Matrix:
     read_delta: Callable[[int], Array]
     """Return δ_i of shape (O, I) in float64, a fresh array."""
     read_statistic: Callable[[int], Array | None]
-    """Return what contribution i's statistics hold under this tensor's name (a Gram matrix, I × I), if anything."""
+    """Return what contribution i's statistics hold under this tensor's name (a Gram matrix, I × I; Fisher information,
+    O × I), if anything."""

@@ -10,6 +10,7 @@ from coldfuse.fusion.informed.fisher import Fisher
 from coldfuse.fusion.informed.precision import Precision
 from coldfuse.fusion.informed.regmean import RegMean
 from coldfuse.fusion.matrix.compress import LowRank
+from coldfuse.fusion.matrix.fwsvd import FWSVD
 from coldfuse.fusion.matrix.iso_c import IsoC
 from coldfuse.fusion.matrix.iso_cts import IsoCTS
 from coldfuse.fusion.matrix.knots import Knots
@@ -85,6 +86,7 @@ METHODS: dict[str, type[Method]] = {
     "wudi-adam": WudiAdam,
     "opcm": OPCM,
     "low-rank": LowRank,
+    "fwsvd": FWSVD,
     # robust
     "clip": Clip,
     "median": Median,

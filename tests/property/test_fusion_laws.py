@@ -38,6 +38,7 @@ VARIANTS = """
     wudi(ridge=0.1)
     opcm(alpha=0)
     low-rank(rank=2)
+    fwsvd(rank=2)
     clip(norm=0.5)
     trimmed-mean(trim=0.4)
     geometric-median(iterations=20)
@@ -62,7 +63,7 @@ AVERAGES = """
     mean  mean(absent=skip)  weighted-mean  weighted-mean(absent=skip)  uniform-soup  ratatouille  analogy
     ties(density=1)  sce  ram(epsilon=0)
     slerp  slerp(t=0.25)  nuslerp  nuslerp-rows  multi-slerp  karcher  karcher(sphere=deltas)  model-stock
-    knots(merge=mean)  wudi  low-rank  opcm
+    knots(merge=mean)  wudi  low-rank  fwsvd  opcm
     clip  median  trimmed-mean  trimmed-mean(trim=0.4)  geometric-median  geometric-median(iterations=20)
     krum  krum(byzantine=1)  multi-krum  multi-krum(selected=2)  bulyan  bulyan(byzantine=1)  centred-clip
     regmean  regmean(off_diagonal=0.9, ridge=0.1)

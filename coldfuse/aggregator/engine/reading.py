@@ -163,6 +163,7 @@ class BlockReader:
 
     def matrix(self, piece: PieceTask, *, step: int) -> Matrix:
         """Return a whole matrix, whose deltas are read when they are asked for."""
+        is_gram = self._fusion.recipe.combiner.statistic == "gram"
 
         def read_delta(index: int) -> Array:
             delta = np.zeros(piece.shape)
@@ -177,9 +178,8 @@ class BlockReader:
             operand = piece.statistics[index] if piece.statistics else None
             if operand is None:
                 return None
-            width = piece.shape[-1]
-            gram = self.values(operand, (0, width * width)).reshape(width, width)
-            return to_device(gram, self._fusion.device)
+            rows, columns = piece.shape[-1] if is_gram else piece.shape[0], piece.shape[-1]
+            return to_device(self.values(operand, (0, rows * columns)).reshape(rows, columns), self._fusion.device)
 
         facts = facts_of(self._fusion, piece, step)
         return Matrix(facts=facts, read_delta=read_delta, read_statistic=read_statistic)
