@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import cached_property
 from types import TracebackType
 
 import numpy as np
 
-from coldfuse.aggregator.engine.devices import to_device
+from coldfuse.aggregator.engine.device_blocks import DeviceBlocks
+from coldfuse.aggregator.engine.devices import own_stream, to_device
 from coldfuse.aggregator.engine.files import RangeReader
 from coldfuse.aggregator.engine.job import Fusion
 from coldfuse.aggregator.engine.plan import AdapterOperand, Operand, PieceTask
@@ -44,14 +47,17 @@ class BlockReader:
         self._buffers: dict[str, Raw] = {}
         self._base_held: tuple[int, Stretch] | None = None
         self._factors: dict[tuple[object, ...], Float64] = {}
+        self._stream = ExitStack()
 
     def __enter__(self) -> BlockReader:
         self._buffers = _idle.buffers.pop() if getattr(_idle, "buffers", None) else {}
+        self._stream.enter_context(own_stream(self._fusion.device))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stream.close()
         self._reader.close()
         _idle.buffers = [*getattr(_idle, "buffers", []), self._buffers]
         self._buffers = {}
@@ -63,6 +69,11 @@ class BlockReader:
         raw = self.buffer("raw", count * item) if into is None else into
         self._reader.read_into(operand.where, raw.data, (first - operand.first) * item)
         return raw
+
+    @cached_property
+    def on_device(self) -> DeviceBlocks:
+        """What makes blocks on the fusion's device."""
+        return DeviceBlocks(self._fusion, self)
 
     def forget(self) -> None:
         """Let go of what was read ahead: another piece comes."""
@@ -97,7 +108,7 @@ class BlockReader:
             first=stretch[0],
             base_N=base_N,
             deltas_CN=deltas_CN,
-            statistics_CN=self._statistics(piece, stretch, step),
+            statistics_CN=self.statistics(piece, stretch, step),
         )
         if with_deltas:
             present = (i for i, operand in enumerate(piece.contributions) if operand is not None)
@@ -218,7 +229,7 @@ class BlockReader:
             if operand is None:
                 out_CN[index] = 0.0
             elif isinstance(operand, AdapterOperand):
-                out_CN[index] = self._expand(operand, piece, stretch)
+                out_CN[index] = self.expand(operand, piece, stretch)
 
     def _fill_dense(
         self,
@@ -231,7 +242,7 @@ class BlockReader:
         raw = self._read_rows(operands, stretch, dtype, operands)
         subtract_rows(raw, dtype, stride=stretch[1], first=0, base_N=base_N, out_CN=out_CN)
 
-    def _expand(self, operand: AdapterOperand, piece: PieceTask, stretch: Stretch) -> Float64:
+    def expand(self, operand: AdapterOperand, piece: PieceTask, stretch: Stretch) -> Float64:
         """Expand the rows of an adapter's delta that hold a stretch."""
         _, columns = operand.change.rows_columns
         first_row, end_row = stretch[0] // columns, -(-(stretch[0] + stretch[1]) // columns)
@@ -252,7 +263,7 @@ class BlockReader:
             self._factors[key] = read_stored(stored, first, count)
         return self._factors[key]
 
-    def _statistics(self, piece: PieceTask, stretch: Stretch, step: int) -> Float64 | None:
+    def statistics(self, piece: PieceTask, stretch: Stretch, step: int) -> Float64 | None:
         """Read what every contribution's statistics say of these elements, if a step asks and all say something."""
         kind = self._fusion.recipe.steps[step].statistic
         if kind in (None, "gram") or not piece.statistics or not all(piece.statistics):

@@ -9,13 +9,14 @@ The mask depends on round, contribution, tensor and element alone (`chance`). me
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
+from coldfuse.fusion.arrays import is_numpy, namespace
 from coldfuse.fusion.block import Block, Float64
-from coldfuse.fusion.chance import splitmix64
+from coldfuse.fusion.chance import random_bits, splitmix64
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.method import Flavour, Measure, Transform
 from coldfuse.fusion.sparse.rescaling import norm_ratio, norms
@@ -26,6 +27,7 @@ class Dare(Transform):
 
     summary = "drop entries at random, rescale the others (DARE)"
     source = "arXiv 2311.03099"
+    on_device: ClassVar[bool] = True
 
     drop: float = Field(0.5, ge=0, lt=1)
     """Probability p that an entry is dropped."""
@@ -46,8 +48,13 @@ class Dare(Transform):
         self._drop(delta_N, index, block, factor)
 
     def _drop(self, delta_N: Float64, index: int, block: Block, factor: float = 1.0) -> None:
-        least = np.uint64(math.ceil(self.drop * 2**53))  # u ≥ p, in units of 2⁻⁵³
-        _mask(delta_N, block.facts.keys_C[index], np.uint64(block.first), least, factor)
+        least = math.ceil(self.drop * 2**53)  # u ≥ p, in units of 2⁻⁵³
+        key = block.facts.keys_C[index]
+        if is_numpy(delta_N):
+            _mask(delta_N, key, np.uint64(block.first), np.uint64(least), factor)
+        else:
+            is_kept_N = random_bits(int(key), block.first, delta_N) >= least
+            delta_N[...] = namespace(delta_N).where(is_kept_N, delta_N * factor, 0.0)
 
 
 @compiled

@@ -1,0 +1,245 @@
+"""What torch works on, as on a GPU, comes out as on the CPU: `cpu:0` is torch's name for the CPU."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from folder_fusions import fuse
+from test_engine_laws import make_statistics, read
+from tiny_rounds import Model, floats, integers, small_parts, write_model
+
+from coldfuse.aggregator.engine import job, measure
+from coldfuse.aggregator.engine.device_blocks import one_later
+from coldfuse.aggregator.engine.device_counts import DeviceCounts
+from coldfuse.aggregator.folders.outputs import Output
+from coldfuse.aggregator.recipes import known_methods, read_recipe
+from coldfuse.errors import FusionError
+from coldfuse.fusion.block import Block, Facts
+from coldfuse.fusion.chance import key, random_bits, uniform
+from coldfuse.fusion.measures import gram, gram_with_base, squared_norms
+from coldfuse.fusion.method import Ranked, Sums
+from coldfuse.fusion.recipe import Recipe
+from coldfuse.fusion.robust.sorting import sort_contributions
+from coldfuse.fusion.selection import all_keys, count, guess, nothing
+
+__all__ = ["small_parts"]
+
+SHAPES = {"embeddings": (37, 16), "layer.weight": (24, 16), "layer.bias": (24,), "scalar": (), "deep": (3, 5, 7)}
+COMPOSED = [
+    "trim then median",
+    "trim(flavour=mergekit, density=0.5) then sce(select_topk=0.5)",
+    "dare then ties(density=1)",
+    "dare(flavour=mergekit) then mean(absent=skip)",
+    "ties(flavour=mergekit) then nesterov",
+    "ties(density=0.6, zero_votes=model, merge=sum)",
+    "clip(norm=0.5) then trimmed-mean(trim=0.4)",
+    "clip then consensus(k=1)",
+    "fisher(floor_rule=added, normalise=false)",
+    "dare then karcher",
+]
+LINES = [name for name, method in known_methods().items() if method.on_device] + COMPOSED
+PAIRS = {"slerp", "nuslerp"}
+CPU_ALONE = ["breadcrumbs then mean", "della then ties(density=1)", "nearswap then clip then median", "ram"]
+
+
+def model(seed: int, dtype: str, base: Model | None = None) -> Model:
+    rng = np.random.default_rng(seed)
+    tensors: Model = {}
+    for name, shape in SHAPES.items():
+        is_changed = rng.random(shape) > 0.1  # the others give votes of 0
+        noise = rng.normal(size=shape) * is_changed * (1e-1 if base else 1)
+        tensors[name] = floats(base[name].floats + noise if base else noise, dtype)
+    return tensors | {"position_ids": integers(range(6))}
+
+
+def is_exact(recipe: Recipe) -> bool:
+    """Whether nothing in it follows from sums of products that are made on the device."""
+    return not any(isinstance(m, Sums) and m.on_device for step in recipe.steps for m in step.measures())
+
+
+@pytest.fixture(params=[16, 1 << 22], ids=["short blocks", "one block"])
+def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Cut blocks so short that every tensor has several, and sort no tensor; or not."""
+    monkeypatch.setattr(job, "_DEVICE_STACK_ELEMENTS", request.param)
+    monkeypatch.setattr(job, "_FEWEST_ELEMENTS", 16)
+    if request.param == 16:
+        monkeypatch.setattr(measure, "_SORTED_VALUES", 0)
+    return request.param
+
+
+Seen = Counter[tuple[str, type]]
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    """Count what kinds of arrays formulas and measures are given."""
+    counter: Seen = Counter()
+
+    def watch(kind: type, name: str, values: Callable[..., Any]) -> None:
+        formula = kind.__dict__[name]
+
+        def watched(self: object, *args: Any) -> Any:
+            counter[name, type(values(*args))] += 1
+            return formula(self, *args)
+
+        monkeypatch.setattr(kind, name, watched)
+
+    methods = {owner for method in known_methods().values() for owner in method.__mro__}
+    for kind in methods:
+        if "fuse" in kind.__dict__:
+            watch(kind, "fuse", lambda block: block.deltas_CN)
+        if "transform" in kind.__dict__:
+            watch(kind, "transform", lambda delta_N, *_: delta_N)
+    watch(DeviceCounts, "add", lambda values_RN: values_RN)
+    return counter
+
+
+def write_inputs(folder: Path, dtype: str, count: int) -> tuple[Path, list[Path]]:
+    """Write a base, and of fine-tuned models one whole, one delta in BF16 and one adapter that has one tensor."""
+    before = model(0, dtype)
+    base = write_model(folder / "base", before)
+    models = [write_model(folder / f"m{seed}", model(seed, dtype, before)) for seed in range(1, count + 1)]
+    if count > 2:
+        fuse(base, [models[1]], folder / "delta.safetensors", output=Output(kind="delta", dtype="BF16"))
+        adapter = Output(kind="adapter", rank=3)
+        fuse(base, [models[2]], folder / "adapter", output=adapter)
+        models[1:3] = [folder / "delta.safetensors", folder / "adapter"]
+    return base, models
+
+
+def fuse_on_both(folder: Path, base: Path, models: Sequence[Path], line: str, **more: Any) -> list[Model]:
+    fused = []
+    for device in ("cpu", "cpu:0"):
+        fuse(base, models, folder / f"on {device}", line, device=device, **more)
+        fused.append(read(folder / f"on {device}"))
+    return fused
+
+
+@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
+def test_blocks_come_out_alike_on_a_device(
+    tmp_path: Path, small_parts: int, blocks: int, seen: Seen, line: str, dtype: str
+) -> None:
+    recipe = read_recipe(line)
+    base, models = write_inputs(tmp_path, dtype, 2 if line in PAIRS else 4)
+    more: dict[str, Any] = {"weights": [1.0, 0.5, 2.0, 3.0]} if line == "weighted-mean" else {}
+    if line == "analogy":
+        models = models[:3]
+    if line.startswith("fisher"):
+        models = [write_model(tmp_path / f"f{seed}", model(seed, dtype, model(0, dtype))) for seed in (5, 6, 7)]
+        more["statistics"], _ = make_statistics(models, "fisher", model(0, dtype))
+    seen.clear()
+    on_cpu, on_device = fuse_on_both(tmp_path, base, models, line, **more)
+    for name in SHAPES:
+        if is_exact(recipe):
+            assert on_device[name] == on_cpu[name], name
+        else:
+            spacing = {"F32": 2.0**-22, "BF16": 2.0**-7, "F16": 2.0**-9}[dtype]
+            assert np.allclose(on_device[name].floats, on_cpu[name].floats, rtol=spacing, atol=1e-9), name
+    assert seen["fuse", torch.Tensor] >= len(SHAPES)
+    assert (seen["transform", torch.Tensor] > 0) == bool(recipe.transforms)
+    is_ranked = any(isinstance(measure, Ranked) for step in recipe.steps for measure in step.measures())
+    assert (seen["add", torch.Tensor] > 0) == is_ranked
+
+
+@pytest.mark.parametrize("line", CPU_ALONE)
+def test_what_does_not_take_a_devices_blocks_never_sees_them(tmp_path: Path, seen: Seen, line: str) -> None:
+    base, models = write_inputs(tmp_path, "F32", 4)
+    on_cpu, on_device = fuse_on_both(tmp_path, base, models, line)
+    assert on_device == on_cpu
+    assert seen["fuse", torch.Tensor] == seen["transform", torch.Tensor] == 0
+
+
+def test_outer_steps_and_deltas_come_out_alike(tmp_path: Path) -> None:
+    base, models = write_inputs(tmp_path, "BF16", 4)
+    deltas = []
+    for device in ("cpu", "cpu:0"):
+        out = tmp_path / f"{device}.safetensors"
+        deltas.append(fuse(base, models, out, "ties", device=device, output=Output(kind="delta")))
+    assert deltas[0] == deltas[1]
+
+
+@pytest.mark.parametrize("line", ["mean", "median", "magmax", "ties", "trim then median", "dare then consensus"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_model_that_diverged_is_treated_alike(tmp_path: Path, line: str, value: float) -> None:
+    before = model(0, "F32")
+    base = write_model(tmp_path / "base", before)
+    models = [write_model(tmp_path / f"m{seed}", model(seed, "F32", before)) for seed in (1, 2)]
+    bad = before | {"deep": floats(np.full(SHAPES["deep"], value))}
+    models += [write_model(tmp_path / f"bad{i}", bad) for i in range(3)]
+    outcomes = []
+    for device in ("cpu", "cpu:0"):
+        try:
+            outcomes.append(fuse(base, models, tmp_path / device, line, device=device))
+        except FusionError as error:
+            outcomes.append(str(error))
+    assert outcomes[0] == outcomes[1]
+    if line == "mean":
+        assert re.search(r"tensor deep: .*/bad\d/\S* holds NaN or infinity there", outcomes[1])
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 100])
+@pytest.mark.parametrize("first", [0, 3, 2**40])
+def test_random_bits_are_the_kernels(count: int, first: int) -> None:
+    own = key("seed", str(count), "tensor")
+    bits_N = random_bits(int(own), first, torch.zeros(count))
+    assert np.array_equal(bits_N.numpy() * 2.0**-53, uniform(own, first, count))
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 5, 8, 16])
+def test_columns_are_sorted_as_by_the_kernel(num_rows: int) -> None:
+    values_CN = np.random.default_rng(num_rows).choice([-1.5, -0.0, 0.0, 5e-324, 2.0, np.inf, np.nan], (num_rows, 64))
+    on_device = torch.from_numpy(values_CN.copy())
+    sort_contributions(on_device)  # type: ignore[arg-type]
+    sort_contributions(values_CN)
+    assert values_CN.view(np.uint64).tolist() == on_device.numpy().view(np.uint64).tolist()
+
+
+@pytest.mark.parametrize("is_guessed", [False, True])
+def test_values_are_counted_as_by_the_kernel(is_guessed: bool) -> None:
+    values_RN = np.random.default_rng(1).normal(size=(2, 10_000)) * [[1.0], [1e-40]]
+    values_RN[:, :3] = 0.0, -0.0, 3.4e38
+    windows = all_keys(2, (5, 5000, 9999), 10_000)
+    if is_guessed:
+        windows = guess(windows, values_RN[:, ::7].astype(np.float32), 10_000)
+    expected, counts = nothing(windows), DeviceCounts(windows, "cpu:0")
+    for half in (slice(0, 4321), slice(4321, None)):
+        count(windows, values_RN[:, half], expected)
+        counts.add(torch.from_numpy(values_RN[:, half]))  # type: ignore[arg-type]
+    total = counts.total()
+    assert np.array_equal(total.below_R, expected.below_R)
+    assert np.array_equal(total.bins_RB, expected.bins_RB)
+
+
+@pytest.mark.parametrize("num_elements", [1, 100, 100_000])
+@pytest.mark.parametrize("scale", [1e-6, 1.0])
+def test_inner_products_on_a_device_keep_their_bound(num_elements: int, scale: float) -> None:
+    rows_CN = np.random.default_rng(num_elements).normal(size=(4, num_elements)) * scale
+    facts = Facts(
+        tensor="w", shape=(num_elements,), weights_C=np.ones(4), present_C=np.ones(4, bool),
+        keys_C=np.zeros(4, np.uint64), num_elements=num_elements,
+    )  # fmt: skip
+    block = Block(facts=facts, first=0, base_N=rows_CN[0], deltas_CN=rows_CN)
+    there = Block(facts=facts, first=0, base_N=torch.tensor(rows_CN[0]), deltas_CN=torch.tensor(rows_CN))  # type: ignore[arg-type]
+    bound_CC = 2 * num_elements * 2.0**-53 * (np.abs(rows_CN) @ np.abs(rows_CN).T)
+    for measured, bound in (
+        (gram("model"), bound_CC),
+        (squared_norms("model"), np.diag(bound_CC)),
+        (gram_with_base("model"), np.pad(bound_CC, ((1, 0), (1, 0)), mode="edge")),
+    ):
+        got, expected = measured.of(there), measured.of(block)
+        assert isinstance(got, torch.Tensor)
+        assert (np.abs(got.numpy() - expected) <= bound).all()
+
+
+def test_results_are_waited_for_one_later() -> None:
+    begun: list[int] = []
+    waited = [(item, len(begun)) for item in one_later(begun.append(i) or i for i in range(3))]  # type: ignore[func-returns-value]
+    assert waited == [(0, 2), (1, 3), (2, 3)]
