@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from tiny_rounds import Model, floats, integers, small_parts, write_model
 from coldfuse.aggregator.engine import job, measure
 from coldfuse.aggregator.engine.device_blocks import one_later
 from coldfuse.aggregator.engine.device_counts import DeviceCounts
+from coldfuse.aggregator.folders.local import FolderFusion, open_fusion
 from coldfuse.aggregator.folders.outputs import Output
+from coldfuse.aggregator.folders.preview import expected_passes
 from coldfuse.aggregator.recipes import known_methods, read_recipe
 from coldfuse.errors import FusionError
 from coldfuse.fusion.block import Block, Facts
@@ -243,3 +246,24 @@ def test_results_are_waited_for_one_later() -> None:
     begun: list[int] = []
     waited = [(item, len(begun)) for item in one_later(begun.append(i) or i for i in range(3))]  # type: ignore[func-returns-value]
     assert waited == [(0, 2), (1, 3), (2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("line", "first", "last"),
+    [
+        ("clip then ties", "on cpu:0", "on cpu:0"),
+        ("dare(flavour=mergekit) then mean", "on the CPU", "on cpu:0"),
+        ("breadcrumbs then clip then median", "on the CPU", "on the CPU"),
+        ("bulyan", "on cpu:0", "on the CPU"),
+        ("clip then tsv-m", "on cpu:0", "matrices on cpu:0"),
+    ],
+)
+def test_a_plan_says_what_works_where(tmp_path: Path, line: str, first: str, last: str) -> None:
+    base, models = write_inputs(tmp_path, "F32", 2)
+    request = FolderFusion(
+        base=base, models=models, out=tmp_path / "out", recipe=read_recipe(line), device="cpu:0"
+    )  # fmt: skip
+    places = [each.place for each in expected_passes(open_fusion(request))]
+    assert (places[0], places[-1]) == (first, last)
+    on_cpu = open_fusion(replace(request, device="cpu"))
+    assert {each.place for each in expected_passes(on_cpu)} == {""}
