@@ -77,7 +77,9 @@ def fuse(
             return
         if use_ray:
             prepare_ray()
-            executor = stack.enter_context(ray_executor(None, num_cpus=workers, memory_bytes=memory_bytes))
+            executor = stack.enter_context(
+                ray_executor(None, num_cpus=workers, memory_bytes=memory_bytes, device=device)
+            )
         request = searched(request, executor, evidence, memory_bytes=memory_bytes, as_json=as_json)
         fuse_and_show(request, executor, view, method=method)
 
