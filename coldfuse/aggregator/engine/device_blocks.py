@@ -8,7 +8,7 @@ are fetched one block later. All of a thread's work there goes through one strea
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
@@ -48,16 +48,9 @@ class DeviceBlocks:
 
     def block(self, piece: PieceTask, stretch: Stretch, *, step: int) -> Block:
         """Return a block as it arrives at a step of the recipe: after all transforms before it."""
-        import torch
-
-        first_N, *rows = self._send(piece, stretch)
-        base_N = first_N.double()
-        deltas_CN = base_N.new_zeros(len(rows), stretch[1])
-        for delta_N, row_N, operand in zip(deltas_CN, rows, piece.contributions, strict=True):
-            if isinstance(operand, Operand) and not operand.is_delta:
-                torch.sub(row_N, base_N, out=delta_N)  # in float64, without loss
-            elif operand is not None:
-                delta_N.copy_(row_N)
+        base_N, *rows = self._send(piece, stretch)
+        are_models = [isinstance(operand, Operand) and not operand.is_delta for operand in piece.contributions]
+        base_N, deltas_CN = decode_rows(base_N, rows, are_models)
         statistics_CN = self._reader.statistics(piece, stretch, step)
         block = Block(
             facts=facts_of(self._fusion, piece, step),
@@ -162,6 +155,22 @@ class _Outbox:
         import torch
 
         return torch.cuda.current_stream(self._device).record_event() if self._is_gpu else None
+
+
+def decode_rows(
+    base_N: torch.Tensor, rows: Sequence[torch.Tensor], are_models: Sequence[bool]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the base and all deltas in float64, without loss; rows without an element are zero."""
+    import torch
+
+    base_N = base_N.double()
+    deltas_CN = base_N.new_zeros(len(rows), len(base_N))
+    for delta_N, row_N, is_model in zip(deltas_CN, rows, are_models, strict=True):
+        if is_model:
+            torch.sub(row_N, base_N, out=delta_N)  # which widens both first
+        elif len(row_N):
+            delta_N.copy_(row_N)
+    return base_N, deltas_CN
 
 
 def one_later(items: Iterator[T]) -> Iterator[T]:
