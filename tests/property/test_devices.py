@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ from tiny_rounds import Model, floats, integers, small_parts, write_model
 from coldfuse.aggregator.engine import job, measure
 from coldfuse.aggregator.engine.device_blocks import one_later
 from coldfuse.aggregator.engine.device_counts import DeviceCounts
-from coldfuse.aggregator.folders.local import FolderFusion, open_fusion
+from coldfuse.aggregator.engine.execution import ThreadExecutor
+from coldfuse.aggregator.engine.plan import all_shards
+from coldfuse.aggregator.folders.local import FolderFusion, fuse_folders, open_fusion
 from coldfuse.aggregator.folders.outputs import Output
 from coldfuse.aggregator.folders.preview import expected_passes
 from coldfuse.aggregator.recipes import known_methods, read_recipe
-from coldfuse.errors import FusionError
+from coldfuse.errors import FusionError, UserInputError
+from coldfuse.fusion import measures
 from coldfuse.fusion.block import Block, Facts
 from coldfuse.fusion.chance import key, random_bits, uniform
 from coldfuse.fusion.measures import gram, gram_with_base, squared_norms
@@ -67,7 +71,7 @@ def is_exact(recipe: Recipe) -> bool:
     return not any(isinstance(m, Sums) and m.on_device for step in recipe.steps for m in step.measures())
 
 
-@pytest.fixture(params=[16, 1 << 22], ids=["short blocks", "one block"])
+@pytest.fixture(params=[16, 1 << 24], ids=["short blocks", "one block"])
 def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Cut blocks so short that every tensor has several, and sort no tensor; or not."""
     monkeypatch.setattr(job, "_DEVICE_STACK_ELEMENTS", request.param)
@@ -101,7 +105,15 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
         if "transform" in kind.__dict__:
             watch(kind, "transform", lambda delta_N, *_: delta_N)
     watch(DeviceCounts, "add", lambda values_RN: values_RN)
+    for name in ("inner_products", "squared_lengths"):
+        product = getattr(measures, name)
+        monkeypatch.setattr(measures, name, partial(count_product, counter, product))
     return counter
+
+
+def count_product(counter: Seen, product: Callable[[Any], Any], rows_CN: Any) -> Any:
+    counter["of", type(rows_CN)] += 1
+    return product(rows_CN)
 
 
 def write_inputs(folder: Path, dtype: str, count: int) -> tuple[Path, list[Path]]:
@@ -148,6 +160,7 @@ def test_blocks_come_out_alike_on_a_device(
             assert np.allclose(on_device[name].floats, on_cpu[name].floats, rtol=spacing, atol=1e-9), name
     assert seen["fuse", torch.Tensor] >= len(SHAPES)
     assert (seen["transform", torch.Tensor] > 0) == bool(recipe.transforms)
+    assert (seen["of", torch.Tensor] > 0) == (not is_exact(recipe))
     is_ranked = any(isinstance(measure, Ranked) for step in recipe.steps for measure in step.measures())
     assert (seen["add", torch.Tensor] > 0) == is_ranked
 
@@ -158,6 +171,15 @@ def test_what_does_not_take_a_devices_blocks_never_sees_them(tmp_path: Path, see
     on_cpu, on_device = fuse_on_both(tmp_path, base, models, line)
     assert on_device == on_cpu
     assert seen["fuse", torch.Tensor] == seen["transform", torch.Tensor] == 0
+
+
+@pytest.mark.parametrize("line", ["bulyan", "clip then nuslerp-rows", "clip then breadcrumbs then mean"])
+def test_measures_may_be_made_on_a_device_for_formulas_that_are_not(tmp_path: Path, seen: Seen, line: str) -> None:
+    base, models = write_inputs(tmp_path, "F32", 2 if "rows" in line else 4)
+    on_cpu, on_device = fuse_on_both(tmp_path, base, models, line)
+    assert all(np.allclose(on_device[name].floats, on_cpu[name].floats, rtol=2.0**-22, atol=1e-9) for name in SHAPES)
+    assert seen["of", torch.Tensor] > 0
+    assert seen["fuse", torch.Tensor] == 0
 
 
 def test_outer_steps_and_deltas_come_out_alike(tmp_path: Path) -> None:
@@ -267,3 +289,15 @@ def test_a_plan_says_what_works_where(tmp_path: Path, line: str, first: str, las
     assert (places[0], places[-1]) == (first, last)
     on_cpu = open_fusion(replace(request, device="cpu"))
     assert {each.place for each in expected_passes(on_cpu)} == {""}
+
+
+def test_memory_for_what_is_on_its_way_is_asked_for(tmp_path: Path) -> None:
+    base, models = write_inputs(tmp_path, "F32", 4)
+    request = FolderFusion(base=base, models=models, out=tmp_path / "out", recipe=read_recipe("median"))
+    on_cpu, there = (open_fusion(replace(request, device=device)) for device in ("cpu", "cpu:0"))
+    needed = job.task_bytes(there.fusion, there.plan)
+    pinned = 2 * sum(job.sent_bytes(next(all_shards(there.plan)[0].pieces), 1))
+    assert needed > job.task_bytes(on_cpu.fusion, on_cpu.plan) + pinned
+    with pytest.raises(UserInputError, match="give more --memory or fewer --workers"):
+        fuse_folders(replace(request, device="cpu:0"), ThreadExecutor(1, memory_bytes=needed - 1))
+    fuse_folders(replace(request, device="cpu:0"), ThreadExecutor(1, memory_bytes=needed))

@@ -30,9 +30,9 @@ SUM_ELEMENTS = 1 << 16
 _SUM_STACK_ELEMENTS = 1 << 19
 """Of such a block of all of them together."""
 
-_DEVICE_STACK_ELEMENTS = 1 << 22
-"""Of a block of all deltas together on a device: 32 MiB there. Long enough that starting an operation on each row costs
-less than sending the row, and short enough that a part has several: one is read while another is worked on."""
+_DEVICE_STACK_ELEMENTS = 1 << 24
+"""Of a block of all deltas together on a device: 128 MiB there. The interpreter begins the operations on a block one by
+one, which must not take longer than sending it."""
 
 _ALIGNED_BYTES = 16
 
