@@ -129,6 +129,19 @@ def write_inputs(folder: Path, dtype: str, count: int) -> tuple[Path, list[Path]
     return base, models
 
 
+def inputs_of(folder: Path, dtype: str, line: str) -> tuple[Path, list[Path], dict[str, Any]]:
+    """Write what a recipe takes: a base, models, and what else it asks for."""
+    combiner = read_recipe(line).combiner
+    base, models = write_inputs(folder, dtype, 2 if line in PAIRS else 4)
+    if combiner.statistic:  # which are of whole models
+        before = model(0, dtype)
+        models = [write_model(folder / f"f{seed}", model(seed, dtype, before)) for seed in (5, 6, 7)]
+        statistics, _ = make_statistics(models, combiner.statistic, before)
+        return base, models, {"statistics": statistics}
+    weights = [1.0, 0.5, 2.0, 3.0] if combiner.needs_weights else None
+    return base, models[:3] if line == "analogy" else models, {"weights": weights}
+
+
 def fuse_on_both(folder: Path, base: Path, models: Sequence[Path], line: str, **more: Any) -> list[Model]:
     fused = []
     for device in ("cpu", "cpu:0"):
@@ -143,13 +156,7 @@ def test_blocks_come_out_alike_on_a_device(
     tmp_path: Path, small_parts: int, blocks: int, seen: Seen, line: str, dtype: str
 ) -> None:
     recipe = read_recipe(line)
-    base, models = write_inputs(tmp_path, dtype, 2 if line in PAIRS else 4)
-    more: dict[str, Any] = {"weights": [1.0, 0.5, 2.0, 3.0]} if line == "weighted-mean" else {}
-    if line == "analogy":
-        models = models[:3]
-    if line.startswith("fisher"):
-        models = [write_model(tmp_path / f"f{seed}", model(seed, dtype, model(0, dtype))) for seed in (5, 6, 7)]
-        more["statistics"], _ = make_statistics(models, "fisher", model(0, dtype))
+    base, models, more = inputs_of(tmp_path, dtype, line)
     seen.clear()
     on_cpu, on_device = fuse_on_both(tmp_path, base, models, line, **more)
     for name in SHAPES:

@@ -51,9 +51,9 @@ class Sce(Combiner):
         if not squares_C.any():
             return cast(Float64, namespace(block.base_N).zeros_like(block.base_N))
         fused_N = elect(block.deltas_CN, weights_C=squares_C / squares_C.max(), lean=1.0)
-        if self.select_topk < 1:
-            fused_N[~self._selected(block)] = 0.0
-        return fused_N
+        if self.select_topk == 1:
+            return fused_N
+        return cast(Float64, namespace(fused_N).where(self._selected(block), fused_N, 0.0))
 
     def _squares(self, block: Block) -> Float64:
         selected_N = self._selected(block) if self.select_topk < 1 else slice(None)
@@ -74,5 +74,5 @@ def _spread(block: Block) -> Float64:
         sum_N += delta_N
     mean_N = divide(sum_N, count)
     for delta_N in block.deltas_CN:
-        variance_N += xp.square(delta_N - mean_N)
+        variance_N += (delta_N - mean_N) * (delta_N - mean_N)
     return cast(Float64, xp.sqrt(divide(variance_N, count)))
