@@ -18,14 +18,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coldfuse.codec.header import TensorEntry
-from coldfuse.codec.local_file import LocalFile
+from coldfuse.codec.local_file import Openable
 from coldfuse.core.dtypes import to_floats
 from coldfuse.core.schema import ITEM_BYTES
 
@@ -37,9 +36,9 @@ _TILE_ELEMENTS = 16_384
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in a local file."""
+    """A tensor in a file."""
 
-    file: Path
+    file: Openable
     tensor: TensorEntry
 
 
@@ -52,7 +51,7 @@ def read_stored(stored: Stored, first: int, count: int) -> Float64:
     spec = stored.tensor.spec
     item = ITEM_BYTES[spec.dtype]
     raw = np.empty(count * item, np.uint8)
-    with LocalFile(stored.file) as file:
+    with stored.file.open() as file:
         file.read_into(raw.data, stored.tensor.start + first * item)
     return to_floats(raw, spec.dtype).astype(np.float64)
 

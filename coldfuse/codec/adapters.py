@@ -21,12 +21,16 @@ from coldfuse.codec.adapter_config import CONFIG, MERGE, AdapterConfig, parse_ad
 from coldfuse.codec.adapter_kinds import KINDS, Module, check_orientation
 from coldfuse.codec.adapter_names import Contents, Naming, find_naming, sort_tensors
 from coldfuse.codec.header import Header
+from coldfuse.codec.local_file import LocalPath, Openable
 from coldfuse.codec.manifests import MAX_MANIFEST_BYTES, encode, sha256
 from coldfuse.codec.model_folder import read_file_header
 from coldfuse.core.schema import Schema
 from coldfuse.errors import SchemaMismatchError, UserInputError
 
-__all__ = ["WEIGHTS", "Adapter", "AdapterTensor", "Read", "Stored", "is_adapter", "open_adapter", "read_stored"]
+__all__ = [
+    "WEIGHTS", "Adapter", "AdapterTensor", "Read", "Stored", "is_adapter", "no_weights", "open_adapter", "read_adapter",
+    "read_stored",
+]  # fmt: skip
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -74,9 +78,10 @@ class AdapterTensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Adapter:
-    """An adapter folder, checked against a base."""
+    """An adapter, checked against a base."""
 
-    path: Path
+    what: str
+    """Its name, for errors."""
     config: AdapterConfig
     header: Header
     """Of its safetensors file."""
@@ -84,11 +89,6 @@ class Adapter:
     """The base's tensors that it changes, by name, in the order of names."""
     ignored: tuple[str, ...]
     """Tensors of its own that the base does not have, such as a task's head."""
-
-    @property
-    def file(self) -> Path:
-        """Its safetensors file."""
-        return self.path / WEIGHTS
 
     @property
     def config_digest(self) -> str:
@@ -102,14 +102,24 @@ def is_adapter(path: Path) -> bool:
 
 
 def open_adapter(path: Path, base_schema: Schema, *, what: str) -> Adapter:
-    """Read the description of an adapter folder and check it against the base; `what` names it in errors.
+    """Read the description of an adapter folder on this machine; `what` names it in errors.
+
+    Raises as `read_adapter`.
+    """
+    config, file = _read_config(path, what), path / WEIGHTS
+    if not file.is_file():
+        raise no_weights(what)
+    return read_adapter(config, LocalPath(file), read_file_header(file), base_schema, what=what)
+
+
+def read_adapter(config_json: bytes, file: Openable, header: Header, base_schema: Schema, *, what: str) -> Adapter:
+    """Make sense of an adapter's two files, and check it against the base; `what` names it in errors.
 
     Raises `UserInputError` for what cannot be read or is not supported, `SchemaMismatchError` for what does not fit the
     base, `CodecError` for malformed files.
     """
-    config = parse_adapter_config(_read_config(path, what), what=f"{what}: {CONFIG}")
-    header = read_file_header(_weights_file(path, what))
-    stored = [Stored(path / WEIGHTS, tensor) for tensor in header.tensors]
+    config = parse_adapter_config(config_json, what=f"{what}: {CONFIG}")
+    stored = [Stored(file, tensor) for tensor in header.tensors]
     contents = sort_tensors(stored, config.peft_type, what=what)
     naming = find_naming(contents.modules, base_schema, what=what)
     modules, outside = _modules(contents, naming, config, base_schema, what)
@@ -124,7 +134,7 @@ def open_adapter(path: Path, base_schema: Schema, *, what: str) -> Adapter:
         name: AdapterTensor(name=name, shape=base_schema[name].shape, changes=tuple(changes[name]))
         for name in sorted(changes)
     }
-    return Adapter(path=path, config=config, header=header, tensors=tensors, ignored=tuple(sorted(ignored)))
+    return Adapter(what=what, config=config, header=header, tensors=tensors, ignored=tuple(sorted(ignored)))
 
 
 def _read_config(path: Path, what: str) -> bytes:
@@ -134,13 +144,12 @@ def _read_config(path: Path, what: str) -> bytes:
         return file.read(MAX_MANIFEST_BYTES + 1)
 
 
-def _weights_file(path: Path, what: str) -> Path:
-    if not (path / WEIGHTS).is_file():
-        raise UserInputError(
-            f"{what}: no {WEIGHTS} in {path}; coldfuse reads safetensors only (convert others with "
-            "PeftModel.from_pretrained(…).save_pretrained(…, safe_serialization=True))"
-        )
-    return path / WEIGHTS
+def no_weights(what: str) -> UserInputError:
+    """Say that an adapter has no weights that can be read."""
+    return UserInputError(
+        f"{what}: no {WEIGHTS} in it; coldfuse reads safetensors only (convert others with "
+        "PeftModel.from_pretrained(…).save_pretrained(…, safe_serialization=True))"
+    )
 
 
 def _modules(

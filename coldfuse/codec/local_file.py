@@ -3,10 +3,41 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 from coldfuse.errors import UserInputError
+
+
+class Readable(Protocol):
+    """An open file."""
+
+    def read_into(self, buffer: memoryview, start: int) -> None:
+        """Fill the buffer with the file's bytes from `start`."""
+
+
+class Openable(Protocol):
+    """A file by its name, wherever it lies; the name can be sent to another process."""
+
+    def open(self) -> AbstractContextManager[Readable]:
+        """Open the file."""
+
+
+@dataclass(frozen=True)
+class LocalPath:
+    """A file by its path."""
+
+    path: Path
+
+    def open(self) -> LocalFile:
+        """Open the file."""
+        return LocalFile(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
 
 
 class LocalFile:

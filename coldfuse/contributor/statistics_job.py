@@ -1,7 +1,6 @@
 """From a fine-tuned model's folder and its data to a file of statistics."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from coldfuse.codec.deltas import write_safetensors
 from coldfuse.codec.model_folder import open_model_folder, read_file_header
 from coldfuse.codec.parts import Piece
 from coldfuse.codec.statistics import StatisticsInfo, statistics_header
 from coldfuse.contributor.statistics import Estimator, by_stored_name, choose, diagonal_fisher, input_grams
+from coldfuse.contributor.statistics_file import write_statistics_file
 from coldfuse.core.dataset import TextDataset
 from coldfuse.core.dtypes import Raw, from_floats
 from coldfuse.errors import UserInputError
@@ -111,9 +110,7 @@ def write_statistics(path: Path, tensors: Mapping[str, Tensor], info: Statistics
         flat = tensors[piece.tensor.name].contiguous().numpy().reshape(-1)
         return from_floats(flat[piece.first : piece.first + piece.num_elements], "F32")
 
-    part = path.with_name(path.name + ".part")
-    write_safetensors(part, header, read)
-    os.replace(part, path)
+    write_statistics_file(path, header, read)
 
 
 def head_labels(model_dir: Path) -> list[str] | None:

@@ -1,6 +1,6 @@
 """What a fusion method is given: one block of elements of one tensor, and every contribution's delta of it.
 
-Letters: C contributions, N elements of the block, O and I the rows and columns of a matrix.
+Letters: C contributions, R some of them, N elements of the block, O and I the rows and columns of a matrix.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
+
+Rows = NDArray[np.intp]
+"""Indices of some of the contributions, shape (R,)."""
 
 Array = Any
 """An array of the array API standard: numpy's, or torch's on a GPU. See `array_api_compat.array_namespace`."""

@@ -77,8 +77,7 @@ class InMemory:
         )
         for before, transform in enumerate(self.recipe.transforms[:step]):
             seen = self._seen(block, tensor, before)
-            for i, delta_N in enumerate(block.deltas_CN):
-                transform.transform(delta_N, i, seen)
+            transform.transform(block.deltas_CN, np.arange(len(rows)), seen)
         return self._seen(block, tensor, step)
 
     def _seen(self, block: Block, tensor: str, step: int) -> Block:

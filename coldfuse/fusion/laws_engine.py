@@ -84,11 +84,15 @@ def a_transform_changes_its_own_contribution(make: Maker) -> None:
         return
     for block in _blocks(method):
         name, hidden = block.facts.tensor, replace(block, deltas_CN=np.full_like(block.deltas_CN, np.nan))
+        together_CN = block.deltas_CN.copy()
+        method.transform(together_CN, np.arange(len(together_CN)), replace(block, deltas_CN=together_CN))
         for i, delta_N in enumerate(block.deltas_CN):
-            rows_CN, alone_N = block.deltas_CN.copy(), delta_N.copy()
-            method.transform(rows_CN[i], i, replace(block, deltas_CN=rows_CN))
-            method.transform(alone_N, i, hidden)
-            require_same_bits(method, alone_N, rows_CN[i], f"{name}: contribution {i} depends on the others' elements")
+            alone_1N = delta_N[None].copy()
+            method.transform(alone_1N, np.array([i]), hidden)
+            what = f"{name}: contribution {i} depends on which others are transformed with it"
+            require_same_bits(method, alone_1N[0], together_CN[i], what)
+            rows_CN = block.deltas_CN.copy()
+            method.transform(rows_CN[i : i + 1], np.array([i]), replace(block, deltas_CN=rows_CN))
             others = [n for n in range(len(rows_CN)) if n != i]
             what = f"{name}: contribution {i}'s turn changes another"
             require_same_bits(method, rows_CN[others], block.deltas_CN[others], what)
@@ -142,8 +146,7 @@ def _apply(method: Method, block: Block) -> Float64:
     """Return what the method makes of a block, flat; the block's deltas may be used up."""
     match method:
         case Transform():
-            for i, delta_N in enumerate(block.deltas_CN):
-                method.transform(delta_N, i, block)
+            method.transform(block.deltas_CN, np.arange(len(block.deltas_CN)), block)
             return block.deltas_CN
         case Combiner():
             return method.fuse(block)

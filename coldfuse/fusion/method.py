@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from coldfuse.fusion.arrays import divide, namespace
-from coldfuse.fusion.block import Array, Block, Facts, Float64, Matrix
+from coldfuse.fusion.block import Array, Block, Facts, Float64, Matrix, Rows
 
 Scope = Literal["model", "tensor"]
 Flavour = Literal["paper", "mergekit"]
@@ -90,8 +90,14 @@ class Transform(Method):
     """Changes each contribution's delta by itself."""
 
     @abstractmethod
-    def transform(self, delta_N: Float64, index: int, block: Block) -> None:
-        """Change contribution `index`'s delta in place. `block` says where it lies; its deltas are not to be used."""
+    def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
+        """Change the deltas of R contributions in place, each by itself.
+
+        Args:
+            deltas_RN: the block's elements of their deltas.
+            rows_R: which of the C contributions they are.
+            block: where the elements lie; its own deltas are not to be used.
+        """
 
 
 class Combiner(Method):

@@ -16,7 +16,7 @@ from coldfuse.aggregator.folders.outputs import Output
 from coldfuse.aggregator.folders.remote_folder import RemoteFolder, check_all_unchanged, open_folder
 from coldfuse.codec.model_folder import open_model_folder, read_file_header
 from coldfuse.config import prepare_ray
-from coldfuse.errors import SchemaMismatchError, StorageError, UserInputError
+from coldfuse.errors import CodecError, SchemaMismatchError, StorageError, UserInputError
 from coldfuse.storage import open_store
 
 MODEL = make_model()
@@ -82,6 +82,20 @@ def test_a_delta_in_s3_counts_like_one_at_hand(
         fuse(other, [in_s3], tmp_path / "refused")
 
 
+def test_an_adapter_in_s3_counts_like_one_at_hand(
+    tmp_path: Path, local: list[Path], remote: list[str], s3_url: str
+) -> None:
+    for seed in (1, 2):
+        fuse(local[0], local[seed : seed + 1], tmp_path / f"a{seed}", output=Output(kind="adapter", rank=2))
+    adapters = [tmp_path / "a1", tmp_path / "a2"]
+    in_s3 = [upload(path, f"{s3_url}/{path.name}") for path in adapters]
+    expected = fuse(local[0], [*adapters, local[1]], tmp_path / "expected", "ties")
+    assert expected != fuse(local[0], [local[1]], tmp_path / "alone", "ties")
+    assert fuse(remote[0], [remote[1], in_s3[0] + "/", adapters[1]], tmp_path / "mixed", "ties") == expected
+    executor = ThreadExecutor(2, memory_bytes=40 << 20)
+    assert fuse(remote[0], [remote[1], *in_s3], tmp_path / "out", "ties", executor=executor) == expected
+
+
 def test_a_model_in_s3_has_the_digest_of_its_folder(local: list[Path], remote: list[str]) -> None:
     opened = open_folder(remote[3])
     assert isinstance(opened, RemoteFolder)
@@ -108,12 +122,14 @@ def test_what_is_not_there_or_no_model_is_said(
     store = open_store(f"{s3_url}/adapter")
     store.put_if_absent("adapter_config.json", b"{}")
     store.put_if_absent("adapter_model.safetensors", b"")
+    open_store(f"{s3_url}/bare").put_if_absent("adapter_config.json", b"{}")
     for url, says in [
         (f"{s3_url}/nothing", "nothing: expected a Hugging Face model folder, but it has no config.json"),
-        (f"{s3_url}/adapter", "an adapter in S3 must be copied to this machine first"),
+        (f"{s3_url}/adapter", "adapter_model.safetensors: 0 bytes are too few for a safetensors file"),
+        (f"{s3_url}/bare", "bare: no adapter_model.safetensors in it; coldfuse reads safetensors only"),
         (f"{remote[1]}/model.safetensors", "no coldfuse delta; give the model's folder instead"),
     ]:
-        with pytest.raises(UserInputError, match=says):
+        with pytest.raises((UserInputError, CodecError), match=says):
             fuse(local[0], [url], tmp_path / "out")
 
 

@@ -9,6 +9,7 @@ from commands import run_coldfuse
 from reviews import write_reviews
 from safetensors.torch import load_file
 from tiny_model import write_tiny_model
+from tiny_rounds import floats, parse_file, write_model
 from typer.testing import CliRunner
 
 from coldfuse.cli.main import app
@@ -112,9 +113,30 @@ def test_a_head_of_something_else_is_refused(data, tmp_path):
         compute(model, data, tmp_path / "f", "--kind", "fisher")
 
 
+def test_variance_of_snapshots_is_what_precision_weighs_by(tmp_path):
+    """Alice's weights moved by 1, Bob's by 3 along their training: precisions 9 : 1."""
+    base = write_model(tmp_path / "base", {"w": floats([0.0] * 4)})
+    for name, value, step in (("alice", 1.0, 1.0), ("bob", 2.0, 3.0)):
+        start = write_model(tmp_path / f"{name}-0", {"w": floats([value - step] * 4)})
+        model = write_model(tmp_path / name, {"w": floats([value] * 4)})
+        said = run_coldfuse(
+            "statistics", model, "--kind", "variance", "--snapshot", start, "--snapshot", model, "--out",
+            tmp_path / f"{name}.v",
+        ).succeed().lines  # fmt: skip
+        assert said[0].startswith("variance of 1 tensors from 2 snapshots in ")
+    inputs = (base, tmp_path / "alice", tmp_path / "bob", "--method", "precision", "--out", tmp_path / "out")
+    statistics = ("--statistics", tmp_path / "alice.v", "--statistics", tmp_path / "bob.v")
+    run_coldfuse("fuse", *inputs, *statistics).succeed()
+    fused = parse_file((tmp_path / "out" / "model.safetensors").read_bytes())["w"]
+    assert fused.floats.tolist() == pytest.approx([1.1] * 4)  # (9 · 1 + 1 · 2) / 10
+
+
 def test_another_kind_or_estimator_is_wrong_usage(model, data, tmp_path):
-    for options in (("--kind", "hessian"), ("--kind", "fisher", "--estimator", "guess")):
+    for options in (
+        ("--kind", "hessian"), ("--kind", "fisher", "--estimator", "guess"), ("--kind", "variance"),
+        ("--kind", "fisher", "--snapshot", "a"),
+    ):  # fmt: skip
         words = ["statistics", str(model), "--data", str(data), "--out", str(tmp_path / "out"), *options]
         result = CliRunner().invoke(app, words)
         assert result.exit_code == 2
-        assert "expected" in result.output
+        assert "expected" in result.output or "snapshot" in result.output

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +47,32 @@ class Source:
             buffer[0] ^= 1
 
 
+@pytest.fixture(scope="module")
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int], Federation]:
+    """Make a federation of this seed and number of files, or take the one that was made for another test."""
+
+    @cache
+    def make(seed: int, num_files: int) -> Federation:
+        return make_federation(tmp_path_factory.mktemp("federation"), make_model(seed), num_files=num_files)
+
+    return make
+
+
 @pytest.fixture
-def federation(tmp_path: Path, small_parts: int) -> Federation:
+def federation(make_once: Callable[[int, int], Federation], small_parts: int) -> Federation:
+    """Return one that is only read."""
+    return make_once(0, 2)
+
+
+@pytest.fixture
+def other(make_once: Callable[[int, int], Federation], small_parts: int) -> Federation:
+    """Return another that is only read."""
+    return make_once(5, 1)
+
+
+@pytest.fixture
+def changing(tmp_path: Path, small_parts: int) -> Federation:
+    """Return one for this test alone."""
     return make_federation(tmp_path, MODEL, num_files=2)
 
 
@@ -94,15 +120,15 @@ def test_an_interrupted_fetch_goes_on_where_it_was(federation: Federation, tmp_p
     check_whole(federation, tmp_path / "out", 0)
 
 
-def test_only_what_changed_is_downloaded(federation: Federation, tmp_path: Path) -> None:
-    fetch(StoreSource(federation), tmp_path / "out")
-    publish_another(federation)
-    source = Source(federation)
+def test_only_what_changed_is_downloaded(changing: Federation, tmp_path: Path) -> None:
+    fetch(StoreSource(changing), tmp_path / "out")
+    publish_another(changing)
+    source = Source(changing)
     fetched = fetch(source, tmp_path / "out")
-    old, new = parts_of(federation.release(0)), parts_of(federation.release(1))
+    old, new = parts_of(changing.release(0)), parts_of(changing.release(1))
     assert set(source.given) == new.keys() - old.keys()
     assert 0 < fetched.downloaded_bytes < size_of(fetched.manifest) / 4
-    check_whole(federation, tmp_path / "out", 1)
+    check_whole(changing, tmp_path / "out", 1)
 
 
 def test_what_is_there_is_not_fetched_again(federation: Federation, tmp_path: Path) -> None:
@@ -121,13 +147,13 @@ def test_a_file_that_was_lost_since_is_fetched_again(federation: Federation, tmp
     check_whole(federation, tmp_path / "out", 0)
 
 
-def test_an_older_release_can_be_had(federation: Federation, tmp_path: Path) -> None:
-    publish_another(federation)
-    fetch(StoreSource(federation), tmp_path / "out", which="latest")
-    fetch(StoreSource(federation), tmp_path / "out", which=0)
-    check_whole(federation, tmp_path / "out", 0)
+def test_an_older_release_can_be_had(changing: Federation, tmp_path: Path) -> None:
+    publish_another(changing)
+    fetch(StoreSource(changing), tmp_path / "out", which="latest")
+    fetch(StoreSource(changing), tmp_path / "out", which=0)
+    check_whole(changing, tmp_path / "out", 0)
     with pytest.raises(FederationError, match="there is no release 9; the latest is 1"):
-        fetch(StoreSource(federation), tmp_path / "out", which=9)
+        fetch(StoreSource(changing), tmp_path / "out", which=9)
 
 
 def test_a_tampered_part_puts_nothing_in_place(federation: Federation, tmp_path: Path) -> None:
@@ -145,11 +171,11 @@ def test_a_model_that_is_not_the_manifests_is_not_put_in_place(federation: Feder
     assert not (tmp_path / "out" / "config.json").exists()
 
 
-def test_a_manifest_that_is_not_the_channels_is_refused(federation: Federation, tmp_path: Path) -> None:
-    federation.store.delete("releases/00000.json")
-    federation.store.put_if_absent("releases/00000.json", b"{}")
+def test_a_manifest_that_is_not_the_channels_is_refused(changing: Federation, tmp_path: Path) -> None:
+    changing.store.delete("releases/00000.json")
+    changing.store.put_if_absent("releases/00000.json", b"{}")
     with pytest.raises(DigestMismatchError):
-        fetch(StoreSource(federation), tmp_path / "out")
+        fetch(StoreSource(changing), tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -251,9 +277,8 @@ def fetch_killed_at(monkeypatch: pytest.MonkeyPatch, source: StoreSource, out: P
 
 @pytest.mark.parametrize("n", range(18))
 def test_a_swap_that_is_killed_never_looks_whole_and_is_finished(
-    federation: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int
+    federation: Federation, other: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int
 ) -> None:
-    other = make_federation(tmp_path / "other", make_model(seed=5), num_files=1)
     out = tmp_path / "out"
     fetch(StoreSource(other), out)
     killed = fetch_killed_at(monkeypatch, StoreSource(federation), out, n)
@@ -274,8 +299,9 @@ def is_whole(federation: Federation, out: Path) -> bool:
     return open_model_folder(out).digest() == federation.latest().model_digest
 
 
-def test_an_unfinished_fetch_of_another_model_is_forgotten(federation: Federation, tmp_path: Path) -> None:
-    other = make_federation(tmp_path / "other", make_model(seed=5), num_files=1)
+def test_an_unfinished_fetch_of_another_model_is_forgotten(
+    federation: Federation, other: Federation, tmp_path: Path
+) -> None:
     with pytest.raises(TransportError, match="injected"):
         fetch(Source(federation, fails_after=3), tmp_path / "out")
     fetch(StoreSource(other), tmp_path / "out")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -60,17 +61,42 @@ ONLY_HOMES = {
 FORBIDDEN = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 
 
-def modules() -> list[Path]:
-    return sorted(path for path in ROOT.rglob("*.py") if "pb" not in path.relative_to(ROOT).parts)
+@cache
+def modules() -> tuple[Path, ...]:
+    return tuple(sorted(path for path in ROOT.rglob("*.py") if "pb" not in path.relative_to(ROOT).parts))
 
 
 def package_of(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def imported(tree: ast.Module) -> Iterator[str]:
-    """Yield the full names that a module imports, also inside functions and for type checking."""
-    for node in ast.walk(tree):
+@dataclass(frozen=True)
+class Facts:
+    """What is checked of a module; its tree is large, and walked but once."""
+
+    imports: set[str]
+    """The full names that it imports, also inside functions and for type checking."""
+    attributes: set[str]
+    """Every name that stands behind a dot."""
+    loads_and_saves: set[str]
+    """What is called `load` or `save`, with all that stands before the dot."""
+    calls: set[str]
+
+
+@cache
+def facts_of(path: Path) -> Facts:
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
+    return Facts(
+        imports=set(imported(nodes)),
+        attributes={node.attr for node in attributes},
+        loads_and_saves={ast.unparse(node) for node in attributes if node.attr in ("load", "save")},
+        calls={ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)},
+    )
+
+
+def imported(nodes: Sequence[ast.AST]) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -78,14 +104,8 @@ def imported(tree: ast.Module) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@cache
-def parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
-
-
-@cache
 def imports_of(path: Path) -> set[str]:
-    return set(imported(parse(path)))
+    return facts_of(path).imports
 
 
 def layers(names: set[str]) -> set[str]:
@@ -135,17 +155,14 @@ def test_libraries_stay_in_their_homes(library: str, homes: str) -> None:
 
 def test_nothing_is_pickled() -> None:
     for path in modules():
-        tree = parse(path)
-        assert not {name.split(".")[0] for name in imported(tree)} & FORBIDDEN, path
-        attributes = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        assert not attributes & {"torch.load", "torch.save", "np.load", "np.save", "numpy.load", "numpy.save"}, path
+        assert not {name.split(".")[0] for name in imports_of(path)} & FORBIDDEN, path
+        used = facts_of(path).loads_and_saves
+        assert not used & {"torch.load", "torch.save", "np.load", "np.save", "numpy.load", "numpy.save"}, path
 
 
 def test_only_the_configuration_reads_the_environment() -> None:
     for path in modules():
-        tree = parse(path)
-        touched = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        touched |= {name.split(".")[-1] for name in imported(tree)}
+        touched = facts_of(path).attributes | {name.split(".")[-1] for name in imports_of(path)}
         assert path.name == "config.py" or not touched & {"environ", "getenv", "putenv", "environb"}, path
 
 
@@ -154,5 +171,4 @@ def test_values_and_maths_touch_no_file_clock_or_chance(package: str) -> None:
     forbidden = {"os", "pathlib", "time", "random", "secrets", "socket", "ray", "torch", "subprocess", "threading"}
     for path in (path for path in modules() if package_of(path) == package):
         assert not {name.split(".")[0] for name in imports_of(path)} & forbidden, path
-        calls = {ast.unparse(n.func) for n in ast.walk(parse(path)) if isinstance(n, ast.Call)}
-        assert not {call for call in calls if call == "open" or call.startswith("np.random")}, path
+        assert not {call for call in facts_of(path).calls if call == "open" or call.startswith("np.random")}, path

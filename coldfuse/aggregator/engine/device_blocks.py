@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
@@ -18,7 +17,7 @@ from coldfuse.aggregator.engine.plan import AdapterOperand, Operand, PieceTask
 from coldfuse.aggregator.engine.stretches import Stretch, facts_of
 from coldfuse.core.dtypes import Raw
 from coldfuse.core.schema import ITEM_BYTES
-from coldfuse.fusion.block import Block, Float64
+from coldfuse.fusion.block import Array, Block, Float64
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +36,9 @@ class Reader(Protocol):
 
     def statistics(self, piece: PieceTask, stretch: Stretch, step: int) -> Float64 | None:
         """Read what a step asks for beside the deltas."""
+
+    def transform(self, deltas_RN: Array, rows: Sequence[int], block: Block, piece: PieceTask, step: int) -> None:
+        """Apply the transforms before a step."""
 
 
 class DeviceBlocks:
@@ -59,20 +61,12 @@ class DeviceBlocks:
             deltas_CN=cast(Float64, deltas_CN),
             statistics_CN=None if statistics_CN is None else self._outbox.copied(statistics_CN),
         )
-        self._transform(block, piece, step)
+        self._reader.transform(deltas_CN, range(len(rows)), block, piece, step)
         return block
 
     def fetch(self, fused_N: Float64) -> Callable[[], Float64]:
         """Begin to copy a result to the CPU; return what waits for it."""
         return self._outbox.fetch(cast("torch.Tensor", fused_N))
-
-    def _transform(self, block: Block, piece: PieceTask, step: int) -> None:
-        """Apply the transforms before a step, in place; absent contributions stay zero."""
-        for before, transform in enumerate(self._fusion.recipe.transforms[:step]):
-            seen = replace(block, facts=facts_of(self._fusion, piece, before))
-            for index, operand in enumerate(piece.contributions):
-                if operand is not None:
-                    transform.transform(block.deltas_CN[index], index, seen)
 
     def _send(self, piece: PieceTask, stretch: Stretch) -> list[torch.Tensor]:
         """Read the base and all contributions and send them in one copy; return them, without elements if absent."""

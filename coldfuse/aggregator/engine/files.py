@@ -17,7 +17,7 @@ from coldfuse.aggregator.engine.bulk_read import read_ranges
 from coldfuse.aggregator.engine.remote_files import KeyRange, KeySource, ReadAhead
 from coldfuse.codec.blobs import BlobReader
 from coldfuse.codec.header import Header
-from coldfuse.codec.local_file import LocalFile
+from coldfuse.codec.local_file import LocalFile, LocalPath
 from coldfuse.core.blob import Blob
 from coldfuse.core.dtypes import Raw
 from coldfuse.errors import StorageError
@@ -55,6 +55,11 @@ class LocalSource:
 
     path: Path
     header: Header
+
+    @property
+    def name(self) -> LocalPath:
+        """The file without its header."""
+        return LocalPath(self.path)
 
     def range(self, start: int, length: int) -> ByteRange:  # noqa: ARG002  # a path needs no end
         """Name some of the file's bytes."""

@@ -221,7 +221,7 @@ def _culprit(piece: PieceTask, reader: BlockReader) -> str | None:
 def _file_of(operand: Operand | AdapterOperand | None) -> str | None:
     """Name the file, unless it is a contribution's: that has a digest."""
     if isinstance(operand, AdapterOperand):
-        return str(operand.path)
+        return operand.what
     match operand and operand.where:
         case LocalRange(path=path):
             return str(path)

@@ -13,12 +13,13 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Literal
 
-from coldfuse.aggregator.engine.files import ByteRange, Source
-from coldfuse.codec.adapters import Adapter, AdapterTensor
+from coldfuse.aggregator.engine.files import ByteRange, LocalRange, Source
+from coldfuse.aggregator.engine.remote_files import KeyRange, RemoteObject
+from coldfuse.codec.adapters import Adapter, AdapterTensor, Stored
 from coldfuse.codec.header import Header, TensorEntry
+from coldfuse.codec.local_file import LocalPath
 from coldfuse.codec.parts import PartLayout, Piece, plan_parts
 from coldfuse.core.schema import ITEM_BYTES, TensorSpec
 from coldfuse.errors import SchemaMismatchError
@@ -46,8 +47,8 @@ class Operand:
 class AdapterOperand:
     """An adapter's change of one tensor, to be expanded rows by rows from its factors."""
 
-    path: Path
-    """The adapter's folder."""
+    what: str
+    """The adapter's name, for errors."""
     change: AdapterTensor
 
 
@@ -139,6 +140,20 @@ def operands(files: Iterable[Source], *, is_delta: bool) -> Operands:
     return Operands({entry.name: (file, entry) for file in files for entry in file.header.tensors}, is_delta)
 
 
+def operand_of(stored: Stored) -> Operand:
+    """Name a factor as what ranges are read of."""
+    start, spec = stored.tensor.start, stored.tensor.spec
+    where: ByteRange
+    match stored.file:
+        case LocalPath(path=path):
+            where = LocalRange(path, start)
+        case RemoteObject() as which:
+            where = KeyRange(which, start, spec.size_bytes)
+        case other:
+            raise TypeError(f"{other}: expected a local path or an object")
+    return Operand(where=where, first=0, dtype=spec.dtype, is_delta=True)
+
+
 def plan_shards(files: Mapping[str, Header], inputs: Inputs, *, reach: Reach = "piece") -> dict[str, list[Shard]]:
     """Plan every part of every safetensors file of the base, in the order of the file; headers are copied."""
     plan: dict[str, list[Shard]] = {}
@@ -207,7 +222,7 @@ def _locate_contribution(source: Operands | Adapter, piece: Piece, reach: Reach)
     if isinstance(source, Operands):
         return _locate(source, piece, reach)
     change = source.tensors.get(piece.tensor.name)
-    return AdapterOperand(path=source.path, change=change) if change else None
+    return AdapterOperand(what=source.what, change=change) if change else None
 
 
 def _locate(source: Operands, piece: Piece, reach: Reach, *, by_rows: bool = False) -> Operand | None:

@@ -6,7 +6,7 @@ One reader serves one task, and its buffers every block.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
@@ -18,9 +18,9 @@ from coldfuse.aggregator.engine.device_blocks import DeviceBlocks
 from coldfuse.aggregator.engine.devices import own_stream, to_device
 from coldfuse.aggregator.engine.files import RangeReader
 from coldfuse.aggregator.engine.job import Fusion
-from coldfuse.aggregator.engine.plan import AdapterOperand, Operand, PieceTask
+from coldfuse.aggregator.engine.plan import AdapterOperand, Operand, PieceTask, operand_of
 from coldfuse.aggregator.engine.stretches import Stretch, facts_of, whole_rows
-from coldfuse.codec.adapters import Stored, read_stored
+from coldfuse.codec.adapters import Stored
 from coldfuse.core.dtypes import Raw
 from coldfuse.core.schema import ITEM_BYTES
 from coldfuse.errors import FusionError
@@ -111,8 +111,7 @@ class BlockReader:
             statistics_CN=self.statistics(piece, stretch, step),
         )
         if with_deltas:
-            present = (i for i, operand in enumerate(piece.contributions) if operand is not None)
-            self._transform({i: deltas_CN[i] for i in present}, block, piece, step)
+            self.transform(deltas_CN, range(len(deltas_CN)), block, piece, step)
         return block
 
     def sum_deltas(self, piece: PieceTask, stretch: Stretch, span: Span) -> Float64:
@@ -201,15 +200,17 @@ class BlockReader:
         if self._fusion.recipe.transforms:
             facts = facts_of(self._fusion, piece, 0)
             block = Block(facts=facts, first=stretch[0], base_N=base_N, deltas_CN=delta_N[None])
-            self._transform({index: delta_N}, block, piece, len(self._fusion.recipe.transforms))
+            self.transform(delta_N[None], [index], block, piece, len(self._fusion.recipe.transforms))
         return delta_N
 
-    def _transform(self, deltas: Mapping[int, Float64], block: Block, piece: PieceTask, step: int) -> None:
-        """Apply the transforms before a step to some contributions' deltas, in place."""
+    def transform(self, deltas_RN: Float64, rows: Sequence[int], block: Block, piece: PieceTask, step: int) -> None:
+        """Apply the transforms before a step to some contributions' deltas, in place; absent ones stay zero."""
+        present = [r for r, row in enumerate(rows) if piece.contributions[row] is not None]
+        runs = [slice(None)] if len(present) == len(rows) else [slice(r, r + 1) for r in present]
         for before, transform in enumerate(self._fusion.recipe.transforms[:step]):
             seen = replace(block, facts=facts_of(self._fusion, piece, before))
-            for index, delta_N in deltas.items():
-                transform.transform(delta_N, index, seen)
+            for run in runs:
+                transform.transform(deltas_RN[run], np.array(rows[run]), seen)
 
     def _fill(
         self, piece: PieceTask, stretch: Stretch, base_N: Float64, out_CN: Float64, *, rows: slice = _ALL
@@ -260,7 +261,7 @@ class BlockReader:
         if key not in self._factors:
             if sum(len(factor) for factor in self._factors.values()) > _FACTOR_ELEMENTS:
                 self._factors.clear()
-            self._factors[key] = read_stored(stored, first, count)
+            self._factors[key] = self.values(operand_of(stored), (first, count))
         return self._factors[key]
 
     def statistics(self, piece: PieceTask, stretch: Stretch, step: int) -> Float64 | None:

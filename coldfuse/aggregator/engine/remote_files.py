@@ -34,6 +34,10 @@ class RemoteObject:
     size_bytes: int
     etag: str
 
+    def open(self) -> RemoteFile:
+        """Open the file."""
+        return RemoteFile(self)
+
     def __str__(self) -> str:
         return f"{self.store_url}/{self.key}"
 
@@ -54,13 +58,18 @@ class KeySource:
     object: RemoteObject
     header: Header
 
+    @property
+    def name(self) -> RemoteObject:
+        """The file without its header."""
+        return self.object
+
     def range(self, start: int, length: int) -> KeyRange:
         """Name some of the file's bytes."""
         return KeyRange(self.object, start, length)
 
     def open(self) -> RemoteFile:
         """Open the file."""
-        return RemoteFile(self.object)
+        return self.object.open()
 
     def __str__(self) -> str:
         return str(self.object)

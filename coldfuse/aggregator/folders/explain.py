@@ -167,7 +167,7 @@ def _made(source: Operands | Adapter | None, piece: PieceTask) -> Operand | Adap
         return piece.base
     if isinstance(source, Adapter):
         change = source.tensors.get(piece.tensor)
-        return AdapterOperand(path=source.path, change=change) if change else None
+        return AdapterOperand(what=source.what, change=change) if change else None
     if piece.tensor not in source.tensors:
         return None
     file, entry = source.tensors[piece.tensor]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-from coldfuse.aggregator.engine.files import LocalSource
 from coldfuse.aggregator.engine.plan import Operands, operands
 from coldfuse.aggregator.folders.mismatches import check_model
 from coldfuse.aggregator.folders.remote_folder import (
@@ -19,10 +18,12 @@ from coldfuse.aggregator.folders.remote_folder import (
     digests_at,
     files_of,
     is_remote,
+    open_adapter_file,
     open_file,
     open_folder_or_file,
+    read_adapter_config,
 )
-from coldfuse.codec.adapters import Adapter, is_adapter, open_adapter
+from coldfuse.codec.adapters import Adapter, read_adapter
 from coldfuse.codec.deltas import FORMAT, check_delta
 from coldfuse.codec.manifests import sha256
 from coldfuse.errors import UserInputError
@@ -81,9 +82,9 @@ def open_input(
     statistics: tuple[FileSource, ...] = (),
 ) -> Input:
     """Open one input, and check that it fits the base."""
-    if not is_remote(path) and is_adapter(Path(path)):
-        adapter = open_adapter(Path(path), base.schema, what=str(path))
-        file = LocalSource(adapter.file, adapter.header)
+    if (adapter_config := read_adapter_config(path)) is not None:
+        file = open_adapter_file(path)
+        adapter = read_adapter(adapter_config, file.name, file.header, base.schema, what=str(path))
         return Input((file,), is_delta=True, weight=weight, path=path, statistics=statistics, adapter=adapter)
     if not is_remote(path) and not Path(path).exists():
         raise UserInputError(f"{path}: expected a model folder, an adapter folder or a delta file, and there is none")
@@ -126,7 +127,7 @@ def _open_statistics(
 
 def _digest(path: Location) -> str | None:
     """Return a model folder's digest, to hold its statistics against; a delta or an adapter has none."""
-    if not is_remote(path) and (not Path(path).is_dir() or is_adapter(Path(path))):
+    if (not is_remote(path) and not Path(path).is_dir()) or read_adapter_config(path) is not None:
         return None
     opened = open_folder_or_file(path)
     return opened.digest() if isinstance(opened, Folder) else None

@@ -22,9 +22,11 @@ from coldfuse.aggregator.engine.remote_files import (
 )
 from coldfuse.codec import model_digest
 from coldfuse.codec.adapter_config import CONFIG as ADAPTER_CONFIG
+from coldfuse.codec.adapters import WEIGHTS as ADAPTER_WEIGHTS
+from coldfuse.codec.adapters import is_adapter, no_weights
 from coldfuse.codec.header import Header
 from coldfuse.codec.local_file import LocalFile
-from coldfuse.codec.manifests import sha256
+from coldfuse.codec.manifests import MAX_MANIFEST_BYTES, sha256
 from coldfuse.codec.model_folder import (
     ModelFolder,
     check_owners,
@@ -100,8 +102,7 @@ def open_folder(where: Location) -> Folder:
     split_url(f"{url}/file")
     names = set(_keys(url))
     if "config.json" not in names:
-        has = "; an adapter in S3 must be copied to this machine first" if ADAPTER_CONFIG in names else ""
-        raise UserInputError(f"{url}: expected a Hugging Face model folder, but it has no config.json{has}")
+        raise UserInputError(f"{url}: expected a Hugging Face model folder, but it has no config.json")
     files = choose_weight_files(names, lambda name: store_at(url).get(name), url)
     with ThreadPoolExecutor(_REQUESTS_AT_A_TIME) as pool:
         sources = dict(zip(files, pool.map(lambda file: open_source(_existing(url, file)), files), strict=True))
@@ -123,6 +124,28 @@ def open_file(where: Location) -> FileSource:
     if not is_remote(where):
         return LocalSource(Path(where), read_file_header(Path(where)))
     return open_source(_existing(*split_url(str(where))))
+
+
+def read_adapter_config(where: Location) -> bytes | None:
+    """Return the settings of what is an adapter's folder; None if it is something else."""
+    if is_remote(where):
+        found = find_object(str(where).rstrip("/"), ADAPTER_CONFIG)
+        return None if found is None else store_at(found.store_url).get(found.key, length=MAX_MANIFEST_BYTES + 1)
+    if not is_adapter(Path(where)):
+        return None
+    with open(Path(where) / ADAPTER_CONFIG, "rb") as file:
+        return file.read(MAX_MANIFEST_BYTES + 1)
+
+
+def open_adapter_file(where: Location) -> FileSource:
+    """Open the tensors of an adapter's folder."""
+    if is_remote(where):
+        found = find_object(str(where).rstrip("/"), ADAPTER_WEIGHTS)
+        if found is not None:
+            return open_source(found)
+    elif (path := Path(where) / ADAPTER_WEIGHTS).is_file():
+        return LocalSource(path, read_file_header(path))
+    raise no_weights(str(where))
 
 
 def files_of(folder: Folder) -> dict[str, FileSource]:

@@ -9,13 +9,12 @@ much as an average one.
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from coldfuse.fusion.block import Block, Float64
+from coldfuse.fusion.block import Block, Float64, Rows
 from coldfuse.fusion.measures import squared_norms
 from coldfuse.fusion.method import Measure, Transform
 
@@ -34,10 +33,10 @@ class Clip(Transform):
         """All norms, of the whole model."""
         return (squared_norms("model"),)
 
-    def transform(self, delta_N: Float64, index: int, block: Block) -> None:
-        """Scale a delta that is too long."""
-        squared_C = block.facts.measured["squared_norms"]
-        limit = self.norm if self.norm is not None else float(np.median(np.sqrt(squared_C)))
-        norm = math.sqrt(squared_C[index])
-        if norm > limit:
-            delta_N *= limit / norm
+    def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
+        """Scale the deltas that are too long."""
+        norms_C = np.sqrt(block.facts.measured["squared_norms"])
+        limit = self.norm if self.norm is not None else float(np.median(norms_C))
+        for r, norm in enumerate(norms_C[rows_R]):
+            if norm > limit:
+                deltas_RN[r] *= limit / norm

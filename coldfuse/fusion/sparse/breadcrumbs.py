@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
-from coldfuse.fusion.block import Block, Float64
+from coldfuse.fusion.block import Block, Float64, Rows
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.method import Flavour, Measure, Ranked, Transform
 from coldfuse.fusion.sparse.rescaling import with_mergekit_defaults
@@ -46,13 +46,13 @@ class Breadcrumbs(Transform):
             return ()
         return (Ranked(name="bounds", of=_deltas, ranks=self._ranks, per="tensor"),)
 
-    def transform(self, delta_N: Float64, index: int, block: Block) -> None:
+    def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
         """Set what lies outside the bounds to zero."""
         if self.flavour == "paper":
-            self._mask_rows(delta_N.reshape(-1, block.facts.row_elements))
+            for delta_N in deltas_RN:
+                self._mask_rows(delta_N.reshape(-1, block.facts.row_elements))
         elif self.density < 1:
-            bounds_R2 = block.facts.measured["bounds"][index : index + 1].astype(np.float32)
-            _keep_within(delta_N[None], bounds_R2)
+            _keep_within(deltas_RN, block.facts.measured["bounds"][rows_R].astype(np.float32))
 
     def _mask_rows(self, delta_RW: Float64) -> None:
         size_RW = np.abs(delta_RW.astype(np.float32))

@@ -15,11 +15,11 @@ import numpy as np
 from pydantic import Field
 
 from coldfuse.fusion.arrays import is_numpy, namespace
-from coldfuse.fusion.block import Block, Float64
+from coldfuse.fusion.block import Block, Float64, Rows
 from coldfuse.fusion.chance import random_bits, splitmix64
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.method import Flavour, Measure, Transform
-from coldfuse.fusion.sparse.rescaling import norm_ratio, norms
+from coldfuse.fusion.sparse.rescaling import norm_ratios, norms
 
 
 class Dare(Transform):
@@ -40,25 +40,29 @@ class Dare(Transform):
         """L1 norms before and after, for mergekit's rescaling."""
         return (norms(self._drop),) if self.flavour == "mergekit" and self.rescale and self.drop > 0 else ()
 
-    def transform(self, delta_N: Float64, index: int, block: Block) -> None:
-        """Return δ ← m δ · factor."""
-        factor = 1.0
+    def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
+        """Set δ ← m δ · factor."""
+        factors_R = np.ones(len(rows_R))
         if self.rescale and self.drop > 0:
-            factor = norm_ratio(block.facts, index) if self.flavour == "mergekit" else 1 / (1 - self.drop)
-        self._drop(delta_N, index, block, factor)
+            factors_R = norm_ratios(block.facts)[rows_R] if self.flavour == "mergekit" else factors_R / (1 - self.drop)
+        self._drop(deltas_RN, rows_R, block, factors_R)
 
-    def _drop(self, delta_N: Float64, index: int, block: Block, factor: float = 1.0) -> None:
+    def _drop(self, deltas_RN: Float64, rows_R: Rows, block: Block, factors_R: Float64 | None = None) -> None:
         least = math.ceil(self.drop * 2**53)  # u ≥ p, in units of 2⁻⁵³
-        key = block.facts.keys_C[index]
-        if is_numpy(delta_N):
-            _mask(delta_N, key, np.uint64(block.first), np.uint64(least), factor)
-        else:
-            is_kept_N = random_bits(int(key), block.first, delta_N) >= least
+        factors_R = np.ones(len(rows_R)) if factors_R is None else factors_R
+        keys_R = block.facts.keys_C[rows_R]
+        if is_numpy(deltas_RN):
+            _mask(deltas_RN, keys_R, np.uint64(block.first), np.uint64(least), factors_R)
+            return
+        for delta_N, key, factor in zip(deltas_RN, keys_R.tolist(), factors_R.tolist(), strict=True):
+            is_kept_N = random_bits(key, block.first, delta_N) >= least
             delta_N[...] = namespace(delta_N).where(is_kept_N, delta_N * factor, 0.0)
 
 
 @compiled
-def _mask(delta: Any, key: Any, first: Any, least: Any, factor: Any) -> None:
-    for k in range(delta.size):
-        random = splitmix64(key, first + np.uint64(k)) >> np.uint64(11)
-        delta[k] = delta[k] * factor if random >= least else 0.0
+def _mask(deltas: Any, keys: Any, first: Any, least: Any, factors: Any) -> None:
+    for r in range(keys.size):
+        delta, key, factor = deltas[r], keys[r], factors[r]
+        for k in range(delta.size):
+            random = splitmix64(key, first + np.uint64(k)) >> np.uint64(11)
+            delta[k] = delta[k] * factor if random >= least else 0.0

@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
-from coldfuse.fusion.block import Block, Float64
+from coldfuse.fusion.block import Block, Float64, Rows
 from coldfuse.fusion.chance import splitmix64
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.method import Flavour, Measure, Transform
-from coldfuse.fusion.sparse.rescaling import norm_ratio, norms, with_mergekit_defaults
+from coldfuse.fusion.sparse.rescaling import norm_ratios, norms, with_mergekit_defaults
 
 
 class Della(Transform):
@@ -54,18 +54,19 @@ class Della(Transform):
         """L1 norms before and after, for mergekit's rescaling."""
         return (norms(self._drop),) if self.flavour == "mergekit" and self.rescale else ()
 
-    def transform(self, delta_N: Float64, index: int, block: Block) -> None:
-        """Return δ ← m δ / p, or m δ · Σ |δ| / Σ |m δ|."""
-        self._mask(delta_N, index, block, by_probability=self.rescale and self.flavour == "paper")
+    def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
+        """Set δ ← m δ / p, or m δ · Σ |δ| / Σ |m δ|."""
+        self._mask(deltas_RN, rows_R, block, by_probability=self.rescale and self.flavour == "paper")
         if self.rescale and self.flavour == "mergekit":
-            delta_N *= norm_ratio(block.facts, index)
+            deltas_RN *= norm_ratios(block.facts)[rows_R, None]
 
-    def _drop(self, delta_N: Float64, index: int, block: Block) -> None:
-        self._mask(delta_N, index, block, by_probability=False)
+    def _drop(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
+        self._mask(deltas_RN, rows_R, block, by_probability=False)
 
-    def _mask(self, delta_N: Float64, index: int, block: Block, *, by_probability: bool) -> None:
-        keep_N = probabilities(delta_N.reshape(-1, block.facts.row_elements), self.density, self.epsilon).ravel()
-        _mask(delta_N, keep_N, block.facts.keys_C[index], np.uint64(block.first), by_probability)
+    def _mask(self, deltas_RN: Float64, rows_R: Rows, block: Block, *, by_probability: bool) -> None:
+        for delta_N, key in zip(deltas_RN, block.facts.keys_C[rows_R], strict=True):
+            keep_N = probabilities(delta_N.reshape(-1, block.facts.row_elements), self.density, self.epsilon).ravel()
+            _mask(delta_N, keep_N, key, np.uint64(block.first), by_probability)
 
 
 def probabilities(delta_RW: Float64, density: float, epsilon: float) -> Float64:

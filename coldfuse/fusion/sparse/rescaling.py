@@ -5,13 +5,12 @@ mergekit leaves a tensor with a norm below 1e-7 as it is; here every tensor of w
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from coldfuse.fusion.block import Block, Facts, Float64
+from coldfuse.fusion.block import Block, Facts, Float64, Rows
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.method import Sums
 
@@ -19,25 +18,26 @@ _LANES = 512
 """Sums that are kept side by side, so that a processor can add several at once without changing their order."""
 
 
-def norms(drop: Callable[[Float64, int, Block], None]) -> Sums:
+def norms(drop: Callable[[Float64, Rows, Block], None]) -> Sums:
     """Measure Σ |δ_i| and Σ |m δ_i| of each tensor, shape (C, 2); `drop` sets entries to zero in place."""
 
     def of(block: Block) -> Float64:
         sums_C2 = np.empty((len(block.deltas_CN), 2))
         for index, delta_N in enumerate(block.deltas_CN):
-            masked_N = delta_N.copy()
-            drop(masked_N, index, block)
-            sums_C2[index] = l1_norm(delta_N), l1_norm(masked_N)
+            masked_1N = delta_N[None].copy()
+            drop(masked_1N, np.array([index]), block)
+            sums_C2[index] = l1_norm(delta_N), l1_norm(masked_1N[0])
         return sums_C2
 
     return Sums(name="norms", of=of, per="tensor")
 
 
-def norm_ratio(facts: Facts, index: int) -> float:
-    """Return Σ |δ_i| / Σ |m δ_i|, or 1 if next to nothing is left (0, or so little that the ratio is not finite)."""
-    before, after = (float(norm) for norm in facts.measured["norms"][index])
-    ratio = before / after if after > 0 else 1.0
-    return ratio if math.isfinite(ratio) else 1.0
+def norm_ratios(facts: Facts) -> Float64:
+    """Return Σ |δ_i| / Σ |m δ_i|, shape (C,); 1 if next to nothing is left (0, or so little that it is not finite)."""
+    before_C, after_C = facts.measured["norms"].T
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        ratio_C = before_C / after_C
+    return np.where(np.isfinite(ratio_C), ratio_C, 1.0)
 
 
 def l1_norm(delta_N: Float64) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from coldfuse.fusion.arrays import is_numpy, namespace, sizes
-from coldfuse.fusion.block import Array, Block, Facts, Float64
+from coldfuse.fusion.block import Array, Block, Facts, Float64, Rows
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.method import Flavour, Measure, Ranked, Scope, Transform
 
@@ -37,9 +37,14 @@ class Trim(Transform):
         """Each contribution's threshold."""
         return trimming(self.density, self.flavour)
 
-    def transform(self, delta_N: Float64, index: int, block: Block) -> None:
+    def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
         """Set entries below the threshold to zero."""
-        trim(delta_N, float(thresholds(block.facts)[index]))
+        thresholds_R = thresholds(block.facts)[rows_R]
+        if is_numpy(deltas_RN):
+            _trim(deltas_RN, thresholds_R)
+            return
+        for delta_N, threshold in zip(deltas_RN, thresholds_R.tolist(), strict=True):
+            delta_N[...] = kept(delta_N, threshold)
 
 
 def trimming(density: float, flavour: Flavour) -> tuple[Measure, ...]:
@@ -54,14 +59,6 @@ def trimming(density: float, flavour: Flavour) -> tuple[Measure, ...]:
         return ()
     per: Scope = "model" if flavour == "paper" else "tensor"
     return (Ranked(name="thresholds", of=_deltas, ranks=ranks, per=per, on_device=True),)
-
-
-def trim(delta_N: Float64, threshold: float) -> None:
-    """Set entries below the threshold to zero, in place."""
-    if is_numpy(delta_N):
-        _trim(delta_N, threshold)
-    else:
-        delta_N[...] = kept(delta_N, threshold)
 
 
 def kept(delta_N: Array, threshold: float) -> Array:
@@ -80,7 +77,8 @@ def _deltas(block: Block) -> Float64:
 
 
 @compiled
-def _trim(delta: Any, threshold: Any) -> None:
-    least = np.float32(threshold)
-    for k in range(delta.size):
-        delta[k] = delta[k] if np.float32(abs(delta[k])) >= least else 0.0
+def _trim(deltas: Any, thresholds: Any) -> None:
+    for r in range(thresholds.size):
+        delta, least = deltas[r], np.float32(thresholds[r])
+        for k in range(delta.size):
+            delta[k] = delta[k] if np.float32(abs(delta[k])) >= least else 0.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from coldfuse.fusion.block import Block, Float64
+from coldfuse.fusion.block import Block, Float64, Rows
 from coldfuse.fusion.method import Transform
 
 
@@ -24,6 +24,6 @@ class Nearswap(Transform):
     t: float = Field(default=1e-4, gt=0)
     """The largest change of an element that is taken over whole."""
 
-    def transform(self, delta_N: Float64, index: int, block: Block) -> None:  # noqa: ARG002
+    def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:  # noqa: ARG002
         """Set δ = min(max(δ, −t), t)."""
-        np.clip(delta_N, -self.t, self.t, out=delta_N)
+        np.clip(deltas_RN, -self.t, self.t, out=deltas_RN)

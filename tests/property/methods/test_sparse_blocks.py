@@ -57,8 +57,7 @@ def test_a_transforms_formula_does_not_depend_on_the_cut(line):
     transform, block = fusion.recipe.transforms[0], fusion._block("w", 0)
     pieces = list(cut(block))
     for each in (block, *pieces):
-        for index, delta_N in enumerate(each.deltas_CN):
-            transform.transform(delta_N, index, each)
+        transform.transform(each.deltas_CN, np.arange(len(each.deltas_CN)), each)
     np.testing.assert_array_equal(np.hstack([piece.deltas_CN for piece in pieces]), block.deltas_CN)
 
 

@@ -107,7 +107,7 @@ def test_masks_and_sums_do_not_depend_on_the_cut(method):
     pieces = [block(first, delta[first:last], facts) for first, last in [(0, 5), (5, 35), (35, 60)]]
     whole = block(0, delta, facts)
     for each in (*pieces, whole):
-        method.transform(each.deltas_CN[0], 0, each)
+        method.transform(each.deltas_CN, np.array([0]), each)
     np.testing.assert_array_equal(np.hstack([piece.deltas_CN[0] for piece in pieces]), whole.deltas_CN[0])
     for measure in method.measures():
         sums = sum(measure.of(piece) for piece in pieces)
@@ -170,4 +170,4 @@ def norm_ratio_of(norms):
         tensor="w", shape=(1,), weights_C=np.ones(1), present_C=np.ones(1, bool), keys_C=np.zeros(1, np.uint64),
         num_elements=1, measured={"norms": np.array([norms])},
     )  # fmt: skip
-    return rescaling.norm_ratio(facts, 0)
+    return rescaling.norm_ratios(facts)[0]

@@ -130,9 +130,9 @@ def test_nearswap_keeps_the_threshold_itself_and_the_sign_of_zero():
     fused = fuse(Nearswap(t=0.5), [np.array([0.5, -0.5, 0.75, -7e30, 0.0])])
 
     assert fused.tolist() == [0.5, -0.5, 0.5, -0.5, 0.0]
-    delta = np.array([-0.0])
-    Nearswap().transform(delta, 0, None)
-    assert np.signbit(delta[0])
+    delta = np.array([[-0.0]])
+    Nearswap().transform(delta, np.array([0]), None)
+    assert np.signbit(delta[0, 0])
 
 
 def test_recipes_name_the_spherical_methods():

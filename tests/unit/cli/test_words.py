@@ -20,8 +20,27 @@ from coldfuse.cli.units import parse_duration, parse_size
 from coldfuse.codec.model_folder import open_model_folder
 from coldfuse.core.value import Name
 from coldfuse.errors import UserInputError
+from coldfuse.registry.federation import Federation
 from coldfuse.transport.server import GatewaySettings, serve_gateway
 from coldfuse.trust.tls import TlsFiles
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory: pytest.TempPathFactory) -> Federation:
+    """A federation that is only read; its base lies beside its store."""
+    return make_federation(tmp_path_factory.mktemp("held"), make_model())
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    folder = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    leaf = authority.issue_cert("localhost", "127.0.0.1")
+    files = TlsFiles(ca=folder / "ca.pem", cert=folder / "cert.pem", key=folder / "key.pem")
+    authority.cert_pem.write_to_path(str(files.ca))
+    leaf.cert_chain_pems[0].write_to_path(str(files.cert))
+    leaf.private_key_pem.write_to_path(str(files.key))
+    return files
 
 
 def run(*arguments: object) -> str:
@@ -124,11 +143,10 @@ def test_a_bug_says_that_it_is_one(monkeypatch, capsys, tmp_path: Path) -> None:
     assert "this is a bug" in told
 
 
-def test_a_folder_is_fetched_from_and_listed(tmp_path: Path) -> None:
-    federation = make_federation(tmp_path, make_model())
-    store, out = federation.store.url, tmp_path / "out"
+def test_a_folder_is_fetched_from_and_listed(held: Federation, tmp_path: Path) -> None:
+    store, out = held.store.url, tmp_path / "out"
     facts = json.loads(run("fetch", store, "--out", out, "--json"))
-    assert facts["digest"] == federation.latest().model_digest == open_model_folder(out).digest()
+    assert facts["digest"] == held.latest().model_digest == open_model_folder(out).digest()
     assert run("fetch", store, "--out", out).splitlines()[-1] == f"digest {facts['digest']}"
     assert [release["release"] for release in json.loads(run("releases", store, "--json"))] == [0]
     status = json.loads(run("status", store, "--json"))
@@ -160,8 +178,8 @@ def test_init_lists_what_it_publishes(tmp_path: Path) -> None:
     assert "can have: config.json, model.safetensors\n" in out
 
 
-def test_a_model_folder_is_verified_on_request(tmp_path: Path) -> None:
-    store, out = make_federation(tmp_path, make_model()).store.url, tmp_path / "out"
+def test_a_model_folder_is_verified_on_request(held: Federation, tmp_path: Path) -> None:
+    store, out = held.store.url, tmp_path / "out"
     run("fetch", store, "--out", out)
     file = out / "model.safetensors"
     times = file.stat()
@@ -197,10 +215,12 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("command", "said"), MISTAKES, ids=[command for command, _ in MISTAKES])
-def test_a_mistake_is_not_called_a_bug(monkeypatch, capsys, tmp_path: Path, command: str, said: str) -> None:
+def test_a_mistake_is_not_called_a_bug(
+    monkeypatch, capsys, tmp_path: Path, held: Federation, command: str, said: str
+) -> None:
     (tmp_path / "file").touch()
-    held = make_federation(tmp_path / "held", make_model()).store.url
-    places = {"FILE": tmp_path / "file", "BASE": tmp_path / "held" / "base", "HELD": held}
+    store = Path(held.store.url)
+    places = {"FILE": tmp_path / "file", "BASE": store.parent / "base", "HELD": store}
     places |= {"NOWHERE": tmp_path / "nowhere", "STORE": tmp_path / "new"}
     for word, place in places.items():
         command = command.replace(word, str(place))
@@ -211,8 +231,8 @@ def test_a_mistake_is_not_called_a_bug(monkeypatch, capsys, tmp_path: Path, comm
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_serve_passes_its_options_on(monkeypatch, tmp_path: Path) -> None:
-    store = make_federation(tmp_path, make_model()).store.url
+def test_serve_passes_its_options_on(monkeypatch, held: Federation) -> None:
+    store = held.store.url
     passed: list[object] = []
     monkeypatch.setattr("coldfuse.cli.operator.run_children", lambda *arguments: passed.extend(arguments))
     files = ["--tls-cert", "c.pem", "--tls-key", "k.pem", "--tls-ca", "a.pem"]
@@ -223,22 +243,15 @@ def test_serve_passes_its_options_on(monkeypatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["fetch", "status", "releases"])
-def test_consumers_show_their_certificate_where_they_are_asked(command: str, tmp_path: Path) -> None:
-    authority = trustme.CA()
-    leaf = authority.issue_cert("localhost", "127.0.0.1")
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    leaf.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
-    leaf.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
-    ca, cert, key = (tmp_path / f"{name}.pem" for name in ("ca", "cert", "key"))
-    federation = make_federation(tmp_path, make_model())
-    settings = GatewaySettings(tls=TlsFiles(ca=ca, cert=cert, key=key))
-    with serve_gateway(federation, settings) as gateway:
+def test_consumers_show_their_certificate_where_they_are_asked(
+    command: str, held: Federation, tls: TlsFiles, tmp_path: Path
+) -> None:
+    with serve_gateway(held, GatewaySettings(tls=tls)) as gateway:
         out = ["--out", tmp_path / "out"] if command == "fetch" else []
-        assert run(command, gateway.address, *out, "--tls-ca", ca, "--tls-cert", cert, "--tls-key", key)
+        assert run(command, gateway.address, *out, "--tls-ca", tls.ca, "--tls-cert", tls.cert, "--tls-key", tls.key)
 
 
-def test_a_gateway_takes_as_many_uploads_as_it_is_told(monkeypatch, tmp_path: Path) -> None:
-    store = make_federation(tmp_path, make_model()).store.url
+def test_a_gateway_takes_as_many_uploads_as_it_is_told(monkeypatch, held: Federation) -> None:
     asked: list[GatewaySettings] = []
 
     def listen(_federation: object, settings: GatewaySettings) -> object:
@@ -247,5 +260,5 @@ def test_a_gateway_takes_as_many_uploads_as_it_is_told(monkeypatch, tmp_path: Pa
 
     monkeypatch.setattr("coldfuse.transport.server.serve_gateway", listen)
     with pytest.raises(UserInputError, match="enough"):
-        run("gateway", store, "--max-streams", 3)
+        run("gateway", held.store.url, "--max-streams", 3)
     assert asked[0].max_streams == 3

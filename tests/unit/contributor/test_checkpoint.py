@@ -1,8 +1,7 @@
 import pytest
 import torch
-from torch import nn
 
-from coldfuse.contributor.checkpoint import Position, load_checkpoint, pack, save_checkpoint, unpack
+from coldfuse.contributor.checkpoint import Position, load_checkpoint, save_checkpoint
 
 POSITION = Position(step=7, accuracy_before=0.5, accuracy_best=0.75, best_epoch=2)
 
@@ -40,20 +39,3 @@ def test_a_torn_checkpoint_counts_as_absent(tmp_path, num_bytes, caplog):
     path.write_bytes(path.read_bytes()[:num_bytes])
     assert load_checkpoint(path, identity="x") is None
     assert "training starts anew" in caplog.text
-
-
-def test_unpack_undoes_pack():
-    def run():
-        model = nn.Linear(3, 2)
-        return model, torch.optim.AdamW(model.parameters())
-
-    model, optimizer = run()
-    model(torch.ones(1, 3)).sum().backward()
-    optimizer.step()
-    packed = {name: tensor.clone() for name, tensor in pack(model, optimizer, {"weight": torch.ones(2, 3)}).items()}
-    other_model, other_optimizer = run()
-    best = unpack(packed, other_model, other_optimizer)
-    assert torch.equal(best["weight"], torch.ones(2, 3))
-    repacked = pack(other_model, other_optimizer, best)
-    assert repacked.keys() == packed.keys()
-    assert all(torch.equal(repacked[name], packed[name]) for name in packed)

@@ -1,15 +1,12 @@
 import json
-import sys
 from dataclasses import replace
 
 import pytest
 
 from coldfuse.cli.bench import _split
-from coldfuse.errors import ColdfuseError
 from coldfuse.experiments.bench_fuse_figures import FuseFigures, ProgramFigures, Spread, table
 from coldfuse.experiments.bench_fuse_mergekit import MERGES, mergekit_command
 from coldfuse.experiments.bench_fuse_models import SHAPES, Job, count_elements
-from coldfuse.experiments.bench_fuse_process import run_process
 
 JOB = Job(
     method="ties", base="/base", models=("/a", "/b"), statistics=(), out="/out", dtype="BF16", num_workers=2,
@@ -54,19 +51,6 @@ def test_mergekit_is_told_the_method_the_models_and_the_dtype(method, tmp_path):
     assert [model["model"] for model in config["models"]] == ["/a", "/b"]
     assert (config["merge_method"], config["dtype"]) == (MERGES[method][0], "bfloat16")
     assert config.get("base_model") == (None if method == "mean" else "/base")
-
-
-def test_a_process_says_what_it_took_and_is_watched():
-    code = "data = bytearray(50 << 20); import time; time.sleep(0.2); print('{\"seconds\": 0.5}')"
-    run = run_process([sys.executable, "-c", code], is_watched=True)
-    assert run.seconds == 0.5
-    assert run.whole_s > 0.2
-    assert 50 < run.peak_mib < 100
-
-
-def test_a_process_that_fails_is_an_error_with_its_last_words():
-    with pytest.raises(ColdfuseError, match=r"status 3: .*woe"):
-        run_process([sys.executable, "-c", "import sys; sys.stderr.write('woe'); sys.exit(3)"])
 
 
 def test_the_table_shows_every_program_and_why_one_failed():

@@ -113,12 +113,17 @@ class LooksAtOthers(Transform):
     summary = "the mean of all"
     source = "here"
 
-    def transform(self, delta_N, index, block):
-        delta_N[:] = block.deltas_CN.sum(axis=0)
+    def transform(self, deltas_RN, rows_R, block):
+        deltas_RN[:] = block.deltas_CN.sum(axis=0)
+
+
+class MixesThem(LooksAtOthers):
+    def transform(self, deltas_RN, rows_R, block):
+        deltas_RN -= deltas_RN.mean(axis=0)
 
 
 class TouchesOthers(LooksAtOthers):
-    def transform(self, delta_N, index, block):
+    def transform(self, deltas_RN, rows_R, block):
         block.deltas_CN[0] = 0.0
 
 
@@ -175,6 +180,7 @@ BROKEN = [
     ("degenerate", SaysNothing),
     ("weight zero", IgnoresWeights),
     ("own contribution", LooksAtOthers),
+    ("own contribution", MixesThem),
     ("own contribution", TouchesOthers),
     ("rest", NeverRests),
     ("rest", ChangesItsState),

@@ -3,8 +3,7 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from coldfuse.errors import UserInputError
-from coldfuse.modeling.loading import length_limit, load_body, load_tokenizer
+from coldfuse.modeling.loading import length_limit
 
 
 class Body(nn.Module):
@@ -23,10 +22,3 @@ class Body(nn.Module):
 def test_texts_are_cut_where_positions_or_tokenizer_end(num_positions, padding_idx, tokenizer_limit, expected):
     tokenizer = SimpleNamespace(model_max_length=tokenizer_limit)
     assert length_limit(Body(num_positions, padding_idx), tokenizer) == expected
-
-
-def test_a_folder_that_is_no_model_is_refused_in_one_line(tmp_path):
-    for load in (load_body, load_tokenizer):
-        with pytest.raises(UserInputError, match="expected a Hugging Face model folder") as caught:
-            load(tmp_path)
-        assert "\n" not in str(caught.value)

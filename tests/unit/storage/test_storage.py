@@ -1,7 +1,5 @@
 """Opening stores, their settings, the sizes of parts, and the probe against stores that lie."""
 
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -26,11 +24,6 @@ def test_a_url_opens_its_kind_of_store(monkeypatch, tmp_path):
 def test_what_is_no_store_is_refused(url):
     with pytest.raises(UserInputError, match="store"):
         open_store(url)
-
-
-def test_opening_a_folder_does_not_import_boto3():
-    program = "import sys, coldfuse.storage as s; s.open_store('x'); sys.exit('boto3' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -94,11 +94,11 @@ def test_the_passes_made_are_those_foretold(method: str, folders: list[Path], tm
     assert len(foretold_names(prepared)) == RECIPES[method]
 
 
-@pytest.fixture
-def large_folders(tmp_path: Path) -> list[Path]:
-    """So large that reading them counts more than whatever else this process reads."""
-    names = ["base", "alice", "bob"]
-    return [write_model(tmp_path / name, model(seed, 3000, 200)) for seed, name in enumerate(names)]
+@pytest.fixture(scope="module")
+def large_folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """So large that reading them counts more than whatever else this process reads; they are only read."""
+    root = tmp_path_factory.mktemp("large")
+    return [write_model(root / name, model(seed, 3000, 200)) for seed, name in enumerate(["base", "alice", "bob"])]
 
 
 @pytest.mark.parametrize("method", RECIPES)
