@@ -62,17 +62,21 @@ def require_device(device: str) -> None:
 
 @contextmanager
 def own_stream(device: str) -> Iterator[None]:
-    """Let what this thread does on a GPU go on beside what the others do there."""
-    if not device.startswith("cuda"):
+    """Let what this thread does on a GPU go on beside what the others do there, as far as its memory goes."""
+    if device == CPU:
         yield
         return
     import torch
 
-    streams: dict[str, torch.cuda.Stream] = _own.__dict__
+    streams: dict[str, torch.cuda.Stream | None] = _own.__dict__
     if device not in streams:
-        streams[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    with torch.cuda.stream(streams[device]):
-        yield
+        is_gpu = torch.device(device).type == "cuda"
+        streams[device] = torch.cuda.Stream(device) if is_gpu else None  # type: ignore[no-untyped-call]
+    try:
+        with torch.cuda.stream(streams[device]):  # None: does nothing
+            yield
+    except torch.OutOfMemoryError as error:
+        raise UserInputError(f"--device {device}: {str(error).splitlines()[0]}; give fewer --workers") from error
 
 
 def to_device(matrix: Float64, device: str) -> Array:

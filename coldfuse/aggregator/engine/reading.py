@@ -57,10 +57,10 @@ class BlockReader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stream.close()
         self._reader.close()
         _idle.buffers = [*getattr(_idle, "buffers", []), self._buffers]
         self._buffers = {}
+        self._stream.__exit__(kind, error, trace)
 
     def raw(self, operand: Operand, stretch: Stretch, *, into: Raw | None = None) -> Raw:
         """Read elements as they lie in the file."""
