@@ -67,11 +67,12 @@ def is_exact(recipe: Recipe) -> bool:
 
 @pytest.fixture(params=[16, 1 << 24], ids=["short blocks", "one block"])
 def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Cut blocks so short that every tensor has several, and sort no tensor; or not."""
+    """Cut blocks so short that every tensor has several, sort no tensor, and sample every model; or not."""
     monkeypatch.setattr(job, "_DEVICE_STACK_ELEMENTS", request.param)
     monkeypatch.setattr(job, "_FEWEST_ELEMENTS", 16)
     if request.param == 16:
         monkeypatch.setattr(measure, "_SORTED_VALUES", 0)
+        monkeypatch.setattr(measure, "_FEWEST_VALUES", 0)
     return request.param
 
 

@@ -39,6 +39,9 @@ _ALIGNED_BYTES = 16
 _OTHER_ROWS = 6
 """Of a block, beside the contributions': the base, the sum, and what a formula holds meanwhile."""
 
+_EXPANDED_ROWS = 4
+"""Of a block for a device, to expand an adapter: the base, the product of its factors, and what is made of them."""
+
 _COUNTER_ELEMENTS = 1 << 20
 """What a measure holds beside blocks, in numbers of 8 bytes: counters, or a small tensor to be sorted."""
 
@@ -190,8 +193,9 @@ def _device_floats(fusion: Fusion, plan: Plan) -> int:
     for piece in pieces.values():
         elements = min(max(fusion.device_elements, row), piece.tensor_elements)
         sent = 4 * (1 << sum(sent_bytes(piece, elements)).bit_length())
-        statistics = 2 * fusion.num_contributions if any(piece.statistics) else 0
-        floats = max(floats, sent // 8 + elements * (_OTHER_ROWS + statistics))
+        rows = _OTHER_ROWS + (2 * fusion.num_contributions if any(piece.statistics) else 0)
+        rows += _EXPANDED_ROWS if any(isinstance(o, AdapterOperand) for o in piece.contributions) else 0
+        floats = max(floats, sent // 8 + elements * rows)
     return floats
 
 
