@@ -32,7 +32,7 @@ def fuse(
     workers: int | None = typer.Option(None, min=1, help="Threads; one a processor by default."),
     memory: str | None = typer.Option(None, help="Memory for all workers, 2GiB; an eighth of the machine by default."),
     use_ray: bool = typer.Option(False, "--ray", help="Run on Ray instead of threads; the result is the same."),
-    device: str = typer.Option("cpu", help="Where matrix methods work: cpu, cuda, cuda:1."),
+    device: str = typer.Option("cpu", help="Where methods work that can: cpu, cuda, cuda:1; --plan says which."),
     kind: Kind = AS,
     shard_size: str | None = SHARD_SIZE,
     dtype: Dtype = DTYPE,
@@ -77,7 +77,9 @@ def fuse(
             return
         if use_ray:
             prepare_ray()
-            executor = stack.enter_context(ray_executor(None, num_cpus=workers, memory_bytes=memory_bytes))
+            executor = stack.enter_context(
+                ray_executor(None, num_cpus=workers, memory_bytes=memory_bytes, device=device)
+            )
         request = searched(request, executor, evidence, memory_bytes=memory_bytes, as_json=as_json)
         fuse_and_show(request, executor, view, method=method)
 

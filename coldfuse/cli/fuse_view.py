@@ -173,7 +173,8 @@ def _pass_line(item: PassReport) -> str:
     step = f" for {item.step}" if item.step else ""
     write = f", write {format_size(item.write_bytes)}" if item.write_bytes else ""
     again = ", and again where the sample misled" if item.may_repeat else ""
-    return f"{item.what}{of}{step}: read {format_size(item.read_bytes)}{write}{again}"
+    place = f", {item.place}" if item.place else ""
+    return f"{item.what}{of}{step}{place}: read {format_size(item.read_bytes)}{write}{again}"
 
 
 def _memory_line(report: PlanReport) -> str:

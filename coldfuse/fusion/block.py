@@ -52,7 +52,7 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """N consecutive elements of one tensor."""
+    """N consecutive elements of one tensor: numpy's arrays, or for `Method.on_device` those of any array library."""
 
     facts: Facts
     first: int

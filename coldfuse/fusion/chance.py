@@ -10,9 +10,14 @@ import hashlib
 from typing import Any
 
 import numpy as np
+from array_api_compat import device
 
-from coldfuse.fusion.block import Float64
+from coldfuse.fusion.arrays import namespace
+from coldfuse.fusion.block import Array, Float64
 from coldfuse.fusion.compiling import compiled
+
+_STEP, _FIRST_FACTOR, _SECOND_FACTOR = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+"""SplitMix64's constants."""
 
 
 def key(seed: str, contribution: str, tensor: str) -> np.uint64:
@@ -28,12 +33,34 @@ def uniform(key: np.uint64, first: int, count: int) -> Float64:
     return out
 
 
+def random_bits(key: int, first: int, like_N: Array) -> Array:
+    """Return SplitMix64's upper 53 bits, as int64, for the elements from `first` on; where `like_N` lies.
+
+    torch has no arithmetic on uint64, but int64's has the same bits: it wraps around. Its shift drags the sign along.
+    """
+    xp = namespace(like_N)
+    index_N = xp.arange(like_N.shape[0], dtype=xp.int64, device=device(like_N))
+    z_N = index_N * _signed(_STEP) + _signed(key + (first + 1) * _STEP)
+    z_N = (z_N ^ _shifted(z_N, 30)) * _signed(_FIRST_FACTOR)
+    z_N = (z_N ^ _shifted(z_N, 27)) * _signed(_SECOND_FACTOR)
+    return _shifted(z_N ^ _shifted(z_N, 31), 11)
+
+
+def _signed(number: int) -> int:
+    """Return the int64 with the lowest 64 bits of a number."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def _shifted(z_N: Array, by: int) -> Array:
+    return (z_N >> by) & ((1 << (64 - by)) - 1)
+
+
 @compiled
 def splitmix64(key: Any, n: Any) -> Any:
     """Return SplitMix64's n-th output, counted from 0, for the seed `key`. For other kernels."""
-    z = np.uint64(key + (n + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
-    z = np.uint64((z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9))
-    z = np.uint64((z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB))
+    z = np.uint64(key + (n + np.uint64(1)) * np.uint64(_STEP))
+    z = np.uint64((z ^ (z >> np.uint64(30))) * np.uint64(_FIRST_FACTOR))
+    z = np.uint64((z ^ (z >> np.uint64(27))) * np.uint64(_SECOND_FACTOR))
     return np.uint64(z ^ (z >> np.uint64(31)))
 
 

@@ -16,11 +16,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from coldfuse.fusion.arrays import divide, namespace
 from coldfuse.fusion.block import Array, Block, Facts, Float64, Matrix, Rows
 
 Scope = Literal["model", "tensor"]
@@ -41,6 +42,8 @@ class Sums:
     per: Scope = "model"
     reads_deltas: bool = True
     """False: `of` looks at the statistics only, and gets a block whose deltas hold junk."""
+    on_device: bool = False
+    """Whether `of` takes blocks of any array library; its sums may then differ in their last bits, as BLAS has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,8 @@ class Ranked:
     ranks: Callable[[int], Sequence[int]]
     """Given the number of elements that are ranked, which ranks are wanted; 0 is the smallest."""
     per: Scope = "model"
+    on_device: bool = False
+    """Whether `of` takes blocks of any array library, and gives the same bits with all of them."""
 
 
 Measure = Sums | Ranked
@@ -72,6 +77,9 @@ class Method(BaseModel, ABC):
     """Blocks must hold whole rows (runs along the last dimension)."""
     statistic: ClassVar[Statistic | None] = None
     """What every contribution must bring beside its delta."""
+    on_device: ClassVar[bool] = False
+    """Whether the formula takes blocks of any array library, and gives the same bits with all of them; else it only
+    gets numpy's. See `coldfuse.fusion.arrays`."""
 
     is_random: ClassVar[bool] = False
     """Whether the formula looks at `Facts.keys_C`: only then contributions are hashed to make them."""
@@ -132,6 +140,8 @@ class Span:
 class SpanCombiner(Combiner):
     """A combiner whose result is a linear combination of the deltas; the engine sums it without holding them all."""
 
+    on_device: ClassVar[bool] = True
+
     @abstractmethod
     def span(self, facts: Facts) -> Span:
         """Return the coefficients, from what was measured."""
@@ -139,11 +149,12 @@ class SpanCombiner(Combiner):
     def fuse(self, block: Block) -> Float64:
         """Sum the linear combination in the order of the contributions, in float64."""
         span = self.span(block.facts)
-        fused_N = block.base_N * span.base if span.base else np.zeros(len(block.base_N))
-        for coefficient, delta_N in zip(span.deltas_C, block.deltas_CN, strict=True):
+        used_C = np.where(block.facts.present_C, span.deltas_C, 0.0).tolist()
+        fused_N = block.base_N * span.base if span.base else namespace(block.base_N).zeros_like(block.base_N)
+        for coefficient, delta_N in zip(used_C, block.deltas_CN, strict=True):
             if coefficient:
                 fused_N += delta_N if coefficient == 1 else delta_N * coefficient
-        return fused_N / span.divisor
+        return cast(Float64, divide(fused_N, span.divisor))
 
 
 class MatrixCombiner(Combiner):

@@ -1,10 +1,21 @@
-"""Where whole matrices are worked on: numpy on the CPU, torch on a GPU. Everything else is as fast as it is read."""
+"""Where deltas are worked on: by numpy and compiled kernels on the CPU, or by torch on a device, such as a GPU.
+
+Whole matrices are moved there one by one; blocks of elements are, where every step up to the one at hand takes them
+(`Method.on_device`; `device_blocks`). The rule for what comes back:
+
+- element by element (sums in the order of the contributions, comparisons, medians, masks) and exact ranks: the same
+  bytes as on the CPU. Formulas make the same IEEE operations in the same order, in float64 and each by itself, so that
+  none is contracted into a fused multiply-add; outer steps and rounding are left to the CPU;
+- what follows from sums of products: the same to rounding. An inner product over n elements is off by at most
+  2 n 2⁻⁵³ Σ |a b|, as the order of its sum is the library's; SVDs and solves have their routines' own bounds.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -13,6 +24,9 @@ from coldfuse.errors import UserInputError
 from coldfuse.fusion.block import Array, Float64
 
 CPU = "cpu"
+
+_own = threading.local()
+"""A stream of each GPU, by name: making one costs more than a small task."""
 
 _lock = threading.Lock()
 _limits: list[threadpool_limits] = []
@@ -46,6 +60,25 @@ def require_device(device: str) -> None:
         raise UserInputError(f"--device {device}: {reason}; expected cpu, or a GPU such as cuda or cuda:1") from error
 
 
+@contextmanager
+def own_stream(device: str) -> Iterator[None]:
+    """Let what this thread does on a GPU go on beside what the others do there, as far as its memory goes."""
+    if device == CPU:
+        yield
+        return
+    import torch
+
+    streams: dict[str, torch.cuda.Stream | None] = _own.__dict__
+    if device not in streams:
+        is_gpu = torch.device(device).type == "cuda"
+        streams[device] = torch.cuda.Stream(device) if is_gpu else None  # type: ignore[no-untyped-call]
+    try:
+        with torch.cuda.stream(streams[device]):  # None: does nothing
+            yield
+    except torch.OutOfMemoryError as error:
+        raise UserInputError(f"--device {device}: {str(error).splitlines()[0]}; give fewer --workers") from error
+
+
 def to_device(matrix: Float64, device: str) -> Array:
     """Move a matrix to where it is worked on."""
     if device == CPU:
@@ -57,5 +90,9 @@ def to_device(matrix: Float64, device: str) -> Array:
 
 def to_cpu(matrix: Array) -> Float64:
     """Return a matrix as flat numbers on the CPU."""
-    on_cpu = matrix if isinstance(matrix, np.ndarray) else matrix.cpu().numpy()
-    return np.ascontiguousarray(on_cpu, np.float64).reshape(-1)
+    return np.ascontiguousarray(to_numpy(matrix), np.float64).reshape(-1)
+
+
+def to_numpy(array: Array) -> Float64:
+    """Return an array as numpy's."""
+    return array if isinstance(array, np.ndarray) else cast(Float64, array.cpu().numpy())

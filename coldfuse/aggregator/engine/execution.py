@@ -6,8 +6,9 @@ Ray is a shell: a task is a plain function of plain data, and what it yields is 
 from __future__ import annotations
 
 import logging
+import math
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
@@ -23,6 +24,9 @@ from coldfuse.errors import ColdfuseError, TransportError, UserInputError, Worke
 _TASKS_PER_THREAD = 2
 _TASKS_PER_CPU = 4
 """Tasks that are submitted ahead, so that no worker waits for the next."""
+
+_GPU_SHARES = 10_000
+"""Ray counts GPUs in such parts."""
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -77,8 +81,9 @@ class ThreadExecutor:
 class RayExecutor:
     """Ray tasks of one CPU each. A task whose worker or node died is run again by Ray, with the same result."""
 
-    def __init__(self, *, memory_bytes: int | None = None, num_workers: int | None = None) -> None:
+    def __init__(self, *, memory_bytes: int | None = None, num_workers: int | None = None, device: str = "cpu") -> None:
         """Take the memory and the number of the workers of one machine: an eighth of this one's, a worker a CPU."""
+        self._device = device
         self.num_workers = num_workers or psutil.cpu_count() or 1
         self.task_bytes = (memory_bytes or default_memory_bytes()) // self.num_workers
 
@@ -86,7 +91,8 @@ class RayExecutor:
         """Call `task(shared, item)` for every item."""
         import ray
 
-        remote = ray.remote(num_cpus=1, max_retries=5)(task)
+        resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        remote = ray.remote(num_cpus=1, num_gpus=gpu_share(self._device, resources), max_retries=5)(task)
         shared_ref = ray.put(shared)
         todo = iter(enumerate(items))
         under_way: dict[ray.ObjectRef[R], int] = {}
@@ -131,6 +137,23 @@ class ObservedExecutor:
             yield index, result
 
 
+def gpu_share(device: str, resources: Mapping[str, float]) -> float:
+    """Return what part of a GPU a task asks Ray for, on a cluster with these resources.
+
+    Every task takes a CPU, to read files. So that no CPU idles, all share the GPUs evenly: 4 GPUs beside 32 CPUs have 8
+    tasks each. Ray shows a task only the GPU that it may use.
+    """
+    if not device.startswith("cuda"):
+        return 0
+    if device != "cuda":
+        raise UserInputError(f"--device {device}: Ray chooses among the GPUs; give --device cuda")
+    num_gpus = resources.get("GPU", 0)
+    if not num_gpus:
+        raise UserInputError("--device cuda: this Ray cluster has no GPU; see `ray status`, or leave --device out")
+    share = num_gpus / max(resources.get("CPU", 1), 1)
+    return min(math.floor(share * _GPU_SHARES) / _GPU_SHARES, 1)
+
+
 def default_memory_bytes() -> int:
     """Return an eighth of this machine's memory."""
     return int(psutil.virtual_memory().total) // 8
@@ -165,7 +188,7 @@ def _require_reachable(address: str) -> None:
 
 @contextmanager
 def ray_executor(
-    address: str | None, *, num_cpus: int | None = None, memory_bytes: int | None = None
+    address: str | None, *, num_cpus: int | None = None, memory_bytes: int | None = None, device: str = "cpu"
 ) -> Iterator[RayExecutor]:
     """Join the Ray cluster at `address`, or start one on this machine that ends with this process.
 
@@ -185,6 +208,6 @@ def ray_executor(
         except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:  # gone, or another version or token
             raise TransportError(f"cannot join the Ray cluster at {address}: {error}") from error
     try:
-        yield RayExecutor(memory_bytes=memory_bytes, num_workers=num_cpus)
+        yield RayExecutor(memory_bytes=memory_bytes, num_workers=num_cpus, device=device)
     finally:
         ray.shutdown()

@@ -14,6 +14,7 @@ from typing import TypeVar, cast
 
 import numpy as np
 
+from coldfuse.aggregator.engine.device_blocks import one_later
 from coldfuse.aggregator.engine.devices import one_blas_thread, to_cpu
 from coldfuse.aggregator.engine.execution import Executor
 from coldfuse.aggregator.engine.files import LocalRange
@@ -123,6 +124,9 @@ class _Deltas:
             flat_N = self._whole(piece, combiner)
             for first, count in _plain_stretches(piece):
                 yield (first, count), flat_N[first : first + count]
+        elif fusion.is_on_device(step, combiner):
+            for stretch, fetched in one_later(self._on_device(piece, step)):
+                yield _clipped(piece, stretch, fetched())
         elif fusion.sums_deltas:
             span = cast(SpanCombiner, combiner).span(facts_of(fusion, piece, step))
             for stretch in stretches(fusion, piece, length=self.reader.sum_length(piece, span)):
@@ -130,6 +134,12 @@ class _Deltas:
         else:
             for stretch in stretches(fusion, piece):
                 yield _clipped(piece, stretch, combiner.fuse(self.reader.block(piece, stretch, step=step)))
+
+    def _on_device(self, piece: PieceTask, step: int) -> Iterator[tuple[Stretch, Callable[[], Float64]]]:
+        """Begin to fuse a piece's stretches on the device; yield what waits for each result."""
+        blocks = self.reader.on_device
+        for stretch in stretches(self.fusion, piece, length=self.fusion.device_elements):
+            yield stretch, blocks.fetch(self.fusion.recipe.combiner.fuse(blocks.block(piece, stretch, step=step)))
 
     def _whole(self, piece: PieceTask, combiner: MatrixCombiner) -> Float64:
         if self._matrix is None or self._matrix[0] != piece.tensor:

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from coldfuse.aggregator.engine.plan import Plan, Reach, all_shards
+from coldfuse.aggregator.engine.devices import CPU
+from coldfuse.aggregator.engine.plan import AdapterOperand, Operand, PieceTask, Plan, Reach, all_shards
 from coldfuse.codec.deltas import Encoding
+from coldfuse.core.schema import ITEM_BYTES
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.block import Float64
-from coldfuse.fusion.method import MatrixCombiner, SpanCombiner
+from coldfuse.fusion.method import MatrixCombiner, Measure, Method, SpanCombiner
 from coldfuse.fusion.recipe import Recipe
 
 _STACK_ELEMENTS = 1 << 18
@@ -28,8 +30,17 @@ SUM_ELEMENTS = 1 << 16
 _SUM_STACK_ELEMENTS = 1 << 19
 """Of such a block of all of them together."""
 
+_DEVICE_STACK_ELEMENTS = 1 << 24
+"""Of a block of all deltas together on a device: 128 MiB there. The interpreter begins the operations on a block one by
+one, which must not take longer than sending it."""
+
+_ALIGNED_BYTES = 16
+
 _OTHER_ROWS = 6
 """Of a block, beside the contributions': the base, the sum, and what a formula holds meanwhile."""
+
+_EXPANDED_ROWS = 4
+"""Of a block for a device, to expand an adapter: the base, the product of its factors, and what is made of them."""
 
 _COUNTER_ELEMENTS = 1 << 20
 """What a measure holds beside blocks, in numbers of 8 bytes: counters, or a small tensor to be sorted."""
@@ -62,7 +73,7 @@ class Fusion:
     age: int = 0
     """Rounds that the outers' state has seen."""
     device: str = "cpu"
-    """Where matrices are worked on."""
+    """Where matrices are worked on, and blocks where methods allow it."""
     request_bytes: int = 0
     """Read ahead so much of each operand in a store; 0: just what a block needs."""
     delta_dtype: Encoding | None = None
@@ -80,6 +91,11 @@ class Fusion:
         return self._share(_STACK_ELEMENTS, _MOST_ELEMENTS)
 
     @property
+    def device_elements(self) -> int:
+        """Elements of a block of all deltas on a device: a power of two."""
+        return self._share(_DEVICE_STACK_ELEMENTS, _DEVICE_STACK_ELEMENTS)
+
+    @property
     def sum_elements(self) -> int:
         """Elements of a block where deltas are summed as they lie in their files."""
         return self._share(_SUM_STACK_ELEMENTS, SUM_ELEMENTS)
@@ -87,6 +103,17 @@ class Fusion:
     def _share(self, of: int, most: int) -> int:
         wanted = max(of // self.num_contributions, 1)
         return min(max(1 << (wanted.bit_length() - 1), _FEWEST_ELEMENTS), most)
+
+    def is_on_device(self, step: int, what: Method | Measure) -> bool:
+        """Whether a step's formula or measure gets blocks on the device: it takes them, and all transforms before."""
+        before = self.recipe.transforms[:step]
+        return self.device != CPU and what.on_device and all(transform.on_device for transform in before)
+
+    @property
+    def uses_device(self) -> bool:
+        """Whether any blocks are worked on there."""
+        steps = enumerate(self.recipe.steps)
+        return any(self.is_on_device(index, what) for index, step in steps for what in (step, *step.measures()))
 
     @property
     def sums_deltas(self) -> bool:
@@ -115,6 +142,7 @@ def task_bytes(fusion: Fusion, plan: Plan) -> int:
         blocks = max(fusion.sum_elements, row) * rows
     if any(step.measures() for step in fusion.recipe.steps):
         blocks = max(blocks, max(fusion.block_elements, row) * 2 * rows) + _COUNTER_ELEMENTS
+    blocks += _device_floats(fusion, plan)
     ahead = fusion.request_bytes * (fusion.num_contributions + 1)
     return part + state + blocks * 8 + ahead + _matrix_bytes(fusion, plan)
 
@@ -139,6 +167,36 @@ def _longest_row(fusion: Fusion, plan: Plan) -> int:
     if not fusion.recipe.whole_rows:
         return 0
     return max((p.shape[-1] for s in all_shards(plan) for p in s.pieces if p.shape and p.is_fused), default=0)
+
+
+def sent_bytes(piece: PieceTask, num_elements: int) -> list[int]:
+    """Return what the base and each contribution take on their way to a device: as in their files, or as float64."""
+    items = [0 if o is None else ITEM_BYTES[sent_dtype(o)] for o in (piece.base, *piece.contributions)]
+    return [-(-num_elements * item // _ALIGNED_BYTES) * _ALIGNED_BYTES for item in items]
+
+
+def sent_dtype(operand: Operand | AdapterOperand) -> str:
+    """Return the dtype in which an operand is sent to a device: an adapter's is expanded before."""
+    return "F64" if isinstance(operand, AdapterOperand) else operand.dtype
+
+
+def _device_floats(fusion: Fusion, plan: Plan) -> int:
+    """Return the host's memory for blocks on a device, in numbers of 8 bytes.
+
+    Two blocks on their way there, in pinned memory, which torch keeps in powers of two, beside the smaller ones that
+    they grew from; two results on their way back; and what the outer steps and the rounding make of them.
+    """
+    if not fusion.uses_device:
+        return 0
+    pieces = {piece.tensor: piece for shard in all_shards(plan) for piece in shard.pieces if piece.is_fused}
+    row, floats = _longest_row(fusion, plan), 0
+    for piece in pieces.values():
+        elements = min(max(fusion.device_elements, row), piece.tensor_elements)
+        sent = 4 * (1 << sum(sent_bytes(piece, elements)).bit_length())
+        rows = _OTHER_ROWS + (2 * fusion.num_contributions if any(piece.statistics) else 0)
+        rows += _EXPANDED_ROWS if any(isinstance(o, AdapterOperand) for o in piece.contributions) else 0
+        floats = max(floats, sent // 8 + elements * rows)
+    return floats
 
 
 def _matrix_bytes(fusion: Fusion, plan: Plan) -> int:

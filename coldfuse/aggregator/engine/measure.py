@@ -14,6 +14,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from coldfuse.aggregator.engine.device_counts import DeviceCounts
+from coldfuse.aggregator.engine.devices import to_numpy
 from coldfuse.aggregator.engine.execution import Executor
 from coldfuse.aggregator.engine.job import Fusion
 from coldfuse.aggregator.engine.plan import PieceTask, Shard
@@ -76,7 +78,7 @@ def sum_shard(this: Pass, shard: Shard) -> dict[str, Float64]:
             for block in _blocks(reader, this, piece):
                 part = measure.of(block)
                 sums[group] = sums[group] + part if group in sums else part
-    return sums
+        return {group: to_numpy(total) for group, total in sums.items()}
 
 
 @dataclass(frozen=True)
@@ -92,18 +94,24 @@ class Counted:
 def count_shard(this: Pass, shard: Shard) -> Counted:
     """Count one shard's values in the windows, or sort them."""
     counts: dict[str, Counts] = {}
+    on_device: dict[str, DeviceCounts] = {}
     ranked: dict[str, Float64] = {}
     measure = _measure_of(this)
     with BlockReader(this.fusion) as reader:
         for piece in _measured_pieces(shard):
             group = _group(measure, piece)
-            if group in this.windows:
+            if group in this.windows and _is_on_device(this):
+                if group not in on_device:
+                    on_device[group] = DeviceCounts(this.windows[group], this.fusion.device)
+                for block in _blocks(reader, this, piece):
+                    on_device[group].add(measure.of(block))
+            elif group in this.windows:
                 counts.setdefault(group, nothing(this.windows[group]))
                 for block in _blocks(reader, this, piece):
                     count(this.windows[group], measure.of(block), counts[group])
             elif group and is_sorted(this.fusion, piece):
                 ranked[group] = _sort(reader, this, piece)
-    return Counted(counts, ranked)
+        return Counted(counts | {group: there.total() for group, there in on_device.items()}, ranked)
 
 
 def sample_shard(this: Pass, shard: Shard) -> NDArray[np.float32]:
@@ -174,7 +182,7 @@ def sample_stride(fusion: Fusion, rows: int) -> int:
 
 def _sort(reader: BlockReader, this: Pass, piece: PieceTask) -> Float64:
     measure = _ranked(this)
-    blocks = [np.abs(measure.of(block).astype(np.float32)) for block in _blocks(reader, this, piece)]
+    blocks = [np.abs(to_numpy(measure.of(block)).astype(np.float32)) for block in _blocks(reader, this, piece)]
     values_RN: NDArray[np.float32] = np.hstack(blocks)
     values_RN.sort(axis=1)  # several times faster than partitioning by several ranks
     return values_RN[:, np.array(measure.ranks(values_RN.shape[1]))].astype(np.float64).ravel()
@@ -184,7 +192,10 @@ def _num_rows(shards: Sequence[Shard], this: Pass) -> int:
     """Ask the measure how many rows it ranks, with the first block there is."""
     with BlockReader(this.fusion) as reader:
         first = next((piece for shard in shards for piece in _measured_pieces(shard)), None)
-        return 0 if first is None else len(_measure_of(this).of(next(_blocks(reader, this, first))))
+        if first is None:
+            return 0
+        stretch = next(stretches(this.fusion, first, is_measured=True))
+        return len(_measure_of(this).of(reader.block(first, stretch, step=this.step)))
 
 
 def is_sorted(fusion: Fusion, piece: PieceTask) -> bool:
@@ -195,6 +206,10 @@ def is_sorted(fusion: Fusion, piece: PieceTask) -> bool:
 
 def _blocks(reader: BlockReader, this: Pass, piece: PieceTask) -> Iterator[Block]:
     reader.forget()
+    if _is_on_device(this):
+        for stretch in stretches(this.fusion, piece, is_measured=True, length=this.fusion.device_elements):
+            yield reader.on_device.block(piece, stretch, step=this.step)
+        return
     measure = _measure_of(this)
     with_deltas = not isinstance(measure, Sums) or measure.reads_deltas
     for stretch in stretches(this.fusion, piece, is_measured=True):
@@ -220,6 +235,10 @@ def _group(measure: Measure, piece: PieceTask) -> str:
 
 def _measure_of(this: Pass) -> Measure:
     return this.fusion.recipe.steps[this.step].measures()[this.measure]
+
+
+def _is_on_device(this: Pass) -> bool:
+    return this.fusion.is_on_device(this.step, _measure_of(this))
 
 
 def _ranked(this: Pass) -> Ranked:

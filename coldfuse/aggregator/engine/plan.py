@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
-from coldfuse.aggregator.engine.files import ByteRange, Source
-from coldfuse.codec.adapters import Adapter, AdapterTensor
+from coldfuse.aggregator.engine.files import ByteRange, LocalRange, Source
+from coldfuse.aggregator.engine.remote_files import KeyRange, RemoteObject
+from coldfuse.codec.adapters import Adapter, AdapterTensor, Stored
 from coldfuse.codec.header import Header, TensorEntry
+from coldfuse.codec.local_file import LocalPath
 from coldfuse.codec.parts import PartLayout, Piece, plan_parts
 from coldfuse.core.schema import ITEM_BYTES, TensorSpec
 from coldfuse.errors import SchemaMismatchError
@@ -136,6 +138,20 @@ class Inputs:
 def operands(files: Iterable[Source], *, is_delta: bool) -> Operands:
     """Index the tensors of the files of a model or delta."""
     return Operands({entry.name: (file, entry) for file in files for entry in file.header.tensors}, is_delta)
+
+
+def operand_of(stored: Stored) -> Operand:
+    """Name a factor as what ranges are read of."""
+    start, spec = stored.tensor.start, stored.tensor.spec
+    where: ByteRange
+    match stored.file:
+        case LocalPath(path=path):
+            where = LocalRange(path, start)
+        case RemoteObject() as which:
+            where = KeyRange(which, start, spec.size_bytes)
+        case other:
+            raise TypeError(f"{other}: expected a local path or an object")
+    return Operand(where=where, first=0, dtype=spec.dtype, is_delta=True)
 
 
 def plan_shards(files: Mapping[str, Header], inputs: Inputs, *, reach: Reach = "piece") -> dict[str, list[Shard]]:

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import cached_property
 from types import TracebackType
 
 import numpy as np
 
-from coldfuse.aggregator.engine.devices import to_device
-from coldfuse.aggregator.engine.files import ByteRange, LocalRange, RangeReader
+from coldfuse.aggregator.engine.device_blocks import DeviceBlocks
+from coldfuse.aggregator.engine.devices import own_stream, to_device
+from coldfuse.aggregator.engine.files import RangeReader
 from coldfuse.aggregator.engine.job import Fusion
-from coldfuse.aggregator.engine.plan import AdapterOperand, Operand, PieceTask
-from coldfuse.aggregator.engine.remote_files import KeyRange, RemoteObject
+from coldfuse.aggregator.engine.plan import AdapterOperand, Operand, PieceTask, operand_of
 from coldfuse.aggregator.engine.stretches import Stretch, facts_of, whole_rows
 from coldfuse.codec.adapters import Stored
-from coldfuse.codec.local_file import LocalPath
 from coldfuse.core.dtypes import Raw
 from coldfuse.core.schema import ITEM_BYTES
 from coldfuse.errors import FusionError
@@ -46,9 +47,11 @@ class BlockReader:
         self._buffers: dict[str, Raw] = {}
         self._base_held: tuple[int, Stretch] | None = None
         self._factors: dict[tuple[object, ...], Float64] = {}
+        self._stream = ExitStack()
 
     def __enter__(self) -> BlockReader:
         self._buffers = _idle.buffers.pop() if getattr(_idle, "buffers", None) else {}
+        self._stream.enter_context(own_stream(self._fusion.device))
         return self
 
     def __exit__(
@@ -57,6 +60,7 @@ class BlockReader:
         self._reader.close()
         _idle.buffers = [*getattr(_idle, "buffers", []), self._buffers]
         self._buffers = {}
+        self._stream.__exit__(kind, error, trace)
 
     def raw(self, operand: Operand, stretch: Stretch, *, into: Raw | None = None) -> Raw:
         """Read elements as they lie in the file."""
@@ -65,6 +69,11 @@ class BlockReader:
         raw = self.buffer("raw", count * item) if into is None else into
         self._reader.read_into(operand.where, raw.data, (first - operand.first) * item)
         return raw
+
+    @cached_property
+    def on_device(self) -> DeviceBlocks:
+        """What makes blocks on the fusion's device."""
+        return DeviceBlocks(self._fusion, self)
 
     def forget(self) -> None:
         """Let go of what was read ahead: another piece comes."""
@@ -99,10 +108,10 @@ class BlockReader:
             first=stretch[0],
             base_N=base_N,
             deltas_CN=deltas_CN,
-            statistics_CN=self._statistics(piece, stretch, step),
+            statistics_CN=self.statistics(piece, stretch, step),
         )
         if with_deltas:
-            self._transform(deltas_CN, range(len(deltas_CN)), block, piece, step)
+            self.transform(deltas_CN, range(len(deltas_CN)), block, piece, step)
         return block
 
     def sum_deltas(self, piece: PieceTask, stretch: Stretch, span: Span) -> Float64:
@@ -191,10 +200,10 @@ class BlockReader:
         if self._fusion.recipe.transforms:
             facts = facts_of(self._fusion, piece, 0)
             block = Block(facts=facts, first=stretch[0], base_N=base_N, deltas_CN=delta_N[None])
-            self._transform(delta_N[None], [index], block, piece, len(self._fusion.recipe.transforms))
+            self.transform(delta_N[None], [index], block, piece, len(self._fusion.recipe.transforms))
         return delta_N
 
-    def _transform(self, deltas_RN: Float64, rows: Sequence[int], block: Block, piece: PieceTask, step: int) -> None:
+    def transform(self, deltas_RN: Float64, rows: Sequence[int], block: Block, piece: PieceTask, step: int) -> None:
         """Apply the transforms before a step to some contributions' deltas, in place; absent ones stay zero."""
         present = [r for r, row in enumerate(rows) if piece.contributions[row] is not None]
         runs = [slice(None)] if len(present) == len(rows) else [slice(r, r + 1) for r in present]
@@ -221,7 +230,7 @@ class BlockReader:
             if operand is None:
                 out_CN[index] = 0.0
             elif isinstance(operand, AdapterOperand):
-                out_CN[index] = self._expand(operand, piece, stretch)
+                out_CN[index] = self.expand(operand, piece, stretch)
 
     def _fill_dense(
         self,
@@ -234,7 +243,7 @@ class BlockReader:
         raw = self._read_rows(operands, stretch, dtype, operands)
         subtract_rows(raw, dtype, stride=stretch[1], first=0, base_N=base_N, out_CN=out_CN)
 
-    def _expand(self, operand: AdapterOperand, piece: PieceTask, stretch: Stretch) -> Float64:
+    def expand(self, operand: AdapterOperand, piece: PieceTask, stretch: Stretch) -> Float64:
         """Expand the rows of an adapter's delta that hold a stretch."""
         _, columns = operand.change.rows_columns
         first_row, end_row = stretch[0] // columns, -(-(stretch[0] + stretch[1]) // columns)
@@ -252,10 +261,10 @@ class BlockReader:
         if key not in self._factors:
             if sum(len(factor) for factor in self._factors.values()) > _FACTOR_ELEMENTS:
                 self._factors.clear()
-            self._factors[key] = self.values(_operand_of(stored), (first, count))
+            self._factors[key] = self.values(operand_of(stored), (first, count))
         return self._factors[key]
 
-    def _statistics(self, piece: PieceTask, stretch: Stretch, step: int) -> Float64 | None:
+    def statistics(self, piece: PieceTask, stretch: Stretch, step: int) -> Float64 | None:
         """Read what every contribution's statistics say of these elements, if a step asks and all say something."""
         kind = self._fusion.recipe.steps[step].statistic
         if kind in (None, "gram") or not piece.statistics or not all(piece.statistics):
@@ -276,17 +285,3 @@ class BlockReader:
         if name not in self._buffers or len(self._buffers[name]) < num_bytes:
             self._buffers[name] = np.empty(num_bytes, np.uint8)
         return self._buffers[name][:num_bytes]
-
-
-def _operand_of(stored: Stored) -> Operand:
-    """Name a factor as what ranges are read of."""
-    start, spec = stored.tensor.start, stored.tensor.spec
-    where: ByteRange
-    match stored.file:
-        case LocalPath(path=path):
-            where = LocalRange(path, start)
-        case RemoteObject() as which:
-            where = KeyRange(which, start, spec.size_bytes)
-        case other:
-            raise TypeError(f"{other}: expected a local path or an object")
-    return Operand(where=where, first=0, dtype=spec.dtype, is_delta=True)

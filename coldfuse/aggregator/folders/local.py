@@ -51,7 +51,7 @@ class FolderFusion:
     seed: str = "0"
     """What random masks depend on, beside the models."""
     device: str = "cpu"
-    """Where matrices are worked on: cpu, cuda."""
+    """Where matrices are worked on, and blocks where methods allow it: cpu, cuda."""
 
 
 @dataclass(frozen=True, kw_only=True)

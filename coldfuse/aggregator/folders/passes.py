@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from coldfuse.aggregator.engine.devices import CPU
 from coldfuse.aggregator.engine.job import Fusion
 from coldfuse.aggregator.engine.measure import (
     SAMPLE_RUN,
@@ -50,6 +51,22 @@ class Expected:
     def read_bytes(self) -> int:
         """Bytes of the inputs that are read, at most."""
         return sum(bytes_of(self.task, self.shared, shard) for shard in self.shards)
+
+    @property
+    def place(self) -> str:
+        """Where it works, if a device was given; "" if not."""
+        shared = self.shared
+        fusion = shared if isinstance(shared, Fusion) else shared.fusion
+        combiner, is_there = fusion.recipe.combiner, False
+        if fusion.device == CPU:
+            return ""
+        if isinstance(shared, Pass):
+            is_there = self.task is not sample_shard and fusion.is_on_device(shared.step, measure_of(shared))
+        elif isinstance(shared, FolderTask):
+            if isinstance(combiner, MatrixCombiner):
+                return f"matrices on {fusion.device}"
+            is_there = fusion.is_on_device(len(fusion.recipe.transforms), combiner)
+        return f"on {fusion.device if is_there else 'the CPU'}"
 
 
 def passes_of(prepared: Prepared) -> Iterator[Expected]:
@@ -187,6 +204,8 @@ def _fused_bytes(fusion: Fusion, piece: PieceTask) -> int:
         return piece.num_elements * _items(piece.base)
     if isinstance(fusion.recipe.combiner, MatrixCombiner) and piece.is_matrix:
         return kept + piece.num_elements * _items(piece.base) + (0 if piece.first else _matrix_bytes(piece))
+    if fusion.is_on_device(len(fusion.recipe.transforms), fusion.recipe.combiner):
+        kept += piece.num_elements * _items(piece.base)  # once for the device, and once to be moved
     if fusion.sums_deltas:
         return kept + _num_elements(fusion, piece) * _items(piece.base, *piece.contributions)
     return kept + _num_elements(fusion, piece) * _element_bytes(piece, fusion.recipe.combiner)

@@ -40,6 +40,8 @@ class PassReport:
     """The step of the recipe that needs it; "" for the last pass."""
     scope: Scope | None
     """Whether its result is one for the model, or one for each tensor; None: it measures nothing."""
+    place: str
+    """Where it works, if a device was given; "" if not."""
     read_bytes: int
     """At most."""
     write_bytes: int = 0
@@ -128,6 +130,7 @@ def _report(expected: Expected) -> PassReport:
             what=what,
             step=names.get(type(this.fusion.recipe.steps[this.step]), ""),
             scope=measure_of(this).per,
+            place=expected.place,
             read_bytes=expected.read_bytes,
             may_repeat=expected.may_repeat,
         )
@@ -135,4 +138,6 @@ def _report(expected: Expected) -> PassReport:
     if isinstance(this, FolderTask):
         kept = 4 * len(this.fusion.recipe.slots)
         written = sum(part.size_bytes + kept * part.num_fused for shard in expected.shards for part in shard.parts)
-    return PassReport(what=what, step="", scope=None, read_bytes=expected.read_bytes, write_bytes=written)
+    return PassReport(
+        what=what, step="", scope=None, place=expected.place, read_bytes=expected.read_bytes, write_bytes=written
+    )

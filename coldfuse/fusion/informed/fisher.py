@@ -10,13 +10,14 @@ weighted mean; and so it is in a tensor without statistics, or where every F_i i
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 from pydantic import Field
 
+from coldfuse.fusion.arrays import is_numpy, namespace
 from coldfuse.fusion.average.mean import WeightedMean, average
-from coldfuse.fusion.block import Block, Facts, Float64
+from coldfuse.fusion.block import Array, Block, Facts, Float64
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.method import Combiner, Measure, Statistic, Sums
 from coldfuse.fusion.products import inner_products
@@ -42,6 +43,7 @@ class Fisher(Combiner):
     source = "arXiv 2111.09832, section 3"
     is_weighted: ClassVar[bool] = True
     statistic: ClassVar[Statistic | None] = "fisher"
+    on_device: ClassVar[bool] = True
 
     normalise: bool = True
     """Divide each F_i by its L2 norm over the whole model: then F's unit does not matter, nor who has more of it."""
@@ -63,6 +65,8 @@ class Fisher(Combiner):
         weights_C = average(facts.weights_C, facts, "zero").deltas_C
         least_C, added = self._floor(facts)
         rule = (weights_C * self._scale(facts), least_C, added)
+        if not is_numpy(fisher_CN):
+            return cast(Float64, _average_by_rows(block.deltas_CN, fisher_CN, rule, weights_C))
         top_N, bottom_N = np.empty(len(block.base_N)), np.empty(len(block.base_N))
         _sum(block.deltas_CN, fisher_CN, rule, weights_C, np.empty((3, _TILE)), (top_N, bottom_N))
         return top_N / bottom_N
@@ -86,6 +90,23 @@ class Fisher(Combiner):
                 return np.full_like(squared_C, self.floor), 0.0
             case "added":
                 return np.zeros_like(squared_C), self.floor
+
+
+def _average_by_rows(
+    deltas_CN: Array, fisher_CN: Array, rule: tuple[Float64, Float64, float], weights_C: Float64
+) -> Array:
+    """Do what `_sum` does, and divide, in operations on all elements at a time."""
+    scale_C, least_C, added = rule
+    xp = namespace(deltas_CN)
+    top_N, bottom_N, mean_N = (xp.zeros_like(deltas_CN[0]) for _ in range(3))
+    rows = zip(deltas_CN, fisher_CN, scale_C.tolist(), least_C.tolist(), weights_C.tolist(), strict=True)
+    for delta_N, fisher_N, scale, least, weight in rows:
+        known_N = scale * (xp.where(fisher_N > least, fisher_N, least) + added)
+        top_N += known_N * delta_N
+        bottom_N += known_N
+        mean_N += weight * delta_N
+    is_known_N, total = bottom_N > 0, float(np.cumsum(weights_C)[-1])  # summed one by one, as the kernel does
+    return xp.where(is_known_N, top_N, mean_N) / xp.where(is_known_N, bottom_N, total)
 
 
 @compiled

@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from coldfuse.fusion.arrays import is_numpy, namespace
 from coldfuse.fusion.block import Block, Float64, Rows
-from coldfuse.fusion.chance import splitmix64
+from coldfuse.fusion.chance import random_bits, splitmix64
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.method import Flavour, Measure, Transform
 from coldfuse.fusion.sparse.rescaling import norm_ratios, norms
@@ -27,6 +28,7 @@ class Dare(Transform):
     summary = "drop entries at random, rescale the others (DARE)"
     source = "arXiv 2311.03099"
     is_random: ClassVar[bool] = True
+    on_device: ClassVar[bool] = True
 
     drop: float = Field(0.5, ge=0, lt=1)
     """Probability p that an entry is dropped."""
@@ -47,9 +49,15 @@ class Dare(Transform):
         self._drop(deltas_RN, rows_R, block, factors_R)
 
     def _drop(self, deltas_RN: Float64, rows_R: Rows, block: Block, factors_R: Float64 | None = None) -> None:
-        least = np.uint64(math.ceil(self.drop * 2**53))  # u ≥ p, in units of 2⁻⁵³
+        least = math.ceil(self.drop * 2**53)  # u ≥ p, in units of 2⁻⁵³
         factors_R = np.ones(len(rows_R)) if factors_R is None else factors_R
-        _mask(deltas_RN, block.facts.keys_C[rows_R], np.uint64(block.first), least, factors_R)
+        keys_R = block.facts.keys_C[rows_R]
+        if is_numpy(deltas_RN):
+            _mask(deltas_RN, keys_R, np.uint64(block.first), np.uint64(least), factors_R)
+            return
+        for delta_N, key, factor in zip(deltas_RN, keys_R.tolist(), factors_R.tolist(), strict=True):
+            is_kept_N = random_bits(key, block.first, delta_N) >= least
+            delta_N[...] = namespace(delta_N).where(is_kept_N, delta_N * factor, 0.0)
 
 
 @compiled

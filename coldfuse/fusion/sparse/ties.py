@@ -13,7 +13,7 @@ After transforms that make deltas sparse (`dare then ties(density=1)`), nothing 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -29,6 +29,8 @@ class Ties(Combiner):
 
     summary = "keep large entries, let signs vote, average those that agree (TIES)"
     source = "arXiv 2306.01708, section 4; its authors' code"
+
+    on_device: ClassVar[bool] = True
 
     density: float = Field(0.2, gt=0, le=1)
     """Fraction of each contribution's entries that are kept; 1 keeps all."""

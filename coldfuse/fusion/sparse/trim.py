@@ -9,14 +9,15 @@ mergekit keeps int(density · n), at least 1, of each tensor. Entries that tie w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from coldfuse.fusion.block import Block, Facts, Float64, Rows
+from coldfuse.fusion.arrays import is_numpy, namespace, sizes
+from coldfuse.fusion.block import Array, Block, Facts, Float64, Rows
 from coldfuse.fusion.compiling import compiled
-from coldfuse.fusion.method import Flavour, Measure, Ranked, Transform
+from coldfuse.fusion.method import Flavour, Measure, Ranked, Scope, Transform
 
 
 class Trim(Transform):
@@ -24,6 +25,8 @@ class Trim(Transform):
 
     summary = "keep the largest entries of each contribution (the first step of TIES)"
     source = "arXiv 2306.01708, section 4; its authors' code"
+
+    on_device: ClassVar[bool] = True
 
     density: float = Field(0.2, gt=0, le=1)
     """Fraction of entries that stay; 1 keeps all."""
@@ -36,7 +39,12 @@ class Trim(Transform):
 
     def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
         """Set entries below the threshold to zero."""
-        _trim(deltas_RN, thresholds(block.facts)[rows_R])
+        thresholds_R = thresholds(block.facts)[rows_R]
+        if is_numpy(deltas_RN):
+            _trim(deltas_RN, thresholds_R)
+            return
+        for delta_N, threshold in zip(deltas_RN, thresholds_R.tolist(), strict=True):
+            delta_N[...] = kept(delta_N, threshold)
 
 
 def trimming(density: float, flavour: Flavour) -> tuple[Measure, ...]:
@@ -49,7 +57,13 @@ def trimming(density: float, flavour: Flavour) -> tuple[Measure, ...]:
 
     if density == 1:
         return ()
-    return (Ranked(name="thresholds", of=_deltas, ranks=ranks, per="model" if flavour == "paper" else "tensor"),)
+    per: Scope = "model" if flavour == "paper" else "tensor"
+    return (Ranked(name="thresholds", of=_deltas, ranks=ranks, per=per, on_device=True),)
+
+
+def kept(delta_N: Array, threshold: float) -> Array:
+    """Return m δ, of arrays other than numpy's."""
+    return namespace(delta_N).where(sizes(delta_N) >= float(np.float32(threshold)), delta_N, 0.0)
 
 
 def thresholds(facts: Facts) -> Float64:

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from coldfuse.aggregator.engine.execution import ThreadExecutor
-from coldfuse.errors import CodecError
+from coldfuse.aggregator.engine.execution import ThreadExecutor, gpu_share
+from coldfuse.errors import CodecError, UserInputError
 
 
 def multiply(shared: int, item: int) -> int:
@@ -51,3 +51,25 @@ def test_whoever_stops_listening_stops_the_work() -> None:
     gate.set()
     results.close()  # type: ignore[attr-defined]
     assert len(begun) < 100
+
+
+@pytest.mark.parametrize(
+    ("resources", "share"),
+    [({"CPU": 16, "GPU": 1}, 0.0625), ({"CPU": 3, "GPU": 1}, 0.3333), ({"CPU": 2, "GPU": 4}, 1), ({"GPU": 1}, 1)],
+)
+def test_tasks_on_ray_share_the_gpus(resources: dict[str, float], share: float) -> None:
+    assert gpu_share("cuda", resources) == share
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_tasks_on_the_cpu_ask_ray_for_no_gpu(device: str) -> None:
+    assert gpu_share(device, {"CPU": 16, "GPU": 4}) == 0
+
+
+@pytest.mark.parametrize(
+    ("device", "resources", "reason"),
+    [("cuda", {"CPU": 4}, "has no GPU"), ("cuda:1", {"CPU": 4, "GPU": 2}, "Ray chooses among the GPUs")],
+)
+def test_gpus_that_ray_cannot_give_are_refused(device: str, resources: dict[str, float], reason: str) -> None:
+    with pytest.raises(UserInputError, match=f"--device {device}: .*{reason}"):
+        gpu_share(device, resources)
