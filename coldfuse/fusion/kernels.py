@@ -37,10 +37,13 @@ def decode(raw: Raw, dtype: str, out: Float64) -> None:
 
 def subtract_rows(  # a call for all rows of a block: one a row would cost as much as the numbers
     raw: Raw, dtype: str, *, stride: int, first: int, base_N: Float64 | None, out_CN: Float64
-) -> None:
-    """Read C rows of elements, and subtract the base from each: out_cn = raw[c · stride + first + n] − base_n."""
+) -> bool:
+    """Read C rows of elements, and subtract the base from each: out_cn = raw[c · stride + first + n] − base_n.
+
+    Returns False if some difference is not finite.
+    """
     base_N = _zeros(out_CN.shape[1]) if base_N is None else base_N
-    _SUBTRACT[dtype](elements(raw, dtype), stride, first, base_N, out_CN)
+    return bool(_SUBTRACT[dtype](elements(raw, dtype), stride, first, base_N, out_CN))
 
 
 def sum_rows(
@@ -122,27 +125,39 @@ def _encode_bfloat16(values: Any, out: Any) -> None:
 
 
 @compiled
-def _subtract_float(flat: Any, stride: Any, first: Any, base: Any, out: Any) -> None:
+def _subtract_float(flat: Any, stride: Any, first: Any, base: Any, out: Any) -> Any:
+    finite: Any = True
     for c in range(out.shape[0]):
         row, into = flat[c * stride + first :], out[c]
         for n in range(into.size):
-            into[n] = np.float64(row[n]) - base[n]
+            delta = np.float64(row[n]) - base[n]
+            finite &= abs(delta) < np.inf
+            into[n] = delta
+    return finite
 
 
 @compiled
-def _subtract_bfloat16(flat: Any, stride: Any, first: Any, base: Any, out: Any) -> None:
+def _subtract_bfloat16(flat: Any, stride: Any, first: Any, base: Any, out: Any) -> Any:
+    finite: Any = True
     for c in range(out.shape[0]):
         row, into = flat[c * stride + first :], out[c]
         for n in range(into.size):
-            into[n] = np.float64(_bfloat16(row[n])) - base[n]
+            delta = np.float64(_bfloat16(row[n])) - base[n]
+            finite &= abs(delta) < np.inf
+            into[n] = delta
+    return finite
 
 
 @compiled
-def _subtract_float16(flat: Any, stride: Any, first: Any, base: Any, out: Any) -> None:
+def _subtract_float16(flat: Any, stride: Any, first: Any, base: Any, out: Any) -> Any:
+    finite: Any = True
     for c in range(out.shape[0]):
         row, into = flat[c * stride + first :], out[c]
         for n in range(into.size):
-            into[n] = np.float64(_float16(row[n])) - base[n]
+            delta = np.float64(_float16(row[n])) - base[n]
+            finite &= abs(delta) < np.inf
+            into[n] = delta
+    return finite
 
 
 @compiled

@@ -17,7 +17,7 @@ from coldfuse.aggregator.recipes import known_methods, read_recipe
 from coldfuse.codec.model_folder import open_model_folder
 from coldfuse.codec.statistics import StatisticsInfo, statistics_header
 from coldfuse.core.dtypes import from_floats
-from coldfuse.errors import UserInputError
+from coldfuse.errors import FusionError, UserInputError
 from coldfuse.fusion.in_memory import InMemory, move_in_memory
 
 __all__ = ["small_parts"]
@@ -113,6 +113,28 @@ def test_streaming_gives_what_the_recipe_says(tmp_path: Path, small_parts: None,
     again = fuse_folders(replace(request, out=tmp_path / "again"), ThreadExecutor(1))
     assert digest == again
     expect_as_in_memory(request, base, held)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf], ids=["nan", "infinity"])
+@pytest.mark.parametrize("line", [*known_methods(), *COMPOSED])
+def test_no_method_fuses_what_is_not_finite(tmp_path: Path, line: str, value: float) -> None:
+    """One such number among all the others is enough, wherever it lies, and the input that holds it is named."""
+    recipe, base = read_recipe(line), model(0)
+    folders = [write_model(tmp_path / f"m{seed}", model(seed, base)) for seed in range(1, 2 if line in PAIRS else 3)]
+    where = {"layer.weight": 200, "scalar": 0}
+    for name, index in where.items():
+        values = model(9, base)[name].floats.copy()
+        values.reshape(-1)[index] = value
+        bad = write_model(tmp_path / f"bad-{name}", model(9, base) | {name: floats(values)})
+        models = [*folders, bad]
+        kind = next((step.statistic for step in recipe.steps if step.statistic), None)
+        request = FolderFusion(
+            base=write_model(tmp_path / f"base-{name}", base), models=models, out=tmp_path / "out", recipe=recipe,
+            weights=[1.0] * len(models) if line == "weighted-mean" else None,
+            statistics=make_statistics(models, kind, base)[0] if kind else [],
+        )  # fmt: skip
+        with pytest.raises(FusionError, match=f"^tensor {name}: .*bad-{name}.*holds NaN or infinity there"):
+            fuse_folders(request, ThreadExecutor(2))
 
 
 def expect_as_in_memory(request: FolderFusion, base: Model, held: Sequence[dict[str, np.ndarray]] | None) -> None:

@@ -7,6 +7,7 @@ are fetched one block later. All of a thread's work there goes through one strea
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
@@ -47,12 +48,19 @@ class DeviceBlocks:
     def __init__(self, fusion: Fusion, reader: Reader) -> None:
         self._fusion, self._reader = fusion, reader
         self._outbox = _Outbox(fusion.device)
+        self._sum: torch.Tensor | float = 0.0
+
+    @property
+    def are_finite(self) -> bool:
+        """Whether all deltas so far surely were; one NaN or infinity makes their sum one. Waits for the device."""
+        return math.isfinite(self._sum)
 
     def block(self, piece: PieceTask, stretch: Stretch, *, step: int) -> Block:
         """Return a block as it arrives at a step of the recipe: after all transforms before it."""
         base_N, *rows = self._send(piece, stretch)
         are_models = [isinstance(operand, Operand) and not operand.is_delta for operand in piece.contributions]
         base_N, deltas_CN = decode_rows(base_N, rows, are_models)
+        self._sum = self._sum + deltas_CN.sum()
         statistics_CN = self._reader.statistics(piece, stretch, step)
         block = Block(
             facts=facts_of(self._fusion, piece, step),

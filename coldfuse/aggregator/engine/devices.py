@@ -20,7 +20,7 @@ from typing import cast
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from coldfuse.errors import UserInputError
+from coldfuse.errors import FusionError, UserInputError
 from coldfuse.fusion.block import Array, Float64
 
 CPU = "cpu"
@@ -45,6 +45,17 @@ def one_blas_thread() -> Iterator[None]:
             limit = _limits.pop()
             if not _limits:
                 limit.restore_original_limits()
+
+
+@contextmanager
+def decompositions() -> Iterator[None]:
+    """Raise `FusionError` where numpy or torch give up on a decomposition."""
+    try:
+        yield
+    except (np.linalg.LinAlgError, RuntimeError) as error:
+        if "LinAlgError" not in type(error).__name__:  # torch's is a RuntimeError, as is much else
+            raise
+        raise FusionError(f"no solution was found ({str(error).splitlines()[0]}); take another method") from error
 
 
 def require_device(device: str) -> None:

@@ -15,13 +15,12 @@ from typing import TypeVar, cast
 import numpy as np
 
 from coldfuse.aggregator.engine.device_blocks import one_later
-from coldfuse.aggregator.engine.devices import one_blas_thread, to_cpu
+from coldfuse.aggregator.engine.devices import decompositions, one_blas_thread, to_cpu
 from coldfuse.aggregator.engine.execution import Executor
-from coldfuse.aggregator.engine.files import LocalRange
+from coldfuse.aggregator.engine.finite import NotFiniteError, file_of
 from coldfuse.aggregator.engine.job import SUM_ELEMENTS, Fusion
 from coldfuse.aggregator.engine.plan import (
     STATE_DTYPE,
-    AdapterOperand,
     Operand,
     PartTask,
     PieceTask,
@@ -30,14 +29,13 @@ from coldfuse.aggregator.engine.plan import (
     all_shards,
 )
 from coldfuse.aggregator.engine.reading import BlockReader
-from coldfuse.aggregator.engine.remote_files import KeyRange
 from coldfuse.aggregator.engine.stretches import Stretch, facts_of, stretches
 from coldfuse.codec.model_digest import block_digests
 from coldfuse.core.blob import Part
 from coldfuse.core.dtypes import Raw, from_floats, to_floats
 from coldfuse.core.schema import ITEM_BYTES
 from coldfuse.errors import FusionError, SchemaMismatchError
-from coldfuse.fusion.apply import move
+from coldfuse.fusion.apply import move, surely_finite
 from coldfuse.fusion.block import Float64
 from coldfuse.fusion.method import MatrixCombiner, SpanCombiner
 
@@ -106,6 +104,7 @@ def fuse_shard(fusion: Fusion, shard: Shard) -> Iterator[FusedBytes]:
                     _copy_piece(reader, piece, view)
                 digests[piece.tensor] = block_digests(view)
                 done += len(view)
+            reader.settle(part.pieces)
             yield FusedBytes(part=part, data=data, blocks=digests, state=state)
 
 
@@ -144,7 +143,7 @@ class _Deltas:
     def _whole(self, piece: PieceTask, combiner: MatrixCombiner) -> Float64:
         if self._matrix is None or self._matrix[0] != piece.tensor:
             matrix = self.reader.matrix(piece, step=len(self.fusion.recipe.transforms))
-            with one_blas_thread():
+            with one_blas_thread(), decompositions():
                 fused = combiner.fuse_matrix(matrix)
             self._matrix = piece.tensor, to_cpu(fused)
         return self._matrix[1]
@@ -162,12 +161,17 @@ def _fuse_piece(deltas: _Deltas, piece: PieceTask, out: Raw, state: Sequence[Raw
             new = [part[start * 4 : (start + count) * 4] for part in state]
             moved_N = _step(deltas, piece, (first, count), delta_N, new) if recipe.outers else delta_N
             _finish(deltas, piece, (first, count), moved_N, out[start * item : (start + count) * item])
+    except NotFiniteError:
+        raise
     except FusionError as error:
-        raise FusionError(f"tensor {piece.tensor}: {_culprit(piece, reader) or error}") from error
+        reader.require_finite([piece])  # which is then the reason
+        raise FusionError(f"tensor {piece.tensor}: {error}") from error
 
 
 def _step(deltas: _Deltas, piece: PieceTask, stretch: Stretch, delta_N: Float64, state: Sequence[Raw]) -> Float64:
     """Take the outers' steps along a fused delta, and write their new state."""
+    if not surely_finite(delta_N):
+        raise FusionError("the fused delta is not finite")
     slots = dict(zip(deltas.fusion.recipe.slots, range(len(state)), strict=True))
     for outer in deltas.fusion.recipe.outers:
         indices = [slots[slot] for slot in outer.slots]
@@ -209,27 +213,6 @@ def _plain_stretches(piece: PieceTask) -> Iterator[Stretch]:
     return ((first, min(SUM_ELEMENTS, end - first)) for first in range(piece.first, end, SUM_ELEMENTS))
 
 
-def _culprit(piece: PieceTask, reader: BlockReader) -> str | None:
-    """Say which model holds NaN or infinity, if one does; contributions of a round were screened for that."""
-    for index, operand in enumerate(piece.contributions):
-        path = _file_of(operand)
-        if path and not all(np.isfinite(reader.delta(piece, index, s)).all() for s in _plain_stretches(piece)):
-            return f"{path} holds NaN or infinity there; did its training diverge? leave it out"
-    return None
-
-
-def _file_of(operand: Operand | AdapterOperand | None) -> str | None:
-    """Name the file, unless it is a contribution's: that has a digest."""
-    if isinstance(operand, AdapterOperand):
-        return operand.what
-    match operand and operand.where:
-        case LocalRange(path=path):
-            return str(path)
-        case KeyRange(object=which):
-            return str(which)
-    return None
-
-
 def _check_variance(piece: PieceTask, out: Raw, dtype: str) -> None:
     if piece.tensor.endswith("running_var") and (to_floats(out, dtype) < 0).any():
         raise FusionError("the fused variance is negative, so the model would answer NaN; take a method that averages")
@@ -250,5 +233,5 @@ def _copy_piece(reader: BlockReader, piece: PieceTask, view: memoryview) -> None
             if not np.array_equal(reader.raw(operand, (first, count)), base[start : start + count * item]):
                 raise SchemaMismatchError(
                     f"tensor {piece.tensor} ({piece.base.dtype}) differs from the base's, and only floats are fused; "
-                    f"make the models agree on it ({_file_of(operand) or 'a contribution'} does not)"
+                    f"make the models agree on it ({file_of(operand) or 'a contribution'} does not)"
                 )

@@ -78,6 +78,7 @@ def sum_shard(this: Pass, shard: Shard) -> dict[str, Float64]:
             for block in _blocks(reader, this, piece):
                 part = measure.of(block)
                 sums[group] = sums[group] + part if group in sums else part
+        reader.settle(shard.pieces)
         return {group: to_numpy(total) for group, total in sums.items()}
 
 
@@ -111,6 +112,7 @@ def count_shard(this: Pass, shard: Shard) -> Counted:
                     count(this.windows[group], measure.of(block), counts[group])
             elif group and is_sorted(this.fusion, piece):
                 ranked[group] = _sort(reader, this, piece)
+        reader.settle(shard.pieces)
         return Counted(counts | {group: there.total() for group, there in on_device.items()}, ranked)
 
 

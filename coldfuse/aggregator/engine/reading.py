@@ -6,7 +6,7 @@ One reader serves one task, and its buffers every block.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
@@ -17,7 +17,8 @@ import numpy as np
 from coldfuse.aggregator.engine.device_blocks import DeviceBlocks
 from coldfuse.aggregator.engine.devices import own_stream, to_device
 from coldfuse.aggregator.engine.files import RangeReader
-from coldfuse.aggregator.engine.job import Fusion
+from coldfuse.aggregator.engine.finite import require_finite
+from coldfuse.aggregator.engine.job import SUM_ELEMENTS, Fusion
 from coldfuse.aggregator.engine.plan import AdapterOperand, Operand, PieceTask, operand_of
 from coldfuse.aggregator.engine.stretches import Stretch, facts_of, whole_rows
 from coldfuse.codec.adapters import Stored
@@ -28,8 +29,6 @@ from coldfuse.fusion.apply import surely_finite
 from coldfuse.fusion.block import Array, Block, Float64, Matrix
 from coldfuse.fusion.kernels import decode, subtract_rows, sum_rows
 from coldfuse.fusion.method import Span
-
-_ALL = slice(None)
 
 _idle = threading.local()
 """Buffers of tasks that this thread has finished, for the next one: fresh memory costs a page fault every 4 KiB."""
@@ -102,7 +101,7 @@ class BlockReader:
         _, base_N = self.base(piece, stretch)
         deltas_CN = self._floats("deltas", self._fusion.num_contributions * stretch[1]).reshape(-1, stretch[1])
         if with_deltas:
-            self._fill(piece, stretch, base_N, deltas_CN)
+            self._fill(piece, stretch, base_N, deltas_CN, range(len(deltas_CN)))
         block = Block(
             facts=facts_of(self._fusion, piece, step),
             first=stretch[0],
@@ -164,11 +163,23 @@ class BlockReader:
         self._reader.read_rows([operand.where if operand else None for operand in used], offsets, raw)
         return raw
 
-    def delta(self, piece: PieceTask, index: int, stretch: Stretch) -> Float64:
-        """Return one contribution's delta as it was given, in a buffer."""
-        delta_N = self._floats("delta", stretch[1])
-        self._fill(piece, stretch, self.base(piece, stretch)[1], delta_N[None], rows=slice(index, index + 1))
-        return delta_N
+    def settle(self, pieces: Iterable[PieceTask]) -> None:
+        """Refuse NaN and infinity in what was read for a device: it is looked at when all is there, not block by block.
+
+        Raises `NotFiniteError`.
+        """
+        if "on_device" in self.__dict__ and not self.on_device.are_finite:
+            self.require_finite(pieces)
+
+    def require_finite(self, pieces: Iterable[PieceTask]) -> None:
+        """Raise `NotFiniteError` if a contribution to these pieces holds NaN or infinity."""
+        for piece in pieces:
+            end = piece.first + piece.num_elements
+            for index in range(len(piece.contributions) if piece.is_fused else 0):
+                for first in range(piece.first, end, SUM_ELEMENTS):
+                    stretch = first, min(SUM_ELEMENTS, end - first)
+                    delta_N = self._floats("delta", stretch[1])
+                    self._fill(piece, stretch, self.base(piece, stretch)[1], delta_N[None], [index])
 
     def matrix(self, piece: PieceTask, *, step: int) -> Matrix:
         """Return a whole matrix, whose deltas are read when they are asked for."""
@@ -196,7 +207,7 @@ class BlockReader:
     def _delta(self, piece: PieceTask, index: int, stretch: Stretch, base_N: Float64) -> Float64:
         """Return one contribution's transformed delta, in a buffer."""
         delta_N = self._floats("delta", stretch[1])
-        self._fill(piece, stretch, base_N, delta_N[None], rows=slice(index, index + 1))
+        self._fill(piece, stretch, base_N, delta_N[None], [index])
         if self._fusion.recipe.transforms:
             facts = facts_of(self._fusion, piece, 0)
             block = Block(facts=facts, first=stretch[0], base_N=base_N, deltas_CN=delta_N[None])
@@ -212,36 +223,33 @@ class BlockReader:
             for run in runs:
                 transform.transform(deltas_RN[run], np.array(rows[run]), seen)
 
-    def _fill(
-        self, piece: PieceTask, stretch: Stretch, base_N: Float64, out_CN: Float64, *, rows: slice = _ALL
-    ) -> None:
-        """Read and subtract the rows of a block; in one call if they are all of a kind."""
-        operands = piece.contributions[rows]
+    def _fill(self, piece: PieceTask, stretch: Stretch, base_N: Float64, out_RN: Float64, rows: Sequence[int]) -> None:
+        """Read and subtract some rows of a block; in one call if they are all of a kind."""
+        operands = [piece.contributions[row] for row in rows]
         kinds = {(o.dtype, o.is_delta) if isinstance(o, Operand) else None for o in operands if o is not None}
         if len(kinds) > 1:
-            for index in range(len(operands)):
-                one = out_CN[index : index + 1]
-                self._fill(piece, stretch, base_N, one, rows=slice(index, index + 1))
+            for index, row in enumerate(rows):
+                self._fill(piece, stretch, base_N, out_RN[index : index + 1], [row])
             return
-        for kind in kinds:
-            if kind is not None:
-                self._fill_dense(operands, stretch, None if kind[1] else base_N, out_CN)
-        for index, operand in enumerate(operands):
-            if operand is None:
-                out_CN[index] = 0.0
-            elif isinstance(operand, AdapterOperand):
-                out_CN[index] = self.expand(operand, piece, stretch)
+        kind = next(iter(kinds), None)
+        is_finite = kind is None or self._fill_dense(operands, stretch, None if kind[1] else base_N, out_RN)
+        for operand, delta_N in zip(operands, out_RN, strict=True):
+            if not isinstance(operand, Operand):
+                delta_N[:] = 0.0 if operand is None else self.expand(operand, piece, stretch)
+        if not (is_finite and (kind is not None or surely_finite(out_RN))):
+            require_finite(piece, rows, out_RN, base_N)
 
     def _fill_dense(
         self,
         operands: Sequence[Operand | AdapterOperand | None],
         stretch: Stretch,
         base_N: Float64 | None,
-        out_CN: Float64,
-    ) -> None:
+        out_RN: Float64,
+    ) -> bool:
+        """Return False if some difference is not finite; it may be junk in the row of an operand that is absent."""
         dtype = next(operand.dtype for operand in operands if isinstance(operand, Operand))
         raw = self._read_rows(operands, stretch, dtype, operands)
-        subtract_rows(raw, dtype, stride=stretch[1], first=0, base_N=base_N, out_CN=out_CN)
+        return subtract_rows(raw, dtype, stride=stretch[1], first=0, base_N=base_N, out_CN=out_RN)
 
     def expand(self, operand: AdapterOperand, piece: PieceTask, stretch: Stretch) -> Float64:
         """Expand the rows of an adapter's delta that hold a stretch."""
