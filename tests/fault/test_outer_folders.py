@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,11 @@ from fault.outer_rounds import METHOD, MODEL, play, write_deltas
 from folder_fusions import fuse
 from tiny_rounds import floats, make_federation, small_parts, write_file
 
+from coldfuse.aggregator.engine.execution import ThreadExecutor
+from coldfuse.aggregator.folders.local_state import check_outers
+from coldfuse.aggregator.folders.outputs import Output
+from coldfuse.aggregator.recipes import read_recipe
+from coldfuse.codec.model_folder import open_model_folder
 from coldfuse.errors import CodecError, SchemaMismatchError, UserInputError
 
 __all__ = ["small_parts"]
@@ -50,16 +56,75 @@ def test_without_its_memory_a_folder_begins_anew(carrying: tuple[Path, list[Path
     assert '"age":1' in (tmp_path / "forgetful-2" / "outer" / "state.json").read_text()
 
 
-def test_a_memory_of_other_slots_is_not_used(carrying: tuple[Path, list[Path]], tmp_path: Path) -> None:
+def test_a_memory_of_other_slots_is_refused(carrying: tuple[Path, list[Path]], tmp_path: Path) -> None:
     base, deltas = carrying
-    with_state = fuse(base, deltas, tmp_path / "a", "fedadam")
+    with pytest.raises(UserInputError, match=r"holds momentum, and this method keeps first_moment, second_moment; rem"):
+        fuse(base, deltas, tmp_path / "a", "fedadam")
     shutil.rmtree(base / "outer")
-    assert fuse(base, deltas, tmp_path / "b", "fedadam") == with_state
+    fuse(base, deltas, tmp_path / "a", "fedadam")
     assert sorted(path.name for path in (tmp_path / "a" / "outer").iterdir()) == [
         "first_moment",
         "second_moment",
         "state.json",
     ]
+
+
+def test_a_memory_names_its_model_and_the_steps_that_made_it(carrying: tuple[Path, list[Path]]) -> None:
+    base, _ = carrying
+    index = json.loads((base / "outer" / "state.json").read_text())
+    assert index == {
+        "age": 1, "slots": ["momentum"], "outers": ["nesterov"], "model": open_model_folder(base).digest()
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("output", [Output(), Output(shard_bytes=300)], ids=["as the base", "other files"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_memory_names_its_model_however_it_was_made(
+    tmp_path: Path, small_parts: int, output: Output, threads: int
+) -> None:
+    federation = make_federation(tmp_path, MODEL, num_files=2, method=METHOD)
+    deltas, out = write_deltas(federation, 1, tmp_path), tmp_path / "out"
+    digest = fuse(tmp_path / "base", deltas, out, METHOD, output=output, executor=ThreadExecutor(threads))
+    assert json.loads((out / "outer" / "state.json").read_text())["model"] == digest
+    assert sorted(path.name for path in (out / "outer").iterdir()) == ["momentum", "state.json"]
+
+
+def test_a_model_saved_over_the_one_that_the_memory_is_of_is_refused(
+    carrying: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    base, _ = carrying
+    shutil.copy(tmp_path / "base" / "model.safetensors", base / "model.safetensors")
+    with pytest.raises(UserInputError, match=r"outer: the outer state belongs to another model: .* over it; remove"):
+        fuse(base, [base], tmp_path / "out", METHOD)
+    assert not (tmp_path / "out").exists()
+    fuse(base, [base], tmp_path / "out", "mean")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("mean then momentum", "was made by nesterov, and this is momentum; remove the folder"),
+        ("mean then nesterov(lr=0.1)", None),
+        ("median then nesterov then interpolate", None),
+        ("mean then interpolate", None),
+    ],
+)
+def test_a_memory_is_for_the_steps_that_made_it(carrying: tuple[Path, list[Path]], line: str, said: str | None) -> None:
+    folder, recipe = open_model_folder(carrying[0]), read_recipe(line)
+    if said is None:
+        check_outers(folder, recipe)
+        return
+    with pytest.raises(UserInputError, match=said):
+        check_outers(folder, recipe)
+
+
+def test_a_memory_of_an_older_version_is_refused(carrying: tuple[Path, list[Path]], tmp_path: Path) -> None:
+    base, deltas = carrying
+    (base / "outer" / "state.json").write_text('{"age": 1, "slots": ["momentum"]}')
+    with pytest.raises(UserInputError, match=r"does not say which model it belongs to, .*; remove the folder"):
+        fuse(base, deltas, tmp_path / "out", METHOD)
+    with pytest.raises(UserInputError, match=r"does not say which steps made it, .*; remove the folder"):
+        check_outers(open_model_folder(base), read_recipe(METHOD))
 
 
 def test_a_method_without_a_memory_leaves_none_behind(carrying: tuple[Path, list[Path]], tmp_path: Path) -> None:
