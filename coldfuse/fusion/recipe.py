@@ -77,7 +77,7 @@ def parse_recipe(
 
 def unknown_method(name: str, known: Collection[str]) -> UserInputError:
     """Say that there is no such method, and which was perhaps meant."""
-    close = get_close_matches(name, known, n=1)
+    close = get_close_matches(name.lower(), known, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     return UserInputError(f"fusion method {name!r} is not known; {hint}known are {', '.join(known)}")
 
@@ -127,8 +127,9 @@ def _stage(step: Method) -> int:
 def _parse_step(text: str, methods: Mapping[str, type[Method]]) -> tuple[type[Method], dict[str, str]]:
     match = _STEP.fullmatch(text)
     if match is None:
+        hint = f"; did you mean {lower}?" if (lower := _in_lower_case(text, methods)) else ""
         raise UserInputError(
-            f"{text.strip()!r}: expected a step such as ties or ties(density=0.3); join them with then"
+            f"{text.strip()!r}: expected a step such as ties or ties(density=0.3); join them with then{hint}"
         )
     if match["name"] not in methods:
         raise unknown_method(match["name"], methods)
@@ -139,6 +140,13 @@ def _parse_step(text: str, methods: Mapping[str, type[Method]]) -> tuple[type[Me
             raise UserInputError(f"{text.strip()!r}: expected each parameter once, as key=value; got {pair!r}")
         own[key] = value
     return methods[match["name"]], own
+
+
+def _in_lower_case(text: str, methods: Collection[str]) -> str | None:
+    """Return what was perhaps meant: the same in lower case, if all its steps are known then."""
+    lower = text.lower().strip()
+    steps = [_STEP.fullmatch(step) for step in _THEN.split(lower)]
+    return lower if all(step and step["name"] in methods for step in steps) else None
 
 
 def _make(kind: type[Method], values: Mapping[str, Any], methods: Mapping[str, type[Method]]) -> Method:

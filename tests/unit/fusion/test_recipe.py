@@ -89,6 +89,22 @@ def test_what_is_no_step_is_shown_one(line):
     assert "expected a step such as ties or ties(density=0.3); join them with then" in refusal(line)
 
 
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("TIES", "ties"),
+        ("clip then Ties(Density=0.3)", "ties(density=0.3)"),
+        ("clip THEN ties(density=0.3) Then nesterov", "clip then ties(density=0.3) then nesterov"),
+        ("TIED", None),
+        ("clip AND ties", None),
+        ("clip THEN tied", None),
+    ],
+)
+def test_other_letters_are_told_the_lower_case(line: str, meant: str | None):
+    told = refusal(line)
+    assert told.endswith(f"join them with then; did you mean {meant}?" if meant else "join them with then")
+
+
 @pytest.mark.parametrize("line", ["tie", "clip then tie", "tie(density=0.3)"])
 def test_an_unknown_method_is_told_the_known_ones(line):
     assert refusal(line) == f"fusion method 'tie' is not known; did you mean ties? known are {', '.join(METHODS)}"
