@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
 
 import typer
 
@@ -24,6 +24,9 @@ _WORKERS = typer.Option(None, min=1, help="Processors for a Ray that is started 
 _MEMORY = typer.Option(None, help="Memory for the workers of one machine, 2GiB; an eighth of it by default.")
 _ROUNDS = typer.Option(None, min=1, help="End after this many releases; until stopped by default.")
 _LEASE = typer.Option("10s", help="Another aggregator takes over from one that was silent for so long.")
+
+_TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "*.model")
+"""One of these names is in every folder that has a tokenizer."""
 
 _GARBAGE_S = 7 * 86400.0
 """Unfinished writes older than this are dropped when a gateway starts; an upload that slow will send its part again."""
@@ -60,6 +63,7 @@ def init(
     size = sum(blob.size_bytes for blob in release.files.values())
     typer.echo(f"created {federation.settings.name} in {store}: release 0, {size / 2**20:.1f} MiB")
     typer.echo(f"files, which everybody who reaches the federation can have: {', '.join(sorted(release.files))}")
+    _warn_without_tokenizer(base, release.files)
     typer.echo(f"next: coldfuse serve {store}")
     typer.echo(f"digest {release.model_digest}")
 
@@ -151,6 +155,15 @@ def serve(
         ["gateway", store, *files, *(["--insecure"] if insecure else []), "--listen", listen],
         {"aggregator": ["aggregator", store, *fusing]},
     )
+
+
+def _warn_without_tokenizer(base: str, files: Iterable[str]) -> None:
+    if not any(PurePosixPath(file).match(pattern) for file in files for pattern in _TOKENIZER_FILES):
+        typer.echo(
+            f"coldfuse: {base}: no tokenizer in it, so nobody can train this model on texts; write it there with "
+            "tokenizer.save_pretrained, and create the federation again",
+            err=True,
+        )
 
 
 def _options(given: Mapping[str, object]) -> list[str]:

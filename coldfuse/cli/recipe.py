@@ -36,7 +36,11 @@ def recipe_of(line: str, params: list[str], flavour: str | None, *, may_search: 
     from coldfuse.aggregator.folders.search import SEARCHES, read_search
     from coldfuse.aggregator.recipes import read_recipe
 
-    pairs = dict(_pair(text) for text in params)
+    pairs: dict[str, str] = {}
+    for key, value in map(_pair, params):
+        if key in pairs:
+            raise UserInputError(f"--param {key}={value}: {key} is {pairs[key]} already; give each parameter once")
+        pairs[key] = value
     if not may_search and (found := SEARCHES.keys() & set(re.findall(r"[a-z0-9-]+", line))):
         raise UserInputError(f"{found.pop()} searches on held-out data, so it is for coldfuse fuse --data")
     return (read_search if may_search else read_recipe)(line, params=pairs, flavour=flavour)

@@ -49,6 +49,23 @@ def test_parameters_become_part_of_the_recipe(base: Path) -> None:
     assert "density=0.3" in stored
 
 
+@pytest.mark.parametrize("params", [("0.3", "0.4"), ("0.3", "0.3")])
+def test_a_parameter_given_twice_is_refused(base: Path, params: tuple[str, ...]) -> None:
+    options = [word for value in params for word in ("--param", f"density={value}")]
+    told = refused(base, "--method", "ties", *options)
+    assert told == f"--param density={params[1]}: density is 0.3 already; give each parameter once"
+
+
+@pytest.mark.parametrize("name", [None, "tokenizer.json", "vocab.txt", "spiece.model", "tokenizer_config.json"])
+def test_a_base_without_a_tokenizer_is_told(base: Path, name: str | None) -> None:
+    if name:
+        (base / name).write_text("{}")
+    command = ["init", str(base.parent / "store"), "--base", str(base)]
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert ("no tokenizer in it" in result.stderr) is (name is None)
+    assert "no tokenizer" not in result.stdout
+
+
 def test_a_flavour_becomes_part_of_the_recipe(base: Path) -> None:
     assert "flavour=mergekit" in init(base, "--method", "ties", "--flavour", "mergekit")
 
