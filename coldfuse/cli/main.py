@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import traceback
+from types import FrameType
 
 import typer
 
@@ -54,7 +56,18 @@ def options(
 
 
 def main() -> None:
-    """Run a command. Exit status: 0 done, 1 could not (one line says why), 2 wrong usage."""
+    """Run a command. Exit status: 0 done, 1 could not (one line says why), 2 wrong usage, 128 + its number a signal.
+
+    SIGTERM ends it as Ctrl-C does, so that nothing half made is left; commands that serve take both for themselves.
+    """
+    before = signal.signal(signal.SIGTERM, _on_signal)
+    try:
+        _run()
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _run() -> None:
     debug = "--debug" in sys.argv  # wherever it stands
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
@@ -65,6 +78,10 @@ def main() -> None:
         raise SystemExit(130) from None
     except Exception as error:  # noqa: BLE001  # the outermost loop: a bug must not look like a user's mistake
         _end(f"unexpected {type(error).__name__}: {error}; this is a bug, --debug shows where", debug=debug)
+
+
+def _on_signal(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _end(message: str, *, debug: bool) -> None:
