@@ -6,15 +6,29 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from coldfuse.cli.fuse_output import AS, DTYPE, RANK, SHARD_SIZE, Dtype, Kind, located, located_file, output_of
 from coldfuse.cli.fuse_view import EXPLAIN, JSON, PLAN, Explained, View, describe_and_show, fuse_and_show
 from coldfuse.cli.recipe import FLAVOUR, METHOD, PARAM, recipe_of
-from coldfuse.cli.search import DATA, HEAD, LABEL_COLUMN, TEXT_COLUMN, TEXT_PAIR_COLUMN, TUNE, Evidence, searched
+from coldfuse.cli.search import (
+    DATA,
+    HEAD,
+    LABEL_COLUMN,
+    TEXT_COLUMN,
+    TEXT_PAIR_COLUMN,
+    TUNE,
+    Evidence,
+    require_one_fusion,
+    searched,
+)
 from coldfuse.cli.units import parse_size
 from coldfuse.errors import UserInputError
+
+if TYPE_CHECKING:
+    from coldfuse.aggregator.folders.local import FolderFusion
 
 
 def fuse(
@@ -72,7 +86,9 @@ def fuse(
     view = View(explain=explain, as_json=as_json)
     with _said(out), ExitStack() as stack:
         executor: Executor = ThreadExecutor(workers or os.cpu_count() or 1, memory_bytes=memory_bytes)
+        _check_state(request)
         if plan:
+            require_one_fusion(request, evidence)
             describe_and_show(request, executor, view)
             return
         if use_ray:
@@ -80,8 +96,17 @@ def fuse(
             executor = stack.enter_context(
                 ray_executor(None, num_cpus=workers, memory_bytes=memory_bytes, device=device)
             )
-        request = searched(request, executor, evidence, memory_bytes=memory_bytes, as_json=as_json)
-        fuse_and_show(request, executor, view, method=method)
+        found = searched(request, executor, evidence, memory_bytes=memory_bytes, as_json=as_json)
+        fuse_and_show(request, executor, view, method=method, found=found)
+
+
+def _check_state(request: FolderFusion) -> None:
+    """Refuse an outer state that other steps made, before anything else takes time."""
+    from coldfuse.aggregator.folders.local_state import check_outers
+    from coldfuse.aggregator.folders.remote_folder import open_folder
+
+    if request.recipe.slots:
+        check_outers(open_folder(request.base), request.recipe)
 
 
 @contextmanager

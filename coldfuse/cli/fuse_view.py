@@ -11,7 +11,7 @@ import typer
 
 from coldfuse.cli.fuse_output import adapter_json, adapter_lines
 from coldfuse.cli.fuse_progress import pass_bars
-from coldfuse.errors import UserInputError
+from coldfuse.cli.search import search_json
 
 if TYPE_CHECKING:
     from coldfuse.aggregator.engine.execution import Executor
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from coldfuse.aggregator.folders.local import FolderFusion, Fused, Prepared
     from coldfuse.aggregator.folders.passes import Expected
     from coldfuse.aggregator.folders.preview import PassReport, PlanReport
+    from coldfuse.aggregator.folders.search import Found
 
 Explained = Literal["model", "tensors"]
 
@@ -37,15 +38,19 @@ class View:
     as_json: bool = False
 
 
-def fuse_and_show(request: FolderFusion, executor: Executor, view: View, *, method: str) -> None:
-    """Fuse, and print what was made; the last line is the digest, or all is one line of JSON."""
+def fuse_and_show(
+    request: FolderFusion, executor: Executor, view: View, *, method: str, found: Found | None = None
+) -> None:
+    """Fuse, or fuse what a search has found, and print what was made; the last line is the digest, or all is JSON."""
     from coldfuse.aggregator.engine.execution import ObservedExecutor
     from coldfuse.aggregator.folders.explain import explain, require_memory_to_explain
     from coldfuse.aggregator.folders.local import fuse_prepared, prepare, require_absent
+    from coldfuse.aggregator.folders.local_state import blaming
     from coldfuse.aggregator.folders.preview import expected_passes
 
+    chosen = found.request if found else request
     require_absent(request.out)
-    prepared = prepare(request, executor)
+    prepared = prepare(chosen, executor)
     if view.explain:
         require_memory_to_explain(prepared, executor)
 
@@ -54,17 +59,18 @@ def fuse_and_show(request: FolderFusion, executor: Executor, view: View, *, meth
 
     with pass_bars(foretold, is_wanted=not view.as_json) as begin:
         observed = ObservedExecutor(executor, begin)
-        fused = fuse_prepared(prepared, request.out, observed)
+        with blaming(prepared.state):
+            fused = fuse_prepared(prepared, request.out, observed)
         explanation = explain(prepared, fused, request.out, observed) if view.explain else None
-    order = as_given(prepared, request.models)
     if view.as_json:
-        typer.echo(json.dumps(_result_json(request, prepared, fused, explanation)))
+        said = _result_json(chosen, prepared, fused, explanation)
+        typer.echo(json.dumps(said | (search_json(found) if found else {})))
         return
-    typer.echo(f"fused {len(request.models)} models by {method} into {request.out}")
-    for line in adapter_lines(fused):
+    typer.echo(f"fused {_chosen_of(request, chosen)} by {method} into {request.out}")
+    for line in (*_state_lines(prepared), *adapter_lines(fused)):
         typer.echo(line)
     if explanation is not None:
-        paths = [str(item.path) for item in prepared.inputs]
+        paths, order = [str(item.path) for item in prepared.inputs], as_given(prepared, chosen.models)
         show_explanation(explanation, paths, order, by_tensor=view.explain == "tensors")
     typer.echo(f"digest {fused.digest}")
 
@@ -73,10 +79,7 @@ def describe_and_show(request: FolderFusion, executor: Executor, view: View) -> 
     """Print what fusing would do."""
     from coldfuse.aggregator.folders.local import open_fusion
     from coldfuse.aggregator.folders.preview import describe
-    from coldfuse.aggregator.recipes import known_methods
 
-    if type(request.recipe.combiner) not in known_methods().values():
-        raise UserInputError("--plan foretells one fusion, and this method makes many to choose from; leave --plan out")
     prepared = open_fusion(request)
     report = describe(prepared, executor, is_explained=view.explain is not None)
     inputs = tuple(report.inputs[index] for index in as_given(prepared, request.models))
@@ -135,9 +138,28 @@ def _result_json(
         "out": str(request.out),
         "method": write_recipe(request.recipe),
         "contributions": [asdict(inputs[index]) for index in order],
+        **({"outer": _state_json(prepared)} if request.recipe.slots else {}),
         **adapter_json(fused),
     }
     return said if explanation is None else said | {"explanation": _explanation_json(explanation, order)}
+
+
+def _state_json(prepared: Prepared) -> dict[str, object]:
+    return {"continues": prepared.state.age > 0, "round": prepared.state.age + 1}
+
+
+def _state_lines(prepared: Prepared) -> list[str]:
+    if not prepared.fusion.recipe.slots:
+        return []
+    return [f"outer state {'continues' if prepared.state.age else 'begins'}: round {prepared.state.age + 1}"]
+
+
+def _chosen_of(request: FolderFusion, chosen: FolderFusion) -> str:
+    """Say how many models were fused, and of how many if a search has chosen them."""
+    from coldfuse.aggregator.folders.search import GreedySoup
+
+    given = _count(len(request.models), "model")
+    return f"{len(chosen.models)} of {given}" if isinstance(request.recipe.combiner, GreedySoup) else given
 
 
 def _explanation_json(explanation: Explanation, order: Sequence[int]) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,10 +56,26 @@ class Evidence:
     label_column: str | None = None
 
 
+def require_one_fusion(request: FolderFusion, evidence: Evidence) -> None:
+    """Refuse --plan for what is a search, and data that nothing looks at."""
+    from coldfuse.aggregator.folders.search import Search
+
+    if isinstance(request.recipe.combiner, Search) or evidence.tune is not None:
+        what = "this method" if evidence.tune is None else "--tune"
+        raise UserInputError(f"--plan foretells one fusion, and {what} makes many to choose from; leave --plan out")
+    _check(evidence, is_search=False)
+
+
+def search_json(found: Found) -> dict[str, object]:
+    """Say as JSON what a search has tried and found; weights are in the order in which the user named the models."""
+    trials = [asdict(trial) for trial in found.trace]
+    return {"search": {"score": found.score, "weights": list(found.weights), "trials": trials}}
+
+
 def searched(
     request: FolderFusion, executor: Executor, evidence: Evidence, *, memory_bytes: int | None, as_json: bool = False
-) -> FolderFusion:
-    """Return what is to be fused after all: the request, or what the search that it asks for has found.
+) -> Found | None:
+    """Return what the search that the request asks for has found; None: it asks for none.
 
     The trace is printed as it comes; to standard error if standard output is for JSON.
     """
@@ -68,7 +84,7 @@ def searched(
     is_search = isinstance(request.recipe.combiner, Search)
     _check(evidence, is_search=is_search)
     if not is_search and evidence.tune is None:
-        return request
+        return None
 
     def say(trial: Trial) -> None:
         typer.echo(f"{trial.score:>9.4f} {'+' if trial.kept else ' '} {trial.what}", err=as_json)
@@ -78,7 +94,7 @@ def searched(
         typer.echo("weights:", err=as_json)
         for model, weight in zip(request.models, found.weights, strict=True):
             typer.echo(f"{weight:>9.4f}   {model}", err=as_json)
-    return found.request
+    return found
 
 
 def _check(evidence: Evidence, *, is_search: bool) -> None:

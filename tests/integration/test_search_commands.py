@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 
@@ -100,6 +101,24 @@ def test_tuning_keeps_the_best_of_the_grid(place, tmp_path):
     assert len(scores) == 3
     reached = probe_score(*(read_dataset(place / name) for name in ("films.csv", "songs.csv")))(tmp_path / "out")
     assert f"{max(scores):.4f}" == f"{reached:.4f}"
+
+
+@pytest.mark.parametrize(
+    "options", [("--method", "greedy-soup"), ("--method", "task-arithmetic", "--tune", "scale=0:1:0.5")]
+)
+def test_json_holds_what_a_search_has_tried(place, tmp_path, options):
+    said = json.loads(run(place, tmp_path / "out", *options, "--data", place / "films.csv", "--json"))
+    found = said["search"]
+    assert [trial.keys() for trial in found["trials"]] == [{"what", "score", "kept"}] * 3
+    assert found["score"] == max(trial["score"] for trial in found["trials"])
+    assert len(found["weights"]) == len(MODELS)
+    assert sum(weight > 0 for weight in found["weights"]) == len(said["contributions"])
+
+
+def test_a_greedy_soup_says_how_many_models_it_took(place, tmp_path):
+    said = run(place, tmp_path / "out", "--method", "greedy-soup", "--data", place / "films.csv")
+    taken = sum(float(line.split()[0]) > 0 for line in said.partition("weights:\n")[2].splitlines()[: len(MODELS)])
+    assert f"\nfused {taken} of 3 models by greedy-soup into " in said
 
 
 @pytest.mark.parametrize("per", ["tensor", "model"])
