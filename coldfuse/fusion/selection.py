@@ -22,11 +22,11 @@ from coldfuse.fusion.block import Float64
 from coldfuse.fusion.compiling import compiled
 
 _NUM_KEYS = 1 << 31
-_MOST_COUNTERS = 1 << 21
-"""Counters of all windows of a tensor or model, 4 bytes each in a task."""
+_MOST_COUNTERS = 1 << 20
+"""Counters of all windows of a tensor or model, 4 bytes each."""
 _MOST_BINS, _FEWEST_BINS = 1 << 18, 1 << 8
 _TILE = 256
-_MARGIN = 4.5
+_MARGIN = 4.0
 """Half the width of a first window in standard errors of the sample's rank; samples that lie side by side are alike."""
 
 
@@ -49,16 +49,32 @@ class Windows:
 
 
 @dataclass(frozen=True)
+class Packed:
+    """What one task counted, without the counters that stayed at zero: most of them."""
+
+    below_R: NDArray[np.int64]
+    place_M: NDArray[np.uint32]
+    """Which counters, of all windows' one after the other."""
+    count_M: NDArray[np.integer]
+
+
+@dataclass(frozen=True)
 class Counts:
     """What was counted in windows."""
 
     below_R: NDArray[np.int64]
     bins_RB: NDArray[np.integer]
 
-    def add(self, other: Counts) -> None:
-        """Count those of another task, too (changes these, which must be a total)."""
+    def pack(self) -> Packed:
+        """Return what a task found, to be sent."""
+        bins = self.bins_RB.reshape(-1)
+        places = np.flatnonzero(bins)
+        return Packed(self.below_R, places.astype(np.uint32), bins[places])
+
+    def add(self, other: Packed) -> None:
+        """Count those of a task, too (changes these, which must be a total)."""
         np.add(self.below_R, other.below_R, out=self.below_R)
-        np.add(self.bins_RB, other.bins_RB, out=self.bins_RB)
+        self.bins_RB.reshape(-1)[other.place_M] += other.count_M.astype(self.bins_RB.dtype)
 
 
 def all_keys(num_rows: int, ranks: Sequence[int], num_values: int) -> Windows:
@@ -103,9 +119,9 @@ def narrow(windows: Windows, counts: Counts) -> Windows:
     return Windows(windows.row_R, windows.rank_R, low_R, _shifts(width_R, windows.num_bins), windows.num_bins)
 
 
-def nothing(windows: Windows, dtype: type[np.integer] = np.uint32) -> Counts:
-    """Return counts of nothing; a task's in 32 bits, a total in 64."""
-    num = len(windows.low_R)
+def nothing(windows: Windows, num_values: int = 0) -> Counts:
+    """Return counts of nothing, with room for so many values in a bin: 32 bits are enough for those of a task."""
+    num, dtype = len(windows.low_R), np.uint32 if num_values < 1 << 32 else np.uint64
     return Counts(np.zeros(num, np.int64), np.zeros((num, windows.num_bins), dtype))
 
 

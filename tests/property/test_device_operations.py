@@ -24,10 +24,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 ROUNDED_ONCE = {"add", "add_", "sub", "mul", "mul_", "div", "sqrt", "_to_copy", "copy_"}
-COMPARED = {"lt", "gt", "ge", "ne", "where", "abs"}
+COMPARED = {"lt", "gt", "ge", "ne", "where", "abs", "amax", "maximum"}
 ON_INTEGERS = {"sum", "scatter_add_", "remainder", "__rshift__", "bitwise_and", "bitwise_xor", "bitwise_not", "arange"}
 MADE = {"empty", "full", "full_like", "ones", "scalar_tensor", "zeros", "zeros_like", "new_zeros", "lift_fresh"}
-LOOKED_AT = {"detach", "expand", "select", "slice", "unbind", "unsqueeze", "view"}
+LOOKED_AT = {"_local_scalar_dense", "detach", "expand", "select", "slice", "unbind", "unsqueeze", "view"}
 
 
 class Operations(TorchDispatchMode):

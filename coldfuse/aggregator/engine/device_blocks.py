@@ -48,19 +48,20 @@ class DeviceBlocks:
     def __init__(self, fusion: Fusion, reader: Reader) -> None:
         self._fusion, self._reader = fusion, reader
         self._outbox = _Outbox(fusion.device)
-        self._sum: torch.Tensor | float = 0.0
+        self._largest: torch.Tensor | None = None
+        """Of all deltas so far; NaN if one was."""
 
     @property
     def are_finite(self) -> bool:
-        """Whether all deltas so far surely were; one NaN or infinity makes their sum one. Waits for the device."""
-        return math.isfinite(self._sum)
+        """Whether all deltas so far were. Waits for the device."""
+        return self._largest is None or math.isfinite(self._largest)
 
     def block(self, piece: PieceTask, stretch: Stretch, *, step: int) -> Block:
         """Return a block as it arrives at a step of the recipe: after all transforms before it."""
         base_N, *rows = self._send(piece, stretch)
         are_models = [isinstance(operand, Operand) and not operand.is_delta for operand in piece.contributions]
         base_N, deltas_CN = decode_rows(base_N, rows, are_models)
-        self._sum = self._sum + deltas_CN.sum()
+        self._note(deltas_CN)
         statistics_CN = self._reader.statistics(piece, stretch, step)
         block = Block(
             facts=facts_of(self._fusion, piece, step),
@@ -71,6 +72,13 @@ class DeviceBlocks:
         )
         self._reader.transform(deltas_CN, range(len(rows)), block, piece, step)
         return block
+
+    def _note(self, deltas_CN: torch.Tensor) -> None:
+        import torch
+
+        if deltas_CN.numel():
+            largest = deltas_CN.abs().amax()
+            self._largest = largest if self._largest is None else torch.maximum(self._largest, largest)
 
     def fetch(self, fused_N: Float64) -> Callable[[], Float64]:
         """Begin to copy a result to the CPU; return what waits for it."""

@@ -43,7 +43,8 @@ _EXPANDED_ROWS = 4
 """Of a block for a device, to expand an adapter: the base, the product of its factors, and what is made of them."""
 
 _COUNTER_ELEMENTS = 1 << 20
-"""What a measure holds beside blocks, in numbers of 8 bytes: counters, or a small tensor to be sorted."""
+"""What a measure holds beside blocks, in numbers of 8 bytes: counters of a task (4 MiB) and those of all together (as
+much once, in the driver), or a small tensor to be sorted."""
 
 _REMOTE_BYTES = 8 << 20
 """Largest request to an object store."""
@@ -141,7 +142,8 @@ def task_bytes(fusion: Fusion, plan: Plan) -> int:
     if fusion.sums_deltas and not fusion.recipe.transforms:
         blocks = max(fusion.sum_elements, row) * rows
     if any(step.measures() for step in fusion.recipe.steps):
-        blocks = max(blocks, max(fusion.block_elements, row) * 2 * rows) + _COUNTER_ELEMENTS
+        values = 2 * fusion.num_contributions  # as a measure may make them of a block, to be ranked
+        blocks = max(blocks, max(fusion.block_elements, row) * (2 * rows + values)) + _COUNTER_ELEMENTS
     blocks += _device_floats(fusion, plan)
     ahead = fusion.request_bytes * (fusion.num_contributions + 1)
     return part + state + blocks * 8 + ahead + _matrix_bytes(fusion, plan)

@@ -6,8 +6,12 @@ on them (`coldfuse.fusion.selection`); a tensor that is small is simply sorted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from mmap import mmap
 from typing import TypeVar, cast
 from zlib import crc32
 
@@ -23,7 +27,7 @@ from coldfuse.aggregator.engine.reading import BlockReader
 from coldfuse.aggregator.engine.stretches import Stretch, stretches
 from coldfuse.fusion.block import Block, Float64
 from coldfuse.fusion.method import Measure, Ranked, Sums
-from coldfuse.fusion.selection import Counts, Windows, all_keys, count, guess, narrow, nothing
+from coldfuse.fusion.selection import Counts, Packed, Windows, all_keys, count, guess, narrow, nothing
 
 _SORTED_VALUES = 1 << 20
 """A tensor with so few values, of all contributions together, is sorted: 4 MiB."""
@@ -57,6 +61,8 @@ class Pass:
 
 def measure_all(executor: Executor, shards: Sequence[Shard], fusion: Fusion) -> Fusion:
     """Make all passes that the recipe's formulas need before they can be applied; return the fusion that knows."""
+    if not any(_measured_pieces(shard) for shard in shards):
+        return fusion
     for step, method in enumerate(fusion.recipe.steps):
         for index, measure in enumerate(method.measures()):
             this = Pass(fusion=fusion, step=step, measure=index)
@@ -86,7 +92,7 @@ def sum_shard(this: Pass, shard: Shard) -> dict[str, Float64]:
 class Counted:
     """What one shard knows of the ranks."""
 
-    counts: Mapping[str, Counts]
+    counts: Mapping[str, Packed]
     """In the pass's windows."""
     ranked: Mapping[str, Float64]
     """Final, for tensors that were sorted."""
@@ -94,26 +100,34 @@ class Counted:
 
 def count_shard(this: Pass, shard: Shard) -> Counted:
     """Count one shard's values in the windows, or sort them."""
-    counts: dict[str, Counts] = {}
-    on_device: dict[str, DeviceCounts] = {}
+    counts: dict[str, Packed] = {}
     ranked: dict[str, Float64] = {}
     measure = _measure_of(this)
     with BlockReader(this.fusion) as reader:
-        for piece in _measured_pieces(shard):
-            group = _group(measure, piece)
-            if group in this.windows and _is_on_device(this):
-                if group not in on_device:
-                    on_device[group] = DeviceCounts(this.windows[group], this.fusion.device)
-                for block in _blocks(reader, this, piece):
-                    on_device[group].add(measure.of(block))
-            elif group in this.windows:
-                counts.setdefault(group, nothing(this.windows[group]))
-                for block in _blocks(reader, this, piece):
-                    count(this.windows[group], measure.of(block), counts[group])
-            elif group and is_sorted(this.fusion, piece):
-                ranked[group] = _sort(reader, this, piece)
+        for group, pieces in groupby(_measured_pieces(shard), key=lambda piece: _group(measure, piece)):
+            if group in this.windows:
+                counts[group] = _count(reader, this, group, pieces)
+            elif group:
+                for piece in pieces:
+                    if is_sorted(this.fusion, piece):
+                        ranked[group] = _sort(reader, this, piece)
         reader.settle(shard.pieces)
-        return Counted(counts | {group: there.total() for group, there in on_device.items()}, ranked)
+    return Counted(counts, ranked)
+
+
+def _count(reader: BlockReader, this: Pass, group: str, pieces: Iterable[PieceTask]) -> Packed:
+    """Count the values of some pieces in a group's windows."""
+    measure, windows = _measure_of(this), this.windows[group]
+    blocks = (block for piece in pieces for block in _blocks(reader, this, piece))
+    if _is_on_device(this):
+        there = DeviceCounts(windows, this.fusion.device)
+        for block in blocks:
+            there.add(measure.of(block))
+        return there.total().pack()
+    counts = nothing(windows)
+    for block in blocks:
+        count(windows, measure.of(block), counts)
+    return counts.pack()
 
 
 def sample_shard(this: Pass, shard: Shard) -> NDArray[np.float32]:
@@ -142,14 +156,18 @@ def _rank(executor: Executor, shards: Sequence[Shard], this: Pass) -> dict[str, 
     ranked: dict[str, Float64] = {}
     todo = list(shards)
     while todo:
-        counts: dict[str, Counts] = {}
+        narrowed: dict[str, Windows] = {}
+        totals: dict[str, Counts] = {}
+        missing = Counter(group for shard in todo for group in {_group(measure, p) for p in _measured_pieces(shard)})
         for _, result in executor.run(count_shard, replace(this, windows=windows), todo):
             ranked |= result.ranked
             for group, part in result.counts.items():
-                counts.setdefault(group, nothing(windows[group], np.int64)).add(part)
-        windows = {group: narrow(windows[group], counts[group]) for group in windows}
-        ranked |= {group: found for group, w in windows.items() if (found := w.found) is not None}
-        windows = {group: w for group, w in windows.items() if group not in ranked}
+                totals.setdefault(group, nothing(windows[group], this.fusion.num_elements)).add(part)
+                missing[group] -= 1
+                if not missing[group]:  # the counters of a thousand tensors would not fit
+                    narrowed[group] = narrow(windows[group], totals.pop(group))
+        ranked |= {group: found for group, w in narrowed.items() if (found := w.found) is not None}
+        windows = {group: w for group, w in narrowed.items() if group not in ranked}
         todo = [s for s in shards if any(_group(measure, piece) in windows for piece in _measured_pieces(s))]
     return {group: found.reshape(rows, -1) for group, found in ranked.items()}
 
@@ -163,8 +181,7 @@ def _first_windows(executor: Executor, shards: Sequence[Shard], this: Pass, rows
         if not stride:
             return {"": windows}
         found = in_order(executor.run(sample_shard, replace(this, stride=stride), shards))
-        sample_RM = np.hstack([part for part in found if part.size])
-        return {"": guess(windows, sample_RM, fusion.num_elements)}
+        return {"": guess(windows, _joined(rows, found), fusion.num_elements)}
     large = {
         piece.tensor: piece.tensor_elements
         for shard in shards
@@ -172,6 +189,19 @@ def _first_windows(executor: Executor, shards: Sequence[Shard], this: Pass, rows
         if not is_sorted(fusion, piece)
     }
     return {name: all_keys(rows, measure.ranks(size), size) for name, size in large.items()}
+
+
+def _joined(rows: int, parts: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Put the parts of a sample beside each other as they come: to hold them all twice would take much memory."""
+    shape = rows, _SAMPLED_VALUES // rows * 5 // 4  # the last runs may overshoot
+    # Memory of its own, which goes back to the system: freed memory of such a size may stay with the process.
+    sample_RM = np.frombuffer(mmap(-1, 4 * math.prod(shape)), np.float32).reshape(shape)
+    filled = 0
+    for part in (part for part in parts if part.size):
+        taken = part[:, : sample_RM.shape[1] - filled]
+        sample_RM[:, filled : filled + taken.shape[1]] = taken
+        filled += taken.shape[1]
+    return sample_RM[:, :filled]
 
 
 def sample_stride(fusion: Fusion, rows: int) -> int:

@@ -75,8 +75,12 @@ def _size_ranks(count: int) -> Sequence[int]:
 
 
 def _parts(block: Block) -> Float64:
-    scores_CN = np.array(list(_scores(block)))
-    return np.vstack([np.maximum(scores_CN, 0.0), np.maximum(-scores_CN, 0.0)])
+    count, size = block.deltas_CN.shape
+    parts_RN = np.empty((2 * count, size))
+    for i, score_N in enumerate(_scores(block)):
+        np.maximum(score_N, 0.0, out=parts_RN[i])
+        np.maximum(-score_N, 0.0, out=parts_RN[count + i])
+    return parts_RN
 
 
 def _scores(block: Block) -> Iterator[Float64]:
