@@ -1,9 +1,9 @@
 """Names, shapes and dtypes of a model's tensors, and which of them may be fused.
 
 The rules: float tensors are fused. Integer and boolean tensors (`position_ids`, `num_batches_tracked`) never are: they
-stay as the base has them, no delta may carry them, and models to be fused must agree on them, unless they only count
-training steps (`num_batches_tracked`). A 0-d tensor is one element; an empty tensor has no element, travels in no delta
-and stays as it is. Tied weights are one tensor, under the name that the base's files store.
+stay as the base has them, no delta may carry them, and models to be fused must agree on those that they have, unless
+they only count training steps (`num_batches_tracked`). A 0-d tensor is one element; an empty tensor has no element,
+travels in no delta and stays as it is. Tied weights are one tensor, under the name that the base's files store.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ ITEM_BYTES = {
     "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
 }  # fmt: skip
 """Bytes per element of the dtypes that safetensors names."""
+
+INTEGER_DTYPES = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"})
 
 FUSED_DTYPES = frozenset({"F16", "BF16", "F32", "F64"})
 """Dtypes that have deltas. 8-bit floats have scales of their own beside them: they stay as in the base."""

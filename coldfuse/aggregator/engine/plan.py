@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Literal
 
@@ -70,6 +70,13 @@ class PieceTask:
     """The outers' state from the release before, one a slot; empty at first."""
     is_fused: bool
     """False: copied from the base, with which every contribution must agree."""
+    tied_to: str = ""
+    """The tensor whose copy this one is; all operands are that tensor's."""
+
+    @property
+    def known_as(self) -> str:
+        """The name under which formulas know it, that measures and random numbers go by: one for tied tensors."""
+        return self.tied_to or self.tensor
 
     @property
     def is_matrix(self) -> bool:
@@ -133,6 +140,8 @@ class Inputs:
     """One a contribution, if the method asks for them."""
     state: Sequence[Operands] = ()
     """One a slot, if there is a state yet."""
+    tied: Mapping[str, str] = field(default_factory=dict)
+    """Tensors of the base that are copies, by the tensor whose copy each is: fused from what lies under that name."""
 
 
 def operands(files: Iterable[Source], *, is_delta: bool) -> Operands:
@@ -176,6 +185,16 @@ def all_shards(plan: Plan) -> list[Shard]:
     return [shard for shards in plan.values() for shard in shards if any(True for _ in shard.pieces)]
 
 
+def measured_shards(plan: Plan) -> list[Shard]:
+    """Return all shards of a plan without tied copies: what is one weight is measured once."""
+
+    def only_firsts(part: PartTask) -> PartTask:
+        return replace(part, pieces=tuple(piece for piece in part.pieces if not piece.tied_to))
+
+    shards = [replace(s, parts=tuple(only_firsts(part) for part in s.parts)) for s in all_shards(plan)]
+    return [shard for shard in shards if any(True for _ in shard.pieces)]
+
+
 def copied_shards(shards: Iterable[Shard]) -> list[Shard]:
     """Return what is copied from the base in these shards, in parts of nothing else."""
     found = []
@@ -202,7 +221,9 @@ def _plan_pieces(layout: PartLayout, inputs: Inputs, reach: Reach) -> tuple[Piec
 
 
 def _plan_piece(piece: Piece, inputs: Inputs, reach: Reach) -> PieceTask:
-    contributions = tuple(_locate_contribution(c, piece, reach) for c in inputs.contributions)
+    tied_to = inputs.tied.get(piece.tensor.name, "")
+    known = replace(piece, tensor=replace(piece.tensor, name=tied_to)) if tied_to else piece
+    contributions = tuple(_locate_contribution(c, known, reach) for c in inputs.contributions)
     by_rows = any(isinstance(c, AdapterOperand) and c.change.needs_base for c in contributions)
     is_fused = piece.tensor.spec.is_fused
     return PieceTask(
@@ -210,11 +231,12 @@ def _plan_piece(piece: Piece, inputs: Inputs, reach: Reach) -> PieceTask:
         shape=piece.tensor.spec.shape,
         first=piece.first,
         num_elements=piece.num_elements,
-        base=_locate(inputs.base, piece, reach, by_rows=by_rows) or _missing(piece),
+        base=_locate(inputs.base, known, reach, by_rows=by_rows) or _missing(piece),
         contributions=contributions,
-        statistics=tuple(_locate(s, piece, reach) for s in inputs.statistics),
-        state=tuple(_locate(s, piece, reach) or _missing(piece) for s in inputs.state) if is_fused else (),
+        statistics=tuple(_locate(s, known, reach) for s in inputs.statistics),
+        state=tuple(_locate(s, known, reach) or _missing(piece) for s in inputs.state) if is_fused else (),
         is_fused=is_fused,
+        tied_to=tied_to,
     )
 
 

@@ -46,7 +46,7 @@ class _ByIdentity:
 def facts_of(fusion: Fusion, piece: PieceTask, step: int) -> Facts:
     """Return what a step of the recipe knows of a piece's tensor."""
     present = tuple(operand is not None for operand in piece.contributions)
-    return _facts(_ByIdentity(fusion), piece.tensor, piece.shape, present, step)
+    return _facts(_ByIdentity(fusion), piece.known_as, piece.shape, present, step)
 
 
 def stretches(fusion: Fusion, piece: PieceTask, *, is_measured: bool = False, length: int = 0) -> Iterator[Stretch]:

@@ -132,7 +132,7 @@ def _common(tensors: Sequence[Coefficients], count: int) -> Coefficients | None:
 
 def _products(prepared: Prepared, out: Path, executor: Executor) -> dict[str, Float64]:
     """Measure [[G, b], [bᵀ, ‖Δ‖²]] of each tensor that may have moved, in one pass."""
-    made = open_input(prepared.folder, out, 1.0, prepared.folder.digest)
+    made = open_input(prepared.folder, out, 1.0, prepared.folder.digest, tied={})
     fusion, shards = _probe(prepared, made.operands)
     measured = measure_all(executor, shards, fusion).measured
     return {tensor: results[_NAME] for (_, tensor), results in measured.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from coldfuse.aggregator.folders.remote_folder import (
     open_folder_or_file,
     read_adapter_config,
 )
+from coldfuse.aggregator.folders.tied import Tied, by_first_name, check_adapter, check_files
 from coldfuse.codec.adapters import Adapter, read_adapter
 from coldfuse.codec.deltas import FORMAT, check_delta
 from coldfuse.codec.manifests import sha256
@@ -42,11 +43,23 @@ class Input:
     path: Location
     statistics: tuple[FileSource, ...] = ()
     adapter: Adapter | None = None
+    tied: Tied = field(default_factory=dict)
+    """The base's tensors that are copies: what is here of one is found under the first one's name."""
 
     @property
     def operands(self) -> Operands | Adapter:
         """Where its tensors lie."""
-        return self.adapter or operands(self.files, is_delta=self.is_delta)
+        if self.adapter:
+            return replace(self.adapter, tensors=by_first_name(self.adapter.tensors, self.tied))
+        return self._known(self.files, is_delta=self.is_delta)
+
+    @property
+    def statistics_operands(self) -> Operands:
+        """Where its statistics lie."""
+        return self._known(self.statistics, is_delta=True)
+
+    def _known(self, files: Sequence[FileSource], *, is_delta: bool) -> Operands:
+        return Operands(by_first_name(operands(files, is_delta=is_delta).tensors, self.tied), is_delta)
 
     @cached_property
     def digest(self) -> str:
@@ -63,9 +76,15 @@ class Input:
 
 
 def open_inputs(
-    base: Folder, models: Sequence[Location], weights: Sequence[float], recipe: Recipe, statistics: Sequence[Location]
+    base: Folder,
+    models: Sequence[Location],
+    weights: Sequence[float],
+    recipe: Recipe,
+    statistics: Sequence[Location],
+    *,
+    tied: Tied,
 ) -> list[Input]:
-    """Open all inputs, and check that they fit the base."""
+    """Open all inputs, and check that they fit the base; `tied` names its copies."""
     kind = next((step.statistic for step in recipe.steps if step.statistic), None)
     if (kind is not None) != bool(statistics) or len(statistics) not in (0, len(models)):
         wanted = f"one file of {kind} statistics a model, in their order" if kind else "none: the method uses none"
@@ -74,7 +93,10 @@ def open_inputs(
     with ThreadPoolExecutor(_DIGESTS_AT_A_TIME) as pool:
         digests = list(pool.map(_digest, models)) if statistics else [None] * len(models)
     return [
-        open_input(base, path, weight, base_digest, _open_statistics(base, kind, statistics[i : i + 1], digests[i]))
+        replace(
+            open_input(base, path, weight, base_digest, tied=tied),
+            statistics=_open_statistics(base, kind, statistics[i : i + 1], digests[i]),
+        )
         for i, (path, weight) in enumerate(zip(models, weights, strict=True))
     ]
 
@@ -84,25 +106,28 @@ def open_input(
     path: Location,
     weight: float,
     base_digest: Callable[[], str],
-    statistics: tuple[FileSource, ...] = (),
+    *,
+    tied: Tied,
 ) -> Input:
-    """Open one input, and check that it fits the base."""
+    """Open one input without its statistics, and check that it fits the base; `tied` names its copies."""
     if (adapter_config := read_adapter_config(path)) is not None:
         file = open_adapter_file(path)
         adapter = read_adapter(adapter_config, file.name, file.header, base.schema, what=str(path))
-        return Input((file,), is_delta=True, weight=weight, path=path, statistics=statistics, adapter=adapter)
+        check_adapter(adapter, tied, what=str(path))
+        return Input((file,), is_delta=True, weight=weight, path=path, adapter=adapter, tied=tied)
     if not is_remote(path) and not Path(path).exists():
         raise UserInputError(f"{path}: expected a model folder, an adapter folder or a delta file, and there is none")
     opened = open_folder_or_file(path)
     if isinstance(opened, Folder):
-        check_model(base, opened, what=str(path))
+        check_model(base, opened, what=str(path), tied=tied)
         files = tuple(files_of(opened).values())
-        return Input(files, is_delta=False, weight=weight, path=path, statistics=statistics)
+        return Input(files, is_delta=False, weight=weight, path=path, tied=tied)
     header = opened.header
     if header.metadata.get("format") != FORMAT:
         raise UserInputError(f"{path}: a safetensors file but no coldfuse delta; give the model's folder instead")
     check_delta(header, base.schema, base_digest=base_digest(), what=str(path))
-    return Input((opened,), is_delta=True, weight=weight, path=path, statistics=statistics)
+    check_files([opened], tied, what=str(path))
+    return Input((opened,), is_delta=True, weight=weight, path=path, tied=tied)
 
 
 def in_order_of_content(inputs: Sequence[Input]) -> list[Input]:

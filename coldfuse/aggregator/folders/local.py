@@ -11,7 +11,7 @@ from coldfuse.aggregator.engine.execution import Executor
 from coldfuse.aggregator.engine.fuse import FusedPart, fuse_shard, run_plan
 from coldfuse.aggregator.engine.job import Fusion, reach_of, request_bytes, require_memory
 from coldfuse.aggregator.engine.measure import measure_all
-from coldfuse.aggregator.engine.plan import Inputs, Plan, Shard, all_shards, copied_shards, operands, plan_shards
+from coldfuse.aggregator.engine.plan import Inputs, Plan, Shard, copied_shards, measured_shards, operands, plan_shards
 from coldfuse.aggregator.engine.remote_files import KeySource
 from coldfuse.aggregator.folders.contents import FileSource
 from coldfuse.aggregator.folders.inputs import Input, in_order_of_content, open_inputs
@@ -25,6 +25,7 @@ from coldfuse.aggregator.folders.remote_folder import (
     open_folder,
 )
 from coldfuse.aggregator.folders.staging import staged
+from coldfuse.aggregator.folders.tied import Tied, find_tied
 from coldfuse.codec.model_digest import model_digest
 from coldfuse.codec.recompress import Recompressed
 from coldfuse.errors import UserInputError
@@ -65,6 +66,8 @@ class Prepared:
     """Of what is made."""
     measured: Sequence[Shard]
     """What is measured: the base's own files, however the result is cut, so that sums do not depend on that."""
+    tied: Tied
+    """The base's tensors that are copies, and of which: neither measured nor counted."""
     output: Output
     layout: Layout
     base_name: str
@@ -159,13 +162,16 @@ def open_fusion(request: FolderFusion) -> Prepared:
     require_device(request.device)
     folder = open_folder(request.base)
     weights = _weights(request)
-    inputs = in_order_of_content(open_inputs(folder, request.models, weights, request.recipe, request.statistics))
+    tied = find_tied(folder)
+    opened = open_inputs(folder, request.models, weights, request.recipe, request.statistics, tied=tied)
+    inputs = in_order_of_content(opened)
     state = open_state(folder, request.recipe.slots)
     read = Inputs(
         base=operands(files_of(folder).values(), is_delta=False),
         contributions=[item.operands for item in inputs],
-        statistics=[operands(item.statistics, is_delta=True) for item in inputs if item.statistics],
+        statistics=[item.statistics_operands for item in inputs if item.statistics],
         state=state.operands,
+        tied=tied,
     )
     own = plan_shards(folder.headers, read, reach=reach_of(request.recipe))
     layout = _layout(request, folder, read)
@@ -177,14 +183,14 @@ def open_fusion(request: FolderFusion) -> Prepared:
         weights=tuple(item.weight for item in inputs),
         names=tuple(item.digest for item in inputs) if request.recipe.is_random else (),
         seed=request.seed,
-        num_elements=sum(spec.num_elements for spec in folder.schema.values() if spec.is_fused),
+        num_elements=sum(s.num_elements for name, s in folder.schema.items() if s.is_fused and name not in tied),
         age=state.age,
         device=request.device,
         delta_dtype=request.output.delta_dtype,
     )
     return Prepared(
-        folder=folder, fusion=fusion, plan=plan, measured=all_shards(own), output=request.output, layout=layout,
-        base_name=request.base_name or str(request.base), state=state, inputs=tuple(inputs),
+        folder=folder, fusion=fusion, plan=plan, measured=measured_shards(own), tied=tied, output=request.output,
+        layout=layout, base_name=request.base_name or str(request.base), state=state, inputs=tuple(inputs),
     )  # fmt: skip
 
 
@@ -206,8 +212,10 @@ def _layout(request: FolderFusion, folder: Folder, read: Inputs) -> Layout:
     if request.output.kind != "model" and request.recipe.slots:
         kept = ", ".join(request.recipe.slots)
         raise UserInputError(f"this method keeps {kept} beside the model, which {request.output.kind}s cannot hold")
-    fused = (name for name, spec in folder.schema.items() if spec.is_fused)
-    changed = [name for name in fused if any(name in item.tensors for item in read.contributions)]
+    fused = {name: read.tied.get(name, name) for name, spec in folder.schema.items() if spec.is_fused}
+    if request.output.kind == "adapter":  # merged into a model that ties, factors for both would be added twice
+        fused = {name: first for name, first in fused.items() if name == first}
+    changed = [name for name, first in fused.items() if any(first in item.tensors for item in read.contributions)]
     return layout_for(request.output, folder, changed, folder.digest)
 
 

@@ -24,6 +24,7 @@ from coldfuse.aggregator.folders.local import FolderFusion, fuse_folders, requir
 from coldfuse.aggregator.folders.outputs import Output
 from coldfuse.aggregator.folders.remote_folder import open_folder
 from coldfuse.aggregator.folders.staging import scratch_beside
+from coldfuse.aggregator.folders.tied import find_tied
 from coldfuse.aggregator.recipes import known_methods
 from coldfuse.errors import FusionError, UserInputError
 from coldfuse.fusion.average.mean import Mean
@@ -168,7 +169,8 @@ def fusing_order(request: FolderFusion) -> list[int]:
     if request.weights is not None or request.statistics:
         raise UserInputError("a search finds the models' weights itself: leave --weights and --statistics out")
     folder = open_folder(request.base)
-    inputs = open_inputs(folder, request.models, [1.0] * len(request.models), request.recipe, ())
+    weights = [1.0] * len(request.models)
+    inputs = open_inputs(folder, request.models, weights, request.recipe, (), tied=find_tied(folder))
     place = {id(item): index for index, item in enumerate(inputs)}
     return [place[id(item)] for item in in_order_of_content(inputs)]
 

@@ -10,6 +10,7 @@ from tiny_rounds import Model, Tensor, floats, integers, parse_file, write_model
 
 from coldfuse.aggregator.folders.outputs import Output
 from coldfuse.codec.model_folder import open_model_folder
+from coldfuse.core.schema import TensorSpec
 from coldfuse.errors import FusionError, SchemaMismatchError
 
 RNG = np.random.default_rng(7)
@@ -93,6 +94,46 @@ def test_integers_that_differ_are_refused_and_the_model_is_named(tmp_path: Path,
     other = write(tmp_path / "other", {"position_ids": integers([0, 1, 3])})
     with pytest.raises(SchemaMismatchError, match=r"position_ids \(I64\) differs .*other/model.safetensors does not"):
         fuse(base, [base, other], tmp_path / "out", output=Output(kind=kind))
+
+
+@pytest.mark.parametrize("method", ["mean", "ties", "dare"])
+def test_an_integer_buffer_that_a_model_lacks_is_the_bases(tmp_path: Path, method: str) -> None:
+    base = write(tmp_path / "base", {})
+    lacking = {"embed_tokens.weight": OTHER_TOKENS, "position_ids": None, "norm.num_batches_tracked": None}
+    fuse(base, [write(tmp_path / "other", lacking)], tmp_path / "out", method)
+    made = read(tmp_path / "out")
+    assert made.keys() == BASE.keys()
+    assert made["position_ids"] == BASE["position_ids"]
+    assert made["embed_tokens.weight"] != BASE["embed_tokens.weight"]
+
+
+@pytest.mark.parametrize("kind", ["model", "delta"])
+def test_an_integer_buffer_of_one_model_does_not_hide_that_of_another(tmp_path: Path, kind: str) -> None:
+    base, lacking = write(tmp_path / "base", {}), write(tmp_path / "lacking", {"position_ids": None})
+    other = write(tmp_path / "other", {"position_ids": integers([0, 1, 3])})
+    with pytest.raises(SchemaMismatchError, match=r"position_ids \(I64\) differs .*other/model.safetensors does not"):
+        fuse(base, [lacking, other], tmp_path / "out", output=Output(kind=kind))
+
+
+@pytest.mark.parametrize("dtype", ["I64", "BOOL"])
+def test_an_integer_buffer_of_a_models_own_is_left_out(tmp_path: Path, dtype: str) -> None:
+    mask = Tensor(TensorSpec(dtype=dtype, shape=(2,)), bytes(16 if dtype == "I64" else 2))
+    base, other = write(tmp_path / "base", {}), write(tmp_path / "other", {"embed_tokens.weight": OTHER_TOKENS})
+    more = write(tmp_path / "more", {"embed_tokens.weight": OTHER_TOKENS, "token_mask": mask})
+    assert fuse(base, [more], tmp_path / "out") == fuse(base, [other], tmp_path / "expected")
+    assert read(tmp_path / "out").keys() == BASE.keys()
+
+
+def test_floats_are_never_left_out(tmp_path: Path) -> None:
+    refused(tmp_path, {"scale": floats(1.0)}, "tensor scale is not in the base: .*; remove that tensor")
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F32"])
+def test_floats_that_are_not_fused_are_missed_all_the_same(tmp_path: Path, dtype: str) -> None:
+    kept = Tensor(TensorSpec(dtype=dtype, shape=(0,)), b"")
+    base, other = write(tmp_path / "base", {"kept": kept}), write(tmp_path / "other", {})
+    with pytest.raises(SchemaMismatchError, match="tensor kept of the base is missing; save the whole model"):
+        fuse(base, [other], tmp_path / "out")
 
 
 def test_counts_of_batches_differ_by_right_and_the_bases_stays(tmp_path: Path) -> None:
