@@ -70,6 +70,10 @@ def _schema(tensors: Iterable[tuple[FileSource, TensorEntry]]) -> Schema:
 
 
 def _digests(ranges: Sequence[_Range]) -> Iterator[str]:
+    """Hash ranges in their order; objects are asked for several at a time, as each request costs a round trip."""
+    if not any(isinstance(source, KeySource) for source, _, _ in ranges):
+        yield from map(_digest, ranges)
+        return
     with ThreadPoolExecutor(_READS_AT_A_TIME) as pool:
         yield from pool.map(_digest, ranges)
 

@@ -142,6 +142,12 @@ def in_order_of_content(inputs: Sequence[Input]) -> list[Input]:
     return ordered
 
 
+def content_digests(inputs: Sequence[Input]) -> tuple[str, ...]:
+    """Name all inputs by all that they hold."""
+    with ThreadPoolExecutor(_DIGESTS_AT_A_TIME) as pool:
+        return tuple(pool.map(lambda item: item.digest, inputs))
+
+
 def _open_statistics(
     base: Folder, kind: Statistic | None, paths: Sequence[Location], of: str | None
 ) -> tuple[FileSource, ...]:

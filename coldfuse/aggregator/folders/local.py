@@ -14,7 +14,7 @@ from coldfuse.aggregator.engine.measure import measure_all
 from coldfuse.aggregator.engine.plan import Inputs, Plan, Shard, copied_shards, measured_shards, operands, plan_shards
 from coldfuse.aggregator.engine.remote_files import KeySource
 from coldfuse.aggregator.folders.contents import FileSource
-from coldfuse.aggregator.folders.inputs import Input, in_order_of_content, open_inputs
+from coldfuse.aggregator.folders.inputs import Input, content_digests, in_order_of_content, open_inputs
 from coldfuse.aggregator.folders.local_state import LocalState, begin_state, open_state, write_state
 from coldfuse.aggregator.folders.outputs import Layout, Output, begin_files, layout_for, write_adapter
 from coldfuse.aggregator.folders.remote_folder import (
@@ -181,7 +181,7 @@ def open_fusion(request: FolderFusion) -> Prepared:
         store_url=None,
         recipe=request.recipe,
         weights=tuple(item.weight for item in inputs),
-        names=tuple(item.digest for item in inputs) if request.recipe.is_random else (),
+        names=content_digests(inputs) if request.recipe.is_random else (),
         seed=request.seed,
         num_elements=sum(s.num_elements for name, s in folder.schema.items() if s.is_fused and name not in tied),
         age=state.age,
