@@ -37,8 +37,8 @@ COMPOSED = [
     "breadcrumbs then task-arithmetic",
     "trim then median then fedadam",
     "clip then iso-c",
-    "ties(flavour=mergekit)",
-    "dare(flavour=mergekit) then mean(absent=skip)",
+    "ties(density=0.2, flavour=mergekit)",
+    "dare(drop=0.5, flavour=mergekit) then mean(absent=skip)",
     "breadcrumbs(flavour=mergekit) then extrapolate",
     "ties(zero_votes=model)",
 ]

@@ -182,8 +182,15 @@ def test_weights_that_make_no_mean_are_refused(weights: list[float]) -> None:
         fuse_one(parse_recipe("weighted-mean", METHODS), [np.ones(3)] * 2, weights=weights)
 
 
+@pytest.mark.parametrize("line", ["fisher", "precision", "regmean", "geometric-median", "multi-slerp"])
+def test_weights_under_zero_are_refused_where_they_would_be_divided_by(line: str) -> None:
+    deltas = [np.eye(3), 2 * np.eye(3)]
+    with pytest.raises(FusionError, match=r"weights are \[2\.0, -1\.0\], expected none under 0"):
+        fuse_one(parse_recipe(line, METHODS), deltas, weights=[2.0, -1.0], statistics=[np.eye(3)] * 2)
+
+
 def test_as_many_weights_as_deltas_are_expected() -> None:
-    with pytest.raises(ValueError, match="zip|broadcast"):
+    with pytest.raises(ValueError, match=r"zip|broadcast"):
         fuse_one(Recipe(), [np.ones(3)] * 2, weights=[1.0] * 3)
 
 

@@ -142,7 +142,7 @@ def task_bytes(fusion: Fusion, plan: Plan) -> int:
     if fusion.sums_deltas and not fusion.recipe.transforms:
         blocks = max(fusion.sum_elements, row) * rows
     if any(step.measures() for step in fusion.recipe.steps):
-        values = 4 * fusion.num_contributions  # what a measure may make of a block: two rows of each, and what they need
+        values = 4 * fusion.num_contributions  # what a measure may make of a block: two rows of each, twice
         blocks = max(blocks, max(fusion.block_elements, row) * (2 * rows + values)) + _COUNTER_ELEMENTS
     blocks += _device_floats(fusion, plan)
     ahead = fusion.request_bytes * (fusion.num_contributions + 1)

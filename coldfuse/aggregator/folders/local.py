@@ -15,7 +15,7 @@ from coldfuse.aggregator.engine.plan import Inputs, Plan, Shard, copied_shards, 
 from coldfuse.aggregator.engine.remote_files import KeySource
 from coldfuse.aggregator.folders.contents import FileSource
 from coldfuse.aggregator.folders.inputs import Input, content_digests, in_order_of_content, open_inputs
-from coldfuse.aggregator.folders.local_state import LocalState, begin_state, open_state, write_state
+from coldfuse.aggregator.folders.local_state import LocalState, begin_state, check_outers, open_state, write_state
 from coldfuse.aggregator.folders.outputs import Layout, Output, begin_files, layout_for, write_adapter
 from coldfuse.aggregator.folders.remote_folder import (
     Folder,
@@ -166,6 +166,7 @@ def open_fusion(request: FolderFusion) -> Prepared:
     opened = open_inputs(folder, request.models, weights, request.recipe, request.statistics, tied=tied)
     inputs = in_order_of_content(opened)
     state = open_state(folder, request.recipe.slots)
+    check_outers(folder, request.recipe)
     read = Inputs(
         base=operands(files_of(folder).values(), is_delta=False),
         contributions=[item.operands for item in inputs],

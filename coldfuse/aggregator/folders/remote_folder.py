@@ -26,7 +26,9 @@ from coldfuse.codec.adapters import is_adapter, no_weights
 from coldfuse.codec.header import Header
 from coldfuse.codec.manifests import MAX_MANIFEST_BYTES
 from coldfuse.codec.model_folder import (
+    INDEX,
     ModelFolder,
+    check_index,
     check_owners,
     choose_plain_files,
     choose_weight_files,
@@ -90,7 +92,10 @@ def open_folder(where: Location) -> Folder:
     files = choose_weight_files(names, lambda name: store_at(url).get(name), url)
     with ThreadPoolExecutor(_REQUESTS_AT_A_TIME) as pool:
         sources = dict(zip(files, pool.map(lambda file: open_source(_existing(url, file)), files), strict=True))
-    check_owners({file: source.header for file, source in sources.items()}, url)
+    headers = {file: source.header for file, source in sources.items()}
+    check_owners(headers, url)
+    if INDEX in names:
+        check_index(store_at(url).get(INDEX), headers, url)
     return RemoteFolder(url=url, sources=sources, plain=choose_plain_files(names, url))
 
 

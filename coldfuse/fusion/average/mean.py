@@ -53,6 +53,12 @@ class WeightedMean(SpanCombiner):
         return average(facts.weights_C, facts, self.absent)
 
 
+def require_none_negative(weights_C: Float64) -> None:
+    """Raise `FusionError` for weights under 0, where a formula divides by sums of which they are a part."""
+    if not (weights_C >= 0).all():  # also refuses NaN
+        raise FusionError(f"weights are {weights_C.tolist()}, expected none under 0")
+
+
 def average(weights_C: Float64, facts: Facts, absent: str) -> Span:
     """Return the span of a weighted mean. Raises `FusionError` for weights that make none."""
     if absent == "skip" and (present_C := weights_C * facts.present_C).any():

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from coldfuse.fusion.arrays import is_numpy, namespace
-from coldfuse.fusion.average.mean import WeightedMean, average
+from coldfuse.fusion.average.mean import WeightedMean, average, require_none_negative
 from coldfuse.fusion.block import Array, Block, Facts, Float64
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.method import Combiner, Measure, Statistic, Sums
@@ -62,6 +62,7 @@ class Fisher(Combiner):
         facts, fisher_CN = block.facts, block.statistics_CN
         if fisher_CN is None:
             return WeightedMean().fuse(block)
+        require_none_negative(facts.weights_C)
         weights_C = average(facts.weights_C, facts, "zero").deltas_C
         least_C, added = self._floor(facts)
         rule = (weights_C * self._scale(facts), least_C, added)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from coldfuse.fusion.average.mean import WeightedMean, average
+from coldfuse.fusion.average.mean import WeightedMean, average, require_none_negative
 from coldfuse.fusion.block import Block, Facts, Float64
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.informed.fisher import SQUARED_STATISTICS
@@ -49,6 +49,7 @@ class Precision(Combiner):
         facts, variance_CN = block.facts, block.statistics_CN
         if variance_CN is None:
             return WeightedMean().fuse(block)
+        require_none_negative(facts.weights_C)
         weights_C = average(facts.weights_C, facts, "zero").deltas_C
         top_N, bottom_N = np.empty(len(block.base_N)), np.empty(len(block.base_N))
         _sum(block.deltas_CN, variance_CN, self._floor(facts), weights_C, np.empty((3, _TILE)), (top_N, bottom_N))

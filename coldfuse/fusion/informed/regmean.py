@@ -29,7 +29,7 @@ import numpy as np
 from pydantic import Field
 
 from coldfuse.errors import FusionError
-from coldfuse.fusion.average.mean import WeightedMean, average
+from coldfuse.fusion.average.mean import WeightedMean, average, require_none_negative
 from coldfuse.fusion.block import Array, Block, Float64, Matrix
 from coldfuse.fusion.method import MatrixCombiner
 
@@ -60,6 +60,7 @@ class RegMean(MatrixCombiner):
 
     def _sums(self, matrix: Matrix) -> tuple[Array, Array, Array | None]:
         """Return the weighted sums of δ_i, δ_i Ĝ_i and G_i, for weights that sum to 1."""
+        require_none_negative(matrix.facts.weights_C)
         span = average(matrix.facts.weights_C, matrix.facts, "zero")
         used = [(i, float(weight) / span.divisor) for i, weight in enumerate(span.deltas_C) if weight]
         mean_OI, right_OI, gram_II, have = 0.0, 0.0, 0.0, 0

@@ -18,7 +18,7 @@ import math
 import numpy as np
 from pydantic import Field
 
-from coldfuse.fusion.average.mean import average
+from coldfuse.fusion.average.mean import average, require_none_negative
 from coldfuse.fusion.block import Facts
 from coldfuse.fusion.measures import gram
 from coldfuse.fusion.method import Measure, Span, SpanCombiner
@@ -45,6 +45,7 @@ class GeometricMedian(SpanCombiner):
 
     def span(self, facts: Facts) -> Span:
         """Return c = β and d = Σ β."""
+        require_none_negative(facts.weights_C)
         span = average(facts.weights_C, facts, "zero")
         alpha_C = span.deltas_C / span.divisor
         squared_CC = squared_distances(facts.measured["gram"])

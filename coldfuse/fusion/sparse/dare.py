@@ -12,14 +12,14 @@ import math
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from coldfuse.fusion.arrays import is_numpy, namespace
 from coldfuse.fusion.block import Block, Float64, Rows
 from coldfuse.fusion.chance import random_bits, splitmix64
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.method import Flavour, Measure, Transform
-from coldfuse.fusion.sparse.rescaling import norm_ratios, norms
+from coldfuse.fusion.sparse.rescaling import norm_ratios, norms, with_mergekit_defaults
 
 
 class Dare(Transform):
@@ -31,11 +31,16 @@ class Dare(Transform):
     on_device: ClassVar[bool] = True
 
     drop: float = Field(0.5, ge=0, lt=1)
-    """Probability p that an entry is dropped."""
+    """Probability p that an entry is dropped; 0 by default in mergekit's flavour."""
     rescale: bool = True
     """Whether the entries that stay are made larger for those that go."""
     flavour: Flavour = "paper"
     """paper rescales by 1 / (1 − p), mergekit by what keeps each tensor's L1 norm."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, values: Any) -> Any:
+        return with_mergekit_defaults(values, {"drop": 0.0})
 
     def measures(self) -> tuple[Measure, ...]:
         """L1 norms before and after, for mergekit's rescaling."""

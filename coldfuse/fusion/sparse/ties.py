@@ -13,14 +13,15 @@ After transforms that make deltas sparse (`dare then ties(density=1)`), nothing 
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from coldfuse.fusion.block import Block, Facts, Float64
 from coldfuse.fusion.method import Combiner, Flavour, Measure, Sums
 from coldfuse.fusion.sparse.election import elect
+from coldfuse.fusion.sparse.rescaling import with_mergekit_defaults
 from coldfuse.fusion.sparse.trim import thresholds, trimming
 
 
@@ -33,7 +34,7 @@ class Ties(Combiner):
     on_device: ClassVar[bool] = True
 
     density: float = Field(0.2, gt=0, le=1)
-    """Fraction of each contribution's entries that are kept; 1 keeps all."""
+    """Fraction of each contribution's entries that are kept; 1 keeps all, the default in mergekit's flavour."""
     scale: float = 1.0
     """What the merged delta is multiplied by, λ."""
     merge: Literal["mean", "sum"] = "mean"
@@ -42,6 +43,11 @@ class Ties(Combiner):
     """Who decides where a vote is 0: the number of contributions on each side, or the winner of most other elements."""
     flavour: Flavour = "paper"
     """paper trims over the whole model and counts every contribution the same; mergekit trims tensors and weighs."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, values: Any) -> Any:
+        return with_mergekit_defaults(values, {"density": 1.0})
 
     @property
     def is_weighted(self) -> bool:  # type: ignore[override]

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from coldfuse.fusion.arrays import is_numpy, namespace, sizes
 from coldfuse.fusion.block import Array, Block, Facts, Float64, Rows
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.method import Flavour, Measure, Ranked, Scope, Transform
+from coldfuse.fusion.sparse.rescaling import with_mergekit_defaults
 
 
 class Trim(Transform):
@@ -29,9 +30,14 @@ class Trim(Transform):
     on_device: ClassVar[bool] = True
 
     density: float = Field(0.2, gt=0, le=1)
-    """Fraction of entries that stay; 1 keeps all."""
+    """Fraction of entries that stay; 1 keeps all, the default in mergekit's flavour."""
     flavour: Flavour = "paper"
     """paper ranks over the whole model, mergekit within each tensor."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, values: Any) -> Any:
+        return with_mergekit_defaults(values, {"density": 1.0})
 
     def measures(self) -> tuple[Measure, ...]:
         """Each contribution's threshold."""

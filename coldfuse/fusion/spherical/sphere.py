@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from coldfuse.errors import FusionError
-from coldfuse.fusion.average.mean import average
+from coldfuse.fusion.average.mean import average, require_none_negative
 from coldfuse.fusion.block import Facts, Float64
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.method import Span
@@ -54,8 +54,7 @@ def straight_between_two(facts: Facts, name: str) -> Span:
 
 def shares(facts: Facts) -> Float64:
     """Return w_i / Σ w. Raises `FusionError` for weights under 0."""
-    if not (facts.weights_C >= 0).all():  # also refuses NaN
-        raise FusionError(f"weights are {facts.weights_C.tolist()}, expected none under 0")
+    require_none_negative(facts.weights_C)
     span = average(facts.weights_C, facts, "zero")
     return span.deltas_C / span.divisor
 

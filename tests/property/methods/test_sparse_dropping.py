@@ -57,7 +57,7 @@ def test_dare_drops_what_the_counter_says_and_rescales(size, drop, scale):
 def test_dare_in_mergekits_flavour_keeps_the_l1_norm(size, scale):
     delta = golden(size, size, scale)
     masked = [v if u >= 0.5 else 0.0 for v, u in zip(delta, random_numbers(0, size), strict=True)]
-    got = after("dare(flavour=mergekit)", delta)
+    got = after("dare(drop=0.5, flavour=mergekit)", delta)
     np.testing.assert_allclose(got, np.array(masked) * norm_ratio(delta, masked), rtol=1e-13, atol=0)
 
 
@@ -97,7 +97,7 @@ def block(first, base, facts):
     return Block(facts=facts, first=first, base_N=np.zeros(len(base)), deltas_CN=np.array([base]))
 
 
-@pytest.mark.parametrize("method", [Dare(), Dare(flavour="mergekit"), Della(), Della(flavour="mergekit")])
+@pytest.mark.parametrize("method", [Dare(), Dare(drop=0.5, flavour="mergekit"), Della(), Della(flavour="mergekit")])
 def test_masks_and_sums_do_not_depend_on_the_cut(method):
     delta = golden(3, 60)
     facts = Facts(

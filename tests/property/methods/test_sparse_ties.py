@@ -123,7 +123,7 @@ def test_ties_with_all_entries_of_one_sign_is_the_mean(size):
 
 def test_what_all_agree_on_is_never_erased():
     delta = golden(0)[0]
-    for line in ("ties", "ties(flavour=mergekit)", "ties(merge=sum)"):
+    for line in ("ties", "ties(density=0.2, flavour=mergekit)", "ties(merge=sum)"):
         assert fuse_one(parse_recipe(line, METHODS), [delta] * 3).any()
 
 
@@ -136,14 +136,14 @@ def test_ties_can_add_what_agrees_and_scale_it():
 def test_nothing_is_measured_where_nothing_is_trimmed():
     assert Ties(density=1).measures() == ()
     assert Ties(density=1, flavour="mergekit").measures() == ()
-    assert [measure.per for measure in (*Ties().measures(), *Ties(flavour="mergekit").measures())] == [
+    assert [measure.per for measure in (*Ties().measures(), *Ties(density=0.2, flavour="mergekit").measures())] == [
         "model",
         "tensor",
     ]
 
 
 def test_weights_count_in_mergekits_flavour_alone():
-    assert (Ties().is_weighted, Ties(flavour="mergekit").is_weighted) == (False, True)
+    assert (Ties().is_weighted, Ties(density=0.2, flavour="mergekit").is_weighted) == (False, True)
     deltas, recipe = [np.ones(3), -2 * np.ones(3)], parse_recipe("ties(density=1)", METHODS)
     np.testing.assert_array_equal(fuse_one(recipe, deltas, weights=[9, 1]), [-2.0, -2.0, -2.0])
 

@@ -151,12 +151,14 @@ def test_what_the_line_says_counts_more_than_what_stands_beside_it():
     recipe = parse("breadcrumbs(density=0.1) then ties", params={"density": "0.5"}, flavour="mergekit")
     assert recipe.steps == (Breadcrumbs(density=0.1, flavour="mergekit"), Ties(density=0.5, flavour="mergekit"))
     recipe = parse("dare(flavour=paper) then ties", flavour="mergekit")
-    assert recipe.steps == (Dare(flavour="paper"), Ties(flavour="mergekit"))
+    assert recipe.steps == (Dare(flavour="paper"), Ties(density=1.0, flavour="mergekit"))
 
 
 def test_a_flavour_goes_to_those_that_have_one_and_brings_its_defaults():
     recipe = parse("clip then della then task-arithmetic", flavour="mergekit")
     assert recipe.steps == (Clip(), Della(epsilon=0.15, flavour="mergekit"), TaskArithmetic(flavour="mergekit"))
+    recipe = parse("trim then dare then ties", flavour="mergekit")
+    assert [step.density if hasattr(step, "density") else step.drop for step in recipe.steps] == [1.0, 0.0, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ RECIPES = {
     "clip then iso-c": 2,
     "mean then nesterov": 1,
     "breadcrumbs(flavour=mergekit, density=0.5)": 2,
-    "ties(flavour=mergekit)": 2,
+    "ties(density=0.2, flavour=mergekit)": 2,
 }
 """And how many passes each makes over tensors that are small enough to be sorted."""
 
@@ -122,7 +122,7 @@ def test_the_bytes_read_are_those_foretold(
         ("breadcrumbs(flavour=mergekit, density=0.5)", 4),
         ("ties", 4),
         ("nuslerp-rows", 0),
-        ("trim then ties(flavour=mergekit)", 8),
+        ("trim then ties(density=0.2, flavour=mergekit)", 8),
     ],
 )
 def test_ranks_that_are_not_sorted_take_a_known_number_of_passes(
