@@ -61,9 +61,8 @@ class Input:
     def _known(self, files: Sequence[FileSource], *, is_delta: bool) -> Operands:
         return Operands(by_first_name(operands(files, is_delta=is_delta).tensors, self.tied), is_delta)
 
-    @cached_property
     def digest(self) -> str:
-        """Name what it holds, however that is cut into files: what random numbers depend on."""
+        """Read it all, and name what it holds, however that is cut into files: what random numbers depend on."""
         return self._with_config(content_digest(self.files))
 
     @cached_property
@@ -138,14 +137,14 @@ def in_order_of_content(inputs: Sequence[Input]) -> list[Input]:
     ordered: list[Input] = []
     for key in sorted(by_sample):
         group = by_sample[key]
-        ordered += group if len(group) == 1 else sorted(group, key=lambda item: (item.digest, item.weight))
+        ordered += group if len(group) == 1 else sorted(group, key=lambda item: (item.digest(), item.weight))
     return ordered
 
 
 def content_digests(inputs: Sequence[Input]) -> tuple[str, ...]:
     """Name all inputs by all that they hold."""
     with ThreadPoolExecutor(_DIGESTS_AT_A_TIME) as pool:
-        return tuple(pool.map(lambda item: item.digest, inputs))
+        return tuple(pool.map(Input.digest, inputs))
 
 
 def _open_statistics(
