@@ -92,7 +92,7 @@ def test_an_adapter_in_s3_counts_like_one_at_hand(
     expected = fuse(local[0], [*adapters, local[1]], tmp_path / "expected", "ties")
     assert expected != fuse(local[0], [local[1]], tmp_path / "alone", "ties")
     assert fuse(remote[0], [remote[1], in_s3[0] + "/", adapters[1]], tmp_path / "mixed", "ties") == expected
-    executor = ThreadExecutor(2, memory_bytes=40 << 20)
+    executor = ThreadExecutor(2, memory_bytes=64 << 20)
     assert fuse(remote[0], [remote[1], *in_s3], tmp_path / "out", "ties", executor=executor) == expected
 
 
