@@ -59,7 +59,8 @@ class InMemory:
         groups = [list(self.base)] if measure.per == "model" else [[name] for name in self.base]
         for group in groups:
             blocks = (self._block(name, step) for name in group)
-            result = _sum(measure, blocks) if isinstance(measure, Sums) else _rank(measure, blocks)
+            known = self.measured.get((group[0], step), {})
+            result = _sum(measure, blocks) if isinstance(measure, Sums) else _rank(measure, blocks, known)
             for name in group:
                 self.measured.setdefault((name, step), {})[measure.name] = result
 
@@ -125,9 +126,9 @@ def _sum(measure: Sums, blocks: Iterator[Block]) -> Float64:
     return total
 
 
-def _rank(measure: Ranked, blocks: Iterator[Block]) -> Float64:
+def _rank(measure: Ranked, blocks: Iterator[Block], known: Mapping[str, Float64]) -> Float64:
     values_RN = np.sort(np.abs(np.hstack([measure.of(block) for block in blocks])).astype(np.float32), axis=1)
-    return values_RN[:, list(measure.ranks(values_RN.shape[1]))].astype(np.float64)
+    return values_RN[:, list(measure.ranks(values_RN.shape[1], known))].astype(np.float64)
 
 
 def fuse_one(

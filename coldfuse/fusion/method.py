@@ -14,7 +14,7 @@ The formulas must not care how the engine cuts a model: a block is any run of el
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, cast
 
@@ -54,8 +54,9 @@ class Ranked:
     """Under which `Facts.measured` has them, shape (R, number of ranks)."""
     of: Callable[[Block], Float64]
     """The values to be ranked, shape (R, N): R rows that are ranked apart, one a contribution or a single one."""
-    ranks: Callable[[int], Sequence[int]]
-    """Given the number of elements that are ranked, which ranks are wanted; 0 is the smallest."""
+    ranks: Callable[[int, Mapping[str, Float64]], Sequence[int]]
+    """Given the number of elements that are ranked, and what the method's earlier measures found in the same tensor or
+    model (nothing, while a plan is foretold), which ranks are wanted; 0 is the smallest."""
     per: Scope = "model"
     on_device: bool = False
     """Whether `of` takes blocks of any array library, and gives the same bits with all of them."""

@@ -73,7 +73,8 @@ AVERAGES = """
 """What gives back equal deltas. Not foolsgold, which takes them for one attacker's."""
 
 ABSOLUTE = """
-    nearswap  pcb  ram  ram-plus  ram-plus(flavour=mergekit)  wudi-adam  clip(norm=0.5)  centred-clip(radius=0.5)
+    nearswap  pcb  ram  ram-plus  ram-plus(flavour=mergekit)  sce(flavour=mergekit)  wudi-adam
+    clip(norm=0.5)  centred-clip(radius=0.5)
     fedadagrad  fedadam  fedadam(bias_correction=true)  fedyogi
 """
 """What has a parameter, or a constant of its source, in a delta's unit."""

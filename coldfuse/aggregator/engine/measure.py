@@ -176,7 +176,7 @@ def _first_windows(executor: Executor, shards: Sequence[Shard], this: Pass, rows
     """Return a window over everything for the model, narrowed by a sample, or for each tensor that is not sorted."""
     measure, fusion = _ranked(this), this.fusion
     if measure.per == "model":
-        windows = all_keys(rows, measure.ranks(fusion.num_elements), fusion.num_elements)
+        windows = all_keys(rows, measure.ranks(fusion.num_elements, _known(this, "")), fusion.num_elements)
         stride = sample_stride(fusion, rows)
         if not stride:
             return {"": windows}
@@ -188,7 +188,7 @@ def _first_windows(executor: Executor, shards: Sequence[Shard], this: Pass, rows
         for piece in _measured_pieces(shard)
         if not is_sorted(fusion, piece)
     }
-    return {name: all_keys(rows, measure.ranks(size), size) for name, size in large.items()}
+    return {name: all_keys(rows, measure.ranks(size, _known(this, name)), size) for name, size in large.items()}
 
 
 def _joined(rows: int, parts: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -217,7 +217,9 @@ def _sort(reader: BlockReader, this: Pass, piece: PieceTask) -> Float64:
     blocks = [np.abs(to_numpy(measure.of(block)).astype(np.float32)) for block in _blocks(reader, this, piece)]
     values_RN: NDArray[np.float32] = np.hstack(blocks)
     values_RN.sort(axis=1)  # several times faster than partitioning by several ranks
-    return values_RN[:, np.array(measure.ranks(values_RN.shape[1]))].astype(np.float64).ravel()
+    return (
+        values_RN[:, np.array(measure.ranks(values_RN.shape[1], _known(this, piece.tensor)))].astype(np.float64).ravel()
+    )
 
 
 def _num_rows(shards: Sequence[Shard], this: Pass) -> int:
@@ -263,6 +265,11 @@ def _measured_pieces(shard: Shard) -> list[PieceTask]:
 
 def _group(measure: Measure, piece: PieceTask) -> str:
     return "" if measure.per == "model" else piece.tensor
+
+
+def _known(this: Pass, group: str) -> Mapping[str, Float64]:
+    """Return what the method's measures before found in a tensor, or in the model."""
+    return this.fusion.measured.get((this.step, group), {})
 
 
 def _measure_of(this: Pass) -> Measure:

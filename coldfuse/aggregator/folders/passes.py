@@ -134,7 +134,7 @@ def bytes_of(task: Task, shared: object, shard: Shard) -> int:
 def _model_ranks(this: Pass, measure: Ranked, shards: Sequence[Shard]) -> Iterator[Expected]:
     """Foretell passes for ranks in the whole model: with a sample one, if it guessed well."""
     fusion, rows = this.fusion, _num_rows(this, measure)
-    windows = all_keys(rows, measure.ranks(fusion.num_elements), fusion.num_elements)
+    windows = all_keys(rows, measure.ranks(fusion.num_elements, {}), fusion.num_elements)
     this = replace(this, windows={"": windows}, stride=sample_stride(fusion, rows))
     if this.stride:
         yield Expected(task=sample_shard, shared=this, shards=shards)
@@ -151,7 +151,7 @@ def _tensor_ranks(this: Pass, measure: Ranked, shards: Sequence[Shard]) -> Itera
         for piece in shard.pieces
         if piece.is_fused and not is_sorted(this.fusion, piece)
     }
-    windows = {name: all_keys(rows, measure.ranks(size), size) for name, size in sizes.items()}
+    windows = {name: all_keys(rows, measure.ranks(size, {}), size) for name, size in sizes.items()}
     todo = list(shards)
     for done in range(max([1, *map(_num_rounds, windows.values())])):
         windows = {name: window for name, window in windows.items() if _num_rounds(window) > done}

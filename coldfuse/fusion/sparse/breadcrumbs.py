@@ -44,7 +44,7 @@ class Breadcrumbs(Transform):
         """Each tensor's smallest and largest entry to keep, for mergekit's flavour."""
         if self.flavour == "paper" or self.density == 1:
             return ()
-        return (Ranked(name="bounds", of=_deltas, ranks=self._ranks, per="tensor"),)
+        return (Ranked(name="bounds", of=_deltas, ranks=lambda count, _: self._ranks(count), per="tensor"),)
 
     def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
         """Set what lies outside the bounds to zero."""

@@ -12,7 +12,7 @@ Where all of a contribution's scores are equal, they are 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ class Pcb(Combiner):
             _add(block.deltas_CN[i], score_N, np.concatenate([sizes_C2[i], bounds_C2[i]]), total_N, weight_N)
         return self.scale * total_N / np.maximum(weight_N, 1e-12)
 
-    def _score_ranks(self, count: int) -> Sequence[int]:
+    def _score_ranks(self, count: int, _: Mapping[str, Float64]) -> Sequence[int]:
         low = min(int(count * (1 - self.ratio)), count - 1)
         return (low, count - 1, count - 1 - low, 0)
 
@@ -70,7 +70,7 @@ def score_bounds(parts_RK: Float64) -> Float64:
     return np.where(positive_CK[:, :2] > 0, positive_CK[:, :2], -negative_CK[:, 2:])
 
 
-def _size_ranks(count: int) -> Sequence[int]:
+def _size_ranks(count: int, _: Mapping[str, Float64]) -> Sequence[int]:
     return (int(count * _CLAMPED), int(count * (1 - _CLAMPED) - 1))
 
 

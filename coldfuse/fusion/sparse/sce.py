@@ -1,27 +1,32 @@
 """SCE: select what varies, calculate weights, erase minorities (FuseChat, arXiv 2408.07990).
 
-    S: keep the int(top · n) elements of each tensor with the largest variance over contributions
+    S: of each tensor's n₊ elements that vary over contributions, keep the int(top · n₊) with the largest variance
     C: w_i = Σ_n δ_in² / Σ_j Σ_n δ_jn² over each tensor, after S
     E: γ = sgn(Σ_i δ_i), 0 counts as +      A = {i : sgn(δ_i) = γ}      δ = Σ_A w_i δ_i / Σ_A w_i
 
 Elements are ranked by their standard deviation (as float32, which holds smaller deltas than their variance); those
-that tie with the last one selected stay. mergekit's version is not followed where it fails: it takes uniform weights,
-without saying so, where the mean squares sum to less than 1e-6, and 1e-6 for a smaller Σ_A w_i, which shrinks the
-delta. Also, it takes `top` of the elements whose variance is not 0, not of all.
+that tie with the last one selected stay, and one at least.
+
+mergekit keeps none where top · n₊ is under 1, and takes the same weight for all, without saying so, where the mean
+squares of a tensor sum to less than 1e-6. Not followed: it takes 1e-6 for a smaller Σ_A w_i.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import ClassVar, cast
 
 import numpy as np
 from pydantic import Field
 
 from coldfuse.fusion.arrays import divide, namespace, sizes
-from coldfuse.fusion.block import Array, Block, Float64
-from coldfuse.fusion.method import Combiner, Measure, Ranked, Sums
+from coldfuse.fusion.block import Array, Block, Facts, Float64
+from coldfuse.fusion.method import Combiner, Flavour, Measure, Ranked, Sums
 from coldfuse.fusion.products import inner_products
 from coldfuse.fusion.sparse.election import elect
+
+_SMALL = 1e-6
 
 
 class Sce(Combiner):
@@ -33,27 +38,37 @@ class Sce(Combiner):
     on_device: ClassVar[bool] = True
 
     select_topk: float = Field(1.0, gt=0, le=1)
-    """Fraction of each tensor's elements that are fused: those that vary most; 1 fuses all."""
+    """Fraction of each tensor's varying elements that are fused: those that vary most; 1 fuses all."""
+    flavour: Flavour = "paper"
+    """mergekit weighs all contributions alike in tensors with small deltas."""
 
     def measures(self) -> tuple[Measure, ...]:
-        """Each tensor's smallest variance to be fused, then each contribution's squares."""
+        """How many elements vary in each tensor, the smallest variance to be fused, each contribution's squares."""
         squares = Sums(name="squares", of=self._squares, per="tensor")
         if self.select_topk == 1:
             return (squares,)
         spread = Ranked(
             name="spread", of=lambda block: _spread(block)[None], ranks=self._ranks, per="tensor", on_device=True
         )
-        return (spread, squares)
+        return (Sums(name="moving", of=_count_moving, per="tensor"), spread, squares)
 
     def fuse(self, block: Block) -> Float64:
         """Return the weighted mean of the entries that have the elected sign."""
-        squares_C = block.facts.measured["squares"]
-        if not squares_C.any():
+        weights_C = self._weights(block.facts)
+        if not weights_C.any():
             return cast(Float64, namespace(block.base_N).zeros_like(block.base_N))
-        fused_N = elect(block.deltas_CN, weights_C=squares_C / squares_C.max(), lean=1.0)
+        fused_N = elect(block.deltas_CN, weights_C=weights_C, lean=1.0)
         if self.select_topk == 1:
             return fused_N
         return cast(Float64, namespace(fused_N).where(self._selected(block), fused_N, 0.0))
+
+    def _weights(self, facts: Facts) -> Float64:
+        """Return w_i up to a common factor; zeros where nothing is to be fused."""
+        squares_C = facts.measured["squares"]
+        if self.flavour == "mergekit" and squares_C.sum() < _SMALL * math.prod(facts.shape):
+            squares_C = np.ones_like(squares_C)
+        is_none = self.select_topk < 1 and self.flavour == "mergekit" and self._num_selected(facts.measured) < 1
+        return np.zeros_like(squares_C) if is_none or not squares_C.any() else squares_C / squares_C.max()
 
     def _squares(self, block: Block) -> Float64:
         selected_N = self._selected(block) if self.select_topk < 1 else slice(None)
@@ -62,8 +77,15 @@ class Sce(Combiner):
     def _selected(self, block: Block) -> Array:
         return sizes(_spread(block)) >= float(block.facts.measured["spread"][0, 0])
 
-    def _ranks(self, count: int) -> tuple[int]:
-        return (count - max(1, int(self.select_topk * count)),)
+    def _num_selected(self, known: Mapping[str, Float64]) -> int:
+        return int(self.select_topk * float(known["moving"][0])) if "moving" in known else 1
+
+    def _ranks(self, count: int, known: Mapping[str, Float64]) -> tuple[int]:
+        return (count - max(1, self._num_selected(known)),)
+
+
+def _count_moving(block: Block) -> Float64:
+    return np.array([np.count_nonzero(sizes(_spread(block)))], np.float64)
 
 
 def _spread(block: Block) -> Float64:

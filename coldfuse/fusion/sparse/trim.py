@@ -8,7 +8,7 @@ mergekit keeps int(density · n), at least 1, of each tensor. Entries that tie w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -56,7 +56,7 @@ class Trim(Transform):
 def trimming(density: float, flavour: Flavour) -> tuple[Measure, ...]:
     """Measure what `thresholds` reads; nothing if all entries are kept."""
 
-    def ranks(count: int) -> Sequence[int]:
+    def ranks(count: int, _: Mapping[str, Float64]) -> Sequence[int]:
         if flavour == "paper":
             return (count - int(count * density) - 1,)
         return (count - max(1, int(density * count)),)

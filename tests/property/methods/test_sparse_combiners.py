@@ -113,12 +113,18 @@ def test_ram_plus_gains_depend_on_the_ratio_of_shared_to_lone_changes():
     np.testing.assert_allclose(fuse("ram-plus(alpha=1)", deltas), [1.0, *[1 + 0.1 / 5] * 5], rtol=1e-15)
 
 
-def naive_sce(deltas, top):
+def naive_sce(deltas, top, mergekit=False):
     spread = [np.float32(np.sqrt(sum((v - sum(c) / len(c)) ** 2 for v in c) / len(c))) for c in columns(deltas)]
-    least = sorted(spread)[len(spread) - max(1, int(top * len(spread)))]
-    kept = [[v if s >= least else 0.0 for v in c] for c, s in zip(columns(deltas), spread, strict=True)]
+    count = int(top * sum(s > 0 for s in spread)) if top < 1 else len(spread)
+    least = sorted(spread)[len(spread) - max(1, count)]
+    kept = [
+        [v if s >= least and not (mergekit and not count) else 0.0 for v in c]
+        for c, s in zip(columns(deltas), spread, strict=True)
+    ]
     squares = [sum(column[i] ** 2 for column in kept) for i in range(len(deltas))]
     weights = [square / (sum(squares) or 1.0) for square in squares]
+    if mergekit and sum(squares) / len(spread) < 1e-6:
+        weights = [1 / len(deltas)] * len(deltas)
     fused = []
     for column in kept:
         up = sum(column) >= 0
@@ -127,13 +133,20 @@ def naive_sce(deltas, top):
     return fused
 
 
+@pytest.mark.parametrize("flavour", ["paper", "mergekit"])
 @pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-42])
 @pytest.mark.parametrize("top", [1.0, 0.3, 0.01])
 @pytest.mark.parametrize("size", SIZES.values())
-def test_sce_selects_weighs_and_erases(size, top, scale):
+def test_sce_selects_weighs_and_erases(size, top, scale, flavour):
     deltas = golden(size, size=size, scale=scale) * [[1.0], [2.0], [0.5]]
-    got = fuse(f"sce(select_topk={top})", deltas)
-    np.testing.assert_allclose(got, naive_sce(deltas, top), rtol=1e-12, atol=1e-320)
+    got = fuse(f"sce(select_topk={top}, flavour={flavour})", deltas)
+    np.testing.assert_allclose(got, naive_sce(deltas, top, flavour == "mergekit"), rtol=1e-12, atol=1e-320)
+
+
+def test_sce_selects_among_the_elements_that_vary():
+    deltas = [[9.0, 0.0, 0.0, 0.0, 1.0, 2.0], [9.0, 0.0, 0.0, 0.0, 3.0, 6.0]]
+    got = fuse("sce(select_topk=0.5)", deltas)  # of two; of six it would be three, and all of them
+    np.testing.assert_allclose(got, [0, 0, 0, 0, 0, (2 * 4 + 6 * 36) / 40], rtol=1e-15)
 
 
 def test_sce_weighs_small_deltas_as_it_weighs_large_ones():
