@@ -15,7 +15,14 @@ from coldfuse.aggregator.engine.plan import Inputs, Plan, Shard, copied_shards, 
 from coldfuse.aggregator.engine.remote_files import KeySource
 from coldfuse.aggregator.folders.contents import FileSource
 from coldfuse.aggregator.folders.inputs import Input, content_digests, in_order_of_content, open_inputs
-from coldfuse.aggregator.folders.local_state import LocalState, begin_state, check_outers, open_state, write_state
+from coldfuse.aggregator.folders.local_state import (
+    LocalState,
+    begin_state,
+    check_outers,
+    end_state,
+    open_state,
+    write_state,
+)
 from coldfuse.aggregator.folders.outputs import Layout, Output, begin_files, layout_for, write_adapter
 from coldfuse.aggregator.folders.remote_folder import (
     Folder,
@@ -206,7 +213,9 @@ def _run(prepared: Prepared, out: Path, executor: Executor) -> Fused:
     check_all_unchanged(prepared.sources)
     is_adapter = prepared.output.kind == "adapter"
     adapter = write_adapter(out, prepared.output, folder, prepared.base_name) if is_adapter else None
-    return Fused(digest=model_digest(layout.schema, blocks), fusion=fusion, adapter=adapter)
+    digest = model_digest(layout.schema, blocks)
+    end_state(out, fusion, digest)
+    return Fused(digest=digest, fusion=fusion, adapter=adapter)
 
 
 def _layout(request: FolderFusion, folder: Folder, read: Inputs) -> Layout:

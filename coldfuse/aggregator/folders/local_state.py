@@ -6,9 +6,6 @@ state names the model and the steps that it belongs to: for another model, or to
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,8 +22,6 @@ from coldfuse.aggregator.folders.remote_folder import Folder, open_file, place_i
 from coldfuse.aggregator.recipes import known_methods
 from coldfuse.codec.header import Header, TensorEntry
 from coldfuse.codec.manifests import canonical_json, decode
-from coldfuse.codec.model_digest import model_digest
-from coldfuse.codec.model_folder import open_model_folder
 from coldfuse.core.contribution import Count
 from coldfuse.core.dtypes import to_floats
 from coldfuse.core.value import Digest, Value
@@ -35,8 +30,6 @@ from coldfuse.fusion.recipe import Recipe
 
 FOLDER = "outer"
 _INDEX = f"{FOLDER}/state.json"
-_BLOCKS = f"{FOLDER}/blocks"
-"""There tasks leave the digests of what they made, a file a part, until the model is whole and has a digest."""
 
 _READ_BYTES = 4 << 20
 
@@ -117,8 +110,6 @@ def begin_state(out: Path, headers: Mapping[str, Header], plan: Plan, fusion: Fu
     """Create the new state's files; return where each part's numbers begin in each."""
     slots = fusion.recipe.slots
     starts: dict[str, dict[int, int]] = {}
-    for file in headers if slots else ():
-        (out / _BLOCKS / file).mkdir(parents=True)
     for slot in slots:
         for file, header in headers.items():
             data, path = state_header(header, slot), out / FOLDER / state_name(slot, file)
@@ -127,8 +118,6 @@ def begin_state(out: Path, headers: Mapping[str, Header], plan: Plan, fusion: Fu
                 state.write(data)
                 state.truncate(file_bytes(len(data), plan[file]))
             starts[state_name(slot, file)] = part_starts(len(data), plan[file])
-    if slots:
-        _write_index(out, StateIndex(age=fusion.age + 1, slots=slots, outers=_outers(fusion.recipe)))
     return starts
 
 
@@ -139,27 +128,13 @@ def write_state(out: Path, file: str, starts: Mapping[str, Mapping[int, int]], f
         with open(out / FOLDER / name, "r+b") as state:
             state.seek(starts[name][fused.part.index])
             state.write(data)
-    if names:
-        (out / _BLOCKS / file / str(fused.part.index)).write_bytes(canonical_json(dict(fused.blocks)))
 
 
-def seal_state(out: Path) -> None:
-    """Name the finished model that lies in `out` in the state beside it, if there is one."""
-    if not (out / _INDEX).is_file():
-        return
-    blocks: dict[str, list[str]] = defaultdict(list)
-    model = open_model_folder(out)
-    for file in model.headers:
-        for part in sorted((out / _BLOCKS / file).iterdir(), key=lambda path: int(path.name)):
-            for tensor, digests in json.loads(part.read_bytes()).items():
-                blocks[tensor] += digests
-    shutil.rmtree(out / _BLOCKS)
-    index = decode(StateIndex, (out / _INDEX).read_bytes(), what=_INDEX)
-    _write_index(out, index.model_copy(update={"model": model_digest(model.schema, blocks)}))
-
-
-def _write_index(out: Path, index: StateIndex) -> None:
-    (out / _INDEX).write_bytes(canonical_json(index.model_dump(exclude_none=True)))
+def end_state(out: Path, fusion: Fusion, digest: str) -> None:
+    """Say which model the new state belongs to, once that has a digest."""
+    if slots := fusion.recipe.slots:
+        index = StateIndex(age=fusion.age + 1, slots=slots, outers=_outers(fusion.recipe), model=digest)
+        (out / _INDEX).write_bytes(canonical_json(index.model_dump(exclude_none=True)))
 
 
 def _read_index(folder: Folder) -> StateIndex | None:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import psutil
 
-from coldfuse.aggregator.folders.local_state import seal_state
 from coldfuse.errors import ColdfuseError, UserInputError
 
 _PROCESS = re.compile(r"-(?P<pid>[0-9]{1,9})$", re.ASCII)
@@ -45,7 +44,6 @@ def staged(out: Path, *, made: str = "") -> Iterator[Path]:
     """Give a folder beside `out` that becomes `out` if all goes well, or what is `made` in it does."""
     with scratch_beside(out, "fusing") as folder, _named(folder / made, out):
         yield folder
-        seal_state(folder)
         os.replace(folder / made, out)
 
 

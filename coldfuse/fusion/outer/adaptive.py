@@ -12,6 +12,7 @@ about η. So set η and τ to the size of the deltas that fine-tuning makes.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 
 import numpy as np
 from pydantic import Field
@@ -48,8 +49,9 @@ class _Adaptive(Outer):
     def _rate(self, age: int) -> float:  # noqa: ARG002
         return self.lr
 
+    @abstractmethod
     def _second_moment(self, second_N: Float64, squared_N: Float64) -> Float64:
-        raise NotImplementedError
+        """Return v from the one before and Δ²."""
 
 
 class FedAdam(_Adaptive):
