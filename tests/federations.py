@@ -7,15 +7,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from coldfuse.codec.blobs import BlobReader, ReadRange
-from coldfuse.codec.manifests import blob_digest, sha256
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import Opened
+from coldfuse.core.serialization import blob_digest, sha256
 from coldfuse.registry.federation import Federation, create
 from coldfuse.storage.base import ObjectStore
+from coldfuse.tensors.blobs import BlobReader, ReadRange
 
 FEDERATION = sha256(b"a federation")
 BASE_DIGEST = sha256(b"the base's tensors")

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from coldfuse.aggregator.engine.execution import Executor, ThreadExecutor
-from coldfuse.aggregator.folders.local import FolderFusion, fuse_folders
-from coldfuse.aggregator.recipes import read_recipe
+from coldfuse.engine.execution import Executor, ThreadExecutor
+from coldfuse.engine.folders.local import FolderFusion, fuse_folders
+from coldfuse.engine.recipes import read_recipe
 
 
 def fuse(

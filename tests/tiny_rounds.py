@@ -12,25 +12,25 @@ import numpy as np
 import pytest
 import safetensors
 
-from coldfuse.aggregator.engine.execution import Executor, ThreadExecutor
 from coldfuse.aggregator.model import open_base
 from coldfuse.aggregator.round import Round, advance
-from coldfuse.codec import model_digest, model_folder
-from coldfuse.codec.blobs import put_part
-from coldfuse.codec.deltas import delta_header
-from coldfuse.codec.header import format_header, parse_header
-from coldfuse.codec.manifests import blob_digest
-from coldfuse.codec.parts import plan_parts
 from coldfuse.core import blob
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.dtypes import from_floats, to_floats
 from coldfuse.core.round import LeaderEvent, Received
 from coldfuse.core.schema import Schema, TensorSpec
+from coldfuse.core.serialization import blob_digest
+from coldfuse.engine.execution import Executor, ThreadExecutor
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.objects import Objects
 from coldfuse.storage import LocalStore
+from coldfuse.tensors import model_digest, model_folder
+from coldfuse.tensors.blobs import put_part
+from coldfuse.tensors.deltas import delta_header
+from coldfuse.tensors.header import format_header, parse_header
+from coldfuse.tensors.parts import plan_parts
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from coldfuse.codec.header import Header, read_header
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.schema import Schema
 from coldfuse.registry.federation import Federation
+from coldfuse.tensors.header import Header, read_header
 
 
 @dataclass(frozen=True)

@@ -9,25 +9,25 @@ from dataclasses import dataclass
 import numpy
 
 from coldfuse import __version__
-from coldfuse.aggregator.engine.execution import Executor
-from coldfuse.aggregator.engine.files import StoreSource, shared_store
-from coldfuse.aggregator.engine.fuse import FusedPart, fuse_shard, run_plan
-from coldfuse.aggregator.engine.job import Fusion, reach_of, request_bytes
-from coldfuse.aggregator.engine.job import require_memory as require_task_memory
-from coldfuse.aggregator.engine.measure import measure_all
-from coldfuse.aggregator.engine.outer_state import next_age, state_header, state_name
-from coldfuse.aggregator.engine.plan import Inputs, Operands, Plan, Shard, all_shards, operands, plan_shards
 from coldfuse.aggregator.model import Base
-from coldfuse.aggregator.recipes import read_recipe, write_recipe
-from coldfuse.codec.blobs import put_part
-from coldfuse.codec.header import read_header
-from coldfuse.codec.model_digest import model_digest
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import Admission, ContributionManifest, in_fusing_order
 from coldfuse.core.release import FusedContribution, OuterState, ReleaseManifest
+from coldfuse.engine.execution import Executor
+from coldfuse.engine.files import StoreSource, shared_store
+from coldfuse.engine.fuse import FusedPart, fuse_shard, run_plan
+from coldfuse.engine.job import Fusion, reach_of, request_bytes
+from coldfuse.engine.job import require_memory as require_task_memory
+from coldfuse.engine.measure import measure_all
+from coldfuse.engine.outer_state import next_age, state_header, state_name
+from coldfuse.engine.plan import Inputs, Operands, Plan, Shard, all_shards, operands, plan_shards
+from coldfuse.engine.recipes import read_recipe, write_recipe
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.objects import Objects
+from coldfuse.tensors.blobs import put_part
+from coldfuse.tensors.header import read_header
+from coldfuse.tensors.model_digest import model_digest
 
 _PARALLEL_READS = 16
 """Small objects that are read at a time."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 
-from coldfuse.aggregator.engine.execution import Executor
 from coldfuse.aggregator.model import Base
 from coldfuse.aggregator.release import fuse_release
 from coldfuse.aggregator.screen import Screening, printable, screen
@@ -32,6 +31,7 @@ from coldfuse.core.round import (
     Verdict,
     decide,
 )
+from coldfuse.engine.execution import Executor
 from coldfuse.errors import ConflictError, FusionError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal

@@ -10,17 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coldfuse.aggregator.engine.files import shared_store
-from coldfuse.codec.blobs import BlobReader
-from coldfuse.codec.deltas import check_delta
-from coldfuse.codec.header import Header, read_header
-from coldfuse.codec.manifests import sha256
-from coldfuse.codec.parts import PartLayout, plan_parts
 from coldfuse.core.contribution import Admission, ContributionManifest, Rejection
 from coldfuse.core.dtypes import SAFE_CHANGE, to_floats
 from coldfuse.core.round import Opened
 from coldfuse.core.schema import Schema
 from coldfuse.core.screening import screen_manifest
+from coldfuse.core.serialization import sha256
+from coldfuse.engine.files import shared_store
 from coldfuse.errors import (
     CodecError,
     ContributionRejectedError,
@@ -30,6 +26,10 @@ from coldfuse.errors import (
 )
 from coldfuse.fusion.apply import surely_finite
 from coldfuse.registry.objects import Objects
+from coldfuse.tensors.blobs import BlobReader
+from coldfuse.tensors.deltas import check_delta
+from coldfuse.tensors.header import Header, read_header
+from coldfuse.tensors.parts import PartLayout, plan_parts
 
 _REASONS = (CodecError, SchemaMismatchError, ContributionRejectedError, ObjectNotFoundError)
 

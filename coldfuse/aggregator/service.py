@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from coldfuse.aggregator.engine.execution import Executor
 from coldfuse.aggregator.model import Base, open_base
 from coldfuse.aggregator.release import require_memory
 from coldfuse.aggregator.round import Round, advance
 from coldfuse.core.release import Channel
 from coldfuse.core.round import LeaderEvent
+from coldfuse.engine.execution import Executor
 from coldfuse.errors import ConflictError, LeaseLostError, StorageError, WorkerLostError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal

@@ -137,9 +137,9 @@ def _settings(
     training: dict[str, int | float | str | None],
     encoding: Literal["F32", "BF16", "F16"],
 ) -> NodeSettings:
-    from coldfuse.contributor.data import read_dataset, split
     from coldfuse.contributor.node import NodeSettings
-    from coldfuse.contributor.settings import TrainingSettings
+    from coldfuse.data.reading import read_dataset, split
+    from coldfuse.training.settings import TrainingSettings
 
     settings = TrainingSettings(**training)  # type: ignore[arg-type]
     data, validation = files
@@ -165,8 +165,8 @@ def _encoding(text: str) -> Literal["F32", "BF16", "F16"]:
 
 
 def _show_what_would_leave(node: Node, *, as_json: bool) -> None:
-    from coldfuse.codec.manifests import encode
-    from coldfuse.codec.model_folder import read_file_header
+    from coldfuse.core.serialization import encode
+    from coldfuse.tensors.model_folder import read_file_header
 
     work, trained = node.prepare()
     manifest = node.manifest(trained, status=node.client.status())

@@ -78,7 +78,7 @@ def fusion(
 
 
 def _preset(name: str, tasks: str | None, recipes: list[str]) -> Preset:
-    from coldfuse.aggregator.recipes import read_recipe
+    from coldfuse.engine.recipes import read_recipe
     from coldfuse.experiments.fusion_presets import PRESETS
 
     if name not in PRESETS:

@@ -28,7 +28,7 @@ from coldfuse.cli.units import parse_size
 from coldfuse.errors import UserInputError
 
 if TYPE_CHECKING:
-    from coldfuse.aggregator.folders.local import FolderFusion
+    from coldfuse.engine.folders.local import FolderFusion
 
 
 def fuse(
@@ -68,9 +68,9 @@ def fuse(
 
     Example: coldfuse fuse ./base ./alice ./bob --method "clip then ties(density=0.3)" --out ./fused
     """
-    from coldfuse.aggregator.engine.execution import Executor, ThreadExecutor, ray_executor
-    from coldfuse.aggregator.folders.local import FolderFusion
     from coldfuse.config import prepare_ray
+    from coldfuse.engine.execution import Executor, ThreadExecutor, ray_executor
+    from coldfuse.engine.folders.local import FolderFusion
 
     recipe = recipe_of(method, param, flavour, may_search=True)
     memory_bytes = parse_size(memory) if memory else None
@@ -102,8 +102,8 @@ def fuse(
 
 def _check_state(request: FolderFusion) -> None:
     """Refuse an outer state that other steps made, before anything else takes time."""
-    from coldfuse.aggregator.folders.local_state import check_outers
-    from coldfuse.aggregator.folders.remote_folder import open_folder
+    from coldfuse.engine.folders.local_state import check_outers
+    from coldfuse.engine.folders.remote_folder import open_folder
 
     if request.recipe.slots:
         check_outers(open_folder(request.base), request.recipe)

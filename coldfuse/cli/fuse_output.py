@@ -12,9 +12,9 @@ from coldfuse.cli.units import parse_size
 from coldfuse.errors import UserInputError
 
 if TYPE_CHECKING:
-    from coldfuse.aggregator.folders.local import Fused
-    from coldfuse.aggregator.folders.outputs import Output
-    from coldfuse.aggregator.folders.remote_folder import Location
+    from coldfuse.engine.folders.local import Fused
+    from coldfuse.engine.folders.outputs import Output
+    from coldfuse.engine.folders.remote_folder import Location
 
 _PANEL = "Output"
 _MOST_DROPPED = 8
@@ -53,7 +53,7 @@ def located_file(given: str) -> Location:
 
 def output_of(kind: Kind, *, shard_size: str | None, dtype: Dtype, rank: int | None) -> Output:
     """Read what the user wrote."""
-    from coldfuse.aggregator.folders.outputs import Output
+    from coldfuse.engine.folders.outputs import Output
 
     return Output(kind=kind, shard_bytes=parse_size(shard_size) if shard_size else None, dtype=dtype, rank=rank)
 

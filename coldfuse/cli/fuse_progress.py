@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from coldfuse.aggregator.engine.execution import Begin
-    from coldfuse.aggregator.folders.passes import Expected
+    from coldfuse.engine.execution import Begin
+    from coldfuse.engine.folders.passes import Expected
 
 
 @contextmanager
@@ -34,7 +34,7 @@ class PassBar:
 
     def __init__(self, bar: Progress, expected: Sequence[Expected]) -> None:
         """Take where to show it, and the passes that are foretold."""
-        from coldfuse.aggregator.folders.passes import name_of
+        from coldfuse.engine.folders.passes import name_of
 
         self._bar = bar
         self._left: defaultdict[str, list[int]] = defaultdict(list)
@@ -46,8 +46,8 @@ class PassBar:
 
     def begin(self, task: Callable[..., object], shared: object, items: Sequence[object]) -> Callable[[int], None]:
         """Begin a pass; return what is told each of its items that is done."""
-        from coldfuse.aggregator.engine.plan import Shard
-        from coldfuse.aggregator.folders.passes import bytes_of, key_of, name_of
+        from coldfuse.engine.folders.passes import bytes_of, key_of, name_of
+        from coldfuse.engine.plan import Shard
 
         name = name_of(task, shared)
         sizes = [bytes_of(task, shared, item) if isinstance(item, Shard) else 0 for item in items]

@@ -14,12 +14,12 @@ from coldfuse.cli.fuse_progress import pass_bars
 from coldfuse.cli.search import search_json
 
 if TYPE_CHECKING:
-    from coldfuse.aggregator.engine.execution import Executor
-    from coldfuse.aggregator.folders.explain import Coefficients, Explanation
-    from coldfuse.aggregator.folders.local import FolderFusion, Fused, Prepared
-    from coldfuse.aggregator.folders.passes import Expected
-    from coldfuse.aggregator.folders.preview import PassReport, PlanReport
-    from coldfuse.aggregator.folders.search import Found
+    from coldfuse.engine.execution import Executor
+    from coldfuse.engine.folders.explain import Coefficients, Explanation
+    from coldfuse.engine.folders.local import FolderFusion, Fused, Prepared
+    from coldfuse.engine.folders.passes import Expected
+    from coldfuse.engine.folders.preview import PassReport, PlanReport
+    from coldfuse.search.methods import Found
 
 Explained = Literal["model", "tensors"]
 
@@ -42,11 +42,11 @@ def fuse_and_show(
     request: FolderFusion, executor: Executor, view: View, *, method: str, found: Found | None = None
 ) -> None:
     """Fuse, or fuse what a search has found, and print what was made; the last line is the digest, or all is JSON."""
-    from coldfuse.aggregator.engine.execution import ObservedExecutor
-    from coldfuse.aggregator.folders.explain import explain, require_memory_to_explain
-    from coldfuse.aggregator.folders.local import fuse_prepared, prepare, require_absent
-    from coldfuse.aggregator.folders.local_state import blaming
-    from coldfuse.aggregator.folders.preview import expected_passes
+    from coldfuse.engine.execution import ObservedExecutor
+    from coldfuse.engine.folders.explain import explain, require_memory_to_explain
+    from coldfuse.engine.folders.local import fuse_prepared, prepare, require_absent
+    from coldfuse.engine.folders.local_state import blaming
+    from coldfuse.engine.folders.preview import expected_passes
 
     chosen = found.request if found else request
     require_absent(request.out)
@@ -77,8 +77,8 @@ def fuse_and_show(
 
 def describe_and_show(request: FolderFusion, executor: Executor, view: View) -> None:
     """Print what fusing would do."""
-    from coldfuse.aggregator.folders.local import open_fusion
-    from coldfuse.aggregator.folders.preview import describe
+    from coldfuse.engine.folders.local import open_fusion
+    from coldfuse.engine.folders.preview import describe
 
     prepared = open_fusion(request)
     report = describe(prepared, executor, is_explained=view.explain is not None)
@@ -129,8 +129,8 @@ def _result_json(
     request: FolderFusion, prepared: Prepared, fused: Fused, explanation: Explanation | None
 ) -> dict[str, object]:
     """Return all there is to say, with the contributions in the order in which the user named them."""
-    from coldfuse.aggregator.folders.preview import report_inputs
-    from coldfuse.aggregator.recipes import write_recipe
+    from coldfuse.engine.folders.preview import report_inputs
+    from coldfuse.engine.recipes import write_recipe
 
     order, inputs = as_given(prepared, request.models), report_inputs(prepared.inputs)
     said: dict[str, object] = {
@@ -156,7 +156,7 @@ def _state_lines(prepared: Prepared) -> list[str]:
 
 def _chosen_of(request: FolderFusion, chosen: FolderFusion) -> str:
     """Say how many models were fused, and of how many if a search has chosen them."""
-    from coldfuse.aggregator.folders.search import GreedySoup
+    from coldfuse.search.methods import GreedySoup
 
     given = _count(len(request.models), "model")
     return f"{len(chosen.models)} of {given}" if isinstance(request.recipe.combiner, GreedySoup) else given

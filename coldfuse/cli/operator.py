@@ -46,10 +46,10 @@ def init(
 
     Example: coldfuse init ./federation --base ./all-MiniLM-L6-v2 --quorum 4 --deadline 2h
     """
-    from coldfuse.aggregator.recipes import write_recipe
-    from coldfuse.codec.model_folder import open_model_folder
+    from coldfuse.engine.recipes import write_recipe
     from coldfuse.registry.creation import create_federation
     from coldfuse.storage import check_store
+    from coldfuse.tensors.model_folder import open_model_folder
 
     recipe = recipe_of(method, param, flavour)
     require_federated(recipe, quorum=quorum)
@@ -117,8 +117,8 @@ def aggregator(
     settings = AggregatorSettings(rounds=rounds, poll_s=poll_s, lease_ttl_s=parse_duration(lease))
     stop = stop_on_signals()
     prepare_ray()
-    from coldfuse.aggregator.engine.execution import ray_executor
     from coldfuse.cli.events import describe
+    from coldfuse.engine.execution import ray_executor
 
     with ray_executor(ray_address, num_cpus=workers, memory_bytes=memory_bytes) as executor:
         stop_on_signals(stop)  # Ray has taken SIGTERM: with its handler the command would end in a trace

@@ -33,8 +33,8 @@ _KINDS = {
 
 def recipe_of(line: str, params: list[str], flavour: str | None, *, may_search: bool = False) -> Recipe:
     """Read what the user wrote."""
-    from coldfuse.aggregator.folders.search import SEARCHES, read_search
-    from coldfuse.aggregator.recipes import read_recipe
+    from coldfuse.engine.recipes import read_recipe
+    from coldfuse.search.methods import SEARCHES, read_search
 
     pairs: dict[str, str] = {}
     for key, value in map(_pair, params):
@@ -54,9 +54,9 @@ def methods(
 
     Example: coldfuse methods ties
     """
-    from coldfuse.aggregator.folders.search import SEARCHES
-    from coldfuse.aggregator.recipes import known_methods
+    from coldfuse.engine.recipes import known_methods
     from coldfuse.fusion.recipe import unknown_method
+    from coldfuse.search.methods import SEARCHES
 
     known: dict[str, type[Method]] = {**known_methods(), **SEARCHES}
     if name is not None and name not in known:
@@ -93,8 +93,8 @@ def _described(kind: type[Method]) -> dict[str, object]:
 
 def _needs(kind: type[Method]) -> str:
     """Say in a few words what the engine does for a method."""
-    from coldfuse.aggregator.folders.search import Search
     from coldfuse.fusion.method import MatrixCombiner
+    from coldfuse.search.methods import Search
 
     if issubclass(kind, Search):
         return kind.needs
@@ -124,8 +124,8 @@ def require_federated(recipe: Recipe, *, quorum: int) -> None:
 
     That is an order of models, statistics, which contributions do not carry, and methods that would refuse a round.
     """
-    from coldfuse.aggregator.recipes import write_recipe
     from coldfuse.core.release import MAX_METHOD_CHARS
+    from coldfuse.engine.recipes import write_recipe
 
     if any(_positional(recipe, count) for count in (2, 3)):
         raise UserInputError("this method depends on the order of the models, and a federation has none")

@@ -11,11 +11,11 @@ import typer
 from coldfuse.errors import UserInputError
 
 if TYPE_CHECKING:
-    from coldfuse.aggregator.engine.execution import Executor
-    from coldfuse.aggregator.folders.local import FolderFusion
-    from coldfuse.aggregator.folders.search import Found, Told, Trial
-    from coldfuse.core.dataset import TextDataset
-    from coldfuse.evaluation.learned_models import Task
+    from coldfuse.data.dataset import TextDataset
+    from coldfuse.engine.execution import Executor
+    from coldfuse.engine.folders.local import FolderFusion
+    from coldfuse.search.methods import Found, Told, Trial
+    from coldfuse.search.resident import Task
 
 _PANEL = "Search, on held-out data"
 
@@ -58,7 +58,7 @@ class Evidence:
 
 def require_one_fusion(request: FolderFusion, evidence: Evidence) -> None:
     """Refuse --plan for what is a search, and data that nothing looks at."""
-    from coldfuse.aggregator.folders.search import Search
+    from coldfuse.search.methods import Search
 
     if isinstance(request.recipe.combiner, Search) or evidence.tune is not None:
         what = "this method" if evidence.tune is None else "--tune"
@@ -79,7 +79,7 @@ def searched(
 
     The trace is printed as it comes; to standard error if standard output is for JSON.
     """
-    from coldfuse.aggregator.folders.search import Search
+    from coldfuse.search.methods import Search
 
     is_search = isinstance(request.recipe.combiner, Search)
     _check(evidence, is_search=is_search)
@@ -112,11 +112,11 @@ def _check(evidence: Evidence, *, is_search: bool) -> None:
 def _search(
     request: FolderFusion, executor: Executor, evidence: Evidence, memory_bytes: int | None, say: Told
 ) -> Found:
-    from coldfuse.aggregator.folders.local import require_absent
-    from coldfuse.aggregator.folders.search import GreedySoup, LearnedSoup, greedy_soup
-    from coldfuse.aggregator.folders.search_grid import parse_grid, tune
-    from coldfuse.aggregator.folders.search_learned import learn
     from coldfuse.config import prepare_training
+    from coldfuse.engine.folders.local import require_absent
+    from coldfuse.search.grid import parse_grid, tune
+    from coldfuse.search.learned import learn
+    from coldfuse.search.methods import GreedySoup, LearnedSoup, greedy_soup
 
     require_absent(request.out)
     prepare_training()
@@ -136,7 +136,7 @@ def _search(
 
 
 def _labelled(evidence: Evidence, path: Path, label_names: tuple[str, ...] | None = None) -> TextDataset:
-    from coldfuse.contributor.data import read_dataset
+    from coldfuse.data.reading import read_dataset
 
     return read_dataset(
         path, text_column=evidence.text_column, text_pair_column=evidence.text_pair_column,
@@ -146,9 +146,9 @@ def _labelled(evidence: Evidence, path: Path, label_names: tuple[str, ...] | Non
 
 def _tasks(evidence: Evidence, *, with_labels: bool) -> list[Task]:
     """Read each task's texts, and its head or the labels that one is fitted to."""
-    from coldfuse.contributor.unlabelled import read_texts
+    from coldfuse.data.unlabelled import read_texts
     from coldfuse.evaluation.heads import read_head
-    from coldfuse.evaluation.learned_models import Task
+    from coldfuse.search.resident import Task
 
     if not evidence.head:
         return [Task(data=_labelled(evidence, path)) for path in evidence.data]

@@ -14,7 +14,7 @@ import typer
 from coldfuse.errors import UserInputError
 
 if TYPE_CHECKING:
-    from coldfuse.codec.statistics import Kind, StatisticsInfo
+    from coldfuse.tensors.statistics import Kind, StatisticsInfo
 
 _DATA_PANEL = "The data"
 
@@ -59,7 +59,7 @@ def statistics(
     Example: coldfuse statistics ./alice --data reviews.csv --kind fisher --out alice-fisher.safetensors
     """
     from coldfuse.config import prepare_training
-    from coldfuse.contributor.data import read_dataset
+    from coldfuse.data.reading import read_dataset
 
     wanted, how = _kind(kind), _estimator(estimator)
     if out.exists():
@@ -68,7 +68,7 @@ def statistics(
         raise UserInputError(f"{out}: there is no folder {out.parent}; create it")
     began_s = time.monotonic()
     if wanted == "variance":
-        from coldfuse.contributor.statistics_snapshots import write_variance
+        from coldfuse.training.statistics_snapshots import write_variance
 
         if data is not None:
             raise typer.BadParameter("--data: variance is of --snapshot folders, not of data")
@@ -79,7 +79,7 @@ def statistics(
     if data is None or snapshot:
         raise typer.BadParameter(f"--kind {wanted} is of --data FILE; --snapshot is for variance")
     prepare_training()
-    from coldfuse.contributor.statistics_job import StatisticsJob, compute_statistics, head_labels, write_statistics
+    from coldfuse.training.statistics_job import StatisticsJob, compute_statistics, head_labels, write_statistics
 
     columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
     names = head_labels(model) if wanted == "fisher" else None

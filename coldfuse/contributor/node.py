@@ -12,18 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from coldfuse.codec.deltas import Encoding
-from coldfuse.codec.local_file import LocalFile
-from coldfuse.codec.manifests import blob_digest, canonical_json, encode, sha256
-from coldfuse.codec.model_folder import open_model_folder
-from coldfuse.contributor.identity import dataset_digest, decisive_settings
-from coldfuse.contributor.settings import TrainingSettings
 from coldfuse.contributor.state import NodeFolder, Sent, Trained, WorkFolder
 from coldfuse.core.contribution import ContributionManifest, Score
-from coldfuse.core.dataset import TextDataset
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.serialization import blob_digest, canonical_json, encode, sha256
+from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import ContributionRejectedError, ObjectNotFoundError, RoundClosedError
 from coldfuse.fetch import fetch
+from coldfuse.tensors.deltas import Encoding
+from coldfuse.tensors.local_file import LocalFile
+from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.training.identity import dataset_digest, decisive_settings
+from coldfuse.training.settings import TrainingSettings
 from coldfuse.transport.answers import Decision, Status
 from coldfuse.transport.client import GatewayClient
 
@@ -131,11 +131,11 @@ class Node:
         return fetch(self.client, self.folder.base, which=manifest.release, progress=progress).manifest
 
     def _train(self, work: WorkFolder, base: ReleaseManifest) -> Trained:
-        from coldfuse.contributor.checkpoint import discard_checkpoint  # torch comes with the first training
-        from coldfuse.contributor.delta import write_delta
-        from coldfuse.contributor.head import save_head
-        from coldfuse.contributor.job import FineTuned, Progress, TrainingJob
-        from coldfuse.contributor.training import fine_tune
+        from coldfuse.training.checkpoint import discard_checkpoint  # torch comes with the first training
+        from coldfuse.training.delta import write_delta
+        from coldfuse.training.head import save_head
+        from coldfuse.training.job import FineTuned, Progress, TrainingJob
+        from coldfuse.training.training import fine_tune
 
         def progress(p: Progress) -> None:
             accuracy = f", accuracy {p.accuracy:.1%}" if p.accuracy is not None else ""

@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from coldfuse.codec.manifests import V, decode, encode
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Score
+from coldfuse.core.serialization import V, decode, encode
 from coldfuse.core.value import Digest, Value
 from coldfuse.fetch import hold
 

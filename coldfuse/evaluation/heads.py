@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from coldfuse.codec.header import TensorEntry
-from coldfuse.codec.local_file import LocalFile
-from coldfuse.codec.model_folder import read_file_header
 from coldfuse.core.dtypes import to_floats
 from coldfuse.errors import UserInputError
-from coldfuse.modeling.linear import LinearProbe
+from coldfuse.tensors.header import TensorEntry
+from coldfuse.tensors.local_file import LocalFile
+from coldfuse.tensors.model_folder import read_file_header
+from coldfuse.training.linear import LinearProbe
 
 
 def read_head(path: Path) -> tuple[LinearProbe, tuple[str, ...]]:

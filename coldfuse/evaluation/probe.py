@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from coldfuse.core.dataset import TextDataset
+from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import UserInputError
-from coldfuse.modeling.encoding import encode_all, pick_device, tokenize
-from coldfuse.modeling.linear import fit_linear_probe
-from coldfuse.modeling.loading import length_limit, load_body, load_tokenizer
-from coldfuse.modeling.threads import compute_threads
+from coldfuse.training.encoding import encode_all, pick_device, tokenize
+from coldfuse.training.linear import fit_linear_probe
+from coldfuse.training.loading import length_limit, load_body, load_tokenizer
+from coldfuse.training.threads import compute_threads
 
 
 @dataclass(frozen=True, kw_only=True)

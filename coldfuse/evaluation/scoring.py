@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Protocol
 
-from coldfuse.core.dataset import TextDataset
+from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import UserInputError
 
 

@@ -24,16 +24,16 @@ from pathlib import Path
 
 import numpy as np
 
-from coldfuse.aggregator.recipes import read_recipe
-from coldfuse.codec.local_file import LocalFile
 from coldfuse.core.blob import MIN_PART_BYTES
 from coldfuse.core.dtypes import Raw
 from coldfuse.core.schema import ITEM_BYTES
+from coldfuse.engine.recipes import read_recipe
 from coldfuse.experiments.bench_fuse_bounds import BOUNDS, IS_RANDOM
 from coldfuse.experiments.bench_fuse_figures import FuseFigures
 from coldfuse.experiments.bench_fuse_mergekit import MERGES, mergekit_command
 from coldfuse.experiments.bench_fuse_models import SHAPES, Job, count_elements, make_job, make_statistics
 from coldfuse.experiments.bench_fuse_rounds import COMMAND, OURS, Program, Rounds
+from coldfuse.tensors.local_file import LocalFile
 
 _SMALL = {"square": 2_000_000, "minilm": 300_000, "llama-0.5b": 600_000}
 """Parameters of the models that warm a program up."""

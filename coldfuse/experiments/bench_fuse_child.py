@@ -54,10 +54,10 @@ def _program(name: str, job: Job) -> Iterator[Fuse]:
 
 @contextmanager
 def _ours(job: Job) -> Iterator[Fuse]:
-    from coldfuse.aggregator.engine.execution import Executor, ThreadExecutor, ray_executor
-    from coldfuse.aggregator.folders.local import FolderFusion, fuse_folders
-    from coldfuse.aggregator.recipes import read_recipe
     from coldfuse.config import prepare_ray
+    from coldfuse.engine.execution import Executor, ThreadExecutor, ray_executor
+    from coldfuse.engine.folders.local import FolderFusion, fuse_folders
+    from coldfuse.engine.recipes import read_recipe
 
     def fuse(executor: Executor, job: Job) -> None:
         request = FolderFusion(

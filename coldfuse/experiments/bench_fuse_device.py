@@ -21,10 +21,10 @@ from typing import cast
 import numpy as np
 import torch
 
-from coldfuse.aggregator.engine.device_blocks import decode_rows
-from coldfuse.aggregator.engine.device_counts import DeviceCounts
-from coldfuse.aggregator.engine.devices import CPU, one_blas_thread, require_device, to_device, to_numpy
-from coldfuse.aggregator.engine.job import Fusion
+from coldfuse.engine.device_blocks import decode_rows
+from coldfuse.engine.device_counts import DeviceCounts
+from coldfuse.engine.devices import CPU, one_blas_thread, require_device, to_device, to_numpy
+from coldfuse.engine.job import Fusion
 from coldfuse.experiments.bench_fuse import FuseOptions
 from coldfuse.experiments.bench_fuse_figures import Spread
 from coldfuse.experiments.bench_fuse_models import SHAPES

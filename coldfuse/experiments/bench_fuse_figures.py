@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from coldfuse.codec.local_file import LocalFile
-from coldfuse.codec.model_folder import read_file_header
 from coldfuse.core.dtypes import to_floats
 from coldfuse.core.schema import ITEM_BYTES
 from coldfuse.experiments.bench_fuse_models import WEIGHTS
+from coldfuse.tensors.local_file import LocalFile
+from coldfuse.tensors.model_folder import read_file_header
 
 _BLOCK = 1 << 20
 _ROUNDING = {"F32": 2.0**-20, "F16": 2.0**-9, "BF16": 2.0**-6}

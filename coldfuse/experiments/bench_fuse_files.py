@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from coldfuse.codec.header import Header
-from coldfuse.codec.model_folder import read_file_header
 from coldfuse.experiments.bench_fuse_models import WEIGHTS, Job
+from coldfuse.tensors.header import Header
+from coldfuse.tensors.model_folder import read_file_header
 
 Vector = NDArray[Any]
 Stretch = tuple[int, int]

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from coldfuse.codec.header import format_header
-from coldfuse.codec.model_folder import open_model_folder
-from coldfuse.codec.statistics import StatisticsInfo, statistics_header
 from coldfuse.core.dtypes import Raw, from_floats
 from coldfuse.core.schema import TensorSpec
+from coldfuse.tensors.header import format_header
+from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.statistics import StatisticsInfo, statistics_header
 
 WEIGHTS = "model.safetensors"
 _BLOCK = 1 << 22

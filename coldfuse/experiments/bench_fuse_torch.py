@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from coldfuse.codec.model_folder import read_file_header
 from coldfuse.experiments.bench_fuse_models import WEIGHTS, Job
+from coldfuse.tensors.model_folder import read_file_header
 
 State = dict[str, Tensor]
 

@@ -24,10 +24,10 @@ from typing import Any
 
 import grpc
 
-from coldfuse.codec.manifests import encode, sha256
 from coldfuse.core.blob import Blob, Part, part_bytes
 from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.serialization import encode, sha256
 from coldfuse.errors import TransportError
 from coldfuse.registry.federation import create
 from coldfuse.storage import LocalStore

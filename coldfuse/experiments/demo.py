@@ -19,8 +19,8 @@ from typing import IO
 
 import pyarrow.parquet
 
-from coldfuse.contributor.data import read_dataset
-from coldfuse.core.dataset import TextDataset
+from coldfuse.data.dataset import TextDataset
+from coldfuse.data.reading import read_dataset
 from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.evaluation.probe import linear_probes
 from coldfuse.experiments.demo_data import TASKS, DemoSettings, DemoTask

@@ -12,9 +12,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from coldfuse.contributor.schedule import derive_seed
 from coldfuse.experiments.fusion_models import publish, read_model, write_model
 from coldfuse.experiments.fusion_round import Contribution, Round
+from coldfuse.training.schedule import derive_seed
 
 
 def _noise(delta: Tensor, generator: torch.Generator) -> Tensor:

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coldfuse.contributor.data import read_dataset, split
-from coldfuse.contributor.schedule import derive_seed
-from coldfuse.core.dataset import TextDataset
+from coldfuse.data.dataset import TextDataset
+from coldfuse.data.reading import read_dataset, split
 from coldfuse.errors import UserInputError
+from coldfuse.training.schedule import derive_seed
 
 _MOST = 0.8
 """Share of a label's examples that go to the parties whose main label it is, at most: the others shall know it too."""

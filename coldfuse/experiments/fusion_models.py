@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from coldfuse.codec.header import TensorEntry, format_header
-from coldfuse.codec.local_file import LocalFile
-from coldfuse.codec.model_folder import INDEX, open_model_folder, read_file_header
 from coldfuse.core.dtypes import Raw, from_floats, to_floats
 from coldfuse.core.schema import TensorSpec
-from coldfuse.modeling.linear import LinearProbe
+from coldfuse.tensors.header import TensorEntry, format_header
+from coldfuse.tensors.local_file import LocalFile
+from coldfuse.tensors.model_folder import INDEX, open_model_folder, read_file_header
+from coldfuse.training.linear import LinearProbe
 
 WEIGHTS = "model.safetensors"
 HEAD_NAMES = ("head.weight", "head.bias")

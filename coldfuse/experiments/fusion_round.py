@@ -18,16 +18,16 @@ from pathlib import Path
 
 import torch
 
-from coldfuse.contributor.head import save_head
-from coldfuse.contributor.schedule import derive_seed
-from coldfuse.contributor.statistics_job import HEAD
-from coldfuse.core.dataset import TextDataset
+from coldfuse.data.dataset import TextDataset
 from coldfuse.experiments.fusion_data import Sizes, Task, deal, read_task
 from coldfuse.experiments.fusion_kept import Accuracies, Kept
 from coldfuse.experiments.fusion_models import WEIGHTS, head_tensors, publish, read_head, write_model
 from coldfuse.experiments.fusion_training import Labelled, Training, accuracy, fit_head, train
-from coldfuse.modeling.linear import LinearProbe
-from coldfuse.modeling.loading import load_body
+from coldfuse.training.head import save_head
+from coldfuse.training.linear import LinearProbe
+from coldfuse.training.loading import load_body
+from coldfuse.training.schedule import derive_seed
+from coldfuse.training.statistics_job import HEAD
 
 
 @dataclass(frozen=True, kw_only=True)

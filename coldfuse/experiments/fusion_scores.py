@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-from coldfuse.aggregator.engine.execution import ThreadExecutor
-from coldfuse.aggregator.folders.local import FolderFusion, fuse_folders
-from coldfuse.aggregator.recipes import read_recipe, write_recipe
+from coldfuse.engine.execution import ThreadExecutor
+from coldfuse.engine.folders.local import FolderFusion, fuse_folders
+from coldfuse.engine.recipes import read_recipe, write_recipe
 from coldfuse.errors import FusionError
 from coldfuse.experiments.fusion_kept import Accuracies, Kept
 from coldfuse.experiments.fusion_models import WEIGHTS, read_head
@@ -20,7 +20,7 @@ from coldfuse.experiments.fusion_round import Contribution, Round
 from coldfuse.experiments.fusion_statistics import statistics_file
 from coldfuse.experiments.fusion_training import accuracy
 from coldfuse.fusion.recipe import Recipe
-from coldfuse.modeling.loading import load_body
+from coldfuse.training.loading import load_body
 
 
 @dataclass(frozen=True, kw_only=True)

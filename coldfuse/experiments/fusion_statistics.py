@@ -15,14 +15,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from coldfuse.contributor.statistics import choose
-from coldfuse.contributor.statistics_job import HEAD, StatisticsJob, compute_statistics, write_statistics
 from coldfuse.experiments.fusion_models import HEAD_NAMES, read_head
 from coldfuse.experiments.fusion_round import Contribution
 from coldfuse.experiments.fusion_training import SCORING_BATCH, Labelled
-from coldfuse.modeling.encoding import encode_all
-from coldfuse.modeling.linear import LinearProbe
-from coldfuse.modeling.loading import load_body
+from coldfuse.training.encoding import encode_all
+from coldfuse.training.linear import LinearProbe
+from coldfuse.training.loading import load_body
+from coldfuse.training.statistics import choose
+from coldfuse.training.statistics_job import HEAD, StatisticsJob, compute_statistics, write_statistics
 
 NUM_EXAMPLES = 256
 """How many of a contributor's examples are looked at."""

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from coldfuse.codec.model_folder import open_model_folder
-from coldfuse.contributor.model import Classifier, shared_tensors
-from coldfuse.contributor.schedule import derive_seed, epoch_batches, learning_rate_factor
-from coldfuse.core.dataset import TextDataset
-from coldfuse.modeling.encoding import TokenizedTexts, encode_all, tokenize
-from coldfuse.modeling.linear import LinearProbe, fit_linear_probe
-from coldfuse.modeling.loading import load_body, load_tokenizer
+from coldfuse.data.dataset import TextDataset
+from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.training.encoding import TokenizedTexts, encode_all, tokenize
+from coldfuse.training.linear import LinearProbe, fit_linear_probe
+from coldfuse.training.loading import load_body, load_tokenizer
+from coldfuse.training.model import Classifier, shared_tensors
+from coldfuse.training.schedule import derive_seed, epoch_batches, learning_rate_factor
 
 SCORING_BATCH = 64
 """Texts that pass through the body at once when nothing is trained."""

@@ -19,12 +19,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from coldfuse.codec.local_file import LocalFile
-from coldfuse.codec.manifests import decode, encode, sha256
-from coldfuse.codec.model_folder import PLAIN_SUFFIXES
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.errors import CodecError, UserInputError
 from coldfuse.registry.federation import SETTINGS_KEY
+from coldfuse.tensors.local_file import LocalFile
+from coldfuse.tensors.model_folder import PLAIN_SUFFIXES
 
 OWN = ".coldfuse"
 _WRITTEN, _RELEASE, _SEEN = "written.json", "release.json", "seen.json"

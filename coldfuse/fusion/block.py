@@ -32,7 +32,7 @@ class Facts:
     present_C: NDArray[np.bool_]
     """Which contributions carry this tensor; the deltas of the others are zero."""
     keys_C: NDArray[np.uint64]
-    """A random key for this round, contribution and tensor (see `coldfuse.fusion.chance`), or none unless a method of
+    """A random key for this round, contribution and tensor (see `coldfuse.fusion.random`), or none unless a method of
     the recipe `is_random`."""
     num_elements: int
     """Of all tensors that are fused."""

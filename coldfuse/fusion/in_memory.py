@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldfuse.fusion.block import Block, Facts, Float64, Matrix
-from coldfuse.fusion.chance import key
 from coldfuse.fusion.method import MatrixCombiner, Measure, Ranked, Sums
+from coldfuse.fusion.random import key
 from coldfuse.fusion.recipe import Recipe
 
 Arrays = Mapping[str, NDArray[np.floating]]

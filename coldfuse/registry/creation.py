@@ -10,15 +10,15 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from coldfuse import __version__
-from coldfuse.codec.manifests import decode, encode, sha256
-from coldfuse.codec.model_folder import open_model_folder
 from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.errors import FederationError, ObjectNotFoundError, UserInputError
 from coldfuse.registry.federation import SETTINGS_KEY, Federation, create
 from coldfuse.registry.importing import import_model
 from coldfuse.registry.objects import Objects
 from coldfuse.storage.base import ObjectStore
+from coldfuse.tensors.model_folder import open_model_folder
 
 _RELEASE_ZERO_KEY = "releases/00000.json"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from coldfuse.codec.manifests import decode, encode, sha256
 from coldfuse.core.federation import LAYOUT_VERSION, FederationSettings
 from coldfuse.core.release import Channel, ReleaseManifest
+from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.core.value import Value
 from coldfuse.errors import CodecError, ConflictError, FederationError, ObjectNotFoundError
 from coldfuse.registry.journal import Journal

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from coldfuse.codec.blobs import put_part
-from coldfuse.codec.local_file import LocalFile
-from coldfuse.codec.model_folder import ModelFolder
-from coldfuse.codec.parts import PartLayout, plan_parts, plan_plain_parts
 from coldfuse.core.blob import Blob
 from coldfuse.registry.objects import Objects
+from coldfuse.tensors.blobs import put_part
+from coldfuse.tensors.local_file import LocalFile
+from coldfuse.tensors.model_folder import ModelFolder
+from coldfuse.tensors.parts import PartLayout, plan_parts, plan_plain_parts
 
 
 def import_model(objects: Objects, folder: ModelFolder) -> dict[str, Blob]:

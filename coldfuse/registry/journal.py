@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from coldfuse.codec.manifests import decode, decode_any, encode
 from coldfuse.core.round import EVENT, Event, LeaderEvent, Received, RoundState, fold
+from coldfuse.core.serialization import decode, decode_any, encode
 from coldfuse.core.value import Value
 from coldfuse.errors import ConflictError, ObjectNotFoundError
 from coldfuse.storage.base import ObjectStore

@@ -15,7 +15,7 @@ import threading
 import time
 from types import TracebackType
 
-from coldfuse.codec.manifests import decode, encode
+from coldfuse.core.serialization import decode, encode
 from coldfuse.core.value import Value
 from coldfuse.errors import ConflictError, LeaseLostError, ObjectNotFoundError, StorageError
 from coldfuse.storage.base import ObjectStore

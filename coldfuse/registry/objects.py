@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from coldfuse.codec.blobs import BlobReader
-from coldfuse.codec.manifests import V, decode, encode, sha256
 from coldfuse.core.blob import Blob
+from coldfuse.core.serialization import V, decode, encode, sha256
 from coldfuse.core.value import Value
 from coldfuse.storage.base import ObjectStore
+from coldfuse.tensors.blobs import BlobReader
 
 
 def object_key(digest: str) -> str:

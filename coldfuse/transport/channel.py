@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 
-from coldfuse.codec import manifests
+from coldfuse.core import serialization as manifests
 from coldfuse.errors import UserInputError
 from coldfuse.transport.address import Address
 from coldfuse.trust.tls import TlsFiles, load

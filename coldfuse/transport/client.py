@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from coldfuse.codec.blobs import ReadRange
-from coldfuse.codec.manifests import decode, encode
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.serialization import decode, encode
 from coldfuse.errors import CodecError, TransportError
+from coldfuse.tensors.blobs import ReadRange
 from coldfuse.transport.address import parse_address
 from coldfuse.transport.answers import (
     ContributionVerdict,

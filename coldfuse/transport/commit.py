@@ -12,11 +12,11 @@ from __future__ import annotations
 import time
 from concurrent.futures import Executor
 
-from coldfuse.codec.manifests import blob_digest, decode, sha256
 from coldfuse.core.blob import Part
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import FederationSettings
 from coldfuse.core.round import Received, RoundState
+from coldfuse.core.serialization import blob_digest, decode, sha256
 from coldfuse.errors import CodecError, ContributionRejectedError, RoundClosedError
 from coldfuse.registry.federation import Federation
 from coldfuse.transport.channel import MAX_MANIFEST_BYTES

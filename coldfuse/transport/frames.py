@@ -6,7 +6,7 @@ and at a gigabyte a second copies are what a node's processor does: this takes a
 
 from __future__ import annotations
 
-from coldfuse.codec.blobs import ReadRange
+from coldfuse.tensors.blobs import ReadRange
 from coldfuse.transport.channel import MAX_CHUNK_BYTES
 from coldfuse.transport.pb import gateway_pb2 as pb
 

@@ -9,10 +9,10 @@ from functools import lru_cache
 
 from pydantic import ValidationError
 
-from coldfuse.codec.manifests import decode, sha256
 from coldfuse.core.blob import Part, part_bytes
 from coldfuse.core.federation import LAYOUT_VERSION
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.serialization import decode, sha256
 from coldfuse.errors import ObjectNotFoundError, UserInputError
 from coldfuse.registry.channels import check_channel
 from coldfuse.registry.federation import Federation

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 
-from coldfuse.codec.blobs import ReadRange
 from coldfuse.core.blob import Blob, Part
 from coldfuse.errors import ColdfuseError
+from coldfuse.tensors.blobs import ReadRange
 from coldfuse.transport.channel import MAX_CHUNK_BYTES
 from coldfuse.transport.frames import Frame, FrameBuffer
 from coldfuse.transport.patience import Cancellation

@@ -11,8 +11,8 @@ import signal
 import sys
 import threading
 
-from coldfuse.aggregator.engine.execution import ThreadExecutor
 from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
+from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.processes import stop_on_signals
 from coldfuse.registry.federation import open_federation
 from coldfuse.registry.lease import KEY

@@ -18,8 +18,8 @@ from tiny_rounds import (
     read_release,
 )
 
-from coldfuse.aggregator.engine.execution import ThreadExecutor
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.storage import LocalStore
 

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from coldfuse.aggregator.model import open_base
-from coldfuse.codec.deltas import delta_header, write_safetensors
-from coldfuse.codec.local_file import LocalFile
-from coldfuse.codec.manifests import blob_digest
-from coldfuse.codec.parts import Piece
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import EVENT, Admitted, Received, Rejected
+from coldfuse.core.serialization import blob_digest
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
 from coldfuse.storage import LocalStore
+from coldfuse.tensors.deltas import delta_header, write_safetensors
+from coldfuse.tensors.local_file import LocalFile
+from coldfuse.tensors.parts import Piece
 
 SINGLE = {"opened", "closed", "fused", "published", "abandoned"}
 """Events that a round has once at most."""

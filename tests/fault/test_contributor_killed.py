@@ -17,11 +17,11 @@ from fault.slow_proxy import SlowProxy
 from reviews import write_reviews
 from tiny_model import write_tiny_model
 
-from coldfuse.codec.deltas import delta_header, write_safetensors
-from coldfuse.codec.manifests import decode, encode
-from coldfuse.codec.model_folder import open_model_folder
 from coldfuse.contributor.state import Trained
 from coldfuse.core.blob import Part
+from coldfuse.core.serialization import decode, encode
+from coldfuse.tensors.deltas import delta_header, write_safetensors
+from coldfuse.tensors.model_folder import open_model_folder
 
 EPOCH_STEPS = 90
 TRAINING = ("--threads", 1, "--device", "cpu", "--batch-size", 4, "--epochs", 2, "--seed", 3, "--learning-rate", 3e-3)

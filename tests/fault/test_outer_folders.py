@@ -11,12 +11,12 @@ from fault.outer_rounds import METHOD, MODEL, play, write_deltas
 from folder_fusions import fuse
 from tiny_rounds import floats, make_federation, small_parts, write_file
 
-from coldfuse.aggregator.engine.execution import ThreadExecutor
-from coldfuse.aggregator.folders.local_state import check_outers
-from coldfuse.aggregator.folders.outputs import Output
-from coldfuse.aggregator.recipes import read_recipe
-from coldfuse.codec.model_folder import open_model_folder
+from coldfuse.engine.execution import ThreadExecutor
+from coldfuse.engine.folders.local_state import check_outers
+from coldfuse.engine.folders.outputs import Output
+from coldfuse.engine.recipes import read_recipe
 from coldfuse.errors import CodecError, SchemaMismatchError, UserInputError
+from coldfuse.tensors.model_folder import open_model_folder
 
 __all__ = ["small_parts"]
 

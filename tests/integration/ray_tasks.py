@@ -6,10 +6,10 @@ import os
 import signal
 from pathlib import Path
 
-from coldfuse.aggregator.engine.fuse import FusedPart
-from coldfuse.aggregator.engine.job import Fusion
-from coldfuse.aggregator.engine.plan import Shard
 from coldfuse.aggregator.release import fuse_part
+from coldfuse.engine.fuse import FusedPart
+from coldfuse.engine.job import Fusion
+from coldfuse.engine.plan import Shard
 from coldfuse.errors import ColdfuseError
 
 

@@ -12,8 +12,8 @@ import torch
 from tiny_model import write_tiny_model
 from torch import nn
 
-from coldfuse.codec.adapters import Adapter, open_adapter, read_stored
-from coldfuse.codec.recompress import LoraLayout, recompress_all, write_lora_adapter
+from coldfuse.adapters.adapter import Adapter, open_adapter, read_stored
+from coldfuse.adapters.recompress import LoraLayout, recompress_all, write_lora_adapter
 from coldfuse.core.schema import Schema, TensorSpec
 
 with warnings.catch_warnings():

@@ -10,14 +10,14 @@ from commands import run_coldfuse
 from folder_fusions import fuse
 from tiny_rounds import Model, floats, make_changes, make_model, write_model
 
-from coldfuse.aggregator.engine.execution import ThreadExecutor, ray_executor
-from coldfuse.aggregator.engine.remote_files import find_object, open_source
-from coldfuse.aggregator.folders.outputs import Output
-from coldfuse.aggregator.folders.remote_folder import RemoteFolder, check_all_unchanged, open_folder
-from coldfuse.codec.model_folder import open_model_folder, read_file_header
 from coldfuse.config import prepare_ray
+from coldfuse.engine.execution import ThreadExecutor, ray_executor
+from coldfuse.engine.folders.outputs import Output
+from coldfuse.engine.folders.remote_folder import RemoteFolder, check_all_unchanged, open_folder
+from coldfuse.engine.remote_files import find_object, open_source
 from coldfuse.errors import CodecError, SchemaMismatchError, StorageError, UserInputError
 from coldfuse.storage import open_store
+from coldfuse.tensors.model_folder import open_model_folder, read_file_header
 
 MODEL = make_model()
 

@@ -9,8 +9,8 @@ import torch
 from commands import run_coldfuse
 from safetensors.torch import load_file, save_file
 
-from coldfuse.codec.model_folder import open_model_folder
 from coldfuse.experiments.demo import bundled_base
+from coldfuse.tensors.model_folder import open_model_folder
 
 BUFFER, CHANGED = "embeddings.position_ids", "encoder.layer.0.output.dense.bias"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"

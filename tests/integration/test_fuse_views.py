@@ -16,8 +16,8 @@ from tiny_rounds import floats, integers, write_model
 from typer.testing import CliRunner
 
 from coldfuse.cli.main import app
-from coldfuse.codec.model_folder import open_model_folder
 from coldfuse.errors import ColdfuseError, UserInputError
+from coldfuse.tensors.model_folder import open_model_folder
 
 NAMES = ("zoe", "alice", "bob")
 WEIGHTED = ("--method", "weighted-mean", "--weights", "1,2,5")

@@ -14,10 +14,10 @@ from federations import (
     open_round,
 )
 
-from coldfuse.codec.manifests import encode, sha256
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import Admission, ContributionManifest
 from coldfuse.core.round import Abandoned, Admitted, Closed, Published
+from coldfuse.core.serialization import encode, sha256
 from coldfuse.errors import (
     CodecError,
     ContributionRejectedError,

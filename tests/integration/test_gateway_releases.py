@@ -12,9 +12,9 @@ from federations import (
     open_round,
 )
 
-from coldfuse.codec.manifests import sha256
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.release import FusedContribution
+from coldfuse.core.serialization import sha256
 from coldfuse.errors import (
     FederationError,
     ObjectNotFoundError,

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from coldfuse.errors import UserInputError
-from coldfuse.modeling.linear import fit_linear_probe
+from coldfuse.training.linear import fit_linear_probe
 
 
 @pytest.mark.parametrize("num_classes", [2, 5])

@@ -4,7 +4,7 @@ import pytest
 from tiny_model import write_tiny_model
 
 from coldfuse.errors import UserInputError
-from coldfuse.modeling.loading import load_body, load_tokenizer
+from coldfuse.training.loading import load_body, load_tokenizer
 
 
 def test_a_folder_that_is_no_model_is_refused_in_one_line(tmp_path):

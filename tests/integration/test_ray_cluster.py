@@ -17,10 +17,10 @@ from commands import wait_until
 from folder_fusions import fuse
 from tiny_rounds import Model, contribute, floats, lead, make_changes, make_federation, make_model, write_model
 
-from coldfuse.aggregator.engine.execution import RayExecutor, ThreadExecutor, ray_executor
-from coldfuse.aggregator.engine.measure import count_shard
-from coldfuse.aggregator.folders import local
 from coldfuse.config import prepare_ray
+from coldfuse.engine.execution import RayExecutor, ThreadExecutor, ray_executor
+from coldfuse.engine.folders import local
+from coldfuse.engine.measure import count_shard
 from coldfuse.registry.federation import open_federation
 from coldfuse.storage import LocalStore
 

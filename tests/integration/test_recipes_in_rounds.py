@@ -24,15 +24,15 @@ from tiny_rounds import (
 )
 from typer.testing import CliRunner
 
-from coldfuse.aggregator.engine.execution import ThreadExecutor
-from coldfuse.aggregator.recipes import read_recipe, write_recipe
 from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
 from coldfuse.cli.main import app
-from coldfuse.codec.model_folder import open_model_folder
 from coldfuse.core.contribution import ContributionManifest, Score
 from coldfuse.core.round import Abandoned, Opened
+from coldfuse.engine.execution import ThreadExecutor
+from coldfuse.engine.recipes import read_recipe, write_recipe
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.storage import LocalStore
+from coldfuse.tensors.model_folder import open_model_folder
 
 __all__ = ["small_parts"]
 

@@ -13,17 +13,17 @@ from reviews import write_reviews
 from tiny_model import write_tiny_model
 from typer.testing import CliRunner
 
-from coldfuse.aggregator.engine.execution import ThreadExecutor
-from coldfuse.aggregator.folders.local import FolderFusion
-from coldfuse.aggregator.folders.search import greedy_soup, read_search
-from coldfuse.aggregator.folders.search_learned import learn
 from coldfuse.cli.main import app
-from coldfuse.codec.model_folder import open_model_folder
-from coldfuse.contributor.data import read_dataset
-from coldfuse.contributor.head import save_head
+from coldfuse.data.reading import read_dataset
+from coldfuse.engine.execution import ThreadExecutor
+from coldfuse.engine.folders.local import FolderFusion
 from coldfuse.errors import ColdfuseError
-from coldfuse.evaluation.learned_models import Task, load_models, over_all, ready
 from coldfuse.evaluation.scoring import probe_score
+from coldfuse.search.learned import learn
+from coldfuse.search.methods import greedy_soup, read_search
+from coldfuse.search.resident import Task, load_models, over_all, ready
+from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.training.head import save_head
 
 
 @pytest.fixture(autouse=True)
@@ -161,8 +161,8 @@ def test_what_is_learned_does_not_depend_on_the_order_of_models(place, tmp_path)
 
 def test_the_engine_fuses_what_was_learned(place, tmp_path):
     """The objective of the folder that the engine wrote is the objective that learning ended with."""
-    from coldfuse.aggregator.folders.local import fuse_folders
-    from coldfuse.evaluation.learned_adamerging import entropy
+    from coldfuse.engine.folders.local import fuse_folders
+    from coldfuse.search.adamerging import entropy
 
     task = Task(data=read_dataset(place / "films.csv"))
     found = learn(request(place, tmp_path / "out", "adamerging(steps=5, lr=0.1)"), [task], ThreadExecutor(2))

@@ -13,10 +13,10 @@ from tiny_rounds import floats, parse_file, write_model
 from typer.testing import CliRunner
 
 from coldfuse.cli.main import app
-from coldfuse.codec.model_folder import open_model_folder, read_file_header
-from coldfuse.codec.statistics import check_statistics
-from coldfuse.contributor.head import save_head
 from coldfuse.errors import ColdfuseError
+from coldfuse.tensors.model_folder import open_model_folder, read_file_header
+from coldfuse.tensors.statistics import check_statistics
+from coldfuse.training.head import save_head
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from tiny_model import write_tiny_model
 from torch import nn
 from torch.nn.functional import log_softmax
 
-from coldfuse.contributor.statistics import diagonal_fisher, input_grams
-from coldfuse.modeling.encoding import TokenizedTexts, encode
-from coldfuse.modeling.linear import LinearProbe
-from coldfuse.modeling.loading import load_body
+from coldfuse.training.encoding import TokenizedTexts, encode
+from coldfuse.training.linear import LinearProbe
+from coldfuse.training.loading import load_body
+from coldfuse.training.statistics import diagonal_fisher, input_grams
 
 TEXTS = TokenizedTexts(
     input_ids=[[2, 5, 9, 3], [2, 5, 5, 5, 7, 11, 3], [2, 3], [2, 8, 3]], token_type_ids=None, pad_token_id=0

@@ -15,13 +15,13 @@ from integration.training_process import SETTINGS, job, reviews
 from safetensors.torch import load_file, save_file
 from tiny_model import write_tiny_model
 
-from coldfuse.contributor.checkpoint import discard_checkpoint
-from coldfuse.contributor.job import FineTuned, Progress, Stopped
-from coldfuse.contributor.model import shared_tensors
-from coldfuse.contributor.training import fine_tune
 from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.evaluation.probe import linear_probe
-from coldfuse.modeling.loading import load_body, load_tokenizer
+from coldfuse.training.checkpoint import discard_checkpoint
+from coldfuse.training.job import FineTuned, Progress, Stopped
+from coldfuse.training.loading import load_body, load_tokenizer
+from coldfuse.training.model import shared_tensors
+from coldfuse.training.training import fine_tune
 
 EPOCH_STEPS = 8
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from coldfuse.contributor.checkpoint import pack, unpack
+from coldfuse.training.checkpoint import pack, unpack
 
 
 def test_unpack_undoes_pack():

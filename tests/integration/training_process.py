@@ -4,12 +4,12 @@ import sys
 import time
 from pathlib import Path
 
-from coldfuse.codec.model_folder import open_model_folder
-from coldfuse.contributor.data import split
-from coldfuse.contributor.job import Progress, TrainingJob
-from coldfuse.contributor.settings import TrainingSettings
-from coldfuse.contributor.training import fine_tune
-from coldfuse.core.dataset import TextDataset
+from coldfuse.data.dataset import TextDataset
+from coldfuse.data.reading import split
+from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.training.job import Progress, TrainingJob
+from coldfuse.training.settings import TrainingSettings
+from coldfuse.training.training import fine_tune
 
 SETTINGS = TrainingSettings(
     num_epochs=3, batch_size=8, learning_rate=3e-3, threads=1, device="cpu", checkpoint_every_s=0.0, seed=5

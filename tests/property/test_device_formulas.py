@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from coldfuse.aggregator.engine.device_blocks import one_later
-from coldfuse.aggregator.engine.device_counts import DeviceCounts
-from coldfuse.aggregator.engine.devices import own_stream
+from coldfuse.engine.device_blocks import one_later
+from coldfuse.engine.device_counts import DeviceCounts
+from coldfuse.engine.devices import own_stream
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.block import Block, Facts
-from coldfuse.fusion.chance import key, random_bits, uniform
 from coldfuse.fusion.measures import gram, gram_with_base, squared_norms
+from coldfuse.fusion.random import key, random_bits, uniform
 from coldfuse.fusion.robust.sorting import sort_contributions
 from coldfuse.fusion.selection import all_keys, count, guess, nothing
 

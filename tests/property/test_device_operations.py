@@ -16,8 +16,8 @@ import torch
 from test_devices import LINES, inputs_of, is_exact
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from coldfuse.aggregator.folders.local import FolderFusion, fuse_folders
-from coldfuse.aggregator.recipes import read_recipe
+from coldfuse.engine.folders.local import FolderFusion, fuse_folders
+from coldfuse.engine.recipes import read_recipe
 
 S = TypeVar("S")
 T = TypeVar("T")

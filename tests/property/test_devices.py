@@ -17,14 +17,14 @@ from folder_fusions import fuse
 from test_engine_laws import make_statistics, read
 from tiny_rounds import Model, floats, integers, small_parts, write_model
 
-from coldfuse.aggregator.engine import job, measure
-from coldfuse.aggregator.engine.device_counts import DeviceCounts
-from coldfuse.aggregator.engine.execution import ThreadExecutor
-from coldfuse.aggregator.engine.plan import all_shards
-from coldfuse.aggregator.folders.local import FolderFusion, fuse_folders, open_fusion
-from coldfuse.aggregator.folders.outputs import Output
-from coldfuse.aggregator.folders.preview import expected_passes
-from coldfuse.aggregator.recipes import known_methods, read_recipe
+from coldfuse.engine import job, measure
+from coldfuse.engine.device_counts import DeviceCounts
+from coldfuse.engine.execution import ThreadExecutor
+from coldfuse.engine.folders.local import FolderFusion, fuse_folders, open_fusion
+from coldfuse.engine.folders.outputs import Output
+from coldfuse.engine.folders.preview import expected_passes
+from coldfuse.engine.plan import all_shards
+from coldfuse.engine.recipes import known_methods, read_recipe
 from coldfuse.errors import FusionError, UserInputError
 from coldfuse.fusion import measures
 from coldfuse.fusion.method import Ranked, Sums

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from tiny_rounds import Model, floats, integers, parse_file, small_parts, write_model
 
-from coldfuse.aggregator.engine import job
-from coldfuse.aggregator.engine.execution import ThreadExecutor
-from coldfuse.aggregator.folders.local import FolderFusion, fuse_folders, prepare
-from coldfuse.aggregator.recipes import known_methods, read_recipe
-from coldfuse.codec.model_folder import open_model_folder
-from coldfuse.codec.statistics import StatisticsInfo, statistics_header
 from coldfuse.core.dtypes import from_floats
+from coldfuse.engine import job
+from coldfuse.engine.execution import ThreadExecutor
+from coldfuse.engine.folders.local import FolderFusion, fuse_folders, prepare
+from coldfuse.engine.recipes import known_methods, read_recipe
 from coldfuse.errors import FusionError, UserInputError
 from coldfuse.fusion.in_memory import InMemory, move_in_memory
+from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.statistics import StatisticsInfo, statistics_header
 
 __all__ = ["small_parts"]
 

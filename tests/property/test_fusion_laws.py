@@ -11,10 +11,10 @@ from coldfuse.core.dtypes import from_floats, to_floats
 from coldfuse.errors import FusionError
 from coldfuse.fusion.apply import move
 from coldfuse.fusion.in_memory import InMemory, fuse_one
-from coldfuse.fusion.laws import AVERAGE_LAWS, LAWS, SYMMETRY_LAWS, Maker
 from coldfuse.fusion.method import Combiner
 from coldfuse.fusion.methods import METHODS
 from coldfuse.fusion.recipe import Recipe, parse_recipe
+from coldfuse.testing.laws import AVERAGE_LAWS, LAWS, SYMMETRY_LAWS, Maker
 
 VARIANTS = """
     mean(absent=skip)

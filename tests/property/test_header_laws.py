@@ -8,14 +8,14 @@ import safetensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coldfuse.codec.deltas import check_delta
-from coldfuse.codec.header import format_header, parse_header, read_header
-from coldfuse.codec.manifests import decode, decode_any
-from coldfuse.codec.parts import plan_parts
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.round import EVENT
 from coldfuse.core.schema import ITEM_BYTES, TensorSpec
+from coldfuse.core.serialization import decode, decode_any
 from coldfuse.errors import CodecError, SchemaMismatchError
+from coldfuse.tensors.deltas import check_delta
+from coldfuse.tensors.header import format_header, parse_header, read_header
+from coldfuse.tensors.parts import plan_parts
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8),

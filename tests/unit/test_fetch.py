@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from tiny_rounds import contribute, lead, make_federation, make_model, small_parts
 
-from coldfuse.codec.model_folder import open_model_folder
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.errors import CodecError, DigestMismatchError, FederationError, TransportError, UserInputError
 from coldfuse.fetch import StoreSource, fetch, read_fetched
 from coldfuse.registry.federation import Federation
+from coldfuse.tensors.model_folder import open_model_folder
 
 __all__ = ["small_parts"]
 MODEL = make_model()

@@ -16,9 +16,9 @@ from pydantic import Field, model_validator
 
 from coldfuse.fusion.arrays import is_numpy, namespace
 from coldfuse.fusion.block import Block, Float64, Rows
-from coldfuse.fusion.chance import random_bits, splitmix64
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.method import Flavour, Measure, Transform
+from coldfuse.fusion.random import random_bits, splitmix64
 from coldfuse.fusion.sparse.rescaling import norm_ratios, norms, with_mergekit_defaults
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from coldfuse.fusion.block import Block, Float64, Rows
-from coldfuse.fusion.chance import splitmix64
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.method import Flavour, Measure, Transform
+from coldfuse.fusion.random import splitmix64
 from coldfuse.fusion.sparse.rescaling import norm_ratios, norms, with_mergekit_defaults
 
 

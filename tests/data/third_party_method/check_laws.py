@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 from coldfuse_midrange import Midrange
 
-from coldfuse.fusion.laws import AVERAGE_LAWS, LAWS, SYMMETRY_LAWS
+from coldfuse.testing.laws import AVERAGE_LAWS, LAWS, SYMMETRY_LAWS
 
 EVERY_LAW = LAWS | AVERAGE_LAWS | SYMMETRY_LAWS
 

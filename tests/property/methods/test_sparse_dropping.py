@@ -5,9 +5,9 @@ import pytest
 
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.block import Block, Facts
-from coldfuse.fusion.chance import key, uniform
 from coldfuse.fusion.in_memory import InMemory, fuse_one
 from coldfuse.fusion.methods import METHODS
+from coldfuse.fusion.random import key, uniform
 from coldfuse.fusion.recipe import format_recipe, parse_recipe
 from coldfuse.fusion.sparse import rescaling
 from coldfuse.fusion.sparse.dare import Dare

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from folder_fusions import fuse
 
-from coldfuse.codec.model_folder import open_model_folder
+from coldfuse.tensors.model_folder import open_model_folder
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden_round"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())

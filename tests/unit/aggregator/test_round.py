@@ -19,12 +19,12 @@ from tiny_rounds import (
     small_parts,
 )
 
-from coldfuse.aggregator.engine.execution import ThreadExecutor
 from coldfuse.aggregator.model import open_base
 from coldfuse.aggregator.round import MAX_VERDICTS, Round, advance
-from coldfuse.codec.manifests import decode, encode, sha256
 from coldfuse.core.contribution import Rejection
 from coldfuse.core.round import Abandoned, Admitted, Rejected
+from coldfuse.core.serialization import decode, encode, sha256
+from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import ConflictError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Head

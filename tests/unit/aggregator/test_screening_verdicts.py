@@ -18,12 +18,12 @@ from tiny_rounds import (
     receive,
 )
 
-from coldfuse.aggregator.engine.execution import ThreadExecutor
 from coldfuse.aggregator.model import open_base
 from coldfuse.aggregator.round import Round, advance
-from coldfuse.codec.manifests import canonical_json, sha256
 from coldfuse.core.round import Received
 from coldfuse.core.schema import TensorSpec
+from coldfuse.core.serialization import canonical_json, sha256
+from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import StorageError
 from coldfuse.registry.federation import Federation
 
@@ -138,7 +138,7 @@ def test_a_store_that_is_away_is_nobodys_fault(federation: Federation, monkeypat
 @pytest.mark.parametrize("hostile", ["[" * 100_000, canonical_json({"scale": "\x1b[2J"}).decode()])
 def test_hostile_metadata_is_a_rejection(federation: Federation, monkeypatch: pytest.MonkeyPatch, hostile: str) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("coldfuse.codec.deltas.canonical_json", lambda _: hostile.encode())
+        patch.setattr("coldfuse.tensors.deltas.canonical_json", lambda _: hostile.encode())
         contribute(federation, "cy", {"scale": CHANGES["cy"]["scale"]})
     lead(federation)
     assert reasons(federation)["cy"].isprintable()

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tiny_rounds import contribute, make_changes, make_federation, make_model
 
-from coldfuse.aggregator.engine.execution import ThreadExecutor
 from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
+from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import ConflictError, StorageError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal

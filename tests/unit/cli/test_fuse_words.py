@@ -14,9 +14,9 @@ import pytest
 from tiny_rounds import floats, make_model, parse_file, write_file, write_model
 from typer.testing import CliRunner
 
-from coldfuse.aggregator.folders.staging import scratch_beside
 from coldfuse.cli import main as command
 from coldfuse.cli.main import app
+from coldfuse.engine.folders.staging import scratch_beside
 from coldfuse.errors import CodecError, ColdfuseError, UserInputError
 
 NESTEROV = ("--method", "mean then nesterov")

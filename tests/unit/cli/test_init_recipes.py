@@ -8,9 +8,9 @@ import pytest
 from tiny_rounds import make_model, write_model
 from typer.testing import CliRunner
 
-from coldfuse.aggregator.recipes import known_methods, read_recipe
 from coldfuse.cli.main import app
 from coldfuse.cli.recipe import require_federated
+from coldfuse.engine.recipes import known_methods, read_recipe
 from coldfuse.errors import UserInputError
 from coldfuse.registry.federation import open_federation
 from coldfuse.storage import LocalStore

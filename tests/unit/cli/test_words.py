@@ -17,10 +17,10 @@ from coldfuse.cli.contributor import _default_name
 from coldfuse.cli.main import app, main
 from coldfuse.cli.source import is_address
 from coldfuse.cli.units import parse_duration, parse_size
-from coldfuse.codec.model_folder import open_model_folder
 from coldfuse.core.value import Name
 from coldfuse.errors import UserInputError
 from coldfuse.registry.federation import Federation
+from coldfuse.tensors.model_folder import open_model_folder
 from coldfuse.transport.server import GatewaySettings, serve_gateway
 from coldfuse.trust.tls import TlsFiles
 

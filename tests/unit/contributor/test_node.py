@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from coldfuse.codec.manifests import encode, sha256
 from coldfuse.contributor.node import Node, NodeEvent, NodeSettings
-from coldfuse.contributor.settings import TrainingSettings
 from coldfuse.contributor.state import NodeFolder, Sent, Trained, WorkFolder
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest, Score
-from coldfuse.core.dataset import TextDataset
 from coldfuse.core.federation import RoundRules
+from coldfuse.core.serialization import encode, sha256
+from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import ContributionRejectedError, ObjectNotFoundError, RoundClosedError
+from coldfuse.training.settings import TrainingSettings
 from coldfuse.transport.answers import ContributionVerdict, Decision, ReleaseName, RoundStatus, Status
 
 FEDERATION, OTHER = sha256(b"federation"), sha256(b"other")

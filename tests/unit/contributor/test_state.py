@@ -1,9 +1,9 @@
 """What a node's folder remembers."""
 
-from coldfuse.codec.manifests import sha256
 from coldfuse.contributor.state import NodeFolder, Trained, WorkFolder
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Score
+from coldfuse.core.serialization import sha256
 
 BASE, WORK = sha256(b"base"), sha256(b"work")
 

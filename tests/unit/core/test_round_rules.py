@@ -5,7 +5,6 @@ from itertools import permutations
 import pytest
 from federations import BASE_DIGEST, make_manifest
 
-from coldfuse.codec.manifests import sha256
 from coldfuse.core.blob import MAX_PARTS, MIN_PART_BYTES, Blob, part_bytes
 from coldfuse.core.contribution import Admission, Rejection, Score, in_fusing_order
 from coldfuse.core.federation import RoundRules
@@ -22,6 +21,7 @@ from coldfuse.core.round import (
     fold,
 )
 from coldfuse.core.screening import screen_manifest
+from coldfuse.core.serialization import sha256
 
 A, B, C = (sha256(name) for name in (b"a", b"b", b"c"))
 OPENED = Opened(base_release=0, base_digest=BASE_DIGEST, opened_at_s=1.0)

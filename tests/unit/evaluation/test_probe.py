@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from coldfuse.core.dataset import TextDataset
+from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import UserInputError
 from coldfuse.evaluation.probe import linear_probe
 

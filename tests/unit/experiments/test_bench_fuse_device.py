@@ -1,6 +1,6 @@
 import pytest
 
-from coldfuse.aggregator.engine import job
+from coldfuse.engine import job
 from coldfuse.errors import UserInputError
 from coldfuse.experiments import bench_fuse, bench_fuse_device
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from coldfuse.contributor.data import read_dataset
+from coldfuse.data.reading import read_dataset
 from coldfuse.experiments import demo_data
 
 

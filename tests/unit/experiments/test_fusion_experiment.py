@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 import torch
 
-from coldfuse.aggregator.recipes import read_recipe
-from coldfuse.core.dataset import TextDataset
+from coldfuse.data.dataset import TextDataset
+from coldfuse.engine.recipes import read_recipe
 from coldfuse.errors import UserInputError
 from coldfuse.experiments.fusion_attacks import ATTACKS
 from coldfuse.experiments.fusion_data import deal
@@ -17,7 +17,7 @@ from coldfuse.experiments.fusion_experiment import CLEAN, Row, as_json, as_table
 from coldfuse.experiments.fusion_presets import PRESETS
 from coldfuse.experiments.fusion_scores import Outcome
 from coldfuse.experiments.fusion_statistics import head_fisher
-from coldfuse.modeling.linear import LinearProbe
+from coldfuse.training.linear import LinearProbe
 
 
 def examples(*counts: int) -> TextDataset:

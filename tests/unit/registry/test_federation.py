@@ -7,8 +7,8 @@ import pytest
 from federations import BASE_DIGEST, make_federation
 from tiny_rounds import integers, make_model, read_release, write_model
 
-from coldfuse.codec.manifests import sha256
 from coldfuse.core.round import Abandoned, Opened
+from coldfuse.core.serialization import sha256
 from coldfuse.errors import CodecError, ConflictError, DigestMismatchError, FederationError, UserInputError
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import SETTINGS_KEY, Federation, open_federation

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from coldfuse.codec.manifests import sha256
 from coldfuse.core.round import Abandoned, Closed, Opened, Published, Received
+from coldfuse.core.serialization import sha256
 from coldfuse.errors import ConflictError, StorageError
 from coldfuse.registry.journal import Journal
 from coldfuse.storage import MemoryStore

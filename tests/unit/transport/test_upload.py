@@ -2,8 +2,8 @@
 
 import pytest
 
-from coldfuse.codec.manifests import sha256
 from coldfuse.core.blob import Part
+from coldfuse.core.serialization import sha256
 from coldfuse.errors import CodecError, DigestMismatchError, UserInputError
 from coldfuse.storage import MemoryStore
 from coldfuse.transport.channel import MAX_CHUNK_BYTES

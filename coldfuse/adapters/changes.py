@@ -1,0 +1,259 @@
+# ruff: noqa: N803, N806 - tensor names end in their shape
+"""What an adapter does to a tensor, as arithmetic on the rows of its delta, from small factors that lie in a file.
+
+    LoRA  (arXiv 2106.09685):  δ = s·BA
+    DoRA  (arXiv 2402.09353):  δ = m/‖W + s·BA‖ ⊙ (W + s·BA) − W, one norm and one magnitude an output row
+    (IA)³ (arXiv 2205.05638):  δ = (l − 1) ⊙ W, one l an output row or an input column
+    LoHa  (arXiv 2108.06098):  δ = s·(B₁A₁ ⊙ B₂A₂)
+    LoKr  (arXiv 2309.14859):  δ = s·(W₁ ⊗ W₂)
+    whole tensors:             δ = W' − W
+
+Factors are never mixed with those of another adapter: only deltas may be averaged. A tensor is seen as a matrix, O rows
+by I columns: all dimensions after the first are one. Everything is float64 and added in one order, without BLAS, so a
+delta's bits depend on neither the machine nor on how its rows are cut. Letters: O rows, I columns, K rank.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldfuse.core.dtypes import to_floats
+from coldfuse.core.schema import ITEM_BYTES
+from coldfuse.tensors.header import TensorEntry
+from coldfuse.tensors.local_file import Openable
+
+Float64 = NDArray[np.float64]
+
+_TILE_ELEMENTS = 16_384
+"""Products are made in tiles of about this many elements, which stay in a core's cache over all ranks."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a file."""
+
+    file: Openable
+    tensor: TensorEntry
+
+
+Read = Callable[[Stored, int, int], Float64]
+"""read(stored, first, count): return `count` elements from index `first` in row-major order."""
+
+
+def read_stored(stored: Stored, first: int, count: int) -> Float64:
+    """Read elements from the file itself."""
+    spec = stored.tensor.spec
+    item = ITEM_BYTES[spec.dtype]
+    raw = np.empty(count * item, np.uint8)
+    with stored.file.open() as file:
+        file.read_into(raw.data, stored.tensor.start + first * item)
+    return to_floats(raw, spec.dtype).astype(np.float64)
+
+
+def as_matrix(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return rows and columns of a tensor seen as a matrix.
+
+    >>> as_matrix((8, 4, 3, 3)), as_matrix((8,)), as_matrix(())
+    ((8, 36), (8, 1), (1, 1))
+    """
+    return (shape[0], math.prod(shape[1:])) if shape else (1, 1)
+
+
+class Matrix(Protocol):
+    """A matrix of which any rows can be had."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        ...
+
+    def rows(self, read: Read, first: int, num: int) -> Float64:
+        """Return rows `first` to `first + num`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A matrix as it is stored, or its transpose."""
+
+    stored: Stored
+    transposed: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        rows, columns = as_matrix(self.stored.tensor.spec.shape)
+        return (columns, rows) if self.transposed else (rows, columns)
+
+    def rows(self, read: Read, first: int, num: int) -> Float64:
+        """Return rows `first` to `first + num`, reading no others."""
+        num_rows, num_columns = self.shape
+        if not self.transposed:
+            return read(self.stored, first * num_columns, num * num_columns).reshape(num, num_columns)
+        if (first, num) == (0, num_rows):
+            return np.ascontiguousarray(read(self.stored, 0, num_rows * num_columns).reshape(num_columns, num_rows).T)
+        return np.stack([read(self.stored, column * num_rows + first, num) for column in range(num_columns)], axis=1)
+
+
+@dataclass(frozen=True)
+class Product:
+    """The product of two factors, BA."""
+
+    left: Factor
+    right: Factor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.left.shape[0], self.right.shape[1]
+
+    def rows(self, read: Read, first: int, num: int) -> Float64:
+        """Return rows `first` to `first + num`, reading these rows of B and all of A."""
+        return _multiply(self.left.rows(read, first, num), self.right.rows(read, 0, self.right.shape[0]))
+
+
+def _multiply(left_OK: Float64, right_KI: Float64) -> Float64:
+    """Multiply, adding over the rank in its order."""
+    product_OI = np.zeros((len(left_OK), right_KI.shape[1]))
+    step = max(_TILE_ELEMENTS // max(right_KI.shape[1], 1), 1)
+    term = np.empty((step, right_KI.shape[1]))
+    for start in range(0, len(left_OK), step):
+        tile, left = product_OI[start : start + step], left_OK[start : start + step]
+        for k in range(len(right_KI)):
+            tile += np.multiply(left[:, k, None], right_KI[k], out=term[: len(tile)])
+    return product_OI
+
+
+class Change(Protocol):
+    """What an adapter does to one tensor."""
+
+    needs_base: ClassVar[bool]
+    """Whether the delta depends on the base's values."""
+    is_sum: ClassVar[bool]
+    """Whether it may be added to another change of the same tensor."""
+
+    def rows(self, read: Read, base_OI: Float64, first: int, num: int, /) -> Float64:
+        """Return rows `first` to `first + num` of the delta; the base's are these, or anything where not needed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Added:
+    """δ = s·M: LoRA, and the bias of its B."""
+
+    matrix: Matrix
+    scale: float
+    needs_base: ClassVar[bool] = False
+    is_sum: ClassVar[bool] = True
+
+    def rows(self, read: Read, _base_OI: Float64, first: int, num: int) -> Float64:
+        """Return some rows of the delta."""
+        return self.scale * self.matrix.rows(read, first, num)
+
+
+@dataclass(frozen=True)
+class Renormed:
+    """δ = m/‖V‖ ⊙ V − W with V = W + s·BA: DoRA. A row of zeros has no direction, and stays zero."""
+
+    matrix: Matrix
+    scale: float
+    magnitude: Stored
+    """One number a row, in any shape."""
+    needs_base: ClassVar[bool] = True
+    is_sum: ClassVar[bool] = False
+
+    def rows(self, read: Read, base_OI: Float64, first: int, num: int) -> Float64:
+        """Return some rows of the delta."""
+        moved_OI = base_OI + self.scale * self.matrix.rows(read, first, num)
+        norm_O = np.sqrt(_sum_rows(moved_OI * moved_OI))
+        magnitude_O = read(self.magnitude, first, num)
+        factor_O = np.divide(magnitude_O, norm_O, out=np.zeros_like(norm_O), where=norm_O != 0)
+        return factor_O[:, None] * moved_OI - base_OI
+
+
+@dataclass(frozen=True)
+class Rescaled:
+    """δ = (l − 1) ⊙ W: (IA)³, along output rows or input columns."""
+
+    vector: Stored
+    along: Literal["rows", "columns"]
+    needs_base: ClassVar[bool] = True
+    is_sum: ClassVar[bool] = False
+
+    def rows(self, read: Read, base_OI: Float64, first: int, num: int) -> Float64:
+        """Return some rows of the delta."""
+        if self.along == "rows":
+            return (read(self.vector, first, num) - 1.0)[:, None] * base_OI
+        size = self.vector.tensor.spec.num_elements
+        each = base_OI.shape[1] // size  # a convolution's kernel lies inside a channel
+        return np.repeat(read(self.vector, 0, size) - 1.0, each) * base_OI
+
+
+@dataclass(frozen=True)
+class Hadamard:
+    """δ = s·(M₁ ⊙ M₂): LoHa."""
+
+    left: Matrix
+    right: Matrix
+    scale: float
+    needs_base: ClassVar[bool] = False
+    is_sum: ClassVar[bool] = False
+
+    def rows(self, read: Read, _base_OI: Float64, first: int, num: int) -> Float64:
+        """Return some rows of the delta."""
+        return self.scale * (self.left.rows(read, first, num) * self.right.rows(read, first, num))
+
+
+@dataclass(frozen=True)
+class Kronecker:
+    """δ = s·(M₁ ⊗ M₂): LoKr. Row a·K + k of the delta is row a of M₁ times row k of M₂, K rows."""
+
+    outer: Matrix
+    inner: Matrix
+    scale: float
+    needs_base: ClassVar[bool] = False
+    is_sum: ClassVar[bool] = False
+
+    def rows(self, read: Read, _base_OI: Float64, first: int, num: int) -> Float64:
+        """Return some rows of the delta."""
+        period, end = self.inner.shape[0], first + num
+        blocks = range(first // period, -(-end // period))
+        low, high = (first - blocks[0] * period, end - blocks[0] * period) if len(blocks) == 1 else (0, period)
+        outer_AC = self.outer.rows(read, blocks[0], len(blocks))
+        inner_KN = self.inner.rows(read, low, high - low)
+        delta_OI = np.empty((num, self.outer.shape[1] * self.inner.shape[1]))
+        for outer_C, a in zip(outer_AC, blocks, strict=True):
+            start, stop = max(first, a * period), min(end, (a + 1) * period)
+            rows_KN = inner_KN[start - a * period - low : stop - a * period - low]
+            block = outer_C[None, :, None] * rows_KN[:, None, :]
+            delta_OI[start - first : stop - first] = self.scale * block.reshape(len(rows_KN), -1)
+        return delta_OI
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """δ = W' − W: a tensor that was trained whole."""
+
+    stored: Stored
+    needs_base: ClassVar[bool] = True
+    is_sum: ClassVar[bool] = True
+
+    def rows(self, read: Read, base_OI: Float64, first: int, num: int) -> Float64:
+        """Return some rows of the delta."""
+        return Factor(self.stored).rows(read, first, num) - base_OI
+
+
+def _sum_rows(values_OI: Float64) -> Float64:
+    """Sum each row by halving, in place: one order of additions, whatever the machine and the number of rows."""
+    width = values_OI.shape[1]
+    while width > 1:
+        half = width // 2
+        values_OI[:, :half] += values_OI[:, width - half : width]
+        width -= half
+    return values_OI[:, 0]

@@ -1,0 +1,190 @@
+"""From a module's factors to what they do to its weight and bias, for each type of adapter.
+
+Shapes decide whether a layer stores its weight as outputs × inputs or the other way round (Conv1D of GPT-2); only for
+square matrices the configuration must be believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from coldfuse.adapters.changes import (
+    Added,
+    Change,
+    Factor,
+    Hadamard,
+    Kronecker,
+    Matrix,
+    Product,
+    Renormed,
+    Rescaled,
+    Stored,
+    as_matrix,
+)
+from coldfuse.adapters.config import MERGE, AdapterConfig
+from coldfuse.core.schema import Schema
+from coldfuse.errors import SchemaMismatchError, UserInputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Module:
+    """One layer that an adapter changes."""
+
+    name: str
+    """As the adapter names it."""
+    weight: str
+    """The base's name of its weight."""
+    parts: Mapping[str, Stored]
+    config: AdapterConfig
+    base: Schema
+    what: str
+
+    @property
+    def bias(self) -> str:
+        """The base's name of its bias, if it has one."""
+        return self.weight.removesuffix("weight") + "bias"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the base's weight."""
+        return self.base[self.weight].shape
+
+    @property
+    def scale(self) -> float:
+        """The scale s of the delta."""
+        return self.config.scale(self.name)
+
+    def part(self, name: str) -> Stored:
+        """Return one of the factors. Raises `UserInputError` if the file does not have it."""
+        if name not in self.parts:
+            has = ", ".join(sorted(self.parts))
+            raise UserInputError(f"{self.what}: module {self.name!r} has {has} but no {name}; save the adapter again")
+        return self.parts[name]
+
+    def mismatch(self, changed: tuple[int, ...], name: str) -> SchemaMismatchError:
+        """Say that factors do not fit a tensor of the base."""
+        has = list(self.base[name].shape) if name in self.base else "no such tensor"
+        return SchemaMismatchError(
+            f"{self.what}: tensor {name!r}: the adapter changes shape {list(changed)}, the base has {has}; "
+            "give the base that the adapter was trained on"
+        )
+
+
+Changes = dict[str, Change]
+"""By the base's name of the tensor."""
+
+
+def lora(module: Module) -> Changes:
+    """LoRA and DoRA, of linear layers, convolutions and embeddings."""
+    is_embedding = "lora_embedding_A" in module.parts
+    infix = "embedding_" if is_embedding else ""
+    a, b = module.part(f"lora_{infix}A"), module.part(f"lora_{infix}B")
+    plain = _product(module, b, a)
+    transposed = is_embedding or is_transposed(module, plain.shape)
+    matrix = Product(Factor(a, transposed=True), Factor(b, transposed=True)) if transposed else plain
+    changes: Changes = {module.weight: _lora_weight(module, matrix, transposed=transposed)}
+    if "lora_B.bias" in module.parts:
+        bias = Factor(module.part("lora_B.bias"))
+        if module.bias not in module.base or bias.shape != as_matrix(module.base[module.bias].shape):
+            raise module.mismatch((bias.shape[0],), module.bias)
+        changes[module.bias] = Added(bias, module.scale)
+    return changes
+
+
+def _lora_weight(module: Module, matrix: Product, *, transposed: bool) -> Change:
+    _check_shape(module, matrix)
+    if "lora_magnitude_vector" not in module.parts:
+        if module.config.use_dora:
+            module.part("lora_magnitude_vector")  # says that it is missing
+        return Added(matrix, module.scale)
+    if transposed:  # norms of columns would take the whole matrix for any of its rows
+        raise UserInputError(f"{module.what}: DoRA of {module.name!r}, an embedding or Conv1D, is not known; {MERGE}")
+    vector = module.part("lora_magnitude_vector")
+    if vector.tensor.spec.num_elements != matrix.shape[0]:
+        raise module.mismatch(vector.tensor.spec.shape, module.weight)
+    return Renormed(matrix, module.scale, vector)
+
+
+def is_transposed(module: Module, plain: tuple[int, int]) -> bool:
+    """Whether a layer of this many outputs and inputs stores its weight the other way round."""
+    if len(module.shape) != 2 or plain[0] == plain[1]:
+        return len(module.shape) == 2 and module.config.fan_in_fan_out
+    return module.shape == plain[::-1]
+
+
+def check_orientation(modules: Iterable[Module]) -> None:
+    """Refuse an adapter whose setting for square layers is contradicted by the shapes of others."""
+    layers = [module for module in modules if "lora_A" in module.parts and len(module.shape) == 2]
+    square = [module for module in layers if module.shape[0] == module.shape[1]]
+    told = [module for module in layers if module.shape[0] != module.shape[1]]
+    plain = [(module, as_matrix(module.part("lora_B").tensor.spec.shape)[0]) for module in told]
+    if square and any((module.shape[0] != outputs) != module.config.fan_in_fan_out for module, outputs in plain):
+        raise UserInputError(
+            f"{square[0].what}: fan_in_fan_out={square[0].config.fan_in_fan_out} does not hold for all layers, so "
+            f"{square[0].name!r}, which is square, may be stored either way; {MERGE}"
+        )
+
+
+def ia3(module: Module) -> Changes:
+    """(IA)³: inputs of feed-forward layers are scaled, outputs of the others, with their bias."""
+    vector = module.part("ia3_l")
+    size = vector.tensor.spec.num_elements
+    scales_input = module.config.is_feedforward(module.name)
+    rows, columns = module.shape[0], module.shape[1] if len(module.shape) > 1 else 1
+    transposed = len(module.shape) == 2 and module.config.fan_in_fan_out
+    along_rows = scales_input == transposed
+    if size != (rows if along_rows else columns):
+        raise module.mismatch(vector.tensor.spec.shape, module.weight)
+    changes: Changes = {module.weight: Rescaled(vector, "rows" if along_rows else "columns")}
+    if module.bias in module.base and not scales_input:
+        if module.base[module.bias].num_elements != size:
+            raise module.mismatch((size,), module.bias)
+        changes[module.bias] = Rescaled(vector, "rows")
+    return changes
+
+
+def loha(module: Module) -> Changes:
+    """LoHa: the elementwise product of two low-rank matrices."""
+    first, second = (_product(module, module.part(f"hada_w{i}_a"), module.part(f"hada_w{i}_b")) for i in (1, 2))
+    for matrix in (first, second):
+        _check_shape(module, matrix)
+    return {module.weight: Hadamard(first, second, module.scale)}
+
+
+def lokr(module: Module) -> Changes:
+    """LoKr: the Kronecker product of two matrices, each whole or low-rank."""
+    outer, inner = (_whole_or_product(module, f"lokr_w{i}") for i in (1, 2))
+    rows, columns = outer.shape[0] * inner.shape[0], outer.shape[1] * inner.shape[1]
+    if (rows, columns) != as_matrix(module.shape):
+        raise module.mismatch((rows, columns), module.weight)
+    return {module.weight: Kronecker(outer, inner, module.scale)}
+
+
+def _whole_or_product(module: Module, name: str) -> Matrix:
+    if f"{name}_a" in module.parts:
+        return _product(module, module.part(f"{name}_a"), module.part(f"{name}_b"))
+    stored = module.part(name)
+    if len(stored.tensor.spec.shape) not in (2, 4):  # of a 1-d convolution; PEFT multiplies it along other dimensions
+        raise UserInputError(f"{module.what}: LoKr of {module.name!r}, a convolution, is not known; {MERGE}")
+    return Factor(stored)
+
+
+def _product(module: Module, left: Stored, right: Stored) -> Product:
+    """Pair two factors whose inner dimension is the module's rank."""
+    product, rank = Product(Factor(left), Factor(right)), module.config.rank(module.name)
+    if not product.left.shape[1] == product.right.shape[0] == rank:
+        raise SchemaMismatchError(
+            f"{module.what}: tensor {left.tensor.name!r}: shapes {list(left.tensor.spec.shape)} and "
+            f"{list(right.tensor.spec.shape)} do not multiply over the configured rank {rank}; save the adapter again"
+        )
+    return product
+
+
+def _check_shape(module: Module, matrix: Matrix) -> None:
+    if matrix.shape != as_matrix(module.shape):
+        raise module.mismatch(matrix.shape, module.weight)
+
+
+KINDS: dict[str, Callable[[Module], Changes]] = {"LORA": lora, "IA3": ia3, "LOHA": loha, "LOKR": lokr}
+"""By PEFT's name of the type."""

@@ -1,0 +1,45 @@
+"""NaN and infinity in what is to be fused: refused where they are read, for most methods would not show them.
+
+A sign vote, a rank or a median takes NaN for one number among others; a threshold in a NaN's neighbour may be lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from coldfuse.engine.files import LocalRange
+from coldfuse.engine.plan import AdapterOperand, Operand, PieceTask
+from coldfuse.engine.remote_files import KeyRange
+from coldfuse.errors import FusionError
+from coldfuse.fusion.block import Float64
+
+
+class NotFiniteError(FusionError):
+    """An input holds NaN or infinity; the message names it and the tensor."""
+
+
+def require_finite(piece: PieceTask, rows: Sequence[int], deltas_RN: Float64, base_N: Float64) -> None:
+    """Raise `NotFiniteError` if one of some contributions, or the base, holds NaN or infinity in these elements."""
+    if not np.isfinite(base_N).all():
+        raise NotFiniteError(f"tensor {piece.tensor}: the base holds NaN or infinity; fuse on another one")
+    broken = next((row for row, delta_N in zip(rows, deltas_RN, strict=True) if not np.isfinite(delta_N).all()), None)
+    if broken is None:
+        return
+    what = file_of(piece.contributions[broken]) or f"contribution {broken + 1} in the order of digests"
+    raise NotFiniteError(
+        f"tensor {piece.tensor}: {what} holds NaN or infinity there; did its training diverge? leave it out"
+    )
+
+
+def file_of(operand: Operand | AdapterOperand | None) -> str | None:
+    """Name the file, unless it is a contribution's: that has a digest."""
+    if isinstance(operand, AdapterOperand):
+        return operand.what
+    match operand and operand.where:
+        case LocalRange(path=path):
+            return str(path)
+        case KeyRange(object=which):
+            return str(which)
+    return None

@@ -1,0 +1,276 @@
+"""What a fusion will read and write, as data: one shard for each part of the fused model.
+
+The fused model has the base's files, with the same headers and the same parts. A shard is one part: pieces of tensors,
+and for each piece where the base's elements and every contribution's elements lie. A contribution that did not change a
+tensor has no range there. Because a shard names all its ranges, and nothing else, it can be run anywhere, in any order,
+twice, and is no larger than what it is made from. Methods that need whole rows or whole matrices get ranges that reach
+beyond the piece; the parts of one matrix are one shard, so that it is worked on once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Literal
+
+from coldfuse.adapters.adapter import Adapter, AdapterTensor, Stored
+from coldfuse.core.schema import ITEM_BYTES, TensorSpec
+from coldfuse.engine.files import ByteRange, LocalRange, Source
+from coldfuse.engine.remote_files import KeyRange, RemoteObject
+from coldfuse.errors import SchemaMismatchError
+from coldfuse.tensors.header import Header, TensorEntry
+from coldfuse.tensors.local_file import LocalPath
+from coldfuse.tensors.parts import PartLayout, Piece, plan_parts
+
+Reach = Literal["piece", "rows", "matrix"]
+"""How much of a tensor a method looks at to fuse a piece of it."""
+
+STATE_DTYPE = "F32"
+"""Of the outers' state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operand:
+    """Some consecutive elements of one tensor of one model, delta or other file."""
+
+    where: ByteRange
+    first: int
+    """Index in the tensor of the element at which the range begins."""
+    dtype: str
+    is_delta: bool
+    """False: these are a model's own values, and the base is to be subtracted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterOperand:
+    """An adapter's change of one tensor, to be expanded rows by rows from its factors."""
+
+    what: str
+    """The adapter's name, for errors."""
+    change: AdapterTensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class PieceTask:
+    """Fuse some elements of one tensor."""
+
+    tensor: str
+    shape: tuple[int, ...]
+    first: int
+    """Index of the first element in the tensor."""
+    num_elements: int
+    base: Operand
+    contributions: tuple[Operand | AdapterOperand | None, ...]
+    """One a contribution, in fusing order."""
+    statistics: tuple[Operand | None, ...] = ()
+    """What each contribution's statistics have under the tensor's name; empty if nobody asked."""
+    state: tuple[Operand, ...] = ()
+    """The outers' state from the release before, one a slot; empty at first."""
+    is_fused: bool
+    """False: copied from the base, with which every contribution must agree."""
+    tied_to: str = ""
+    """The tensor whose copy this one is; all operands are that tensor's."""
+
+    @property
+    def known_as(self) -> str:
+        """The name under which formulas know it, that measures and random numbers go by: one for tied tensors."""
+        return self.tied_to or self.tensor
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether matrix methods take it as one."""
+        return self.is_fused and len(self.shape) == 2 and min(self.shape) > 1
+
+    @property
+    def tensor_elements(self) -> int:
+        """Elements of the whole tensor."""
+        return TensorSpec(dtype=self.base.dtype, shape=self.shape).num_elements
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartTask:
+    """One part of one file of the fused model."""
+
+    index: int
+    """Which part of the file."""
+    start: int
+    size_bytes: int
+    pieces: tuple[PieceTask, ...]
+
+    @property
+    def num_fused(self) -> int:
+        """Elements that are fused; each has a number in every slot of the outers' state."""
+        return sum(piece.num_elements for piece in self.pieces if piece.is_fused)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """Consecutive parts of one file that one task makes: one, unless they are parts of one matrix."""
+
+    file: str
+    parts: tuple[PartTask, ...]
+
+    @property
+    def pieces(self) -> Iterator[PieceTask]:
+        """All pieces, in order."""
+        return (piece for part in self.parts for piece in part.pieces)
+
+
+Plan = Mapping[str, Sequence[Shard]]
+"""All shards, by file and in the order of the file."""
+
+
+@dataclass(frozen=True)
+class Operands:
+    """One model's or one delta's tensors, and where they lie."""
+
+    tensors: Mapping[str, tuple[Source, TensorEntry]]
+    is_delta: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Everything that is read."""
+
+    base: Operands
+    contributions: Sequence[Operands | Adapter]
+    statistics: Sequence[Operands] = ()
+    """One a contribution, if the method asks for them."""
+    state: Sequence[Operands] = ()
+    """One a slot, if there is a state yet."""
+    tied: Mapping[str, str] = field(default_factory=dict)
+    """Tensors of the base that are copies, by the tensor whose copy each is: fused from what lies under that name."""
+
+
+def operands(files: Iterable[Source], *, is_delta: bool) -> Operands:
+    """Index the tensors of the files of a model or delta."""
+    return Operands({entry.name: (file, entry) for file in files for entry in file.header.tensors}, is_delta)
+
+
+def operand_of(stored: Stored) -> Operand:
+    """Name a factor as what ranges are read of."""
+    start, spec = stored.tensor.start, stored.tensor.spec
+    where: ByteRange
+    match stored.file:
+        case LocalPath(path=path):
+            where = LocalRange(path, start)
+        case RemoteObject() as which:
+            where = KeyRange(which, start, spec.size_bytes)
+        case other:
+            raise TypeError(f"{other}: expected a local path or an object")
+    return Operand(where=where, first=0, dtype=spec.dtype, is_delta=True)
+
+
+def plan_shards(files: Mapping[str, Header], inputs: Inputs, *, reach: Reach = "piece") -> dict[str, list[Shard]]:
+    """Plan every part of every safetensors file of the base, in the order of the file; headers are copied."""
+    plan: dict[str, list[Shard]] = {}
+    for file, header in files.items():
+        parts = [
+            PartTask(
+                index=index,
+                start=layout.start,
+                size_bytes=layout.size_bytes,
+                pieces=_plan_pieces(layout, inputs, reach),
+            )
+            for index, layout in enumerate(plan_parts(header))
+        ]
+        plan[file] = [Shard(file=file, parts=tuple(group)) for group in _together(parts, reach)]
+    return plan
+
+
+def all_shards(plan: Plan) -> list[Shard]:
+    """Return all shards that have something to fuse or copy, in order."""
+    return [shard for shards in plan.values() for shard in shards if any(True for _ in shard.pieces)]
+
+
+def measured_shards(plan: Plan) -> list[Shard]:
+    """Return all shards of a plan without tied copies: what is one weight is measured once."""
+
+    def only_firsts(part: PartTask) -> PartTask:
+        return replace(part, pieces=tuple(piece for piece in part.pieces if not piece.tied_to))
+
+    shards = [replace(s, parts=tuple(only_firsts(part) for part in s.parts)) for s in all_shards(plan)]
+    return [shard for shard in shards if any(True for _ in shard.pieces)]
+
+
+def copied_shards(shards: Iterable[Shard]) -> list[Shard]:
+    """Return what is copied from the base in these shards, in parts of nothing else."""
+    found = []
+    for shard in shards:
+        for part in shard.parts:
+            if pieces := tuple(piece for piece in part.pieces if not piece.is_fused):
+                size = sum(piece.num_elements * ITEM_BYTES[piece.base.dtype] for piece in pieces)
+                copied = PartTask(index=part.index, start=part.start, size_bytes=size, pieces=pieces)
+                found.append(Shard(file=shard.file, parts=(copied,)))
+    return found
+
+
+def _together(parts: Sequence[PartTask], reach: Reach) -> Iterator[list[PartTask]]:
+    """Group the parts that one task makes."""
+    if reach != "matrix":
+        yield from ([part] for part in parts)
+        return
+    for _, group in groupby(parts, key=lambda part: part.pieces[0].tensor if part.pieces else ""):
+        yield list(group)  # a part that begins with the same tensor as the one before is a cut of it
+
+
+def _plan_pieces(layout: PartLayout, inputs: Inputs, reach: Reach) -> tuple[PieceTask, ...]:
+    return tuple(_plan_piece(piece, inputs, reach) for piece in layout.pieces)
+
+
+def _plan_piece(piece: Piece, inputs: Inputs, reach: Reach) -> PieceTask:
+    tied_to = inputs.tied.get(piece.tensor.name, "")
+    known = replace(piece, tensor=replace(piece.tensor, name=tied_to)) if tied_to else piece
+    contributions = tuple(_locate_contribution(c, known, reach) for c in inputs.contributions)
+    by_rows = any(isinstance(c, AdapterOperand) and c.change.needs_base for c in contributions)
+    is_fused = piece.tensor.spec.is_fused
+    return PieceTask(
+        tensor=piece.tensor.name,
+        shape=piece.tensor.spec.shape,
+        first=piece.first,
+        num_elements=piece.num_elements,
+        base=_locate(inputs.base, known, reach, by_rows=by_rows) or _missing(piece),
+        contributions=contributions,
+        statistics=tuple(_locate(s, known, reach) for s in inputs.statistics),
+        state=tuple(_locate(s, known, reach) or _missing(piece) for s in inputs.state) if is_fused else (),
+        is_fused=is_fused,
+        tied_to=tied_to,
+    )
+
+
+def _locate_contribution(source: Operands | Adapter, piece: Piece, reach: Reach) -> Operand | AdapterOperand | None:
+    if isinstance(source, Operands):
+        return _locate(source, piece, reach)
+    change = source.tensors.get(piece.tensor.name)
+    return AdapterOperand(what=source.what, change=change) if change else None
+
+
+def _locate(source: Operands, piece: Piece, reach: Reach, *, by_rows: bool = False) -> Operand | None:
+    """Find a piece's elements in another file, which may hold them in another dtype and at another place."""
+    if piece.tensor.name not in source.tensors:
+        return None
+    file, entry = source.tensors[piece.tensor.name]
+    if entry.spec.shape == piece.tensor.spec.shape:
+        first, end = _stretch(piece, reach, by_rows=by_rows)
+    else:
+        first, end = 0, entry.spec.num_elements  # a Gram matrix, not elements that lie beside the base's
+    item = ITEM_BYTES[entry.spec.dtype]
+    where = file.range(entry.start + first * item, (end - first) * item)
+    return Operand(where=where, first=first, dtype=entry.spec.dtype, is_delta=source.is_delta)
+
+
+def _stretch(piece: Piece, reach: Reach, *, by_rows: bool) -> tuple[int, int]:
+    """Return the first element that is looked at, and the one after the last; `by_rows`: of the first dimension."""
+    shape, end = piece.tensor.spec.shape, piece.first + piece.num_elements
+    if not shape or not piece.num_elements or (reach == "piece" and not by_rows):
+        return piece.first, end
+    if reach == "matrix" and len(shape) == 2:
+        return 0, piece.tensor.spec.num_elements
+    row = math.prod(shape[1:]) if by_rows else shape[-1]
+    return piece.first // row * row, -(-end // row) * row
+
+
+def _missing(piece: Piece) -> Operand:
+    raise SchemaMismatchError(f"tensor {piece.tensor.name} is missing from the base")

@@ -1,0 +1,73 @@
+"""How a piece is cut into blocks, and what a method is told of its tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+
+from coldfuse.engine.job import Fusion
+from coldfuse.engine.plan import PieceTask
+from coldfuse.fusion.block import Facts
+from coldfuse.fusion.random import key
+
+Stretch = tuple[int, int]
+"""First element and number of elements, in the tensor."""
+
+
+@lru_cache(maxsize=256)
+def _facts(fusion: _ByIdentity, tensor: str, shape: tuple[int, ...], present: tuple[bool, ...], step: int) -> Facts:
+    job = fusion.fusion
+    return Facts(
+        tensor=tensor,
+        shape=shape,
+        weights_C=np.array(job.weights),
+        present_C=np.array(present, bool),
+        keys_C=np.array([key(job.seed, name, tensor) for name in job.names if job.recipe.is_random], np.uint64),
+        num_elements=job.num_elements,
+        measured={**job.measured.get((step, ""), {}), **job.measured.get((step, tensor), {})},
+    )
+
+
+class _ByIdentity:
+    """A fusion as a key: comparing two by value would compare all that was measured."""
+
+    def __init__(self, fusion: Fusion) -> None:
+        self.fusion = fusion
+
+    def __hash__(self) -> int:
+        return id(self.fusion)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByIdentity) and other.fusion is self.fusion
+
+
+def facts_of(fusion: Fusion, piece: PieceTask, step: int) -> Facts:
+    """Return what a step of the recipe knows of a piece's tensor."""
+    present = tuple(operand is not None for operand in piece.contributions)
+    return _facts(_ByIdentity(fusion), piece.known_as, piece.shape, present, step)
+
+
+def stretches(fusion: Fusion, piece: PieceTask, *, is_measured: bool = False, length: int = 0) -> Iterator[Stretch]:
+    """Cut a piece into blocks.
+
+    Where whole rows are needed they may reach beyond the piece, unless it is measured: then a row belongs to the piece
+    that holds its first element.
+    """
+    length = length or fusion.block_elements
+    end = piece.first + piece.num_elements
+    if not (fusion.recipe.whole_rows and piece.shape and piece.shape[-1]):
+        for first in range(piece.first, end, length):
+            yield first, min(length, end - first)
+        return
+    row = piece.shape[-1]
+    first = -(-piece.first // row) * row if is_measured else piece.first // row * row
+    yield from whole_rows(first, -(-end // row) * row, row, length)
+
+
+def whole_rows(first: int, end: int, row: int, length: int) -> Iterator[Stretch]:
+    """Cut [first, end) into runs of whole rows of about this length."""
+    step = max(length // row, 1) * row
+    for start in range(first, end, step):
+        yield start, min(step, end - start)

@@ -1,0 +1,1 @@
+"""Choosing a recipe's parameters or its models on held-out data: greedy soups, grids, learned coefficients."""

@@ -1,0 +1,144 @@
+"""The safetensors header, parsed as strictly as the format is defined, and written canonically.
+
+Format: 8 bytes little-endian N, N bytes of JSON {name: {dtype, shape, data_offsets: [begin, end]}, "__metadata__":
+{str: str}}, then the tensors' bytes without gaps (https://github.com/huggingface/safetensors, "Format"). The library
+reads local files only; coldfuse reads ranges of files that lie anywhere, so it parses the header itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from pydantic import ValidationError
+
+from coldfuse.core.schema import ITEM_BYTES, Schema, TensorSpec
+from coldfuse.errors import CodecError
+from coldfuse.tensors.blobs import ReadRange
+
+MAX_HEADER_BYTES = 100_000_000
+"""The library's own limit."""
+
+_LENGTH_BYTES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorEntry:
+    """One tensor of a file."""
+
+    name: str
+    spec: TensorSpec
+    start: int
+    """Byte in the file at which the tensor's data begin."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """Where each tensor of a safetensors file lies."""
+
+    size_bytes: int
+    """Bytes before the first tensor's data."""
+    tensors: tuple[TensorEntry, ...]
+    """In the order of their data."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the whole file."""
+        return self.size_bytes + sum(entry.spec.size_bytes for entry in self.tensors)
+
+    @property
+    def schema(self) -> Schema:
+        """The tensors' dtypes and shapes by name."""
+        return {entry.name: entry.spec for entry in self.tensors}
+
+
+def read_header(read: ReadRange, *, file_bytes: int, what: str, limit: int = MAX_HEADER_BYTES) -> Header:
+    """Read the header of a file of this size; `what` names the file in errors. Nothing is read before it is bounded."""
+    if file_bytes < _LENGTH_BYTES:
+        raise CodecError(f"{what}: {file_bytes} bytes are too few for a safetensors file")
+    length = int.from_bytes(_read(read, 0, _LENGTH_BYTES), "little")
+    if length > min(limit, file_bytes - _LENGTH_BYTES):
+        raise CodecError(f"{what}: not a safetensors file, or cut off: its header claims {length:,} bytes")
+    header = parse_header(_read(read, _LENGTH_BYTES, length), what=what)
+    if header.file_bytes != file_bytes:
+        raise CodecError(f"{what}: the header describes {header.file_bytes:,} bytes, the file has {file_bytes:,}")
+    return header
+
+
+def parse_header(data: bytes, *, what: str) -> Header:
+    """Parse the JSON of a header: known dtypes, sizes that fit, and no gap or overlap between tensors."""
+    try:
+        document = json.loads(_text(data), object_pairs_hook=_no_duplicates)
+        metadata = _parse_metadata(document.pop("__metadata__", {}))
+        found = [_parse_entry(name, value) for name, value in document.items()]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise CodecError(f"{what}: malformed safetensors header: {str(error)[:200]}") from error
+    found.sort(key=lambda item: (item[1], item[2], item[0]))
+    if any(left[2] != right[1] for left, right in pairwise(found)) or (found and found[0][1] != 0):
+        raise CodecError(f"{what}: tensors overlap or leave gaps")
+    size = _LENGTH_BYTES + len(data)
+    tensors = tuple(TensorEntry(name=name, spec=spec, start=size + begin) for name, begin, _, spec in found)
+    return Header(size_bytes=size, tensors=tensors, metadata=metadata)
+
+
+def format_header(schema: Iterable[tuple[str, TensorSpec]], metadata: Mapping[str, str]) -> bytes:
+    """Return a file's first bytes, for tensors whose data follow in this order, padded like the library's."""
+    document: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    offset = 0
+    for name, spec in schema:
+        end = offset + spec.size_bytes
+        document[name] = {"dtype": spec.dtype, "shape": list(spec.shape), "data_offsets": [offset, end]}
+        offset = end
+    data = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    data += b" " * (-len(data) % 8)
+    return len(data).to_bytes(_LENGTH_BYTES, "little") + data
+
+
+def _text(data: bytes) -> str:
+    """Decode a header; `json` alone would also take UTF-16, which the library cannot load."""
+    text = data.decode("utf-8")
+    if not text.startswith("{"):
+        raise ValueError("expected it to begin with {")
+    return text
+
+
+def _parse_metadata(value: object) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise ValueError("__metadata__ must map strings to strings")
+    for text in (*value.keys(), *value.values()):
+        text.encode()  # half a surrogate pair is no text
+    return value
+
+
+def _parse_entry(name: str, value: dict[str, object]) -> tuple[str, int, int, TensorSpec]:
+    name.encode()  # nor here: it could neither be hashed nor reported
+    if set(value) != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"{name!r}: expected dtype, shape and data_offsets, got {sorted(value)}")
+    if value["dtype"] not in ITEM_BYTES:
+        raise ValueError(f"{name!r}: dtype {value['dtype']!r} is not known; known are {', '.join(ITEM_BYTES)}")
+    try:
+        spec = TensorSpec.model_validate(value)
+    except ValidationError as error:
+        raise ValueError(f"{name!r}: shape {value['shape']!r} is not a list of sizes") from error
+    match value["data_offsets"]:
+        case [bool(), _] | [_, bool()]:
+            pass  # Python counts with them, JSON does not
+        case [int() as begin, int() as end] if 0 <= begin <= end and end - begin == spec.size_bytes:
+            return name, begin, end, spec
+    raise ValueError(f"{name!r}: data_offsets {value['data_offsets']!r} do not fit {spec.size_bytes} bytes")
+
+
+def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return document
+
+
+def _read(read: ReadRange, start: int, length: int) -> bytes:
+    buffer = bytearray(length)
+    read(memoryview(buffer), start)
+    return bytes(buffer)

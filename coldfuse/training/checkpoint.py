@@ -1,0 +1,143 @@
+"""A training run on disk: one safetensors file whose header says, as JSON, what run it belongs to and how far it is.
+
+Weights and position in one file are renamed into place together, so that no kill leaves new weights with an old
+position. Nothing is pickled, and a file that is torn or belongs to another run counts as absent: training starts anew.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from coldfuse.core.schema import TensorSpec
+from coldfuse.errors import CodecError
+from coldfuse.tensors.header import format_header, read_header
+from coldfuse.tensors.local_file import LocalFile
+
+_LOG = logging.getLogger(__name__)
+_KEY = "coldfuse.checkpoint"
+_LAYOUT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """How far a training run is, and the best that it has seen."""
+
+    step: int = 0
+    """Optimiser steps done. A multiple of an epoch's steps also says that the epoch was scored."""
+    accuracy_before: float
+    """Validation accuracy of the linear probe on the unchanged base."""
+    accuracy_best: float | None = None
+    """Validation accuracy of the best epoch so far."""
+    best_epoch: int = 0
+    """The epoch (from 1) with the best accuracy; 0 before the first has been scored."""
+    finished: bool = False
+    """Whether training is over: the last epoch, or early."""
+
+
+def run_identity(facts: Mapping[str, object]) -> str:
+    """Return the digest of everything that decides a run's outcome; a checkpoint of another identity is not ours."""
+    return hashlib.sha256(json.dumps({"layout": _LAYOUT, **facts}, sort_keys=True).encode()).hexdigest()
+
+
+def save_checkpoint(path: Path, *, identity: str, position: Position, tensors: Mapping[str, Tensor]) -> None:
+    """Replace the checkpoint at `path` at once: a kill at any instruction leaves the old one or the new one, whole.
+
+    Tensors (all float32) are written from where they lie, one by one: a checkpoint needs no memory of its own.
+    """
+    note = json.dumps({"identity": identity, "position": dataclasses.asdict(position)}, sort_keys=True)
+    specs = [(name, TensorSpec(dtype="F32", shape=tuple(tensor.shape))) for name, tensor in tensors.items()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.tmp")
+    with unfinished.open("wb") as file:
+        file.write(format_header(specs, {_KEY: note}))
+        for tensor in tensors.values():
+            file.write(_bytes_of(tensor.detach().cpu().contiguous()))
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name itself must survive a power cut
+    finally:
+        os.close(folder)
+
+
+def load_checkpoint(path: Path, *, identity: str) -> tuple[Position, dict[str, Tensor]] | None:
+    """Return the checkpoint at `path`, or None where there is none of this run."""
+    if not path.exists():
+        return None
+    try:
+        with LocalFile(path) as file:
+            header = read_header(file.read_into, file_bytes=file.size_bytes, what=str(path))
+            note: dict[str, Any] = json.loads(header.metadata[_KEY])
+            if note["identity"] != identity:
+                _LOG.info("%s belongs to other settings, data or another base: training starts anew", path)
+                return None
+            tensors = {entry.name: torch.empty(entry.spec.shape) for entry in header.tensors}
+            for entry in header.tensors:
+                file.read_into(_bytes_of(tensors[entry.name]), entry.start)
+            return Position(**note["position"]), tensors
+    except (CodecError, KeyError, TypeError, ValueError) as error:
+        _LOG.warning("%s is no readable checkpoint (%s): training starts anew", path, error)
+        return None
+
+
+def discard_checkpoint(path: Path) -> None:
+    """Delete the checkpoint at `path`, if there is one: the run's outcome is safe elsewhere."""
+    path.unlink(missing_ok=True)
+    path.with_name(f"{path.name}.tmp").unlink(missing_ok=True)
+
+
+def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return everything that training changes in the model, tied tensors once: the model's own memory, not copies."""
+    tensors = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    return tensors | {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
+
+
+def set_trained_tensors(model: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Copy values into the model's tensors of the same names."""
+    tensors = trained_tensors(model)
+    for name, value in values.items():
+        tensors[name].copy_(value)
+
+
+def pack(model: nn.Module, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return model, optimiser state and best weights as one mapping of tensors."""
+    tensors = {f"model/{name}": tensor for name, tensor in trained_tensors(model).items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer/{key}/{name}"] = value
+    return tensors
+
+
+def unpack(tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Undo `pack`: set model and optimiser, and return the best weights."""
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition("/")
+        parts[part][rest] = tensor
+    set_trained_tensors(model, parts["model"])
+    for name, value in parts["optimizer"].items():
+        key, _, parameter_name = name.partition("/")
+        parameter = model.get_parameter(parameter_name)
+        optimizer.state[parameter][key] = value.to(parameter.device)
+    own = trained_tensors(model)
+    return {name: value.to(own[name].device) for name, value in parts["best"].items()}
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """Return the tensor's own bytes, to read from and write to."""
+    raw: NDArray[np.uint8] = tensor.reshape(-1).numpy().view(np.uint8)
+    return raw.data

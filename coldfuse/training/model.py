@@ -1,0 +1,63 @@
+"""A body with a private head, and the names under which the body's tensors are shared."""
+
+from collections.abc import Collection, Mapping
+
+from torch import Tensor, nn
+
+from coldfuse.errors import SchemaMismatchError
+from coldfuse.training.encoding import encode, native_autocast
+from coldfuse.training.linear import LinearProbe
+
+_LEGACY_NAMES = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))
+
+
+class Classifier(nn.Module):
+    """A shared body and a linear head on its mean-pooled features; the head never leaves the node."""
+
+    def __init__(self, body: nn.Module, probe: LinearProbe, *, dropout: float) -> None:
+        super().__init__()
+        self.body = body
+        self.dropout = nn.Dropout(dropout)
+        num_classes, num_features = probe.weight.shape
+        self.head = nn.Linear(num_features, num_classes, device=probe.weight.device)
+        self.head.load_state_dict({"weight": probe.weight, "bias": probe.bias})
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the logits of a batch, shape (examples, classes); only the body runs in bf16, where native."""
+        with native_autocast(self.head.weight.device):
+            features = encode(self.body, batch)
+        logits: Tensor = self.head(self.dropout(features))
+        return logits
+
+
+def shared_tensors(body: nn.Module, schema_names: Collection[str]) -> dict[str, Tensor]:
+    """Return the body's tensors that travel, by the names that the base's files give them.
+
+    Files store a body's tensor under its own name or behind the model's prefix (`bert.`), old ones with `gamma` and
+    `beta` for layer norms. Tied tensors are one tensor. What the files do not have is private to this node, and integer
+    and boolean buffers are no weights: neither travels. The tensors returned are the body's own, not copies.
+    """
+    stored = set(schema_names)
+    prefix = getattr(body, "base_model_prefix", "")
+    shared: dict[str, Tensor] = {}
+    places: set[tuple[int, tuple[int, ...]]] = set()
+    for name, tensor in body.state_dict().items():
+        place = (tensor.data_ptr(), tuple(tensor.shape))
+        stored_name = next((known for known in _stored_names(name, prefix) if known in stored), None)
+        if stored_name is None or not tensor.is_floating_point() or place in places:
+            continue
+        places.add(place)
+        shared[stored_name] = tensor
+    if not shared:
+        raise SchemaMismatchError(
+            f"{type(body).__name__}: none of its tensors has a name of the base, such as {min(stored, default='-')}; "
+            "expected the base's own model folder"
+        )
+    return shared
+
+
+def _stored_names(name: str, prefix: str) -> list[str]:
+    """List the names under which files may hold the body's tensor `name`, the likeliest first."""
+    names = [name]
+    names += [name.removesuffix(new) + old for new, old in _LEGACY_NAMES if name.endswith(new)]
+    return names + [f"{prefix}.{stored}" for stored in names if prefix]

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_rounds import floats, write_file
+
+from coldfuse.engine.files import LocalSource
+from coldfuse.engine.fuse import fuse_shard
+from coldfuse.engine.job import Fusion
+from coldfuse.engine.plan import Inputs, operands, plan_shards
+from coldfuse.engine.recipes import read_recipe
+from coldfuse.tensors.model_folder import read_file_header
+
+NUM_ELEMENTS = 300_000
+
+
+def peak_of_a_fusion(folder: Path, num_contributions: int, dtype: str, method: str) -> int:
+    """Return the peak of fusing one part, of models that all lie in one file."""
+    path = folder / "model"
+    write_file(path, {"a": floats(np.linspace(-1, 1, NUM_ELEMENTS), dtype)})
+    header = read_file_header(path)
+    base, other = (operands([LocalSource(path, header)], is_delta=is_delta) for is_delta in (False, True))
+    inputs = Inputs(base=base, contributions=[other] * num_contributions)
+    shard = plan_shards({"model": header}, inputs)["model"][1]
+    fusion = Fusion(
+        store_url=None,
+        recipe=read_recipe(method),
+        weights=(1.0,) * num_contributions,
+        names=tuple(map(str, range(num_contributions))),
+        num_elements=NUM_ELEMENTS,
+    )
+    list(fuse_shard(fusion, shard))  # the first run imports and compiles
+    tracemalloc.start()
+    try:
+        with ThreadPoolExecutor(1) as pool:  # a new thread has no buffers yet
+            pool.submit(lambda: list(fuse_shard(fusion, shard))).result()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("dtype", ["F32", "BF16"])
+@pytest.mark.parametrize("method", ["mean", "ties(density=1)", "dare", "median", "dare then ties(density=1)"])
+def test_the_peak_does_not_depend_on_the_number_of_contributions(tmp_path: Path, dtype: str, method: str) -> None:
+    few, many = (peak_of_a_fusion(tmp_path, count, dtype, method) for count in (8, 64))
+    assert few > NUM_ELEMENTS  # it was measured
+    assert many <= 1.05 * few
