@@ -16,7 +16,7 @@ from coldfuse.core.release import FusedContribution, OuterState, ReleaseManifest
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.files import StoreSource, shared_store
 from coldfuse.engine.fuse import FusedPart, fuse_shard, run_plan
-from coldfuse.engine.job import Fusion, reach_of, request_bytes
+from coldfuse.engine.job import Fusion, granularity_of, request_bytes
 from coldfuse.engine.job import require_memory as require_task_memory
 from coldfuse.engine.measure import measure_all
 from coldfuse.engine.outer_state import next_age, state_header, state_name
@@ -105,7 +105,9 @@ def fuse_release(
 def require_memory(federation: Federation, base: Base, executor: Executor) -> None:
     """Raise `UserInputError` if a part of this model cannot be fused in the memory that a worker may take."""
     recipe = read_recipe(federation.settings.method)
-    plan = plan_shards(base.headers, Inputs(base=_base_operands(base), contributions=[]), reach=reach_of(recipe))
+    plan = plan_shards(
+        base.headers, Inputs(base=_base_operands(base), contributions=[]), granularity=granularity_of(recipe)
+    )
     count = federation.settings.rules.quorum
     ahead = request_bytes(is_local=_is_local(federation), num_contributions=count, limit_bytes=executor.task_bytes)
     fusion = Fusion(
@@ -130,7 +132,7 @@ def _run(
         contributions=[operands([delta], is_delta=True) for delta in deltas],
         state=_open_state(federation, base, fusion.recipe) if fusion.age else (),
     )
-    plan = plan_shards(base.headers, inputs, reach=reach_of(fusion.recipe))
+    plan = plan_shards(base.headers, inputs, granularity=granularity_of(fusion.recipe))
     require_task_memory(fusion, plan, executor.task_bytes)
     fusion = measure_all(executor, all_shards(plan), fusion)
     made, blocks = run_plan(executor, fuse_part, fusion, plan)

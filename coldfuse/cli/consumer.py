@@ -22,7 +22,7 @@ from coldfuse.cli.source import (
 )
 
 if TYPE_CHECKING:
-    from coldfuse.fetch import ReleaseSource
+    from coldfuse.consumer import ReleaseSource
     from coldfuse.transport.answers import ReleaseSummary
     from coldfuse.trust.tls import TlsFiles
 
@@ -56,7 +56,7 @@ def fetch(
     Example: coldfuse fetch 127.0.0.1:7700 --out ./model
     """
     from coldfuse.cli.progress import bytes_bar
-    from coldfuse.fetch import fetch as fetch_release
+    from coldfuse.consumer import fetch as fetch_release
     from coldfuse.registry.channels import check_channel
 
     which = check_channel(channel) if release is None else release
@@ -145,7 +145,7 @@ def _describe(summary: ReleaseSummary) -> dict[str, object]:
 
 @contextmanager
 def _releases_of(source: str, tls: TlsFiles | None, insecure: bool, patience: str) -> Iterator[ReleaseSource]:
-    from coldfuse.fetch import StoreSource
+    from coldfuse.consumer import StoreSource
 
     if is_address(source):
         with connect(source, tls=tls, insecure=insecure, patience=patience) as client:

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 
+from coldfuse.consumer import fetch
 from coldfuse.contributor.state import NodeFolder, Sent, Trained, WorkFolder
 from coldfuse.core.contribution import ContributionManifest, Score
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import blob_digest, canonical_json, encode, sha256
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import ContributionRejectedError, ObjectNotFoundError, RoundClosedError
-from coldfuse.fetch import fetch
 from coldfuse.tensors.deltas import Encoding
 from coldfuse.tensors.local_file import LocalFile
 from coldfuse.tensors.model_folder import open_model_folder

@@ -19,11 +19,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from coldfuse.consumer import hold
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Score
 from coldfuse.core.serialization import V, decode, encode
 from coldfuse.core.value import Digest, Value
-from coldfuse.fetch import hold
 
 _KEPT_RELEASES = 2
 

@@ -17,7 +17,7 @@ from coldfuse.core.dtypes import Raw
 from coldfuse.core.schema import ITEM_BYTES
 from coldfuse.engine.job import Fusion, sent_bytes, sent_dtype
 from coldfuse.engine.plan import AdapterOperand, Operand, PieceTask
-from coldfuse.engine.stretches import Stretch, facts_of
+from coldfuse.engine.ranges import ElementRange, info_of
 from coldfuse.fusion.block import Array, Block, Float64
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ T = TypeVar("T")
 class Reader(Protocol):
     """What reads on the CPU; see `reading.BlockReader`."""
 
-    def raw(self, operand: Operand, stretch: Stretch, *, into: Raw | None = None) -> Raw:
+    def raw(self, operand: Operand, elements: ElementRange, *, into: Raw | None = None) -> Raw:
         """Read elements as they lie in the file."""
 
-    def expand(self, operand: AdapterOperand, piece: PieceTask, stretch: Stretch) -> Float64:
+    def expand(self, operand: AdapterOperand, piece: PieceTask, elements: ElementRange) -> Float64:
         """Expand an adapter's delta."""
 
-    def statistics(self, piece: PieceTask, stretch: Stretch, step: int) -> Float64 | None:
+    def statistics(self, piece: PieceTask, elements: ElementRange, step: int) -> Float64 | None:
         """Read what a step asks for beside the deltas."""
 
     def transform(self, deltas_RN: Array, rows: Sequence[int], block: Block, piece: PieceTask, step: int) -> None:
@@ -56,16 +56,16 @@ class DeviceBlocks:
         """Whether all deltas so far were. Waits for the device."""
         return self._largest is None or math.isfinite(self._largest)
 
-    def block(self, piece: PieceTask, stretch: Stretch, *, step: int) -> Block:
+    def block(self, piece: PieceTask, elements: ElementRange, *, step: int) -> Block:
         """Return a block as it arrives at a step of the recipe: after all transforms before it."""
-        base_N, *rows = self._send(piece, stretch)
+        base_N, *rows = self._send(piece, elements)
         are_models = [isinstance(operand, Operand) and not operand.is_delta for operand in piece.contributions]
         base_N, deltas_CN = decode_rows(base_N, rows, are_models)
         self._note(deltas_CN)
-        statistics_CN = self._reader.statistics(piece, stretch, step)
+        statistics_CN = self._reader.statistics(piece, elements, step)
         block = Block(
-            facts=facts_of(self._fusion, piece, step),
-            first=stretch[0],
+            info=info_of(self._fusion, piece, step),
+            first=elements[0],
             base_N=cast(Float64, base_N),
             deltas_CN=cast(Float64, deltas_CN),
             statistics_CN=None if statistics_CN is None else self._outbox.copied(statistics_CN),
@@ -84,26 +84,26 @@ class DeviceBlocks:
         """Begin to copy a result to the CPU; return what waits for it."""
         return self._outbox.fetch(cast("torch.Tensor", fused_N))
 
-    def _send(self, piece: PieceTask, stretch: Stretch) -> list[torch.Tensor]:
+    def _send(self, piece: PieceTask, elements: ElementRange) -> list[torch.Tensor]:
         """Read the base and all contributions and send them in one copy; return them, without elements if absent."""
         operands = (piece.base, *piece.contributions)
-        ends = list(accumulate(sent_bytes(piece, stretch[1]), initial=0))
+        ends = list(accumulate(sent_bytes(piece, elements[1]), initial=0))
         host = self._outbox.buffer(ends[-1])
         for operand, start in zip(operands, ends, strict=False):
             if operand is not None:
-                self._read(piece, operand, stretch, host[start:])
+                self._read(piece, operand, elements, host[start:])
         sent = self._outbox.send(ends[-1])
         return [
-            _typed(sent[start:], sent_dtype(operand), stretch[1]) if operand else sent[:0]
+            _typed(sent[start:], sent_dtype(operand), elements[1]) if operand else sent[:0]
             for operand, start in zip(operands, ends, strict=False)
         ]
 
-    def _read(self, piece: PieceTask, operand: Operand | AdapterOperand, stretch: Stretch, into: Raw) -> None:
-        into = into[: stretch[1] * ITEM_BYTES[sent_dtype(operand)]]
+    def _read(self, piece: PieceTask, operand: Operand | AdapterOperand, elements: ElementRange, into: Raw) -> None:
+        into = into[: elements[1] * ITEM_BYTES[sent_dtype(operand)]]
         if isinstance(operand, AdapterOperand):
-            into.view("f8")[:] = self._reader.expand(operand, piece, stretch)
+            into.view("f8")[:] = self._reader.expand(operand, piece, elements)
         else:
-            self._reader.raw(operand, stretch, into=into)
+            self._reader.raw(operand, elements, into=into)
 
 
 class _Outbox:

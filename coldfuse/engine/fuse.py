@@ -31,12 +31,12 @@ from coldfuse.engine.plan import (
     Shard,
     all_shards,
 )
+from coldfuse.engine.ranges import ElementRange, element_ranges, info_of
 from coldfuse.engine.reading import BlockReader
-from coldfuse.engine.stretches import Stretch, facts_of, stretches
 from coldfuse.errors import FusionError, SchemaMismatchError
 from coldfuse.fusion.apply import move, surely_finite
 from coldfuse.fusion.block import Float64
-from coldfuse.fusion.method import MatrixCombiner, SpanCombiner
+from coldfuse.fusion.method import LinearCombiner, MatrixCombiner
 from coldfuse.tensors.model_digest import block_digests
 
 
@@ -109,36 +109,36 @@ def fuse_shard(fusion: Fusion, shard: Shard) -> Iterator[FusedBytes]:
 
 
 class _Deltas:
-    """The fused delta of a piece, stretch by stretch; a matrix is worked on once for all its pieces."""
+    """The fused delta of a piece, range by range; a matrix is worked on once for all its pieces."""
 
     def __init__(self, fusion: Fusion, reader: BlockReader) -> None:
         self.fusion, self.reader = fusion, reader
         self._matrix: tuple[str, Float64] | None = None
 
-    def of(self, piece: PieceTask) -> Iterator[tuple[Stretch, Float64]]:
-        """Yield the piece's stretches and their fused deltas (in a buffer that is used again)."""
+    def of(self, piece: PieceTask) -> Iterator[tuple[ElementRange, Float64]]:
+        """Yield the piece's element_ranges and their fused deltas (in a buffer that is used again)."""
         fusion, combiner = self.fusion, self.fusion.recipe.combiner
         step = len(fusion.recipe.transforms)
         if isinstance(combiner, MatrixCombiner) and piece.is_matrix:
             flat_N = self._whole(piece, combiner)
-            for first, count in _plain_stretches(piece):
+            for first, count in _plain_ranges(piece):
                 yield (first, count), flat_N[first : first + count]
         elif fusion.is_on_device(step, combiner):
-            for stretch, fetched in one_later(self._on_device(piece, step)):
-                yield _clipped(piece, stretch, fetched())
+            for elements, fetched in one_later(self._on_device(piece, step)):
+                yield _clipped(piece, elements, fetched())
         elif fusion.sums_deltas:
-            span = cast(SpanCombiner, combiner).span(facts_of(fusion, piece, step))
-            for stretch in stretches(fusion, piece, length=self.reader.sum_length(piece, span)):
-                yield _clipped(piece, stretch, self.reader.sum_deltas(piece, stretch, span))
+            combination = cast(LinearCombiner, combiner).combination(info_of(fusion, piece, step))
+            for elements in element_ranges(fusion, piece, length=self.reader.sum_length(piece, combination)):
+                yield _clipped(piece, elements, self.reader.sum_deltas(piece, elements, combination))
         else:
-            for stretch in stretches(fusion, piece):
-                yield _clipped(piece, stretch, combiner.fuse(self.reader.block(piece, stretch, step=step)))
+            for elements in element_ranges(fusion, piece):
+                yield _clipped(piece, elements, combiner.fuse(self.reader.block(piece, elements, step=step)))
 
-    def _on_device(self, piece: PieceTask, step: int) -> Iterator[tuple[Stretch, Callable[[], Float64]]]:
-        """Begin to fuse a piece's stretches on the device; yield what waits for each result."""
+    def _on_device(self, piece: PieceTask, step: int) -> Iterator[tuple[ElementRange, Callable[[], Float64]]]:
+        """Begin to fuse a piece's element_ranges on the device; yield what waits for each result."""
         blocks = self.reader.on_device
-        for stretch in stretches(self.fusion, piece, length=self.fusion.device_elements):
-            yield stretch, blocks.fetch(self.fusion.recipe.combiner.fuse(blocks.block(piece, stretch, step=step)))
+        for elements in element_ranges(self.fusion, piece, length=self.fusion.device_elements):
+            yield elements, blocks.fetch(self.fusion.recipe.combiner.fuse(blocks.block(piece, elements, step=step)))
 
     def _whole(self, piece: PieceTask, combiner: MatrixCombiner) -> Float64:
         if self._matrix is None or self._matrix[0] != piece.tensor:
@@ -168,7 +168,7 @@ def _fuse_piece(deltas: _Deltas, piece: PieceTask, out: Raw, state: Sequence[Raw
         raise FusionError(f"tensor {piece.tensor}: {error}") from error
 
 
-def _step(deltas: _Deltas, piece: PieceTask, stretch: Stretch, delta_N: Float64, state: Sequence[Raw]) -> Float64:
+def _step(deltas: _Deltas, piece: PieceTask, elements: ElementRange, delta_N: Float64, state: Sequence[Raw]) -> Float64:
     """Take the outers' steps along a fused delta, and write their new state."""
     if not surely_finite(delta_N):
         raise FusionError("the fused delta is not finite")
@@ -176,7 +176,7 @@ def _step(deltas: _Deltas, piece: PieceTask, stretch: Stretch, delta_N: Float64,
     for outer in deltas.fusion.recipe.outers:
         indices = [slots[slot] for slot in outer.slots]
         old = tuple(
-            deltas.reader.values(piece.state[i], stretch) if piece.state else np.zeros(stretch[1]) for i in indices
+            deltas.reader.values(piece.state[i], elements) if piece.state else np.zeros(elements[1]) for i in indices
         )
         delta_N, new = outer.step(delta_N, old, age=deltas.fusion.age)
         for i, values in zip(indices, new, strict=True):
@@ -184,11 +184,11 @@ def _step(deltas: _Deltas, piece: PieceTask, stretch: Stretch, delta_N: Float64,
     return delta_N
 
 
-def _finish(deltas: _Deltas, piece: PieceTask, stretch: Stretch, delta_N: Float64, out: Raw) -> None:
+def _finish(deltas: _Deltas, piece: PieceTask, elements: ElementRange, delta_N: Float64, out: Raw) -> None:
     """Write the base moved along the delta, or the delta itself."""
     dtype = deltas.fusion.delta_dtype
     if dtype is None:
-        base, _ = deltas.reader.base(piece, stretch)
+        base, _ = deltas.reader.base(piece, elements)
         move(base, delta_N, piece.base.dtype, out=out)
         _check_variance(piece, out, piece.base.dtype)
         return
@@ -202,13 +202,13 @@ def _dtype(fusion: Fusion, piece: PieceTask) -> str:
     return fusion.delta_dtype if fusion.delta_dtype and piece.is_fused else piece.base.dtype
 
 
-def _clipped(piece: PieceTask, stretch: Stretch, delta_N: Float64) -> tuple[Stretch, Float64]:
+def _clipped(piece: PieceTask, elements: ElementRange, delta_N: Float64) -> tuple[ElementRange, Float64]:
     """Cut off what whole rows reach beyond the piece."""
-    first, end = max(stretch[0], piece.first), min(stretch[0] + stretch[1], piece.first + piece.num_elements)
-    return (first, end - first), delta_N[first - stretch[0] : end - stretch[0]]
+    first, end = max(elements[0], piece.first), min(elements[0] + elements[1], piece.first + piece.num_elements)
+    return (first, end - first), delta_N[first - elements[0] : end - elements[0]]
 
 
-def _plain_stretches(piece: PieceTask) -> Iterator[Stretch]:
+def _plain_ranges(piece: PieceTask) -> Iterator[ElementRange]:
     end = piece.first + piece.num_elements
     return ((first, min(SUM_ELEMENTS, end - first)) for first in range(piece.first, end, SUM_ELEMENTS))
 
@@ -228,7 +228,7 @@ def _copy_piece(reader: BlockReader, piece: PieceTask, view: memoryview) -> None
         if not isinstance(operand, Operand):
             continue
         item = ITEM_BYTES[operand.dtype]
-        for first, count in _plain_stretches(piece):
+        for first, count in _plain_ranges(piece):
             start = (first - piece.first) * item
             if not np.array_equal(reader.raw(operand, (first, count)), base[start : start + count * item]):
                 raise SchemaMismatchError(

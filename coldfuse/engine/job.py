@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 from coldfuse.core.schema import ITEM_BYTES
 from coldfuse.engine.devices import CPU
-from coldfuse.engine.plan import AdapterOperand, Operand, PieceTask, Plan, Reach, all_shards
+from coldfuse.engine.plan import AdapterOperand, Granularity, Operand, PieceTask, Plan, all_shards
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.block import Float64
-from coldfuse.fusion.method import MatrixCombiner, Measure, Method, SpanCombiner
+from coldfuse.fusion.method import LinearCombiner, MatrixCombiner, Measure, Method
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.tensors.deltas import Encoding
 
@@ -120,10 +120,10 @@ class Fusion:
     def sums_deltas(self) -> bool:
         """Whether the result is a linear combination, for which no block of all deltas is needed."""
         combiner = self.recipe.combiner
-        return isinstance(combiner, SpanCombiner) and type(combiner).fuse is SpanCombiner.fuse
+        return isinstance(combiner, LinearCombiner) and type(combiner).fuse is LinearCombiner.fuse
 
 
-def reach_of(recipe: Recipe) -> Reach:
+def granularity_of(recipe: Recipe) -> Granularity:
     """Say how far a recipe looks."""
     if isinstance(recipe.combiner, MatrixCombiner):
         return "matrix"

@@ -23,8 +23,8 @@ from coldfuse.engine.devices import to_numpy
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.job import Fusion
 from coldfuse.engine.plan import PieceTask, Shard
+from coldfuse.engine.ranges import ElementRange, element_ranges
 from coldfuse.engine.reading import BlockReader
-from coldfuse.engine.stretches import Stretch, stretches
 from coldfuse.fusion.block import Block, Float64
 from coldfuse.fusion.method import Measure, Ranked, Sums
 from coldfuse.fusion.selection import Counts, Packed, Windows, all_keys, count, guess, narrow, nothing
@@ -136,7 +136,7 @@ def sample_shard(this: Pass, shard: Shard) -> NDArray[np.float32]:
     found: list[NDArray[np.float32]] = []
     with BlockReader(this.fusion) as reader:
         for piece in _measured_pieces(shard):
-            blocks = (reader.block(piece, stretch, step=this.step) for stretch in _sampled(piece, this.stride))
+            blocks = (reader.block(piece, elements, step=this.step) for elements in _sampled(piece, this.stride))
             found += [measure.of(block).astype(np.float32) for block in blocks]
     return np.hstack(found) if found else np.empty((0, 0), np.float32)
 
@@ -228,8 +228,8 @@ def _num_rows(shards: Sequence[Shard], this: Pass) -> int:
         first = next((piece for shard in shards for piece in _measured_pieces(shard)), None)
         if first is None:
             return 0
-        stretch = next(stretches(this.fusion, first, is_measured=True))
-        return len(_measure_of(this).of(reader.block(first, stretch, step=this.step)))
+        elements = next(element_ranges(this.fusion, first, is_measured=True))
+        return len(_measure_of(this).of(reader.block(first, elements, step=this.step)))
 
 
 def is_sorted(fusion: Fusion, piece: PieceTask) -> bool:
@@ -241,16 +241,16 @@ def is_sorted(fusion: Fusion, piece: PieceTask) -> bool:
 def _blocks(reader: BlockReader, this: Pass, piece: PieceTask) -> Iterator[Block]:
     reader.forget()
     if _is_on_device(this):
-        for stretch in stretches(this.fusion, piece, is_measured=True, length=this.fusion.device_elements):
-            yield reader.on_device.block(piece, stretch, step=this.step)
+        for elements in element_ranges(this.fusion, piece, is_measured=True, length=this.fusion.device_elements):
+            yield reader.on_device.block(piece, elements, step=this.step)
         return
     measure = _measure_of(this)
     with_deltas = not isinstance(measure, Sums) or measure.reads_deltas
-    for stretch in stretches(this.fusion, piece, is_measured=True):
-        yield reader.block(piece, stretch, step=this.step, with_deltas=with_deltas)
+    for elements in element_ranges(this.fusion, piece, is_measured=True):
+        yield reader.block(piece, elements, step=this.step, with_deltas=with_deltas)
 
 
-def _sampled(piece: PieceTask, stride: int) -> Iterator[Stretch]:
+def _sampled(piece: PieceTask, stride: int) -> Iterator[ElementRange]:
     """Choose one run in every stride of a piece, each at another place: models repeat themselves at even distances."""
     rng = np.random.Generator(np.random.Philox(key=crc32(f"{piece.tensor}/{piece.first}".encode())))
     for start in range(0, piece.num_elements, stride):

@@ -24,7 +24,7 @@ from coldfuse.tensors.header import Header, TensorEntry
 from coldfuse.tensors.local_file import LocalPath
 from coldfuse.tensors.parts import PartLayout, Piece, plan_parts
 
-Reach = Literal["piece", "rows", "matrix"]
+Granularity = Literal["piece", "rows", "matrix"]
 """How much of a tensor a method looks at to fuse a piece of it."""
 
 STATE_DTYPE = "F32"
@@ -163,7 +163,9 @@ def operand_of(stored: Stored) -> Operand:
     return Operand(where=where, first=0, dtype=spec.dtype, is_delta=True)
 
 
-def plan_shards(files: Mapping[str, Header], inputs: Inputs, *, reach: Reach = "piece") -> dict[str, list[Shard]]:
+def plan_shards(
+    files: Mapping[str, Header], inputs: Inputs, *, granularity: Granularity = "piece"
+) -> dict[str, list[Shard]]:
     """Plan every part of every safetensors file of the base, in the order of the file; headers are copied."""
     plan: dict[str, list[Shard]] = {}
     for file, header in files.items():
@@ -172,11 +174,11 @@ def plan_shards(files: Mapping[str, Header], inputs: Inputs, *, reach: Reach = "
                 index=index,
                 start=layout.start,
                 size_bytes=layout.size_bytes,
-                pieces=_plan_pieces(layout, inputs, reach),
+                pieces=_plan_pieces(layout, inputs, granularity),
             )
             for index, layout in enumerate(plan_parts(header))
         ]
-        plan[file] = [Shard(file=file, parts=tuple(group)) for group in _together(parts, reach)]
+        plan[file] = [Shard(file=file, parts=tuple(group)) for group in _together(parts, granularity)]
     return plan
 
 
@@ -207,23 +209,23 @@ def copied_shards(shards: Iterable[Shard]) -> list[Shard]:
     return found
 
 
-def _together(parts: Sequence[PartTask], reach: Reach) -> Iterator[list[PartTask]]:
+def _together(parts: Sequence[PartTask], granularity: Granularity) -> Iterator[list[PartTask]]:
     """Group the parts that one task makes."""
-    if reach != "matrix":
+    if granularity != "matrix":
         yield from ([part] for part in parts)
         return
     for _, group in groupby(parts, key=lambda part: part.pieces[0].tensor if part.pieces else ""):
         yield list(group)  # a part that begins with the same tensor as the one before is a cut of it
 
 
-def _plan_pieces(layout: PartLayout, inputs: Inputs, reach: Reach) -> tuple[PieceTask, ...]:
-    return tuple(_plan_piece(piece, inputs, reach) for piece in layout.pieces)
+def _plan_pieces(layout: PartLayout, inputs: Inputs, granularity: Granularity) -> tuple[PieceTask, ...]:
+    return tuple(_plan_piece(piece, inputs, granularity) for piece in layout.pieces)
 
 
-def _plan_piece(piece: Piece, inputs: Inputs, reach: Reach) -> PieceTask:
+def _plan_piece(piece: Piece, inputs: Inputs, granularity: Granularity) -> PieceTask:
     tied_to = inputs.tied.get(piece.tensor.name, "")
     known = replace(piece, tensor=replace(piece.tensor, name=tied_to)) if tied_to else piece
-    contributions = tuple(_locate_contribution(c, known, reach) for c in inputs.contributions)
+    contributions = tuple(_locate_contribution(c, known, granularity) for c in inputs.contributions)
     by_rows = any(isinstance(c, AdapterOperand) and c.change.needs_base for c in contributions)
     is_fused = piece.tensor.spec.is_fused
     return PieceTask(
@@ -231,29 +233,31 @@ def _plan_piece(piece: Piece, inputs: Inputs, reach: Reach) -> PieceTask:
         shape=piece.tensor.spec.shape,
         first=piece.first,
         num_elements=piece.num_elements,
-        base=_locate(inputs.base, known, reach, by_rows=by_rows) or _missing(piece),
+        base=_locate(inputs.base, known, granularity, by_rows=by_rows) or _missing(piece),
         contributions=contributions,
-        statistics=tuple(_locate(s, known, reach) for s in inputs.statistics),
-        state=tuple(_locate(s, known, reach) or _missing(piece) for s in inputs.state) if is_fused else (),
+        statistics=tuple(_locate(s, known, granularity) for s in inputs.statistics),
+        state=tuple(_locate(s, known, granularity) or _missing(piece) for s in inputs.state) if is_fused else (),
         is_fused=is_fused,
         tied_to=tied_to,
     )
 
 
-def _locate_contribution(source: Operands | Adapter, piece: Piece, reach: Reach) -> Operand | AdapterOperand | None:
+def _locate_contribution(
+    source: Operands | Adapter, piece: Piece, granularity: Granularity
+) -> Operand | AdapterOperand | None:
     if isinstance(source, Operands):
-        return _locate(source, piece, reach)
+        return _locate(source, piece, granularity)
     change = source.tensors.get(piece.tensor.name)
     return AdapterOperand(what=source.what, change=change) if change else None
 
 
-def _locate(source: Operands, piece: Piece, reach: Reach, *, by_rows: bool = False) -> Operand | None:
+def _locate(source: Operands, piece: Piece, granularity: Granularity, *, by_rows: bool = False) -> Operand | None:
     """Find a piece's elements in another file, which may hold them in another dtype and at another place."""
     if piece.tensor.name not in source.tensors:
         return None
     file, entry = source.tensors[piece.tensor.name]
     if entry.spec.shape == piece.tensor.spec.shape:
-        first, end = _stretch(piece, reach, by_rows=by_rows)
+        first, end = _element_range(piece, granularity, by_rows=by_rows)
     else:
         first, end = 0, entry.spec.num_elements  # a Gram matrix, not elements that lie beside the base's
     item = ITEM_BYTES[entry.spec.dtype]
@@ -261,12 +265,12 @@ def _locate(source: Operands, piece: Piece, reach: Reach, *, by_rows: bool = Fal
     return Operand(where=where, first=first, dtype=entry.spec.dtype, is_delta=source.is_delta)
 
 
-def _stretch(piece: Piece, reach: Reach, *, by_rows: bool) -> tuple[int, int]:
+def _element_range(piece: Piece, granularity: Granularity, *, by_rows: bool) -> tuple[int, int]:
     """Return the first element that is looked at, and the one after the last; `by_rows`: of the first dimension."""
     shape, end = piece.tensor.spec.shape, piece.first + piece.num_elements
-    if not shape or not piece.num_elements or (reach == "piece" and not by_rows):
+    if not shape or not piece.num_elements or (granularity == "piece" and not by_rows):
         return piece.first, end
-    if reach == "matrix" and len(shape) == 2:
+    if granularity == "matrix" and len(shape) == 2:
         return 0, piece.tensor.spec.num_elements
     row = math.prod(shape[1:]) if by_rows else shape[-1]
     return piece.first // row * row, -(-end // row) * row

@@ -23,12 +23,12 @@ from coldfuse.engine.files import RangeReader
 from coldfuse.engine.finite import require_finite
 from coldfuse.engine.job import SUM_ELEMENTS, Fusion
 from coldfuse.engine.plan import AdapterOperand, Operand, PieceTask, operand_of
-from coldfuse.engine.stretches import Stretch, facts_of, whole_rows
+from coldfuse.engine.ranges import ElementRange, info_of, whole_rows
 from coldfuse.errors import FusionError
 from coldfuse.fusion.apply import surely_finite
 from coldfuse.fusion.block import Array, Block, Float64, Matrix
 from coldfuse.fusion.kernels import decode, subtract_rows, sum_rows
-from coldfuse.fusion.method import Span
+from coldfuse.fusion.method import LinearCombination
 
 _idle = threading.local()
 """Buffers of tasks that this thread has finished, for the next one: fresh memory costs a page fault every 4 KiB."""
@@ -44,7 +44,7 @@ class BlockReader:
         self._fusion = fusion
         self._reader = RangeReader(fusion.store_url, request_bytes=fusion.request_bytes)
         self._buffers: dict[str, Raw] = {}
-        self._base_held: tuple[int, Stretch] | None = None
+        self._base_held: tuple[int, ElementRange] | None = None
         self._factors: dict[tuple[object, ...], Float64] = {}
         self._stream = ExitStack()
 
@@ -61,9 +61,9 @@ class BlockReader:
         self._buffers = {}
         self._stream.__exit__(kind, error, trace)
 
-    def raw(self, operand: Operand, stretch: Stretch, *, into: Raw | None = None) -> Raw:
+    def raw(self, operand: Operand, elements: ElementRange, *, into: Raw | None = None) -> Raw:
         """Read elements as they lie in the file."""
-        first, count = stretch
+        first, count = elements
         item = ITEM_BYTES[operand.dtype]
         raw = self.buffer("raw", count * item) if into is None else into
         self._reader.read_into(operand.where, raw.data, (first - operand.first) * item)
@@ -80,86 +80,88 @@ class BlockReader:
         self._base_held = None
         self._factors.clear()
 
-    def values(self, operand: Operand, stretch: Stretch) -> Float64:
+    def values(self, operand: Operand, elements: ElementRange) -> Float64:
         """Read elements as float64, into an array of their own."""
-        values = np.empty(stretch[1])
-        decode(self.raw(operand, stretch), operand.dtype, values)
+        values = np.empty(elements[1])
+        decode(self.raw(operand, elements), operand.dtype, values)
         return values
 
-    def base(self, piece: PieceTask, stretch: Stretch) -> tuple[Raw, Float64]:
+    def base(self, piece: PieceTask, elements: ElementRange) -> tuple[Raw, Float64]:
         """Read the base's elements, raw and as float64."""
-        raw = self.buffer("base raw", stretch[1] * ITEM_BYTES[piece.base.dtype])
-        base_N = self._floats("base", stretch[1])
-        if self._base_held != (id(piece), stretch):
-            self.raw(piece.base, stretch, into=raw)
+        raw = self.buffer("base raw", elements[1] * ITEM_BYTES[piece.base.dtype])
+        base_N = self._floats("base", elements[1])
+        if self._base_held != (id(piece), elements):
+            self.raw(piece.base, elements, into=raw)
             decode(raw, piece.base.dtype, base_N)
-            self._base_held = id(piece), stretch
+            self._base_held = id(piece), elements
         return raw, base_N
 
-    def block(self, piece: PieceTask, stretch: Stretch, *, step: int, with_deltas: bool = True) -> Block:
+    def block(self, piece: PieceTask, elements: ElementRange, *, step: int, with_deltas: bool = True) -> Block:
         """Return a block as it arrives at a step of the recipe: after all transforms before it."""
-        _, base_N = self.base(piece, stretch)
-        deltas_CN = self._floats("deltas", self._fusion.num_contributions * stretch[1]).reshape(-1, stretch[1])
+        _, base_N = self.base(piece, elements)
+        deltas_CN = self._floats("deltas", self._fusion.num_contributions * elements[1]).reshape(-1, elements[1])
         if with_deltas:
-            self._fill(piece, stretch, base_N, deltas_CN, range(len(deltas_CN)))
+            self._fill(piece, elements, base_N, deltas_CN, range(len(deltas_CN)))
         block = Block(
-            facts=facts_of(self._fusion, piece, step),
-            first=stretch[0],
+            info=info_of(self._fusion, piece, step),
+            first=elements[0],
             base_N=base_N,
             deltas_CN=deltas_CN,
-            statistics_CN=self.statistics(piece, stretch, step),
+            statistics_CN=self.statistics(piece, elements, step),
         )
         if with_deltas:
             self.transform(deltas_CN, range(len(deltas_CN)), block, piece, step)
         return block
 
-    def sum_deltas(self, piece: PieceTask, stretch: Stretch, span: Span) -> Float64:
-        """Return (b θ_t + Σ c_i δ_i) / d: what `SpanCombiner.fuse` returns, for stretches of `sum_length`."""
-        base, base_N = self.base(piece, stretch)
-        used_C = np.where([operand is not None for operand in piece.contributions], span.deltas_C, 0.0)
-        sum_N = self._floats("sum", stretch[1])
-        if kind := self._summed_as_read(piece, span):
+    def sum_deltas(self, piece: PieceTask, elements: ElementRange, combination: LinearCombination) -> Float64:
+        """Return (b θ_t + Σ c_i δ_i) / d: what `LinearCombiner.fuse` returns, for element_ranges of `sum_length`."""
+        base, base_N = self.base(piece, elements)
+        used_C = np.where([operand is not None for operand in piece.contributions], combination.deltas_C, 0.0)
+        sum_N = self._floats("sum", elements[1])
+        if kind := self._summed_as_read(piece, combination):
             dtype, is_delta = kind
-            raw = self._read_rows(piece.contributions, stretch, dtype, used_C)
+            raw = self._read_rows(piece.contributions, elements, dtype, used_C)
             before = None if is_delta else base
-            sum_rows(raw, dtype, base=before, coefficients_C=used_C, divisor=span.divisor, sum_N=sum_N)
+            sum_rows(raw, dtype, base=before, coefficients_C=used_C, divisor=combination.divisor, sum_N=sum_N)
             return sum_N
-        deltas_CN = self.block(piece, stretch, step=len(self._fusion.recipe.transforms)).deltas_CN
-        if not span.base:
+        deltas_CN = self.block(piece, elements, step=len(self._fusion.recipe.transforms)).deltas_CN
+        if not combination.base:
             rows = deltas_CN.reshape(-1).view(np.uint8)
-            sum_rows(rows, "F64", base=None, coefficients_C=used_C, divisor=span.divisor, sum_N=sum_N)
+            sum_rows(rows, "F64", base=None, coefficients_C=used_C, divisor=combination.divisor, sum_N=sum_N)
             return sum_N
-        np.multiply(base_N, span.base, out=sum_N)
+        np.multiply(base_N, combination.base, out=sum_N)
         for delta_N, coefficient in zip(deltas_CN, used_C, strict=True):
             if coefficient:
                 sum_N += np.multiply(delta_N, coefficient, out=delta_N)
-        return np.divide(sum_N, span.divisor, out=sum_N)
+        return np.divide(sum_N, combination.divisor, out=sum_N)
 
-    def sum_length(self, piece: PieceTask, span: Span) -> int:
+    def sum_length(self, piece: PieceTask, combination: LinearCombination) -> int:
         """Return how many elements to sum at a time: fewer if the deltas have to be held together."""
-        return self._fusion.sum_elements if self._summed_as_read(piece, span) else self._fusion.block_elements
+        return self._fusion.sum_elements if self._summed_as_read(piece, combination) else self._fusion.block_elements
 
-    def _summed_as_read(self, piece: PieceTask, span: Span) -> tuple[str, bool] | None:
+    def _summed_as_read(self, piece: PieceTask, combination: LinearCombination) -> tuple[str, bool] | None:
         """Return dtype and kind, if all deltas can be summed as they lie in their files."""
-        used = [o for o, coefficient in zip(piece.contributions, span.deltas_C, strict=True) if o and coefficient]
+        used = [
+            o for o, coefficient in zip(piece.contributions, combination.deltas_C, strict=True) if o and coefficient
+        ]
         kinds = {(o.dtype, o.is_delta) if isinstance(o, Operand) else None for o in used}
         kind = kinds.pop() if len(kinds) == 1 else None
-        if kind is None or span.base or self._fusion.recipe.transforms:
+        if kind is None or combination.base or self._fusion.recipe.transforms:
             return None
         return kind if kind[1] or kind[0] == piece.base.dtype else None
 
     def _read_rows(
         self,
         operands: Sequence[Operand | AdapterOperand | None],
-        stretch: Stretch,
+        elements: ElementRange,
         dtype: str,
         wanted: Sequence[object] | Float64,
     ) -> Raw:
         """Read operands of one dtype as they lie in their files, a row each; the rows that are not wanted hold junk."""
         item = ITEM_BYTES[dtype]
-        raw = self.buffer("raw", len(operands) * stretch[1] * item)
+        raw = self.buffer("raw", len(operands) * elements[1] * item)
         used = [o if isinstance(o, Operand) and wanted[i] else None for i, o in enumerate(operands)]
-        offsets = [0 if operand is None else (stretch[0] - operand.first) * item for operand in used]
+        offsets = [0 if operand is None else (elements[0] - operand.first) * item for operand in used]
         self._reader.read_rows([operand.where if operand else None for operand in used], offsets, raw)
         return raw
 
@@ -177,9 +179,9 @@ class BlockReader:
             end = piece.first + piece.num_elements
             for index in range(len(piece.contributions) if piece.is_fused else 0):
                 for first in range(piece.first, end, SUM_ELEMENTS):
-                    stretch = first, min(SUM_ELEMENTS, end - first)
-                    delta_N = self._floats("delta", stretch[1])
-                    self._fill(piece, stretch, self.base(piece, stretch)[1], delta_N[None], [index])
+                    elements = first, min(SUM_ELEMENTS, end - first)
+                    delta_N = self._floats("delta", elements[1])
+                    self._fill(piece, elements, self.base(piece, elements)[1], delta_N[None], [index])
 
     def matrix(self, piece: PieceTask, *, step: int) -> Matrix:
         """Return a whole matrix, whose deltas are read when they are asked for."""
@@ -201,16 +203,16 @@ class BlockReader:
             rows, columns = piece.shape[-1] if is_gram else piece.shape[0], piece.shape[-1]
             return to_device(self.values(operand, (0, rows * columns)).reshape(rows, columns), self._fusion.device)
 
-        facts = facts_of(self._fusion, piece, step)
-        return Matrix(facts=facts, read_delta=read_delta, read_statistic=read_statistic)
+        info = info_of(self._fusion, piece, step)
+        return Matrix(info=info, read_delta=read_delta, read_statistic=read_statistic)
 
-    def _delta(self, piece: PieceTask, index: int, stretch: Stretch, base_N: Float64) -> Float64:
+    def _delta(self, piece: PieceTask, index: int, elements: ElementRange, base_N: Float64) -> Float64:
         """Return one contribution's transformed delta, in a buffer."""
-        delta_N = self._floats("delta", stretch[1])
-        self._fill(piece, stretch, base_N, delta_N[None], [index])
+        delta_N = self._floats("delta", elements[1])
+        self._fill(piece, elements, base_N, delta_N[None], [index])
         if self._fusion.recipe.transforms:
-            facts = facts_of(self._fusion, piece, 0)
-            block = Block(facts=facts, first=stretch[0], base_N=base_N, deltas_CN=delta_N[None])
+            info = info_of(self._fusion, piece, 0)
+            block = Block(info=info, first=elements[0], base_N=base_N, deltas_CN=delta_N[None])
             self.transform(delta_N[None], [index], block, piece, len(self._fusion.recipe.transforms))
         return delta_N
 
@@ -219,49 +221,51 @@ class BlockReader:
         present = [r for r, row in enumerate(rows) if piece.contributions[row] is not None]
         runs = [slice(None)] if len(present) == len(rows) else [slice(r, r + 1) for r in present]
         for before, transform in enumerate(self._fusion.recipe.transforms[:step]):
-            seen = replace(block, facts=facts_of(self._fusion, piece, before))
+            seen = replace(block, info=info_of(self._fusion, piece, before))
             for run in runs:
                 transform.transform(deltas_RN[run], np.array(rows[run]), seen)
 
-    def _fill(self, piece: PieceTask, stretch: Stretch, base_N: Float64, out_RN: Float64, rows: Sequence[int]) -> None:
+    def _fill(
+        self, piece: PieceTask, elements: ElementRange, base_N: Float64, out_RN: Float64, rows: Sequence[int]
+    ) -> None:
         """Read and subtract some rows of a block; in one call if they are all of a kind."""
         operands = [piece.contributions[row] for row in rows]
         kinds = {(o.dtype, o.is_delta) if isinstance(o, Operand) else None for o in operands if o is not None}
         if len(kinds) > 1:
             for index, row in enumerate(rows):
-                self._fill(piece, stretch, base_N, out_RN[index : index + 1], [row])
+                self._fill(piece, elements, base_N, out_RN[index : index + 1], [row])
             return
         kind = next(iter(kinds), None)
-        is_finite = kind is None or self._fill_dense(operands, stretch, None if kind[1] else base_N, out_RN)
+        is_finite = kind is None or self._fill_dense(operands, elements, None if kind[1] else base_N, out_RN)
         for operand, delta_N in zip(operands, out_RN, strict=True):
             if not isinstance(operand, Operand):
-                delta_N[:] = 0.0 if operand is None else self.expand(operand, piece, stretch)
+                delta_N[:] = 0.0 if operand is None else self.expand(operand, piece, elements)
         if not (is_finite and (kind is not None or surely_finite(out_RN))):
             require_finite(piece, rows, out_RN, base_N)
 
     def _fill_dense(
         self,
         operands: Sequence[Operand | AdapterOperand | None],
-        stretch: Stretch,
+        elements: ElementRange,
         base_N: Float64 | None,
         out_RN: Float64,
     ) -> bool:
         """Return False if some difference is not finite; it may be junk in the row of an operand that is absent."""
         dtype = next(operand.dtype for operand in operands if isinstance(operand, Operand))
-        raw = self._read_rows(operands, stretch, dtype, operands)
-        return subtract_rows(raw, dtype, stride=stretch[1], first=0, base_N=base_N, out_CN=out_RN)
+        raw = self._read_rows(operands, elements, dtype, operands)
+        return subtract_rows(raw, dtype, stride=elements[1], first=0, base_N=base_N, out_CN=out_RN)
 
-    def expand(self, operand: AdapterOperand, piece: PieceTask, stretch: Stretch) -> Float64:
-        """Expand the rows of an adapter's delta that hold a stretch."""
+    def expand(self, operand: AdapterOperand, piece: PieceTask, elements: ElementRange) -> Float64:
+        """Expand the rows of an adapter's delta that hold these elements."""
         _, columns = operand.change.rows_columns
-        first_row, end_row = stretch[0] // columns, -(-(stretch[0] + stretch[1]) // columns)
+        first_row, end_row = elements[0] // columns, -(-(elements[0] + elements[1]) // columns)
         base = np.empty((0, columns))
         if operand.change.needs_base:
             rows = first_row * columns, (end_row - first_row) * columns
             base = self.values(piece.base, rows).reshape(-1, columns)
         delta = operand.change.delta_rows(self._read_factor, base, first_row, end_row - first_row).reshape(-1)
-        start = stretch[0] - first_row * columns
-        return delta[start : start + stretch[1]]
+        start = elements[0] - first_row * columns
+        return delta[start : start + elements[1]]
 
     def _read_factor(self, stored: Stored, first: int, count: int) -> Float64:
         """Read a factor, or find it again: every block of a tensor needs all of A."""
@@ -272,15 +276,15 @@ class BlockReader:
             self._factors[key] = self.values(operand_of(stored), (first, count))
         return self._factors[key]
 
-    def statistics(self, piece: PieceTask, stretch: Stretch, step: int) -> Float64 | None:
+    def statistics(self, piece: PieceTask, elements: ElementRange, step: int) -> Float64 | None:
         """Read what every contribution's statistics say of these elements, if a step asks and all say something."""
         kind = self._fusion.recipe.steps[step].statistic
         if kind in (None, "gram") or not piece.statistics or not all(piece.statistics):
             return None
         dtype = next(operand.dtype for operand in piece.statistics if operand is not None)  # one, by their format
-        rows = self._floats("statistics", len(piece.statistics) * stretch[1]).reshape(-1, stretch[1])
-        raw = self._read_rows(piece.statistics, stretch, dtype, piece.statistics)
-        subtract_rows(raw, dtype, stride=stretch[1], first=0, base_N=None, out_CN=rows)
+        rows = self._floats("statistics", len(piece.statistics) * elements[1]).reshape(-1, elements[1])
+        raw = self._read_rows(piece.statistics, elements, dtype, piece.statistics)
+        subtract_rows(raw, dtype, stride=elements[1], first=0, base_N=None, out_CN=rows)
         if not (surely_finite(rows) and rows.min(initial=0.0) >= 0):
             raise FusionError(f"tensor {piece.tensor}: statistics that are negative or not finite; compute them anew")
         return rows

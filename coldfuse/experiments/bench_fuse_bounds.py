@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldfuse.experiments import bench_fuse_kernels as kernels
-from coldfuse.experiments.bench_fuse_files import Stretch, Vectors, Work, longest, read, rows_of
+from coldfuse.experiments.bench_fuse_files import ElementRange, Vectors, Work, longest, read, rows_of
 from coldfuse.experiments.bench_fuse_models import Job
 from coldfuse.experiments.bench_fuse_ranks import no_masks, random_masks, shifted, size_thresholds
 from coldfuse.fusion.robust.sorting import network
@@ -85,13 +85,13 @@ def trimmed_mean(vectors: Vectors) -> None:
 def fisher(vectors: Vectors) -> None:
     """Σ λ_i F_i θ_i / Σ λ_i F_i, λ_i = 1 / ‖F_i‖, in two passes."""
 
-    def squares(span: Stretch) -> NDArray[np.float64]:
+    def squares(combination: ElementRange) -> NDArray[np.float64]:
         row = np.empty(vectors.block_elements, np.float32)
         sums = np.zeros(len(vectors.statistics))
-        for stretch in vectors.blocks(span):
+        for elements in vectors.blocks(combination):
             for index, file in enumerate(vectors.statistics):
-                read(file, row, stretch)
-                sums[index] += kernels.square_sum(row, stretch[1])
+                read(file, row, elements)
+                sums[index] += kernels.square_sum(row, elements[1])
         return sums
 
     norms = np.sqrt(np.sum(vectors.map(squares), axis=0))

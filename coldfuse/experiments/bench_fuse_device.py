@@ -29,7 +29,7 @@ from coldfuse.experiments.bench_fuse import FuseOptions
 from coldfuse.experiments.bench_fuse_figures import Spread
 from coldfuse.experiments.bench_fuse_models import SHAPES
 from coldfuse.fusion.average.mean import Mean
-from coldfuse.fusion.block import Block, Facts, Float64, Matrix
+from coldfuse.fusion.block import Block, Float64, Matrix, TensorInfo
 from coldfuse.fusion.informed.regmean import RegMean
 from coldfuse.fusion.matrix.tsv_m import TSVM
 from coldfuse.fusion.method import MatrixCombiner
@@ -83,8 +83,8 @@ def _element_wise(device: str, options: FuseOptions) -> Iterator[DeviceFigures]:
 
     def block(measured: dict[str, Float64]) -> Block:
         values, deltas = decode_rows(base, rows, [True] * len(rows))
-        facts = _facts((count,), len(names), measured)
-        return Block(facts=facts, first=0, base_N=cast(Float64, values), deltas_CN=cast(Float64, deltas))
+        info = _info((count,), len(names), measured)
+        return Block(info=info, first=0, base_N=cast(Float64, values), deltas_CN=cast(Float64, deltas))
 
     ties, deltas = Ties(), to_numpy(block({}).deltas_CN)
     rank = count - int(ties.density * count) - 1
@@ -138,14 +138,14 @@ def _matrix(shape: tuple[int, ...], num_contributions: int, device: str) -> Matr
     inputs = rng.normal(size=(_GRAM_RANK, shape[1]))
     gram = to_device(inputs.T @ inputs + np.eye(shape[1]), device)
     return Matrix(
-        facts=_facts(shape, num_contributions, {}),
+        info=_info(shape, num_contributions, {}),
         read_delta=lambda index: deltas[index] * 1.0,  # a fresh array
         read_statistic=lambda _index: gram * 1.0,
     )
 
 
-def _facts(shape: tuple[int, ...], count: int, measured: dict[str, Float64]) -> Facts:
-    return Facts(
+def _info(shape: tuple[int, ...], count: int, measured: dict[str, Float64]) -> TensorInfo:
+    return TensorInfo(
         tensor="bench", shape=shape, weights_C=np.ones(count), present_C=np.ones(count, bool),
         keys_C=np.zeros(count, np.uint64), num_elements=shape[0], measured=measured,
     )  # fmt: skip

@@ -18,7 +18,7 @@ from coldfuse.tensors.header import Header
 from coldfuse.tensors.model_folder import read_file_header
 
 Vector = NDArray[Any]
-Stretch = tuple[int, int]
+ElementRange = tuple[int, int]
 """First element, and number of elements."""
 
 Work = Callable[[int, int], None]
@@ -65,14 +65,14 @@ class Vectors:
         """Return a buffer for a block of one model."""
         return np.empty(count or self.block_elements, self.dtype)
 
-    def read_rows(self, rows: Vector, stretch: Stretch) -> None:
+    def read_rows(self, rows: Vector, elements: ElementRange) -> None:
         """Read the same elements of all contributions."""
         for row, file in zip(rows, self.models, strict=True):
-            read(file, row, stretch)
+            read(file, row, elements)
 
-    def write(self, values: Vector, stretch: Stretch) -> None:
+    def write(self, values: Vector, elements: ElementRange) -> None:
         """Write elements of the fused model."""
-        first, count = stretch
+        first, count = elements
         file, start = self.out
         data = values[:count].view(np.uint8).data
         done = 0
@@ -82,23 +82,23 @@ class Vectors:
     def run(self, make: Callable[[], Work], block: int | None = None) -> None:
         """Work on all blocks; `make` gives each thread its own buffers."""
 
-        def one(span: Stretch) -> None:
+        def one(combination: ElementRange) -> None:
             work = make()
-            for first, count in cut(span, block or self.block_elements):
+            for first, count in cut(combination, block or self.block_elements):
                 work(first, count)
 
         self.map(one)
 
-    def map(self, task: Callable[[Stretch], R]) -> list[R]:
+    def map(self, task: Callable[[ElementRange], R]) -> list[R]:
         """Call a task for spans of the whole vector, on threads."""
         length = max(min(_SPAN, -(-self.num_elements // (4 * self.num_workers))), 1)
         length = -(-length // self.block_elements) * self.block_elements
         with ThreadPoolExecutor(self.num_workers) as pool:
             return list(pool.map(task, cut((0, self.num_elements), length)))
 
-    def blocks(self, span: Stretch) -> Iterator[Stretch]:
-        """Cut a span into blocks."""
-        return cut(span, self.block_elements)
+    def blocks(self, combination: ElementRange) -> Iterator[ElementRange]:
+        """Cut a range into blocks."""
+        return cut(combination, self.block_elements)
 
     def _open(self, path: Path, header: Header) -> tuple[int, int]:
         file = os.open(path, os.O_RDONLY)
@@ -115,17 +115,17 @@ class Vectors:
         return file, self.header.size_bytes
 
 
-def read(file: tuple[int, int], buffer: Vector, stretch: Stretch) -> None:
+def read(file: tuple[int, int], buffer: Vector, elements: ElementRange) -> None:
     """Read elements of one file to the beginning of a buffer."""
-    first, count = stretch
+    first, count = elements
     size = buffer.dtype.itemsize
     if os.preadv(file[0], [buffer[:count].data], file[1] + first * size) != count * size:
         raise OSError(f"elements {first} to {first + count} were not read in one piece")
 
 
-def cut(span: Stretch, length: int) -> Iterator[Stretch]:
-    """Cut a span into pieces of this length."""
-    first, count = span
+def cut(combination: ElementRange, length: int) -> Iterator[ElementRange]:
+    """Cut a range into pieces of this length."""
+    first, count = combination
     end = first + count
     return ((start, min(length, end - start)) for start in range(first, end, length))
 
@@ -141,6 +141,6 @@ def rows_of(header: Header, most: int) -> list[tuple[int, int, int]]:
     return found
 
 
-def longest(stretches: Sequence[tuple[int, int, int]]) -> int:
+def longest(element_ranges: Sequence[tuple[int, int, int]]) -> int:
     """Return the number of elements of the longest run."""
-    return max(count for _, count, _ in stretches)
+    return max(count for _, count, _ in element_ranges)

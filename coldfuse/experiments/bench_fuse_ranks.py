@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from coldfuse.errors import ColdfuseError
 from coldfuse.experiments import bench_fuse_kernels as kernels
-from coldfuse.experiments.bench_fuse_files import Stretch, Vectors, cut, read
+from coldfuse.experiments.bench_fuse_files import ElementRange, Vectors, cut, read
 
 Masks = NDArray[np.uint32]
 """A row for each model: a key, and what a random number must reach for an entry to stay. Shape (C, 2)."""
@@ -65,11 +65,11 @@ def _sample(vectors: Vectors, index: int, masks: Masks) -> NDArray[np.float32]:
     row, base = vectors.buffer(_SAMPLE_RUN), vectors.buffer(_SAMPLE_RUN)
     found = []
     for first, most in cut((0, vectors.num_elements), stride):
-        stretch = first, min(_SAMPLE_RUN, most)
-        read(vectors.base, base, stretch)
-        read(vectors.models[index], row, stretch)
-        size = np.empty(stretch[1], np.float32)
-        kernels.sizes(row, base, shifted(masks, first)[index], stretch[1], size)
+        elements = first, min(_SAMPLE_RUN, most)
+        read(vectors.base, base, elements)
+        read(vectors.models[index], row, elements)
+        size = np.empty(elements[1], np.float32)
+        kernels.sizes(row, base, shifted(masks, first)[index], elements[1], size)
         found.append(size)
     return np.sort(np.concatenate(found))
 
@@ -92,10 +92,10 @@ def _count(vectors: Vectors, masks: Masks, windows: list[Window]) -> tuple[NDArr
     below, found = np.zeros(len(windows), np.int64), np.zeros((len(windows), bins), np.int64)
     lock = Lock()
 
-    def count(span: Stretch) -> None:
+    def count(combination: ElementRange) -> None:
         rows, base = vectors.rows_buffer(), vectors.buffer()
         some_below, some_found = np.zeros_like(below), np.zeros(found.shape, np.int32)
-        for first, size in vectors.blocks(span):
+        for first, size in vectors.blocks(combination):
             read(vectors.base, base, (first, size))
             vectors.read_rows(rows, (first, size))
             kernels.count_sizes(rows, base, shifted(masks, first), edges, size, some_below, some_found)

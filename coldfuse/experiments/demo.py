@@ -19,6 +19,7 @@ from typing import IO
 
 import pyarrow.parquet
 
+from coldfuse.consumer import fetch
 from coldfuse.data.dataset import TextDataset
 from coldfuse.data.reading import read_dataset
 from coldfuse.errors import ColdfuseError, UserInputError
@@ -26,7 +27,6 @@ from coldfuse.evaluation.probe import linear_probes
 from coldfuse.experiments.demo_data import TASKS, DemoSettings, DemoTask
 from coldfuse.experiments.demo_view import DemoView
 from coldfuse.experiments.results import ReleaseScores, Results
-from coldfuse.fetch import fetch
 from coldfuse.processes import end, start
 from coldfuse.registry.creation import create_federation
 from coldfuse.storage import open_store

@@ -22,7 +22,7 @@ Array = Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class TensorInfo:
     """What is known about one tensor before its elements are looked at."""
 
     tensor: str
@@ -54,7 +54,7 @@ class Facts:
 class Block:
     """N consecutive elements of one tensor: numpy's arrays, or for `Method.on_device` those of any array library."""
 
-    facts: Facts
+    info: TensorInfo
     first: int
     """Index of the block's first element in the flattened tensor."""
     base_N: Float64
@@ -69,7 +69,7 @@ class Block:
 class Matrix:
     """One whole tensor of two dimensions. Deltas are read when they are asked for: hold few of them at a time."""
 
-    facts: Facts
+    info: TensorInfo
     read_delta: Callable[[int], Array]
     """Return δ_i of shape (O, I) in float64, a fresh array."""
     read_statistic: Callable[[int], Array | None]

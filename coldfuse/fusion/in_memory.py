@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from coldfuse.fusion.block import Block, Facts, Float64, Matrix
+from coldfuse.fusion.block import Block, Float64, Matrix, TensorInfo
 from coldfuse.fusion.method import MatrixCombiner, Measure, Ranked, Sums
 from coldfuse.fusion.random import key
 from coldfuse.fusion.recipe import Recipe
@@ -48,7 +48,7 @@ class InMemory:
         block, shape = self._block(tensor, index), self.base[tensor].shape
         if isinstance(combiner, MatrixCombiner) and len(shape) == 2 and min(shape) > 1:
             matrix = Matrix(
-                facts=block.facts,
+                info=block.info,
                 read_delta=lambda i: block.deltas_CN[i].reshape(shape).copy(),
                 read_statistic=lambda i: None if self.statistics is None else self.statistics[i].get(tensor),
             )
@@ -70,7 +70,7 @@ class InMemory:
         zeros = np.zeros(base.shape)
         rows = [np.asarray(delta.get(tensor, zeros), np.float64).ravel() for delta in self.deltas]
         block = Block(
-            facts=self._facts(tensor),
+            info=self._info(tensor),
             first=0,
             base_N=np.asarray(base, np.float64).ravel(),
             deltas_CN=np.array(rows).reshape(len(rows), base.size),
@@ -82,12 +82,12 @@ class InMemory:
         return self._seen(block, tensor, step)
 
     def _seen(self, block: Block, tensor: str, step: int) -> Block:
-        return replace(block, facts=replace(block.facts, measured=self.measured.get((tensor, step), {})))
+        return replace(block, info=replace(block.info, measured=self.measured.get((tensor, step), {})))
 
-    def _facts(self, tensor: str) -> Facts:
+    def _info(self, tensor: str) -> TensorInfo:
         count = len(self.deltas)
         names = self.names or [str(i) for i in range(count)]
-        return Facts(
+        return TensorInfo(
             tensor=tensor,
             shape=self.base[tensor].shape,
             weights_C=np.array(self.weights if self.weights is not None else [1.0] * count),

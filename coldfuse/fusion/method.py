@@ -5,7 +5,7 @@ combiner makes one delta of all of them, outers move the base along it. Each is 
 method's parameters (name, default, bounds, and their meaning in the line under them), so the help text, the check of
 what a user wrote and the record in a release come from one place. Methods hold no state and see no file: the engine
 asks for `measures()` one after the other, makes a pass over all elements for each, and hands the results to the formula
-in `Facts.measured`.
+in `TensorInfo.measured`.
 
 The formulas must not care how the engine cuts a model: a block is any run of elements of one tensor (whole rows where
 `whole_rows` says so, and the whole tensor for `fuse_matrix`).
@@ -22,10 +22,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from coldfuse.fusion.arrays import divide, namespace
-from coldfuse.fusion.block import Array, Block, Facts, Float64, Matrix, Rows
+from coldfuse.fusion.block import Array, Block, Float64, Matrix, Rows, TensorInfo
 
 Scope = Literal["model", "tensor"]
-Flavour = Literal["paper", "mergekit"]
+Variant = Literal["paper", "mergekit"]
 """As the paper's own code computes it, or as mergekit does."""
 
 Statistic = Literal["fisher", "gram", "variance"]
@@ -36,7 +36,7 @@ class Sums:
     """A measure: numbers that are summed over all blocks of a tensor, or of the whole model."""
 
     name: str
-    """Under which `Facts.measured` has the sum."""
+    """Under which `TensorInfo.measured` has the sum."""
     of: Callable[[Block], Float64]
     """One block's contribution to the sum: an array whose shape depends on C alone."""
     per: Scope = "model"
@@ -51,7 +51,7 @@ class Ranked:
     """A measure: the exact r-th smallest of all |values| of a tensor, or of the whole model, ranked as float32."""
 
     name: str
-    """Under which `Facts.measured` has them, shape (R, number of ranks)."""
+    """Under which `TensorInfo.measured` has them, shape (R, number of ranks)."""
     of: Callable[[Block], Float64]
     """The values to be ranked, shape (R, N): R rows that are ranked apart, one a contribution or a single one."""
     ranks: Callable[[int, Mapping[str, Float64]], Sequence[int]]
@@ -83,7 +83,7 @@ class Method(BaseModel, ABC):
     gets numpy's. See `coldfuse.fusion.arrays`."""
 
     is_random: ClassVar[bool] = False
-    """Whether the formula looks at `Facts.keys_C`: only then contributions are hashed to make them."""
+    """Whether the formula looks at `TensorInfo.keys_C`: only then contributions are hashed to make them."""
 
     def measures(self) -> tuple[Measure, ...]:
         """What has to be known before the formula; a later measure may use the results of earlier ones."""
@@ -108,7 +108,7 @@ class Combiner(Method):
     """Makes one delta of all contributions'."""
 
     is_weighted: ClassVar[bool] = False
-    """Whether the formula looks at `Facts.weights_C`; if not, weights that a user gives are refused."""
+    """Whether the formula looks at `TensorInfo.weights_C`; if not, weights that a user gives are refused."""
 
     needs_weights: ClassVar[bool] = False
     """Whether a user must give weights."""
@@ -127,7 +127,7 @@ class Combiner(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Span:
+class LinearCombination:
     """A linear combination: δ = (b θ_t + Σ_i c_i δ_i) / d."""
 
     deltas_C: Float64
@@ -138,24 +138,26 @@ class Span:
     """d: kept apart so that equal deltas come back bit by bit from their mean."""
 
 
-class SpanCombiner(Combiner):
+class LinearCombiner(Combiner):
     """A combiner whose result is a linear combination of the deltas; the engine sums it without holding them all."""
 
     on_device: ClassVar[bool] = True
 
     @abstractmethod
-    def span(self, facts: Facts) -> Span:
+    def combination(self, info: TensorInfo) -> LinearCombination:
         """Return the coefficients, from what was measured."""
 
     def fuse(self, block: Block) -> Float64:
         """Sum the linear combination in the order of the contributions, in float64."""
-        span = self.span(block.facts)
-        used_C = np.where(block.facts.present_C, span.deltas_C, 0.0).tolist()
-        fused_N = block.base_N * span.base if span.base else namespace(block.base_N).zeros_like(block.base_N)
+        combination = self.combination(block.info)
+        used_C = np.where(block.info.present_C, combination.deltas_C, 0.0).tolist()
+        fused_N = (
+            block.base_N * combination.base if combination.base else namespace(block.base_N).zeros_like(block.base_N)
+        )
         for coefficient, delta_N in zip(used_C, block.deltas_CN, strict=True):
             if coefficient:
                 fused_N += delta_N if coefficient == 1 else delta_N * coefficient
-        return cast(Float64, divide(fused_N, span.divisor))
+        return cast(Float64, divide(fused_N, combination.divisor))
 
 
 class MatrixCombiner(Combiner):

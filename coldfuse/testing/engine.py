@@ -57,7 +57,7 @@ def does_not_depend_on_the_cut(make: Maker) -> None:
         _require_the_same_measures(method, block)
         if not _is_fused_whole(method, block):
             pieces = [_apply(method, piece) for piece in _cut(method, block)]
-            what = f"{block.facts.tensor} in {len(pieces)} pieces gives another result than at once"
+            what = f"{block.info.tensor} in {len(pieces)} pieces gives another result than at once"
             require_same_bits(method, np.hstack(pieces), _apply(method, block), what)
 
 
@@ -73,7 +73,7 @@ def leaves_its_arguments_alone(make: Maker) -> None:
         if not _is_fused_whole(method, block):
             _apply(method, block)
         same = all(now.tobytes() == then.tobytes() for now, then in zip(_given(block), original, strict=True))
-        what = f"{block.facts.tensor}: what a block says of base, statistics, weights or measures has changed"
+        what = f"{block.info.tensor}: what a block says of base, statistics, weights or measures has changed"
         require(same, method, what)
 
 
@@ -83,7 +83,7 @@ def a_transform_changes_its_own_contribution(make: Maker) -> None:
     if not isinstance(method, Transform):
         return
     for block in _blocks(method):
-        name, hidden = block.facts.tensor, replace(block, deltas_CN=np.full_like(block.deltas_CN, np.nan))
+        name, hidden = block.info.tensor, replace(block, deltas_CN=np.full_like(block.deltas_CN, np.nan))
         together_CN = block.deltas_CN.copy()
         method.transform(together_CN, np.arange(len(together_CN)), replace(block, deltas_CN=together_CN))
         for i, delta_N in enumerate(block.deltas_CN):
@@ -138,7 +138,7 @@ def _blocks(method: Method) -> Iterator[Block]:
 
 
 def _is_fused_whole(method: Method, block: Block) -> bool:
-    shape = block.facts.shape
+    shape = block.info.shape
     return isinstance(method, MatrixCombiner) and len(shape) == 2 and min(shape) > 1
 
 
@@ -156,7 +156,7 @@ def _apply(method: Method, block: Block) -> Float64:
 
 
 def _cut(method: Method, block: Block) -> Iterator[Block]:
-    unit = block.facts.row_elements if method.whole_rows else 1
+    unit = block.info.row_elements if method.whole_rows else 1
     size = len(block.base_N)
     starts = [unit * cut for cut in _CUTS if unit * cut < size]
     for first, last in pairwise([*starts, size]):
@@ -174,7 +174,7 @@ def _require_the_same_measures(method: Method, block: Block) -> None:
     for measure in method.measures():
         whole = measure.of(block)
         pieces = [measure.of(piece) for piece in _cut(method, block)]
-        what = f"{block.facts.tensor}: measure {measure.name!r} of {len(pieces)} pieces is not that of the whole"
+        what = f"{block.info.tensor}: measure {measure.name!r} of {len(pieces)} pieces is not that of the whole"
         if isinstance(measure, Ranked):
             require_same_bits(method, np.hstack(pieces), whole, what)
         else:
@@ -183,6 +183,6 @@ def _require_the_same_measures(method: Method, block: Block) -> None:
 
 
 def _given(block: Block) -> list[NDArray[np.generic]]:
-    facts, statistics = block.facts, block.statistics_CN
-    known = [facts.weights_C, facts.present_C, facts.keys_C, *facts.measured.values()]
+    info, statistics = block.info, block.statistics_CN
+    known = [info.weights_C, info.present_C, info.keys_C, *info.measured.values()]
     return [block.base_N, *known, *([] if statistics is None else [statistics])]

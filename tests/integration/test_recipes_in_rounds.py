@@ -245,7 +245,7 @@ def test_a_contributor_cannot_stop_a_round_by_its_score(tmp_path: Path) -> None:
 
 
 def test_the_release_is_a_model_folder_whatever_the_recipe(tmp_path: Path, small_parts: int) -> None:
-    from coldfuse.fetch import StoreSource, fetch
+    from coldfuse.consumer import StoreSource, fetch
 
     federation = make_federation(tmp_path, MODEL, num_files=3, method="ties then fedadam")
     lead(federation)

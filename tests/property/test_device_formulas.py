@@ -10,7 +10,7 @@ from coldfuse.engine.device_blocks import one_later
 from coldfuse.engine.device_counts import DeviceCounts
 from coldfuse.engine.devices import own_stream
 from coldfuse.errors import UserInputError
-from coldfuse.fusion.block import Block, Facts
+from coldfuse.fusion.block import Block, TensorInfo
 from coldfuse.fusion.measures import gram, gram_with_base, squared_norms
 from coldfuse.fusion.random import key, random_bits, uniform
 from coldfuse.fusion.robust.sorting import sort_contributions
@@ -54,12 +54,12 @@ def test_values_are_counted_as_by_the_kernel(is_guessed: bool) -> None:
 @pytest.mark.parametrize("scale", [1e-6, 1.0])
 def test_inner_products_on_a_device_keep_their_bound(num_elements: int, scale: float) -> None:
     rows_CN = np.random.default_rng(num_elements).normal(size=(4, num_elements)) * scale
-    facts = Facts(
+    info = TensorInfo(
         tensor="w", shape=(num_elements,), weights_C=np.ones(4), present_C=np.ones(4, bool),
         keys_C=np.zeros(4, np.uint64), num_elements=num_elements,
     )  # fmt: skip
-    block = Block(facts=facts, first=0, base_N=rows_CN[0], deltas_CN=rows_CN)
-    there = Block(facts=facts, first=0, base_N=torch.tensor(rows_CN[0]), deltas_CN=torch.tensor(rows_CN))  # type: ignore[arg-type]
+    block = Block(info=info, first=0, base_N=rows_CN[0], deltas_CN=rows_CN)
+    there = Block(info=info, first=0, base_N=torch.tensor(rows_CN[0]), deltas_CN=torch.tensor(rows_CN))  # type: ignore[arg-type]
     bound_CC = 2 * num_elements * 2.0**-53 * (np.abs(rows_CN) @ np.abs(rows_CN).T)
     for measured, bound in (
         (gram("model"), bound_CC),

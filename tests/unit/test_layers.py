@@ -31,8 +31,8 @@ MAY_IMPORT = {
     "data": "core",
     "training": "core tensors data",
     "evaluation": "core tensors data training",
-    "fetch": "core tensors registry transport trust",
-    "contributor": "core tensors data training fetch transport trust",
+    "consumer": "core tensors registry transport trust",
+    "contributor": "core tensors data training consumer transport trust",
     "search": "core tensors fusion engine data training evaluation",
     "testing": "core tensors fusion engine",
     "config": "",
@@ -75,7 +75,7 @@ def package_of(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Facts:
+class TensorInfo:
     """What is checked of a module; its tree is large, and walked but once."""
 
     imports: set[str]
@@ -88,10 +88,10 @@ class Facts:
 
 
 @cache
-def facts_of(path: Path) -> Facts:
+def info_of(path: Path) -> TensorInfo:
     nodes = list(ast.walk(ast.parse(path.read_text())))
     attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
-    return Facts(
+    return TensorInfo(
         imports=set(imported(nodes)),
         attributes={node.attr for node in attributes},
         loads_and_saves={ast.unparse(node) for node in attributes if node.attr in ("load", "save")},
@@ -109,7 +109,7 @@ def imported(nodes: Sequence[ast.AST]) -> Iterator[str]:
 
 
 def imports_of(path: Path) -> set[str]:
-    return facts_of(path).imports
+    return info_of(path).imports
 
 
 def layers(names: set[str]) -> set[str]:
@@ -151,13 +151,13 @@ def test_libraries_stay_in_their_homes(library: str, homes: str) -> None:
 def test_nothing_is_pickled() -> None:
     for path in modules():
         assert not {name.split(".")[0] for name in imports_of(path)} & FORBIDDEN, path
-        used = facts_of(path).loads_and_saves
+        used = info_of(path).loads_and_saves
         assert not used & {"torch.load", "torch.save", "np.load", "np.save", "numpy.load", "numpy.save"}, path
 
 
 def test_only_the_configuration_reads_the_environment() -> None:
     for path in modules():
-        touched = facts_of(path).attributes | {name.split(".")[-1] for name in imports_of(path)}
+        touched = info_of(path).attributes | {name.split(".")[-1] for name in imports_of(path)}
         assert path.name == "config.py" or not touched & {"environ", "getenv", "putenv", "environb"}, path
 
 
@@ -166,4 +166,4 @@ def test_values_and_maths_touch_no_file_clock_or_chance(package: str) -> None:
     forbidden = {"os", "pathlib", "time", "random", "secrets", "socket", "ray", "torch", "subprocess", "threading"}
     for path in (path for path in modules() if package_of(path) == package):
         assert not {name.split(".")[0] for name in imports_of(path)} & forbidden, path
-        assert not {call for call in facts_of(path).calls if call == "open" or call.startswith("np.random")}, path
+        assert not {call for call in info_of(path).calls if call == "open" or call.startswith("np.random")}, path

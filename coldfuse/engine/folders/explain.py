@@ -30,11 +30,11 @@ from coldfuse.engine.folders.passes import Expected
 from coldfuse.engine.job import Fusion, require_memory
 from coldfuse.engine.measure import Pass, measure_all, sum_shard
 from coldfuse.engine.plan import AdapterOperand, Operand, Operands, PieceTask, Shard
-from coldfuse.engine.stretches import facts_of
+from coldfuse.engine.ranges import info_of
 from coldfuse.fusion.average.mean import Mean
 from coldfuse.fusion.block import Float64
 from coldfuse.fusion.measures import gram
-from coldfuse.fusion.method import Measure, SpanCombiner
+from coldfuse.fusion.method import LinearCombiner, Measure
 from coldfuse.fusion.recipe import Recipe
 
 _NAME = "coefficients"
@@ -110,14 +110,14 @@ def require_memory_to_explain(prepared: Prepared, executor: Executor) -> None:
 def _exact(fusion: Fusion, shards: Sequence[Shard]) -> dict[str, Coefficients]:
     """Return each tensor's own coefficients."""
     pieces = {piece.tensor: piece for shard in shards for piece in shard.pieces if piece.is_fused}
-    return {tensor: _span_of(fusion, piece) for tensor, piece in pieces.items() if any(piece.contributions)}
+    return {tensor: _combination_of(fusion, piece) for tensor, piece in pieces.items() if any(piece.contributions)}
 
 
-def _span_of(fusion: Fusion, piece: PieceTask) -> Coefficients:
-    span = cast(SpanCombiner, fusion.recipe.combiner).span(facts_of(fusion, piece, 0))
-    shares = zip(span.deltas_C, piece.contributions, strict=True)
-    own = tuple(None if operand is None else float(c) / span.divisor for c, operand in shares)
-    return Coefficients(is_exact=True, contributions=own, base=span.base / span.divisor)
+def _combination_of(fusion: Fusion, piece: PieceTask) -> Coefficients:
+    combination = cast(LinearCombiner, fusion.recipe.combiner).combination(info_of(fusion, piece, 0))
+    shares = zip(combination.deltas_C, piece.contributions, strict=True)
+    own = tuple(None if operand is None else float(c) / combination.divisor for c, operand in shares)
+    return Coefficients(is_exact=True, contributions=own, base=combination.base / combination.divisor)
 
 
 def _common(tensors: Sequence[Coefficients], count: int) -> Coefficients | None:

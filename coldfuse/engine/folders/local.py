@@ -30,7 +30,7 @@ from coldfuse.engine.folders.remote_folder import (
 from coldfuse.engine.folders.staging import staged
 from coldfuse.engine.folders.tied import Tied, find_tied
 from coldfuse.engine.fuse import FusedPart, fuse_shard, run_plan
-from coldfuse.engine.job import Fusion, reach_of, request_bytes, require_memory
+from coldfuse.engine.job import Fusion, granularity_of, request_bytes, require_memory
 from coldfuse.engine.measure import measure_all
 from coldfuse.engine.plan import Inputs, Plan, Shard, copied_shards, measured_shards, operands, plan_shards
 from coldfuse.engine.remote_files import KeySource
@@ -181,10 +181,10 @@ def open_fusion(request: FolderFusion) -> Prepared:
         state=state.operands,
         tied=tied,
     )
-    own = plan_shards(folder.headers, read, reach=reach_of(request.recipe))
+    own = plan_shards(folder.headers, read, granularity=granularity_of(request.recipe))
     layout = _layout(request, folder, read)
     is_own = layout.headers == folder.headers
-    plan = own if is_own else plan_shards(layout.headers, read, reach=reach_of(request.recipe))
+    plan = own if is_own else plan_shards(layout.headers, read, granularity=granularity_of(request.recipe))
     fusion = Fusion(
         store_url=None,
         recipe=request.recipe,

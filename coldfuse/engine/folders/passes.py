@@ -27,7 +27,7 @@ from coldfuse.engine.measure import (
     sum_shard,
 )
 from coldfuse.engine.plan import AdapterOperand, Operand, PieceTask, Shard, all_shards, copied_shards
-from coldfuse.fusion.block import Block, Facts
+from coldfuse.fusion.block import Block, TensorInfo
 from coldfuse.fusion.method import MatrixCombiner, Measure, Method, Ranked, Sums
 from coldfuse.fusion.selection import Windows, all_keys
 
@@ -168,13 +168,13 @@ def _num_rounds(windows: Windows) -> int:
 def _num_rows(this: Pass, measure: Ranked) -> int:
     """Ask the measure how many rows it ranks; one that needs earlier results for the answer has one a contribution."""
     count = this.fusion.num_contributions
-    facts = Facts(
+    info = TensorInfo(
         tensor="", shape=(1, 1), weights_C=np.array(this.fusion.weights), present_C=np.ones(count, bool),
         keys_C=np.zeros(count, np.uint64), num_elements=1,
     )  # fmt: skip
     try:
         with np.errstate(all="ignore"):
-            return len(measure.of(Block(facts=facts, first=0, base_N=np.zeros(1), deltas_CN=np.zeros((count, 1)))))
+            return len(measure.of(Block(info=info, first=0, base_N=np.zeros(1), deltas_CN=np.zeros((count, 1)))))
     except KeyError:
         return count
 

@@ -13,11 +13,11 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from coldfuse.errors import FusionError
-from coldfuse.fusion.block import Facts, Float64
-from coldfuse.fusion.method import Span, SpanCombiner
+from coldfuse.fusion.block import Float64, TensorInfo
+from coldfuse.fusion.method import LinearCombination, LinearCombiner
 
 
-class Mean(SpanCombiner):
+class Mean(LinearCombiner):
     """The mean; every contribution counts the same."""
 
     summary = "every contribution counts the same (ColD Fusion)"
@@ -26,12 +26,12 @@ class Mean(SpanCombiner):
     absent: Literal["zero", "skip"] = "zero"
     """A contribution without a tensor: counts as a delta of zero there, or does not count there."""
 
-    def span(self, facts: Facts) -> Span:
+    def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c = 1 and d = C."""
-        return average(np.ones(facts.num_contributions), facts, self.absent)
+        return average(np.ones(info.num_contributions), info, self.absent)
 
 
-class WeightedMean(SpanCombiner):
+class WeightedMean(LinearCombiner):
     """The mean; a contribution counts by its weight."""
 
     summary = "a contribution counts by its weight: its number of examples, or as given"
@@ -48,9 +48,9 @@ class WeightedMean(SpanCombiner):
         """Return the number of examples, or the score: one that is missing or negative counts nothing."""
         return float(num_examples) if self.by == "examples" else max(score or 0.0, 0.0)
 
-    def span(self, facts: Facts) -> Span:
+    def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c = w and d = Σ w."""
-        return average(facts.weights_C, facts, self.absent)
+        return average(info.weights_C, info, self.absent)
 
 
 def require_none_negative(weights_C: Float64) -> None:
@@ -59,11 +59,11 @@ def require_none_negative(weights_C: Float64) -> None:
         raise FusionError(f"weights are {weights_C.tolist()}, expected none under 0")
 
 
-def average(weights_C: Float64, facts: Facts, absent: str) -> Span:
-    """Return the span of a weighted mean. Raises `FusionError` for weights that make none."""
-    if absent == "skip" and (present_C := weights_C * facts.present_C).any():
+def average(weights_C: Float64, info: TensorInfo, absent: str) -> LinearCombination:
+    """Return the combination of a weighted mean. Raises `FusionError` for weights that make none."""
+    if absent == "skip" and (present_C := weights_C * info.present_C).any():
         weights_C = present_C
     total = float(sum(weights_C))
     if not 0 < total < float("inf"):  # also refuses NaN
         raise FusionError(f"weights sum to {total}, expected a finite number above 0")
-    return Span(deltas_C=weights_C, divisor=total)
+    return LinearCombination(deltas_C=weights_C, divisor=total)

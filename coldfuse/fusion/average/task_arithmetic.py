@@ -15,14 +15,14 @@ import numpy as np
 from pydantic import Field
 
 from coldfuse.errors import FusionError
-from coldfuse.fusion.block import Facts, Float64
-from coldfuse.fusion.method import Flavour, Span, SpanCombiner
+from coldfuse.fusion.block import Float64, TensorInfo
+from coldfuse.fusion.method import LinearCombination, LinearCombiner, Variant
 
-_DEFAULT_SCALES: dict[Flavour, float] = {"paper": 0.3, "mergekit": 1.0}
+_DEFAULT_SCALES: dict[Variant, float] = {"paper": 0.3, "mergekit": 1.0}
 _ANALOGY = (1.0, 1.0, -1.0)
 
 
-class TaskArithmetic(SpanCombiner):
+class TaskArithmetic(LinearCombiner):
     """Add the deltas, and take a part of the sum."""
 
     summary = "the sum of the deltas, scaled; weights may be negative"
@@ -31,16 +31,16 @@ class TaskArithmetic(SpanCombiner):
 
     scale: float | None = Field(default=None, ge=0)
     """λ: 0.3 unless given, the paper's usual value for 8 tasks; mergekit's default is 1.0. Best found on validation."""
-    flavour: Flavour = "paper"
+    flavour: Variant = "paper"
     """Whose default scale it is; the formula is the same."""
 
-    def span(self, facts: Facts) -> Span:
+    def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c = λ w."""
         scale = _DEFAULT_SCALES[self.flavour] if self.scale is None else self.scale
-        return Span(deltas_C=scale * _finite(facts.weights_C))
+        return LinearCombination(deltas_C=scale * _finite(info.weights_C))
 
 
-class Negate(SpanCombiner):
+class Negate(LinearCombiner):
     """Subtract the deltas, so that the model forgets what they taught."""
 
     summary = "forget: step back along the sum of the deltas"
@@ -50,12 +50,12 @@ class Negate(SpanCombiner):
     scale: float = Field(default=1.0, ge=0)
     """λ; best found on validation, where a control task must not suffer."""
 
-    def span(self, facts: Facts) -> Span:
+    def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c = −λ w."""
-        return Span(deltas_C=-self.scale * _finite(facts.weights_C))
+        return LinearCombination(deltas_C=-self.scale * _finite(info.weights_C))
 
 
-class Analogy(SpanCombiner):
+class Analogy(LinearCombiner):
     """Add what A learned and what sets B apart from C; the models' order decides who is who."""
 
     summary = "A + (B − C), for exactly three models in this order"
@@ -71,15 +71,15 @@ class Analogy(SpanCombiner):
             raise FusionError(f"an analogy is A + (B - C): expected 3 models in this order, got {count}")
         return _ANALOGY
 
-    def span(self, facts: Facts) -> Span:
+    def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c = λ w, where w says which model is C."""
-        expected = self.positional_weights(facts.num_contributions)
-        if sorted(facts.weights_C) != sorted(expected):
+        expected = self.positional_weights(info.num_contributions)
+        if sorted(info.weights_C) != sorted(expected):
             raise FusionError(
-                f"an analogy is A + (B - C): expected the weights 1, 1 and -1, got {facts.weights_C.tolist()}; "
+                f"an analogy is A + (B - C): expected the weights 1, 1 and -1, got {info.weights_C.tolist()}; "
                 "name the three models in order and give no weights"
             )
-        return Span(deltas_C=self.scale * facts.weights_C)
+        return LinearCombination(deltas_C=self.scale * info.weights_C)
 
 
 def _finite(weights_C: Float64) -> Float64:

@@ -13,14 +13,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from coldfuse.errors import FusionError
-from coldfuse.fusion.block import Facts
-from coldfuse.fusion.method import Span, SpanCombiner
+from coldfuse.fusion.block import TensorInfo
+from coldfuse.fusion.method import LinearCombination, LinearCombiner
 
 OTHERS = "*"
 """Stands for all tensors that a table does not name."""
 
 
-class TensorWeights(SpanCombiner):
+class TensorWeights(LinearCombiner):
     """A linear combination with coefficients for each tensor."""
 
     summary = "coefficients for each tensor, found by a search"
@@ -29,14 +29,14 @@ class TensorWeights(SpanCombiner):
     table: Mapping[str, tuple[float, ...]]
     """c by tensor, in the order of the contributions; `*` stands for all tensors that are not named."""
 
-    def span(self, facts: Facts) -> Span:
+    def combination(self, info: TensorInfo) -> LinearCombination:
         """Return the tensor's c. Raises `FusionError` if the table has none, or another number of them."""
-        coefficients = self.table.get(facts.tensor, self.table.get(OTHERS))
+        coefficients = self.table.get(info.tensor, self.table.get(OTHERS))
         if coefficients is None:
-            raise FusionError(f"{facts.tensor}: the table has no coefficients; name the tensor or {OTHERS!r}")
-        if len(coefficients) != facts.num_contributions:
+            raise FusionError(f"{info.tensor}: the table has no coefficients; name the tensor or {OTHERS!r}")
+        if len(coefficients) != info.num_contributions:
             raise FusionError(
-                f"{facts.tensor}: {len(coefficients)} coefficients for {facts.num_contributions} contributions; "
+                f"{info.tensor}: {len(coefficients)} coefficients for {info.num_contributions} contributions; "
                 "give one for each, in their order"
             )
-        return Span(deltas_C=np.array(coefficients))
+        return LinearCombination(deltas_C=np.array(coefficients))

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from coldfuse.fusion.arrays import is_numpy, namespace
 from coldfuse.fusion.average.mean import WeightedMean, average, require_none_negative
-from coldfuse.fusion.block import Array, Block, Facts, Float64
+from coldfuse.fusion.block import Array, Block, Float64, TensorInfo
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.method import Combiner, Measure, Statistic, Sums
 from coldfuse.fusion.products import inner_products
@@ -28,7 +28,7 @@ _TILE = 512
 
 def _squared_statistics(block: Block) -> Float64:
     if block.statistics_CN is None:
-        return np.zeros(block.facts.num_contributions)
+        return np.zeros(block.info.num_contributions)
     return np.array([inner_products(statistic_N[None])[0, 0] for statistic_N in block.statistics_CN])
 
 
@@ -59,33 +59,33 @@ class Fisher(Combiner):
 
     def fuse(self, block: Block) -> Float64:
         """Return Σ λ F̂ δ / Σ λ F̂."""
-        facts, fisher_CN = block.facts, block.statistics_CN
+        info, fisher_CN = block.info, block.statistics_CN
         if fisher_CN is None:
             return WeightedMean().fuse(block)
-        require_none_negative(facts.weights_C)
-        weights_C = average(facts.weights_C, facts, "zero").deltas_C
-        least_C, added = self._floor(facts)
-        rule = (weights_C * self._scale(facts), least_C, added)
+        require_none_negative(info.weights_C)
+        weights_C = average(info.weights_C, info, "zero").deltas_C
+        least_C, added = self._floor(info)
+        rule = (weights_C * self._scale(info), least_C, added)
         if not is_numpy(fisher_CN):
             return cast(Float64, _average_by_rows(block.deltas_CN, fisher_CN, rule, weights_C))
         top_N, bottom_N = np.empty(len(block.base_N)), np.empty(len(block.base_N))
         _sum(block.deltas_CN, fisher_CN, rule, weights_C, np.empty((3, _TILE)), (top_N, bottom_N))
         return top_N / bottom_N
 
-    def _scale(self, facts: Facts) -> Float64:
+    def _scale(self, info: TensorInfo) -> Float64:
         """Return 1 / ‖F_i‖; 0 for a contribution that knows nothing at all."""
-        norm_C = np.sqrt(facts.measured["squared_statistics"])
+        norm_C = np.sqrt(info.measured["squared_statistics"])
         if not self.normalise:
             return np.ones_like(norm_C)
         return np.divide(1.0, norm_C, out=np.zeros_like(norm_C), where=norm_C > 0)
 
-    def _floor(self, facts: Facts) -> tuple[Float64, float]:
+    def _floor(self, info: TensorInfo) -> tuple[Float64, float]:
         """Return each F_i's least value, and what is added to it."""
-        squared_C = facts.measured["squared_statistics"]
+        squared_C = info.measured["squared_statistics"]
         match self.floor_rule:
             case "relative":
-                own_C = squared_C if self.normalise else squared_C[facts.weights_C != 0].max()
-                mean_square_C = own_C / facts.num_elements
+                own_C = squared_C if self.normalise else squared_C[info.weights_C != 0].max()
+                mean_square_C = own_C / info.num_elements
                 return np.full_like(squared_C, self.floor) * np.sqrt(mean_square_C), 0.0
             case "absolute":
                 return np.full_like(squared_C, self.floor), 0.0

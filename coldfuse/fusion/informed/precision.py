@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from coldfuse.fusion.average.mean import WeightedMean, average, require_none_negative
-from coldfuse.fusion.block import Block, Facts, Float64
+from coldfuse.fusion.block import Block, Float64, TensorInfo
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.informed.fisher import SQUARED_STATISTICS
 from coldfuse.fusion.method import Combiner, Measure, Statistic
@@ -46,19 +46,19 @@ class Precision(Combiner):
 
     def fuse(self, block: Block) -> Float64:
         """Return Σ (w / σ̂²) δ / Σ w / σ̂²."""
-        facts, variance_CN = block.facts, block.statistics_CN
+        info, variance_CN = block.info, block.statistics_CN
         if variance_CN is None:
             return WeightedMean().fuse(block)
-        require_none_negative(facts.weights_C)
-        weights_C = average(facts.weights_C, facts, "zero").deltas_C
+        require_none_negative(info.weights_C)
+        weights_C = average(info.weights_C, info, "zero").deltas_C
         top_N, bottom_N = np.empty(len(block.base_N)), np.empty(len(block.base_N))
-        _sum(block.deltas_CN, variance_CN, self._floor(facts), weights_C, np.empty((3, _TILE)), (top_N, bottom_N))
+        _sum(block.deltas_CN, variance_CN, self._floor(info), weights_C, np.empty((3, _TILE)), (top_N, bottom_N))
         return top_N / bottom_N
 
-    def _floor(self, facts: Facts) -> Float64:
+    def _floor(self, info: TensorInfo) -> Float64:
         """Return the floor under each contribution's variances: a share of its own size, or of the largest."""
-        size_C = np.sqrt(facts.measured["squared_statistics"] / facts.num_elements)
-        floor_C = self.floor * (size_C if self.normalise else np.full_like(size_C, size_C[facts.weights_C != 0].max()))
+        size_C = np.sqrt(info.measured["squared_statistics"] / info.num_elements)
+        floor_C = self.floor * (size_C if self.normalise else np.full_like(size_C, size_C[info.weights_C != 0].max()))
         return np.maximum(floor_C, np.finfo(np.float64).tiny)  # the kernel divides by it
 
 

@@ -56,13 +56,13 @@ class RegMean(MatrixCombiner):
     def fuse_matrix(self, matrix: Matrix) -> Array:
         """Solve δ Σ_i w_i Ĝ_i = Σ_i w_i δ_i Ĝ_i."""
         mean_OI, right_OI, gram_II = self._sums(matrix)
-        return mean_OI if gram_II is None else self._solve(gram_II, right_OI, mean_OI, matrix.facts.tensor)
+        return mean_OI if gram_II is None else self._solve(gram_II, right_OI, mean_OI, matrix.info.tensor)
 
     def _sums(self, matrix: Matrix) -> tuple[Array, Array, Array | None]:
         """Return the weighted sums of δ_i, δ_i Ĝ_i and G_i, for weights that sum to 1."""
-        require_none_negative(matrix.facts.weights_C)
-        span = average(matrix.facts.weights_C, matrix.facts, "zero")
-        used = [(i, float(weight) / span.divisor) for i, weight in enumerate(span.deltas_C) if weight]
+        require_none_negative(matrix.info.weights_C)
+        combination = average(matrix.info.weights_C, matrix.info, "zero")
+        used = [(i, float(weight) / combination.divisor) for i, weight in enumerate(combination.deltas_C) if weight]
         mean_OI, right_OI, gram_II, have = 0.0, 0.0, 0.0, 0
         for i, weight in used:
             delta_OI, part_II = matrix.read_delta(i) * weight, self._read_gram(matrix, i)
@@ -74,19 +74,19 @@ class RegMean(MatrixCombiner):
                 gram_II += part_II
         if 0 < have < len(used):
             raise FusionError(
-                f"{matrix.facts.tensor}: expected a Gram matrix of all {len(used)} contributions or of none, "
+                f"{matrix.info.tensor}: expected a Gram matrix of all {len(used)} contributions or of none, "
                 f"got {have}; leave out those without, or use another method"
             )
         return mean_OI, right_OI, gram_II if have else None
 
     def _read_gram(self, matrix: Matrix, i: int) -> Array | None:
         """Return G_i in float64, in an array of its own."""
-        gram_II, size = matrix.read_statistic(i), matrix.facts.shape[1]
+        gram_II, size = matrix.read_statistic(i), matrix.info.shape[1]
         if gram_II is None:
             return None
         if tuple(gram_II.shape) != (size, size):
             raise FusionError(
-                f"{matrix.facts.tensor}: expected a Gram matrix of shape {(size, size)}, one row an input, "
+                f"{matrix.info.tensor}: expected a Gram matrix of shape {(size, size)}, one row an input, "
                 f"got {tuple(gram_II.shape)} from contribution {i}; compute the statistics for this base"
             )
         xp = array_api_compat.array_namespace(gram_II)

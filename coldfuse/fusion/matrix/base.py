@@ -33,7 +33,7 @@ class ScaledMeanElsewhere(MeanElsewhere):
 
 def deltas(matrix: Matrix) -> Iterator[Array]:
     """Read δ_1, δ_2, … one after the other; each is the caller's to change."""
-    return (matrix.read_delta(i) for i in range(matrix.facts.num_contributions))
+    return (matrix.read_delta(i) for i in range(matrix.info.num_contributions))
 
 
 def total(matrix: Matrix) -> Array:

@@ -46,5 +46,5 @@ class LowRank(ScaledMeanElsewhere):
 
     def fuse_matrix(self, matrix: Matrix) -> Array:
         """Return α B A of the mean."""
-        B_OR, A_RI, _ = low_rank(total(matrix) / matrix.facts.num_contributions, self.rank)
+        B_OR, A_RI, _ = low_rank(total(matrix) / matrix.info.num_contributions, self.rank)
         return self.scale * B_OR @ A_RI

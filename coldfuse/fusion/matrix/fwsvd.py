@@ -35,7 +35,7 @@ class FWSVD(ScaledMeanElsewhere):
 
     def fuse_matrix(self, matrix: Matrix) -> Array:
         """Return α B A of the mean."""
-        mean_OI = total(matrix) / matrix.facts.num_contributions
+        mean_OI = total(matrix) / matrix.info.num_contributions
         B_OR, A_RI, _ = low_rank(mean_OI, self.rank, _row_weights(matrix, mean_OI))
         return self.scale * B_OR @ A_RI
 
@@ -44,7 +44,7 @@ def _row_weights(matrix: Matrix, like_OI: Array) -> Array | None:
     """Return f relative to its largest, so that its unit does not matter; None if nothing is known."""
     xp = array_api_compat.array_namespace(like_OI)
     weights_O = xp.zeros_like(like_OI[:, 0])
-    for index in range(matrix.facts.num_contributions):
+    for index in range(matrix.info.num_contributions):
         if (fisher_OI := matrix.read_statistic(index)) is not None:
             weights_O = weights_O + xp.sum(fisher_OI, axis=1)
     largest = xp.max(weights_O)

@@ -42,7 +42,7 @@ class IsoCTS(ScaledMeanElsewhere):
 
     def _split(self, matrix: Matrix) -> tuple[int, int]:
         """Return how many directions each contribution gets, and how many are common."""
-        count, rank = matrix.facts.num_contributions, min(matrix.facts.shape)
+        count, rank = matrix.info.num_contributions, min(matrix.info.shape)
         num_own = min(round((rank - int(rank * self.common)) / count), rank // count)
         return num_own, rank - num_own * count
 

@@ -42,10 +42,10 @@ class Knots(ScaledMeanElsewhere):
 
     def fuse_matrix(self, matrix: Matrix) -> Array:
         """Return α U merge(U^T δ_1, …, U^T δ_C)."""
-        is_tall = matrix.facts.shape[0] > matrix.facts.shape[1]
+        is_tall = matrix.info.shape[0] > matrix.info.shape[1]
         basis_SK = self._basis(matrix, is_tall)
         if self.merge == "mean":
-            merged_KL = basis_SK.T @ _lay(total(matrix), is_tall) / matrix.facts.num_contributions
+            merged_KL = basis_SK.T @ _lay(total(matrix), is_tall) / matrix.info.num_contributions
         else:
             merged_KL = self._ties(matrix, basis_SK, is_tall)
         return _lay(self.scale * basis_SK @ merged_KL, is_tall)

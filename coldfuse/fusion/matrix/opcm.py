@@ -42,7 +42,7 @@ class OPCM(MatrixCombiner):
 
     def fuse(self, block: Block) -> Float64:
         """Return Σ_i δ_i, scaled to the mean of the norms."""
-        *norms, norm = np.sqrt(block.facts.measured["opcm_squares"])
+        *norms, norm = np.sqrt(block.info.measured["opcm_squares"])
         return _sum(block.deltas_CN) * float(sum(norms) / len(norms) / norm if norm else 0.0)
 
     def fuse_matrix(self, matrix: Matrix) -> Array:
@@ -50,7 +50,7 @@ class OPCM(MatrixCombiner):
         sum_OI = matrix.read_delta(0)
         xp = array_api_compat.array_namespace(sum_OI)
         norms = [float(xp.linalg.matrix_norm(sum_OI))]
-        for i in range(1, matrix.facts.num_contributions):
+        for i in range(1, matrix.info.num_contributions):
             delta_OI = matrix.read_delta(i)
             norms.append(float(xp.linalg.matrix_norm(delta_OI)))
             sum_OI += self._project(delta_OI, sum_OI)

@@ -26,7 +26,7 @@ class TSVM(ScaledMeanElsewhere):
 
     def fuse_matrix(self, matrix: Matrix) -> Array:
         """Return α orth(U) Σ orth(V)^T."""
-        kept = max(min(matrix.facts.shape) // matrix.facts.num_contributions, 1)
+        kept = max(min(matrix.info.shape) // matrix.info.num_contributions, 1)
         lefts, values, rights = zip(*(leading(delta_OI, kept) for delta_OI in deltas(matrix)), strict=True)
         xp = array_api_compat.array_namespace(*values)
         left_OR = nearest_orthogonal(xp.concat(lefts, axis=1))

@@ -37,13 +37,13 @@ class Bulyan(Combiner):
 
     def fuse(self, block: Block) -> Float64:
         """Return the mean around the median of what was chosen."""
-        facts, f = block.facts, self.byzantine
-        check_enough(facts, f, 4 * f + 3)
-        chosen = best(facts.measured["gram"], f, facts.num_contributions - 2 * f)
+        info, f = block.info, self.byzantine
+        check_enough(info, f, 4 * f + 3)
+        chosen = best(info.measured["gram"], f, info.num_contributions - 2 * f)
         sorted_SN = block.deltas_CN[chosen]
         sort_contributions(sorted_SN)
         fused_N = np.empty(sorted_SN.shape[1])
-        _mean_around_median(sorted_SN, facts.num_contributions - 4 * f, fused_N)
+        _mean_around_median(sorted_SN, info.num_contributions - 4 * f, fused_N)
         return fused_N
 
 

@@ -16,13 +16,13 @@ import math
 import numpy as np
 from pydantic import Field
 
-from coldfuse.fusion.block import Facts
+from coldfuse.fusion.block import TensorInfo
 from coldfuse.fusion.measures import gram
-from coldfuse.fusion.method import Measure, Span, SpanCombiner
+from coldfuse.fusion.method import LinearCombination, LinearCombiner, Measure
 from coldfuse.fusion.robust.distances import distances_to, squared_distances
 
 
-class CentredClip(SpanCombiner):
+class CentredClip(LinearCombiner):
     """A mean whose every pull is of limited length."""
 
     summary = "a mean that no contribution can pull farther than a radius"
@@ -37,10 +37,10 @@ class CentredClip(SpanCombiner):
         """The Gram matrix of the whole model."""
         return (gram("model"),)
 
-    def span(self, facts: Facts) -> Span:
+    def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c = C times the shares of the deltas in v, and d = C."""
-        count = facts.num_contributions
-        squared_PP = squared_distances(np.pad(facts.measured["gram"], (1, 0)))
+        count = info.num_contributions
+        squared_PP = squared_distances(np.pad(info.measured["gram"], (1, 0)))
         shares_P = np.zeros(1 + count)
         shares_P[0] = count  # of v, times C: so that equal deltas come back bit by bit
         for _ in range(self.iterations):
@@ -49,4 +49,4 @@ class CentredClip(SpanCombiner):
             scale_C = np.divide(tau, distance_C, out=np.ones(count), where=distance_C > tau)
             shares_P *= 1 - math.fsum(scale_C) / count
             shares_P[1:] += scale_C
-        return Span(deltas_C=shares_P[1:], divisor=float(count))
+        return LinearCombination(deltas_C=shares_P[1:], divisor=float(count))

@@ -35,7 +35,7 @@ class Clip(Transform):
 
     def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
         """Scale the deltas that are too long."""
-        norms_C = np.sqrt(block.facts.measured["squared_norms"])
+        norms_C = np.sqrt(block.info.measured["squared_norms"])
         limit = self.norm if self.norm is not None else float(np.median(norms_C))
         for r, norm in enumerate(norms_C[rows_R]):
             if norm > limit:

@@ -20,15 +20,15 @@ import math
 import numpy as np
 
 from coldfuse.errors import FusionError
-from coldfuse.fusion.block import Facts, Float64
+from coldfuse.fusion.block import Float64, TensorInfo
 from coldfuse.fusion.measures import gram
-from coldfuse.fusion.method import Measure, Span, SpanCombiner
+from coldfuse.fusion.method import LinearCombination, LinearCombiner, Measure
 
 _ROUNDING = 1e-12
 """Cosines closer to 1 than this are 1; a Gram matrix in float64 cannot tell."""
 
 
-class FoolsGold(SpanCombiner):
+class FoolsGold(LinearCombiner):
     """A mean in which contributions that point the same way count less."""
 
     summary = "contributions that point the same way count less, against one attacker under many names"
@@ -38,23 +38,23 @@ class FoolsGold(SpanCombiner):
         """The Gram matrix of the whole model."""
         return (gram("model"),)
 
-    def span(self, facts: Facts) -> Span:
+    def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c = α and d = Σ α."""
-        cosine_CC = _cosines(facts.measured["gram"])
+        cosine_CC = _cosines(info.measured["gram"])
         np.fill_diagonal(cosine_CC, 0.0)  # so m ≥ 0, as in the authors' code
         closest_C = cosine_CC.max(axis=1)
         own_C1, others_1C = closest_C[:, None], closest_C[None, :]
         cosine_CC *= np.divide(own_C1, others_1C, out=np.ones_like(cosine_CC), where=own_C1 < others_1C)
         alpha_C = 1 - cosine_CC.max(axis=1)
         alpha_C[alpha_C < _ROUNDING] = 0.0
-        moved_C = np.diag(facts.measured["gram"]) > 0
+        moved_C = np.diag(info.measured["gram"]) > 0
         if moved_C.any() and not alpha_C[moved_C].any():
             raise FusionError(
                 f"all {moved_C.sum()} contributions that changed the model look like copies of one, and foolsgold "
                 "trusts no copy; expected contributions that differ: use another method, such as geometric-median"
             )
         weight_C = np.array([_logit(alpha) for alpha in alpha_C / alpha_C.max()])
-        return Span(deltas_C=weight_C, divisor=math.fsum(weight_C))
+        return LinearCombination(deltas_C=weight_C, divisor=math.fsum(weight_C))
 
 
 def _cosines(gram_CC: Float64) -> Float64:

@@ -19,13 +19,13 @@ import numpy as np
 from pydantic import Field
 
 from coldfuse.fusion.average.mean import average, require_none_negative
-from coldfuse.fusion.block import Facts
+from coldfuse.fusion.block import TensorInfo
 from coldfuse.fusion.measures import gram
-from coldfuse.fusion.method import Measure, Span, SpanCombiner
+from coldfuse.fusion.method import LinearCombination, LinearCombiner, Measure
 from coldfuse.fusion.robust.distances import distances_to, squared_distances
 
 
-class GeometricMedian(SpanCombiner):
+class GeometricMedian(LinearCombiner):
     """The point with the smallest sum of distances to all contributions."""
 
     summary = "the point with the smallest sum of distances to all contributions (RFA)"
@@ -43,21 +43,21 @@ class GeometricMedian(SpanCombiner):
         """The Gram matrix of the whole model."""
         return (gram("model"),)
 
-    def span(self, facts: Facts) -> Span:
+    def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c = β and d = Σ β."""
-        require_none_negative(facts.weights_C)
-        span = average(facts.weights_C, facts, "zero")
-        alpha_C = span.deltas_C / span.divisor
-        squared_CC = squared_distances(facts.measured["gram"])
+        require_none_negative(info.weights_C)
+        combination = average(info.weights_C, info, "zero")
+        alpha_C = combination.deltas_C / combination.divisor
+        squared_CC = squared_distances(info.measured["gram"])
         distance_C = distances_to(alpha_C, squared_CC)
         for _ in range(self.iterations):
             floor = self.smoothing * float(np.median(distance_C[alpha_C > 0]))
             if floor == 0:
                 break
             beta_C = alpha_C / np.maximum(floor, distance_C)
-            span = Span(deltas_C=beta_C, divisor=math.fsum(beta_C))
-            before, distance_C = distance_C, distances_to(beta_C / span.divisor, squared_CC)
+            combination = LinearCombination(deltas_C=beta_C, divisor=math.fsum(beta_C))
+            before, distance_C = distance_C, distances_to(beta_C / combination.divisor, squared_CC)
             objective = math.fsum(alpha_C * distance_C)
             if abs(math.fsum(alpha_C * before) - objective) < self.tolerance * objective:
                 break
-        return span
+        return combination

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from coldfuse.errors import FusionError
-from coldfuse.fusion.block import Facts, Float64
+from coldfuse.fusion.block import Float64, TensorInfo
 from coldfuse.fusion.measures import gram
-from coldfuse.fusion.method import Measure, Span, SpanCombiner
+from coldfuse.fusion.method import LinearCombination, LinearCombiner, Measure
 from coldfuse.fusion.robust.distances import squared_distances
 
 
-class Krum(SpanCombiner):
+class Krum(LinearCombiner):
     """The contribution that lies closest to the others."""
 
     summary = "the one contribution that lies closest to the others"
@@ -34,12 +34,12 @@ class Krum(SpanCombiner):
         """The Gram matrix of the whole model."""
         return (gram("model"),)
 
-    def span(self, facts: Facts) -> Span:
+    def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c = 1 for the best."""
-        return _mean_of_best(facts, self.byzantine, 1)
+        return _mean_of_best(info, self.byzantine, 1)
 
 
-class MultiKrum(SpanCombiner):
+class MultiKrum(LinearCombiner):
     """The mean of the contributions that lie closest to the others."""
 
     summary = "the mean of those contributions that lie closest to the others"
@@ -54,15 +54,15 @@ class MultiKrum(SpanCombiner):
         """The Gram matrix of the whole model."""
         return (gram("model"),)
 
-    def span(self, facts: Facts) -> Span:
+    def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c = 1 for the m best and d = m."""
-        trusted = facts.num_contributions - self.byzantine
+        trusted = info.num_contributions - self.byzantine
         if self.selected is not None and self.selected > trusted:
             raise FusionError(
-                f"multi-krum shall average {self.selected} of {facts.num_contributions} contributions, of which "
+                f"multi-krum shall average {self.selected} of {info.num_contributions} contributions, of which "
                 f"{self.byzantine} may be hostile; expected at most {trusted}: lower selected or byzantine"
             )
-        return _mean_of_best(facts, self.byzantine, self.selected or trusted)
+        return _mean_of_best(info, self.byzantine, self.selected or trusted)
 
 
 def best(gram_CC: Float64, byzantine: int, selected: int) -> NDArray[np.intp]:
@@ -73,17 +73,17 @@ def best(gram_CC: Float64, byzantine: int, selected: int) -> NDArray[np.intp]:
     return np.sort(np.argsort(scores_C, kind="stable")[:selected])
 
 
-def check_enough(facts: Facts, byzantine: int, needed: int) -> None:
+def check_enough(info: TensorInfo, byzantine: int, needed: int) -> None:
     """Raise `FusionError` if some may be hostile and the others are too few to tell."""
-    if byzantine and facts.num_contributions < needed:
+    if byzantine and info.num_contributions < needed:
         raise FusionError(
-            f"expected at least {needed} contributions if {byzantine} may be hostile, got {facts.num_contributions}; "
+            f"expected at least {needed} contributions if {byzantine} may be hostile, got {info.num_contributions}; "
             "lower byzantine, or wait for more contributions"
         )
 
 
-def _mean_of_best(facts: Facts, byzantine: int, selected: int) -> Span:
-    check_enough(facts, byzantine, 2 * byzantine + 3)
-    coefficients_C = np.zeros(facts.num_contributions)
-    coefficients_C[best(facts.measured["gram"], byzantine, selected)] = 1.0
-    return Span(deltas_C=coefficients_C, divisor=float(selected))
+def _mean_of_best(info: TensorInfo, byzantine: int, selected: int) -> LinearCombination:
+    check_enough(info, byzantine, 2 * byzantine + 3)
+    coefficients_C = np.zeros(info.num_contributions)
+    coefficients_C[best(info.measured["gram"], byzantine, selected)] = 1.0
+    return LinearCombination(deltas_C=coefficients_C, divisor=float(selected))

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from coldfuse.fusion.block import Block, Float64, Rows
 from coldfuse.fusion.compiling import compiled
-from coldfuse.fusion.method import Flavour, Measure, Ranked, Transform
+from coldfuse.fusion.method import Measure, Ranked, Transform, Variant
 from coldfuse.fusion.sparse.rescaling import with_mergekit_defaults
 
 
@@ -32,7 +32,7 @@ class Breadcrumbs(Transform):
     """Fraction β of entries that are kept; 1 by default in mergekit's flavour, which then drops no outliers either."""
     gamma: float = Field(0.006, ge=0, lt=1)
     """Fraction γ of entries that are dropped for being the largest; 0.01 by default in mergekit's flavour."""
-    flavour: Flavour = "paper"
+    flavour: Variant = "paper"
     """paper ranks within each row, mergekit within each tensor."""
 
     @model_validator(mode="before")
@@ -50,9 +50,9 @@ class Breadcrumbs(Transform):
         """Set what lies outside the bounds to zero."""
         if self.flavour == "paper":
             for delta_N in deltas_RN:
-                self._mask_rows(delta_N.reshape(-1, block.facts.row_elements))
+                self._mask_rows(delta_N.reshape(-1, block.info.row_elements))
         elif self.density < 1:
-            _keep_within(deltas_RN, block.facts.measured["bounds"][rows_R].astype(np.float32))
+            _keep_within(deltas_RN, block.info.measured["bounds"][rows_R].astype(np.float32))
 
     def _mask_rows(self, delta_RW: Float64) -> None:
         size_RW = np.abs(delta_RW.astype(np.float32))

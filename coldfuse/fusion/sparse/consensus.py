@@ -39,7 +39,7 @@ class Consensus(Combiner):
 
     def fuse(self, block: Block) -> Float64:
         """Return scale · the sum, where enough contributions need it."""
-        least = min(self.k, block.facts.num_contributions)
+        least = min(self.k, block.info.num_contributions)
         if is_numpy(block.deltas_CN):
             fused_N = np.empty(len(block.base_N))
             _consensus(block.deltas_CN, self.threshold, least, np.empty(2 * _TILE), fused_N)

@@ -2,7 +2,7 @@
 
     δ ← m δ / (1 − p)      m ~ Bernoulli(1 − p) for every element
 
-The mask depends on round, contribution, tensor and element alone (`chance`). mergekit rescales each tensor by
+The mask depends on round, contribution, tensor and element alone (`random`). mergekit rescales each tensor by
 Σ |δ| / Σ |m δ| instead of 1 / (1 − p).
 """
 
@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from coldfuse.fusion.arrays import is_numpy, namespace
 from coldfuse.fusion.block import Block, Float64, Rows
 from coldfuse.fusion.compiling import compiled
-from coldfuse.fusion.method import Flavour, Measure, Transform
+from coldfuse.fusion.method import Measure, Transform, Variant
 from coldfuse.fusion.random import random_bits, splitmix64
 from coldfuse.fusion.sparse.rescaling import norm_ratios, norms, with_mergekit_defaults
 
@@ -34,7 +34,7 @@ class Dare(Transform):
     """Probability p that an entry is dropped; 0 by default in mergekit's flavour."""
     rescale: bool = True
     """Whether the entries that stay are made larger for those that go."""
-    flavour: Flavour = "paper"
+    flavour: Variant = "paper"
     """paper rescales by 1 / (1 − p), mergekit by what keeps each tensor's L1 norm."""
 
     @model_validator(mode="before")
@@ -50,13 +50,13 @@ class Dare(Transform):
         """Set δ ← m δ · factor."""
         factors_R = np.ones(len(rows_R))
         if self.rescale and self.drop > 0:
-            factors_R = norm_ratios(block.facts)[rows_R] if self.flavour == "mergekit" else factors_R / (1 - self.drop)
+            factors_R = norm_ratios(block.info)[rows_R] if self.flavour == "mergekit" else factors_R / (1 - self.drop)
         self._drop(deltas_RN, rows_R, block, factors_R)
 
     def _drop(self, deltas_RN: Float64, rows_R: Rows, block: Block, factors_R: Float64 | None = None) -> None:
         least = math.ceil(self.drop * 2**53)  # u ≥ p, in units of 2⁻⁵³
         factors_R = np.ones(len(rows_R)) if factors_R is None else factors_R
-        keys_R = block.facts.keys_C[rows_R]
+        keys_R = block.info.keys_C[rows_R]
         if is_numpy(deltas_RN):
             _mask(deltas_RN, keys_R, np.uint64(block.first), np.uint64(least), factors_R)
             return

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from coldfuse.fusion.block import Block, Float64, Rows
 from coldfuse.fusion.compiling import compiled
-from coldfuse.fusion.method import Flavour, Measure, Transform
+from coldfuse.fusion.method import Measure, Transform, Variant
 from coldfuse.fusion.random import splitmix64
 from coldfuse.fusion.sparse.rescaling import norm_ratios, norms, with_mergekit_defaults
 
@@ -35,7 +35,7 @@ class Della(Transform):
     """How far the probability to stay moves to both sides of density, ε; 0.15 by default in mergekit's flavour."""
     rescale: bool = True
     """Whether the entries that stay are made larger for those that go."""
-    flavour: Flavour = "paper"
+    flavour: Variant = "paper"
     """paper rescales by 1 / p, mergekit by what keeps each tensor's L1 norm."""
 
     @model_validator(mode="before")
@@ -59,14 +59,14 @@ class Della(Transform):
         """Set δ ← m δ / p, or m δ · Σ |δ| / Σ |m δ|."""
         self._mask(deltas_RN, rows_R, block, by_probability=self.rescale and self.flavour == "paper")
         if self.rescale and self.flavour == "mergekit":
-            deltas_RN *= norm_ratios(block.facts)[rows_R, None]
+            deltas_RN *= norm_ratios(block.info)[rows_R, None]
 
     def _drop(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
         self._mask(deltas_RN, rows_R, block, by_probability=False)
 
     def _mask(self, deltas_RN: Float64, rows_R: Rows, block: Block, *, by_probability: bool) -> None:
-        for delta_N, key in zip(deltas_RN, block.facts.keys_C[rows_R], strict=True):
-            keep_N = probabilities(delta_N.reshape(-1, block.facts.row_elements), self.density, self.epsilon).ravel()
+        for delta_N, key in zip(deltas_RN, block.info.keys_C[rows_R], strict=True):
+            keep_N = probabilities(delta_N.reshape(-1, block.info.row_elements), self.density, self.epsilon).ravel()
             _mask(delta_N, keep_N, key, np.uint64(block.first), by_probability)
 
 

@@ -49,8 +49,8 @@ class Pcb(Combiner):
     def fuse(self, block: Block) -> Float64:
         """Return scale · the mean of the clamped deltas, weighted by their scores."""
         total_N, weight_N = np.zeros(len(block.base_N)), np.zeros(len(block.base_N))
-        bounds_C2 = score_bounds(block.facts.measured["scores"])
-        sizes_C2 = block.facts.measured["sizes"]
+        bounds_C2 = score_bounds(block.info.measured["scores"])
+        sizes_C2 = block.info.measured["sizes"]
         for i, score_N in enumerate(_scores(block)):
             _add(block.deltas_CN[i], score_N, np.concatenate([sizes_C2[i], bounds_C2[i]]), total_N, weight_N)
         return self.scale * total_N / np.maximum(weight_N, 1e-12)
@@ -87,10 +87,10 @@ def _scores(block: Block) -> Iterator[Float64]:
     sum_N = np.zeros(len(block.base_N))
     for delta_N in block.deltas_CN:
         sum_N += delta_N
-    for delta_N, bounds_2 in zip(block.deltas_CN, block.facts.measured["sizes"], strict=True):
+    for delta_N, bounds_2 in zip(block.deltas_CN, block.info.measured["sizes"], strict=True):
         score_N = np.empty(len(sum_N))
         _place(delta_N, bounds_2, score_N)
-        _score(delta_N, sum_N, block.facts.num_contributions, score_N)
+        _score(delta_N, sum_N, block.info.num_contributions, score_N)
         yield score_N
 
 
@@ -103,9 +103,9 @@ def _clamp(size: Any, low: Any, high: Any) -> Any:
 @compiled
 def _place(delta: Any, bounds: Any, out: Any) -> None:
     low, high = bounds[0], bounds[1]
-    span = high - low if high > low else np.inf
+    combination = high - low if high > low else np.inf
     for k in range(delta.size):
-        out[k] = min(max(np.divide(_clamp(abs(delta[k]), low, high) - low, span), 0.0), 1.0)
+        out[k] = min(max(np.divide(_clamp(abs(delta[k]), low, high) - low, combination), 0.0), 1.0)
 
 
 @compiled

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from coldfuse.fusion.block import Block, Float64
 from coldfuse.fusion.compiling import compiled
-from coldfuse.fusion.method import Combiner, Flavour, Measure, Sums
+from coldfuse.fusion.method import Combiner, Measure, Sums, Variant
 
 _TILE = 512
 """Elements whose sums are kept in the processor's first cache while the contributions are read one after the other."""
@@ -33,7 +33,7 @@ class Ram(Combiner):
 
     def fuse(self, block: Block) -> Float64:
         """Return the mean over the contributions that change an element."""
-        return _fuse(block, np.ones(block.facts.num_contributions), self.epsilon)
+        return _fuse(block, np.ones(block.info.num_contributions), self.epsilon)
 
 
 class RamPlus(Combiner):
@@ -48,7 +48,7 @@ class RamPlus(Combiner):
     """How much lone changes grow with the ratio of shared to lone ones."""
     alpha: float = Field(0.2, ge=0)
     """The largest ratio that counts, α."""
-    flavour: Flavour = "paper"
+    flavour: Variant = "paper"
     """paper counts elements over the whole model, mergekit within each tensor."""
 
     def measures(self) -> tuple[Measure, ...]:
@@ -57,7 +57,7 @@ class RamPlus(Combiner):
 
     def fuse(self, block: Block) -> Float64:
         """Return the mean over the contributions that change an element, or the lone change, made larger."""
-        shared_C, lone_C = block.facts.measured["counts"].T
+        shared_C, lone_C = block.info.measured["counts"].T
         return _fuse(block, 1 + self.r * np.minimum(shared_C / np.maximum(lone_C, 1), self.alpha), self.epsilon)
 
     def _counts(self, block: Block) -> Float64:

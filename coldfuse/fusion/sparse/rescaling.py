@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from coldfuse.fusion.block import Block, Facts, Float64, Rows
+from coldfuse.fusion.block import Block, Float64, Rows, TensorInfo
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.method import Sums
 
@@ -32,9 +32,9 @@ def norms(drop: Callable[[Float64, Rows, Block], None]) -> Sums:
     return Sums(name="norms", of=of, per="tensor")
 
 
-def norm_ratios(facts: Facts) -> Float64:
+def norm_ratios(info: TensorInfo) -> Float64:
     """Return Σ |δ_i| / Σ |m δ_i|, shape (C,); 1 if next to nothing is left (0, or so little that it is not finite)."""
-    before_C, after_C = facts.measured["norms"].T
+    before_C, after_C = info.measured["norms"].T
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         ratio_C = before_C / after_C
     return np.where(np.isfinite(ratio_C), ratio_C, 1.0)

@@ -21,8 +21,8 @@ import numpy as np
 from pydantic import Field
 
 from coldfuse.fusion.arrays import divide, namespace, sizes
-from coldfuse.fusion.block import Array, Block, Facts, Float64
-from coldfuse.fusion.method import Combiner, Flavour, Measure, Ranked, Sums
+from coldfuse.fusion.block import Array, Block, Float64, TensorInfo
+from coldfuse.fusion.method import Combiner, Measure, Ranked, Sums, Variant
 from coldfuse.fusion.products import inner_products
 from coldfuse.fusion.sparse.election import elect
 
@@ -39,7 +39,7 @@ class Sce(Combiner):
 
     select_topk: float = Field(1.0, gt=0, le=1)
     """Fraction of each tensor's varying elements that are fused: those that vary most; 1 fuses all."""
-    flavour: Flavour = "paper"
+    flavour: Variant = "paper"
     """mergekit weighs all contributions alike in tensors with small deltas."""
 
     def measures(self) -> tuple[Measure, ...]:
@@ -54,7 +54,7 @@ class Sce(Combiner):
 
     def fuse(self, block: Block) -> Float64:
         """Return the weighted mean of the entries that have the elected sign."""
-        weights_C = self._weights(block.facts)
+        weights_C = self._weights(block.info)
         if not weights_C.any():
             return cast(Float64, namespace(block.base_N).zeros_like(block.base_N))
         fused_N = elect(block.deltas_CN, weights_C=weights_C, lean=1.0)
@@ -62,12 +62,12 @@ class Sce(Combiner):
             return fused_N
         return cast(Float64, namespace(fused_N).where(self._selected(block), fused_N, 0.0))
 
-    def _weights(self, facts: Facts) -> Float64:
+    def _weights(self, info: TensorInfo) -> Float64:
         """Return w_i up to a common factor; zeros where nothing is to be fused."""
-        squares_C = facts.measured["squares"]
-        if self.flavour == "mergekit" and squares_C.sum() < _SMALL * math.prod(facts.shape):
+        squares_C = info.measured["squares"]
+        if self.flavour == "mergekit" and squares_C.sum() < _SMALL * math.prod(info.shape):
             squares_C = np.ones_like(squares_C)
-        is_none = self.select_topk < 1 and self.flavour == "mergekit" and self._num_selected(facts.measured) < 1
+        is_none = self.select_topk < 1 and self.flavour == "mergekit" and self._num_selected(info.measured) < 1
         return np.zeros_like(squares_C) if is_none or not squares_C.any() else squares_C / squares_C.max()
 
     def _squares(self, block: Block) -> Float64:
@@ -75,7 +75,7 @@ class Sce(Combiner):
         return np.array([inner_products(delta_N[selected_N][None])[0, 0] for delta_N in block.deltas_CN])
 
     def _selected(self, block: Block) -> Array:
-        return sizes(_spread(block)) >= float(block.facts.measured["spread"][0, 0])
+        return sizes(_spread(block)) >= float(block.info.measured["spread"][0, 0])
 
     def _num_selected(self, known: Mapping[str, Float64]) -> int:
         return int(self.select_topk * float(known["moving"][0])) if "moving" in known else 1

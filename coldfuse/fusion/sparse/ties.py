@@ -18,8 +18,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from coldfuse.fusion.block import Block, Facts, Float64
-from coldfuse.fusion.method import Combiner, Flavour, Measure, Sums
+from coldfuse.fusion.block import Block, Float64, TensorInfo
+from coldfuse.fusion.method import Combiner, Measure, Sums, Variant
 from coldfuse.fusion.sparse.election import elect
 from coldfuse.fusion.sparse.rescaling import with_mergekit_defaults
 from coldfuse.fusion.sparse.trim import thresholds, trimming
@@ -41,7 +41,7 @@ class Ties(Combiner):
     """Whether those that agree are averaged or added."""
     zero_votes: Literal["element", "model"] = "element"
     """Who decides where a vote is 0: the number of contributions on each side, or the winner of most other elements."""
-    flavour: Flavour = "paper"
+    flavour: Variant = "paper"
     """paper trims over the whole model and counts every contribution the same; mergekit trims tensors and weighs."""
 
     @model_validator(mode="before")
@@ -63,26 +63,26 @@ class Ties(Combiner):
 
     def fuse(self, block: Block) -> Float64:
         """Return scale · the mean (or sum) of the kept entries that have the elected sign."""
-        facts = block.facts
-        weights_C = facts.weights_C if self.is_weighted else np.ones(facts.num_contributions)
+        info = block.info
+        weights_C = info.weights_C if self.is_weighted else np.ones(info.num_contributions)
         fused_N = elect(
             block.deltas_CN,
-            thresholds_C=thresholds(facts),
+            thresholds_C=thresholds(info),
             votes_C=weights_C,
             weights_C=weights_C,
-            lean=self._lean(facts),
+            lean=self._lean(info),
             mean=self.merge == "mean",
         )
         return fused_N if self.scale == 1 else fused_N * self.scale
 
-    def _lean(self, facts: Facts) -> float:
+    def _lean(self, info: TensorInfo) -> float:
         if self.flavour == "mergekit":
             return 1.0
-        return float(np.sign(facts.measured["majority"][0])) if self.zero_votes == "model" else 0.0
+        return float(np.sign(info.measured["majority"][0])) if self.zero_votes == "model" else 0.0
 
 
 def _majority(block: Block) -> Float64:
     vote_N = np.zeros(len(block.base_N))
-    for delta_N, threshold in zip(block.deltas_CN, thresholds(block.facts), strict=True):
+    for delta_N, threshold in zip(block.deltas_CN, thresholds(block.info), strict=True):
         vote_N += np.where(np.abs(delta_N).astype(np.float32) >= np.float32(threshold), delta_N, 0.0)
     return np.array([np.sign(vote_N).sum()])

@@ -15,9 +15,9 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from coldfuse.fusion.arrays import is_numpy, namespace, sizes
-from coldfuse.fusion.block import Array, Block, Facts, Float64, Rows
+from coldfuse.fusion.block import Array, Block, Float64, Rows, TensorInfo
 from coldfuse.fusion.compiling import compiled
-from coldfuse.fusion.method import Flavour, Measure, Ranked, Scope, Transform
+from coldfuse.fusion.method import Measure, Ranked, Scope, Transform, Variant
 from coldfuse.fusion.sparse.rescaling import with_mergekit_defaults
 
 
@@ -31,7 +31,7 @@ class Trim(Transform):
 
     density: float = Field(0.2, gt=0, le=1)
     """Fraction of entries that stay; 1 keeps all, the default in mergekit's flavour."""
-    flavour: Flavour = "paper"
+    flavour: Variant = "paper"
     """paper ranks over the whole model, mergekit within each tensor."""
 
     @model_validator(mode="before")
@@ -45,7 +45,7 @@ class Trim(Transform):
 
     def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
         """Set entries below the threshold to zero."""
-        thresholds_R = thresholds(block.facts)[rows_R]
+        thresholds_R = thresholds(block.info)[rows_R]
         if is_numpy(deltas_RN):
             _trim(deltas_RN, thresholds_R)
             return
@@ -53,7 +53,7 @@ class Trim(Transform):
             delta_N[...] = kept(delta_N, threshold)
 
 
-def trimming(density: float, flavour: Flavour) -> tuple[Measure, ...]:
+def trimming(density: float, flavour: Variant) -> tuple[Measure, ...]:
     """Measure what `thresholds` reads; nothing if all entries are kept."""
 
     def ranks(count: int, _: Mapping[str, Float64]) -> Sequence[int]:
@@ -72,10 +72,10 @@ def kept(delta_N: Array, threshold: float) -> Array:
     return namespace(delta_N).where(sizes(delta_N) >= float(np.float32(threshold)), delta_N, 0.0)
 
 
-def thresholds(facts: Facts) -> Float64:
+def thresholds(info: TensorInfo) -> Float64:
     """Return what `trimming` measured, shape (C,); zeros, which keep all entries, if there was nothing to measure."""
-    measured_C1 = facts.measured.get("thresholds")
-    return np.zeros(facts.num_contributions) if measured_C1 is None else measured_C1[:, 0]
+    measured_C1 = info.measured.get("thresholds")
+    return np.zeros(info.num_contributions) if measured_C1 is None else measured_C1[:, 0]
 
 
 def _deltas(block: Block) -> Float64:

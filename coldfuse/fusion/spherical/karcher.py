@@ -18,15 +18,15 @@ import numpy as np
 from pydantic import Field
 
 from coldfuse.fusion.average.mean import average
-from coldfuse.fusion.block import Facts, Float64
+from coldfuse.fusion.block import Float64, TensorInfo
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.measures import gram, gram_with_base
-from coldfuse.fusion.method import Measure, Span, SpanCombiner
+from coldfuse.fusion.method import LinearCombination, LinearCombiner, Measure
 from coldfuse.fusion.spherical.angles import angle, cosine, sine
 from coldfuse.fusion.spherical.sphere import combined_length, deltas_on_sphere, models_on_sphere, shares
 
 
-class Karcher(SpanCombiner):
+class Karcher(LinearCombiner):
     """Take the centre of the models on a sphere, with their mean length."""
 
     summary = "the models' centre on a sphere, with their mean length"
@@ -44,16 +44,16 @@ class Karcher(SpanCombiner):
         """Inner products, by tensor."""
         return (gram_with_base("tensor") if self.sphere == "models" else gram("tensor"),)
 
-    def span(self, facts: Facts) -> Span:
+    def combination(self, info: TensorInfo) -> LinearCombination:
         """Return what m is a combination of, times the mean length."""
-        models = models_on_sphere(facts) if self.sphere == "models" else deltas_on_sphere(facts)
+        models = models_on_sphere(info) if self.sphere == "models" else deltas_on_sphere(info)
         if models.are_equal:
-            return average(facts.weights_C, facts, "zero")
-        weights_C = shares(facts)
+            return average(info.weights_C, info, "zero")
+        weights_C = shares(info)
         centre_C = self._centre(models.cosines_CC, np.where(models.lengths_C > 0, weights_C, 0.0))
         length = float(sum(weights_C * models.lengths_C))
         models_C = np.divide(length * centre_C, models.lengths_C, out=np.zeros_like(centre_C), where=centre_C != 0)
-        return Span(deltas_C=models_C, base=float(sum(models_C)) - 1 if self.sphere == "models" else 0.0)
+        return LinearCombination(deltas_C=models_C, base=float(sum(models_C)) - 1 if self.sphere == "models" else 0.0)
 
     def _centre(self, cosines_CC: Float64, weights_C: Float64) -> Float64:
         """Return m in terms of the u_i; zeros if all are zero."""

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from coldfuse.fusion.block import Facts
+from coldfuse.fusion.block import TensorInfo
 from coldfuse.fusion.measures import gram
-from coldfuse.fusion.method import Measure, Span, SpanCombiner
+from coldfuse.fusion.method import LinearCombination, LinearCombiner, Measure
 from coldfuse.fusion.spherical.sphere import deltas_on_sphere
 
 _SINGULAR = 1e-6
 """1 + (C − 1) cos ω below which t has no value; as in mergekit."""
 
 
-class ModelStock(SpanCombiner):
+class ModelStock(LinearCombiner):
     """Go from the base to the mean, the farther the more the deltas agree."""
 
     summary = "a part of the mean, the larger the more the deltas agree"
@@ -31,13 +31,13 @@ class ModelStock(SpanCombiner):
         """Inner products of the deltas, by tensor."""
         return (gram("tensor"),)
 
-    def span(self, facts: Facts) -> Span:
+    def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c = t and d = C."""
-        return Span(deltas_C=np.full(facts.num_contributions, _t(facts)), divisor=facts.num_contributions)
+        return LinearCombination(deltas_C=np.full(info.num_contributions, _t(info)), divisor=info.num_contributions)
 
 
-def _t(facts: Facts) -> float:
-    deltas, count = deltas_on_sphere(facts), facts.num_contributions
+def _t(info: TensorInfo) -> float:
+    deltas, count = deltas_on_sphere(info), info.num_contributions
     if deltas.are_equal:
         return 1.0
     cosine = float(deltas.cosines_CC[np.triu_indices(count, 1)].mean())

@@ -16,16 +16,16 @@ from typing import ClassVar
 import numpy as np
 
 from coldfuse.fusion.average.mean import average
-from coldfuse.fusion.block import Facts
+from coldfuse.fusion.block import TensorInfo
 from coldfuse.fusion.measures import gram
-from coldfuse.fusion.method import Measure, Span, SpanCombiner
+from coldfuse.fusion.method import LinearCombination, LinearCombiner, Measure
 from coldfuse.fusion.spherical.sphere import combined_length, deltas_on_sphere, shares
 
 _CANCELLED = 1e-6
 """‖μ‖ / Σ w below which little but rounding is left of the direction."""
 
 
-class MultiSlerp(SpanCombiner):
+class MultiSlerp(LinearCombiner):
     """Take the mean direction and the mean length of the deltas."""
 
     summary = "the deltas' mean direction, with their mean length"
@@ -36,13 +36,13 @@ class MultiSlerp(SpanCombiner):
         """Inner products of the deltas, by tensor."""
         return (gram("tensor"),)
 
-    def span(self, facts: Facts) -> Span:
+    def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c_i = w_i / ‖δ_i‖ and d = ‖μ‖ / Σ w ‖δ‖."""
-        weights_C, deltas = shares(facts), deltas_on_sphere(facts)
+        weights_C, deltas = shares(info), deltas_on_sphere(info)
         has_direction_C = deltas.lengths_C > 0
         direction = combined_length(deltas.cosines_CC, weights_C)
         if deltas.are_equal or direction <= _CANCELLED * sum(weights_C * has_direction_C):
-            return average(facts.weights_C, facts, "zero")
+            return average(info.weights_C, info, "zero")
         length = float(sum(weights_C * deltas.lengths_C))
         units_C = np.divide(weights_C, deltas.lengths_C, out=np.zeros_like(weights_C), where=has_direction_C)
-        return Span(deltas_C=units_C * length, divisor=direction)
+        return LinearCombination(deltas_C=units_C * length, divisor=direction)

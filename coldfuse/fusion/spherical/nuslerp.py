@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from coldfuse.fusion.block import Block, Facts, Float64
+from coldfuse.fusion.block import Block, Float64, TensorInfo
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.measures import gram
-from coldfuse.fusion.method import Combiner, Measure, Span, SpanCombiner
+from coldfuse.fusion.method import Combiner, LinearCombination, LinearCombiner, Measure
 from coldfuse.fusion.spherical.angles import arc
 from coldfuse.fusion.spherical.sphere import deltas_on_sphere, straight_between_two
 
@@ -26,7 +26,7 @@ _PARALLEL = 1 - 1e-12
 """|cos ω| from which on a line is straight: rounding would blow up the arc between opposites. mergekit: 1 - 5e-17."""
 
 
-class Nuslerp(SpanCombiner):
+class Nuslerp(LinearCombiner):
     """Go along the arc from one delta to another."""
 
     summary = "along the arc between two models, seen from the base"
@@ -37,14 +37,14 @@ class Nuslerp(SpanCombiner):
         """Inner products of the deltas, by tensor."""
         return (gram("tensor"),)
 
-    def span(self, facts: Facts) -> Span:
+    def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c_1 = sin((1 − t) ω) / sin ω and c_2 = sin(t ω) / sin ω."""
-        straight = straight_between_two(facts, "nuslerp")
-        deltas = deltas_on_sphere(facts)
+        straight = straight_between_two(info, "nuslerp")
+        deltas = deltas_on_sphere(info)
         cosine = deltas.cosines_CC[0, 1]
         if abs(cosine) > _PARALLEL or not deltas.lengths_C.all():
             return straight
-        return Span(deltas_C=np.array(arc(cosine, *(straight.deltas_C / straight.divisor))))
+        return LinearCombination(deltas_C=np.array(arc(cosine, *(straight.deltas_C / straight.divisor))))
 
 
 class NuslerpRows(Combiner):
@@ -57,8 +57,8 @@ class NuslerpRows(Combiner):
 
     def fuse(self, block: Block) -> Float64:
         """Turn row by row."""
-        straight = straight_between_two(block.facts, "nuslerp-rows")
-        rows_CRI = block.deltas_CN.reshape(2, -1, max(1, block.facts.row_elements))
+        straight = straight_between_two(block.info, "nuslerp-rows")
+        rows_CRI = block.deltas_CN.reshape(2, -1, max(1, block.info.row_elements))
         fused_RI = np.empty(rows_CRI.shape[1:])
         _fuse_rows(rows_CRI[0], rows_CRI[1], straight.deltas_C / straight.divisor, fused_RI)
         return fused_RI.ravel()

@@ -15,16 +15,16 @@ import numpy as np
 from pydantic import Field
 
 from coldfuse.errors import FusionError
-from coldfuse.fusion.block import Facts
+from coldfuse.fusion.block import TensorInfo
 from coldfuse.fusion.measures import gram_with_base
-from coldfuse.fusion.method import Measure, Span, SpanCombiner
+from coldfuse.fusion.method import LinearCombination, LinearCombiner, Measure
 from coldfuse.fusion.spherical.angles import arc
 from coldfuse.fusion.spherical.sphere import models_on_sphere, straight_between_two
 
 _PARALLEL = 0.9995
 
 
-class Slerp(SpanCombiner):
+class Slerp(LinearCombiner):
     """Go along the arc from one model to another."""
 
     summary = "along the arc between two models, seen from zero"
@@ -46,21 +46,21 @@ class Slerp(SpanCombiner):
             raise FusionError(f"slerp(t={self.t}) goes from one model to another: expected 2 in order, got {count}")
         return (1 - self.t, self.t)
 
-    def span(self, facts: Facts) -> Span:
+    def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c_1 = sin((1 − t) ω) / sin ω and c_2 = sin(t ω) / sin ω."""
-        self._check_order(facts)
-        straight = straight_between_two(facts, "slerp")
-        models = models_on_sphere(facts)
+        self._check_order(info)
+        straight = straight_between_two(info, "slerp")
+        models = models_on_sphere(info)
         cosine = models.cosines_CC[0, 1]
         if abs(cosine) > _PARALLEL or not models.lengths_C.all():
             return straight
         models_C = np.array(arc(cosine, *(straight.deltas_C / straight.divisor)))
-        return Span(deltas_C=models_C, base=float(models_C[0] + models_C[1] - 1))
+        return LinearCombination(deltas_C=models_C, base=float(models_C[0] + models_C[1] - 1))
 
-    def _check_order(self, facts: Facts) -> None:
-        expected = self.positional_weights(facts.num_contributions)
-        if expected is not None and sorted(facts.weights_C) != sorted(expected):
+    def _check_order(self, info: TensorInfo) -> None:
+        expected = self.positional_weights(info.num_contributions)
+        if expected is not None and sorted(info.weights_C) != sorted(expected):
             raise FusionError(
-                f"slerp(t={self.t}): expected the weights {expected}, got {tuple(facts.weights_C.tolist())}; "
+                f"slerp(t={self.t}): expected the weights {expected}, got {tuple(info.weights_C.tolist())}; "
                 "name two models in order and give no weights, or leave t out"
             )

@@ -10,9 +10,9 @@ import numpy as np
 
 from coldfuse.errors import FusionError
 from coldfuse.fusion.average.mean import average, require_none_negative
-from coldfuse.fusion.block import Facts, Float64
+from coldfuse.fusion.block import Float64, TensorInfo
 from coldfuse.fusion.compiling import compiled
-from coldfuse.fusion.method import Span
+from coldfuse.fusion.method import LinearCombination
 
 _UNRESOLVED = 1e-16
 """‖δ‖² / ‖θ_t‖² below which the models' inner products hold nothing of the deltas but rounding."""
@@ -28,35 +28,35 @@ class Sphere:
     """All are the same vector, as far as inner products tell: any mean of them is the weighted one."""
 
 
-def deltas_on_sphere(facts: Facts) -> Sphere:
+def deltas_on_sphere(info: TensorInfo) -> Sphere:
     """Look at the directions of the deltas; needs the measure `gram`."""
-    gram = facts.measured["gram"]
-    return _sphere(gram, facts, _are_equal(gram))
+    gram = info.measured["gram"]
+    return _sphere(gram, info, _are_equal(gram))
 
 
-def models_on_sphere(facts: Facts) -> Sphere:
+def models_on_sphere(info: TensorInfo) -> Sphere:
     """Look at the directions of the fine-tuned models θ_t + δ_i; needs the measure `gram_with_base`."""
-    gram = facts.measured["gram_with_base"]
+    gram = info.measured["gram_with_base"]
     base, deltas_CC = gram[0, 0], gram[1:, 1:]
     models_CC = base + gram[0, 1:, None] + gram[None, 0, 1:] + deltas_CC
     are_equal = _are_equal(deltas_CC) or bool((np.diag(deltas_CC) < _UNRESOLVED * base).all())
-    return _sphere(models_CC, facts, are_equal)
+    return _sphere(models_CC, info, are_equal)
 
 
-def straight_between_two(facts: Facts, name: str) -> Span:
+def straight_between_two(info: TensorInfo, name: str) -> LinearCombination:
     """Return the straight line between two models, by their weights. Raises `FusionError` for another number."""
-    if facts.num_contributions != 2:
+    if info.num_contributions != 2:
         raise FusionError(
-            f"{name} joins 2 models, got {facts.num_contributions}; for others use multi-slerp, karcher or mean"
+            f"{name} joins 2 models, got {info.num_contributions}; for others use multi-slerp, karcher or mean"
         )
-    return average(facts.weights_C, facts, "zero")
+    return average(info.weights_C, info, "zero")
 
 
-def shares(facts: Facts) -> Float64:
+def shares(info: TensorInfo) -> Float64:
     """Return w_i / Σ w. Raises `FusionError` for weights under 0."""
-    require_none_negative(facts.weights_C)
-    span = average(facts.weights_C, facts, "zero")
-    return span.deltas_C / span.divisor
+    require_none_negative(info.weights_C)
+    combination = average(info.weights_C, info, "zero")
+    return combination.deltas_C / combination.divisor
 
 
 @compiled
@@ -69,9 +69,9 @@ def combined_length(cosines: Any, parts: Any) -> Any:
     return math.sqrt(max(0.0, squared))
 
 
-def _sphere(gram_CC: Float64, facts: Facts, are_equal: bool) -> Sphere:
+def _sphere(gram_CC: Float64, info: TensorInfo, are_equal: bool) -> Sphere:
     if not np.isfinite(gram_CC).all():
-        raise FusionError(f"{facts.tensor}: its numbers are too large for inner products in float64")
+        raise FusionError(f"{info.tensor}: its numbers are too large for inner products in float64")
     lengths_C = np.sqrt(np.maximum(np.diag(gram_CC), 0.0))
     products_CC = np.outer(lengths_C, lengths_C)
     cosines_CC = np.divide(gram_CC, products_CC, out=np.zeros_like(gram_CC), where=products_CC > 0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from coldfuse.fusion.block import Facts, Matrix
+from coldfuse.fusion.block import Matrix, TensorInfo
 from coldfuse.fusion.in_memory import InMemory, fuse_one
 from coldfuse.fusion.matrix.compress import LowRank
 from coldfuse.fusion.matrix.iso_c import IsoC
@@ -88,7 +88,7 @@ def test_results_scale_with_the_deltas_but_for_adams_absolute_steps(method):
 def test_numpy_and_torch_agree(method, shape):
     deltas = draw(shape, scale=0.01)
     expected = fuse(method, deltas)
-    facts = Facts(
+    info = TensorInfo(
         tensor="w",
         shape=shape,
         weights_C=np.ones(3),
@@ -96,7 +96,7 @@ def test_numpy_and_torch_agree(method, shape):
         keys_C=np.zeros(3, np.uint64),
         num_elements=expected.size,
     )
-    matrix = Matrix(facts=facts, read_delta=lambda i: torch.tensor(deltas[i]), read_statistic=lambda i: None)
+    matrix = Matrix(info=info, read_delta=lambda i: torch.tensor(deltas[i]), read_statistic=lambda i: None)
 
     fused = method.fuse_matrix(matrix)
 

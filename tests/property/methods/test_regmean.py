@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from coldfuse.errors import FusionError
-from coldfuse.fusion.block import Facts, Matrix
+from coldfuse.fusion.block import Matrix, TensorInfo
 from coldfuse.fusion.in_memory import InMemory, fuse_one
 from coldfuse.fusion.informed.regmean import RegMean
 from coldfuse.fusion.recipe import Recipe
@@ -190,7 +190,7 @@ def test_one_contribution_comes_back_and_zeros_stay_zero(shape):
 def test_numpy_and_torch_agree(shape, dtype):
     deltas, grams = draw(shape)
     grams = [gram.astype(dtype) for gram in grams]
-    facts = Facts(
+    info = TensorInfo(
         tensor="w",
         shape=shape,
         weights_C=np.ones(3),
@@ -199,7 +199,7 @@ def test_numpy_and_torch_agree(shape, dtype):
         num_elements=deltas[0].size,
     )
     matrix = Matrix(
-        facts=facts, read_delta=lambda i: torch.tensor(deltas[i]), read_statistic=lambda i: torch.tensor(grams[i])
+        info=info, read_delta=lambda i: torch.tensor(deltas[i]), read_statistic=lambda i: torch.tensor(grams[i])
     )
 
     fused = RegMean().fuse_matrix(matrix)
@@ -208,5 +208,5 @@ def test_numpy_and_torch_agree(shape, dtype):
     np.testing.assert_allclose(fused.numpy(), fuse(deltas, grams), atol=1e-10)
     with pytest.raises(FusionError, match="singular"):
         RegMean(off_diagonal=1.0).fuse_matrix(
-            Matrix(facts=facts, read_delta=matrix.read_delta, read_statistic=lambda i: torch.ones(shape[1], shape[1]))
+            Matrix(info=info, read_delta=matrix.read_delta, read_statistic=lambda i: torch.ones(shape[1], shape[1]))
         )

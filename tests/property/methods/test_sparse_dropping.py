@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from coldfuse.errors import UserInputError
-from coldfuse.fusion.block import Block, Facts
+from coldfuse.fusion.block import Block, TensorInfo
 from coldfuse.fusion.in_memory import InMemory, fuse_one
 from coldfuse.fusion.methods import METHODS
 from coldfuse.fusion.random import key, uniform
@@ -93,19 +93,19 @@ def test_masks_differ_between_contributions_tensors_and_seeds():
     np.testing.assert_array_equal(after("dare", ones), own)
 
 
-def block(first, base, facts):
-    return Block(facts=facts, first=first, base_N=np.zeros(len(base)), deltas_CN=np.array([base]))
+def block(first, base, info):
+    return Block(info=info, first=first, base_N=np.zeros(len(base)), deltas_CN=np.array([base]))
 
 
 @pytest.mark.parametrize("method", [Dare(), Dare(drop=0.5, flavour="mergekit"), Della(), Della(flavour="mergekit")])
 def test_masks_and_sums_do_not_depend_on_the_cut(method):
     delta = golden(3, 60)
-    facts = Facts(
+    info = TensorInfo(
         tensor="w", shape=(12, 5), weights_C=np.ones(1), present_C=np.ones(1, bool),
         keys_C=np.array([key("s", "0", "w")], np.uint64), num_elements=60, measured={"norms": np.array([[3.0, 2.0]])},
     )  # fmt: skip
-    pieces = [block(first, delta[first:last], facts) for first, last in [(0, 5), (5, 35), (35, 60)]]
-    whole = block(0, delta, facts)
+    pieces = [block(first, delta[first:last], info) for first, last in [(0, 5), (5, 35), (35, 60)]]
+    whole = block(0, delta, info)
     for each in (*pieces, whole):
         method.transform(each.deltas_CN, np.array([0]), each)
     np.testing.assert_array_equal(np.hstack([piece.deltas_CN[0] for piece in pieces]), whole.deltas_CN[0])
@@ -166,8 +166,8 @@ def test_a_tensor_of_which_next_to_nothing_is_left_is_not_rescaled():
 
 
 def norm_ratio_of(norms):
-    facts = Facts(
+    info = TensorInfo(
         tensor="w", shape=(1,), weights_C=np.ones(1), present_C=np.ones(1, bool), keys_C=np.zeros(1, np.uint64),
         num_elements=1, measured={"norms": np.array([norms])},
     )  # fmt: skip
-    return rescaling.norm_ratios(facts)[0]
+    return rescaling.norm_ratios(info)[0]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from coldfuse.fusion.block import Block, Facts
+from coldfuse.fusion.block import Block, TensorInfo
 from coldfuse.fusion.in_memory import InMemory, fuse_one
 from coldfuse.fusion.methods import METHODS
 from coldfuse.fusion.recipe import parse_recipe
@@ -150,11 +150,11 @@ def test_weights_count_in_mergekits_flavour_alone():
 
 def test_entries_are_compared_as_float32():
     just_below = 1.0 - 2.0**-40  # 1 as float32
-    facts = Facts(
+    info = TensorInfo(
         tensor="w", shape=(2,), weights_C=np.ones(1), present_C=np.ones(1, bool), keys_C=np.zeros(1, np.uint64),
         num_elements=2, measured={"thresholds": np.ones((1, 1))},
     )  # fmt: skip
-    block = Block(facts=facts, first=0, base_N=np.zeros(2), deltas_CN=np.array([[just_below, 0.999]]))
+    block = Block(info=info, first=0, base_N=np.zeros(2), deltas_CN=np.array([[just_below, 0.999]]))
     np.testing.assert_array_equal(Ties().fuse(block), [just_below, 0.0])
 
 

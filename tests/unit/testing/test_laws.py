@@ -68,7 +68,7 @@ class OverwritesBase(Average):
 
 class OverwritesWeights(Average):
     def fuse(self, block):
-        block.facts.weights_C[:] = 2.0
+        block.info.weights_C[:] = 2.0
         return super().fuse(block)
 
 
@@ -82,7 +82,7 @@ class SpreadsChange(Average):
         return (gram("model"),)
 
     def fuse(self, block):
-        return super().fuse(block) + block.facts.measured["gram"].sum()
+        return super().fuse(block) + block.info.measured["gram"].sum()
 
 
 class DividesByTheLargest(Average):
@@ -151,7 +151,7 @@ class AddsByWeight(Average):
     is_weighted = True
 
     def fuse(self, block):
-        return (block.deltas_CN * block.facts.weights_C[:, None]).sum(axis=0)
+        return (block.deltas_CN * block.info.weights_C[:, None]).sum(axis=0)
 
 
 class CutsAtOne(Average):

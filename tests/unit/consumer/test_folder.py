@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from tiny_rounds import contribute, lead, make_federation, make_model, small_parts
 
+from coldfuse.consumer import StoreSource, fetch, hold, read_fetched
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.errors import UserInputError
-from coldfuse.fetch import StoreSource, fetch, hold, read_fetched
 from coldfuse.registry.federation import Federation
 from coldfuse.tensors.model_folder import open_model_folder
 
@@ -98,7 +98,7 @@ def test_a_copy_of_a_folder_is_read_once(federation: Federation, tmp_path: Path,
     fetch(StoreSource(federation), tmp_path / "out")
     shutil.copytree(tmp_path / "out", tmp_path / "copy")
     assert fetch(StoreSource(federation), tmp_path / "copy").downloaded_bytes == 0
-    monkeypatch.setattr("coldfuse.fetch.folder.read_if_there", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("coldfuse.consumer.folder.read_if_there", lambda *_: pytest.fail("read again"))
     assert fetch(StoreSource(federation), tmp_path / "copy").downloaded_bytes == 0
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from tiny_rounds import contribute, lead, make_federation, make_model, small_parts
 
+from coldfuse.consumer import StoreSource, fetch, read_fetched
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.errors import CodecError, DigestMismatchError, FederationError, TransportError, UserInputError
-from coldfuse.fetch import StoreSource, fetch, read_fetched
 from coldfuse.registry.federation import Federation
 from coldfuse.tensors.model_folder import open_model_folder
 
@@ -213,8 +213,8 @@ def test_nothing_but_tensors_and_configuration_is_taken(federation: Federation, 
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coldfuse.fetch.download._PIECE_BYTES", 16)
-    monkeypatch.setattr("coldfuse.fetch.download._PARALLEL_PARTS", 1)
+    monkeypatch.setattr("coldfuse.consumer.download._PIECE_BYTES", 16)
+    monkeypatch.setattr("coldfuse.consumer.download._PARALLEL_PARTS", 1)
 
 
 def test_an_interrupted_part_goes_on_where_it_was(federation: Federation, tmp_path: Path, small_pieces: None) -> None:

@@ -9,17 +9,17 @@ import numpy as np
 
 from coldfuse.engine.job import Fusion
 from coldfuse.engine.plan import PieceTask
-from coldfuse.fusion.block import Facts
+from coldfuse.fusion.block import TensorInfo
 from coldfuse.fusion.random import key
 
-Stretch = tuple[int, int]
+ElementRange = tuple[int, int]
 """First element and number of elements, in the tensor."""
 
 
 @lru_cache(maxsize=256)
-def _facts(fusion: _ByIdentity, tensor: str, shape: tuple[int, ...], present: tuple[bool, ...], step: int) -> Facts:
+def _info(fusion: _ByIdentity, tensor: str, shape: tuple[int, ...], present: tuple[bool, ...], step: int) -> TensorInfo:
     job = fusion.fusion
-    return Facts(
+    return TensorInfo(
         tensor=tensor,
         shape=shape,
         weights_C=np.array(job.weights),
@@ -43,13 +43,15 @@ class _ByIdentity:
         return isinstance(other, _ByIdentity) and other.fusion is self.fusion
 
 
-def facts_of(fusion: Fusion, piece: PieceTask, step: int) -> Facts:
+def info_of(fusion: Fusion, piece: PieceTask, step: int) -> TensorInfo:
     """Return what a step of the recipe knows of a piece's tensor."""
     present = tuple(operand is not None for operand in piece.contributions)
-    return _facts(_ByIdentity(fusion), piece.known_as, piece.shape, present, step)
+    return _info(_ByIdentity(fusion), piece.known_as, piece.shape, present, step)
 
 
-def stretches(fusion: Fusion, piece: PieceTask, *, is_measured: bool = False, length: int = 0) -> Iterator[Stretch]:
+def element_ranges(
+    fusion: Fusion, piece: PieceTask, *, is_measured: bool = False, length: int = 0
+) -> Iterator[ElementRange]:
     """Cut a piece into blocks.
 
     Where whole rows are needed they may reach beyond the piece, unless it is measured: then a row belongs to the piece
@@ -66,7 +68,7 @@ def stretches(fusion: Fusion, piece: PieceTask, *, is_measured: bool = False, le
     yield from whole_rows(first, -(-end // row) * row, row, length)
 
 
-def whole_rows(first: int, end: int, row: int, length: int) -> Iterator[Stretch]:
+def whole_rows(first: int, end: int, row: int, length: int) -> Iterator[ElementRange]:
     """Cut [first, end) into runs of whole rows of about this length."""
     step = max(length // row, 1) * row
     for start in range(first, end, step):

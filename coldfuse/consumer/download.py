@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from coldfuse.consumer import folder
+from coldfuse.consumer.folder import OWN, check_path, hold, is_foreign, is_whole, read_fetched, read_if_there
 from coldfuse.core.blob import Part
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import sha256
 from coldfuse.errors import DigestMismatchError, UserInputError
-from coldfuse.fetch import folder
-from coldfuse.fetch.folder import OWN, check_path, hold, is_foreign, is_whole, read_fetched, read_if_there
 from coldfuse.registry.channels import check_channel
 from coldfuse.registry.federation import Federation
 from coldfuse.tensors.model_folder import open_model_folder
