@@ -37,7 +37,6 @@ def fuse(
     use_ray: bool = typer.Option(False, "--ray", help="Fuse on Ray."),
     peers: bool = typer.Option(True, help="Measure a plain loop in torch, too."),
     mergekit: Path | None = typer.Option(None, help="Measure mergekit, too: the path of its mergekit-yaml."),
-    device: str = typer.Option("cpu", help="A GPU, cuda: measure methods on what lies in its memory, and no files."),
     runs: int = _RUNS,
     folder: Path | None = _FOLDER,
     as_json: bool = _JSON,
@@ -63,11 +62,6 @@ def fuse(
         num_contributions=contributions, dtype=dtype, num_workers=workers, on_ray=use_ray, num_runs=runs,
         with_peers=peers, mergekit=mergekit, folder=folder,
     )  # fmt: skip
-    if device != "cpu":
-        from coldfuse.experiments.bench_fuse_device import bench_device
-
-        _show(list(bench_device(device, options)), as_json=as_json)
-        return
     if as_json:
         _show(list(bench_fuse(options)), as_json=True)
         return

@@ -166,7 +166,7 @@ def _encoding(text: str) -> Literal["F32", "BF16", "F16"]:
 
 def _show_what_would_leave(node: Node, *, as_json: bool) -> None:
     from coldfuse.core.serialization import encode
-    from coldfuse.tensors.model_folder import read_file_header
+    from coldfuse.tensors.files import read_file_header
 
     work, trained = node.prepare()
     manifest = node.manifest(trained, status=node.client.status())

@@ -49,14 +49,14 @@ def init(
     from coldfuse.engine.recipes import write_recipe
     from coldfuse.registry.creation import create_federation
     from coldfuse.storage import check_store
-    from coldfuse.tensors.model_folder import open_model_folder
+    from coldfuse.tensors.checkpoint import open_checkpoint
 
     recipe = recipe_of(method, param, flavour)
     require_federated(recipe, quorum=quorum)
     line = write_recipe(recipe) if param or flavour else method
     rules = {"quorum": quorum, "deadline_s": parse_duration(deadline)}
     opened, model = open_store_at(store), resolve_model(base)
-    open_model_folder(model)  # what is no model leaves no trace in the store
+    open_checkpoint(model)  # what is no model leaves no trace in the store
     check_store(opened)
     federation = create_federation(opened, name=name, base=model, origin=base, method=line, rules=rules)
     release = federation.latest()

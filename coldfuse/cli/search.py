@@ -13,7 +13,7 @@ from coldfuse.errors import UserInputError
 if TYPE_CHECKING:
     from coldfuse.data.dataset import TextDataset
     from coldfuse.engine.execution import Executor
-    from coldfuse.engine.folders.local import FolderFusion
+    from coldfuse.engine.folder_fusion import FolderFusion
     from coldfuse.search.methods import Found, Told, Trial
     from coldfuse.search.resident import Task
 
@@ -113,7 +113,7 @@ def _search(
     request: FolderFusion, executor: Executor, evidence: Evidence, memory_bytes: int | None, say: Told
 ) -> Found:
     from coldfuse.config import prepare_training
-    from coldfuse.engine.folders.local import require_absent
+    from coldfuse.engine.folder_fusion import require_absent
     from coldfuse.search.grid import parse_grid, tune
     from coldfuse.search.learned import learn
     from coldfuse.search.methods import GreedySoup, LearnedSoup, greedy_soup

@@ -25,7 +25,7 @@ from coldfuse.core.serialization import sha256
 from coldfuse.errors import DigestMismatchError, UserInputError
 from coldfuse.registry.channels import check_channel
 from coldfuse.registry.federation import Federation
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.transport.client import PARALLEL
 
 _PARALLEL_PARTS = PARALLEL
@@ -229,7 +229,7 @@ def _finish(manifest: ReleaseManifest, out: Path, old: ReleaseManifest | None) -
     for path, blob in manifest.files.items():
         os.truncate(incoming / path, blob.size_bytes)
     seen = folder.look(incoming, sorted(manifest.files))
-    digest = open_model_folder(incoming).digest()
+    digest = open_checkpoint(incoming).digest()
     if digest != manifest.model_digest:
         raise DigestMismatchError(f"the model has digest {digest}, its manifest says {manifest.model_digest}")
     before = folder.read_written(out) | set(old.files if old else ()) | set(manifest.files)

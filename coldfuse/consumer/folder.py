@@ -23,7 +23,7 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.errors import CodecError, UserInputError
 from coldfuse.registry.federation import SETTINGS_KEY
-from coldfuse.tensors.local_file import LocalFile
+from coldfuse.tensors.files import LocalFile
 from coldfuse.tensors.model_folder import PLAIN_SUFFIXES
 
 OWN = ".coldfuse"
@@ -161,7 +161,7 @@ def read_if_there(path: Path, start: int, data: bytearray | memoryview) -> bool:
     """Fill `data` from `start` of a file; False if the file is not that long."""
     if not path.is_file() or path.stat().st_size < start + len(data):
         return False
-    with LocalFile(path) as file:
+    with LocalFile(path).open() as file:
         file.read_into(memoryview(data), start)
     return True
 

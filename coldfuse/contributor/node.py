@@ -19,9 +19,9 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import blob_digest, canonical_json, encode, sha256
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import ContributionRejectedError, ObjectNotFoundError, RoundClosedError
+from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import Encoding
-from coldfuse.tensors.local_file import LocalFile
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.files import LocalFile
 from coldfuse.training.identity import dataset_digest, decisive_settings
 from coldfuse.training.settings import TrainingSettings
 from coldfuse.transport.answers import Decision, Status
@@ -142,9 +142,9 @@ class Node:
             message = f"epoch {p.epoch}, step {p.step} of {p.num_steps}{accuracy}"
             self._tell("training", base.release, message, done=p.step / max(p.num_steps, 1))
 
-        folder = open_model_folder(self.folder.base)
+        base_model = open_checkpoint(self.folder.base)
         job = TrainingJob(
-            base_dir=folder.path, base_digest=base.model_digest, schema_names=folder.schema.keys(),
+            base_dir=self.folder.base, base_digest=base.model_digest, schema_names=base_model.schema.keys(),
             round=base.release + 1, train=self.settings.train, validation=self.settings.validation,
         )  # fmt: skip
         self._tell("training", base.release, "starting", done=0.0)
@@ -155,7 +155,7 @@ class Node:
             raise StoppedError
         work.forget_trained()
         delta = write_delta(
-            work.delta, folder, made.tensors, encoding=self.settings.encoding, base_digest=base.model_digest
+            work.delta, base_model, made.tensors, encoding=self.settings.encoding, base_digest=base.model_digest
         )
         save_head(work.head, made.head, self.settings.train.label_names)
         score = Score(before=made.accuracy_before, after=made.accuracy_after)
@@ -184,7 +184,7 @@ class Node:
                 "uploading", trained.base_release, f"{done >> 20} of {total >> 20} MiB", done=done / max(total, 1)
             )
 
-        with LocalFile(work.delta) as file:
+        with LocalFile(work.delta).open() as file:
 
             def read(buffer: memoryview, start: int) -> None:
                 self._check_stop()  # a large delta on a thin line takes hours

@@ -52,6 +52,8 @@ class ReleaseManifest(Value):
     contributions: tuple[FusedContribution, ...] = ()
     outer: OuterState | None = None
     """None: the method has no outer step that remembers anything."""
+    moved: float | None = None
+    """The fraction of the model's elements whose bytes differ from the parent's; None where nobody counted."""
     created_at_s: float
     """Seconds since 1970, by the publisher's clock; for people."""
     software: dict[Name, str] = Field(default_factory=dict)

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from coldfuse.core.dtypes import to_floats
 from coldfuse.errors import UserInputError
+from coldfuse.tensors.files import LocalFile, OpenFile, read_file_header
 from coldfuse.tensors.header import TensorEntry
-from coldfuse.tensors.local_file import LocalFile
-from coldfuse.tensors.model_folder import read_file_header
 from coldfuse.training.linear import LinearProbe
 
 
@@ -29,7 +28,7 @@ def read_head(path: Path) -> tuple[LinearProbe, tuple[str, ...]]:
         raise UserInputError(f"{path}: expected a head that coldfuse wrote: weight, bias and the names of its classes")
     if len(shapes["weight"]) != 2 or shapes["weight"][0] != len(labels):
         raise UserInputError(f"{path}: its weight has shape {list(shapes['weight'])} for {len(labels)} classes")
-    with LocalFile(path) as file:
+    with LocalFile(path).open() as file:
         return LinearProbe(weight=_read(file, entries["weight"]), bias=_read(file, entries["bias"])), labels
 
 
@@ -41,7 +40,7 @@ def _labels(text: str) -> tuple[str, ...]:
     return tuple(map(str, labels)) if isinstance(labels, list) else ()
 
 
-def _read(file: LocalFile, entry: TensorEntry) -> Tensor:
+def _read(file: OpenFile, entry: TensorEntry) -> Tensor:
     raw = np.empty(entry.spec.size_bytes, np.uint8)
     file.read_into(raw.data, entry.start)
     return torch.from_numpy(to_floats(raw, entry.spec.dtype).astype(np.float32)).reshape(entry.spec.shape)

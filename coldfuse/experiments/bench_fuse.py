@@ -33,7 +33,7 @@ from coldfuse.experiments.bench_fuse_figures import FuseFigures
 from coldfuse.experiments.bench_fuse_mergekit import MERGES, mergekit_command
 from coldfuse.experiments.bench_fuse_models import SHAPES, Job, count_elements, make_job, make_statistics
 from coldfuse.experiments.bench_fuse_rounds import COMMAND, OURS, Program, Rounds
-from coldfuse.tensors.local_file import LocalFile
+from coldfuse.tensors.files import LocalFile
 
 _SMALL = {"square": 2_000_000, "minilm": 300_000, "llama-0.5b": 600_000}
 """Parameters of the models that warm a program up."""
@@ -162,7 +162,7 @@ def _read_all(job: Job, block: int) -> float:
 
 def _read_file(path: Path, block: int) -> None:
     buffer: Raw = np.empty(block, np.uint8)
-    with LocalFile(path) as file:
+    with LocalFile(path).open() as file:
         size = file.size_bytes
         for start in range(0, size, block):
             file.read_into(buffer.data[: min(block, size - start)], start)

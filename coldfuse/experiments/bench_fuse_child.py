@@ -56,7 +56,7 @@ def _program(name: str, job: Job) -> Iterator[Fuse]:
 def _ours(job: Job) -> Iterator[Fuse]:
     from coldfuse.config import prepare_ray
     from coldfuse.engine.execution import Executor, ThreadExecutor, ray_executor
-    from coldfuse.engine.folders.local import FolderFusion, fuse_folders
+    from coldfuse.engine.folder_fusion import FolderFusion, fuse_folders
     from coldfuse.engine.recipes import read_recipe
 
     def fuse(executor: Executor, job: Job) -> None:

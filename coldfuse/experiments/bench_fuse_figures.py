@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from coldfuse.core.dtypes import to_floats
 from coldfuse.core.schema import ITEM_BYTES
 from coldfuse.experiments.bench_fuse_models import WEIGHTS
-from coldfuse.tensors.local_file import LocalFile
-from coldfuse.tensors.model_folder import read_file_header
+from coldfuse.tensors.files import LocalFile, OpenFile, read_file_header
 
 _BLOCK = 1 << 20
 _ROUNDING = {"F32": 2.0**-20, "F16": 2.0**-9, "BF16": 2.0**-6}
@@ -111,7 +110,7 @@ def share_differing(one: Path, other: Path) -> float:
         return 1.0
     dtype = header.tensors[0].spec.dtype
     item, differing = ITEM_BYTES[dtype], 0
-    with LocalFile(paths[0]) as ours, LocalFile(paths[1]) as theirs:
+    with LocalFile(paths[0]).open() as ours, LocalFile(paths[1]).open() as theirs:
         for start in range(header.size_bytes, header.file_bytes, _BLOCK * item):
             size = min(_BLOCK * item, header.file_bytes - start)
             a, b = (_floats(file, start, size, dtype) for file in (ours, theirs))
@@ -120,7 +119,7 @@ def share_differing(one: Path, other: Path) -> float:
     return differing / ((header.file_bytes - header.size_bytes) // item)
 
 
-def _floats(file: LocalFile, start: int, size: int, dtype: str) -> NDArray[np.float64]:
+def _floats(file: OpenFile, start: int, size: int, dtype: str) -> NDArray[np.float64]:
     raw = np.empty(size, np.uint8)
     file.read_into(raw.data, start)
     return to_floats(raw, dtype).astype(np.float64)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldfuse.experiments.bench_fuse_models import WEIGHTS, Job
+from coldfuse.tensors.files import read_file_header
 from coldfuse.tensors.header import Header
-from coldfuse.tensors.model_folder import read_file_header
 
 Vector = NDArray[Any]
 ElementRange = tuple[int, int]

@@ -18,8 +18,8 @@ import numpy as np
 
 from coldfuse.core.dtypes import Raw, from_floats
 from coldfuse.core.schema import TensorSpec
+from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.header import format_header
-from coldfuse.tensors.model_folder import open_model_folder
 from coldfuse.tensors.statistics import StatisticsInfo, statistics_header
 
 WEIGHTS = "model.safetensors"
@@ -86,7 +86,7 @@ def make_statistics(folder: Path, shapes: Shapes, job: Job) -> Job:
     files = []
     for index, model in enumerate(job.models):
         info = StatisticsInfo(
-            kind="fisher", estimator="exact", model=open_model_folder(Path(model)).digest(), num_examples=256,
+            kind="fisher", estimator="exact", model=open_checkpoint(Path(model)).digest(), num_examples=256,
             over="examples", count=256,
         )  # fmt: skip
         block = from_floats(np.random.default_rng(1000 + index).standard_normal(_BLOCK) ** 2, "F32")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from coldfuse.experiments.bench_fuse_models import WEIGHTS, Job
-from coldfuse.tensors.model_folder import read_file_header
+from coldfuse.tensors.files import read_file_header
 
 State = dict[str, Tensor]
 

@@ -17,9 +17,11 @@ from torch import Tensor
 
 from coldfuse.core.dtypes import Raw, from_floats, to_floats
 from coldfuse.core.schema import TensorSpec
+from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.tensors.files import LocalFile, read_file_header
 from coldfuse.tensors.header import TensorEntry, format_header
-from coldfuse.tensors.local_file import LocalFile
-from coldfuse.tensors.model_folder import INDEX, open_model_folder, read_file_header
+from coldfuse.tensors.model_folder import INDEX
+from coldfuse.tensors.tensor_reader import TensorReader
 from coldfuse.training.linear import LinearProbe
 
 WEIGHTS = "model.safetensors"
@@ -29,8 +31,8 @@ HEAD_NAMES = ("head.weight", "head.bias")
 
 def write_model(folder: Path, base: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write the base with these float32 tensors in place of its own, or beside them, as one file of weights."""
-    source = open_model_folder(base)
-    places = source.tensors()
+    source = open_checkpoint(base)
+    reader = TensorReader(source.files.values())
     shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
     folder.mkdir(parents=True)
     for file in source.plain:
@@ -46,8 +48,7 @@ def write_model(folder: Path, base: Path, tensors: Mapping[str, Tensor]) -> None
                 flat = tensors[name].detach().float().contiguous().numpy().reshape(-1)
                 out.write(from_floats(flat, "F32").data)
             else:
-                file, entry = places[name]
-                out.write(_read(base / file, entry).data)
+                out.write(reader.raw(name).data)
 
 
 def publish(staging: Path, folder: Path) -> None:
@@ -58,7 +59,7 @@ def publish(staging: Path, folder: Path) -> None:
 
 def read_model(folder: Path) -> dict[str, Tensor]:
     """Return the tensors that fusion changes, as float32."""
-    files = open_model_folder(folder).headers
+    files = open_checkpoint(folder).headers
     return {name: tensor for file in files for name, tensor in _read_file(folder / file).items()}
 
 
@@ -88,6 +89,6 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
 def _read(path: Path, entry: TensorEntry) -> Raw:
     raw = np.empty(entry.spec.size_bytes, np.uint8)
-    with LocalFile(path) as local:
+    with LocalFile(path).open() as local:
         local.read_into(raw.data, entry.start)
     return raw

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean
 
 from coldfuse.engine.execution import ThreadExecutor
-from coldfuse.engine.folders.local import FolderFusion, fuse_folders
+from coldfuse.engine.folder_fusion import FolderFusion, fuse_folders
 from coldfuse.engine.recipes import read_recipe, write_recipe
 from coldfuse.errors import FusionError
 from coldfuse.experiments.fusion_kept import Accuracies, Kept

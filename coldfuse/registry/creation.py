@@ -18,7 +18,7 @@ from coldfuse.registry.federation import SETTINGS_KEY, Federation, create
 from coldfuse.registry.importing import import_model
 from coldfuse.registry.objects import Objects
 from coldfuse.storage.base import ObjectStore
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.checkpoint import open_checkpoint
 
 _RELEASE_ZERO_KEY = "releases/00000.json"
 
@@ -40,7 +40,7 @@ def create_federation(
     """
     if store.head(SETTINGS_KEY) is not None:
         raise FederationError(f"{store.url} holds a federation already; choose another folder or prefix")
-    folder = open_model_folder(base)
+    folder = open_checkpoint(base)
     if not any(spec.is_fused for spec in folder.schema.values()):
         raise UserInputError(f"{base}: no tensor of this model can be fused (F16, BF16, F32 or F64)")
     begun, now_s = _read_begun(store), time.time()

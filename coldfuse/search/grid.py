@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from coldfuse.engine.execution import Executor
-from coldfuse.engine.folders.local import FolderFusion
+from coldfuse.engine.folder_fusion import FolderFusion
 from coldfuse.engine.recipes import known_methods
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.method import Method

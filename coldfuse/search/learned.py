@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coldfuse.engine.execution import Executor, default_memory_bytes
-from coldfuse.engine.folders.local import FolderFusion, fuse_folders, require_absent
-from coldfuse.engine.folders.outputs import Output
-from coldfuse.engine.folders.remote_folder import is_remote, open_folder
-from coldfuse.engine.folders.staging import scratch_beside
+from coldfuse.engine.folder_fusion import FolderFusion, fuse_folders, require_absent
+from coldfuse.engine.outputs import Output
+from coldfuse.engine.staging import scratch_beside
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.average.task_arithmetic import TaskArithmetic
 from coldfuse.fusion.average.tensor_weights import TensorWeights
@@ -31,6 +30,8 @@ from coldfuse.search.methods import (
     fused_in,
     fusing_order,
 )
+from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.tensors.folders import is_remote
 
 if TYPE_CHECKING:
     from coldfuse.search.resident import Learned, ResidentModels, Task
@@ -110,7 +111,7 @@ def _local_base(request: FolderFusion, scratch: Path, executor: Executor) -> Pat
 
 def _require_resident(request: FolderFusion, name: str, memory_bytes: int) -> None:
     count = len(request.models)
-    num_elements = sum(spec.num_elements for spec in open_folder(request.base).schema.values() if spec.is_fused)
+    num_elements = sum(spec.num_elements for spec in open_checkpoint(request.base).schema.values() if spec.is_fused)
     needed = 4 * num_elements * (count + _BESIDE_DELTAS)
     if needed > memory_bytes:
         raise UserInputError(

@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from coldfuse.engine.execution import Executor
-from coldfuse.engine.folders.inputs import in_order_of_content, open_inputs
-from coldfuse.engine.folders.local import FolderFusion, fuse_folders, require_absent
-from coldfuse.engine.folders.outputs import Output
-from coldfuse.engine.folders.remote_folder import open_folder
-from coldfuse.engine.folders.staging import scratch_beside
-from coldfuse.engine.folders.tied import find_tied
+from coldfuse.engine.folder_fusion import FolderFusion, fuse_folders, require_absent
+from coldfuse.engine.inputs import in_fusing_order, open_inputs
+from coldfuse.engine.outputs import Output
 from coldfuse.engine.recipes import known_methods
+from coldfuse.engine.staging import scratch_beside
+from coldfuse.engine.tied import find_tied
 from coldfuse.errors import FusionError, UserInputError
 from coldfuse.fusion.average.mean import Mean
 from coldfuse.fusion.block import Block, Float64
 from coldfuse.fusion.method import Combiner, Method
 from coldfuse.fusion.recipe import Recipe, parse_recipe
+from coldfuse.tensors.checkpoint import open_checkpoint
 
 if TYPE_CHECKING:
     from coldfuse.evaluation.scoring import Score
@@ -168,11 +168,11 @@ def fusing_order(request: FolderFusion) -> list[int]:
     """Return the models' indices in the order in which the engine fuses them. Refuses what a search cannot heed."""
     if request.weights is not None or request.statistics:
         raise UserInputError("a search finds the models' weights itself: leave --weights and --statistics out")
-    folder = open_folder(request.base)
+    folder = open_checkpoint(request.base)
     weights = [1.0] * len(request.models)
     inputs = open_inputs(folder, request.models, weights, request.recipe, (), tied=find_tied(folder))
     place = {id(item): index for index, item in enumerate(inputs)}
-    return [place[id(item)] for item in in_order_of_content(inputs)]
+    return [place[id(item)] for item in in_fusing_order(inputs)]
 
 
 class Candidates:

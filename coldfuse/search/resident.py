@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import UserInputError
 from coldfuse.evaluation.scoring import halves
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.encoding import TokenizedTexts, encode, encode_all, pick_device, tokenize
 from coldfuse.training.linear import LinearProbe, fit_linear_probe
 from coldfuse.training.loading import length_limit, load_body, load_tokenizer
@@ -126,7 +126,7 @@ class ResidentModels:
 def load_models(base: Path, models: Iterable[Path], count: int, *, device: str = "cpu") -> ResidentModels:
     """Load a base and `count` models of its schema; each folder is read before the next is asked for."""
     body = _to_device(load_body(base), device).eval().requires_grad_(False)
-    stored = stored_parameters(body, open_model_folder(base).schema.keys())
+    stored = stored_parameters(body, open_checkpoint(base).schema.keys())
     parameters = dict(body.named_parameters())
     deltas = {name: torch.empty(count, *parameters[name].shape, device=parameters[name].device) for name in stored}
     for index, folder in enumerate(models):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from coldfuse.errors import UserInputError
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.checkpoint import open_checkpoint
 
 _NO_LIMIT = 1 << 20  # tokenizers without a limit say 10^30
 
@@ -21,7 +21,7 @@ def load_body(model_dir: Path) -> nn.Module:
     """Load the shared body of the model in `model_dir`, in float32, without any head."""
     from transformers import AutoModel
 
-    open_model_folder(model_dir)  # a missing, torn or pickled file is refused here, in words
+    open_checkpoint(model_dir)  # a missing, torn or pickled file is refused here, in words
     with _quiet():
         try:
             body: nn.Module = AutoModel.from_pretrained(

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from coldfuse.core.dtypes import Raw, from_floats
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import UserInputError
-from coldfuse.tensors.model_folder import open_model_folder, read_file_header
+from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.tensors.files import read_file_header
 from coldfuse.tensors.parts import Piece
 from coldfuse.tensors.statistics import StatisticsInfo, statistics_header
 from coldfuse.training.encoding import TokenizedTexts, encode_all, pick_device, tokenize
@@ -57,7 +58,7 @@ class StatisticsJob:
 
 def compute_statistics(job: StatisticsJob) -> tuple[StatisticsInfo, dict[str, Tensor]]:
     """Compute the statistics: what they are, and the tensors, float32 on the CPU, by the names in the model's files."""
-    folder = open_model_folder(job.model_dir)
+    folder = open_checkpoint(job.model_dir)
     body, tokenizer = _to_device(load_body(job.model_dir), job.device), load_tokenizer(job.model_dir)
     texts = tokenize(tokenizer, job.data, max_length=min(job.max_length, length_limit(body, tokenizer)))
     chosen = choose(len(texts), job.num_examples, seed=job.seed)

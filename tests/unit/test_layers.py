@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "core": "",
     "storage": "",
     "trust": "core",
-    "tensors": "core",
+    "tensors": "core storage",
     "adapters": "core tensors",
     "fusion": "core",
     "registry": "core tensors storage trust",

@@ -15,7 +15,7 @@ from coldfuse.consumer import StoreSource, fetch, read_fetched
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.errors import CodecError, DigestMismatchError, FederationError, TransportError, UserInputError
 from coldfuse.registry.federation import Federation
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.checkpoint import open_checkpoint
 
 __all__ = ["small_parts"]
 MODEL = make_model()
@@ -94,7 +94,7 @@ def parts_of(manifest: ReleaseManifest) -> dict[str, int]:
 
 
 def check_whole(federation: Federation, out: Path, number: int) -> None:
-    assert open_model_folder(out).digest() == federation.release(number).model_digest
+    assert open_checkpoint(out).digest() == federation.release(number).model_digest
     assert read_fetched(out) == federation.release(number)
     files = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()}
     assert {file for file in files if not file.startswith(".coldfuse")} == set(federation.release(number).files)
@@ -296,7 +296,7 @@ def test_a_fetch_that_is_killed_before_its_mark_goes_on(federation: Federation, 
 
 
 def is_whole(federation: Federation, out: Path) -> bool:
-    return open_model_folder(out).digest() == federation.latest().model_digest
+    return open_checkpoint(out).digest() == federation.latest().model_digest
 
 
 def test_an_unfinished_fetch_of_another_model_is_forgotten(

@@ -16,7 +16,7 @@ from coldfuse.consumer import StoreSource, fetch, hold, read_fetched
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.errors import UserInputError
 from coldfuse.registry.federation import Federation
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.checkpoint import open_checkpoint
 
 __all__ = ["small_parts"]
 MODEL = make_model()
@@ -50,7 +50,7 @@ def size_of(manifest: ReleaseManifest) -> int:
 
 
 def check_whole(federation: Federation, out: Path, number: int) -> None:
-    assert open_model_folder(out).digest() == federation.release(number).model_digest
+    assert open_checkpoint(out).digest() == federation.release(number).model_digest
     assert read_fetched(out) == federation.release(number)
     files = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()}
     assert {file for file in files if not file.startswith(".coldfuse")} == set(federation.release(number).files)

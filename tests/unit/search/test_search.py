@@ -10,12 +10,12 @@ from tiny_rounds import floats, parse_file, write_model
 
 from coldfuse.data.dataset import TextDataset
 from coldfuse.engine.execution import ThreadExecutor
-from coldfuse.engine.folders.local import FolderFusion, fuse_folders
+from coldfuse.engine.folder_fusion import FolderFusion, fuse_folders
 from coldfuse.errors import FusionError, UserInputError
 from coldfuse.evaluation.scoring import halves
 from coldfuse.search.grid import parse_grid, tune
 from coldfuse.search.methods import SEARCHES, Found, greedy_soup, read_search
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.checkpoint import open_checkpoint
 
 EXECUTOR = ThreadExecutor(1)
 
@@ -51,7 +51,7 @@ def test_a_greedy_soup_keeps_what_makes_it_better_best_first(tmp_path: Path) -> 
     found = greedy_soup(asked(tmp_path, given, "greedy-soup"), table(SCORES), EXECUTOR)
     assert lines(found) == [("m8", 0.7, True), ("m4", 0.8, True), ("m-2", 0.8, False)]
     assert (found.score, found.weights) == (0.8, (0.0, 0.5, 0.5))
-    assert fuse_folders(found.request, EXECUTOR) == open_model_folder(tmp_path / "out").digest()
+    assert fuse_folders(found.request, EXECUTOR).digest == open_checkpoint(tmp_path / "out").digest()
     assert value(tmp_path / "out") == 6
     assert sorted(os.listdir(tmp_path)) == ["base", "m-2", "m4", "m8", "out"]
 

@@ -9,12 +9,12 @@ from tiny_rounds import Model, floats, integers, parse_file, small_parts, write_
 
 from coldfuse.core.dtypes import from_floats
 from coldfuse.engine.execution import ThreadExecutor
-from coldfuse.engine.folders.explain import Coefficients, Explanation, explain, is_linear, require_memory_to_explain
-from coldfuse.engine.folders.local import FolderFusion, fuse_prepared, prepare
+from coldfuse.engine.explain import Coefficients, Explanation, explain, is_linear, require_memory_to_explain
+from coldfuse.engine.folder_fusion import FolderFusion, fuse_prepared, prepare
 from coldfuse.engine.recipes import read_recipe
 from coldfuse.errors import UserInputError
+from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import delta_header
-from coldfuse.tensors.model_folder import open_model_folder
 
 __all__ = ["small_parts"]
 
@@ -54,7 +54,8 @@ def explained_of(root: Path, base: Path, models: list[Path], method: str, *, thr
     executor = ThreadExecutor(threads, memory_bytes=1 << 30)
     request = FolderFusion(base=base, models=models, out=root / "out", recipe=read_recipe(method), **more)
     prepared = prepare(request, executor)
-    found = explain(prepared, fuse_prepared(prepared, root / "out", executor), root / "out", executor)
+    made = fuse_prepared(prepared, root / "out", executor)
+    found = explain(prepared, made.fused.fusion, root / "out", executor)
     order = [[item.path for item in prepared.inputs].index(model) for model in models]
 
     def ordered(own: Coefficients) -> Coefficients:
@@ -139,7 +140,7 @@ def test_a_model_that_is_given_twice_takes_equal_shares(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scale", [1e-6, 1e-12])
 def test_a_small_delta_is_found_beside_large_ones(tmp_path: Path, scale: float) -> None:
     base = write(tmp_path / "base", {}, "F64")
-    folder = open_model_folder(base)
+    folder = open_checkpoint(base)
     models = []
     for index, factor in enumerate((1.0, scale)):
         changes = {name: (delta * factor).astype(np.float32) for name, delta in CHANGES[index].items()}
@@ -168,7 +169,7 @@ def test_a_model_that_did_not_move_is_explained_by_nothing(tmp_path: Path) -> No
 
 def test_where_tensors_differ_their_own_are_exact_and_those_of_the_model_by_least_squares(tmp_path: Path) -> None:
     base = write(tmp_path / "base", {}, "F32")
-    folder = open_model_folder(base)
+    folder = open_checkpoint(base)
     part = {"bias": CHANGES[1]["bias"].astype(np.float32)}
     delta = tmp_path / "delta"
     header = delta_header(folder.schema, part, encoding="F32", base_digest=folder.digest())

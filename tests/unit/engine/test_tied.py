@@ -13,18 +13,18 @@ from tiny_rounds import Model, Tensor, floats, parse_file, small_parts, write_mo
 
 from coldfuse.adapters.recompress import recompress, write_lora_adapter
 from coldfuse.engine.execution import ThreadExecutor
-from coldfuse.engine.folders.explain import explain
-from coldfuse.engine.folders.local import FolderFusion, Prepared, fuse_prepared, open_fusion
-from coldfuse.engine.folders.outputs import Output
-from coldfuse.engine.folders.preview import describe
-from coldfuse.engine.folders.remote_folder import open_folder
-from coldfuse.engine.folders.tied import find_tied
-from coldfuse.engine.measure import measure_all
+from coldfuse.engine.explain import explain
+from coldfuse.engine.folder_fusion import FolderFusion, fuse_prepared, open_fusion
+from coldfuse.engine.fuse import Prepared
+from coldfuse.engine.measuring import measure_all
+from coldfuse.engine.outputs import Output
+from coldfuse.engine.preview import describe
 from coldfuse.engine.recipes import read_recipe
+from coldfuse.engine.tied import find_tied
 from coldfuse.errors import SchemaMismatchError
+from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import delta_header
 from coldfuse.tensors.header import format_header
-from coldfuse.tensors.model_folder import open_model_folder
 from coldfuse.tensors.statistics import StatisticsInfo, statistics_header
 
 __all__ = ["small_parts"]
@@ -96,7 +96,7 @@ def test_a_tied_tensor_is_measured_once(tmp_path: Path, method: str) -> None:
     plain = opened(write(tmp_path / "once", BASE), write_all(tmp_path / "a", MODELS[:1]), method)
     tied = opened(write(tmp_path / "twice", twice(BASE)), write_all(tmp_path / "b", [twice(MODELS[0])]), method)
     assert tied.fusion.num_elements == plain.fusion.num_elements == 24 * 8 + 8 * 8 + 8
-    one, two = (measure_all(EXECUTOR, p.measured, p.fusion).measured for p in (plain, tied))
+    one, two = (measure_all(EXECUTOR, p.passes, p.fusion).measured for p in (plain, tied))
     assert one
     assert one.keys() == two.keys()
     assert all(np.array_equal(one[k][name], two[k][name]) for k in one for name in one[k])
@@ -106,7 +106,7 @@ def test_the_plan_and_the_explanation_count_it_once(tmp_path: Path) -> None:
     prepared = opened(write(tmp_path / "base", twice(BASE)), write_all(tmp_path, [twice(MODELS[0])]), "median")
     assert describe(prepared, EXECUTOR).num_tensors == 3
     fused = fuse_prepared(prepared, tmp_path / "out", EXECUTOR)
-    assert explain(prepared, fused, tmp_path / "out", EXECUTOR).tensors.keys() == SHAPES.keys()
+    assert explain(prepared, fused.fused.fusion, tmp_path / "out", EXECUTOR).tensors.keys() == SHAPES.keys()
 
 
 def test_a_model_that_stores_the_head_alone_has_the_embedding_too(tmp_path: Path) -> None:
@@ -179,11 +179,11 @@ VALUES, BIAS = BASE[EMBEDDING], floats(np.arange(5.0))
     ids=["llama", "one bit", "gpt2", "neox", "bert", "t5", "opt", "others"],
 )  # fmt: skip
 def test_copies_are_known_by_names_and_bytes(tmp_path: Path, tensors: Model, tied: dict[str, str]) -> None:
-    assert find_tied(open_folder(write(tmp_path / "base", tensors))) == tied
+    assert find_tied(open_checkpoint(write(tmp_path / "base", tensors))) == tied
 
 
 def delta_file(path: Path, base: Path, values: dict[str, np.ndarray]) -> Path:
-    folder = open_model_folder(base)
+    folder = open_checkpoint(base)
     header = delta_header(folder.schema, values, encoding="F32", base_digest=folder.digest())
     path.write_bytes(header + b"".join(values[name].astype(np.float32).tobytes() for name in sorted(values)))
     return path
@@ -252,7 +252,7 @@ def test_statistics_of_one_are_those_of_both(tmp_path: Path) -> None:
     for name in (EMBEDDING, HEAD):
         files = []
         for index, model in enumerate(models):
-            digest = open_model_folder(model).digest()
+            digest = open_checkpoint(model).digest()
             info = StatisticsInfo(
                 kind="fisher", estimator="exact", model=digest, num_examples=1, over="examples", count=1
             )

@@ -24,11 +24,11 @@ import numpy as np
 from coldfuse.adapters.adapter import Adapter
 from coldfuse.core.schema import ITEM_BYTES
 from coldfuse.engine.execution import Executor
-from coldfuse.engine.folders.inputs import open_input
-from coldfuse.engine.folders.local import Fused, Prepared
-from coldfuse.engine.folders.passes import Expected
+from coldfuse.engine.fuse import Prepared
+from coldfuse.engine.inputs import open_input
 from coldfuse.engine.job import Fusion, require_memory
-from coldfuse.engine.measure import Pass, measure_all, sum_shard
+from coldfuse.engine.measuring import measure_all
+from coldfuse.engine.passes import Pass, Progress, measuring_passes
 from coldfuse.engine.plan import AdapterOperand, Operand, Operands, PieceTask, Shard
 from coldfuse.engine.ranges import info_of
 from coldfuse.fusion.average.mean import Mean
@@ -78,13 +78,15 @@ class _Products(Mean):
         return (replace(gram("tensor"), name=_NAME),)
 
 
-def explain(prepared: Prepared, fused: Fused, out: Path, executor: Executor) -> Explanation:
-    """Say what the fused model in `out` is made of."""
-    exact = _exact(fused.fusion, prepared.measured) if is_linear(fused.fusion) else None
+def explain(
+    prepared: Prepared, fusion: Fusion, out: Path, executor: Executor, *, progress: Progress | None = None
+) -> Explanation:
+    """Say what the fused model in `out` is made of; `fusion` is the one that knows what was measured."""
+    exact = _exact(fusion, prepared.measured) if is_linear(fusion) else None
     common = _common(list(exact.values()), len(prepared.inputs)) if exact is not None else None
     if exact is not None and common is not None:
         return Explanation(overall=common, tensors=exact)
-    products = _products(prepared, out, executor)
+    products = _products(prepared, out, executor, progress)
     tensors = {tensor: _fit(product) for tensor, product in products.items()} if exact is None else exact
     count = len(prepared.inputs) + 1
     return Explanation(overall=_fit(sum(products.values(), np.zeros((count, count)))), tensors=tensors)
@@ -95,10 +97,10 @@ def is_linear(fusion: Fusion) -> bool:
     return fusion.sums_deltas and not fusion.recipe.transforms and not fusion.recipe.outers
 
 
-def explaining_pass(prepared: Prepared) -> Expected:
-    """Foretell the pass that measures the inner products."""
+def explaining_pass(prepared: Prepared) -> Pass:
+    """Return the pass that measures the inner products."""
     fusion, shards = _probe(prepared, None)
-    return Expected(task=sum_shard, shared=Pass(fusion=fusion, step=0, measure=0), shards=shards)
+    return Pass(kind="sum", fusion=fusion, shards=shards)
 
 
 def require_memory_to_explain(prepared: Prepared, executor: Executor) -> None:
@@ -130,11 +132,11 @@ def _common(tensors: Sequence[Coefficients], count: int) -> Coefficients | None:
     return Coefficients(is_exact=True, contributions=own, base=bases.pop())
 
 
-def _products(prepared: Prepared, out: Path, executor: Executor) -> dict[str, Float64]:
+def _products(prepared: Prepared, out: Path, executor: Executor, progress: Progress | None) -> dict[str, Float64]:
     """Measure [[G, b], [bᵀ, ‖Δ‖²]] of each tensor that may have moved, in one pass."""
-    made = open_input(prepared.folder, out, 1.0, prepared.folder.digest, tied={})
+    made = open_input(prepared.base, out, 1.0, tied={})
     fusion, shards = _probe(prepared, made.operands)
-    measured = measure_all(executor, shards, fusion).measured
+    measured = measure_all(executor, list(measuring_passes(fusion, shards)), fusion, progress=progress).measured
     return {tensor: results[_NAME] for (_, tensor), results in measured.items()}
 
 
@@ -145,7 +147,12 @@ def _probe(prepared: Prepared, made: Operands | Adapter | None) -> tuple[Fusion,
     """
     old = prepared.fusion
     fusion = replace(
-        old, recipe=Recipe(combiner=_Products()), weights=(*old.weights, 1.0), names=(*old.names, "fused"), measured={}
+        old,
+        recipe=Recipe(combiner=_Products()),
+        weights=(*old.weights, 1.0),
+        names=(*old.names, "fused"),
+        measured={},
+        slots=(),
     )
 
     def pieces(tasks: Sequence[PieceTask]) -> tuple[PieceTask, ...]:
@@ -172,7 +179,7 @@ def _made(source: Operands | Adapter | None, piece: PieceTask) -> Operand | Adap
         return None
     file, entry = source.tensors[piece.tensor]
     item = ITEM_BYTES[entry.spec.dtype]
-    where = file.range(entry.start + piece.first * item, piece.num_elements * item)
+    where = file.file.range(entry.start + piece.first * item, piece.num_elements * item)
     return Operand(where=where, first=piece.first, dtype=entry.spec.dtype, is_delta=source.is_delta)
 
 

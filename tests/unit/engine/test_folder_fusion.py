@@ -11,8 +11,8 @@ from tiny_rounds import Model, floats, integers, make_changes, make_model, parse
 
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import FusionError, SchemaMismatchError, UserInputError
+from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import delta_header
-from coldfuse.tensors.model_folder import open_model_folder
 
 __all__ = ["small_parts"]
 MODEL = make_model()
@@ -53,7 +53,7 @@ def test_models_are_fused_by_the_mean_of_what_changed(tmp_path: Path, dtype: str
             assert np.allclose(agreed, floats(theta + delta, dtype).floats, rtol=2.0**-23, atol=0)
         else:
             assert read(tmp_path / "out")[name] == tensor
-    assert digest == open_model_folder(tmp_path / "out").digest()
+    assert digest == open_checkpoint(tmp_path / "out").digest()
     assert (tmp_path / "out" / "config.json").read_text() == (base / "config.json").read_text()
 
 
@@ -81,7 +81,7 @@ def test_order_threads_and_names_do_not_change_a_bit(tmp_path: Path, small_parts
         for n, order in enumerate(permutations(named))
     }
     assert len(digests) == 1
-    assert digests == {open_model_folder(tmp_path / "o0").digest()}
+    assert digests == {open_checkpoint(tmp_path / "o0").digest()}
 
 
 def test_the_same_model_twice_weighs_the_same_in_any_order(tmp_path: Path, base: Path) -> None:
@@ -95,11 +95,11 @@ def test_the_same_model_twice_weighs_the_same_in_any_order(tmp_path: Path, base:
 
 
 def test_a_delta_file_counts_like_the_model_it_was_made_from(tmp_path: Path, base: Path) -> None:
-    digest = open_model_folder(base).digest()
+    digest = open_checkpoint(base).digest()
     steps = {"layer.bias": np.float32(0.5) + MODEL["layer.bias"].floats * 0}
     exact = MODEL | {"layer.bias": floats(np.arange(8) / 4)}
     base2 = write_model(tmp_path / "base2", exact)
-    digest = open_model_folder(base2).digest()
+    digest = open_checkpoint(base2).digest()
     schema = {name: tensor.spec for name, tensor in exact.items()}
     head = delta_header(schema, steps, encoding="F32", base_digest=digest)
     (tmp_path / "delta").write_bytes(head + steps["layer.bias"].tobytes())
@@ -111,7 +111,7 @@ def test_a_delta_file_counts_like_the_model_it_was_made_from(tmp_path: Path, bas
 
 def test_one_model_alone_is_itself(tmp_path: Path, base: Path) -> None:
     only = write_model(tmp_path / "only", finetuned(1))
-    assert fuse(base, [only], tmp_path / "out") == open_model_folder(only).digest()
+    assert fuse(base, [only], tmp_path / "out") == open_checkpoint(only).digest()
 
 
 @pytest.mark.parametrize(
@@ -169,15 +169,6 @@ def test_a_model_with_a_nan_is_named_with_its_tensor(base: Path, tmp_path: Path)
     bad = write_model(tmp_path / "bad", MODEL | {name: floats(values)})
     with pytest.raises(FusionError, match=rf"{name}: .*bad/model.safetensors holds NaN"):
         fuse(base, [write_model(tmp_path / "good", finetuned(1)), bad], tmp_path / "out")
-
-
-def test_more_models_than_files_may_be_open(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folders = [write_model(tmp_path / str(seed), finetuned(seed)) for seed in range(5)]
-    expected = fuse(base, folders, tmp_path / "all-open")
-    monkeypatch.setattr("coldfuse.engine.files._MAX_OPEN_FILES", 2)
-    before = len(os.listdir("/proc/self/fd"))
-    assert fuse(base, folders, tmp_path / "few-open") == expected
-    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_what_a_killed_fusion_left_beside_the_result_is_removed(base: Path, tmp_path: Path) -> None:

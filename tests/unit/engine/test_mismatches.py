@@ -9,9 +9,9 @@ from folder_fusions import fuse
 from tiny_rounds import Model, Tensor, floats, integers, parse_file, write_model
 
 from coldfuse.core.schema import TensorSpec
-from coldfuse.engine.folders.outputs import Output
+from coldfuse.engine.outputs import Output
 from coldfuse.errors import FusionError, SchemaMismatchError
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.checkpoint import open_checkpoint
 
 RNG = np.random.default_rng(7)
 TOKENS = RNG.normal(size=(6, 4))
@@ -139,7 +139,7 @@ def test_floats_that_are_not_fused_are_missed_all_the_same(tmp_path: Path, dtype
 def test_counts_of_batches_differ_by_right_and_the_bases_stays(tmp_path: Path) -> None:
     base = write(tmp_path / "base", {})
     other = write(tmp_path / "other", {"norm.num_batches_tracked": integers([90])})
-    assert fuse(base, [other], tmp_path / "out") == open_model_folder(base).digest()
+    assert fuse(base, [other], tmp_path / "out") == open_checkpoint(base).digest()
 
 
 def test_running_statistics_are_fused_like_all_floats(tmp_path: Path) -> None:

@@ -9,10 +9,9 @@ import pytest
 from folder_fusions import fuse
 from tiny_rounds import floats, parse_file, write_model
 
-from coldfuse.engine.files import LocalSource
-from coldfuse.engine.folders.contents import content_digest, sample_digest
-from coldfuse.engine.folders.remote_folder import files_of, open_folder
-from coldfuse.tensors.model_folder import open_model_folder, read_file_header
+from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.tensors.contents import content_digest, sample_digest
+from coldfuse.tensors.files import LocalFile, open_tensors
 
 SIZE = 1 << 18
 """Elements of a tensor, of which samples see a quarter."""
@@ -30,14 +29,14 @@ def model(folder: Path, seed: int, *, num_files: int = 1, still: bool = False) -
 
 
 def digests(folder: Path) -> tuple[str, str]:
-    sources = list(files_of(open_folder(folder)).values())
+    sources = list(open_checkpoint(folder).files.values())
     return content_digest(sources), sample_digest(sources)
 
 
 def test_the_content_is_the_models_digest_and_files_do_not_matter(tmp_path: Path) -> None:
     whole, cut = model(tmp_path / "whole", 1), model(tmp_path / "cut", 1, num_files=2)
     assert digests(whole) == digests(cut)
-    assert digests(whole)[0] == open_model_folder(whole).digest()
+    assert digests(whole)[0] == open_checkpoint(whole).digest()
 
 
 def test_samples_see_most_differences_and_the_content_all(tmp_path: Path) -> None:
@@ -49,7 +48,7 @@ def test_samples_see_most_differences_and_the_content_all(tmp_path: Path) -> Non
 
 def test_an_empty_model_has_a_name(tmp_path: Path) -> None:
     path = write_model(tmp_path / "empty", {"none": floats(np.zeros((0, 4)))}) / "model.safetensors"
-    assert content_digest([LocalSource(path, read_file_header(path))])
+    assert content_digest([open_tensors(LocalFile(path))])
 
 
 @pytest.mark.parametrize("method", ["dare then mean", "della then mean"])

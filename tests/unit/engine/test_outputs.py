@@ -11,12 +11,13 @@ from safetensors.numpy import load_file
 from tiny_rounds import Model, floats, integers, make_changes, make_model, parse_file, small_parts, write_model
 
 from coldfuse.engine.execution import ThreadExecutor
-from coldfuse.engine.folders.local import FolderFusion, Fused, fuse_prepared, prepare
-from coldfuse.engine.folders.outputs import Output
+from coldfuse.engine.folder_fusion import FolderFused, FolderFusion, fuse_prepared, prepare
+from coldfuse.engine.outputs import Output
 from coldfuse.engine.recipes import read_recipe
 from coldfuse.errors import FusionError, UserInputError
+from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import delta_header
-from coldfuse.tensors.model_folder import INDEX, open_model_folder
+from coldfuse.tensors.model_folder import INDEX
 
 __all__ = ["small_parts"]
 
@@ -40,7 +41,7 @@ def read(folder: Path) -> Model:
     return {n: t for file in folder.glob("*.safetensors") for n, t in parse_file(file.read_bytes()).items()}
 
 
-def run(base: Path, models: list[Path], out: Path, output: Output, method: str = "mean") -> Fused:
+def run(base: Path, models: list[Path], out: Path, output: Output, method: str = "mean") -> FolderFused:
     request = FolderFusion(base=base, models=models, out=out, recipe=read_recipe(method), output=output)
     return fuse_prepared(prepare(request, ThreadExecutor(2)), out, ThreadExecutor(2))
 
@@ -52,7 +53,7 @@ def test_files_of_another_size_hold_the_same_model(tmp_path: Path, small_parts: 
     for shard_bytes in (1, 300, 10**9):
         out = tmp_path / str(shard_bytes)
         assert fuse(base, models, out, method, output=Output(shard_bytes=shard_bytes)) == expected
-        assert open_model_folder(out).digest() == expected
+        assert open_checkpoint(out).digest() == expected
 
 
 def test_files_keep_to_their_size_and_an_index_names_them(tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_a_delta_is_the_same_in_any_order(tmp_path: Path) -> None:
 
 def test_a_delta_leaves_out_what_nobody_names(tmp_path: Path) -> None:
     base, _ = write_models(tmp_path)
-    opened = open_model_folder(base)
+    opened = open_checkpoint(base)
     head = delta_header(opened.schema, ["layer.bias"], encoding="F32", base_digest=opened.digest())
     (tmp_path / "1.safetensors").write_bytes(head + np.ones(8, np.float32).tobytes())
     fuse(base, [tmp_path / "1.safetensors"], tmp_path / "2.safetensors", output=DELTA)

@@ -9,8 +9,8 @@ import pytest
 from folder_fusions import fuse
 from tiny_rounds import make_model, write_model
 
-from coldfuse.engine.folders.outputs import Output
-from coldfuse.engine.folders.staging import scratch_beside, staged
+from coldfuse.engine.outputs import Output
+from coldfuse.engine.staging import scratch_beside, staged
 from coldfuse.errors import CodecError, UserInputError
 
 DEAD = 4194999

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from coldfuse.engine.execution import Executor
-from coldfuse.engine.folders.explain import explaining_pass, is_linear
-from coldfuse.engine.folders.inputs import Input
-from coldfuse.engine.folders.local import FolderTask, Prepared, read_ahead
-from coldfuse.engine.folders.passes import Expected, measure_of, name_of, passes_of
+from coldfuse.engine.explain import explaining_pass, is_linear
+from coldfuse.engine.fuse import Prepared, read_ahead
+from coldfuse.engine.inputs import Input
 from coldfuse.engine.job import task_bytes
-from coldfuse.engine.measure import Pass
+from coldfuse.engine.passes import Pass
 from coldfuse.engine.plan import all_shards
 from coldfuse.engine.recipes import known_methods, write_recipe
 from coldfuse.fusion.method import Scope
@@ -82,17 +81,17 @@ class PlanReport:
 def describe(prepared: Prepared, executor: Executor, *, is_explained: bool = False) -> PlanReport:
     """Say what fusing (and then explaining) would do, without reading a tensor."""
     prepared = read_ahead(prepared, executor)
-    fusion, plan, folder = prepared.fusion, prepared.plan, prepared.folder
+    fusion, plan, base = prepared.fusion, prepared.plan, prepared.base
     shards = all_shards(plan)
-    passes = tuple(_report(expected) for expected in expected_passes(prepared, is_explained=is_explained))
+    passes = tuple(_report(one) for one in all_passes(prepared, is_explained=is_explained))
     return PlanReport(
         recipe=write_recipe(fusion.recipe),
-        base=prepared.base_name,
-        base_bytes=sum(header.file_bytes for header in folder.headers.values()),
+        base=prepared.output.base_name or str(base.folder),
+        base_bytes=sum(header.file_bytes for header in base.headers.values()),
         inputs=report_inputs(prepared.inputs),
-        num_tensors=sum(spec.is_fused and name not in prepared.tied for name, spec in folder.schema.items()),
+        num_tensors=sum(spec.is_fused and name not in prepared.tied for name, spec in base.schema.items()),
         num_elements=fusion.num_elements,
-        num_files=len(folder.headers),
+        num_files=len(base.headers),
         num_parts=sum(len(shard.parts) for shard in shards),
         num_shards=len(shards),
         passes=passes,
@@ -102,10 +101,10 @@ def describe(prepared: Prepared, executor: Executor, *, is_explained: bool = Fal
     )
 
 
-def expected_passes(prepared: Prepared, *, is_explained: bool = False) -> list[Expected]:
-    """Foretell all passes of a fusion, and one to explain it where it is no linear combination."""
-    passes = list(passes_of(prepared))
-    return [*passes, explaining_pass(prepared)] if is_explained and not is_linear(prepared.fusion) else passes
+def all_passes(prepared: Prepared, *, is_explained: bool = False) -> list[Pass]:
+    """List all passes of a fusion, and one to explain it where it is no linear combination."""
+    passes = prepared.passes
+    return [*passes, explaining_pass(prepared)] if is_explained and not is_linear(prepared.fusion) else list(passes)
 
 
 def report_inputs(inputs: Sequence[Input]) -> tuple[InputReport, ...]:
@@ -122,22 +121,14 @@ def report_inputs(inputs: Sequence[Input]) -> tuple[InputReport, ...]:
     )
 
 
-def _report(expected: Expected) -> PassReport:
-    this, what = expected.shared, name_of(expected.task, expected.shared)
-    if isinstance(this, Pass):
-        names = {kind: name for name, kind in known_methods().items()}
-        return PassReport(
-            what=what,
-            step=names.get(type(this.fusion.recipe.steps[this.step]), ""),
-            scope=measure_of(this).per,
-            place=expected.place,
-            read_bytes=expected.read_bytes,
-            may_repeat=expected.may_repeat,
-        )
-    written = 0
-    if isinstance(this, FolderTask):
-        kept = 4 * len(this.fusion.recipe.slots)
-        written = sum(part.size_bytes + kept * part.num_fused for shard in expected.shards for part in shard.parts)
+def _report(one: Pass) -> PassReport:
+    names = {kind: name for name, kind in known_methods().items()}
     return PassReport(
-        what=what, step="", scope=None, place=expected.place, read_bytes=expected.read_bytes, write_bytes=written
+        what=one.name,
+        step=names.get(type(one.fusion.recipe.steps[one.step]), "") if one.measures else "",
+        scope=one.what.per if one.measures else None,
+        place=one.place,
+        read_bytes=one.read_bytes,
+        write_bytes=one.write_bytes,
+        may_repeat=one.may_repeat,
     )

@@ -21,31 +21,27 @@ from typing import TypeVar
 from coldfuse.adapters.adapter import Adapter, AdapterTensor
 from coldfuse.adapters.changes import Replaced
 from coldfuse.adapters.recompress import LoraLayout
-from coldfuse.engine.folders.contents import FileSource
-from coldfuse.engine.folders.remote_folder import Folder, files_of, read_config
 from coldfuse.errors import SchemaMismatchError
-from coldfuse.tensors.header import TensorEntry
-from coldfuse.tensors.local_file import Openable
+from coldfuse.tensors.checkpoint import Checkpoint, Place, places_of
+from coldfuse.tensors.contents import same_bytes
+from coldfuse.tensors.files import TensorFile
+from coldfuse.tensors.header import Header
 
 _COPY = re.compile(r"(^|\.)(lm_head|embed_out|vocab_projector|decoder|(en|de)coder\.embed_tokens)\.weight$")
 _BIAS_COPY = re.compile(r"(^|\.)(predictions|lm_head)\.decoder\.bias$")
 """`cls.predictions.decoder.bias` is `cls.predictions.bias`."""
 
-_COMPARED_BYTES = 8 << 20
-
 Tied = Mapping[str, str]
 """The base's tensors that are copies, and of which tensor each is one."""
-
-Place = tuple[Openable, TensorEntry]
 
 T = TypeVar("T")
 
 
-def find_tied(base: Folder) -> dict[str, str]:
+def find_tied(base: Checkpoint) -> dict[str, str]:
     """Return the copies among a base's tensors; reads what may be one."""
     if not may_be_tied(base):
         return {}
-    places = {name: place for name, place in places_of(files_of(base).values()).items() if place[1].spec.is_fused}
+    places = {name: place for name, place in base.places.items() if place[1].spec.is_fused}
     embeddings = [name for name in places if LoraLayout().is_embedding(name)]
     embeddings.sort(key=lambda name: (_COPY.search(name) is not None, name))
     found: dict[str, str] = {}
@@ -65,14 +61,9 @@ def _may_copy(name: str, embeddings: list[str]) -> list[str]:
     return embeddings[: embeddings.index(name)] if name in embeddings else embeddings
 
 
-def may_be_tied(base: Folder) -> bool:
+def may_be_tied(base: Checkpoint) -> bool:
     """Whether the base's configuration leaves it open that head and embedding are one."""
-    return read_config(base).get("tie_word_embeddings") is not False
-
-
-def places_of(files: Collection[FileSource]) -> dict[str, Place]:
-    """Return where each tensor of some files lies."""
-    return {entry.name: (source, entry) for source in files for entry in source.header.tensors}
+    return base.config.get("tie_word_embeddings") is not False
 
 
 def by_first_name(tensors: Mapping[str, T], tied: Tied) -> dict[str, T]:
@@ -80,7 +71,7 @@ def by_first_name(tensors: Mapping[str, T], tied: Tied) -> dict[str, T]:
     return {**{tied[name]: tensor for name, tensor in tensors.items() if name in tied}, **tensors}
 
 
-def check_files(files: Collection[FileSource], tied: Tied, *, what: str) -> None:
+def check_files(files: Collection[TensorFile], tied: Tied, *, what: str) -> None:
     """Check that a model or delta has tied tensors alike. Raises `SchemaMismatchError`."""
     _check(places_of(files), tied, what)
 
@@ -94,7 +85,7 @@ def _whole(tensor: AdapterTensor) -> Place | None:
     """Return where an adapter stores a tensor whole; None: it has factors."""
     match tensor.changes:
         case (Replaced(stored=stored),):
-            return stored.file, stored.tensor
+            return TensorFile(stored.file, Header(size_bytes=0, tensors=())), stored.tensor
     return None
 
 
@@ -110,19 +101,3 @@ def _check(places: Mapping[str, Place | None], tied: Tied, what: str) -> None:
                 f"{what}: tensors {one} and {name} differ, but in the base they are one tied weight; make them alike "
                 'or leave one out, or say "tie_word_embeddings": false in the base\'s config.json to fuse them apart'
             )
-
-
-def same_bytes(one: Place, other: Place) -> bool:
-    """Whether two tensors have the same dtype, shape and bytes."""
-    (source, entry), (source2, entry2) = one, other
-    if entry.spec != entry2.spec:
-        return False
-    with source.open() as file, source2.open() as file2:
-        for start in range(0, entry.spec.size_bytes, _COMPARED_BYTES):
-            size = min(_COMPARED_BYTES, entry.spec.size_bytes - start)
-            data, data2 = bytearray(size), bytearray(size)
-            file.read_into(memoryview(data), entry.start + start)
-            file2.read_into(memoryview(data2), entry2.start + start)
-            if data != data2:
-                return False
-    return True

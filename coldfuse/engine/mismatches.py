@@ -3,7 +3,7 @@
 - Names and shapes must be the base's: no missing float, no float of its own, no longer or shorter vocabulary.
 - Integers and booleans are no weights, and not every library stores them (`position_ids` is a buffer that newer
   transformers leave out): one that the model lacks is copied from the base, one that only the model has is left out.
-- Tensors that the base ties and stores twice are one; see `coldfuse.engine.folders.tied`.
+- Tensors that the base ties and stores twice are one; see `coldfuse.engine.tied`.
 - A tied head that is stored once more (`lm_head.weight`) is left out, if the base does not store it, does not say that
   its head is untied, and the copy has the very bytes of the model's input embedding. Any other copy is another head.
 - Floats may have another dtype than the base's. Integers and booleans are copied from the base, and every model that
@@ -17,14 +17,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from coldfuse.adapters.recompress import LoraLayout
 from coldfuse.core.schema import INTEGER_DTYPES, Schema, TensorSpec
-from coldfuse.engine.folders.remote_folder import Folder, files_of
-from coldfuse.engine.folders.tied import Place, Tied, by_first_name, check_files, may_be_tied, places_of, same_bytes
+from coldfuse.engine.tied import Tied, by_first_name, check_files, may_be_tied
 from coldfuse.errors import SchemaMismatchError
+from coldfuse.tensors.checkpoint import Checkpoint, Place
+from coldfuse.tensors.contents import same_bytes
 
 
-def check_model(base: Folder, model: Folder, *, what: str, tied: Tied) -> None:
+def check_model(base: Checkpoint, model: Checkpoint, *, what: str, tied: Tied) -> None:
     """Check that a whole model can be fused with this base. Raises `SchemaMismatchError`."""
     schema, known = model.schema, by_first_name(model.schema, tied)
     for name in sorted(base.schema.keys() - schema.keys()):
@@ -34,7 +37,7 @@ def check_model(base: Folder, model: Folder, *, what: str, tied: Tied) -> None:
     buffers = {name for name in schema.keys() - base.schema.keys() if schema[name].dtype in INTEGER_DTYPES}
     own = schema.keys() - buffers - _tied_copies(base, model, what)
     _check_tensors(base.schema, {name: schema[name] for name in own}, what)
-    check_files(files_of(model).values(), tied, what=what)
+    check_files(model.files.values(), tied, what=what)
 
 
 def _check_tensors(base: Schema, model: Schema, what: str) -> None:
@@ -58,9 +61,9 @@ def _sizes(model: TensorSpec, base: TensorSpec) -> str:
     return f"{sizes}; was its vocabulary or a layer resized?"
 
 
-def _tied_copies(base: Folder, model: Folder, what: str) -> frozenset[str]:
+def _tied_copies(base: Checkpoint, model: Checkpoint, what: str) -> frozenset[str]:
     """Return the tensors that the base does not have and that are copies of the input embedding."""
-    places = places_of(files_of(model).values())
+    places = model.places
     extra = sorted(name for name in places if name not in base.schema and len(places[name][1].spec.shape) == 2)
     if not extra or not may_be_tied(base):
         return frozenset()
@@ -68,7 +71,7 @@ def _tied_copies(base: Folder, model: Folder, what: str) -> frozenset[str]:
     return frozenset(name for name in extra if _is_copy(name, embeddings, places, what))
 
 
-def _is_copy(name: str, embeddings: list[str], places: dict[str, Place], what: str) -> bool:
+def _is_copy(name: str, embeddings: list[str], places: Mapping[str, Place], what: str) -> bool:
     alike = [other for other in embeddings if places[other][1].spec == places[name][1].spec]
     if alike and not any(same_bytes(places[name], places[other]) for other in alike):
         raise SchemaMismatchError(

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from coldfuse.engine.remote_files import KeyRange, ReadAhead, RemoteObject, split_url
+from coldfuse.engine.range_reader import RangeReader, ReadAhead
 from coldfuse.errors import UserInputError
+from coldfuse.tensors.files import ByteRange, LocalFile, ObjectFile, split_url
 
 MIB = 1 << 20
 
@@ -18,16 +21,16 @@ class Server:
     data: bytes
     requests: list[tuple[int, int]] = field(default_factory=list)
 
-    def fetch(self, _: RemoteObject, buffer: memoryview, start: int) -> None:
+    def fetch(self, _: ObjectFile, buffer: memoryview, start: int) -> None:
         assert start + len(buffer) <= len(self.data)
         self.requests.append((start, len(buffer)))
         buffer[:] = self.data[start : start + len(buffer)]
 
-    def range(self, start: int, length: int) -> KeyRange:
-        return KeyRange(RemoteObject("s3://b", "k", len(self.data), "etag"), start, length)
+    def range(self, start: int, length: int) -> ByteRange:
+        return ByteRange(ObjectFile("s3://b", "k", len(self.data), "etag"), start, length)
 
 
-def read(ahead: ReadAhead, where: KeyRange, *, block: int) -> bytes:
+def read(ahead: ReadAhead, where: ByteRange, *, block: int) -> bytes:
     data = bytearray(where.length)
     for offset in range(0, where.length, block):
         ahead.read_into(where, memoryview(data)[offset : offset + block], offset)
@@ -75,3 +78,16 @@ def test_without_read_ahead_every_block_is_a_request_of_its_own() -> None:
 def test_a_url_without_bucket_or_key_is_refused(url: str) -> None:
     with pytest.raises(UserInputError, match="expected s3://BUCKET/PREFIX"):
         split_url(url)
+
+
+def test_more_files_are_read_than_may_be_open(tmp_path: Path) -> None:
+    paths = [tmp_path / str(number) for number in range(5)]
+    for number, path in enumerate(paths):
+        path.write_bytes(bytes([number]) * 8)
+    before, reader, out = len(os.listdir("/proc/self/fd")), RangeReader(max_open_files=2), np.empty(5 * 4, np.uint8)
+    for offset in (0, 4):
+        reader.read_rows([LocalFile(path).range(0, 8) for path in paths], [offset] * 5, out)
+        assert out.tolist() == [number for number in range(5) for _ in range(4)]
+        assert len(os.listdir("/proc/self/fd")) == before + 2
+    reader.close()
+    assert len(os.listdir("/proc/self/fd")) == before

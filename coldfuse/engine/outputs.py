@@ -8,7 +8,7 @@ takes about six times its size in float64.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,13 +25,13 @@ from coldfuse.adapters.recompress import (
 )
 from coldfuse.core.dtypes import to_floats
 from coldfuse.core.schema import Schema, TensorSpec
-from coldfuse.engine.folders.remote_folder import Folder, files_of, read_config, read_plain
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.block import Float64
+from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.deltas import Encoding, delta_header
+from coldfuse.tensors.files import LocalFile, OpenFile, opened, read_file_header
 from coldfuse.tensors.header import Header, format_header, parse_header
-from coldfuse.tensors.local_file import LocalFile
-from coldfuse.tensors.model_folder import INDEX, read_file_header
+from coldfuse.tensors.model_folder import INDEX
 
 OutputKind = Literal["model", "delta", "adapter"]
 
@@ -50,7 +50,9 @@ class Output:
     shard_bytes: int | None = None
     """Files of a model hold at most so many bytes of tensors, or one tensor; None: the base's own files."""
     rank: int | None = None
-    """Of an adapter."""
+    """Number of columns of an adapter's factors."""
+    base_name: str | None = None
+    """Name by which an adapter calls its base, such as a hub id; None: where it lies."""
 
     def __post_init__(self) -> None:
         """Refuse options that belong to another kind."""
@@ -95,40 +97,40 @@ class Layout:
         return {name: spec for header in self.headers.values() for name, spec in header.schema.items()}
 
 
-def base_layout(folder: Folder) -> Layout:
+def base_layout(base: Checkpoint) -> Layout:
     """Return the base's own files, with their very headers."""
     heads = {}
-    for file, source in files_of(folder).items():
+    for file, source in base.files.items():
         head = bytearray(source.header.size_bytes)
-        with source.open() as opened:
-            opened.read_into(memoryview(head), 0)
+        with opened(source.file) as reader:
+            reader.read_into(memoryview(head), 0)
         heads[file] = bytes(head)
-    return Layout(heads=heads, plain=folder.plain)
+    return Layout(heads=heads, plain=base.plain)
 
 
-def layout_for(output: Output, folder: Folder, changed: Collection[str], base_digest: Callable[[], str]) -> Layout:
+def layout_for(output: Output, base: Checkpoint, changed: Collection[str]) -> Layout:
     """Return the files of an output; `changed` names the tensors that are in a delta."""
     if output.delta_dtype is not None:
-        head = delta_header(folder.schema, changed, encoding=output.delta_dtype, base_digest=base_digest())
+        head = delta_header(base.schema, changed, encoding=output.delta_dtype, base_digest=base.digest())
         return Layout(heads={DELTA_FILE: head})
-    return base_layout(folder) if output.shard_bytes is None else _resharded(folder, output.shard_bytes)
+    return base_layout(base) if output.shard_bytes is None else _resharded(base, output.shard_bytes)
 
 
-def _resharded(folder: Folder, shard_bytes: int) -> Layout:
+def _resharded(base: Checkpoint, shard_bytes: int) -> Layout:
     """Return files of about the same size, named as transformers names them, with the tensors in the base's order."""
     files: list[dict[str, TensorSpec]] = [{}]
-    for header in folder.headers.values():
+    for header in base.headers.values():
         for entry in header.tensors:
             size = sum(spec.size_bytes for spec in files[-1].values())
             if files[-1] and size + entry.spec.size_bytes > shard_bytes:
                 files.append({})
             files[-1][entry.name] = entry.spec
-    metadata = next((header.metadata for header in folder.headers.values()), {})
+    metadata = next((header.metadata for header in base.headers.values()), {})
     names = [f"model-{n:05d}-of-{len(files):05d}.safetensors" for n in range(1, len(files) + 1)]
     if len(files) == 1:
         names = ["model.safetensors"]
     heads = {name: format_header(specs.items(), metadata) for name, specs in zip(names, files, strict=True)}
-    plain = [name for name in folder.plain if name != INDEX]
+    plain = [name for name in base.plain if name != INDEX]
     return Layout(heads=heads, plain=plain, more={} if len(files) == 1 else {INDEX: _index(names, files)})
 
 
@@ -139,37 +141,37 @@ def _index(names: list[str], files: list[dict[str, TensorSpec]]) -> bytes:
     return (json.dumps(index, indent=2) + "\n").encode()
 
 
-def begin_files(out: Path, layout: Layout, folder: Folder) -> None:
+def begin_files(out: Path, layout: Layout, base: Checkpoint) -> None:
     """Create the safetensors files in their final sizes with their headers, and all other files."""
     for file, head in layout.heads.items():
         with open(out / file, "wb") as begun:
             begun.write(head)
             begun.truncate(layout.headers[file].file_bytes)
-    for file, content in [*layout.more.items(), *((file, read_plain(folder, file)) for file in layout.plain)]:
+    for file, content in [*layout.more.items(), *((file, base.read(file)) for file in layout.plain)]:
         if content is None:
             raise UserInputError(f"{file} of the base was removed while it was read")
         (out / file).parent.mkdir(parents=True, exist_ok=True)
         (out / file).write_bytes(content)
 
 
-def write_adapter(staging: Path, output: Output, folder: Folder, base_name: str) -> Recompressed:
+def write_adapter(staging: Path, output: Output, base: Checkpoint) -> Recompressed:
     """Make an adapter from the delta in the staging folder, and say what it could not hold."""
     delta = staging / DELTA_FILE
     entries = {entry.name: entry for entry in read_file_header(delta).tensors}
-    with LocalFile(delta) as file:
+    with LocalFile(delta).open() as file:
 
         def read_delta(name: str) -> Float64:
             raw = np.frombuffer(_read(file, entries[name].start, entries[name].spec.size_bytes), np.uint8)
             return to_floats(raw, "F32").astype(np.float64)
 
-        found = recompress_all(folder.schema, entries, read_delta, rank=output.rank or 1)
-    is_conv1d = read_config(folder).get("model_type") in CONV1D_MODEL_TYPES
+        found = recompress_all(base.schema, entries, read_delta, rank=output.rank or 1)
+    is_conv1d = base.config.get("model_type") in CONV1D_MODEL_TYPES
     layout = LoraLayout(fan_in_fan_out=is_conv1d, dtype=output.dtype)
-    write_lora_adapter(staging / ADAPTER_FOLDER, base_name, found.factors, layout=layout)
+    write_lora_adapter(staging / ADAPTER_FOLDER, output.base_name or str(base.folder), found.factors, layout=layout)
     return found
 
 
-def _read(file: LocalFile, start: int, length: int) -> bytearray:
+def _read(file: OpenFile, start: int, length: int) -> bytearray:
     data = bytearray(length)
     file.read_into(memoryview(data), start)
     return data
