@@ -25,8 +25,8 @@ from coldfuse.errors import (
     ObjectNotFoundError,
     RoundClosedError,
 )
+from coldfuse.gateway import Decision
 from coldfuse.storage import LocalStore, MemoryStore
-from coldfuse.transport.answers import Decision
 from coldfuse.transport.client import GatewayClient
 from coldfuse.transport.pb import gateway_pb2 as pb
 from coldfuse.transport.pb import gateway_pb2_grpc
@@ -51,7 +51,7 @@ def gateway(federation):
 
 @pytest.fixture
 def client(gateway):
-    with GatewayClient(gateway.address, patience_s=5.0) as client:
+    with GatewayClient(gateway.address, retry_s=5.0) as client:
         yield client
 
 
@@ -95,7 +95,7 @@ def test_committing_twice_is_success_even_after_the_end(client, federation):
 def test_what_is_there_already_is_not_sent_again(client):
     whole, half = make_delta([100, 200, 300]), make_delta([100, 200])
     client.upload(half.blob, half.read_range)
-    assert client.missing(whole.blob.parts) == [whole.blob.parts[2]]
+    assert client.find_missing(whole.blob.parts) == [whole.blob.parts[2]]
     report = client.upload(whole.blob, whole.read_range)
     assert (report.sent_bytes, report.num_sent, report.num_skipped) == (300, 1, 2)
     assert client.upload(whole.blob, whole.read_range).sent_bytes == 0
@@ -111,7 +111,7 @@ def test_wrong_bytes_leave_nothing(client):
     delta, other = make_delta([100]), make_delta([100], seed=1)
     with pytest.raises(DigestMismatchError, match="has the file changed"):
         client.upload(delta.blob, other.read_range)
-    assert client.missing(delta.blob.parts) == list(delta.blob.parts)
+    assert client.find_missing(delta.blob.parts) == list(delta.blob.parts)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_wrong_length_leaves_nothing(stub, client, lengths, sentence):
         stub.UploadPart(_messages(delta, lengths))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert sentence in caught.value.details()
-    assert client.missing(delta.blob.parts) == list(delta.blob.parts)
+    assert client.find_missing(delta.blob.parts) == list(delta.blob.parts)
 
 
 def test_a_stream_that_is_cut_off_leaves_nothing(stub, client, federation):
@@ -138,7 +138,7 @@ def test_a_stream_that_is_cut_off_leaves_nothing(stub, client, federation):
     assert sent.wait(30)
     call.cancel()
     never.set()
-    assert client.missing(delta.blob.parts) == list(delta.blob.parts)
+    assert client.find_missing(delta.blob.parts) == list(delta.blob.parts)
     report = client.upload(delta.blob, delta.read_range)
     assert report.sent_bytes == 3 * MIB
     assert federation.objects.has(delta.blob.parts[0].digest, 3 * MIB)
@@ -156,7 +156,7 @@ def test_an_upload_without_a_free_slot_is_told_so_at_once_and_tries_again(federa
     with (
         serve_gateway(federation, GatewaySettings(max_streams=1)) as gateway,
         grpc.insecure_channel(gateway.address) as channel,
-        GatewayClient(gateway.address, patience_s=20.0) as client,
+        GatewayClient(gateway.address, retry_s=20.0) as client,
     ):
         upload_part = gateway_pb2_grpc.GatewayStub(channel).UploadPart
         slow = upload_part.future(messages())

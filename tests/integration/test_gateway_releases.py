@@ -20,8 +20,8 @@ from coldfuse.errors import (
     ObjectNotFoundError,
     UserInputError,
 )
+from coldfuse.gateway import ContributionSummary
 from coldfuse.storage import LocalStore, MemoryStore
-from coldfuse.transport.answers import ContributionSummary
 from coldfuse.transport.client import GatewayClient
 from coldfuse.transport.pb import gateway_pb2 as pb
 from coldfuse.transport.pb import gateway_pb2_grpc
@@ -45,7 +45,7 @@ def gateway(federation):
 
 @pytest.fixture
 def client(gateway):
-    with GatewayClient(gateway.address, patience_s=5.0) as client:
+    with GatewayClient(gateway.address, retry_s=5.0) as client:
         yield client
 
 
