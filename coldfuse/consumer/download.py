@@ -23,10 +23,10 @@ from coldfuse.core.blob import Part
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import sha256
 from coldfuse.errors import DigestMismatchError, UserInputError
+from coldfuse.gateway import PARALLEL
 from coldfuse.registry.channels import check_channel
 from coldfuse.registry.federation import Federation
 from coldfuse.tensors.checkpoint import open_checkpoint
-from coldfuse.transport.client import PARALLEL
 
 _PARALLEL_PARTS = PARALLEL
 """Parts on their way at once: at most this many times 64 MiB are held."""

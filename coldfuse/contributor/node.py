@@ -19,13 +19,12 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import blob_digest, canonical_json, encode, sha256
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import ContributionRejectedError, ObjectNotFoundError, RoundClosedError
+from coldfuse.gateway import Decision, Gateway, Status
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import Encoding
 from coldfuse.tensors.files import LocalFile
 from coldfuse.training.identity import dataset_digest, decisive_settings
 from coldfuse.training.settings import TrainingSettings
-from coldfuse.transport.answers import Decision, Status
-from coldfuse.transport.client import GatewayClient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ class Node:
 
     settings: NodeSettings
     folder: NodeFolder
-    client: GatewayClient
+    client: Gateway
     report: Callable[[NodeEvent], None]
     stop: threading.Event
 

@@ -17,7 +17,7 @@ from coldfuse.storage.base import ObjectStore
 
 NUM_RACERS = 8
 NUM_RACES = 3
-_PATIENCE_S = 60.0
+_TIMEOUT_S = 60.0
 
 
 def check_store(store: ObjectStore) -> None:
@@ -77,7 +77,7 @@ def _race(write: Callable[[bytes], bool]) -> list[bytes]:
     start = Barrier(NUM_RACERS)
 
     def run(data: bytes) -> bool:
-        start.wait(_PATIENCE_S)
+        start.wait(_TIMEOUT_S)
         return write(data)
 
     with ThreadPoolExecutor(NUM_RACERS) as threads:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 
-from coldfuse.core import serialization as manifests
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES
 from coldfuse.errors import UserInputError
 from coldfuse.transport.address import Address
 from coldfuse.trust.tls import TlsFiles, load
@@ -12,11 +12,8 @@ from coldfuse.trust.tls import TlsFiles, load
 MAX_CHUNK_BYTES = 1 << 20
 """At most this much of an object lies in one message."""
 
-MAX_MANIFEST_BYTES = 2 << 20
-"""Longer manifests of contributions are refused; about 20,000 parts fit."""
-
 _MAX_REQUEST_BYTES = 4 << 20
-_MAX_ANSWER_BYTES = manifests.MAX_MANIFEST_BYTES + (1 << 20)
+_MAX_ANSWER_BYTES = MAX_MANIFEST_BYTES + (1 << 20)
 """A release's manifest comes in one message."""
 
 # A ping may wait behind a megabyte that a slow link is still carrying, so its answer has minutes, not seconds.
@@ -42,7 +39,7 @@ CLIENT_OPTIONS = (
     ("grpc.max_send_message_length", _MAX_REQUEST_BYTES),
     ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
     ("grpc.max_reconnect_backoff_ms", 5_000),  # a gateway that comes back is found again soon
-    ("grpc.enable_retries", 0),  # retrying is the client's, where it can be bounded and told
+    ("grpc.enable_retries", 0),  # retrying is the client's, where it can be bounded and logged
 )
 
 

@@ -15,11 +15,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from coldfuse.errors import TransportError, UserInputError
+from coldfuse.gateway import StoreGateway
 from coldfuse.registry.federation import Federation
 from coldfuse.transport.address import Address, parse_address
 from coldfuse.transport.allocator import keep_freed_memory
 from coldfuse.transport.channel import SERVER_OPTIONS, server_credentials
-from coldfuse.transport.gateway import Gateway
 from coldfuse.transport.pb import gateway_pb2, gateway_pb2_grpc
 from coldfuse.transport.servicer import Servicer
 from coldfuse.trust.tls import TlsFiles
@@ -105,12 +105,10 @@ class RunningGateway:
     async def _serve(self, asked: Address, credentials: grpc.ServerCredentials | None, started: Future[int]) -> None:
         settings = self._settings
         with ExitStack() as pools:  # leaving waits for writes that were cancelled halfway, so that none is left behind
-            heads = pools.enter_context(ThreadPoolExecutor(settings.max_workers, "gateway-heads"))
+            gateway = pools.enter_context(StoreGateway(self._federation, num_threads=settings.max_workers))
             calls = pools.enter_context(ThreadPoolExecutor(settings.max_workers, "gateway-calls"))
             server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=settings.max_calls)
-            servicer = Servicer(
-                Gateway(self._federation, heads=heads), calls, max_streams=settings.max_streams, idle_s=settings.idle_s
-            )
+            servicer = Servicer(gateway, calls, max_streams=settings.max_streams, idle_s=settings.idle_s)
             gateway_pb2_grpc.add_GatewayServicer_to_server(servicer, server)
             healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]
             health_pb2_grpc.add_HealthServicer_to_server(healthy, server)

@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 
 from coldfuse.cli.contributor import _default_name
 from coldfuse.cli.main import app, main
-from coldfuse.cli.source import is_address
 from coldfuse.cli.units import parse_duration, parse_size
 from coldfuse.core.value import Name
 from coldfuse.errors import UserInputError
 from coldfuse.registry.federation import Federation
 from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.transport.connect import is_address
 from coldfuse.transport.server import GatewaySettings, serve_gateway
 from coldfuse.trust.tls import TlsFiles
 
@@ -137,7 +137,7 @@ def test_wrong_usage_is_status_two(monkeypatch, capsys) -> None:
 
 
 def test_a_bug_says_that_it_is_one(monkeypatch, capsys, tmp_path: Path) -> None:
-    monkeypatch.setattr("coldfuse.cli.consumer.is_address", lambda _: 1 / 0)
+    monkeypatch.setattr("coldfuse.cli.consumer.connect", lambda *_, **__: 1 / 0)
     code, told = fail(monkeypatch, capsys, "status", tmp_path)
     assert (code, told.count("\n")) == (1, 1)
     assert "unexpected ZeroDivisionError" in told

@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from coldfuse import errors
-from coldfuse.transport.status import CODES, ERROR_KEY, MAX_SENTENCE_CHARS, from_rpc_error, is_passing, to_status
+from coldfuse.transport.status import CODES, ERROR_KEY, MAX_SENTENCE_CHARS, from_rpc_error, is_transient, to_status
 
 
 class FakeRpcError(grpc.RpcError):
@@ -93,4 +93,4 @@ def test_an_error_of_a_newer_gateway_is_a_transport_error_with_its_sentence():
     ],
 )
 def test_only_what_may_pass_is_tried_again(error, passing):
-    assert is_passing(error) is passing
+    assert is_transient(error) is passing

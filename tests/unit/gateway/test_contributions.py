@@ -8,10 +8,9 @@ from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.release import Channel
 from coldfuse.core.round import Abandoned, Admitted, Closed, Opened, Received, Rejected, fold
 from coldfuse.errors import CodecError, ContributionRejectedError, RoundClosedError
-from coldfuse.transport.channel import MAX_MANIFEST_BYTES
-from coldfuse.transport.commit import acknowledge, check_manifest, check_round, read_manifest
-from coldfuse.transport.pb import gateway_pb2 as pb
-from coldfuse.transport.rounds import Standing, explain
+from coldfuse.gateway import Decision
+from coldfuse.gateway.contributions import MAX_MANIFEST_BYTES, acknowledge, check_manifest, check_round, read_manifest
+from coldfuse.gateway.rounds import Standing, explain_wait
 
 DELTA = make_delta([10, 20]).blob
 OTHER = "0" * 64
@@ -79,7 +78,7 @@ def test_anything_but_a_manifest_is_refused(data):
 
 
 def test_an_open_round_acknowledges():
-    assert acknowledge(fold([OPENED, received()]), OTHER, 1).decision == pb.DECISION_PENDING
+    assert acknowledge(fold([OPENED, received()]), OTHER, 1).decision == Decision.PENDING
 
 
 def test_a_round_that_closed_meanwhile_acknowledges_nothing():
@@ -90,10 +89,10 @@ def test_a_round_that_closed_meanwhile_acknowledges_nothing():
 def test_a_verdict_is_the_answer_even_after_the_end():
     admission = Admission(contribution=OTHER, contributor="ada", delta_digest=OTHER, num_examples=1)
     admitted = fold([OPENED, received(), Admitted(admissions=(admission,)), CLOSED])
-    assert acknowledge(admitted, OTHER, 1).decision == pb.DECISION_ADMITTED
+    assert acknowledge(admitted, OTHER, 1).decision == Decision.ADMITTED
     rejection = Rejection(contribution=OTHER, contributor="ada", reason="a copy of bob's")
     rejected = acknowledge(fold([OPENED, received(), Rejected(rejections=(rejection,)), CLOSED]), OTHER, 1)
-    assert (rejected.decision, rejected.reason) == (pb.DECISION_REJECTED, "a copy of bob's")
+    assert (rejected.decision, rejected.reason) == (Decision.REJECTED, "a copy of bob's")
 
 
 @pytest.mark.parametrize(
@@ -106,4 +105,4 @@ def test_a_verdict_is_the_answer_even_after_the_end():
     ],
 )
 def test_the_status_says_what_a_round_waits_for(now, sentence):
-    assert explain(SETTINGS.rules, now, now_s=110.0) == sentence
+    assert explain_wait(SETTINGS.rules, now, now_s=110.0) == sentence

@@ -21,7 +21,7 @@ from tenacity import (
 from tenacity.stop import stop_base
 
 from coldfuse.transport.address import Address
-from coldfuse.transport.status import from_rpc_error, is_passing
+from coldfuse.transport.status import from_rpc_error, is_transient
 
 logger = logging.getLogger(__name__)
 
@@ -78,14 +78,14 @@ class Cancellation:
 
 
 @dataclass
-class Moved:
+class Progress:
     """How often bytes have moved, in all streams of one transfer: while one gets through, the others may wait."""
 
     count: int = 0
 
 
-class Patience(stop_base):
-    """Decides when to give up: nothing moved for `patience_s` after a failure, or the whole took far too long.
+class StopWhenStalled(stop_base):
+    """Decides when to give up: nothing moved for `retry_s` after a failure, or the whole took far too long.
 
     A link that is slow or keeps breaking is used for as long as bytes arrive; a gateway that is gone is not waited for
     as long as the transfer might have taken.
@@ -93,30 +93,37 @@ class Patience(stop_base):
 
     def __init__(
         self,
-        patience_s: float,
+        retry_s: float,
         *,
         stream_s: float = 0.0,
-        moved: Moved | None = None,
+        progress: Progress | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take the patience, how long the transfer itself may take, and what else counts as its progress."""
-        self._patience_s = patience_s
-        self._clock = clock
-        self._end_s = clock() + patience_s + stream_s
-        self._failing_since_s: float | None = None
-        self._moved = moved or Moved()
-        self._moved_before = self._moved.count
+        """Start to measure.
 
-    def renew(self) -> None:
-        """Say that bytes have moved."""
-        self._moved.count += 1  # unlocked: whichever thread loses, the number differs from what it was
+        Args:
+            retry_s: Seconds without progress after which a call is not tried again.
+            stream_s: Seconds that the transfer itself may take.
+            progress: Counts what other streams of the same transfer move, too.
+            clock: Tells the time in seconds.
+        """
+        self._retry_s = retry_s
+        self._clock = clock
+        self._end_s = clock() + retry_s + stream_s
+        self._failing_since_s: float | None = None
+        self._progress = progress or Progress()
+        self._seen_count = self._progress.count
+
+    def count_progress(self) -> None:
+        """Take note that bytes have moved."""
+        self._progress.count += 1  # unlocked: whichever thread loses, the number differs from what it was
 
     def __call__(self, _: RetryCallState) -> bool:
         """Tell, after a failure, whether to give up."""
         now_s = self._clock()
-        if self._failing_since_s is None or self._moved.count != self._moved_before:
-            self._failing_since_s, self._moved_before = now_s, self._moved.count
-        return now_s - self._failing_since_s >= self._patience_s or now_s >= self._end_s
+        if self._failing_since_s is None or self._progress.count != self._seen_count:
+            self._failing_since_s, self._seen_count = now_s, self._progress.count
+        return now_s - self._failing_since_s >= self._retry_s or now_s >= self._end_s
 
 
 def stream_deadline_s(num_bytes: int, *, parallel: int = 1) -> float:
@@ -128,15 +135,23 @@ def stream_deadline_s(num_bytes: int, *, parallel: int = 1) -> float:
     return CALL_S + num_bytes * parallel / FLOOR_BYTES_PER_S
 
 
-def patiently(call: Callable[[], T], address: Address, *, patience: Patience, cancellation: Cancellation) -> T:
-    """Call until it succeeds, fails for good, or patience has run out; raise errors of `errors.py` only.
+def call_with_retries(
+    call: Callable[[], T], address: Address, *, stop: StopWhenStalled, cancellation: Cancellation
+) -> T:
+    """Call until it succeeds, fails for good, or is given up; raise errors of `errors.py` only.
 
     Waits grow with jitter, so that the nodes of a federation do not return all at once to a gateway that starts again.
+
+    Args:
+        call: Makes one gRPC call.
+        address: Where the gateway listens, for messages.
+        stop: Decides after each failure whether to give up.
+        cancellation: Ends a wait at once, and lets nothing be tried again.
     """
     retrying = Retrying(
-        retry=retry_if_exception(is_passing),
+        retry=retry_if_exception(is_transient),
         wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
-        stop=patience | stop_when_event_set(cancellation.event),
+        stop=stop | stop_when_event_set(cancellation.event),
         sleep=sleep_using_event(cancellation.event),
         before_sleep=lambda state: _log(state, address),
         reraise=True,

@@ -5,7 +5,7 @@ import pytest
 
 from coldfuse.errors import RoundClosedError, TransportError
 from coldfuse.transport.address import Address
-from coldfuse.transport.patience import Cancellation, Moved, Patience, patiently
+from coldfuse.transport.retry import Cancellation, Progress, StopWhenStalled, call_with_retries
 from coldfuse.transport.status import ERROR_KEY
 
 
@@ -31,15 +31,15 @@ class Clock:
         return self.now_s
 
 
-def attempt(outcomes, *, patience=None, cancellation=None):
+def attempt(outcomes, *, stop=None, cancellation=None):
     def call():
         outcome = outcomes.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    patience = patience or Patience(60.0)
-    return patiently(call, Address("host", 1), patience=patience, cancellation=cancellation or Cancellation())
+    stop = stop or StopWhenStalled(60.0)
+    return call_with_retries(call, Address("host", 1), stop=stop, cancellation=cancellation or Cancellation())
 
 
 def test_what_passes_is_tried_again():
@@ -55,7 +55,7 @@ def test_what_does_not_pass_is_raised_at_once():
 
 def test_patience_ends():
     with pytest.raises(TransportError, match="host:1"):
-        attempt([Failure()], patience=Patience(0.0))
+        attempt([Failure()], stop=StopWhenStalled(0.0))
 
 
 def test_a_call_that_is_called_off_is_not_tried_again():
@@ -67,24 +67,24 @@ def test_a_call_that_is_called_off_is_not_tried_again():
 
 def test_patience_counts_from_the_first_failure_after_the_last_progress():
     clock = Clock()
-    patience = Patience(10.0, stream_s=1000.0, clock=clock)
+    stop = StopWhenStalled(10.0, stream_s=1000.0, clock=clock)
     clock.now_s = 500.0  # a slow transfer is no failure
-    assert not patience(None)
+    assert not stop(None)
     clock.now_s = 509.0
-    assert not patience(None)
-    patience.renew()
+    assert not stop(None)
+    stop.count_progress()
     clock.now_s = 520.0
-    assert not patience(None)
+    assert not stop(None)
     clock.now_s = 530.0
-    assert patience(None)
+    assert stop(None)
 
 
 def test_while_one_part_of_a_transfer_moves_the_others_may_wait():
-    clock, moved = Clock(), Moved()
-    refused, running = (Patience(10.0, stream_s=1000.0, moved=moved, clock=clock) for _ in range(2))
+    clock, progress = Clock(), Progress()
+    refused, running = (StopWhenStalled(10.0, stream_s=1000.0, progress=progress, clock=clock) for _ in range(2))
     for clock.now_s in (0.0, 9.0, 18.0):
         assert not refused(None)
-        running.renew()
+        running.count_progress()
     clock.now_s = 27.0
     assert not refused(None)
     clock.now_s = 37.0
@@ -93,10 +93,10 @@ def test_while_one_part_of_a_transfer_moves_the_others_may_wait():
 
 def test_a_link_that_breaks_for_ever_is_given_up_in_the_end():
     clock = Clock()
-    patience = Patience(10.0, stream_s=100.0, clock=clock)
+    stop = StopWhenStalled(10.0, stream_s=100.0, clock=clock)
     clock.now_s = 110.0
-    patience.renew()
-    assert patience(None)
+    stop.count_progress()
+    assert stop(None)
 
 
 def test_cancelling_reaches_running_calls_and_those_that_start_later():

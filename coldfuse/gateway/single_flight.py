@@ -12,7 +12,7 @@ from coldfuse.errors import ColdfuseError
 T = TypeVar("T")
 
 
-class Shared(Generic[T]):
+class SingleFlight(Generic[T]):
     """A value that is costly to read, and that many want.
 
     Each caller gets a value whose reading began after the call, or at most `max_age_s` before it. One thread reads at a

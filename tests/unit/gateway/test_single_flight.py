@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from coldfuse.errors import StorageError
-from coldfuse.transport.shared import Shared
+from coldfuse.gateway.single_flight import SingleFlight
 
 
 class Source:
@@ -26,7 +26,7 @@ class Source:
 
 def test_those_who_wait_share_the_next_read():
     source, clock = Source(), [0.0]
-    shared = Shared(source.read, clock=lambda: clock[0])
+    shared = SingleFlight(source.read, clock=lambda: clock[0])
     with ThreadPoolExecutor(20) as pool:
         first = pool.submit(shared.get)
         assert source.begun.wait(10)
@@ -40,13 +40,13 @@ def test_those_who_wait_share_the_next_read():
 
 def test_no_caller_gets_a_value_from_before_its_call():
     values, now_s = iter(range(9)), iter(range(100))
-    shared = Shared(lambda: next(values), clock=lambda: next(now_s))
+    shared = SingleFlight(lambda: next(values), clock=lambda: next(now_s))
     assert [shared.get(), shared.get(), shared.get()] == [0, 1, 2]
 
 
 def test_a_recent_value_is_not_read_again():
     values, clock = iter(range(9)), [0.0]
-    shared = Shared(lambda: next(values), clock=lambda: clock[0])
+    shared = SingleFlight(lambda: next(values), clock=lambda: clock[0])
     assert shared.peek(max_age_s=1.0) is None
     assert shared.get() == 0
     clock[0] = 0.9
@@ -65,7 +65,7 @@ def test_a_failure_is_shared_for_as_long_as_a_value():
             raise outcome
         return outcome
 
-    shared = Shared(read, clock=lambda: clock[0])
+    shared = SingleFlight(read, clock=lambda: clock[0])
     for _ in range(2):
         with pytest.raises(StorageError, match="the store is down"):
             shared.get(max_age_s=1.0)

@@ -10,29 +10,33 @@ contributor is told at once. Verdicts are written by the leader alone, so none e
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import Executor
 
 from coldfuse.core.blob import Part
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import FederationSettings
 from coldfuse.core.round import Received, RoundState
-from coldfuse.core.serialization import blob_digest, decode, sha256
+from coldfuse.core.screening import screen_round
+from coldfuse.core.serialization import blob_digest, decode, encode, sha256
 from coldfuse.errors import CodecError, ContributionRejectedError, RoundClosedError
+from coldfuse.gateway.base import ContributionVerdict, Decision
+from coldfuse.gateway.rounds import Rounds, Standing, find_verdict
 from coldfuse.registry.federation import Federation
-from coldfuse.transport.channel import MAX_MANIFEST_BYTES
-from coldfuse.transport.pb import gateway_pb2 as pb
-from coldfuse.transport.rounds import Rounds, Standing, judge
+
+MAX_MANIFEST_BYTES = 2 << 20
+"""Longer manifests of contributions are refused; about 20,000 parts fit."""
 
 
 class Committer:
     """Checks contributions and records them."""
 
-    def __init__(self, federation: Federation, rounds: Rounds, *, heads: Executor) -> None:
+    def __init__(self, federation: Federation, rounds: Rounds, *, threads: Executor) -> None:
         self._federation = federation
         self._rounds = rounds
-        self._heads = heads
+        self._threads = threads
 
-    def commit(self, data: bytes) -> pb.CommitResponse:
+    def commit(self, data: bytes) -> ContributionVerdict:
         """Record a contribution whose parts have arrived; one that was recorded before is answered with its verdict."""
         manifest = read_manifest(data)
         check_manifest(manifest, self._federation.settings)
@@ -46,27 +50,34 @@ class Committer:
                 Received(contribution=contribution, contributor=manifest.contributor, received_at_s=time.time())
             )
         state = self._rounds.state(manifest.round)  # only now: see above
-        return pb.CommitResponse(contribution=contribution, verdict=acknowledge(state, contribution, manifest.round))
+        return acknowledge(state, contribution, manifest.round)
 
-    def find_missing(self, parts: list[Part]) -> list[Part]:
-        """Return the parts that the store does not hold in full, in their order."""
+    def find_missing(self, parts: Sequence[Part]) -> list[Part]:
+        """Return the parts that the store does not hold in full, each once, in their order."""
         distinct = list(dict.fromkeys(parts))
-        there = self._heads.map(lambda part: self._federation.objects.has(part.digest, part.size_bytes), distinct)
+        there = self._threads.map(lambda part: self._federation.objects.has(part.digest, part.size_bytes), distinct)
         return [part for part, is_there in zip(distinct, there, strict=True) if not is_there]
 
-    def _check_parts(self, parts: tuple[Part, ...]) -> None:
-        if missing := self.find_missing(list(parts)):
+    def _check_parts(self, parts: Sequence[Part]) -> None:
+        if missing := self.find_missing(parts):
             raise ContributionRejectedError(
                 f"{len(missing)} of {len(parts)} parts have not arrived, the first is {missing[0].digest}; "
                 "upload them and commit again"
             )
 
 
+def encode_manifest(manifest: ContributionManifest) -> bytes:
+    """Return the bytes of a manifest that a gateway takes: their SHA-256 is the contribution's name.
+
+    Raises:
+        CodecError: The manifest is too long.
+    """
+    return _check_size(encode(manifest))
+
+
 def read_manifest(data: bytes) -> ContributionManifest:
     """Parse a contribution's manifest; its size is checked before anything else."""
-    if len(data) > MAX_MANIFEST_BYTES:
-        raise CodecError(f"manifest: {len(data):,} bytes, at most {MAX_MANIFEST_BYTES:,} are taken; use larger parts")
-    return decode(ContributionManifest, data, what="manifest")
+    return decode(ContributionManifest, _check_size(data), what="manifest")
 
 
 def check_manifest(manifest: ContributionManifest, settings: FederationSettings) -> None:
@@ -89,27 +100,23 @@ def check_manifest(manifest: ContributionManifest, settings: FederationSettings)
 
 def check_round(manifest: ContributionManifest, standing: Standing) -> None:
     """Refuse a contribution to another round than the open one, or on another base than the round's."""
-    latest = f"release {standing.latest.release}"
-    if manifest.round < standing.round:
-        raise RoundClosedError(f"round {manifest.round} is over; fetch {latest} and train for round {standing.round}")
-    opened = standing.state.opened
-    if manifest.round > standing.round or opened is None:
-        raise RoundClosedError(f"round {manifest.round} is not open yet; wait for it and commit again")
+    if reason := screen_round(manifest, standing.state.opened, standing.round):
+        raise RoundClosedError(reason)
     if not standing.state.is_open:
         raise RoundClosedError(f"round {manifest.round} is closed; wait for the next release and train on that")
-    got, want = (manifest.base_release, manifest.base_digest), (opened.base_release, opened.base_digest)
-    if got != want:
-        raise RoundClosedError(
-            f"the delta is relative to release {got[0]} ({got[1][:12]}), round {standing.round} is on release "
-            f"{want[0]} ({want[1][:12]}); fetch that release and train on it"
-        )
 
 
-def acknowledge(state: RoundState, contribution: str, round_number: int) -> pb.Verdict:
+def acknowledge(state: RoundState, contribution: str, round_number: int) -> ContributionVerdict:
     """Return the verdict, or that it is to come; raise if there may never be one, as the round has closed."""
-    verdict = judge(state, contribution)
-    if verdict is None or (verdict.decision == pb.DECISION_PENDING and not state.is_open):
+    verdict = find_verdict(state, contribution)
+    if verdict is None or (verdict.decision is Decision.PENDING and not state.is_open):
         raise RoundClosedError(
             f"round {round_number} closed before this contribution arrived; fetch the next release and train on that"
         )
     return verdict
+
+
+def _check_size(data: bytes) -> bytes:
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise CodecError(f"manifest: {len(data):,} bytes, at most {MAX_MANIFEST_BYTES:,} are taken; use larger parts")
+    return data
