@@ -18,10 +18,11 @@ ROOT = Path(coldfuse.__file__).parent
 MAY_IMPORT = {
     "errors": "",
     "processes": "",  # starting and ending child processes
+    "durable": "",  # files that are there whole or not at all
     "core": "",
-    "storage": "",
+    "storage": "durable",
     "trust": "core",
-    "tensors": "core",
+    "tensors": "core durable",
     "adapters": "core tensors",
     "fusion": "core",
     "registry": "core tensors storage trust",
@@ -29,10 +30,10 @@ MAY_IMPORT = {
     "transport": "core tensors storage registry trust",
     "aggregator": "core tensors fusion engine registry storage trust evaluation",
     "data": "core",
-    "training": "core tensors data",
+    "training": "core durable tensors data",
     "evaluation": "core tensors data training",
-    "consumer": "core tensors registry transport trust",
-    "contributor": "core tensors data training consumer transport trust",
+    "consumer": "core durable tensors registry transport trust",
+    "contributor": "core durable tensors data training consumer transport trust",
     "search": "core tensors fusion engine data training evaluation",
     "testing": "core tensors fusion engine",
     "config": "",
