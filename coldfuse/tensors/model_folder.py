@@ -5,27 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from coldfuse.core import model_files
 from coldfuse.core.schema import Schema
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.tensors.header import Header, TensorEntry, read_header
 from coldfuse.tensors.local_file import LocalFile
 from coldfuse.tensors.model_digest import BLOCK_BYTES, block_digests, model_digest
 
-INDEX = "model.safetensors.index.json"
-PLAIN_SUFFIXES = (".json", ".txt", ".model", ".jinja")
-"""Configuration and tokenizers. No code and no pickles: nothing in a release is ever executed."""
-
-KNOWN_FILES = (
-    "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json",
-    "image_processor_config.json", "video_preprocessor_config.json", "feature_extractor_config.json", INDEX,
-    "tokenizer*.json", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "normalizer.json",
-    "*.model", "spiece*", "chat_template*", "*.jinja",
-    "modules.json", "config_sentence_transformers.json", "sentence_*_config.json", "[0-9]*_*/config.json",
-)  # fmt: skip
-"""Names that model libraries give their files, the last line sentence-transformers. Whatever else lies in the folder
-(notes, data, a trainer's state) is private until somebody says otherwise, and is not published."""
+INDEX = model_files.INDEX
 
 
 @dataclass(frozen=True)
@@ -34,7 +23,7 @@ class ModelFolder:
 
     path: Path
     headers: Mapping[str, Header]
-    """Of each safetensors file, by relative path."""
+    """Header of each safetensors file, by relative path."""
     plain: tuple[str, ...]
     """Relative paths of the other files that belong to the model."""
 
@@ -106,7 +95,7 @@ def choose_weight_files(names: Collection[str], read: Callable[[str], bytes], wh
 
 def choose_plain_files(names: Collection[str], what: str) -> tuple[str, ...]:
     """Return configuration and tokenizer files, known by their names, also those of sentence-transformers' modules."""
-    plain = sorted(name for name in names if _is_known(name))
+    plain = sorted(name for name in names if model_files.is_model_file(name))
     for name in plain:
         if not _is_printable(name):
             raise UserInputError(f"{what}: the name {name!r} holds a backslash or a control character; rename the file")
@@ -147,16 +136,9 @@ def _is_there(name: object, names: Collection[str]) -> bool:
     return isinstance(name, str) and Path(name).name == name and _is_printable(name) and name in names
 
 
-def _is_known(name: str) -> bool:
-    path = PurePosixPath(name)
-    if path.suffix not in PLAIN_SUFFIXES or name.startswith("."):
-        return False
-    return any(path.match(pattern) and pattern.count("/") == name.count("/") for pattern in KNOWN_FILES)
-
-
 def _file_names(path: Path) -> set[str]:
-    """List the files that may belong to the model: those in the folder, and modules' configurations one level down."""
-    found = (*path.glob("*"), *path.glob("*/config.json"))
+    """List the files that may belong to the model: those in the folder, and the few kinds that lie a folder down."""
+    found = (*path.glob("*"), *(file for pattern in model_files.NESTED_MODEL_FILES for file in path.glob(pattern)))
     return {file.relative_to(path).as_posix() for file in found if file.is_file()}
 
 
