@@ -15,10 +15,7 @@ from coldfuse.errors import ColdfuseError
 
 _PR_SET_PDEATHSIG = 1
 LISTENING = "listening on "
-"""How the line begins with which a gateway says its address."""
-
-_QUICK_S = 5.0
-"""A child that ends sooner than this after its start will not get better by starting it again."""
+"""Beginning of the line with which a gateway says its address."""
 
 
 def stop_on_signals(stop: threading.Event | None = None) -> threading.Event:
@@ -44,16 +41,21 @@ def start(arguments: Sequence[str], **options: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, text=True, preexec_fn=_die_with_parent, **options)  # type: ignore[call-overload,no-any-return]  # noqa: PLW1509
 
 
-def run_children(gateway: Sequence[str], others: Mapping[str, Sequence[str]]) -> None:
+def run_children(gateway: Sequence[str], others: Mapping[str, Sequence[str]], *, hopeless_s: float = 5.0) -> None:
     """Run a gateway, and other coldfuse commands once it listens, until a signal.
 
     One that dies is started again, unless it dies at once; the gateway then listens where it did before.
 
     Args:
-        gateway: Its arguments, of which the last is where it listens.
+        gateway: The gateway's arguments, of which the last is where it listens.
         others: Names and arguments of the commands that follow it.
+        hopeless_s: Seconds after its start in which a child that ends will not get better by starting it again.
+
+    Raises:
+        ColdfuseError: A child ended too soon, and has not said why.
+        SystemExit: It has.
     """
-    stop, family = stop_on_signals(), _Family(gateway)
+    stop, family = stop_on_signals(), _Family(gateway, hopeless_s=hopeless_s)
     try:
         family.start("gateway")
         while not (stop.wait(0.05) or family.listening.is_set()):
@@ -71,7 +73,8 @@ def run_children(gateway: Sequence[str], others: Mapping[str, Sequence[str]]) ->
 class _Family:
     """A gateway, whose first line says where it listens, and those who come after it."""
 
-    def __init__(self, gateway: Sequence[str]) -> None:
+    def __init__(self, gateway: Sequence[str], *, hopeless_s: float) -> None:
+        self._hopeless_s = hopeless_s
         self._arguments = {"gateway": list(gateway)}
         self._started: dict[str, float] = {}
         self._reader: threading.Thread | None = None
@@ -96,7 +99,7 @@ class _Family:
         for name, child in list(self.running.items()):
             if child.poll() is None:
                 continue
-            if time.monotonic() - self._started[name] < _QUICK_S:
+            if time.monotonic() - self._started[name] < self._hopeless_s:
                 if child.returncode == 1:
                     raise SystemExit(1)  # it has said why, in one line
                 raise ColdfuseError(f"the {name} ended with status {child.returncode}")

@@ -140,8 +140,9 @@ def _settings(
     encoding: Literal["F32", "BF16", "F16"],
 ) -> NodeSettings:
     from coldfuse.contributor.node import NodeSettings
-    from coldfuse.data.reading import read_dataset, split
-    from coldfuse.training.settings import TrainingSettings
+    from coldfuse.data.dataset import split
+    from coldfuse.data.reading import read_dataset
+    from coldfuse.training.job import TrainingSettings
 
     settings = TrainingSettings(**training)  # type: ignore[arg-type]
     data, validation = files

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import typer
 
 from coldfuse.cli.recipe import FLAVOUR, METHOD, PARAM, recipe_of, require_federated
 from coldfuse.cli.source import open_store_of, resolve_model, tls_files
 from coldfuse.cli.units import parse_duration, parse_size
+from coldfuse.core.model_files import is_tokenizer_file
 from coldfuse.processes import LISTENING, run_children, stop_on_signals
 
 _STORE = typer.Argument(help="A folder, or s3://BUCKET/PREFIX.", show_default=False)
@@ -24,9 +25,6 @@ _WORKERS = typer.Option(None, min=1, help="Processors for a Ray that is started 
 _MEMORY = typer.Option(None, help="Memory for the workers of one machine, 2GiB; an eighth of it by default.")
 _ROUNDS = typer.Option(None, min=1, help="End after this many releases; until stopped by default.")
 _LEASE = typer.Option("10s", help="Another aggregator takes over from one that was silent for so long.")
-
-_TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "*.model")
-"""One of these names is in every folder that has a tokenizer."""
 
 _GARBAGE_S = 7 * 86400.0
 """Unfinished writes older than this are dropped when a gateway starts; an upload that slow will send its part again."""
@@ -158,7 +156,7 @@ def serve(
 
 
 def _warn_without_tokenizer(base: str, files: Iterable[str]) -> None:
-    if not any(PurePosixPath(file).match(pattern) for file in files for pattern in _TOKENIZER_FILES):
+    if not any(is_tokenizer_file(file) for file in files):
         typer.echo(
             f"coldfuse: {base}: no tokenizer in it, so nobody can train this model on texts; write it there with "
             "tokenizer.save_pretrained, and create the federation again",

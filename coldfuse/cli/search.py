@@ -127,9 +127,9 @@ def _search(
     if evidence.head:
         raise UserInputError("--head: this search scores models by linear probes that it fits; leave --head out")
     key, values = parse_grid(evidence.tune) if evidence.tune is not None else ("", [])
-    from coldfuse.evaluation.scoring import probe_score
+    from coldfuse.evaluation.probe import probe_scorer
 
-    score = probe_score(*(_labelled(evidence, path) for path in evidence.data))
+    score = probe_scorer(*(_labelled(evidence, path) for path in evidence.data))
     if key:
         return tune(request, key, values, score, executor, told=say)
     return greedy_soup(request, score, executor, told=say)
@@ -146,9 +146,9 @@ def _labelled(evidence: Evidence, path: Path, label_names: tuple[str, ...] | Non
 
 def _tasks(evidence: Evidence, *, with_labels: bool) -> list[Task]:
     """Read each task's texts, and its head or the labels that one is fitted to."""
-    from coldfuse.data.unlabelled import read_texts
-    from coldfuse.evaluation.heads import read_head
+    from coldfuse.data.reading import read_texts
     from coldfuse.search.resident import Task
+    from coldfuse.training.head import read_head
 
     if not evidence.head:
         return [Task(data=_labelled(evidence, path)) for path in evidence.data]

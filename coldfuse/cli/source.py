@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coldfuse.cli.units import parse_duration
+from coldfuse.core.model_files import HUB_PATTERNS
 from coldfuse.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -52,9 +53,8 @@ def resolve_model(base: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
     try:
-        return Path(snapshot_download(base, allow_patterns=patterns))
+        return Path(snapshot_download(base, allow_patterns=list(HUB_PATTERNS)))
     except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
         reason = str(error).split("\n", 1)[0]
         raise UserInputError(f"{base}: no such folder, and the hub has it not or is out of reach: {reason}") from error

@@ -68,7 +68,7 @@ def statistics(
         raise UserInputError(f"{out}: there is no folder {out.parent}; create it")
     began_s = time.monotonic()
     if wanted == "variance":
-        from coldfuse.training.statistics_snapshots import write_variance
+        from coldfuse.training.variance import write_variance
 
         if data is not None:
             raise typer.BadParameter("--data: variance is of --snapshot folders, not of data")
@@ -79,7 +79,7 @@ def statistics(
     if data is None or snapshot:
         raise typer.BadParameter(f"--kind {wanted} is of --data FILE; --snapshot is for variance")
     prepare_training()
-    from coldfuse.training.statistics_job import StatisticsJob, compute_statistics, head_labels, write_statistics
+    from coldfuse.training.statistics import StatisticsJob, compute_statistics, head_labels, write_statistics
 
     columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
     names = head_labels(model) if wanted == "fisher" else None

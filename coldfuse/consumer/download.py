@@ -12,7 +12,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,18 +21,25 @@ from coldfuse.consumer.folder import OWN, check_path, hold, is_foreign, is_whole
 from coldfuse.core.blob import Part
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import sha256
+from coldfuse.durable import explained, sync_folder
 from coldfuse.errors import DigestMismatchError, UserInputError
 from coldfuse.gateway import PARALLEL
 from coldfuse.registry.channels import check_channel
 from coldfuse.registry.federation import Federation
 from coldfuse.tensors.checkpoint import open_checkpoint
 
-_PARALLEL_PARTS = PARALLEL
-"""Parts on their way at once: at most this many times 64 MiB are held."""
 
-_PIECE_BYTES, _QUICK_S = 1 << 20, 1.0
-"""A part is brought in pieces of this size, twice as long after each that took less than this many seconds: a download
-that is killed loses a piece of each part on its way, and a fast link is not spent on round trips."""
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How much is on its way at once."""
+
+    parallel: int = PARALLEL
+    """Number of parts on their way at once: at most this many times 64 MiB are held."""
+    piece_bytes: int = 1 << 20
+    """Size of a part's first piece. Each piece is noted when it has come: a download that is killed loses one of each
+    part on its way."""
+    quick_s: float = 1.0
+    """Seconds of a piece after which the next is twice as long, so that a fast link is not spent on round trips."""
 
 
 class ReleaseSource(Protocol):
@@ -66,8 +72,11 @@ class Fetched:
     """What a fetch brought."""
 
     manifest: ReleaseManifest
+    """Manifest of the release."""
     downloaded_bytes: int
+    """Number of bytes that were asked for."""
     reused_bytes: int
+    """Number of bytes that were there already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +87,9 @@ class _Place:
     target: Path
     start: int
     mark: Path
-    """Says how many of its bytes lie in the target."""
+    """File that says how many of its bytes lie in the target."""
     candidates: tuple[tuple[Path, int], ...]
+    """Files and offsets at which its bytes may lie."""
 
 
 def fetch(
@@ -89,6 +99,7 @@ def fetch(
     which: int | str = "latest",
     progress: Callable[[int, int], None] | None = None,
     verify: bool = False,
+    pace: Pace = Pace(),
 ) -> Fetched:
     """Bring a release into the folder `out`, and bring again what was altered there.
 
@@ -96,10 +107,16 @@ def fetch(
         source: Where it comes from.
         out: A new or empty folder, or one that a fetch wrote.
         which: The release's number, or a channel.
-        progress: Is told (bytes done, bytes in all).
+        progress: Called with the bytes that are there and those of all parts, after each part.
         verify: Read and hash every file that is there already. Without it, files whose size, time of change and inode
             are those of the moment when they were hashed count as unchanged: every write changes one of these, so only
             a disk that decays, or somebody who sets times back, goes unnoticed.
+        pace: How much is on its way at once.
+
+    Raises:
+        UserInputError: The folder is somebody else's, in use, or cannot be written.
+        CodecError: The manifest names what no release holds.
+        DigestMismatchError: What arrived is not what the release's manifest says; nothing of it is in place.
     """
     if isinstance(which, str):
         check_channel(which)
@@ -116,18 +133,54 @@ def fetch(
         if read_fetched(out) == manifest and not any(incoming.iterdir()) and is_whole(out, manifest, verify=verify):
             total = sum(blob.size_bytes for blob in manifest.files.values())
             return Fetched(manifest=manifest, downloaded_bytes=0, reused_bytes=total)
-        return _fetch(source, out, manifest, progress or (lambda _done, _total: None))
+        return _fetch(_Download(source, manifest, pace), out, progress or (lambda _done, _total: None))
 
 
-def _fetch(
-    source: ReleaseSource, out: Path, manifest: ReleaseManifest, progress: Callable[[int, int], None]
-) -> Fetched:
-    incoming, old = out / OWN / "incoming", read_fetched(out)
+@dataclass(frozen=True)
+class _Download:
+    """Brings the parts of one release."""
+
+    source: ReleaseSource
+    manifest: ReleaseManifest
+    pace: Pace
+
+    def bring(self, place: _Place) -> int:
+        """Make sure that a part lies in its target; return how many of its bytes had not to be downloaded."""
+        data = memoryview(bytearray(place.part.size_bytes))
+        for path, start in place.candidates:
+            if read_if_there(path, start, data) and sha256(data) == place.part.digest:
+                if path != place.target:
+                    _write(place, data, 0)
+                    _sync(place)
+                return len(data)
+        there = _resume(place, data)
+        self._download(place, data, there)
+        if there and sha256(data) != place.part.digest:  # what the interrupted download left was not what it said
+            there = 0
+            self._download(place, data, there)
+        if (digest := sha256(data)) != place.part.digest:
+            place.mark.unlink(missing_ok=True)
+            raise DigestMismatchError(f"part {place.part.digest[:12]} arrived with SHA-256 {digest[:12]}; try again")
+        _sync(place)
+        return there
+
+    def _download(self, place: _Place, data: memoryview, start: int) -> None:
+        size = self.pace.piece_bytes
+        while start < len(data):
+            piece, began_s = data[start : start + size], time.monotonic()
+            self.source.read_into(self.manifest.release, place.part.digest, piece, start)
+            _write(place, piece, start)
+            start += len(piece)
+            size *= 2 if time.monotonic() - began_s < self.pace.quick_s else 1
+
+
+def _fetch(download: _Download, out: Path, progress: Callable[[int, int], None]) -> Fetched:
+    incoming, old, manifest = out / OWN / "incoming", read_fetched(out), download.manifest
     (out / OWN / "pieces").mkdir(exist_ok=True)
     places = list(_places(manifest, old, out=out, incoming=incoming))
     downloaded, reused, total = 0, 0, sum(place.part.size_bytes for place in places)
-    with ThreadPoolExecutor(_PARALLEL_PARTS, thread_name_prefix="fetch") as pool:
-        for place, there in pool.map(lambda p: (p, _bring(source, manifest, p)), places):
+    with ThreadPoolExecutor(download.pace.parallel, thread_name_prefix="fetch") as pool:
+        for place, there in pool.map(lambda place: (place, download.bring(place)), places):
             downloaded += place.part.size_bytes - there
             reused += there
             progress(downloaded + reused, total)
@@ -162,27 +215,6 @@ def _places(manifest: ReleaseManifest, old: ReleaseManifest | None, *, out: Path
             start += part.size_bytes
 
 
-def _bring(source: ReleaseSource, manifest: ReleaseManifest, place: _Place) -> int:
-    """Make sure that a part lies in its target; return how many of its bytes had not to be downloaded."""
-    data = memoryview(bytearray(place.part.size_bytes))
-    for path, start in place.candidates:
-        if read_if_there(path, start, data) and sha256(data) == place.part.digest:
-            if path != place.target:
-                _write(place, data, 0)
-                _sync(place)
-            return len(data)
-    there = _resume(place, data)
-    _download(source, manifest, place, data, there)
-    if there and sha256(data) != place.part.digest:  # what the interrupted download left was not what it said
-        there = 0
-        _download(source, manifest, place, data, there)
-    if (digest := sha256(data)) != place.part.digest:
-        place.mark.unlink(missing_ok=True)
-        raise DigestMismatchError(f"part {place.part.digest[:12]} arrived with SHA-256 {digest[:12]}; try again")
-    _sync(place)
-    return there
-
-
 def _resume(place: _Place, data: memoryview) -> int:
     """Read the pieces that an interrupted download left, and return how many bytes they are."""
     try:
@@ -193,18 +225,8 @@ def _resume(place: _Place, data: memoryview) -> int:
     return done if is_there else 0
 
 
-def _download(source: ReleaseSource, manifest: ReleaseManifest, place: _Place, data: memoryview, start: int) -> None:
-    size = _PIECE_BYTES
-    while start < len(data):
-        piece, began_s = data[start : start + size], time.monotonic()
-        source.read_into(manifest.release, place.part.digest, piece, start)
-        _write(place, piece, start)
-        start += len(piece)
-        size *= 2 if time.monotonic() - began_s < _QUICK_S else 1
-
-
 def _write(place: _Place, data: memoryview, offset: int) -> None:
-    with _said(place), open(place.target, "r+b") as file:
+    with explained(place.target), open(place.target, "r+b") as file:
         file.seek(place.start + offset)
         file.write(data)
         file.flush()
@@ -212,16 +234,8 @@ def _write(place: _Place, data: memoryview, offset: int) -> None:
 
 
 def _sync(place: _Place) -> None:
-    with _said(place), open(place.target, "r+b") as file:
+    with explained(place.target), open(place.target, "r+b") as file:
         os.fsync(file.fileno())
-
-
-@contextmanager
-def _said(place: _Place) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserInputError(f"{place.target}: cannot be written: {error.strerror}; free some space") from error
 
 
 def _finish(manifest: ReleaseManifest, out: Path, old: ReleaseManifest | None) -> None:
@@ -240,6 +254,8 @@ def _finish(manifest: ReleaseManifest, out: Path, old: ReleaseManifest | None) -
     for path in sorted(manifest.files, key=lambda path: path == "config.json"):
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         os.replace(incoming / path, out / path)
+    for place in {(out / path).parent for path in before}:
+        sync_folder(place)  # the names are on the disk before `release.json` says that they are
     shutil.rmtree(incoming)
     shutil.rmtree(out / OWN / "pieces", ignore_errors=True)
     folder.end_swap(out, manifest, seen)

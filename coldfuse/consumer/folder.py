@@ -14,21 +14,21 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from coldfuse.core.model_files import may_be_released
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, encode, sha256
+from coldfuse.durable import UNFINISHED, explained, write_whole
 from coldfuse.errors import CodecError, UserInputError
 from coldfuse.registry.federation import SETTINGS_KEY
 from coldfuse.tensors.files import LocalFile
-from coldfuse.tensors.model_folder import PLAIN_SUFFIXES
 
 OWN = ".coldfuse"
 _WRITTEN, _RELEASE, _SEEN = "written.json", "release.json", "seen.json"
-_FIRST = ("lock", f"{_WRITTEN}.part")
+_FIRST = ("lock", f"{_WRITTEN}{UNFINISHED}")
 """All that lies in `.coldfuse/` before it is marked as a fetch's."""
 
 Seen = dict[str, list[int]]
@@ -37,12 +37,18 @@ Seen = dict[str, list[int]]
 
 @contextmanager
 def hold(folder: Path, *, hint: str) -> Iterator[None]:
-    """Keep other processes out of a folder; the lock goes with the process, however that ends."""
-    try:
+    """Keep other processes out of a folder; the lock goes with the process, however that ends.
+
+    Args:
+        folder: The folder, which is created if there is none.
+        hint: Who may hold it, and what to do; the end of the error's sentence.
+
+    Raises:
+        UserInputError: Another process holds it, or it cannot be written.
+    """
+    with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / "lock", "w")  # noqa: SIM115  # closed below
-    except OSError as error:
-        raise UserInputError(f"{folder}: cannot be written to: {error.strerror}") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,12 +58,12 @@ def hold(folder: Path, *, hint: str) -> Iterator[None]:
 
 
 def check_path(path: str) -> None:
-    """Refuse a path that leaves the folder, or that names what no release holds."""
+    """Raise `CodecError` for a path that leaves the folder, or that names what no release holds."""
     pure = PurePosixPath(path)
     is_inside = not pure.is_absolute() and pure.parts and ".." not in pure.parts and pure.parts[0] != OWN
     if not is_inside or pure.as_posix() != path or "\\" in path or not path.isprintable():
         raise CodecError(f"release manifest: {path[:200]!r} is not a path inside a model folder")
-    if pure.suffix not in (".safetensors", *PLAIN_SUFFIXES):
+    if not may_be_released(path):
         raise CodecError(
             f"release manifest: {path[:200]!r} is neither tensors nor configuration, and nothing else is taken"
         )
@@ -79,7 +85,7 @@ def is_foreign(out: Path) -> bool:
 def claim(out: Path) -> None:
     """Mark the folder as a fetch's own, before anything else is written."""
     if not (out / OWN / _WRITTEN).is_file():
-        replace(out / OWN / _WRITTEN, b"[]")
+        write_whole(out / OWN / _WRITTEN, b"[]")
 
 
 def read_fetched(out: Path) -> ReleaseManifest | None:
@@ -102,8 +108,8 @@ def read_written(out: Path) -> set[str]:
 
 
 def write_written(out: Path, names: set[str]) -> None:
-    """Note the names of all files that may be here from now on."""
-    replace(out / OWN / _WRITTEN, json.dumps(sorted(names)).encode())
+    """Note the names of all files that may be here from now on: those that the next fetch may remove."""
+    write_whole(out / OWN / _WRITTEN, json.dumps(sorted(names)).encode())
 
 
 def begin_swap(out: Path) -> None:
@@ -115,7 +121,7 @@ def end_swap(out: Path, manifest: ReleaseManifest, seen: Seen) -> None:
     """Say that a release lies here whole, and how its files looked when they were checked."""
     write_written(out, set(manifest.files))
     write_seen(out, seen)
-    replace(out / OWN / _RELEASE, encode(manifest))
+    write_whole(out / OWN / _RELEASE, encode(manifest))
 
 
 def look(folder: Path, paths: Sequence[str]) -> Seen:
@@ -130,7 +136,7 @@ def look(folder: Path, paths: Sequence[str]) -> Seen:
 
 def write_seen(out: Path, seen: Seen) -> None:
     """Note how files looked when their digests were checked."""
-    replace(out / OWN / _SEEN, json.dumps(seen, sort_keys=True).encode())
+    write_whole(out / OWN / _SEEN, json.dumps(seen, sort_keys=True).encode())
 
 
 def is_whole(out: Path, manifest: ReleaseManifest, *, verify: bool) -> bool:
@@ -142,19 +148,6 @@ def is_whole(out: Path, manifest: ReleaseManifest, *, verify: bool) -> bool:
         return False
     write_seen(out, seen)  # a copied folder: looked at before it was read, so a change since then shows
     return True
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Write a small file whole or not at all, also when the machine goes down."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        raise UserInputError(f"{path}: cannot be written: {error.strerror}; free some space") from error
 
 
 def read_if_there(path: Path, start: int, data: bytearray | memoryview) -> bool:

@@ -1,4 +1,5 @@
-"""One contributor's node: fetch, train, send, wait (`node`).
+"""One contributor's node.
 
-`delta` writes what training changed; `state` is the folder in which a node that was killed finds what it had done.
+node    its life: fetch, train, send, wait
+state   its folder, in which a node that was killed finds what is done
 """

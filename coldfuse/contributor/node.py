@@ -23,8 +23,7 @@ from coldfuse.gateway import Decision, Gateway, Status
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import Encoding
 from coldfuse.tensors.files import LocalFile
-from coldfuse.training.identity import dataset_digest, decisive_settings
-from coldfuse.training.settings import TrainingSettings
+from coldfuse.training.job import TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +31,13 @@ class NodeSettings:
     """What a node contributes, and as whom."""
 
     name: str
-    """The contributor's name in the federation."""
+    """Name of the contributor in the federation."""
     train: TextDataset
-    """Private examples; they never leave the node."""
+    """Private examples to learn from; they never leave the node."""
     validation: TextDataset
     """Private examples that scores are computed on."""
     training: TrainingSettings
+    """Settings of the fine-tuning."""
     encoding: Encoding = "F32"
     """Dtype in which the delta travels."""
 
@@ -47,12 +47,15 @@ class NodeEvent:
     """What a node does, for people and scripts."""
 
     phase: str
-    """waiting, fetching, training, trained, uploading, committed, admitted, rejected, released or late."""
+    """One of waiting, fetching, training, trained, uploading, committed, admitted, rejected, released and late."""
     base_release: int
+    """Number of the release that it works on."""
     message: str
+    """What happened, for people."""
     done: float | None = None
-    """Fraction of the phase, where it is known."""
+    """Fraction of the phase that is done, where it is known."""
     score: Score | None = None
+    """Validation accuracy before and after training, once it is done."""
 
 
 class StoppedError(Exception):
@@ -61,49 +64,68 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True)
 class Node:
-    """One node: its settings, its folder, its gateway, and whom to tell."""
+    """A contributor's node; `contribute` and `run` are its life, the other methods its steps."""
 
     settings: NodeSettings
+    """What it contributes, and as whom."""
     folder: NodeFolder
+    """Folder that remembers what is done."""
     client: Gateway
+    """Client of the federation's gateway."""
     report: Callable[[NodeEvent], None]
+    """Callback for every event; threads may call it."""
     stop: threading.Event
+    """Event that ends the node where it is."""
 
     def contribute(self, *, wait_for_release: bool = True) -> int:
-        """Take part in one round; return the release that was its base.
+        """Take part in one round.
 
-        Raises `ContributionRejectedError` with the aggregator's reason, and `StoppedError` when asked to stop.
+        Args:
+            wait_for_release: False: come back with the verdict, and do not wait for what the round makes of it.
+
+        Returns:
+            The number of the release that was the base.
+
+        Raises:
+            ContributionRejectedError: The aggregator has rejected the contribution; the message says why.
+            StoppedError: The node was asked to stop.
         """
         while True:
             work, trained = self.prepare()
             sent = work.sent()
             if sent is None or sent.federation != self.client.status().federation:
                 sent = self._send(work, trained)
-            if sent is not None and self._settle(work, trained, sent, wait_for_release=wait_for_release):
+            if sent is not None and self._await_verdict(work, trained, sent, wait_for_release=wait_for_release):
                 return trained.base_release
 
-    def run(self, *, rounds: int | None) -> int:
-        """Take part in this many rounds, or until stopped; return the number of contributions that were released.
+    def run(self, *, rounds: int | None) -> None:
+        """Take part in this many rounds, or until stopped; see `contribute`.
 
-        Without a number of rounds, a rejected contribution is told and the node goes on with the next base.
+        Without a number of rounds a rejection is reported, and the node goes on with the next base.
         """
-        done = 0
-        while rounds is None or done < rounds:
+        num_done = 0
+        while rounds is None or num_done < rounds:
             try:
                 self.contribute()
-                done += 1
+                num_done += 1
             except ContributionRejectedError as error:
                 if rounds is not None:
                     raise
                 base = self.client.status().latest.number
-                self._tell("rejected", base, str(error))
-                self._wait_until(lambda s, base=base: s.latest.number != base, base, "for the next release")  # type: ignore[misc]
-        return done
+                self._say("rejected", base, str(error))
+                self._wait(base, "for the next release", for_round=False)
 
     def prepare(self) -> tuple[WorkFolder, Trained]:
         """Fetch the latest base and fine-tune it, as far as that is not done already."""
-        manifest = self._fetch()
-        work = self.folder.work_on(manifest.release)
+        base = self.client.release().release
+        say = self._transfer_progress("fetching", base)
+
+        def progress(done: int, total: int) -> None:
+            self._check_stop()
+            say(done, total)
+
+        manifest = fetch(self.client, self.folder.base, which=base, progress=progress).manifest
+        work = self.folder.work_on(base)
         trained = work.trained(base_digest=manifest.model_digest, work_digest=self._work_digest())
         return work, trained or self._train(work, manifest)
 
@@ -121,97 +143,78 @@ class Node:
             }
         )
 
-    def _fetch(self) -> ReleaseManifest:
-        def progress(done: int, total: int) -> None:
-            self._check_stop()
-            self._tell("fetching", manifest.release, f"{done >> 20} of {total >> 20} MiB", done=done / max(total, 1))
-
-        manifest = self.client.release()
-        return fetch(self.client, self.folder.base, which=manifest.release, progress=progress).manifest
-
     def _train(self, work: WorkFolder, base: ReleaseManifest) -> Trained:
         from coldfuse.training.checkpoint import discard_checkpoint  # torch comes with the first training
         from coldfuse.training.delta import write_delta
+        from coldfuse.training.fine_tuning import fine_tune
         from coldfuse.training.head import save_head
-        from coldfuse.training.job import FineTuned, Progress, TrainingJob
-        from coldfuse.training.training import fine_tune
+        from coldfuse.training.job import FineTuned, TrainingJob, TrainingProgress
 
-        def progress(p: Progress) -> None:
-            accuracy = f", accuracy {p.accuracy:.1%}" if p.accuracy is not None else ""
-            message = f"epoch {p.epoch}, step {p.step} of {p.num_steps}{accuracy}"
-            self._tell("training", base.release, message, done=p.step / max(p.num_steps, 1))
+        def progress(now: TrainingProgress) -> None:
+            accuracy = f", accuracy {now.accuracy:.1%}" if now.accuracy is not None else ""
+            message = f"epoch {now.epoch}, step {now.step} of {now.num_steps}{accuracy}"
+            self._say("training", base.release, message, done=now.step / max(now.num_steps, 1))
 
-        base_model = open_checkpoint(self.folder.base)
+        settings, base_model = self.settings, open_checkpoint(self.folder.base)
         job = TrainingJob(
             base_dir=self.folder.base, base_digest=base.model_digest, schema_names=base_model.schema.keys(),
-            round=base.release + 1, train=self.settings.train, validation=self.settings.validation,
+            round=base.release + 1, train=settings.train, validation=settings.validation,
         )  # fmt: skip
-        self._tell("training", base.release, "starting", done=0.0)
-        made = fine_tune(
-            job, self.settings.training, checkpoint=work.checkpoint, progress=progress, stop=self.stop.is_set
-        )
+        self._say("training", base.release, "starting", done=0.0)
+        made = fine_tune(job, settings.training, checkpoint=work.checkpoint, progress=progress, stop=self.stop.is_set)
         if not isinstance(made, FineTuned):
             raise StoppedError
         work.forget_trained()
         delta = write_delta(
-            work.delta, base_model, made.tensors, encoding=self.settings.encoding, base_digest=base.model_digest
+            work.delta, base_model, made.tensors, encoding=settings.encoding, base_digest=base.model_digest
         )
-        save_head(work.head, made.head, self.settings.train.label_names)
+        save_head(work.head, made.head, settings.train.label_names)
         score = Score(before=made.accuracy_before, after=made.accuracy_after)
         trained = Trained(
             base_release=base.release, base_digest=base.model_digest, work_digest=self._work_digest(),
             num_examples=made.num_examples, num_steps=made.num_steps, score=score,
-            encoding=self.settings.encoding, delta=delta,
+            encoding=settings.encoding, delta=delta,
         )  # fmt: skip
         work.forget_sent()
-        work.write("trained.json", trained)
-        discard_checkpoint(work.checkpoint)
+        work.save_trained(trained)
+        discard_checkpoint(work.checkpoint)  # only now: what it spares is safe
         message = f"accuracy {score.before:.1%} → {score.after:.1%}, delta {delta.size_bytes / 2**20:.1f} MiB"
-        self._tell("trained", base.release, message, score=score)
+        self._say("trained", base.release, message, score=score)
         return trained
 
     def _send(self, work: WorkFolder, trained: Trained) -> Sent | None:
-        """Upload and commit; None when the base is no longer the latest: then there is a newer one to train on."""
+        """Upload and commit; None when the base is no longer the latest, or the round has closed: then begin anew."""
         base = trained.base_release
-        status = self._wait_until(lambda s: s.round.is_open or s.latest.number != base, base, "for the round to open")
+        status = self._wait(base, "for the round to open")
         if status.latest.number != base:
-            self._tell("late", base, f"release {status.latest.number} came out meanwhile")
+            self._say("late", base, f"release {status.latest.number} came out meanwhile")
             return None
-
-        def progress(done: int, total: int) -> None:
-            self._tell(
-                "uploading", trained.base_release, f"{done >> 20} of {total >> 20} MiB", done=done / max(total, 1)
-            )
-
         with LocalFile(work.delta).open() as file:
 
             def read(buffer: memoryview, start: int) -> None:
                 self._check_stop()  # a large delta on a thin line takes hours
                 file.read_into(buffer, start)
 
-            self.client.upload(trained.delta, read, progress=progress)
-        return self._commit(work, trained)
-
-    def _commit(self, work: WorkFolder, trained: Trained) -> Sent | None:
-        base = trained.base_release
-        status = self._wait_until(lambda s: s.round.is_open or s.latest.number != base, base, "for the round to open")
+            self.client.upload(trained.delta, read, progress=self._transfer_progress("uploading", base))
+        status = self._wait(base, "for the round to open")
         manifest = self.manifest(trained, status=status)
         sent = Sent(federation=manifest.federation, round=manifest.round, contribution=sha256(encode(manifest)))
-        work.write("sent.json", sent)
+        work.save_sent(sent)  # before the commit: should its answer be lost, the gateway is asked for the verdict
         try:
             self.client.commit(manifest)
         except RoundClosedError as error:
             work.forget_sent()
-            self._tell("late", base, str(error))
+            self._say("late", base, str(error))
             self._pause(status)
             return None
-        self._tell("committed", base, f"round {sent.round}, contribution {sent.contribution[:12]}")
+        self._say("committed", base, f"round {sent.round}, contribution {sent.contribution[:12]}")
         return sent
 
-    def _settle(self, work: WorkFolder, trained: Trained, sent: Sent, *, wait_for_release: bool) -> bool:
+    def _await_verdict(self, work: WorkFolder, trained: Trained, sent: Sent, *, wait_for_release: bool) -> bool:
         """Wait for the verdict and then for the next release; False when the contribution has to be sent again."""
+        base = trained.base_release
         while True:
-            status, base = self.client.status(), trained.base_release
+            status = self.client.status()
             try:
                 verdict = self.client.verdict(sent.round, sent.contribution)
             except ObjectNotFoundError:  # killed before the commit arrived
@@ -219,22 +222,23 @@ class Node:
                 return False
             if verdict.is_late:
                 work.forget_sent()
-                self._tell("late", base, verdict.reason)
+                self._say("late", base, verdict.reason)
                 return False
             if verdict.decision is Decision.REJECTED:
                 raise ContributionRejectedError(f"{self.settings.name}: rejected: {verdict.reason}")
             if status.latest.number != base:
-                self._tell("released", base, f"release {status.latest.number} is out")
+                self._say("released", base, f"release {status.latest.number} is out")
                 return True
             if verdict.decision is Decision.ADMITTED and not wait_for_release:
-                self._tell("admitted", base, verdict.reason)
+                self._say("admitted", base, verdict.reason)
                 return True
-            self._tell("waiting", base, status.round.waits_for)
+            self._say("waiting", base, status.round.waits_for)
             self._pause(status)
 
-    def _wait_until(self, ready: Callable[[Status], bool], base_release: int, what: str) -> Status:
-        while not ready(status := self.client.status()):
-            self._tell("waiting", base_release, what)
+    def _wait(self, base: int, what: str, *, for_round: bool = True) -> Status:
+        """Wait until another release than the base is out, or a round is open where that will do."""
+        while (status := self.client.status()).latest.number == base and not (for_round and status.round.is_open):
+            self._say("waiting", base, what)
             self._pause(status)
         return status
 
@@ -247,10 +251,17 @@ class Node:
             raise StoppedError
 
     def _work_digest(self) -> str:
-        data = [dataset_digest(self.settings.train), dataset_digest(self.settings.validation)]
-        return sha256(canonical_json([decisive_settings(self.settings.training), data, self.settings.encoding]))
+        """Digest what decides the delta: with the same, a finished training is not made again."""
+        settings = self.settings
+        data = [settings.train.digest(), settings.validation.digest()]
+        return sha256(canonical_json([settings.training.decisive(), data, settings.encoding]))
 
-    def _tell(
+    def _transfer_progress(self, phase: str, base: int) -> Callable[[int, int], None]:
+        return lambda done, total: self._say(
+            phase, base, f"{done >> 20} of {total >> 20} MiB", done=done / max(total, 1)
+        )
+
+    def _say(
         self, phase: str, base_release: int, message: str, *, done: float | None = None, score: Score | None = None
     ) -> None:
         self.report(NodeEvent(phase=phase, base_release=base_release, message=message, done=done, score=score))

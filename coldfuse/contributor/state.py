@@ -4,16 +4,15 @@
     release-00003/               the work on base release 3
         checkpoint.safetensors   training under way
         delta.safetensors        what will leave the node
-        trained.json             training is done (written last)
-            sent.json                what was committed to the gateway
         head.safetensors         the private head that belongs to the fine-tuned body, and its labels; never leaves
+        trained.json             training is done: delta and head are there
+        sent.json                what was committed to the gateway
 
-What the JSON files say is there whole: they are written last, under another name, and renamed.
+Every file is there whole or not at all, and what a JSON file speaks of was on the disk before it.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Score
 from coldfuse.core.serialization import V, decode, encode
 from coldfuse.core.value import Digest, Value
+from coldfuse.durable import write_whole
 
 _KEPT_RELEASES = 2
 
@@ -32,22 +32,32 @@ class Trained(Value):
     """A finished training: everything that a manifest says of it."""
 
     base_release: int
+    """Number of the release that was fine-tuned."""
     base_digest: Digest
+    """Model digest of that release."""
     work_digest: Digest
     """Digest of the data and settings; with others the training is not the same."""
     num_examples: int
+    """Distinct examples trained on."""
     num_steps: int
+    """Optimiser steps done."""
     score: Score
+    """Validation accuracy before and after."""
     encoding: str
+    """Dtype of the delta."""
     delta: Blob
+    """Parts of the delta's file."""
 
 
 class Sent(Value):
     """A contribution that was committed. Written before the commit: if its answer is lost, the gateway knows."""
 
     federation: Digest
+    """Federation that it went to."""
     round: int
+    """Number of the round."""
     contribution: Digest
+    """SHA-256 of its manifest."""
 
 
 class WorkFolder:
@@ -59,17 +69,17 @@ class WorkFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """Where training keeps its checkpoint."""
+        """File of the training's checkpoint."""
         return self.path / "checkpoint.safetensors"
 
     @property
     def delta(self) -> Path:
-        """What will leave the node."""
+        """File that will leave the node."""
         return self.path / "delta.safetensors"
 
     @property
     def head(self) -> Path:
-        """The private head."""
+        """File of the private head."""
         return self.path / "head.safetensors"
 
     def trained(self, *, base_digest: str, work_digest: str) -> Trained | None:
@@ -83,17 +93,16 @@ class WorkFolder:
         """Return what was committed, if anything."""
         return self._read(Sent, "sent.json")
 
-    def write(self, name: str, value: Value) -> None:
-        """Write `trained.json` or `sent.json`."""
-        part = self.path / f"{name}.part"
-        with open(part, "wb") as file:
-            file.write(encode(value))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, self.path / name)
+    def save_trained(self, trained: Trained) -> None:
+        """Remember that training is done."""
+        write_whole(self.path / "trained.json", encode(trained))
+
+    def save_sent(self, sent: Sent) -> None:
+        """Remember what is about to be committed."""
+        write_whole(self.path / "sent.json", encode(sent))
 
     def forget_trained(self) -> None:
-        """Say that the delta is about to be written anew: killed meanwhile, half of it must not pass for the old."""
+        """Say that the delta is about to be written anew: killed meanwhile, the new one must not pass for the old."""
         (self.path / "trained.json").unlink(missing_ok=True)
 
     def forget_sent(self) -> None:
@@ -115,7 +124,7 @@ class NodeFolder:
 
     @property
     def base(self) -> Path:
-        """Where the base is fetched to."""
+        """Folder that the base is fetched to."""
         return self._path / "base"
 
     def work_on(self, base_release: int) -> WorkFolder:

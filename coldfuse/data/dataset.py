@@ -1,7 +1,16 @@
-"""A text-classification data set in memory: what a task's file becomes once it is read."""
+"""A text-classification data set in memory: what a task's file becomes once it is read, and how it is split."""
 
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from coldfuse.errors import UserInputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +23,7 @@ class TextDataset:
     """
 
     texts: tuple[str, ...]
-    """What is classified."""
+    """Texts to classify."""
     labels: tuple[int, ...]
     """The class of each text."""
     label_names: tuple[str, ...]
@@ -22,7 +31,7 @@ class TextDataset:
     text_pairs: tuple[str, ...] | None = None
     """The second text of each example, in tasks that classify pairs."""
     num_dropped: int = 0
-    """How many rows of the file had no text or no label and were left out."""
+    """Number of the file's rows that had no text or no label and were left out."""
 
     def __post_init__(self) -> None:
         """Refuse columns of different lengths and labels without a name: such a value cannot be trained on."""
@@ -40,10 +49,10 @@ class TextDataset:
 
     @property
     def num_classes(self) -> int:
-        """How many classes the task has, whether or not each has an example here."""
+        """Number of the task's classes, whether or not each has an example here."""
         return len(self.label_names)
 
-    def take(self, indices: Sequence[int]) -> "TextDataset":
+    def take(self, indices: Sequence[int]) -> TextDataset:
         """Return the examples at `indices`, in that order, as a data set of the same task."""
         pairs = self.text_pairs
         return TextDataset(
@@ -52,3 +61,67 @@ class TextDataset:
             label_names=self.label_names,
             text_pairs=None if pairs is None else tuple(pairs[i] for i in indices),
         )
+
+    def digest(self) -> str:
+        """Return the digest of texts, labels and label names."""
+        digest = hashlib.sha256(json.dumps(self.label_names).encode())
+        pairs = self.text_pairs or [None] * len(self)
+        for row in zip(self.texts, pairs, self.labels, strict=True):
+            digest.update(json.dumps(row).encode())
+        return digest.hexdigest()
+
+
+def split(dataset: TextDataset, *, validation_fraction: float = 0.1, seed: int) -> tuple[TextDataset, TextDataset]:
+    """Set examples apart for validation: the same share of every class, at random by `seed`, at least one in all.
+
+    Every class keeps an example to train on, and both parts keep the file's order.
+
+    Args:
+        dataset: What is split.
+        validation_fraction: Share of the examples that is set apart, between 0 and 1.
+        seed: Decides which.
+
+    Returns:
+        The examples to train on, and those to validate on.
+
+    Raises:
+        UserInputError: The fraction is out of range, or there are too few examples to set one apart.
+    """
+    if not 0 < validation_fraction < 1:
+        raise UserInputError(f"validation_fraction is {validation_fraction}, expected more than 0 and less than 1")
+    members: dict[int, list[int]] = {}
+    for index, label in enumerate(dataset.labels):
+        members.setdefault(label, []).append(index)
+    order = random.Random(seed)  # noqa: S311 - a split, not a secret
+    num_left = max(1, round(len(dataset) * validation_fraction))
+    chosen: set[int] = set()
+    by_remainder = sorted(members, key=lambda label: (-math.modf(len(members[label]) * validation_fraction)[0], label))
+    spare = num_left - sum(int(len(indices) * validation_fraction) for indices in members.values())
+    for place, label in enumerate(by_remainder):
+        indices = members[label]
+        order.shuffle(indices)
+        num_wanted = int(len(indices) * validation_fraction) + (place < spare)
+        chosen.update(indices[: min(num_wanted, len(indices) - 1)])
+    if not chosen:
+        raise UserInputError(f"{len(dataset)} examples of {len(members)} classes are too few to set any apart")
+    kept = [index for index in range(len(dataset)) if index not in chosen]
+    return dataset.take(kept), dataset.take(sorted(chosen))
+
+
+def halves(data: TextDataset) -> tuple[TextDataset, TextDataset]:
+    """Deal the examples of every class in turn to two parts; the first has the larger share of each, and every class.
+
+    Raises `UserInputError` if no class has two examples.
+
+    >>> parts = halves(TextDataset(texts=("a", "b", "c", "d"), labels=(0, 1, 0, 0), label_names=("no", "yes")))
+    >>> [part.texts for part in parts]
+    [('a', 'b', 'd'), ('c',)]
+    """
+    parts: tuple[list[int], list[int]] = ([], [])
+    seen: Counter[int] = Counter()
+    for index, label in enumerate(data.labels):
+        parts[seen[label] % 2].append(index)
+        seen[label] += 1
+    if not parts[1]:
+        raise UserInputError(f"{len(data)} examples of {len(seen)} classes are too few to set half of them apart")
+    return data.take(parts[0]), data.take(parts[1])

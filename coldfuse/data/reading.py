@@ -1,16 +1,14 @@
-"""A task's file to a data set, with its columns and classes found by themselves, and a split for validation.
+"""A file to a data set, with its columns and classes found by themselves.
 
 People bring files as they are. What can be understood is; what cannot is refused in one line that lists the columns and
 names the option to use, because a wrong guess would train on the wrong thing and nobody would notice.
 """
 
-import math
-import random
 from collections.abc import Sequence
 from pathlib import Path
 
 from coldfuse.data.dataset import TextDataset
-from coldfuse.data.labels import name_labels, names_on_card
+from coldfuse.data.labels import Labels, name_labels, names_on_card
 from coldfuse.data.tables import Table, read_table
 from coldfuse.errors import UserInputError
 
@@ -41,8 +39,16 @@ def read_dataset(
 ) -> TextDataset:
     """Read a classification task from CSV, TSV, JSON lines or Parquet; rows without text or label are left out.
 
-    `label_names` reads a second file (validation, test) with the classes of the first. Otherwise the classes are named
-    by a `card.json` beside the file (`label_names`), by the file itself, or by the labels. Raises `UserInputError`.
+    Args:
+        path: The file; its ending says its kind.
+        text_column: The texts' column; by default the first with a usual name.
+        text_pair_column: The second texts' column, in tasks of pairs; by default the usual partner of the first.
+        label_column: The classes' column; by default the first with a usual name.
+        label_names: The classes' names, to read a second file (validation, test) as the first was. By default a
+            `card.json` beside the file names them (`label_names`), then the file itself, then the labels in it.
+
+    Raises:
+        UserInputError: The file cannot be read, a column cannot be told, or no classifier can be trained on it.
     """
     table = read_table(path)
     text = _choose(table, text_column, tuple(_PAIRS), what="text", path=path)
@@ -50,47 +56,38 @@ def read_dataset(
     pair = _choose_pair(table, text_pair_column, text=text, label=label, path=path)
     known = label_names or names_on_card(path) or table.class_names.get(label)
     labels = name_labels(table.columns[label], known=known, where=f"{path}, column {label!r}")
-    columns = [_texts(table, column, path) for column in (text, pair) if column is not None]
-    rows = [
-        (*cells, number)
-        for *cells, number in zip(*columns, labels.numbers, strict=True)
-        if number is not None and all(cell is not None for cell in cells)
-    ]
-    dataset = TextDataset(
-        texts=tuple(str(row[0]) for row in rows),
-        text_pairs=tuple(str(row[1]) for row in rows) if pair is not None else None,
-        labels=tuple(row[-1] for row in rows),
-        label_names=labels.names,
-        num_dropped=len(labels.numbers) - len(rows),
-    )
+    dataset = _assemble(table, path, text=text, pair=pair, labels=labels)
     _check_task(dataset, path=path, label=label, is_first_file=label_names is None)
     return dataset
 
 
-def split(dataset: TextDataset, *, validation_fraction: float = 0.1, seed: int) -> tuple[TextDataset, TextDataset]:
-    """Set examples apart for validation: the same share of every class, at random by `seed`, at least one in all.
+def read_texts(path: Path, *, text_column: str | None = None, text_pair_column: str | None = None) -> TextDataset:
+    """Read texts, or pairs of them, as a data set of the one class `unlabelled`; see `read_dataset`."""
+    table = read_table(path)
+    text = _choose(table, text_column, tuple(_PAIRS), what="text", path=path)
+    pair = _choose_pair(table, text_pair_column, text=text, label="", path=path)
+    labels = Labels(numbers=(0,) * len(table.columns[text]), names=("unlabelled",))
+    dataset = _assemble(table, path, text=text, pair=pair, labels=labels)
+    if not len(dataset):
+        raise UserInputError(f"{path}: no row has a text in column {text!r}")
+    return dataset
 
-    Every class keeps an example to train on. Both parts keep the file's order.
-    """
-    if not 0 < validation_fraction < 1:
-        raise UserInputError(f"validation_fraction is {validation_fraction}, expected more than 0 and less than 1")
-    members: dict[int, list[int]] = {}
-    for index, label in enumerate(dataset.labels):
-        members.setdefault(label, []).append(index)
-    order = random.Random(seed)  # noqa: S311 - a split, not a secret
-    num_left = max(1, round(len(dataset) * validation_fraction))
-    chosen: set[int] = set()
-    by_remainder = sorted(members, key=lambda label: (-math.modf(len(members[label]) * validation_fraction)[0], label))
-    spare = num_left - sum(int(len(indices) * validation_fraction) for indices in members.values())
-    for place, label in enumerate(by_remainder):
-        indices = members[label]
-        order.shuffle(indices)
-        num_wanted = int(len(indices) * validation_fraction) + (place < spare)
-        chosen.update(indices[: min(num_wanted, len(indices) - 1)])
-    if not chosen:
-        raise UserInputError(f"{len(dataset)} examples of {len(members)} classes are too few to set any apart")
-    kept = [index for index in range(len(dataset)) if index not in chosen]
-    return dataset.take(kept), dataset.take(sorted(chosen))
+
+def _assemble(table: Table, path: Path, *, text: str, pair: str | None, labels: Labels) -> TextDataset:
+    """Keep the rows that have everything."""
+    columns = [_texts(table, column, path) for column in (text, pair) if column is not None]
+    rows = [
+        (*map(str, cells), number)
+        for *cells, number in zip(*columns, labels.numbers, strict=True)
+        if number is not None and None not in cells
+    ]
+    return TextDataset(
+        texts=tuple(row[0] for row in rows),
+        text_pairs=tuple(row[1] for row in rows) if pair is not None else None,
+        labels=tuple(row[-1] for row in rows),
+        label_names=labels.names,
+        num_dropped=len(labels.numbers) - len(rows),
+    )
 
 
 def _choose(table: Table, wanted: str | None, usual: Sequence[str], *, what: str, path: Path) -> str:

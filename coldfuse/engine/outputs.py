@@ -24,6 +24,7 @@ from coldfuse.adapters.recompress import (
     write_lora_adapter,
 )
 from coldfuse.core.dtypes import to_floats
+from coldfuse.core.model_files import INDEX
 from coldfuse.core.schema import Schema, TensorSpec
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.block import Float64
@@ -31,7 +32,6 @@ from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.deltas import Encoding, delta_header
 from coldfuse.tensors.files import LocalFile, OpenFile, opened, read_file_header
 from coldfuse.tensors.header import Header, format_header, parse_header
-from coldfuse.tensors.model_folder import INDEX
 
 OutputKind = Literal["model", "delta", "adapter"]
 

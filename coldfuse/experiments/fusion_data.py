@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coldfuse.data.dataset import TextDataset
-from coldfuse.data.reading import read_dataset, split
+from coldfuse.data.dataset import TextDataset, split
+from coldfuse.data.reading import read_dataset
 from coldfuse.errors import UserInputError
 from coldfuse.training.schedule import derive_seed
 

@@ -11,7 +11,7 @@ from coldfuse.experiments.fusion_attacks import attacked
 from coldfuse.experiments.fusion_presets import Preset
 from coldfuse.experiments.fusion_round import Round, Setting, prepare
 from coldfuse.experiments.fusion_scores import Outcome, best, single_accuracies
-from coldfuse.training.threads import compute_threads
+from coldfuse.training.compute import compute_threads
 
 CLEAN = "clean"
 """The round without hostile contributions."""

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from coldfuse.core.dtypes import Raw, from_floats, to_floats
+from coldfuse.core.model_files import INDEX
 from coldfuse.core.schema import TensorSpec
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.files import LocalFile, read_file_header
 from coldfuse.tensors.header import TensorEntry, format_header
-from coldfuse.tensors.model_folder import INDEX
 from coldfuse.tensors.tensor_reader import TensorReader
-from coldfuse.training.linear import LinearProbe
+from coldfuse.training.head import LinearHead
 
 WEIGHTS = "model.safetensors"
 HEAD_NAMES = ("head.weight", "head.bias")
@@ -63,16 +63,16 @@ def read_model(folder: Path) -> dict[str, Tensor]:
     return {name: tensor for file in files for name, tensor in _read_file(folder / file).items()}
 
 
-def read_head(path: Path) -> LinearProbe:
+def read_head(path: Path) -> LinearHead:
     """Return the head in a file: a contributor's own, or that of a model whose head is fused."""
     tensors = _read_file(path)
     weight, bias = (tensors.get(name, tensors.get(name.removeprefix("head."))) for name in HEAD_NAMES)
     if weight is None or bias is None:
         raise ValueError(f"{path} holds no head")
-    return LinearProbe(weight=weight, bias=bias)
+    return LinearHead(weight=weight, bias=bias)
 
 
-def head_tensors(head: LinearProbe) -> dict[str, Tensor]:
+def head_tensors(head: LinearHead) -> dict[str, Tensor]:
     """Name a head's tensors as they lie among a model's."""
     return dict(zip(HEAD_NAMES, (head.weight, head.bias), strict=True))
 

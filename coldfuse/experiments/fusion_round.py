@@ -23,11 +23,9 @@ from coldfuse.experiments.fusion_data import Sizes, Task, deal, read_task
 from coldfuse.experiments.fusion_kept import Accuracies, Kept
 from coldfuse.experiments.fusion_models import WEIGHTS, head_tensors, publish, read_head, write_model
 from coldfuse.experiments.fusion_training import Labelled, Training, accuracy, fit_head, train
-from coldfuse.training.head import save_head
-from coldfuse.training.linear import LinearProbe
+from coldfuse.training.head import HEAD_FILE, LinearHead, save_head
 from coldfuse.training.loading import load_body
 from coldfuse.training.schedule import derive_seed
-from coldfuse.training.statistics_job import HEAD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +73,7 @@ class Scored:
     name: str
     validation: Labelled
     test: Labelled
-    head: LinearProbe | None
+    head: LinearHead | None
     """The contributor's own head; None where the fused model has one."""
 
 
@@ -111,7 +109,7 @@ def _own_tasks(setting: Setting, folder: Path, tasks: Sequence[Task], seed: int)
         contribution = Contribution(name=task.name, data=task.train, folder=folder / task.name)
         probe |= kept.get(task.name, partial(_probe_and_train, setting, task, contribution, seed))
         validation, test = _labelled(setting, task.validation), _labelled(setting, task.test)
-        head = read_head(contribution.folder / HEAD)
+        head = read_head(contribution.folder / HEAD_FILE)
         contributions.append(contribution)
         scored.append(Scored(name=task.name, validation=validation, test=test, head=head))
     return Round(
@@ -155,7 +153,7 @@ def _partitions(setting: Setting, folder: Path, task: Task, parts: Sequence[Text
     )  # fmt: skip
 
 
-def _train(contribution: Contribution, setting: Setting, base: Path, head: LinearProbe, seed: int) -> None:
+def _train(contribution: Contribution, setting: Setting, base: Path, head: LinearHead, seed: int) -> None:
     """Fine-tune, and write the model's folder; the head goes beside the weights, and among them where it is fused."""
     data = _labelled(setting, contribution.data)
     seed = derive_seed(seed, contribution.name)
@@ -164,13 +162,13 @@ def _train(contribution: Contribution, setting: Setting, base: Path, head: Linea
         tensors |= head_tensors(tuned)
     staging = contribution.folder.with_suffix(".part")
     write_model(staging, base, tensors)
-    save_head(staging / HEAD, {"weight": tuned.weight, "bias": tuned.bias}, contribution.data.label_names)
+    save_head(staging / HEAD_FILE, tuned, contribution.data.label_names)
     publish(staging, contribution.folder)
 
 
-def _mean(probes: Sequence[LinearProbe]) -> LinearProbe:
+def _mean(probes: Sequence[LinearHead]) -> LinearHead:
     weight = torch.stack([probe.weight for probe in probes]).mean(dim=0)
-    return LinearProbe(weight=weight, bias=torch.stack([probe.bias for probe in probes]).mean(dim=0))
+    return LinearHead(weight=weight, bias=torch.stack([probe.bias for probe in probes]).mean(dim=0))
 
 
 def _labelled(setting: Setting, data: TextDataset) -> Labelled:

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from coldfuse.data.dataset import TextDataset
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.encoding import TokenizedTexts, encode_all, tokenize
-from coldfuse.training.linear import LinearProbe, fit_linear_probe
+from coldfuse.training.head import LinearHead, fit_linear_probe
 from coldfuse.training.loading import load_body, load_tokenizer
 from coldfuse.training.model import Classifier, shared_tensors
 from coldfuse.training.schedule import derive_seed, epoch_batches, learning_rate_factor
@@ -53,20 +53,20 @@ class Labelled:
         return cls(texts=texts, labels_N=torch.tensor(data.labels))
 
 
-def fit_head(body: nn.Module, data: Labelled, num_classes: int) -> LinearProbe:
+def fit_head(body: nn.Module, data: Labelled, num_classes: int) -> LinearHead:
     """Fit a linear probe on the body's features."""
     features = encode_all(body, data.texts, batch_size=SCORING_BATCH)
     return fit_linear_probe(features, data.labels_N, num_classes=num_classes)
 
 
-def accuracy(body: nn.Module, head: LinearProbe, data: Labelled) -> float:
+def accuracy(body: nn.Module, head: LinearHead, data: Labelled) -> float:
     """Score body and head."""
     return head.accuracy(encode_all(body, data.texts, batch_size=SCORING_BATCH), data.labels_N)
 
 
 def train(
-    base: Path, head: LinearProbe, data: Labelled, settings: Training, *, seed: int
-) -> tuple[dict[str, Tensor], LinearProbe]:
+    base: Path, head: LinearHead, data: Labelled, settings: Training, *, seed: int
+) -> tuple[dict[str, Tensor], LinearHead]:
     """Return the fine-tuned body's tensors by the names in the base's files, and the head that goes with it."""
     torch.manual_seed(derive_seed(seed, "dropout"))
     body = load_body(base)
@@ -88,5 +88,5 @@ def train(
             optimizer.zero_grad()
             step += 1
     body.eval()
-    tuned = LinearProbe(weight=model.head.weight.detach().clone(), bias=model.head.bias.detach().clone())
+    tuned = LinearHead(weight=model.head.weight.detach().clone(), bias=model.head.bias.detach().clone())
     return shared_tensors(body, open_checkpoint(base).schema), tuned

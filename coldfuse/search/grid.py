@@ -24,7 +24,7 @@ from coldfuse.fusion.recipe import Recipe, arrange
 from coldfuse.search.methods import Candidates, Found, Search, Told, Trial
 
 if TYPE_CHECKING:
-    from coldfuse.evaluation.scoring import Score
+    from coldfuse.evaluation.probe import Scorer
 
 _MOST_VALUES = 1000
 
@@ -33,7 +33,7 @@ def tune(
     request: FolderFusion,
     key: str,
     values: Sequence[str],
-    score: Score,
+    score: Scorer,
     executor: Executor,
     *,
     told: Told | None = None,

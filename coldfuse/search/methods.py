@@ -3,7 +3,7 @@
 A search stands in a recipe where a combiner stands, `trim then greedy-soup then interpolate`, and ends with a request
 that has what it found there, for `fuse_folders` as any other. Every candidate is fused by the engine into a temporary
 folder beside the result, and removed when it has its score. The score is a plain function of a model folder
-(`coldfuse.evaluation.scoring.Score`), so that a quality gate can judge by the same.
+(`coldfuse.evaluation.probe.Scorer`), so that a quality gate can judge by the same.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from coldfuse.fusion.recipe import Recipe, parse_recipe
 from coldfuse.tensors.checkpoint import open_checkpoint
 
 if TYPE_CHECKING:
-    from coldfuse.evaluation.scoring import Score
+    from coldfuse.evaluation.probe import Scorer
 
 
 class Search(Combiner):
@@ -134,7 +134,7 @@ def read_search(line: str, *, params: Mapping[str, str] | None = None, flavour: 
     return parse_recipe(line, methods, params=params, flavour=flavour)
 
 
-def greedy_soup(request: FolderFusion, score: Score, executor: Executor, *, told: Told | None = None) -> Found:
+def greedy_soup(request: FolderFusion, score: Scorer, executor: Executor, *, told: Told | None = None) -> Found:
     """Find the models whose mean scores best, adding one after the other in the order of their own scores.
 
     The result does not depend on the order of the models: equal scores are taken in the order of the contents.
@@ -178,7 +178,7 @@ def fusing_order(request: FolderFusion) -> list[int]:
 class Candidates:
     """Fuses and scores candidates, one at a time, in a temporary folder beside the result. A context manager."""
 
-    def __init__(self, out: Path, score: Score, executor: Executor) -> None:
+    def __init__(self, out: Path, score: Scorer, executor: Executor) -> None:
         require_absent(out)
         self._score, self._executor = score, executor
         self._scratch = scratch_beside(out, "trying")

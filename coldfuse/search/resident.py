@@ -11,21 +11,21 @@ Shape letters: T tensors, C contributions, B examples of a batch, K classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from coldfuse.data.dataset import TextDataset
+from coldfuse.data.dataset import TextDataset, halves
 from coldfuse.errors import UserInputError
-from coldfuse.evaluation.scoring import halves
 from coldfuse.tensors.checkpoint import open_checkpoint
-from coldfuse.training.encoding import TokenizedTexts, encode, encode_all, pick_device, tokenize
-from coldfuse.training.linear import LinearProbe, fit_linear_probe
+from coldfuse.training.compute import to_device
+from coldfuse.training.encoding import TokenizedTexts, encode, encode_all, tokenize
+from coldfuse.training.head import LinearHead, fit_linear_probe
 from coldfuse.training.loading import length_limit, load_body, load_tokenizer
-from coldfuse.training.naming import stored_parameters
+from coldfuse.training.model import stored_parameters
 
 _SCORING_BATCH = 64
 
@@ -38,7 +38,7 @@ class Task:
 
     data: TextDataset
     """Held-out texts; with a head, whoever minimises entropy does not look at their labels."""
-    head: LinearProbe | None = None
+    head: LinearHead | None = None
     """A fixed head. Without one, a linear probe is fitted to half of the data on the base's features, and stays fixed;
     what is minimised is then taken over the other half."""
 
@@ -49,7 +49,7 @@ class ReadyTask:
 
     texts: TokenizedTexts
     labels_N: Tensor  # noqa: N815
-    head: LinearProbe
+    head: LinearHead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,7 @@ class ResidentModels:
 
 def load_models(base: Path, models: Iterable[Path], count: int, *, device: str = "cpu") -> ResidentModels:
     """Load a base and `count` models of its schema; each folder is read before the next is asked for."""
-    body = _to_device(load_body(base), device).eval().requires_grad_(False)
+    body = to_device(load_body(base), device).eval().requires_grad_(False)
     stored = stored_parameters(body, open_checkpoint(base).schema.keys())
     parameters = dict(body.named_parameters())
     deltas = {name: torch.empty(count, *parameters[name].shape, device=parameters[name].device) for name in stored}
@@ -156,8 +156,7 @@ def ready(models: ResidentModels, task: Task, *, max_length: int = 128) -> Ready
     if head.weight.shape[1] != num_features:
         raise UserInputError(f"a head for {head.weight.shape[1]} features was given, the base has {num_features}")
     texts, labels_N = tokens_and_labels(data)
-    head = replace(head, weight=head.weight.to(device), bias=head.bias.to(device))
-    return ReadyTask(texts=texts, labels_N=labels_N, head=head)
+    return ReadyTask(texts=texts, labels_N=labels_N, head=head.to(device))
 
 
 def shuffled(count: int, batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:
@@ -173,11 +172,3 @@ def over_all(count: int, objective: Callable[[list[int]], Tensor]) -> float:
     order = list(range(count))
     batches = [order[start : start + _SCORING_BATCH] for start in range(0, count, _SCORING_BATCH)]
     return sum(float(objective(batch)) * len(batch) for batch in batches) / count
-
-
-def _to_device(body: nn.Module, name: str) -> nn.Module:
-    try:
-        return body.to(pick_device(name))
-    except (RuntimeError, AssertionError) as error:  # an unknown name, or no such device here
-        first_line = str(error).partition("\n")[0]
-        raise UserInputError(f"device {name!r} cannot be used: {first_line}") from error

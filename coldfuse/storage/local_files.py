@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from coldfuse.durable import make_folder
 from coldfuse.errors import ObjectNotFoundError, StorageError
 
 LOCK_TIMEOUT_S = 30.0
@@ -55,31 +56,6 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise storage_error(error, path) from error
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable; a folder that is gone has none."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
-        return
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def make_folder(path: Path) -> None:
-    """Create a folder and those above it, durably. One that another process removes meanwhile is an `ENOENT`."""
-    if path.is_dir():
-        return
-    make_folder(path.parent)
-    try:
-        path.mkdir()
-    except FileExistsError:
-        if not path.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
-    sync_folder(path.parent)
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:

@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from coldfuse.durable import make_folder, sync_folder
 from coldfuse.errors import StorageError
 from coldfuse.storage.keys import RESERVED
-from coldfuse.storage.local_files import make_folder, sync_folder
 
 NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 _MAX_TRIES = 100

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from coldfuse.core.model_files import INDEX
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.schema import Schema
 from coldfuse.errors import UserInputError
@@ -26,8 +27,7 @@ from coldfuse.tensors.files import (
 )
 from coldfuse.tensors.folders import Folder, LocalFolder, Location, ReleaseFolder, existing, folder_at, is_remote
 from coldfuse.tensors.header import Header, TensorEntry
-from coldfuse.tensors.index import check_index, check_owners, choose_weight_files
-from coldfuse.tensors.model_folder import INDEX, choose_plain_files
+from coldfuse.tensors.index import check_index, check_owners, choose_plain_files, choose_weight_files
 
 Place = tuple[TensorFile, TensorEntry]
 """A tensor: the file that holds it, and where it lies there."""

@@ -9,7 +9,6 @@ not change. Subtraction is done in float64 and rounded once to the encoding's dt
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -20,6 +19,7 @@ from coldfuse.core.blob import Blob, Part
 from coldfuse.core.dtypes import Floats, Raw, from_floats, to_floats
 from coldfuse.core.schema import Schema, TensorSpec
 from coldfuse.core.serialization import canonical_json, sha256
+from coldfuse.durable import writing_whole
 from coldfuse.errors import CodecError, SchemaMismatchError
 from coldfuse.tensors.header import Header, format_header, parse_header
 from coldfuse.tensors.parts import Piece, plan_parts
@@ -46,16 +46,17 @@ def delta_header(base: Schema, names: Iterable[str], *, encoding: Encoding, base
 
 
 def write_safetensors(path: Path, header_bytes: bytes, read: ReadPiece) -> Blob:
-    """Write a file part by part, asking `read` for the elements in order, and return its parts."""
+    """Write a file part by part, asking `read` for the elements in order, and return its parts.
+
+    The file is there whole or not at all.
+    """
     header = parse_header(header_bytes[8:], what=str(path))
     parts: list[Part] = []
-    with open(path, "wb") as file:
+    with writing_whole(path) as file:
         for layout in plan_parts(header):
             data = b"".join([read(piece).tobytes() for piece in layout.pieces]) if layout.pieces else header_bytes
             file.write(data)
             parts.append(Part(digest=sha256(data), size_bytes=len(data)))
-        file.flush()
-        os.fsync(file.fileno())
     return Blob(parts=tuple(parts))
 
 

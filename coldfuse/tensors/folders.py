@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from coldfuse.core.model_files import NESTED_MODEL_FILES
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.files import S3_SCHEME, BlobFile, File, LocalFile, ObjectFile, find_object, split_url, store_at
 
@@ -21,7 +22,7 @@ class Folder(Protocol):
         """Return a file; None if there is none of this name."""
 
     def names(self) -> set[str]:
-        """List the files that may belong to a model: here, and modules' configurations one level down."""
+        """List the files that may belong to a model: those here, and the few kinds that lie a folder down."""
 
     def __str__(self) -> str:
         """Return where the folder lies."""
@@ -40,7 +41,8 @@ class LocalFolder:
 
     def names(self) -> set[str]:
         """List the files that may belong to a model."""
-        found = (*self.path.glob("*"), *self.path.glob("*/config.json"))
+        nested = (file for pattern in NESTED_MODEL_FILES for file in self.path.glob(pattern))
+        found = (*self.path.glob("*"), *nested)
         return {file.relative_to(self.path).as_posix() for file in found if file.is_file()}
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Which safetensors files make a model: `model.safetensors`, or those that an index names."""
+"""Which of a folder's files make a model: `model.safetensors` or what an index names, and what belongs to them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
+from coldfuse.core.model_files import INDEX, is_model_file
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.tensors.header import Header
-from coldfuse.tensors.model_folder import INDEX, is_printable
 
 
 def choose_weight_files(names: Collection[str], read: Callable[[str], bytes], what: str) -> list[str]:
@@ -30,6 +30,15 @@ def choose_weight_files(names: Collection[str], read: Callable[[str], bytes], wh
         f"{what}: no model.safetensors; coldfuse reads safetensors only (convert others with "
         "AutoModel.from_pretrained(…).save_pretrained(…, safe_serialization=True))"
     )
+
+
+def choose_plain_files(names: Collection[str], what: str) -> tuple[str, ...]:
+    """Return configuration and tokenizer files, known by their names, also those of sentence-transformers' modules."""
+    plain = sorted(name for name in names if is_model_file(name))
+    for name in plain:
+        if not _is_printable(name):
+            raise UserInputError(f"{what}: the name {name!r} holds a backslash or a control character; rename the file")
+    return tuple(plain)
 
 
 def check_owners(headers: Mapping[str, Header], what: str) -> None:
@@ -63,4 +72,8 @@ def _indexed(index: bytes, what: str) -> tuple[list[str], list[str]]:
 
 
 def _is_there(name: object, names: Collection[str]) -> bool:
-    return isinstance(name, str) and Path(name).name == name and is_printable(name) and name in names
+    return isinstance(name, str) and Path(name).name == name and _is_printable(name) and name in names
+
+
+def _is_printable(name: str) -> bool:
+    return name.isprintable() and "\\" not in name

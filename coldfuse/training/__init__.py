@@ -1,4 +1,11 @@
-"""Examples to a fine-tuned model: encoding, the training loop and its checkpoints, linear probes, statistics.
+"""Examples to a fine-tuned model.
+
+job          what goes into a training run and what comes out of it
+fine_tuning  the training loop; schedule: what happens at which step; checkpoint: a run on disk
+loading      a model's body and tokenizer from a folder; encoding: texts to features; compute: device and threads
+model, head  the body's names in the base's files; the private head, fitted as a linear probe
+delta        what leaves the node
+statistics   Fisher information and Gram matrices (estimators) and variance: what fusion methods may weigh by
 
 Contributors and evaluators must mean the same thing by "the accuracy of a linear probe", so both take the body, the
 pooling and the probe from here, and neither imports the other. The features of a text are the mean of the body's last

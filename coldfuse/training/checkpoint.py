@@ -1,14 +1,13 @@
 """A training run on disk: one safetensors file whose header says, as JSON, what run it belongs to and how far it is.
 
-Weights and position in one file are renamed into place together, so that no kill leaves new weights with an old
-position. Nothing is pickled, and a file that is torn or belongs to another run counts as absent: training starts anew.
+Weights and position lie in one file that is replaced at once, so that no kill leaves new weights with an old position.
+Nothing is pickled, and a file that is torn or belongs to another run counts as absent: training starts anew.
 """
 
 import dataclasses
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from coldfuse.core.schema import TensorSpec
+from coldfuse.durable import remove_whole, writing_whole
 from coldfuse.errors import CodecError
 from coldfuse.tensors.files import LocalFile
 from coldfuse.tensors.header import format_header, read_header
@@ -40,41 +40,35 @@ class Position:
     accuracy_best: float | None = None
     """Validation accuracy of the best epoch so far."""
     best_epoch: int = 0
-    """The epoch (from 1) with the best accuracy; 0 before the first has been scored."""
+    """Number of the epoch, from 1, with the best accuracy; 0 before the first has been scored."""
     finished: bool = False
-    """Whether training is over: the last epoch, or early."""
+    """True once training is over, after its last epoch or early."""
 
 
-def run_identity(facts: Mapping[str, object]) -> str:
+def run_identity(decisive: Mapping[str, object]) -> str:
     """Return the digest of everything that decides a run's outcome; a checkpoint of another identity is not ours."""
-    return hashlib.sha256(json.dumps({"layout": _LAYOUT, **facts}, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps({"layout": _LAYOUT, **decisive}, sort_keys=True).encode()).hexdigest()
 
 
 def save_checkpoint(path: Path, *, identity: str, position: Position, tensors: Mapping[str, Tensor]) -> None:
     """Replace the checkpoint at `path` at once: a kill at any instruction leaves the old one or the new one, whole.
 
-    Tensors (all float32) are written from where they lie, one by one: a checkpoint needs no memory of its own.
+    Args:
+        path: The file.
+        identity: What run it is of, see `run_identity`.
+        position: How far the run is.
+        tensors: All float32; written from where they lie, one by one, so a checkpoint needs no memory of its own.
     """
     note = json.dumps({"identity": identity, "position": dataclasses.asdict(position)}, sort_keys=True)
     specs = [(name, TensorSpec(dtype="F32", shape=tuple(tensor.shape))) for name, tensor in tensors.items()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.tmp")
-    with unfinished.open("wb") as file:
+    with writing_whole(path) as file:
         file.write(format_header(specs, {_KEY: note}))
         for tensor in tensors.values():
             file.write(_bytes_of(tensor.detach().cpu().contiguous()))
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the new name itself must survive a power cut
-    finally:
-        os.close(folder)
 
 
 def load_checkpoint(path: Path, *, identity: str) -> tuple[Position, dict[str, Tensor]] | None:
-    """Return the checkpoint at `path`, or None where there is none of this run."""
+    """Return position and tensors of the checkpoint at `path`, or None where there is none of this run."""
     if not path.exists():
         return None
     try:
@@ -95,8 +89,7 @@ def load_checkpoint(path: Path, *, identity: str) -> tuple[Position, dict[str, T
 
 def discard_checkpoint(path: Path) -> None:
     """Delete the checkpoint at `path`, if there is one: the run's outcome is safe elsewhere."""
-    path.unlink(missing_ok=True)
-    path.with_name(f"{path.name}.tmp").unlink(missing_ok=True)
+    remove_whole(path)
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -124,17 +117,17 @@ def pack(model: nn.Module, optimizer: torch.optim.Optimizer, best: Mapping[str, 
 
 def unpack(tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Undo `pack`: set model and optimiser, and return the best weights."""
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+    groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
     for name, tensor in tensors.items():
-        part, _, rest = name.partition("/")
-        parts[part][rest] = tensor
-    set_trained_tensors(model, parts["model"])
-    for name, value in parts["optimizer"].items():
+        group, _, rest = name.partition("/")
+        groups[group][rest] = tensor
+    set_trained_tensors(model, groups["model"])
+    for name, value in groups["optimizer"].items():
         key, _, parameter_name = name.partition("/")
         parameter = model.get_parameter(parameter_name)
         optimizer.state[parameter][key] = value.to(parameter.device)
     own = trained_tensors(model)
-    return {name: value.to(own[name].device) for name, value in parts["best"].items()}
+    return {name: value.to(own[name].device) for name, value in groups["best"].items()}
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:

@@ -4,8 +4,9 @@ Shape letters: N examples, B of them in a batch, L tokens of the longest text in
 """
 # ruff: noqa: N806 - the names of tensors end in their shape
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from coldfuse.data.dataset import TextDataset
+from coldfuse.training.compute import native_autocast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +23,11 @@ class TokenizedTexts:
     """Token numbers of each text, not yet padded: a batch is padded to its own longest text."""
 
     input_ids: Sequence[Sequence[int]]
-    """The tokens of each text."""
+    """Tokens of each text, by number."""
     token_type_ids: Sequence[Sequence[int]] | None
-    """Which of a pair's two texts each token belongs to, where the model wants to know."""
+    """Number of the text, 0 or 1, that each token of a pair belongs to; None where the model does not ask."""
     pad_token_id: int
-    """The token that fills a batch on the right; it is masked."""
+    """Token that fills a batch on the right; it is masked."""
 
     def __len__(self) -> int:
         """Return the number of texts."""
@@ -33,10 +35,10 @@ class TokenizedTexts:
 
     @cached_property
     def lengths(self) -> list[int]:
-        """The number of tokens of each text."""
+        """Number of tokens of each text."""
         return [len(ids) for ids in self.input_ids]
 
-    def take(self, indices: Sequence[int]) -> "TokenizedTexts":
+    def take(self, indices: Sequence[int]) -> TokenizedTexts:
         """Return the texts at `indices`, in that order."""
         types = self.token_type_ids
         return TokenizedTexts(
@@ -75,8 +77,14 @@ def encode(body: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def encode_all(body: nn.Module, texts: TokenizedTexts, *, batch_size: int) -> Tensor:
-    """Return the features of all texts in their order, shape (N, H), on the body's device and without dropout."""
+def encode_all(body: nn.Module, texts: TokenizedTexts, *, batch_size: int = 64) -> Tensor:
+    """Return the features of all texts in their order, shape (N, H), on the body's device and without dropout.
+
+    Args:
+        body: A model whose output has `last_hidden_state`; it is left in the mode it was in.
+        texts: What is encoded.
+        batch_size: Texts that pass through the body at once.
+    """
     device = next(body.parameters()).device
     by_length = sorted(range(len(texts)), key=texts.lengths.__getitem__, reverse=True)  # what needs most memory first
     batches = [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
@@ -86,30 +94,6 @@ def encode_all(body: nn.Module, texts: TokenizedTexts, *, batch_size: int) -> Te
         features_NH = torch.cat([encode(body, texts.batch(indices, device)) for indices in batches])
     body.train(was_training)
     return torch.empty_like(features_NH).index_copy_(0, torch.tensor(by_length, device=device), features_NH)
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device called `name`; `auto` takes a CUDA GPU where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
-def native_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Compute in bf16 where the hardware multiplies bf16 itself (twice the speed); elsewhere stay in float32."""
-    if computes_bf16(device):
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()
-
-
-def computes_bf16(device: torch.device) -> bool:
-    """Tell whether the device has instructions for bf16 products; emulating them would be slower than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu":
-        return False
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch cannot tell
-    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def _padded(row: Sequence[int], length: int, filler: int) -> list[int]:

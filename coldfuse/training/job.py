@@ -1,12 +1,83 @@
-"""What goes into a training run and what comes out of it: values only."""
+"""What goes into a training run and what comes out of it: values only, and light to import."""
+
+from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from coldfuse.data.dataset import TextDataset
+from coldfuse.errors import UserInputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from coldfuse.training.head import LinearHead
+
+_LIMITS = {
+    "num_epochs": (1, 10_000),
+    "batch_size": (1, 65_536),
+    "learning_rate": (1e-12, 1.0),
+    "warmup_fraction": (0.0, 0.99),
+    "weight_decay": (0.0, 1.0),
+    "max_gradient_norm": (1e-6, 1e6),
+    "dropout": (0.0, 0.99),
+    "max_length": (5, 1_000_000),  # three special tokens, and one token of each text of a pair
+    "tokens_at_once": (1, 1 << 40),
+    "patience": (1, 10_000),
+    "threads": (1, 1024),
+    "checkpoint_every_s": (0.0, 1e9),
+}
+
+_UNDECISIVE = ("threads", "device", "checkpoint_every_s")
+"""Settings that decide nothing but, at most, the last bits: when to save, and where to compute."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """The settings of one fine-tuning run; the defaults suit a BERT-sized encoder and a few thousand examples."""
+
+    num_epochs: int = 3
+    """Number of times that every training example is seen, at most."""
+    batch_size: int = 32
+    """Examples in one optimiser step."""
+    learning_rate: float = 5e-5
+    """AdamW's step size at its highest, after the warm-up."""
+    warmup_fraction: float = 0.06
+    """Share of all steps in which the learning rate rises from zero; then it falls linearly to zero."""
+    weight_decay: float = 0.0
+    """AdamW's decay per step and learning rate; 0 keeps the embeddings of unseen words, and so the delta, unchanged."""
+    max_gradient_norm: float = 1.0
+    """L2 norm to which a longer gradient is cut."""
+    dropout: float = 0.1
+    """Share of features that are dropped before the head during training; the body keeps its own dropout."""
+    max_length: int = 128
+    """Tokens of a text (or of a pair together) that are read; the model's own limit applies as well."""
+    tokens_at_once: int = 4096
+    """Tokens, with padding, that pass through the body at once in training; larger batches go in parts. About 0.3 MB of
+    memory a token for a body of hidden size 384, in proportion to its size; the result is the same up to rounding."""
+    patience: int = 2
+    """Epochs in a row without a better validation accuracy after which training ends early."""
+    seed: int = 0
+    """Seed of the order of the examples and of dropout, together with the round's number."""
+    threads: int | None = None
+    """Processor threads of this process; unset leaves torch's choice. The same number gives the same bytes."""
+    device: str = "auto"
+    """Device to train on: `cpu`, `cuda`, `cuda:1`, or `auto` for a GPU where there is one."""
+    checkpoint_every_s: float = 120.0
+    """Seconds of training after which a checkpoint is written, besides the one at the end of every epoch."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained with, by name."""
+        for name, (low, high) in _LIMITS.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:  # also refuses NaN
+                raise UserInputError(f"{name} is {value}, expected {low} to {high}")
+
+    def decisive(self) -> dict[str, object]:
+        """Return the settings that decide the outcome: with others, what was trained is trained again."""
+        return {name: value for name, value in asdict(self).items() if name not in _UNDECISIVE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +91,7 @@ class TrainingJob:
     schema_names: Collection[str]
     """The names of the tensors in the base's files."""
     round: int
-    """The round, which gives every round its own order of examples and dropout."""
+    """Number of the round; each has its own order of examples and dropout."""
     train: TextDataset
     """The examples to learn from."""
     validation: TextDataset
@@ -28,13 +99,13 @@ class TrainingJob:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class TrainingProgress:
     """One moment of a training run, for a progress line."""
 
     phase: str
-    """`probe` while the head is first fitted, `train` after a step, `score` after an epoch."""
+    """What the run does: `probe` while the head is first fitted, `train` after a step, `score` after an epoch."""
     epoch: int
-    """The epoch under way, from 1; 0 while the probe is fitted."""
+    """Number of the epoch under way, from 1; 0 while the probe is fitted."""
     step: int
     """Optimiser steps done since the run began, in earlier processes too."""
     num_steps: int
@@ -53,8 +124,8 @@ class FineTuned:
 
     tensors: Mapping[str, Tensor]
     """The shared body after the best epoch: float32 on the CPU, by the base's names."""
-    head: Mapping[str, Tensor]
-    """The private head (`weight`, `bias`) that belongs to it; it stays on the node."""
+    head: LinearHead
+    """The private head that belongs to it; it stays on the node."""
     num_examples: int
     """Distinct examples trained on."""
     num_steps: int
@@ -62,13 +133,13 @@ class FineTuned:
     num_epochs: int
     """Epochs done, with those after the best one."""
     best_epoch: int
-    """The epoch, from 1, whose weights these are."""
+    """Number of the epoch, from 1, whose weights these are."""
     accuracy_before: float
     """Validation accuracy of the linear probe on the unchanged base."""
     accuracy_after: float
     """Validation accuracy of these tensors with this head."""
     resumed_at_step: int
-    """The step that a checkpoint spared this process from repeating; 0 without one."""
+    """Number of steps that a checkpoint spared this process; 0 without one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Load a base from a folder: its body, its tokenizer, and what both can take. Never from the network, never code."""
+"""Load a model from a folder: its body, its tokenizer, and what both can take. Never from the network, never code."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,17 +8,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from coldfuse.core.model_files import VOCABULARIES_OF_ANY_CLASS
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.checkpoint import open_checkpoint
 
 _NO_LIMIT = 1 << 20  # tokenizers without a limit say 10^30
 
-_VOCABULARIES = ("tokenizer.json", "tekken.json", "*.tiktoken")
-"""Files that classes read as vocabularies without naming them as theirs."""
-
 
 def load_body(model_dir: Path) -> nn.Module:
-    """Load the shared body of the model in `model_dir`, in float32, without any head."""
+    """Load the shared body of the model in `model_dir`, in float32, without any head.
+
+    Raises `UserInputError` for a folder that holds no model, or one that is no encoder.
+    """
     from transformers import AutoModel
 
     open_checkpoint(model_dir)  # a missing, torn or pickled file is refused here, in words
@@ -37,7 +38,10 @@ def load_body(model_dir: Path) -> nn.Module:
 
 
 def load_tokenizer(model_dir: Path) -> Any:  # transformers is untyped
-    """Load the tokenizer beside the model, padding and truncating on the right."""
+    """Load the tokenizer beside the model, padding and truncating on the right.
+
+    Raises `UserInputError` where there is none, or none that can pad.
+    """
     from transformers import AutoTokenizer
 
     with _quiet():
@@ -60,7 +64,7 @@ def _require_vocabulary(model_dir: Path, tokenizer: Any) -> None:
     Those of bytes and characters (ByT5, CANINE) name no files.
     """
     own = tuple(dict.fromkeys(tokenizer.vocab_files_names.values()))
-    if own and not any(any(model_dir.glob(pattern)) for pattern in (*own, *_VOCABULARIES)):
+    if own and not any(any(model_dir.glob(pattern)) for pattern in (*own, *VOCABULARIES_OF_ANY_CLASS)):
         raise UserInputError(
             f"{model_dir}: no tokenizer in it; expected {', '.join(dict.fromkeys(('tokenizer.json', *own)))} beside "
             "the model, which model.save_pretrained alone does not write; put them there with tokenizer.save_pretrained"

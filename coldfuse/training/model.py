@@ -1,12 +1,15 @@
-"""A body with a private head, and the names under which the body's tensors are shared."""
+"""A body with its head, and the names under which the base's files hold what a loaded body calls its own."""
+
+from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
 
 from coldfuse.errors import SchemaMismatchError
-from coldfuse.training.encoding import encode, native_autocast
-from coldfuse.training.linear import LinearProbe
+from coldfuse.training.compute import native_autocast
+from coldfuse.training.encoding import encode
+from coldfuse.training.head import LinearHead
 
 _LEGACY_NAMES = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))
 
@@ -14,13 +17,13 @@ _LEGACY_NAMES = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "La
 class Classifier(nn.Module):
     """A shared body and a linear head on its mean-pooled features; the head never leaves the node."""
 
-    def __init__(self, body: nn.Module, probe: LinearProbe, *, dropout: float) -> None:
+    def __init__(self, body: nn.Module, head: LinearHead, *, dropout: float) -> None:
         super().__init__()
         self.body = body
         self.dropout = nn.Dropout(dropout)
-        num_classes, num_features = probe.weight.shape
-        self.head = nn.Linear(num_features, num_classes, device=probe.weight.device)
-        self.head.load_state_dict({"weight": probe.weight, "bias": probe.bias})
+        num_classes, num_features = head.weight.shape
+        self.head = nn.Linear(num_features, num_classes, device=head.weight.device)
+        self.head.load_state_dict({"weight": head.weight, "bias": head.bias})
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the logits of a batch, shape (examples, classes); only the body runs in bf16, where native."""
@@ -29,6 +32,10 @@ class Classifier(nn.Module):
         logits: Tensor = self.head(self.dropout(features))
         return logits
 
+    def linear_head(self) -> LinearHead:
+        """Return the head as it is now: the model's own memory, not a copy."""
+        return LinearHead(weight=self.head.weight.detach(), bias=self.head.bias.detach())
+
 
 def shared_tensors(body: nn.Module, schema_names: Collection[str]) -> dict[str, Tensor]:
     """Return the body's tensors that travel, by the names that the base's files give them.
@@ -36,9 +43,16 @@ def shared_tensors(body: nn.Module, schema_names: Collection[str]) -> dict[str, 
     Files store a body's tensor under its own name or behind the model's prefix (`bert.`), old ones with `gamma` and
     `beta` for layer norms. Tied tensors are one tensor. What the files do not have is private to this node, and integer
     and boolean buffers are no weights: neither travels. The tensors returned are the body's own, not copies.
+
+    Args:
+        body: A model as it was loaded.
+        schema_names: The names of all tensors in the base's files.
+
+    Raises:
+        SchemaMismatchError: None of the body's tensors has a name of the base.
     """
     stored = set(schema_names)
-    prefix = getattr(body, "base_model_prefix", "")
+    prefix = str(getattr(body, "base_model_prefix", ""))
     shared: dict[str, Tensor] = {}
     places: set[tuple[int, tuple[int, ...]]] = set()
     for name, tensor in body.state_dict().items():
@@ -54,6 +68,13 @@ def shared_tensors(body: nn.Module, schema_names: Collection[str]) -> dict[str, 
             "expected the base's own model folder"
         )
     return shared
+
+
+def stored_parameters(body: nn.Module, schema_names: Collection[str]) -> dict[str, str]:
+    """Return the name in the files of each parameter that they hold, by the body's own name; see `shared_tensors`."""
+    own_names = {parameter.data_ptr(): name for name, parameter in body.named_parameters() if parameter.numel()}
+    stored = {tensor.data_ptr(): name for name, tensor in shared_tensors(body, schema_names).items()}
+    return {own_names[place]: name for place, name in stored.items() if place in own_names}
 
 
 def _stored_names(name: str, prefix: str) -> list[str]:

@@ -1,195 +1,132 @@
-"""What private data say of a fine-tuned body: Fisher information of its weights, Gram matrices of its layers' inputs.
+"""From a fine-tuned model's folder and its data to a file of statistics."""
 
-    F = E_x Σ_y p(y|x) (∂ log p(y|x) / ∂θ)²       exact (arXiv 2111.09832, equation 4)
-    F = E_(x,y) (∂ log p(y|x) / ∂θ)²              empirical, y the label
-    G = E_tokens x xᵀ                             a linear layer's inputs (arXiv 2212.09849, section 3)
+from __future__ import annotations
 
-Gradients are squared example by example. The square of a batch's gradient would be something else, with the products of
-different examples in it; so would an expectation over y inside the square, which is zero.
-
-Shape letters: N examples, K classes, B texts of a batch, L tokens, I input features of a layer, T rows of inputs.
-"""
-# ruff: noqa: N803, N806 - the names of tensors end in their shape
-
-import random
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from coldfuse.training.encoding import TokenizedTexts, encode
-from coldfuse.training.linear import LinearProbe
-from coldfuse.training.model import shared_tensors
-from coldfuse.training.schedule import derive_seed
+from coldfuse.core.dtypes import Raw, from_floats
+from coldfuse.data.dataset import TextDataset
+from coldfuse.errors import UserInputError
+from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.tensors.deltas import write_safetensors
+from coldfuse.tensors.parts import Piece
+from coldfuse.tensors.statistics import StatisticsInfo, statistics_header
+from coldfuse.training.compute import compute_threads, to_device
+from coldfuse.training.encoding import TokenizedTexts, encode_all, tokenize
+from coldfuse.training.estimators import Estimator, by_stored_name, choose, diagonal_fisher, input_grams
+from coldfuse.training.head import HEAD_FILE, MAX_FITTING_EXAMPLES, LinearHead, fit_linear_probe, read_head
+from coldfuse.training.loading import length_limit, load_body, load_tokenizer
 
-Estimator = Literal["exact", "empirical"]
 
-_GRAM_BATCH = 16
+@dataclass(frozen=True, kw_only=True)
+class StatisticsJob:
+    """What is computed of which model from which examples."""
+
+    model_dir: Path
+    """The fine-tuned model's folder."""
+    data: TextDataset
+    """Examples of the task that it was tuned for; for a folder with a head, with the head's labels."""
+    kind: Literal["fisher", "gram"]
+    """Fisher information of each weight, or Gram matrices of the linear layers' inputs."""
+    estimator: Estimator = "exact"
+    """Estimator of the Fisher information: over all classes, or for the labels that the examples have."""
+    num_examples: int | None = 256
+    """Number of examples, chosen at random by `seed`, that are looked at; None for all."""
+    include_padding: bool = False
+    """True to count the padding in Gram matrices."""
+    max_length: int = 128
+    """Tokens of a text that are read; the model's own limit applies as well."""
+    device: str = "auto"
+    """Device that computes: `cpu`, `cuda`, or `auto` for a GPU where there is one."""
+    threads: int | None = None
+    """Processor threads; unset leaves torch's choice."""
+    seed: int = 0
+    """Seed of the choice of examples."""
 
 
-def choose(count: int, num_examples: int | None, *, seed: int = 0) -> list[int]:
-    """Return which of `count` examples are looked at: all, or that many at random, in their order.
+def compute_statistics(job: StatisticsJob) -> tuple[StatisticsInfo, dict[str, Tensor]]:
+    """Compute the statistics: what they are, and the tensors, float32 on the CPU, by the names in the model's files.
 
-    >>> choose(3, None), len(choose(1000, 256))
-    ([0, 1, 2], 256)
+    Raises `UserInputError` where model, head, data and device do not go together, or the model's weights are broken.
     """
-    if num_examples is None or num_examples >= count:
-        return list(range(count))
-    order = random.Random(derive_seed(seed, "statistics"))  # noqa: S311 - a sample, not a secret
-    return sorted(order.sample(range(count), num_examples))
+    folder = open_checkpoint(job.model_dir)
+    body, tokenizer = to_device(load_body(job.model_dir), job.device), load_tokenizer(job.model_dir)
+    texts = tokenize(tokenizer, job.data, max_length=min(job.max_length, length_limit(body, tokenizer)))
+    chosen = choose(len(texts), job.num_examples, seed=job.seed)
+    with compute_threads(job.threads):
+        values, info = (_fisher if job.kind == "fisher" else _gram)(job, folder.digest(), body, texts, chosen)
+    tensors = {name: t.cpu() for name, t in by_stored_name(body, values, folder.schema.keys()).items()}
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise UserInputError(f"{job.model_dir}: statistics of {name} are not finite: its weights are broken")
+    return info, tensors
 
 
-def diagonal_fisher(
-    body: nn.Module,
-    head: LinearProbe,
-    texts: TokenizedTexts,
-    labels: Sequence[int],
-    *,
-    estimator: Estimator = "exact",
-) -> dict[str, Tensor]:
-    """Return the diagonal Fisher information of the body's trainable parameters by name, float32.
-
-    One pass forward for each text; backward, one for each class but the last (exact), or one in all (empirical).
-    """
-    device = next(body.parameters()).device
-    with _evaluating(body), _sparse_embeddings(body), torch.enable_grad(), _squares_summed(body) as sums:
-        for index, label in enumerate(labels):
-            features_1H = encode(body, texts.batch([index], device))
-            logits_K = (features_1H @ head.weight.T + head.bias)[0]
-            for direction_K in _directions(logits_K.detach(), label, estimator):
-                logits_K.backward(direction_K, retain_graph=True)  # type: ignore[no-untyped-call]
-    return {name: total / len(labels) for name, total in sums.items()}
+def _fisher(
+    job: StatisticsJob, digest: str, body: nn.Module, texts: TokenizedTexts, chosen: list[int]
+) -> tuple[dict[str, Tensor], StatisticsInfo]:
+    head = _own_head(job, body) or _fit_head(job, body, texts)
+    labels = [job.data.labels[i] for i in chosen]
+    values = diagonal_fisher(body, head, texts.take(chosen), labels, estimator=job.estimator)
+    info = StatisticsInfo(
+        kind="fisher", estimator=job.estimator, model=digest, num_examples=len(chosen), over="examples",
+        count=len(chosen),
+    )  # fmt: skip
+    return values, info
 
 
-def _directions(logits_K: Tensor, label: int, estimator: Estimator) -> Tensor:
-    """Return the rows s of a matrix S whose Σ_s (Jᵀs)² is one example's Fisher information; J = ∂ logits / ∂θ.
-
-    ∂ log p_y = Jᵀ(e_y − p), so the exact one is the diagonal of Jᵀ(Σ_y p_y (e_y − p)(e_y − p)ᵀ)J = Jᵀ(diag p − ppᵀ)J.
-    Any SᵀS = diag p − ppᵀ will do; its rank is K − 1, and its eigenvectors spare one pass backward of K.
-    """
-    p_K = logits_K.double().softmax(dim=0).cpu()
-    if estimator == "empirical":
-        directions = -p_K[None]
-        directions[0, label] += 1
-    else:
-        eigenvalues_K, eigenvectors_KK = torch.linalg.eigh(p_K.diag() - p_K.outer(p_K))
-        directions = (eigenvectors_KK * eigenvalues_K.clamp(min=0).sqrt()).T[1:]  # ascending; the first is zero
-    return directions.to(logits_K)
+def _gram(
+    job: StatisticsJob, digest: str, body: nn.Module, texts: TokenizedTexts, chosen: list[int]
+) -> tuple[dict[str, Tensor], StatisticsInfo]:
+    values, num_tokens = input_grams(body, texts.take(chosen), include_padding=job.include_padding)
+    info = StatisticsInfo(
+        kind="gram", estimator="inputs", model=digest, num_examples=len(chosen), over="tokens", count=num_tokens,
+        padding="included" if job.include_padding else "excluded",
+    )  # fmt: skip
+    return values, info
 
 
-@contextmanager
-def _squares_summed(body: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Sum the square of each gradient as soon as it is there, and drop it: all of them would be a second model."""
-    sums: dict[str, Tensor] = {}
+def write_statistics(path: Path, tensors: Mapping[str, Tensor], info: StatisticsInfo) -> None:
+    """Write a file of statistics; it is there whole or not at all."""
+    header = statistics_header({name: tuple(tensor.shape) for name, tensor in tensors.items()}, info)
 
-    def add_square(parameter: Tensor, name: str) -> None:
-        gradient, parameter.grad = parameter.grad, None
-        if gradient is not None and gradient.is_sparse:
-            rows = gradient.coalesce()  # the occurrences of one word are summed before they are squared
-            sums[name].index_add_(0, rows.indices()[0], rows.values().float().square())
-        elif gradient is not None:
-            sums[name].addcmul_(gradient.float(), gradient.float())
+    def read(piece: Piece) -> Raw:
+        flat = tensors[piece.tensor.name].contiguous().numpy().reshape(-1)
+        return from_floats(flat[piece.first : piece.first + piece.num_elements], "F32")
 
-    with ExitStack() as stack:
-        for name, parameter in body.named_parameters():
-            if parameter.requires_grad:
-                parameter.grad = None
-                sums[name] = torch.zeros_like(parameter, dtype=torch.float32)
-                handle = parameter.register_post_accumulate_grad_hook(partial(add_square, name=name))  # type: ignore[no-untyped-call]
-                stack.callback(handle.remove)
-        yield sums
+    write_safetensors(path, header, read)
 
 
-def input_grams(
-    body: nn.Module, texts: TokenizedTexts, *, include_padding: bool = False
-) -> tuple[dict[str, Tensor], int]:
-    """Return the mean of x xᵀ of every linear layer's inputs by the weight's name, float32, and the number of tokens.
-
-    Sums are made in float64, over the tokens of all texts; a layer that sees one vector a text (a pooler) has its mean
-    over these. `include_padding` counts the positions behind the shorter texts of a batch as well, as RegMean's own
-    code does: then the result depends on what is batched with what.
-    """
-    device = next(body.parameters()).device
-    order = list(range(len(texts))) if include_padding else sorted(range(len(texts)), key=texts.lengths.__getitem__)
-    sums = _GramSums()
-    num_tokens = 0
-    with _evaluating(body), sums.gathered_from(body), torch.no_grad():
-        for start in range(0, len(order), _GRAM_BATCH):
-            batch = texts.batch(order[start : start + _GRAM_BATCH], device)
-            mask_BL = batch["attention_mask"].bool()
-            sums.counted_BL = torch.ones_like(mask_BL) if include_padding else mask_BL
-            num_tokens += int(sums.counted_BL.sum())
-            body(**batch)
-    return {name: (total / sums.counts[name]).float() for name, total in sums.totals.items()}, num_tokens
+def head_labels(model_dir: Path) -> tuple[str, ...] | None:
+    """Return the names of the classes of the head in a model's folder, or None if it has no head."""
+    path = model_dir / HEAD_FILE
+    return read_head(path)[1] if path.is_file() else None
 
 
-class _GramSums:
-    """Σ x xᵀ and the number of x of each linear layer, gathered by hooks while the body runs."""
-
-    def __init__(self) -> None:
-        self.totals: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
-        self.counted_BL = torch.empty(0)
-        self._last: tuple[Tensor, Tensor, int] | None = None
-
-    @contextmanager
-    def gathered_from(self, body: nn.Module) -> Iterator[None]:
-        """Gather from every pass through the body."""
-        names = {id(parameter): name for name, parameter in body.named_parameters()}  # tied weights have one name
-        with ExitStack() as stack:
-            for module in body.modules():
-                if isinstance(module, nn.Linear):
-                    handle = module.register_forward_pre_hook(self._hook(names[id(module.weight)]))
-                    stack.callback(handle.remove)
-            yield
-        self._last = None
-
-    def _hook(self, name: str) -> Callable[[nn.Module, Any], None]:
-        def add(_: nn.Module, inputs: Any) -> None:
-            product_II, count = self._product(inputs[0])
-            self.totals[name] = self.totals[name] + product_II if name in self.totals else product_II
-            self.counts[name] = self.counts.get(name, 0) + count
-
-        return add
-
-    def _product(self, inputs: Tensor) -> tuple[Tensor, int]:
-        """Return Σ x xᵀ and the number of x; query, key and value share their inputs, and so the product."""
-        if self._last is None or self._last[0] is not inputs:
-            has_tokens = inputs.dim() > 2 and inputs.shape[:2] == self.counted_BL.shape
-            rows_TI = (inputs[self.counted_BL] if has_tokens else inputs).flatten(0, -2).double()
-            self._last = (inputs, rows_TI.T @ rows_TI, len(rows_TI))
-        return self._last[1:]
+def _own_head(job: StatisticsJob, body: nn.Module) -> LinearHead | None:
+    path = job.model_dir / HEAD_FILE
+    if not path.is_file():
+        return None
+    head, labels = read_head(path)
+    num_features = int(getattr(body.config, "hidden_size", 0))
+    if head.weight.shape[1] != num_features or job.data.label_names != labels:
+        raise UserInputError(
+            f"{path}: it has weights of shape {tuple(head.weight.shape)} for {labels[:8]}, expected "
+            f"{(len(labels), num_features)} for {job.data.label_names[:8]}; read the data with the head's label names, "
+            "or remove the head and have one fitted"
+        )
+    return head.to(next(body.parameters()).device)
 
 
-def by_stored_name(body: nn.Module, values: Mapping[str, Tensor], schema_names: Collection[str]) -> dict[str, Tensor]:
-    """Give each value the name that the model's files have for its parameter; what the files lack is left out."""
-    names = {parameter.data_ptr(): name for name, parameter in body.named_parameters() if parameter.numel()}
-    stored = {name: names.get(tensor.data_ptr(), "") for name, tensor in shared_tensors(body, schema_names).items()}
-    return {name: values[own] for name, own in stored.items() if own in values}
-
-
-@contextmanager
-def _evaluating(body: nn.Module) -> Iterator[None]:
-    """Run the body without dropout, and leave it as it was."""
-    was_training = body.training
-    body.eval()
-    try:
-        yield
-    finally:
-        body.train(was_training)
-
-
-@contextmanager
-def _sparse_embeddings(body: nn.Module) -> Iterator[None]:
-    """Have gradients of embeddings hold a text's words alone: half of a small model is its vocabulary."""
-    dense = [module for module in body.modules() if isinstance(module, nn.Embedding) and not module.sparse]
-    for module in dense:
-        module.sparse = True
-    try:
-        yield
-    finally:
-        for module in dense:
-            module.sparse = False
+def _fit_head(job: StatisticsJob, body: nn.Module, texts: TokenizedTexts) -> LinearHead:
+    """Fit a linear probe of the body."""
+    used = choose(len(texts), MAX_FITTING_EXAMPLES, seed=job.seed)
+    features = encode_all(body, texts.take(used))
+    labels = torch.tensor([job.data.labels[i] for i in used], device=features.device)
+    return fit_linear_probe(features, labels, num_classes=job.data.num_classes)

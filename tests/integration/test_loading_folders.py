@@ -1,8 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
 from tiny_model import write_tiny_model
 
+from coldfuse.core.model_files import is_tokenizer_file
 from coldfuse.errors import UserInputError
 from coldfuse.training.loading import load_body, load_tokenizer
 
@@ -15,11 +17,14 @@ def test_a_folder_that_is_no_model_is_refused_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "left",
-    [[], ["tokenizer_config.json"], ["special_tokens_map.json", "added_tokens.json"]],
-    ids=["none", "settings", "special tokens"],
+    ("model_type", "left"),
+    [
+        ("bert", []),
+        ("bert", ["tokenizer_config.json"]),
+        ("roberta", ["special_tokens_map.json", "added_tokens.json"]),
+        ("t5", []),
+    ],
 )
-@pytest.mark.parametrize("model_type", ["bert", "roberta", "gpt2", "t5"])
 def test_a_model_saved_without_its_tokenizer_is_refused(tmp_path: Path, model_type: str, left: list[str]) -> None:
     (tmp_path / "config.json").write_text(f'{{"model_type": "{model_type}"}}')
     for name in left:
@@ -51,3 +56,13 @@ def test_a_vocabulary_of_any_of_the_class_names_is_enough(tmp_path: Path) -> Non
     (model / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.__getitem__)) + "\n")
     tokenizer = load_tokenizer(model)
     assert tokenizer.unk_token_id not in tokenizer("a good film").input_ids
+
+
+def test_every_vocabulary_that_transformers_knows_is_published() -> None:
+    import transformers
+
+    sources = [path.read_text() for path in Path(transformers.__file__).parent.glob("models/*/tokenization_*.py")]
+    tables = [found for source in sources for found in re.findall(r"VOCAB_FILES_NAMES = \{(.*?)\}", source, re.S)]
+    names = {name for table in tables for name in re.findall(r': "([^"]+)"', table)}
+    assert len(names) > 20
+    assert [name for name in sorted(names) if not is_tokenizer_file(name)] == []

@@ -25,11 +25,11 @@ time.sleep(60)
 
 PARENT = """
 from coldfuse import processes
-processes._QUICK_S = 0.0
 import os, sys
 os.chdir(sys.argv[1])
 os.environ["PYTHONPATH"] = sys.argv[1]  # where `python -m coldfuse` is the child above
-processes.run_children(["gateway", "store", "--listen", "127.0.0.1:0"], {"aggregator": ["aggregator", "store"]})
+others = {"aggregator": ["aggregator", "store"]}
+processes.run_children(["gateway", "store", "--listen", "127.0.0.1:0"], others, hopeless_s=0.0)
 """
 
 

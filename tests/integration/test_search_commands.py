@@ -18,12 +18,12 @@ from coldfuse.data.reading import read_dataset
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.engine.folder_fusion import FolderFusion
 from coldfuse.errors import ColdfuseError
-from coldfuse.evaluation.scoring import probe_score
+from coldfuse.evaluation.probe import probe_scorer
 from coldfuse.search.learned import learn
 from coldfuse.search.methods import greedy_soup, read_search
 from coldfuse.search.resident import Task, load_models, over_all, ready
 from coldfuse.tensors.checkpoint import open_checkpoint
-from coldfuse.training.head import save_head
+from coldfuse.training.head import LinearHead, save_head
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ def numbers(text, what):
 
 
 def test_a_greedy_soup_is_at_least_as_good_as_the_best_model(place, tmp_path):
-    score = probe_score(read_dataset(place / "films.csv"))
+    score = probe_scorer(read_dataset(place / "films.csv"))
     found = greedy_soup(request(place, tmp_path / "out", "greedy-soup"), score, ThreadExecutor(2))
     assert found.score >= max(score(place / name) for name in MODELS)
     said = run(place, tmp_path / "soup", "--method", "greedy-soup", "--data", place / "films.csv")
@@ -99,7 +99,7 @@ def test_tuning_keeps_the_best_of_the_grid(place, tmp_path):
     said = run(place, tmp_path / "out", "--method", "task-arithmetic", "--tune", "scale=0:1:0.5", *data)
     scores = numbers(said, "scale=")
     assert len(scores) == 3
-    reached = probe_score(*(read_dataset(place / name) for name in ("films.csv", "songs.csv")))(tmp_path / "out")
+    reached = probe_scorer(*(read_dataset(place / name) for name in ("films.csv", "songs.csv")))(tmp_path / "out")
     assert f"{max(scores):.4f}" == f"{reached:.4f}"
 
 
@@ -174,7 +174,8 @@ def test_the_engine_fuses_what_was_learned(place, tmp_path):
 
 
 def test_with_a_head_adamerging_needs_no_labels(place, tmp_path):
-    head = {"weight": torch.randn(2, 32, generator=torch.Generator().manual_seed(1)), "bias": torch.zeros(2)}
+    weight = torch.randn(2, 32, generator=torch.Generator().manual_seed(1))
+    head = LinearHead(weight=weight, bias=torch.zeros(2))
     save_head(tmp_path / "head.safetensors", head, ["negative", "positive"])
     options = ("--data", place / "texts.csv", "--head", tmp_path / "head.safetensors")
     said = run(place, tmp_path / "out", "--method", "adamerging(steps=20)", *options)
@@ -185,7 +186,8 @@ def test_with_a_head_adamerging_needs_no_labels(place, tmp_path):
 
 
 def test_a_head_may_serve_a_learned_soup(place, tmp_path):
-    head = {"weight": torch.randn(2, 32, generator=torch.Generator().manual_seed(1)), "bias": torch.zeros(2)}
+    weight = torch.randn(2, 32, generator=torch.Generator().manual_seed(1))
+    head = LinearHead(weight=weight, bias=torch.zeros(2))
     save_head(tmp_path / "head.safetensors", head, ["negative", "positive"])
     options = ("--data", place / "films.csv", "--head", tmp_path / "head.safetensors")
     before, after = numbers(run(place, tmp_path / "out", "--method", "learned-soup", *options), "cross entropy")
@@ -231,7 +233,7 @@ def test_wrong_requests_are_refused_and_leave_nothing(place, tmp_path):
 
 
 def test_a_head_of_another_width_is_refused(place, tmp_path):
-    save_head(tmp_path / "h", {"weight": torch.zeros(2, 5), "bias": torch.zeros(2)}, ["negative", "positive"])
+    save_head(tmp_path / "h", LinearHead(weight=torch.zeros(2, 5), bias=torch.zeros(2)), ["negative", "positive"])
     with pytest.raises(ColdfuseError, match="a head for 5 features was given, the base has 32"):
         run(place, tmp_path / "out", "--method", "adamerging", "--data", place / "texts.csv", "--head", tmp_path / "h")
     (tmp_path / "model").write_bytes((place / "alice" / "model.safetensors").read_bytes())

@@ -17,7 +17,7 @@ from coldfuse.errors import ColdfuseError
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.files import read_file_header
 from coldfuse.tensors.statistics import check_statistics
-from coldfuse.training.head import save_head
+from coldfuse.training.head import LinearHead, save_head
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def data(tmp_path_factory):
 
 def compute(model, data, out, *options):
     """Run the command in this process, which has torch already; return what it prints."""
-    words = ["statistics", model, "--data", data, "--out", out, "--device", "cpu", *options]
+    words = ["statistics", model, "--data", data, "--out", out, "--device", "cpu", "--threads", 1, *options]
     result = CliRunner().invoke(app, [str(word) for word in words])
     if isinstance(result.exception, ColdfuseError):
         raise result.exception
@@ -41,7 +41,7 @@ def compute(model, data, out, *options):
 
 
 def test_fisher_information_is_written_for_every_tensor(model, data, tmp_path):
-    command = ("statistics", model, "--data", data, "--kind", "fisher", "--examples", 12, "--threads", 1, "--json")
+    command = ("statistics", model, "--data", data, "--kind", "fisher", "--examples", 12, "--json")
     (line,) = run_coldfuse(*command, "--out", tmp_path / "f.safetensors").succeed().lines
     said, folder = json.loads(line), open_checkpoint(model)
     header = read_file_header(tmp_path / "f.safetensors")
@@ -60,7 +60,7 @@ def test_fisher_information_is_written_for_every_tensor(model, data, tmp_path):
 
 def test_the_same_command_gives_the_same_bytes_and_another_estimator_others(model, data, tmp_path):
     for name, estimator in (("a", "exact"), ("b", "exact"), ("c", "empirical")):
-        compute(model, data, tmp_path / name, "--kind", "fisher", "--estimator", estimator, "--examples", 9)
+        compute(model, data, tmp_path / name, "--kind", "fisher", "--estimator", estimator, "--examples", 4)
     a, b = ((tmp_path / name).read_bytes() for name in "ab")
     assert a == b
     assert not torch.equal(*(load_file(tmp_path / n)["embeddings.LayerNorm.weight"] for n in "ac"))
@@ -80,9 +80,9 @@ def test_gram_matrices_count_real_tokens(model, data, tmp_path):
 
 def test_a_head_in_the_folder_is_taken(data, tmp_path):
     model = write_tiny_model(tmp_path / "model")
-    certain = {"weight": torch.zeros(2, 32), "bias": torch.tensor([0.0, math.log(3)])}
+    certain = LinearHead(weight=torch.zeros(2, 32), bias=torch.tensor([0.0, math.log(3)]))
     save_head(model / "head.safetensors", certain, ["positive", "negative"])
-    compute(model, data, tmp_path / "f", "--kind", "fisher")
+    compute(model, data, tmp_path / "f", "--kind", "fisher", "--examples", 4)
     assert not any(tensor.any() for tensor in load_file(tmp_path / "f").values())  # no weight of the body matters
 
 
@@ -104,12 +104,11 @@ def test_bad_input_ends_with_one_line(model, data, tmp_path):
 
 def test_a_head_of_something_else_is_refused(data, tmp_path):
     model = write_tiny_model(tmp_path / "model")
-    save_head(
-        model / "head.safetensors", {"weight": torch.zeros(2, 5), "bias": torch.zeros(2)}, ["negative", "positive"]
-    )
+    narrow = LinearHead(weight=torch.zeros(2, 5), bias=torch.zeros(2))
+    save_head(model / "head.safetensors", narrow, ["negative", "positive"])
     with pytest.raises(ColdfuseError, match=r"head.safetensors: .*\(2, 5\).*expected .*\(2, 32\)"):
         compute(model, data, tmp_path / "f", "--kind", "fisher")
-    save_head(model / "head.safetensors", {"weight": torch.zeros(1, 32), "bias": torch.zeros(1)}, ["good"])
+    save_head(model / "head.safetensors", LinearHead(weight=torch.zeros(1, 32), bias=torch.zeros(1)), ["good"])
     with pytest.raises(ColdfuseError, match="is not one of the task's 1 classes"):
         compute(model, data, tmp_path / "f", "--kind", "fisher")
 

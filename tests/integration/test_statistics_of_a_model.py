@@ -7,9 +7,9 @@ from torch import nn
 from torch.nn.functional import log_softmax
 
 from coldfuse.training.encoding import TokenizedTexts, encode
-from coldfuse.training.linear import LinearProbe
+from coldfuse.training.estimators import diagonal_fisher, input_grams
+from coldfuse.training.head import LinearHead
 from coldfuse.training.loading import load_body
-from coldfuse.training.statistics import diagonal_fisher, input_grams
 
 TEXTS = TokenizedTexts(
     input_ids=[[2, 5, 9, 3], [2, 5, 5, 5, 7, 11, 3], [2, 3], [2, 8, 3]], token_type_ids=None, pad_token_id=0
@@ -27,7 +27,7 @@ def body(tmp_path_factory):
 @pytest.fixture(scope="module")
 def head():
     generator = torch.Generator().manual_seed(1)
-    return LinearProbe(weight=torch.randn(3, 16, generator=generator), bias=torch.randn(3, generator=generator))
+    return LinearHead(weight=torch.randn(3, 16, generator=generator), bias=torch.randn(3, generator=generator))
 
 
 def naive_fisher(body, head, classes_of):

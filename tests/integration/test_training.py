@@ -14,14 +14,15 @@ from integration import training_process
 from integration.training_process import SETTINGS, job, reviews
 from safetensors.torch import load_file, save_file
 from tiny_model import write_tiny_model
+from torch import nn
 
 from coldfuse.errors import ColdfuseError, UserInputError
-from coldfuse.evaluation.probe import linear_probe
-from coldfuse.training.checkpoint import discard_checkpoint
-from coldfuse.training.job import FineTuned, Progress, Stopped
+from coldfuse.evaluation.probe import ProbeScorer, linear_probe
+from coldfuse.training.checkpoint import discard_checkpoint, pack, unpack
+from coldfuse.training.fine_tuning import fine_tune
+from coldfuse.training.job import FineTuned, Stopped, TrainingProgress
 from coldfuse.training.loading import load_body, load_tokenizer
 from coldfuse.training.model import shared_tensors
-from coldfuse.training.training import fine_tune
 
 EPOCH_STEPS = 8
 
@@ -44,7 +45,7 @@ def finished(outcome: FineTuned | Stopped) -> FineTuned:
 def assert_same_bytes(left: FineTuned, right: FineTuned) -> None:
     assert left.tensors.keys() == right.tensors.keys()
     assert [name for name, tensor in left.tensors.items() if not torch.equal(tensor, right.tensors[name])] == []
-    assert torch.equal(left.head["weight"], right.head["weight"])
+    assert torch.equal(left.head.weight, right.head.weight)
     assert (left.accuracy_before, left.accuracy_after) == (right.accuracy_before, right.accuracy_after)
 
 
@@ -90,7 +91,7 @@ def test_a_killed_run_resumes_and_ends_in_the_same_bytes(base_dir, uninterrupted
 
 
 def steps_into(steps: list[int]):
-    def note(event: Progress) -> None:
+    def note(event: TrainingProgress) -> None:
         if event.phase == "train":
             steps.append(event.step)
 
@@ -119,22 +120,21 @@ def test_a_finished_run_is_not_trained_again(base_dir, uninterrupted, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda job, settings: (replace(job, base_digest="1" * 64), settings),
-        lambda job, settings: (replace(job, round=2), settings),
-        lambda job, settings: (replace(job, train=job.train.take(range(63))), settings),
-        lambda job, settings: (job, replace(settings, learning_rate=1e-3)),
-    ],
-    ids=["base", "round", "data", "settings"],
-)
-def test_a_checkpoint_of_another_run_is_ignored(base_dir, tmp_path, change):
-    checkpoint = tmp_path / "run.safetensors"
-    brief = replace(SETTINGS, num_epochs=1)
-    fine_tune(job(base_dir), brief, checkpoint=checkpoint)
-    outcome = finished(fine_tune(*change(job(base_dir), brief), checkpoint=checkpoint))
-    assert outcome.resumed_at_step == 0
+def test_a_checkpoint_of_another_run_is_ignored(base_dir, tmp_path):
+    mine, brief = tmp_path / "mine.safetensors", replace(SETTINGS, num_epochs=1)
+    this = job(base_dir)
+    assert isinstance(fine_tune(this, brief, checkpoint=mine), FineTuned)
+    for number, (other, settings) in enumerate(
+        [
+            (replace(this, base_digest="1" * 64), brief),
+            (replace(this, round=2), brief),
+            (replace(this, train=this.train.take(range(63))), brief),
+            (this, replace(brief, learning_rate=1e-3)),
+        ]
+    ):
+        checkpoint = shutil.copy(mine, tmp_path / str(number))
+        stopped = fine_tune(other, settings, checkpoint=checkpoint, stop=lambda: True)
+        assert stopped == Stopped(step=0, num_steps=EPOCH_STEPS)
 
 
 def test_training_stops_early_and_returns_the_best_epoch(base_dir):
@@ -180,10 +180,12 @@ def test_divergence_is_said_in_words(base_dir, monkeypatch):
 
 def test_the_probe_of_a_model_folder_is_the_same_each_time(base_dir):
     train, test = reviews(64), reviews(40)
-    results = [linear_probe(base_dir, train, test, max_length=32, batch_size=16, threads=1) for _ in range(2)]
-    assert results[0] == results[1]
-    assert (results[0].num_train, results[0].num_test) == (64, 40)
-    assert results[0].accuracy > 0.9
+    result, again = (linear_probe(base_dir, train, test, max_length=32, batch_size=16, threads=1) for _ in range(2))
+    assert result == again
+    assert (result.num_train, result.num_test) == (64, 40)
+    assert result.accuracy > 0.9
+    scorer = ProbeScorer(tasks=[(train, test), (train, train)], max_length=32, threads=1)
+    assert result.accuracy / 2 + 0.45 < scorer(base_dir) <= 1
 
 
 def test_a_torn_model_file_is_said_in_words(base_dir, tmp_path):
@@ -204,3 +206,20 @@ def test_a_tokenizer_without_padding_pads_with_its_end_token(base_dir, tmp_path)
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     with pytest.raises(UserInputError, match="neither a padding token nor an end token"):
         load_tokenizer(folder)
+
+
+def test_unpack_undoes_pack():
+    def run():
+        model = nn.Linear(3, 2)
+        return model, torch.optim.AdamW(model.parameters())
+
+    model, optimizer = run()
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    packed = {name: tensor.clone() for name, tensor in pack(model, optimizer, {"weight": torch.ones(2, 3)}).items()}
+    other_model, other_optimizer = run()
+    best = unpack(packed, other_model, other_optimizer)
+    assert torch.equal(best["weight"], torch.ones(2, 3))
+    repacked = pack(other_model, other_optimizer, best)
+    assert repacked.keys() == packed.keys()
+    assert all(torch.equal(repacked[name], packed[name]) for name in packed)

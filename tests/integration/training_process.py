@@ -7,9 +7,8 @@ from pathlib import Path
 from coldfuse.data.dataset import TextDataset
 from coldfuse.data.reading import split
 from coldfuse.tensors.checkpoint import open_checkpoint
-from coldfuse.training.job import Progress, TrainingJob
-from coldfuse.training.settings import TrainingSettings
-from coldfuse.training.training import fine_tune
+from coldfuse.training.fine_tuning import fine_tune
+from coldfuse.training.job import TrainingJob, TrainingProgress, TrainingSettings
 
 SETTINGS = TrainingSettings(
     num_epochs=3, batch_size=8, learning_rate=3e-3, threads=1, device="cpu", checkpoint_every_s=0.0, seed=5
@@ -36,7 +35,7 @@ def job(base_dir: Path, *, number: int = 1) -> TrainingJob:
     )
 
 
-def print_slowly(event: Progress) -> None:
+def print_slowly(event: TrainingProgress) -> None:
     print(event.phase, event.step, flush=True)
     time.sleep(0.05)
 

@@ -18,10 +18,11 @@ ROOT = Path(coldfuse.__file__).parent
 MAY_IMPORT = {
     "errors": "",
     "processes": "",  # starting and ending child processes
+    "durable": "",  # files that are there whole or not at all
     "core": "",
-    "storage": "",
+    "storage": "durable",
     "trust": "core",
-    "tensors": "core storage",
+    "tensors": "core durable storage",
     "adapters": "core tensors",
     "fusion": "core",
     "registry": "core tensors storage trust",
@@ -30,10 +31,10 @@ MAY_IMPORT = {
     "transport": "core tensors storage registry trust gateway",
     "aggregator": "core tensors fusion engine registry storage trust evaluation",
     "data": "core",
-    "training": "core tensors data",
+    "training": "core durable tensors data",
     "evaluation": "core tensors data training",
-    "consumer": "core tensors registry gateway",
-    "contributor": "core tensors data training consumer gateway",
+    "consumer": "core durable tensors registry gateway",
+    "contributor": "core durable tensors data training consumer gateway",
     "search": "core tensors fusion engine data training evaluation",
     "testing": "core tensors fusion engine",
     "config": "",

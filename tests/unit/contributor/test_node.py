@@ -15,7 +15,7 @@ from coldfuse.core.serialization import encode, sha256
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import ContributionRejectedError, ObjectNotFoundError, RoundClosedError
 from coldfuse.gateway import ContributionVerdict, Decision, ReleaseName, RoundStatus, Status
-from coldfuse.training.settings import TrainingSettings
+from coldfuse.training.job import TrainingSettings
 
 FEDERATION, OTHER = sha256(b"federation"), sha256(b"other")
 DATA = TextDataset(texts=("a", "b"), labels=(0, 1), label_names=("x", "y"))
@@ -125,7 +125,7 @@ def test_killed_between_commit_and_answer_it_asks_for_the_verdict_and_sends_noth
     node, _ = node_of(gateway, tmp_path)
     work, trained = node.prepare()
     manifest = node.manifest(trained, status=gateway.status())
-    work.write("sent.json", Sent(federation=FEDERATION, round=1, contribution=sha256(encode(manifest))))
+    work.save_sent(Sent(federation=FEDERATION, round=1, contribution=sha256(encode(manifest))))
 
     node.contribute()
 
@@ -139,7 +139,7 @@ def test_what_this_federation_never_got_is_sent(tmp_path: Path, federation: str,
     gateway = FakeGateway(*answers)
     node, _ = node_of(gateway, tmp_path)
     work, _ = node.prepare()
-    work.write("sent.json", Sent(federation=federation, round=1, contribution=OTHER))
+    work.save_sent(Sent(federation=federation, round=1, contribution=OTHER))
 
     node.contribute()
 

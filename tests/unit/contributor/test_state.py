@@ -20,7 +20,7 @@ def finished(folder: WorkFolder) -> Trained:
         encoding="F32",
         delta=Blob(parts=()),
     )
-    folder.write("trained.json", trained)
+    folder.save_trained(trained)
     return trained
 
 

@@ -10,6 +10,7 @@ from folder_fusions import fuse
 from safetensors.numpy import load_file
 from tiny_rounds import Model, floats, integers, make_changes, make_model, parse_file, small_parts, write_model
 
+from coldfuse.core.model_files import INDEX
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.engine.folder_fusion import FolderFused, FolderFusion, fuse_prepared, prepare
 from coldfuse.engine.outputs import Output
@@ -17,7 +18,6 @@ from coldfuse.engine.recipes import read_recipe
 from coldfuse.errors import FusionError, UserInputError
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import delta_header
-from coldfuse.tensors.model_folder import INDEX
 
 __all__ = ["small_parts"]
 

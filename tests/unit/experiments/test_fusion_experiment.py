@@ -17,7 +17,7 @@ from coldfuse.experiments.fusion_experiment import CLEAN, Row, as_json, as_table
 from coldfuse.experiments.fusion_presets import PRESETS
 from coldfuse.experiments.fusion_scores import Outcome
 from coldfuse.experiments.fusion_statistics import head_fisher
-from coldfuse.training.linear import LinearProbe
+from coldfuse.training.head import LinearHead
 
 
 def examples(*counts: int) -> TextDataset:
@@ -78,7 +78,7 @@ def test_a_heads_fisher_information_is_the_expected_square_of_its_gradient():
             log_p.backward()
             expected_weight += log_p.exp().detach() * w.grad**2 / 5
             expected_bias += log_p.exp().detach() * b.grad**2 / 5
-    got_weight, got_bias = head_fisher(LinearProbe(weight=weight, bias=bias), features)
+    got_weight, got_bias = head_fisher(LinearHead(weight=weight, bias=bias), features)
     torch.testing.assert_close(got_weight, expected_weight)
     torch.testing.assert_close(got_bias, expected_bias)
 

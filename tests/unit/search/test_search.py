@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 from tiny_rounds import floats, parse_file, write_model
 
-from coldfuse.data.dataset import TextDataset
+from coldfuse.data.dataset import TextDataset, halves
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.engine.folder_fusion import FolderFusion, fuse_folders
 from coldfuse.errors import FusionError, UserInputError
-from coldfuse.evaluation.scoring import halves
 from coldfuse.search.grid import parse_grid, tune
 from coldfuse.search.methods import SEARCHES, Found, greedy_soup, read_search
 from coldfuse.tensors.checkpoint import open_checkpoint

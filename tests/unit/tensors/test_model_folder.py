@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from tiny_rounds import floats, make_model, small_parts, write_file, write_model
 
+from coldfuse.core.model_files import INDEX
 from coldfuse.errors import CodecError, SchemaMismatchError, UserInputError
 from coldfuse.tensors.checkpoint import open_checkpoint
-from coldfuse.tensors.model_folder import INDEX
 
 __all__ = ["small_parts"]
 

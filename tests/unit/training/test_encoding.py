@@ -3,7 +3,8 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from coldfuse.training.encoding import TokenizedTexts, encode_all, native_autocast
+from coldfuse.training.compute import native_autocast
+from coldfuse.training.encoding import TokenizedTexts, encode_all
 
 
 class Body(nn.Module):

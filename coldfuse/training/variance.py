@@ -19,17 +19,26 @@ from coldfuse.core.dtypes import Raw, from_floats
 from coldfuse.core.schema import Schema
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
+from coldfuse.tensors.deltas import write_safetensors
 from coldfuse.tensors.parts import Piece
 from coldfuse.tensors.statistics import StatisticsInfo, statistics_header
 from coldfuse.tensors.tensor_reader import TensorReader
-from coldfuse.training.statistics_file import write_statistics_file
 
 
 def write_variance(out: Path, model_dir: Path, snapshots: Sequence[Path]) -> tuple[StatisticsInfo, int]:
     """Write the variance of every weight over snapshots of a model's training.
 
-    Returns what the file says of itself, and the number of its tensors. Raises `UserInputError` for fewer than two
-    snapshots, `SchemaMismatchError` for one of another model.
+    Args:
+        out: The file to write; it is there whole or not at all.
+        model_dir: The model that the statistics are of.
+        snapshots: Folders of the same model at different times of its training.
+
+    Returns:
+        What the file says of itself, and the number of its tensors.
+
+    Raises:
+        UserInputError: There are fewer than two snapshots, or one holds NaN or infinity.
+        SchemaMismatchError: A snapshot is of another model.
     """
     if len(snapshots) < 2:
         raise UserInputError(f"--snapshot: expected two or more for a variance, got {len(snapshots)}")
@@ -41,7 +50,7 @@ def write_variance(out: Path, model_dir: Path, snapshots: Sequence[Path]) -> tup
     )  # fmt: skip
     with ExitStack() as stack:
         opened = [_open(open_checkpoint(path), model.schema, stack) for path in snapshots]
-        write_statistics_file(out, statistics_header(shapes, info), lambda piece: _variance(opened, piece))
+        write_safetensors(out, statistics_header(shapes, info), lambda piece: _variance(opened, piece))
     return info, len(shapes)
 
 

@@ -11,10 +11,8 @@ body, and that noise, unlike what the tasks have in common, would be fused.
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,17 +29,13 @@ from coldfuse.training.checkpoint import (
     trained_tensors,
     unpack,
 )
-from coldfuse.training.encoding import encode_all, pick_device, tokenize
-from coldfuse.training.identity import dataset_digest, decisive_settings
-from coldfuse.training.job import FineTuned, Progress, Stopped, TrainingJob
-from coldfuse.training.linear import LinearProbe, fit_linear_probe
+from coldfuse.training.compute import pick_device, reproducible
+from coldfuse.training.encoding import encode_all, tokenize
+from coldfuse.training.head import MAX_FITTING_EXAMPLES, LinearHead, fit_linear_probe
+from coldfuse.training.job import FineTuned, Stopped, TrainingJob, TrainingProgress, TrainingSettings
 from coldfuse.training.loading import length_limit, load_body, load_tokenizer
 from coldfuse.training.model import Classifier, shared_tensors
 from coldfuse.training.schedule import derive_seed, epoch_batches, learning_rate_factor, split_batch
-from coldfuse.training.settings import TrainingSettings
-
-_PROBE_EXAMPLES = 10_000  # more hardly move a linear head, and each costs a pass through the body
-_SCORING_BATCH = 64
 
 
 def fine_tune(
@@ -49,7 +43,7 @@ def fine_tune(
     settings: TrainingSettings,
     *,
     checkpoint: Path | None = None,
-    progress: Callable[[Progress], None] = lambda _: None,
+    progress: Callable[[TrainingProgress], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> FineTuned | Stopped:
     """Fine-tune body and head, keep the best epoch, and resume from `checkpoint` if it is of this very run.
@@ -58,7 +52,9 @@ def fine_tune(
     GPU that holds as far as its kernels are deterministic. The checkpoint stays when training is done, so that a node
     killed before it has stored the result need not train again: discard it then (`discard_checkpoint`).
     """
-    with _reproducible(settings):
+    # A body may have tensors that the base's files lack: they are drawn at random when it is loaded.
+    seed = derive_seed(settings.seed, "load")
+    with reproducible(seed=seed, device=settings.device, threads=settings.threads):
         run = _Run(job, settings, checkpoint, progress)
         resumed_at_step = run.position.step
         while not run.position.finished:
@@ -80,7 +76,7 @@ class _Run:
         job: TrainingJob,
         settings: TrainingSettings,
         checkpoint: Path | None,
-        progress: Callable[[Progress], None],
+        progress: Callable[[TrainingProgress], None],
     ) -> None:
         self.job, self.settings, self.checkpoint, self.progress = job, settings, checkpoint, progress
         self.device = pick_device(settings.device)
@@ -102,28 +98,26 @@ class _Run:
         saved = load_checkpoint(self.checkpoint, identity=self.identity) if self.checkpoint else None
         if saved is None:
             self._report("probe", step=0)
-            probe, accuracy = self._fit_probe(body)
+            head, accuracy = self._fit_head(body)
             self.position = Position(accuracy_before=accuracy)
         else:
             self.position, tensors = saved
-            probe = LinearProbe(
-                weight=tensors["model/head.weight"].to(self.device), bias=tensors["model/head.bias"].to(self.device)
-            )
-        self.model = Classifier(body, probe, dropout=self.settings.dropout)
+            head = LinearHead(weight=tensors["model/head.weight"], bias=tensors["model/head.bias"]).to(self.device)
+        self.model = Classifier(body, head, dropout=self.settings.dropout)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), weight_decay=self.settings.weight_decay, fused=self.device.type in ("cpu", "cuda")
         )
         if saved is not None:
             self.best = unpack(saved[1], self.model, self.optimizer)
 
-    def _fit_probe(self, body: nn.Module) -> tuple[LinearProbe, float]:
-        """Fit the linear probe on the unchanged base; return it with its validation accuracy."""
+    def _fit_head(self, body: nn.Module) -> tuple[LinearHead, float]:
+        """Fit the linear probe of the unchanged base; return it with its validation accuracy."""
         generator = torch.Generator().manual_seed(derive_seed(self.settings.seed, "probe"))
-        chosen = torch.randperm(len(self.texts), generator=generator)[:_PROBE_EXAMPLES].tolist()
-        features = encode_all(body, self.texts.take(chosen), batch_size=_SCORING_BATCH)
-        probe = fit_linear_probe(features, self.labels[chosen], num_classes=self.job.train.num_classes)
-        features = encode_all(body, self.validation_texts, batch_size=_SCORING_BATCH)
-        return probe, probe.accuracy(features, self.validation_labels)
+        chosen = torch.randperm(len(self.texts), generator=generator)[:MAX_FITTING_EXAMPLES].tolist()
+        features = encode_all(body, self.texts.take(chosen))
+        head = fit_linear_probe(features, self.labels[chosen], num_classes=self.job.train.num_classes)
+        features = encode_all(body, self.validation_texts)
+        return head, head.accuracy(features, self.validation_labels)
 
     def remaining_batches(self) -> list[list[int]]:
         """Return the batches of the present epoch that are not done yet."""
@@ -142,9 +136,9 @@ class _Run:
             group["lr"] = settings.learning_rate * factor
         self.model.train()
         mean_loss = 0.0
-        for part in split_batch(self.texts.lengths, indices, tokens_at_once=settings.tokens_at_once):
-            logits = self.model(self.texts.batch(part, self.device))
-            loss = cross_entropy(logits, self.labels[part], reduction="sum") / len(indices)
+        for chunk in split_batch(self.texts.lengths, indices, tokens_at_once=settings.tokens_at_once):
+            logits = self.model(self.texts.batch(chunk, self.device))
+            loss = cross_entropy(logits, self.labels[chunk], reduction="sum") / len(indices)
             loss.backward()  # type: ignore[no-untyped-call]
             mean_loss += loss.item()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.max_gradient_norm)
@@ -162,9 +156,8 @@ class _Run:
     def close_epoch(self) -> None:
         """Score the epoch, note whether it is the best and whether it was the last, and write the checkpoint."""
         epoch = self.position.step // self.epoch_steps
-        head = LinearProbe(weight=self.model.head.weight.detach(), bias=self.model.head.bias.detach())
-        features = encode_all(self.model.body, self.validation_texts, batch_size=_SCORING_BATCH)
-        accuracy = head.accuracy(features, self.validation_labels)
+        features = encode_all(self.model.body, self.validation_texts)
+        accuracy = self.model.linear_head().accuracy(features, self.validation_labels)
         if self.position.accuracy_best is None or accuracy > self.position.accuracy_best:
             self.best = {}
             self.position = dataclasses.replace(self.position, accuracy_best=accuracy, best_epoch=epoch)
@@ -196,7 +189,7 @@ class _Run:
         body = self.model.body.cpu()
         return FineTuned(
             tensors=shared_tensors(body, self.job.schema_names),
-            head={name: tensor.cpu() for name, tensor in self.model.head.state_dict().items()},
+            head=self.model.linear_head().to(torch.device("cpu")),
             num_examples=len(self.job.train),
             num_steps=position.step,
             num_epochs=position.step // self.epoch_steps,
@@ -209,7 +202,7 @@ class _Run:
     def _report(self, phase: str, *, step: int, loss: float | None = None, accuracy: float | None = None) -> None:
         """Hand one moment of the run to the progress callback."""
         elapsed_s = time.monotonic() - self.began_s
-        event = Progress(
+        event = TrainingProgress(
             phase=phase,
             epoch=math.ceil(step / self.epoch_steps),
             step=step,
@@ -227,30 +220,8 @@ def _identity(job: TrainingJob, settings: TrainingSettings) -> str:
         {
             "base": job.base_digest,
             "round": job.round,
-            "train": dataset_digest(job.train),
-            "validation": dataset_digest(job.validation),
-            "settings": decisive_settings(settings),
+            "train": job.train.digest(),
+            "validation": job.validation.digest(),
+            "settings": settings.decisive(),
         }
     )
-
-
-@contextmanager
-def _reproducible(settings: TrainingSettings) -> Iterator[None]:
-    """Train with seeded, deterministic arithmetic, and leave torch's global settings as they were."""
-    threads = torch.get_num_threads()
-    memory: Any = torch.utils.deterministic  # its one setting is invisible to mypy
-    fill = memory.fill_uninitialized_memory
-    strict = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    devices = [pick_device(settings.device)] if pick_device(settings.device).type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        try:
-            torch.set_num_threads(settings.threads or threads)
-            torch.use_deterministic_algorithms(True, warn_only=True)  # a GPU kernel may have no deterministic twin
-            memory.fill_uninitialized_memory = False  # costs time, and nothing here reads it
-            torch.manual_seed(derive_seed(settings.seed, "load"))  # a body may have tensors that the base's files lack
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(strict, warn_only=warn_only)
-            memory.fill_uninitialized_memory = fill

@@ -1,13 +1,15 @@
+"""The head: fitted as scikit-learn fits it, and on disk."""
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from coldfuse.errors import UserInputError
-from coldfuse.training.linear import fit_linear_probe
+from coldfuse.training.head import LinearHead, fit_linear_probe, read_head, save_head
 
 
-@pytest.mark.parametrize("num_classes", [2, 5])
-@pytest.mark.parametrize("strength", [0.01, 1.0])
+@pytest.mark.parametrize(("num_classes", "strength"), [(2, 0.01), (5, 1.0)])
 def test_the_probe_is_the_one_of_scikit_learn(num_classes, strength):
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
@@ -37,3 +39,30 @@ def test_constant_features_and_absent_classes_do_no_harm():
 def test_features_that_are_not_finite_are_refused():
     with pytest.raises(UserInputError, match="features that are not finite"):
         fit_linear_probe(torch.tensor([[1.0], [float("nan")]]), torch.tensor([0, 1]), num_classes=2)
+
+
+def test_a_head_comes_back_with_the_names_of_its_classes(tmp_path):
+    head = LinearHead(weight=torch.randn(2, 3), bias=torch.randn(2))
+    save_head(tmp_path / "head.safetensors", head, ["no", "yes"])
+    back, labels = read_head(tmp_path / "head.safetensors")
+    assert torch.equal(back.weight, head.weight)
+    assert torch.equal(back.bias, head.bias)
+    assert labels == ("no", "yes")
+    assert torch.equal(load_file(tmp_path / "head.safetensors")["weight"], head.weight)
+
+
+def test_a_file_that_holds_no_head_is_refused(tmp_path):
+    path = tmp_path / "head.safetensors"
+    with pytest.raises(UserInputError, match=r"no such file; expected the head\.safetensors that a node keeps"):
+        read_head(path)
+    tensors = {"weight": torch.zeros(2, 3), "bias": torch.zeros(2)}
+    for content, metadata, says in (
+        (tensors, {"labels": "no JSON"}, "expected a head that coldfuse wrote"),
+        (tensors, {"labels": "5"}, "expected a head that coldfuse wrote"),
+        (tensors, {"labels": '["one"]'}, "expected a head that coldfuse wrote"),
+        (tensors | {"more": torch.zeros(1)}, {"labels": '["no", "yes"]'}, "expected a head that coldfuse wrote"),
+        (tensors | {"weight": torch.zeros(3, 2)}, {"labels": '["no", "yes"]'}, r"weight has shape \[3, 2\] for 2 cl"),
+    ):
+        save_file(content, path, metadata=metadata)
+        with pytest.raises(UserInputError, match=says):
+            read_head(path)

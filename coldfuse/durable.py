@@ -1,0 +1,122 @@
+"""Files that are there whole or not at all, whatever is killed and whenever, also when the machine loses its power.
+
+A file is written under another name beside its own, synced, renamed, and the folder that holds the name is synced. A
+kill leaves the old file or the new one, and at most an unfinished one beside it, which the next writer removes. One
+writer at a time: who shares a path holds a lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from coldfuse.errors import UserInputError
+
+UNFINISHED = ".part"
+"""What stands behind a file's name while it is written."""
+
+
+class WholeFile:
+    """A file on its way to its name."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._unfinished = path, _unfinished(path)
+        with explained(path):
+            make_folder(path.parent)
+            self._unfinished.unlink(missing_ok=True)  # of a writer that was killed
+            self._file = open(self._unfinished, "xb")  # noqa: SIM115  # closed by `finish` or `discard`
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes."""
+        with explained(self._path):
+            self._file.write(data)
+
+    def finish(self) -> None:
+        """Put the file under its name, with all its bytes on the disk before."""
+        with explained(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            os.replace(self._unfinished, self._path)
+            sync_folder(self._path.parent)  # else a power cut may take the new name back
+
+    def discard(self) -> None:
+        """Remove what was written; nothing happens once it is finished."""
+        try:
+            self._file.close()
+        except OSError:  # what is still in the buffer does not fit on the disk, and is not wanted either
+            pass
+        self._unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing_whole(path: Path) -> Iterator[WholeFile]:
+    """Write a file in pieces: it appears when the block ends, and not at all if the block raises.
+
+    Args:
+        path: The file, which is replaced if there is one. Folders that it lacks are created.
+
+    Raises:
+        UserInputError: The file cannot be written: the disk is full, or the folder is not this user's.
+    """
+    file = WholeFile(path)
+    try:
+        yield file
+        file.finish()
+    finally:
+        file.discard()
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a small file at once; see `writing_whole`."""
+    with writing_whole(path) as file:
+        file.write(data)
+
+
+def remove_whole(path: Path) -> None:
+    """Remove a file, if there is one, and what a killed writer left of it."""
+    for name in (path, _unfinished(path)):
+        name.unlink(missing_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable; a folder that is gone has none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and those above it, durably. One that another process removes meanwhile is an `ENOENT`."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    try:
+        path.mkdir()
+    except FileExistsError:
+        if not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
+    sync_folder(path.parent)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f"{path.name}{UNFINISHED}")
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn an `OSError` of the block, which writes `path`, into a `UserInputError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise UserInputError(
+            f"{path}: cannot be written: {error.strerror}; free some space, or let this user write the folder"
+        ) from error
