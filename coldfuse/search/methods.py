@@ -28,7 +28,7 @@ from coldfuse.engine.tied import find_tied
 from coldfuse.errors import FusionError, UserInputError
 from coldfuse.fusion.average.mean import Mean
 from coldfuse.fusion.block import Block, Float64
-from coldfuse.fusion.method import Combiner, Method
+from coldfuse.fusion.method import Combiner
 from coldfuse.fusion.recipe import Recipe, parse_recipe
 from coldfuse.tensors.checkpoint import open_checkpoint
 
@@ -128,10 +128,9 @@ class Found:
     trace: tuple[Trial, ...] = ()
 
 
-def read_search(line: str, *, params: Mapping[str, str] | None = None, flavour: str | None = None) -> Recipe:
+def read_search(line: str, *, params: Mapping[str, str] | None = None) -> Recipe:
     """Read a recipe of known methods and searches."""
-    methods: dict[str, type[Method]] = {**known_methods(), **SEARCHES}
-    return parse_recipe(line, methods, params=params, flavour=flavour)
+    return parse_recipe(line, known_methods() | SEARCHES, params=params)
 
 
 def greedy_soup(request: FolderFusion, score: Scorer, executor: Executor, *, told: Told | None = None) -> Found:
