@@ -10,7 +10,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,12 +29,25 @@ _PIECE = 1 << 18
 
 _BASE_SCALE, _DELTA_SCALE = 0.02, 0.001
 
-Shapes = dict[str, tuple[int, ...]]
-Shaped = tuple[Shapes, dict[str, object]]
-"""A model's tensors in the order of their names, which is the order in the file, and its config.json."""
+_Tensors = dict[str, tuple[int, ...]]
 
 _Make = Callable[[np.random.Generator, int, int], Raw]
 """Returns so many elements as they lie in a file, which begin at this byte of the data."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a model consists of."""
+
+    tensors: Mapping[str, tuple[int, ...]]
+    """Shapes by name, in the order of the names, which is the order in the file."""
+    config: Mapping[str, object]
+    """Contents of config.json."""
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of elements of all tensors."""
+        return sum(map(math.prod, self.tensors.values()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +58,6 @@ class ModelSet:
     models: tuple[Path, ...]
     statistics: tuple[Path, ...] = ()
     """A file of Fisher information for each model, or none."""
-    num_parameters: int
 
     @property
     def files(self) -> list[Path]:
@@ -58,12 +70,12 @@ class ModelSet:
         return sum(file.stat().st_size for file in self.files)
 
 
-def make_models(folder: Path, shaped: Shaped, *, dtype: str, num_models: int) -> ModelSet:
+def make_models(folder: Path, shape: Shape, *, dtype: str, num_models: int) -> ModelSet:
     """Make a base and models in `folder`, and take those that it holds already.
 
     Args:
         folder: For models of these shapes and this dtype only; made if it is not there.
-        shaped: Tensors and configuration, such as `minilm()`.
+        shape: Tensors and configuration, such as `minilm()`.
         dtype: F32, BF16 or F16.
         num_models: How many beside the base.
     """
@@ -71,12 +83,11 @@ def make_models(folder: Path, shaped: Shaped, *, dtype: str, num_models: int) ->
     folder.mkdir(parents=True, exist_ok=True)
     for index, model in enumerate(folders):
         if not model.exists():
-            _make_model(model, shaped, dtype, index, folders[0] / WEIGHTS if index else None)
-    num_parameters = sum(map(math.prod, shaped[0].values()))
-    return ModelSet(base=folders[0], models=tuple(folders[1:]), num_parameters=num_parameters)
+            _make_model(model, shape, dtype, index, folders[0] / WEIGHTS if index else None)
+    return ModelSet(base=folders[0], models=tuple(folders[1:]))
 
 
-def add_fisher(made: ModelSet, shapes: Shapes) -> ModelSet:
+def add_fisher(made: ModelSet, shape: Shape) -> ModelSet:
     """Make a file of Fisher information beside each model, and return the set with them."""
     files = tuple(model.with_suffix(".fisher.safetensors") for model in made.models)
     for index, (model, file) in enumerate(zip(made.models, files, strict=True)):
@@ -89,18 +100,18 @@ def add_fisher(made: ModelSet, shapes: Shapes) -> ModelSet:
             def squares(rng: np.random.Generator, count: int, _start: int) -> Raw:
                 return from_floats(rng.standard_normal(count, np.float32) ** 2, "F32")
 
-            _write(file, statistics_header(shapes, info), shapes, "F32", stream=1000 + index, make=squares)
+            _write(file, statistics_header(dict(shape.tensors), info), shape, "F32", stream=1000 + index, make=squares)
     return replace(made, statistics=files)
 
 
-def square(num_parameters: int | None = None) -> Shaped:
+def square(num_parameters: int | None = None) -> Shape:
     """Square matrices of 2048 rows, and a vector of what is left."""
     whole, rest = divmod(num_parameters or 22_000_000, 2048 * 2048)
-    shapes: Shapes = {f"layers.{index:05d}.weight": (2048, 2048) for index in range(whole)}
-    return shapes | ({"rest": (rest,)} if rest else {}), {"model_type": "bench"}
+    shapes: _Tensors = {f"layers.{index:05d}.weight": (2048, 2048) for index in range(whole)}
+    return Shape(shapes | ({"rest": (rest,)} if rest else {}), {"model_type": "bench"})
 
 
-def minilm(num_parameters: int | None = None) -> Shaped:
+def minilm(num_parameters: int | None = None) -> Shape:
     """The shapes of all-MiniLM-L6-v2, or as many layers of another width."""
     side = math.sqrt((num_parameters or 22_713_216) / 22_713_216)
     width, vocabulary = 12 * max(1, round(32 * side)), max(32, round(30522 * side))
@@ -117,15 +128,15 @@ def minilm(num_parameters: int | None = None) -> Shaped:
         "architectures": ["BertModel"], "model_type": "bert", "hidden_size": width, "intermediate_size": 4 * width,
         "num_hidden_layers": 6, "num_attention_heads": 12, "vocab_size": vocabulary, "max_position_embeddings": 512,
     }  # fmt: skip
-    return dict(sorted(shapes.items())), config
+    return Shape(dict(sorted(shapes.items())), config)
 
 
-def llama(num_parameters: int | None = None) -> Shaped:
+def llama(num_parameters: int | None = None) -> Shape:
     """A Llama of half a billion parameters with Qwen2.5-0.5B's sizes, or as many layers of another width."""
     side = math.sqrt((num_parameters or 493_990_784) / 493_990_784)
     width, middle = 28 * max(1, round(32 * side)), 8 * max(1, round(608 * side))
     vocabulary = max(32, round(151936 * side))
-    shapes: Shapes = {"model.embed_tokens.weight": (vocabulary, width), "model.norm.weight": (width,)}
+    shapes: _Tensors = {"model.embed_tokens.weight": (vocabulary, width), "model.norm.weight": (width,)}
     for layer in (f"model.layers.{index}" for index in range(24)):
         for name, rows in (("q", width), ("k", width // 7), ("v", width // 7), ("o", width)):
             shapes[f"{layer}.self_attn.{name}_proj.weight"] = (rows, width)
@@ -138,28 +149,28 @@ def llama(num_parameters: int | None = None) -> Shaped:
         "intermediate_size": middle, "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2,
         "vocab_size": vocabulary, "max_position_embeddings": 4096, "rms_norm_eps": 1e-6, "tie_word_embeddings": True,
     }  # fmt: skip
-    return dict(sorted(shapes.items())), config
+    return Shape(dict(sorted(shapes.items())), config)
 
 
-SHAPES: dict[str, Callable[[int | None], Shaped]] = {"square": square, "minilm": minilm, "llama-0.5b": llama}
+SHAPES: dict[str, Callable[[int | None], Shape]] = {"square": square, "minilm": minilm, "llama-0.5b": llama}
 """A model with about so many parameters, or as many as the original has."""
 
 
-def _linear(name: str, rows: int, columns: int) -> Shapes:
+def _linear(name: str, rows: int, columns: int) -> _Tensors:
     return {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
 
 
-def _norm(name: str, width: int) -> Shapes:
+def _norm(name: str, width: int) -> _Tensors:
     return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
 
 
-def _make_model(folder: Path, shaped: Shaped, dtype: str, index: int, base: Path | None) -> None:
-    shapes, config = shaped
-    header = format_header([(n, TensorSpec(dtype=dtype, shape=shape)) for n, shape in shapes.items()], {"format": "pt"})
+def _make_model(folder: Path, shape: Shape, dtype: str, index: int, base: Path | None) -> None:
+    specs = [(name, TensorSpec(dtype=dtype, shape=size)) for name, size in shape.tensors.items()]
+    header = format_header(specs, {"format": "pt"})
     unfinished = folder.with_suffix(".part")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    (unfinished / "config.json").write_text(json.dumps(config))
+    (unfinished / "config.json").write_text(json.dumps(shape.config))
     file = os.open(base, os.O_RDONLY) if base else None
 
     def numbers(rng: np.random.Generator, count: int, start: int) -> Raw:
@@ -171,14 +182,14 @@ def _make_model(folder: Path, shaped: Shaped, dtype: str, index: int, base: Path
         return from_floats(values, dtype)
 
     try:
-        _write(unfinished / WEIGHTS, header, shapes, dtype, stream=index, make=numbers)
+        _write(unfinished / WEIGHTS, header, shape, dtype, stream=index, make=numbers)
     finally:
         if file is not None:
             os.close(file)
     unfinished.rename(folder)
 
 
-def _write(path: Path, header: bytes, shapes: Shapes, dtype: str, *, stream: int, make: _Make) -> None:
+def _write(path: Path, header: bytes, shape: Shape, dtype: str, *, stream: int, make: _Make) -> None:
     """Write a file piece by piece, on as many threads as there are processors."""
     unfinished = path.with_suffix(".part")
     with open(unfinished, "wb") as file:
@@ -193,17 +204,16 @@ def _write(path: Path, header: bytes, shapes: Shapes, dtype: str, *, stream: int
                 raise OSError(f"{unfinished}: a piece was not written whole; is the disk full?")
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in pool.map(write, _pieces(shapes, ITEM_BYTES[dtype])):
+            for _ in pool.map(write, _pieces(shape, ITEM_BYTES[dtype])):
                 pass
         os.fsync(file.fileno())  # else the disk would still be at it while programs are measured
     unfinished.rename(path)
 
 
-def _pieces(shapes: Shapes, item_bytes: int) -> Iterator[tuple[int, int, int]]:
+def _pieces(shape: Shape, item_bytes: int) -> Iterator[tuple[int, int, int]]:
     """Yield the number of the tensor, the piece's first byte in the data, and its number of elements."""
     start = 0
-    for tensor, shape in enumerate(shapes.values()):
-        size = math.prod(shape)
+    for tensor, size in enumerate(map(math.prod, shape.tensors.values())):
         for first in range(0, size, _PIECE):
             yield tensor, start + first * item_bytes, min(_PIECE, size - first)
         start += size * item_bytes

@@ -15,8 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from coldfuse.experiments.bench_models import WEIGHTS, ModelSet, Shaped, llama, make_models, minilm
-from coldfuse.experiments.bench_programs import Program, Run, Spread, in_turns
+from coldfuse.experiments.bench_fuse import Program, Run, Spread, run_program
+from coldfuse.experiments.bench_models import WEIGHTS, ModelSet, llama, make_models, minilm
 
 HERE = Path(__file__).resolve().parent
 CASES = {
@@ -35,8 +35,8 @@ MERGES = {
 """mergekit's method, and the parameters of each model. It ranks within tensors, and calculates in their dtype."""
 
 
-def main() -> None:
-    args = parse()
+def main(words: list[str] | None = None) -> None:
+    args = parse(words)
     bound = compile_bound(args.folder / "bound")
     if bound is None:
         print("no C compiler here: the bound is left out")
@@ -44,19 +44,19 @@ def main() -> None:
         print(f"{'AB'[number]} is {checkout} {revision(checkout)}")
     for case in args.cases.split(","):
         make, dtype, num_models = CASES[case]
-        shaped: Shaped = make()
-        made = make_models(args.folder / f"{case}-{dtype}", shaped, dtype=dtype, num_models=num_models)
+        shape = make()
+        made = make_models(args.folder / f"{case}-{dtype}", shape, dtype=dtype, num_models=num_models)
         for method in args.methods.split(","):
             programs = programs_of(args, made, method, dtype, bound)
             print(
-                f"\n{case}, {method}: {made.num_parameters / 1e6:.2f}M {dtype} × {num_models}, "
+                f"\n{case}, {method}: {shape.num_parameters / 1e6:.2f}M {dtype} × {num_models}, "
                 f"{made.input_bytes / 1e9:.2f} GB, {args.workers} threads, {args.runs} runs",
                 flush=True,
             )
-            show(in_turns(programs, args.runs, lambda: remove(args.folder / "out")))
+            show(in_turns(programs, args.runs, args.folder / "out"))
 
 
-def parse() -> argparse.Namespace:
+def parse(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkouts", nargs="+", type=Path, help="one or two folders that hold coldfuse/")
     parser.add_argument("--folder", type=Path, required=True, help="keeps the models")
@@ -66,7 +66,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--torch", action="store_true", help="measure a plain loop in torch, too: mean and ties")
     parser.add_argument("--mergekit", type=Path, help="measure mergekit, too: the path of its mergekit-yaml")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     args.checkouts = [checkout.resolve() for checkout in args.checkouts]
     args.folder = args.folder.resolve()
     if len(args.checkouts) > 2 or not all((checkout / "coldfuse").is_dir() for checkout in args.checkouts):
@@ -95,6 +95,19 @@ def programs_of(args: argparse.Namespace, made: ModelSet, method: str, dtype: st
     if args.mergekit and method in MERGES:
         found.append(Program(name="mergekit", command=mergekit(args.mergekit, method, dtype, args.workers, out, made)))
     return found
+
+
+def in_turns(programs: list[Program], num_runs: int, out: Path) -> dict[str, list[Run]]:
+    """Run one program after the other, A B A B, so that what else the machine does meets all of them."""
+    runs = {program.name: [] for program in programs}
+    for number in range(num_runs + 1):
+        for program in programs:
+            remove(out)
+            found = run_program(program)
+            if number:
+                runs[program.name].append(found)
+    remove(out)
+    return runs
 
 
 def remove(out: Path) -> None:
