@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from coldfuse.engine.folders.local import FolderFusion, Fused, Prepared
     from coldfuse.engine.folders.passes import Expected
     from coldfuse.engine.folders.preview import PassReport, PlanReport
-    from coldfuse.search.methods import Found
+    from coldfuse.search.trials import Found
 
 Explained = Literal["model", "tensors"]
 

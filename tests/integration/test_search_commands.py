@@ -20,8 +20,9 @@ from coldfuse.engine.folders.local import FolderFusion
 from coldfuse.errors import ColdfuseError
 from coldfuse.evaluation.scoring import probe_score
 from coldfuse.search.learned import learn
-from coldfuse.search.methods import greedy_soup, read_search
+from coldfuse.search.methods import read_search
 from coldfuse.search.resident import Task, load_models, over_all, ready
+from coldfuse.search.scored import greedy_soup
 from coldfuse.tensors.model_folder import open_model_folder
 from coldfuse.training.head import save_head
 
