@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from coldfuse.engine.fuse import Prepared
     from coldfuse.engine.passes import Pass
     from coldfuse.engine.preview import PassReport, PlanReport
-    from coldfuse.search.methods import Found
+    from coldfuse.search.trials import Found
 
 Explained = Literal["model", "tensors"]
 

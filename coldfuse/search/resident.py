@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +28,6 @@ from coldfuse.training.loading import length_limit, load_body, load_tokenizer
 from coldfuse.training.model import stored_parameters
 
 _SCORING_BATCH = 64
-
-Per = Literal["tensor", "model"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,14 @@
-"""Search over one parameter of a recipe on a grid: `--tune scale=0.1:1.0:0.1`, `--tune ties.density=0.1,0.2,0.5`.
+"""Searches that fuse and score candidates: greedy soups, and grids over one parameter of a recipe.
 
-Task arithmetic, TIES and most of what scales a sum of deltas want their scale found on held-out data; with
-`interpolate` as the last step the grid over `alpha` is the curve of WiSE-FT (arXiv 2109.01903) and PAINT (arXiv
-2208.05592).
+A grid is `--tune scale=0.1:1.0:0.1` or `--tune ties.density=0.1,0.2,0.5`. Task arithmetic, TIES and most of what scales
+a sum of deltas want their scale found on held-out data; with `interpolate` as the last step the grid over `alpha` is
+the curve of WiSE-FT (arXiv 2109.01903) and PAINT (arXiv 2208.05592).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
@@ -19,14 +19,51 @@ from coldfuse.engine.execution import Executor
 from coldfuse.engine.folder_fusion import FolderFusion
 from coldfuse.engine.recipes import known_methods
 from coldfuse.errors import UserInputError
+from coldfuse.fusion.average.mean import Mean
 from coldfuse.fusion.method import Method
 from coldfuse.fusion.recipe import Recipe, arrange
-from coldfuse.search.methods import Candidates, Found, Search, Told, Trial
+from coldfuse.search.methods import GreedySoup, Search
+from coldfuse.search.trials import Found, Trial, Trials, fusing_order
 
 if TYPE_CHECKING:
     from coldfuse.evaluation.probe import Scorer
 
 _MOST_VALUES = 1000
+
+
+def greedy_soup(
+    request: FolderFusion, score: Scorer, executor: Executor, *, callback: Callable[[Trial], None] | None = None
+) -> Found:
+    """Find the models whose mean scores best, adding one after the other in the order of their own scores.
+
+    The result does not depend on the order of the models: equal scores are taken in the order of the contents.
+
+    Args:
+        request: What is fused, and where to.
+        score: How good a model folder is; higher is better.
+        executor: Runs the fusions.
+        callback: Called with each trial as it ends.
+    """
+    rule = request.recipe.combiner
+    at_least = isinstance(rule, GreedySoup) and rule.keep == "equal"
+    plain = replace(request, recipe=replace(request.recipe, combiner=Mean()))
+
+    def among(indices: Sequence[int]) -> FolderFusion:
+        return replace(plain, models=[plain.models[index] for index in indices])
+
+    soup: list[int] = []
+    best = -math.inf
+    with Trials(request.out, executor, callback) as trials:
+        order = fusing_order(request)
+        alone = {index: trials.score(among([index]), score) for index in order}
+        for index in sorted(order, key=lambda index: -alone[index]):  # a stable sort
+            reached = trials.score(among([*soup, index]), score) if soup else alone[index]
+            kept = reached > best or (at_least and reached == best)
+            if kept:
+                soup, best = [*soup, index], reached
+            trials.add(str(request.models[index]), reached, kept=kept)
+    weights = tuple(1 / len(soup) if index in soup else 0.0 for index in range(len(order)))
+    return Found(request=among(soup), weights=weights, score=best, trace=tuple(trials.trace))
 
 
 def tune(
@@ -36,7 +73,7 @@ def tune(
     score: Scorer,
     executor: Executor,
     *,
-    told: Told | None = None,
+    callback: Callable[[Trial], None] | None = None,
 ) -> Found:
     """Find the value of a parameter whose fused model scores best; of equal ones, the smallest.
 
@@ -44,23 +81,23 @@ def tune(
         request: What is fused, and where to.
         key: A parameter's name, or `step.name` where several steps have one of that name.
         values: What is tried; numbers from the smallest on, other words in their order.
-        score: Higher is better.
+        score: How good a model folder is; higher is better.
         executor: Runs the fusions.
-        told: Is told of each trial.
+        callback: Called with each trial as it ends.
+
+    Raises:
+        UserInputError: No step, or more than one, has such a parameter, or it cannot have one of the values.
     """
     recipes = {value: with_value(request.recipe, key, value) for value in _in_order(values)}  # all are checked first
-    trace: list[Trial] = []
     best, chosen = -math.inf, request.recipe
-    with Candidates(request.out, score, executor) as candidates:
+    with Trials(request.out, executor, callback) as trials:
         for value, recipe in recipes.items():
-            reached = candidates.score(replace(request, recipe=recipe))
-            trace.append(Trial(what=f"{key}={value}", score=reached, kept=reached > best))
+            reached = trials.score(replace(request, recipe=recipe), score)
+            trials.add(f"{key}={value}", reached, kept=reached > best)
             if reached > best:
                 best, chosen = reached, recipe
-            if told is not None:
-                told(trace[-1])
     weights = tuple(request.weights or [1.0] * len(request.models))
-    return Found(request=replace(request, recipe=chosen), weights=weights, score=best, trace=tuple(trace))
+    return Found(request=replace(request, recipe=chosen), weights=weights, score=best, trace=tuple(trials.trace))
 
 
 def parse_grid(text: str) -> tuple[str, list[str]]:
