@@ -10,15 +10,18 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from coldfuse import __version__
+from coldfuse.core.blob import Blob
 from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.errors import FederationError, ObjectNotFoundError, UserInputError
 from coldfuse.registry.federation import SETTINGS_KEY, Federation, create
-from coldfuse.registry.importing import import_model
 from coldfuse.registry.objects import Objects
 from coldfuse.storage.base import ObjectStore
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.blobs import put_part
+from coldfuse.tensors.local_file import LocalFile
+from coldfuse.tensors.model_folder import ModelFolder, open_model_folder
+from coldfuse.tensors.parts import PartLayout, plan_parts, plan_plain_parts
 
 _RELEASE_ZERO_KEY = "releases/00000.json"
 
@@ -57,7 +60,7 @@ def create_federation(
         raise _other_base(store, begun)
     manifest = ReleaseManifest(
         federation=federation, release=0, parent=None, round=0, method="base", model_digest=digest,
-        files=import_model(Objects(store), folder), created_at_s=now_s, software={"coldfuse": __version__},
+        files=_import_model(Objects(store), folder), created_at_s=now_s, software={"coldfuse": __version__},
     )  # fmt: skip
     if begun and begun.files != manifest.files:
         raise _other_base(store, begun)
@@ -71,6 +74,27 @@ def _read_begun(store: ObjectStore) -> ReleaseManifest | None:
         return decode(ReleaseManifest, store.get(_RELEASE_ZERO_KEY), what=_RELEASE_ZERO_KEY)
     except ObjectNotFoundError:
         return None
+
+
+def _import_model(objects: Objects, folder: ModelFolder) -> dict[str, Blob]:
+    """Store every file of a model part by part, and return their parts. What is there already is not written again."""
+    files = {}
+    for path in (*folder.headers, *folder.plain):
+        header = folder.headers.get(path)
+        size = (folder.path / path).stat().st_size
+        layouts = plan_parts(header) if header is not None else plan_plain_parts(size)
+        files[path] = _import_file(objects, folder.path / path, layouts)
+    return files
+
+
+def _import_file(objects: Objects, path: Path, layouts: list[PartLayout]) -> Blob:
+    parts = []
+    with LocalFile(path) as file:
+        for layout in layouts:
+            data = bytearray(layout.size_bytes)
+            file.read_into(memoryview(data), layout.start)
+            parts.append(put_part(data, objects.put))
+    return Blob(parts=tuple(parts))
 
 
 def _other_base(store: ObjectStore, begun: ReleaseManifest) -> FederationError:

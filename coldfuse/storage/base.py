@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, Self, runtime_checkable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +45,15 @@ class ObjectWriter(Protocol):
     def abort(self) -> None:
         """Drop what was written; harmless after `commit` and when called twice."""
 
-    def __enter__(self) -> ObjectWriter:
+    def __enter__(self) -> Self:
         """Return the writer itself."""
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Abort unless committed."""
+        self.abort()
 
 
 class ObjectStore(Protocol):
@@ -97,3 +99,22 @@ class ObjectStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove the object; no error when there is none."""
+
+
+@runtime_checkable
+class LeavesGarbage(Protocol):
+    """A store in which a writer that dies leaves something behind."""
+
+    def collect_garbage(self, *, older_than_s: float) -> int:
+        """Remove leftovers that were begun or last written longer ago than this; return how many."""
+
+
+def collect_garbage(store: ObjectStore, *, older_than_s: float) -> int:
+    """Remove unfinished writes of dead writers from the store, and return how many.
+
+    Args:
+        store: Any store; one that leaves nothing behind has nothing to collect.
+        older_than_s: On S3 nobody knows whether a writer still lives: choose an age that no upload reaches, such as a
+            day, since a live one that is older fails. A local store knows by a lock, and a live writer is never hurt.
+    """
+    return store.collect_garbage(older_than_s=older_than_s) if isinstance(store, LeavesGarbage) else 0
