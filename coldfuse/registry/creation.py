@@ -29,9 +29,9 @@ _RELEASE_ZERO_KEY = "releases/00000.json"
 def create_federation(
     store: ObjectStore, *, name: str, base: Path, origin: str, method: str, rules: Mapping[str, float]
 ) -> Federation:
-    """Store a base model's files and create a federation on it. Raises before anything is written if it cannot be.
+    """Store a base model's files and create a federation on it.
 
-    One that was killed is finished by calling this again with the same base, under the name that it had chosen.
+    A creation that was killed is finished by calling this again with the same base, under the name that it had chosen.
 
     Args:
         store: An empty store.
@@ -40,6 +40,10 @@ def create_federation(
         origin: What the user called the base.
         method: Fusion method.
         rules: The fields of `RoundRules`.
+
+    Raises:
+        UserInputError: The base or an option cannot be used; nothing was written.
+        FederationError: The store holds a federation, or the beginning of one on another base.
     """
     if store.head(SETTINGS_KEY) is not None:
         raise FederationError(f"{store.url} holds a federation already; choose another folder or prefix")

@@ -18,7 +18,7 @@ class ObjectInfo:
 
     size_bytes: int
     etag: str
-    """Opaque name of this content, for `compare_and_swap`."""
+    """Opaque name of the content, for `compare_and_swap`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Page:
 
     keys: tuple[str, ...]
     next_after: str | None
-    """Give this as `after` for the next page; None: this was the last."""
+    """Value of `after` for the next page; None on the last one."""
 
 
 class ObjectWriter(Protocol):
@@ -72,23 +72,44 @@ class ObjectStore(Protocol):
         """Return size and etag, or None when there is no such object."""
 
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
-        """Return bytes `start` to `start + length` (to the end without length; shorter where the object ends)."""
+        """Return bytes `start` to `start + length` (to the end without length; shorter where the object ends).
+
+        Raises:
+            ObjectNotFoundError: There is no such object.
+        """
 
     def read_into(self, key: str, buffer: memoryview, *, start: int = 0) -> None:
-        """Fill the whole buffer with bytes from `start` of an immutable object; `StorageError` when it is shorter."""
+        """Fill the whole buffer with bytes from `start` of an object that never changes.
+
+        Raises:
+            ObjectNotFoundError: There is no such object.
+            StorageError: The object ends before the buffer is full.
+        """
 
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
-        """Return the whole object and the etag of exactly these bytes."""
+        """Return the whole object and the etag of exactly these bytes.
+
+        Raises:
+            ObjectNotFoundError: There is no such object.
+        """
 
     def put_if_absent(self, key: str, data: bytes | memoryview) -> bool:
         """Create the object; False, and nothing changed, if the key was taken."""
 
     def compare_and_swap(self, key: str, data: bytes, *, etag: str | None) -> str:
-        """Replace the content that had this etag (None: there was no object), and return the new etag.
+        """Replace the content that had this etag, and return the new etag.
 
-        Raises `ConflictError` when the object is no longer that one. A swap whose answer got lost and that in truth
-        took place counts as success: an implementation that retries looks whose write is there before it calls it a
-        conflict. If another swap has followed by then, nobody can tell any more, and it is a conflict.
+        A swap whose answer got lost and that in truth took place counts as success: an implementation that retries
+        looks whose write is there before it calls it a conflict. If another swap has followed by then, nobody can tell
+        any more, and it is a conflict.
+
+        Args:
+            key: The pointer.
+            data: Its new content.
+            etag: The etag of the content that it was decided on; None: there was no object.
+
+        Raises:
+            ConflictError: The object is no longer that one; read it and decide again.
         """
 
     def open_writer(self, key: str) -> ObjectWriter:
