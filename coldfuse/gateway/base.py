@@ -219,6 +219,8 @@ class Gateway(Protocol):
 
     def __enter__(self) -> Self:
         """Return the gateway itself."""
+        return self
 
     def __exit__(self, *_: object) -> None:
         """Close."""
+        self.close()
