@@ -69,7 +69,7 @@ class Admission(Value):
     score: float | None = None
     """Accuracy of the fine-tuned model, as its contributor says."""
     reason: Sentence = ""
-    """Remark for people, where admitting it needed one."""
+    """What was found right, for people."""
 
 
 class Rejection(Value):
