@@ -27,8 +27,8 @@ from coldfuse.core.round import (
     Published,
     Received,
     Rejected,
+    RoundAction,
     RoundState,
-    Verdict,
     decide,
 )
 from coldfuse.engine.execution import Executor
@@ -125,11 +125,11 @@ def _decide(this: Round, admitted: Set[str], opened: Opened) -> list[LeaderEvent
     age_s = this.now_s() - opened.opened_at_s
     verdict, reason = decide(rules, admitted=len(admitted), carried=len(opened.carried), age_s=age_s)
     match verdict:
-        case Verdict.FUSE:
+        case RoundAction.FUSE:
             return [Closed(contributions=tuple(sorted(admitted)), reason=reason)]
-        case Verdict.ABANDON:
+        case RoundAction.ABANDON:
             return [Abandoned(reason=reason)]
-        case Verdict.WAIT:
+        case RoundAction.WAIT:
             return []
 
 

@@ -45,7 +45,9 @@ def write_delta(
 
 def _floats(name: str, tensor: Tensor, base: Checkpoint) -> Floats:
     if tuple(tensor.shape) != base.schema[name].shape:
-        raise SchemaMismatchError(f"tensor {name}: shape {list(tensor.shape)}, base has {base.schema[name].shape}")
+        raise SchemaMismatchError(
+            f"tensor {name}: shape {list(tensor.shape)}, base has {list(base.schema[name].shape)}"
+        )
     floats: Floats = tensor.detach().contiguous().numpy().reshape(-1)
     return floats
 

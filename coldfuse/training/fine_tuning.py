@@ -136,9 +136,9 @@ class _Run:
             group["lr"] = settings.learning_rate * factor
         self.model.train()
         mean_loss = 0.0
-        for chunk in split_batch(self.texts.lengths, indices, tokens_at_once=settings.tokens_at_once):
-            logits = self.model(self.texts.batch(chunk, self.device))
-            loss = cross_entropy(logits, self.labels[chunk], reduction="sum") / len(indices)
+        for micro_batch in split_batch(self.texts.lengths, indices, tokens_at_once=settings.tokens_at_once):
+            logits = self.model(self.texts.batch(micro_batch, self.device))
+            loss = cross_entropy(logits, self.labels[micro_batch], reduction="sum") / len(indices)
             loss.backward()  # type: ignore[no-untyped-call]
             mean_loss += loss.item()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.max_gradient_norm)
