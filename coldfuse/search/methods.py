@@ -18,7 +18,7 @@ class Search(Combiner):
     """A combiner that is found by looking at data; its fields are the search's parameters."""
 
     needs: ClassVar[str]
-    """What it works with, in a few words."""
+    """Data and memory that it works with, in a few words."""
 
     def fuse(self, block: Block) -> Float64:  # noqa: ARG002
         """Refuse: there is no formula, only what a search finds."""
