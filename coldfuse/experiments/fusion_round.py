@@ -87,7 +87,7 @@ class Scored:
     name: str
     validation: Labelled
     test: Labelled
-    head: LinearProbe | None
+    head: LinearHead | None
     """Head of the contributor; None where the fused model has one."""
 
 

@@ -33,8 +33,10 @@ from coldfuse.experiments.fusion_round import Contribution, Round
 from coldfuse.experiments.fusion_training import SCORING_BATCH, Labelled, accuracy
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.training.encoding import encode_all
+from coldfuse.training.estimators import choose
+from coldfuse.training.head import HEAD_FILE, LinearHead
 from coldfuse.training.loading import load_body
-from coldfuse.training.statistics import choose
+from coldfuse.training.statistics import StatisticsJob, compute_statistics, write_statistics
 
 _NUM_EXAMPLES = 256
 """Number of a contributor's examples that statistics are computed on."""
@@ -143,10 +145,10 @@ def _of_head(job: StatisticsJob) -> dict[str, Tensor]:
     features_NH = encode_all(load_body(job.model_dir), data.texts, batch_size=SCORING_BATCH)
     if job.kind == "gram":
         return {HEAD_NAMES[0]: features_NH.T @ features_NH / len(chosen)}
-    return dict(zip(HEAD_NAMES, head_fisher(read_head(job.model_dir / HEAD), features_NH), strict=True))
+    return dict(zip(HEAD_NAMES, head_fisher(read_head(job.model_dir / HEAD_FILE), features_NH), strict=True))
 
 
-def head_fisher(head: LinearProbe, features_NH: Tensor) -> tuple[Tensor, Tensor]:
+def head_fisher(head: LinearHead, features_NH: Tensor) -> tuple[Tensor, Tensor]:
     """Return the exact diagonal Fisher information of a head's weight and bias."""
     p_NK = torch.softmax(features_NH @ head.weight.T + head.bias, dim=1)
     variance_NK = p_NK * (1 - p_NK)

@@ -20,7 +20,8 @@ from coldfuse.registry.objects import Objects
 from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.blobs import put_part
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
-from coldfuse.tensors.files import LocalFile
+from coldfuse.tensors.files import File, opened
+from coldfuse.tensors.folders import existing
 from coldfuse.tensors.parts import PartLayout, plan_parts, plan_plain_parts
 
 _RELEASE_ZERO_KEY = "releases/00000.json"
@@ -80,23 +81,21 @@ def _read_begun(store: ObjectStore) -> ReleaseManifest | None:
         return None
 
 
-def _import_model(objects: Objects, folder: Checkpoint) -> dict[str, Blob]:
+def _import_model(objects: Objects, model: Checkpoint) -> dict[str, Blob]:
     """Store every file of a model part by part, and return their parts. What is there already is not written again."""
-    files = {}
-    for path in (*folder.headers, *folder.plain):
-        header = folder.headers.get(path)
-        size = (folder.path / path).stat().st_size
-        layouts = plan_parts(header) if header is not None else plan_plain_parts(size)
-        files[path] = _import_file(objects, folder.path / path, layouts)
+    files = {name: _import_file(objects, file.file, plan_parts(file.header)) for name, file in model.files.items()}
+    for name in model.plain:
+        file = existing(model.folder, name)
+        files[name] = _import_file(objects, file, plan_plain_parts(file.size_bytes))
     return files
 
 
-def _import_file(objects: Objects, path: Path, layouts: list[PartLayout]) -> Blob:
+def _import_file(objects: Objects, file: File, layouts: list[PartLayout]) -> Blob:
     parts = []
-    with LocalFile(path).open() as file:
+    with opened(file) as reader:
         for layout in layouts:
             data = bytearray(layout.size_bytes)
-            file.read_into(memoryview(data), layout.start)
+            reader.read_into(memoryview(data), layout.start)
             parts.append(put_part(data, objects.put))
     return Blob(parts=tuple(parts))
 

@@ -36,7 +36,7 @@ class Task:
 
     data: TextDataset
     """Held-out texts; with a head, whoever minimises entropy does not look at their labels."""
-    head: LinearProbe | None = None
+    head: LinearHead | None = None
     """Fixed head. Without one, a linear probe is fitted to half of the data on the base's features, and stays fixed;
     what is minimised is then taken over the other half."""
 

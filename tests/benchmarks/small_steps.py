@@ -2,11 +2,11 @@
 
     python tests/benchmarks/small_steps.py DATA --folder /tmp/small-steps --rounds 15 --learning-rate 2e-5
 
-DATA holds a folder a task, each with train.parquet and validation.parquet. Every task's fine-tuning gives one real delta
-of MiniLM; a round fuses all of them on the base that the round before made. Three runs start from the same bfloat16
-weights: in float32 (the reference), in bfloat16 with the residual, and in bfloat16 without it. A line a round says how
-far each run is from the reference, as a fraction of the way that the reference has gone, and what fraction of the
-elements the round moved.
+DATA holds a folder a task, each with train.parquet and validation.parquet. Every task's fine-tuning gives one real
+delta of MiniLM; a round fuses all of them on the base that the round before made. Three runs start from the same
+bfloat16 weights: in float32 (the reference), in bfloat16 with the residual, and in bfloat16 without it. A line a round
+says how far each run is from the reference, as a fraction of the way that the reference has gone, and what fraction of
+the elements the round moved.
 """
 
 import argparse

@@ -16,7 +16,6 @@ from coldfuse.experiments.fusion_experiment import CLEAN, Row, as_json, as_table
 from coldfuse.experiments.fusion_presets import PRESETS
 from coldfuse.experiments.fusion_round import ATTACKS
 from coldfuse.experiments.fusion_scores import Outcome, head_fisher
-from coldfuse.experiments.fusion_statistics import head_fisher
 from coldfuse.training.head import LinearHead
 
 
