@@ -95,6 +95,7 @@ def split(dataset: TextDataset, *, validation_fraction: float = 0.1, seed: int) 
     order = random.Random(seed)  # noqa: S311 - a split, not a secret
     num_left = max(1, round(len(dataset) * validation_fraction))
     chosen: set[int] = set()
+    # Every class gives the whole part of its share; what is left goes to those with the largest remainders.
     by_remainder = sorted(members, key=lambda label: (-math.modf(len(members[label]) * validation_fraction)[0], label))
     spare = num_left - sum(int(len(indices) * validation_fraction) for indices in members.values())
     for place, label in enumerate(by_remainder):

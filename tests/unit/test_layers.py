@@ -53,7 +53,7 @@ ONLY_HOMES = {
     "google": "transport",
     "ray": "engine aggregator experiments",
     "cryptography": "trust",
-    "safetensors": "training",  # the private head, a file for other tools; tensors parses and writes its own
+    "safetensors": "",  # tensors parses and writes headers itself, in ranges of files that lie anywhere
     "torch": "engine training evaluation search experiments",  # the engine only moves matrices to a GPU
     "peft": "",
     "transformers": "training evaluation experiments",
