@@ -36,8 +36,7 @@ def write_delta(
     """
     schema = base.schema
     values = {name: _floats(name, tensor, schema[name]) for name, tensor in finetuned.items() if schema[name].is_fused}
-    with ExitStack() as stack:
-        theta = _BaseTensors(base, stack)
+    with TensorReader(base.files.values()) as theta:
         changed = [name for name in values if _has_changed(theta, name, values[name])]
 
         def read(piece: Piece) -> Raw:
