@@ -43,7 +43,9 @@ def recipe_of(line: str, params: list[str], flavour: str | None, *, may_search: 
         pairs[key] = value
     if not may_search and (found := SEARCHES.keys() & set(re.findall(r"[a-z0-9-]+", line))):
         raise UserInputError(f"{found.pop()} searches on held-out data, so it is for coldfuse fuse --data")
-    return (read_search if may_search else read_recipe)(line, params=pairs, flavour=flavour)
+    if flavour:
+        pairs["flavour"] = flavour
+    return (read_search if may_search else read_recipe)(line, params=pairs)
 
 
 def methods(
@@ -58,7 +60,7 @@ def methods(
     from coldfuse.fusion.recipe import unknown_method
     from coldfuse.search.methods import SEARCHES
 
-    known: dict[str, type[Method]] = {**known_methods(), **SEARCHES}
+    known = known_methods() | SEARCHES
     if name is not None and name not in known:
         raise unknown_method(name, known)
     shown = known if name is None else {name: known[name]}
