@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from coldfuse.core.blob import Blob, Part
-from coldfuse.core.contribution import ContributionManifest
+from coldfuse.core.contribution import Admission, ContributionManifest
 from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.release import ReleaseManifest
-from coldfuse.core.round import Opened
+from coldfuse.core.round import Admitted, Opened
 from coldfuse.core.serialization import blob_digest, sha256
 from coldfuse.registry.federation import Federation, create
+from coldfuse.registry.journal import Journal
 from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.blobs import BlobReader, ReadRange
 
@@ -51,6 +52,15 @@ def make_federation(store: ObjectStore, *, rules: RoundRules | None = None, max_
 def open_round(federation: Federation, number: int = 1) -> None:
     """Open a round on release 0, as an aggregator does."""
     federation.journal(number).append(Opened(base_release=0, base_digest=BASE_DIGEST, opened_at_s=time.time()))
+
+
+def admit(federation: Federation, contribution: str) -> Journal:
+    """Admit a contribution to round 1, as an aggregator does; return the journal, which knows of it."""
+    journal = federation.journal(1)
+    journal.state()
+    admission = Admission(contribution=contribution, contributor="ada", delta_digest="0" * 64, num_examples=1)
+    journal.append(Admitted(admissions=(admission,)))
+    return journal
 
 
 def make_delta(sizes: Sequence[int], *, seed: int = 0) -> Delta:

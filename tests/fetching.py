@@ -10,7 +10,7 @@ from coldfuse.consumer import StoreSource, read_fetched
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.errors import TransportError
 from coldfuse.registry.federation import Federation
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.checkpoint import open_checkpoint
 
 
 @dataclass
@@ -50,7 +50,7 @@ def parts_of(manifest: ReleaseManifest) -> set[str]:
 def check_whole(federation: Federation, out: Path, number: int | None = None) -> None:
     """Assert that the folder holds a release, the latest by default, and nothing else."""
     manifest = federation.latest() if number is None else federation.release(number)
-    assert open_model_folder(out).digest() == manifest.model_digest
+    assert open_checkpoint(out).digest() == manifest.model_digest
     assert read_fetched(out) == manifest
     files = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()}
     assert {file for file in files if not file.startswith(".coldfuse")} == set(manifest.files)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from coldfuse.engine.execution import Executor, ThreadExecutor
-from coldfuse.engine.folders.local import FolderFusion, fuse_folders
+from coldfuse.engine.folder_fusion import FolderFusion, fuse_folders
 from coldfuse.engine.recipes import read_recipe
 
 
@@ -21,4 +21,4 @@ def fuse(
     **more: Any,
 ) -> str:
     request = FolderFusion(base=base, models=models, out=out, recipe=read_recipe(method), **more)
-    return fuse_folders(request, executor or ThreadExecutor(2))
+    return fuse_folders(request, executor or ThreadExecutor(2)).digest

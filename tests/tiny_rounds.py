@@ -26,7 +26,7 @@ from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.objects import Objects
 from coldfuse.storage import LocalStore
-from coldfuse.tensors import model_digest, model_folder
+from coldfuse.tensors import contents, model_digest
 from coldfuse.tensors.blobs import put_part
 from coldfuse.tensors.deltas import delta_header
 from coldfuse.tensors.header import format_header, parse_header
@@ -211,5 +211,5 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
     """Cut files at 128 bytes instead of 16 MiB, so that tiny models have many parts, and tensors several."""
     monkeypatch.setattr(blob, "MIN_PART_BYTES", 128)
     monkeypatch.setattr(model_digest, "BLOCK_BYTES", 128)
-    monkeypatch.setattr(model_folder, "BLOCK_BYTES", 128)
+    monkeypatch.setattr(contents, "BLOCK_BYTES", 128)
     return 128

@@ -23,9 +23,8 @@ from coldfuse.adapters.names import Contents, Naming, find_naming, sort_tensors
 from coldfuse.core.schema import Schema
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, encode, sha256
 from coldfuse.errors import SchemaMismatchError, UserInputError
+from coldfuse.tensors.files import File, LocalFile, read_file_header
 from coldfuse.tensors.header import Header
-from coldfuse.tensors.local_file import LocalPath, Openable
-from coldfuse.tensors.model_folder import read_file_header
 
 __all__ = [
     "WEIGHTS", "Adapter", "AdapterTensor", "Read", "Stored", "is_adapter", "no_weights", "open_adapter", "read_adapter",
@@ -109,10 +108,10 @@ def open_adapter(path: Path, base_schema: Schema, *, what: str) -> Adapter:
     config, file = _read_config(path, what), path / WEIGHTS
     if not file.is_file():
         raise no_weights(what)
-    return read_adapter(config, LocalPath(file), read_file_header(file), base_schema, what=what)
+    return read_adapter(config, LocalFile(file), read_file_header(file), base_schema, what=what)
 
 
-def read_adapter(config_json: bytes, file: Openable, header: Header, base_schema: Schema, *, what: str) -> Adapter:
+def read_adapter(config_json: bytes, file: File, header: Header, base_schema: Schema, *, what: str) -> Adapter:
     """Make sense of an adapter's two files, and check it against the base; `what` names it in errors.
 
     Raises `UserInputError` for what cannot be read or is not supported, `SchemaMismatchError` for what does not fit the

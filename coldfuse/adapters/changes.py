@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from coldfuse.core.dtypes import to_floats
 from coldfuse.core.schema import ITEM_BYTES
+from coldfuse.tensors.files import File, opened
 from coldfuse.tensors.header import TensorEntry
-from coldfuse.tensors.local_file import Openable
 
 Float64 = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ _TILE_ELEMENTS = 16_384
 class Stored:
     """A tensor in a file."""
 
-    file: Openable
+    file: File
     tensor: TensorEntry
 
 
@@ -51,7 +51,7 @@ def read_stored(stored: Stored, first: int, count: int) -> Float64:
     spec = stored.tensor.spec
     item = ITEM_BYTES[spec.dtype]
     raw = np.empty(count * item, np.uint8)
-    with stored.file.open() as file:
+    with opened(stored.file) as file:
         file.read_into(raw.data, stored.tensor.start + first * item)
     return to_floats(raw, spec.dtype).astype(np.float64)
 

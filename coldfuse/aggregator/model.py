@@ -1,14 +1,14 @@
-"""A release as a base to fuse on: its files' headers, read from the store once a release."""
+"""A release as a base to fuse on: its files' headers and its tied weights, read from the store once a release."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.schema import Schema
+from coldfuse.engine.tied import Tied, find_tied
 from coldfuse.registry.federation import Federation
-from coldfuse.tensors.header import Header, read_header
+from coldfuse.tensors.checkpoint import Checkpoint, open_release
 
 
 @dataclass(frozen=True)
@@ -16,20 +16,17 @@ class Base:
     """θ_t: a release and where its tensors lie."""
 
     release: ReleaseManifest
-    headers: Mapping[str, Header]
-    """Of each safetensors file."""
+    checkpoint: Checkpoint
+    tied: Tied
+    """The base's tensors that are copies, and of which."""
 
     @property
     def schema(self) -> Schema:
-        """All tensors, of all shards."""
-        return {name: spec for header in self.headers.values() for name, spec in header.schema.items()}
+        """Every tensor's dtype and shape."""
+        return self.checkpoint.schema
 
 
 def open_base(federation: Federation, release: ReleaseManifest) -> Base:
-    """Read the headers of a release's safetensors files."""
-    headers = {
-        path: read_header(federation.objects.open(blob).read_into, file_bytes=blob.size_bytes, what=path)
-        for path, blob in release.files.items()
-        if path.endswith(".safetensors")
-    }
-    return Base(release, headers)
+    """Read the headers of a release's safetensors files, and what may be a tied weight that is stored twice."""
+    checkpoint = open_release(federation.store.url, release)
+    return Base(release, checkpoint, find_tied(checkpoint))

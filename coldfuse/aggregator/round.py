@@ -106,7 +106,8 @@ def _screen(this: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]
     items = [(r.contribution, r.contributor) for r in first.values()][:MAX_VERDICTS]
     screening = Screening(
         store_url=this.federation.store.url, round=this.journal.round, opened=opened, schema=this.base.schema,
-        max_header_bytes=2 * sum(header.size_bytes for header in this.base.headers.values()) + (64 << 10),
+        tied=this.base.tied,
+        max_header_bytes=2 * sum(header.size_bytes for header in this.base.checkpoint.headers.values()) + (64 << 10),
     )  # fmt: skip
     verdicts = [verdict for _, verdict in this.executor.run(screen, screening, items)] if items else []
     admissions = [verdict for verdict in verdicts if isinstance(verdict, Admission)]

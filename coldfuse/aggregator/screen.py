@@ -6,7 +6,7 @@ contribution that fails is rejected with a sentence for its contributor; it neve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from coldfuse.core.round import Opened
 from coldfuse.core.schema import Schema
 from coldfuse.core.screening import screen_manifest
 from coldfuse.core.serialization import sha256
-from coldfuse.engine.files import shared_store
+from coldfuse.engine.tied import Tied, check_files
 from coldfuse.errors import (
     CodecError,
     ContributionRejectedError,
@@ -28,6 +28,7 @@ from coldfuse.fusion.apply import surely_finite
 from coldfuse.registry.objects import Objects
 from coldfuse.tensors.blobs import BlobReader
 from coldfuse.tensors.deltas import check_delta
+from coldfuse.tensors.files import BlobFile, TensorFile, federation_store
 from coldfuse.tensors.header import Header, read_header
 from coldfuse.tensors.parts import PartLayout, plan_parts
 
@@ -42,7 +43,9 @@ class Screening:
     round: int
     opened: Opened
     schema: Schema
-    """The base's."""
+    """Every tensor's dtype and shape in the base."""
+    tied: Tied = field(default_factory=dict)
+    """The base's tensors that are copies, and of which: a delta that has both must have them alike."""
     max_header_bytes: int
     """A delta's header names at most the base's tensors, each with its encoding; more is not even read."""
 
@@ -50,7 +53,7 @@ class Screening:
 def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejection:
     """Judge one received contribution, given as (manifest digest, contributor)."""
     digest, contributor = received
-    objects = Objects(shared_store(screening.store_url))
+    objects = Objects(federation_store(screening.store_url))
     manifest: ContributionManifest | None = None
     try:
         manifest = objects.get_value(ContributionManifest, digest)
@@ -64,6 +67,8 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
         )
         check_delta(header, screening.schema, base_digest=screening.opened.base_digest, what="delta")
         _check_parts(header, manifest, reader, screening.schema)
+        file = TensorFile(BlobFile(screening.store_url, manifest.delta, "delta"), header)
+        check_files([file], screening.tied, what="delta")
     except _REASONS as error:
         return Rejection(contribution=digest, contributor=contributor, reason=printable(str(error)))
     except StorageError:

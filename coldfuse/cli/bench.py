@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,8 @@ from coldfuse.cli.recipe import recipe_of
 from coldfuse.errors import UserInputError
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+    from coldfuse.experiments.bench_fuse import FuseFigures
+    from coldfuse.experiments.bench_upload import UploadFigures
 
 app = typer.Typer(help="Measure this machine against the bound, side by side.", no_args_is_help=True)
 
@@ -35,20 +36,18 @@ def fuse(
     dtype: str = typer.Option("F32", help="F32, BF16 or F16."),
     workers: int | None = typer.Option(None, min=1, help="Threads or Ray workers; one a processor by default."),
     use_ray: bool = typer.Option(False, "--ray", help="Fuse on Ray."),
-    peers: bool = typer.Option(True, help="Measure a plain loop in torch, too."),
-    mergekit: Path | None = typer.Option(None, help="Measure mergekit, too: the path of its mergekit-yaml."),
-    device: str = typer.Option("cpu", help="A GPU, cuda: measure methods on what lies in its memory, and no files."),
+    device: str = typer.Option("cpu", help="Where methods work that can: cpu, cuda, cuda:1."),
     runs: int = _RUNS,
     folder: Path | None = _FOLDER,
+    models: Path | None = typer.Option(None, help="Keeps the models for the next time; they are removed by default."),
     as_json: bool = _JSON,
 ) -> None:
-    """Fusing models, against programs written by hand for one method each, other tools, and reading the files.
+    """Fusing models of random numbers by `coldfuse fuse`, beside reading the same files.
 
     Example: coldfuse bench fuse --methods mean,ties,median --shape llama-0.5b --dtype BF16 --json
     """
     from coldfuse.experiments.bench_fuse import FuseOptions, bench_fuse
-    from coldfuse.experiments.bench_fuse_figures import table
-    from coldfuse.experiments.bench_fuse_models import SHAPES
+    from coldfuse.experiments.bench_models import SHAPES
 
     recipes = _split(methods)
     for recipe in recipes:
@@ -56,23 +55,12 @@ def fuse(
     _check_choice("--dtype", dtype, ("F32", "BF16", "F16"))
     _check_choice("--shape", shape, tuple(SHAPES))
     _check_folder(folder)
-    if mergekit is not None and not mergekit.is_file():
-        raise UserInputError(f"--mergekit {mergekit}: there is no such file; give the path of mergekit-yaml")
     options = FuseOptions(
         methods=recipes, shape=shape, num_parameters=_count(parameters) if parameters else None,
-        num_contributions=contributions, dtype=dtype, num_workers=workers, on_ray=use_ray, num_runs=runs,
-        with_peers=peers, mergekit=mergekit, folder=folder,
+        num_contributions=contributions, dtype=dtype, num_workers=workers, on_ray=use_ray, device=device,
+        num_runs=runs, folder=folder, models=models,
     )  # fmt: skip
-    if device != "cpu":
-        from coldfuse.experiments.bench_fuse_device import bench_device
-
-        _show(list(bench_device(device, options)), as_json=as_json)
-        return
-    if as_json:
-        _show(list(bench_fuse(options)), as_json=True)
-        return
-    for figures in bench_fuse(options):
-        typer.echo("\n".join([*table(figures), ""]))
+    _show(bench_fuse(options), as_json=as_json)
 
 
 @app.command()
@@ -83,7 +71,7 @@ def upload(
     folder: Path | None = _FOLDER,
     as_json: bool = _JSON,
 ) -> None:
-    """Uploading a file to a gateway on a folder, against a bare gRPC stream.
+    """Uploading a file to a gateway on a folder, beside a bare gRPC stream.
 
     Example: coldfuse bench upload --sizes 64,1024 --json
     """
@@ -92,19 +80,20 @@ def upload(
     numbers = sizes.split(",")
     if not all(number.strip().isascii() and number.strip().isdigit() and int(number) > 0 for number in numbers):
         raise UserInputError(f"--sizes {sizes}: expected numbers of MiB, 1 or more, separated by commas")
-    sizes_mib = [int(number) for number in numbers]
     _check_folder(folder)
+    sizes_mib = [int(number) for number in numbers]
     _show(bench_upload(sizes_mib, num_runs=runs, parallel=parallel, folder=folder), as_json=as_json)
 
 
-def _show(rows: Sequence[DataclassInstance], *, as_json: bool) -> None:
+def _show(rows: Iterable[FuseFigures | UploadFigures], *, as_json: bool) -> None:
+    """Print the figures, as text as soon as they are there."""
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
         return
     for row in rows:
         for field in fields(row):
             value = getattr(row, field.name)
-            typer.echo(f"{field.name:>24}  {value:,.2f}" if isinstance(value, float) else f"{field.name:>24}  {value}")
+            typer.echo(f"{field.name:>24}  {format(value, '.2f') if isinstance(value, float) else value}")
         typer.echo("")
 
 

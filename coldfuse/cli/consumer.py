@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from coldfuse.cli.source import (
-    connect,
-    is_address,
-    open_store_of,
-    read_history_of_store,
-    read_status_of_store,
-    tls_files,
-)
+from coldfuse.cli.source import connect, tls_files
 
 if TYPE_CHECKING:
-    from coldfuse.consumer import ReleaseSource
-    from coldfuse.transport.answers import ReleaseSummary
-    from coldfuse.trust.tls import TlsFiles
+    from coldfuse.gateway import ReleaseSummary
 
 _SOURCE = typer.Argument(help="A store (folder or s3://BUCKET/PREFIX) or a gateway (HOST:PORT).", show_default=False)
 _TLS_CA = typer.Option(None, help="Authority that the gateway's certificate must come from, PEM.")
@@ -61,8 +50,9 @@ def fetch(
 
     which = check_channel(channel) if release is None else release
     tls = tls_files(tls_ca, tls_cert, tls_key)
-    with _releases_of(source, tls, insecure, patience) as releases, bytes_bar("fetching") as progress:
-        fetched = fetch_release(releases, out, which=which, progress=progress, verify=verify)
+    gateway = connect(source, tls=tls, insecure=insecure, patience=patience)
+    with gateway, bytes_bar("fetching") as progress:
+        fetched = fetch_release(gateway, out, which=which, progress=progress, verify=verify)
     manifest = fetched.manifest
     if as_json:
         facts = {"release": manifest.release, "digest": manifest.model_digest, "out": str(out)}
@@ -88,12 +78,9 @@ def status(
 
     Example: coldfuse status ./federation
     """
-    if is_address(source):
-        tls = tls_files(tls_ca, tls_cert, tls_key)
-        with connect(source, tls=tls, insecure=insecure, patience=patience) as client:
-            answer = client.status()
-    else:
-        answer = read_status_of_store(open_store_of(source))
+    tls = tls_files(tls_ca, tls_cert, tls_key)
+    with connect(source, tls=tls, insecure=insecure, patience=patience) as gateway:
+        answer = gateway.status()
     if as_json:
         document = dataclasses.asdict(answer) | {"rules": answer.rules.model_dump()}
         typer.echo(json.dumps(document))
@@ -119,11 +106,12 @@ def releases(
 
     Example: coldfuse releases s3://models/federation --json
     """
-    with _history_of(source, tls_files(tls_ca, tls_cert, tls_key), insecure, patience) as history:
+    tls = tls_files(tls_ca, tls_cert, tls_key)
+    with connect(source, tls=tls, insecure=insecure, patience=patience) as gateway:
         if as_json:
-            typer.echo(json.dumps([_describe(summary) for summary in history]))
+            typer.echo(json.dumps([_describe(summary) for summary in gateway.releases()]))
             return
-        for summary in history:
+        for summary in gateway.releases():
             made = datetime.fromtimestamp(summary.created_at_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
             names = ", ".join(fused.contributor for fused in summary.contributions)
             who = names or (f"{summary.num_contributions} contributions" if summary.num_contributions else "the base")
@@ -141,23 +129,3 @@ def _describe(summary: ReleaseSummary) -> dict[str, object]:
         "created_at_s": summary.created_at_s,
         "contributions": [dataclasses.asdict(fused) for fused in summary.contributions],
     }
-
-
-@contextmanager
-def _releases_of(source: str, tls: TlsFiles | None, insecure: bool, patience: str) -> Iterator[ReleaseSource]:
-    from coldfuse.consumer import StoreSource
-
-    if is_address(source):
-        with connect(source, tls=tls, insecure=insecure, patience=patience) as client:
-            yield client
-    else:
-        yield StoreSource(open_store_of(source))
-
-
-@contextmanager
-def _history_of(source: str, tls: TlsFiles | None, insecure: bool, patience: str) -> Iterator[Iterator[ReleaseSummary]]:
-    if is_address(source):
-        with connect(source, tls=tls, insecure=insecure, patience=patience) as client:
-            yield client.releases()
-    else:
-        yield read_history_of_store(open_store_of(source))

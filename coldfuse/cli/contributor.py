@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from coldfuse.cli.node_view import node_view
-from coldfuse.cli.source import connect, tls_files
+from coldfuse.cli.source import tls_files
+from coldfuse.cli.units import parse_duration
 from coldfuse.errors import ColdfuseError
 from coldfuse.processes import stop_on_signals
 
 if TYPE_CHECKING:
     from coldfuse.contributor.node import Node, NodeSettings
-    from coldfuse.transport.client import GatewayClient
+    from coldfuse.gateway import Gateway
 
 _DATA_PANEL = "The data"
 _TRAINING_PANEL = "Training"
@@ -86,6 +87,7 @@ def contribute(
     from coldfuse.config import prepare_training
     from coldfuse.contributor.node import Node, StoppedError
     from coldfuse.contributor.state import NodeFolder
+    from coldfuse.transport.client import GatewayClient
 
     if once and rounds is not None:
         raise typer.BadParameter("give --once or --rounds, not both")
@@ -99,7 +101,7 @@ def contribute(
     folder = NodeFolder(work or Path(".coldfuse") / settings.name)
     stop = stop_on_signals()
     tls = tls_files(tls_ca, tls_cert, tls_key)
-    gateway = connect(address, tls=tls, insecure=insecure, patience=patience)
+    gateway = GatewayClient(address, tls=tls, insecure=insecure, retry_s=parse_duration(patience))
     with folder.held(), gateway as client, node_view(as_json=as_json) as report:
         node = Node(settings, folder, client, report, stop)
         _hang_up_on(stop, client)
@@ -111,7 +113,7 @@ def contribute(
             typer.echo("stopped; started again, it goes on from here", err=True)
 
 
-def _hang_up_on(stop: threading.Event, client: GatewayClient) -> None:
+def _hang_up_on(stop: threading.Event, client: Gateway) -> None:
     """Cut off the call that runs when the node is asked to stop: it may wait for minutes."""
 
     def wait() -> None:
@@ -167,7 +169,7 @@ def _encoding(text: str) -> Literal["F32", "BF16", "F16"]:
 
 def _show_what_would_leave(node: Node, *, as_json: bool) -> None:
     from coldfuse.core.serialization import encode
-    from coldfuse.tensors.model_folder import read_file_header
+    from coldfuse.tensors.files import read_file_header
 
     work, trained = node.prepare()
     manifest = node.manifest(trained, status=node.client.status())

@@ -66,10 +66,10 @@ def fusion(
     preset = _retrained(preset, epochs, learning_rate)
     rows = fusion_experiment.run_experiment(
         preset,
-        (data, resolve_model(base) if base else bundled_base(), work),
+        fusion_experiment.Folders(data=data, base=resolve_model(base) if base else bundled_base(), work=work),
         seeds=_numbers(seeds),
         threads=threads,
-        tell=lambda line: typer.echo(line, err=True),
+        callback=lambda line: typer.echo(line, err=True),
     )
     if as_json:
         typer.echo(json.dumps(fusion_experiment.as_json(rows), indent=2))

@@ -28,7 +28,7 @@ from coldfuse.cli.units import parse_size
 from coldfuse.errors import UserInputError
 
 if TYPE_CHECKING:
-    from coldfuse.engine.folders.local import FolderFusion
+    from coldfuse.engine.folder_fusion import FolderFusion
 
 
 def fuse(
@@ -70,14 +70,14 @@ def fuse(
     """
     from coldfuse.config import prepare_ray
     from coldfuse.engine.execution import Executor, ThreadExecutor, ray_executor
-    from coldfuse.engine.folders.local import FolderFusion
+    from coldfuse.engine.folder_fusion import FolderFusion
 
     recipe = recipe_of(method, param, flavour, may_search=True)
     memory_bytes = parse_size(memory) if memory else None
     request = FolderFusion(
-        base=located(base), base_name=base, models=[located(model) for model in models], out=out, recipe=recipe,
+        base=located(base), models=[located(model) for model in models], out=out, recipe=recipe,
         weights=_weights(weights, len(models)), statistics=[located_file(path) for path in statistics], seed=seed,
-        device=device, output=output_of(kind, shard_size=shard_size, dtype=dtype, rank=rank),
+        device=device, output=output_of(kind, shard_size=shard_size, dtype=dtype, rank=rank, base_name=base),
     )  # fmt: skip
     evidence = Evidence(
         data=data, head=head, tune=tune, text_column=text_column, text_pair_column=text_pair_column,
@@ -102,11 +102,11 @@ def fuse(
 
 def _check_state(request: FolderFusion) -> None:
     """Refuse an outer state that other steps made, before anything else takes time."""
-    from coldfuse.engine.folders.local_state import check_outers
-    from coldfuse.engine.folders.remote_folder import open_folder
+    from coldfuse.engine.state import check_outers
+    from coldfuse.tensors.checkpoint import open_checkpoint
 
     if request.recipe.slots:
-        check_outers(open_folder(request.base), request.recipe)
+        check_outers(open_checkpoint(request.base), request.recipe)
 
 
 @contextmanager

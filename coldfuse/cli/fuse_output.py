@@ -12,9 +12,9 @@ from coldfuse.cli.units import parse_size
 from coldfuse.errors import UserInputError
 
 if TYPE_CHECKING:
-    from coldfuse.engine.folders.local import Fused
-    from coldfuse.engine.folders.outputs import Output
-    from coldfuse.engine.folders.remote_folder import Location
+    from coldfuse.engine.folder_fusion import FolderFused
+    from coldfuse.engine.outputs import Output
+    from coldfuse.tensors.folders import Location
 
 _PANEL = "Output"
 _MOST_DROPPED = 8
@@ -51,14 +51,15 @@ def located_file(given: str) -> Location:
     return Path(given)
 
 
-def output_of(kind: Kind, *, shard_size: str | None, dtype: Dtype, rank: int | None) -> Output:
+def output_of(kind: Kind, *, shard_size: str | None, dtype: Dtype, rank: int | None, base_name: str) -> Output:
     """Read what the user wrote."""
-    from coldfuse.engine.folders.outputs import Output
+    from coldfuse.engine.outputs import Output
 
-    return Output(kind=kind, shard_bytes=parse_size(shard_size) if shard_size else None, dtype=dtype, rank=rank)
+    shard_bytes = parse_size(shard_size) if shard_size else None
+    return Output(kind=kind, shard_bytes=shard_bytes, dtype=dtype, rank=rank, base_name=base_name)
 
 
-def adapter_lines(fused: Fused) -> list[str]:
+def adapter_lines(fused: FolderFused) -> list[str]:
     """Say how close an adapter comes to the fused delta, and what it could not hold; nothing for other outputs."""
     if fused.adapter is None:
         return []
@@ -71,7 +72,7 @@ def adapter_lines(fused: Fused) -> list[str]:
     return lines + ([f"dropped: {len(by_norm) - _MOST_DROPPED} more"] if len(by_norm) > _MOST_DROPPED else [])
 
 
-def adapter_json(fused: Fused) -> dict[str, object]:
+def adapter_json(fused: FolderFused) -> dict[str, object]:
     """Say the same as JSON."""
     if fused.adapter is None:
         return {}

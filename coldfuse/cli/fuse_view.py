@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from coldfuse.cli.fuse_output import adapter_json, adapter_lines
-from coldfuse.cli.fuse_progress import pass_bars
+from coldfuse.cli.fuse_progress import pass_bar
 from coldfuse.cli.search import search_json
 
 if TYPE_CHECKING:
     from coldfuse.engine.execution import Executor
-    from coldfuse.engine.folders.explain import Coefficients, Explanation
-    from coldfuse.engine.folders.local import FolderFusion, Fused, Prepared
-    from coldfuse.engine.folders.passes import Expected
-    from coldfuse.engine.folders.preview import PassReport, PlanReport
-    from coldfuse.search.methods import Found
+    from coldfuse.engine.explain import Coefficients, Explanation
+    from coldfuse.engine.folder_fusion import FolderFused, FolderFusion
+    from coldfuse.engine.fuse import Prepared
+    from coldfuse.engine.passes import Pass
+    from coldfuse.engine.preview import PassReport, PlanReport
+    from coldfuse.search.trials import Found
 
 Explained = Literal["model", "tensors"]
 
@@ -42,11 +43,9 @@ def fuse_and_show(
     request: FolderFusion, executor: Executor, view: View, *, method: str, found: Found | None = None
 ) -> None:
     """Fuse, or fuse what a search has found, and print what was made; the last line is the digest, or all is JSON."""
-    from coldfuse.engine.execution import ObservedExecutor
-    from coldfuse.engine.folders.explain import explain, require_memory_to_explain
-    from coldfuse.engine.folders.local import fuse_prepared, prepare, require_absent
-    from coldfuse.engine.folders.local_state import blaming
-    from coldfuse.engine.folders.preview import expected_passes
+    from coldfuse.engine.explain import explain, require_memory_to_explain
+    from coldfuse.engine.folder_fusion import fuse_prepared, prepare, require_absent
+    from coldfuse.engine.preview import all_passes
 
     chosen = found.request if found else request
     require_absent(request.out)
@@ -54,31 +53,31 @@ def fuse_and_show(
     if view.explain:
         require_memory_to_explain(prepared, executor)
 
-    def foretold() -> list[Expected]:
-        return expected_passes(prepared, is_explained=view.explain is not None)
+    def passes() -> list[Pass]:
+        return all_passes(prepared, is_explained=view.explain is not None)
 
-    with pass_bars(foretold, is_wanted=not view.as_json) as begin:
-        observed = ObservedExecutor(executor, begin)
-        with blaming(prepared.state):
-            fused = fuse_prepared(prepared, request.out, observed)
-        explanation = explain(prepared, fused, request.out, observed) if view.explain else None
+    with pass_bar(passes, is_wanted=not view.as_json) as progress:
+        made = fuse_prepared(prepared, request.out, executor, progress=progress)
+        explanation = None
+        if view.explain:
+            explanation = explain(prepared, made.fused.fusion, request.out, executor, progress=progress)
     if view.as_json:
-        said = _result_json(chosen, prepared, fused, explanation)
+        said = _result_json(chosen, prepared, made, explanation)
         typer.echo(json.dumps(said | (search_json(found) if found else {})))
         return
     typer.echo(f"fused {_chosen_of(request, chosen)} by {method} into {request.out}")
-    for line in (*_state_lines(prepared), *adapter_lines(fused)):
+    for line in (*_state_lines(prepared), *adapter_lines(made)):
         typer.echo(line)
     if explanation is not None:
         paths, order = [str(item.path) for item in prepared.inputs], as_given(prepared, chosen.models)
         show_explanation(explanation, paths, order, by_tensor=view.explain == "tensors")
-    typer.echo(f"digest {fused.digest}")
+    typer.echo(f"digest {made.digest}")
 
 
 def describe_and_show(request: FolderFusion, executor: Executor, view: View) -> None:
     """Print what fusing would do."""
-    from coldfuse.engine.folders.local import open_fusion
-    from coldfuse.engine.folders.preview import describe
+    from coldfuse.engine.folder_fusion import open_fusion
+    from coldfuse.engine.preview import describe
 
     prepared = open_fusion(request)
     report = describe(prepared, executor, is_explained=view.explain is not None)
@@ -126,20 +125,20 @@ def show_explanation(explanation: Explanation, paths: Sequence[str], order: Sequ
 
 
 def _result_json(
-    request: FolderFusion, prepared: Prepared, fused: Fused, explanation: Explanation | None
+    request: FolderFusion, prepared: Prepared, made: FolderFused, explanation: Explanation | None
 ) -> dict[str, object]:
     """Return all there is to say, with the contributions in the order in which the user named them."""
-    from coldfuse.engine.folders.preview import report_inputs
+    from coldfuse.engine.preview import report_inputs
     from coldfuse.engine.recipes import write_recipe
 
     order, inputs = as_given(prepared, request.models), report_inputs(prepared.inputs)
     said: dict[str, object] = {
-        "digest": fused.digest,
+        "digest": made.digest,
         "out": str(request.out),
         "method": write_recipe(request.recipe),
         "contributions": [asdict(inputs[index]) for index in order],
-        **({"outer": _state_json(prepared)} if request.recipe.slots else {}),
-        **adapter_json(fused),
+        **({"outer": _state_json(prepared)} if prepared.state.slots else {}),
+        **adapter_json(made),
     }
     return said if explanation is None else said | {"explanation": _explanation_json(explanation, order)}
 

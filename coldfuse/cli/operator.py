@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from coldfuse.cli.recipe import FLAVOUR, METHOD, PARAM, recipe_of, require_federated
-from coldfuse.cli.source import open_store_at, open_store_of, resolve_model, tls_files
+from coldfuse.cli.source import open_store_of, resolve_model, tls_files
 from coldfuse.cli.units import parse_duration, parse_size
 from coldfuse.core.model_files import is_tokenizer_file
 from coldfuse.processes import LISTENING, run_children, stop_on_signals
@@ -46,15 +46,15 @@ def init(
     """
     from coldfuse.engine.recipes import write_recipe
     from coldfuse.registry.creation import create_federation
-    from coldfuse.storage import check_store
-    from coldfuse.tensors.model_folder import open_model_folder
+    from coldfuse.storage import check_store, open_store
+    from coldfuse.tensors.checkpoint import open_checkpoint
 
     recipe = recipe_of(method, param, flavour)
     require_federated(recipe, quorum=quorum)
     line = write_recipe(recipe) if param or flavour else method
     rules = {"quorum": quorum, "deadline_s": parse_duration(deadline)}
-    opened, model = open_store_at(store), resolve_model(base)
-    open_model_folder(model)  # what is no model leaves no trace in the store
+    opened, model = open_store(store), resolve_model(base)
+    open_checkpoint(model)  # what is no model leaves no trace in the store
     check_store(opened)
     federation = create_federation(opened, name=name, base=model, origin=base, method=line, rules=rules)
     release = federation.latest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +14,9 @@ from coldfuse.errors import UserInputError
 if TYPE_CHECKING:
     from coldfuse.data.dataset import TextDataset
     from coldfuse.engine.execution import Executor
-    from coldfuse.engine.folders.local import FolderFusion
-    from coldfuse.search.methods import Found, Told, Trial
+    from coldfuse.engine.folder_fusion import FolderFusion
     from coldfuse.search.resident import Task
+    from coldfuse.search.trials import Found, Trial
 
 _PANEL = "Search, on held-out data"
 
@@ -110,20 +111,26 @@ def _check(evidence: Evidence, *, is_search: bool) -> None:
 
 
 def _search(
-    request: FolderFusion, executor: Executor, evidence: Evidence, memory_bytes: int | None, say: Told
+    request: FolderFusion,
+    executor: Executor,
+    evidence: Evidence,
+    memory_bytes: int | None,
+    callback: Callable[[Trial], None],
 ) -> Found:
     from coldfuse.config import prepare_training
-    from coldfuse.engine.folders.local import require_absent
-    from coldfuse.search.grid import parse_grid, tune
+    from coldfuse.engine.folder_fusion import require_absent
     from coldfuse.search.learned import learn
-    from coldfuse.search.methods import GreedySoup, LearnedSoup, greedy_soup
+    from coldfuse.search.methods import GreedySoup, LearnedSoup
+    from coldfuse.search.scored import greedy_soup, parse_grid, tune
 
     require_absent(request.out)
     prepare_training()
     combiner = request.recipe.combiner
     if evidence.tune is None and not isinstance(combiner, GreedySoup):
+        from coldfuse.search.learned import learn
+
         tasks = _tasks(evidence, with_labels=isinstance(combiner, LearnedSoup))
-        return learn(request, tasks, executor, memory_bytes=memory_bytes, told=say)
+        return learn(request, tasks, executor, memory_bytes=memory_bytes, callback=callback)
     if evidence.head:
         raise UserInputError("--head: this search scores models by linear probes that it fits; leave --head out")
     key, values = parse_grid(evidence.tune) if evidence.tune is not None else ("", [])
@@ -131,8 +138,8 @@ def _search(
 
     score = probe_scorer(*(_labelled(evidence, path) for path in evidence.data))
     if key:
-        return tune(request, key, values, score, executor, told=say)
-    return greedy_soup(request, score, executor, told=say)
+        return tune(request, key, values, score, executor, callback=callback)
+    return greedy_soup(request, score, executor, callback=callback)
 
 
 def _labelled(evidence: Evidence, path: Path, label_names: tuple[str, ...] | None = None) -> TextDataset:

@@ -23,10 +23,10 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import sha256
 from coldfuse.durable import explained, sync_folder
 from coldfuse.errors import DigestMismatchError, UserInputError
+from coldfuse.gateway import PARALLEL
 from coldfuse.registry.channels import check_channel
 from coldfuse.registry.federation import Federation
-from coldfuse.tensors.model_folder import open_model_folder
-from coldfuse.transport.client import PARALLEL
+from coldfuse.tensors.checkpoint import open_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +242,7 @@ def _finish(manifest: ReleaseManifest, out: Path, old: ReleaseManifest | None) -
     for path, blob in manifest.files.items():
         os.truncate(incoming / path, blob.size_bytes)
     seen = folder.look(incoming, sorted(manifest.files))
-    digest = open_model_folder(incoming).digest()
+    digest = open_checkpoint(incoming).digest()
     if digest != manifest.model_digest:
         raise DigestMismatchError(f"the model has digest {digest}, its manifest says {manifest.model_digest}")
     # From here on a kill leaves a folder that no longer says that it is whole; the next fetch finishes the swap.

@@ -24,7 +24,7 @@ from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.durable import UNFINISHED, explained, sync_folder, write_whole
 from coldfuse.errors import CodecError, UserInputError
 from coldfuse.registry.federation import SETTINGS_KEY
-from coldfuse.tensors.local_file import LocalFile
+from coldfuse.tensors.files import LocalFile
 
 OWN = ".coldfuse"
 _WRITTEN, _RELEASE, _SEEN = "written.json", "release.json", "seen.json"
@@ -155,7 +155,7 @@ def read_if_there(path: Path, start: int, data: bytearray | memoryview) -> bool:
     """Fill `data` from `start` of a file; False if the file is not that long."""
     if not path.is_file() or path.stat().st_size < start + len(data):
         return False
-    with LocalFile(path) as file:
+    with LocalFile(path).open() as file:
         file.read_into(memoryview(data), start)
     return True
 

@@ -19,12 +19,11 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import blob_digest, canonical_json, encode, sha256
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import ContributionRejectedError, ObjectNotFoundError, RoundClosedError
+from coldfuse.gateway import Decision, Gateway, Status
+from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import Encoding
-from coldfuse.tensors.local_file import LocalFile
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.files import LocalFile
 from coldfuse.training.job import TrainingSettings
-from coldfuse.transport.answers import Decision, Status
-from coldfuse.transport.client import GatewayClient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +70,7 @@ class Node:
     """What it contributes, and as whom."""
     folder: NodeFolder
     """Folder that remembers what is done."""
-    client: GatewayClient
+    client: Gateway
     """Client of the federation's gateway."""
     report: Callable[[NodeEvent], None]
     """Callback for every event; threads may call it."""
@@ -156,9 +155,9 @@ class Node:
             message = f"epoch {now.epoch}, step {now.step} of {now.num_steps}{accuracy}"
             self._say("training", base.release, message, done=now.step / max(now.num_steps, 1))
 
-        settings, folder = self.settings, open_model_folder(self.folder.base)
+        settings, base_model = self.settings, open_checkpoint(self.folder.base)
         job = TrainingJob(
-            base_dir=folder.path, base_digest=base.model_digest, schema_names=folder.schema.keys(),
+            base_dir=self.folder.base, base_digest=base.model_digest, schema_names=base_model.schema.keys(),
             round=base.release + 1, train=settings.train, validation=settings.validation,
         )  # fmt: skip
         self._say("training", base.release, "starting", done=0.0)
@@ -166,7 +165,9 @@ class Node:
         if not isinstance(made, FineTuned):
             raise StoppedError
         work.forget_trained()
-        delta = write_delta(work.delta, folder, made.tensors, encoding=settings.encoding, base_digest=base.model_digest)
+        delta = write_delta(
+            work.delta, base_model, made.tensors, encoding=settings.encoding, base_digest=base.model_digest
+        )
         save_head(work.head, made.head, settings.train.label_names)
         score = Score(before=made.accuracy_before, after=made.accuracy_after)
         trained = Trained(
@@ -188,7 +189,7 @@ class Node:
         if status.latest.number != base:
             self._say("late", base, f"release {status.latest.number} came out meanwhile")
             return None
-        with LocalFile(work.delta) as file:
+        with LocalFile(work.delta).open() as file:
 
             def read(buffer: memoryview, start: int) -> None:
                 self._check_stop()  # a large delta on a thin line takes hours

@@ -57,7 +57,9 @@ class ReleaseManifest(Value):
     contributions: tuple[FusedContribution, ...] = ()
     """Contributions that were fused, in the order of fusing."""
     outer: OuterState | None = None
-    """State of the outer steps; None where no step remembers anything."""
+    """State of the outer steps, and what rounding dropped; None where nothing is kept between rounds."""
+    moved: float | None = None
+    """Fraction of the model's elements whose bytes differ from the parent's; None where nobody counted."""
     created_at_s: float
     """Seconds since 1970, by the publisher's clock; for people."""
     software: dict[Name, str] = Field(default_factory=dict)

@@ -6,15 +6,39 @@ from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.round import Opened
 
 
-def screen_manifest(manifest: ContributionManifest, opened: Opened, round_number: int) -> str | None:
-    """Return why a contribution cannot take part in this round, or None. What costs a read comes after this."""
-    if (manifest.round, manifest.base_release) != (round_number, opened.base_release):
+def screen_round(manifest: ContributionManifest, opened: Opened | None, round_number: int) -> str | None:
+    """Return why a contribution does not belong to a round, or None.
+
+    A gateway asks before it takes the contribution, and the aggregator again before it fuses it.
+
+    Args:
+        manifest: The contribution's.
+        opened: How the round began; None while no aggregator has opened it.
+        round_number: The round.
+    """
+    if manifest.round < round_number:
+        return f"round {manifest.round} is over; fetch the latest release and train for round {round_number}"
+    if manifest.round > round_number or opened is None:
+        return f"round {manifest.round} is not open yet; wait for it and commit again"
+    got, want = (manifest.base_release, manifest.base_digest), (opened.base_release, opened.base_digest)
+    if got != want:
         return (
-            f"it is for round {manifest.round} on release {manifest.base_release}, this is round {round_number} on "
-            f"release {opened.base_release}; fetch the latest release and train on that"
+            f"the delta is relative to release {got[0]} ({got[1][:12]}), round {round_number} is on release {want[0]} "
+            f"({want[1][:12]}); fetch that release and train on it"
         )
-    if manifest.base_digest != opened.base_digest:
-        return f"its base has digest {manifest.base_digest}, this round's has {opened.base_digest}; fetch it again"
+    return None
+
+
+def screen_manifest(manifest: ContributionManifest, opened: Opened, round_number: int) -> str | None:
+    """Return why a contribution cannot be fused in a round, or None. What costs a read comes after this.
+
+    Args:
+        manifest: The contribution's.
+        opened: How the round began.
+        round_number: The round.
+    """
+    if reason := screen_round(manifest, opened, round_number):
+        return reason
     if manifest.score and not 0 <= manifest.score.after <= 1:  # it may be a weight
         return f"its score after training is {manifest.score.after:g}, expected 0 to 1"
     return None

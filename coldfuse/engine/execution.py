@@ -32,9 +32,6 @@ S = TypeVar("S")
 T = TypeVar("T")
 R = TypeVar("R")
 
-Begin = Callable[[Callable[..., object], object, Sequence[object]], Callable[[int], None]]
-"""Told of a pass by its task, what all share, and the items; returns what is told the index of each item done."""
-
 
 class Executor(Protocol):
     """Runs tasks; each result is yielded with the index of its item, as it is ready."""
@@ -110,31 +107,6 @@ class RayExecutor:
         finally:
             for reference in under_way:
                 ray.cancel(reference, force=False)
-
-
-class ObservedExecutor:
-    """Another executor, and somebody who is told of every pass and of every result as it comes."""
-
-    def __init__(self, executor: Executor, begin: Begin) -> None:
-        """Take the executor, and whom to tell."""
-        self._executor, self._begin = executor, begin
-
-    @property
-    def task_bytes(self) -> int:
-        """Memory that one task may take."""
-        return self._executor.task_bytes
-
-    @property
-    def num_workers(self) -> int:
-        """How many tasks run at a time."""
-        return self._executor.num_workers
-
-    def run(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[tuple[int, R]]:
-        """Call `task(shared, item)` for every item."""
-        done = self._begin(task, shared, items)
-        for index, result in self._executor.run(task, shared, items):
-            done(index)
-            yield index, result
 
 
 def gpu_share(device: str, resources: Mapping[str, float]) -> float:

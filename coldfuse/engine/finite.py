@@ -9,11 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from coldfuse.engine.files import LocalRange
 from coldfuse.engine.plan import AdapterOperand, Operand, PieceTask
-from coldfuse.engine.remote_files import KeyRange
 from coldfuse.errors import FusionError
 from coldfuse.fusion.block import Float64
+from coldfuse.tensors.files import BlobFile
 
 
 class NotFiniteError(FusionError):
@@ -37,9 +36,4 @@ def file_of(operand: Operand | AdapterOperand | None) -> str | None:
     """Name the file, unless it is a contribution's: that has a digest."""
     if isinstance(operand, AdapterOperand):
         return operand.what
-    match operand and operand.where:
-        case LocalRange(path=path):
-            return str(path)
-        case KeyRange(object=which):
-            return str(which)
-    return None
+    return operand.where.file.name if operand and not isinstance(operand.where.file, BlobFile) else None

@@ -1,56 +1,89 @@
-"""Fuse the parts of a model: measure what the method needs, then make every part, in bounded memory.
+"""Fuse: the one way from contributions on a base to a fused model, for a round and for `coldfuse fuse` alike.
 
-`fuse_shard` is one task: for each part the fused bytes, and the outers' state of the same elements. Elements are taken
-block by block through the same buffers, so memory depends neither on the model nor on one tensor's size, unless the
-method works on whole matrices.
+`prepare` plans; `fuse` runs the passes and hands every part to a sink as it is made (`sinks`: a store's objects, or
+files in a folder). The same deltas, base and recipe give the same bytes, whoever asks, on threads or on Ray.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar, cast
-
-import numpy as np
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from coldfuse.core.blob import Part
-from coldfuse.core.dtypes import Raw, from_floats, to_floats
-from coldfuse.core.schema import ITEM_BYTES
-from coldfuse.engine.device_blocks import one_later
-from coldfuse.engine.devices import decompositions, one_blas_thread, to_cpu
 from coldfuse.engine.execution import Executor
-from coldfuse.engine.finite import NotFiniteError, file_of
-from coldfuse.engine.job import SUM_ELEMENTS, Fusion
-from coldfuse.engine.plan import (
-    STATE_DTYPE,
-    Operand,
-    PartTask,
-    PieceTask,
-    Plan,
-    Shard,
-    all_shards,
-)
-from coldfuse.engine.ranges import ElementRange, element_ranges, info_of
-from coldfuse.engine.reading import BlockReader
-from coldfuse.errors import FusionError, SchemaMismatchError
-from coldfuse.fusion.apply import move, surely_finite
-from coldfuse.fusion.block import Float64
-from coldfuse.fusion.method import LinearCombiner, MatrixCombiner
-from coldfuse.tensors.model_digest import block_digests
+from coldfuse.engine.inputs import Input, content_digests, in_fusing_order
+from coldfuse.engine.job import Fusion, granularity_of, request_bytes, require_memory
+from coldfuse.engine.measuring import measure_all, run_pass
+from coldfuse.engine.outputs import Layout, Output, layout_for
+from coldfuse.engine.passes import Pass, Progress, plan_passes
+from coldfuse.engine.plan import Inputs, Plan, Shard, all_shards, measured_shards, operands, plan_shards
+from coldfuse.engine.shard import fuse_shard
+from coldfuse.engine.sinks import Sink, Writer
+from coldfuse.engine.state import State, sources_of
+from coldfuse.engine.tied import Tied
+from coldfuse.errors import UserInputError
+from coldfuse.fusion.recipe import Recipe
+from coldfuse.tensors.checkpoint import Checkpoint
+from coldfuse.tensors.files import BlobFile, TensorFile
+from coldfuse.tensors.folders import is_remote
+from coldfuse.tensors.model_digest import model_digest
+
+DEFAULT_SEED = "0"
+"""What random masks depend on beside the contribution, unless somebody asks for others. A delta names its base in its
+own bytes, so that its masks differ from round to round."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FusedBytes:
-    """One part as it was made."""
+class Prepared:
+    """A fusion that is ready to run."""
 
-    part: PartTask
-    data: memoryview
-    """In a buffer that the next part is made in."""
-    blocks: Mapping[str, Sequence[str]]
-    """The block digests of each tensor, or piece of one, in it."""
-    state: tuple[memoryview, ...]
-    """The outers' new state of the same elements, one a slot."""
+    base: Checkpoint
+    inputs: tuple[Input, ...]
+    """The contributions, in fusing order."""
+    fusion: Fusion
+    plan: Plan
+    """The shards of what is made."""
+    measured: Sequence[Shard]
+    """The shards of what is measured: the base's own files, however the result is cut, so that sums do not depend on
+    that."""
+    tied: Tied
+    """The base's tensors that are copies, and of which: neither measured nor counted."""
+    state: State
+    output: Output
+    layout: Layout
+
+    @cached_property
+    def passes(self) -> list[Pass]:
+        """All passes in order, the last of which makes the parts."""
+        return plan_passes(
+            self.fusion, made=all_shards(self.plan), measured=self.measured, compares=self.output.kind != "model"
+        )
+
+    @property
+    def sources(self) -> list[TensorFile]:
+        """All files that are read."""
+        return sources_of_all(self.base, self.inputs, self.state)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fused:
+    """A fusion that was run."""
+
+    digest: str
+    """Digest of the fused model's tensors, or of the delta's."""
+    fusion: Fusion
+    """The fusion with all that was measured."""
+    parts: Mapping[tuple[str, int], tuple[Part, ...]]
+    """Where each part and its state lie, by file and index, if they went to a store."""
+    num_moved: int
+    """Number of elements whose bytes differ from the base's."""
+
+    @property
+    def moved(self) -> float:
+        """The fraction of elements whose bytes differ from the base's."""
+        return self.num_moved / max(self.fusion.num_elements, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,180 +91,159 @@ class FusedPart:
     """What a task made of a part."""
 
     index: int
-    part: Part | None
-    """Where it lies, if it went to a store."""
+    parts: tuple[Part, ...]
+    """Where the part and the state of each slot lie, if they went to a store."""
     blocks: Mapping[str, Sequence[str]]
     """The block digests of each tensor, or piece of one, in it."""
-    state: tuple[Part, ...] = ()
-    """Where the outers' state lies, if it went to a store."""
+    num_moved: int
 
 
-J = TypeVar("J")
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be fused, opened and checked."""
+
+    base: Checkpoint
+    """θ_t."""
+    inputs: Sequence[Input]
+    """The contributions, checked against the base, in any order."""
+    recipe: Recipe
+    """What is done with them."""
+    state: State
+    """What is kept between fusions."""
+    tied: Tied
+    """The base's copies, by the tensor whose copy each is (`tied.find_tied`)."""
+    output: Output = field(default_factory=Output)
+    """What is made; the whole model by default."""
+    seed: str = DEFAULT_SEED
+    """What random masks depend on beside the contributions."""
+    device: str = "cpu"
+    """Name of the device on which whole matrices are worked on."""
 
 
-def run_plan(
-    executor: Executor, task: Callable[[J, Shard], list[FusedPart]], job: J, plan: Plan
-) -> tuple[dict[tuple[str, int], FusedPart], dict[str, list[str]]]:
-    """Run all shards; return the parts made, by file and index, and the block digests of every tensor."""
-    todo = all_shards(plan)
-    made: dict[int, list[FusedPart]] = dict(executor.run(task, job, todo))
+def prepare(request: Request) -> Prepared:
+    """Plan a fusion; no tensor is read, but to tell inputs apart and where random masks ask for their digests.
+
+    Raises:
+        UserInputError: The output cannot hold what the recipe keeps.
+    """
+    base, recipe, output = request.base, request.recipe, request.output
+    tied, state = request.tied, request.state
+    ordered = in_fusing_order(request.inputs)
+    read = Inputs(
+        base=operands(base.files.values(), is_delta=False),
+        contributions=[item.operands for item in ordered],
+        statistics=[item.statistics_operands for item in ordered if item.statistics],
+        state=state.operands,
+        tied=tied,
+    )
+    own = plan_shards(base.headers, read, granularity=granularity_of(recipe))
+    layout = _layout(base, read, recipe, output)
+    is_own = layout.headers == base.headers
+    fusion = Fusion(
+        recipe=recipe,
+        weights=tuple(item.weight for item in ordered),
+        names=content_digests(ordered) if recipe.is_random else (),
+        seed=request.seed,
+        num_elements=sum(s.num_elements for name, s in base.schema.items() if s.is_fused and name not in tied),
+        slots=state.slots if output.kind == "model" else (),
+        age=state.age,
+        device=request.device,
+        delta_dtype=output.delta_dtype,
+    )
+    return Prepared(
+        base=base, inputs=tuple(ordered), fusion=fusion, measured=measured_shards(own), tied=tied, state=state,
+        plan=own if is_own else plan_shards(layout.headers, read, granularity=granularity_of(recipe)),
+        output=output, layout=layout,
+    )  # fmt: skip
+
+
+def read_ahead(prepared: Prepared, executor: Executor) -> Prepared:
+    """Let remote files be read ahead as far as the executor's memory allows."""
+    remote = [file.file for file in prepared.sources if file.file.is_remote]
+    if not remote:
+        return prepared
+    is_local = all(isinstance(file, BlobFile) and not is_remote(file.store_url) for file in remote)
+    count, limit = prepared.fusion.num_contributions, executor.task_bytes
+    ahead = request_bytes(is_local=is_local, num_contributions=count, limit_bytes=limit)
+    return replace(prepared, fusion=replace(prepared.fusion, request_bytes=ahead))
+
+
+def fuse(prepared: Prepared, sink: Sink, executor: Executor, *, progress: Progress | None = None) -> Fused:
+    """Run all passes of a fusion; every part goes to the sink as it is made.
+
+    Args:
+        prepared: What `prepare` planned.
+        sink: Where the parts go.
+        executor: Runs the tasks: threads here, or Ray anywhere. The result is the same.
+        progress: Called as passes begin and shards are done.
+
+    Raises:
+        UserInputError: A task would take more memory than a worker may.
+        FusionError: The method refuses these contributions, or what it made is not finite.
+        SchemaMismatchError: Models disagree on what is copied from the base.
+    """
+    prepared = read_ahead(prepared, executor)
+    require_memory(prepared.fusion, prepared.plan, executor.task_bytes)
+    for one in (one for one in prepared.passes if one.kind == "compare"):
+        for _ in run_pass(executor, one, compare_shard, prepared.fusion, progress):
+            pass
+    fusion = measure_all(executor, prepared.passes, prepared.fusion, progress=progress)
+    writer, last = sink.begin(prepared.layout, prepared.plan, fusion.slots), prepared.passes[-1]
+    made = dict(run_pass(executor, last, fuse_part, Making(fusion=fusion, writer=writer), progress))
     blocks: dict[str, list[str]] = defaultdict(list)
-    for index in range(len(todo)):
+    for index in range(len(last.shards)):
         for part in made[index]:
             for name, digests in part.blocks.items():
                 blocks[name] += digests
-    return {(shard.file, part.index): part for i, shard in enumerate(todo) for part in made[i]}, blocks
+    fused = Fused(
+        digest=model_digest(prepared.layout.schema, blocks),
+        fusion=fusion,
+        parts={(shard.file, part.index): part.parts for i, shard in enumerate(last.shards) for part in made[i]},
+        num_moved=sum(part.num_moved for parts in made.values() for part in parts),
+    )
+    sink.end(fused.digest, fusion)
+    return fused
 
 
-def fuse_shard(fusion: Fusion, shard: Shard) -> Iterator[FusedBytes]:
-    """Fuse a shard's parts, one after the other."""
-    with BlockReader(fusion) as reader:
-        deltas = _Deltas(fusion, reader)
-        for part in shard.parts:
-            data = reader.buffer("part", part.size_bytes).data
-            state = tuple(reader.buffer(f"part {slot}", part.num_fused * 4).data for slot in fusion.recipe.slots)
-            digests: dict[str, Sequence[str]] = {}
-            done = done_state = 0
-            for piece in part.pieces:
-                reader.forget()
-                view = data[done : done + piece.num_elements * ITEM_BYTES[_dtype(fusion, piece)]]
-                if piece.is_fused:
-                    size = piece.num_elements * 4
-                    views = [np.frombuffer(s, np.uint8, size, done_state) for s in state]
-                    _fuse_piece(deltas, piece, np.frombuffer(view, np.uint8), views)
-                    done_state += size
-                else:
-                    _copy_piece(reader, piece, view)
-                digests[piece.tensor] = block_digests(view)
-                done += len(view)
-            reader.settle(part.pieces)
-            yield FusedBytes(part=part, data=data, blocks=digests, state=state)
+@dataclass(frozen=True, kw_only=True)
+class Making:
+    """What the tasks of the last pass share."""
+
+    fusion: Fusion
+    writer: Writer
 
 
-class _Deltas:
-    """The fused delta of a piece, range by range; a matrix is worked on once for all its pieces."""
-
-    def __init__(self, fusion: Fusion, reader: BlockReader) -> None:
-        self.fusion, self.reader = fusion, reader
-        self._matrix: tuple[str, Float64] | None = None
-
-    def of(self, piece: PieceTask) -> Iterator[tuple[ElementRange, Float64]]:
-        """Yield the piece's element_ranges and their fused deltas (in a buffer that is used again)."""
-        fusion, combiner = self.fusion, self.fusion.recipe.combiner
-        step = len(fusion.recipe.transforms)
-        if isinstance(combiner, MatrixCombiner) and piece.is_matrix:
-            flat_N = self._whole(piece, combiner)
-            for first, count in _plain_ranges(piece):
-                yield (first, count), flat_N[first : first + count]
-        elif fusion.is_on_device(step, combiner):
-            for elements, fetched in one_later(self._on_device(piece, step)):
-                yield _clipped(piece, elements, fetched())
-        elif fusion.sums_deltas:
-            combination = cast(LinearCombiner, combiner).combination(info_of(fusion, piece, step))
-            for elements in element_ranges(fusion, piece, length=self.reader.sum_length(piece, combination)):
-                yield _clipped(piece, elements, self.reader.sum_deltas(piece, elements, combination))
-        else:
-            for elements in element_ranges(fusion, piece):
-                yield _clipped(piece, elements, combiner.fuse(self.reader.block(piece, elements, step=step)))
-
-    def _on_device(self, piece: PieceTask, step: int) -> Iterator[tuple[ElementRange, Callable[[], Float64]]]:
-        """Begin to fuse a piece's element_ranges on the device; yield what waits for each result."""
-        blocks = self.reader.on_device
-        for elements in element_ranges(self.fusion, piece, length=self.fusion.device_elements):
-            yield elements, blocks.fetch(self.fusion.recipe.combiner.fuse(blocks.block(piece, elements, step=step)))
-
-    def _whole(self, piece: PieceTask, combiner: MatrixCombiner) -> Float64:
-        if self._matrix is None or self._matrix[0] != piece.tensor:
-            matrix = self.reader.matrix(piece, step=len(self.fusion.recipe.transforms))
-            with one_blas_thread(), decompositions():
-                fused = combiner.fuse_matrix(matrix)
-            self._matrix = piece.tensor, to_cpu(fused)
-        return self._matrix[1]
-
-
-def _fuse_piece(deltas: _Deltas, piece: PieceTask, out: Raw, state: Sequence[Raw]) -> None:
-    """Write the piece's fused elements to `out`, and the outers' new state to `state`."""
-    item, reader, recipe = ITEM_BYTES[_dtype(deltas.fusion, piece)], deltas.reader, deltas.fusion.recipe
-    if not any(piece.contributions) and not recipe.slots and deltas.fusion.delta_dtype is None:
-        reader.raw(piece.base, (piece.first, piece.num_elements), into=out)
-        return
-    try:
-        for (first, count), delta_N in deltas.of(piece):
-            start = first - piece.first
-            new = [part[start * 4 : (start + count) * 4] for part in state]
-            moved_N = _step(deltas, piece, (first, count), delta_N, new) if recipe.outers else delta_N
-            _finish(deltas, piece, (first, count), moved_N, out[start * item : (start + count) * item])
-    except NotFiniteError:
-        raise
-    except FusionError as error:
-        reader.require_finite([piece])  # which is then the reason
-        raise FusionError(f"tensor {piece.tensor}: {error}") from error
-
-
-def _step(deltas: _Deltas, piece: PieceTask, elements: ElementRange, delta_N: Float64, state: Sequence[Raw]) -> Float64:
-    """Take the outers' steps along a fused delta, and write their new state."""
-    if not surely_finite(delta_N):
-        raise FusionError("the fused delta is not finite")
-    slots = dict(zip(deltas.fusion.recipe.slots, range(len(state)), strict=True))
-    for outer in deltas.fusion.recipe.outers:
-        indices = [slots[slot] for slot in outer.slots]
-        old = tuple(
-            deltas.reader.values(piece.state[i], elements) if piece.state else np.zeros(elements[1]) for i in indices
+def fuse_part(making: Making, shard: Shard) -> list[FusedPart]:
+    """Fuse a shard's parts and write each. Running it twice writes the same bytes to the same places."""
+    return [
+        FusedPart(
+            index=fused.part.index,
+            parts=making.writer.write(shard.file, fused),
+            blocks=fused.blocks,
+            num_moved=fused.num_moved,
         )
-        delta_N, new = outer.step(delta_N, old, age=deltas.fusion.age)
-        for i, values in zip(indices, new, strict=True):
-            state[i][:] = from_floats(values, STATE_DTYPE)
-    return delta_N
+        for fused in fuse_shard(making.fusion, shard)
+    ]
 
 
-def _finish(deltas: _Deltas, piece: PieceTask, elements: ElementRange, delta_N: Float64, out: Raw) -> None:
-    """Write the base moved along the delta, or the delta itself."""
-    dtype = deltas.fusion.delta_dtype
-    if dtype is None:
-        base, _ = deltas.reader.base(piece, elements)
-        move(base, delta_N, piece.base.dtype, out=out)
-        _check_variance(piece, out, piece.base.dtype)
-        return
-    out[:] = from_floats(delta_N, dtype)
-    if not np.isfinite(to_floats(out, dtype)).all():
-        raise FusionError(f"the fused delta is not finite, or does not fit into {dtype}; take a wider --dtype")
+def compare_shard(fusion: Fusion, shard: Shard) -> None:
+    """Check that the models agree with the base on tensors that are copied, where no copy is made."""
+    for _ in fuse_shard(replace(fusion, slots=()), shard):
+        pass
 
 
-def _dtype(fusion: Fusion, piece: PieceTask) -> str:
-    """Return the dtype in which a piece is written."""
-    return fusion.delta_dtype if fusion.delta_dtype and piece.is_fused else piece.base.dtype
+def sources_of_all(base: Checkpoint, inputs: Sequence[Input], state: State) -> list[TensorFile]:
+    """Return all files that a fusion reads."""
+    of_inputs = [file for item in inputs for file in (*item.files, *item.statistics)]
+    return [*base.files.values(), *of_inputs, *sources_of(state)]
 
 
-def _clipped(piece: PieceTask, elements: ElementRange, delta_N: Float64) -> tuple[ElementRange, Float64]:
-    """Cut off what whole rows reach beyond the piece."""
-    first, end = max(elements[0], piece.first), min(elements[0] + elements[1], piece.first + piece.num_elements)
-    return (first, end - first), delta_N[first - elements[0] : end - elements[0]]
-
-
-def _plain_ranges(piece: PieceTask) -> Iterator[ElementRange]:
-    end = piece.first + piece.num_elements
-    return ((first, min(SUM_ELEMENTS, end - first)) for first in range(piece.first, end, SUM_ELEMENTS))
-
-
-def _check_variance(piece: PieceTask, out: Raw, dtype: str) -> None:
-    if piece.tensor.endswith("running_var") and (to_floats(out, dtype) < 0).any():
-        raise FusionError("the fused variance is negative, so the model would answer NaN; take a method that averages")
-
-
-def _copy_piece(reader: BlockReader, piece: PieceTask, view: memoryview) -> None:
-    """Copy what is not fused. Integers and booleans are not: whole models must agree on them, unless they count."""
-    whole = piece.first, piece.num_elements
-    base = reader.raw(piece.base, whole, into=np.frombuffer(view, np.uint8))
-    if piece.tensor.endswith("num_batches_tracked"):
-        return
-    for operand in piece.contributions:
-        if not isinstance(operand, Operand):
-            continue
-        item = ITEM_BYTES[operand.dtype]
-        for first, count in _plain_ranges(piece):
-            start = (first - piece.first) * item
-            if not np.array_equal(reader.raw(operand, (first, count)), base[start : start + count * item]):
-                raise SchemaMismatchError(
-                    f"tensor {piece.tensor} ({piece.base.dtype}) differs from the base's, and only floats are fused; "
-                    f"make the models agree on it ({file_of(operand) or 'a contribution'} does not)"
-                )
+def _layout(base: Checkpoint, read: Inputs, recipe: Recipe, output: Output) -> Layout:
+    if output.kind != "model" and recipe.slots:
+        kept = ", ".join(recipe.slots)
+        raise UserInputError(f"this method keeps {kept} beside the model, which {output.kind}s cannot hold")
+    fused = {name: read.tied.get(name, name) for name, spec in base.schema.items() if spec.is_fused}
+    if output.kind == "adapter":  # merged into a model that ties, factors for both would be added twice
+        fused = {name: first for name, first in fused.items() if name == first}
+    changed = [name for name, first in fused.items() if any(first in item.tensors for item in read.contributions)]
+    return layout_for(output, base, changed)

@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from coldfuse.core.schema import ITEM_BYTES
-from coldfuse.engine.devices import CPU
-from coldfuse.engine.plan import AdapterOperand, Granularity, Operand, PieceTask, Plan, all_shards
+from coldfuse.engine.plan import Granularity, Plan, all_shards
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.block import Float64
-from coldfuse.fusion.method import LinearCombiner, MatrixCombiner, Measure, Method
+from coldfuse.fusion.method import LinearCombiner, MatrixCombiner
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.tensors.deltas import Encoding
 
@@ -30,17 +28,8 @@ SUM_ELEMENTS = 1 << 16
 _SUM_STACK_ELEMENTS = 1 << 19
 """Of such a block of all of them together."""
 
-_DEVICE_STACK_ELEMENTS = 1 << 24
-"""Of a block of all deltas together on a device: 128 MiB there. The interpreter begins the operations on a block one by
-one, which must not take longer than sending it."""
-
-_ALIGNED_BYTES = 16
-
 _OTHER_ROWS = 6
 """Of a block, beside the contributions': the base, the sum, and what a formula holds meanwhile."""
-
-_EXPANDED_ROWS = 4
-"""Of a block for a device, to expand an adapter: the base, the product of its factors, and what is made of them."""
 
 _COUNTER_ELEMENTS = 1 << 20
 """What a measure holds beside blocks, in numbers of 8 bytes: counters of a task (4 MiB) and those of all together (as
@@ -60,8 +49,6 @@ Measured = Mapping[tuple[int, str], Mapping[str, Float64]]
 class Fusion:
     """What all shards of a fusion share."""
 
-    store_url: str | None
-    """The store that ranges lie in; None: all lie in local files."""
     recipe: Recipe
     weights: tuple[float, ...]
     """One a contribution, in fusing order."""
@@ -71,10 +58,12 @@ class Fusion:
     """What all random numbers depend on: the round."""
     num_elements: int = 0
     """Of all tensors that are fused."""
+    slots: tuple[str, ...] = ()
+    """Names of the numbers that are kept for each element between rounds: the outer steps', and the residual."""
     age: int = 0
-    """Rounds that the outers' state has seen."""
+    """Number of steps that the outer steps' numbers have seen."""
     device: str = "cpu"
-    """Where matrices are worked on, and blocks where methods allow it."""
+    """Name of the device on which whole matrices are worked on."""
     request_bytes: int = 0
     """Read ahead so much of each operand in a store; 0: just what a block needs."""
     delta_dtype: Encoding | None = None
@@ -92,11 +81,6 @@ class Fusion:
         return self._share(_STACK_ELEMENTS, _MOST_ELEMENTS)
 
     @property
-    def device_elements(self) -> int:
-        """Elements of a block of all deltas on a device: a power of two."""
-        return self._share(_DEVICE_STACK_ELEMENTS, _DEVICE_STACK_ELEMENTS)
-
-    @property
     def sum_elements(self) -> int:
         """Elements of a block where deltas are summed as they lie in their files."""
         return self._share(_SUM_STACK_ELEMENTS, SUM_ELEMENTS)
@@ -104,17 +88,6 @@ class Fusion:
     def _share(self, of: int, most: int) -> int:
         wanted = max(of // self.num_contributions, 1)
         return min(max(1 << (wanted.bit_length() - 1), _FEWEST_ELEMENTS), most)
-
-    def is_on_device(self, step: int, what: Method | Measure) -> bool:
-        """Whether a step's formula or measure gets blocks on the device: it takes them, and all transforms before."""
-        before = self.recipe.transforms[:step]
-        return self.device != CPU and what.on_device and all(transform.on_device for transform in before)
-
-    @property
-    def uses_device(self) -> bool:
-        """Whether any blocks are worked on there."""
-        steps = enumerate(self.recipe.steps)
-        return any(self.is_on_device(index, what) for index, step in steps for what in (step, *step.measures()))
 
     @property
     def sums_deltas(self) -> bool:
@@ -133,8 +106,9 @@ def granularity_of(recipe: Recipe) -> Granularity:
 def task_bytes(fusion: Fusion, plan: Plan) -> int:
     """Return the memory that the largest task takes: its part and the outers' state, blocks, and whole matrices."""
     shards = all_shards(plan)
-    part = max((part.size_bytes for shard in shards for part in shard.parts), default=0)
-    state = max((part.num_fused for shard in shards for part in shard.parts), default=0) * 4 * len(fusion.recipe.slots)
+    parts = [part for shard in shards for part in shard.parts]
+    part = max((part.size_bytes for part in parts), default=0)
+    state = max((sum(part.num_kept(slot) for slot in fusion.slots) for part in parts), default=0) * 4
     row = _longest_row(fusion, plan)
     per_contribution = 2 if any(step.statistic for step in fusion.recipe.steps) else 1
     rows = per_contribution * fusion.num_contributions + _OTHER_ROWS
@@ -144,7 +118,6 @@ def task_bytes(fusion: Fusion, plan: Plan) -> int:
     if any(step.measures() for step in fusion.recipe.steps):
         values = 4 * fusion.num_contributions  # what a measure may make of a block: two rows of each, twice
         blocks = max(blocks, max(fusion.block_elements, row) * (2 * rows + values)) + _COUNTER_ELEMENTS
-    blocks += _device_floats(fusion, plan)
     ahead = fusion.request_bytes * (fusion.num_contributions + 1)
     return part + state + blocks * 8 + ahead + _matrix_bytes(fusion, plan)
 
@@ -169,36 +142,6 @@ def _longest_row(fusion: Fusion, plan: Plan) -> int:
     if not fusion.recipe.whole_rows:
         return 0
     return max((p.shape[-1] for s in all_shards(plan) for p in s.pieces if p.shape and p.is_fused), default=0)
-
-
-def sent_bytes(piece: PieceTask, num_elements: int) -> list[int]:
-    """Return what the base and each contribution take on their way to a device: as in their files, or as float64."""
-    items = [0 if o is None else ITEM_BYTES[sent_dtype(o)] for o in (piece.base, *piece.contributions)]
-    return [-(-num_elements * item // _ALIGNED_BYTES) * _ALIGNED_BYTES for item in items]
-
-
-def sent_dtype(operand: Operand | AdapterOperand) -> str:
-    """Return the dtype in which an operand is sent to a device: an adapter's is expanded before."""
-    return "F64" if isinstance(operand, AdapterOperand) else operand.dtype
-
-
-def _device_floats(fusion: Fusion, plan: Plan) -> int:
-    """Return the host's memory for blocks on a device, in numbers of 8 bytes.
-
-    Two blocks on their way there, in pinned memory, which torch keeps in powers of two, beside the smaller ones that
-    they grew from; two results on their way back; and what the outer steps and the rounding make of them.
-    """
-    if not fusion.uses_device:
-        return 0
-    pieces = {piece.tensor: piece for shard in all_shards(plan) for piece in shard.pieces if piece.is_fused}
-    row, floats = _longest_row(fusion, plan), 0
-    for piece in pieces.values():
-        elements = min(max(fusion.device_elements, row), piece.tensor_elements)
-        sent = 4 * (1 << sum(sent_bytes(piece, elements)).bit_length())
-        rows = _OTHER_ROWS + (2 * fusion.num_contributions if any(piece.statistics) else 0)
-        rows += _EXPANDED_ROWS if any(isinstance(o, AdapterOperand) for o in piece.contributions) else 0
-        floats = max(floats, sent // 8 + elements * rows)
-    return floats
 
 
 def _matrix_bytes(fusion: Fusion, plan: Plan) -> int:

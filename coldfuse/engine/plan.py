@@ -17,18 +17,23 @@ from typing import Literal
 
 from coldfuse.adapters.adapter import Adapter, AdapterTensor, Stored
 from coldfuse.core.schema import ITEM_BYTES, TensorSpec
-from coldfuse.engine.files import ByteRange, LocalRange, Source
-from coldfuse.engine.remote_files import KeyRange, RemoteObject
 from coldfuse.errors import SchemaMismatchError
-from coldfuse.tensors.header import Header, TensorEntry
-from coldfuse.tensors.local_file import LocalPath
+from coldfuse.tensors.checkpoint import Place
+from coldfuse.tensors.files import ByteRange, TensorFile
+from coldfuse.tensors.header import Header
 from coldfuse.tensors.parts import PartLayout, Piece, plan_parts
 
 Granularity = Literal["piece", "rows", "matrix"]
 """How much of a tensor a method looks at to fuse a piece of it."""
 
 STATE_DTYPE = "F32"
-"""Of the outers' state."""
+"""Dtype of all state that is kept between rounds."""
+
+RESIDUAL = "residual"
+"""The slot that keeps what rounding to a narrow dtype drops."""
+
+NARROW_DTYPES = frozenset({"BF16", "F16"})
+"""Dtypes that are often narrower than a step: small steps would vanish in their rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +71,8 @@ class PieceTask:
     """One a contribution, in fusing order."""
     statistics: tuple[Operand | None, ...] = ()
     """What each contribution's statistics have under the tensor's name; empty if nobody asked."""
-    state: tuple[Operand, ...] = ()
-    """The outers' state from the release before, one a slot; empty at first."""
+    state: tuple[Operand | None, ...] = ()
+    """The state of the release before, one operand a slot; None where there is none yet."""
     is_fused: bool
     """False: copied from the base, with which every contribution must agree."""
     tied_to: str = ""
@@ -77,6 +82,10 @@ class PieceTask:
     def known_as(self) -> str:
         """The name under which formulas know it, that measures and random numbers go by: one for tied tensors."""
         return self.tied_to or self.tensor
+
+    def keeps(self, slot: str) -> bool:
+        """Tell whether each element has a number in this slot of the state."""
+        return self.is_fused and has_state(slot, self.base.dtype)
 
     @property
     def is_matrix(self) -> bool:
@@ -99,10 +108,9 @@ class PartTask:
     size_bytes: int
     pieces: tuple[PieceTask, ...]
 
-    @property
-    def num_fused(self) -> int:
-        """Elements that are fused; each has a number in every slot of the outers' state."""
-        return sum(piece.num_elements for piece in self.pieces if piece.is_fused)
+    def num_kept(self, slot: str) -> int:
+        """Return the number of elements that have a number in a slot of the state."""
+        return sum(piece.num_elements for piece in self.pieces if piece.keeps(slot))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +134,7 @@ Plan = Mapping[str, Sequence[Shard]]
 class Operands:
     """One model's or one delta's tensors, and where they lie."""
 
-    tensors: Mapping[str, tuple[Source, TensorEntry]]
+    tensors: Mapping[str, Place]
     is_delta: bool
 
 
@@ -138,13 +146,18 @@ class Inputs:
     contributions: Sequence[Operands | Adapter]
     statistics: Sequence[Operands] = ()
     """One a contribution, if the method asks for them."""
-    state: Sequence[Operands] = ()
-    """One a slot, if there is a state yet."""
+    state: Sequence[Operands | None] = ()
+    """One a slot; None where there is no state yet."""
     tied: Mapping[str, str] = field(default_factory=dict)
     """Tensors of the base that are copies, by the tensor whose copy each is: fused from what lies under that name."""
 
 
-def operands(files: Iterable[Source], *, is_delta: bool) -> Operands:
+def has_state(slot: str, dtype: str) -> bool:
+    """Tell whether a fused tensor of this dtype has numbers in a slot: all have those of outer steps."""
+    return slot != RESIDUAL or dtype in NARROW_DTYPES
+
+
+def operands(files: Iterable[TensorFile], *, is_delta: bool) -> Operands:
     """Index the tensors of the files of a model or delta."""
     return Operands({entry.name: (file, entry) for file in files for entry in file.header.tensors}, is_delta)
 
@@ -152,15 +165,7 @@ def operands(files: Iterable[Source], *, is_delta: bool) -> Operands:
 def operand_of(stored: Stored) -> Operand:
     """Name a factor as what ranges are read of."""
     start, spec = stored.tensor.start, stored.tensor.spec
-    where: ByteRange
-    match stored.file:
-        case LocalPath(path=path):
-            where = LocalRange(path, start)
-        case RemoteObject() as which:
-            where = KeyRange(which, start, spec.size_bytes)
-        case other:
-            raise TypeError(f"{other}: expected a local path or an object")
-    return Operand(where=where, first=0, dtype=spec.dtype, is_delta=True)
+    return Operand(where=stored.file.range(start, spec.size_bytes), first=0, dtype=spec.dtype, is_delta=True)
 
 
 def plan_shards(
@@ -236,7 +241,7 @@ def _plan_piece(piece: Piece, inputs: Inputs, granularity: Granularity) -> Piece
         base=_locate(inputs.base, known, granularity, by_rows=by_rows) or _missing(piece),
         contributions=contributions,
         statistics=tuple(_locate(s, known, granularity) for s in inputs.statistics),
-        state=tuple(_locate(s, known, granularity) or _missing(piece) for s in inputs.state) if is_fused else (),
+        state=tuple(_locate(s, known, granularity) if s and is_fused else None for s in inputs.state),
         is_fused=is_fused,
         tied_to=tied_to,
     )
@@ -261,7 +266,7 @@ def _locate(source: Operands, piece: Piece, granularity: Granularity, *, by_rows
     else:
         first, end = 0, entry.spec.num_elements  # a Gram matrix, not elements that lie beside the base's
     item = ITEM_BYTES[entry.spec.dtype]
-    where = file.range(entry.start + first * item, (end - first) * item)
+    where = file.file.range(entry.start + first * item, (end - first) * item)
     return Operand(where=where, first=first, dtype=entry.spec.dtype, is_delta=source.is_delta)
 
 

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import cached_property
 from types import TracebackType
 
 import numpy as np
@@ -17,12 +16,11 @@ import numpy as np
 from coldfuse.adapters.adapter import Stored
 from coldfuse.core.dtypes import Raw
 from coldfuse.core.schema import ITEM_BYTES
-from coldfuse.engine.device_blocks import DeviceBlocks
 from coldfuse.engine.devices import own_stream, to_device
-from coldfuse.engine.files import RangeReader
 from coldfuse.engine.finite import require_finite
 from coldfuse.engine.job import SUM_ELEMENTS, Fusion
 from coldfuse.engine.plan import AdapterOperand, Operand, PieceTask, operand_of
+from coldfuse.engine.range_reader import RangeReader
 from coldfuse.engine.ranges import ElementRange, info_of, whole_rows
 from coldfuse.errors import FusionError
 from coldfuse.fusion.apply import surely_finite
@@ -42,7 +40,7 @@ class BlockReader:
 
     def __init__(self, fusion: Fusion) -> None:
         self._fusion = fusion
-        self._reader = RangeReader(fusion.store_url, request_bytes=fusion.request_bytes)
+        self._reader = RangeReader(request_bytes=fusion.request_bytes)
         self._buffers: dict[str, Raw] = {}
         self._base_held: tuple[int, ElementRange] | None = None
         self._factors: dict[tuple[object, ...], Float64] = {}
@@ -68,11 +66,6 @@ class BlockReader:
         raw = self.buffer("raw", count * item) if into is None else into
         self._reader.read_into(operand.where, raw.data, (first - operand.first) * item)
         return raw
-
-    @cached_property
-    def on_device(self) -> DeviceBlocks:
-        """What makes blocks on the fusion's device."""
-        return DeviceBlocks(self._fusion, self)
 
     def forget(self) -> None:
         """Let go of what was read ahead: another piece comes."""
@@ -164,14 +157,6 @@ class BlockReader:
         offsets = [0 if operand is None else (elements[0] - operand.first) * item for operand in used]
         self._reader.read_rows([operand.where if operand else None for operand in used], offsets, raw)
         return raw
-
-    def settle(self, pieces: Iterable[PieceTask]) -> None:
-        """Refuse NaN and infinity in what was read for a device: it is looked at when all is there, not block by block.
-
-        Raises `NotFiniteError`.
-        """
-        if "on_device" in self.__dict__ and not self.on_device.are_finite:
-            self.require_finite(pieces)
 
     def require_finite(self, pieces: Iterable[PieceTask]) -> None:
         """Raise `NotFiniteError` if a contribution to these pieces holds NaN or infinity."""

@@ -1,4 +1,4 @@
-"""Model folders of the experiment: the base's files with other numbers, and a head among the tensors where it is fused.
+"""What the experiment keeps on disk: accuracies, and model folders, which are the base's files with other numbers.
 
 A head that all contributors share lies in the model's own file as `head.weight` and `head.bias`. So a fusion method
 treats it as one more linear layer, and needs to know nothing of heads.
@@ -6,9 +6,10 @@ treats it as one more linear layer, and needs to know nothing of heads.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +17,43 @@ import torch
 from torch import Tensor
 
 from coldfuse.core.dtypes import Raw, from_floats, to_floats
+from coldfuse.core.model_files import INDEX
 from coldfuse.core.schema import TensorSpec
+from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.tensors.files import LocalFile, read_file_header
 from coldfuse.tensors.header import TensorEntry, format_header
-from coldfuse.tensors.local_file import LocalFile
-from coldfuse.tensors.model_folder import INDEX, open_model_folder, read_file_header
+from coldfuse.tensors.tensor_reader import TensorReader
 from coldfuse.training.head import LinearHead
 
 WEIGHTS = "model.safetensors"
 HEAD_NAMES = ("head.weight", "head.bias")
-"""Where a fused head lies among a model's tensors."""
+"""Names of a fused head's tensors among the model's."""
+
+Accuracies = dict[str, float]
+"""Accuracies by name."""
+
+
+class Kept:
+    """A file of accuracies; what is missing is computed, and written at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, Accuracies] = json.loads(path.read_bytes()) if path.exists() else {}
+
+    def get(self, key: str, compute: Callable[[], Accuracies]) -> Accuracies:
+        """Return what is kept under the key, or compute it."""
+        if key not in self._known:
+            self._known[key] = compute()
+            staging = self._path.with_suffix(f".part-{os.getpid()}")
+            staging.write_text(json.dumps(self._known, indent=1))
+            os.replace(staging, self._path)
+        return self._known[key]
 
 
 def write_model(folder: Path, base: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write the base with these float32 tensors in place of its own, or beside them, as one file of weights."""
-    source = open_model_folder(base)
-    places = source.tensors()
+    source = open_checkpoint(base)
+    reader = TensorReader(source.files.values())
     shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
     folder.mkdir(parents=True)
     for file in source.plain:
@@ -46,8 +69,7 @@ def write_model(folder: Path, base: Path, tensors: Mapping[str, Tensor]) -> None
                 flat = tensors[name].detach().float().contiguous().numpy().reshape(-1)
                 out.write(from_floats(flat, "F32").data)
             else:
-                file, entry = places[name]
-                out.write(_read(base / file, entry).data)
+                out.write(reader.raw(name).data)
 
 
 def publish(staging: Path, folder: Path) -> None:
@@ -58,7 +80,7 @@ def publish(staging: Path, folder: Path) -> None:
 
 def read_model(folder: Path) -> dict[str, Tensor]:
     """Return the tensors that fusion changes, as float32."""
-    files = open_model_folder(folder).headers
+    files = open_checkpoint(folder).headers
     return {name: tensor for file in files for name, tensor in _read_file(folder / file).items()}
 
 
@@ -88,6 +110,6 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
 def _read(path: Path, entry: TensorEntry) -> Raw:
     raw = np.empty(entry.spec.size_bytes, np.uint8)
-    with LocalFile(path) as local:
+    with LocalFile(path).open() as local:
         local.read_into(raw.data, entry.start)
     return raw

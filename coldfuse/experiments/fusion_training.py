@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from coldfuse.data.dataset import TextDataset
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.encoding import TokenizedTexts, encode_all, tokenize
 from coldfuse.training.head import LinearHead, fit_linear_probe
 from coldfuse.training.loading import load_body, load_tokenizer
@@ -89,4 +89,4 @@ def train(
             step += 1
     body.eval()
     tuned = LinearHead(weight=model.head.weight.detach().clone(), bias=model.head.bias.detach().clone())
-    return shared_tensors(body, open_model_folder(base).schema), tuned
+    return shared_tensors(body, open_checkpoint(base).schema), tuned

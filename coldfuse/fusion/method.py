@@ -58,6 +58,8 @@ class Ranked:
     """Given the number of elements that are ranked, and what the method's earlier measures found in the same tensor or
     model (nothing, while a plan is foretold), which ranks are wanted; 0 is the smallest."""
     per: Scope = "model"
+    rows: Callable[[int], int] = int
+    """Given C, how many rows `of` returns: one a contribution by default."""
     on_device: bool = False
     """Whether `of` takes blocks of any array library, and gives the same bits with all of them."""
 

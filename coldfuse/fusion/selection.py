@@ -152,7 +152,7 @@ def _count(values_RN: Any, row_R: Any, low_R: Any, shift_R: Any, below_R: Any, b
 @compiled
 def _count_row(values: Any, low: Any, shift: Any, bins: Any, keys: Any) -> Any:
     below: Any = 0
-    combination = np.uint32(min((bins.size << shift), (1 << 31) - low))
+    width = np.uint32(min((bins.size << shift), (1 << 31) - low))
     base = np.uint32(low)
     for first in range(0, values.size, keys.size):
         run = values[first : first + keys.size]
@@ -161,11 +161,11 @@ def _count_row(values: Any, low: Any, shift: Any, bins: Any, keys: Any) -> Any:
         for n in range(run.size):
             key = np.uint32(np.float32(abs(run[n])).view(np.uint32) - base)
             under = np.uint32(under + np.uint32(key >= np.uint32(1 << 31)))  # below the window it wrapped around
-            inside = np.uint32(inside + np.uint32(key < combination))
+            inside = np.uint32(inside + np.uint32(key < width))
             keys[n] = key
         below += np.int64(under)
         if inside > 0:
             for n in range(run.size):
-                if keys[n] < combination:
+                if keys[n] < width:
                     bins[keys[n] >> np.uint32(shift)] += np.uint32(1)
     return below

@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from coldfuse.data.dataset import TextDataset, halves
 from coldfuse.errors import UserInputError
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.compute import to_device
 from coldfuse.training.encoding import TokenizedTexts, encode, encode_all, tokenize
 from coldfuse.training.head import LinearHead, fit_linear_probe
@@ -28,8 +28,6 @@ from coldfuse.training.loading import length_limit, load_body, load_tokenizer
 from coldfuse.training.model import stored_parameters
 
 _SCORING_BATCH = 64
-
-Per = Literal["tensor", "model"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +37,7 @@ class Task:
     data: TextDataset
     """Held-out texts; with a head, whoever minimises entropy does not look at their labels."""
     head: LinearHead | None = None
-    """A fixed head. Without one, a linear probe is fitted to half of the data on the base's features, and stays fixed;
+    """Fixed head. Without one, a linear probe is fitted to half of the data on the base's features, and stays fixed;
     what is minimised is then taken over the other half."""
 
 
@@ -59,9 +57,9 @@ class Learned:
     table: Mapping[str, tuple[float, ...]]
     """Coefficients by the tensor's name in the base's files; `*` stands for all others."""
     before: float
-    """What was minimised, over all its texts, at the start."""
+    """Value of what is minimised, over all texts, at the start."""
     after: float
-    """The same at the end."""
+    """Value of what is minimised, over all texts, at the end."""
 
 
 class Encoder(nn.Module):
@@ -83,20 +81,20 @@ class ResidentModels:
     encoder: Encoder
     tokenizer: Any
     stored: Mapping[str, str]
-    """The name in the files of each parameter, by the body's own name."""
+    """Name of each parameter in the files, by the body's own name."""
     deltas: Mapping[str, Tensor]
-    """δ of all contributions, stacked, by the body's own name; float32."""
+    """Stacked δ of all contributions, by the body's own name; float32."""
     num_contributions: int
-    """C."""
+    """Number of contributions, C."""
 
     @property
     def num_tensors(self) -> int:
-        """T."""
+        """Number of tensors, T."""
         return len(self.stored)
 
     @property
     def device(self) -> torch.device:
-        """Where everything lies."""
+        """Device on which everything lies."""
         return next(self.encoder.parameters()).device
 
     def blend(self, weights_TC: Tensor) -> dict[str, Tensor]:
@@ -126,7 +124,7 @@ class ResidentModels:
 def load_models(base: Path, models: Iterable[Path], count: int, *, device: str = "cpu") -> ResidentModels:
     """Load a base and `count` models of its schema; each folder is read before the next is asked for."""
     body = to_device(load_body(base), device).eval().requires_grad_(False)
-    stored = stored_parameters(body, open_model_folder(base).schema.keys())
+    stored = stored_parameters(body, open_checkpoint(base).schema.keys())
     parameters = dict(body.named_parameters())
     deltas = {name: torch.empty(count, *parameters[name].shape, device=parameters[name].device) for name in stored}
     for index, folder in enumerate(models):

@@ -10,11 +10,12 @@ boto3 is imported when the first `s3://` is opened, not before.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coldfuse.errors import UserInputError
-from coldfuse.storage.base import ObjectInfo, ObjectStore, ObjectWriter, Page
-from coldfuse.storage.garbage import collect_garbage
+from coldfuse.storage.base import ObjectInfo, ObjectStore, ObjectWriter, Page, collect_garbage
 from coldfuse.storage.local import LocalStore
 from coldfuse.storage.memory import MemoryStore
 from coldfuse.storage.probe import check_store
@@ -36,17 +37,27 @@ __all__ = [
 
 
 def open_store(url: str, *, s3: S3Settings | None = None) -> ObjectStore:
-    """Return the store at a folder or at `s3://bucket/prefix`; nothing is created, asked or checked yet.
+    """Return the store at a folder or at `s3://bucket/prefix`; nothing is created, and no server is asked yet.
 
     Args:
         url: Where the store is, or will be.
         s3: How to reach an S3 server; what it leaves open boto3 takes from the AWS_* variables and profiles.
+
+    Raises:
+        UserInputError: No store can be there.
     """
     scheme, separator, _ = url.partition("://")
     if not url or (separator and scheme != "s3"):
         raise UserInputError(f"store {url!r}: expected a folder or s3://BUCKET/PREFIX")
     if not separator:
+        _refuse_file(Path(url))
         return LocalStore(url)
     from coldfuse.storage.s3 import S3Store
 
     return S3Store(url, settings=s3)
+
+
+def _refuse_file(folder: Path) -> None:
+    for path in (folder, *folder.parents):
+        if os.path.exists(path) and not os.path.isdir(path):  # of what may not be looked at, the first use says more
+            raise UserInputError(f"{folder}: expected a folder for the store, but {path} is a file")

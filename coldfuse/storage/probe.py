@@ -17,13 +17,16 @@ from coldfuse.storage.base import ObjectStore
 
 NUM_RACERS = 8
 NUM_RACES = 3
-_PATIENCE_S = 60.0
+_TIMEOUT_S = 60.0
 
 
 def check_store(store: ObjectStore) -> None:
-    """Raise `UnsuitableStoreError` if the store ignores conditional writes, alone or in a race.
+    """Make sure that the store honours conditional writes, alone and in a race.
 
     Needs to write, read, list and delete below `uploads/`, and leaves nothing there.
+
+    Raises:
+        UnsuitableStoreError: Two writers could destroy each other's work.
     """
     prefix = f"uploads/probe-{uuid.uuid4().hex}"
     keys = [f"{prefix}/{name}" for name in ("create", "swap", *map(str, range(2 * NUM_RACES)))]
@@ -77,7 +80,7 @@ def _race(write: Callable[[bytes], bool]) -> list[bytes]:
     start = Barrier(NUM_RACERS)
 
     def run(data: bytes) -> bool:
-        start.wait(_PATIENCE_S)
+        start.wait(_TIMEOUT_S)
         return write(data)
 
     with ThreadPoolExecutor(NUM_RACERS) as threads:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from botocore.exceptions import ClientError
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 __all__ = ["S3Settings", "S3Store"]
+
+T = TypeVar("T")
 
 MAX_PREFIX_BYTES = 500  # with MAX_KEY_BYTES and a slash under the 1,024 of S3
 MAX_SINGLE_PUT_BYTES = 5 * 2**30
@@ -85,16 +88,9 @@ class S3Store:
         rest = buffer.cast("B")
         if not rest:
             self._require(key)
-        num_stalls = 0
         while rest:
-            answer = self._request(key, start, len(rest))
-            num_read, broken = (0, None) if answer is None else _fill(rest, answer["Body"])
+            num_read = self._retry(key, partial(self._fill, key, rest, start))
             rest, start = rest[num_read:], start + num_read
-            if rest and broken is None:
-                raise StorageError(f"{self._where(key)}: ends at or before byte {start}, {len(rest)} more were wanted")
-            if broken is not None:
-                num_stalls = 0 if num_read else num_stalls + 1
-                self._after_break(key, broken, attempt=num_stalls)
 
     def put_if_absent(self, key: str, data: bytes | memoryview) -> bool:
         """Create the object; False if the key was taken."""
@@ -160,23 +156,32 @@ class S3Store:
 
     def _read(self, key: str, start: int, length: int | None) -> tuple[bytes, str]:
         """Return a range and the etag; an answer that breaks off is asked for again."""
-        attempt = 0
-        while True:
+
+        def attempt() -> tuple[bytes, str]:
             answer = self._request(key, start, length)
             if answer is None:
                 return b"", ""
-            try:
-                with closing(answer["Body"]) as body:
-                    return body.read(), answer["ETag"].strip('"')
-            except BrokenBody as error:
-                self._after_break(key, error, attempt=attempt)
-            attempt += 1
+            with closing(answer["Body"]) as body:
+                return body.read(), answer["ETag"].strip('"')
 
-    def _after_break(self, key: str, broken: Exception, *, attempt: int) -> None:
-        """Pause before the next attempt to read, or raise if there were enough."""
-        if attempt + 1 >= self._bucket.settings.num_attempts:
-            raise storage_error(broken, self._where(key)) from broken
-        self._bucket.pause(attempt)
+        return self._retry(key, attempt)
+
+    def _fill(self, key: str, buffer: memoryview, start: int) -> int:
+        """Fill a part of the buffer, as much as one answer brings before it breaks off; return how many bytes."""
+        answer = self._request(key, start, len(buffer))
+        num_read, broken = (0, None) if answer is None else _read_body(answer["Body"], buffer)
+        if num_read:
+            return num_read
+        if broken is not None:
+            raise broken
+        raise StorageError(f"{self._where(key)}: ends at or before byte {start}, {len(buffer)} more were wanted")
+
+    def _retry(self, key: str, read: Callable[[], T]) -> T:
+        """Read again where an answer broke off before it brought anything."""
+        try:
+            return self._bucket.retry(read, is_transient=lambda error: isinstance(error, BrokenBody))
+        except BrokenBody as error:
+            raise storage_error(error, self._where(key)) from error
 
     def _request(self, key: str, start: int, length: int | None) -> GetObjectOutputTypeDef | None:
         """Ask for a range; None when it begins at the object's end or after it."""
@@ -197,7 +202,7 @@ def _open(url: str, settings: S3Settings) -> S3Store:
     return S3Store(url, settings=settings)
 
 
-def _fill(buffer: memoryview, body: StreamingBody) -> tuple[int, Exception | None]:
+def _read_body(body: StreamingBody, buffer: memoryview) -> tuple[int, Exception | None]:
     """Read until the buffer is full or the answer ends or breaks; return the number of bytes, and what broke it."""
     num_read = 0
     with closing(body):

@@ -8,20 +8,19 @@ doubtful the object is asked whose it is. Comparing contents could not tell two 
 from __future__ import annotations
 
 import os
-import random
 import threading
-import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict, TypeVar
 
 import boto3
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.loaders import Loader
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from coldfuse.errors import StorageError
 from coldfuse.storage.s3_errors import S3Error, code_of, status_of, storage_error, was_retried
@@ -31,8 +30,10 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
+T = TypeVar("T")
+
 MARK = "coldfuse-write"
-_MAX_BUSY_PAUSE_S = 1.0
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0
 
 
 class Condition(TypedDict, total=False):
@@ -96,19 +97,36 @@ class S3Bucket:
     def put(self, key: str, data: bytes, *, condition: Condition) -> str | None:
         """Write in one request; return the new etag, or None when the condition did not hold."""
         mark = new_mark()
-        for attempt in range(self.settings.num_attempts):
+
+        def attempt() -> str | None:
             try:
                 answer = self.client.put_object(Bucket=self.name, Key=key, Body=data, Metadata=mark, **condition)
-                return answer["ETag"].strip('"')
             except S3Error as error:
                 if _is_busy(error):
-                    self.pause(attempt)
-                    continue
+                    raise
                 etag = self.settle(key, mark, error)
                 if etag is not None or _is_refused(error):
                     return etag
                 raise storage_error(error, self.where(key)) from error
-        raise StorageError(f"{self.where(key)}: others write this key all the time; try again later")
+            return answer["ETag"].strip('"')
+
+        try:
+            return self.retry(attempt, is_transient=_is_busy)
+        except S3Error as error:
+            raise StorageError(f"{self.where(key)}: others write this key all the time; try again later") from error
+
+    def retry(self, call: Callable[[], T], *, is_transient: Callable[[BaseException], bool]) -> T:
+        """Call until it succeeds or fails for good, `num_attempts` times at most; then the last error is raised.
+
+        For what boto3 does not try again by itself. Waits are random, so that those who collided do not collide again.
+        """
+        retrying = Retrying(
+            retry=retry_if_exception(is_transient),
+            wait=wait_random_exponential(multiplier=_FIRST_WAIT_S, max=_LONGEST_WAIT_S),
+            stop=stop_after_attempt(self.settings.num_attempts),
+            reraise=True,
+        )
+        return retrying(call)
 
     def settle(self, key: str, mark: dict[str, str], error: Exception) -> str | None:
         """Return the object's etag if the write with this mark took place although it ended in an error, else None."""
@@ -119,10 +137,6 @@ class S3Bucket:
         except StorageError:
             raise storage_error(error, self.where(key)) from error
         return found["ETag"].strip('"') if found and found["Metadata"].get(MARK) == mark[MARK] else None
-
-    def pause(self, attempt: int) -> None:
-        """Wait before the next attempt; at random, so that those who collided do not collide again."""
-        time.sleep(random.uniform(0, min(_MAX_BUSY_PAUSE_S, 0.05 * 2**attempt)))  # noqa: S311 - no secret
 
     def _require_bucket(self) -> None:
         """Tell a missing object from a missing bucket: the answer to HEAD has no body that would."""
@@ -140,12 +154,12 @@ class S3Bucket:
 
 
 def _is_refused(error: Exception) -> bool:
-    """Whether the condition did not hold; one on the etag of an object that is gone is answered by 404."""
+    """Tell whether the condition did not hold; one on the etag of an object that is gone is answered by 404."""
     return isinstance(error, ClientError) and (status_of(error) == 412 or code_of(error) == "NoSuchKey")
 
 
-def _is_busy(error: Exception) -> bool:
-    """Whether another conditional write was just going on, so that the server left the question open."""
+def _is_busy(error: BaseException) -> bool:
+    """Tell whether another conditional write was just going on, so that the server left the question open."""
     return isinstance(error, ClientError) and code_of(error) in ("ConditionalRequestConflict", "OperationAborted")
 
 

@@ -31,7 +31,7 @@ _UNREACHABLE = (
     (boto.ReadTimeoutError, "the server fell silent; check its health or raise read_timeout_s"),
     (boto.ProxyConnectionError, "the proxy cannot be reached; check HTTP_PROXY and HTTPS_PROXY"),
     (boto.ConnectionError, "the server cannot be reached; check endpoint (AWS_ENDPOINT_URL), network and server"),
-    (boto.HTTPClientError, "the connection broke; check network and server"),
+    ((boto.HTTPClientError, boto.IncompleteReadError, HTTPError), "the connection broke; check network and server"),
 )
 _CODES = {
     "NoSuchBucket": "the bucket does not exist; create it or correct the name",

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from coldfuse.core.schema import TensorSpec
 from coldfuse.durable import remove_whole, writing_whole
 from coldfuse.errors import CodecError
+from coldfuse.tensors.files import LocalFile
 from coldfuse.tensors.header import format_header, read_header
-from coldfuse.tensors.local_file import LocalFile
 
 _LOG = logging.getLogger(__name__)
 _KEY = "coldfuse.checkpoint"
@@ -72,7 +72,7 @@ def load_checkpoint(path: Path, *, identity: str) -> tuple[Position, dict[str, T
     if not path.exists():
         return None
     try:
-        with LocalFile(path) as file:
+        with LocalFile(path).open() as file:
             header = read_header(file.read_into, file_bytes=file.size_bytes, what=str(path))
             note: dict[str, Any] = json.loads(header.metadata[_KEY])
             if note["identity"] != identity:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -13,33 +12,14 @@ from coldfuse.core.blob import Blob
 from coldfuse.core.dtypes import Floats, Raw, to_floats
 from coldfuse.core.schema import TensorSpec
 from coldfuse.errors import SchemaMismatchError
+from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.deltas import Encoding, delta_header, subtract, write_safetensors
-from coldfuse.tensors.header import TensorEntry
-from coldfuse.tensors.local_file import LocalFile
-from coldfuse.tensors.model_folder import ModelFolder
 from coldfuse.tensors.parts import Piece
-
-
-class _BaseTensors:
-    """Reads pieces of the base's tensors from its files."""
-
-    def __init__(self, base: ModelFolder, stack: ExitStack) -> None:
-        self._places = base.tensors()
-        self._files = {file: stack.enter_context(LocalFile(base.path / file)) for file in base.headers}
-
-    def entry(self, name: str) -> TensorEntry:
-        return self._places[name][1]
-
-    def read(self, name: str, first: int, num_elements: int) -> Raw:
-        file, entry = self._places[name]
-        piece = Piece(tensor=entry, first=first, num_elements=num_elements)
-        raw = np.empty(piece.num_bytes, np.uint8)
-        self._files[file].read_into(raw.data, piece.start)
-        return raw
+from coldfuse.tensors.tensor_reader import TensorReader
 
 
 def write_delta(
-    path: Path, base: ModelFolder, finetuned: Mapping[str, Tensor], *, encoding: Encoding, base_digest: str
+    path: Path, base: Checkpoint, finetuned: Mapping[str, Tensor], *, encoding: Encoding, base_digest: str
 ) -> Blob:
     """Write the delta of the shared body to a file, and return its parts. A tensor that did not change is left out.
 
@@ -56,13 +36,12 @@ def write_delta(
     """
     schema = base.schema
     values = {name: _floats(name, tensor, schema[name]) for name, tensor in finetuned.items() if schema[name].is_fused}
-    with ExitStack() as stack:
-        theta = _BaseTensors(base, stack)
+    with TensorReader(base.files.values()) as theta:
         changed = [name for name in values if _has_changed(theta, name, values[name])]
 
         def read(piece: Piece) -> Raw:
             name, end = piece.tensor.name, piece.first + piece.num_elements
-            raw = theta.read(name, piece.first, piece.num_elements)
+            raw = theta.raw(name, piece.first, piece.num_elements)
             dtype = theta.entry(name).spec.dtype
             return subtract(values[name][piece.first : end], raw, dtype=dtype, encoding=encoding)
 
@@ -77,6 +56,6 @@ def _floats(name: str, tensor: Tensor, base: TensorSpec) -> Floats:
     return floats
 
 
-def _has_changed(theta: _BaseTensors, name: str, values: Floats) -> bool:
+def _has_changed(theta: TensorReader, name: str, values: Floats) -> bool:
     entry = theta.entry(name)
-    return not np.array_equal(to_floats(theta.read(name, 0, entry.spec.num_elements), entry.spec.dtype), values)
+    return not np.array_equal(to_floats(theta.raw(name), entry.spec.dtype), values)

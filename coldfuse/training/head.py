@@ -25,9 +25,8 @@ from coldfuse.core.dtypes import to_floats
 from coldfuse.core.schema import TensorSpec
 from coldfuse.durable import write_whole
 from coldfuse.errors import UserInputError
+from coldfuse.tensors.files import LocalFile, OpenFile, read_file_header
 from coldfuse.tensors.header import Header, TensorEntry, format_header
-from coldfuse.tensors.local_file import LocalFile
-from coldfuse.tensors.model_folder import read_file_header
 
 HEAD_FILE = "head.safetensors"
 """The name of a head's file, in a node's folder and beside a model."""
@@ -128,7 +127,7 @@ def read_head(path: Path) -> tuple[LinearHead, tuple[str, ...]]:
         raise UserInputError(f"{path}: expected a head that coldfuse wrote: weight, bias and the names of its classes")
     if len(shapes["weight"]) != 2 or shapes["weight"][0] != len(labels):
         raise UserInputError(f"{path}: its weight has shape {list(shapes['weight'])} for {len(labels)} classes")
-    with LocalFile(path) as file:
+    with LocalFile(path).open() as file:
         return LinearHead(weight=_read(file, entries["weight"]), bias=_read(file, entries["bias"])), labels
 
 
@@ -140,7 +139,7 @@ def _labels(header: Header) -> tuple[str, ...]:
     return tuple(map(str, labels)) if isinstance(labels, list) else ()
 
 
-def _read(file: LocalFile, entry: TensorEntry) -> Tensor:
+def _read(file: OpenFile, entry: TensorEntry) -> Tensor:
     raw = np.empty(entry.spec.size_bytes, np.uint8)
     file.read_into(raw.data, entry.start)
     return torch.from_numpy(to_floats(raw, entry.spec.dtype).astype(np.float32)).reshape(entry.spec.shape)

@@ -10,7 +10,7 @@ from torch import nn
 
 from coldfuse.core.model_files import VOCABULARIES_OF_ANY_CLASS
 from coldfuse.errors import UserInputError
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.checkpoint import open_checkpoint
 
 _NO_LIMIT = 1 << 20  # tokenizers without a limit say 10^30
 
@@ -22,7 +22,7 @@ def load_body(model_dir: Path) -> nn.Module:
     """
     from transformers import AutoModel
 
-    open_model_folder(model_dir)  # a missing, torn or pickled file is refused here, in words
+    open_checkpoint(model_dir)  # a missing, torn or pickled file is refused here, in words
     with _quiet():
         try:
             body: nn.Module = AutoModel.from_pretrained(

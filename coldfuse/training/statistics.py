@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from coldfuse.core.dtypes import Raw, from_floats
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import UserInputError
+from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import write_safetensors
-from coldfuse.tensors.model_folder import open_model_folder
 from coldfuse.tensors.parts import Piece
 from coldfuse.tensors.statistics import StatisticsInfo, statistics_header
 from coldfuse.training.compute import compute_threads, to_device
@@ -55,7 +55,7 @@ def compute_statistics(job: StatisticsJob) -> tuple[StatisticsInfo, dict[str, Te
 
     Raises `UserInputError` where model, head, data and device do not go together, or the model's weights are broken.
     """
-    folder = open_model_folder(job.model_dir)
+    folder = open_checkpoint(job.model_dir)
     body, tokenizer = to_device(load_body(job.model_dir), job.device), load_tokenizer(job.model_dir)
     texts = tokenize(tokenizer, job.data, max_length=min(job.max_length, length_limit(body, tokenizer)))
     chosen = choose(len(texts), job.num_examples, seed=job.seed)

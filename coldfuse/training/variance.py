@@ -8,22 +8,21 @@ never moves has the variance 0 exactly. Part by part of the file that is written
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from coldfuse.core.dtypes import Raw, from_floats, to_floats
-from coldfuse.core.schema import ITEM_BYTES, Schema
+from coldfuse.core.dtypes import Raw, from_floats
+from coldfuse.core.schema import Schema
 from coldfuse.errors import SchemaMismatchError, UserInputError
+from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
 from coldfuse.tensors.deltas import write_safetensors
-from coldfuse.tensors.header import TensorEntry
-from coldfuse.tensors.local_file import LocalFile
-from coldfuse.tensors.model_folder import ModelFolder, open_model_folder
 from coldfuse.tensors.parts import Piece
 from coldfuse.tensors.statistics import StatisticsInfo, statistics_header
+from coldfuse.tensors.tensor_reader import TensorReader
 
 
 def write_variance(out: Path, model_dir: Path, snapshots: Sequence[Path]) -> tuple[StatisticsInfo, int]:
@@ -43,46 +42,43 @@ def write_variance(out: Path, model_dir: Path, snapshots: Sequence[Path]) -> tup
     """
     if len(snapshots) < 2:
         raise UserInputError(f"--snapshot: expected two or more for a variance, got {len(snapshots)}")
-    model = open_model_folder(model_dir)
+    model = open_checkpoint(model_dir)
     shapes = {name: spec.shape for name, spec in model.schema.items() if spec.is_fused}
     info = StatisticsInfo(
         kind="variance", estimator="swag-diagonal", model=model.digest(), num_examples=0, over="snapshots",
         count=len(snapshots),
     )  # fmt: skip
     with ExitStack() as stack:
-        opened = [_open(open_model_folder(path), model.schema, stack) for path in snapshots]
+        opened = [_open(open_checkpoint(path), model.schema, stack) for path in snapshots]
         write_safetensors(out, statistics_header(shapes, info), lambda piece: _variance(opened, piece))
     return info, len(shapes)
 
 
 @dataclass(frozen=True)
 class _Snapshot:
-    path: Path
-    tensors: Mapping[str, tuple[LocalFile, TensorEntry]]
+    where: str
+    tensors: TensorReader
 
     def read(self, piece: Piece) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         """Read a piece's elements, in whatever dtype this snapshot has them."""
-        file, entry = self.tensors[piece.tensor.name]
-        item = ITEM_BYTES[entry.spec.dtype]
-        raw = np.empty(piece.num_elements * item, np.uint8)
-        file.read_into(raw.data, entry.start + piece.first * item)
-        values = to_floats(raw, entry.spec.dtype).astype(np.float64)
+        values = self.tensors.floats(piece.tensor.name, piece.first, piece.num_elements)
         if not np.isfinite(values).all():
-            raise UserInputError(f"{self.path}: tensor {entry.name} holds NaN or infinity; leave this snapshot out")
+            raise UserInputError(
+                f"{self.where}: tensor {piece.tensor.name} holds NaN or infinity; leave this snapshot out"
+            )
         return values
 
 
-def _open(folder: ModelFolder, schema: Schema, stack: ExitStack) -> _Snapshot:
+def _open(folder: Checkpoint, schema: Schema, stack: ExitStack) -> _Snapshot:
     for name, spec in schema.items():
         own = folder.schema.get(name)
         if spec.is_fused and (own is None or own.shape != spec.shape or not own.is_fused):
             got = "no such tensor" if own is None else f"{own.dtype} of shape {list(own.shape)}"
             raise SchemaMismatchError(
-                f"{folder.path}: tensor {name}: expected a float of shape {list(spec.shape)} as the model has it, got "
-                f"{got}; give snapshots of the same model"
+                f"{folder.folder}: tensor {name}: expected a float of shape {list(spec.shape)} as the model has it, "
+                f"got {got}; give snapshots of the same model"
             )
-    files = {file: stack.enter_context(LocalFile(folder.path / file)) for file in folder.headers}
-    return _Snapshot(folder.path, {name: (files[file], entry) for name, (file, entry) in folder.tensors().items()})
+    return _Snapshot(str(folder.folder), stack.enter_context(TensorReader(folder.files.values())))
 
 
 def _variance(snapshots: Sequence[_Snapshot], piece: Piece) -> Raw:

@@ -1,22 +1,20 @@
-"""The gateway and its client, over gRPC.
+"""The wire between a gateway and everybody else: gRPC.
 
+    connect     from a store or an address to a `Gateway`
     address     host:port, and which hosts are this machine
-    channel     options and credentials of both ends
+    client      `GatewayClient`, a `Gateway` on another machine
+    server      starting and stopping a gateway that listens
+    servicer    the shell: asyncio streams around a `StoreGateway`
+    wire        protobuf to values and back, for both ends
     status      errors to status codes and back, in one table
-    shared      one read for all who ask at the same time
-    rounds      where the federation stands, and what that means for people
-    commit      taking a contribution: the checks, and the race with the round's end
-    upload      one part on its way into the store
-    gateway     everything that the gateway does, as plain functions on a federation; knows no gRPC
-    servicer    the shell: asyncio streams around the gateway's functions
-    server      starting and stopping it
-    allocator   malloc, set for streams
-    client      the other end
-    sender      what an upload reads and sends, several parts at a time
+    channel     options and credentials of both ends
+    sender      sending parts, each until nothing moves any more
     frames      an upload's chunks on the wire, with few copies
-    patience    deadlines, retries, and calling off
-    answers     what a gateway says, as values
+    retry       deadlines, what is tried again and for how long, and calling off
+    allocator   malloc, set for streams
     pb/         generated from `protos/`
+
+What a gateway does stands in `coldfuse.gateway`, which knows no wire.
 
 Why asyncio at the server: an upload over a slow link lasts for hours. It must not hold a thread, or a few dozen slow
 contributors would keep everybody else from asking for the status. What blocks (the store) runs in a bounded pool, one

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import grpc
 
-from coldfuse.core import serialization as manifests
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES
 from coldfuse.errors import UserInputError
 from coldfuse.transport.address import Address
 from coldfuse.trust.tls import TlsFiles, load
 
 MAX_CHUNK_BYTES = 1 << 20
-"""At most this much of an object lies in one message."""
-
-MAX_MANIFEST_BYTES = 2 << 20
-"""Longer manifests of contributions are refused; about 20,000 parts fit."""
+"""Maximum number of an object's bytes in one message."""
 
 _MAX_REQUEST_BYTES = 4 << 20
-_MAX_ANSWER_BYTES = manifests.MAX_MANIFEST_BYTES + (1 << 20)
-"""A release's manifest comes in one message."""
+_MAX_ANSWER_BYTES = MAX_MANIFEST_BYTES + (1 << 20)  # a release's manifest comes in one message
 
 # A ping may wait behind a megabyte that a slow link is still carrying, so its answer has minutes, not seconds.
 _PING_EVERY_MS = 60_000
@@ -42,12 +38,16 @@ CLIENT_OPTIONS = (
     ("grpc.max_send_message_length", _MAX_REQUEST_BYTES),
     ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
     ("grpc.max_reconnect_backoff_ms", 5_000),  # a gateway that comes back is found again soon
-    ("grpc.enable_retries", 0),  # retrying is the client's, where it can be bounded and told
+    ("grpc.enable_retries", 0),  # retrying is the client's, where it can be bounded and logged
 )
 
 
 def open_channel(address: Address, *, tls: TlsFiles | None, insecure: bool) -> grpc.Channel:
-    """Open a channel: with TLS, but for loopback, where it is used only if files are given."""
+    """Open a channel: with TLS, but for loopback, where it is used only if files are given.
+
+    Raises:
+        UserInputError: The certificates cannot be used.
+    """
     if tls is not None:
         files = load(tls)
         credentials = grpc.ssl_channel_credentials(files.ca, files.key, files.cert)
@@ -59,7 +59,12 @@ def open_channel(address: Address, *, tls: TlsFiles | None, insecure: bool) -> g
 
 
 def server_credentials(address: Address, *, tls: TlsFiles | None, insecure: bool) -> grpc.ServerCredentials | None:
-    """Return what a gateway proves itself with; None: plain text, which only loopback may have unasked."""
+    """Return what a gateway proves itself with; None: plain text, which only loopback may have unasked.
+
+    Raises:
+        UserInputError: Other machines can reach the address and plain text is not allowed, or the certificates cannot
+            be used.
+    """
     if tls is not None:
         files = load(tls)
         if files.cert is None or files.key is None:

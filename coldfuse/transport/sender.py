@@ -1,106 +1,91 @@
-"""Sending the parts of a file that a gateway has not got."""
+"""Sending the parts of a file over a channel, each tried again until nothing moves any more."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from functools import partial
-from itertools import accumulate
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from coldfuse.core.blob import Blob, Part
+import grpc
+
+from coldfuse.core.blob import Part
 from coldfuse.errors import ColdfuseError
+from coldfuse.gateway.upload import OnSent
 from coldfuse.tensors.blobs import ReadRange
+from coldfuse.transport.address import Address
 from coldfuse.transport.channel import MAX_CHUNK_BYTES
 from coldfuse.transport.frames import Frame, FrameBuffer
-from coldfuse.transport.patience import Cancellation
 from coldfuse.transport.pb import gateway_pb2 as pb
+from coldfuse.transport.retry import Cancellation, Progress, StopWhenStalled, call_with_retries, stream_deadline_s
+from coldfuse.transport.wire import write_part
 
-Progress = Callable[[int, int], None]
-"""progress(done_bytes, total_bytes): called from several threads, never from two at once."""
-
-Messages = Callable[[Callable[[], None]], Iterator[Frame]]
-"""messages(on_progress): begins one try at a part, and says when a chunk has left."""
-
-SendPart = Callable[[Part, Messages], int]
-"""send(part, messages): try until the gateway has the part; return how many bytes it took."""
+if TYPE_CHECKING:
+    UploadPart = grpc.StreamUnaryMultiCallable[Frame, pb.UploadPartResponse]
 
 
-@dataclass(frozen=True, kw_only=True)
-class UploadReport:
-    """What an upload did."""
-
-    sent_bytes: int
-    """Bytes that the gateway took; tries that were cut off do not count."""
-    num_sent: int
-    """Parts that were missing."""
-    num_skipped: int
-    """Parts that were there already."""
-
-
-class Sender:
-    """Reads one file's parts and hands them to a gateway, several at a time; the first failure ends it."""
+class PartSender:
+    """Sends parts of one file; threads share it, one a part."""
 
     def __init__(
-        self, blob: Blob, read_range: ReadRange, *, progress: Progress | None, cancellation: Cancellation
+        self, upload_part: UploadPart, read_range: ReadRange, *, address: Address, retry_s: float, parallel: int
     ) -> None:
-        starts = accumulate((part.size_bytes for part in blob.parts), initial=0)
-        self._starts = dict(zip(blob.parts, starts, strict=False))  # a part that occurs twice is sent once
+        """Take what is sent and where to.
+
+        Args:
+            upload_part: The gateway's method.
+            read_range: Reads the file.
+            address: Where the gateway listens, for messages.
+            retry_s: Seconds without progress in any part after which none is tried again.
+            parallel: How many parts share the link.
+        """
+        self._upload_part = upload_part
         self._read_range = read_range
-        self._progress = progress
-        self._cancellation = cancellation
-        self._lock = threading.Lock()
-        self._failure: BaseException | None = None
-        self._done_bytes = {part: part.size_bytes for part in self._starts}
-        self._total_bytes = sum(self._done_bytes.values())
+        self._address = address
+        self._retry_s = retry_s
+        self._parallel = parallel
+        self._cancellation = Cancellation()
+        self._progress = Progress()
+        self._read_error: BaseException | None = None
 
-    def send(self, missing: Sequence[Part], send_part: SendPart, *, parallel: int) -> UploadReport:
-        """Send the missing parts and leave the others."""
-        self._done_bytes |= dict.fromkeys(missing, 0)
-        pool = ThreadPoolExecutor(parallel, "upload")
-        try:
-            futures = [pool.submit(self._send, part, send_part) for part in missing]
-            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
-                future.result()
-            sent_bytes = sum(future.result() for future in futures)
-        finally:
-            self._cancellation.cancel()
-            pool.shutdown(cancel_futures=True)
-        return UploadReport(sent_bytes=sent_bytes, num_sent=len(missing), num_skipped=len(self._starts) - len(missing))
+    def send(self, part: Part, start: int, on_sent: OnSent) -> int:
+        """Send the part at byte `start` of the file, and return how many bytes the gateway took."""
+        deadline_s = stream_deadline_s(part.size_bytes, parallel=self._parallel)
+        stop = StopWhenStalled(self._retry_s, stream_s=deadline_s, progress=self._progress)
 
-    def _send(self, part: Part, send_part: SendPart) -> int:
+        def on_chunk(done_bytes: int) -> None:
+            stop.count_progress()
+            on_sent(done_bytes)
+
+        def call() -> pb.UploadPartResponse:
+            messages = self._messages(part, start, on_chunk)
+            return self._cancellation.run(lambda: self._upload_part.future(messages, timeout=deadline_s))
+
         try:
-            sent_bytes = send_part(part, partial(self._messages, part))
+            answer = call_with_retries(call, self._address, stop=stop, cancellation=self._cancellation)
         except ColdfuseError:
-            if self._failure is not None:  # the gateway's complaint is only what follows from it
-                raise self._failure from None
+            if self._read_error is not None:  # the gateway's complaint is only what follows from it
+                raise self._read_error from None
             raise
-        self._report(part, part.size_bytes)
-        return sent_bytes
+        return answer.received_bytes
 
-    def _messages(self, part: Part, on_progress: Callable[[], None]) -> Iterator[Frame]:
-        yield pb.UploadPartRequest(header=pb.Part(digest=part.digest, size_bytes=part.size_bytes))
+    def stop(self) -> None:
+        """Call off what is being sent."""
+        self._cancellation.cancel()
+
+    def _messages(self, part: Part, start: int, on_chunk: OnSent) -> Iterator[Frame]:
+        yield pb.UploadPartRequest(header=write_part(part))
         buffer = FrameBuffer()
         for offset in range(0, part.size_bytes, MAX_CHUNK_BYTES):
             length = min(MAX_CHUNK_BYTES, part.size_bytes - offset)
-            frame = self._read(buffer, self._starts[part] + offset, length)
+            frame = self._read(buffer, start + offset, length)
             if frame is None or self._cancellation.event.is_set():
                 return
             yield frame
-            on_progress()
-            self._report(part, offset + length)
+            on_chunk(offset + length)
 
     def _read(self, buffer: FrameBuffer, start: int, length: int) -> bytes | None:
         """Read; None where that failed, as gRPC's thread would only log what is raised there, and try again."""
         try:
             return buffer.fill(self._read_range, start, length)
-        except BaseException as error:  # noqa: BLE001 - raised by `_send`, in the thread that waits for the part
-            self._failure = error
+        except BaseException as error:  # noqa: BLE001 - raised by `send`, in the thread that waits for the part
+            self._read_error = error
             return None
-
-    def _report(self, part: Part, done_bytes: int) -> None:
-        with self._lock:
-            self._done_bytes[part] = done_bytes
-            if self._progress is not None:
-                self._progress(sum(self._done_bytes.values()), self._total_bytes)

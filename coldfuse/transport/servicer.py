@@ -1,4 +1,4 @@
-"""The shell around `gateway.Gateway`: asyncio streams outside, blocking calls in a bounded pool inside."""
+"""The shell around a `StoreGateway`: asyncio streams outside, blocking calls in a bounded pool inside."""
 
 from __future__ import annotations
 
@@ -6,19 +6,29 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 import grpc
 
+from coldfuse.core.serialization import sha256
 from coldfuse.errors import GatewayBusyError, TransportError
+from coldfuse.gateway import StoreGateway
+from coldfuse.gateway.upload import PartUpload
 from coldfuse.transport.channel import MAX_CHUNK_BYTES
-from coldfuse.transport.gateway import Gateway
 from coldfuse.transport.pb import gateway_pb2 as pb
 from coldfuse.transport.pb import gateway_pb2_grpc
 from coldfuse.transport.status import ERROR_KEY, to_status
-from coldfuse.transport.upload import PartUpload
+from coldfuse.transport.wire import (
+    read_chunk,
+    read_header,
+    read_parts,
+    read_which,
+    write_page,
+    write_status,
+    write_verdict,
+)
 
-Q = TypeVar("Q")
 A = TypeVar("A")
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -33,50 +43,77 @@ class Servicer(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]
     hours: one that waited for its turn would spend its caller's deadline, so it is told to come back.
     """
 
-    def __init__(self, gateway: Gateway, pool: ThreadPoolExecutor, *, max_streams: int, idle_s: float) -> None:
+    def __init__(self, gateway: StoreGateway, pool: ThreadPoolExecutor, *, max_streams: int, idle_s: float) -> None:
         self._gateway = gateway
         self._pool = pool
         self._idle_s = idle_s
         self._uploads = asyncio.Semaphore(max_streams)
         self._reads = asyncio.Semaphore(max_streams)
 
-    async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:  # noqa: N802
+    async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:  # noqa: ARG002, N802
         """See the .proto. The common case takes no thread: ten thousand nodes ask this all the time."""
         if (status := self._gateway.recent_status()) is not None:
-            return status
-        return await self._answer(self._gateway.status, request, context)
+            return write_status(status)
+        return await self._answer(context, lambda: write_status(self._gateway.status()))
 
     async def GetRelease(self, request: pb.GetReleaseRequest, context: Context) -> pb.GetReleaseResponse:  # noqa: N802
         """See the .proto."""
-        return await self._answer(self._gateway.release, request, context)
+
+        def answer() -> pb.GetReleaseResponse:
+            data = self._gateway.release_bytes(read_which(request))
+            return pb.GetReleaseResponse(manifest_json=data, manifest_digest=sha256(data))
+
+        return await self._answer(context, answer)
 
     async def ListReleases(  # noqa: N802
         self, request: pb.ListReleasesRequest, context: Context
     ) -> pb.ListReleasesResponse:
         """See the .proto."""
-        return await self._answer(self._gateway.releases, request, context)
+        before = request.before if request.HasField("before") else None
+        return await self._answer(
+            context, lambda: write_page(self._gateway.releases(before=before), page_size=request.page_size)
+        )
 
     async def FindMissing(self, request: pb.FindMissingRequest, context: Context) -> pb.FindMissingResponse:  # noqa: N802
         """See the .proto."""
-        return await self._answer(self._gateway.find_missing, request, context)
+
+        def answer() -> pb.FindMissingResponse:
+            missing = self._gateway.find_missing(read_parts(request))
+            return pb.FindMissingResponse(digests=[part.digest for part in missing])
+
+        return await self._answer(context, answer)
 
     async def Commit(self, request: pb.CommitRequest, context: Context) -> pb.CommitResponse:  # noqa: N802
         """See the .proto."""
-        return await self._answer(self._gateway.commit, request, context)
+
+        def answer() -> pb.CommitResponse:
+            verdict = self._gateway.commit_bytes(request.manifest_json)
+            return pb.CommitResponse(contribution=verdict.contribution, verdict=write_verdict(verdict))
+
+        return await self._answer(context, answer)
 
     async def GetVerdict(self, request: pb.GetVerdictRequest, context: Context) -> pb.GetVerdictResponse:  # noqa: N802
         """See the .proto."""
-        return await self._answer(self._gateway.verdict, request, context)
+
+        def answer() -> pb.GetVerdictResponse:
+            return pb.GetVerdictResponse(
+                verdict=write_verdict(self._gateway.verdict(request.round, request.contribution))
+            )
+
+        return await self._answer(context, answer)
 
     async def ReadObject(  # noqa: N802
         self, request: pb.ReadObjectRequest, context: Context
     ) -> AsyncIterator[pb.ReadObjectResponse]:
         """See the .proto. While one block is sent, the next one is read."""
-        async with _told(context), self._reads:
-            await self._run(self._gateway.check_read, request)
-            end = request.start_bytes + request.length_bytes
-            starts = range(request.start_bytes, end, READ_AHEAD_BYTES)
-            blocks = (self._read(request.digest, start, min(READ_AHEAD_BYTES, end - start)) for start in starts)
+        digest, start, length = request.digest, request.start_bytes, request.length_bytes
+        async with _errors_as_status(context), self._reads:
+            await self._run(partial(self._gateway.check_read, request.release, digest, start=start, length=length))
+            end = start + length
+            blocks = (
+                self._run(partial(self._gateway.read, digest, first, min(READ_AHEAD_BYTES, end - first)))
+                for first in range(start, end, READ_AHEAD_BYTES)
+            )
             coming = next(blocks, None)
             while coming is not None:
                 block, coming = await coming, next(blocks, None)
@@ -87,13 +124,14 @@ class Servicer(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]
         self, requests: AsyncIterator[pb.UploadPartRequest], context: Context
     ) -> pb.UploadPartResponse:
         """See the .proto."""
-        async with _told(context), self._slot():
-            upload = await self._run(self._gateway.begin_upload, await self._next(requests) or pb.UploadPartRequest())
+        async with _errors_as_status(context), self._slot():
+            part = read_header(await self._next(requests))
+            upload = await self._run(partial(self._gateway.begin_upload, part))
             if upload is None:
                 return pb.UploadPartResponse(received_bytes=0)
             try:
                 await self._write(upload, requests)
-                return pb.UploadPartResponse(received_bytes=await self._run(PartUpload.finish, upload))
+                return pb.UploadPartResponse(received_bytes=await self._run(upload.finish))
             finally:
                 self._pool.submit(upload.abort)  # after the write that may still run; cancelling does not stop it
 
@@ -110,7 +148,7 @@ class Servicer(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]
         while (message := await self._next(requests)) is not None:
             if writing is not None:
                 await writing
-            writing = asyncio.get_running_loop().run_in_executor(self._pool, upload.write, message.chunk)
+            writing = self._run(partial(_write_chunk, upload, message))
         if writing is not None:
             await writing
 
@@ -121,19 +159,21 @@ class Servicer(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]
         except TimeoutError:
             raise TransportError(f"nothing came for {self._idle_s:.0f} s; send the part again") from None
 
-    def _read(self, digest: str, start: int, length: int) -> Awaitable[bytes]:
-        return asyncio.get_running_loop().run_in_executor(self._pool, self._gateway.read, digest, start, length)
+    def _run(self, function: Callable[[], A]) -> Awaitable[A]:
+        """Begin to run a function that blocks, in a thread of the pool."""
+        return asyncio.get_running_loop().run_in_executor(self._pool, function)
 
-    async def _run(self, function: Callable[[Q], A], argument: Q) -> A:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function, argument)
+    async def _answer(self, context: Context, function: Callable[[], A]) -> A:
+        async with _errors_as_status(context):
+            return await self._run(function)
 
-    async def _answer(self, function: Callable[[Q], A], request: Q, context: Context) -> A:
-        async with _told(context):
-            return await self._run(function, request)
+
+def _write_chunk(upload: PartUpload, message: pb.UploadPartRequest) -> None:
+    upload.write(read_chunk(message))
 
 
 @asynccontextmanager
-async def _told(context: Context) -> AsyncIterator[None]:
+async def _errors_as_status(context: Context) -> AsyncIterator[None]:
     """Tell the caller an error by its sentence and class, and never by a traceback."""
     try:
         yield

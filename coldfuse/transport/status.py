@@ -48,7 +48,7 @@ CODES: dict[type[ColdfuseError], grpc.StatusCode] = {
 
 _BY_NAME = {kind.__name__: kind for kind in CODES}
 
-_PASSING_CODES = frozenset(
+_TRANSIENT_CODES = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -62,7 +62,7 @@ _PASSING_CODES = frozenset(
 
 
 def to_status(error: BaseException) -> tuple[grpc.StatusCode, str, str]:
-    """Return code, sentence and class name of an error; what nobody expected is logged and told only as a number."""
+    """Return code, sentence and class name of an error; one that nobody expected is logged, and travels as a number."""
     if isinstance(error, ColdfuseError):
         kind = next(base for base in type(error).__mro__ if base in CODES)
         return CODES[kind], _shorten(str(error)), kind.__name__
@@ -93,7 +93,7 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> ColdfuseError:
     return TransportError(f"{address}: {code.name if code else 'no status'} ({details})")
 
 
-def is_passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Tell whether the same call may succeed later: the way was cut, or the gateway's store was out of reach."""
     if not isinstance(error, grpc.RpcError):
         return False
@@ -104,7 +104,7 @@ def is_passing(error: BaseException) -> bool:
         return False  # another try is as long
     if "certificate_verify_failed" in details or "ssl handshake failed" in details or "wrong_version_number" in details:
         return False  # another try meets the same certificate
-    return error.code() in _PASSING_CODES
+    return error.code() in _TRANSIENT_CODES
 
 
 def _is_too_large(error: grpc.RpcError) -> bool:

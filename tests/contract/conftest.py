@@ -23,7 +23,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
 
 
 @pytest.fixture(params=[*LOCAL, *S3])
-def shared_store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+def federation_store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     """An empty store of each kind that several processes can open."""
     return _make(request, tmp_path)
 

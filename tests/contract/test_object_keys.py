@@ -97,10 +97,10 @@ def test_a_deleted_object_is_not_read_from_memory(store):
         store.read_into("key", memoryview(bytearray(1)))
 
 
-def test_creating_and_removing_in_one_folder_never_fails(shared_store, processes):
-    for each in [processes.submit(churn, shared_store, "deep/folder", 30) for _ in range(NUM_PROCESSES)]:
+def test_creating_and_removing_in_one_folder_never_fails(federation_store, processes):
+    for each in [processes.submit(churn, federation_store, "deep/folder", 30) for _ in range(NUM_PROCESSES)]:
         each.result(60)
-    assert shared_store.list("").keys == ()
+    assert federation_store.list("").keys == ()
 
 
 @pytest.mark.parametrize("store", ["memory", "local", "moto"], indirect=True)

@@ -54,13 +54,13 @@ def test_of_many_threads_that_create_one_wins(store):
         assert store.get(key) == offers[wins.index(True)]
 
 
-def test_of_many_processes_that_create_one_wins(shared_store, processes):
+def test_of_many_processes_that_create_one_wins(federation_store, processes):
     offers = [b"offer %d" % number for number in range(NUM_PROCESSES)]
     for key in ("races/1", "races/2", "races/3"):
-        races = [processes.submit(create, shared_store, key, data) for data in offers]
+        races = [processes.submit(create, federation_store, key, data) for data in offers]
         wins = [race.result(60) for race in races]
         assert wins.count(True) == 1
-        assert shared_store.get(key) == offers[wins.index(True)]
+        assert federation_store.get(key) == offers[wins.index(True)]
 
 
 # Read
@@ -198,20 +198,20 @@ def test_no_increment_of_threads_is_lost(store):
     assert store.get("counter") == b"40"
 
 
-def test_no_increment_of_processes_is_lost(shared_store, processes):
-    shared_store.put_if_absent("counter", b"0")
-    conflicts = [processes.submit(increment, shared_store, "counter", 20) for _ in range(NUM_PROCESSES)]
+def test_no_increment_of_processes_is_lost(federation_store, processes):
+    federation_store.put_if_absent("counter", b"0")
+    conflicts = [processes.submit(increment, federation_store, "counter", 20) for _ in range(NUM_PROCESSES)]
     assert sum(each.result(60) for each in conflicts) >= NUM_PROCESSES - 1  # they did meet
-    assert shared_store.get("counter") == b"%d" % (20 * NUM_PROCESSES)
+    assert federation_store.get("counter") == b"%d" % (20 * NUM_PROCESSES)
 
 
 # Stores as values
 
 
-def test_a_copy_of_a_store_is_the_same_store(shared_store):
-    shared_store.put_if_absent("key", b"x")
-    copy = pickle.loads(pickle.dumps(shared_store))
-    assert copy.url == shared_store.url
+def test_a_copy_of_a_store_is_the_same_store(federation_store):
+    federation_store.put_if_absent("key", b"x")
+    copy = pickle.loads(pickle.dumps(federation_store))
+    assert copy.url == federation_store.url
     assert copy.get("key") == b"x"
 
 

@@ -16,7 +16,7 @@ from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
 from coldfuse.storage import LocalStore
 from coldfuse.tensors.deltas import delta_header, write_safetensors
-from coldfuse.tensors.local_file import LocalFile
+from coldfuse.tensors.files import LocalFile
 from coldfuse.tensors.parts import Piece
 
 SINGLE = {"opened", "closed", "fused", "published", "abandoned"}
@@ -46,7 +46,7 @@ def contribute(federation: Federation, name: str, folder: Path, *, num_examples:
     header = delta_header(schema, names, encoding="F32", base_digest=release.model_digest)
     path = folder / f"{name}.safetensors"
     delta = write_safetensors(path, header, read)
-    with LocalFile(path) as file:
+    with LocalFile(path).open() as file:
         start = 0
         for part in delta.parts:
             data = bytearray(part.size_bytes)

@@ -20,8 +20,8 @@ from tiny_model import write_tiny_model
 from coldfuse.contributor.state import Trained
 from coldfuse.core.blob import Part
 from coldfuse.core.serialization import decode, encode
+from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import delta_header, write_safetensors
-from coldfuse.tensors.model_folder import open_model_folder
 
 EPOCH_STEPS = 90
 TRAINING = ("--threads", 1, "--device", "cpu", "--batch-size", 4, "--epochs", 2, "--seed", 3, "--learning-rate", 3e-3)
@@ -154,7 +154,7 @@ def test_a_rejected_contribution_ends_with_the_aggregators_reason_on_one_line(
 def spoil(base: Path, work: Path) -> None:
     """Put a delta full of NaN in the place of the one that was trained."""
     trained = decode(Trained, (work / "trained.json").read_bytes(), what="trained.json")
-    schema = open_model_folder(base).schema
+    schema = open_checkpoint(base).schema
     header = delta_header(schema, ["pooler.dense.bias"], encoding="F32", base_digest=trained.base_digest)
     nan = np.full(32, np.nan, np.float32).view(np.uint8)
     delta = write_safetensors(work / "delta.safetensors", header, lambda _piece: nan)

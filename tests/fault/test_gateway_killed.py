@@ -11,8 +11,8 @@ import pytest
 from federations import make_delta, make_federation, make_manifest, open_round
 
 from coldfuse.errors import TransportError
+from coldfuse.gateway import Decision
 from coldfuse.storage import LocalStore
-from coldfuse.transport.answers import Decision
 from coldfuse.transport.client import GatewayClient
 
 MIB = 1 << 20
@@ -22,7 +22,6 @@ GATEWAY = """
 import ctypes, sys
 ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL: it dies with the test
 from coldfuse.registry.federation import open_federation
-from coldfuse.errors import TransportError
 from coldfuse.storage import LocalStore
 from coldfuse.transport.server import GatewaySettings, serve_gateway
 
@@ -112,7 +111,7 @@ def test_a_second_upload_after_a_crash_of_both_ends_sends_only_the_rest(federati
     delta = make_delta([MIB] * NUM_PARTS)
     reader = GatedReader(delta, num_free_parts=5)
     with GatewayProcess(federation.store.url, "127.0.0.1:0") as victim:
-        with GatewayClient(victim.address, patience_s=0.1) as client:
+        with GatewayClient(victim.address, retry_s=0.1) as client:
             upload = threading.Thread(target=_upload_in_vain, args=(client, delta, reader))
             upload.start()
             _wait_for_parts(federation, delta, at_least=5)

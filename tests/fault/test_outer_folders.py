@@ -12,11 +12,11 @@ from folder_fusions import fuse
 from tiny_rounds import floats, make_federation, small_parts, write_file
 
 from coldfuse.engine.execution import ThreadExecutor
-from coldfuse.engine.folders.local_state import check_outers
-from coldfuse.engine.folders.outputs import Output
+from coldfuse.engine.outputs import Output
 from coldfuse.engine.recipes import read_recipe
+from coldfuse.engine.state import check_outers
 from coldfuse.errors import CodecError, SchemaMismatchError, UserInputError
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.checkpoint import open_checkpoint
 
 __all__ = ["small_parts"]
 
@@ -73,7 +73,7 @@ def test_a_memory_names_its_model_and_the_steps_that_made_it(carrying: tuple[Pat
     base, _ = carrying
     index = json.loads((base / "outer" / "state.json").read_text())
     assert index == {
-        "age": 1, "slots": ["momentum"], "outers": ["nesterov"], "model": open_model_folder(base).digest()
+        "age": 1, "slots": ["momentum"], "outers": ["nesterov"], "model": open_checkpoint(base).digest()
     }  # fmt: skip
 
 
@@ -110,7 +110,7 @@ def test_a_model_saved_over_the_one_that_the_memory_is_of_is_refused(
     ],
 )
 def test_a_memory_is_for_the_steps_that_made_it(carrying: tuple[Path, list[Path]], line: str, said: str | None) -> None:
-    folder, recipe = open_model_folder(carrying[0]), read_recipe(line)
+    folder, recipe = open_checkpoint(carrying[0]), read_recipe(line)
     if said is None:
         check_outers(folder, recipe)
         return
@@ -124,7 +124,7 @@ def test_a_memory_of_an_older_version_is_refused(carrying: tuple[Path, list[Path
     with pytest.raises(UserInputError, match=r"does not say which model it belongs to, .*; remove the folder"):
         fuse(base, deltas, tmp_path / "out", METHOD)
     with pytest.raises(UserInputError, match=r"does not say which steps made it, .*; remove the folder"):
-        check_outers(open_model_folder(base), read_recipe(METHOD))
+        check_outers(open_checkpoint(base), read_recipe(METHOD))
 
 
 def test_a_method_without_a_memory_leaves_none_behind(carrying: tuple[Path, list[Path]], tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def crash_at(federation: Federation, number: int, monkeypatch: pytest.MonkeyPatc
     store = CrashingStore(federation.store.url)
     store.countdown = number
     with monkeypatch.context() as patch:
-        patch.setattr("coldfuse.aggregator.release.shared_store", lambda url: store)
+        patch.setattr("coldfuse.engine.sinks.federation_store", lambda url: store)
         try:
             lead(open_federation(store), 2)
         except CrashError:

@@ -188,7 +188,7 @@ IMPOSSIBLE = [
     ("contribute 127.0.0.1:GONE --data notes.docx", "expected a file that ends in one of"),
     ("contribute 127.0.0.1:GONE --data data.csv --text-column body", "no column 'body'"),
     ("contribute 127.0.0.1:GONE --data data.csv --learning-rate 0", "expected 1e-12 to 1.0"),
-    ("contribute somewhere --data data.csv", "expected a gateway's address, host:port"),
+    ("contribute somewhere --data data.csv", "is not an address: expected HOST:PORT"),
     ("fetch nowhere --out NEW", "holds no federation"),
     ("fetch federation --out mine", "not empty, and not written by `coldfuse fetch`"),
     ("fetch federation --out federation", "not empty, and not written by `coldfuse fetch`"),

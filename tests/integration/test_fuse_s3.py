@@ -12,12 +12,12 @@ from tiny_rounds import Model, floats, make_changes, make_model, write_model
 
 from coldfuse.config import prepare_ray
 from coldfuse.engine.execution import ThreadExecutor, ray_executor
-from coldfuse.engine.folders.outputs import Output
-from coldfuse.engine.folders.remote_folder import RemoteFolder, check_all_unchanged, open_folder
-from coldfuse.engine.remote_files import find_object, open_source
+from coldfuse.engine.outputs import Output
 from coldfuse.errors import CodecError, SchemaMismatchError, StorageError, UserInputError
 from coldfuse.storage import open_store
-from coldfuse.tensors.model_folder import open_model_folder, read_file_header
+from coldfuse.tensors.checkpoint import open_checkpoint, require_unchanged
+from coldfuse.tensors.files import find_object, open_tensors, read_file_header
+from coldfuse.tensors.folders import RemoteFolder
 
 MODEL = make_model()
 
@@ -97,10 +97,10 @@ def test_an_adapter_in_s3_counts_like_one_at_hand(
 
 
 def test_a_model_in_s3_has_the_digest_of_its_folder(local: list[Path], remote: list[str]) -> None:
-    opened = open_folder(remote[3])
+    opened = open_checkpoint(remote[3])
     assert isinstance(opened, RemoteFolder)
-    assert opened.digest() == open_model_folder(local[3]).digest()
-    assert opened.plain == open_model_folder(local[3]).plain
+    assert opened.digest() == open_checkpoint(local[3]).digest()
+    assert opened.plain == open_checkpoint(local[3]).plain
 
 
 def test_ray_reads_from_s3_too(tmp_path: Path, local: list[Path], remote: list[str]) -> None:
@@ -142,13 +142,13 @@ def test_an_index_that_names_what_is_not_there_is_refused(tmp_path: Path, local:
 def test_an_object_that_was_replaced_meanwhile_is_noticed(remote: list[str]) -> None:
     found = find_object(remote[1], "model.safetensors")
     assert found is not None
-    source = open_source(found)
-    check_all_unchanged([source])
+    source = open_tensors(found)
+    require_unchanged([source.file])
     store = open_store(remote[1])
     data, etag = store.get_with_etag("model.safetensors")
     store.compare_and_swap("model.safetensors", data[:-1] + b"x", etag=etag)
     with pytest.raises(StorageError, match=r"model\.safetensors: was replaced or removed while it was read"):
-        check_all_unchanged([source])
+        require_unchanged([source])
 
 
 def test_the_command_reads_s3_and_makes_a_delta_or_an_adapter(tmp_path: Path, remote: list[str]) -> None:

@@ -10,7 +10,7 @@ from commands import run_coldfuse
 from safetensors.torch import load_file, save_file
 
 from coldfuse.experiments.demo import bundled_base
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.checkpoint import open_checkpoint
 
 BUFFER, CHANGED = "embeddings.position_ids", "encoder.layer.0.output.dense.bias"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -30,8 +30,8 @@ def saved(tmp_path: Path) -> Path:
 
 def test_a_buffer_that_transformers_leaves_out_is_in_nobodys_way(saved: Path, tmp_path: Path) -> None:
     base = bundled_base()
-    stored = open_model_folder(base).schema.keys()
-    assert BUFFER in stored - open_model_folder(saved).schema.keys()
+    stored = open_checkpoint(base).schema.keys()
+    assert BUFFER in stored - open_checkpoint(saved).schema.keys()
     run_coldfuse("fuse", base, saved, "--out", tmp_path / "out").succeed()
     made, before = load_file(tmp_path / "out" / "model.safetensors"), load_file(base / "model.safetensors")
     assert {name for name in stored if not torch.equal(made[name], before[name])} == {CHANGED}
@@ -57,7 +57,7 @@ def test_a_head_that_transformers_leaves_out_follows_the_embedding(tmp_path: Pat
     with torch.no_grad():
         model.lm_head.weight.mul_(1.5)
     model.save_pretrained(tmp_path / "saved")
-    assert HEAD not in open_model_folder(tmp_path / "saved").schema
+    assert HEAD not in open_checkpoint(tmp_path / "saved").schema
     command = ("fuse", tmp_path / "base", tmp_path / "saved", "--method", method, "--out", tmp_path / "out")
     run_coldfuse(*command).succeed()
     made = load_file(tmp_path / "out" / "model.safetensors")

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from coldfuse.cli.main import app
 from coldfuse.errors import ColdfuseError, UserInputError
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.checkpoint import open_checkpoint
 
 NAMES = ("zoe", "alice", "bob")
 WEIGHTED = ("--method", "weighted-mean", "--weights", "1,2,5")
@@ -83,7 +83,7 @@ def test_an_explanation_names_the_models_in_the_order_given(folders: list[Path],
     assert [line.split() for line in lines[-4:-1]] == [
         ["0.1250", str(folders[1])], ["0.2500", str(folders[2])], ["0.6250", str(folders[3])]
     ]  # fmt: skip
-    assert lines[-1] == f"digest {open_model_folder(tmp_path / 'out').digest()}"
+    assert lines[-1] == f"digest {open_checkpoint(tmp_path / 'out').digest()}"
 
 
 def test_an_explanation_goes_tensor_by_tensor(folders: list[Path], tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_whatever_is_made_is_explained(folders: list[Path], tmp_path: Path, opti
 def test_json_is_all_there_is_on_standard_output(folders: list[Path], tmp_path: Path) -> None:
     (line,) = run_coldfuse("fuse", *folders, "--out", tmp_path / "out", *WEIGHTED, "--json").succeed().lines
     said = json.loads(line)
-    assert said["digest"] == open_model_folder(tmp_path / "out").digest()
+    assert said["digest"] == open_checkpoint(tmp_path / "out").digest()
     assert (said["out"], said["method"]) == (str(tmp_path / "out"), "weighted-mean(by=examples, absent=zero)")
     named = [(item["path"], item["kind"], item["weight"]) for item in said["contributions"]]
     assert named == [(str(folder), "model", weight) for folder, weight in zip(folders[1:], (1, 2, 5), strict=True)]

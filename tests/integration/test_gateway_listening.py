@@ -56,7 +56,7 @@ def test_a_gateway_that_is_not_there_is_said_to_be_so(federation):
     with serve_gateway(federation) as gateway:
         pass
     with (
-        GatewayClient(gateway.address, patience_s=0.5) as client,
+        GatewayClient(gateway.address, retry_s=0.5) as client,
         pytest.raises(TransportError, match="is the gateway"),
     ):
         client.status()
@@ -96,7 +96,7 @@ def test_tls_with_the_right_authority(federation, certificates):
             delta = make_delta([2 * MIB])
             assert client.upload(delta.blob, delta.read_range).sent_bytes == 2 * MIB
         for wrong in (certificates(ca="other-ca"), None):
-            with GatewayClient(gateway.address, tls=wrong, patience_s=1.0) as client, pytest.raises(TransportError):
+            with GatewayClient(gateway.address, tls=wrong, retry_s=1.0) as client, pytest.raises(TransportError):
                 client.status()
 
 
@@ -106,7 +106,7 @@ def test_mutual_tls_lets_in_only_certificates_of_the_authority(federation, certi
         with GatewayClient(gateway.address, tls=certificates("node", ca="ca")) as client:
             assert client.status().name == "tiny"
         for wrong in (certificates("stranger", ca="ca"), certificates(ca="ca")):
-            with GatewayClient(gateway.address, tls=wrong, patience_s=1.0) as client, pytest.raises(TransportError):
+            with GatewayClient(gateway.address, tls=wrong, retry_s=1.0) as client, pytest.raises(TransportError):
                 client.status()
 
 

@@ -18,8 +18,8 @@ from folder_fusions import fuse
 from tiny_rounds import Model, contribute, floats, lead, make_changes, make_federation, make_model, write_model
 
 from coldfuse.config import prepare_ray
+from coldfuse.engine import folder_fusion as local
 from coldfuse.engine.execution import RayExecutor, ThreadExecutor, ray_executor
-from coldfuse.engine.folders import local
 from coldfuse.engine.measure import count_shard
 from coldfuse.registry.federation import open_federation
 from coldfuse.storage import LocalStore

@@ -32,7 +32,7 @@ from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.engine.recipes import read_recipe, write_recipe
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.storage import LocalStore
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.checkpoint import open_checkpoint
 
 __all__ = ["small_parts"]
 
@@ -77,10 +77,7 @@ def test_a_round_makes_the_bytes_that_fusing_its_deltas_makes(tmp_path: Path, sm
     assert [event.event for event in lead(federation)] == ["admitted", "closed", "fused", "published"]
     release, out = federation.latest(), tmp_path / "out"
     weights = [SCORES[name] for name in sent] if "score" in line else None
-    digest = fuse(
-        tmp_path / "base", write_deltas(federation, sent, tmp_path), out, line, weights=weights,
-        seed=f"{federation.settings.federation}/1",
-    )  # fmt: skip
+    digest = fuse(tmp_path / "base", write_deltas(federation, sent, tmp_path), out, line, weights=weights)
     assert digest == release.model_digest != federation.release(0).model_digest
     for path, blob in release.files.items():
         assert (out / path).read_bytes() == federation.objects.open(blob).read(0, blob.size_bytes), path
@@ -252,5 +249,5 @@ def test_the_release_is_a_model_folder_whatever_the_recipe(tmp_path: Path, small
     send(federation)
     lead(federation)
     fetch(StoreSource(federation), tmp_path / "fetched", which="latest")
-    assert open_model_folder(tmp_path / "fetched").digest() == federation.latest().model_digest
+    assert open_checkpoint(tmp_path / "fetched").digest() == federation.latest().model_digest
     assert not (tmp_path / "fetched" / "outer").exists()

@@ -16,13 +16,14 @@ from typer.testing import CliRunner
 from coldfuse.cli.main import app
 from coldfuse.data.reading import read_dataset
 from coldfuse.engine.execution import ThreadExecutor
-from coldfuse.engine.folders.local import FolderFusion
+from coldfuse.engine.folder_fusion import FolderFusion
 from coldfuse.errors import ColdfuseError
 from coldfuse.evaluation.probe import probe_scorer
 from coldfuse.search.learned import learn
-from coldfuse.search.methods import greedy_soup, read_search
+from coldfuse.search.methods import read_search
 from coldfuse.search.resident import Task, load_models, over_all, ready
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.search.scored import greedy_soup
+from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.head import LinearHead, save_head
 
 
@@ -89,7 +90,7 @@ def test_a_greedy_soup_is_at_least_as_good_as_the_best_model(place, tmp_path):
     found = greedy_soup(request(place, tmp_path / "out", "greedy-soup"), score, ThreadExecutor(2))
     assert found.score >= max(score(place / name) for name in MODELS)
     said = run(place, tmp_path / "soup", "--method", "greedy-soup", "--data", place / "films.csv")
-    assert said.splitlines()[-1] == f"digest {open_model_folder(tmp_path / 'soup').digest()}"
+    assert said.splitlines()[-1] == f"digest {open_checkpoint(tmp_path / 'soup').digest()}"
     assert score(tmp_path / "soup") == found.score
     assert f"{found.score:.4f} +" in said
 
@@ -161,7 +162,7 @@ def test_what_is_learned_does_not_depend_on_the_order_of_models(place, tmp_path)
 
 def test_the_engine_fuses_what_was_learned(place, tmp_path):
     """The objective of the folder that the engine wrote is the objective that learning ended with."""
-    from coldfuse.engine.folders.local import fuse_folders
+    from coldfuse.engine.folder_fusion import fuse_folders
     from coldfuse.search.adamerging import entropy
 
     task = Task(data=read_dataset(place / "films.csv"))

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from coldfuse.cli.main import app
 from coldfuse.errors import ColdfuseError
-from coldfuse.tensors.model_folder import open_model_folder, read_file_header
+from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.tensors.files import read_file_header
 from coldfuse.tensors.statistics import check_statistics
 from coldfuse.training.head import LinearHead, save_head
 
@@ -42,7 +43,7 @@ def compute(model, data, out, *options):
 def test_fisher_information_is_written_for_every_tensor(model, data, tmp_path):
     command = ("statistics", model, "--data", data, "--kind", "fisher", "--examples", 12, "--json")
     (line,) = run_coldfuse(*command, "--out", tmp_path / "f.safetensors").succeed().lines
-    said, folder = json.loads(line), open_model_folder(model)
+    said, folder = json.loads(line), open_checkpoint(model)
     header = read_file_header(tmp_path / "f.safetensors")
     info = check_statistics(header, folder.schema, kind="fisher", what="f", model=folder.digest())
     assert (info.estimator, info.num_examples, info.count, info.over) == ("exact", 12, 12, "examples")
@@ -67,7 +68,7 @@ def test_the_same_command_gives_the_same_bytes_and_another_estimator_others(mode
 
 def test_gram_matrices_count_real_tokens(model, data, tmp_path):
     said = compute(model, data, tmp_path / "g", "--kind", "gram", "--examples", 1000)
-    info = check_statistics(read_file_header(tmp_path / "g"), open_model_folder(model).schema, kind="gram", what="g")
+    info = check_statistics(read_file_header(tmp_path / "g"), open_checkpoint(model).schema, kind="gram", what="g")
     padded = compute(model, data, tmp_path / "p", "--kind", "gram", "--examples", 1000, "--include-padding", "--json")
     assert (info.num_examples, info.over, info.padding) == (40, "tokens", "excluded")
     assert (json.loads(padded)["padding"], json.loads(padded)["count"] > info.count) == ("included", True)

@@ -4,8 +4,9 @@ import sys
 import time
 from pathlib import Path
 
-from coldfuse.data.dataset import TextDataset, split
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.data.dataset import TextDataset
+from coldfuse.data.reading import split
+from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.fine_tuning import fine_tune
 from coldfuse.training.job import TrainingJob, TrainingProgress, TrainingSettings
 
@@ -27,7 +28,7 @@ def job(base_dir: Path, *, number: int = 1) -> TrainingJob:
     return TrainingJob(
         base_dir=base_dir,
         base_digest="0" * 64,
-        schema_names=open_model_folder(base_dir).schema.keys(),
+        schema_names=open_checkpoint(base_dir).schema.keys(),
         round=number,
         train=train,
         validation=validation,

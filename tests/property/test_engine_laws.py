@@ -13,11 +13,11 @@ from tiny_rounds import Model, floats, integers, parse_file, small_parts, write_
 from coldfuse.core.dtypes import from_floats
 from coldfuse.engine import job
 from coldfuse.engine.execution import ThreadExecutor
-from coldfuse.engine.folders.local import FolderFusion, fuse_folders, prepare
+from coldfuse.engine.folder_fusion import FolderFusion, fuse_folders, prepare
 from coldfuse.engine.recipes import known_methods, read_recipe
 from coldfuse.errors import FusionError, UserInputError
 from coldfuse.fusion.in_memory import InMemory, move_in_memory
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.statistics import StatisticsInfo, statistics_header
 
 __all__ = ["small_parts"]
@@ -69,7 +69,7 @@ def make_statistics(folders: Sequence[Path], kind: str, base: Model) -> tuple[li
             values = {name: rng.gamma(1.0, size=array.shape) for name, array in arrays(base).items()}
         values = {name: value.astype(np.float32) for name, value in values.items()}
         path = folder.with_suffix(".statistics")
-        path.write_bytes(statistics_file(values, kind, open_model_folder(folder).digest()))
+        path.write_bytes(statistics_file(values, kind, open_checkpoint(folder).digest()))
         paths.append(path)
         held.append(values)
     return paths, held
@@ -109,8 +109,8 @@ def test_streaming_gives_what_the_recipe_says(tmp_path: Path, small_parts: None,
         base=write_model(tmp_path / "base", base), models=folders, out=tmp_path / "out", recipe=recipe,
         weights=[1.0, 2.0, 3.0] if line == "weighted-mean" else None, statistics=statistics,
     )  # fmt: skip
-    digest = fuse_folders(request, ThreadExecutor(2))
-    again = fuse_folders(replace(request, out=tmp_path / "again"), ThreadExecutor(1))
+    digest = fuse_folders(request, ThreadExecutor(2)).digest
+    again = fuse_folders(replace(request, out=tmp_path / "again"), ThreadExecutor(1)).digest
     assert digest == again
     expect_as_in_memory(request, base, held)
 

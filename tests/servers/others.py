@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -20,7 +21,9 @@ def program(name: str) -> str:
 def start_moto(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     """Start moto's server, which keeps everything in memory and takes any credentials; return it and its address."""
     log = folder / "moto.log"
-    process = start(program("moto_server"), "-H", "127.0.0.1", "-p", "0", log=log)
+    # moto looks at the condition of a write and then writes, without a lock: threads must not take turns in between.
+    code = "import sys; sys.setswitchinterval(1); from moto.server import main; main()"
+    process = start(sys.executable, "-c", code, "-H", "127.0.0.1", "-p", "0", log=log)
     address = re.compile(r"Running on (http://127\.0\.0\.1:\d+)")
     wait_until(lambda: address.search(log.read_text()) is not None, "moto", process)
     return process, address.search(log.read_text())[1]

@@ -43,7 +43,7 @@ class Pcb(Combiner):
         """Quantiles of |δ_i|, then of the scores: those of their positive parts, then of their negative parts."""
         return (
             Ranked(name="sizes", of=lambda block: block.deltas_CN, ranks=_size_ranks),
-            Ranked(name="scores", of=_parts, ranks=self._score_ranks),
+            Ranked(name="scores", of=_parts, ranks=self._score_ranks, rows=lambda count: 2 * count),
         )
 
     def fuse(self, block: Block) -> Float64:
@@ -103,9 +103,9 @@ def _clamp(size: Any, low: Any, high: Any) -> Any:
 @compiled
 def _place(delta: Any, bounds: Any, out: Any) -> None:
     low, high = bounds[0], bounds[1]
-    combination = high - low if high > low else np.inf
+    width = high - low if high > low else np.inf
     for k in range(delta.size):
-        out[k] = min(max(np.divide(_clamp(abs(delta[k]), low, high) - low, combination), 0.0), 1.0)
+        out[k] = min(max(np.divide(_clamp(abs(delta[k]), low, high) - low, width), 0.0), 1.0)
 
 
 @compiled

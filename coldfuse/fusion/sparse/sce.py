@@ -48,7 +48,12 @@ class Sce(Combiner):
         if self.select_topk == 1:
             return (squares,)
         spread = Ranked(
-            name="spread", of=lambda block: _spread(block)[None], ranks=self._ranks, per="tensor", on_device=True
+            name="spread",
+            of=lambda block: _spread(block)[None],
+            ranks=self._ranks,
+            per="tensor",
+            rows=lambda _: 1,
+            on_device=True,
         )
         return (Sums(name="moving", of=_count_moving, per="tensor"), spread, squares)
 

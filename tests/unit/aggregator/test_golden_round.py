@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from folder_fusions import fuse
 
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.checkpoint import open_checkpoint
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden_round"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
@@ -16,7 +16,7 @@ NAMES = list(EXPECTED["weights"])
 
 
 def test_the_base_has_the_digest_it_always_had() -> None:
-    assert open_model_folder(GOLDEN / "base").digest() == EXPECTED["base"]
+    assert open_checkpoint(GOLDEN / "base").digest() == EXPECTED["base"]
 
 
 @pytest.mark.parametrize("method", EXPECTED["fused"])

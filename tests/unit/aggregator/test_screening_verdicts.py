@@ -55,8 +55,8 @@ def bad_contributions():
         "NaN": (nan, {}, "tensor 'layer.weight' has 64 values that are NaN or infinite"),
         "infinite both ways": (inf, {}, "tensor 'layer.weight' has 64 values that are NaN or infinite"),
         "huge": (huge, {}, "tensor 'scale' has a change of 3e+38, the base is F32 and takes less than 1.01412e+31"),
-        "wrong base": (CHANGES["cy"], {"base_digest": sha256(b"x")}, f"its base has digest {sha256(b'x')}"),
-        "wrong round": (CHANGES["cy"], {"round": 1, "base_release": 5}, "it is for round 1 on release 5"),
+        "wrong base": (CHANGES["cy"], {"base_digest": sha256(b"x")}, f"relative to release 0 ({sha256(b'x')[:12]})"),
+        "wrong round": (CHANGES["cy"], {"round": 1, "base_release": 5}, "the delta is relative to release 5"),
         "wrong shape": ({"layer.bias": np.zeros(9, np.float32)}, {"schema": wrong_shape}, "shape [9], base has [8]"),
         "unknown": ({next(iter(unknown)): np.zeros(2, np.float32)}, {"schema": unknown}, "the base has no such tensor"),
     }

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from coldfuse.cli import main as command
 from coldfuse.cli.main import app
-from coldfuse.engine.folders.staging import scratch_beside
+from coldfuse.engine.staging import scratch_beside
 from coldfuse.errors import CodecError, ColdfuseError, UserInputError
 
 NESTEROV = ("--method", "mean then nesterov")

@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 
 from coldfuse.cli.contributor import _default_name
 from coldfuse.cli.main import app, main
-from coldfuse.cli.source import is_address
 from coldfuse.cli.units import parse_duration, parse_size
 from coldfuse.core.value import Name
 from coldfuse.errors import UserInputError
 from coldfuse.registry.federation import Federation
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.transport.connect import is_address
 from coldfuse.transport.server import GatewaySettings, serve_gateway
 from coldfuse.trust.tls import TlsFiles
 
@@ -100,7 +100,7 @@ def test_a_node_without_a_name_has_the_same_one_at_every_start_and_does_not_tell
 def test_fuse_prints_the_digest_last(tmp_path: Path) -> None:
     base, other = (write_model(tmp_path / str(seed), make_model(seed)) for seed in (0, 1))
     out = run("fuse", base, other, "--out", tmp_path / "out")
-    assert out.splitlines()[-1] == f"digest {open_model_folder(tmp_path / 'out').digest()}"
+    assert out.splitlines()[-1] == f"digest {open_checkpoint(tmp_path / 'out').digest()}"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_wrong_usage_is_status_two(monkeypatch, capsys) -> None:
 
 
 def test_a_bug_says_that_it_is_one(monkeypatch, capsys, tmp_path: Path) -> None:
-    monkeypatch.setattr("coldfuse.cli.consumer.is_address", lambda _: 1 / 0)
+    monkeypatch.setattr("coldfuse.cli.consumer.connect", lambda *_, **__: 1 / 0)
     code, told = fail(monkeypatch, capsys, "status", tmp_path)
     assert (code, told.count("\n")) == (1, 1)
     assert "unexpected ZeroDivisionError" in told
@@ -147,7 +147,7 @@ def test_a_bug_says_that_it_is_one(monkeypatch, capsys, tmp_path: Path) -> None:
 def test_a_folder_is_fetched_from_and_listed(held: Federation, tmp_path: Path) -> None:
     store, out = held.store.url, tmp_path / "out"
     facts = json.loads(run("fetch", store, "--out", out, "--json"))
-    assert facts["digest"] == held.latest().model_digest == open_model_folder(out).digest()
+    assert facts["digest"] == held.latest().model_digest == open_checkpoint(out).digest()
     assert run("fetch", store, "--out", out).splitlines()[-1] == f"digest {facts['digest']}"
     assert [release["release"] for release in json.loads(run("releases", store, "--json"))] == [0]
     status = json.loads(run("status", store, "--json"))

@@ -16,7 +16,7 @@ from coldfuse.errors import CodecError, DigestMismatchError, FederationError, Tr
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
 from coldfuse.storage import LocalStore
-from coldfuse.tensors.model_folder import open_model_folder
+from coldfuse.tensors.checkpoint import open_checkpoint
 
 TOKENIZER = ("tekken.json", "qwen.tiktoken", "source.spm", "bpe.codes", "additional_chat_templates/tools.jinja")
 SMALL = Pace(parallel=1, piece_bytes=16)
@@ -202,7 +202,7 @@ def test_a_swap_that_is_killed_anywhere_never_looks_whole_and_is_finished(
         killed = fetch_killed_at(monkeypatch, StoreSource(federation), out, n)
         has_swapped_something = {file.name for file in out.glob("*.safetensors")} != {"model.safetensors"}
         if killed and has_swapped_something and (out / "config.json").exists():
-            assert open_model_folder(out).digest() == federation.latest().model_digest
+            assert open_checkpoint(out).digest() == federation.latest().model_digest
         assert read_fetched(out) in (None, other.latest(), federation.latest())
         fetch(StoreSource(federation), out)
         check_whole(federation, out)

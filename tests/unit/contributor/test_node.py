@@ -14,8 +14,8 @@ from coldfuse.core.federation import RoundRules
 from coldfuse.core.serialization import encode, sha256
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import ContributionRejectedError, ObjectNotFoundError, RoundClosedError
+from coldfuse.gateway import ContributionVerdict, Decision, ReleaseName, RoundStatus, Status
 from coldfuse.training.job import TrainingSettings
-from coldfuse.transport.answers import ContributionVerdict, Decision, ReleaseName, RoundStatus, Status
 
 FEDERATION, OTHER = sha256(b"federation"), sha256(b"other")
 DATA = TextDataset(texts=("a", "b"), labels=(0, 1), label_names=("x", "y"))

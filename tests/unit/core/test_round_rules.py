@@ -112,9 +112,9 @@ def test_what_a_method_refused_is_fused_only_with_more() -> None:
     ("changes", "reason"),
     [
         ({}, None),
-        ({"round": 2}, "it is for round 2 on release 0, this is round 1 on release 0"),
-        ({"base_release": 1}, "it is for round 1 on release 1"),
-        ({"base_digest": A}, f"its base has digest {A}"),
+        ({"round": 2}, "round 2 is not open yet"),
+        ({"base_release": 1}, "the delta is relative to release 1"),
+        ({"base_digest": A}, f"the delta is relative to release 0 ({A[:12]}), round 1 is on release 0 ("),
         ({"score": Score(before=0.0, after=1.0)}, None),
         ({"score": Score(before=0.0, after=1e300)}, "its score after training is 1e+300, expected 0 to 1"),
         ({"score": Score(before=0.0, after=-0.5)}, "its score after training is -0.5, expected 0 to 1"),

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from tiny_rounds import floats, write_file
 
-from coldfuse.engine.files import LocalSource
-from coldfuse.engine.fuse import fuse_shard
 from coldfuse.engine.job import Fusion
 from coldfuse.engine.plan import Inputs, operands, plan_shards
 from coldfuse.engine.recipes import read_recipe
-from coldfuse.tensors.model_folder import read_file_header
+from coldfuse.engine.shard import fuse_shard
+from coldfuse.tensors.files import LocalFile, TensorFile, read_file_header
 
 NUM_ELEMENTS = 300_000
 
@@ -23,11 +22,10 @@ def peak_of_a_fusion(folder: Path, num_contributions: int, dtype: str, method: s
     path = folder / "model"
     write_file(path, {"a": floats(np.linspace(-1, 1, NUM_ELEMENTS), dtype)})
     header = read_file_header(path)
-    base, other = (operands([LocalSource(path, header)], is_delta=is_delta) for is_delta in (False, True))
+    base, other = (operands([TensorFile(LocalFile(path), header)], is_delta=is_delta) for is_delta in (False, True))
     inputs = Inputs(base=base, contributions=[other] * num_contributions)
     shard = plan_shards({"model": header}, inputs)["model"][1]
     fusion = Fusion(
-        store_url=None,
         recipe=read_recipe(method),
         weights=(1.0,) * num_contributions,
         names=tuple(map(str, range(num_contributions))),

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from tiny_rounds import floats, make_model, small_parts, write_file, write_model
 
+from coldfuse.core.model_files import INDEX
 from coldfuse.errors import CodecError, SchemaMismatchError, UserInputError
-from coldfuse.tensors.model_folder import INDEX, open_model_folder
+from coldfuse.tensors.checkpoint import open_checkpoint
 
 __all__ = ["small_parts"]
 
@@ -17,12 +18,12 @@ def test_the_digest_does_not_depend_on_the_files(tmp_path: Path) -> None:
     backwards = dict(reversed(model.items()))
     folders = [write_model(tmp_path / str(n), model, num_files=n) for n in (1, 2, 3)]
     folders += [write_model(tmp_path / "b1", backwards), write_model(tmp_path / "b3", backwards, num_files=3)]
-    assert len({open_model_folder(folder).digest() for folder in folders}) == 1
+    assert len({open_checkpoint(folder).digest() for folder in folders}) == 1
 
 
 def test_the_digest_does_not_depend_on_how_files_are_cut(tmp_path: Path, small_parts: int) -> None:
     folders = [write_model(tmp_path / str(n), make_model(), num_files=n) for n in (1, 3)]
-    assert len({open_model_folder(folder).digest() for folder in folders}) == 1
+    assert len({open_checkpoint(folder).digest() for folder in folders}) == 1
 
 
 @pytest.mark.parametrize(
@@ -39,13 +40,13 @@ def test_the_digest_does_not_depend_on_how_files_are_cut(tmp_path: Path, small_p
 def test_the_digest_tells_different_models_apart(tmp_path: Path, change) -> None:
     same = write_model(tmp_path / "a", make_model() | {"scale": floats(1.0)})
     other = write_model(tmp_path / "b", make_model() | {"scale": floats(1.0)} | change)
-    assert open_model_folder(same).digest() != open_model_folder(other).digest()
+    assert open_checkpoint(same).digest() != open_checkpoint(other).digest()
 
 
 def test_metadata_and_configuration_are_no_part_of_the_digest(tmp_path: Path) -> None:
     first, second = write_model(tmp_path / "a", make_model()), write_model(tmp_path / "b", make_model())
     (second / "config.json").write_text('{"other": 1}')
-    assert open_model_folder(first).digest() == open_model_folder(second).digest()
+    assert open_checkpoint(first).digest() == open_checkpoint(second).digest()
 
 
 def test_configuration_and_tokenizer_travel_and_code_does_not(tmp_path: Path) -> None:
@@ -60,7 +61,7 @@ def test_configuration_and_tokenizer_travel_and_code_does_not(tmp_path: Path) ->
         "merges.txt",
     ):
         (folder / name).write_text("x")
-    assert open_model_folder(folder).plain == ("1_Pooling/config.json", "config.json", "merges.txt", "vocab.txt")
+    assert open_checkpoint(folder).plain == ("1_Pooling/config.json", "config.json", "merges.txt", "vocab.txt")
 
 
 def test_what_no_model_library_writes_stays_here(tmp_path: Path) -> None:
@@ -76,7 +77,7 @@ def test_what_no_model_library_writes_stays_here(tmp_path: Path) -> None:
     for name in known:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("x")
-    assert open_model_folder(folder).plain == tuple(sorted(("config.json", INDEX, *known)))
+    assert open_checkpoint(folder).plain == tuple(sorted(("config.json", INDEX, *known)))
 
 
 @pytest.mark.parametrize("name", ["vocab\\x.txt", "vocab\n.txt", "tokenizer\x1b.json"])
@@ -84,7 +85,7 @@ def test_names_that_other_systems_read_otherwise_are_refused(tmp_path: Path, nam
     folder = write_model(tmp_path / "m", make_model())
     (folder / name).write_text("x")
     with pytest.raises(UserInputError, match="holds a backslash or a control character"):
-        open_model_folder(folder)
+        open_checkpoint(folder)
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def sharded(tmp_path: Path) -> Path:
 def test_a_missing_shard_is_named(sharded: Path) -> None:
     (sharded / "model-00002-of-00003.safetensors").unlink()
     with pytest.raises(UserInputError, match=r"names model-00002-of-00003.safetensors, which is not there"):
-        open_model_folder(sharded)
+        open_checkpoint(sharded)
 
 
 @pytest.mark.parametrize("also", [[], ["pooler.bias"]])
@@ -105,20 +106,20 @@ def test_a_tensor_that_is_in_no_file_is_named(sharded: Path, also: list[str]) ->
     (sharded / INDEX).write_text(json.dumps(index))
     more = " and 1 more" if also else ""
     with pytest.raises(UserInputError, match=rf"{INDEX} names the tensor pooler\.weight{more}, which no file has"):
-        open_model_folder(sharded)
+        open_checkpoint(sharded)
 
 
 def test_a_tensor_in_two_files_is_named(sharded: Path) -> None:
     write_file(sharded / "model-00002-of-00003.safetensors", make_model())
     with pytest.raises(SchemaMismatchError, match=r"tensor .* is in model-00001-of-00003.safetensors and in"):
-        open_model_folder(sharded)
+        open_checkpoint(sharded)
 
 
 def test_a_torn_shard_is_refused(sharded: Path) -> None:
     shard = sharded / "model-00002-of-00003.safetensors"
     shard.write_bytes(shard.read_bytes()[:-1])
     with pytest.raises(CodecError, match=r"model-00002-of-00003.safetensors: the header describes"):
-        open_model_folder(sharded)
+        open_checkpoint(sharded)
 
 
 @pytest.mark.parametrize(
@@ -130,19 +131,19 @@ def test_a_torn_shard_is_refused(sharded: Path) -> None:
 def test_a_broken_index_is_refused_in_words(sharded: Path, index: str) -> None:
     (sharded / INDEX).write_text(index)
     with pytest.raises(UserInputError, match=r"not a safetensors index|which is not there"):
-        open_model_folder(sharded)
+        open_checkpoint(sharded)
 
 
 def test_two_models_in_one_folder_are_refused(sharded: Path) -> None:
     write_file(sharded / "model.safetensors", make_model())
     with pytest.raises(UserInputError, match="remove the one that is not meant"):
-        open_model_folder(sharded)
+        open_checkpoint(sharded)
 
 
 def test_an_index_of_one_file_is_no_second_model(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "m", make_model())
     (folder / INDEX).write_text(json.dumps({"weight_map": dict.fromkeys(make_model(), "model.safetensors")}))
-    assert list(open_model_folder(folder).headers) == ["model.safetensors"]
+    assert list(open_checkpoint(folder).headers) == ["model.safetensors"]
 
 
 @pytest.mark.parametrize(
@@ -153,9 +154,9 @@ def test_an_incomplete_folder_is_refused(tmp_path: Path, missing: str, says: str
     folder = write_model(tmp_path / "m", make_model())
     (folder / missing).unlink()
     with pytest.raises(UserInputError, match=says):
-        open_model_folder(folder)
+        open_checkpoint(folder)
 
 
 def test_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserInputError, match="there is no such folder"):
-        open_model_folder(tmp_path / "nothing")
+        open_checkpoint(tmp_path / "nothing")

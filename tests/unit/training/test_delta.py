@@ -9,8 +9,9 @@ from tiny_rounds import make_model, parse_file, write_model
 
 from coldfuse.core.serialization import sha256
 from coldfuse.errors import SchemaMismatchError
+from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import check_delta
-from coldfuse.tensors.model_folder import open_model_folder, read_file_header
+from coldfuse.tensors.files import read_file_header
 from coldfuse.training.delta import write_delta
 
 DIGEST = sha256(b"base")
@@ -19,7 +20,7 @@ DIGEST = sha256(b"base")
 @pytest.mark.parametrize(("dtype", "num_files"), [("F32", 1), ("BF16", 2)])
 def test_a_delta_holds_the_change_of_what_changed(tmp_path, small_parts, dtype, num_files):
     model = make_model(dtype=dtype)
-    base = open_model_folder(write_model(tmp_path / "base", model, num_files=num_files))
+    base = open_checkpoint(write_model(tmp_path / "base", model, num_files=num_files))
     fused = [name for name, tensor in model.items() if tensor.spec.is_fused]
     finetuned = {name: torch.from_numpy(model[name].floats.astype(np.float32)) for name in fused}
     finetuned["layer.weight"] = finetuned["layer.weight"] + torch.eye(8)
@@ -37,7 +38,7 @@ def test_a_delta_holds_the_change_of_what_changed(tmp_path, small_parts, dtype, 
 
 
 def test_a_tensor_of_another_shape_is_named(tmp_path):
-    base = open_model_folder(write_model(tmp_path / "base", make_model()))
+    base = open_checkpoint(write_model(tmp_path / "base", make_model()))
     with pytest.raises(SchemaMismatchError, match=r"tensor scale: shape \[2\], base has \[\]"):
         write_delta(tmp_path / "delta", base, {"scale": torch.ones(2)}, encoding="F32", base_digest=DIGEST)
     assert not (tmp_path / "delta").exists()

@@ -5,7 +5,8 @@ import pytest
 from tiny_rounds import floats, integers, parse_file, write_model
 
 from coldfuse.errors import SchemaMismatchError, UserInputError
-from coldfuse.tensors.model_folder import open_model_folder, read_file_header
+from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.tensors.files import read_file_header
 from coldfuse.tensors.statistics import check_statistics
 from coldfuse.training.variance import write_variance
 
@@ -25,7 +26,7 @@ def snapshots(folder, count, *, offset=0.0, scale=1.0, dtype="F32", num_files=1)
 def variance(folder, folders):
     info, num_tensors = write_variance(folder / "v", folders[-1], folders)
     header = read_file_header(folder / "v")
-    model = open_model_folder(folders[-1])
+    model = open_checkpoint(folders[-1])
     assert check_statistics(header, model.schema, kind="variance", what="v", model=model.digest()) == info
     assert (info.over, info.count, num_tensors) == ("snapshots", len(folders), 2)
     return {name: tensor.floats.ravel() for name, tensor in parse_file((folder / "v").read_bytes()).items()}

@@ -1,8 +1,9 @@
 """What a client asks of gRPC."""
 
-from coldfuse.transport.client import PARALLEL, GatewayClient
-from coldfuse.transport.patience import stream_deadline_s
+from coldfuse.gateway import PARALLEL
+from coldfuse.transport.client import GatewayClient
 from coldfuse.transport.pb import gateway_pb2 as pb
+from coldfuse.transport.retry import stream_deadline_s
 
 
 class Stub:

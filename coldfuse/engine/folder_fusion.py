@@ -1,0 +1,136 @@
+"""Fuse model folders, delta files and adapters into a folder or file, without a federation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from coldfuse.adapters.recompress import Recompressed
+from coldfuse.engine import fuse as engine
+from coldfuse.engine.devices import require_device
+from coldfuse.engine.execution import Executor
+from coldfuse.engine.fuse import DEFAULT_SEED, Fused, Prepared, Request, fuse, read_ahead
+from coldfuse.engine.inputs import open_inputs
+from coldfuse.engine.job import require_memory
+from coldfuse.engine.outputs import Output, write_adapter
+from coldfuse.engine.passes import Progress
+from coldfuse.engine.sinks import FolderSink
+from coldfuse.engine.staging import staged
+from coldfuse.engine.state import blaming, check_outers, open_folder_state
+from coldfuse.engine.tied import find_tied
+from coldfuse.errors import UserInputError
+from coldfuse.fusion.recipe import Recipe
+from coldfuse.tensors.checkpoint import open_checkpoint, require_unchanged
+from coldfuse.tensors.folders import Location
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderFusion:
+    """What is to be fused, and where to."""
+
+    base: Location
+    models: Sequence[Location]
+    """Model folders, delta files or adapter folders; their order does not matter, unless the method says so."""
+    out: Path
+    """The folder or, for a delta, the file to create."""
+    output: Output = field(default_factory=Output)
+    recipe: Recipe
+    weights: Sequence[float] | None = None
+    """One weight a model; 1, or what follows from their order, if not given."""
+    statistics: Sequence[Location] = ()
+    """One file a model, if the method asks for them."""
+    seed: str = DEFAULT_SEED
+    """What random masks depend on, beside the models."""
+    device: str = "cpu"
+    """Name of the device on which whole matrices are worked on: cpu, cuda."""
+    keeps_residual: bool = False
+    """True to keep what rounding to bfloat16 or float16 drops for the next fusion, as a federation does. Where the
+    method or the base keeps state between fusions, it is kept anyway."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderFused:
+    """What was made in a folder or file."""
+
+    fused: Fused
+    adapter: Recompressed | None = None
+    """What an adapter could hold of the delta, if one was made."""
+
+    @property
+    def digest(self) -> str:
+        """Digest of the fused model's tensors, or of the delta's."""
+        return self.fused.digest
+
+
+def fuse_folders(request: FolderFusion, executor: Executor, *, progress: Progress | None = None) -> FolderFused:
+    """Fuse models on a base into `request.out`, which appears when it is whole.
+
+    Args:
+        request: What is fused, how, and where to.
+        executor: Runs the tasks: threads here, or Ray anywhere. The result is the same.
+        progress: Called as passes begin and shards are done.
+
+    Raises:
+        UserInputError: An input or option cannot be used, or `out` exists already.
+        SchemaMismatchError: A model does not fit the base.
+        FusionError: The method refuses these models.
+        CodecError: A file is not what it claims to be.
+    """
+    require_absent(request.out)
+    return fuse_prepared(prepare(request, executor), request.out, executor, progress=progress)
+
+
+def require_absent(out: Path) -> None:
+    """Raise `UserInputError` if it is there already."""
+    if out.exists():
+        raise UserInputError(f"{out}: exists already; give a folder or file that does not")
+
+
+def prepare(request: FolderFusion, executor: Executor) -> Prepared:
+    """Open everything that is to be read, plan, and check that it fits into memory; nothing is written."""
+    prepared = read_ahead(open_fusion(request), executor)
+    require_memory(prepared.fusion, prepared.plan, executor.task_bytes)
+    return prepared
+
+
+def open_fusion(request: FolderFusion) -> Prepared:
+    """Open everything that is to be read, and plan; nothing is written. Raises as `fuse_folders`."""
+    require_device(request.device)
+    base = open_checkpoint(request.base)
+    tied = find_tied(base)
+    inputs = open_inputs(base, request.models, _weights(request), request.recipe, request.statistics, tied=tied)
+    state = open_folder_state(base, request.recipe, keeps_residual=request.keeps_residual)
+    check_outers(base, request.recipe)
+    return engine.prepare(Request(
+        base=base, inputs=inputs, recipe=request.recipe, state=state, tied=tied, output=request.output,
+        seed=request.seed, device=request.device,
+    ))  # fmt: skip
+
+
+def fuse_prepared(
+    prepared: Prepared, out: Path, executor: Executor, *, progress: Progress | None = None
+) -> FolderFused:
+    """Fuse what was prepared into `out`, which appears when it is whole. Raises as `fuse_folders`."""
+    output = prepared.output
+    with staged(out, made=output.made) as staging, blaming(prepared.state):
+        fused = fuse(prepared, FolderSink(staging, prepared.base), executor, progress=progress)
+        require_unchanged([file.file for file in prepared.sources])
+        adapter = None
+        if output.kind == "adapter":
+            adapter = write_adapter(staging, output, prepared.base)
+    return FolderFused(fused=fused, adapter=adapter)
+
+
+def _weights(request: FolderFusion) -> Sequence[float]:
+    combiner, count = request.recipe.combiner, len(request.models)
+    positional = combiner.positional_weights(count)
+    if request.weights is None:
+        if combiner.needs_weights:
+            raise UserInputError("this method weighs the models: give --weights, one number a model")
+        return positional or [1.0] * count
+    if positional is not None:
+        raise UserInputError("this method takes its weights from the order of the models; leave --weights out")
+    if not combiner.is_weighted:
+        raise UserInputError("this method does not weigh the models; leave --weights out, or take weighted-mean")
+    return request.weights

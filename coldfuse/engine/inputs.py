@@ -1,0 +1,192 @@
+"""What is fused: model folders, deltas and adapters, with their weights and statistics."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from coldfuse.adapters.adapter import WEIGHTS as ADAPTER_WEIGHTS
+from coldfuse.adapters.adapter import Adapter, no_weights, read_adapter
+from coldfuse.adapters.config import CONFIG as ADAPTER_CONFIG
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES, sha256
+from coldfuse.engine.mismatches import check_model
+from coldfuse.engine.plan import Operands, operands
+from coldfuse.engine.tied import Tied, by_first_name, check_adapter, check_files
+from coldfuse.errors import UserInputError
+from coldfuse.fusion.method import Statistic
+from coldfuse.fusion.recipe import Recipe
+from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint_or_tensors, open_tensors_at
+from coldfuse.tensors.contents import content_digest, delta_digest, sample_digest
+from coldfuse.tensors.deltas import FORMAT, check_delta
+from coldfuse.tensors.files import File, LocalFile, TensorFile, find_object, open_tensors, opened
+from coldfuse.tensors.folders import Location, is_remote
+
+_DIGESTS_AT_A_TIME = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """One model folder, delta or adapter folder to be fused, checked against the base."""
+
+    path: Location
+    """Name and place, for people."""
+    files: tuple[TensorFile, ...]
+    is_delta: bool
+    weight: float
+    statistics: tuple[TensorFile, ...] = ()
+    adapter: Adapter | None = None
+    tied: Tied = field(default_factory=dict)
+    """The base's tensors that are copies: what is here of one is found under the first one's name."""
+    known_digest: str | None = None
+    """The digest of a delta, where it is known without reading it."""
+
+    @property
+    def operands(self) -> Operands | Adapter:
+        """Where its tensors lie."""
+        if self.adapter:
+            return replace(self.adapter, tensors=by_first_name(self.adapter.tensors, self.tied))
+        return self._known(self.files, is_delta=self.is_delta)
+
+    @property
+    def statistics_operands(self) -> Operands:
+        """Where its statistics lie."""
+        return self._known(self.statistics, is_delta=True)
+
+    def _known(self, files: Sequence[TensorFile], *, is_delta: bool) -> Operands:
+        return Operands(by_first_name(operands(files, is_delta=is_delta).tensors, self.tied), is_delta)
+
+    @cached_property
+    def digest(self) -> str:
+        """The name of all that it holds: what random numbers depend on.
+
+        A delta has the name by which a federation knows it; a model's or adapter's does not depend on its files.
+        """
+        if self.is_delta and self.adapter is None:
+            return delta_digest(self.files[0]) if self.known_digest is None else self.known_digest
+        return self._with_config(content_digest(self.files))
+
+    @cached_property
+    def place(self) -> str:
+        """What inputs are ordered by: a delta's digest, as in a federation, or what samples of a model hold.
+
+        Samples are quick, and mostly enough to tell models apart.
+        """
+        if self.is_delta and self.adapter is None:
+            return self.digest
+        return self._with_config(sample_digest(self.files))
+
+    def _with_config(self, digest: str) -> str:
+        return digest if self.adapter is None else sha256(f"{digest}{self.adapter.config_digest}".encode())
+
+
+def open_inputs(
+    base: Checkpoint,
+    models: Sequence[Location],
+    weights: Sequence[float],
+    recipe: Recipe,
+    statistics: Sequence[Location],
+    *,
+    tied: Tied,
+) -> list[Input]:
+    """Open all inputs, and check that they fit the base; `tied` names its copies."""
+    kind = next((step.statistic for step in recipe.steps if step.statistic), None)
+    if (kind is not None) != bool(statistics) or len(statistics) not in (0, len(models)):
+        wanted = f"one file of {kind} statistics a model, in their order" if kind else "none: the method uses none"
+        raise UserInputError(f"--statistics: expected {wanted}, got {len(statistics)} for {len(models)} models")
+    with ThreadPoolExecutor(_DIGESTS_AT_A_TIME) as pool:
+        digests = list(pool.map(_digest, models)) if statistics else [None] * len(models)
+    return [
+        replace(
+            open_input(base, path, weight, tied=tied),
+            statistics=_open_statistics(base, kind, statistics[i : i + 1], digests[i]),
+        )
+        for i, (path, weight) in enumerate(zip(models, weights, strict=True))
+    ]
+
+
+def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -> Input:
+    """Open one input without its statistics, and check that it fits the base; `tied` names its copies."""
+    if (config := find_beside(path, ADAPTER_CONFIG)) is not None:
+        file = find_beside(path, ADAPTER_WEIGHTS)
+        if file is None:
+            raise no_weights(str(path))
+        tensors = open_tensors(file)
+        adapter = read_adapter(_read_at_most(config), file, tensors.header, base.schema, what=str(path))
+        check_adapter(adapter, tied, what=str(path))
+        return Input(path=path, files=(tensors,), is_delta=True, weight=weight, adapter=adapter, tied=tied)
+    if not is_remote(path) and not Path(path).exists():
+        raise UserInputError(f"{path}: expected a model folder, an adapter folder or a delta file, and there is none")
+    found = open_checkpoint_or_tensors(path)
+    if isinstance(found, Checkpoint):
+        check_model(base, found, what=str(path), tied=tied)
+        return Input(path=path, files=tuple(found.files.values()), is_delta=False, weight=weight, tied=tied)
+    if found.header.metadata.get("format") != FORMAT:
+        raise UserInputError(f"{path}: a safetensors file but no coldfuse delta; give the model's folder instead")
+    return delta_input(base, found, weight, tied=tied, path=path)
+
+
+def delta_input(
+    base: Checkpoint, file: TensorFile, weight: float, *, tied: Tied, path: Location, digest: str | None = None
+) -> Input:
+    """Return a delta as an input, once it was checked against the base; `digest` where it is known already."""
+    check_delta(file.header, base.schema, base_digest=base.digest(), what=str(path))
+    check_files([file], tied, what=str(path))
+    return Input(path=path, files=(file,), is_delta=True, weight=weight, tied=tied, known_digest=digest)
+
+
+def in_fusing_order(inputs: Sequence[Input]) -> list[Input]:
+    """Sort by what the inputs hold, without reading all of a model unless samples are equal."""
+    by_place: dict[str, list[Input]] = defaultdict(list)
+    for item in inputs:
+        by_place[item.place].append(item)
+    ordered: list[Input] = []
+    for key in sorted(by_place):
+        group = by_place[key]
+        ordered += group if len(group) == 1 else sorted(group, key=lambda item: (item.digest, item.weight))
+    return ordered
+
+
+def content_digests(inputs: Sequence[Input]) -> tuple[str, ...]:
+    """Name all inputs by all that they hold."""
+    with ThreadPoolExecutor(_DIGESTS_AT_A_TIME) as pool:
+        return tuple(pool.map(lambda item: item.digest, inputs))
+
+
+def find_beside(where: Location, name: str) -> File | None:
+    """Return a file of what may be a folder, or a prefix in S3; None if there is none."""
+    if is_remote(where):
+        return find_object(str(where).rstrip("/"), name)
+    file = Path(where) / name
+    return LocalFile(file) if file.is_file() else None
+
+
+def _read_at_most(file: File) -> bytes:
+    data = bytearray(min(file.size_bytes, MAX_MANIFEST_BYTES + 1))
+    with opened(file) as reader:
+        reader.read_into(memoryview(data), 0)
+    return bytes(data)
+
+
+def _open_statistics(
+    base: Checkpoint, kind: Statistic | None, paths: Sequence[Location], of: str | None
+) -> tuple[TensorFile, ...]:
+    from coldfuse.tensors.statistics import check_statistics
+
+    files = tuple(open_tensors_at(path) for path in paths)
+    if kind is None:
+        return ()
+    for file in files:
+        check_statistics(file.header, base.schema, kind=kind, model=of, what=str(file))
+    return files
+
+
+def _digest(path: Location) -> str | None:
+    """Return a model folder's digest, to hold its statistics against; a delta or an adapter has none."""
+    if (not is_remote(path) and not Path(path).is_dir()) or find_beside(path, ADAPTER_CONFIG) is not None:
+        return None
+    found = open_checkpoint_or_tensors(path)
+    return found.digest() if isinstance(found, Checkpoint) else None

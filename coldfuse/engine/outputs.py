@@ -1,0 +1,177 @@
+"""What a fusion makes: the model in the base's files or in files of another size, its delta, or an adapter.
+
+A delta is written from the fused delta itself, rounded once to its own dtype: subtracting the base from a fused model
+would lose what the model's dtype cannot hold. An adapter is made from that delta, one matrix after the other, and each
+takes about six times its size in float64.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from coldfuse.adapters.recompress import (
+    CONV1D_MODEL_TYPES,
+    LoraLayout,
+    Recompressed,
+    recompress_all,
+    write_lora_adapter,
+)
+from coldfuse.core.dtypes import to_floats
+from coldfuse.core.model_files import INDEX
+from coldfuse.core.schema import Schema, TensorSpec
+from coldfuse.errors import UserInputError
+from coldfuse.fusion.block import Float64
+from coldfuse.tensors.checkpoint import Checkpoint
+from coldfuse.tensors.deltas import Encoding, delta_header
+from coldfuse.tensors.files import LocalFile, OpenFile, opened, read_file_header
+from coldfuse.tensors.header import Header, format_header, parse_header
+
+OutputKind = Literal["model", "delta", "adapter"]
+
+DELTA_FILE = "delta.safetensors"
+ADAPTER_FOLDER = "adapter"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What is to be made."""
+
+    kind: OutputKind = "model"
+    """The model's folder, one delta file, or a PEFT adapter's folder."""
+    dtype: Encoding = "F32"
+    """Of a delta, or of an adapter's factors; a model has the base's."""
+    shard_bytes: int | None = None
+    """Files of a model hold at most so many bytes of tensors, or one tensor; None: the base's own files."""
+    rank: int | None = None
+    """Number of columns of an adapter's factors."""
+    base_name: str | None = None
+    """Name by which an adapter calls its base, such as a hub id; None: where it lies."""
+
+    def __post_init__(self) -> None:
+        """Refuse options that belong to another kind."""
+        if self.kind != "model" and self.shard_bytes is not None:
+            raise UserInputError(f"--shard-size is for models, and this makes one {self.kind}; leave it out")
+        if self.kind == "model" and self.dtype != "F32":
+            raise UserInputError("--dtype is for deltas and adapters; a fused model keeps the base's dtypes")
+        if (self.kind == "adapter") != (self.rank is not None):
+            wanted = "an adapter needs one, such as 16" if self.rank is None else "only adapters have one"
+            raise UserInputError(f"--rank: {wanted}")
+
+    @property
+    def delta_dtype(self) -> Encoding | None:
+        """Of the delta that the engine is to write; None: it writes the model. An adapter's is rounded once more."""
+        return {"model": None, "delta": self.dtype, "adapter": "F32"}[self.kind]
+
+    @property
+    def made(self) -> str:
+        """Where in the staging folder lies what is to be kept; "" for all of it."""
+        return {"model": "", "delta": DELTA_FILE, "adapter": ADAPTER_FOLDER}[self.kind]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The files that are written."""
+
+    heads: Mapping[str, bytes]
+    """The first bytes of each safetensors file: its header."""
+    plain: Collection[str] = ()
+    """Files that are copied from the base."""
+    more: Mapping[str, bytes] = field(default_factory=dict)
+    """Other files, with their content."""
+
+    @cached_property
+    def headers(self) -> dict[str, Header]:
+        """Of each safetensors file."""
+        return {file: parse_header(head[8:], what=file) for file, head in self.heads.items()}
+
+    @property
+    def schema(self) -> Schema:
+        """All tensors that are written."""
+        return {name: spec for header in self.headers.values() for name, spec in header.schema.items()}
+
+
+def base_layout(base: Checkpoint) -> Layout:
+    """Return the base's own files, with their very headers."""
+    heads = {}
+    for file, source in base.files.items():
+        head = bytearray(source.header.size_bytes)
+        with opened(source.file) as reader:
+            reader.read_into(memoryview(head), 0)
+        heads[file] = bytes(head)
+    return Layout(heads=heads, plain=base.plain)
+
+
+def layout_for(output: Output, base: Checkpoint, changed: Collection[str]) -> Layout:
+    """Return the files of an output; `changed` names the tensors that are in a delta."""
+    if output.delta_dtype is not None:
+        head = delta_header(base.schema, changed, encoding=output.delta_dtype, base_digest=base.digest())
+        return Layout(heads={DELTA_FILE: head})
+    return base_layout(base) if output.shard_bytes is None else _resharded(base, output.shard_bytes)
+
+
+def _resharded(base: Checkpoint, shard_bytes: int) -> Layout:
+    """Return files of about the same size, named as transformers names them, with the tensors in the base's order."""
+    files: list[dict[str, TensorSpec]] = [{}]
+    for header in base.headers.values():
+        for entry in header.tensors:
+            size = sum(spec.size_bytes for spec in files[-1].values())
+            if files[-1] and size + entry.spec.size_bytes > shard_bytes:
+                files.append({})
+            files[-1][entry.name] = entry.spec
+    metadata = next((header.metadata for header in base.headers.values()), {})
+    names = [f"model-{n:05d}-of-{len(files):05d}.safetensors" for n in range(1, len(files) + 1)]
+    if len(files) == 1:
+        names = ["model.safetensors"]
+    heads = {name: format_header(specs.items(), metadata) for name, specs in zip(names, files, strict=True)}
+    plain = [name for name in base.plain if name != INDEX]
+    return Layout(heads=heads, plain=plain, more={} if len(files) == 1 else {INDEX: _index(names, files)})
+
+
+def _index(names: list[str], files: list[dict[str, TensorSpec]]) -> bytes:
+    weight_map = {tensor: name for name, specs in zip(names, files, strict=True) for tensor in specs}
+    total = sum(spec.size_bytes for specs in files for spec in specs.values())
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    return (json.dumps(index, indent=2) + "\n").encode()
+
+
+def begin_files(out: Path, layout: Layout, base: Checkpoint) -> None:
+    """Create the safetensors files in their final sizes with their headers, and all other files."""
+    for file, head in layout.heads.items():
+        with open(out / file, "wb") as begun:
+            begun.write(head)
+            begun.truncate(layout.headers[file].file_bytes)
+    for file, content in [*layout.more.items(), *((file, base.read(file)) for file in layout.plain)]:
+        if content is None:
+            raise UserInputError(f"{file} of the base was removed while it was read")
+        (out / file).parent.mkdir(parents=True, exist_ok=True)
+        (out / file).write_bytes(content)
+
+
+def write_adapter(staging: Path, output: Output, base: Checkpoint) -> Recompressed:
+    """Make an adapter from the delta in the staging folder, and say what it could not hold."""
+    delta = staging / DELTA_FILE
+    entries = {entry.name: entry for entry in read_file_header(delta).tensors}
+    with LocalFile(delta).open() as file:
+
+        def read_delta(name: str) -> Float64:
+            raw = np.frombuffer(_read(file, entries[name].start, entries[name].spec.size_bytes), np.uint8)
+            return to_floats(raw, "F32").astype(np.float64)
+
+        found = recompress_all(base.schema, entries, read_delta, rank=output.rank or 1)
+    is_conv1d = base.config.get("model_type") in CONV1D_MODEL_TYPES
+    layout = LoraLayout(fan_in_fan_out=is_conv1d, dtype=output.dtype)
+    write_lora_adapter(staging / ADAPTER_FOLDER, output.base_name or str(base.folder), found.factors, layout=layout)
+    return found
+
+
+def _read(file: OpenFile, start: int, length: int) -> bytearray:
+    data = bytearray(length)
+    file.read_into(memoryview(data), start)
+    return data

@@ -1,0 +1,134 @@
+"""What a fusion would do, said before it is done: what it reads, in which passes, and how much memory that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from coldfuse.engine.execution import Executor
+from coldfuse.engine.explain import explaining_pass, is_linear
+from coldfuse.engine.fuse import Prepared, read_ahead
+from coldfuse.engine.inputs import Input
+from coldfuse.engine.job import task_bytes
+from coldfuse.engine.passes import Pass
+from coldfuse.engine.plan import all_shards
+from coldfuse.engine.recipes import known_methods, write_recipe
+from coldfuse.fusion.method import Scope
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputReport:
+    """One input."""
+
+    path: str
+    kind: Literal["model", "delta", "adapter"]
+    weight: float
+    size_bytes: int
+    """Of its files of tensors."""
+    statistics_bytes: int
+    """Of the file of statistics beside it; 0 if there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassReport:
+    """One pass over the inputs."""
+
+    what: str
+    step: str
+    """The step of the recipe that needs it; "" for the last pass."""
+    scope: Scope | None
+    """Whether its result is one for the model, or one for each tensor; None: it measures nothing."""
+    place: str
+    """Where it works, if a device was given; "" if not."""
+    read_bytes: int
+    """At most."""
+    write_bytes: int = 0
+    may_repeat: bool = False
+    """Ranks are exact, so another pass follows where a sample misled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanReport:
+    """What a fusion would do."""
+
+    recipe: str
+    """With every parameter."""
+    base: str
+    base_bytes: int
+    inputs: tuple[InputReport, ...]
+    """In fusing order."""
+    num_tensors: int
+    num_elements: int
+    """Of the tensors that are fused; the others are copied."""
+    num_files: int
+    num_parts: int
+    num_shards: int
+    """Tasks of a pass."""
+    passes: tuple[PassReport, ...]
+    task_bytes: int
+    """Memory that the largest task takes."""
+    limit_bytes: int
+    """Memory that one worker may take."""
+    num_workers: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether every task's memory suffices."""
+        return self.task_bytes <= self.limit_bytes
+
+
+def describe(prepared: Prepared, executor: Executor, *, is_explained: bool = False) -> PlanReport:
+    """Say what fusing (and then explaining) would do, without reading a tensor."""
+    prepared = read_ahead(prepared, executor)
+    fusion, plan, base = prepared.fusion, prepared.plan, prepared.base
+    shards = all_shards(plan)
+    passes = tuple(_report(one) for one in all_passes(prepared, is_explained=is_explained))
+    return PlanReport(
+        recipe=write_recipe(fusion.recipe),
+        base=prepared.output.base_name or str(base.folder),
+        base_bytes=sum(header.file_bytes for header in base.headers.values()),
+        inputs=report_inputs(prepared.inputs),
+        num_tensors=sum(spec.is_fused and name not in prepared.tied for name, spec in base.schema.items()),
+        num_elements=fusion.num_elements,
+        num_files=len(base.headers),
+        num_parts=sum(len(shard.parts) for shard in shards),
+        num_shards=len(shards),
+        passes=passes,
+        task_bytes=task_bytes(fusion, plan),
+        limit_bytes=executor.task_bytes,
+        num_workers=executor.num_workers,
+    )
+
+
+def all_passes(prepared: Prepared, *, is_explained: bool = False) -> list[Pass]:
+    """List all passes of a fusion, and one to explain it where it is no linear combination."""
+    passes = prepared.passes
+    return [*passes, explaining_pass(prepared)] if is_explained and not is_linear(prepared.fusion) else list(passes)
+
+
+def report_inputs(inputs: Sequence[Input]) -> tuple[InputReport, ...]:
+    """Say what the inputs are."""
+    return tuple(
+        InputReport(
+            path=str(item.path),
+            kind="adapter" if item.adapter else "delta" if item.is_delta else "model",
+            weight=item.weight,
+            size_bytes=sum(source.header.file_bytes for source in item.files),
+            statistics_bytes=sum(source.header.file_bytes for source in item.statistics),
+        )
+        for item in inputs
+    )
+
+
+def _report(one: Pass) -> PassReport:
+    names = {kind: name for name, kind in known_methods().items()}
+    return PassReport(
+        what=one.name,
+        step=names.get(type(one.fusion.recipe.steps[one.step]), "") if one.measures else "",
+        scope=one.what.per if one.measures else None,
+        place=one.place,
+        read_bytes=one.read_bytes,
+        write_bytes=one.write_bytes,
+        may_repeat=one.may_repeat,
+    )

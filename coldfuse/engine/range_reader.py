@@ -1,0 +1,116 @@
+"""Reading ranges for one task: descriptors that stay open, and reading ahead where a request costs a round trip.
+
+A model has hundreds of small tensors: of a remote file, what is asked for is read together with what lies behind it,
+and a little of that is kept for the next tensor.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from coldfuse.core.dtypes import Raw
+from coldfuse.engine.bulk_read import read_ranges
+from coldfuse.tensors.files import ByteRange, File, LocalFile, OpenFile, OpenLocalFile, close
+
+_MAX_OPEN_FILES = 256
+"""Maximum number of files that one task keeps open; a fusion may read thousands."""
+
+_SMALL_BYTES = 1 << 20
+"""Number of bytes that take about as long to transfer as the request itself: so many are read at least, and kept."""
+
+Read = Callable[[File, memoryview, int], None]
+"""read(file, buffer, start): fill the buffer with the file's bytes from `start`."""
+
+
+class RangeReader:
+    """Reads ranges of files for one task, each mostly from its beginning to its end."""
+
+    def __init__(self, *, request_bytes: int = 0, max_open_files: int = _MAX_OPEN_FILES) -> None:
+        """Take how much of a remote file to read ahead (0: just what is asked for), and how many files to keep open."""
+        self._open: OrderedDict[File, OpenFile] = OrderedDict()
+        self._max_open_files = max_open_files
+        self._ahead = ReadAhead(request_bytes, self._fetch)
+
+    def read_into(self, where: ByteRange, buffer: memoryview, offset: int) -> None:
+        """Fill the buffer with the range's bytes from `offset`."""
+        if where.file.is_remote:
+            self._ahead.read_into(where, buffer, offset)
+        else:
+            self._fetch(where.file, buffer, where.start + offset)
+
+    def read_rows(self, wheres: Sequence[ByteRange | None], offsets: Sequence[int], out: Raw) -> None:
+        """Fill `out` with rows of equal length, one of each range from its offset; None leaves its row alone."""
+        row = len(out) // len(wheres)
+        done = 0
+        if len(wheres) < self._max_open_files and all(w is None or isinstance(w.file, LocalFile) for w in wheres):
+            local = [(-1, 0) if where is None else (self._descriptor(where.file), where.start) for where in wheres]
+            fds_C, starts_C = np.array(local, np.int64).T
+            done = read_ranges(np.ascontiguousarray(fds_C), starts_C + np.array(offsets, np.int64), out)
+        for index in range(done, len(wheres)):
+            if (where := wheres[index]) is not None:
+                self.read_into(where, out[index * row : (index + 1) * row].data, offsets[index])
+
+    def forget(self) -> None:
+        """Let go of what was read ahead: another piece comes."""
+        self._ahead.forget()
+
+    def close(self) -> None:
+        """Close the files."""
+        for reader in self._open.values():
+            close(reader)
+
+    def _fetch(self, file: File, buffer: memoryview, start: int) -> None:
+        self._opened(file).read_into(buffer, start)
+
+    def _descriptor(self, file: File) -> int:
+        reader = self._opened(file)
+        return reader.fileno() if isinstance(reader, OpenLocalFile) else -1
+
+    def _opened(self, file: File) -> OpenFile:
+        if file in self._open:
+            self._open.move_to_end(file)
+        else:
+            self._open[file] = file.open()
+            if len(self._open) > self._max_open_files:
+                close(self._open.popitem(last=False)[1])
+        return self._open[file]
+
+
+class ReadAhead:
+    """Reads ranges of remote files for one task, each mostly from its beginning to its end."""
+
+    def __init__(self, request_bytes: int, fetch: Read) -> None:
+        """Take how much of a range to read ahead: at most this many bytes are held of each file."""
+        self._request_bytes = request_bytes
+        self._fetch = fetch
+        self._held: dict[File, tuple[int, memoryview]] = {}
+        self._used: set[File] = set()
+
+    def read_into(self, where: ByteRange, buffer: memoryview, offset: int) -> None:
+        """Fill the buffer with the range's bytes from `offset`."""
+        start = where.start + offset
+        end = start + len(buffer)
+        if len(buffer) >= self._request_bytes:
+            self._fetch(where.file, buffer, start)
+            return
+        self._used.add(where.file)
+        first, data = self._held.get(where.file, (0, memoryview(b"")))
+        if not first <= start <= end <= first + len(data):
+            first, data = start, self._read(where, start, len(buffer))
+        buffer[:] = data[start - first : end - first]
+
+    def forget(self) -> None:
+        """Let go of what a next tensor cannot need, or what would take much memory until then."""
+        small = {key: held for key, held in self._held.items() if key in self._used and len(held[1]) <= _SMALL_BYTES}
+        self._held, self._used = small, set()
+
+    def _read(self, where: ByteRange, start: int, wanted: int) -> memoryview:
+        rest = where.start + where.length - start
+        little = min(_SMALL_BYTES, where.file.size_bytes - start)
+        data = memoryview(bytearray(max(wanted, min(self._request_bytes, max(rest, little)))))
+        self._fetch(where.file, data, start)
+        self._held[where.file] = start, data
+        return data

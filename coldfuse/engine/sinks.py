@@ -1,0 +1,163 @@
+"""Where the parts of a fused model go: objects in a federation's store, or files in a folder.
+
+A sink is used by who drives the fusion; the writer that it gives is handed to the tasks, on whatever machine they run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from coldfuse.core.blob import Blob, Part
+from coldfuse.core.release import OuterState
+from coldfuse.core.serialization import canonical_json, sha256
+from coldfuse.engine.job import Fusion
+from coldfuse.engine.outputs import Layout, begin_files
+from coldfuse.engine.plan import Plan, all_shards
+from coldfuse.engine.shard import FusedBytes
+from coldfuse.engine.state import FOLDER, INDEX, StateIndex, outers_of, part_starts, state_header, state_name
+from coldfuse.registry.objects import Objects
+from coldfuse.tensors.blobs import put_part
+from coldfuse.tensors.checkpoint import Checkpoint
+from coldfuse.tensors.files import federation_store
+
+NOTHING = Part(digest=sha256(b""), size_bytes=0)
+"""The state of a part without elements in a slot: no object."""
+
+
+class Writer(Protocol):
+    """Writes parts, in any process."""
+
+    def write(self, file: str, fused: FusedBytes) -> tuple[Part, ...]:
+        """Write a part and its state; return where they lie, if they are objects: the part, then one a slot."""
+
+
+class Sink(Protocol):
+    """Takes what a fusion makes."""
+
+    def begin(self, layout: Layout, plan: Plan, slots: tuple[str, ...]) -> Writer:
+        """Make ready for the parts of these files and slots; return what writes them."""
+
+    def end(self, digest: str, fusion: Fusion) -> None:
+        """Finish, once all parts are written and the model's digest is known."""
+
+
+@dataclass(frozen=True)
+class FolderSink:
+    """Writes a model folder, with its state in `outer/`."""
+
+    out: Path
+    base: Checkpoint
+    """The base, whose configuration and tokenizer are copied."""
+
+    def begin(self, layout: Layout, plan: Plan, slots: tuple[str, ...]) -> Writer:
+        """Create all files in their final sizes."""
+        begin_files(self.out, layout, self.base)
+        starts: dict[str, dict[int, int]] = {}
+        for slot in slots:
+            for file, header in layout.headers.items():
+                head, name = state_header(header, slot), state_name(slot, file)
+                starts[name], size = part_starts(slot, len(head), plan[file])
+                path = self.out / FOLDER / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with open(path, "wb") as state:
+                    state.write(head)
+                    state.truncate(size)
+        return FolderWriter(self.out, starts)
+
+    def end(self, digest: str, fusion: Fusion) -> None:
+        """Say which model the new state belongs to."""
+        if fusion.slots:
+            index = StateIndex(age=fusion.age + 1, slots=fusion.slots, outers=outers_of(fusion.recipe), model=digest)
+            (self.out / INDEX).write_bytes(canonical_json(index.model_dump(exclude_none=True)))
+
+
+@dataclass(frozen=True)
+class FolderWriter:
+    """Writes parts at their places in a folder's files."""
+
+    out: Path
+    state_starts: Mapping[str, Mapping[int, int]]
+    """Where each part's numbers begin, by the name of the state's file."""
+
+    def write(self, file: str, fused: FusedBytes) -> tuple[Part, ...]:
+        """Write a part and its state."""
+        _write(self.out / file, fused.part.start, fused.data)
+        for slot, data in fused.state.items():
+            name = state_name(slot, file)
+            _write(self.out / FOLDER / name, self.state_starts[name][fused.part.index], data)
+        return ()
+
+
+@dataclass
+class StoreSink:
+    """Writes objects into a federation's store; nothing is visible until a release names them."""
+
+    objects: Objects
+    store_url: str
+    _begun: tuple[Layout, Plan, tuple[str, ...]] | None = field(default=None, repr=False)
+
+    def begin(self, layout: Layout, plan: Plan, slots: tuple[str, ...]) -> Writer:
+        """Remember what is made."""
+        self._begun = layout, plan, slots
+        return StoreWriter(self.store_url)
+
+    def end(self, digest: str, fusion: Fusion) -> None:
+        """Do nothing: a release names the parts."""
+
+    def files(self, parts: Mapping[tuple[str, int], tuple[Part, ...]]) -> dict[str, Blob]:
+        """Return the model's safetensors files, given where each part lies."""
+        layout, plan, _ = self._required()
+        return {
+            file: self._blob(head, [parts[file, index][0] for index in _indices(plan, file)])
+            for file, head in layout.heads.items()
+        }
+
+    def state(self, parts: Mapping[tuple[str, int], tuple[Part, ...]], *, age: int) -> OuterState | None:
+        """Return what is kept for the next round, if anything."""
+        layout, plan, slots = self._required()
+        if not slots:
+            return None
+        files = {}
+        for number, slot in enumerate(slots, start=1):
+            for file, header in layout.headers.items():
+                found = [parts[file, index][number] for index in _indices(plan, file)]
+                blob = self._blob(state_header(header, slot), [part for part in found if part.size_bytes])
+                files[state_name(slot, file)] = blob
+        return OuterState(age=age, files=files)
+
+    def _blob(self, head: bytes, parts: list[Part]) -> Blob:
+        return Blob(parts=(put_part(head, self.objects.put), *parts))
+
+    def _required(self) -> tuple[Layout, Plan, tuple[str, ...]]:
+        if self._begun is None:
+            raise ValueError("nothing was fused into this sink")
+        return self._begun
+
+
+@dataclass(frozen=True)
+class StoreWriter:
+    """Puts each part under its digest. Putting what is there already changes nothing."""
+
+    store_url: str
+
+    def write(self, file: str, fused: FusedBytes) -> tuple[Part, ...]:  # noqa: ARG002  # an object needs no file
+        """Put a part and its state."""
+        put = Objects(federation_store(self.store_url)).put
+        state = (
+            put_part(data, put) if len(data) else Part(digest="0" * 64, size_bytes=0) for data in fused.state.values()
+        )
+        return put_part(fused.data, put), *state
+
+
+def _indices(plan: Plan, file: str) -> list[int]:
+    shards = all_shards({file: plan[file]})
+    return [part.index for shard in shards for part in shard.parts]
+
+
+def _write(path: Path, start: int, data: memoryview) -> None:
+    with open(path, "r+b") as file:
+        file.seek(start)
+        file.write(data)

@@ -1,0 +1,103 @@
+"""Weights that a base ties and stores twice, such as an output head beside the input embedding: they are fused as one.
+
+- Two tensors of the base are one weight if their names are those of a head (`lm_head.weight`, `….decoder.weight`) and
+  an embedding, of an encoder's or decoder's embedding and the shared one, or of a masked language model's two biases;
+  if dtype, shape and every byte are the same; and if the base's configuration does not say that they are untied
+  (`tie_word_embeddings` false). Files of many models that tie leave that setting out.
+- They are measured, ranked and counted once, under the first one's name; a copy gets the bytes of the first.
+- An input that has one of them, a model whose copy transformers left out, or a delta or adapter that changes one, has
+  it for both. One that has both must have them alike: a model that was trained apart is refused, and so is an adapter
+  with factors of its own for each.
+- A model and a delta that are written have both, an adapter the first alone: merged into a model that ties them,
+  factors for each would be added twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import TypeVar
+
+from coldfuse.adapters.adapter import Adapter, AdapterTensor
+from coldfuse.adapters.changes import Replaced
+from coldfuse.adapters.recompress import LoraLayout
+from coldfuse.errors import SchemaMismatchError
+from coldfuse.tensors.checkpoint import Checkpoint, Place, places_of
+from coldfuse.tensors.contents import same_bytes
+from coldfuse.tensors.files import TensorFile
+from coldfuse.tensors.header import Header
+
+_COPY = re.compile(r"(^|\.)(lm_head|embed_out|vocab_projector|decoder|(en|de)coder\.embed_tokens)\.weight$")
+_BIAS_COPY = re.compile(r"(^|\.)(predictions|lm_head)\.decoder\.bias$")
+"""`cls.predictions.decoder.bias` is `cls.predictions.bias`."""
+
+Tied = Mapping[str, str]
+"""The base's tensors that are copies, and of which tensor each is one."""
+
+T = TypeVar("T")
+
+
+def find_tied(base: Checkpoint) -> dict[str, str]:
+    """Return the copies among a base's tensors; reads what may be one."""
+    if not may_be_tied(base):
+        return {}
+    places = {name: place for name, place in base.places.items() if place[1].spec.is_fused}
+    embeddings = [name for name in places if LoraLayout().is_embedding(name)]
+    embeddings.sort(key=lambda name: (_COPY.search(name) is not None, name))
+    found: dict[str, str] = {}
+    for name, place in places.items():
+        for first in _may_copy(name, embeddings):
+            if name not in found and first in places and same_bytes(place, places[first]):
+                found[name] = first
+    return found
+
+
+def _may_copy(name: str, embeddings: list[str]) -> list[str]:
+    """Return the tensors that one may be a copy of, by their names; those that are no copies themselves come first."""
+    if _BIAS_COPY.search(name):
+        return [name.removesuffix("decoder.bias") + "bias"]
+    if not _COPY.search(name):
+        return []
+    return embeddings[: embeddings.index(name)] if name in embeddings else embeddings
+
+
+def may_be_tied(base: Checkpoint) -> bool:
+    """Whether the base's configuration leaves it open that head and embedding are one."""
+    return base.config.get("tie_word_embeddings") is not False
+
+
+def by_first_name(tensors: Mapping[str, T], tied: Tied) -> dict[str, T]:
+    """Return what an input has, and what it has of a copy alone under the name of the tensor whose copy it is."""
+    return {**{tied[name]: tensor for name, tensor in tensors.items() if name in tied}, **tensors}
+
+
+def check_files(files: Collection[TensorFile], tied: Tied, *, what: str) -> None:
+    """Check that a model or delta has tied tensors alike. Raises `SchemaMismatchError`."""
+    _check(places_of(files), tied, what)
+
+
+def check_adapter(adapter: Adapter, tied: Tied, *, what: str) -> None:
+    """Check that an adapter changes one of several tied tensors, or stores them whole and alike."""
+    _check({name: _whole(tensor) for name, tensor in adapter.tensors.items()}, tied, what)
+
+
+def _whole(tensor: AdapterTensor) -> Place | None:
+    """Return where an adapter stores a tensor whole; None: it has factors."""
+    match tensor.changes:
+        case (Replaced(stored=stored),):
+            return TensorFile(stored.file, Header(size_bytes=0, tensors=())), stored.tensor
+    return None
+
+
+def _check(places: Mapping[str, Place | None], tied: Tied, what: str) -> None:
+    """Compare all copies that are there with one of them; None cannot be compared, and is like nothing else."""
+    known = by_first_name({name: name for name in places}, tied)
+    for name, first in tied.items():
+        if name not in places or (one := known[first]) == name:
+            continue
+        place, other = places[one], places[name]
+        if place is None or other is None or not same_bytes(place, other):
+            raise SchemaMismatchError(
+                f"{what}: tensors {one} and {name} differ, but in the base they are one tied weight; make them alike "
+                'or leave one out, or say "tie_word_embeddings": false in the base\'s config.json to fuse them apart'
+            )

@@ -1,0 +1,42 @@
+"""What a gateway does, values in and values out; no wire.
+
+    base            `Gateway`, what everybody asks of a federation, and the values of its answers
+    store           `StoreGateway`: the answers, straight from a store
+    rounds          where a federation stands, and what that means for people
+    contributions   taking a contribution: its parts, the checks, and the race with the round's end
+    upload          which parts of a file are sent, several at a time
+    single_flight   one read for all who ask at the same time
+
+`transport` serves a `StoreGateway` over gRPC; its client is a `Gateway` again. Code that is written against `Gateway`
+works on a folder, on a bucket and over the network.
+"""
+
+from coldfuse.gateway.base import (
+    PARALLEL,
+    ContributionSummary,
+    ContributionVerdict,
+    Decision,
+    Gateway,
+    OnProgress,
+    ReleaseName,
+    ReleaseSummary,
+    RoundStatus,
+    Status,
+    UploadReport,
+)
+from coldfuse.gateway.store import StoreGateway
+
+__all__ = [
+    "PARALLEL",
+    "ContributionSummary",
+    "ContributionVerdict",
+    "Decision",
+    "Gateway",
+    "OnProgress",
+    "ReleaseName",
+    "ReleaseSummary",
+    "RoundStatus",
+    "Status",
+    "StoreGateway",
+    "UploadReport",
+]

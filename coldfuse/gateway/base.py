@@ -1,0 +1,226 @@
+"""What everybody asks of a federation, as a Protocol, and the values of the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol, Self
+
+from coldfuse.core.blob import Blob, Part
+from coldfuse.core.contribution import ContributionManifest
+from coldfuse.core.federation import RoundRules
+from coldfuse.core.release import ReleaseManifest
+from coldfuse.tensors.blobs import ReadRange
+
+PARALLEL = 4
+"""Parts that are sent or brought at a time, unless the caller says otherwise."""
+
+OnProgress = Callable[[int, int], None]
+"""on_progress(done_bytes, total_bytes): called from several threads, never from two at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseName:
+    """A release, in short."""
+
+    number: int
+    """Number of the release; 0 is the pretrained base."""
+    model_digest: str
+    """SHA-256 over the model's tensors."""
+    manifest_digest: str
+    """SHA-256 of the manifest's bytes, as they are stored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContributionSummary:
+    """One contribution's part in a release."""
+
+    contributor: str
+    num_examples: int
+    weight: float
+    """Weight of the contribution, before weights are normalised."""
+    contribution: str
+    """SHA-256 of the contribution's manifest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseSummary:
+    """A release, as the history shows it."""
+
+    name: ReleaseName
+    parent: int | None
+    """Number of the release that was this one's base; None for release 0."""
+    round: int
+    """Number of the round that made the release; 0 for release 0."""
+    method: str
+    num_contributions: int
+    """Number of contributions in the release; a gateway of an older version counts them and names none."""
+    created_at_s: float
+    """Seconds since 1970 by the publisher's clock, for people."""
+    contributions: tuple[ContributionSummary, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundStatus:
+    """How far a round has come."""
+
+    number: int
+    is_open: bool
+    """True while a contribution that arrives can still be fused."""
+    num_received: int
+    num_admitted: int
+    num_rejected: int
+    contributors: tuple[str, ...]
+    """Names of those who contributed, in alphabetical order, at most 100."""
+    waits_for: str
+    """Sentence for people on what the round waits for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """Where a federation stands."""
+
+    protocol_version: int
+    layout_version: int
+    federation: str
+    """Random name of the federation, in hex; manifests of contributions carry it."""
+    name: str
+    """Name of the federation, for people."""
+    method: str
+    rules: RoundRules
+    max_contribution_bytes: int
+    """Size beyond which a contribution is refused."""
+    latest: ReleaseName
+    """Release that the next contribution should start from."""
+    round: RoundStatus
+    """Round that is open, or the one to be opened next."""
+    poll_after_s: float
+    """Seconds to wait before asking again; more when many ask."""
+
+
+class Decision(Enum):
+    """Whether a contribution may be fused."""
+
+    PENDING = "pending"
+    ADMITTED = "admitted"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContributionVerdict:
+    """What became of a contribution, and why."""
+
+    contribution: str
+    """SHA-256 of the contribution's manifest."""
+    decision: Decision
+    reason: str
+    """Sentence for the contributor."""
+    is_late: bool = False
+    """True for a rejection only because the round closed before screening: nothing is wrong with the contribution."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadReport:
+    """What an upload did."""
+
+    sent_bytes: int
+    """Bytes that the gateway took; tries that were cut off do not count."""
+    num_sent: int
+    """Number of parts that were missing."""
+    num_skipped: int
+    """Number of parts that were there already."""
+
+
+class Gateway(Protocol):
+    """A federation, as contributors and consumers see it.
+
+    `StoreGateway` answers from a store, `GatewayClient` over the network. Threads may share either. All calls may be
+    repeated without harm, and raise errors of `errors.py` only: `StorageError` when the store fails, `TransportError`
+    when a gateway is out of reach.
+    """
+
+    def status(self) -> Status:
+        """Say where the federation stands."""
+
+    def release(self, which: int | str = "latest") -> ReleaseManifest:
+        """Return a release's manifest.
+
+        Args:
+            which: The release's number, or a channel that points to it.
+
+        Raises:
+            FederationError: There is no such release or channel.
+            UserInputError: No channel can have this name.
+        """
+
+    def releases(self, *, before: int | None = None) -> Iterator[ReleaseSummary]:
+        """List the history, newest first; what is not asked for is not read.
+
+        Args:
+            before: Only releases with a lower number; None: from the latest on.
+        """
+
+    def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:
+        """Fill the buffer with bytes of a part. The caller checks the part's digest.
+
+        Args:
+            release: Number of a release that lists the part.
+            digest: SHA-256 of the part.
+            buffer: Where the bytes go; all of it is filled.
+            start: First byte of the part to read.
+
+        Raises:
+            ObjectNotFoundError: The release lists no such part.
+            UserInputError: The part ends before the buffer is full.
+        """
+
+    def find_missing(self, parts: Sequence[Part]) -> list[Part]:
+        """Return the parts that the store does not hold in full, each once, in their order."""
+
+    def upload(
+        self, blob: Blob, read_range: ReadRange, *, progress: OnProgress | None = None, parallel: int = PARALLEL
+    ) -> UploadReport:
+        """Store what is missing of a file. Called again after any failure, it goes on with what is missing then.
+
+        Args:
+            blob: The file's parts.
+            read_range: Reads the file; several threads call it at once, and what it raises ends the upload.
+            progress: Is called after every chunk.
+            parallel: How many parts are sent at a time.
+
+        Raises:
+            DigestMismatchError: What was read has not the digest that `blob` says.
+        """
+
+    def commit(self, manifest: ContributionManifest) -> ContributionVerdict:
+        """Hand in a contribution whose parts were uploaded.
+
+        Once this returned, the contribution is durable and gets exactly one verdict; committing it again returns that.
+
+        Raises:
+            RoundClosedError: The round is over or not open yet, or is on another base.
+            ContributionRejectedError: The federation can never take this contribution, or parts of it are missing.
+        """
+
+    def verdict(self, round_number: int, contribution: str) -> ContributionVerdict:
+        """Say what became of a contribution.
+
+        Args:
+            round_number: The round that it was committed to.
+            contribution: SHA-256 of its manifest.
+
+        Raises:
+            ObjectNotFoundError: The round has received no such contribution.
+        """
+
+    def close(self) -> None:
+        """Let go of connections and threads; calls in other threads fail."""
+
+    def __enter__(self) -> Self:
+        """Return the gateway itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()

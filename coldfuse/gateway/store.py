@@ -1,0 +1,242 @@
+"""A gateway straight on a store. Its functions block while the store does; any thread may call them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+from coldfuse.core.blob import Blob, Part, part_bytes
+from coldfuse.core.contribution import ContributionManifest
+from coldfuse.core.federation import LAYOUT_VERSION
+from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.serialization import decode, sha256
+from coldfuse.errors import ObjectNotFoundError, UserInputError
+from coldfuse.gateway.base import (
+    PARALLEL,
+    ContributionSummary,
+    ContributionVerdict,
+    Gateway,
+    OnProgress,
+    ReleaseName,
+    ReleaseSummary,
+    Status,
+    UploadReport,
+)
+from coldfuse.gateway.contributions import Committer, encode_manifest
+from coldfuse.gateway.rounds import Rounds, describe_round, find_verdict
+from coldfuse.gateway.single_flight import SingleFlight
+from coldfuse.gateway.upload import OnSent, PartUpload, send_parts
+from coldfuse.registry.channels import check_channel
+from coldfuse.registry.federation import Federation
+from coldfuse.registry.objects import object_key
+from coldfuse.tensors.blobs import ReadRange
+
+PROTOCOL_VERSION = 1
+
+STATUS_AGE_S = 0.5
+"""Largest age of a status or a verdict that is given out again."""
+
+MIN_POLL_S, MAX_POLL_S = 0.5, 60.0
+CALLS_PER_S = 500.0
+"""Number of status calls a second that a gateway wants to answer at most."""
+
+NUM_RELEASES_KEPT = 16
+"""Releases whose lists of parts are kept in memory, a megabyte each at the very most."""
+
+_CHUNK_BYTES = 1 << 20
+
+
+class StoreGateway(Gateway):
+    """One federation, as others see it. Keeps nothing that is not in the store, but for short-lived copies.
+
+    A `Gateway` for who can reach the store, and what a server hands its calls to for everybody else.
+    """
+
+    def __init__(self, federation: Federation, *, num_threads: int = 16) -> None:
+        """Take the federation; threads are started when they are needed, and end with `close`.
+
+        Args:
+            federation: The federation, opened.
+            num_threads: How many parts are asked for at a time.
+        """
+        self._federation = federation
+        self._threads = ThreadPoolExecutor(num_threads, "gateway-heads")
+        self._rounds = Rounds(federation)
+        self._committer = Committer(federation, self._rounds, threads=self._threads)
+        self._status = SingleFlight(self._read_status)
+        self._parts_of = lru_cache(maxsize=NUM_RELEASES_KEPT)(self._read_parts_of)
+        self._max_part_bytes = part_bytes(federation.settings.max_contribution_bytes)
+        self._num_calls, self._counted_at_s, self._poll_s = 0, time.monotonic(), MIN_POLL_S
+
+    def recent_status(self) -> Status | None:
+        """Return the status if it is known without asking the store; never waits."""
+        self._num_calls += 1  # unlocked on purpose: a call lost now and then changes no pace
+        return self._status.peek(max_age_s=STATUS_AGE_S)
+
+    def status(self) -> Status:
+        """Say where the federation stands."""
+        return self._status.get(max_age_s=STATUS_AGE_S)
+
+    def release(self, which: int | str = "latest") -> ReleaseManifest:
+        """Return a release's manifest, by number or channel."""
+        if isinstance(which, int):
+            return self._federation.release(which)
+        return self._federation.release_of(check_channel(which))
+
+    def release_bytes(self, which: int | str = "latest") -> bytes:
+        """Return a release's manifest as it was written: its digest holds for exactly these bytes."""
+        number = which if isinstance(which, int) else self._federation.channel(check_channel(which)).release
+        return self._federation.release_bytes(number)
+
+    def releases(self, *, before: int | None = None) -> Iterator[ReleaseSummary]:
+        """List the history, newest first; each release is read when it is asked for."""
+        latest = self._federation.channel("latest").release
+        for number in range(latest if before is None else min(before - 1, latest), -1, -1):
+            yield _summarize(self._federation.release_bytes(number))
+
+    def check_read(self, release: int, digest: str, *, start: int, length: int) -> None:
+        """Refuse to read what is no part of the release, or lies outside of it: contributions stay private."""
+        size_bytes = self._parts_of(release).get(digest)
+        if size_bytes is None:
+            raise ObjectNotFoundError(
+                f"release {release} has no part {digest!r}; only what a release lists can be read"
+            )
+        if start + length > size_bytes:
+            raise UserInputError(
+                f"part {digest[:12]} has {size_bytes:,} bytes, asked for bytes up to {start + length:,}"
+            )
+
+    def read(self, digest: str, start: int, length: int) -> bytes:
+        """Return a range that `check_read` let through."""
+        return self._federation.store.get(object_key(digest), start=start, length=length)
+
+    def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:
+        """Fill the buffer from `start` of a release's part."""
+        self.check_read(release, digest, start=start, length=len(buffer))
+        self._federation.objects.read_into(digest, buffer, start)
+
+    def find_missing(self, parts: Sequence[Part]) -> list[Part]:
+        """Return the parts that the store does not hold in full, each once, in their order."""
+        return self._committer.find_missing(parts)
+
+    def begin_upload(self, part: Part) -> PartUpload | None:
+        """Start to take a part; None if it is there already."""
+        if part.size_bytes > self._max_part_bytes:
+            raise UserInputError(
+                f"part {part.digest[:12]} has {part.size_bytes:,} bytes, at most {self._max_part_bytes:,} are taken; "
+                "cut the file into smaller parts"
+            )
+        if self._federation.objects.has(part.digest, part.size_bytes):
+            return None
+        return PartUpload(self._federation.store, part)
+
+    def upload(
+        self, blob: Blob, read_range: ReadRange, *, progress: OnProgress | None = None, parallel: int = PARALLEL
+    ) -> UploadReport:
+        """Store what is missing of a file, several parts at a time."""
+        stopped = threading.Event()
+
+        def send(part: Part, start: int, on_sent: OnSent) -> int:
+            upload = self.begin_upload(part)
+            if upload is None:  # somebody sent it meanwhile
+                return 0
+            buffer = memoryview(bytearray(min(_CHUNK_BYTES, part.size_bytes)))
+            try:
+                for offset in range(0, part.size_bytes, _CHUNK_BYTES):
+                    if stopped.is_set():  # another part has failed
+                        return 0
+                    chunk = buffer[: part.size_bytes - offset]
+                    read_range(chunk, start + offset)
+                    upload.write(chunk)
+                    on_sent(offset + len(chunk))
+                return upload.finish()
+            finally:
+                upload.abort()
+
+        missing = self.find_missing(blob.parts)
+        return send_parts(blob, missing, send, parallel=parallel, progress=progress, stop=stopped.set)
+
+    def commit(self, manifest: ContributionManifest) -> ContributionVerdict:
+        """Take a contribution whose parts were uploaded."""
+        return self.commit_bytes(encode_manifest(manifest))
+
+    def commit_bytes(self, manifest: bytes) -> ContributionVerdict:
+        """Take a contribution by its manifest's bytes: a signature or a digest holds for exactly these."""
+        return self._committer.commit(manifest)
+
+    def verdict(self, round_number: int, contribution: str) -> ContributionVerdict:
+        """Say what became of a contribution."""
+        for max_age_s in (STATUS_AGE_S, 0.0):  # what was committed a moment ago needs a fresh look
+            verdict = find_verdict(self._rounds.state(round_number, max_age_s=max_age_s), contribution)
+            if verdict is not None:
+                return verdict
+        raise ObjectNotFoundError(f"round {round_number} has received no contribution {contribution!r}")
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown()
+
+    def _read_status(self) -> Status:
+        settings, standing = self._federation.settings, self._rounds.standing()
+        latest = standing.latest
+        return Status(
+            protocol_version=PROTOCOL_VERSION,
+            layout_version=LAYOUT_VERSION,
+            federation=settings.federation,
+            name=settings.name,
+            method=settings.method,
+            rules=settings.rules,
+            max_contribution_bytes=settings.max_contribution_bytes,
+            latest=ReleaseName(
+                number=latest.release, model_digest=latest.model_digest, manifest_digest=latest.manifest
+            ),
+            round=describe_round(settings.rules, standing, now_s=time.time()),
+            poll_after_s=self._measure_pace(),
+        )
+
+    def _measure_pace(self) -> float:
+        now_s = time.monotonic()
+        calls_per_s = self._num_calls / max(now_s - self._counted_at_s, STATUS_AGE_S)
+        self._poll_s = pace(self._poll_s, calls_per_s=calls_per_s)
+        self._num_calls, self._counted_at_s = 0, now_s
+        return self._poll_s
+
+    def _read_parts_of(self, release: int) -> Mapping[str, int]:
+        manifest = self._federation.release(release)
+        return {part.digest: part.size_bytes for blob in manifest.files.values() for part in blob.parts}
+
+
+def pace(poll_s: float, *, calls_per_s: float) -> float:
+    """Return how many seconds to ask callers to wait, from how often they call while they are asked for `poll_s`.
+
+    >>> pace(0.5, calls_per_s=20.0), pace(0.5, calls_per_s=20_000.0), pace(20.0, calls_per_s=500.0)
+    (0.5, 20.0, 20.0)
+    """
+    num_callers = calls_per_s * poll_s
+    return min(max(num_callers / CALLS_PER_S, MIN_POLL_S), MAX_POLL_S)
+
+
+def _summarize(data: bytes) -> ReleaseSummary:
+    """Put a release's manifest into the words of the history: without its parts."""
+    manifest = decode(ReleaseManifest, data, what="release manifest")
+    contributions = tuple(
+        ContributionSummary(
+            contributor=fused.contributor,
+            num_examples=fused.num_examples,
+            weight=fused.weight,
+            contribution=fused.contribution,
+        )
+        for fused in manifest.contributions
+    )
+    return ReleaseSummary(
+        name=ReleaseName(number=manifest.release, model_digest=manifest.model_digest, manifest_digest=sha256(data)),
+        parent=manifest.parent,
+        round=manifest.round,
+        method=manifest.method,
+        num_contributions=len(contributions),
+        created_at_s=manifest.created_at_s,
+        contributions=contributions,
+    )

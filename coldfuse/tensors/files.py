@@ -1,0 +1,320 @@
+"""A file of bytes, wherever it lies: on this machine, as an object in S3, or as parts in a federation's store.
+
+A `File` is a description: small, comparable, and the same in every process, so that a task on another machine can be
+handed one. `open` returns what reads it; a range of it (`ByteRange`) names no more of a file in parts than is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import Protocol
+
+from coldfuse.core.blob import Blob
+from coldfuse.errors import StorageError, UserInputError
+from coldfuse.storage import open_store
+from coldfuse.storage.base import ObjectStore
+from coldfuse.tensors.blobs import BlobReader
+from coldfuse.tensors.header import Header, TensorEntry, read_header
+
+S3_SCHEME = "s3://"
+
+
+class OpenFile(Protocol):
+    """What reads an opened file; any thread may call it."""
+
+    def read_into(self, buffer: memoryview, start: int) -> None:
+        """Fill the whole buffer with the file's bytes from `start`."""
+
+
+class File(Protocol):
+    """A file by its name and place."""
+
+    @property
+    def name(self) -> str:
+        """The file's name, for people."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the whole file."""
+
+    @property
+    def is_remote(self) -> bool:
+        """True where every request costs a round trip, or more than reading from a descriptor."""
+
+    def open(self) -> OpenFile:
+        """Return what reads it; descriptors are closed with `closing` or the reader's end."""
+
+    def range(self, start: int, length: int) -> ByteRange:
+        """Name some of the file's bytes."""
+
+
+@dataclass(frozen=True)
+class ByteRange:
+    """Some consecutive bytes of a file."""
+
+    file: File
+    start: int
+    length: int
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file on this machine."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self.path)
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the file now."""
+        with _readable(self.path):
+            return self.path.stat().st_size
+
+    @property
+    def is_remote(self) -> bool:
+        """False."""
+        return False
+
+    def open(self) -> OpenLocalFile:
+        """Open it. Raises `UserInputError` where it cannot be read. The result is a context manager, too."""
+        return OpenLocalFile(self.path)
+
+    def range(self, start: int, length: int) -> ByteRange:
+        """Name some of the file's bytes."""
+        return ByteRange(self, start, length)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class OpenLocalFile:
+    """An open file on this machine, of which any thread may read ranges straight into a buffer. A context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with _readable(path):
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the file now."""
+        return os.fstat(self._descriptor).st_size
+
+    def fileno(self) -> int:
+        """Return the open file's descriptor."""
+        return self._descriptor
+
+    def read_into(self, buffer: memoryview, start: int) -> None:
+        """Fill the buffer with the file's bytes from `start`."""
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(self._descriptor, [buffer[done:]], start + done)
+            if count == 0:
+                raise UserInputError(f"{self._path}: ends before byte {start + len(buffer):,}; is it still written to?")
+            done += count
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def __enter__(self) -> OpenLocalFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class ObjectFile:
+    """A file that is one object of a store, as it was when it was first looked at."""
+
+    store_url: str
+    key: str
+    size_bytes: int
+    etag: str
+
+    @property
+    def name(self) -> str:
+        """The object's address."""
+        return f"{self.store_url}/{self.key}"
+
+    @property
+    def is_remote(self) -> bool:
+        """True."""
+        return True
+
+    def open(self) -> OpenFile:
+        """Return what reads it."""
+        return _OpenObject(store_at(self.store_url), self.key)
+
+    def range(self, start: int, length: int) -> ByteRange:
+        """Name some of the file's bytes."""
+        return ByteRange(self, start, length)
+
+    def require_unchanged(self) -> None:
+        """Raise `StorageError` if somebody has replaced the object since it was first looked at."""
+        if find_object(self.store_url, self.key) != self:
+            raise StorageError(f"{self}: was replaced or removed while it was read; try again when nobody writes to it")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class _OpenObject:
+    store: ObjectStore
+    key: str
+
+    def read_into(self, buffer: memoryview, start: int) -> None:
+        self.store.read_into(self.key, buffer, start=start)
+
+
+@dataclass(frozen=True)
+class BlobFile:
+    """A file that lies as parts in a federation's store, each an object named by its SHA-256."""
+
+    store_url: str
+    blob: Blob
+    name: str
+    """What the file is, for people."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the whole file."""
+        return self._ends[-1] if self._ends else 0
+
+    @property
+    def is_remote(self) -> bool:
+        """True: also in a folder every read opens an object."""
+        return True
+
+    def open(self) -> OpenFile:
+        """Return what reads it."""
+        store = federation_store(self.store_url)
+        return BlobReader(
+            self.blob, lambda digest, buffer, start: store.read_into(f"objects/{digest}", buffer, start=start)
+        )
+
+    def range(self, start: int, length: int) -> ByteRange:
+        """Name some of the file's bytes by the few parts that hold them: a model's list of parts may be long."""
+        first = bisect_right(self._ends, start)
+        last = bisect_right(self._ends, start + max(length, 1) - 1)
+        before = self._ends[first - 1] if first else 0
+        few = BlobFile(self.store_url, Blob(parts=self.blob.parts[first : last + 1]), self.name)
+        return ByteRange(few, start - before, length)
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(accumulate(part.size_bytes for part in self.blob.parts))
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """A safetensors file: a file, and where each tensor lies in it."""
+
+    file: File
+    header: Header
+
+    def range(self, entry: TensorEntry) -> ByteRange:
+        """Name a whole tensor's bytes."""
+        return self.file.range(entry.start, entry.spec.size_bytes)
+
+    def __str__(self) -> str:
+        return self.file.name
+
+
+def open_tensors(file: File) -> TensorFile:
+    """Read a safetensors file's header.
+
+    Raises:
+        CodecError: The file is no safetensors file, or cut off.
+        UserInputError: The file cannot be read.
+    """
+    with opened(file) as reader:
+        return TensorFile(file, read_header(reader.read_into, file_bytes=file.size_bytes, what=file.name))
+
+
+def read_file_header(path: Path) -> Header:
+    """Return the header of a safetensors file on this machine; raises as `open_tensors`."""
+    return open_tensors(LocalFile(path)).header
+
+
+@contextmanager
+def opened(file: File) -> Iterator[OpenFile]:
+    """Open a file for a block."""
+    reader = file.open()
+    try:
+        yield reader
+    finally:
+        close(reader)
+
+
+def close(reader: OpenFile) -> None:
+    """Close what holds a descriptor."""
+    if isinstance(reader, OpenLocalFile):
+        reader.close()
+
+
+def read_bytes(file: File) -> bytes:
+    """Return a small file's content."""
+    data = bytearray(file.size_bytes)
+    with opened(file) as reader:
+        reader.read_into(memoryview(data), 0)
+    return bytes(data)
+
+
+def find_object(store_url: str, key: str) -> ObjectFile | None:
+    """Look at an object; None if there is none."""
+    found = store_at(store_url).head(key)
+    return None if found is None else ObjectFile(store_url, key, found.size_bytes, found.etag)
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """Return the store that an object lies in, and its key there.
+
+    >>> split_url("s3://bucket/models/delta.safetensors")
+    ('s3://bucket/models', 'delta.safetensors')
+    """
+    store_url, _, key = url.removeprefix(S3_SCHEME).rstrip("/").rpartition("/")
+    if not store_url:
+        raise UserInputError(f"{url}: expected s3://BUCKET/PREFIX of a model folder, or s3://BUCKET/KEY of a delta")
+    return S3_SCHEME + store_url, key
+
+
+@lru_cache(maxsize=64)
+def store_at(url: str) -> ObjectStore:
+    """Open a store, once a process; it need not hold a federation."""
+    return open_store(url)
+
+
+@lru_cache(maxsize=8)
+def federation_store(url: str) -> ObjectStore:
+    """Open a federation's store, once a process. Raises `StorageError` where this machine sees no federation in it."""
+    store = store_at(url)
+    if store.head("federation.json") is None:
+        hint = "Ray on several machines needs a folder that they share, or s3://"
+        raise StorageError(f"{url} holds no federation as {socket.gethostname()} sees it: {hint}")
+    return store
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserInputError(f"{path}: cannot be read: {error.strerror}") from error

@@ -1,0 +1,65 @@
+"""Reading elements of tensors by name, from files that stay open: the one way from a file to numbers in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldfuse.core.dtypes import Raw, to_floats
+from coldfuse.core.schema import ITEM_BYTES
+from coldfuse.tensors.checkpoint import places_of
+from coldfuse.tensors.files import File, OpenFile, TensorFile, close
+from coldfuse.tensors.header import TensorEntry
+
+
+class TensorReader:
+    """Reads elements of the tensors of some files; any thread may call it. A context manager.
+
+    >>> import tempfile, pathlib
+    >>> from coldfuse.core.schema import TensorSpec
+    >>> from coldfuse.tensors.files import LocalFile, open_tensors
+    >>> from coldfuse.tensors.header import format_header
+    >>> head = format_header([("w", TensorSpec(dtype="F32", shape=(2,)))], {})
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "model.safetensors"
+    >>> _ = path.write_bytes(head + np.array([1, 2], np.float32).tobytes())
+    >>> with TensorReader([open_tensors(LocalFile(path))]) as reader:
+    ...     reader.floats("w")
+    array([1., 2.])
+    """
+
+    def __init__(self, files: Collection[TensorFile]) -> None:
+        self._places = places_of(files)
+        self._readers: dict[File, OpenFile] = {file.file: file.file.open() for file in files}
+
+    def entry(self, name: str) -> TensorEntry:
+        """Return where a tensor lies in its file."""
+        return self._places[name][1]
+
+    def raw(self, name: str, first: int = 0, count: int | None = None) -> Raw:
+        """Return elements from index `first` as they are stored; all that follow without a count."""
+        file, entry = self._places[name]
+        item = ITEM_BYTES[entry.spec.dtype]
+        count = entry.spec.num_elements - first if count is None else count
+        raw = np.empty(count * item, np.uint8)
+        self._readers[file.file].read_into(raw.data, entry.start + first * item)
+        return raw
+
+    def floats(self, name: str, first: int = 0, count: int | None = None) -> NDArray[np.float64]:
+        """Return elements from index `first` as float64, without loss; all that follow without a count."""
+        return to_floats(self.raw(name, first, count), self.entry(name).spec.dtype).astype(np.float64)
+
+    def close(self) -> None:
+        """Close the files."""
+        for reader in self._readers.values():
+            close(reader)
+
+    def __enter__(self) -> TensorReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

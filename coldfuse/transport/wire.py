@@ -1,0 +1,205 @@
+"""Protobuf to values and back: what one end writes here, the other end reads here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from pydantic import ValidationError
+
+from coldfuse.core.blob import Part
+from coldfuse.core.federation import RoundRules
+from coldfuse.errors import UserInputError
+from coldfuse.gateway import (
+    ContributionSummary,
+    ContributionVerdict,
+    Decision,
+    ReleaseName,
+    ReleaseSummary,
+    RoundStatus,
+    Status,
+)
+from coldfuse.transport.channel import MAX_CHUNK_BYTES
+from coldfuse.transport.pb import gateway_pb2 as pb
+
+MAX_PARTS_ASKED = 4096
+"""Parts that one `FindMissing` asks for at most."""
+
+MAX_PAGE = 100
+"""Releases in one page of the history at most."""
+
+MAX_PAGE_BYTES = 2 << 20
+"""A page ends early rather than being longer: a release may have ten thousand contributions."""
+
+_DECISIONS = {
+    pb.DECISION_PENDING: Decision.PENDING,
+    pb.DECISION_ADMITTED: Decision.ADMITTED,
+    pb.DECISION_REJECTED: Decision.REJECTED,
+}
+_DECISION_NUMBERS = {decision: number for number, decision in _DECISIONS.items()}
+
+
+def write_status(status: Status) -> pb.GetStatusResponse:
+    """Put a status on the wire."""
+    return pb.GetStatusResponse(
+        protocol_version=status.protocol_version,
+        layout_version=status.layout_version,
+        federation_digest=status.federation,
+        federation_name=status.name,
+        method=status.method,
+        rules=pb.RoundRules(**status.rules.model_dump()),
+        max_contribution_bytes=status.max_contribution_bytes,
+        latest=pb.Release(**vars(status.latest)),
+        round=pb.Round(**vars(status.round)),
+        poll_after_ms=round(status.poll_after_s * 1000),
+    )
+
+
+def read_status(message: pb.GetStatusResponse) -> Status:
+    """Take a status off the wire."""
+    state = message.round
+    return Status(
+        protocol_version=message.protocol_version,
+        layout_version=message.layout_version,
+        federation=message.federation_digest,
+        name=message.federation_name,
+        method=message.method,
+        rules=RoundRules(quorum=message.rules.quorum, deadline_s=message.rules.deadline_s),
+        max_contribution_bytes=message.max_contribution_bytes,
+        latest=_read_name(message.latest),
+        round=RoundStatus(
+            number=state.number,
+            is_open=state.is_open,
+            num_received=state.num_received,
+            num_admitted=state.num_admitted,
+            num_rejected=state.num_rejected,
+            contributors=tuple(state.contributors),
+            waits_for=state.waits_for,
+        ),
+        poll_after_s=message.poll_after_ms / 1000,
+    )
+
+
+def write_which(which: int | str) -> pb.GetReleaseRequest:
+    """Ask for a release by number or channel."""
+    return pb.GetReleaseRequest(number=which) if isinstance(which, int) else pb.GetReleaseRequest(channel=which)
+
+
+def read_which(message: pb.GetReleaseRequest) -> int | str:
+    """Return the number or the channel that is asked for."""
+    match message.WhichOneof("which"):
+        case "number":
+            return message.number
+        case "channel":
+            return message.channel
+    raise UserInputError("GetRelease: expected a number or a channel")
+
+
+def write_page(releases: Iterator[ReleaseSummary], *, page_size: int) -> pb.ListReleasesResponse:
+    """Put the first releases of a history on the wire, and where the next page begins; read no more than fit.
+
+    Args:
+        releases: The history, newest first and down to release 0.
+        page_size: How many are asked for; 0: as many as a page may hold.
+    """
+    page: list[pb.ReleaseSummary] = []
+    size_bytes = 0
+    for summary in islice(releases, min(page_size or MAX_PAGE, MAX_PAGE)):
+        message = _write_summary(summary)
+        size_bytes += message.ByteSize()
+        if page and size_bytes > MAX_PAGE_BYTES:
+            break
+        page.append(message)
+    return pb.ListReleasesResponse(releases=page, next_before=(page[-1].release.number if page else 0) or None)
+
+
+def read_page(message: pb.ListReleasesResponse) -> tuple[list[ReleaseSummary], int | None]:
+    """Return the releases of a page, and what to give as `before` for the next one; None: this was the last."""
+    next_before = message.next_before if message.HasField("next_before") else None
+    return [_read_summary(summary) for summary in message.releases], next_before
+
+
+def write_verdict(verdict: ContributionVerdict) -> pb.Verdict:
+    """Put a verdict on the wire."""
+    decision = _DECISION_NUMBERS[verdict.decision]
+    return pb.Verdict(decision=decision, reason=verdict.reason, is_late=verdict.is_late)
+
+
+def read_verdict(contribution: str, message: pb.Verdict) -> ContributionVerdict:
+    """Take a verdict off the wire; a decision of a newer gateway counts as pending."""
+    decision = _DECISIONS.get(message.decision, Decision.PENDING)
+    return ContributionVerdict(
+        contribution=contribution, decision=decision, reason=message.reason, is_late=message.is_late
+    )
+
+
+def write_part(part: Part) -> pb.Part:
+    """Put a part's name on the wire."""
+    return pb.Part(**part.model_dump())
+
+
+def read_parts(message: pb.FindMissingRequest) -> list[Part]:
+    """Return the parts that are asked for."""
+    if len(message.parts) > MAX_PARTS_ASKED:
+        raise UserInputError(f"FindMissing: {len(message.parts):,} parts, at most {MAX_PARTS_ASKED:,} at a time")
+    return [_read_part(part) for part in message.parts]
+
+
+def read_header(message: pb.UploadPartRequest | None) -> Part:
+    """Return what an upload declares to bring, from its first message."""
+    if message is None or message.WhichOneof("content") != "header":
+        raise UserInputError("UploadPart: expected the header first")
+    return _read_part(message.header)
+
+
+def read_chunk(message: pb.UploadPartRequest) -> bytes:
+    """Return the next bytes of an upload."""
+    if not 0 < len(message.chunk) <= MAX_CHUNK_BYTES:
+        raise UserInputError(f"a chunk has {len(message.chunk):,} bytes, expected 1 to {MAX_CHUNK_BYTES:,}")
+    return message.chunk
+
+
+def _write_summary(summary: ReleaseSummary) -> pb.ReleaseSummary:
+    return pb.ReleaseSummary(
+        release=pb.Release(**vars(summary.name)),
+        parent=summary.parent,
+        round=summary.round,
+        method=summary.method,
+        num_contributions=summary.num_contributions,
+        created_at_s=summary.created_at_s,
+        contributions=[pb.FusedContribution(**vars(fused)) for fused in summary.contributions],
+    )
+
+
+def _read_summary(message: pb.ReleaseSummary) -> ReleaseSummary:
+    contributions = tuple(
+        ContributionSummary(
+            contributor=fused.contributor,
+            num_examples=fused.num_examples,
+            weight=fused.weight,
+            contribution=fused.contribution,
+        )
+        for fused in message.contributions
+    )
+    return ReleaseSummary(
+        name=_read_name(message.release),
+        parent=message.parent if message.HasField("parent") else None,
+        round=message.round,
+        method=message.method,
+        num_contributions=message.num_contributions,
+        created_at_s=message.created_at_s,
+        contributions=contributions,
+    )
+
+
+def _read_part(message: pb.Part) -> Part:
+    try:
+        return Part(digest=message.digest, size_bytes=message.size_bytes)
+    except ValidationError:
+        raise UserInputError(f"{message.digest[:80]!r} is no digest: expected 64 lower-case hex digits") from None
+
+
+def _read_name(message: pb.Release) -> ReleaseName:
+    return ReleaseName(
+        number=message.number, model_digest=message.model_digest, manifest_digest=message.manifest_digest
+    )

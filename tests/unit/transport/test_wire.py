@@ -1,0 +1,101 @@
+"""What one end writes is what the other end reads, and what no end may write is refused."""
+
+from dataclasses import replace
+
+import pytest
+
+from coldfuse.core.blob import Part
+from coldfuse.core.federation import RoundRules
+from coldfuse.errors import UserInputError
+from coldfuse.gateway import (
+    ContributionSummary,
+    ContributionVerdict,
+    Decision,
+    ReleaseName,
+    ReleaseSummary,
+    RoundStatus,
+    Status,
+)
+from coldfuse.transport import wire
+from coldfuse.transport.channel import MAX_CHUNK_BYTES
+from coldfuse.transport.pb import gateway_pb2 as pb
+
+STATUS = Status(
+    protocol_version=1, layout_version=2, federation="1" * 64, name="tiny", method="ties(density=0.3)",
+    rules=RoundRules(quorum=3, deadline_s=4.5), max_contribution_bytes=1 << 42,
+    latest=ReleaseName(number=5, model_digest="2" * 64, manifest_digest="3" * 64),
+    round=RoundStatus(
+        number=6, is_open=True, num_received=7, num_admitted=8, num_rejected=9, contributors=("ada", "ben"),
+        waits_for="3 of 4 contributions",
+    ),
+    poll_after_s=0.512,
+)  # fmt: skip
+
+
+def summary(number: int, *, num_contributions: int = 0) -> ReleaseSummary:
+    fused = ContributionSummary(contributor="ada", num_examples=7, weight=0.5, contribution="1" * 64)
+    return ReleaseSummary(
+        name=ReleaseName(number=number, model_digest="", manifest_digest=""), parent=None, round=0, method="mean",
+        num_contributions=num_contributions, created_at_s=0.0, contributions=(fused,) * num_contributions,
+    )  # fmt: skip
+
+
+def test_a_status_is_read_as_it_was_written() -> None:
+    assert wire.read_status(wire.write_status(STATUS)) == STATUS
+
+
+def test_a_page_is_read_as_it_was_written() -> None:
+    page = [summary(3, num_contributions=2), replace(summary(2), parent=1)]
+    assert wire.read_page(wire.write_page(iter(page), page_size=2)) == (page, 2)
+
+
+@pytest.mark.parametrize("decision", Decision)
+def test_a_verdict_is_read_as_it_was_written(decision: Decision) -> None:
+    verdict = ContributionVerdict(contribution="1" * 64, decision=decision, reason="δ", is_late=True)
+    assert wire.read_verdict("1" * 64, wire.write_verdict(verdict)) == verdict
+
+
+def test_a_decision_of_a_newer_gateway_counts_as_pending() -> None:
+    assert wire.read_verdict("1" * 64, pb.Verdict(decision=77)).decision is Decision.PENDING
+
+
+@pytest.mark.parametrize("which", [0, 7, "latest"])
+def test_a_release_is_asked_for_by_number_or_channel(which: int | str) -> None:
+    assert wire.read_which(wire.write_which(which)) == which
+
+
+@pytest.mark.parametrize(
+    ("asked", "num_contributions", "numbers", "next_before", "num_read"),
+    [
+        (2, 0, [4, 3], 3, 2),  # a full page reads nothing of the next one
+        (0, 0, [4, 3, 2, 1, 0], None, 5),
+        (0, 12_000, [4, 3], 3, 3),
+    ],
+)
+def test_a_page_ends_where_it_is_full_or_long(asked, num_contributions, numbers, next_before, num_read) -> None:
+    history = iter([summary(number, num_contributions=num_contributions) for number in range(4, -1, -1)])
+    page = wire.write_page(history, page_size=asked)
+    assert [message.release.number for message in page.releases] == numbers
+    assert (page.next_before or None, len(list(history))) == (next_before, 5 - num_read)
+
+
+@pytest.mark.parametrize(
+    ("read", "message", "sentence"),
+    [
+        (wire.read_which, pb.GetReleaseRequest(), "expected a number or a channel"),
+        (wire.read_header, pb.UploadPartRequest(chunk=b"x"), "expected the header first"),
+        (wire.read_header, None, "expected the header first"),
+        (wire.read_header, pb.UploadPartRequest(header=pb.Part(digest="../../etc/passwd")), "is no digest"),
+        (wire.read_chunk, pb.UploadPartRequest(), "a chunk has 0 bytes, expected 1 to"),
+        (wire.read_chunk, pb.UploadPartRequest(chunk=bytes(MAX_CHUNK_BYTES + 1)), "expected 1 to 1,048,576"),
+        (wire.read_parts, pb.FindMissingRequest(parts=[pb.Part()] * 4097), "4,097 parts, at most 4,096 at a time"),
+    ],
+)
+def test_what_no_end_may_write_is_the_callers_mistake(read, message, sentence) -> None:
+    with pytest.raises(UserInputError, match=sentence):
+        read(message)
+
+
+def test_parts_keep_their_order() -> None:
+    parts = [Part(digest=letter * 64, size_bytes=number) for number, letter in enumerate("c1a")]
+    assert wire.read_parts(pb.FindMissingRequest(parts=map(wire.write_part, parts))) == parts
