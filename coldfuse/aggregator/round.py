@@ -143,7 +143,7 @@ def _fuse(this: Round, state: RoundState) -> Fused | Abandoned:
     except FusionError as error:  # no fault of the aggregator's: with other contributions the next round may go well
         return Abandoned(reason=printable(f"the method refused {len(admissions)} contributions: {error}"))
     digest = this.federation.objects.put_value(manifest)
-    return Fused(manifest=digest, model_digest=manifest.model_digest)
+    return Fused(manifest=digest, model_digest=manifest.model_digest, moved=manifest.moved)
 
 
 def _publish(this: Round, fused: Fused) -> Published:

@@ -116,7 +116,8 @@ def releases(
             names = ", ".join(fused.contributor for fused in summary.contributions)
             who = names or (f"{summary.num_contributions} contributions" if summary.num_contributions else "the base")
             name = summary.name
-            typer.echo(f"{name.number:>5}  {made}  {name.model_digest[:16]}  {summary.method}: {who}")
+            moved = "" if summary.moved is None else f", {summary.moved:.2%} of the elements moved"
+            typer.echo(f"{name.number:>5}  {made}  {name.model_digest[:16]}  {summary.method}: {who}{moved}")
 
 
 def _describe(summary: ReleaseSummary) -> dict[str, object]:
@@ -127,5 +128,6 @@ def _describe(summary: ReleaseSummary) -> dict[str, object]:
         "method": summary.method,
         "model_digest": summary.name.model_digest,
         "created_at_s": summary.created_at_s,
+        "moved": summary.moved,
         "contributions": [dataclasses.asdict(fused) for fused in summary.contributions],
     }

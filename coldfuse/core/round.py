@@ -74,6 +74,8 @@ class Fused(Value):
     """Digest of the release manifest, an object."""
     model_digest: Digest
     """Digest of the fused model's tensors."""
+    moved: float | None = None
+    """Fraction of the model's elements whose bytes differ from the base's; None where nobody counted."""
 
 
 class Published(Value):

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from types import TracebackType
-from typing import IO
 
 from rich.console import Console
 from rich.live import Live
@@ -46,7 +45,7 @@ class DemoView:
             elif is_news:
                 self.console.print(f"{name:>18}  {message}", highlight=False, soft_wrap=True)
 
-    def follow_contributor(self, name: str, lines: IO[str]) -> threading.Thread:
+    def follow_contributor(self, name: str, lines: Iterable[str]) -> threading.Thread:
         """Read a contributor's events until it ends."""
 
         def read() -> None:

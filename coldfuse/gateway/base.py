@@ -59,6 +59,8 @@ class ReleaseSummary:
     created_at_s: float
     """Seconds since 1970 by the publisher's clock, for people."""
     contributions: tuple[ContributionSummary, ...] = ()
+    moved: float | None = None
+    """Fraction of the model's elements whose bytes differ from the parent's; None where nobody counted."""
 
 
 @dataclass(frozen=True, kw_only=True)

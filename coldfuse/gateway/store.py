@@ -239,4 +239,5 @@ def _summarize(data: bytes) -> ReleaseSummary:
         num_contributions=len(contributions),
         created_at_s=manifest.created_at_s,
         contributions=contributions,
+        moved=manifest.moved,
     )

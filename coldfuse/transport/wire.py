@@ -167,6 +167,7 @@ def _write_summary(summary: ReleaseSummary) -> pb.ReleaseSummary:
         method=summary.method,
         num_contributions=summary.num_contributions,
         created_at_s=summary.created_at_s,
+        moved=summary.moved,
         contributions=[pb.FusedContribution(**vars(fused)) for fused in summary.contributions],
     )
 
@@ -189,6 +190,7 @@ def _read_summary(message: pb.ReleaseSummary) -> ReleaseSummary:
         num_contributions=message.num_contributions,
         created_at_s=message.created_at_s,
         contributions=contributions,
+        moved=message.moved if message.HasField("moved") else None,
     )
 
 
