@@ -147,9 +147,8 @@ def _hold(
         )
 
     left_out = tuple(sorted(shapes.keys() - set(own_names.values())))
-    return FineTuned(
-        names=tuple(sorted(own_names)), read=read_delta, left_out=left_out, unchanged=_absent(own_names, base)
-    )
+    names = tuple(name for name in sorted(own_names) if base[name].is_fused)
+    return FineTuned(names=names, read=read_delta, left_out=left_out, unchanged=_absent(names, base))
 
 
 def _absent(names: Collection[str], base: Schema) -> tuple[str, ...]:
@@ -168,7 +167,7 @@ def match_names(own: Collection[str], base: Schema, *, what: str) -> dict[str, s
     Raises:
         SchemaMismatchError: It has less than half of the base, under any prefix.
     """
-    sizes = {name: spec.num_elements for name, spec in base.items() if spec.is_fused}
+    sizes = {name: spec.num_elements if spec.is_fused else 0 for name, spec in base.items()}
     best: dict[str, str] = {}
     for removed, added in _prefixes(own, sizes):
         found = {
