@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 import multiprocessing
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -29,81 +28,64 @@ from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import encode, sha256
 from coldfuse.errors import TransportError
+from coldfuse.experiments.bench_fuse import Spread
 from coldfuse.registry.federation import create
 from coldfuse.storage import LocalStore
 from coldfuse.transport.channel import CLIENT_OPTIONS, MAX_CHUNK_BYTES, SERVER_OPTIONS
 from coldfuse.transport.client import GatewayClient
 from coldfuse.transport.server import serve_gateway
 
-MIB = 1 << 20
+_MIB = 1 << 20
 _METHOD = "/bench/Sink"
 _START_TIMEOUT_S = 60.0
+_DISK_PARTS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class UploadFigures:
-    """What was measured for one size; rates are medians."""
+    """What was measured for one size."""
 
     size_mib: int
     num_streams: int
     num_runs: int
-    bare_mib_s: float
+    bare_mib_s: Spread
     """gRPC frames of 1 MiB to a process that drops them."""
-    upload_mib_s: float
+    upload_mib_s: Spread
     """`GatewayClient.upload` to a gateway on a folder, until the last part is acknowledged."""
-    ratio: float
-    """Median of upload / bare, each pair measured one after the other."""
-    ratio_min: float
-    ratio_max: float
-    gateway_start_rss_mib: float
+    ratio: Spread
+    """Rate of the upload over that of the bare stream, each pair measured one after the other."""
+    gateway_start_rss_mib: Spread
     """The gateway's memory before the first byte came."""
-    gateway_peak_rss_mib: float
-    """The most that any run's gateway took."""
-    sha256_mib_s: float
-    """One thread that only hashes."""
-    disk_mib_s: float
+    gateway_peak_rss_mib: Spread
+    """The gateway's memory at its most."""
+    disk_mib_s: Spread
     """One thread that writes parts to the same folder and syncs each."""
 
 
 def bench_upload(
-    sizes_mib: Sequence[int] = (64, 256, 1024, 2048),
-    *,
-    num_runs: int = 5,
-    parallel: int = 4,
-    folder: Path | None = None,
-) -> list[UploadFigures]:
-    """Measure each size; `folder` is where the gateway's store lies (a temporary folder unless given)."""
-    return [_measure(size, num_runs=num_runs, parallel=parallel, folder=folder) for size in sizes_mib]
+    sizes_mib: Sequence[int], *, num_runs: int = 5, parallel: int = 4, folder: Path | None = None
+) -> Iterator[UploadFigures]:
+    """Measure one size after the other.
 
-
-def _measure(size_mib: int, *, num_runs: int, parallel: int, folder: Path | None) -> UploadFigures:
-    source = _Source.make(size_mib * MIB)
-    pairs, starts, peaks, disks = [], [], [], []
-    for run in range(num_runs + 1):  # the first pair warms up
-        with tempfile.TemporaryDirectory(dir=folder, prefix="bench-upload-") as scratch:
-            bare = _bare_rate(source, parallel=parallel)
-            upload, start_rss, peak_rss = _upload_rate(source, scratch, parallel=parallel)
-            disk = _disk_rate(Path(scratch), source)
-        if run > 0:
-            pairs.append((bare, upload))
-            starts.append(start_rss)
-            peaks.append(peak_rss)
-            disks.append(disk)
-    ratios = [upload / bare for bare, upload in pairs]
-    return UploadFigures(
-        size_mib=size_mib,
-        num_streams=parallel,
-        num_runs=num_runs,
-        bare_mib_s=statistics.median(bare for bare, _ in pairs),
-        upload_mib_s=statistics.median(upload for _, upload in pairs),
-        ratio=statistics.median(ratios),
-        ratio_min=min(ratios),
-        ratio_max=max(ratios),
-        gateway_start_rss_mib=statistics.median(starts),
-        gateway_peak_rss_mib=max(peaks),
-        sha256_mib_s=_sha256_rate(source),
-        disk_mib_s=statistics.median(disks),
-    )
+    Args:
+        sizes_mib: Sizes of the file that is uploaded.
+        num_runs: Counted pairs of a bare stream and an upload; one more comes first and warms up.
+        parallel: Parts on their way at once.
+        folder: Where the gateway's store lies; None: the system's temporary folder.
+    """
+    for size_mib in sizes_mib:
+        source = _Source.make(size_mib * _MIB)
+        runs = []
+        for _ in range(num_runs + 1):
+            with tempfile.TemporaryDirectory(dir=folder, prefix="bench-upload-") as scratch:
+                bare = _bare_rate(source, parallel)
+                upload, start_rss, peak_rss = _upload_rate(source, scratch, parallel)
+                runs.append((bare, upload, upload / bare, start_rss, peak_rss, _disk_rate(Path(scratch), source)))
+        bares, uploads, ratios, starts, peaks, disks = map(Spread.of, zip(*runs[1:], strict=True))
+        yield UploadFigures(
+            size_mib=size_mib, num_streams=parallel, num_runs=num_runs, bare_mib_s=bares, upload_mib_s=uploads,
+            ratio=ratios, gateway_start_rss_mib=starts, gateway_peak_rss_mib=peaks, disk_mib_s=disks,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -129,7 +111,7 @@ class _Source:
             buffer[:8] = number.to_bytes(8, "big")
 
 
-def _bare_rate(source: _Source, *, parallel: int) -> float:
+def _bare_rate(source: _Source, parallel: int) -> float:
     frame = source.block[:MAX_CHUNK_BYTES]
 
     def frames(num_bytes: int) -> Iterator[bytes]:
@@ -145,12 +127,10 @@ def _bare_rate(source: _Source, *, parallel: int) -> float:
             took_s = time.perf_counter() - began
         connection.send("stop")
         connection.recv()
-    if received != source.blob.size_bytes:
-        raise TransportError(f"the sink saw {received:,} of {source.blob.size_bytes:,} bytes; measure again")
-    return received / MIB / took_s
+    return _rate("the sink", received, source, took_s)
 
 
-def _upload_rate(source: _Source, scratch: str, *, parallel: int) -> tuple[float, float, float]:
+def _upload_rate(source: _Source, scratch: str, parallel: int) -> tuple[float, float, float]:
     with _server_process(_serve_store, scratch) as connection:
         address = connection.recv()
         with GatewayClient(address) as client:
@@ -160,28 +140,23 @@ def _upload_rate(source: _Source, scratch: str, *, parallel: int) -> tuple[float
             took_s = time.perf_counter() - began
         connection.send("stop")
         start_rss, peak_rss = connection.recv()
-    if report.sent_bytes != source.blob.size_bytes:
-        raise TransportError(
-            f"the gateway took {report.sent_bytes:,} of {source.blob.size_bytes:,} bytes; measure again"
-        )
-    return report.sent_bytes / MIB / took_s, start_rss, peak_rss
+    return _rate("the gateway", report.sent_bytes, source, took_s), start_rss, peak_rss
 
 
-def _disk_rate(folder: Path, source: _Source, *, num_parts: int = 8) -> float:
+def _rate(what: str, received: int, source: _Source, took_s: float) -> float:
+    if received != source.blob.size_bytes:
+        raise TransportError(f"{what} took {received:,} of {source.blob.size_bytes:,} bytes; measure again")
+    return received / _MIB / took_s
+
+
+def _disk_rate(folder: Path, source: _Source) -> float:
     began = time.perf_counter()
-    for number in range(num_parts):
+    for number in range(_DISK_PARTS):
         with (folder / f"raw-{number}").open("wb", buffering=0) as file:
             for start in range(0, len(source.block), MAX_CHUNK_BYTES):
                 file.write(source.block[start : start + MAX_CHUNK_BYTES])
             os.fsync(file.fileno())
-    return num_parts * len(source.block) / MIB / (time.perf_counter() - began)
-
-
-def _sha256_rate(source: _Source, *, num_times: int = 16) -> float:
-    began = time.perf_counter()
-    for _ in range(num_times):
-        hashlib.sha256(source.block).digest()
-    return num_times * len(source.block) / MIB / (time.perf_counter() - began)
+    return _DISK_PARTS * len(source.block) / _MIB / (time.perf_counter() - began)
 
 
 @contextmanager
@@ -205,29 +180,16 @@ def _server_process(target: Callable[[Connection, str], None], argument: str) ->
 
 
 def _serve_store(connection: Connection, folder: str) -> None:
-    store = LocalStore(Path(folder, "store"))
-    files = {"config.json": Blob(parts=())}
     name = sha256(b"bench")
     base = ReleaseManifest(
-        federation=name,
-        release=0,
-        parent=None,
-        round=0,
-        method="base",
-        model_digest=name,
-        files=files,
-        created_at_s=0.0,
-    )
+        federation=name, release=0, parent=None, round=0, method="base", model_digest=name,
+        files={"config.json": Blob(parts=())}, created_at_s=0.0,
+    )  # fmt: skip
     settings = FederationSettings(
-        federation=name,
-        name="bench",
-        rules=RoundRules(),
-        method="mean",
-        created_at_s=0.0,
-        base="none",
+        federation=name, name="bench", rules=RoundRules(), method="mean", created_at_s=0.0, base="none",
         release_zero=sha256(encode(base)),
-    )
-    with serve_gateway(create(store, settings, base)) as gateway:
+    )  # fmt: skip
+    with serve_gateway(create(LocalStore(Path(folder, "store")), settings, base)) as gateway:
         start_rss = _memory_mib("VmRSS")
         connection.send(gateway.address)
         connection.recv()
@@ -249,10 +211,10 @@ async def _sink(connection: Connection) -> None:
     await server.start()
     connection.send(f"127.0.0.1:{port}")
     await asyncio.to_thread(connection.recv)
-    connection.send(_memory_mib("VmHWM"))
+    connection.send("stopped")
     await server.stop(0)
 
 
 def _memory_mib(field: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))

@@ -14,37 +14,13 @@ Shape letters: T tensors, C contributions, K classes, B examples of a batch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from coldfuse.search.resident import (
-    Learned,
-    Per,
-    ReadyTask,
-    ResidentModels,
-    Task,
-    over_all,
-    ready,
-    shuffled,
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdaMergingSettings:
-    """How the coefficients learn."""
-
-    steps: int = 500
-    lr: float = 1e-3
-    batch: int = 16
-    start: float = 0.3
-    """λ at first."""
-    per: Per = "tensor"
-    """Layer-wise: each tensor has its own λ; task-wise: one serves the whole model."""
-    seed: int = 0
-    """Decides the order of the texts."""
+from coldfuse.search.methods import AdaMerging
+from coldfuse.search.resident import Learned, ReadyTask, ResidentModels, Task, over_all, ready, shuffled
 
 
 def entropy(logits_BK: Tensor) -> Tensor:
@@ -52,15 +28,15 @@ def entropy(logits_BK: Tensor) -> Tensor:
     return -(logits_BK.softmax(dim=1) * logits_BK.log_softmax(dim=1)).sum(dim=1).mean()
 
 
-def learn_adamerging(models: ResidentModels, tasks: Sequence[Task], settings: AdaMergingSettings) -> Learned:
-    """Find λ by minimising the entropy of the tasks' predictions."""
+def learn_adamerging(models: ResidentModels, tasks: Sequence[Task], merging: AdaMerging, *, seed: int = 0) -> Learned:
+    """Find λ by minimising the entropy of the tasks' predictions; the seed decides the texts' order."""
     data = [ready(models, task) for task in tasks]
-    rows = models.num_tensors if settings.per == "tensor" else 1
+    rows = models.num_tensors if merging.per == "tensor" else 1
     size = rows, models.num_contributions
-    lambda_TC = torch.full(size, settings.start, device=models.device, requires_grad=True)
-    optimizer = torch.optim.Adam([lambda_TC], lr=settings.lr)
-    generator = torch.Generator().manual_seed(settings.seed)
-    orders = [shuffled(len(task.texts), settings.batch, generator) for task in data]
+    lambda_TC = torch.full(size, merging.start, device=models.device, requires_grad=True)
+    optimizer = torch.optim.Adam([lambda_TC], lr=merging.lr)
+    generator = torch.Generator().manual_seed(seed)
+    orders = [shuffled(len(task.texts), merging.batch, generator) for task in data]
 
     def uncertainty(theta: Mapping[str, Tensor], task: ReadyTask, indices: list[int]) -> Tensor:
         return entropy(models.logits(theta, task, indices))
@@ -70,11 +46,11 @@ def learn_adamerging(models: ResidentModels, tasks: Sequence[Task], settings: Ad
         return sum(over_all(len(task.texts), partial(uncertainty, theta, task)) for task in data)
 
     before = of_all()
-    for _ in range(settings.steps):
+    for _ in range(merging.steps):
         optimizer.zero_grad()
         theta = models.blend(lambda_TC.clamp(0, 1))
         parts = [uncertainty(theta, task, next(order)) for task, order in zip(data, orders, strict=True)]
         torch.stack(parts).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     found_TC = lambda_TC.detach().clamp(0, 1)
-    return Learned(table=models.table(found_TC, others=settings.start), before=before, after=of_all())
+    return Learned(table=models.table(found_TC, others=merging.start), before=before, after=of_all())

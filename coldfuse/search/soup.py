@@ -12,44 +12,31 @@ Shape letters: T tensors, C contributions, K classes, B examples of a batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import islice
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from coldfuse.search.resident import Learned, Per, ResidentModels, Task, over_all, ready, shuffled
+from coldfuse.search.methods import LearnedSoup
+from coldfuse.search.resident import Learned, ResidentModels, Task, over_all, ready, shuffled
 
 
-@dataclass(frozen=True, kw_only=True)
-class SoupSettings:
-    """How a learned soup learns."""
-
-    epochs: int = 5
-    lr: float = 0.05
-    batch: int = 32
-    per: Per = "tensor"
-    """Whether each tensor has its own α, or one serves the whole model."""
-    seed: int = 0
-    """Decides the order of the examples."""
-
-
-def learn_soup(models: ResidentModels, task: Task, settings: SoupSettings) -> Learned:
-    """Find α by minimising the cross entropy on the task's held-out data."""
+def learn_soup(models: ResidentModels, task: Task, soup: LearnedSoup, *, seed: int = 0) -> Learned:
+    """Find α by minimising the cross entropy on the task's held-out data; the seed decides the examples' order."""
     data = ready(models, task)
-    rows = models.num_tensors if settings.per == "tensor" else 1
+    rows = models.num_tensors if soup.per == "tensor" else 1
     a_TC = torch.zeros(rows, models.num_contributions, device=models.device, requires_grad=True)
     beta = torch.ones((), device=models.device, requires_grad=True)
-    optimizer = torch.optim.AdamW([a_TC, beta], lr=settings.lr, weight_decay=0)
+    optimizer = torch.optim.AdamW([a_TC, beta], lr=soup.lr, weight_decay=0)
 
     def loss(indices: list[int]) -> Tensor:
         logits_BK = models.logits(models.blend(a_TC.softmax(dim=1)), data, indices)
         return cross_entropy(beta * logits_BK, data.labels_N[indices])
 
     before = over_all(len(data.texts), loss)
-    num_steps = settings.epochs * -(-len(data.texts) // settings.batch)
-    order = shuffled(len(data.texts), settings.batch, torch.Generator().manual_seed(settings.seed))
+    num_steps = soup.epochs * -(-len(data.texts) // soup.batch)
+    order = shuffled(len(data.texts), soup.batch, torch.Generator().manual_seed(seed))
     for indices in islice(order, num_steps):
         optimizer.zero_grad()
         loss(indices).backward()  # type: ignore[no-untyped-call]

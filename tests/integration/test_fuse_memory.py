@@ -1,7 +1,7 @@
 """How much memory `coldfuse fuse` takes: what it was given, however many models there are, and however large they are.
 
-Anonymous memory of the whole process tree counts: pages of the models' files belong to the system, which takes them
-back when it likes. Beside the budget there is what the interpreter and its libraries take, seen on a model of nothing.
+Resident memory of the one process counts: it maps no file of a model. Beside the budget there is what the interpreter
+and its libraries take, seen on a model of nothing.
 """
 
 import sys
@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from coldfuse.experiments.bench_fuse_models import Job, make_job, square
-from coldfuse.experiments.bench_fuse_process import run_process
+from coldfuse.experiments.bench_fuse import Program, run_program
+from coldfuse.experiments.bench_models import make_models, square
 
 BUDGET_MIB = 84
 NOISE_MIB = 8
@@ -26,23 +26,17 @@ NUM_PARAMETERS = {"nothing": 30_000, "few": 1 << 24, "large": 3 << 24}
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory):
     """Models of each kind; `many` are the few, sixteen times each."""
-    jobs = {name: write_models(tmp_path_factory.mktemp(name), count) for name, count in NUM_PARAMETERS.items()}
+    jobs = {
+        name: make_models(tmp_path_factory.mktemp(name), square(count), dtype="BF16", num_models=4)
+        for name, count in NUM_PARAMETERS.items()
+    }
     return jobs | {"many": replace(jobs["few"], models=jobs["few"].models * 16)}
-
-
-def write_models(folder, num_parameters):
-    job = Job(
-        method="", base="", models=(), statistics=(), out="", dtype="BF16", num_workers=2, on_ray=False,
-        num_parameters=num_parameters,
-    )  # fmt: skip
-    shapes, config = square(num_parameters)
-    return make_job(folder, shapes, config, job, num_models=4)
 
 
 def peak_mib(job, method, out):
     arguments = ["--out", out, "--method", method, "--workers", "2", "--memory", f"{BUDGET_MIB}MiB"]
     command = [sys.executable, "-P", "-m", "coldfuse", "fuse", job.base, *job.models, *arguments]
-    return run_process(list(map(str, command)), is_watched=True).peak_mib
+    return run_program(Program(name="coldfuse fuse", command=list(map(str, command)))).peak_mib
 
 
 @pytest.mark.parametrize("method", METHODS)

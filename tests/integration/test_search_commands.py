@@ -20,8 +20,9 @@ from coldfuse.engine.folder_fusion import FolderFusion
 from coldfuse.errors import ColdfuseError
 from coldfuse.evaluation.probe import probe_scorer
 from coldfuse.search.learned import learn
-from coldfuse.search.methods import greedy_soup, read_search
+from coldfuse.search.methods import read_search
 from coldfuse.search.resident import Task, load_models, over_all, ready
+from coldfuse.search.scored import greedy_soup
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.head import LinearHead, save_head
 

@@ -12,8 +12,9 @@ from coldfuse.data.dataset import TextDataset, halves
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.engine.folder_fusion import FolderFusion, fuse_folders
 from coldfuse.errors import FusionError, UserInputError
-from coldfuse.search.grid import parse_grid, tune
-from coldfuse.search.methods import SEARCHES, Found, greedy_soup, read_search
+from coldfuse.search.methods import SEARCHES, read_search
+from coldfuse.search.scored import greedy_soup, parse_grid, tune
+from coldfuse.search.trials import Found
 from coldfuse.tensors.checkpoint import open_checkpoint
 
 EXECUTOR = ThreadExecutor(1)
@@ -123,10 +124,11 @@ def test_a_search_takes_no_weights_and_writes_over_nothing(tmp_path: Path) -> No
         tune(asked(tmp_path, given, "task-arithmetic"), "scale", ["1"], value, EXECUTOR)
 
 
-@pytest.mark.parametrize("name", SEARCHES)
-def test_a_search_is_no_formula(tmp_path: Path, name: str) -> None:
-    with pytest.raises(FusionError, match="is a search"):
-        fuse_folders(asked(tmp_path, models(tmp_path, 1, 2), name), EXECUTOR)
+def test_a_search_is_no_formula(tmp_path: Path) -> None:
+    given = models(tmp_path, 1, 2)
+    for name in SEARCHES:
+        with pytest.raises(FusionError, match="is a search"):
+            fuse_folders(asked(tmp_path, given, name), EXECUTOR)
 
 
 def test_what_a_killed_search_left_is_removed(tmp_path: Path) -> None:
@@ -160,42 +162,40 @@ def test_words_are_tried_in_their_order(tmp_path: Path) -> None:
     assert lines(found) == [("flavour=paper", pytest.approx(2.4), True), ("flavour=mergekit", 8.0, True)]
 
 
-@pytest.mark.parametrize(
-    ("method", "key", "values", "says"),
-    [
+def test_what_cannot_be_tuned_is_refused_before_anything_is_fused(tmp_path: Path) -> None:
+    given = models(tmp_path, 8)
+    for method, key, values, says in (
         ("ties", "alpha", ["1"], "no step has such a parameter; known are ties.density"),
         ("ties then interpolate then extrapolate", "alpha", ["1"], r"interpolate\.alpha or extrapolate\.alpha"),
         ("clip then clip", "clip.norm", ["1"], "several steps"),
         ("ties", "ties.density", ["0.5", "2"], "ties: density=2: Input should be less"),
         ("greedy-soup", "keep", ["equal"], "a search cannot be tuned"),
         ("mean", "absent", [], "expected one value or more"),
-    ],
-)
-def test_what_cannot_be_tuned_is_refused_before_anything_is_fused(tmp_path, method, key, values, says) -> None:
-    with pytest.raises(UserInputError, match=says):
-        tune(asked(tmp_path, models(tmp_path, 8), method), key, values, value, EXECUTOR)
+    ):
+        with pytest.raises(UserInputError, match=says):
+            tune(asked(tmp_path, given, method), key, values, value, EXECUTOR)
 
 
-@pytest.mark.parametrize(
-    ("text", "values"),
-    [
-        ("s=0.1:0.3:0.1", ["0.1", "0.2", "0.3"]),
-        ("s=0:10:5", ["0", "5", "10"]),
-        ("s=0.1:0.35:0.1", ["0.1", "0.2", "0.3"]),
-        ("s=1:1:1", ["1"]),
-        ("s= a, b", ["a", "b"]),
-    ],
-)
-def test_a_grid_is_read_in_decimals_with_both_ends(text: str, values: list[str]) -> None:
-    assert parse_grid(text) == ("s", values)
+def test_a_grid_is_read_in_decimals_with_both_ends() -> None:
+    for text, values in {
+        "s=0.1:0.3:0.1": ["0.1", "0.2", "0.3"],
+        "s=0.1:0.35:0.1": ["0.1", "0.2", "0.3"],
+        "s=1:1:1": ["1"],
+        "s= a, b": ["a", "b"],
+    }.items():
+        assert parse_grid(text) == ("s", values)
 
 
-@pytest.mark.parametrize(
-    "text", ["s", "s=", "=1", "s=1:2", "s=2:1:1", "s=1:2:0", "s=1:2:-1", "s=0:1:1e-9", "s=a:b:c", "s=1:nan:1"]
-)
-def test_what_is_no_grid_is_refused(text: str) -> None:
-    with pytest.raises(UserInputError, match="expected"):
-        parse_grid(text)
+def test_what_is_no_grid_is_refused() -> None:
+    for text in ("s", "s=", "=1", "s=1:2", "s=2:1:1", "s=1:2:0", "s=1:2:-1", "s=0:1:1e-9", "s=a:b:c", "s=1:nan:1"):
+        with pytest.raises(UserInputError, match="expected"):
+            parse_grid(text)
+
+
+def test_a_trial_is_told_as_it_ends(tmp_path: Path) -> None:
+    request, trials = asked(tmp_path, models(tmp_path, 8), "task-arithmetic"), []
+    found = tune(request, "scale", ["0.5", "1"], value, EXECUTOR, callback=trials.append)
+    assert tuple(trials) == found.trace
 
 
 def test_halves_share_every_class() -> None:
