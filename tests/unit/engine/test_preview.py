@@ -6,7 +6,7 @@ import numpy as np
 import psutil
 import pytest
 from rich.progress import Progress
-from tiny_rounds import Model, floats, integers, small_parts, write_model
+from tiny_rounds import Model, floats, integers, write_model
 
 from coldfuse.cli.fuse_progress import PassBar
 from coldfuse.core import blob
@@ -18,8 +18,6 @@ from coldfuse.engine.fuse import Prepared
 from coldfuse.engine.passes import Pass
 from coldfuse.engine.preview import all_passes, describe
 from coldfuse.engine.recipes import read_recipe
-
-__all__ = ["small_parts"]
 
 RECIPES = {
     "mean": 1,
