@@ -19,9 +19,15 @@ _pread: Any = types.ExternalFunction("pread", types.intp(types.intc, types.uintp
 
 
 def read_ranges(fds_C: NDArray[np.int64], starts_C: NDArray[np.int64], out: Raw) -> int:
-    """Fill `out` with C rows of equal length, one from each open file; a negative descriptor leaves its row alone.
+    """Fill `out` with rows of equal length, one from each open file.
 
-    Returns the first row that could not be read to its end, or C: the caller reads that one again, and says why.
+    Args:
+        fds_C: Descriptors of the files; a negative one leaves its row as it is.
+        starts_C: The byte in each file at which its row begins.
+        out: C rows, one after the other.
+
+    Returns:
+        Index of the first row that could not be read to its end, or C: the caller reads that one again, to say why.
     """
     return int(_read_ranges(fds_C, starts_C, out))
 
