@@ -1,14 +1,125 @@
 """coldfuse: many parties improve one shared pretrained model, and their data never leaves them.
 
-Read the packages in the order in which data flows: `contributor`, `transport`, `storage`, `registry`, `aggregator`,
-`fusion`, `fetch`. Importing coldfuse loads neither torch nor ray nor transformers.
+    federation = coldfuse.connect("host:7700")          # or a folder, or s3://bucket/prefix
+    federation.fetch("model/")                          # the release, verified
+    federation.contribute(model, num_examples=5000)     # what fine-tuning changed of it, and nothing else
+    coldfuse.fuse("base/", ["alice/", "bob/"], method="ties(density=0.3)", out="fused/")
+
+Every name is loaded when it is first used; importing coldfuse loads errors alone. To read the code, take the packages
+in the order in which data flow: `data`, `training`, `contributor`, `gateway` and `transport`, `storage` and `registry`,
+`aggregator` and `engine`, `fusion`, `consumer`; `api` and `cli` are what people call.
 """
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-try:
-    __version__ = version("coldfuse")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0.0.0"
+from coldfuse.errors import (
+    CodecError,
+    ColdfuseError,
+    ConflictError,
+    ContributionRejectedError,
+    DigestMismatchError,
+    FederationError,
+    FusionError,
+    GatewayBusyError,
+    LeaseLostError,
+    MissingExtraError,
+    ObjectNotFoundError,
+    RoundClosedError,
+    SchemaMismatchError,
+    StorageError,
+    TransportError,
+    UnsuitableStoreError,
+    UserInputError,
+    WorkerLostError,
+)
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from coldfuse.api.federation import Federation, connect, fetch
+    from coldfuse.api.fuse import fuse, methods
+    from coldfuse.api.values import (
+        Acknowledgement,
+        FetchedRelease,
+        FusedModel,
+        MethodInfo,
+        Methods,
+        ParameterInfo,
+        Releases,
+    )
+    from coldfuse.gateway import ContributionVerdict, Decision, ReleaseSummary, Status
+
+    __version__: str
+
+_HOMES = {
+    "coldfuse.api.federation": ("Federation", "connect", "fetch"),
+    "coldfuse.api.fuse": ("fuse", "methods"),
+    "coldfuse.api.values": (
+        "Acknowledgement", "FetchedRelease", "FusedModel", "MethodInfo", "Methods", "ParameterInfo", "Releases",
+    ),
+    "coldfuse.gateway": ("ContributionVerdict", "Decision", "ReleaseSummary", "Status"),
+}  # fmt: skip
+"""Names that are loaded when they are used, by their modules, each of which works without any extra."""
+
+__all__ = [
+    "Acknowledgement",
+    "CodecError",
+    "ColdfuseError",
+    "ConflictError",
+    "ContributionRejectedError",
+    "ContributionVerdict",
+    "Decision",
+    "DigestMismatchError",
+    "Federation",
+    "FederationError",
+    "FetchedRelease",
+    "FusedModel",
+    "FusionError",
+    "GatewayBusyError",
+    "LeaseLostError",
+    "MethodInfo",
+    "Methods",
+    "MissingExtraError",
+    "ObjectNotFoundError",
+    "ParameterInfo",
+    "ReleaseSummary",
+    "Releases",
+    "RoundClosedError",
+    "SchemaMismatchError",
+    "Status",
+    "StorageError",
+    "TransportError",
+    "UnsuitableStoreError",
+    "UserInputError",
+    "WorkerLostError",
+    "__version__",
+    "connect",
+    "fetch",
+    "fuse",
+    "methods",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load a name that was not used before."""
+    if name == "__version__":
+        found: object = _version()
+    elif home := next((module for module, names in _HOMES.items() if name in names), None):
+        found = getattr(import_module(home), name)
+    else:
+        raise AttributeError(f"module 'coldfuse' has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """List the names of the API."""
+    return __all__
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - takes longer than all the rest
+
+    try:
+        return version("coldfuse")
+    except PackageNotFoundError:  # a source tree that was never installed
+        return "0.0.0"

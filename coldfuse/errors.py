@@ -13,6 +13,10 @@ class UserInputError(ColdfuseError):
     """A setting, a file or an option that the user gave cannot be used."""
 
 
+class MissingExtraError(ColdfuseError, ImportError):
+    """A library is not installed that only some of coldfuse needs; the message says which extra brings it."""
+
+
 class StorageError(ColdfuseError):
     """The object store could not do what was asked: out of reach, full, or refused."""
 

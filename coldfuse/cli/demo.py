@@ -5,42 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
+from rich.console import Console
 
+from coldfuse.api.places import resolve_model
+from coldfuse.cli.options.experiments import DemoOptions
 from coldfuse.errors import UserInputError
+from coldfuse.experiments.demo import Demo, bundled_base, run_demo
+from coldfuse.experiments.demo_data import DEFAULT, FAST, TASKS
+from coldfuse.experiments.demo_view import DemoView
 
 
-def demo(
-    out: Path | None = typer.Option(None, help="A new folder for everything; coldfuse-demo by default."),
-    fast: bool = typer.Option(False, "--fast", help="Fewer examples: about a minute instead of a few."),
-    base: str | None = typer.Option(
-        None, help="Another base: a model folder or hub id; the bundled MiniLM by default."
-    ),
-    seed: int = typer.Option(0, help="Decides split, order and dropout at every contributor."),
-) -> None:
-    """Run a whole federation on this machine: a gateway, a Ray aggregator, four contributors with real, different data.
-
-    Needs no network. Shows how the shared model improves, and leaves it in a folder.
-
-    Example: coldfuse demo --fast
-    """
-    from rich.console import Console
-
-    from coldfuse.cli.source import resolve_model
-    from coldfuse.config import prepare_training
-    from coldfuse.experiments.demo_data import DEFAULT, FAST, TASKS
-
-    out = out or _free_folder()
+def demo(options: DemoOptions) -> None:
+    """Run a whole federation on this machine."""
+    out, base = options.out or _free_folder(), options.base
     if out.exists() and not out.is_dir():
         raise UserInputError(f"{out}: a file; give a new folder with --out")
     if out.exists() and any(out.iterdir()):
         raise UserInputError(f"{out}: not empty; give a new folder with --out")
     console = Console()
-    prepare_training()
-    from coldfuse.experiments.demo import Demo, bundled_base, run_demo
-    from coldfuse.experiments.demo_view import DemoView
-
     run = Demo(
-        out=out, base=resolve_model(base) if base else bundled_base(), settings=FAST if fast else DEFAULT, seed=seed
+        out=out,
+        base=resolve_model(base) if base else bundled_base(),
+        settings=FAST if options.fast else DEFAULT,
+        seed=options.seed,
     )
     seen, unseen = [t.name for t in TASKS if t.is_seen], [t.name for t in TASKS if not t.is_seen]
     console.print(f"contributors: {', '.join(seen)}; nobody has: {', '.join(unseen)}; everything lies in {out}")

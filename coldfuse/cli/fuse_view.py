@@ -4,59 +4,47 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 
 import typer
 
+from coldfuse.api.bars import is_watched, pass_bar
 from coldfuse.cli.fuse_output import adapter_json, adapter_lines
-from coldfuse.cli.fuse_progress import pass_bar
+from coldfuse.cli.options.fuse import View
 from coldfuse.cli.search import search_json
-
-if TYPE_CHECKING:
-    from coldfuse.engine.execution import Executor
-    from coldfuse.engine.explain import Coefficients, Explanation
-    from coldfuse.engine.folder_fusion import FolderFused, FolderFusion
-    from coldfuse.engine.fuse import Prepared
-    from coldfuse.engine.passes import Pass
-    from coldfuse.engine.preview import PassReport, PlanReport
-    from coldfuse.search.trials import Found
-
-Explained = Literal["model", "tensors"]
-
-PLAN = typer.Option(False, "--plan", help="Only print what would be read, in which passes and with how much memory.")
-EXPLAIN = typer.Option(
-    None, help="Print how much of each model's delta is in the result: of the model, or also of its tensors."
+from coldfuse.engine.execution import Executor
+from coldfuse.engine.explain import Coefficients, Explanation, explain, require_memory_to_explain
+from coldfuse.engine.folder_fusion import (
+    FolderFused,
+    FolderFusion,
+    fuse_prepared,
+    open_fusion,
+    prepare,
+    require_absent,
 )
-JSON = typer.Option(False, "--json", help="Print JSON.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """What a user wants to see."""
-
-    explain: Explained | None = None
-    as_json: bool = False
+from coldfuse.engine.fuse import Prepared
+from coldfuse.engine.preview import PassReport, PlanReport, all_passes, describe, report_inputs
+from coldfuse.engine.recipes import write_recipe
+from coldfuse.search.methods import GreedySoup
+from coldfuse.search.trials import Found
 
 
 def fuse_and_show(
     request: FolderFusion, executor: Executor, view: View, *, method: str, found: Found | None = None
 ) -> None:
     """Fuse, or fuse what a search has found, and print what was made; the last line is the digest, or all is JSON."""
-    from coldfuse.engine.explain import explain, require_memory_to_explain
-    from coldfuse.engine.folder_fusion import fuse_prepared, prepare, require_absent
-    from coldfuse.engine.preview import all_passes
-
     chosen = found.request if found else request
     require_absent(request.out)
     prepared = prepare(chosen, executor)
     if view.explain:
         require_memory_to_explain(prepared, executor)
 
-    def passes() -> list[Pass]:
-        return all_passes(prepared, is_explained=view.explain is not None)
-
-    with pass_bar(passes, is_wanted=not view.as_json) as progress:
+    with ExitStack() as stack:
+        progress = None
+        if is_watched() and not view.as_json:
+            passes = all_passes(prepared, is_explained=view.explain is not None)
+            progress = stack.enter_context(pass_bar(passes))
         made = fuse_prepared(prepared, request.out, executor, progress=progress)
         explanation = None
         if view.explain:
@@ -78,9 +66,6 @@ def fuse_and_show(
 
 def describe_and_show(request: FolderFusion, executor: Executor, view: View) -> None:
     """Print what fusing would do."""
-    from coldfuse.engine.folder_fusion import open_fusion
-    from coldfuse.engine.preview import describe
-
     prepared = open_fusion(request)
     report = describe(prepared, executor, is_explained=view.explain is not None)
     inputs = tuple(report.inputs[index] for index in as_given(prepared, request.models))
@@ -130,9 +115,6 @@ def _result_json(
     request: FolderFusion, prepared: Prepared, made: FolderFused, explanation: Explanation | None
 ) -> dict[str, object]:
     """Return all there is to say, with the contributions in the order in which the user named them."""
-    from coldfuse.engine.preview import report_inputs
-    from coldfuse.engine.recipes import write_recipe
-
     order, inputs = as_given(prepared, request.models), report_inputs(prepared.inputs)
     said: dict[str, object] = {
         "digest": made.digest,
@@ -158,8 +140,6 @@ def _state_lines(prepared: Prepared) -> list[str]:
 
 def _chosen_of(request: FolderFusion, chosen: FolderFusion) -> str:
     """Say how many models were fused, and of how many if a search has chosen them."""
-    from coldfuse.search.methods import GreedySoup
-
     given = _count(len(request.models), "model")
     return f"{len(chosen.models)} of {given}" if isinstance(request.recipe.combiner, GreedySoup) else given
 

@@ -1,4 +1,4 @@
-"""The entry point: puts the commands together, and turns errors into one line and an exit status."""
+"""The entry point: the table of the commands, and from errors to one line and an exit status."""
 
 from __future__ import annotations
 
@@ -11,32 +11,66 @@ from types import FrameType
 import typer
 
 from coldfuse import __version__
-from coldfuse.cli import bench, consumer, contributor, demo, experiment, fuse, operator, recipe, statistics
+from coldfuse.cli.command import Command, typer_function
+from coldfuse.cli.options.consumer import FetchOptions, ReleasesOptions, StatusOptions
+from coldfuse.cli.options.contributor import ContributeOptions
+from coldfuse.cli.options.experiments import BenchFuseOptions, BenchUploadOptions, DemoOptions, FusionOptions
+from coldfuse.cli.options.fuse import FuseOptions, MethodsOptions
+from coldfuse.cli.options.operator import AggregatorOptions, GatewayOptions, InitOptions, ServeOptions
+from coldfuse.cli.options.statistics import StatisticsOptions
+from coldfuse.config import prepare_ray, prepare_training
 from coldfuse.errors import ColdfuseError
+
+_TRY, _OPERATE, _CONTRIBUTE = "Try it", "Operate a federation", "Contribute"
+_USE, _ALONE = "Use the model", "Without a federation"
+
+GROUPS = {
+    "bench": "Measure this machine against the bound, side by side.",
+    "experiment": "Compare methods by training, fusing and scoring.",
+}
+"""Words that begin several commands, and their help."""
+
+COMMANDS = {
+    "demo": Command(
+        options=DemoOptions, runs="coldfuse.cli.demo:demo", panel=_TRY, extra="demo", prepare=prepare_training
+    ),
+    "init": Command(options=InitOptions, runs="coldfuse.cli.init:init", panel=_OPERATE, extra="aggregator"),
+    "serve": Command(options=ServeOptions, runs="coldfuse.cli.serve:serve", panel=_OPERATE),
+    "gateway": Command(options=GatewayOptions, runs="coldfuse.cli.gateway:gateway", panel=_OPERATE),
+    "aggregator": Command(
+        options=AggregatorOptions, runs="coldfuse.cli.aggregator:aggregator", panel=_OPERATE, extra="aggregator",
+        prepare=prepare_ray,
+    ),
+    "contribute": Command(
+        options=ContributeOptions, runs="coldfuse.cli.contributor:contribute", panel=_CONTRIBUTE, extra="contributor",
+        prepare=prepare_training,
+    ),
+    "fetch": Command(options=FetchOptions, runs="coldfuse.cli.consumer:fetch", panel=_USE),
+    "status": Command(options=StatusOptions, runs="coldfuse.cli.consumer:status", panel=_USE),
+    "releases": Command(options=ReleasesOptions, runs="coldfuse.cli.consumer:releases", panel=_USE),
+    "fuse": Command(options=FuseOptions, runs="coldfuse.cli.fuse:fuse", panel=_ALONE, extra="fuse"),
+    "methods": Command(options=MethodsOptions, runs="coldfuse.cli.methods:methods", panel=_ALONE, extra="fuse"),
+    "statistics": Command(
+        options=StatisticsOptions, runs="coldfuse.cli.statistics:statistics", panel=_ALONE, extra="contributor",
+        prepare=prepare_training,
+    ),
+    "bench fuse": Command(options=BenchFuseOptions, runs="coldfuse.cli.bench:fuse", panel=_ALONE, extra="fuse"),
+    "bench upload": Command(options=BenchUploadOptions, runs="coldfuse.cli.bench:upload", panel=_ALONE, extra="fuse"),
+    "experiment fusion": Command(
+        options=FusionOptions, runs="coldfuse.cli.experiment:fusion", panel=_ALONE, extra="demo",
+        prepare=prepare_training,
+    ),
+}  # fmt: skip
+"""The commands by the words that call them, in the order of `coldfuse --help`."""
 
 app = typer.Typer(
     name="coldfuse",
     help="Many parties improve one shared pretrained model; their data never leaves them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     epilog="Every command takes [bold]--debug[/bold] (the traceback of an error) and [bold]--help[/bold].",
 )
-app.command(rich_help_panel="Try it")(demo.demo)
-app.command(rich_help_panel="Operate a federation")(operator.init)
-app.command(rich_help_panel="Operate a federation")(operator.serve)
-app.command(rich_help_panel="Operate a federation")(operator.gateway)
-app.command(rich_help_panel="Operate a federation")(operator.aggregator)
-app.command(rich_help_panel="Contribute")(contributor.contribute)
-app.command(rich_help_panel="Use the model")(consumer.fetch)
-app.command(rich_help_panel="Use the model")(consumer.status)
-app.command(rich_help_panel="Use the model")(consumer.releases)
-app.command(rich_help_panel="Without a federation")(fuse.fuse)
-app.command(rich_help_panel="Without a federation")(recipe.methods)
-app.command(rich_help_panel="Without a federation")(statistics.statistics)
-app.add_typer(bench.app, name="bench", rich_help_panel="Without a federation")
-app.add_typer(experiment.app, name="experiment", rich_help_panel="Without a federation")
 
 
 @app.callback(invoke_without_command=True)
@@ -53,6 +87,24 @@ def options(
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+
+
+def _add_commands() -> None:
+    groups = {
+        name: typer.Typer(help=text, no_args_is_help=True, callback=lambda: None) for name, text in GROUPS.items()
+    }
+    for words, command in COMMANDS.items():
+        group, _, name = words.rpartition(" ")
+        function = typer_function(words, command)
+        if group:
+            groups[group].command(name)(function)
+        else:
+            app.command(name, rich_help_panel=command.panel)(function)
+    for name, group_app in groups.items():
+        app.add_typer(group_app, name=name, rich_help_panel=_ALONE)
+
+
+_add_commands()
 
 
 def main() -> None:

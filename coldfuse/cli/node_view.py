@@ -8,10 +8,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from coldfuse.contributor.node import NodeEvent
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from coldfuse.contributor.node import NodeEvent
 
 _MOVING = ("fetching", "training", "uploading", "waiting")
 """Phases that say the same thing again and again, a little further on."""
@@ -57,8 +57,6 @@ def _plain_lines() -> Callable[[NodeEvent], None]:
 
 @contextmanager
 def _live() -> Iterator[Callable[[NodeEvent], None]]:
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
     with Progress(*columns, transient=True) as progress:
         task = progress.add_task("starting", total=None)

@@ -6,13 +6,12 @@ what is done and goes on. It holds no connection open while it trains, and a rou
 
 from __future__ import annotations
 
-import platform
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 
 from coldfuse.consumer import fetch
+from coldfuse.contributor.manifest import software
 from coldfuse.contributor.state import NodeFolder, Sent, Trained, WorkFolder
 from coldfuse.core.contribution import ContributionManifest, Score
 from coldfuse.core.release import ReleaseManifest
@@ -137,8 +136,7 @@ class Node:
                 "contributor": self.settings.name,
                 "round": status.round.number,
                 "delta_digest": blob_digest(trained.delta),
-                "software": {name: version(name) for name in ("coldfuse", "torch", "transformers")}
-                | {"python": platform.python_version()},
+                "software": software(),
                 **trained.model_dump(exclude={"work_digest"}),
             }
         )

@@ -9,13 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba.core import types
 from numpy.typing import NDArray
 
 from coldfuse.core.dtypes import Raw
-from coldfuse.fusion.compiling import compiled
+from coldfuse.fusion.compiling import External, compiled, is_loaded
 
-_pread: Any = types.ExternalFunction("pread", types.intp(types.intc, types.uintp, types.uintp, types.int64))
+_pread: Any = External("pread", "intp", "intc", "uintp", "uintp", "int64")
 
 
 def read_ranges(fds_C: NDArray[np.int64], starts_C: NDArray[np.int64], out: Raw) -> int:
@@ -28,8 +27,9 @@ def read_ranges(fds_C: NDArray[np.int64], starts_C: NDArray[np.int64], out: Raw)
 
     Returns:
         Index of the first row that could not be read to its end, or C: the caller reads that one again, to say why.
+        While no compiled code is loaded, it is 0: what is small is read sooner than numba is loaded.
     """
-    return int(_read_ranges(fds_C, starts_C, out))
+    return int(_read_ranges(fds_C, starts_C, out)) if is_loaded() else 0
 
 
 @compiled

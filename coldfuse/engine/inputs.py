@@ -24,6 +24,7 @@ from coldfuse.tensors.contents import content_digest, delta_digest, sample_diges
 from coldfuse.tensors.deltas import FORMAT, check_delta
 from coldfuse.tensors.files import File, LocalFile, TensorFile, find_object, open_tensors, opened
 from coldfuse.tensors.folders import Location, is_remote
+from coldfuse.tensors.statistics import check_statistics
 
 _DIGESTS_AT_A_TIME = 4
 """Number of models that are read and hashed at a time."""
@@ -214,8 +215,6 @@ def _read_at_most(file: File) -> bytes:
 def _open_statistics(
     base: Checkpoint, kind: Statistic | None, paths: Sequence[Location], of: str | None
 ) -> tuple[TensorFile, ...]:
-    from coldfuse.tensors.statistics import check_statistics
-
     files = tuple(open_tensors_at(path) for path in paths)
     if kind is None:
         return ()

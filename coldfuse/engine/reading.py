@@ -27,12 +27,25 @@ from coldfuse.fusion.apply import surely_finite
 from coldfuse.fusion.block import Array, Block, Float64, Matrix
 from coldfuse.fusion.kernels import decode, subtract_rows, sum_rows
 from coldfuse.fusion.method import LinearCombination
+from coldfuse.fusion.rows import DeltaRows
 
 _idle = threading.local()
 """Buffers of tasks that this thread has finished, for the next one: fresh memory costs a page fault every 4 KiB."""
 
 _FACTOR_ELEMENTS = 1 << 20
 """Of adapters' factors that are held at a time: 8 MiB."""
+
+
+def kind_of(operands: Sequence[Operand | AdapterOperand | None]) -> tuple[str, bool] | None:
+    """Return the dtype, and whether it is a delta, that all operands share that are there; None: they differ."""
+    kinds = {(o.dtype, o.is_delta) if isinstance(o, Operand) else None for o in operands if o is not None}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def has_rows(piece: PieceTask, *, step: int) -> bool:
+    """Tell whether a step can have a piece's deltas as they lie in their files: all there, of a kind, untransformed."""
+    kind = kind_of(piece.contributions)
+    return step == 0 and kind is not None and all(piece.contributions) and (kind[1] or kind[0] == piece.base.dtype)
 
 
 class BlockReader:
@@ -106,27 +119,27 @@ class BlockReader:
             self.transform(deltas_CN, range(len(deltas_CN)), block, piece, step)
         return block
 
+    def rows(self, piece: PieceTask, elements: ElementRange, *, step: int) -> DeltaRows | None:
+        """Return deltas as they lie in their files; None if they are of several kinds, or transforms come before."""
+        if not has_rows(piece, step=step):
+            return None
+        dtype, is_delta = kind_of(piece.contributions) or ("", True)
+        base = None if is_delta else self.base(piece, elements)[0]
+        raw = self._read_rows(piece.contributions, elements, dtype, piece.contributions)
+        return DeltaRows(raw=raw, dtype=dtype, base=base, num_rows=len(piece.contributions))
+
     def sum_deltas(self, piece: PieceTask, elements: ElementRange, combination: LinearCombination) -> Float64:
         """Return (b θ_t + Σ c_i δ_i) / d: what `LinearCombiner.fuse` returns, for element_ranges of `sum_length`."""
-        base, base_N = self.base(piece, elements)
+        kind = self._summed_as_read(piece, combination)
+        if kind is None:
+            return combination.of(self.block(piece, elements, step=len(self._fusion.recipe.transforms)))
+        dtype, is_delta = kind
         used_C = np.where([operand is not None for operand in piece.contributions], combination.deltas_C, 0.0)
+        base = None if is_delta else self.base(piece, elements)[0]
+        raw = self._read_rows(piece.contributions, elements, dtype, used_C)
         sum_N = self._floats("sum", elements[1])
-        if kind := self._summed_as_read(piece, combination):
-            dtype, is_delta = kind
-            raw = self._read_rows(piece.contributions, elements, dtype, used_C)
-            before = None if is_delta else base
-            sum_rows(raw, dtype, base=before, coefficients_C=used_C, divisor=combination.divisor, sum_N=sum_N)
-            return sum_N
-        deltas_CN = self.block(piece, elements, step=len(self._fusion.recipe.transforms)).deltas_CN
-        if not combination.base:
-            rows = deltas_CN.reshape(-1).view(np.uint8)
-            sum_rows(rows, "F64", base=None, coefficients_C=used_C, divisor=combination.divisor, sum_N=sum_N)
-            return sum_N
-        np.multiply(base_N, combination.base, out=sum_N)
-        for delta_N, coefficient in zip(deltas_CN, used_C, strict=True):
-            if coefficient:
-                sum_N += np.multiply(delta_N, coefficient, out=delta_N)
-        return np.divide(sum_N, combination.divisor, out=sum_N)
+        sum_rows(raw, dtype, base=base, coefficients_C=used_C, divisor=combination.divisor, sum_N=sum_N)
+        return sum_N
 
     def sum_length(self, piece: PieceTask, combination: LinearCombination) -> int:
         """Return how many elements to sum at a time: fewer if the deltas have to be held together."""
@@ -134,11 +147,8 @@ class BlockReader:
 
     def _summed_as_read(self, piece: PieceTask, combination: LinearCombination) -> tuple[str, bool] | None:
         """Return dtype and kind, if all deltas can be summed as they lie in their files."""
-        used = [
-            o for o, coefficient in zip(piece.contributions, combination.deltas_C, strict=True) if o and coefficient
-        ]
-        kinds = {(o.dtype, o.is_delta) if isinstance(o, Operand) else None for o in used}
-        kind = kinds.pop() if len(kinds) == 1 else None
+        shares = zip(piece.contributions, combination.deltas_C, strict=True)
+        kind = kind_of([operand for operand, coefficient in shares if coefficient])
         if kind is None or combination.base or self._fusion.recipe.transforms:
             return None
         return kind if kind[1] or kind[0] == piece.base.dtype else None
@@ -238,7 +248,7 @@ class BlockReader:
         """Return False if some difference is not finite; it may be junk in the row of an operand that is absent."""
         dtype = next(operand.dtype for operand in operands if isinstance(operand, Operand))
         raw = self._read_rows(operands, elements, dtype, operands)
-        return subtract_rows(raw, dtype, stride=elements[1], first=0, base_N=base_N, out_CN=out_RN)
+        return subtract_rows(raw, dtype, base_N=base_N, out_CN=out_RN)
 
     def expand(self, operand: AdapterOperand, piece: PieceTask, elements: ElementRange) -> Float64:
         """Expand the rows of an adapter's delta that hold these elements."""
@@ -269,7 +279,7 @@ class BlockReader:
         dtype = next(operand.dtype for operand in piece.statistics if operand is not None)  # one, by their format
         rows = self._floats("statistics", len(piece.statistics) * elements[1]).reshape(-1, elements[1])
         raw = self._read_rows(piece.statistics, elements, dtype, piece.statistics)
-        subtract_rows(raw, dtype, stride=elements[1], first=0, base_N=None, out_CN=rows)
+        subtract_rows(raw, dtype, base_N=None, out_CN=rows)
         if not (surely_finite(rows) and rows.min(initial=0.0) >= 0):
             raise FusionError(f"tensor {piece.tensor}: statistics that are negative or not finite; compute them anew")
         return rows

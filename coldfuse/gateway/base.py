@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from html import escape
 from typing import Protocol, Self
 
 from coldfuse.core.blob import Blob, Part
@@ -99,6 +100,20 @@ class Status:
     """Round that is open, or the one to be opened next."""
     poll_after_s: float
     """Seconds to wait before asking again; more when many ask."""
+
+    def __str__(self) -> str:
+        """Say it in a few lines."""
+        now = self.round
+        counts = f"{now.num_received} received, {now.num_admitted} admitted, {now.num_rejected} rejected"
+        return "\n".join([
+            f"federation {self.name}, method {self.method}",
+            f"latest release {self.latest.number}, model {self.latest.model_digest}",
+            f"round {now.number}: {counts}{': ' if now.contributors else ''}{', '.join(now.contributors)}",
+            f"waiting: {now.waits_for}",
+        ])  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
 
 
 class Decision(Enum):

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coldfuse.core.blob import Blob, Part
-from coldfuse.core.dtypes import Floats, Raw, from_floats, to_floats
+from coldfuse.core.dtypes import Raw, from_floats
 from coldfuse.core.schema import Schema, TensorSpec
 from coldfuse.core.serialization import canonical_json, sha256
 from coldfuse.durable import writing_whole
@@ -33,17 +34,11 @@ VERSION = "1"
 ReadPiece = Callable[[Piece], Raw]
 """read(piece): return the raw bytes of some elements of a tensor."""
 
+ReadDelta = Callable[[str, int, int], NDArray[np.float64]]
+"""read(name, first, count): return δ = θ_i − θ_t of some elements of a tensor, in their order."""
 
-def subtract(finetuned: Floats, base: Raw, *, dtype: str, encoding: Encoding) -> Raw:
-    """Return δ = θ_i − θ_t, rounded once.
-
-    Args:
-        finetuned: Elements of the fine-tuned model.
-        base: The raw bytes of the base's same elements.
-        dtype: Dtype of the base's elements.
-        encoding: Dtype of the result.
-    """
-    return from_floats(finetuned.astype(np.float64) - to_floats(base, dtype), encoding)
+_COMPARED = 1 << 22
+"""Number of elements of a tensor that are looked at together, to tell whether any of it changed."""
 
 
 def delta_header(base: Schema, names: Iterable[str], *, encoding: Encoding, base_digest: str) -> bytes:
@@ -59,6 +54,34 @@ def delta_header(base: Schema, names: Iterable[str], *, encoding: Encoding, base
     encodings = canonical_json({name: "dense" for name, _ in specs}).decode()
     metadata = {"format": FORMAT, "version": VERSION, "base": base_digest, "encodings": encodings}
     return format_header(specs, metadata)
+
+
+def write_delta(
+    path: Path, base: Schema, names: Iterable[str], read: ReadDelta, *, encoding: Encoding, base_digest: str
+) -> Blob:
+    """Write a dense delta to a file, and return its parts. A tensor that did not change is left out.
+
+    Args:
+        path: The file to write; it is there whole or not at all.
+        base: The base's schema.
+        names: Tensors that may have changed; integers among them are no weights, and stay out.
+        read: Returns the delta's elements; it is asked for all of them twice.
+        encoding: Dtype to which they are rounded, once.
+        base_digest: Model digest of the base, which the delta names.
+    """
+    changed = [name for name in names if base[name].is_fused and _has_changed(name, base[name].num_elements, read)]
+    header = delta_header(base, changed, encoding=encoding, base_digest=base_digest)
+
+    def read_piece(piece: Piece) -> Raw:
+        return from_floats(read(piece.tensor.name, piece.first, piece.num_elements), encoding)
+
+    return write_safetensors(path, header, read_piece)
+
+
+def _has_changed(name: str, num_elements: int, read: ReadDelta) -> bool:
+    return any(
+        read(name, first, min(_COMPARED, num_elements - first)).any() for first in range(0, num_elements, _COMPARED)
+    )
 
 
 def write_safetensors(path: Path, header_bytes: bytes, read: ReadPiece) -> Blob:

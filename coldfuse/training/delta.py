@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from coldfuse.core.blob import Blob
-from coldfuse.core.dtypes import Floats, Raw, to_floats
+from coldfuse.core.dtypes import Floats
 from coldfuse.core.schema import TensorSpec
 from coldfuse.errors import SchemaMismatchError
+from coldfuse.tensors import deltas
 from coldfuse.tensors.checkpoint import Checkpoint
-from coldfuse.tensors.deltas import Encoding, delta_header, subtract, write_safetensors
-from coldfuse.tensors.parts import Piece
+from coldfuse.tensors.deltas import Encoding
 from coldfuse.tensors.tensor_reader import TensorReader
 
 
@@ -37,16 +38,11 @@ def write_delta(
     schema = base.schema
     values = {name: _floats(name, tensor, schema[name]) for name, tensor in finetuned.items() if schema[name].is_fused}
     with TensorReader(base.files.values()) as theta:
-        changed = [name for name in values if _has_changed(theta, name, values[name])]
 
-        def read(piece: Piece) -> Raw:
-            name, end = piece.tensor.name, piece.first + piece.num_elements
-            raw = theta.raw(name, piece.first, piece.num_elements)
-            dtype = theta.entry(name).spec.dtype
-            return subtract(values[name][piece.first : end], raw, dtype=dtype, encoding=encoding)
+        def read(name: str, first: int, count: int) -> NDArray[np.float64]:
+            return values[name][first : first + count].astype(np.float64) - theta.floats(name, first, count)
 
-        header = delta_header(schema, changed, encoding=encoding, base_digest=base_digest)
-        return write_safetensors(path, header, read)
+        return deltas.write_delta(path, base.schema, values, read, encoding=encoding, base_digest=base_digest)
 
 
 def _floats(name: str, tensor: Tensor, base: TensorSpec) -> Floats:
@@ -54,8 +50,3 @@ def _floats(name: str, tensor: Tensor, base: TensorSpec) -> Floats:
         raise SchemaMismatchError(f"tensor {name}: shape {list(tensor.shape)}, base has {list(base.shape)}")
     floats: Floats = tensor.detach().contiguous().numpy().reshape(-1)
     return floats
-
-
-def _has_changed(theta: TensorReader, name: str, values: Floats) -> bool:
-    entry = theta.entry(name)
-    return not np.array_equal(to_floats(theta.raw(name), entry.spec.dtype), values)

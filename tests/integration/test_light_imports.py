@@ -1,14 +1,41 @@
-"""What must start quickly imports no library that takes long: seen from processes of their own."""
+"""What must start quickly imports no library that takes long, and what needs no extra works without: in processes."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
 from command_tree import commands
+from commands import Process
+from tiny_rounds import make_federation, make_model
 
-HEAVY = ("torch", "ray", "transformers", "sklearn", "boto3", "grpc")
-PROBE = "import sys; from coldfuse.cli.main import main; sys.argv = ['coldfuse', *sys.argv[1:]]\n"
+from coldfuse.cli.main import COMMANDS
+from coldfuse.extras import EXTRAS
+from coldfuse.transport.server import serve_gateway
+
+HEAVY = ("torch", "ray", "transformers", "sklearn", "boto3", "grpc", "numpy", "numba", "pyarrow", "huggingface_hub")
+OF_EXTRAS = sorted(frozenset().union(*EXTRAS.values()) | {"peft", "sklearn"})
+WITHOUT = f"""
+import sys
+
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in {OF_EXTRAS!r}:
+            raise ModuleNotFoundError(f'No module named {{name!r}}', name=name)
+
+sys.meta_path.insert(0, Nothing())
+"""
+RUN = "from coldfuse.cli.main import main; sys.argv = ['coldfuse', *sys.argv[1:]]; main()"
+
+
+def bare(*arguments: object) -> Process:
+    """Run a command where no extra is installed."""
+    with Process(sys.executable, "-c", WITHOUT + RUN, *arguments) as process:
+        process.wait()
+    return process
 
 
 def test_help_of_every_command_loads_nothing_heavy() -> None:
@@ -16,14 +43,17 @@ def test_help_of_every_command_loads_nothing_heavy() -> None:
         f"try:\n    sys.argv = ['coldfuse', *{name.split()!r}, '--help']; main()\nexcept SystemExit: pass"
         for name in commands()
     )
-    code = f"{PROBE}{runs}\nsys.exit(' '.join(sorted(set({HEAVY!r}) & set(sys.modules))) or 0)"
+    code = f"import sys; from coldfuse.cli.main import main\n{runs}\n"
+    code += f"sys.exit(' '.join(sorted(set({HEAVY!r}) & set(sys.modules))) or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("Example: coldfuse") >= 8
+    assert done.stdout.count("Example: coldfuse") == len(COMMANDS)
 
 
-def test_importing_coldfuse_loads_nothing_heavy() -> None:
-    code = f"import sys, coldfuse; sys.exit(' '.join(set({HEAVY!r}) & set(sys.modules)) or 0)"
+def test_importing_coldfuse_loads_next_to_nothing() -> None:
+    code = "import sys; before = set(sys.modules); import coldfuse\n"
+    code += "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+    code += "sys.exit(' '.join(sorted(new - sys.stdlib_module_names - {'coldfuse'})) or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -31,3 +61,49 @@ def test_importing_coldfuse_loads_nothing_heavy() -> None:
 def test_opening_a_folder_does_not_import_boto3() -> None:
     program = "import sys, coldfuse.storage as s; s.open_store('x'); sys.exit('boto3' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_consumers_need_no_extra(tmp_path: Path) -> None:
+    federation = make_federation(tmp_path, make_model())
+    with serve_gateway(federation) as gateway:
+        for number, source in enumerate((federation.store.url, gateway.address)):
+            [fetched] = bare("fetch", source, "--out", tmp_path / str(number), "--json").succeed().lines
+            assert json.loads(fetched)["digest"] == federation.latest().model_digest
+            assert bare("fetch", source, "--out", tmp_path / str(number), "--verify").succeed().lines
+            assert bare("status", source).succeed().lines[0].startswith("federation tiny")
+            assert len(bare("releases", source).succeed().lines) == 1
+
+
+def test_a_gateway_needs_no_extra(tmp_path: Path) -> None:
+    store = make_federation(tmp_path, make_model()).store.url
+    with Process(sys.executable, "-c", WITHOUT + RUN, "gateway", store) as gateway:
+        assert gateway.wait_for(lambda line: line.startswith("listening on "))
+
+
+NEEDS = {
+    "demo": "demo",
+    "init STORE --base .": "aggregator",
+    "aggregator STORE": "aggregator",
+    "contribute 127.0.0.1:1 --data x.csv": "contributor",
+    "fuse . . --out new": "fuse",
+    "methods": "fuse",
+    "statistics . --data x.csv --kind fisher --out new": "contributor",
+    "bench fuse": "fuse",
+    "bench upload": "fuse",
+    "experiment fusion tasks --data . --work new": "demo",
+}
+
+
+def test_every_command_with_an_extra_is_tried_without_it() -> None:
+    tried = {words for words in COMMANDS for command in NEEDS if command.startswith(words)}
+    assert {words for words, command in COMMANDS.items() if command.extra} == tried
+
+
+@pytest.mark.parametrize("command", NEEDS)
+def test_who_lacks_an_extra_is_told_in_one_line_what_to_install(command: str, tmp_path: Path) -> None:
+    process = bare(*command.replace("STORE", str(tmp_path / "store")).split())
+    assert process.wait() == 1, str(process)
+    [line] = process.errors
+    words = next(words for words in COMMANDS if command.startswith(words))
+    assert line.startswith(f"coldfuse: coldfuse {words} needs ")
+    assert line.endswith(f"which is not installed: pip install 'coldfuse[{NEEDS[command]}]'")

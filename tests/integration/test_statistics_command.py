@@ -139,4 +139,4 @@ def test_another_kind_or_estimator_is_wrong_usage(model, data, tmp_path):
         words = ["statistics", str(model), "--data", str(data), "--out", str(tmp_path / "out"), *options]
         result = CliRunner().invoke(app, words)
         assert result.exit_code == 2
-        assert "expected" in result.output or "snapshot" in result.output
+        assert "is not one of" in result.output or "snapshot" in result.output

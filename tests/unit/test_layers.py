@@ -38,10 +38,13 @@ MAY_IMPORT = {
     "search": "core tensors fusion engine data training evaluation",
     "testing": "core tensors fusion engine",
     "config": "",
+    "extras": "",  # what to install for what
+    "api": "core durable tensors adapters fusion engine registry storage gateway transport trust consumer contributor "
+    "search config extras",
     "experiments": "*",
     "cli": "*",
     "__main__": "cli",
-    "__init__": "",
+    "__init__": "api gateway",
 }
 """Besides `errors`, which everybody may import, and `coldfuse` itself, for the version. `*` is everything."""
 
@@ -59,9 +62,9 @@ ONLY_HOMES = {
     "transformers": "training evaluation experiments",
     "sklearn": "training evaluation experiments",
     "numba": "engine fusion experiments",  # experiments report its version
-    "huggingface_hub": "cli",
+    "huggingface_hub": "api",
     "typer": "cli",
-    "rich": "cli experiments",
+    "rich": "api cli experiments",
 }
 
 FORBIDDEN = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}

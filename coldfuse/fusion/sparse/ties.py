@@ -13,14 +13,15 @@ After transforms that make deltas sparse (`dare then ties(density=1)`), nothing 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from coldfuse.fusion.block import Block, Float64, TensorInfo
 from coldfuse.fusion.method import Combiner, Measure, Sums, Variant
-from coldfuse.fusion.sparse.election import elect
+from coldfuse.fusion.rows import DeltaRows
+from coldfuse.fusion.sparse.election import elect, elect_rows
 from coldfuse.fusion.sparse.rescaling import with_mergekit_defaults
 from coldfuse.fusion.sparse.trim import thresholds, trimming
 
@@ -31,17 +32,15 @@ class Ties(Combiner):
     summary = "keep large entries, let signs vote, average those that agree (TIES)"
     source = "arXiv 2306.01708, section 4; its authors' code"
 
-    on_device: ClassVar[bool] = True
-
     density: float = Field(0.2, gt=0, le=1)
-    """Fraction of each contribution's entries that are kept; 1 keeps all, the default in mergekit's flavour."""
+    """Fraction of each contribution's entries that are kept; 1 keeps all, the default in mergekit's variant."""
     scale: float = 1.0
     """What the merged delta is multiplied by, λ."""
     merge: Literal["mean", "sum"] = "mean"
     """Whether those that agree are averaged or added."""
     zero_votes: Literal["element", "model"] = "element"
     """Who decides where a vote is 0: the number of contributions on each side, or the winner of most other elements."""
-    flavour: Variant = "paper"
+    variant: Variant = "paper"
     """paper trims over the whole model and counts every contribution the same; mergekit trims tensors and weighs."""
 
     @model_validator(mode="before")
@@ -51,32 +50,40 @@ class Ties(Combiner):
 
     @property
     def is_weighted(self) -> bool:  # type: ignore[override]
-        """Whether weights count: they do in mergekit's flavour."""
-        return self.flavour == "mergekit"
+        """Whether weights count: they do in mergekit's variant."""
+        return self.variant == "mergekit"
 
     def measures(self) -> tuple[Measure, ...]:
         """Each contribution's threshold, and how the votes go."""
-        trims = trimming(self.density, self.flavour)
-        if self.flavour == "paper" and self.zero_votes == "model":
+        trims = trimming(self.density, self.variant)
+        if self.variant == "paper" and self.zero_votes == "model":
             return (*trims, Sums(name="majority", of=_majority))
         return trims
 
     def fuse(self, block: Block) -> Float64:
         """Return scale · the mean (or sum) of the kept entries that have the elected sign."""
-        info = block.info
+        return self._scaled(elect(block.deltas_CN, **self._rules(block.info)))
+
+    def fuse_rows(self, info: TensorInfo, rows: DeltaRows) -> tuple[Float64, bool]:
+        """Do the same with deltas as they lie in their files."""
+        fused_N, is_finite = elect_rows(rows, **self._rules(info))
+        return self._scaled(fused_N), is_finite
+
+    def _rules(self, info: TensorInfo) -> dict[str, Any]:
         weights_C = info.weights_C if self.is_weighted else np.ones(info.num_contributions)
-        fused_N = elect(
-            block.deltas_CN,
-            thresholds_C=thresholds(info),
-            votes_C=weights_C,
-            weights_C=weights_C,
-            lean=self._lean(info),
-            mean=self.merge == "mean",
-        )
+        return {
+            "thresholds_C": thresholds(info),
+            "votes_C": weights_C,
+            "weights_C": weights_C,
+            "lean": self._lean(info),
+            "mean": self.merge == "mean",
+        }
+
+    def _scaled(self, fused_N: Float64) -> Float64:
         return fused_N if self.scale == 1 else fused_N * self.scale
 
     def _lean(self, info: TensorInfo) -> float:
-        if self.flavour == "mergekit":
+        if self.variant == "mergekit":
             return 1.0
         return float(np.sign(info.measured["majority"][0])) if self.zero_votes == "model" else 0.0
 

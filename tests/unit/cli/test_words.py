@@ -9,14 +9,11 @@ from pathlib import Path
 
 import pytest
 import trustme
-from pydantic import TypeAdapter
 from tiny_rounds import contribute, lead, make_changes, make_federation, make_model, write_model
 from typer.testing import CliRunner
 
-from coldfuse.cli.contributor import _default_name
 from coldfuse.cli.main import app, main
 from coldfuse.cli.units import parse_duration, parse_size
-from coldfuse.core.value import Name
 from coldfuse.errors import UserInputError
 from coldfuse.registry.federation import Federation
 from coldfuse.tensors.checkpoint import open_checkpoint
@@ -88,13 +85,6 @@ def test_sizes_are_decimal_or_binary_as_their_unit_says(text: str, size: int) ->
 )  # fmt: skip
 def test_addresses_are_told_from_stores(source: str, expected: bool) -> None:
     assert is_address(source) is expected
-
-
-def test_a_node_without_a_name_has_the_same_one_at_every_start_and_does_not_tell_its_file() -> None:
-    name = _default_name(Path("secret-patients.csv"))
-    assert name == _default_name(Path("secret-patients.csv").absolute()) != _default_name(Path("other.csv"))
-    assert TypeAdapter(Name).validate_python(name).startswith("node-")
-    assert "patients" not in name
 
 
 def test_fuse_prints_the_digest_last(tmp_path: Path) -> None:
@@ -235,7 +225,7 @@ def test_a_mistake_is_not_called_a_bug(
 def test_serve_passes_its_options_on(monkeypatch, held: Federation) -> None:
     store = held.store.url
     passed: list[object] = []
-    monkeypatch.setattr("coldfuse.cli.operator.run_children", lambda *arguments: passed.extend(arguments))
+    monkeypatch.setattr("coldfuse.cli.serve.run_children", lambda *arguments: passed.extend(arguments))
     files = ["--tls-cert", "c.pem", "--tls-key", "k.pem", "--tls-ca", "a.pem"]
     fusing = ["--workers", "2", "--memory", "2GB", "--lease", "30s"]
     run("serve", store, *files, *fusing, "--listen", "127.0.0.1:7")
@@ -259,7 +249,7 @@ def test_a_gateway_takes_as_many_uploads_as_it_is_told(monkeypatch, held: Federa
         asked.append(settings)
         raise UserInputError("enough")
 
-    monkeypatch.setattr("coldfuse.transport.server.serve_gateway", listen)
+    monkeypatch.setattr("coldfuse.cli.gateway.serve_gateway", listen)
     with pytest.raises(UserInputError, match="enough"):
         run("gateway", held.store.url, "--max-streams", 3)
     assert asked[0].max_streams == 3

@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from rich.progress import Progress
 from tiny_rounds import Model, floats, integers, write_model
 
-from coldfuse.cli.fuse_progress import PassBar
+from coldfuse.api.bars import PassCount
 from coldfuse.core import blob
 from coldfuse.engine import measure
 from coldfuse.engine import passes as planning
@@ -184,16 +183,16 @@ def test_explaining_takes_another_pass_where_the_recipe_is_no_linear_combination
 def test_ranks_that_take_another_pass_make_the_bar_longer(folders: list[Path], monkeypatch) -> None:
     monkeypatch.setattr(planning, "_FEWEST_VALUES", 0)
     expected = all_passes(prepared_for(folders, "ties"))
-    bar = Progress(disable=True)
-    passes = PassBar(bar, expected)
+    seen: list[tuple[int, int, str]] = []
+    passes = PassCount(expected, lambda *now: seen.append(now))
     said = []
     for one in (expected[0], expected[1], expected[1], expected[2]):
         passes(one, None)
-        said.append((bar.tasks[0].description, bar.tasks[0].total))
+        said.append(seen[-1][:0:-1])
         for index in range(len(one.shards)):
             passes(one, index)
     total = sum(one.read_bytes for one in expected)
     longer = total + expected[1].read_bytes
     names = ["sampling thresholds", "ranking thresholds", "ranking thresholds, pass 2", "fusing"]
     assert said == list(zip(names, (total, total, longer, longer), strict=True))
-    assert bar.tasks[0].completed == longer
+    assert seen[-1][0] == longer

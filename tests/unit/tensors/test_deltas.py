@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from tiny_rounds import make_changes, make_model, parse_file
 
-from coldfuse.core.dtypes import from_floats, to_floats
+from coldfuse.core.dtypes import from_floats
 from coldfuse.core.schema import TensorSpec
 from coldfuse.core.serialization import canonical_json, sha256
 from coldfuse.errors import CodecError, SchemaMismatchError
-from coldfuse.tensors.deltas import check_delta, delta_header, subtract, write_safetensors
+from coldfuse.tensors.deltas import check_delta, delta_header, write_delta, write_safetensors
 from coldfuse.tensors.header import format_header, parse_header
 
 BASE = sha256(b"base")
@@ -54,17 +54,25 @@ def test_a_delta_in_which_nothing_changed_is_taken() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["F32", "BF16", "F16"])
-def test_subtraction_is_rounded_once(encoding) -> None:
-    base = from_floats(np.array([1.0, 2.0**-20, -3.0]), "F32")
-    finetuned = np.array([1.0 + 2.0**-23, 1.0, -3.0], np.float32)
-    exact = finetuned.astype(np.float64) - to_floats(base, "F32").astype(np.float64)
-    assert subtract(finetuned, base, dtype="F32", encoding=encoding).tobytes() == from_floats(exact, encoding).tobytes()
+def test_what_changed_is_written_rounded_once(tmp_path: Path, encoding) -> None:
+    changes = {name: change.reshape(-1) for name, change in make_changes(make_model(), seed=1).items()}
+    values = (
+        dict.fromkeys(SCHEMA, np.zeros(1 << 10)) | changes | {"layer.bias": np.zeros(8), "position_ids": np.ones(10)}
+    )
+    asked = []
 
+    def read(name: str, first: int, count: int):
+        asked.append(name)
+        return values[name][first : first + count]
 
-def test_a_bfloat16_bases_delta_is_exact() -> None:
-    base = from_floats(np.array([1.0, 2.0]), "BF16")
-    delta = to_floats(subtract(np.array([1.25, 2.0], np.float32), base, dtype="BF16", encoding="F32"), "F32")
-    assert delta.tolist() == [0.25, 0.0]
+    blob = write_delta(tmp_path / "delta", SCHEMA, SCHEMA, read, encoding=encoding, base_digest=BASE)
+    data = (tmp_path / "delta").read_bytes()
+    written = {name: tensor.data for name, tensor in parse_file(data).items()}
+    assert written == {
+        name: from_floats(change, encoding).tobytes() for name, change in changes.items() if name != "layer.bias"
+    }
+    assert blob.size_bytes == len(data)
+    assert "position_ids" not in asked  # integers are no weights
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,13 @@
+"""The Python API, one module a part. Users take it from `coldfuse`, where each name is loaded when it is used.
+
+    federation      `connect`, `fetch` and `Federation`: what consumers and contributors do
+    contributing    from a fine-tuned model, whatever it comes as, to a delta on the base
+    models          the forms in which fine-tuned models come, as one: tensors by the base's names
+    fusing          `fuse`: models, deltas and adapters on a base, without a federation
+    methods         `methods`: what there is to fuse by
+    places          folders, S3 and the hub
+    bars            progress for who watches
+
+What a caller may import stays light: a module is loaded by the call that needs it, and a library that only an extra
+brings is named there, by `coldfuse.extras`.
+"""

@@ -1,0 +1,127 @@
+"""From a fine-tuned model to a contribution that is acknowledged, and to its verdict."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from coldfuse.api.models import FineTuned, Model, open_finetuned
+from coldfuse.api.values import Acknowledgement
+from coldfuse.contributor.manifest import software
+from coldfuse.core.blob import Blob
+from coldfuse.core.contribution import ContributionManifest
+from coldfuse.core.serialization import blob_digest
+from coldfuse.errors import ContributionRejectedError, RoundClosedError, TransportError, UserInputError
+from coldfuse.gateway import ContributionVerdict, Decision, Gateway, OnProgress, Status
+from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
+from coldfuse.tensors.deltas import Encoding, write_delta
+from coldfuse.tensors.files import LocalFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """What a contributor offers."""
+
+    model: Model
+    """Fine-tuned model."""
+    base: Path
+    """Folder of the release that it was made from, as a fetch has left it."""
+    release: int
+    """Number of that release."""
+    base_digest: str
+    """Model digest of that release."""
+    name: str
+    """Name of the contributor."""
+    num_examples: int
+    """Distinct examples that the model was trained on."""
+    encoding: Encoding = "F32"
+    """Dtype in which the delta travels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """How long to wait for the aggregator."""
+
+    is_wanted: bool
+    """True to wait: for the round to open, and then for the verdict."""
+    until_s: float | None
+    """Time on the monotonic clock after which waiting ends in an error; None: never."""
+
+    def pause(self, status: Status, what: str) -> None:
+        """Wait before the federation is asked again."""
+        left_s = float("inf") if self.until_s is None else self.until_s - time.monotonic()
+        if left_s <= 0:
+            raise TransportError(f"waited in vain {what}: {status.round.waits_for}")
+        time.sleep(min(status.poll_after_s, left_s))
+
+
+def contribute(gateway: Gateway, offer: Offer, waiting: Waiting, *, progress: OnProgress | None) -> Acknowledgement:
+    """Subtract the base, send the delta, and wait for the verdict if that is wanted.
+
+    Raises:
+        UserInputError: The model cannot be read, or has values that are not finite.
+        SchemaMismatchError: It is no fine-tuned copy of the base.
+        RoundClosedError: Another release is out, or no round is open and nobody waits for one.
+        ContributionRejectedError: The gateway or the aggregator has rejected the contribution; the message says why.
+    """
+    _await_round(gateway, offer, Waiting(is_wanted=False, until_s=None))  # before any work: is it the latest base?
+    with tempfile.TemporaryDirectory(prefix="coldfuse-") as folder, ExitStack() as stack:
+        delta = Path(folder) / "delta.safetensors"
+        base = open_checkpoint(offer.base)
+        finetuned = open_finetuned(offer.model, base, Path(folder) / "adapter", stack)
+        blob = _write(delta, base, finetuned, offer)
+        with LocalFile(delta).open() as file:
+            report = gateway.upload(blob, file.read_into, progress=progress)
+    status = _await_round(gateway, offer, waiting, is_open=waiting.is_wanted)
+    verdict = gateway.commit(_manifest(offer, blob, status))
+    acknowledged = Acknowledgement(
+        round=status.round.number, base_release=offer.release, verdict=verdict, delta_bytes=blob.size_bytes,
+        sent_bytes=report.sent_bytes, left_out=finetuned.left_out, unchanged=finetuned.unchanged,
+    )  # fmt: skip
+    return (
+        acknowledged if not waiting.is_wanted else acknowledged.with_verdict(_verdict(gateway, acknowledged, waiting))
+    )
+
+
+def _write(path: Path, base: Checkpoint, finetuned: FineTuned, offer: Offer) -> Blob:
+    return write_delta(
+        path, base.schema, finetuned.names, finetuned.read, encoding=offer.encoding, base_digest=offer.base_digest
+    )
+
+
+def _manifest(offer: Offer, delta: Blob, status: Status) -> ContributionManifest:
+    return ContributionManifest.model_validate({
+        "federation": status.federation, "contributor": offer.name, "round": status.round.number,
+        "base_release": offer.release, "base_digest": offer.base_digest, "encoding": offer.encoding,
+        "num_examples": offer.num_examples, "num_steps": 0, "delta": delta, "delta_digest": blob_digest(delta),
+        "software": software(),
+    })  # fmt: skip
+
+
+def _await_round(gateway: Gateway, offer: Offer, waiting: Waiting, *, is_open: bool = False) -> Status:
+    """Return the status, once a round is open where that is asked for; the base must still be the latest release."""
+    while True:
+        status = gateway.status()
+        if status.latest.number != offer.release:
+            raise RoundClosedError(
+                f"the model was made from release {offer.release}, and release {status.latest.number} is out; "
+                "fetch that and train on it"
+            )
+        if status.latest.model_digest != offer.base_digest:
+            raise UserInputError(f"{offer.base}: a release of another federation; fetch this one's, and train on it")
+        if status.round.is_open or not is_open:
+            return status
+        waiting.pause(status, "for a round to open")
+
+
+def _verdict(gateway: Gateway, acknowledged: Acknowledgement, waiting: Waiting) -> ContributionVerdict:
+    """Wait for the verdict; raise if it is no."""
+    while (verdict := gateway.verdict(acknowledged.round, acknowledged.contribution)).decision is Decision.PENDING:
+        waiting.pause(gateway.status(), "for the verdict")
+    if verdict.decision is Decision.REJECTED:
+        kind = RoundClosedError if verdict.is_late else ContributionRejectedError
+        raise kind(f"rejected: {verdict.reason}")
+    return verdict

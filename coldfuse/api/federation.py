@@ -1,0 +1,240 @@
+"""A federation as a Python object: what consumers and contributors do."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from coldfuse.api.bars import Watching, watching
+from coldfuse.api.values import Acknowledgement, FetchedRelease, Releases
+from coldfuse.consumer import fetch as fetch_release
+from coldfuse.consumer import read_fetched
+from coldfuse.consumer.folder import is_whole
+from coldfuse.contributor.manifest import default_name
+from coldfuse.errors import UserInputError
+from coldfuse.extras import requiring
+from coldfuse.gateway import ContributionVerdict, Gateway, Status
+from coldfuse.registry.channels import check_channel
+from coldfuse.transport.connect import connect as connect_gateway
+from coldfuse.trust.tls import TlsFiles
+
+if TYPE_CHECKING:
+    from coldfuse.api.models import Model
+
+Folder = str | os.PathLike[str]
+
+
+class Federation:
+    """A federation, as `connect` returns it. Threads may share it; close it, or use it as a context manager."""
+
+    def __init__(self, source: str, gateway: Gateway) -> None:
+        """Take what answers for the federation; `source` is where, for people."""
+        self.source = source
+        self._gateway = gateway
+        self._fetched: Path | None = None
+
+    def status(self) -> Status:
+        """Say where the federation stands: its latest release, its round, and what that waits for.
+
+        Raises:
+            TransportError: The gateway is out of reach.
+            StorageError: The store is.
+        """
+        return self._gateway.status()
+
+    def releases(self, *, limit: int | None = None) -> Releases:
+        """List the history, newest first.
+
+        Args:
+            limit: How many of the newest; all of them by default, and each is read.
+        """
+        return Releases(islice(self._gateway.releases(), limit))
+
+    def fetch(
+        self,
+        out: Folder,
+        *,
+        release: int | None = None,
+        channel: str = "latest",
+        verify: bool = False,
+        progress: Watching = None,
+    ) -> FetchedRelease:
+        """Download a release, verify it, and leave a folder that `from_pretrained` loads.
+
+        Args:
+            out: A new or empty folder, or one that a fetch wrote: then only what changed is downloaded.
+            release: Number of the release; the channel's by default.
+            channel: Channel to follow.
+            verify: True to read all that is there already, even if no file has changed by its size and time.
+            progress: True for a bar, or a function that is called with the bytes done and those in all.
+
+        Raises:
+            UserInputError: The folder is somebody else's, in use, or cannot be written.
+            FederationError: There is no such release or channel.
+            DigestMismatchError: What arrived is not what the release's manifest says; nothing of it is in place.
+        """
+        which = check_channel(channel) if release is None else release
+        folder = Path(out)
+        with watching("fetching", progress) as on_progress:
+            fetched = fetch_release(self._gateway, folder, which=which, progress=on_progress, verify=verify)
+        self._fetched = folder
+        return FetchedRelease(
+            path=folder, manifest=fetched.manifest, downloaded_bytes=fetched.downloaded_bytes,
+            reused_bytes=fetched.reused_bytes,
+        )  # fmt: skip
+
+    def contribute(  # noqa: PLR0913 - what there is to say, by keyword
+        self,
+        model: Model,
+        *,
+        num_examples: int,
+        name: str | None = None,
+        base: Folder | None = None,
+        encoding: Literal["F32", "BF16", "F16"] = "F32",
+        wait: bool = True,
+        timeout_s: float | None = None,
+        progress: Watching = None,
+    ) -> Acknowledgement:
+        """Send what fine-tuning changed: the delta of the tensors that the base has, and a manifest, nothing else.
+
+        Args:
+            model: The fine-tuned model: the folder of a model or of a PEFT adapter, a state dict, or a model in memory
+                (a `torch.nn.Module` such as a `PreTrainedModel`, or a `PeftModel`). What the base does not have, such
+                as a task's head, stays here; the answer lists it.
+            num_examples: Distinct examples that it was trained on. Methods may weigh by it.
+            name: Your name, which the whole federation sees; `node-…` by default, the same at every start in this
+                folder. A contributor has one contribution a round.
+            base: Folder of the release that was fine-tuned, as `fetch` wrote it; the one that was last fetched by this
+                object by default.
+            encoding: Dtype in which the delta travels.
+            wait: False to come back once the contribution is acknowledged. True: wait for a round to open if none is,
+                and for the aggregator's verdict.
+            timeout_s: Seconds after which waiting ends in a `TransportError`; None: never.
+            progress: True for a bar, or a function that is called with the bytes done and those in all.
+
+        Returns:
+            The acknowledgement, with the verdict so far.
+
+        Raises:
+            UserInputError: The model or the base cannot be used.
+            SchemaMismatchError: The model is no fine-tuned copy of the base.
+            RoundClosedError: Another release is out meanwhile, or no round is open.
+            ContributionRejectedError: The contribution was rejected; the message says why.
+        """
+        folder = self._base_folder(base)
+        manifest = read_fetched(folder)
+        if manifest is None:
+            raise UserInputError(f"{folder}: expected a folder that fetch wrote; fetch the release that you fine-tune")
+        if not is_whole(folder, manifest, verify=False):
+            raise UserInputError(
+                f"{folder}: has changed since release {manifest.release} was fetched to it; save the fine-tuned model "
+                "to another folder, and fetch the release again"
+            )
+        with requiring("Federation.contribute", "contributor"):
+            from coldfuse.api import contributing  # noqa: PLC0415 - numpy comes with the first contribution
+
+            offer = contributing.Offer(
+                model=model, base=folder, release=manifest.release, base_digest=manifest.model_digest,
+                name=name or default_name(os.getcwd()), num_examples=num_examples, encoding=encoding,
+            )  # fmt: skip
+            until_s = None if timeout_s is None else time.monotonic() + timeout_s
+            waiting = contributing.Waiting(is_wanted=wait, until_s=until_s)
+            with watching("uploading", progress) as on_progress:
+                return contributing.contribute(self._gateway, offer, waiting, progress=on_progress)
+
+    def verdict(self, acknowledgement: Acknowledgement) -> ContributionVerdict:
+        """Say what became of a contribution that nobody has waited for.
+
+        Raises:
+            ObjectNotFoundError: This federation has received no such contribution.
+        """
+        return self._gateway.verdict(acknowledgement.round, acknowledgement.contribution)
+
+    def close(self) -> None:
+        """Let go of connections and threads."""
+        self._gateway.close()
+
+    def __enter__(self) -> Self:
+        """Return the federation itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Say where it is; nothing is asked of it."""
+        return f"Federation({self.source!r})"
+
+    def _base_folder(self, base: Folder | None) -> Path:
+        folder = self._fetched if base is None else Path(base)
+        if folder is None:
+            raise UserInputError(
+                "contribute: say what was fine-tuned: base=FOLDER, a folder that fetch wrote, or fetch with this object"
+            )
+        return folder
+
+
+def connect(
+    source: Folder,
+    *,
+    tls_ca: Folder | None = None,
+    tls_cert: Folder | None = None,
+    tls_key: Folder | None = None,
+    insecure: bool = False,
+    retry_s: float = 120.0,
+) -> Federation:
+    """Connect to a federation.
+
+    >>> connect("127.0.0.1:7700")
+    Federation('127.0.0.1:7700')
+    >>> connect("an/empty/folder")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    coldfuse.errors.FederationError: ...an/empty/folder holds no federation ...
+
+    Args:
+        source: A gateway's address (`host:port`), or a store: a folder or `s3://bucket/prefix`.
+        tls_ca: Authority that the gateway's certificate must come from, PEM; those that this machine knows by default.
+        tls_cert: Your certificate, PEM, where the gateway asks for one.
+        tls_key: Its private key, PEM.
+        insecure: True to speak plain text to a gateway on another machine.
+        retry_s: Seconds for which a gateway that is out of reach is tried.
+
+    Raises:
+        UserInputError: The source names neither a store nor an address, or the certificates cannot be used.
+        FederationError: The store holds no federation.
+    """
+    name = os.fspath(source)
+    ca, cert, key = (Path(path) if path else None for path in (tls_ca, tls_cert, tls_key))
+    tls = TlsFiles(ca=ca, cert=cert, key=key) if ca or cert or key else None
+    return Federation(name, connect_gateway(name, tls=tls, insecure=insecure, retry_s=retry_s))
+
+
+def fetch(
+    source: Folder | Federation,
+    out: Folder,
+    *,
+    release: int | None = None,
+    channel: str = "latest",
+    verify: bool = False,
+    progress: Watching = None,
+) -> FetchedRelease:
+    """Download a release, verify it, and leave a folder that `from_pretrained` loads.
+
+    Args:
+        source: A gateway's address, a store, or a federation that is connected.
+        out: As in `Federation.fetch`, and so are the others.
+        release: Number of the release; the channel's by default.
+        channel: Channel to follow.
+        verify: True to read all that is there already.
+        progress: True for a bar, or a function that is called with the bytes done and those in all.
+
+    Raises:
+        ColdfuseError: As `connect` and `Federation.fetch`.
+    """
+    with nullcontext(source) if isinstance(source, Federation) else connect(source) as federation:
+        return federation.fetch(out, release=release, channel=channel, verify=verify, progress=progress)

@@ -1,0 +1,104 @@
+"""Fusing models, deltas and adapters on a base, without a federation: what `coldfuse.fuse` runs."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from coldfuse.api.bars import PassCount, Watching, pass_bar
+from coldfuse.api.values import FusedModel
+from coldfuse.config import prepare_ray
+from coldfuse.engine.execution import Executor, ThreadExecutor, ray_executor
+from coldfuse.engine.folder_fusion import FolderFused, FolderFusion, fuse_prepared, prepare, require_absent
+from coldfuse.engine.preview import all_passes
+from coldfuse.engine.recipes import read_recipe, write_recipe
+from coldfuse.errors import UserInputError
+from coldfuse.fusion.recipe import Recipe
+from coldfuse.search.methods import SEARCHES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where a fusion runs."""
+
+    workers: int | None = None
+    """Number of threads or Ray workers; one a processor by default."""
+    memory_bytes: int | None = None
+    """Memory that they share; an eighth of the machine's by default."""
+    use_ray: bool = False
+    """True to run on a Ray that is started for it, instead of threads; the result is the same."""
+    device: str = "cpu"
+    """Device where methods work that can."""
+
+    @property
+    def threads(self) -> ThreadExecutor:
+        """Threads to fuse on."""
+        return ThreadExecutor(self.workers or os.cpu_count() or 1, memory_bytes=self.memory_bytes)
+
+    @contextmanager
+    def executor(self) -> Iterator[Executor]:
+        """Yield what runs a fusion's tasks."""
+        if not self.use_ray:
+            yield self.threads
+            return
+        prepare_ray()
+        with ray_executor(None, num_cpus=self.workers, memory_bytes=self.memory_bytes, device=self.device) as executor:
+            yield executor
+
+
+def read_method(line: str, *, params: Mapping[str, str] | None = None, flavour: str | None = None) -> Recipe:
+    """Read a recipe of methods that are formulas.
+
+    Raises:
+        UserInputError: A name or a value is not known, or a method searches on data.
+    """
+    if found := SEARCHES.keys() & set(re.findall(r"[a-z0-9-]+", line)):
+        raise UserInputError(f"{found.pop()} searches on held-out data, so it is for coldfuse fuse --data")
+    return read_recipe(line, params={**(params or {}), **({"flavour": flavour} if flavour else {})})
+
+
+def run(request: FolderFusion, machine: Machine, progress: Watching) -> FusedModel:
+    """Fuse. Raises as `fuse_folders`."""
+    with explaining_files(request.out), machine.executor() as executor:
+        require_absent(request.out)
+        prepared = prepare(request, executor)
+        if progress is True:
+            with pass_bar(all_passes(prepared)) as show:
+                made = fuse_prepared(prepared, request.out, executor, progress=show)
+        else:
+            count = None
+            if progress:
+                on_progress = progress
+                count = PassCount(all_passes(prepared), lambda done, total, _what: on_progress(done, total))
+            made = fuse_prepared(prepared, request.out, executor, progress=count)
+    return _describe(request, made)
+
+
+def _describe(request: FolderFusion, made: FolderFused) -> FusedModel:
+    return FusedModel(
+        path=request.out, digest=made.digest, method=write_recipe(request.recipe), moved=made.fused.moved,
+        adapter_error=made.adapter.relative_error if made.adapter else None,
+    )  # fmt: skip
+
+
+@contextmanager
+def explaining_files(out: Path) -> Iterator[None]:
+    """Turn an `OSError` of a fusion into a `UserInputError` that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise UserInputError(
+            f"{error.filename or out}: cannot be written or read: {error.strerror or error}"
+        ) from error
+
+
+def check_weights(weights: Sequence[float], num_models: int, *, given: str) -> list[float]:
+    """Return weights as numbers. Raises `UserInputError` unless there is a finite one for each model."""
+    numbers = [float(weight) for weight in weights]
+    if len(numbers) != num_models or not all(abs(number) < float("inf") for number in numbers):
+        raise UserInputError(f"{given}: expected {num_models} numbers, one a model")
+    return numbers

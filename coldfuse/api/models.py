@@ -1,0 +1,285 @@
+"""The forms in which a fine-tuned model comes, as one: the delta of each tensor that the base has, by the base's names.
+
+    a folder                a model, sharded or not, or a PEFT adapter; in S3, too
+    a state dict            tensors of torch or arrays of numpy, by name
+    a module of torch       its state dict
+    a model with adapters   the adapter as PEFT saves it
+
+Nothing is merged in memory: elements are read, or computed from an adapter's factors, as they are written. Models name
+their body's tensors with a prefix more or less than the base's files (`bert.`); one prefix must explain all. What the
+base does not have, such as a task's head, stays here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldfuse.adapters.adapter import WEIGHTS, Adapter, no_weights, read_adapter, read_stored
+from coldfuse.adapters.config import CONFIG
+from coldfuse.core.schema import Schema
+from coldfuse.errors import SchemaMismatchError, UserInputError
+from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
+from coldfuse.tensors.deltas import ReadDelta
+from coldfuse.tensors.files import open_tensors, read_bytes
+from coldfuse.tensors.folders import Location, folder_at, is_remote
+from coldfuse.tensors.tensor_reader import TensorReader
+
+Floats = NDArray[np.float64]
+Shape = tuple[int, ...]
+
+_LEGACY_NAMES = ((".LayerNorm.weight", ".LayerNorm.gamma"), (".LayerNorm.bias", ".LayerNorm.beta"))
+_FEWEST = 0.5
+"""Share of the base's elements that a model must have, to count as a fine-tuned copy of it."""
+
+
+@runtime_checkable
+class Module(Protocol):
+    """A model in memory, such as a `torch.nn.Module`."""
+
+    def state_dict(self) -> Mapping[str, object]:
+        """Return its tensors by name."""
+
+
+@runtime_checkable
+class ModelWithAdapters(Protocol):
+    """A model in memory whose adapters are saved apart: a `PeftModel`, or a model of transformers with an adapter."""
+
+    peft_config: Mapping[str, object]
+
+    def save_pretrained(self, save_directory: str, **options: object) -> object:
+        """Write the adapters to a folder."""
+
+
+Model = str | os.PathLike[str] | Mapping[str, object] | Module | ModelWithAdapters
+"""A fine-tuned model: the folder of a model or adapter, a state dict, or a model in memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuned:
+    """A fine-tuned model, held against the base."""
+
+    names: tuple[str, ...]
+    """Tensors of the base that it has."""
+    read: ReadDelta
+    """Returns elements of its delta to the base."""
+    left_out: tuple[str, ...]
+    """Its tensors that the base does not have, by its own names."""
+    unchanged: tuple[str, ...] = ()
+    """Tensors of the base that it does not have."""
+
+
+def open_finetuned(model: Model, base: Checkpoint, scratch: Path, stack: ExitStack) -> FineTuned:
+    """Hold a model against the base.
+
+    Args:
+        model: The model, in any of its forms.
+        base: The base that it was made from.
+        scratch: A folder for adapters on their way.
+        stack: Closes what is read, once the delta is written.
+
+    Raises:
+        UserInputError: The model has none of the forms, or cannot be read.
+        SchemaMismatchError: It is no fine-tuned copy of the base.
+    """
+    theta = stack.enter_context(TensorReader(base.files.values()))
+    if isinstance(model, str | os.PathLike):
+        return _open_folder(os.fspath(model), base, theta, stack)
+    if isinstance(model, ModelWithAdapters):
+        return _open_adapter(_save_adapter(model, scratch), base.schema, theta, what=type(model).__name__)
+    if isinstance(model, Module):
+        return _open_state(model.state_dict(), base.schema, theta, what=type(model).__name__)
+    if isinstance(model, Mapping):
+        return _open_state(model, base.schema, theta, what="the state dict")
+    raise UserInputError(
+        f"{type(model).__name__}: expected a model's or adapter's folder, a state dict, or a model in memory"
+    )
+
+
+def _open_folder(where: str, base: Checkpoint, theta: TensorReader, stack: ExitStack) -> FineTuned:
+    location: Location = where if is_remote(where) else Path(where)
+    if folder_at(location).find(CONFIG) is not None:
+        return _open_adapter(location, base.schema, theta, what=where)
+    model = open_checkpoint(location)
+    reader = stack.enter_context(TensorReader(model.files.values()))
+    shapes = {name: spec.shape for name, spec in model.schema.items() if spec.is_fused}
+    return _hold(shapes, reader.floats, base.schema, theta, what=where)
+
+
+def _open_state(state: Mapping[str, object], base: Schema, theta: TensorReader, *, what: str) -> FineTuned:
+    tensors = {name: tensor for name, value in state.items() if (tensor := _as_tensor(name, value, what)).is_float}
+    return _hold(
+        {name: tensor.shape for name, tensor in tensors.items()},
+        lambda name, first, count: tensors[name].floats(first, count),
+        base,
+        theta,
+        what=what,
+    )
+
+
+def _hold(
+    shapes: Mapping[str, Shape],
+    read: Callable[[str, int, int], Floats],
+    base: Schema,
+    theta: TensorReader,
+    *,
+    what: str,
+) -> FineTuned:
+    """Hold a whole model's tensors against the base."""
+    own_names = match_names(shapes, base, what=what)
+    for name, own in own_names.items():
+        if shapes[own] != base[name].shape:
+            raise SchemaMismatchError(
+                f"{what}: tensor {own}: shape {list(shapes[own])}, the base has {list(base[name].shape)}; "
+                "was its vocabulary or a layer resized?"
+            )
+
+    def read_delta(name: str, first: int, count: int) -> Floats:
+        return require_finite(read(own_names[name], first, count), own_names[name], what) - theta.floats(
+            name, first, count
+        )
+
+    left_out = tuple(sorted(shapes.keys() - set(own_names.values())))
+    names = tuple(name for name in sorted(own_names) if base[name].is_fused)
+    return FineTuned(names=names, read=read_delta, left_out=left_out, unchanged=_absent(names, base))
+
+
+def _absent(names: Collection[str], base: Schema) -> tuple[str, ...]:
+    """Return the tensors of the base that could have been fused and are not among these."""
+    return tuple(sorted(name for name, spec in base.items() if spec.is_fused and name not in names))
+
+
+def match_names(own: Collection[str], base: Schema, *, what: str) -> dict[str, str]:
+    """Return the model's name of each tensor of the base that it has.
+
+    >>> from coldfuse.core.schema import TensorSpec
+    >>> base = {"embed.weight": TensorSpec(dtype="F32", shape=(2,))}
+    >>> match_names(["bert.embed.weight", "classifier.weight"], base, what="a model")
+    {'embed.weight': 'bert.embed.weight'}
+
+    Raises:
+        SchemaMismatchError: It has less than half of the base, under any prefix.
+    """
+    sizes = {name: spec.num_elements if spec.is_fused else 0 for name, spec in base.items()}
+    best: dict[str, str] = {}
+    for removed, added in _prefixes(own, sizes):
+        found = {
+            known: name
+            for name in own
+            if name.startswith(removed)
+            for known in _spellings(added + name.removeprefix(removed))
+            if known in sizes
+        }
+        if sum(map(sizes.__getitem__, found)) > sum(map(sizes.__getitem__, best)):
+            best = found
+    if sum(map(sizes.__getitem__, best)) < _FEWEST * sum(sizes.values()):
+        raise SchemaMismatchError(
+            f"{what}: has {len(best)} of the base's {len(sizes)} tensors, such as {min(sizes, default='-')}; expected "
+            "a fine-tuned copy of the base, with its names up to a prefix"
+        )
+    return best
+
+
+def _prefixes(own: Collection[str], base: Collection[str]) -> list[tuple[str, str]]:
+    """Return what may be taken off the model's names, and put before them: nothing comes first, and so wins a tie."""
+    heads = {".".join(name.split(".")[:depth]) + "." for name in own for depth in (1, 2) if name.count(".") >= depth}
+    added = {f"{name.partition('.')[0]}." for name in base if "." in name}
+    taken = [(prefix, "") for prefix in sorted(heads)]
+    return [("", ""), *taken, *(("", prefix) for prefix in sorted(added))]
+
+
+def _spellings(name: str) -> list[str]:
+    return [name, *(name.removesuffix(new) + old for new, old in _LEGACY_NAMES if name.endswith(new))]
+
+
+def _save_adapter(model: ModelWithAdapters, scratch: Path) -> Path:
+    active = getattr(model, "active_adapters", None)
+    names = list(active() if callable(active) else active or model.peft_config)
+    if len(names) != 1:
+        raise UserInputError(f"{type(model).__name__}: expected one active adapter, got {', '.join(names) or 'none'}")
+    model.save_pretrained(str(scratch), safe_serialization=True)
+    own = scratch / names[0]
+    return own if own.is_dir() else scratch
+
+
+def _open_adapter(where: Location, base: Schema, theta: TensorReader, *, what: str) -> FineTuned:
+    folder = folder_at(where)
+    config, weights = folder.find(CONFIG), folder.find(WEIGHTS)
+    if config is None or weights is None:
+        raise no_weights(what)
+    tensors = open_tensors(weights)
+    adapter = read_adapter(read_bytes(config), weights, tensors.header, base, what=what)
+    return FineTuned(
+        names=tuple(adapter.tensors), read=_adapter_reader(adapter, theta, what), left_out=adapter.ignored,
+        unchanged=_absent(adapter.tensors, base),
+    )  # fmt: skip
+
+
+def _adapter_reader(adapter: Adapter, theta: TensorReader, what: str) -> ReadDelta:
+    def read(name: str, first: int, count: int) -> Floats:
+        tensor = adapter.tensors[name]
+        _, columns = tensor.rows_columns
+        first_row, last_row = first // columns, -(-(first + count) // columns)
+        num_rows = last_row - first_row
+        rows = theta.floats(name, first_row * columns, num_rows * columns) if tensor.needs_base else np.empty(0)
+        base_rows = rows.reshape(num_rows, columns) if tensor.needs_base else np.empty((num_rows, 0))
+        delta = tensor.delta_rows(read_stored, base_rows, first_row, num_rows).reshape(-1)
+        start = first - first_row * columns
+        return require_finite(delta[start : start + count], name, what)
+
+    return read
+
+
+def require_finite(values: Floats, name: str, what: str) -> Floats:
+    """Return the values. Raises `UserInputError` if one is not finite: no aggregator would admit it."""
+    if not np.isfinite(values).all():
+        raise UserInputError(f"{what}: tensor {name} has values that are not finite; train with a lower learning rate")
+    return values
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """A tensor in memory, of torch or numpy."""
+
+    values: object
+
+    @property
+    def shape(self) -> Shape:
+        return tuple(int(size) for size in getattr(self.values, "shape", ()))
+
+    @property
+    def is_float(self) -> bool:
+        if isinstance(self.values, np.ndarray):
+            return bool(np.issubdtype(self.values.dtype, np.floating))
+        return bool(getattr(self.values, "is_floating_point", lambda: False)())
+
+    def floats(self, first: int, count: int) -> Floats:
+        """Return some elements, as float64 without loss."""
+        if isinstance(self.values, np.ndarray):
+            return self.values.reshape(-1)[first : first + count].astype(np.float64)
+        flat = cast("_TorchTensor", self.values).detach().reshape(-1)[first : first + count]
+        return flat.double().cpu().numpy()
+
+
+class _TorchTensor(Protocol):
+    """What is asked of a tensor of torch, which is not imported for it."""
+
+    def detach(self) -> _TorchTensor: ...
+    def reshape(self, shape: int) -> _TorchTensor: ...
+    def __getitem__(self, index: slice) -> _TorchTensor: ...
+    def double(self) -> _TorchTensor: ...
+    def cpu(self) -> _TorchTensor: ...
+    def numpy(self) -> Floats: ...
+
+
+def _as_tensor(name: str, value: object, what: str) -> _Tensor:
+    if not isinstance(value, np.ndarray) and not hasattr(value, "is_floating_point"):
+        raise UserInputError(f"{what}: {name} is a {type(value).__name__}, expected a tensor of torch or a numpy array")
+    return _Tensor(value)

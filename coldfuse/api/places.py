@@ -1,0 +1,59 @@
+"""Where models lie: folders and files of this machine, S3, and the hub."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from coldfuse.core.model_files import HUB_PATTERNS
+from coldfuse.errors import UserInputError
+from coldfuse.tensors.folders import Location, is_remote
+
+Place = str | os.PathLike[str]
+"""A folder or file of this machine, `s3://BUCKET/PREFIX`, or the hub's id of a model."""
+
+
+def locate(given: Place) -> Location:
+    """Return where a model, delta or adapter lies: what is on this machine, what is in S3, and else the hub's model.
+
+    Raises:
+        UserInputError: There is none.
+    """
+    name = os.fspath(given)
+    if name.endswith(".safetensors") or is_remote(name) or Path(name).exists():
+        return locate_file(name)
+    return resolve_model(name)
+
+
+def locate_file(given: Place) -> Location:
+    """Return where a file lies, on this machine or in S3.
+
+    Raises:
+        UserInputError: There is no such file on this machine.
+    """
+    name = os.fspath(given)
+    if is_remote(name):
+        return name
+    if not Path(name).exists():
+        raise UserInputError(f"{name}: no such file")
+    return Path(name)
+
+
+def resolve_model(base: str) -> Path:
+    """Return the folder of a model; a hub id is downloaded first, safetensors and configuration only.
+
+    Raises:
+        UserInputError: There is no such folder, and the hub has no such model or is out of reach.
+    """
+    if Path(base).is_dir():
+        return Path(base)
+    if base.startswith((".", "/", "~")) or base.count("/") > 1:
+        raise UserInputError(f"{base}: no such folder")
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - takes a while, and folders need none of it
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
+
+    try:
+        return Path(snapshot_download(base, allow_patterns=list(HUB_PATTERNS)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise UserInputError(f"{base}: no such folder, and the hub has it not or is out of reach: {reason}") from error

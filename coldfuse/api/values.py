@@ -1,0 +1,200 @@
+"""What the API returns, beside the values of `gateway`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from coldfuse.api.tables import html_table
+from coldfuse.core.release import ReleaseManifest
+from coldfuse.gateway import ContributionVerdict, Decision, ReleaseSummary
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acknowledgement:
+    """A contribution that the federation has taken: it is durable, and gets exactly one verdict."""
+
+    round: int
+    """Number of the round that it went to."""
+    base_release: int
+    """Number of the release that the model was made from."""
+    verdict: ContributionVerdict
+    """Verdict when it was last asked for; pending at first."""
+    delta_bytes: int
+    """Size of the delta's file."""
+    sent_bytes: int
+    """Bytes of it that were sent; parts that were there already are not sent again."""
+    left_out: tuple[str, ...]
+    """Tensors of the model that the base does not have, such as a task's head: they stayed here."""
+    unchanged: tuple[str, ...]
+    """Tensors of the base that the model does not have: they count as unchanged."""
+
+    @property
+    def contribution(self) -> str:
+        """Name of the contribution: the SHA-256 of its manifest."""
+        return self.verdict.contribution
+
+    @property
+    def is_admitted(self) -> bool:
+        """True once the aggregator has said that it is fused."""
+        return self.verdict.decision is Decision.ADMITTED
+
+    def with_verdict(self, verdict: ContributionVerdict) -> Self:
+        """Return the same with a newer verdict."""
+        return replace(self, verdict=verdict)
+
+    def __repr__(self) -> str:
+        """Say in a few lines what became of it, and what did not travel."""
+        lines = [
+            f"contribution {self.contribution[:12]} to round {self.round}, {self.verdict.decision.value}: "
+            f"{self.verdict.reason}",
+            f"delta {self.delta_bytes / 2**20:.1f} MiB on release {self.base_release}",
+        ]
+        for what, names in (("stayed here", self.left_out), ("unchanged", self.unchanged)):
+            if names:
+                lines.append(f"{what}: {_some(names)}")
+        return "\n".join(lines)
+
+
+class Releases(tuple[ReleaseSummary, ...]):
+    """Releases, newest first. Printed they are a list, and a table in a notebook."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """List the releases, a line each."""
+        return "\n".join(map(describe_release, self))
+
+    def _repr_html_(self) -> str:
+        rows = (
+            (summary.name.number, _made(summary), summary.name.model_digest[:16], summary.method, _who(summary))
+            for summary in self
+        )
+        return html_table(("release", "made", "model", "method", "from"), rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchedRelease:
+    """A release in a folder, verified."""
+
+    path: Path
+    """Folder that `from_pretrained` loads."""
+    manifest: ReleaseManifest
+    """Manifest of the release: its files, contributions, and method."""
+    downloaded_bytes: int
+    """Bytes that were asked for."""
+    reused_bytes: int
+    """Bytes that were there already."""
+
+    @property
+    def release(self) -> int:
+        """Number of the release."""
+        return self.manifest.release
+
+    @property
+    def digest(self) -> str:
+        """Digest of the model's tensors."""
+        return self.manifest.model_digest
+
+    def __repr__(self) -> str:
+        """Say what lies where."""
+        down, kept = self.downloaded_bytes / 2**20, self.reused_bytes / 2**20
+        return (
+            f"release {self.release} in {self.path}: {down:.1f} MiB downloaded, {kept:.1f} MiB were there\n"
+            f"digest {self.digest}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusedModel:
+    """A model, delta or adapter that was fused."""
+
+    path: Path
+    """Folder or file that was made."""
+    digest: str
+    """Digest of the fused model's tensors, or of the delta's."""
+    method: str
+    """Recipe with every parameter."""
+    moved: float
+    """Fraction of the elements whose bytes differ from the base's."""
+    adapter_error: float | None = None
+    """Norm of what an adapter could not hold, relative to the fused delta's; None for other outputs."""
+
+    def __repr__(self) -> str:
+        """Say what lies where."""
+        off = "" if self.adapter_error is None else f", off by {self.adapter_error:.2%} of the fused delta"
+        return f"{self.path}: fused by {self.method}{off}\ndigest {self.digest}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterInfo:
+    """A parameter of a method."""
+
+    default: object
+    """Value where none is given."""
+    meaning: str
+    """Sentence for people."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodInfo:
+    """A fusion method, described."""
+
+    name: str
+    """Name in a recipe, such as `ties`."""
+    summary: str
+    """What it computes, in one line."""
+    source: str
+    """Paper and equation that it follows."""
+    kind: str
+    """What it does in a recipe: changes each delta, combines, moves the base, or searches."""
+    needs: str
+    """Passes over the models, memory and statistics that it takes."""
+    parameters: Mapping[str, ParameterInfo] = field(default_factory=dict)
+    """Parameters by name."""
+
+    def __str__(self) -> str:
+        """Describe the method and its parameters, a line each."""
+        lines = [f"{self.name}: {self.summary}", f"  {self.kind}; {self.needs}", f"  source: {self.source}"]
+        return "\n".join([*lines, *(f"  {key}={of.default}  {of.meaning}" for key, of in self.parameters.items())])
+
+
+class Methods(dict[str, MethodInfo]):
+    """Methods by name. A notebook shows them as a table."""
+
+    def __str__(self) -> str:
+        """List the methods, a line each."""
+        return "\n".join(f"{name:>18}  {info.summary}" for name, info in self.items())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        rows = [(name, info.summary, ", ".join(info.parameters), info.source) for name, info in self.items()]
+        return html_table(("method", "what it computes", "parameters", "source"), rows)
+
+
+def describe_release(summary: ReleaseSummary) -> str:
+    """Say in a line what a release is and what went into it."""
+    name = summary.name
+    moved = "" if summary.moved is None else f", {summary.moved:.2%} of the elements moved"
+    return f"{name.number:>5}  {_made(summary)}  {name.model_digest[:16]}  {summary.method}: {_who(summary)}{moved}"
+
+
+def _made(summary: ReleaseSummary) -> str:
+    return datetime.fromtimestamp(summary.created_at_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _who(summary: ReleaseSummary) -> str:
+    names = ", ".join(fused.contributor for fused in summary.contributions)
+    return names or (f"{summary.num_contributions} contributions" if summary.num_contributions else "the base")
+
+
+def _some(names: Iterable[str]) -> str:
+    shown = list(names)
+    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    return ", ".join(shown[:_SHOWN]) + more

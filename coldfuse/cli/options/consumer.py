@@ -1,0 +1,56 @@
+"""Options of the consumer's commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coldfuse.cli.options.shared import AsJson, Connection, QuickConnection, Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchOptions:
+    """Download a release, verify it, and leave a folder that from_pretrained loads.
+
+    Example: coldfuse fetch 127.0.0.1:7700 --out ./model
+    """
+
+    source: Source
+    out: Annotated[Path, typer.Option(help="The folder to write; the next fetch into it brings only what changed.")]
+    release: Annotated[int | None, typer.Option(min=0, help="Number of the release; the channel's by default.")] = None
+    channel: Annotated[str, typer.Option(help="Which channel to follow.")] = "latest"
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="Read all that is there already, even if no file has changed by its size and time."
+        ),
+    ] = False
+    as_json: AsJson = False
+    connection: Connection = field(default_factory=Connection)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusOptions:
+    """Say where a federation stands: its round, who contributed, and what it waits for.
+
+    Example: coldfuse status ./federation
+    """
+
+    source: Source
+    as_json: AsJson = False
+    connection: QuickConnection = field(default_factory=QuickConnection)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleasesOptions:
+    """List the releases of a federation, newest first, with what went into each.
+
+    Example: coldfuse releases s3://models/federation --json
+    """
+
+    source: Source
+    as_json: AsJson = False
+    connection: QuickConnection = field(default_factory=QuickConnection)

@@ -1,0 +1,78 @@
+"""Options of the contributor's command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from coldfuse.cli.options.shared import DATA_PANEL, Columns, Connection
+
+_PANEL = "Training"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a node fine-tunes."""
+
+    epochs: Annotated[
+        int,
+        typer.Option(
+            min=1, help="At most; training ends early when validation stops improving.", rich_help_panel=_PANEL
+        ),
+    ] = 3
+    learning_rate: Annotated[float, typer.Option(help="Of AdamW, at its highest.", rich_help_panel=_PANEL)] = 5e-5
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples of a step.", rich_help_panel=_PANEL)] = 32
+    max_length: Annotated[int, typer.Option(min=5, help="Tokens of a text that are read.", rich_help_panel=_PANEL)] = (
+        128
+    )
+    tokens_at_once: Annotated[
+        int, typer.Option(min=1, help="Tokens in memory at once; fewer need less of it.", rich_help_panel=_PANEL)
+    ] = 4096
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Processor threads; torch's choice by default.", rich_help_panel=_PANEL)
+    ] = None
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.", rich_help_panel=_PANEL)] = "auto"
+    seed: Annotated[int, typer.Option(help="Decides split, order and dropout.", rich_help_panel=_PANEL)] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContributeOptions:
+    """Fine-tune the federation's model on private data and send the delta, round after round.
+
+    Stopped or killed and started again, it goes on where it was.
+
+    Example: coldfuse contribute 127.0.0.1:7700 --data reviews.csv --name alice --rounds 3
+    """
+
+    address: Annotated[str, typer.Argument(help="The gateway, HOST:PORT.", show_default=False)]
+    data: Annotated[
+        Path, typer.Option(help="Private examples: CSV, TSV, JSON lines or Parquet.", rich_help_panel=DATA_PANEL)
+    ]
+    validation: Annotated[
+        Path | None,
+        typer.Option(help="Examples to validate on; a tenth of the data by default.", rich_help_panel=DATA_PANEL),
+    ] = None
+    columns: Columns = field(default_factory=Columns)
+    name: Annotated[str | None, typer.Option(help="Your name, which the whole federation sees; node-… by default.")] = (
+        None
+    )
+    work: Annotated[Path | None, typer.Option(help="The node's folder; .coldfuse/NAME by default.")] = None
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Rounds to take part in from now on; until stopped by default.")
+    ] = None
+    once: Annotated[
+        bool, typer.Option("--once", help="Contribute once, and end with the verdict, not with the release.")
+    ] = False
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Train, show exactly what would leave the node, send nothing.")
+    ] = False
+    encoding: Annotated[
+        Literal["F32", "BF16", "F16"],
+        typer.Option(case_sensitive=False, help="Dtype of the delta on its way."),
+    ] = "F32"
+    training: Training = field(default_factory=Training)
+    connection: Connection = field(default_factory=Connection)
+    as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False

@@ -1,0 +1,92 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DATA_PANEL = "The data"
+CONNECTION_PANEL = "Connection"
+
+Source = Annotated[
+    str,
+    typer.Argument(help="A store (folder or s3://BUCKET/PREFIX) or a gateway (HOST:PORT).", show_default=False),
+]
+Store = Annotated[str, typer.Argument(help="A folder, or s3://BUCKET/PREFIX.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Seed = Annotated[int, typer.Option(help="Decides split, order and dropout.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
+Memory = Annotated[
+    str | None, typer.Option(help="Memory for all workers of a machine, 2GiB; an eighth of it by default.")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """How a gateway is reached."""
+
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(
+            help="Authority that the gateway's certificate must come from, PEM.", rich_help_panel=CONNECTION_PANEL
+        ),
+    ] = None
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(help="Your certificate, PEM, where the gateway asks for one.", rich_help_panel=CONNECTION_PANEL),
+    ] = None
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.", rich_help_panel=CONNECTION_PANEL)] = None
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure", help="Speak plain text to a gateway on another machine.", rich_help_panel=CONNECTION_PANEL
+        ),
+    ] = False
+    patience: Annotated[
+        str,
+        typer.Option(help="How long to try while the gateway is out of reach.", rich_help_panel=CONNECTION_PANEL),
+    ] = "2m"
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickConnection(Connection):
+    """The same for questions, where somebody waits for the answer."""
+
+    patience: Annotated[
+        str,
+        typer.Option(help="How long to try while the gateway is out of reach.", rich_help_panel=CONNECTION_PANEL),
+    ] = "10s"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Where examples have their texts and labels."""
+
+    text_column: Annotated[
+        str | None, typer.Option(help="Found by itself if it has a usual name.", rich_help_panel=DATA_PANEL)
+    ] = None
+    text_pair_column: Annotated[
+        str | None, typer.Option(help="Second text of pair tasks.", rich_help_panel=DATA_PANEL)
+    ] = None
+    label_column: Annotated[
+        str | None, typer.Option(help="Found by itself if it has a usual name.", rich_help_panel=DATA_PANEL)
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeWords:
+    """A fusion method as its user writes it."""
+
+    method: Annotated[
+        str,
+        typer.Option(help='Fusion method, or steps joined by then: "clip then ties(density=0.3) then nesterov".'),
+    ] = "mean"
+    param: Annotated[
+        list[str], typer.Option("--param", help="A parameter of the method, KEY=VALUE; as often as needed.")
+    ] = field(default_factory=list)
+    flavour: Annotated[
+        str | None, typer.Option(help="paper (as its own code computes it) or mergekit, where they differ.")
+    ] = None

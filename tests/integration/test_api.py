@@ -1,0 +1,92 @@
+"""The Python API with the libraries that its users have: transformers and PEFT, over a real gateway."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_model import write_tiny_model
+from tiny_rounds import lead
+
+import coldfuse
+from coldfuse.registry.creation import create_federation
+from coldfuse.registry.federation import Federation
+from coldfuse.storage import LocalStore
+from coldfuse.transport.server import serve_gateway
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from peft import LoraConfig, get_peft_model
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's own
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Federation:
+    base = write_tiny_model(tmp_path / "base")
+    rules = {"quorum": 4, "deadline_s": 600.0}
+    store = LocalStore(tmp_path / "store")
+    return create_federation(store, name="reviews", base=base, origin="tiny", method="mean", rules=rules)
+
+
+@pytest.fixture
+def federation(held: Federation) -> Iterator[coldfuse.Federation]:
+    lead(held)
+    with serve_gateway(held) as gateway, coldfuse.connect(gateway.address) as federation:
+        yield federation
+
+
+def classifier(folder: Path) -> torch.nn.Module:
+    from transformers import BertForSequenceClassification
+
+    return BertForSequenceClassification.from_pretrained(folder, num_labels=3)
+
+
+def moved(model: torch.nn.Module, seed: int) -> torch.nn.Module:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.01)
+    return model
+
+
+def body_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name.removeprefix("bert."): tensor for name, tensor in model.state_dict().items() if "bert." in name}
+
+
+def test_models_in_memory_and_on_disk_make_one_release(
+    held: Federation, federation: coldfuse.Federation, tmp_path: Path
+) -> None:
+    folder = federation.fetch(tmp_path / "model").path
+    base = load_file(folder / "model.safetensors")
+    plain, saved, states = (moved(classifier(folder), seed) for seed in (1, 2, 3))
+    saved.save_pretrained(tmp_path / "saved")
+    adapted = get_peft_model(
+        classifier(folder), LoraConfig(r=2, target_modules=["query", "value"], task_type="SEQ_CLS", use_dora=True)
+    )
+    moved(adapted, 4)
+    models = {"ada": plain, "ben": tmp_path / "saved", "cy": states.state_dict(), "dan": adapted}
+    sent = {
+        name: federation.contribute(model, num_examples=10, name=name, wait=False) for name, model in models.items()
+    }
+    assert {name: one.left_out for name, one in sent.items() if name != "dan"} == dict.fromkeys(
+        ("ada", "ben", "cy"), ("classifier.bias", "classifier.weight")
+    )
+    assert all("classifier" in name for name in sent["dan"].left_out)
+    assert sent["dan"].left_out
+    assert not any("attention.self.query.weight" in name for name in sent["dan"].unchanged)
+
+    lead(held)
+    fused = load_file(federation.fetch(tmp_path / "model").path / "model.safetensors")
+    merged = body_of(adapted.merge_and_unload())
+    bodies = [body_of(plain), body_of(saved), body_of(states), merged]
+    for name, tensor in base.items():
+        if tensor.is_floating_point() and tensor.numel():
+            steps = [body[name].double() - tensor.double() for body in bodies]
+            expected = tensor.double() + sum(steps) / 4
+            torch.testing.assert_close(fused[name].double(), expected, rtol=0, atol=3e-7)
