@@ -27,8 +27,8 @@ from coldfuse.core.round import (
     Published,
     Received,
     Rejected,
+    RoundAction,
     RoundState,
-    Verdict,
     decide,
 )
 from coldfuse.engine.execution import Executor
@@ -125,11 +125,11 @@ def _decide(this: Round, admitted: Set[str], opened: Opened) -> list[LeaderEvent
     age_s = this.now_s() - opened.opened_at_s
     verdict, reason = decide(rules, admitted=len(admitted), carried=len(opened.carried), age_s=age_s)
     match verdict:
-        case Verdict.FUSE:
+        case RoundAction.FUSE:
             return [Closed(contributions=tuple(sorted(admitted)), reason=reason)]
-        case Verdict.ABANDON:
+        case RoundAction.ABANDON:
             return [Abandoned(reason=reason)]
-        case Verdict.WAIT:
+        case RoundAction.WAIT:
             return []
 
 
@@ -143,7 +143,7 @@ def _fuse(this: Round, state: RoundState) -> Fused | Abandoned:
     except FusionError as error:  # no fault of the aggregator's: with other contributions the next round may go well
         return Abandoned(reason=printable(f"the method refused {len(admissions)} contributions: {error}"))
     digest = this.federation.objects.put_value(manifest)
-    return Fused(manifest=digest, model_digest=manifest.model_digest)
+    return Fused(manifest=digest, model_digest=manifest.model_digest, moved=manifest.moved)
 
 
 def _publish(this: Round, fused: Fused) -> Published:

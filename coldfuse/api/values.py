@@ -181,7 +181,8 @@ class Methods(dict[str, MethodInfo]):
 def describe_release(summary: ReleaseSummary) -> str:
     """Say in a line what a release is and what went into it."""
     name = summary.name
-    return f"{name.number:>5}  {_made(summary)}  {name.model_digest[:16]}  {summary.method}: {_who(summary)}"
+    moved = "" if summary.moved is None else f", {summary.moved:.2%} of the elements moved"
+    return f"{name.number:>5}  {_made(summary)}  {name.model_digest[:16]}  {summary.method}: {_who(summary)}{moved}"
 
 
 def _made(summary: ReleaseSummary) -> str:

@@ -62,5 +62,6 @@ def _describe(summary: ReleaseSummary) -> dict[str, object]:
         "method": summary.method,
         "model_digest": summary.name.model_digest,
         "created_at_s": summary.created_at_s,
+        "moved": summary.moved,
         "contributions": [dataclasses.asdict(fused) for fused in summary.contributions],
     }

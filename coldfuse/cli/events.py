@@ -18,6 +18,7 @@ def describe(event: LeaderEvent) -> list[str]:
         case Closed() | Abandoned():
             return [f"{event.event}: {event.reason}"]
         case Fused():
-            return [f"fused: model {event.model_digest}"]
+            moved = "" if event.moved is None else f", {event.moved:.2%} of the elements moved"
+            return [f"fused: model {event.model_digest}{moved}"]
         case Published():
             return [f"published release {event.release}"]

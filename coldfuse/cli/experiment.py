@@ -24,10 +24,14 @@ def fusion(options: FusionOptions) -> None:
     preset = _retrained(preset, changes.epochs, changes.learning_rate)
     rows = fusion_experiment.run_experiment(
         preset,
-        (options.data, resolve_model(options.base) if options.base else bundled_base(), options.work),
+        fusion_experiment.Folders(
+            data=options.data,
+            base=resolve_model(options.base) if options.base else bundled_base(),
+            work=options.work,
+        ),
         seeds=_numbers(options.seeds),
         threads=options.threads,
-        tell=lambda line: typer.echo(line, err=True),
+        callback=lambda line: typer.echo(line, err=True),
     )
     if options.as_json:
         typer.echo(json.dumps(fusion_experiment.as_json(rows), indent=2))

@@ -59,6 +59,8 @@ def fuse_and_show(
     if explanation is not None:
         paths, order = [str(item.path) for item in prepared.inputs], as_given(prepared, chosen.models)
         show_explanation(explanation, paths, order, by_tensor=view.explain == "tensors")
+    if prepared.output.kind == "model":
+        typer.echo(f"{made.fused.moved:.2%} of the elements moved")
     typer.echo(f"digest {made.digest}")
 
 
@@ -118,6 +120,7 @@ def _result_json(
         "digest": made.digest,
         "out": str(request.out),
         "method": write_recipe(request.recipe),
+        **({"moved": made.fused.moved} if prepared.output.kind == "model" else {}),
         "contributions": [asdict(inputs[index]) for index in order],
         **({"outer": _state_json(prepared)} if prepared.state.slots else {}),
         **adapter_json(made),

@@ -25,7 +25,9 @@ def recipe_of(line: str, params: Sequence[str] = (), flavour: str | None = None,
         if key in pairs:
             raise UserInputError(f"--param {key}={value}: {key} is {pairs[key]} already; give each parameter once")
         pairs[key] = value
-    return (read_search if may_search else read_method)(line, params=pairs, flavour=flavour)
+    if flavour:
+        pairs["flavour"] = flavour
+    return (read_search if may_search else read_method)(line, params=pairs)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -91,6 +91,28 @@ class _Place:
     candidates: tuple[tuple[Path, int], ...]
     """Files and offsets at which its bytes may lie."""
 
+    def resume(self, data: memoryview) -> int:
+        """Read the pieces that an interrupted download left, and return how many bytes they are."""
+        try:
+            done = int(self.mark.read_bytes())
+        except (OSError, ValueError):
+            return 0
+        is_there = 0 < done < len(data) and read_if_there(self.target, self.start, data[:done])
+        return done if is_there else 0
+
+    def write(self, data: memoryview, offset: int) -> None:
+        """Write some bytes of the part, and note how far it has come."""
+        with explained(self.target), open(self.target, "r+b") as file:
+            file.seek(self.start + offset)
+            file.write(data)
+            file.flush()  # the note comes after the bytes; should a power cut undo that, the digest tells
+            self.mark.write_text(str(offset + len(data)))
+
+    def sync(self) -> None:
+        """Wait until the target is on the disk."""
+        with explained(self.target), open(self.target, "r+b") as file:
+            os.fsync(file.fileno())
+
 
 def fetch(
     source: ReleaseSource,
@@ -150,10 +172,10 @@ class _Download:
         for path, start in place.candidates:
             if read_if_there(path, start, data) and sha256(data) == place.part.digest:
                 if path != place.target:
-                    _write(place, data, 0)
-                    _sync(place)
+                    place.write(data, 0)
+                    place.sync()
                 return len(data)
-        there = _resume(place, data)
+        there = place.resume(data)
         self._download(place, data, there)
         if there and sha256(data) != place.part.digest:  # what the interrupted download left was not what it said
             there = 0
@@ -161,7 +183,7 @@ class _Download:
         if (digest := sha256(data)) != place.part.digest:
             place.mark.unlink(missing_ok=True)
             raise DigestMismatchError(f"part {place.part.digest[:12]} arrived with SHA-256 {digest[:12]}; try again")
-        _sync(place)
+        place.sync()
         return there
 
     def _download(self, place: _Place, data: memoryview, start: int) -> None:
@@ -169,7 +191,7 @@ class _Download:
         while start < len(data):
             piece, began_s = data[start : start + size], time.monotonic()
             self.source.read_into(self.manifest.release, place.part.digest, piece, start)
-            _write(place, piece, start)
+            place.write(piece, start)
             start += len(piece)
             size *= 2 if time.monotonic() - began_s < self.pace.quick_s else 1
 
@@ -215,29 +237,6 @@ def _places(manifest: ReleaseManifest, old: ReleaseManifest | None, *, out: Path
             start += part.size_bytes
 
 
-def _resume(place: _Place, data: memoryview) -> int:
-    """Read the pieces that an interrupted download left, and return how many bytes they are."""
-    try:
-        done = int(place.mark.read_bytes())
-    except (OSError, ValueError):
-        return 0
-    is_there = 0 < done < len(data) and read_if_there(place.target, place.start, data[:done])
-    return done if is_there else 0
-
-
-def _write(place: _Place, data: memoryview, offset: int) -> None:
-    with explained(place.target), open(place.target, "r+b") as file:
-        file.seek(place.start + offset)
-        file.write(data)
-        file.flush()
-        place.mark.write_text(str(offset + len(data)))
-
-
-def _sync(place: _Place) -> None:
-    with explained(place.target), open(place.target, "r+b") as file:
-        os.fsync(file.fileno())
-
-
 def _finish(manifest: ReleaseManifest, out: Path, old: ReleaseManifest | None) -> None:
     incoming = out / OWN / "incoming"
     for path, blob in manifest.files.items():
@@ -246,12 +245,13 @@ def _finish(manifest: ReleaseManifest, out: Path, old: ReleaseManifest | None) -
     digest = open_checkpoint(incoming).digest()
     if digest != manifest.model_digest:
         raise DigestMismatchError(f"the model has digest {digest}, its manifest says {manifest.model_digest}")
+    # From here on a kill leaves a folder that no longer says that it is whole; the next fetch finishes the swap.
     before = folder.read_written(out) | set(old.files if old else ()) | set(manifest.files)
     folder.write_written(out, before)
     folder.begin_swap(out)
     for path in ("config.json", *sorted(before - set(manifest.files))):
         (out / path).unlink(missing_ok=True)
-    for path in sorted(manifest.files, key=lambda path: path == "config.json"):
+    for path in sorted(manifest.files, key=lambda path: path == "config.json"):  # the last, as the first to go
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         os.replace(incoming / path, out / path)
     for place in {(out / path).parent for path in before}:

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from coldfuse.core.model_files import may_be_released
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, encode, sha256
-from coldfuse.durable import UNFINISHED, explained, write_whole
+from coldfuse.durable import UNFINISHED, explained, sync_folder, write_whole
 from coldfuse.errors import CodecError, UserInputError
 from coldfuse.registry.federation import SETTINGS_KEY
 from coldfuse.tensors.files import LocalFile
@@ -115,6 +115,7 @@ def write_written(out: Path, names: set[str]) -> None:
 def begin_swap(out: Path) -> None:
     """Say that no release lies here whole."""
     (out / OWN / _RELEASE).unlink(missing_ok=True)
+    sync_folder(out / OWN)  # else a power cut may bring it back when files have been swapped
 
 
 def end_swap(out: Path, manifest: ReleaseManifest, seen: Seen) -> None:

@@ -14,16 +14,17 @@ from pydantic import Field
 from coldfuse.core.value import Digest, Value
 
 MIN_PART_BYTES = 16 << 20
-"""Small enough to send again over a slow link, large enough that 140 GB stay a list one can hold."""
+"""Size of a small file's parts: sent again over a slow link in no time, yet 140 GB stay a list one can hold."""
 
 MAX_PARTS = 4096
-"""Beyond this many parts they grow instead, so that a manifest stays below a megabyte."""
+"""Number of parts beyond which they grow instead, so that a manifest stays below a megabyte."""
 
 
 class Part(Value):
     """One immutable object `objects/<digest>`."""
 
     digest: Digest
+    """SHA-256 of its bytes."""
     size_bytes: Annotated[int, Field(ge=0)]
 
 

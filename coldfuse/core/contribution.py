@@ -17,10 +17,11 @@ class Score(Value):
     """The contributor's own validation accuracy around its training."""
 
     metric: Annotated[str, Field(max_length=64)] = "accuracy"
+    """Name of what is measured."""
     before: float
-    """Of a linear probe on the unchanged base."""
+    """Accuracy of a linear probe of the unchanged base."""
     after: float
-    """Of the fine-tuned model."""
+    """Accuracy of the fine-tuned model."""
 
 
 class ContributionManifest(Value):
@@ -28,45 +29,60 @@ class ContributionManifest(Value):
 
     version: Literal[1] = 1
     federation: Digest
+    """Name of the federation that it is for, which no other has."""
     contributor: Name
     round: Annotated[int, Field(ge=1)]
+    """Number of the round that it is for."""
     base_release: Count
+    """Number of the release that the delta is relative to."""
     base_digest: Digest
-    """Model digest of the release that the delta is relative to."""
+    """Model digest of that release."""
     task: Literal["text-classification"] = "text-classification"
+    """Kind of the task that was trained."""
     trained: Literal["full"] = "full"
+    """Parameters of the body that were trained: all."""
     encoding: Literal["F32", "BF16", "F16"]
     """Dtype of the dense delta."""
     num_examples: Annotated[int, Field(ge=1)]
+    """Number of distinct examples that were trained on."""
     num_steps: Count
+    """Number of optimiser steps."""
     delta: Blob
     delta_digest: Digest
     """SHA-256 of the delta's list of parts: the order in which contributions are summed."""
     score: Score | None = None
+    """The contributor's own score, for methods that weigh by it."""
     software: dict[Name, Annotated[str, Field(max_length=64)]] = Field(default_factory=dict)
+    """Versions of the software that trained, for people."""
 
 
 class Admission(Value):
     """A contribution that may be fused."""
 
     contribution: Digest
-    """Digest of the manifest."""
+    """Digest of its manifest."""
     contributor: Name
     delta_digest: Digest
+    """Digest of its delta's list of parts."""
     num_examples: Annotated[int, Field(ge=1)]
+    """Number of distinct examples that were trained on."""
     score: float | None = None
-    """Of the fine-tuned model, as its contributor says."""
+    """Accuracy of the fine-tuned model, as its contributor says."""
     reason: Sentence = ""
+    """What was found right, for people."""
 
 
 class Rejection(Value):
     """A contribution that may not be fused, and why."""
 
     contribution: Digest
+    """Digest of its manifest."""
     contributor: Annotated[str, Field(max_length=64)]
+    """Name of its contributor, as it was sent."""
     reason: Sentence
+    """Why, and what its contributor can do."""
     is_late: bool = False
-    """Nothing is wrong with it, but its round closed before it was screened."""
+    """True where nothing is wrong with it, but its round closed before it was screened."""
 
 
 def in_fusing_order(admissions: Iterable[Admission]) -> list[Admission]:

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32] | NDArray[np.float64]
 Raw = NDArray[np.uint8]
 
-
 SAFE_CHANGE = {"F16": 16.0, "BF16": 2.0**119, "F32": 2.0**103, "F64": 2.0**970}
-"""Half of the last place of each dtype's largest number: a smaller change takes no finite number out of its range."""
+"""Changes below which no finite number of a dtype leaves its range: half of the last place of the largest one."""
 
 
 def to_floats(raw: Raw, dtype: str) -> Floats:

@@ -30,12 +30,14 @@ class FederationSettings(Value):
     """Random name that no other federation has: a contribution to one is none to another."""
     name: Name
     rules: RoundRules
+    """Rules by which rounds close."""
     method: str
-    """Fusion method, see `coldfuse fuse --help`."""
+    """Recipe by which rounds are fused, see `coldfuse fuse --help`."""
     created_at_s: float
+    """Seconds since 1970, by the clock of who created it."""
     base: str
-    """Where release 0 came from, for people."""
+    """Folder or hub id that release 0 came from, for people."""
     release_zero: Digest
     """SHA-256 of the manifest of release 0."""
     max_contribution_bytes: Count = 1 << 42
-    """Larger contributions are refused before they are read."""
+    """Size above which a contribution is refused before it is read."""

@@ -11,27 +11,30 @@ from coldfuse.core.contribution import Count
 from coldfuse.core.value import Digest, Name, Value
 
 MAX_METHOD_CHARS = 1000
-"""Of a recipe with every parameter."""
+"""Maximum length of a recipe with every parameter."""
 
 
 class FusedContribution(Value):
-    """One contribution's part in a release."""
+    """A contribution that went into a release."""
 
     contribution: Digest
+    """Digest of its manifest."""
     contributor: Name
     delta_digest: Digest
+    """Digest of its delta's list of parts."""
     num_examples: Count
+    """Number of distinct examples that were trained on."""
     weight: float
-    """w_i before normalisation."""
+    """Weight w_i, before normalisation."""
 
 
 class OuterState(Value):
     """What the outer steps remember of the rounds so far."""
 
     age: Count
-    """Steps that it has seen."""
+    """Number of steps that it has seen."""
     files: dict[str, Blob]
-    """`<slot>/<path>` for each safetensors file of the model: the same tensors in float32."""
+    """Parts of each file: `<slot>/<path>` for each safetensors file of the model, with its tensors in float32."""
 
 
 class ReleaseManifest(Value):
@@ -39,24 +42,28 @@ class ReleaseManifest(Value):
 
     version: Literal[1] = 1
     federation: Digest
+    """Name of the federation, which no other has."""
     release: Count
     parent: Count | None
-    """The release that was this one's base; None for release 0."""
+    """Number of the release that was its base; None for release 0."""
     round: Count
-    """The round that made it; 0 for release 0."""
+    """Number of the round that made it; 0 for release 0."""
     method: Annotated[str, Field(max_length=MAX_METHOD_CHARS)]
-    """The recipe with every parameter; "base" for release 0."""
+    """Recipe with every parameter; "base" for release 0."""
     model_digest: Digest
+    """SHA-256 over the sorted list of its tensors and their bytes, whatever the files."""
     files: dict[str, Blob]
-    """Relative POSIX path of each file in the Hugging Face folder, and its parts."""
+    """Parts of each file, by its relative POSIX path in the Hugging Face folder."""
     contributions: tuple[FusedContribution, ...] = ()
+    """Contributions that were fused, in the order of fusing."""
     outer: OuterState | None = None
-    """None: the method has no outer step that remembers anything."""
+    """State of the outer steps, and what rounding dropped; None where nothing is kept between rounds."""
     moved: float | None = None
-    """The fraction of the model's elements whose bytes differ from the parent's; None where nobody counted."""
+    """Fraction of the model's elements whose bytes differ from the parent's; None where nobody counted."""
     created_at_s: float
     """Seconds since 1970, by the publisher's clock; for people."""
     software: dict[Name, str] = Field(default_factory=dict)
+    """Versions of the software that fused, for people."""
 
 
 class Channel(Value):
@@ -64,7 +71,8 @@ class Channel(Value):
 
     release: Count
     round: Count
-    """The round that made it: the current one comes after it."""
+    """Number of the round that made it: the current one comes after it."""
     manifest: Digest
     """SHA-256 of the release manifest's bytes."""
     model_digest: Digest
+    """Digest of the release's tensors."""

@@ -23,8 +23,10 @@ class Received(Value):
 
     event: Literal["received"] = "received"
     contribution: Digest
+    """Digest of its manifest."""
     contributor: Name
     received_at_s: float
+    """Seconds since 1970, by the gateway's clock."""
 
 
 class Opened(Value):
@@ -33,9 +35,11 @@ class Opened(Value):
     event: Literal["opened"] = "opened"
     base_release: Count
     base_digest: Digest
+    """Model digest of the base."""
     opened_at_s: float
+    """Seconds since 1970, by the aggregator's clock."""
     carried: tuple[Admission, ...] = ()
-    """Admitted in the abandoned round before, on the same base: they still count."""
+    """Contributions admitted in the abandoned round before, on the same base: they still count."""
 
 
 class Admitted(Value):
@@ -57,7 +61,9 @@ class Closed(Value):
 
     event: Literal["closed"] = "closed"
     contributions: tuple[Digest, ...]
+    """Digests of their manifests."""
     reason: Sentence
+    """Why the round closed, for people."""
 
 
 class Fused(Value):
@@ -65,8 +71,11 @@ class Fused(Value):
 
     event: Literal["fused"] = "fused"
     manifest: Digest
-    """The release manifest, an object."""
+    """Digest of the release manifest, an object."""
     model_digest: Digest
+    """Digest of the fused model's tensors."""
+    moved: float | None = None
+    """Fraction of the model's elements whose bytes differ from the base's; None where nobody counted."""
 
 
 class Published(Value):
@@ -103,12 +112,12 @@ class RoundState:
 
     @property
     def is_open(self) -> bool:
-        """Whether a contribution that arrives now can still be fused."""
+        """True while a contribution that arrives can still be fused."""
         return self.opened is not None and self.closed is None and not self.is_over
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will happen, but for verdicts on late contributions."""
+        """True once nothing more will happen, but for verdicts on late contributions."""
         return self.published is not None or self.abandoned is not None
 
     @property
@@ -141,7 +150,7 @@ def fold(events: Iterable[Event]) -> RoundState:
     return RoundState(received=received, admitted=admitted, rejected=rejected, **single)  # type: ignore[arg-type]
 
 
-class Verdict(Enum):
+class RoundAction(Enum):
     """What to do with an open round now."""
 
     WAIT = "wait"
@@ -149,16 +158,26 @@ class Verdict(Enum):
     ABANDON = "abandon"
 
 
-def decide(rules: RoundRules, *, admitted: int, carried: int = 0, age_s: float) -> tuple[Verdict, str]:
-    """Decide from the facts alone; the reason is for people. `admitted` counts the `carried` ones, too."""
+def decide(rules: RoundRules, *, admitted: int, carried: int = 0, age_s: float) -> tuple[RoundAction, str]:
+    """Decide what to do with an open round, from its numbers alone.
+
+    Args:
+        rules: When a round closes.
+        admitted: Number of admitted contributions, with the carried ones.
+        carried: Number of those that an abandoned round before has left.
+        age_s: Seconds since the round opened.
+
+    Returns:
+        What to do, and the reason for people.
+    """
     if admitted == carried >= rules.quorum:  # the method would refuse them once more
-        return Verdict.WAIT, f"the method refused the {carried} contributions from before; more may change that"
+        return RoundAction.WAIT, f"the method refused the {carried} contributions from before; more may change that"
     if admitted >= rules.quorum:
-        return Verdict.FUSE, f"quorum reached: {admitted} of {rules.quorum} contributions"
+        return RoundAction.FUSE, f"quorum reached: {admitted} of {rules.quorum} contributions"
     if admitted == carried:  # nothing would be gained by opening the same round again
         have = f"{carried} of {rules.quorum} contributions from before" if carried else "no contribution yet"
-        return Verdict.WAIT, f"{have}, {rules.quorum} make the quorum"
+        return RoundAction.WAIT, f"{have}, {rules.quorum} make the quorum"
     left_s = rules.deadline_s - age_s
     if left_s > 0:
-        return Verdict.WAIT, f"{admitted} of {rules.quorum} contributions, {left_s:.0f} s left"
-    return Verdict.ABANDON, f"deadline passed with {admitted} of {rules.quorum} contributions"
+        return RoundAction.WAIT, f"{admitted} of {rules.quorum} contributions, {left_s:.0f} s left"
+    return RoundAction.ABANDON, f"deadline passed with {admitted} of {rules.quorum} contributions"

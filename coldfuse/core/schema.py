@@ -23,12 +23,13 @@ ITEM_BYTES = {
 """Bytes per element of the dtypes that safetensors names."""
 
 INTEGER_DTYPES = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"})
+"""Dtypes of tensors that are never fused: positions, counters and masks."""
 
 FUSED_DTYPES = frozenset({"F16", "BF16", "F32", "F64"})
 """Dtypes that have deltas. 8-bit floats have scales of their own beside them: they stay as in the base."""
 
 MAX_DIMENSIONS = 64
-"""PyTorch's own limit; without one, multiplying a hostile list of sizes takes hours."""
+"""Maximum number of dimensions, PyTorch's own; without one, multiplying a hostile list of sizes takes hours."""
 
 Size = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 
@@ -37,7 +38,9 @@ class TensorSpec(Value):
     """One tensor's dtype and shape."""
 
     dtype: str
+    """Name of the dtype in safetensors, such as F32."""
     shape: Annotated[tuple[Size, ...], Field(max_length=MAX_DIMENSIONS)]
+    """Size of each dimension; empty for a single number."""
 
     @property
     def num_elements(self) -> int:
@@ -46,12 +49,12 @@ class TensorSpec(Value):
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the tensor's data."""
+        """Number of bytes of the tensor's data."""
         return self.num_elements * ITEM_BYTES[self.dtype]
 
     @property
     def is_fused(self) -> bool:
-        """Whether a delta of this tensor can exist."""
+        """True where the tensor may have a delta."""
         return self.dtype in FUSED_DTYPES and self.num_elements > 0
 
 

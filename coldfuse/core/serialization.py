@@ -13,7 +13,7 @@ from coldfuse.core.value import Value
 from coldfuse.errors import CodecError, DigestMismatchError
 
 MAX_MANIFEST_BYTES = 8 << 20
-"""Anything longer is refused before it is parsed: 4096 parts take about 0.4 MB."""
+"""Size above which JSON is refused before it is parsed: 4096 parts take about 0.4 MB."""
 
 V = TypeVar("V", bound=Value)
 T = TypeVar("T")
@@ -36,7 +36,18 @@ def encode(value: Value) -> bytes:
 
 
 def decode(kind: type[V], data: bytes, *, what: str, digest: str | None = None) -> V:
-    """Parse and validate JSON from outside; `what` names it in errors, `digest` is checked first where given."""
+    """Parse and validate JSON from outside.
+
+    Args:
+        kind: The class of the value.
+        data: The JSON.
+        what: What the errors call it.
+        digest: SHA-256 that the bytes must have, checked first; None where nobody has named them.
+
+    Raises:
+        CodecError: It is too long, no JSON, or no such value.
+        DigestMismatchError: The bytes are others than those that were named.
+    """
     _check(data, what, digest)
     try:
         return kind.model_validate_json(data)

@@ -25,11 +25,11 @@ class TextDataset:
     texts: tuple[str, ...]
     """Texts to classify."""
     labels: tuple[int, ...]
-    """The class of each text."""
+    """Class of each text."""
     label_names: tuple[str, ...]
-    """The classes' names, in the order that the labels count them."""
+    """Names of the classes, in the order that the labels count them."""
     text_pairs: tuple[str, ...] | None = None
-    """The second text of each example, in tasks that classify pairs."""
+    """Second text of each example, in tasks that classify pairs."""
     num_dropped: int = 0
     """Number of the file's rows that had no text or no label and were left out."""
 
@@ -95,6 +95,7 @@ def split(dataset: TextDataset, *, validation_fraction: float = 0.1, seed: int) 
     order = random.Random(seed)  # noqa: S311 - a split, not a secret
     num_left = max(1, round(len(dataset) * validation_fraction))
     chosen: set[int] = set()
+    # Every class gives the whole part of its share; what is left goes to those with the largest remainders.
     by_remainder = sorted(members, key=lambda label: (-math.modf(len(members[label]) * validation_fraction)[0], label))
     spare = num_left - sum(int(len(indices) * validation_fraction) for indices in members.values())
     for place, label in enumerate(by_remainder):
@@ -109,19 +110,19 @@ def split(dataset: TextDataset, *, validation_fraction: float = 0.1, seed: int) 
 
 
 def halves(data: TextDataset) -> tuple[TextDataset, TextDataset]:
-    """Deal the examples of every class in turn to two parts; the first has the larger share of each, and every class.
+    """Deal the examples of every class in turn to two halves; the first has the larger share of each, and every class.
 
     Raises `UserInputError` if no class has two examples.
 
-    >>> parts = halves(TextDataset(texts=("a", "b", "c", "d"), labels=(0, 1, 0, 0), label_names=("no", "yes")))
-    >>> [part.texts for part in parts]
+    >>> pair = halves(TextDataset(texts=("a", "b", "c", "d"), labels=(0, 1, 0, 0), label_names=("no", "yes")))
+    >>> [half.texts for half in pair]
     [('a', 'b', 'd'), ('c',)]
     """
-    parts: tuple[list[int], list[int]] = ([], [])
+    dealt: tuple[list[int], list[int]] = ([], [])
     seen: Counter[int] = Counter()
     for index, label in enumerate(data.labels):
-        parts[seen[label] % 2].append(index)
+        dealt[seen[label] % 2].append(index)
         seen[label] += 1
-    if not parts[1]:
+    if not dealt[1]:
         raise UserInputError(f"{len(data)} examples of {len(seen)} classes are too few to set half of them apart")
-    return data.take(parts[0]), data.take(parts[1])
+    return data.take(dealt[0]), data.take(dealt[1])

@@ -11,12 +11,12 @@ from coldfuse.errors import UserInputError
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """The class of each row, and the classes' names."""
+    """A column of labels as class numbers."""
 
     numbers: tuple[int | None, ...]
-    """An index into `names`; None for a row without a label."""
+    """Class of each row, an index into `names`; None for a row without a label."""
     names: tuple[str, ...]
-    """The classes, in the order of their numbers."""
+    """Names of the classes, in the order of their numbers."""
 
 
 def name_labels(values: Sequence[object], *, known: Sequence[str] | None, where: str) -> Labels:

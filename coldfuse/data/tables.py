@@ -21,9 +21,9 @@ class Table:
     """A file's columns by name, and the class names that it declares itself."""
 
     columns: Mapping[str, Sequence[object]]
-    """Each column's values; None where a row has none. CSV and TSV hold strings only."""
+    """Values of each column; None where a row has none. CSV and TSV hold strings only."""
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """The names of integer labels, for columns whose file says them (Parquet written by Hugging Face `datasets`)."""
+    """Names of integer labels, for columns whose file says them (Parquet written by Hugging Face `datasets`)."""
 
 
 def read_table(path: Path) -> Table:

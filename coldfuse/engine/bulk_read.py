@@ -9,21 +9,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba.core import types
 from numpy.typing import NDArray
 
 from coldfuse.core.dtypes import Raw
-from coldfuse.fusion.compiling import compiled
+from coldfuse.fusion.compiling import External, compiled, is_loaded
 
-_pread: Any = types.ExternalFunction("pread", types.intp(types.intc, types.uintp, types.uintp, types.int64))
+_pread: Any = External("pread", "intp", "intc", "uintp", "uintp", "int64")
 
 
 def read_ranges(fds_C: NDArray[np.int64], starts_C: NDArray[np.int64], out: Raw) -> int:
     """Fill `out` with C rows of equal length, one from each open file; a negative descriptor leaves its row alone.
 
-    Returns the first row that could not be read to its end, or C: the caller reads that one again, and says why.
+    Returns the first row that could not be read to its end, or C: the caller reads that one again, and says why. While
+    no compiled code is loaded, it is 0: what is small is read sooner than numba is loaded.
     """
-    return int(_read_ranges(fds_C, starts_C, out))
+    return int(_read_ranges(fds_C, starts_C, out)) if is_loaded() else 0
 
 
 @compiled

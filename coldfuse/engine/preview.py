@@ -122,10 +122,9 @@ def report_inputs(inputs: Sequence[Input]) -> tuple[InputReport, ...]:
 
 
 def _report(one: Pass) -> PassReport:
-    names = {kind: name for name, kind in known_methods().items()}
     return PassReport(
         what=one.name,
-        step=names.get(type(one.fusion.recipe.steps[one.step]), "") if one.measures else "",
+        step=known_methods().name_of(type(one.fusion.recipe.steps[one.step])) if one.measures else "",
         scope=one.what.per if one.measures else None,
         place=one.place,
         read_bytes=one.read_bytes,

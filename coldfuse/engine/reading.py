@@ -108,25 +108,16 @@ class BlockReader:
 
     def sum_deltas(self, piece: PieceTask, elements: ElementRange, combination: LinearCombination) -> Float64:
         """Return (b θ_t + Σ c_i δ_i) / d: what `LinearCombiner.fuse` returns, for element_ranges of `sum_length`."""
-        base, base_N = self.base(piece, elements)
+        kind = self._summed_as_read(piece, combination)
+        if kind is None:
+            return combination.of(self.block(piece, elements, step=len(self._fusion.recipe.transforms)))
+        dtype, is_delta = kind
         used_C = np.where([operand is not None for operand in piece.contributions], combination.deltas_C, 0.0)
+        base = None if is_delta else self.base(piece, elements)[0]
+        raw = self._read_rows(piece.contributions, elements, dtype, used_C)
         sum_N = self._floats("sum", elements[1])
-        if kind := self._summed_as_read(piece, combination):
-            dtype, is_delta = kind
-            raw = self._read_rows(piece.contributions, elements, dtype, used_C)
-            before = None if is_delta else base
-            sum_rows(raw, dtype, base=before, coefficients_C=used_C, divisor=combination.divisor, sum_N=sum_N)
-            return sum_N
-        deltas_CN = self.block(piece, elements, step=len(self._fusion.recipe.transforms)).deltas_CN
-        if not combination.base:
-            rows = deltas_CN.reshape(-1).view(np.uint8)
-            sum_rows(rows, "F64", base=None, coefficients_C=used_C, divisor=combination.divisor, sum_N=sum_N)
-            return sum_N
-        np.multiply(base_N, combination.base, out=sum_N)
-        for delta_N, coefficient in zip(deltas_CN, used_C, strict=True):
-            if coefficient:
-                sum_N += np.multiply(delta_N, coefficient, out=delta_N)
-        return np.divide(sum_N, combination.divisor, out=sum_N)
+        sum_rows(raw, dtype, base=base, coefficients_C=used_C, divisor=combination.divisor, sum_N=sum_N)
+        return sum_N
 
     def sum_length(self, piece: PieceTask, combination: LinearCombination) -> int:
         """Return how many elements to sum at a time: fewer if the deltas have to be held together."""
@@ -238,7 +229,7 @@ class BlockReader:
         """Return False if some difference is not finite; it may be junk in the row of an operand that is absent."""
         dtype = next(operand.dtype for operand in operands if isinstance(operand, Operand))
         raw = self._read_rows(operands, elements, dtype, operands)
-        return subtract_rows(raw, dtype, stride=elements[1], first=0, base_N=base_N, out_CN=out_RN)
+        return subtract_rows(raw, dtype, base_N=base_N, out_CN=out_RN)
 
     def expand(self, operand: AdapterOperand, piece: PieceTask, elements: ElementRange) -> Float64:
         """Expand the rows of an adapter's delta that hold these elements."""
@@ -269,7 +260,7 @@ class BlockReader:
         dtype = next(operand.dtype for operand in piece.statistics if operand is not None)  # one, by their format
         rows = self._floats("statistics", len(piece.statistics) * elements[1]).reshape(-1, elements[1])
         raw = self._read_rows(piece.statistics, elements, dtype, piece.statistics)
-        subtract_rows(raw, dtype, stride=elements[1], first=0, base_N=None, out_CN=rows)
+        subtract_rows(raw, dtype, base_N=None, out_CN=rows)
         if not (surely_finite(rows) and rows.min(initial=0.0) >= 0):
             raise FusionError(f"tensor {piece.tensor}: statistics that are negative or not finite; compute them anew")
         return rows

@@ -12,9 +12,8 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from coldfuse.errors import UserInputError
-from coldfuse.fusion.average.tensor_weights import TensorWeights
 from coldfuse.fusion.method import Combiner, Method, Outer, Transform
-from coldfuse.fusion.methods import METHODS
+from coldfuse.fusion.methods import METHODS, Methods
 from coldfuse.fusion.recipe import Recipe, format_recipe, parse_recipe
 
 GROUP = "coldfuse.methods"
@@ -23,16 +22,16 @@ _NAME = re.compile(r"(?!.*\bthen\b)[a-z0-9][a-z0-9-]*")
 
 
 @cache
-def known_methods() -> Mapping[str, type[Method]]:
+def known_methods() -> Methods:
     """Return all methods by name. Raises `UserInputError` for an entry point that is none, or takes a name."""
-    found = dict(METHODS)
+    found = METHODS
     for point in entry_points(group=GROUP):
         where = f"entry point {point.name} = {point.value} of {point.dist.name if point.dist else 'a package'}"
         if point.name in found:
             raise UserInputError(f"{where}: there is a fusion method of this name already; rename it")
         if not _NAME.fullmatch(point.name):
             raise UserInputError(f"{where}: expected a name of lower-case letters, digits and '-', without 'then'")
-        found[point.name] = _load(point, where)
+        found |= {point.name: _load(point, where)}
     return found
 
 
@@ -55,11 +54,11 @@ def _load(point: EntryPoint, where: str) -> type[Method]:
     return kind
 
 
-def read_recipe(line: str, *, params: Mapping[str, str] | None = None, flavour: str | None = None) -> Recipe:
+def read_recipe(line: str, *, params: Mapping[str, str] | None = None) -> Recipe:
     """Read a recipe of known methods."""
-    return parse_recipe(line, known_methods(), params=params, flavour=flavour)
+    return parse_recipe(line, known_methods(), params=params)
 
 
 def write_recipe(recipe: Recipe) -> str:
     """Write a recipe with every parameter."""
-    return format_recipe(recipe, {**known_methods(), "tensor-weights": TensorWeights})
+    return format_recipe(recipe, known_methods() | {"tensor-weights": "average.tensor_weights:TensorWeights"})

@@ -177,8 +177,7 @@ def read_index(base: Checkpoint) -> StateIndex | None:
 
 def outers_of(recipe: Recipe) -> tuple[str, ...]:
     """Return the names of the outer steps that keep numbers."""
-    names = {kind: name for name, kind in known_methods().items()}
-    return tuple(names.get(type(outer), type(outer).__name__) for outer in recipe.outers if outer.slots)
+    return tuple(known_methods().name_of(type(outer)) for outer in recipe.outers if outer.slots)
 
 
 def _open_slot(base: Checkpoint, slot: str, name: str) -> TensorFile:

@@ -73,7 +73,7 @@ class Program:
     name: str
     command: Sequence[str]
     environment: Mapping[str, str] | None = None
-    """Variables to set beside those of this process."""
+    """All of its variables; None: those of this process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,11 +202,10 @@ def _read(path: Path) -> None:
 
 def run_program(program: Program) -> Run:
     """Run a program to its end. Raises `ColdfuseError` with its last words if it fails."""
-    environment = {**os.environ, **(program.environment or {})}
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         began = time.perf_counter()
         process = subprocess.Popen(
-            program.command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment
+            program.command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=program.environment
         )
         with _Watch(process.pid) as watch:
             try:

@@ -153,7 +153,7 @@ def llama(num_parameters: int | None = None) -> Shape:
 
 
 SHAPES: dict[str, Callable[[int | None], Shape]] = {"square": square, "minilm": minilm, "llama-0.5b": llama}
-"""A model with about so many parameters, or as many as the original has."""
+"""Shapes with about so many parameters, or as many as the original has, by name."""
 
 
 def _linear(name: str, rows: int, columns: int) -> _Tensors:

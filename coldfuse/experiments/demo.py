@@ -25,8 +25,7 @@ from coldfuse.data.reading import read_dataset
 from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.evaluation.probe import linear_probes
 from coldfuse.experiments.demo_data import TASKS, DemoSettings, DemoTask
-from coldfuse.experiments.demo_view import DemoView
-from coldfuse.experiments.results import ReleaseScores, Results
+from coldfuse.experiments.demo_view import DemoView, ReleaseScores, Results
 from coldfuse.processes import end, start
 from coldfuse.registry.creation import create_federation
 from coldfuse.storage import open_store
@@ -40,15 +39,16 @@ class Demo:
     """One run."""
 
     out: Path
-    """A new folder that everything goes to."""
+    """New folder that everything goes to."""
     base: Path
-    """The pretrained model's folder."""
+    """Folder of the pretrained model."""
     settings: DemoSettings
     seed: int
+    """Decides split, order and dropout at every contributor."""
 
     @property
     def seen(self) -> list[DemoTask]:
-        """The contributors' tasks."""
+        """Tasks that have a contributor."""
         return [task for task in TASKS if task.is_seen]
 
 
@@ -176,11 +176,11 @@ def _score(
     tasks: Sequence[tuple[TextDataset, TextDataset]],
     view: DemoView,
 ) -> ReleaseScores:
-    view.tell("consumer", f"fetching release {number}")
+    view.show("consumer", f"fetching release {number}")
     fetched = fetch(client, demo.out / "model", which=number)
-    view.tell("consumer", f"scoring release {number} on {len(tasks)} data sets")
+    view.show("consumer", f"scoring release {number} on {len(tasks)} data sets")
     probes = linear_probes(demo.out / "model", tasks, max_length=demo.settings.max_length, threads=1)
     accuracy = {task.name: probe.accuracy for task, probe in zip(TASKS, probes, strict=True)}
     scores = ReleaseScores.of(number, fetched.manifest.model_digest, accuracy, seen=[t.name for t in demo.seen])
-    view.tell("consumer", f"release {number}: {scores.seen_mean:.1%} on seen, {scores.unseen_mean:.1%} on unseen sets")
+    view.show("consumer", f"release {number}: {scores.seen_mean:.1%} on seen, {scores.unseen_mean:.1%} on unseen sets")
     return scores

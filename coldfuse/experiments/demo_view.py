@@ -1,4 +1,4 @@
-"""The live picture of a demonstration: one line for each contributor, the aggregator and the consumer.
+"""What a demonstration shows: a live line for each contributor, the aggregator and the consumer, and what it found.
 
 On a terminal the lines change in place; elsewhere a line is printed when somebody begins something new.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import fmean
 from types import TracebackType
-from typing import IO
 
 from rich.console import Console
 from rich.live import Live
@@ -18,22 +19,23 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 _NEWS = ("training", "trained", "committed", "rejected", "late")
-"""What a contributor does that is worth a line of its own."""
+"""Phases of a contributor that are worth a line of their own."""
 
 
 @dataclass
 class DemoView:
-    """What everybody does now. Threads may tell it things at the same time."""
+    """What everybody does now. Threads may call it at the same time."""
 
     console: Console
     names: tuple[str, ...]
+    """Names of the contributors."""
     _doing: dict[str, tuple[str, float | None]] = field(default_factory=dict)
     _phases: dict[str, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _live: Live | None = None
 
-    def tell(self, name: str, message: str, *, phase: str | None = None, done: float | None = None) -> None:
-        """Say what somebody does; the same `phase` again is only shown where lines change in place."""
+    def show(self, name: str, message: str, *, phase: str | None = None, done: float | None = None) -> None:
+        """Show what somebody does; the same `phase` again is only shown where lines change in place."""
         with self._lock:
             self._doing[name] = (message, done)
             is_news = self._phases.get(name) != (phase or message)
@@ -43,7 +45,7 @@ class DemoView:
             elif is_news:
                 self.console.print(f"{name:>18}  {message}", highlight=False, soft_wrap=True)
 
-    def follow_contributor(self, name: str, lines: IO[str]) -> threading.Thread:
+    def follow_contributor(self, name: str, lines: Iterable[str]) -> threading.Thread:
         """Read a contributor's events until it ends."""
 
         def read() -> None:
@@ -52,8 +54,8 @@ class DemoView:
                 phase, base = event["phase"], event["base_release"]
                 news = phase if phase in _NEWS else self._phases.get(name, "").partition(" ")[2]
                 text = f"round {base + 1}: {phase}, {event['message']}"
-                self.tell(name, text, phase=f"{base} {news}", done=event["done"])
-            self.tell(name, "done")
+                self.show(name, text, phase=f"{base} {news}", done=event["done"])
+            self.show(name, "done")
 
         return _start(read)
 
@@ -62,7 +64,7 @@ class DemoView:
 
         def read() -> None:
             for line in lines:
-                self.tell("aggregator", line.strip())
+                self.show("aggregator", line.strip())
 
         return _start(read)
 
@@ -88,7 +90,81 @@ class DemoView:
         return table
 
 
-def _start(read: object) -> threading.Thread:
-    thread = threading.Thread(target=read, daemon=True)  # type: ignore[arg-type]
+@dataclass(frozen=True, kw_only=True)
+class ReleaseScores:
+    """A release's linear-probe accuracy (ColD-Frozen, arXiv 2212.01378, section 4) on each data set."""
+
+    release: int
+    model_digest: str
+    seen_mean: float
+    unseen_mean: float
+    accuracy: Mapping[str, float]
+
+    @classmethod
+    def of(cls, release: int, digest: str, accuracy: Mapping[str, float], *, seen: Sequence[str]) -> ReleaseScores:
+        """Compute the means."""
+        return cls(
+            release=release,
+            model_digest=digest,
+            seen_mean=fmean(accuracy[name] for name in seen),
+            unseen_mean=fmean(accuracy[name] for name in accuracy if name not in seen),
+            accuracy=dict(accuracy),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """A whole run."""
+
+    seen: tuple[str, ...]
+    unseen: tuple[str, ...]
+    rounds: tuple[ReleaseScores, ...]
+    """Scores of each release, the base first."""
+    seed: int
+    base: str
+    model: str
+    """Folder of the last release."""
+    seconds: float
+
+    def write(self, path: Path) -> None:
+        """Write everything as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    def table(self) -> Table:
+        """Return the accuracies, data sets down and releases across."""
+        table = Table(title="accuracy of a linear probe on the frozen body, in percent")
+        table.add_column("data set")
+        for scores in self.rounds:
+            table.add_column("base" if scores.release == 0 else f"release {scores.release}", justify="right")
+        for kind, names in (("seen", self.seen), ("unseen", self.unseen)):
+            for name in names:
+                table.add_row(f"{name} ({kind})", *(f"{s.accuracy[name]:.1%}"[:-1] for s in self.rounds))
+            means = [s.seen_mean if kind == "seen" else s.unseen_mean for s in self.rounds]
+            table.add_row(f"mean of {kind}", *(f"{mean:.1%}"[:-1] for mean in means), style="bold", end_section=True)
+        return table
+
+    def plot(self, path: Path) -> None:
+        """Draw the accuracies over the releases into a PNG."""
+        import matplotlib as mpl
+
+        mpl.use("Agg")
+        from matplotlib import pyplot
+
+        figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+        releases = [scores.release for scores in self.rounds]
+        for name in (*self.seen, *self.unseen):
+            values = [100 * scores.accuracy[name] for scores in self.rounds]
+            axes.plot(releases, values, ":" if name in self.unseen else "-", alpha=0.5, linewidth=1, label=name)
+        axes.plot(releases, [100 * s.seen_mean for s in self.rounds], "o-k", linewidth=2, label="mean of seen")
+        axes.plot(releases, [100 * s.unseen_mean for s in self.rounds], "o:k", linewidth=2, label="mean of unseen")
+        axes.set(xlabel="release (0 is the base)", ylabel="linear-probe accuracy, %", xticks=releases)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+        figure.savefig(path, dpi=150)
+        pyplot.close(figure)
+
+
+def _start(read: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=read, daemon=True)
     thread.start()
     return thread

@@ -7,14 +7,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-from coldfuse.experiments.fusion_attacks import attacked
 from coldfuse.experiments.fusion_presets import Preset
-from coldfuse.experiments.fusion_round import Round, Setting, prepare
+from coldfuse.experiments.fusion_round import Round, Setting, attacked, prepare
 from coldfuse.experiments.fusion_scores import Outcome, best, single_accuracies
 from coldfuse.training.compute import compute_threads
 
 CLEAN = "clean"
-"""The round without hostile contributions."""
+"""Name of the round without hostile contributions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folders:
+    """Where an experiment reads and writes."""
+
+    data: Path
+    """Folder that has one for each task."""
+    base: Path
+    """Model folder that all start from."""
+    work: Path
+    """Folder that keeps models and scores from run to run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,38 +38,37 @@ class Row:
 
     @property
     def means(self) -> list[float]:
-        """The mean accuracy of each seed."""
+        """Mean accuracy for each seed."""
         return [outcome.mean for outcome in self.by_seed]
 
 
 def run_experiment(
     preset: Preset,
-    place: tuple[Path, Path, Path],
+    folders: Folders,
     *,
     seeds: Sequence[int],
     threads: int,
-    tell: Callable[[str], None],
+    callback: Callable[[str], None],
 ) -> list[Row]:
     """Run all methods on all seeds.
 
     Args:
         preset: What is trained, and what is compared.
-        place: The folders of the data, of the base, and for what is kept from run to run.
+        folders: Where the data and the base lie, and where models and scores go.
         seeds: Each decides the examples, their order, dropout, and who gets which.
-        threads: Of torch and of the fusion.
-        tell: Is told of each result as it comes.
+        threads: Number of threads of torch, and of the fusion.
+        callback: Called with a line about each result as it comes.
     """
-    data, base, work = place
     found: dict[tuple[str, str], list[Outcome]] = {}
     with compute_threads(threads):
         for seed in seeds:
             setting = Setting(
-                data=data, base=base, tasks=preset.tasks, sizes=preset.sizes, training=preset.training,
+                data=folders.data, base=folders.base, tasks=preset.tasks, sizes=preset.sizes, training=preset.training,
                 parties=preset.parties,
             )  # fmt: skip
-            given = prepare(setting, work, seed=seed)
+            given = prepare(setting, folders.work, seed=seed)
             for attack, method, outcome in _outcomes(given, preset, threads):
-                tell(f"seed {seed}, {attack}, {method}: {outcome.mean:.1%} by {outcome.recipe}")
+                callback(f"seed {seed}, {attack}, {method}: {outcome.mean:.1%} by {outcome.recipe}")
                 found.setdefault((attack, method), []).append(outcome)
     return [Row(method=method, attack=attack, by_seed=by_seed) for (attack, method), by_seed in found.items()]
 

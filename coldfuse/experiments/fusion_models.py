@@ -1,4 +1,4 @@
-"""Model folders of the experiment: the base's files with other numbers, and a head among the tensors where it is fused.
+"""What the experiment keeps on disk: accuracies, and model folders, which are the base's files with other numbers.
 
 A head that all contributors share lies in the model's own file as `head.weight` and `head.bias`. So a fusion method
 treats it as one more linear layer, and needs to know nothing of heads.
@@ -6,9 +6,10 @@ treats it as one more linear layer, and needs to know nothing of heads.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,27 @@ from coldfuse.training.head import LinearHead
 
 WEIGHTS = "model.safetensors"
 HEAD_NAMES = ("head.weight", "head.bias")
-"""Where a fused head lies among a model's tensors."""
+"""Names of a fused head's tensors among the model's."""
+
+Accuracies = dict[str, float]
+"""Accuracies by name."""
+
+
+class Kept:
+    """A file of accuracies; what is missing is computed, and written at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, Accuracies] = json.loads(path.read_bytes()) if path.exists() else {}
+
+    def get(self, key: str, compute: Callable[[], Accuracies]) -> Accuracies:
+        """Return what is kept under the key, or compute it."""
+        if key not in self._known:
+            self._known[key] = compute()
+            staging = self._path.with_suffix(f".part-{os.getpid()}")
+            staging.write_text(json.dumps(self._known, indent=1))
+            os.replace(staging, self._path)
+        return self._known[key]
 
 
 def write_model(folder: Path, base: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -15,14 +15,16 @@ class Preset:
     """One kind of round."""
 
     tasks: Sequence[str]
+    """Names of the data's folders."""
     sizes: Sizes
     training: Training
     parties: Parties | None
     methods: Mapping[str, Sequence[str]]
-    """Recipes by name; of several recipes, validation chooses one."""
+    """Recipes by the name of what is compared; of several recipes, validation chooses one."""
     attacks: Sequence[str] = ()
-    """What some contributions are replaced by, in rounds beside the unspoilt one."""
+    """Names of the attacks, each in a round beside the clean one."""
     num_hostile: int = 0
+    """Contributions that an attack replaces."""
 
 
 def _each(line: str, *values: float) -> list[str]:
@@ -90,4 +92,4 @@ PRESETS = {
         num_hostile=2,
     ),
 }
-"""By the name that the command takes."""
+"""Presets by the name that the command takes."""

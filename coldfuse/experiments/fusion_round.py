@@ -5,23 +5,37 @@
 
 The head that parties start from is the mean of the linear probes that each fits to its own part on the unchanged base:
 nobody sees another's examples.
+
+Contributions may be replaced by broken or hostile ones:
+
+    noise10, noise100    δ = 10 ‖δ_i‖ z / ‖z‖ in every tensor, or 100 times ‖δ_i‖; z is normal
+    flip, flip10         δ = −δ_i, or 10 times that
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from coldfuse.data.dataset import TextDataset
 from coldfuse.experiments.fusion_data import Sizes, Task, deal, read_task
-from coldfuse.experiments.fusion_kept import Accuracies, Kept
-from coldfuse.experiments.fusion_models import WEIGHTS, head_tensors, publish, read_head, write_model
+from coldfuse.experiments.fusion_models import (
+    WEIGHTS,
+    Accuracies,
+    Kept,
+    head_tensors,
+    publish,
+    read_head,
+    read_model,
+    write_model,
+)
 from coldfuse.experiments.fusion_training import Labelled, Training, accuracy, fit_head, train
 from coldfuse.training.head import HEAD_FILE, LinearHead, save_head
 from coldfuse.training.loading import load_body
@@ -34,9 +48,9 @@ class Parties:
 
     num_parties: int
     num_each: int
-    """Examples of each."""
+    """Number of examples of each party."""
     main_share: float
-    """How many of them have the party's main label; with 0 the parties are alike."""
+    """Share of a party's examples that have its main label; with 0 the parties are alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +60,7 @@ class Setting:
     data: Path
     base: Path
     tasks: Sequence[str]
-    """One contributor each; or the one task that is dealt out."""
+    """Names of the tasks: one for each contributor, or the one that is dealt out."""
     sizes: Sizes
     training: Training
     parties: Parties | None = None
@@ -62,7 +76,7 @@ class Contribution:
 
     name: str
     data: TextDataset
-    """What it was trained on."""
+    """Examples that it was trained on."""
     folder: Path
 
 
@@ -74,7 +88,7 @@ class Scored:
     validation: Labelled
     test: Labelled
     head: LinearHead | None
-    """The contributor's own head; None where the fused model has one."""
+    """Head of the contributor; None where the fused model has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +96,7 @@ class Round:
     """What fusion methods are given, and what they are scored on."""
 
     folder: Path
-    """Where everything of this round is kept."""
+    """Folder that keeps everything of this round."""
     base: Path
     contributions: Sequence[Contribution]
     scored: Sequence[Scored]
@@ -99,6 +113,34 @@ def prepare(setting: Setting, work: Path, *, seed: int) -> Round:
     if setting.parties is None:
         return _own_tasks(setting, folder, tasks, seed)
     return _partitions(setting, folder, tasks[0], deal(tasks[0].train, **asdict(setting.parties), seed=seed), seed)
+
+
+def _noise(delta: Tensor, generator: torch.Generator) -> Tensor:
+    noise = torch.randn(delta.shape, generator=generator)
+    noise *= delta.norm() / noise.norm()
+    return noise
+
+
+def _flip(delta: Tensor, _: torch.Generator) -> Tensor:
+    return -delta
+
+
+ATTACKS: dict[str, tuple[float, Callable[[Tensor, torch.Generator], Tensor]]] = {
+    "noise10": (10.0, _noise),
+    "noise100": (100.0, _noise),
+    "flip": (1.0, _flip),
+    "flip10": (10.0, _flip),
+}
+"""Length of the hostile delta in lengths of the good one, and what makes it, by the attack's name."""
+
+
+def attacked(given: Round, attack: str, *, num_hostile: int) -> Round:
+    """Return the round with the last contributions replaced."""
+    good = given.contributions[: len(given.contributions) - num_hostile]
+    folder = given.folder / attack
+    folder.mkdir(exist_ok=True)
+    bad = [_spoilt(given, item, attack) for item in given.contributions[len(good) :]]
+    return replace(given, folder=folder, contributions=[*good, *bad])
 
 
 def _own_tasks(setting: Setting, folder: Path, tasks: Sequence[Task], seed: int) -> Round:
@@ -173,3 +215,16 @@ def _mean(probes: Sequence[LinearHead]) -> LinearHead:
 
 def _labelled(setting: Setting, data: TextDataset) -> Labelled:
     return Labelled.of(data, setting.base, setting.training.max_length)
+
+
+def _spoilt(given: Round, good: Contribution, attack: str) -> Contribution:
+    folder = given.folder / attack / good.name
+    if not folder.exists():
+        base, tuned = read_model(given.base), read_model(good.folder)
+        generator = torch.Generator().manual_seed(derive_seed(attack, good.name))
+        strength, make = ATTACKS[attack]
+        spoilt = {name: base[name] + strength * make(tuned[name] - base[name], generator) for name in sorted(base)}
+        staging = folder.with_suffix(".part")
+        write_model(staging, given.base, spoilt)
+        publish(staging, folder)
+    return replace(good, folder=folder)

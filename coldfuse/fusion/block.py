@@ -28,16 +28,16 @@ class TensorInfo:
     tensor: str
     shape: tuple[int, ...]
     weights_C: Float64
-    """w_i, one a contribution, as given: not normalised."""
+    """Weights w_i, one a contribution, as given: not normalised."""
     present_C: NDArray[np.bool_]
-    """Which contributions carry this tensor; the deltas of the others are zero."""
+    """True for contributions that carry this tensor; the deltas of the others are zero."""
     keys_C: NDArray[np.uint64]
-    """A random key for this round, contribution and tensor (see `coldfuse.fusion.random`), or none unless a method of
-    the recipe `is_random`."""
+    """Random keys for this round, contribution and tensor (see `coldfuse.fusion.random`); empty unless a method of the
+    recipe `is_random`."""
     num_elements: int
-    """Of all tensors that are fused."""
+    """Number of elements of all tensors that are fused."""
     measured: Mapping[str, Float64] = field(default_factory=dict)
-    """The results of the method's own measures, by name."""
+    """Results of the method's own measures, by name."""
 
     @property
     def num_contributions(self) -> int:
@@ -52,17 +52,17 @@ class TensorInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """N consecutive elements of one tensor: numpy's arrays, or for `Method.on_device` those of any array library."""
+    """N consecutive elements of one tensor."""
 
     info: TensorInfo
     first: int
     """Index of the block's first element in the flattened tensor."""
     base_N: Float64
-    """θ_t; not to be changed."""
+    """Base θ_t; not to be changed."""
     deltas_CN: Float64
-    """δ_i, one row a contribution, in the order of their digests. A method may overwrite it."""
+    """Deltas δ_i, one row a contribution, in the order of their digests. A method may overwrite them."""
     statistics_CN: Float64 | None = None
-    """What each contribution's statistics say of these elements (Fisher information, variance), if the method asked."""
+    """Statistics of each contribution for these elements (Fisher information, variance), if the method asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class Matrix:
 
     info: TensorInfo
     read_delta: Callable[[int], Array]
-    """Return δ_i of shape (O, I) in float64, a fresh array."""
+    """Function of i that returns δ_i of shape (O, I) in float64, a fresh array."""
     read_statistic: Callable[[int], Array | None]
-    """Return what contribution i's statistics hold under this tensor's name (a Gram matrix, I × I; Fisher information,
-    O × I), if anything."""
+    """Function of i that returns what contribution i's statistics hold under this tensor's name (a Gram matrix, I × I;
+    Fisher information, O × I), if anything."""

@@ -1,83 +1,99 @@
-"""Raw elements to float64 and back, in one pass over a block that stays in the processor's cache.
+"""Raw elements to float64 and back: decode, subtract the base, sum, and round once.
 
-numpy needs two to five passes for each of these: decoding bfloat16 takes it 0.20 ns an element, and 0.08 ns here. The
-functions compile when they are first called, in about 0.2 s, and numba keeps the result on disk. They do exactly what
-`core.dtypes` does; a test compares them bit by bit.
+Each is written twice: in operations of numpy, a tile at a time, and as a loop that numba compiles for the type of the
+elements, which is three times faster. Which one runs is a question of time alone (`compiling.pays`): both give the same
+bits, those of `core.dtypes`.
+
+Letters: C contributions, N elements.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coldfuse.core.dtypes import Raw, from_floats
+from coldfuse.core.dtypes import Raw, from_floats, to_floats
+from coldfuse.core.schema import ITEM_BYTES
 from coldfuse.fusion.block import Float64
-from coldfuse.fusion.compiling import compiled
+from coldfuse.fusion.compiling import chosen_by_type, compiled, pays
 
 Elements = NDArray[np.generic]
-"""Raw elements in the type that the kernels read them as."""
+"""Raw elements in the type that the kernels know them by."""
 
+_ELEMENTS = {"F64": np.float64, "F32": np.float32, "BF16": np.uint16, "F16": np.int16}
+"""What stands for each dtype: numba knows neither of the narrow ones."""
 
 _TILE = 2048
-"""Elements of a sum that stay in a core's first cache while all rows are added."""
+"""Number of elements of a sum that stay in a core's first cache while all rows are added."""
 
-
-def elements(raw: Raw, dtype: str) -> Elements:
-    """View raw little-endian bytes as what the kernels take for this dtype."""
-    return raw.view({"F64": np.float64, "F32": np.float32}.get(dtype, np.uint16))
+_NUMPY_TILE = 1 << 14
+"""Number of elements that numpy takes at a time: they stay in the second cache, and a call costs as much as 500."""
 
 
 def decode(raw: Raw, dtype: str, out: Float64) -> None:
     """Read raw little-endian elements of a float dtype into `out`, without loss."""
-    subtract_rows(raw, dtype, stride=0, first=0, base_N=None, out_CN=out[None])
+    subtract_rows(raw, dtype, base_N=None, out_CN=out[None])
 
 
-def subtract_rows(  # a call for all rows of a block: one a row would cost as much as the numbers
-    raw: Raw, dtype: str, *, stride: int, first: int, base_N: Float64 | None, out_CN: Float64
-) -> bool:
-    """Read C rows of elements, and subtract the base from each: out_cn = raw[c · stride + first + n] − base_n.
+def subtract_rows(raw: Raw, dtype: str, *, base_N: Float64 | None, out_CN: Float64) -> bool:
+    """Read C rows of elements, and subtract the base from each; return False if some difference is not finite.
 
-    Returns False if some difference is not finite.
+    A call for all rows of a block, as one a row would cost as much as the numbers.
+
+    Args:
+        raw: The rows' little-endian bytes, one after the other.
+        dtype: What the bytes are.
+        base_N: θ_t; the rows are deltas if there is none.
+        out_CN: Where the differences go.
     """
-    base_N = _zeros(out_CN.shape[1]) if base_N is None else base_N
-    return bool(_SUBTRACT[dtype](elements(raw, dtype), stride, first, base_N, out_CN))
+    if pays(out_CN.size):
+        return bool(_subtract(_elements(raw, dtype), _zeros(out_CN.shape[1]) if base_N is None else base_N, out_CN))
+    return _subtract_by_numpy(raw, dtype, base_N, out_CN)
 
 
-def sum_rows(
-    raw: Raw, dtype: str, *, base: Raw | None, coefficients_C: Float64, divisor: float, sum_N: Float64
+def sum_rows(  # noqa: PLR0913
+    raw: Raw,
+    dtype: str,
+    *,
+    base: Raw | None,
+    coefficients_C: Float64,
+    divisor: float,
+    sum_N: Float64,
+    start_N: Float64 | None = None,
 ) -> None:
-    """Sum C rows of N elements without keeping any: sum_n = Σ_c (raw_cn − base_n) · coefficient_c / divisor.
+    """Sum C rows of elements without keeping any: sum_n = (start_n + Σ_c (raw_cn − base_n) · coefficient_c) / divisor.
 
-    The base is of the rows' dtype; without one the rows are deltas. Rows with a coefficient of 0 are not looked at.
+    Args:
+        raw: The rows' little-endian bytes, one after the other.
+        dtype: What the bytes are.
+        base: θ_t in the rows' dtype; the rows are deltas if there is none.
+        coefficients_C: One a row; rows with a coefficient of 0 are not looked at.
+        divisor: What the sum is divided by.
+        sum_N: Where the sum goes.
+        start_N: What the sum starts from, instead of 0.
     """
-    flat = elements(raw, dtype)
-    start = flat[:0] if base is None else elements(base, dtype)
-    _SUM[dtype](flat, start, coefficients_C, divisor, np.empty(_TILE), sum_N)
+    if not pays(coefficients_C.size * sum_N.size):
+        _sum_by_numpy(raw, dtype, base, coefficients_C, divisor, sum_N, start_N)
+        return
+    flat = _elements(raw, dtype)
+    before = flat[:0] if base is None else _elements(base, dtype)
+    start_N = sum_N[:0] if start_N is None else start_N
+    _sum(flat, before, coefficients_C, float(divisor), np.empty(_TILE), start_N, sum_N)
 
 
 def add(base: Raw, delta_N: Float64, dtype: str, out: Raw) -> bool:
     """Write base + delta, rounded once; where delta is 0 the base's own bytes. False: some sum is not finite."""
-    if dtype in _ADD:
-        return bool(_ADD[dtype](elements(base, dtype), delta_N, elements(out, dtype)))
-    values = np.empty(len(delta_N))
-    decode(base, dtype, values)
-    with np.errstate(over="ignore", invalid="ignore"):
-        sums = from_floats(values + delta_N, dtype)
-    np.copyto(elements(out, dtype), np.where(delta_N == 0, elements(base, dtype), elements(sums, dtype)))
-    decode(out, dtype, values)
-    return bool(np.isfinite(values).all())
+    if pays(delta_N.size):
+        return bool(_add(_elements(base, dtype), delta_N, _elements(out, dtype)))
+    return _add_by_numpy(base, delta_N, dtype, out)
 
 
-def encode(values: Float64, dtype: str) -> Raw:
-    """Round float64 to `dtype` once, to nearest and ties to even, and return the raw little-endian bytes."""
-    if dtype != "BF16":
-        return from_floats(values, dtype)
-    out = np.empty(len(values), np.uint16)
-    _encode_bfloat16(values, out)
-    return out.view(np.uint8)
+def _elements(raw: Raw, dtype: str) -> Elements:
+    return raw.view(_ELEMENTS[dtype])
 
 
 @lru_cache(maxsize=4)
@@ -87,24 +103,95 @@ def _zeros(count: int) -> Float64:
     return zeros
 
 
-@compiled
-def _float16(bits: Any) -> Any:
-    half = np.uint32(bits)
+def _subtract_by_numpy(raw: Raw, dtype: str, base_N: Float64 | None, out_CN: Float64) -> bool:
+    is_finite = True
+    with np.errstate(over="ignore", invalid="ignore"):
+        for row, out_N in zip(_rows(raw, len(out_CN)), out_CN, strict=True):
+            for run, elements in _tiles(out_N.size, dtype):
+                before = 0.0 if base_N is None else base_N[run]
+                delta = np.subtract(to_floats(row[elements], dtype), before, out=out_N[run], dtype=np.float64)
+                is_finite = is_finite and bool(np.isfinite(delta).all())
+    return is_finite
+
+
+def _sum_by_numpy(  # noqa: PLR0913
+    raw: Raw,
+    dtype: str,
+    base: Raw | None,
+    coefficients_C: Float64,
+    divisor: float,
+    sum_N: Float64,
+    start_N: Float64 | None,
+) -> None:
+    rows, tile = _rows(raw, len(coefficients_C)), np.empty(_NUMPY_TILE)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for run, elements in _tiles(sum_N.size, dtype):
+            sums = sum_N[run]
+            sums[:] = 0.0 if start_N is None else start_N[run]
+            before = 0.0 if base is None else to_floats(base[elements], dtype).astype(np.float64)
+            for row, coefficient in zip(rows, coefficients_C.tolist(), strict=True):
+                if coefficient:
+                    values = to_floats(row[elements], dtype)
+                    delta = np.subtract(values, before, out=tile[: sums.size], dtype=np.float64)
+                    sums += delta if coefficient == 1 else np.multiply(delta, coefficient, out=delta)
+            sums /= divisor
+
+
+def _add_by_numpy(base: Raw, delta_N: Float64, dtype: str, out: Raw) -> bool:
+    is_finite = True
+    with np.errstate(over="ignore", invalid="ignore"):
+        for run, elements in _tiles(delta_N.size, dtype):
+            delta = delta_N[run]
+            total = from_floats(np.add(to_floats(base[elements], dtype), delta, dtype=np.float64), dtype)
+            is_finite = is_finite and bool(np.isfinite(to_floats(total, dtype)).all())
+            is_moved = delta != 0
+            np.copyto(out[elements], base[elements])
+            np.copyto(_elements(out[elements], dtype), _elements(total, dtype), where=is_moved)
+    return is_finite
+
+
+def _rows(raw: Raw, count: int) -> NDArray[np.uint8]:
+    return raw.reshape(count, -1)
+
+
+def _tiles(count: int, dtype: str) -> Iterator[tuple[slice, slice]]:
+    """Yield runs of elements, and where their bytes lie."""
+    item = ITEM_BYTES[dtype]
+    for first in range(0, count, _NUMPY_TILE):
+        end = min(first + _NUMPY_TILE, count)
+        yield slice(first, end), slice(first * item, end * item)
+
+
+# Compiled. Function arguments would keep numba from storing the code on disk; functions chosen by type do not.
+
+
+def _from_float(element: Any) -> Any:
+    return np.float64(element)
+
+
+def _from_bfloat16(element: Any) -> Any:
+    return np.float64(np.uint32(np.uint32(element) << np.uint32(16)).view(np.float32))
+
+
+def _from_float16(element: Any) -> Any:
+    half = np.uint32(np.uint16(element))
     shifted = np.uint32((half & np.uint32(0x7FFF)) << np.uint32(13))
     # Exponents of float16 are biased by 15, of float32 by 127; the product also normalises subnormals.
-    magnitude = shifted.view(np.float32) * np.float32(2.0**112)
-    if half & np.uint32(0x7C00) == np.uint32(0x7C00):  # infinity and NaN
-        magnitude = np.uint32(shifted | np.uint32(0x7F800000)).view(np.float32)
-    return -magnitude if half & np.uint32(0x8000) else magnitude
+    finite = shifted.view(np.float32) * np.float32(2.0**112)
+    infinite = np.uint32(shifted | np.uint32(0x7F800000)).view(np.float32)  # or NaN
+    size = infinite if shifted >= np.uint32(0x7C00 << 13) else finite
+    return np.float64(-size if half & np.uint32(0x8000) else size)
 
 
-@compiled
-def _bfloat16(bits: Any) -> Any:
-    return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
+def _to_float64(value: Any, like: Any) -> Any:  # noqa: ARG001  # numba matches arguments by name
+    return value
 
 
-@compiled
-def _to_bfloat16(value: Any) -> Any:
+def _to_float32(value: Any, like: Any) -> Any:  # noqa: ARG001
+    return np.float32(value)
+
+
+def _to_bfloat16(value: Any, like: Any) -> Any:  # noqa: ARG001
     single = np.float32(value)
     bits = single.view(np.uint32)
     # Where float32 lies exactly between two bfloat16 because it was rounded to there, the float64 decides.
@@ -115,124 +202,78 @@ def _to_bfloat16(value: Any) -> Any:
     return np.uint16(0x7FC0) if np.isnan(single) else np.uint16(rounded >> np.uint32(16))
 
 
+def _to_float16(value: Any, like: Any) -> Any:  # noqa: ARG001
+    size = abs(np.float64(value))
+    bits = np.float64(size).view(np.uint64)
+    # Half a unit, less one where the last bit is even, carries into the exponent where the mantissa overflows.
+    carry = np.uint64((1 << 41) - 1) + ((bits >> np.uint64(42)) & np.uint64(1))
+    normal = np.int64((bits + carry) >> np.uint64(42)) - np.int64((1023 - 15) << 10)
+    # The sum's last bit is worth 2⁻²⁴, a subnormal's unit: the addition rounds to it.
+    subnormal = np.int64(((size + 1.5 * 2.0**28) - 1.5 * 2.0**28) * 2.0**24)
+    finite = subnormal if size < 2.0**-14 else normal
+    infinite = np.int64(0x7C00 if size >= 65520.0 else 0x7E00)  # or NaN
+    sign = np.int64(0x8000 if np.signbit(value) else 0)
+    return np.int16((finite if size < 65520.0 else infinite) | sign)
+
+
+def _widening(element: Any) -> Any:
+    return {"uint16": _from_bfloat16, "int16": _from_float16}.get(str(element), _from_float)
+
+
+def _rounding(value: Any, like: Any) -> Any:  # noqa: ARG001
+    choices = {"uint16": _to_bfloat16, "int16": _to_float16, "float32": _to_float32}
+    return choices.get(str(like), _to_float64)
+
+
+@chosen_by_type(_widening)
+def _wide(element: Any) -> Any:
+    """Return an element in float64."""
+    raise NotImplementedError(f"{element}: for compiled code")
+
+
+@chosen_by_type(_rounding)
+def _rounded(value: Any, like: Any) -> Any:
+    """Return float64 as an element of the other's type, rounded once: to nearest, ties to even."""
+    raise NotImplementedError(f"{value}, {like}: for compiled code")
+
+
 @compiled
-def _encode_bfloat16(values: Any, out: Any) -> None:
-    for i in range(out.size):
-        out[i] = _to_bfloat16(values[i])
-
-
-# The element type of each kernel is written out: a function passed in would keep numba from storing the code on disk.
-
-
-@compiled
-def _subtract_float(flat: Any, stride: Any, first: Any, base: Any, out: Any) -> Any:
+def _subtract(flat: Any, base: Any, out: Any) -> Any:
     finite: Any = True
     for c in range(out.shape[0]):
-        row, into = flat[c * stride + first :], out[c]
+        into = out[c]
+        row = flat[c * into.size :]
         for n in range(into.size):
-            delta = np.float64(row[n]) - base[n]
+            delta = _wide(row[n]) - base[n]
             finite &= abs(delta) < np.inf
             into[n] = delta
     return finite
 
 
 @compiled
-def _subtract_bfloat16(flat: Any, stride: Any, first: Any, base: Any, out: Any) -> Any:
-    finite: Any = True
-    for c in range(out.shape[0]):
-        row, into = flat[c * stride + first :], out[c]
-        for n in range(into.size):
-            delta = np.float64(_bfloat16(row[n])) - base[n]
-            finite &= abs(delta) < np.inf
-            into[n] = delta
-    return finite
-
-
-@compiled
-def _subtract_float16(flat: Any, stride: Any, first: Any, base: Any, out: Any) -> Any:
-    finite: Any = True
-    for c in range(out.shape[0]):
-        row, into = flat[c * stride + first :], out[c]
-        for n in range(into.size):
-            delta = np.float64(_float16(row[n])) - base[n]
-            finite &= abs(delta) < np.inf
-            into[n] = delta
-    return finite
-
-
-@compiled
-def _sum_float(flat: Any, base: Any, coefficients: Any, divisor: Any, tile: Any, total: Any) -> None:
+def _sum(flat: Any, base: Any, coefficients: Any, divisor: Any, tile: Any, start: Any, total: Any) -> None:  # noqa: PLR0913
     tile[:] = 0.0
     for first in range(0, total.size, tile.size):
-        sums, before = total[first : first + tile.size], base[first:]
+        sums, before, initial = total[first : first + tile.size], base[first:], start[first:]
         for n in range(min(sums.size, before.size)):
-            tile[n] = np.float64(before[n])
+            tile[n] = _wide(before[n])
         sums[:] = 0.0
+        for n in range(min(sums.size, initial.size)):
+            sums[n] = initial[n]
         for c in range(coefficients.size):
             if coefficients[c] != 0.0:
                 row = flat[c * total.size + first :]
                 for n in range(sums.size):
-                    sums[n] += (np.float64(row[n]) - tile[n]) * coefficients[c]
+                    sums[n] += (_wide(row[n]) - tile[n]) * coefficients[c]
         for n in range(sums.size):
             sums[n] /= divisor
 
 
 @compiled
-def _sum_bfloat16(flat: Any, base: Any, coefficients: Any, divisor: Any, tile: Any, total: Any) -> None:
-    tile[:] = 0.0
-    for first in range(0, total.size, tile.size):
-        sums, before = total[first : first + tile.size], base[first:]
-        for n in range(min(sums.size, before.size)):
-            tile[n] = np.float64(_bfloat16(before[n]))
-        sums[:] = 0.0
-        for c in range(coefficients.size):
-            if coefficients[c] != 0.0:
-                row = flat[c * total.size + first :]
-                for n in range(sums.size):
-                    sums[n] += (np.float64(_bfloat16(row[n])) - tile[n]) * coefficients[c]
-        for n in range(sums.size):
-            sums[n] /= divisor
-
-
-@compiled
-def _sum_float16(flat: Any, base: Any, coefficients: Any, divisor: Any, tile: Any, total: Any) -> None:
-    tile[:] = 0.0
-    for first in range(0, total.size, tile.size):
-        sums, before = total[first : first + tile.size], base[first:]
-        for n in range(min(sums.size, before.size)):
-            tile[n] = np.float64(_float16(before[n]))
-        sums[:] = 0.0
-        for c in range(coefficients.size):
-            if coefficients[c] != 0.0:
-                row = flat[c * total.size + first :]
-                for n in range(sums.size):
-                    sums[n] += (np.float64(_float16(row[n])) - tile[n]) * coefficients[c]
-        for n in range(sums.size):
-            sums[n] /= divisor
-
-
-@compiled
-def _add_float32(base: Any, delta: Any, out: Any) -> Any:
+def _add(base: Any, delta: Any, out: Any) -> Any:
     finite: Any = True
     for n in range(out.size):
-        total = np.float32(np.float64(base[n]) + delta[n])
-        finite &= abs(total) < np.float32(np.inf)
+        total = _rounded(_wide(base[n]) + delta[n], base[n])
+        finite &= abs(_wide(total)) < np.inf
         out[n] = base[n] if delta[n] == 0.0 else total
     return finite
-
-
-@compiled
-def _add_bfloat16(base: Any, delta: Any, out: Any) -> Any:
-    finite = True
-    for n in range(out.size):
-        total = _to_bfloat16(np.float64(_bfloat16(base[n])) + delta[n])
-        finite &= (total & np.uint16(0x7F80)) != np.uint16(0x7F80)
-        out[n] = base[n] if delta[n] == 0.0 else total
-    return finite
-
-
-_SUBTRACT = {
-    "F64": _subtract_float, "F32": _subtract_float, "BF16": _subtract_bfloat16, "F16": _subtract_float16
-}  # fmt: skip
-_SUM = {"F64": _sum_float, "F32": _sum_float, "BF16": _sum_bfloat16, "F16": _sum_float16}
-_ADD = {"F32": _add_float32, "BF16": _add_bfloat16}

@@ -16,17 +16,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from coldfuse.fusion.arrays import divide, namespace
 from coldfuse.fusion.block import Array, Block, Float64, Matrix, Rows, TensorInfo
+from coldfuse.fusion.kernels import sum_rows
 
 Scope = Literal["model", "tensor"]
 Variant = Literal["paper", "mergekit"]
-"""As the paper's own code computes it, or as mergekit does."""
+"""Whose computation is followed where the two differ: the paper's own code, or mergekit's."""
 
 Statistic = Literal["fisher", "gram", "variance"]
 
@@ -36,14 +36,13 @@ class Sums:
     """A measure: numbers that are summed over all blocks of a tensor, or of the whole model."""
 
     name: str
-    """Under which `TensorInfo.measured` has the sum."""
+    """Name under which `TensorInfo.measured` has the sum."""
     of: Callable[[Block], Float64]
-    """One block's contribution to the sum: an array whose shape depends on C alone."""
+    """Function that returns one block's part of the sum: an array whose shape depends on C alone."""
     per: Scope = "model"
+    """What is summed over: the whole model, or each tensor."""
     reads_deltas: bool = True
-    """False: `of` looks at the statistics only, and gets a block whose deltas hold junk."""
-    on_device: bool = False
-    """Whether `of` takes blocks of any array library; its sums may then differ in their last bits, as BLAS has them."""
+    """False if `of` looks at the statistics only; it gets a block whose deltas hold junk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,17 +50,16 @@ class Ranked:
     """A measure: the exact r-th smallest of all |values| of a tensor, or of the whole model, ranked as float32."""
 
     name: str
-    """Under which `TensorInfo.measured` has them, shape (R, number of ranks)."""
+    """Name under which `TensorInfo.measured` has them, shape (R, number of ranks)."""
     of: Callable[[Block], Float64]
-    """The values to be ranked, shape (R, N): R rows that are ranked apart, one a contribution or a single one."""
+    """Function that returns the values to be ranked, shape (R, N): R rows that are ranked apart."""
     ranks: Callable[[int, Mapping[str, Float64]], Sequence[int]]
-    """Given the number of elements that are ranked, and what the method's earlier measures found in the same tensor or
-    model (nothing, while a plan is foretold), which ranks are wanted; 0 is the smallest."""
+    """Function that returns the wanted ranks, 0 for the smallest, given the number of elements that are ranked and what
+    the method's earlier measures found in the same tensor or model (nothing, while a fusion is only planned)."""
     per: Scope = "model"
+    """What is ranked together: the whole model, or each tensor."""
     rows: Callable[[int], int] = int
-    """Given C, how many rows `of` returns: one a contribution by default."""
-    on_device: bool = False
-    """Whether `of` takes blocks of any array library, and gives the same bits with all of them."""
+    """Function that returns R, given C: one row a contribution by default."""
 
 
 Measure = Sums | Ranked
@@ -77,15 +75,11 @@ class Method(BaseModel, ABC):
     source: ClassVar[str]
     """The paper, or the implementation that defines it."""
     whole_rows: ClassVar[bool] = False
-    """Blocks must hold whole rows (runs along the last dimension)."""
+    """True if blocks must hold whole rows (runs along the last dimension)."""
     statistic: ClassVar[Statistic | None] = None
-    """What every contribution must bring beside its delta."""
-    on_device: ClassVar[bool] = False
-    """Whether the formula takes blocks of any array library, and gives the same bits with all of them; else it only
-    gets numpy's. See `coldfuse.fusion.arrays`."""
-
+    """Statistics that every contribution must bring beside its delta."""
     is_random: ClassVar[bool] = False
-    """Whether the formula looks at `TensorInfo.keys_C`: only then contributions are hashed to make them."""
+    """True if the formula looks at `TensorInfo.keys_C`: only then contributions are hashed to make them."""
 
     def measures(self) -> tuple[Measure, ...]:
         """What has to be known before the formula; a later measure may use the results of earlier ones."""
@@ -110,10 +104,10 @@ class Combiner(Method):
     """Makes one delta of all contributions'."""
 
     is_weighted: ClassVar[bool] = False
-    """Whether the formula looks at `TensorInfo.weights_C`; if not, weights that a user gives are refused."""
+    """True if the formula looks at `TensorInfo.weights_C`; if not, weights that a user gives are refused."""
 
     needs_weights: ClassVar[bool] = False
-    """Whether a user must give weights."""
+    """True if a user must give weights."""
 
     def weigh(self, num_examples: int, score: float | None) -> float:  # noqa: ARG002
         """Return w_i of a federation's contribution, from what its manifest says."""
@@ -133,42 +127,46 @@ class LinearCombination:
     """A linear combination: δ = (b θ_t + Σ_i c_i δ_i) / d."""
 
     deltas_C: Float64
-    """c_i"""
+    """Coefficients c_i of the deltas."""
     base: float = 0.0
-    """b"""
+    """Coefficient b of the base."""
     divisor: float = 1.0
-    """d: kept apart so that equal deltas come back bit by bit from their mean."""
+    """Divisor d, kept apart so that equal deltas come back bit by bit from their mean."""
+
+    def of(self, block: Block) -> Float64:
+        """Return the combination of a block's deltas, summed in the order of the contributions, in float64."""
+        fused_N = np.empty(len(block.base_N))
+        sum_rows(
+            np.ascontiguousarray(block.deltas_CN).reshape(-1).view(np.uint8),
+            "F64",
+            base=None,
+            coefficients_C=np.where(block.info.present_C, self.deltas_C, 0.0),
+            divisor=self.divisor,
+            sum_N=fused_N,
+            start_N=block.base_N * self.base if self.base else None,
+        )
+        return fused_N
 
 
 class LinearCombiner(Combiner):
     """A combiner whose result is a linear combination of the deltas; the engine sums it without holding them all."""
-
-    on_device: ClassVar[bool] = True
 
     @abstractmethod
     def combination(self, info: TensorInfo) -> LinearCombination:
         """Return the coefficients, from what was measured."""
 
     def fuse(self, block: Block) -> Float64:
-        """Sum the linear combination in the order of the contributions, in float64."""
-        combination = self.combination(block.info)
-        used_C = np.where(block.info.present_C, combination.deltas_C, 0.0).tolist()
-        fused_N = (
-            block.base_N * combination.base if combination.base else namespace(block.base_N).zeros_like(block.base_N)
-        )
-        for coefficient, delta_N in zip(used_C, block.deltas_CN, strict=True):
-            if coefficient:
-                fused_N += delta_N if coefficient == 1 else delta_N * coefficient
-        return cast(Float64, divide(fused_N, combination.divisor))
+        """Return the combination of the deltas."""
+        return self.combination(block.info).of(block)
 
 
 class MatrixCombiner(Combiner):
     """A combiner of whole matrices; `fuse` is for tensors of other than two dimensions (or with a dimension of 1)."""
 
     num_matrices: ClassVar[int] = 6
-    """About how many matrices of the tensor's size (float64) `fuse_matrix` holds at a time, for the memory budget."""
+    """Number of matrices of the tensor's size (float64) that `fuse_matrix` holds at a time, for the memory budget."""
     num_squares: ClassVar[int] = 0
-    """About how many matrices of I × I it holds beside them."""
+    """Number of matrices of I × I that it holds beside them."""
 
     @abstractmethod
     def fuse_matrix(self, matrix: Matrix) -> Array:

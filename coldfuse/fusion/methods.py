@@ -2,109 +2,111 @@
 
 from __future__ import annotations
 
-from coldfuse.fusion.average.interpolate import Extrapolate, Interpolate
-from coldfuse.fusion.average.mean import Mean, WeightedMean
-from coldfuse.fusion.average.soups import Ratatouille, UniformSoup
-from coldfuse.fusion.average.task_arithmetic import Analogy, Negate, TaskArithmetic
-from coldfuse.fusion.informed.fisher import Fisher
-from coldfuse.fusion.informed.precision import Precision
-from coldfuse.fusion.informed.regmean import RegMean
-from coldfuse.fusion.matrix.compress import LowRank
-from coldfuse.fusion.matrix.fwsvd import FWSVD
-from coldfuse.fusion.matrix.iso_c import IsoC
-from coldfuse.fusion.matrix.iso_cts import IsoCTS
-from coldfuse.fusion.matrix.knots import Knots
-from coldfuse.fusion.matrix.opcm import OPCM
-from coldfuse.fusion.matrix.tsv_m import TSVM
-from coldfuse.fusion.matrix.wudi import Wudi, WudiAdam
-from coldfuse.fusion.method import Method
-from coldfuse.fusion.outer.adaptive import FedAdagrad, FedAdam, FedYogi
-from coldfuse.fusion.outer.momentum import Momentum
-from coldfuse.fusion.outer.nesterov import Nesterov
-from coldfuse.fusion.robust.bulyan import Bulyan
-from coldfuse.fusion.robust.centred_clip import CentredClip
-from coldfuse.fusion.robust.clip import Clip
-from coldfuse.fusion.robust.foolsgold import FoolsGold
-from coldfuse.fusion.robust.geometric_median import GeometricMedian
-from coldfuse.fusion.robust.krum import Krum, MultiKrum
-from coldfuse.fusion.robust.median import Median
-from coldfuse.fusion.robust.trimmed_mean import TrimmedMean
-from coldfuse.fusion.sparse.breadcrumbs import Breadcrumbs
-from coldfuse.fusion.sparse.consensus import Consensus
-from coldfuse.fusion.sparse.dare import Dare
-from coldfuse.fusion.sparse.della import Della
-from coldfuse.fusion.sparse.magmax import Magmax
-from coldfuse.fusion.sparse.pcb import Pcb
-from coldfuse.fusion.sparse.ram import Ram, RamPlus
-from coldfuse.fusion.sparse.sce import Sce
-from coldfuse.fusion.sparse.ties import Ties
-from coldfuse.fusion.sparse.trim import Trim
-from coldfuse.fusion.spherical.karcher import Karcher
-from coldfuse.fusion.spherical.model_stock import ModelStock
-from coldfuse.fusion.spherical.multi_slerp import MultiSlerp
-from coldfuse.fusion.spherical.nearswap import Nearswap
-from coldfuse.fusion.spherical.nuslerp import Nuslerp, NuslerpRows
-from coldfuse.fusion.spherical.slerp import Slerp
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 
-METHODS: dict[str, type[Method]] = {
-    # averages
-    "mean": Mean,
-    "weighted-mean": WeightedMean,
-    "uniform-soup": UniformSoup,
-    "ratatouille": Ratatouille,
-    "task-arithmetic": TaskArithmetic,
-    "negate": Negate,
-    "analogy": Analogy,
-    "interpolate": Interpolate,
-    "extrapolate": Extrapolate,
-    # sparse
-    "ties": Ties,
-    "trim": Trim,
-    "dare": Dare,
-    "della": Della,
-    "breadcrumbs": Breadcrumbs,
-    "consensus": Consensus,
-    "pcb": Pcb,
-    "magmax": Magmax,
-    "sce": Sce,
-    "ram": Ram,
-    "ram-plus": RamPlus,
-    # spherical
-    "slerp": Slerp,
-    "nuslerp": Nuslerp,
-    "nuslerp-rows": NuslerpRows,
-    "multi-slerp": MultiSlerp,
-    "karcher": Karcher,
-    "model-stock": ModelStock,
-    "nearswap": Nearswap,
-    # matrix
-    "iso-c": IsoC,
-    "iso-cts": IsoCTS,
-    "tsv-m": TSVM,
-    "knots": Knots,
-    "wudi": Wudi,
-    "wudi-adam": WudiAdam,
-    "opcm": OPCM,
-    "low-rank": LowRank,
-    "fwsvd": FWSVD,
-    # robust
-    "clip": Clip,
-    "median": Median,
-    "trimmed-mean": TrimmedMean,
-    "geometric-median": GeometricMedian,
-    "krum": Krum,
-    "multi-krum": MultiKrum,
-    "bulyan": Bulyan,
-    "centred-clip": CentredClip,
-    "foolsgold": FoolsGold,
-    # informed by statistics
-    "regmean": RegMean,
-    "fisher": Fisher,
-    "precision": Precision,
-    # outer
-    "momentum": Momentum,
-    "nesterov": Nesterov,
-    "fedadagrad": FedAdagrad,
-    "fedadam": FedAdam,
-    "fedyogi": FedYogi,
-}
+from coldfuse.fusion.method import Method
+
+Place = str | type[Method]
+"""A method's class, or where to import it from: "module:Class" in this package."""
+
+
+class Methods(Mapping[str, type[Method]]):
+    """Fusion methods by name. One is imported when it is looked up: all together take longer than a small fusion."""
+
+    def __init__(self, places: Mapping[str, Place]) -> None:
+        """Take where each method is, or the class itself."""
+        self._places = dict(places)
+
+    def __getitem__(self, name: str) -> type[Method]:
+        """Return a method's class."""
+        place = self._places[name]
+        if not isinstance(place, str):
+            return place
+        module, _, kind = place.partition(":")
+        found: type[Method] = getattr(import_module(f"coldfuse.fusion.{module}"), kind)
+        self._places[name] = found
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield all names."""
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._places)
+
+    def __or__(self, more: Mapping[str, Place]) -> Methods:
+        """Return a table that has more methods, too."""
+        return Methods({**self._places, **more})
+
+    def name_of(self, kind: type[Method]) -> str:
+        """Return a class's name in the table, or else its name in Python."""
+        place = f"{kind.__module__.removeprefix('coldfuse.fusion.')}:{kind.__qualname__}"
+        return next((name for name, found in self._places.items() if found in (kind, place)), kind.__name__)
+
+
+METHODS = Methods(
+    {
+        # averages
+        "mean": "average.mean:Mean",
+        "weighted-mean": "average.mean:WeightedMean",
+        "uniform-soup": "average.soups:UniformSoup",
+        "ratatouille": "average.soups:Ratatouille",
+        "task-arithmetic": "average.task_arithmetic:TaskArithmetic",
+        "negate": "average.task_arithmetic:Negate",
+        "analogy": "average.task_arithmetic:Analogy",
+        "interpolate": "average.interpolate:Interpolate",
+        "extrapolate": "average.interpolate:Extrapolate",
+        # sparse
+        "ties": "sparse.ties:Ties",
+        "trim": "sparse.trim:Trim",
+        "dare": "sparse.dare:Dare",
+        "della": "sparse.della:Della",
+        "breadcrumbs": "sparse.breadcrumbs:Breadcrumbs",
+        "consensus": "sparse.consensus:Consensus",
+        "pcb": "sparse.pcb:Pcb",
+        "magmax": "sparse.magmax:Magmax",
+        "sce": "sparse.sce:Sce",
+        "ram": "sparse.ram:Ram",
+        "ram-plus": "sparse.ram:RamPlus",
+        # spherical
+        "slerp": "spherical.slerp:Slerp",
+        "nuslerp": "spherical.nuslerp:Nuslerp",
+        "nuslerp-rows": "spherical.nuslerp:NuslerpRows",
+        "multi-slerp": "spherical.multi_slerp:MultiSlerp",
+        "karcher": "spherical.karcher:Karcher",
+        "model-stock": "spherical.model_stock:ModelStock",
+        "nearswap": "spherical.nearswap:Nearswap",
+        # matrix
+        "iso-c": "matrix.iso_c:IsoC",
+        "iso-cts": "matrix.iso_cts:IsoCTS",
+        "tsv-m": "matrix.tsv_m:TSVM",
+        "knots": "matrix.knots:Knots",
+        "wudi": "matrix.wudi:Wudi",
+        "wudi-adam": "matrix.wudi:WudiAdam",
+        "opcm": "matrix.opcm:OPCM",
+        "low-rank": "matrix.compress:LowRank",
+        "fwsvd": "matrix.fwsvd:FWSVD",
+        # robust
+        "clip": "robust.clip:Clip",
+        "median": "robust.median:Median",
+        "trimmed-mean": "robust.trimmed_mean:TrimmedMean",
+        "geometric-median": "robust.geometric_median:GeometricMedian",
+        "krum": "robust.krum:Krum",
+        "multi-krum": "robust.krum:MultiKrum",
+        "bulyan": "robust.bulyan:Bulyan",
+        "centred-clip": "robust.centred_clip:CentredClip",
+        "foolsgold": "robust.foolsgold:FoolsGold",
+        # informed by statistics
+        "regmean": "informed.regmean:RegMean",
+        "fisher": "informed.fisher:Fisher",
+        "precision": "informed.precision:Precision",
+        # outer
+        "momentum": "outer.momentum:Momentum",
+        "nesterov": "outer.nesterov:Nesterov",
+        "fedadagrad": "outer.adaptive:FedAdagrad",
+        "fedadam": "outer.adaptive:FedAdam",
+        "fedyogi": "outer.adaptive:FedYogi",
+    }
+)

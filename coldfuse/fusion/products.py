@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from coldfuse.fusion.arrays import is_numpy, namespace
 from coldfuse.fusion.block import Float64
 from coldfuse.fusion.compiling import compiled
 
@@ -15,13 +14,7 @@ _LANES = 512
 
 
 def inner_products(rows_CN: Float64) -> Float64:
-    """Return G_ij = Σ_n r_in r_jn, shape (C, C).
-
-    Other arrays than numpy's are left to their library, which may sum in any order: then G_ij is off by at most
-    2 N 2⁻⁵³ Σ_n |r_in r_jn|, for N elements.
-    """
-    if not is_numpy(rows_CN):
-        return rows_CN @ rows_CN.T
+    """Return G_ij = Σ_n r_in r_jn, shape (C, C)."""
     out_CC = np.zeros((len(rows_CN), len(rows_CN)))
     _inner_products(rows_CN, np.empty(_LANES), out_CC)
     return out_CC
@@ -29,8 +22,6 @@ def inner_products(rows_CN: Float64) -> Float64:
 
 def squared_lengths(rows_CN: Float64) -> Float64:
     """Return Σ_n r_in², shape (C,)."""
-    if not is_numpy(rows_CN):
-        return cast(Float64, namespace(rows_CN).sum(rows_CN * rows_CN, axis=1))
     return np.array([inner_products(row_N[None])[0, 0] for row_N in rows_CN])
 
 

@@ -10,10 +10,8 @@ import hashlib
 from typing import Any
 
 import numpy as np
-from array_api_compat import device
 
-from coldfuse.fusion.arrays import namespace
-from coldfuse.fusion.block import Array, Float64
+from coldfuse.fusion.block import Float64
 from coldfuse.fusion.compiling import compiled
 
 _STEP, _FIRST_FACTOR, _SECOND_FACTOR = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
@@ -31,28 +29,6 @@ def uniform(key: np.uint64, first: int, count: int) -> Float64:
     out = np.empty(count)
     _uniform(np.uint64(key), np.uint64(first), out)
     return out
-
-
-def random_bits(key: int, first: int, like_N: Array) -> Array:
-    """Return SplitMix64's upper 53 bits, as int64, for the elements from `first` on; where `like_N` lies.
-
-    torch has no arithmetic on uint64, but int64's has the same bits: it wraps around. Its shift drags the sign along.
-    """
-    xp = namespace(like_N)
-    index_N = xp.arange(like_N.shape[0], dtype=xp.int64, device=device(like_N))
-    z_N = index_N * _signed(_STEP) + _signed(key + (first + 1) * _STEP)
-    z_N = (z_N ^ _shifted(z_N, 30)) * _signed(_FIRST_FACTOR)
-    z_N = (z_N ^ _shifted(z_N, 27)) * _signed(_SECOND_FACTOR)
-    return _shifted(z_N ^ _shifted(z_N, 31), 11)
-
-
-def _signed(number: int) -> int:
-    """Return the int64 with the lowest 64 bits of a number."""
-    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
-
-
-def _shifted(z_N: Array, by: int) -> Array:
-    return (z_N >> by) & ((1 << (64 - by)) - 1)
 
 
 @compiled

@@ -11,13 +11,13 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from typing import Any
 
 from pydantic import ValidationError
 
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.average.mean import Mean
 from coldfuse.fusion.method import Combiner, Method, Outer, Transform
+from coldfuse.fusion.methods import Methods
 
 _STEP = re.compile(r"\s*(?P<name>[a-z0-9][a-z0-9-]*)\s*(?:\((?P<params>[^()]*)\))?\s*")
 _THEN = re.compile(r"(?<![\w-])then(?![\w-])")
@@ -57,22 +57,27 @@ def parse_recipe(
     methods: Mapping[str, type[Method]],
     *,
     params: Mapping[str, str] | None = None,
-    flavour: str | None = None,
 ) -> Recipe:
-    """Read a recipe. `params` go to every step that has such a parameter and does not set it in the line itself.
+    """Read a recipe.
 
-    Raises `UserInputError` for an unknown method or parameter, a value out of bounds, or steps in the wrong order.
+    Args:
+        line: The recipe.
+        methods: What its names mean.
+        params: Parameters by name, for every step that has such a one and does not set it in the line itself.
+
+    Raises:
+        UserInputError: A method or parameter is not known, a value is out of bounds, or steps are in the wrong order.
     """
-    wanted = dict(params or {}) | ({"flavour": flavour} if flavour else {})
     parsed = [_parse_step(text, methods) for text in _THEN.split(line)]
-    for key in wanted:
-        if not any(key in kind.model_fields for kind, _ in parsed):
+    for key in params or {}:
+        if not any(parameter_of(step.kind, key) in step.kind.model_fields for step in parsed):
             raise UserInputError(f"no step of {line!r} has a parameter {key!r}; known are {_known(parsed)}")
-    steps = [
-        _make(kind, {**{key: value for key, value in wanted.items() if key in kind.model_fields}, **own}, methods)
-        for kind, own in parsed
-    ]
-    return arrange(steps, line)
+    return arrange([_make(step, params or {}) for step in parsed], line)
+
+
+def parameter_of(kind: type[Method], key: str) -> str:
+    """Return the name of the parameter that a key stands for: the command line and earlier recipes say `flavour`."""
+    return "variant" if key == "flavour" and "variant" in kind.model_fields else key
 
 
 def unknown_method(name: str, known: Collection[str]) -> UserInputError:
@@ -105,10 +110,9 @@ def arrange(steps: Iterable[Method], line: str) -> Recipe:
     return recipe
 
 
-def format_recipe(recipe: Recipe, methods: Mapping[str, type[Method]]) -> str:
+def format_recipe(recipe: Recipe, methods: Methods) -> str:
     """Write a recipe with every parameter, so that it means the same whatever later defaults are."""
-    names = {kind: name for name, kind in methods.items()}
-    return " then ".join(f"{names[type(step)]}{_format_params(step)}" for step in recipe.steps)
+    return " then ".join(f"{methods.name_of(type(step))}{_format_params(step)}" for step in recipe.steps)
 
 
 def _format_params(step: Method) -> str:
@@ -124,7 +128,16 @@ def _stage(step: Method) -> int:
     return 0 if isinstance(step, Transform) else 1 if isinstance(step, Combiner) else 2
 
 
-def _parse_step(text: str, methods: Mapping[str, type[Method]]) -> tuple[type[Method], dict[str, str]]:
+@dataclass(frozen=True)
+class _Parsed:
+    """A step as it was written."""
+
+    name: str
+    kind: type[Method]
+    own: dict[str, str]
+
+
+def _parse_step(text: str, methods: Mapping[str, type[Method]]) -> _Parsed:
     match = _STEP.fullmatch(text)
     if match is None:
         hint = f"; did you mean {lower}?" if (lower := _in_lower_case(text, methods)) else ""
@@ -133,13 +146,13 @@ def _parse_step(text: str, methods: Mapping[str, type[Method]]) -> tuple[type[Me
         )
     if match["name"] not in methods:
         raise unknown_method(match["name"], methods)
-    own: dict[str, str] = {}
+    kind, own = methods[match["name"]], dict[str, str]()
     for pair in filter(None, (part.strip() for part in (match["params"] or "").split(","))):
         key, equals, value = (part.strip() for part in pair.partition("="))
-        if not equals or key in own:
+        if not equals or parameter_of(kind, key) in own:
             raise UserInputError(f"{text.strip()!r}: expected each parameter once, as key=value; got {pair!r}")
-        own[key] = value
-    return methods[match["name"]], own
+        own[parameter_of(kind, key)] = value
+    return _Parsed(match["name"], kind, own)
 
 
 def _in_lower_case(text: str, methods: Collection[str]) -> str | None:
@@ -149,19 +162,21 @@ def _in_lower_case(text: str, methods: Collection[str]) -> str | None:
     return lower if all(step and step["name"] in methods for step in steps) else None
 
 
-def _make(kind: type[Method], values: Mapping[str, Any], methods: Mapping[str, type[Method]]) -> Method:
-    name = next(name for name, known in methods.items() if known is kind)
+def _make(step: _Parsed, wanted: Mapping[str, str]) -> Method:
+    fields = step.kind.model_fields
+    given = {parameter_of(step.kind, key): value for key, value in wanted.items()}
     try:
-        return kind.model_validate(values)
+        return step.kind.model_validate({key: value for key, value in given.items() if key in fields} | step.own)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
-            fields = ", ".join(kind.model_fields) or "none"
-            raise UserInputError(f"{name} has no parameter {key!r}; it has {fields}") from error
-        where = f"{name}: {key}={first['input']}" if key else name
+            raise UserInputError(
+                f"{step.name} has no parameter {key!r}; it has {', '.join(fields) or 'none'}"
+            ) from error
+        where = f"{step.name}: {key}={first['input']}" if key else step.name
         raise UserInputError(f"{where}: {first['msg']}") from error
 
 
-def _known(parsed: Iterable[tuple[type[Method], object]]) -> str:
-    return ", ".join(sorted({key for kind, _ in parsed for key in kind.model_fields})) or "none"
+def _known(steps: Iterable[_Parsed]) -> str:
+    return ", ".join(sorted({key for step in steps for key in step.kind.model_fields})) or "none"

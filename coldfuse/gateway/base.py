@@ -60,6 +60,8 @@ class ReleaseSummary:
     created_at_s: float
     """Seconds since 1970 by the publisher's clock, for people."""
     contributions: tuple[ContributionSummary, ...] = ()
+    moved: float | None = None
+    """Fraction of the model's elements whose bytes differ from the parent's; None where nobody counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +236,8 @@ class Gateway(Protocol):
 
     def __enter__(self) -> Self:
         """Return the gateway itself."""
+        return self
 
     def __exit__(self, *_: object) -> None:
         """Close."""
+        self.close()

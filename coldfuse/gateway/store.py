@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Self
 
 from coldfuse.core.blob import Blob, Part, part_bytes
 from coldfuse.core.contribution import ContributionManifest
@@ -19,6 +18,7 @@ from coldfuse.gateway.base import (
     PARALLEL,
     ContributionSummary,
     ContributionVerdict,
+    Gateway,
     OnProgress,
     ReleaseName,
     ReleaseSummary,
@@ -49,7 +49,7 @@ NUM_RELEASES_KEPT = 16
 _CHUNK_BYTES = 1 << 20
 
 
-class StoreGateway:
+class StoreGateway(Gateway):
     """One federation, as others see it. Keeps nothing that is not in the store, but for short-lived copies.
 
     A `Gateway` for who can reach the store, and what a server hands its calls to for everybody else.
@@ -179,14 +179,6 @@ class StoreGateway:
         """End the threads."""
         self._threads.shutdown()
 
-    def __enter__(self) -> Self:
-        """Return the gateway itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self.close()
-
     def _read_status(self) -> Status:
         settings, standing = self._federation.settings, self._rounds.standing()
         latest = standing.latest
@@ -247,4 +239,5 @@ def _summarize(data: bytes) -> ReleaseSummary:
         num_contributions=len(contributions),
         created_at_s=manifest.created_at_s,
         contributions=contributions,
+        moved=manifest.moved,
     )

@@ -13,6 +13,9 @@ _NAME: TypeAdapter[str] = TypeAdapter(Name)
 def check_channel(name: str) -> str:
     """Return a channel's name, before it becomes a part of a key.
 
+    Raises:
+        UserInputError: No channel can have this name.
+
     >>> check_channel("latest")
     'latest'
     """

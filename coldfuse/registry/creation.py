@@ -10,15 +10,19 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from coldfuse import __version__
+from coldfuse.core.blob import Blob
 from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.errors import FederationError, ObjectNotFoundError, UserInputError
 from coldfuse.registry.federation import SETTINGS_KEY, Federation, create
-from coldfuse.registry.importing import import_model
 from coldfuse.registry.objects import Objects
 from coldfuse.storage.base import ObjectStore
-from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.tensors.blobs import put_part
+from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
+from coldfuse.tensors.files import File, opened
+from coldfuse.tensors.folders import existing
+from coldfuse.tensors.parts import PartLayout, plan_parts, plan_plain_parts
 
 _RELEASE_ZERO_KEY = "releases/00000.json"
 
@@ -26,9 +30,9 @@ _RELEASE_ZERO_KEY = "releases/00000.json"
 def create_federation(
     store: ObjectStore, *, name: str, base: Path, origin: str, method: str, rules: Mapping[str, float]
 ) -> Federation:
-    """Store a base model's files and create a federation on it. Raises before anything is written if it cannot be.
+    """Store a base model's files and create a federation on it.
 
-    One that was killed is finished by calling this again with the same base, under the name that it had chosen.
+    A creation that was killed is finished by calling this again with the same base, under the name that it had chosen.
 
     Args:
         store: An empty store.
@@ -37,6 +41,10 @@ def create_federation(
         origin: What the user called the base.
         method: Fusion method.
         rules: The fields of `RoundRules`.
+
+    Raises:
+        UserInputError: The base or an option cannot be used; nothing was written.
+        FederationError: The store holds a federation, or the beginning of one on another base.
     """
     if store.head(SETTINGS_KEY) is not None:
         raise FederationError(f"{store.url} holds a federation already; choose another folder or prefix")
@@ -57,7 +65,7 @@ def create_federation(
         raise _other_base(store, begun)
     manifest = ReleaseManifest(
         federation=federation, release=0, parent=None, round=0, method="base", model_digest=digest,
-        files=import_model(Objects(store), folder), created_at_s=now_s, software={"coldfuse": __version__},
+        files=_import_model(Objects(store), folder), created_at_s=now_s, software={"coldfuse": __version__},
     )  # fmt: skip
     if begun and begun.files != manifest.files:
         raise _other_base(store, begun)
@@ -71,6 +79,25 @@ def _read_begun(store: ObjectStore) -> ReleaseManifest | None:
         return decode(ReleaseManifest, store.get(_RELEASE_ZERO_KEY), what=_RELEASE_ZERO_KEY)
     except ObjectNotFoundError:
         return None
+
+
+def _import_model(objects: Objects, model: Checkpoint) -> dict[str, Blob]:
+    """Store every file of a model part by part, and return their parts. What is there already is not written again."""
+    files = {name: _import_file(objects, file.file, plan_parts(file.header)) for name, file in model.files.items()}
+    for name in model.plain:
+        file = existing(model.folder, name)
+        files[name] = _import_file(objects, file, plan_plain_parts(file.size_bytes))
+    return files
+
+
+def _import_file(objects: Objects, file: File, layouts: list[PartLayout]) -> Blob:
+    parts = []
+    with opened(file) as reader:
+        for layout in layouts:
+            data = bytearray(layout.size_bytes)
+            reader.read_into(memoryview(data), layout.start)
+            parts.append(put_part(data, objects.put))
+    return Blob(parts=tuple(parts))
 
 
 def _other_base(store: ObjectStore, begun: ReleaseManifest) -> FederationError:

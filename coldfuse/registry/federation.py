@@ -33,11 +33,15 @@ class Federation:
         return Objects(self.store)
 
     def journal(self, round_number: int) -> Journal:
-        """Return the journal of a round."""
+        """Return the journal of a round, whether it was opened or not; nothing is read yet."""
         return Journal(self.store, round_number)
 
     def release(self, number: int) -> ReleaseManifest:
-        """Read a release's manifest."""
+        """Read a release's manifest by its number.
+
+        Raises:
+            FederationError: There is no such release; the message names the latest.
+        """
         return decode(ReleaseManifest, self.release_bytes(number), what=_release_key(number))
 
     def release_bytes(self, number: int) -> bytes:
@@ -49,7 +53,14 @@ class Federation:
             raise FederationError(f"there is no release {number}; the latest is {latest}") from None
 
     def channel(self, name: str) -> Channel:
-        """Read where a channel points."""
+        """Read where a channel points.
+
+        Args:
+            name: The channel; what users type goes through `check_channel` before.
+
+        Raises:
+            FederationError: There is no such channel.
+        """
         key = f"channels/{name}"
         try:
             return decode(Channel, self.store.get(key), what=key)
@@ -61,7 +72,12 @@ class Federation:
         return self.release_of("latest")
 
     def release_of(self, channel: str) -> ReleaseManifest:
-        """Read the manifest of the release that a channel points to, checked against the pointer."""
+        """Read the manifest of the release that a channel points to.
+
+        Raises:
+            FederationError: There is no such channel.
+            DigestMismatchError: The manifest is not the one that the pointer names.
+        """
         pointer = self.channel(channel)
         key = _release_key(pointer.release)
         return decode(ReleaseManifest, self.store.get(key), what=key, digest=pointer.manifest)
@@ -69,7 +85,11 @@ class Federation:
     def publish(self, manifest: ReleaseManifest) -> None:
         """Make this the latest release; publishing the same again is success.
 
-        Raises `ConflictError` if another release with this number exists, or if the latest is not its parent.
+        Args:
+            manifest: The release, whose files and contributions lie in the store already.
+
+        Raises:
+            ConflictError: Another release has this number, or the latest release is not the parent of this one.
         """
         data = encode(manifest)
         key = _release_key(manifest.release)
@@ -78,11 +98,11 @@ class Federation:
         pointer = Channel(
             release=manifest.release, round=manifest.round, manifest=sha256(data), model_digest=manifest.model_digest
         )
-        if manifest.parent is None:
+        if manifest.parent is None:  # release 0: there is no pointer to compare with
             self.store.put_if_absent("channels/latest", encode(pointer))
             return
         current, etag = self.store.get_with_etag("channels/latest")
-        if current == encode(pointer):
+        if current == encode(pointer):  # an earlier try got this far
             return
         latest = decode(Channel, current, what="channels/latest").release
         if latest != manifest.parent:
@@ -92,8 +112,10 @@ class Federation:
     def current_round(self, *, at_least: int = 1) -> int:
         """Return the number of the round that is open or to be opened next.
 
-        It follows the round that made the latest release, and the abandoned rounds after that one. `at_least` is a
-        number known from before, to start from.
+        It follows the round that made the latest release, and the abandoned rounds after that one.
+
+        Args:
+            at_least: A number known from before: the search begins there.
         """
         number = max(self.channel("latest").round + 1, at_least)
         while (head := self.journal(number).head()) is not None and head.entry.event == "abandoned":
@@ -102,7 +124,16 @@ class Federation:
 
 
 def create(store: ObjectStore, settings: FederationSettings, release_zero: ReleaseManifest) -> Federation:
-    """Create a federation whose base's files lie in the store already; `federation.json` comes last, as the switch."""
+    """Create a federation; `federation.json` comes last, as the switch.
+
+    Args:
+        store: A store without a federation.
+        settings: What never changes.
+        release_zero: The base, whose files lie in the store already.
+
+    Raises:
+        FederationError: The store holds a federation, or another process creates one.
+    """
     federation = Federation(store, settings)
     if store.head(SETTINGS_KEY) is not None:
         raise FederationError(f"{store.url} holds a federation already; choose another folder or prefix")
@@ -118,7 +149,11 @@ def create(store: ObjectStore, settings: FederationSettings, release_zero: Relea
 
 
 def open_federation(store: ObjectStore) -> Federation:
-    """Open the federation that a store holds."""
+    """Open the federation that a store holds.
+
+    Raises:
+        FederationError: The store holds none, or one of a newer layout, or settings that make no sense.
+    """
     try:
         data = store.get(SETTINGS_KEY)
     except ObjectNotFoundError:

@@ -28,6 +28,7 @@ class Head(Value):
     """The last entry, and its place in the sequence."""
 
     seq: int
+    """Place of the entry in the leader's sequence, from 0."""
     entry: LeaderEvent
 
 
@@ -46,7 +47,11 @@ class Journal:
         return self._read_head()[0]
 
     def append(self, event: LeaderEvent) -> None:
-        """Append as the leader. Raises `ConflictError` when another aggregator appended since `state` was read."""
+        """Append as the leader.
+
+        Raises:
+            ConflictError: Another aggregator appended since this journal's `state` was read.
+        """
         head, etag = self._read_head()
         if head is not None and self._leader_key(head) not in self._entries:
             raise ConflictError(f"round {self.round}: another aggregator wrote {head.entry.event!r} meanwhile")
@@ -55,7 +60,7 @@ class Journal:
         self._write_entry(new)
 
     def receive(self, event: Received) -> bool:
-        """Record a contribution; False if it was recorded before."""
+        """Record a contribution as a gateway; False if it was recorded before."""
         return self._store.put_if_absent(f"{self._folder}{event.contribution}-received", encode(event))
 
     def has_received(self, contribution: str) -> bool:
@@ -63,7 +68,7 @@ class Journal:
         return self._store.head(f"{self._folder}{contribution}-received") is not None
 
     def state(self) -> RoundState:
-        """Read what is new, and fold it all."""
+        """Read what is new, and fold it all. A leader that died before it wrote its last entry is helped out."""
         head, _ = self._read_head()
         if head is not None and self._leader_key(head) not in self._entries:
             self._write_entry(head)
@@ -71,7 +76,7 @@ class Journal:
         if new:
             with ThreadPoolExecutor(min(_PARALLEL_READS, len(new))) as pool:
                 self._entries |= zip(new, pool.map(self._read_entry, new), strict=True)
-        return fold(self._entries[key] for key in sorted(self._entries))
+        return fold(self._entries[key] for key in sorted(self._entries))  # 00000000-opened, …: the leader's order
 
     def _read_entry(self, key: str) -> Event:
         return decode_any(EVENT, self._store.get(key), what=key)

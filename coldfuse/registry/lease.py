@@ -24,19 +24,28 @@ KEY = "leases/aggregator"
 
 
 class LeaseRecord(Value):
-    """Who leads. Empty `holder`: nobody, it was given back."""
+    """Who leads."""
 
     holder: str
+    """Host, process and a random suffix of the leader; empty: the lease was given back."""
     renewal: int
+    """Number of renewals so far: it makes every record differ from the one before."""
     ttl_s: float
+    """Seconds without a renewal after which the lease is dead."""
     expires_at_s: float
-    """By the holder's clock; for people only."""
+    """Seconds since 1970 by the holder's clock, for people only."""
 
 
 class Lease:
     """One aggregator's hold, or wish for it. After `try_acquire` a thread renews it until `release`."""
 
     def __init__(self, store: ObjectStore, *, ttl_s: float) -> None:
+        """Wish for the lease; nothing is asked of the store yet.
+
+        Args:
+            store: Where the federation lies.
+            ttl_s: Seconds that the others wait for a renewal; a third of it passes between two.
+        """
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._store = store
         self._ttl_s = ttl_s
@@ -48,7 +57,10 @@ class Lease:
         self._thread: threading.Thread | None = None
 
     def try_acquire(self) -> LeaseRecord | None:
-        """Take the lease if it is free or dead; otherwise return who holds it."""
+        """Take the lease if it is free or dead, and return None; otherwise return who holds it.
+
+        A lease can only be found dead by who has watched it for its time to live: call this again and again.
+        """
         record, etag = read_lease(self._store)
         if etag != self._seen[0]:
             self._seen = (etag, time.monotonic())
@@ -65,7 +77,11 @@ class Lease:
         return None
 
     def check(self) -> None:
-        """Raise `LeaseLostError` unless this process led a moment ago."""
+        """Make sure that this process led a moment ago.
+
+        Raises:
+            LeaseLostError: Another aggregator may lead by now; write nothing more.
+        """
         if self._stop.is_set() or time.monotonic() - self._renewed_at > self._ttl_s:
             raise LeaseLostError(f"the lease of {self.holder} was lost; another aggregator may lead now")
 
@@ -103,7 +119,7 @@ class Lease:
         expires_at_s = round(time.time() + self._ttl_s, 3)
         record = LeaseRecord(holder=holder, renewal=self._renewal, ttl_s=self._ttl_s, expires_at_s=expires_at_s)
         self._etag = self._store.compare_and_swap(KEY, encode(record), etag=etag)
-        self._renewed_at = began
+        self._renewed_at = began  # not the end: the others may have seen the record since the store took it
 
 
 def read_lease(store: ObjectStore) -> tuple[LeaseRecord | None, str | None]:

@@ -21,7 +21,7 @@ class Objects:
         self._store = store
 
     def put(self, digest: str, data: bytes | memoryview) -> bool:
-        """Store bytes whose digest the caller has computed; False if they were there."""
+        """Store bytes under their digest, which the caller has computed; False if they were there."""
         return self._store.put_if_absent(object_key(digest), data)
 
     def put_value(self, value: Value) -> str:
@@ -32,12 +32,18 @@ class Objects:
         return digest
 
     def get_value(self, kind: type[V], digest: str) -> V:
-        """Read a value, checking its digest."""
+        """Read a value.
+
+        Raises:
+            ObjectNotFoundError: There is no such object.
+            DigestMismatchError: The object was altered.
+            CodecError: The object holds another kind of value.
+        """
         data = self._store.get(object_key(digest))
         return decode(kind, data, what=f"{kind.__name__} {digest[:12]}", digest=digest)
 
     def read_into(self, digest: str, buffer: memoryview, start: int) -> None:
-        """Fill the buffer from `start` of an object."""
+        """Fill the buffer from `start` of an object; the caller checks digests."""
         self._store.read_into(object_key(digest), buffer, start=start)
 
     def open(self, blob: Blob) -> BlobReader:
@@ -45,6 +51,6 @@ class Objects:
         return BlobReader(blob, self.read_into)
 
     def has(self, digest: str, size_bytes: int) -> bool:
-        """Tell whether an object is there in full."""
+        """Tell whether an object is there in full; one of another size counts as missing."""
         info = self._store.head(object_key(digest))
         return info is not None and info.size_bytes == size_bytes

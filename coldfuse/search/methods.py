@@ -10,7 +10,7 @@ from pydantic import Field
 from coldfuse.engine.recipes import known_methods
 from coldfuse.errors import FusionError
 from coldfuse.fusion.block import Block, Float64
-from coldfuse.fusion.method import Combiner, Method
+from coldfuse.fusion.method import Combiner
 from coldfuse.fusion.recipe import Recipe, parse_recipe
 
 
@@ -18,7 +18,7 @@ class Search(Combiner):
     """A combiner that is found by looking at data; its fields are the search's parameters."""
 
     needs: ClassVar[str]
-    """What it works with, in a few words."""
+    """Data and memory that it works with, in a few words."""
 
     def fuse(self, block: Block) -> Float64:  # noqa: ARG002
         """Refuse: there is no formula, only what a search finds."""
@@ -80,16 +80,14 @@ SEARCHES: dict[str, type[Search]] = {
 """Searches by their names in a recipe."""
 
 
-def read_search(line: str, *, params: Mapping[str, str] | None = None, flavour: str | None = None) -> Recipe:
+def read_search(line: str, *, params: Mapping[str, str] | None = None) -> Recipe:
     """Read a recipe of known methods and searches.
 
     Args:
         line: The recipe, such as `trim then greedy-soup(keep=equal)`.
         params: Parameters by name beside those in the line.
-        flavour: Variant of a method that has several.
 
     Raises:
         UserInputError: A name or a value is not known.
     """
-    methods: dict[str, type[Method]] = {**known_methods(), **SEARCHES}
-    return parse_recipe(line, methods, params=params, flavour=flavour)
+    return parse_recipe(line, known_methods() | SEARCHES, params=params)

@@ -37,7 +37,7 @@ class Task:
     data: TextDataset
     """Held-out texts; with a head, whoever minimises entropy does not look at their labels."""
     head: LinearHead | None = None
-    """A fixed head. Without one, a linear probe is fitted to half of the data on the base's features, and stays fixed;
+    """Fixed head. Without one, a linear probe is fitted to half of the data on the base's features, and stays fixed;
     what is minimised is then taken over the other half."""
 
 
@@ -57,9 +57,9 @@ class Learned:
     table: Mapping[str, tuple[float, ...]]
     """Coefficients by the tensor's name in the base's files; `*` stands for all others."""
     before: float
-    """What was minimised, over all its texts, at the start."""
+    """Value of what is minimised, over all texts, at the start."""
     after: float
-    """The same at the end."""
+    """Value of what is minimised, over all texts, at the end."""
 
 
 class Encoder(nn.Module):
@@ -81,20 +81,20 @@ class ResidentModels:
     encoder: Encoder
     tokenizer: Any
     stored: Mapping[str, str]
-    """The name in the files of each parameter, by the body's own name."""
+    """Name of each parameter in the files, by the body's own name."""
     deltas: Mapping[str, Tensor]
-    """δ of all contributions, stacked, by the body's own name; float32."""
+    """Stacked δ of all contributions, by the body's own name; float32."""
     num_contributions: int
-    """C."""
+    """Number of contributions, C."""
 
     @property
     def num_tensors(self) -> int:
-        """T."""
+        """Number of tensors, T."""
         return len(self.stored)
 
     @property
     def device(self) -> torch.device:
-        """Where everything lies."""
+        """Device on which everything lies."""
         return next(self.encoder.parameters()).device
 
     def blend(self, weights_TC: Tensor) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from coldfuse.engine.recipes import known_methods
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.average.mean import Mean
 from coldfuse.fusion.method import Method
-from coldfuse.fusion.recipe import Recipe, arrange
+from coldfuse.fusion.recipe import Recipe, arrange, parameter_of
 from coldfuse.search.methods import GreedySoup, Search
 from coldfuse.search.trials import Found, Trial, Trials, fusing_order
 
@@ -118,33 +118,37 @@ def with_value(recipe: Recipe, key: str, value: str) -> Recipe:
     """Return the recipe with one parameter set. Raises `UserInputError` if no step, or more than one, has it."""
     if isinstance(recipe.combiner, Search):
         raise UserInputError(f"{key}: a search cannot be tuned by another; tune a method that has a formula")
-    names = {kind: name for name, kind in known_methods().items()}
     step_name, _, field = key.rpartition(".")
     steps = list(recipe.steps)
     places = [
         index
         for index, step in enumerate(steps)
-        if field in type(step).model_fields and step_name in ("", names.get(type(step)))
+        if parameter_of(type(step), field) in type(step).model_fields and step_name in ("", _name(step))
     ]
     if len(places) != 1:
-        raise UserInputError(f"{key}: {_wrong_place(steps, names, field, num_places=len(places))}")
-    steps[places[0]] = _changed(steps[places[0]], names, field, value)
+        raise UserInputError(f"{key}: {_wrong_place(steps, field, num_places=len(places))}")
+    steps[places[0]] = _changed(steps[places[0]], field, value)
     return arrange(steps, key)
 
 
-def _changed(step: Method, names: dict[type[Method], str], field: str, value: str) -> Method:
+def _name(step: Method) -> str:
+    return known_methods().name_of(type(step))
+
+
+def _changed(step: Method, field: str, value: str) -> Method:
     try:
-        return type(step).model_validate({**step.model_dump(), field: value})
+        return type(step).model_validate({**step.model_dump(), parameter_of(type(step), field): value})
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserInputError(f"{names[type(step)]}: {field}={value}: {first['msg']}") from error
+        raise UserInputError(f"{_name(step)}: {field}={value}: {first['msg']}") from error
 
 
-def _wrong_place(steps: Sequence[Method], names: dict[type[Method], str], field: str, *, num_places: int) -> str:
+def _wrong_place(steps: Sequence[Method], field: str, *, num_places: int) -> str:
     if num_places:
-        which = " or ".join(f"{names[type(step)]}.{field}" for step in steps if field in type(step).model_fields)
+        having = [step for step in steps if parameter_of(type(step), field) in type(step).model_fields]
+        which = " or ".join(f"{_name(step)}.{field}" for step in having)
         return f"several steps have such a parameter; name one of them, {which}, and each method once"
-    known = [f"{names[type(step)]}.{name}" for step in steps for name in type(step).model_fields]
+    known = [f"{_name(step)}.{name}" for step in steps for name in type(step).model_fields]
     return f"no step has such a parameter; known are {', '.join(known) or 'none'}"
 
 

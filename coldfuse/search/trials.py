@@ -34,7 +34,7 @@ class Trial:
     """One candidate and its score."""
 
     what: str
-    """The model that was added, or the value that was tried."""
+    """Name of the model that was added, or value that was tried."""
     score: float
     kept: bool
     """True if it was better than all before it."""
@@ -45,9 +45,9 @@ class Found:
     """What a search ended with."""
 
     request: FolderFusion
-    """What is to be fused now."""
+    """Request for the fusion of what was found."""
     weights: tuple[float, ...]
-    """How much each model counts, in the order of the request; the mean over tensors where they differ."""
+    """Weight of each model, in the order of the request; the mean over tensors where they differ."""
     score: float
     trace: tuple[Trial, ...] = ()
 

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coldfuse.errors import UserInputError
-from coldfuse.storage.base import ObjectInfo, ObjectStore, ObjectWriter, Page
-from coldfuse.storage.garbage import collect_garbage
+from coldfuse.storage.base import ObjectInfo, ObjectStore, ObjectWriter, Page, collect_garbage
 from coldfuse.storage.local import LocalStore
 from coldfuse.storage.memory import MemoryStore
 from coldfuse.storage.probe import check_store

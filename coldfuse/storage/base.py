@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, Self, runtime_checkable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class ObjectInfo:
 
     size_bytes: int
     etag: str
-    """Opaque name of this content, for `compare_and_swap`."""
+    """Opaque name of the content, for `compare_and_swap`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Page:
 
     keys: tuple[str, ...]
     next_after: str | None
-    """Give this as `after` for the next page; None: this was the last."""
+    """Value of `after` for the next page; None on the last one."""
 
 
 class ObjectWriter(Protocol):
@@ -45,13 +45,15 @@ class ObjectWriter(Protocol):
     def abort(self) -> None:
         """Drop what was written; harmless after `commit` and when called twice."""
 
-    def __enter__(self) -> ObjectWriter:
+    def __enter__(self) -> Self:
         """Return the writer itself."""
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Abort unless committed."""
+        self.abort()
 
 
 class ObjectStore(Protocol):
@@ -70,23 +72,44 @@ class ObjectStore(Protocol):
         """Return size and etag, or None when there is no such object."""
 
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
-        """Return bytes `start` to `start + length` (to the end without length; shorter where the object ends)."""
+        """Return bytes `start` to `start + length` (to the end without length; shorter where the object ends).
+
+        Raises:
+            ObjectNotFoundError: There is no such object.
+        """
 
     def read_into(self, key: str, buffer: memoryview, *, start: int = 0) -> None:
-        """Fill the whole buffer with bytes from `start` of an immutable object; `StorageError` when it is shorter."""
+        """Fill the whole buffer with bytes from `start` of an object that never changes.
+
+        Raises:
+            ObjectNotFoundError: There is no such object.
+            StorageError: The object ends before the buffer is full.
+        """
 
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
-        """Return the whole object and the etag of exactly these bytes."""
+        """Return the whole object and the etag of exactly these bytes.
+
+        Raises:
+            ObjectNotFoundError: There is no such object.
+        """
 
     def put_if_absent(self, key: str, data: bytes | memoryview) -> bool:
         """Create the object; False, and nothing changed, if the key was taken."""
 
     def compare_and_swap(self, key: str, data: bytes, *, etag: str | None) -> str:
-        """Replace the content that had this etag (None: there was no object), and return the new etag.
+        """Replace the content that had this etag, and return the new etag.
 
-        Raises `ConflictError` when the object is no longer that one. A swap whose answer got lost and that in truth
-        took place counts as success: an implementation that retries looks whose write is there before it calls it a
-        conflict. If another swap has followed by then, nobody can tell any more, and it is a conflict.
+        A swap whose answer got lost and that in truth took place counts as success: an implementation that retries
+        looks whose write is there before it calls it a conflict. If another swap has followed by then, nobody can tell
+        any more, and it is a conflict.
+
+        Args:
+            key: The pointer.
+            data: Its new content.
+            etag: The etag of the content that it was decided on; None: there was no object.
+
+        Raises:
+            ConflictError: The object is no longer that one; read it and decide again.
         """
 
     def open_writer(self, key: str) -> ObjectWriter:
@@ -97,3 +120,22 @@ class ObjectStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove the object; no error when there is none."""
+
+
+@runtime_checkable
+class LeavesGarbage(Protocol):
+    """A store in which a writer that dies leaves something behind."""
+
+    def collect_garbage(self, *, older_than_s: float) -> int:
+        """Remove leftovers that were begun or last written longer ago than this; return how many."""
+
+
+def collect_garbage(store: ObjectStore, *, older_than_s: float) -> int:
+    """Remove unfinished writes of dead writers from the store, and return how many.
+
+    Args:
+        store: Any store; one that leaves nothing behind has nothing to collect.
+        older_than_s: On S3 nobody knows whether a writer still lives: choose an age that no upload reaches, such as a
+            day, since a live one that is older fails. A local store knows by a lock, and a live writer is never hurt.
+    """
+    return store.collect_garbage(older_than_s=older_than_s) if isinstance(store, LeavesGarbage) else 0

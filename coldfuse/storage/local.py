@@ -17,11 +17,9 @@ from contextlib import AbstractContextManager
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from coldfuse.errors import ConflictError, StorageError
-from coldfuse.storage.base import ObjectInfo, Page
+from coldfuse.storage.base import ObjectInfo, ObjectWriter, Page
 from coldfuse.storage.keys import RESERVED, check_key, check_limit, check_range
 from coldfuse.storage.local_files import (
     OpenFile,
@@ -188,7 +186,7 @@ class LocalStore:
             return name_if_absent(source, self._root / key, by_link=False)
 
 
-class LocalWriter:
+class LocalWriter(ObjectWriter):
     """Writes a temporary file, which becomes the object at `commit`."""
 
     def __init__(self, store: LocalStore, key: str, file: TemporaryFile) -> None:
@@ -212,16 +210,6 @@ class LocalWriter:
         """Drop what was written."""
         with self._translated():
             self._file.close()
-
-    def __enter__(self) -> Self:
-        """Return the writer itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Abort unless committed."""
-        self.abort()
 
     def _translated(self) -> AbstractContextManager[None]:
         return translated(self._store._path(self._key))

@@ -118,7 +118,7 @@ class TemporaryFile:
 
     @property
     def is_closed(self) -> bool:
-        """Whether `close` was called."""
+        """True once `close` was called."""
         return self.fd < 0
 
     def close(self) -> None:

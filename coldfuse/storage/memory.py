@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import heapq
 import threading
-from types import TracebackType
-from typing import Self
 
 from coldfuse.errors import ConflictError, ObjectNotFoundError, StorageError
-from coldfuse.storage.base import ObjectInfo, Page
+from coldfuse.storage.base import ObjectInfo, ObjectWriter, Page
 from coldfuse.storage.keys import check_key, check_limit, check_range
 
 
@@ -93,7 +91,7 @@ class MemoryStore:
         return data
 
 
-class MemoryWriter:
+class MemoryWriter(ObjectWriter):
     """Gathers the pieces and puts them at once."""
 
     def __init__(self, store: MemoryStore, key: str) -> None:
@@ -117,16 +115,6 @@ class MemoryWriter:
         """Drop what was written."""
         self._is_open = False
         self._buffer = bytearray()
-
-    def __enter__(self) -> Self:
-        """Return the writer itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Abort unless committed."""
-        self.abort()
 
     def _require_open(self) -> None:
         if not self._is_open:

@@ -21,9 +21,12 @@ _TIMEOUT_S = 60.0
 
 
 def check_store(store: ObjectStore) -> None:
-    """Raise `UnsuitableStoreError` if the store ignores conditional writes, alone or in a race.
+    """Make sure that the store honours conditional writes, alone and in a race.
 
     Needs to write, read, list and delete below `uploads/`, and leaves nothing there.
+
+    Raises:
+        UnsuitableStoreError: Two writers could destroy each other's work.
     """
     prefix = f"uploads/probe-{uuid.uuid4().hex}"
     keys = [f"{prefix}/{name}" for name in ("create", "swap", *map(str, range(2 * NUM_RACES)))]

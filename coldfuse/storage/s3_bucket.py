@@ -154,12 +154,12 @@ class S3Bucket:
 
 
 def _is_refused(error: Exception) -> bool:
-    """Whether the condition did not hold; one on the etag of an object that is gone is answered by 404."""
+    """Tell whether the condition did not hold; one on the etag of an object that is gone is answered by 404."""
     return isinstance(error, ClientError) and (status_of(error) == 412 or code_of(error) == "NoSuchKey")
 
 
 def _is_busy(error: BaseException) -> bool:
-    """Whether another conditional write was just going on, so that the server left the question open."""
+    """Tell whether another conditional write was just going on, so that the server left the question open."""
     return isinstance(error, ClientError) and code_of(error) in ("ConditionalRequestConflict", "OperationAborted")
 
 

@@ -19,21 +19,25 @@ class S3Settings:
     endpoint_url: str | None = None
     """Address of the server; None: what AWS_ENDPOINT_URL says, and else Amazon."""
     region: str | None = None
-    """None: what AWS_DEFAULT_REGION or the profile says."""
+    """Region of the bucket; None: what AWS_DEFAULT_REGION or the profile says."""
     addressing_style: Literal["path", "auto"] = "path"
-    """`path` works with any server and no DNS; `auto` puts the bucket into the host name where boto3 thinks it can."""
+    """Place of the bucket's name: `path` works with any server and no DNS; `auto` puts it into the host name where
+    boto3 thinks it can."""
     request_checksum_calculation: Literal["when_required", "when_supported"] = "when_required"
-    """boto3's own default, `when_supported`, sends trailers that several servers refuse over https (411)."""
+    """Requests that carry a checksum; with boto3's own default, `when_supported`, they have trailers that several
+    servers refuse over https (411)."""
     connect_timeout_s: float = 10.0
+    """Seconds until a connection must stand."""
     read_timeout_s: float = 60.0
-    """How long a connection may be silent, not how long a transfer may take."""
+    """Seconds for which a connection may be silent, however long the transfer takes."""
     num_attempts: int = 5
-    """How often a request is tried in all, with growing pauses."""
+    """Number of times that a request is tried in all, with growing pauses."""
     max_connections: int = 32
+    """Number of connections that are kept open."""
     part_bytes: int = 8 * 2**20
-    """Objects up to this size are one request; larger ones are sent in parts of it."""
+    """Size of the parts in which larger objects are sent; smaller ones are one request."""
     num_parallel_parts: int = 3
-    """Parts on their way at a time; a writer holds at most one more in memory."""
+    """Number of parts on their way at a time; a writer holds at most one more in memory."""
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, and further from its cause."""

@@ -6,11 +6,12 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import ClientError
 
 from coldfuse.errors import StorageError
+from coldfuse.storage.base import ObjectWriter
 from coldfuse.storage.s3_bucket import ABSENT, S3Bucket, new_mark
 from coldfuse.storage.s3_errors import S3Error, status_of, storage_error
 from coldfuse.storage.s3_settings import MAX_PART_BYTES
@@ -36,7 +37,7 @@ def part_bytes(number: int, *, first: int) -> int:
     return min(first << num_doublings, MAX_PART_BYTES)
 
 
-class S3Writer:
+class S3Writer(ObjectWriter):
     """Gathers one part; an object that ends within it is a single conditional request, a larger one a multipart upload.
 
     Some servers (Ceph 16 is one) ignore the condition of a multipart upload, so `commit` also looks first. Two writers
@@ -80,10 +81,6 @@ class S3Writer:
             self._upload.abort()
         self._is_open = False
         self._buffer = bytearray()
-
-    def __enter__(self) -> Self:
-        """Return the writer itself."""
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from coldfuse.fusion.average.mean import Mean
 from coldfuse.fusion.block import Block, Float64
 from coldfuse.fusion.method import Combiner, MatrixCombiner, Method, Outer, Ranked, Transform
+from coldfuse.fusion.methods import Methods
 from coldfuse.fusion.recipe import format_recipe, parse_recipe
 from coldfuse.testing.trial import (
     SIZES,
@@ -44,7 +45,7 @@ def describes_itself(make: Maker) -> None:
     for name, field in kind.model_fields.items():
         require(not field.is_required(), method, f"parameter {name} has no default")
         require(bool(field.description), method, f"parameter {name} has no meaning in the line under it")
-    methods: dict[str, type[Method]] = {"mean": Mean, "method": kind}
+    methods = Methods({"mean": Mean, "method": kind})
     line = format_recipe(recipe_of(method), methods)
     read = parse_recipe(line, methods)
     require(method in read.steps, method, f"its line {line!r} is read as {read.steps}")

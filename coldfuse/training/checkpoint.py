@@ -94,6 +94,7 @@ def discard_checkpoint(path: Path) -> None:
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Return everything that training changes in the model, tied tensors once: the model's own memory, not copies."""
+    # Buffers too: batch norm learns its statistics there.
     tensors = {name: parameter.detach() for name, parameter in model.named_parameters()}
     return tensors | {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
 

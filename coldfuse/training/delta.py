@@ -11,6 +11,7 @@ from torch import Tensor
 
 from coldfuse.core.blob import Blob
 from coldfuse.core.dtypes import Floats
+from coldfuse.core.schema import TensorSpec
 from coldfuse.errors import SchemaMismatchError
 from coldfuse.tensors import deltas
 from coldfuse.tensors.checkpoint import Checkpoint
@@ -24,23 +25,28 @@ def write_delta(
     """Write the delta of the shared body to a file, and return its parts. A tensor that did not change is left out.
 
     Args:
-        path: The file to write.
+        path: The file to write, whole or not at all.
         base: The base's folder.
         finetuned: The fine-tuned body, float32, by the names of the base's files.
         encoding: The delta's dtype.
         base_digest: Model digest of the base, which the delta names.
+
+    Raises:
+        SchemaMismatchError: A tensor has another shape than the base's.
+        UserInputError: The file cannot be written.
     """
-    values = {name: _floats(name, tensor, base) for name, tensor in finetuned.items() if base.schema[name].is_fused}
+    schema = base.schema
+    values = {name: _floats(name, tensor, schema[name]) for name, tensor in finetuned.items() if schema[name].is_fused}
     with TensorReader(base.files.values()) as theta:
 
         def read(name: str, first: int, count: int) -> NDArray[np.float64]:
             return values[name][first : first + count].astype(np.float64) - theta.floats(name, first, count)
 
-        return deltas.write_delta(path, base.schema, values, read, encoding=encoding, base_digest=base_digest)
+        return deltas.write_delta(path, schema, values, read, encoding=encoding, base_digest=base_digest)
 
 
-def _floats(name: str, tensor: Tensor, base: Checkpoint) -> Floats:
-    if tuple(tensor.shape) != base.schema[name].shape:
-        raise SchemaMismatchError(f"tensor {name}: shape {list(tensor.shape)}, base has {base.schema[name].shape}")
+def _floats(name: str, tensor: Tensor, base: TensorSpec) -> Floats:
+    if tuple(tensor.shape) != base.shape:
+        raise SchemaMismatchError(f"tensor {name}: shape {list(tensor.shape)}, base has {list(base.shape)}")
     floats: Floats = tensor.detach().contiguous().numpy().reshape(-1)
     return floats

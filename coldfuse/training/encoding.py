@@ -93,6 +93,7 @@ def encode_all(body: nn.Module, texts: TokenizedTexts, *, batch_size: int = 64) 
     with native_autocast(device):
         features_NH = torch.cat([encode(body, texts.batch(indices, device)) for indices in batches])
     body.train(was_training)
+    # Back from the order of lengths to that of the texts.
     return torch.empty_like(features_NH).index_copy_(0, torch.tensor(by_length, device=device), features_NH)
 
 

@@ -51,6 +51,20 @@ def fine_tune(
     Killed at any instant and started again, a run on a CPU with the same number of threads ends in the same bytes. On a
     GPU that holds as far as its kernels are deterministic. The checkpoint stays when training is done, so that a node
     killed before it has stored the result need not train again: discard it then (`discard_checkpoint`).
+
+    Args:
+        job: What is trained on what.
+        settings: How.
+        checkpoint: The file to resume from and to save to; None keeps nothing.
+        progress: Called at each step and each score.
+        stop: Asked before each step; once it says True, the run saves itself and ends.
+
+    Returns:
+        What came of it, or how far it came before it was stopped.
+
+    Raises:
+        UserInputError: The base or the settings cannot be trained with, or the checkpoint cannot be written.
+        SchemaMismatchError: The body's tensors are not the base's.
     """
     # A body may have tensors that the base's files lack: they are drawn at random when it is loaded.
     seed = derive_seed(settings.seed, "load")
@@ -136,9 +150,9 @@ class _Run:
             group["lr"] = settings.learning_rate * factor
         self.model.train()
         mean_loss = 0.0
-        for chunk in split_batch(self.texts.lengths, indices, tokens_at_once=settings.tokens_at_once):
-            logits = self.model(self.texts.batch(chunk, self.device))
-            loss = cross_entropy(logits, self.labels[chunk], reduction="sum") / len(indices)
+        for micro_batch in split_batch(self.texts.lengths, indices, tokens_at_once=settings.tokens_at_once):
+            logits = self.model(self.texts.batch(micro_batch, self.device))
+            loss = cross_entropy(logits, self.labels[micro_batch], reduction="sum") / len(indices)
             loss.backward()  # type: ignore[no-untyped-call]
             mean_loss += loss.item()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.max_gradient_norm)

@@ -55,7 +55,7 @@ class TrainingSettings:
     max_length: int = 128
     """Tokens of a text (or of a pair together) that are read; the model's own limit applies as well."""
     tokens_at_once: int = 4096
-    """Tokens, with padding, that pass through the body at once in training; larger batches go in parts. About 0.3 MB of
+    """Tokens, with padding, that pass through the body at once in training; larger batches are split. About 0.3 MB of
     memory a token for a body of hidden size 384, in proportion to its size; the result is the same up to rounding."""
     patience: int = 2
     """Epochs in a row without a better validation accuracy after which training ends early."""
@@ -85,17 +85,17 @@ class TrainingJob:
     """What is trained on what: the same job with the same settings gives the same fine-tuned model."""
 
     base_dir: Path
-    """The base's model folder."""
+    """Model folder of the base."""
     base_digest: str
-    """The base's digest; a checkpoint of another base is not resumed."""
+    """Model digest of the base; a checkpoint of another base is not resumed."""
     schema_names: Collection[str]
-    """The names of the tensors in the base's files."""
+    """Names of the tensors in the base's files."""
     round: int
     """Number of the round; each has its own order of examples and dropout."""
     train: TextDataset
-    """The examples to learn from."""
+    """Examples to learn from."""
     validation: TextDataset
-    """The examples that choose the best epoch and give the scores."""
+    """Examples that choose the best epoch and give the scores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ class TrainingProgress:
     loss: float | None = None
     """Mean training loss of the last batch."""
     accuracy: float | None = None
-    """The latest validation accuracy."""
+    """Validation accuracy of the epoch, after a `score`."""
     examples_per_s: float | None = None
     """Training examples a second since this process began to train."""
 
@@ -123,9 +123,9 @@ class FineTuned:
     """What fine-tuning made of the base, and how it scored on the validation examples."""
 
     tensors: Mapping[str, Tensor]
-    """The shared body after the best epoch: float32 on the CPU, by the base's names."""
+    """Shared body after the best epoch: float32 on the CPU, by the base's names."""
     head: LinearHead
-    """The private head that belongs to it; it stays on the node."""
+    """Private head that belongs to the body; it stays on the node."""
     num_examples: int
     """Distinct examples trained on."""
     num_steps: int

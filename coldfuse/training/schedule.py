@@ -12,9 +12,9 @@ import torch
 _POOL_BATCHES = 16
 
 
-def derive_seed(*parts: int | str) -> int:
-    """Return a seed of 63 bits that depends on every part; other parts give an unrelated seed."""
-    digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
+def derive_seed(*counters: int | str) -> int:
+    """Return a seed of 63 bits that depends on every counter; others give an unrelated seed."""
+    digest = hashlib.sha256("/".join(map(str, counters)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
@@ -22,7 +22,7 @@ def epoch_batches(lengths: Sequence[int], *, batch_size: int, seed: int) -> list
     """Return the indices of each batch of an epoch: random, yet with texts of like length side by side.
 
     The shuffled examples are cut into pools of 16 batches, each pool is sorted by length and cut into batches, and the
-    batches are shuffled. Short texts then are not padded to the length of a long one that shares their batch by chance.
+    batches are shuffled. Short texts then are not padded to the length of a long one that happens to share their batch.
 
     >>> sorted(sorted(batch) for batch in epoch_batches([3, 9, 3, 9], batch_size=2, seed=1))
     [[0, 2], [1, 3]]
@@ -38,17 +38,17 @@ def epoch_batches(lengths: Sequence[int], *, batch_size: int, seed: int) -> list
 
 
 def split_batch(lengths: Sequence[int], batch: Sequence[int], *, tokens_at_once: int) -> list[list[int]]:
-    """Split a batch into parts of at most `tokens_at_once` tokens each, with padding; one long text is a part alone.
+    """Split a batch into micro-batches of at most `tokens_at_once` tokens, with padding; a longer text is one alone.
 
     >>> split_batch([2, 2, 5], [0, 1, 2], tokens_at_once=6)
     [[0, 1], [2]]
     """
-    parts: list[list[int]] = [[]]
+    micro_batches: list[list[int]] = [[]]
     for index in sorted(batch, key=lengths.__getitem__):
-        if parts[-1] and lengths[index] * (len(parts[-1]) + 1) > tokens_at_once:
-            parts.append([])
-        parts[-1].append(index)
-    return parts
+        if micro_batches[-1] and lengths[index] * (len(micro_batches[-1]) + 1) > tokens_at_once:
+            micro_batches.append([])
+        micro_batches[-1].append(index)
+    return micro_batches
 
 
 def learning_rate_factor(step: int, *, num_steps: int, warmup_fraction: float) -> float:

@@ -26,7 +26,7 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether what is sent there never leaves this machine."""
+        """True where what is sent never leaves this machine."""
         if self.host == "localhost":
             return True
         try:
@@ -37,6 +37,9 @@ class Address:
 
 def parse_address(text: str) -> Address:
     """Read `host:port`.
+
+    Raises:
+        UserInputError: The text is no address.
 
     >>> parse_address("127.0.0.1:0")
     Address(host='127.0.0.1', port=0)

@@ -10,11 +10,10 @@ from coldfuse.transport.address import Address
 from coldfuse.trust.tls import TlsFiles, load
 
 MAX_CHUNK_BYTES = 1 << 20
-"""At most this much of an object lies in one message."""
+"""Maximum number of an object's bytes in one message."""
 
 _MAX_REQUEST_BYTES = 4 << 20
-_MAX_ANSWER_BYTES = MAX_MANIFEST_BYTES + (1 << 20)
-"""A release's manifest comes in one message."""
+_MAX_ANSWER_BYTES = MAX_MANIFEST_BYTES + (1 << 20)  # a release's manifest comes in one message
 
 # A ping may wait behind a megabyte that a slow link is still carrying, so its answer has minutes, not seconds.
 _PING_EVERY_MS = 60_000
@@ -44,7 +43,11 @@ CLIENT_OPTIONS = (
 
 
 def open_channel(address: Address, *, tls: TlsFiles | None, insecure: bool) -> grpc.Channel:
-    """Open a channel: with TLS, but for loopback, where it is used only if files are given."""
+    """Open a channel: with TLS, but for loopback, where it is used only if files are given.
+
+    Raises:
+        UserInputError: The certificates cannot be used.
+    """
     if tls is not None:
         files = load(tls)
         credentials = grpc.ssl_channel_credentials(files.ca, files.key, files.cert)
@@ -56,7 +59,12 @@ def open_channel(address: Address, *, tls: TlsFiles | None, insecure: bool) -> g
 
 
 def server_credentials(address: Address, *, tls: TlsFiles | None, insecure: bool) -> grpc.ServerCredentials | None:
-    """Return what a gateway proves itself with; None: plain text, which only loopback may have unasked."""
+    """Return what a gateway proves itself with; None: plain text, which only loopback may have unasked.
+
+    Raises:
+        UserInputError: Other machines can reach the address and plain text is not allowed, or the certificates cannot
+            be used.
+    """
     if tls is not None:
         files = load(tls)
         if files.cert is None or files.key is None:

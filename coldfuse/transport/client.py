@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode
 from coldfuse.errors import TransportError
-from coldfuse.gateway import PARALLEL, ContributionVerdict, OnProgress, ReleaseSummary, Status, UploadReport
+from coldfuse.gateway import PARALLEL, ContributionVerdict, Gateway, OnProgress, ReleaseSummary, Status, UploadReport
 from coldfuse.gateway.contributions import encode_manifest
 from coldfuse.gateway.upload import send_parts
 from coldfuse.tensors.blobs import ReadRange
@@ -30,7 +30,7 @@ PAGE_SIZE = 20
 """Releases asked for at a time: the gateway reads a manifest for each, which takes a while on S3."""
 
 
-class GatewayClient:
+class GatewayClient(Gateway):
     """A `Gateway` on another machine. Threads may share it; close it, or use it as a context manager.
 
     Every call has a deadline and is tried again while the gateway is out of reach, until nothing has moved for
@@ -145,14 +145,6 @@ class GatewayClient:
         """End the connection; calls in other threads fail."""
         self._cancellation.cancel()
         self._channel.close()
-
-    def __enter__(self) -> Self:
-        """Return the client itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self.close()
 
     def _call(self, method: Callable[..., T], request: object) -> T:
         stop = StopWhenStalled(self._retry_s, stream_s=CALL_S)

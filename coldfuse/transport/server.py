@@ -36,19 +36,19 @@ class GatewaySettings:
     listen: str = "127.0.0.1:0"
     """Host and port to listen on; port 0: the system picks one."""
     tls: TlsFiles | None = None
-    """Certificate and key; with a CA, callers need a certificate of it."""
+    """Certificate and key of the gateway; with a CA, callers need a certificate of it."""
     insecure: bool = False
-    """Allow plain text on addresses that other machines can reach."""
+    """Permission for plain text on addresses that other machines can reach."""
     max_workers: int = 16
-    """Threads that wait for the store."""
+    """Number of threads that wait for the store."""
     max_streams: int = 128
-    """Uploads that run at a time, and as many downloads, a few MiB each; further uploads are told to try again."""
+    """Maximum number of uploads at a time, and of downloads, a few MiB each; further uploads have to come again."""
     max_calls: int = 4096
-    """Calls that run or wait; beyond it callers are told to try again."""
+    """Maximum number of calls that run or wait; further callers have to come again."""
     idle_s: float = 300.0
     """Seconds after which an upload that brings nothing is dropped."""
     tune_allocator: bool = True
-    """Set this process's malloc for streams (see `allocator`); False where the gateway is a guest in the process."""
+    """Setting of this process's malloc for streams (see `allocator`); False for a guest in somebody else's process."""
 
 
 class RunningGateway:
@@ -124,7 +124,16 @@ class RunningGateway:
 
 
 def serve_gateway(federation: Federation, settings: GatewaySettings | None = None) -> RunningGateway:
-    """Start a gateway for the federation in threads of this process, and return when it listens."""
+    """Start a gateway for the federation in threads of this process, and return when it listens.
+
+    Args:
+        federation: The federation, opened.
+        settings: How it listens; None: on a free port of this machine.
+
+    Raises:
+        UserInputError: The address is none of this machine, needs TLS, or the certificates cannot be used.
+        TransportError: The address is taken.
+    """
     settings = settings or GatewaySettings()
     address = parse_address(settings.listen)
     credentials = server_credentials(address, tls=settings.tls, insecure=settings.insecure)

@@ -107,7 +107,7 @@ class Servicer(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]
     ) -> AsyncIterator[pb.ReadObjectResponse]:
         """See the .proto. While one block is sent, the next one is read."""
         digest, start, length = request.digest, request.start_bytes, request.length_bytes
-        async with _errors_told(context), self._reads:
+        async with _errors_as_status(context), self._reads:
             await self._run(partial(self._gateway.check_read, request.release, digest, start=start, length=length))
             end = start + length
             blocks = (
@@ -124,7 +124,7 @@ class Servicer(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]
         self, requests: AsyncIterator[pb.UploadPartRequest], context: Context
     ) -> pb.UploadPartResponse:
         """See the .proto."""
-        async with _errors_told(context), self._slot():
+        async with _errors_as_status(context), self._slot():
             part = read_header(await self._next(requests))
             upload = await self._run(partial(self._gateway.begin_upload, part))
             if upload is None:
@@ -164,7 +164,7 @@ class Servicer(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]
         return asyncio.get_running_loop().run_in_executor(self._pool, function)
 
     async def _answer(self, context: Context, function: Callable[[], A]) -> A:
-        async with _errors_told(context):
+        async with _errors_as_status(context):
             return await self._run(function)
 
 
@@ -173,7 +173,7 @@ def _write_chunk(upload: PartUpload, message: pb.UploadPartRequest) -> None:
 
 
 @asynccontextmanager
-async def _errors_told(context: Context) -> AsyncIterator[None]:
+async def _errors_as_status(context: Context) -> AsyncIterator[None]:
     """Tell the caller an error by its sentence and class, and never by a traceback."""
     try:
         yield

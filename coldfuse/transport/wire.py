@@ -41,25 +41,16 @@ _DECISION_NUMBERS = {decision: number for number, decision in _DECISIONS.items()
 
 def write_status(status: Status) -> pb.GetStatusResponse:
     """Put a status on the wire."""
-    state = status.round
     return pb.GetStatusResponse(
         protocol_version=status.protocol_version,
         layout_version=status.layout_version,
         federation_digest=status.federation,
         federation_name=status.name,
         method=status.method,
-        rules=pb.RoundRules(quorum=status.rules.quorum, deadline_s=status.rules.deadline_s),
+        rules=pb.RoundRules(**status.rules.model_dump()),
         max_contribution_bytes=status.max_contribution_bytes,
-        latest=_write_name(status.latest),
-        round=pb.Round(
-            number=state.number,
-            is_open=state.is_open,
-            num_received=state.num_received,
-            num_admitted=state.num_admitted,
-            num_rejected=state.num_rejected,
-            contributors=state.contributors,
-            waits_for=state.waits_for,
-        ),
+        latest=pb.Release(**vars(status.latest)),
+        round=pb.Round(**vars(status.round)),
         poll_after_ms=round(status.poll_after_s * 1000),
     )
 
@@ -144,7 +135,7 @@ def read_verdict(contribution: str, message: pb.Verdict) -> ContributionVerdict:
 
 def write_part(part: Part) -> pb.Part:
     """Put a part's name on the wire."""
-    return pb.Part(digest=part.digest, size_bytes=part.size_bytes)
+    return pb.Part(**part.model_dump())
 
 
 def read_parts(message: pb.FindMissingRequest) -> list[Part]:
@@ -169,23 +160,15 @@ def read_chunk(message: pb.UploadPartRequest) -> bytes:
 
 
 def _write_summary(summary: ReleaseSummary) -> pb.ReleaseSummary:
-    contributions = [
-        pb.FusedContribution(
-            contributor=fused.contributor,
-            num_examples=fused.num_examples,
-            weight=fused.weight,
-            contribution=fused.contribution,
-        )
-        for fused in summary.contributions
-    ]
     return pb.ReleaseSummary(
-        release=_write_name(summary.name),
+        release=pb.Release(**vars(summary.name)),
         parent=summary.parent,
         round=summary.round,
         method=summary.method,
         num_contributions=summary.num_contributions,
         created_at_s=summary.created_at_s,
-        contributions=contributions,
+        moved=summary.moved,
+        contributions=[pb.FusedContribution(**vars(fused)) for fused in summary.contributions],
     )
 
 
@@ -207,16 +190,7 @@ def _read_summary(message: pb.ReleaseSummary) -> ReleaseSummary:
         num_contributions=message.num_contributions,
         created_at_s=message.created_at_s,
         contributions=contributions,
-    )
-
-
-def _write_name(name: ReleaseName) -> pb.Release:
-    return pb.Release(number=name.number, model_digest=name.model_digest, manifest_digest=name.manifest_digest)
-
-
-def _read_name(message: pb.Release) -> ReleaseName:
-    return ReleaseName(
-        number=message.number, model_digest=message.model_digest, manifest_digest=message.manifest_digest
+        moved=message.moved if message.HasField("moved") else None,
     )
 
 
@@ -225,3 +199,9 @@ def _read_part(message: pb.Part) -> Part:
         return Part(digest=message.digest, size_bytes=message.size_bytes)
     except ValidationError:
         raise UserInputError(f"{message.digest[:80]!r} is no digest: expected 64 lower-case hex digits") from None
+
+
+def _read_name(message: pb.Release) -> ReleaseName:
+    return ReleaseName(
+        number=message.number, model_digest=message.model_digest, manifest_digest=message.manifest_digest
+    )

@@ -18,9 +18,9 @@ class TlsFiles:
 
     A client without it trusts the authorities of its machine; a gateway without it asks for no client certificate."""
     cert: Path | None = None
-    """This end's certificate chain, its own certificate first."""
+    """Certificate chain of this end, its own certificate first."""
     key: Path | None = None
-    """The private key of that certificate, without a passphrase."""
+    """Private key of that certificate, without a passphrase."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,11 @@ class TlsBytes:
 
 
 def load(files: TlsFiles) -> TlsBytes:
-    """Read and check the files, and say which one is wrong: gRPC itself reports nothing but a closed socket."""
+    """Read and check the files, since gRPC itself reports nothing but a closed socket when one is wrong.
+
+    Raises:
+        UserInputError: A file is missing, or is not what it should be; the message names it.
+    """
     if (files.cert is None) != (files.key is None):
         given, lacking = ("certificate", "key") if files.key is None else ("key", "certificate")
         raise UserInputError(f"TLS: a {given} is given without its {lacking}; give both or neither")

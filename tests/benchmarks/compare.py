@@ -81,7 +81,7 @@ def programs_of(args: argparse.Namespace, made: ModelSet, method: str, dtype: st
     out, models = args.folder / "out", [made.base, *made.models]
     words = [*models, "--out", out, "--method", method, "--workers", args.workers]
     found = [
-        Program(name="AB"[number], command=ours(words), environment={"PYTHONPATH": str(checkout)})
+        Program(name="AB"[number], command=ours(words), environment={**os.environ, "PYTHONPATH": str(checkout)})
         for number, checkout in enumerate(args.checkouts)
     ]
     if bound is not None and dtype in ("F32", "BF16"):

@@ -22,7 +22,6 @@ GATEWAY = """
 import ctypes, sys
 ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL: it dies with the test
 from coldfuse.registry.federation import open_federation
-from coldfuse.errors import TransportError
 from coldfuse.storage import LocalStore
 from coldfuse.transport.server import GatewaySettings, serve_gateway
 

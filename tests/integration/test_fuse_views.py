@@ -48,7 +48,7 @@ def test_a_plan_says_what_would_happen_and_makes_nothing(folders: list[Path], tm
     before = sorted(tmp_path.rglob("*"))
     said = fuse(folders, tmp_path / "out", "--method", "clip then ties then nesterov", "--plan")
     assert sorted(tmp_path.rglob("*")) == before
-    assert "ties(density=0.2, scale=1.0, merge=mean, zero_votes=element, flavour=paper)" in said
+    assert "ties(density=0.2, scale=1.0, merge=mean, zero_votes=element, variant=paper)" in said
     positions = [said.index(text) for text in ("squared norms", "ranking thresholds", "fusing", "for a worker")]
     assert positions == sorted(positions)
     assert [said.index(f"{folder}  ") for folder in folders] == sorted(said.index(f"{folder}  ") for folder in folders)

@@ -66,3 +66,15 @@ def test_every_vocabulary_that_transformers_knows_is_published() -> None:
     names = {name for table in tables for name in re.findall(r': "([^"]+)"', table)}
     assert len(names) > 20
     assert [name for name in sorted(names) if not is_tokenizer_file(name)] == []
+
+
+def test_what_is_no_encoder_or_no_known_model_is_refused(tmp_path: Path) -> None:
+    from transformers import T5Config, T5Model
+
+    sizes = {"vocab_size": 10, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
+    T5Model(T5Config(**sizes)).save_pretrained(tmp_path)
+    with pytest.raises(UserInputError, match="T5Model is an encoder-decoder; expected an encoder such as BERT"):
+        load_body(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "never heard of"}')
+    with pytest.raises(UserInputError, match=r"expected a Hugging Face model folder .* `never heard of"):
+        load_body(tmp_path)

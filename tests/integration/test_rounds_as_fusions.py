@@ -133,6 +133,7 @@ def test_only_methods_that_need_an_order_or_statistics_are_refused_by_a_federati
 @pytest.mark.parametrize("line", [*LINES, *COMPOSED])
 def test_a_round_makes_what_fusing_its_deltas_makes(tmp_path: Path, small_parts: int, line: str) -> None:
     federation = play(tmp_path, line, dtype="F32", rounds=1)
+    assert 0 < federation.latest().moved <= 1  # type: ignore[operator]
     assert federation.latest().model_digest != federation.release(0).model_digest
     fused = read_release(federation)
     assert fused[HEAD].data == fused[EMBEDDING].data

@@ -4,8 +4,7 @@ import sys
 import time
 from pathlib import Path
 
-from coldfuse.data.dataset import TextDataset
-from coldfuse.data.reading import split
+from coldfuse.data.dataset import TextDataset, split
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.fine_tuning import fine_tune
 from coldfuse.training.job import TrainingJob, TrainingProgress, TrainingSettings

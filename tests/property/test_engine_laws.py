@@ -37,9 +37,9 @@ COMPOSED = [
     "breadcrumbs then task-arithmetic",
     "trim then median then fedadam",
     "clip then iso-c",
-    "ties(density=0.2, flavour=mergekit)",
-    "dare(drop=0.5, flavour=mergekit) then mean(absent=skip)",
-    "breadcrumbs(flavour=mergekit) then extrapolate",
+    "ties(density=0.2, variant=mergekit)",
+    "dare(drop=0.5, variant=mergekit) then mean(absent=skip)",
+    "breadcrumbs(variant=mergekit) then extrapolate",
     "ties(zero_votes=model)",
 ]
 

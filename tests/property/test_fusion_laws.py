@@ -22,11 +22,11 @@ VARIANTS = """
     interpolate(alpha=0)
     ties(density=1)
     ties(density=0.5, merge=sum, zero_votes=model, scale=0.3)
-    dare(flavour=mergekit, rescale=false)
+    dare(variant=mergekit, rescale=false)
     dare(drop=0)
     della(density=1, epsilon=0)
     breadcrumbs(density=1)
-    breadcrumbs(density=0.3, flavour=mergekit)
+    breadcrumbs(density=0.3, variant=mergekit)
     sce(select_topk=0.3)
     ram(epsilon=0)
     ram-plus(epsilon=0)
@@ -55,7 +55,7 @@ VARIANTS = """
 """
 LINES = [
     *METHODS,
-    *(f"{name}(flavour=mergekit)" for name, kind in METHODS.items() if "flavour" in kind.model_fields),
+    *(f"{name}(variant=mergekit)" for name, kind in METHODS.items() if "variant" in kind.model_fields),
     *filter(None, map(str.strip, VARIANTS.splitlines())),
 ]
 
@@ -73,7 +73,7 @@ AVERAGES = """
 """What gives back equal deltas. Not foolsgold, which takes them for one attacker's."""
 
 ABSOLUTE = """
-    nearswap  pcb  ram  ram-plus  ram-plus(flavour=mergekit)  sce(flavour=mergekit)  wudi-adam
+    nearswap  pcb  ram  ram-plus  ram-plus(variant=mergekit)  sce(variant=mergekit)  wudi-adam
     clip(norm=0.5)  centred-clip(radius=0.5)
     fedadagrad  fedadam  fedadam(bias_correction=true)  fedyogi
 """

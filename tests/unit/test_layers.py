@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "registry": "core tensors storage trust",
     "engine": "core tensors adapters fusion registry storage",
     "gateway": "core tensors storage registry trust",
-    "transport": "core tensors storage registry trust gateway",
+    "transport": "core tensors gateway registry storage trust",
     "aggregator": "core tensors fusion engine registry storage trust evaluation",
     "data": "core",
     "training": "core durable tensors data",
@@ -56,7 +56,7 @@ ONLY_HOMES = {
     "google": "transport",
     "ray": "engine aggregator experiments",
     "cryptography": "trust",
-    "safetensors": "training",  # the private head, a file for other tools; tensors parses and writes its own
+    "safetensors": "",  # tensors parses and writes headers itself, in ranges of files that lie anywhere
     "torch": "engine training evaluation search experiments",  # the engine only moves matrices to a GPU
     "peft": "",
     "transformers": "training evaluation experiments",
@@ -123,12 +123,12 @@ def layers(names: set[str]) -> set[str]:
     return {name for name in inside if (ROOT / name).is_dir() or (ROOT / f"{name}.py").is_file()}
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_imports_follow_the_table(path: Path) -> None:
-    package = package_of(path)
-    allowed = MAY_IMPORT[package].split()
-    used = layers(imports_of(path)) - {package, "errors"}
-    assert allowed == ["*"] or used <= set(allowed)
+def test_imports_follow_the_table() -> None:
+    for path in modules():
+        package = package_of(path)
+        allowed = MAY_IMPORT[package].split()
+        used = layers(imports_of(path)) - {package, "errors"}
+        assert allowed == ["*"] or used <= set(allowed), path
 
 
 def test_packages_do_not_import_each_other_in_a_circle() -> None:

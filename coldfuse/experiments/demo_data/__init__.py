@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-"""Where the samples lie."""
+"""Folder of the samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,18 +17,18 @@ class DemoTask:
     """One bundled task."""
 
     name: str
-    """The folder's name, and the contributor's."""
+    """Name of the folder and of the contributor."""
     is_seen: bool
-    """Whether a contributor trains on it; otherwise it is only evaluated."""
+    """True if a contributor trains on the task; otherwise it is only evaluated."""
 
     @property
     def train_file(self) -> Path:
-        """The examples of the contributor, and those that the probe is fitted on."""
+        """File with the contributor's examples, and those that the probe is fitted on."""
         return FOLDER / self.name / "train.parquet"
 
     @property
     def test_file(self) -> Path:
-        """The examples that the releases are scored on; no training text is among them."""
+        """File with the examples that releases are scored on; no training text is among them."""
         return FOLDER / self.name / "test.parquet"
 
 
@@ -41,7 +41,7 @@ class DemoSettings:
     num_train: int
     """Examples that each contributor reads of its file, from the top; a tenth of them only validates."""
     num_epochs: int
-    """Passes over them in each round."""
+    """Passes over the training examples in each round."""
     batch_size: int
     """Examples in one optimiser step."""
     learning_rate: float
@@ -53,7 +53,7 @@ class DemoSettings:
     num_probe_train: int
     """Examples that the linear probe of a task is fitted on."""
     num_probe_test: int
-    """Examples that it is scored on."""
+    """Examples that the linear probe of a task is scored on."""
 
 
 TASKS = (

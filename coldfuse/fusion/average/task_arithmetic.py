@@ -31,12 +31,12 @@ class TaskArithmetic(LinearCombiner):
 
     scale: float | None = Field(default=None, ge=0)
     """λ: 0.3 unless given, the paper's usual value for 8 tasks; mergekit's default is 1.0. Best found on validation."""
-    flavour: Variant = "paper"
+    variant: Variant = "paper"
     """Whose default scale it is; the formula is the same."""
 
     def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c = λ w."""
-        scale = _DEFAULT_SCALES[self.flavour] if self.scale is None else self.scale
+        scale = _DEFAULT_SCALES[self.variant] if self.scale is None else self.scale
         return LinearCombination(deltas_C=scale * _finite(info.weights_C))
 
 

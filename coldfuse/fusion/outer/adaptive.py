@@ -28,11 +28,11 @@ class _Adaptive(Outer):
     slots = ("first_moment", "second_moment")
 
     lr: float = Field(0.1, gt=0)
-    """η: the length of an element's step."""
+    """Step size η: the length of an element's step."""
     beta1: float = Field(0.9, ge=0, lt=1)
-    """β₁: the share of the mean delta m that is left after a round."""
+    """Decay β₁: the share of the mean delta m that is left after a round."""
     tau: float = Field(1e-3, gt=0)
-    """τ: deltas much smaller than this are not scaled up to η."""
+    """Smallest divisor τ: deltas much smaller than this are not scaled up to η."""
 
     def step(self, delta_N: Float64, state: tuple[Float64, ...], *, age: int) -> tuple[Float64, tuple[Float64, ...]]:
         """Return η m / (√v + τ), and m and v."""
@@ -54,15 +54,21 @@ class _Adaptive(Outer):
         """Return v from the one before and Δ²."""
 
 
-class FedAdam(_Adaptive):
+class _Forgetting(_Adaptive):
+    """What the two that forget old rounds have in common."""
+
+    beta2: float = Field(0.99, ge=0, lt=1)
+    """Decay β₂ of v: 1 − β₂ is the share of Δ² that v changes by in a round."""
+
+
+class FedAdam(_Forgetting):
     """Adam as the outer optimiser."""
 
     summary = "Adam as the outer optimiser"
 
-    beta2: float = Field(0.99, ge=0, lt=1)
-    """β₂: the share of the mean square v that is left after a round."""
     bias_correction: bool = False
-    """Start v at 0, and multiply η by √(1 − β₂ᵗ) / (1 − β₁ᵗ) in round t = 1, 2, … as Adam does (arXiv 1412.6980)."""
+    """True to start v at 0, and to multiply η by √(1 − β₂ᵗ) / (1 − β₁ᵗ) in round t = 1, 2, … as Adam does (arXiv
+    1412.6980)."""
 
     def _initial(self) -> float:
         return 0.0 if self.bias_correction else super()._initial()
@@ -78,15 +84,13 @@ class FedAdam(_Adaptive):
         return self.beta2 * second_N + (1 - self.beta2) * squared_N
 
 
-class FedYogi(_Adaptive):
+class FedYogi(_Forgetting):
     """Yogi as the outer optimiser."""
 
     summary = "Yogi as the outer optimiser: Adam whose v changes by steps that do not depend on v"
 
     lr: float = Field(0.01, gt=0)
-    """η: the length of an element's step."""
-    beta2: float = Field(0.99, ge=0, lt=1)
-    """β₂: 1 − β₂ is the share of Δ² that v changes by in a round."""
+    """Step size η: the length of an element's step."""
 
     def _second_moment(self, second_N: Float64, squared_N: Float64) -> Float64:
         return second_N - (1 - self.beta2) * squared_N * np.sign(second_N - squared_N)
@@ -98,7 +102,7 @@ class FedAdagrad(_Adaptive):
     summary = "Adagrad as the outer optimiser: steps shrink with all that was learnt"
 
     beta1: float = Field(0.0, ge=0, lt=1)
-    """β₁: the share of the mean delta m that is left after a round; the paper takes none for this method."""
+    """Decay β₁: the share of the mean delta m that is left after a round; the paper takes none for this method."""
 
     def _second_moment(self, second_N: Float64, squared_N: Float64) -> Float64:
         return second_N + squared_N

@@ -22,9 +22,9 @@ class Momentum(Outer):
     slots = ("momentum",)
 
     lr: float = Field(1.0, gt=0)
-    """η: the share of the momentum that the base moves by."""
+    """Step size η: the share of the momentum that the base moves by."""
     momentum: float = Field(0.9, ge=0, lt=1)
-    """β: the share of the momentum that is left after a round."""
+    """Decay β: the share of the momentum that is left after a round."""
 
     def step(
         self,
@@ -33,7 +33,11 @@ class Momentum(Outer):
         *,
         age: int,  # noqa: ARG002
     ) -> tuple[Float64, tuple[Float64, ...]]:
-        """Return η u, and u."""
+        """Return η times the direction, and u."""
         (before_N,) = state
         momentum_N = self.momentum * before_N + delta_N
-        return self.lr * momentum_N, (momentum_N,)
+        return self.lr * self.direction(delta_N, momentum_N), (momentum_N,)
+
+    def direction(self, delta_N: Float64, momentum_N: Float64) -> Float64:  # noqa: ARG002
+        """Return where the base moves: along u."""
+        return momentum_N

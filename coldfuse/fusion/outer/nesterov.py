@@ -11,29 +11,18 @@ from __future__ import annotations
 from pydantic import Field
 
 from coldfuse.fusion.block import Float64
-from coldfuse.fusion.method import Outer
+from coldfuse.fusion.outer.momentum import Momentum
 
 
-class Nesterov(Outer):
+class Nesterov(Momentum):
     """A step along the fused delta and the momentum that it makes."""
 
     summary = "Nesterov momentum, the outer optimiser of DiLoCo"
     source = "arXiv 2311.08105"
-    slots = ("momentum",)
 
     lr: float = Field(0.7, gt=0)
-    """η: the share of the sum that the base moves by."""
-    momentum: float = Field(0.9, ge=0, lt=1)
-    """μ: the share of the momentum that is left after a round."""
+    """Step size η: the share of the sum that the base moves by."""
 
-    def step(
-        self,
-        delta_N: Float64,
-        state: tuple[Float64, ...],
-        *,
-        age: int,  # noqa: ARG002
-    ) -> tuple[Float64, tuple[Float64, ...]]:
-        """Return η (Δ + μ u), and u."""
-        (before_N,) = state
-        momentum_N = self.momentum * before_N + delta_N
-        return self.lr * (delta_N + self.momentum * momentum_N), (momentum_N,)
+    def direction(self, delta_N: Float64, momentum_N: Float64) -> Float64:
+        """Return where the base moves: along Δ + μ u."""
+        return delta_N + self.momentum * momentum_N

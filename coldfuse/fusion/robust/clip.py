@@ -9,8 +9,6 @@ much as an average one.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 from pydantic import Field
 
@@ -24,7 +22,6 @@ class Clip(Transform):
 
     summary = "shortens deltas whose norm is above the round's median, or a given one"
     source = "arXiv 1911.07963"
-    on_device: ClassVar[bool] = True
 
     norm: float | None = Field(None, gt=0)
     """c: the largest norm of a whole delta; the median of the round's norms if not set."""

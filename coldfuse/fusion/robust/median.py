@@ -7,8 +7,6 @@ Less than half of the contributions cannot move an element out of the range of t
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from coldfuse.fusion.block import Block, Float64
 from coldfuse.fusion.method import Combiner
 from coldfuse.fusion.robust.sorting import sort_contributions
@@ -19,7 +17,6 @@ class Median(Combiner):
 
     summary = "each element's median: safe from less than half of the contributions"
     source = "arXiv 1803.01498, definition 1"
-    on_device: ClassVar[bool] = True
 
     def fuse(self, block: Block) -> Float64:
         """Return the middle of the sorted values."""

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coldfuse.fusion.arrays import is_numpy, namespace
-from coldfuse.fusion.block import Array, Float64
+from coldfuse.fusion.block import Float64
 from coldfuse.fusion.compiling import compiled
 
 _TILE_BYTES = 16384
@@ -29,9 +28,6 @@ def sort_contributions(deltas_CN: Float64) -> None:
     Minus zero becomes zero: the two are equal, so their order would be the order of the contributions.
     """
     count, num_elements = deltas_CN.shape
-    if not is_numpy(deltas_CN):
-        _sort_by_rows(deltas_CN, network(count))
-        return
     width = min(max(64, _TILE_BYTES // (8 * count)), num_elements)
     _sort_tiles(deltas_CN, network(count), np.empty((count, width)))
 
@@ -49,17 +45,6 @@ def network(count: int) -> NDArray[np.uint64]:
             distance, farthest, offset = farthest - runs, farthest >> 1, runs
         runs >>= 1
     return np.array(pairs, np.uint64).reshape(len(pairs), 2)
-
-
-def _sort_by_rows(deltas_CN: Array, pairs: NDArray[np.uint64]) -> None:
-    """Do what `_sort_tiles` does, in operations on all elements at a time."""
-    xp = namespace(deltas_CN)
-    deltas_CN += 0.0  # -0.0 + 0.0 is 0.0
-    for low, high in pairs.tolist():
-        a_N, b_N = deltas_CN[low], deltas_CN[high]
-        is_less_N = a_N < b_N
-        smaller_N, larger_N = xp.where(is_less_N, a_N, b_N), xp.where(is_less_N, b_N, a_N)
-        deltas_CN[low], deltas_CN[high] = smaller_N, larger_N
 
 
 @compiled

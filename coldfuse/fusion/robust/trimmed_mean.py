@@ -7,11 +7,8 @@ arXiv 1803.01498, definition 2. With fewer than 1/β contributions (5 by default
 
 from __future__ import annotations
 
-from typing import ClassVar, cast
-
 from pydantic import Field
 
-from coldfuse.fusion.arrays import divide
 from coldfuse.fusion.block import Block, Float64
 from coldfuse.fusion.method import Combiner
 from coldfuse.fusion.robust.sorting import sort_contributions
@@ -22,7 +19,6 @@ class TrimmedMean(Combiner):
 
     summary = "each element's mean without the smallest and largest values"
     source = "arXiv 1803.01498, definition 2"
-    on_device: ClassVar[bool] = True
 
     trim: float = Field(0.2, ge=0, lt=0.5)
     """β: the share of the contributions to leave out at either end."""
@@ -32,7 +28,8 @@ class TrimmedMean(Combiner):
         sort_contributions(block.deltas_CN)
         count = len(block.deltas_CN)
         cut = min(int(self.trim * count), (count - 1) // 2)
-        fused_N = block.deltas_CN[cut]
+        fused_N: Float64 = block.deltas_CN[cut]
         for delta_N in block.deltas_CN[cut + 1 : count - cut]:
             fused_N += delta_N
-        return cast(Float64, divide(fused_N, count - 2 * cut))
+        fused_N /= count - 2 * cut
+        return fused_N

@@ -29,10 +29,10 @@ class Breadcrumbs(Transform):
     whole_rows: ClassVar[bool] = True
 
     density: float = Field(0.15, gt=0, le=1)
-    """Fraction β of entries that are kept; 1 by default in mergekit's flavour, which then drops no outliers either."""
+    """Fraction β of entries that are kept; 1 by default in mergekit's variant, which then drops no outliers either."""
     gamma: float = Field(0.006, ge=0, lt=1)
-    """Fraction γ of entries that are dropped for being the largest; 0.01 by default in mergekit's flavour."""
-    flavour: Variant = "paper"
+    """Fraction γ of entries that are dropped for being the largest; 0.01 by default in mergekit's variant."""
+    variant: Variant = "paper"
     """paper ranks within each row, mergekit within each tensor."""
 
     @model_validator(mode="before")
@@ -41,14 +41,14 @@ class Breadcrumbs(Transform):
         return with_mergekit_defaults(values, {"density": 1.0, "gamma": 0.01})
 
     def measures(self) -> tuple[Measure, ...]:
-        """Each tensor's smallest and largest entry to keep, for mergekit's flavour."""
-        if self.flavour == "paper" or self.density == 1:
+        """Each tensor's smallest and largest entry to keep, for mergekit's variant."""
+        if self.variant == "paper" or self.density == 1:
             return ()
         return (Ranked(name="bounds", of=_deltas, ranks=lambda count, _: self._ranks(count), per="tensor"),)
 
     def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
         """Set what lies outside the bounds to zero."""
-        if self.flavour == "paper":
+        if self.variant == "paper":
             for delta_N in deltas_RN:
                 self._mask_rows(delta_N.reshape(-1, block.info.row_elements))
         elif self.density < 1:
@@ -62,7 +62,7 @@ class Breadcrumbs(Transform):
     def _ranks(self, count: int) -> Sequence[int]:
         kept, outliers = max(1, int(self.density * count)), int(self.gamma * count)
         first = max(0, count - kept - outliers)
-        if self.flavour == "mergekit":
+        if self.variant == "mergekit":
             return [first, first + kept - 1]
         return [first, max(first, count - outliers - 1)]
 

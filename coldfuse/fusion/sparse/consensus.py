@@ -8,13 +8,12 @@ contributions, all of them have to need an element.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from coldfuse.fusion.arrays import is_numpy, namespace
-from coldfuse.fusion.block import Array, Block, Float64
+from coldfuse.fusion.block import Block, Float64
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.method import Combiner
 
@@ -28,8 +27,6 @@ class Consensus(Combiner):
     summary = "add deltas up where at least k contributions need the sum (Consensus TA)"
     source = "arXiv 2405.07813"
 
-    on_device: ClassVar[bool] = True
-
     k: int = Field(2, ge=1)
     """How many contributions have to need an element; 1 drops only what none needs."""
     threshold: float = Field(0.4, ge=0)
@@ -40,24 +37,10 @@ class Consensus(Combiner):
     def fuse(self, block: Block) -> Float64:
         """Return scale · the sum, where enough contributions need it."""
         least = min(self.k, block.info.num_contributions)
-        if is_numpy(block.deltas_CN):
-            fused_N = np.empty(len(block.base_N))
-            _consensus(block.deltas_CN, self.threshold, least, np.empty(2 * _TILE), fused_N)
-        else:
-            fused_N = _consensus_by_rows(block.deltas_CN, self.threshold, least)
+        fused_N = np.empty(len(block.base_N))
+        _consensus(block.deltas_CN, self.threshold, least, np.empty(2 * _TILE), fused_N)
         fused_N *= self.scale
         return fused_N
-
-
-def _consensus_by_rows(deltas_CN: Array, threshold: float, least: int) -> Array:
-    """Do what `_consensus` does, in operations on all elements at a time."""
-    xp = namespace(deltas_CN)
-    sum_N, needed_N = xp.zeros_like(deltas_CN[0]), xp.zeros_like(deltas_CN[0])
-    for delta_N in deltas_CN:
-        sum_N += delta_N
-    for delta_N in deltas_CN:
-        needed_N += xp.astype(xp.abs(delta_N) > threshold * xp.abs(sum_N - delta_N), xp.float64)
-    return xp.where(needed_N >= least, sum_N, 0.0)
 
 
 @compiled

@@ -14,11 +14,10 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
-from coldfuse.fusion.arrays import is_numpy, namespace
 from coldfuse.fusion.block import Block, Float64, Rows
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.method import Measure, Transform, Variant
-from coldfuse.fusion.random import random_bits, splitmix64
+from coldfuse.fusion.random import splitmix64
 from coldfuse.fusion.sparse.rescaling import norm_ratios, norms, with_mergekit_defaults
 
 
@@ -28,13 +27,12 @@ class Dare(Transform):
     summary = "drop entries at random, rescale the others (DARE)"
     source = "arXiv 2311.03099"
     is_random: ClassVar[bool] = True
-    on_device: ClassVar[bool] = True
 
     drop: float = Field(0.5, ge=0, lt=1)
-    """Probability p that an entry is dropped; 0 by default in mergekit's flavour."""
+    """Probability p that an entry is dropped; 0 by default in mergekit's variant."""
     rescale: bool = True
     """Whether the entries that stay are made larger for those that go."""
-    flavour: Variant = "paper"
+    variant: Variant = "paper"
     """paper rescales by 1 / (1 − p), mergekit by what keeps each tensor's L1 norm."""
 
     @model_validator(mode="before")
@@ -44,25 +42,20 @@ class Dare(Transform):
 
     def measures(self) -> tuple[Measure, ...]:
         """L1 norms before and after, for mergekit's rescaling."""
-        return (norms(self._drop),) if self.flavour == "mergekit" and self.rescale and self.drop > 0 else ()
+        return (norms(self._drop),) if self.variant == "mergekit" and self.rescale and self.drop > 0 else ()
 
     def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
         """Set δ ← m δ · factor."""
         factors_R = np.ones(len(rows_R))
         if self.rescale and self.drop > 0:
-            factors_R = norm_ratios(block.info)[rows_R] if self.flavour == "mergekit" else factors_R / (1 - self.drop)
+            factors_R = norm_ratios(block.info)[rows_R] if self.variant == "mergekit" else factors_R / (1 - self.drop)
         self._drop(deltas_RN, rows_R, block, factors_R)
 
     def _drop(self, deltas_RN: Float64, rows_R: Rows, block: Block, factors_R: Float64 | None = None) -> None:
         least = math.ceil(self.drop * 2**53)  # u ≥ p, in units of 2⁻⁵³
         factors_R = np.ones(len(rows_R)) if factors_R is None else factors_R
         keys_R = block.info.keys_C[rows_R]
-        if is_numpy(deltas_RN):
-            _mask(deltas_RN, keys_R, np.uint64(block.first), np.uint64(least), factors_R)
-            return
-        for delta_N, key, factor in zip(deltas_RN, keys_R.tolist(), factors_R.tolist(), strict=True):
-            is_kept_N = random_bits(key, block.first, delta_N) >= least
-            delta_N[...] = namespace(delta_N).where(is_kept_N, delta_N * factor, 0.0)
+        _mask(deltas_RN, keys_R, np.uint64(block.first), np.uint64(least), factors_R)
 
 
 @compiled

@@ -32,10 +32,10 @@ class Della(Transform):
     density: float = Field(0.5, gt=0, le=1)
     """Fraction of entries that are expected to stay."""
     epsilon: float = Field(0.05, ge=0, lt=1)
-    """How far the probability to stay moves to both sides of density, ε; 0.15 by default in mergekit's flavour."""
+    """How far the probability to stay moves to both sides of density, ε; 0.15 by default in mergekit's variant."""
     rescale: bool = True
     """Whether the entries that stay are made larger for those that go."""
-    flavour: Variant = "paper"
+    variant: Variant = "paper"
     """paper rescales by 1 / p, mergekit by what keeps each tensor's L1 norm."""
 
     @model_validator(mode="before")
@@ -53,12 +53,12 @@ class Della(Transform):
 
     def measures(self) -> tuple[Measure, ...]:
         """L1 norms before and after, for mergekit's rescaling."""
-        return (norms(self._drop),) if self.flavour == "mergekit" and self.rescale else ()
+        return (norms(self._drop),) if self.variant == "mergekit" and self.rescale else ()
 
     def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
         """Set δ ← m δ / p, or m δ · Σ |δ| / Σ |m δ|."""
-        self._mask(deltas_RN, rows_R, block, by_probability=self.rescale and self.flavour == "paper")
-        if self.rescale and self.flavour == "mergekit":
+        self._mask(deltas_RN, rows_R, block, by_probability=self.rescale and self.variant == "paper")
+        if self.rescale and self.variant == "mergekit":
             deltas_RN *= norm_ratios(block.info)[rows_R, None]
 
     def _drop(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:

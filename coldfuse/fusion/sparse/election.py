@@ -8,16 +8,12 @@ is a sign, else the side with more weight does; if both sides weigh the same, th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from array_api_compat import device
 
-from coldfuse.fusion.arrays import is_numpy, namespace
-from coldfuse.fusion.block import Array, Float64
+from coldfuse.fusion.block import Float64
 from coldfuse.fusion.compiling import compiled
-from coldfuse.fusion.sparse.trim import kept
 
 _TILE = 512
 """Elements whose sums are kept in the processor's first cache while the contributions are read one after the other."""
@@ -48,31 +44,9 @@ def elect(
     for column, given_C in enumerate((thresholds_C, votes_C, weights_C)):
         if given_C is not None:
             rules_C3[:, column] = given_C
-    if not is_numpy(deltas_CN):
-        return cast(Float64, _elect_by_rows(deltas_CN, rules_C3.tolist(), lean, mean=mean))
     out_N = np.empty(size)
     _elect(deltas_CN, rules_C3, float(lean), mean, np.empty(5 * _TILE), out_N)
     return out_N
-
-
-def _elect_by_rows(deltas_CN: Array, rules: Sequence[Sequence[float]], lean: float, *, mean: bool) -> Array:
-    """Do what `_elect` does, in operations on all elements at a time."""
-    xp = namespace(deltas_CN)
-    sums_5N = xp.zeros((5, deltas_CN.shape[1]), dtype=xp.float64, device=device(deltas_CN))
-    for delta_N, (threshold, vote, weight) in zip(deltas_CN, rules, strict=True):
-        kept_N = kept(delta_N, threshold)
-        weighted_N = kept_N * weight
-        sums_5N[0] += kept_N * vote
-        for row, side_N in ((1, weighted_N > 0), (3, weighted_N < 0)):
-            sums_5N[row] += xp.where(side_N, weighted_N, 0.0)
-            sums_5N[row + 1] += xp.where(side_N, weight, xp.zeros_like(weighted_N))
-    vote_N, positive_N, of_positive_N, negative_N, of_negative_N = sums_5N
-    tie_N = xp.full_like(vote_N, lean) if lean else of_positive_N - of_negative_N
-    sign_N = xp.where(vote_N != 0, vote_N, tie_N)
-    total_N = xp.where(sign_N > 0, positive_N, negative_N)
-    weight_N = xp.where(sign_N > 0, of_positive_N, of_negative_N)
-    merged_N = total_N / xp.where(weight_N != 0, weight_N, 1.0) if mean else total_N
-    return xp.where(sign_N != 0, merged_N, 0.0)
 
 
 @compiled

@@ -48,12 +48,12 @@ class RamPlus(Combiner):
     """How much lone changes grow with the ratio of shared to lone ones."""
     alpha: float = Field(0.2, ge=0)
     """The largest ratio that counts, α."""
-    flavour: Variant = "paper"
+    variant: Variant = "paper"
     """paper counts elements over the whole model, mergekit within each tensor."""
 
     def measures(self) -> tuple[Measure, ...]:
         """How many elements each contribution changes with others, and alone."""
-        return (Sums(name="counts", of=self._counts, per="model" if self.flavour == "paper" else "tensor"),)
+        return (Sums(name="counts", of=self._counts, per="model" if self.variant == "paper" else "tensor"),)
 
     def fuse(self, block: Block) -> Float64:
         """Return the mean over the contributions that change an element, or the lone change, made larger."""

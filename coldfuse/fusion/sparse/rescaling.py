@@ -46,8 +46,8 @@ def l1_norm(delta_N: Float64) -> float:
 
 
 def with_mergekit_defaults(values: Any, defaults: Mapping[str, object]) -> Any:
-    """Put mergekit's defaults under what a user gave, if the user asked for its flavour."""
-    if isinstance(values, Mapping) and values.get("flavour") == "mergekit":
+    """Put mergekit's defaults under what a user gave, if the user asked for its variant."""
+    if isinstance(values, Mapping) and values.get("variant") == "mergekit":
         return {**defaults, **values}
     return values
 

@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
-from coldfuse.fusion.arrays import divide, namespace, sizes
-from coldfuse.fusion.block import Array, Block, Float64, TensorInfo
+from coldfuse.fusion.block import Block, Float64, TensorInfo
 from coldfuse.fusion.method import Combiner, Measure, Ranked, Sums, Variant
 from coldfuse.fusion.products import inner_products
 from coldfuse.fusion.sparse.election import elect
@@ -35,11 +34,9 @@ class Sce(Combiner):
     summary = "select what varies, weigh by squared size, erase minority signs (SCE)"
     source = "arXiv 2408.07990"
 
-    on_device: ClassVar[bool] = True
-
     select_topk: float = Field(1.0, gt=0, le=1)
     """Fraction of each tensor's varying elements that are fused: those that vary most; 1 fuses all."""
-    flavour: Variant = "paper"
+    variant: Variant = "paper"
     """mergekit weighs all contributions alike in tensors with small deltas."""
 
     def measures(self) -> tuple[Measure, ...]:
@@ -53,7 +50,6 @@ class Sce(Combiner):
             ranks=self._ranks,
             per="tensor",
             rows=lambda _: 1,
-            on_device=True,
         )
         return (Sums(name="moving", of=_count_moving, per="tensor"), spread, squares)
 
@@ -61,26 +57,26 @@ class Sce(Combiner):
         """Return the weighted mean of the entries that have the elected sign."""
         weights_C = self._weights(block.info)
         if not weights_C.any():
-            return cast(Float64, namespace(block.base_N).zeros_like(block.base_N))
+            return np.zeros_like(block.base_N)
         fused_N = elect(block.deltas_CN, weights_C=weights_C, lean=1.0)
         if self.select_topk == 1:
             return fused_N
-        return cast(Float64, namespace(fused_N).where(self._selected(block), fused_N, 0.0))
+        return np.where(self._selected(block), fused_N, 0.0)
 
     def _weights(self, info: TensorInfo) -> Float64:
         """Return w_i up to a common factor; zeros where nothing is to be fused."""
         squares_C = info.measured["squares"]
-        if self.flavour == "mergekit" and squares_C.sum() < _SMALL * math.prod(info.shape):
+        if self.variant == "mergekit" and squares_C.sum() < _SMALL * math.prod(info.shape):
             squares_C = np.ones_like(squares_C)
-        is_none = self.select_topk < 1 and self.flavour == "mergekit" and self._num_selected(info.measured) < 1
+        is_none = self.select_topk < 1 and self.variant == "mergekit" and self._num_selected(info.measured) < 1
         return np.zeros_like(squares_C) if is_none or not squares_C.any() else squares_C / squares_C.max()
 
     def _squares(self, block: Block) -> Float64:
         selected_N = self._selected(block) if self.select_topk < 1 else slice(None)
         return np.array([inner_products(delta_N[selected_N][None])[0, 0] for delta_N in block.deltas_CN])
 
-    def _selected(self, block: Block) -> Array:
-        return sizes(_spread(block)) >= float(block.info.measured["spread"][0, 0])
+    def _selected(self, block: Block) -> NDArray[np.bool_]:
+        return _spread(block).astype(np.float32) >= float(block.info.measured["spread"][0, 0])
 
     def _num_selected(self, known: Mapping[str, Float64]) -> int:
         return int(self.select_topk * float(known["moving"][0])) if "moving" in known else 1
@@ -90,16 +86,15 @@ class Sce(Combiner):
 
 
 def _count_moving(block: Block) -> Float64:
-    return np.array([np.count_nonzero(sizes(_spread(block)))], np.float64)
+    return np.array([np.count_nonzero(_spread(block).astype(np.float32))], np.float64)
 
 
 def _spread(block: Block) -> Float64:
     """Return the standard deviation of each element over the contributions."""
-    xp, count = namespace(block.deltas_CN), len(block.deltas_CN)
-    sum_N, variance_N = xp.zeros_like(block.deltas_CN[0]), xp.zeros_like(block.deltas_CN[0])
+    count, sum_N, variance_N = len(block.deltas_CN), np.zeros_like(block.base_N), np.zeros_like(block.base_N)
     for delta_N in block.deltas_CN:
         sum_N += delta_N
-    mean_N = divide(sum_N, count)
+    mean_N = sum_N / count
     for delta_N in block.deltas_CN:
         variance_N += (delta_N - mean_N) * (delta_N - mean_N)
-    return cast(Float64, xp.sqrt(divide(variance_N, count)))
+    return np.sqrt(variance_N / count)

@@ -13,7 +13,7 @@ After transforms that make deltas sparse (`dare then ties(density=1)`), nothing 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -31,17 +31,15 @@ class Ties(Combiner):
     summary = "keep large entries, let signs vote, average those that agree (TIES)"
     source = "arXiv 2306.01708, section 4; its authors' code"
 
-    on_device: ClassVar[bool] = True
-
     density: float = Field(0.2, gt=0, le=1)
-    """Fraction of each contribution's entries that are kept; 1 keeps all, the default in mergekit's flavour."""
+    """Fraction of each contribution's entries that are kept; 1 keeps all, the default in mergekit's variant."""
     scale: float = 1.0
     """What the merged delta is multiplied by, λ."""
     merge: Literal["mean", "sum"] = "mean"
     """Whether those that agree are averaged or added."""
     zero_votes: Literal["element", "model"] = "element"
     """Who decides where a vote is 0: the number of contributions on each side, or the winner of most other elements."""
-    flavour: Variant = "paper"
+    variant: Variant = "paper"
     """paper trims over the whole model and counts every contribution the same; mergekit trims tensors and weighs."""
 
     @model_validator(mode="before")
@@ -51,13 +49,13 @@ class Ties(Combiner):
 
     @property
     def is_weighted(self) -> bool:  # type: ignore[override]
-        """Whether weights count: they do in mergekit's flavour."""
-        return self.flavour == "mergekit"
+        """Whether weights count: they do in mergekit's variant."""
+        return self.variant == "mergekit"
 
     def measures(self) -> tuple[Measure, ...]:
         """Each contribution's threshold, and how the votes go."""
-        trims = trimming(self.density, self.flavour)
-        if self.flavour == "paper" and self.zero_votes == "model":
+        trims = trimming(self.density, self.variant)
+        if self.variant == "paper" and self.zero_votes == "model":
             return (*trims, Sums(name="majority", of=_majority))
         return trims
 
@@ -76,7 +74,7 @@ class Ties(Combiner):
         return fused_N if self.scale == 1 else fused_N * self.scale
 
     def _lean(self, info: TensorInfo) -> float:
-        if self.flavour == "mergekit":
+        if self.variant == "mergekit":
             return 1.0
         return float(np.sign(info.measured["majority"][0])) if self.zero_votes == "model" else 0.0
 

@@ -9,13 +9,12 @@ mergekit keeps int(density · n), at least 1, of each tensor. Entries that tie w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from coldfuse.fusion.arrays import is_numpy, namespace, sizes
-from coldfuse.fusion.block import Array, Block, Float64, Rows, TensorInfo
+from coldfuse.fusion.block import Block, Float64, Rows, TensorInfo
 from coldfuse.fusion.compiling import compiled
 from coldfuse.fusion.method import Measure, Ranked, Scope, Transform, Variant
 from coldfuse.fusion.sparse.rescaling import with_mergekit_defaults
@@ -27,11 +26,9 @@ class Trim(Transform):
     summary = "keep the largest entries of each contribution (the first step of TIES)"
     source = "arXiv 2306.01708, section 4; its authors' code"
 
-    on_device: ClassVar[bool] = True
-
     density: float = Field(0.2, gt=0, le=1)
-    """Fraction of entries that stay; 1 keeps all, the default in mergekit's flavour."""
-    flavour: Variant = "paper"
+    """Fraction of entries that stay; 1 keeps all, the default in mergekit's variant."""
+    variant: Variant = "paper"
     """paper ranks over the whole model, mergekit within each tensor."""
 
     @model_validator(mode="before")
@@ -41,35 +38,25 @@ class Trim(Transform):
 
     def measures(self) -> tuple[Measure, ...]:
         """Each contribution's threshold."""
-        return trimming(self.density, self.flavour)
+        return trimming(self.density, self.variant)
 
     def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
         """Set entries below the threshold to zero."""
-        thresholds_R = thresholds(block.info)[rows_R]
-        if is_numpy(deltas_RN):
-            _trim(deltas_RN, thresholds_R)
-            return
-        for delta_N, threshold in zip(deltas_RN, thresholds_R.tolist(), strict=True):
-            delta_N[...] = kept(delta_N, threshold)
+        _trim(deltas_RN, thresholds(block.info)[rows_R])
 
 
-def trimming(density: float, flavour: Variant) -> tuple[Measure, ...]:
+def trimming(density: float, variant: Variant) -> tuple[Measure, ...]:
     """Measure what `thresholds` reads; nothing if all entries are kept."""
 
     def ranks(count: int, _: Mapping[str, Float64]) -> Sequence[int]:
-        if flavour == "paper":
+        if variant == "paper":
             return (count - int(count * density) - 1,)
         return (count - max(1, int(density * count)),)
 
     if density == 1:
         return ()
-    per: Scope = "model" if flavour == "paper" else "tensor"
-    return (Ranked(name="thresholds", of=_deltas, ranks=ranks, per=per, on_device=True),)
-
-
-def kept(delta_N: Array, threshold: float) -> Array:
-    """Return m δ, of arrays other than numpy's."""
-    return namespace(delta_N).where(sizes(delta_N) >= float(np.float32(threshold)), delta_N, 0.0)
+    per: Scope = "model" if variant == "paper" else "tensor"
+    return (Ranked(name="thresholds", of=_deltas, ranks=ranks, per=per),)
 
 
 def thresholds(info: TensorInfo) -> Float64:

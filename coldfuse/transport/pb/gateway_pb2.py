@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#coldfuse/transport/pb/gateway.proto\x12\x0b\x63oldfuse.v1\"\x12\n\x10GetStatusRequest\"\xb1\x02\n\x11GetStatusResponse\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x16\n\x0elayout_version\x18\x02 \x01(\r\x12\x19\n\x11\x66\x65\x64\x65ration_digest\x18\x03 \x01(\t\x12\x17\n\x0f\x66\x65\x64\x65ration_name\x18\x04 \x01(\t\x12\x0e\n\x06method\x18\x05 \x01(\t\x12&\n\x05rules\x18\x06 \x01(\x0b\x32\x17.coldfuse.v1.RoundRules\x12\x1e\n\x16max_contribution_bytes\x18\x07 \x01(\x04\x12$\n\x06latest\x18\x08 \x01(\x0b\x32\x14.coldfuse.v1.Release\x12!\n\x05round\x18\t \x01(\x0b\x32\x12.coldfuse.v1.Round\x12\x15\n\rpoll_after_ms\x18\n \x01(\r\"0\n\nRoundRules\x12\x0e\n\x06quorum\x18\x01 \x01(\r\x12\x12\n\ndeadline_s\x18\x02 \x01(\x01\"H\n\x07Release\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x17\n\x0fmanifest_digest\x18\x03 \x01(\t\"\x93\x01\n\x05Round\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0f\n\x07is_open\x18\x02 \x01(\x08\x12\x14\n\x0cnum_received\x18\x03 \x01(\r\x12\x14\n\x0cnum_admitted\x18\x04 \x01(\r\x12\x14\n\x0cnum_rejected\x18\x05 \x01(\r\x12\x14\n\x0c\x63ontributors\x18\x06 \x03(\t\x12\x11\n\twaits_for\x18\x07 \x01(\t\"A\n\x11GetReleaseRequest\x12\x10\n\x06number\x18\x01 \x01(\rH\x00\x12\x11\n\x07\x63hannel\x18\x02 \x01(\tH\x00\x42\x07\n\x05which\"D\n\x12GetReleaseResponse\x12\x15\n\rmanifest_json\x18\x01 \x01(\x0c\x12\x17\n\x0fmanifest_digest\x18\x02 \x01(\t\"H\n\x13ListReleasesRequest\x12\x13\n\x06\x62\x65\x66ore\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x11\n\tpage_size\x18\x02 \x01(\rB\t\n\x07_before\"o\n\x14ListReleasesResponse\x12-\n\x08releases\x18\x01 \x03(\x0b\x32\x1b.coldfuse.v1.ReleaseSummary\x12\x18\n\x0bnext_before\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x0e\n\x0c_next_before\"\xde\x01\n\x0eReleaseSummary\x12%\n\x07release\x18\x01 \x01(\x0b\x32\x14.coldfuse.v1.Release\x12\x13\n\x06parent\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\r\n\x05round\x18\x03 \x01(\r\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\x19\n\x11num_contributions\x18\x05 \x01(\r\x12\x14\n\x0c\x63reated_at_s\x18\x06 \x01(\x01\x12\x35\n\rcontributions\x18\x07 \x03(\x0b\x32\x1e.coldfuse.v1.FusedContributionB\t\n\x07_parent\"d\n\x11\x46usedContribution\x12\x13\n\x0b\x63ontributor\x18\x01 \x01(\t\x12\x14\n\x0cnum_examples\x18\x02 \x01(\x04\x12\x0e\n\x06weight\x18\x03 \x01(\x01\x12\x14\n\x0c\x63ontribution\x18\x04 \x01(\t\"_\n\x11ReadObjectRequest\x12\x0f\n\x07release\x18\x01 \x01(\r\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x13\n\x0bstart_bytes\x18\x03 \x01(\x04\x12\x14\n\x0clength_bytes\x18\x04 \x01(\x04\"#\n\x12ReadObjectResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"*\n\x04Part\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"6\n\x12\x46indMissingRequest\x12 \n\x05parts\x18\x01 \x03(\x0b\x32\x11.coldfuse.v1.Part\"&\n\x13\x46indMissingResponse\x12\x0f\n\x07\x64igests\x18\x01 \x03(\t\"T\n\x11UploadPartRequest\x12#\n\x06header\x18\x01 \x01(\x0b\x32\x11.coldfuse.v1.PartH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\",\n\x12UploadPartResponse\x12\x16\n\x0ereceived_bytes\x18\x01 \x01(\x04\"&\n\rCommitRequest\x12\x15\n\rmanifest_json\x18\x01 \x01(\x0c\"M\n\x0e\x43ommitResponse\x12\x14\n\x0c\x63ontribution\x18\x01 \x01(\t\x12%\n\x07verdict\x18\x02 \x01(\x0b\x32\x14.coldfuse.v1.Verdict\"8\n\x11GetVerdictRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x14\n\x0c\x63ontribution\x18\x02 \x01(\t\";\n\x12GetVerdictResponse\x12%\n\x07verdict\x18\x01 \x01(\x0b\x32\x14.coldfuse.v1.Verdict\"S\n\x07Verdict\x12\'\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x15.coldfuse.v1.Decision\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07is_late\x18\x03 \x01(\x08*h\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44\x45\x43ISION_PENDING\x10\x01\x12\x15\n\x11\x44\x45\x43ISION_ADMITTED\x10\x02\x12\x15\n\x11\x44\x45\x43ISION_REJECTED\x10\x03\x32\xff\x04\n\x07Gateway\x12J\n\tGetStatus\x12\x1d.coldfuse.v1.GetStatusRequest\x1a\x1e.coldfuse.v1.GetStatusResponse\x12M\n\nGetRelease\x12\x1e.coldfuse.v1.GetReleaseRequest\x1a\x1f.coldfuse.v1.GetReleaseResponse\x12S\n\x0cListReleases\x12 .coldfuse.v1.ListReleasesRequest\x1a!.coldfuse.v1.ListReleasesResponse\x12O\n\nReadObject\x12\x1e.coldfuse.v1.ReadObjectRequest\x1a\x1f.coldfuse.v1.ReadObjectResponse0\x01\x12P\n\x0b\x46indMissing\x12\x1f.coldfuse.v1.FindMissingRequest\x1a .coldfuse.v1.FindMissingResponse\x12O\n\nUploadPart\x12\x1e.coldfuse.v1.UploadPartRequest\x1a\x1f.coldfuse.v1.UploadPartResponse(\x01\x12\x41\n\x06\x43ommit\x12\x1a.coldfuse.v1.CommitRequest\x1a\x1b.coldfuse.v1.CommitResponse\x12M\n\nGetVerdict\x12\x1e.coldfuse.v1.GetVerdictRequest\x1a\x1f.coldfuse.v1.GetVerdictResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#coldfuse/transport/pb/gateway.proto\x12\x0b\x63oldfuse.v1\"\x12\n\x10GetStatusRequest\"\xb1\x02\n\x11GetStatusResponse\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x16\n\x0elayout_version\x18\x02 \x01(\r\x12\x19\n\x11\x66\x65\x64\x65ration_digest\x18\x03 \x01(\t\x12\x17\n\x0f\x66\x65\x64\x65ration_name\x18\x04 \x01(\t\x12\x0e\n\x06method\x18\x05 \x01(\t\x12&\n\x05rules\x18\x06 \x01(\x0b\x32\x17.coldfuse.v1.RoundRules\x12\x1e\n\x16max_contribution_bytes\x18\x07 \x01(\x04\x12$\n\x06latest\x18\x08 \x01(\x0b\x32\x14.coldfuse.v1.Release\x12!\n\x05round\x18\t \x01(\x0b\x32\x12.coldfuse.v1.Round\x12\x15\n\rpoll_after_ms\x18\n \x01(\r\"0\n\nRoundRules\x12\x0e\n\x06quorum\x18\x01 \x01(\r\x12\x12\n\ndeadline_s\x18\x02 \x01(\x01\"H\n\x07Release\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x17\n\x0fmanifest_digest\x18\x03 \x01(\t\"\x93\x01\n\x05Round\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0f\n\x07is_open\x18\x02 \x01(\x08\x12\x14\n\x0cnum_received\x18\x03 \x01(\r\x12\x14\n\x0cnum_admitted\x18\x04 \x01(\r\x12\x14\n\x0cnum_rejected\x18\x05 \x01(\r\x12\x14\n\x0c\x63ontributors\x18\x06 \x03(\t\x12\x11\n\twaits_for\x18\x07 \x01(\t\"A\n\x11GetReleaseRequest\x12\x10\n\x06number\x18\x01 \x01(\rH\x00\x12\x11\n\x07\x63hannel\x18\x02 \x01(\tH\x00\x42\x07\n\x05which\"D\n\x12GetReleaseResponse\x12\x15\n\rmanifest_json\x18\x01 \x01(\x0c\x12\x17\n\x0fmanifest_digest\x18\x02 \x01(\t\"H\n\x13ListReleasesRequest\x12\x13\n\x06\x62\x65\x66ore\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x11\n\tpage_size\x18\x02 \x01(\rB\t\n\x07_before\"o\n\x14ListReleasesResponse\x12-\n\x08releases\x18\x01 \x03(\x0b\x32\x1b.coldfuse.v1.ReleaseSummary\x12\x18\n\x0bnext_before\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x0e\n\x0c_next_before\"\xfc\x01\n\x0eReleaseSummary\x12%\n\x07release\x18\x01 \x01(\x0b\x32\x14.coldfuse.v1.Release\x12\x13\n\x06parent\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\r\n\x05round\x18\x03 \x01(\r\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\x19\n\x11num_contributions\x18\x05 \x01(\r\x12\x14\n\x0c\x63reated_at_s\x18\x06 \x01(\x01\x12\x35\n\rcontributions\x18\x07 \x03(\x0b\x32\x1e.coldfuse.v1.FusedContribution\x12\x12\n\x05moved\x18\x08 \x01(\x01H\x01\x88\x01\x01\x42\t\n\x07_parentB\x08\n\x06_moved\"d\n\x11\x46usedContribution\x12\x13\n\x0b\x63ontributor\x18\x01 \x01(\t\x12\x14\n\x0cnum_examples\x18\x02 \x01(\x04\x12\x0e\n\x06weight\x18\x03 \x01(\x01\x12\x14\n\x0c\x63ontribution\x18\x04 \x01(\t\"_\n\x11ReadObjectRequest\x12\x0f\n\x07release\x18\x01 \x01(\r\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x13\n\x0bstart_bytes\x18\x03 \x01(\x04\x12\x14\n\x0clength_bytes\x18\x04 \x01(\x04\"#\n\x12ReadObjectResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"*\n\x04Part\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"6\n\x12\x46indMissingRequest\x12 \n\x05parts\x18\x01 \x03(\x0b\x32\x11.coldfuse.v1.Part\"&\n\x13\x46indMissingResponse\x12\x0f\n\x07\x64igests\x18\x01 \x03(\t\"T\n\x11UploadPartRequest\x12#\n\x06header\x18\x01 \x01(\x0b\x32\x11.coldfuse.v1.PartH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\",\n\x12UploadPartResponse\x12\x16\n\x0ereceived_bytes\x18\x01 \x01(\x04\"&\n\rCommitRequest\x12\x15\n\rmanifest_json\x18\x01 \x01(\x0c\"M\n\x0e\x43ommitResponse\x12\x14\n\x0c\x63ontribution\x18\x01 \x01(\t\x12%\n\x07verdict\x18\x02 \x01(\x0b\x32\x14.coldfuse.v1.Verdict\"8\n\x11GetVerdictRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x14\n\x0c\x63ontribution\x18\x02 \x01(\t\";\n\x12GetVerdictResponse\x12%\n\x07verdict\x18\x01 \x01(\x0b\x32\x14.coldfuse.v1.Verdict\"S\n\x07Verdict\x12\'\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x15.coldfuse.v1.Decision\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07is_late\x18\x03 \x01(\x08*h\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44\x45\x43ISION_PENDING\x10\x01\x12\x15\n\x11\x44\x45\x43ISION_ADMITTED\x10\x02\x12\x15\n\x11\x44\x45\x43ISION_REJECTED\x10\x03\x32\xff\x04\n\x07Gateway\x12J\n\tGetStatus\x12\x1d.coldfuse.v1.GetStatusRequest\x1a\x1e.coldfuse.v1.GetStatusResponse\x12M\n\nGetRelease\x12\x1e.coldfuse.v1.GetReleaseRequest\x1a\x1f.coldfuse.v1.GetReleaseResponse\x12S\n\x0cListReleases\x12 .coldfuse.v1.ListReleasesRequest\x1a!.coldfuse.v1.ListReleasesResponse\x12O\n\nReadObject\x12\x1e.coldfuse.v1.ReadObjectRequest\x1a\x1f.coldfuse.v1.ReadObjectResponse0\x01\x12P\n\x0b\x46indMissing\x12\x1f.coldfuse.v1.FindMissingRequest\x1a .coldfuse.v1.FindMissingResponse\x12O\n\nUploadPart\x12\x1e.coldfuse.v1.UploadPartRequest\x1a\x1f.coldfuse.v1.UploadPartResponse(\x01\x12\x41\n\x06\x43ommit\x12\x1a.coldfuse.v1.CommitRequest\x1a\x1b.coldfuse.v1.CommitResponse\x12M\n\nGetVerdict\x12\x1e.coldfuse.v1.GetVerdictRequest\x1a\x1f.coldfuse.v1.GetVerdictResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'coldfuse.transport.pb.gateway_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DECISION']._serialized_start=2034
-  _globals['_DECISION']._serialized_end=2138
+  _globals['_DECISION']._serialized_start=2064
+  _globals['_DECISION']._serialized_end=2168
   _globals['_GETSTATUSREQUEST']._serialized_start=52
   _globals['_GETSTATUSREQUEST']._serialized_end=70
   _globals['_GETSTATUSRESPONSE']._serialized_start=73
@@ -52,33 +52,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTRELEASESRESPONSE']._serialized_start=865
   _globals['_LISTRELEASESRESPONSE']._serialized_end=976
   _globals['_RELEASESUMMARY']._serialized_start=979
-  _globals['_RELEASESUMMARY']._serialized_end=1201
-  _globals['_FUSEDCONTRIBUTION']._serialized_start=1203
-  _globals['_FUSEDCONTRIBUTION']._serialized_end=1303
-  _globals['_READOBJECTREQUEST']._serialized_start=1305
-  _globals['_READOBJECTREQUEST']._serialized_end=1400
-  _globals['_READOBJECTRESPONSE']._serialized_start=1402
-  _globals['_READOBJECTRESPONSE']._serialized_end=1437
-  _globals['_PART']._serialized_start=1439
-  _globals['_PART']._serialized_end=1481
-  _globals['_FINDMISSINGREQUEST']._serialized_start=1483
-  _globals['_FINDMISSINGREQUEST']._serialized_end=1537
-  _globals['_FINDMISSINGRESPONSE']._serialized_start=1539
-  _globals['_FINDMISSINGRESPONSE']._serialized_end=1577
-  _globals['_UPLOADPARTREQUEST']._serialized_start=1579
-  _globals['_UPLOADPARTREQUEST']._serialized_end=1663
-  _globals['_UPLOADPARTRESPONSE']._serialized_start=1665
-  _globals['_UPLOADPARTRESPONSE']._serialized_end=1709
-  _globals['_COMMITREQUEST']._serialized_start=1711
-  _globals['_COMMITREQUEST']._serialized_end=1749
-  _globals['_COMMITRESPONSE']._serialized_start=1751
-  _globals['_COMMITRESPONSE']._serialized_end=1828
-  _globals['_GETVERDICTREQUEST']._serialized_start=1830
-  _globals['_GETVERDICTREQUEST']._serialized_end=1886
-  _globals['_GETVERDICTRESPONSE']._serialized_start=1888
-  _globals['_GETVERDICTRESPONSE']._serialized_end=1947
-  _globals['_VERDICT']._serialized_start=1949
-  _globals['_VERDICT']._serialized_end=2032
-  _globals['_GATEWAY']._serialized_start=2141
-  _globals['_GATEWAY']._serialized_end=2780
+  _globals['_RELEASESUMMARY']._serialized_end=1231
+  _globals['_FUSEDCONTRIBUTION']._serialized_start=1233
+  _globals['_FUSEDCONTRIBUTION']._serialized_end=1333
+  _globals['_READOBJECTREQUEST']._serialized_start=1335
+  _globals['_READOBJECTREQUEST']._serialized_end=1430
+  _globals['_READOBJECTRESPONSE']._serialized_start=1432
+  _globals['_READOBJECTRESPONSE']._serialized_end=1467
+  _globals['_PART']._serialized_start=1469
+  _globals['_PART']._serialized_end=1511
+  _globals['_FINDMISSINGREQUEST']._serialized_start=1513
+  _globals['_FINDMISSINGREQUEST']._serialized_end=1567
+  _globals['_FINDMISSINGRESPONSE']._serialized_start=1569
+  _globals['_FINDMISSINGRESPONSE']._serialized_end=1607
+  _globals['_UPLOADPARTREQUEST']._serialized_start=1609
+  _globals['_UPLOADPARTREQUEST']._serialized_end=1693
+  _globals['_UPLOADPARTRESPONSE']._serialized_start=1695
+  _globals['_UPLOADPARTRESPONSE']._serialized_end=1739
+  _globals['_COMMITREQUEST']._serialized_start=1741
+  _globals['_COMMITREQUEST']._serialized_end=1779
+  _globals['_COMMITRESPONSE']._serialized_start=1781
+  _globals['_COMMITRESPONSE']._serialized_end=1858
+  _globals['_GETVERDICTREQUEST']._serialized_start=1860
+  _globals['_GETVERDICTREQUEST']._serialized_end=1916
+  _globals['_GETVERDICTRESPONSE']._serialized_start=1918
+  _globals['_GETVERDICTRESPONSE']._serialized_end=1977
+  _globals['_VERDICT']._serialized_start=1979
+  _globals['_VERDICT']._serialized_end=2062
+  _globals['_GATEWAY']._serialized_start=2171
+  _globals['_GATEWAY']._serialized_end=2810
 # @@protoc_insertion_point(module_scope)

@@ -38,19 +38,19 @@ def fuse(combiner, deltas, **options):
 
 @SIZES
 @SCALES
-@pytest.mark.parametrize(("flavour", "default"), [("paper", 0.3), ("mergekit", 1.0)])
-def test_task_arithmetic_scales_the_weighted_sum_and_does_not_normalise(size, scale, flavour, default):
+@pytest.mark.parametrize(("variant", "default"), [("paper", 0.3), ("mergekit", 1.0)])
+def test_task_arithmetic_scales_the_weighted_sum_and_does_not_normalise(size, scale, variant, default):
     deltas = deltas_of(size, scale=scale)
 
-    fused = fuse(TaskArithmetic(flavour=flavour), deltas, weights=[2.0, -1.0, 0.5])
+    fused = fuse(TaskArithmetic(variant=variant), deltas, weights=[2.0, -1.0, 0.5])
 
     np.testing.assert_allclose(fused, combined(deltas, [2 * default, -default, default / 2]), rtol=1e-12, atol=0)
 
 
-def test_a_given_scale_wins_over_either_flavour():
+def test_a_given_scale_wins_over_either_variant():
     deltas = deltas_of(7)
 
-    both = [fuse(TaskArithmetic(scale=0.4, flavour=flavour), deltas) for flavour in ("paper", "mergekit")]
+    both = [fuse(TaskArithmetic(scale=0.4, variant=variant), deltas) for variant in ("paper", "mergekit")]
 
     np.testing.assert_array_equal(*both)
     np.testing.assert_allclose(both[0], combined(deltas, [0.4] * 3), rtol=1e-12)
@@ -178,7 +178,7 @@ def test_soups_are_means_under_their_own_names(soup):
     [
         "uniform-soup(absent=zero)",
         "ratatouille(absent=skip)",
-        "task-arithmetic(scale=0.4, flavour=mergekit)",
+        "task-arithmetic(scale=0.4, variant=mergekit)",
         "analogy(scale=0.5)",
         "negate(scale=1.0) then interpolate(alpha=0.5) then extrapolate(alpha=0.25)",
     ],

@@ -12,16 +12,16 @@ from coldfuse.fusion.methods import METHODS
 from coldfuse.fusion.recipe import parse_recipe
 
 COMBINERS = [
-    "ties", "ties(density=1)", "ties(density=0.2, flavour=mergekit)", "ties(zero_votes=model)", "consensus",
+    "ties", "ties(density=1)", "ties(density=0.2, variant=mergekit)", "ties(zero_votes=model)", "consensus",
     "pcb", "magmax", "sce", "sce(select_topk=0.3)", "ram", "ram-plus",
 ]  # fmt: skip
 TRANSFORMS = [
     "trim",
     "dare",
-    "dare(drop=0.5, flavour=mergekit)",
+    "dare(drop=0.5, variant=mergekit)",
     "della",
     "breadcrumbs",
-    "breadcrumbs(density=0.3,flavour=mergekit)",
+    "breadcrumbs(density=0.3,variant=mergekit)",
 ]
 ROW = 5
 

@@ -47,10 +47,10 @@ def test_breadcrumbs_keep_what_lies_between_in_each_row(shape, density, gamma, s
 
 @pytest.mark.parametrize("scale", [1.0, 1e-6])
 @pytest.mark.parametrize(("density", "gamma"), [(0.15, 0.01), (0.3, 0.1), (0.99, 0.05), (0.01, 0.0)])
-def test_breadcrumbs_in_mergekits_flavour_keep_what_lies_between_in_each_tensor(density, gamma, scale):
+def test_breadcrumbs_in_mergekits_variant_keep_what_lies_between_in_each_tensor(density, gamma, scale):
     shapes = {"a": (1,), "b": (2,), "c": (7,), "d": (8, 8), "e": (99,), "f": (10, 10)}
     delta = {name: golden(1, shape, scale) for name, shape in shapes.items()}
-    recipe = parse_recipe(f"breadcrumbs(density={density}, gamma={gamma}, flavour=mergekit) then mean", METHODS)
+    recipe = parse_recipe(f"breadcrumbs(density={density}, gamma={gamma}, variant=mergekit) then mean", METHODS)
     fused = InMemory(recipe=recipe, base={n: np.zeros(s) for n, s in shapes.items()}, deltas=[delta]).fuse()
     for name, shape in shapes.items():
         want = np.reshape(naive_tensor(list(delta[name].flat), density, gamma), shape)
@@ -59,8 +59,8 @@ def test_breadcrumbs_in_mergekits_flavour_keep_what_lies_between_in_each_tensor(
 
 def test_mergekits_defaults_change_nothing():
     delta = golden(2, (4, 50))
-    np.testing.assert_array_equal(after("breadcrumbs(flavour=mergekit)", delta), delta)
-    written = format_recipe(parse_recipe("breadcrumbs(flavour=mergekit)", METHODS), METHODS)
+    np.testing.assert_array_equal(after("breadcrumbs(variant=mergekit)", delta), delta)
+    written = format_recipe(parse_recipe("breadcrumbs(variant=mergekit)", METHODS), METHODS)
     assert "density=1.0, gamma=0.01" in written
 
 

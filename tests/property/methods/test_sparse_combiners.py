@@ -94,16 +94,16 @@ def test_ram_adds_lone_changes_and_averages_shared_ones(size, scale, epsilon):
     np.testing.assert_allclose(fuse(f"ram(epsilon={epsilon})", deltas), want, rtol=1e-14, atol=0)
 
 
-@pytest.mark.parametrize("flavour", ["paper", "mergekit"])
+@pytest.mark.parametrize("variant", ["paper", "mergekit"])
 @pytest.mark.parametrize("alpha", [0.2, 1.5])
-def test_ram_plus_makes_lone_changes_larger(flavour, alpha):
+def test_ram_plus_makes_lone_changes_larger(variant, alpha):
     deltas = {name: sparse(i, size=size) for i, (name, size) in enumerate(SIZES.items())}
-    recipe = parse_recipe(f"ram-plus(flavour={flavour}, alpha={alpha})", METHODS)
+    recipe = parse_recipe(f"ram-plus(variant={variant}, alpha={alpha})", METHODS)
     base = {name: np.zeros(size) for name, size in SIZES.items()}
     fused = InMemory(recipe=recipe, base=base, deltas=[{n: d[i] for n, d in deltas.items()} for i in range(3)]).fuse()
     whole = np.hstack(list(deltas.values()))
     for name, own in deltas.items():
-        gains = naive_gains(whole if flavour == "paper" else own, 1e-5, alpha=alpha)
+        gains = naive_gains(whole if variant == "paper" else own, 1e-5, alpha=alpha)
         want = [naive_ram(column, gains, 1e-5) for column in columns(own)]
         np.testing.assert_allclose(fused[name], want, rtol=1e-14, atol=0, err_msg=name)
 
@@ -133,14 +133,14 @@ def naive_sce(deltas, top, mergekit=False):
     return fused
 
 
-@pytest.mark.parametrize("flavour", ["paper", "mergekit"])
+@pytest.mark.parametrize("variant", ["paper", "mergekit"])
 @pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-42])
 @pytest.mark.parametrize("top", [1.0, 0.3, 0.01])
 @pytest.mark.parametrize("size", SIZES.values())
-def test_sce_selects_weighs_and_erases(size, top, scale, flavour):
+def test_sce_selects_weighs_and_erases(size, top, scale, variant):
     deltas = golden(size, size=size, scale=scale) * [[1.0], [2.0], [0.5]]
-    got = fuse(f"sce(select_topk={top}, flavour={flavour})", deltas)
-    np.testing.assert_allclose(got, naive_sce(deltas, top, flavour == "mergekit"), rtol=1e-12, atol=1e-320)
+    got = fuse(f"sce(select_topk={top}, variant={variant})", deltas)
+    np.testing.assert_allclose(got, naive_sce(deltas, top, variant == "mergekit"), rtol=1e-12, atol=1e-320)
 
 
 def test_sce_selects_among_the_elements_that_vary():

@@ -54,18 +54,18 @@ def test_dare_drops_what_the_counter_says_and_rescales(size, drop, scale):
 
 @pytest.mark.parametrize("scale", [1.0, 1e-9])
 @pytest.mark.parametrize("size", SIZES)
-def test_dare_in_mergekits_flavour_keeps_the_l1_norm(size, scale):
+def test_dare_in_mergekits_variant_keeps_the_l1_norm(size, scale):
     delta = golden(size, size, scale)
     masked = [v if u >= 0.5 else 0.0 for v, u in zip(delta, random_numbers(0, size), strict=True)]
-    got = after("dare(drop=0.5, flavour=mergekit)", delta)
+    got = after("dare(drop=0.5, variant=mergekit)", delta)
     np.testing.assert_allclose(got, np.array(masked) * norm_ratio(delta, masked), rtol=1e-13, atol=0)
 
 
-@pytest.mark.parametrize("flavour", ["paper", "mergekit"])
-def test_dare_without_rescaling_only_drops(flavour):
+@pytest.mark.parametrize("variant", ["paper", "mergekit"])
+def test_dare_without_rescaling_only_drops(variant):
     delta = golden(1, 100)
     want = [v if u >= 0.3 else 0.0 for v, u in zip(delta, random_numbers(0, 100), strict=True)]
-    np.testing.assert_array_equal(after(f"dare(drop=0.3, rescale=false, flavour={flavour})", delta), want)
+    np.testing.assert_array_equal(after(f"dare(drop=0.3, rescale=false, variant={variant})", delta), want)
 
 
 def test_dares_expectation_is_the_delta():
@@ -97,7 +97,7 @@ def block(first, base, info):
     return Block(info=info, first=first, base_N=np.zeros(len(base)), deltas_CN=np.array([base]))
 
 
-@pytest.mark.parametrize("method", [Dare(), Dare(drop=0.5, flavour="mergekit"), Della(), Della(flavour="mergekit")])
+@pytest.mark.parametrize("method", [Dare(), Dare(drop=0.5, variant="mergekit"), Della(), Della(variant="mergekit")])
 def test_masks_and_sums_do_not_depend_on_the_cut(method):
     delta = golden(3, 60)
     info = TensorInfo(
@@ -127,12 +127,12 @@ def test_della_keeps_by_rank_in_the_row_and_divides_by_the_probability(shape, de
 
 @pytest.mark.parametrize("scale", [1.0, 1e-9])
 @pytest.mark.parametrize("shape", [(1,), (7,), (9, 11)])
-def test_della_in_mergekits_flavour_keeps_the_l1_norm(shape, scale):
+def test_della_in_mergekits_variant_keeps_the_l1_norm(shape, scale):
     delta = golden(1, shape, scale)
     keep = np.array([naive_keep(list(row), 0.5, 0.15) for row in delta.reshape(-1, shape[-1])]).ravel()
     masked = [v if u < p else 0.0 for v, u, p in zip(delta.flat, random_numbers(0, delta.size), keep, strict=True)]
     want = np.reshape(masked, shape) * norm_ratio(delta.flat, masked)
-    np.testing.assert_allclose(after("della(flavour=mergekit)", delta), want, rtol=1e-13, atol=0)
+    np.testing.assert_allclose(after("della(variant=mergekit)", delta), want, rtol=1e-13, atol=0)
 
 
 def test_dellas_expectation_is_the_delta():
@@ -142,14 +142,14 @@ def test_dellas_expectation_is_the_delta():
     np.testing.assert_allclose(mean, delta, rtol=4 * np.sqrt(0.8 / 0.2 / count))
 
 
-@pytest.mark.parametrize("line", ["della(density=0.05)", "della(density=0.96)", "della(density=0.1, flavour=mergekit)"])
+@pytest.mark.parametrize("line", ["della(density=0.05)", "della(density=0.96)", "della(density=0.1, variant=mergekit)"])
 def test_della_refuses_probabilities_that_are_none(line):
     with pytest.raises(UserInputError, match="density ± epsilon are probabilities"):
         parse_recipe(line, METHODS)
 
 
-def test_della_has_mergekits_default_in_its_flavour():
-    assert "epsilon=0.15" in format_recipe(parse_recipe("della(flavour=mergekit)", METHODS), METHODS)
+def test_della_has_mergekits_default_in_its_variant():
+    assert "epsilon=0.15" in format_recipe(parse_recipe("della(variant=mergekit)", METHODS), METHODS)
     assert "epsilon=0.05" in format_recipe(parse_recipe("della", METHODS), METHODS)
 
 

@@ -88,16 +88,16 @@ def test_ties_is_the_authors_whole_model_trim_and_vote(seed, density, scale):
 @pytest.mark.parametrize("scale", [1.0, 1e-6])
 @pytest.mark.parametrize("density", [0.05, 0.2, 0.7, 1.0])
 @pytest.mark.parametrize("seed", range(3))
-def test_ties_in_mergekits_flavour_trims_tensors_and_weighs(seed, density, scale):
+def test_ties_in_mergekits_variant_trims_tensors_and_weighs(seed, density, scale):
     deltas, weights = model(seed, scale), (0.5, 2.0, 1.25)
     trimmed = [trim_mergekit(delta, density) for delta in deltas]
-    got = fuse(f"ties(density={density}, flavour=mergekit)", deltas, weights)
+    got = fuse(f"ties(density={density}, variant=mergekit)", deltas, weights)
     assert_same(got, naive_merge(trimmed, weights, zero_is=1))
 
 
-def test_ties_in_mergekits_flavour_divides_by_one_where_the_weights_cancel():
+def test_ties_in_mergekits_variant_divides_by_one_where_the_weights_cancel():
     got = fuse_one(
-        parse_recipe("ties(density=1, flavour=mergekit)", METHODS), [np.ones(2), -np.ones(2)], weights=[1, -1]
+        parse_recipe("ties(density=1, variant=mergekit)", METHODS), [np.ones(2), -np.ones(2)], weights=[1, -1]
     )
     np.testing.assert_array_equal(got, [2.0, 2.0])
 
@@ -123,7 +123,7 @@ def test_ties_with_all_entries_of_one_sign_is_the_mean(size):
 
 def test_what_all_agree_on_is_never_erased():
     delta = golden(0)[0]
-    for line in ("ties", "ties(density=0.2, flavour=mergekit)", "ties(merge=sum)"):
+    for line in ("ties", "ties(density=0.2, variant=mergekit)", "ties(merge=sum)"):
         assert fuse_one(parse_recipe(line, METHODS), [delta] * 3).any()
 
 
@@ -135,15 +135,15 @@ def test_ties_can_add_what_agrees_and_scale_it():
 
 def test_nothing_is_measured_where_nothing_is_trimmed():
     assert Ties(density=1).measures() == ()
-    assert Ties(density=1, flavour="mergekit").measures() == ()
-    assert [measure.per for measure in (*Ties().measures(), *Ties(density=0.2, flavour="mergekit").measures())] == [
+    assert Ties(density=1, variant="mergekit").measures() == ()
+    assert [measure.per for measure in (*Ties().measures(), *Ties(density=0.2, variant="mergekit").measures())] == [
         "model",
         "tensor",
     ]
 
 
-def test_weights_count_in_mergekits_flavour_alone():
-    assert (Ties().is_weighted, Ties(density=0.2, flavour="mergekit").is_weighted) == (False, True)
+def test_weights_count_in_mergekits_variant_alone():
+    assert (Ties().is_weighted, Ties(density=0.2, variant="mergekit").is_weighted) == (False, True)
     deltas, recipe = [np.ones(3), -2 * np.ones(3)], parse_recipe("ties(density=1)", METHODS)
     np.testing.assert_array_equal(fuse_one(recipe, deltas, weights=[9, 1]), [-2.0, -2.0, -2.0])
 
@@ -159,17 +159,17 @@ def test_entries_are_compared_as_float32():
 
 
 @pytest.mark.parametrize("density", [0.05, 0.2, 1.0])
-@pytest.mark.parametrize("flavour", ["paper", "mergekit"])
-def test_trim_is_the_first_step_of_ties(flavour, density):
+@pytest.mark.parametrize("variant", ["paper", "mergekit"])
+def test_trim_is_the_first_step_of_ties(variant, density):
     deltas = model(7)
-    naive = trim_paper if flavour == "paper" else trim_mergekit
+    naive = trim_paper if variant == "paper" else trim_mergekit
     trimmed = deltas if density == 1 else [naive(delta, density) for delta in deltas]
     want = {name: sum(np.array(t[name]) for t in trimmed) / 3 for name in SIZES}
-    assert_same(fuse(f"trim(density={density}, flavour={flavour}) then mean", deltas), want)
+    assert_same(fuse(f"trim(density={density}, variant={variant}) then mean", deltas), want)
 
 
-@pytest.mark.parametrize("flavour", ["paper", "mergekit"])
-def test_trim_then_ties_without_trimming_is_ties(flavour):
+@pytest.mark.parametrize("variant", ["paper", "mergekit"])
+def test_trim_then_ties_without_trimming_is_ties(variant):
     deltas = model(8)
-    in_two_steps = fuse(f"trim(flavour={flavour}) then ties(density=1, flavour={flavour})", deltas)
-    assert_same(in_two_steps, fuse(f"ties(flavour={flavour})", deltas))
+    in_two_steps = fuse(f"trim(variant={variant}) then ties(density=1, variant={variant})", deltas)
+    assert_same(in_two_steps, fuse(f"ties(variant={variant})", deltas))

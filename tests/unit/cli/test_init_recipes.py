@@ -67,7 +67,7 @@ def test_a_base_without_a_tokenizer_is_told(base: Path, name: str | None) -> Non
 
 
 def test_a_flavour_becomes_part_of_the_recipe(base: Path) -> None:
-    assert "flavour=mergekit" in init(base, "--method", "ties", "--flavour", "mergekit")
+    assert "variant=mergekit" in init(base, "--method", "ties", "--flavour", "mergekit")
 
 
 @pytest.mark.parametrize(

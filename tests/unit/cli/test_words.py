@@ -151,7 +151,7 @@ def test_the_history_is_told_without_its_parts(tmp_path: Path) -> None:
         contribute(federation, name, make_changes(make_model(), len(name) + ord(name[0])))
     lead(federation)
     newest, oldest = json.loads(run("releases", federation.store.url, "--json"))
-    keys = {"release", "parent", "round", "method", "model_digest", "contributions", "created_at_s"}
+    keys = {"release", "parent", "round", "method", "model_digest", "contributions", "created_at_s", "moved"}
     assert newest.keys() == oldest.keys() == keys
     assert (newest["release"], newest["parent"], oldest["parent"]) == (1, 0, None)
     assert {c["contributor"] for c in newest["contributions"]} == {"ada", "ben"}

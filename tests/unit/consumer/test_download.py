@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 from fetching import Source, check_whole, parts_of, size_of
-from tiny_rounds import make_federation, make_model
+from tiny_rounds import make_federation, make_model, write_model
 
 from coldfuse.consumer import StoreSource, fetch, read_fetched
 from coldfuse.consumer.download import Pace
 from coldfuse.errors import CodecError, DigestMismatchError, FederationError, TransportError, UserInputError
+from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
+from coldfuse.storage import LocalStore
 from coldfuse.tensors.checkpoint import open_checkpoint
 
+TOKENIZER = ("tekken.json", "qwen.tiktoken", "source.spm", "bpe.codes", "additional_chat_templates/tools.jinja")
 SMALL = Pace(parallel=1, piece_bytes=16)
 
 
@@ -25,6 +28,20 @@ def test_a_release_arrives_whole(federation: Federation, tmp_path: Path) -> None
     check_whole(federation, tmp_path / "out")
     assert (fetched.downloaded_bytes, fetched.reused_bytes) == (size_of(fetched.manifest), 0)
     assert progress[-1] == (size_of(fetched.manifest),) * 2
+
+
+def test_every_file_of_a_model_arrives_and_nothing_private(tmp_path: Path, small_parts: int) -> None:
+    base = write_model(tmp_path / "base", make_model())
+    for name in (*TOKENIZER, "notes.txt", "modeling.py", "data/vocab.txt"):
+        (base / name).parent.mkdir(exist_ok=True)
+        (base / name).write_text(name)
+    store = LocalStore(tmp_path / "store")
+    rules = {"quorum": 2, "deadline_s": 60.0}
+    made = create_federation(store, name="tiny", base=base, origin="base", method="mean", rules=rules)
+    fetch(StoreSource(made), tmp_path / "out")
+    check_whole(made, tmp_path / "out")
+    assert set(made.latest().files) == {"config.json", "model.safetensors", *TOKENIZER}
+    assert all((tmp_path / "out" / name).read_text() == name for name in TOKENIZER)
 
 
 @pytest.mark.parametrize(("fails_after", "pace"), [(5, Pace()), (14, SMALL)], ids=["parts", "pieces"])

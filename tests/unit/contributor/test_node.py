@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coldfuse.contributor.node import Node, NodeEvent, NodeSettings
+from coldfuse.contributor.node import Node, NodeEvent, NodeSettings, StoppedError
 from coldfuse.contributor.state import NodeFolder, Sent, Trained, WorkFolder
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest, Score
@@ -32,8 +32,12 @@ class FakeGateway:
     def __init__(self, *answers: tuple[Decision, bool] | None, closed: int = 0) -> None:
         self.answers, self.closed, self.round, self.release = list(answers), closed, 1, 0
         self.committed: list[ContributionManifest] = []
+        self.looks_until_release = 0
 
     def status(self) -> Status:
+        if self.looks_until_release:
+            self.looks_until_release -= 1
+            self.release += not self.looks_until_release
         name = ReleaseName(number=self.release, model_digest=FEDERATION, manifest_digest=FEDERATION)
         round_status = RoundStatus(
             number=self.round, is_open=True, num_received=0, num_admitted=0, num_rejected=0, contributors=(),
@@ -61,6 +65,8 @@ class FakeGateway:
             self.release += 1
         if answer == LATE:
             self.round += 1
+        if answer == REJECTED:  # others have made the next release
+            self.looks_until_release = 3
         return ContributionVerdict(contribution=contribution, decision=answer[0], reason="why", is_late=answer[1])
 
 
@@ -94,11 +100,36 @@ def test_an_admitted_contribution_is_done_with_the_release(tmp_path: Path) -> No
     assert len(gateway.committed) == 1
 
 
-def test_a_rejection_is_told_with_its_reason(tmp_path: Path) -> None:
-    node, _ = node_of(FakeGateway(REJECTED), tmp_path)
+def test_without_waiting_for_the_release_it_is_done_with_the_verdict(tmp_path: Path) -> None:
+    node, events = node_of(FakeGateway(PENDING, ADMITTED), tmp_path)
+
+    assert node.contribute(wait_for_release=False) == 0
+
+    assert events[-1].phase == "admitted"
+
+
+def test_a_rejection_ends_a_number_of_rounds_with_its_reason(tmp_path: Path) -> None:
+    node, _ = node_of(FakeGateway(ADMITTED, ADMITTED, REJECTED), tmp_path)
 
     with pytest.raises(ContributionRejectedError, match="ada: rejected: why"):
-        node.contribute()
+        node.run(rounds=3)
+
+
+def test_without_a_number_of_rounds_it_goes_on_after_a_rejection_until_it_is_stopped(tmp_path: Path) -> None:
+    gateway = FakeGateway(REJECTED, ADMITTED, ADMITTED, PENDING)
+    node, events = node_of(gateway, tmp_path)
+
+    def stop_after_a_release(event: NodeEvent) -> None:
+        events.append(event)
+        if event.phase == "released":
+            node.stop.set()
+
+    with pytest.raises(StoppedError):
+        dataclasses.replace(node, report=stop_after_a_release).run(rounds=None)
+
+    phases = [event.phase for event in events if event.phase != "waiting"]
+    assert phases == ["committed", "rejected", "committed", "released", "committed"]
+    assert "for the next release" in [event.message for event in events]
 
 
 def test_what_was_only_late_is_sent_again_to_the_next_round(tmp_path: Path) -> None:
@@ -135,7 +166,7 @@ def test_killed_between_commit_and_answer_it_asks_for_the_verdict_and_sends_noth
 @pytest.mark.parametrize(
     ("federation", "answers"), [(FEDERATION, (None, ADMITTED, ADMITTED)), (OTHER, (ADMITTED,) * 2)]
 )
-def test_what_this_federation_never_got_is_sent(tmp_path: Path, federation: str, answers: tuple) -> None:
+def test_what_the_federation_never_got_is_sent(tmp_path: Path, federation: str, answers: tuple) -> None:
     gateway = FakeGateway(*answers)
     node, _ = node_of(gateway, tmp_path)
     work, _ = node.prepare()

@@ -1,9 +1,12 @@
 """What a node's folder remembers."""
 
+import pytest
+
 from coldfuse.contributor.state import NodeFolder, Trained, WorkFolder
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Score
 from coldfuse.core.serialization import sha256
+from coldfuse.errors import UserInputError
 
 BASE, WORK = sha256(b"base"), sha256(b"work")
 
@@ -11,15 +14,9 @@ BASE, WORK = sha256(b"base"), sha256(b"work")
 def finished(folder: WorkFolder) -> Trained:
     folder.delta.write_bytes(b"a delta")
     trained = Trained(
-        base_release=0,
-        base_digest=BASE,
-        work_digest=WORK,
-        num_examples=1,
-        num_steps=1,
-        score=Score(before=0.0, after=1.0),
-        encoding="F32",
-        delta=Blob(parts=()),
-    )
+        base_release=0, base_digest=BASE, work_digest=WORK, num_examples=1, num_steps=1,
+        score=Score(before=0.0, after=1.0), encoding="F32", delta=Blob(parts=()),
+    )  # fmt: skip
     folder.save_trained(trained)
     return trained
 
@@ -45,3 +42,11 @@ def test_work_of_long_ago_is_cleared(tmp_path):
     for number in range(5):
         node.work_on(number)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["release-00003", "release-00004"]
+
+
+def test_one_node_at_a_time_works_in_a_folder(tmp_path):
+    node = NodeFolder(tmp_path)
+    with node.held(), pytest.raises(UserInputError, match="in use: another node works in it"), node.held():
+        pass
+    with node.held():
+        pass

@@ -16,7 +16,7 @@ from coldfuse.core.round import (
     Published,
     Received,
     Rejected,
-    Verdict,
+    RoundAction,
     decide,
     fold,
 )
@@ -84,13 +84,10 @@ def test_what_was_carried_over_is_admitted() -> None:
 @pytest.mark.parametrize(
     ("admitted", "age_s", "verdict", "reason"),
     [
-        (0, 0.0, Verdict.WAIT, "no contribution yet, 2 make the quorum"),
-        (0, 1e9, Verdict.WAIT, "no contribution yet, 2 make the quorum"),
-        (1, 0.0, Verdict.WAIT, "1 of 2 contributions, 10 s left"),
-        (1, 9.9, Verdict.WAIT, "1 of 2 contributions, 0 s left"),
-        (1, 10.0, Verdict.ABANDON, "deadline passed with 1 of 2 contributions"),
-        (2, 0.0, Verdict.FUSE, "quorum reached: 2 of 2 contributions"),
-        (3, 1e9, Verdict.FUSE, "quorum reached: 3 of 2 contributions"),
+        (0, 1e9, RoundAction.WAIT, "no contribution yet, 2 make the quorum"),
+        (1, 9.9, RoundAction.WAIT, "1 of 2 contributions, 0 s left"),
+        (1, 10.0, RoundAction.ABANDON, "deadline passed with 1 of 2 contributions"),
+        (3, 1e9, RoundAction.FUSE, "quorum reached: 3 of 2 contributions"),
     ],
 )
 def test_decision_follows_from_the_facts(admitted, age_s, verdict, reason) -> None:
@@ -100,15 +97,15 @@ def test_decision_follows_from_the_facts(admitted, age_s, verdict, reason) -> No
 def test_a_round_that_only_inherited_contributions_waits_instead_of_being_abandoned_again_and_again():
     verdict, reason = decide(RoundRules(quorum=3, deadline_s=10.0), admitted=2, carried=2, age_s=1e6)
 
-    assert (verdict, reason) == (Verdict.WAIT, "2 of 3 contributions from before, 3 make the quorum")
+    assert (verdict, reason) == (RoundAction.WAIT, "2 of 3 contributions from before, 3 make the quorum")
 
 
 def test_what_a_method_refused_is_fused_only_with_more() -> None:
     rules = RoundRules(quorum=3, deadline_s=10.0)
     verdict, reason = decide(rules, admitted=4, carried=4, age_s=1e6)
-    assert verdict is Verdict.WAIT
+    assert verdict is RoundAction.WAIT
     assert "the method refused the 4 contributions from before" in reason
-    assert decide(rules, admitted=5, carried=4, age_s=0.0)[0] is Verdict.FUSE
+    assert decide(rules, admitted=5, carried=4, age_s=0.0)[0] is RoundAction.FUSE
 
 
 @pytest.mark.parametrize(

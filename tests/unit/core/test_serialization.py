@@ -48,41 +48,40 @@ def test_text_stays_text() -> None:
     assert canonical_json({"θ": "δ"}) == '{"θ":"δ"}'.encode()
 
 
-@pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_what_is_no_number_is_not_written(number: float) -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        canonical_json(number)
+def test_what_is_no_number_is_not_written() -> None:
+    for number in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            canonical_json(number)
 
 
-@pytest.mark.parametrize(
-    ("data", "says"),
-    [
-        (b"", "Invalid JSON"),
-        (b"{", "Invalid JSON"),
-        (b"[" * 100_000, "Invalid JSON"),
-        (b"[]", "document: "),
-        (b"null", "document: "),
-        (b'{"version": 1}', "federation: Field required"),
-        (changed(round=0), "round: "),
-        (changed(contributor="Ada\n"), "contributor: "),
-        (changed(contributor="../ada"), "contributor: "),
-        (changed(federation="A" * 64), "federation: "),
-        (changed(delta_digest="0" * 64 + "\n"), "delta_digest: "),
-        (changed(version=2), "version: "),
-        (changed(delta={"parts": [{"digest": "0" * 64, "size_bytes": -1}]}), "delta.parts.0.size_bytes: "),
-        (changed(score={"before": 1, "after": 2, "metric": "x" * 65}), "score.metric: "),
-        (changed(software={"a\n\x1b[31m" + "b" * 5000: "1"}), "software.a??[31m"),
-        (changed(software={"a": "b" * 10_000}), "software.a: "),
-        (changed(num_examples="many"), "num_examples: "),
-        (encode(MANIFEST).replace(b'"num_examples":100', b'"num_examples":NaN'), "num_examples: "),
-        (encode(MANIFEST).replace(b'"num_steps":10', b'"num_steps":1' + b"0" * 5000), "number out of range"),
-        (encode(MANIFEST).replace(b'"ada"', b'"\\ud800"'), "Invalid JSON"),
-        (b"\xff\xfe", "Invalid JSON"),
-    ],
-    ids=range(21),
-)
-def test_refusals_name_the_place_in_one_short_line(data: bytes, says: str) -> None:
-    assert says in refusal(data)
+REFUSED = [
+    (b"", "Invalid JSON"),
+    (b"{", "Invalid JSON"),
+    (b"[" * 100_000, "Invalid JSON"),
+    (b"[]", "document: "),
+    (b"null", "document: "),
+    (b'{"version": 1}', "federation: Field required"),
+    (changed(round=0), "round: "),
+    (changed(contributor="Ada\n"), "contributor: "),
+    (changed(contributor="../ada"), "contributor: "),
+    (changed(federation="A" * 64), "federation: "),
+    (changed(delta_digest="0" * 64 + "\n"), "delta_digest: "),
+    (changed(version=2), "version: "),
+    (changed(delta={"parts": [{"digest": "0" * 64, "size_bytes": -1}]}), "delta.parts.0.size_bytes: "),
+    (changed(score={"before": 1, "after": 2, "metric": "x" * 65}), "score.metric: "),
+    (changed(software={"a\n\x1b[31m" + "b" * 5000: "1"}), "software.a??[31m"),
+    (changed(software={"a": "b" * 10_000}), "software.a: "),
+    (changed(num_examples="many"), "num_examples: "),
+    (encode(MANIFEST).replace(b'"num_examples":100', b'"num_examples":NaN'), "num_examples: "),
+    (encode(MANIFEST).replace(b'"num_steps":10', b'"num_steps":1' + b"0" * 5000), "number out of range"),
+    (encode(MANIFEST).replace(b'"ada"', b'"\\ud800"'), "Invalid JSON"),
+    (b"\xff\xfe", "Invalid JSON"),
+]
+
+
+def test_refusals_name_the_place_in_one_short_line() -> None:
+    for data, says in REFUSED:
+        assert says in refusal(data)
 
 
 def test_too_long_a_manifest_is_not_parsed() -> None:

@@ -11,12 +11,11 @@ import torch
 from coldfuse.data.dataset import TextDataset
 from coldfuse.engine.recipes import read_recipe
 from coldfuse.errors import UserInputError
-from coldfuse.experiments.fusion_attacks import ATTACKS
 from coldfuse.experiments.fusion_data import deal
 from coldfuse.experiments.fusion_experiment import CLEAN, Row, as_json, as_table
 from coldfuse.experiments.fusion_presets import PRESETS
-from coldfuse.experiments.fusion_scores import Outcome
-from coldfuse.experiments.fusion_statistics import head_fisher
+from coldfuse.experiments.fusion_round import ATTACKS
+from coldfuse.experiments.fusion_scores import Outcome, head_fisher
 from coldfuse.training.head import LinearHead
 
 

@@ -127,7 +127,7 @@ def test_an_unknown_parameter_is_told_the_known_ones():
         ("ties(density=nan)", "ties: density=nan: Input should be a finite number"),
         ("task-arithmetic(scale=inf)", "task-arithmetic: scale=inf: Input should be a finite number"),
         ("ties(merge=median)", "ties: merge=median: Input should be 'mean' or 'sum'"),
-        ("ties(flavour=own)", "ties: flavour=own: Input should be 'paper' or 'mergekit'"),
+        ("ties(variant=own)", "ties: variant=own: Input should be 'paper' or 'mergekit'"),
         ("krum(byzantine=0.5)", "krum: byzantine=0.5: Input should be a valid integer"),
         ("dare(rescale=perhaps)", "dare: rescale=perhaps: Input should be a valid boolean"),
         ("della(density=0.99)", "della: Value error, density ± epsilon are probabilities"),
@@ -148,39 +148,45 @@ def test_parameters_beside_the_line_go_to_every_step_that_has_them():
 
 
 def test_what_the_line_says_counts_more_than_what_stands_beside_it():
-    recipe = parse("breadcrumbs(density=0.1) then ties", params={"density": "0.5"}, flavour="mergekit")
-    assert recipe.steps == (Breadcrumbs(density=0.1, flavour="mergekit"), Ties(density=0.5, flavour="mergekit"))
-    recipe = parse("dare(flavour=paper) then ties", flavour="mergekit")
-    assert recipe.steps == (Dare(flavour="paper"), Ties(density=1.0, flavour="mergekit"))
+    recipe = parse("breadcrumbs(density=0.1) then ties", params={"density": "0.5", "variant": "mergekit"})
+    assert recipe.steps == (Breadcrumbs(density=0.1, variant="mergekit"), Ties(density=0.5, variant="mergekit"))
+    recipe = parse("dare(variant=paper) then ties", params={"variant": "mergekit"})
+    assert recipe.steps == (Dare(variant="paper"), Ties(density=1.0, variant="mergekit"))
 
 
-def test_a_flavour_goes_to_those_that_have_one_and_brings_its_defaults():
-    recipe = parse("clip then della then task-arithmetic", flavour="mergekit")
-    assert recipe.steps == (Clip(), Della(epsilon=0.15, flavour="mergekit"), TaskArithmetic(flavour="mergekit"))
-    recipe = parse("trim then dare then ties", flavour="mergekit")
+def test_a_variant_goes_to_those_that_have_one_and_brings_its_defaults():
+    recipe = parse("clip then della then task-arithmetic", params={"variant": "mergekit"})
+    assert recipe.steps == (Clip(), Della(epsilon=0.15, variant="mergekit"), TaskArithmetic(variant="mergekit"))
+    recipe = parse("trim then dare then ties", params={"variant": "mergekit"})
     assert [step.density if hasattr(step, "density") else step.drop for step in recipe.steps] == [1.0, 0.0, 1.0]
 
 
-@pytest.mark.parametrize(
-    ("more", "key"), [({"params": {"desnity": "1"}}, "desnity"), ({"flavour": "mergekit"}, "flavour")]
-)
-def test_a_parameter_that_no_step_has_is_told_the_known_ones(more, key):
-    expected = "known are absent, by, lr, momentum"
-    assert refusal("weighted-mean then nesterov", **more) == (
-        f"no step of 'weighted-mean then nesterov' has a parameter {key!r}; {expected}"
-    )
-    assert "known are none" in refusal("median", **more)
+def test_flavour_stays_another_word_for_variant():
+    """Manifests of earlier releases have it in their recipes."""
+    assert parse("ties(flavour=mergekit)") == parse("ties(variant=mergekit)")
+    assert parse("clip then ties", params={"flavour": "mergekit"}) == parse("clip then ties(variant=mergekit)")
+    assert parse("dare(flavour=paper) then ties", params={"variant": "mergekit"}).transforms == (Dare(),)
+    assert "expected each parameter once" in refusal("ties(flavour=paper, variant=paper)")
+    assert refusal("mean(flavour=paper)") == "mean has no parameter 'flavour'; it has absent"
+
+
+def test_a_parameter_that_no_step_has_is_told_the_known_ones():
+    for key in ("desnity", "flavour"):
+        assert refusal("weighted-mean then nesterov", params={key: "1"}) == (
+            f"no step of 'weighted-mean then nesterov' has a parameter {key!r}; known are absent, by, lr, momentum"
+        )
+        assert "known are none" in refusal("median", params={key: "1"})
 
 
 def test_a_parameter_beside_the_line_is_checked_too():
     assert refusal("ties", params={"density": "2"}).startswith("ties: density=2: Input should be less than")
-    assert refusal("ties", flavour="own").startswith("ties: flavour=own: Input should be 'paper' or 'mergekit'")
+    assert refusal("ties", params={"variant": "own"}).startswith("ties: variant=own: Input should be 'paper' or")
 
 
 def test_a_recipe_is_written_with_every_parameter():
     recipe = Recipe(transforms=(Dare(rescale=False),), combiner=WeightedMean(), outers=(Nesterov(),))
     assert format_recipe(recipe, METHODS) == (
-        "dare(drop=0.5, rescale=false, flavour=paper) then weighted-mean(by=examples, absent=zero)"
+        "dare(drop=0.5, rescale=false, variant=paper) then weighted-mean(by=examples, absent=zero)"
         " then nesterov(lr=0.7, momentum=0.9)"
     )
 

@@ -10,7 +10,7 @@ from coldfuse.core.round import Abandoned, Admitted, Closed, Opened, Received, R
 from coldfuse.errors import CodecError, ContributionRejectedError, RoundClosedError
 from coldfuse.gateway import Decision
 from coldfuse.gateway.contributions import MAX_MANIFEST_BYTES, acknowledge, check_manifest, check_round, read_manifest
-from coldfuse.gateway.rounds import Standing, explain_wait
+from coldfuse.gateway.rounds import Standing
 
 DELTA = make_delta([10, 20]).blob
 OTHER = "0" * 64
@@ -93,16 +93,3 @@ def test_a_verdict_is_the_answer_even_after_the_end():
     rejection = Rejection(contribution=OTHER, contributor="ada", reason="a copy of bob's")
     rejected = acknowledge(fold([OPENED, received(), Rejected(rejections=(rejection,)), CLOSED]), OTHER, 1)
     assert (rejected.decision, rejected.reason) == (Decision.REJECTED, "a copy of bob's")
-
-
-@pytest.mark.parametrize(
-    ("now", "sentence"),
-    [
-        (standing(), "round 1 waits for an aggregator to open it"),
-        (standing(OPENED), "no contribution yet, 2 make the quorum"),
-        (standing(OPENED, received()), "no contribution yet, 2 make the quorum; 1 not screened yet"),
-        (standing(OPENED, CLOSED), "round 1 is closed; the aggregator fuses 1 contributions"),
-    ],
-)
-def test_the_status_says_what_a_round_waits_for(now, sentence):
-    assert explain_wait(SETTINGS.rules, now, now_s=110.0) == sentence

@@ -53,7 +53,7 @@ def test_what_does_not_pass_is_raised_at_once():
     assert outcomes == [7]
 
 
-def test_patience_ends():
+def test_a_gateway_that_stays_away_is_given_up():
     with pytest.raises(TransportError, match="host:1"):
         attempt([Failure()], stop=StopWhenStalled(0.0))
 
@@ -65,7 +65,7 @@ def test_a_call_that_is_called_off_is_not_tried_again():
         attempt([Failure(), 7], cancellation=cancellation)
 
 
-def test_patience_counts_from_the_first_failure_after_the_last_progress():
+def test_time_counts_from_the_first_failure_after_the_last_progress():
     clock = Clock()
     stop = StopWhenStalled(10.0, stream_s=1000.0, clock=clock)
     clock.now_s = 500.0  # a slow transfer is no failure
