@@ -25,6 +25,7 @@ from coldfuse.engine.ranges import ElementRange, info_of, whole_rows
 from coldfuse.errors import FusionError
 from coldfuse.fusion.apply import surely_finite
 from coldfuse.fusion.block import Array, Block, Float64, Matrix
+from coldfuse.fusion.compiling import expect
 from coldfuse.fusion.kernels import decode, subtract_rows, sum_rows
 from coldfuse.fusion.method import LinearCombination
 from coldfuse.fusion.rows import DeltaRows
@@ -60,6 +61,7 @@ class BlockReader:
         self._stream = ExitStack()
 
     def __enter__(self) -> BlockReader:
+        expect(self._fusion.num_elements * self._fusion.num_contributions)
         self._buffers = _idle.buffers.pop() if getattr(_idle, "buffers", None) else {}
         self._stream.enter_context(own_stream(self._fusion.device))
         return self
