@@ -173,9 +173,9 @@ class _PieceFusion:
                 raise FusionError(f"the fused delta is not finite, or does not fit into {dtype}; take a wider --dtype")
             return 0
         own = self._piece.base.dtype
-        base, base_N = self._reader.base(self._piece, elements)
+        base = self._reader.base_raw(self._piece, elements)
         if RESIDUAL in self._state:
-            old_N = self._old(RESIDUAL, elements)
+            base_N, old_N = self._reader.base(self._piece, elements), self._old(RESIDUAL, elements)
             # An element that nobody moves keeps its bytes and its residual, whatever their sum would round to.
             is_still_N = delta_N == 0
             step_N = np.where(is_still_N, 0.0, delta_N + old_N)
