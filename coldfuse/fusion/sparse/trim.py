@@ -29,7 +29,7 @@ class Trim(Transform):
     density: float = Field(0.2, gt=0, le=1)
     """Fraction of entries that stay; 1 keeps all, the default in mergekit's variant."""
     variant: Variant = "paper"
-    """paper ranks over the whole model, mergekit within each tensor."""
+    """Source that is followed: the paper ranks over the whole model, mergekit within each tensor."""
 
     @model_validator(mode="before")
     @classmethod
@@ -56,7 +56,7 @@ def trimming(density: float, variant: Variant) -> tuple[Measure, ...]:
     if density == 1:
         return ()
     per: Scope = "model" if variant == "paper" else "tensor"
-    return (Ranked(name="thresholds", of=_deltas, ranks=ranks, per=per),)
+    return (Ranked(name="thresholds", of=_deltas, ranks=ranks, per=per, of_deltas=True),)
 
 
 def thresholds(info: TensorInfo) -> Float64:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from folder_fusions import fuse
-from tiny_rounds import Model, floats, parse_file, small_parts, write_file, write_model
+from tiny_rounds import Model, floats, parse_file, write_file, write_model
 
 from coldfuse.core.dtypes import to_floats
 from coldfuse.engine.execution import ThreadExecutor
@@ -15,8 +15,6 @@ from coldfuse.engine.folder_fusion import FolderFusion, fuse_folders
 from coldfuse.engine.recipes import read_recipe
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import delta_header
-
-__all__ = ["small_parts"]
 
 ROUNDS = 15
 SHAPE = (40, 12)
