@@ -1,1 +1,16 @@
+"""Fixtures of all tests."""
+
+import pytest
+
+from coldfuse.core import blob
+from coldfuse.tensors import contents, model_digest
+
 pytest_plugins = ["servers.fixtures"]
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Cut files at 128 bytes instead of 16 MiB, so that tiny models have many parts, and tensors several."""
+    for module, name in ((blob, "MIN_PART_BYTES"), (model_digest, "BLOCK_BYTES"), (contents, "BLOCK_BYTES")):
+        monkeypatch.setattr(module, name, 128)
+    return 128

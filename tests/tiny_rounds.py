@@ -1,4 +1,4 @@
-"""Hand-made models and whole rounds on them, with numpy alone: for tests of codec, fusion and aggregator."""
+"""Hand-made models and whole rounds on them, with numpy alone: for tests of tensors, fusion and aggregator."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pytest
 import safetensors
 
 from coldfuse.aggregator.model import open_base
 from coldfuse.aggregator.round import Round, advance
-from coldfuse.core import blob
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.dtypes import from_floats, to_floats
@@ -26,7 +24,6 @@ from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.objects import Objects
 from coldfuse.storage import LocalStore
-from coldfuse.tensors import contents, model_digest
 from coldfuse.tensors.blobs import put_part
 from coldfuse.tensors.deltas import delta_header
 from coldfuse.tensors.header import format_header, parse_header
@@ -173,19 +170,26 @@ def contribute(federation: Federation, contributor: str, changes: Mapping[str, n
     return receive(federation, make_contribution(federation, contributor, changes, **options))  # type: ignore[arg-type]
 
 
-def lead(
+def make_round(
     federation: Federation, number: int = 1, *, executor: Executor | None = None, now_s: float = 0.0
-) -> list[LeaderEvent]:
-    """Advance a round until nothing is left to do, as an aggregator that has just started; return what it appended."""
-    events: list[LeaderEvent] = []
-    this = Round(
+) -> Round:
+    """Make a round on the latest release, as an aggregator does that has just started."""
+    return Round(
         federation=federation,
         journal=federation.journal(number),
         base=open_base(federation, federation.latest()),
         executor=executor or ThreadExecutor(1),
         now_s=lambda: now_s,
     )
-    while new := advance(this):
+
+
+def lead(
+    federation: Federation, number: int = 1, *, executor: Executor | None = None, now_s: float = 0.0
+) -> list[LeaderEvent]:
+    """Advance a round until nothing is left to do, as an aggregator that has just started; return what it appended."""
+    events: list[LeaderEvent] = []
+    round_ = make_round(federation, number, executor=executor, now_s=now_s)
+    while new := advance(round_):
         events += new
     return events
 
@@ -204,12 +208,3 @@ def naive_mean(
         else:
             fused[name] = tensor
     return fused
-
-
-@pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Cut files at 128 bytes instead of 16 MiB, so that tiny models have many parts, and tensors several."""
-    monkeypatch.setattr(blob, "MIN_PART_BYTES", 128)
-    monkeypatch.setattr(model_digest, "BLOCK_BYTES", 128)
-    monkeypatch.setattr(contents, "BLOCK_BYTES", 128)
-    return 128

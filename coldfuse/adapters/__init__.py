@@ -1,1 +1,9 @@
-"""PEFT adapters in and out: what an adapter folder changes (`adapter`), and making one of a delta (`recompress`)."""
+"""PEFT adapters in and out, as deltas of the base.
+
+- `config`: the settings of an adapter that count, and those that are refused;
+- `names`: an adapter's tensors sorted by what they are, and the base's names for them;
+- `kinds`: from a module's factors to the changes of its weight and bias, for each type of adapter;
+- `changes`: the arithmetic of each change, row by row;
+- `adapter`: a whole adapter folder, checked against a base;
+- `recompress`: the way back, from a fused delta to a folder of low-rank factors.
+"""

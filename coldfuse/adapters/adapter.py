@@ -40,9 +40,9 @@ class AdapterTensor:
 
     name: str
     shape: tuple[int, ...]
-    """Of the base's tensor."""
+    """Shape of the base's tensor."""
     changes: tuple[Change, ...]
-    """The delta is their sum."""
+    """Changes whose sum is the delta."""
 
     @property
     def rows_columns(self) -> tuple[int, int]:
@@ -51,17 +51,23 @@ class AdapterTensor:
 
     @property
     def needs_base(self) -> bool:
-        """Whether `delta_rows` looks at the base's values."""
+        """True if `delta_rows` looks at the base's values."""
         return any(change.needs_base for change in self.changes)
 
     def delta_rows(self, read: Read, base_rows: Float64, first_row: int, num_rows: int) -> Float64:
-        """Return δ = W' − W for some rows, in float64; the same bits whatever the rows are asked for with.
+        """Return δ = W' − W for some rows, in float64; a row has the same bits whatever other rows come with it.
 
         Args:
-            read: Reads ranges of the factors, `read_stored` or one that remembers.
-            base_rows: The base's rows, rows × columns; anything if not `needs_base`.
+            read: Reads ranges of the factors: `read_stored`, or a reader that keeps what it has read.
+            base_rows: The base's values of these rows, `num_rows` × columns; anything if not `needs_base`.
             first_row: Index of the first row.
             num_rows: Number of rows.
+
+        Returns:
+            The delta, `num_rows` × columns; it may hold NaN or infinity, which is the caller's to refuse.
+
+        Raises:
+            ValueError: There are no such rows, or `base_rows` has another shape.
         """
         rows, columns = self.rows_columns
         if not 0 <= first_row <= first_row + num_rows <= rows:
@@ -80,30 +86,39 @@ class Adapter:
     """An adapter, checked against a base."""
 
     what: str
-    """Its name, for errors."""
+    """The adapter's name, for errors."""
     config: AdapterConfig
     header: Header
-    """Of its safetensors file."""
+    """Header of the adapter's safetensors file."""
     tensors: Mapping[str, AdapterTensor]
-    """The base's tensors that it changes, by name, in the order of names."""
+    """The base's tensors that the adapter changes, by name, in the order of names."""
     ignored: tuple[str, ...]
-    """Tensors of its own that the base does not have, such as a task's head."""
+    """The adapter's names of tensors that the base does not have, such as a task's head."""
 
     @property
     def config_digest(self) -> str:
         """Digest of the settings that count; with the file's bytes they are all that decides the delta."""
+        # The base's name is a place: the same adapter, downloaded elsewhere, must keep its digest.
         return sha256(encode(self.config.model_copy(update={"base_model_name_or_path": ""})))
 
 
 def is_adapter(path: Path) -> bool:
-    """Whether a folder claims to be an adapter."""
+    """Tell whether a folder claims to be an adapter: it has PEFT's configuration, whatever else is in it."""
     return (path / CONFIG).is_file()
 
 
 def open_adapter(path: Path, base_schema: Schema, *, what: str) -> Adapter:
-    """Read the description of an adapter folder on this machine; `what` names it in errors.
+    """Read the description of an adapter folder on this machine; no factor is read.
 
-    Raises as `read_adapter`.
+    Args:
+        path: A folder with `adapter_config.json` and `adapter_model.safetensors`.
+        base_schema: Dtypes and shapes of the base's tensors.
+        what: The adapter's name, for errors.
+
+    Raises:
+        UserInputError: The folder is no adapter, or one that cannot be fused.
+        SchemaMismatchError: The adapter does not fit the base.
+        CodecError: A file is malformed.
     """
     config, file = _read_config(path, what), path / WEIGHTS
     if not file.is_file():
@@ -112,17 +127,26 @@ def open_adapter(path: Path, base_schema: Schema, *, what: str) -> Adapter:
 
 
 def read_adapter(config_json: bytes, file: File, header: Header, base_schema: Schema, *, what: str) -> Adapter:
-    """Make sense of an adapter's two files, and check it against the base; `what` names it in errors.
+    """Make sense of an adapter's two files, wherever they lie, and check it against the base.
 
-    Raises `UserInputError` for what cannot be read or is not supported, `SchemaMismatchError` for what does not fit the
-    base, `CodecError` for malformed files.
+    Args:
+        config_json: The content of `adapter_config.json`.
+        file: The adapter's safetensors file, which the changes will be read from.
+        header: That file's header.
+        base_schema: Dtypes and shapes of the base's tensors.
+        what: The adapter's name, for errors.
+
+    Raises:
+        UserInputError: Something cannot be read or is not supported.
+        SchemaMismatchError: The adapter does not fit the base.
+        CodecError: A file is malformed.
     """
     config = parse_adapter_config(config_json, what=f"{what}: {CONFIG}")
     stored = [Stored(file, tensor) for tensor in header.tensors]
     contents = sort_tensors(stored, config.peft_type, what=what)
     naming = find_naming(contents.modules, base_schema, what=what)
     modules, outside = _modules(contents, naming, config, base_schema, what)
-    check_orientation(modules)
+    check_orientation(modules)  # before any factor is read the wrong way round
     changes: dict[str, list[Change]] = defaultdict(list)
     ignored = outside + _add_whole(contents, naming, base_schema, changes, what)
     for module in modules:
@@ -144,7 +168,7 @@ def _read_config(path: Path, what: str) -> bytes:
 
 
 def no_weights(what: str) -> UserInputError:
-    """Say that an adapter has no weights that can be read."""
+    """Return the error for an adapter whose weights are not in safetensors."""
     return UserInputError(
         f"{what}: no {WEIGHTS} in it; coldfuse reads safetensors only (convert others with "
         "PeftModel.from_pretrained(…).save_pretrained(…, safe_serialization=True))"

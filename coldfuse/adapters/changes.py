@@ -31,7 +31,7 @@ from coldfuse.tensors.header import TensorEntry
 Float64 = NDArray[np.float64]
 
 _TILE_ELEMENTS = 16_384
-"""Products are made in tiles of about this many elements, which stay in a core's cache over all ranks."""
+"""Number of elements of a product that are made at a time: 128 KiB, which stay in a core's cache over all ranks."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ Read = Callable[[Stored, int, int], Float64]
 
 
 def read_stored(stored: Stored, first: int, count: int) -> Float64:
-    """Read elements from the file itself."""
+    """Read elements from the file itself, which is opened for each call; see `Read`."""
     spec = stored.tensor.spec
     item = ITEM_BYTES[spec.dtype]
     raw = np.empty(count * item, np.uint8)
@@ -96,7 +96,7 @@ class Factor:
         num_rows, num_columns = self.shape
         if not self.transposed:
             return read(self.stored, first * num_columns, num * num_columns).reshape(num, num_columns)
-        if (first, num) == (0, num_rows):
+        if (first, num) == (0, num_rows):  # one long read instead of one a column; the same bits
             return np.ascontiguousarray(read(self.stored, 0, num_rows * num_columns).reshape(num_columns, num_rows).T)
         return np.stack([read(self.stored, column * num_rows + first, num) for column in range(num_columns)], axis=1)
 
@@ -115,13 +115,13 @@ class Product:
 
     def rows(self, read: Read, first: int, num: int) -> Float64:
         """Return rows `first` to `first + num`, reading these rows of B and all of A."""
-        return _multiply(self.left.rows(read, first, num), self.right.rows(read, 0, self.right.shape[0]))
+        return multiply(self.left.rows(read, first, num), self.right.rows(read, 0, self.right.shape[0]))
 
 
-def _multiply(left_OK: Float64, right_KI: Float64) -> Float64:
-    """Multiply, adding over the rank in its order."""
+def multiply(left_OK: Float64, right_KI: Float64, *, tile_elements: int = _TILE_ELEMENTS) -> Float64:
+    """Multiply, adding over the rank in its order: neither the number of rows nor the tiles' size changes a bit."""
     product_OI = np.zeros((len(left_OK), right_KI.shape[1]))
-    step = max(_TILE_ELEMENTS // max(right_KI.shape[1], 1), 1)
+    step = max(tile_elements // max(right_KI.shape[1], 1), 1)
     term = np.empty((step, right_KI.shape[1]))
     for start in range(0, len(left_OK), step):
         tile, left = product_OI[start : start + step], left_OK[start : start + step]
@@ -134,12 +134,19 @@ class Change(Protocol):
     """What an adapter does to one tensor."""
 
     needs_base: ClassVar[bool]
-    """Whether the delta depends on the base's values."""
+    """True if the delta depends on the base's values."""
     is_sum: ClassVar[bool]
-    """Whether it may be added to another change of the same tensor."""
+    """True if the change may be added to another one of the same tensor."""
 
     def rows(self, read: Read, base_OI: Float64, first: int, num: int, /) -> Float64:
-        """Return rows `first` to `first + num` of the delta; the base's are these, or anything where not needed."""
+        """Return rows `first` to `first + num` of the delta.
+
+        Args:
+            read: Reads ranges of the factors.
+            base_OI: The base's values of the same rows; anything if not `needs_base`. It is left as it is.
+            first: Index of the first row.
+            num: Number of rows.
+        """
         ...
 
 
@@ -164,7 +171,7 @@ class Renormed:
     matrix: Matrix
     scale: float
     magnitude: Stored
-    """One number a row, in any shape."""
+    """The trained norm m of each row, in any shape."""
     needs_base: ClassVar[bool] = True
     is_sum: ClassVar[bool] = False
 
@@ -228,6 +235,7 @@ class Kronecker:
         outer_AC = self.outer.rows(read, blocks[0], len(blocks))
         inner_KN = self.inner.rows(read, low, high - low)
         delta_OI = np.empty((num, self.outer.shape[1] * self.inner.shape[1]))
+        # The rows asked for may begin and end inside a block: each row of M₁ makes `period` rows of the delta.
         for outer_C, a in zip(outer_AC, blocks, strict=True):
             start, stop = max(first, a * period), min(end, (a + 1) * period)
             rows_KN = inner_KN[start - a * period - low : stop - a * period - low]

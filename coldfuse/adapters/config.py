@@ -39,19 +39,23 @@ class AdapterConfig(Value):
     peft_type: str
     base_model_name_or_path: str = ""
     r: int = Field(default=8, ge=1)
-    """Rank."""
+    """Rank of the factors, for modules that no `rank_pattern` names."""
     lora_alpha: float = 8
-    """LoRA's numerator of the scale."""
+    """Numerator of LoRA's scale, for modules that no `alpha_pattern` names."""
     alpha: float = 8
-    """The same of LoHa and LoKr."""
+    """Numerator of the scale of LoHa and LoKr, likewise."""
     rank_pattern: Mapping[str, int] = Field(default_factory=dict)
+    """Ranks by regular expressions of module names."""
     alpha_pattern: Mapping[str, float] = Field(default_factory=dict)
+    """Numerators of the scale by regular expressions of module names."""
     use_rslora: bool = False
+    """True to divide by √r instead of r (arXiv 2312.03732)."""
     use_dora: bool = False
+    """True if each module has DoRA's magnitudes beside its factors."""
     fan_in_fan_out: bool = False
-    """Whether linear layers store their weight as inputs × outputs."""
+    """True if linear layers store their weight as inputs × outputs."""
     feedforward_modules: Sequence[str] | str = ()
-    """Modules whose input (IA)³ scales; it scales the output of the others."""
+    """Names, or a regular expression, of the modules whose input (IA)³ scales; it scales the output of the others."""
 
     def rank(self, module: str) -> int:
         """Return the rank of a module's factors."""
@@ -64,17 +68,26 @@ class AdapterConfig(Value):
         return alpha / (math.sqrt(self.rank(module)) if self.use_rslora else self.rank(module))
 
     def is_feedforward(self, module: str) -> bool:
-        """Return whether (IA)³ scales the module's input."""
+        """Tell whether (IA)³ scales the module's input."""
         if isinstance(self.feedforward_modules, str):
             return re.fullmatch(self.feedforward_modules, module) is not None
         return module.endswith(tuple(self.feedforward_modules))
 
 
 def parse_adapter_config(data: bytes, *, what: str) -> AdapterConfig:
-    """Parse an adapter's configuration. Raises `UserInputError` for what cannot be read, `CodecError` for no JSON."""
+    """Parse an adapter's configuration.
+
+    Args:
+        data: The content of `adapter_config.json`.
+        what: The file's name, for errors.
+
+    Raises:
+        UserInputError: It is no JSON object, or its settings are not supported.
+        CodecError: A setting has another type than PEFT gives it.
+    """
     try:
         document = json.loads(data)
-        given = {name: value for name, value in document.items() if value is not None}
+        given = {name: value for name, value in document.items() if value is not None}  # null: PEFT's default
         plain = canonical_json(given)  # refuses NaN and infinity
     except (ValueError, AttributeError, RecursionError) as error:
         raise UserInputError(f"{what}: not an adapter's configuration: {str(error)[:200]}") from error

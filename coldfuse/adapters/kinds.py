@@ -32,17 +32,19 @@ class Module:
     """One layer that an adapter changes."""
 
     name: str
-    """As the adapter names it."""
+    """The adapter's name of the layer."""
     weight: str
-    """The base's name of its weight."""
+    """The base's name of the layer's weight."""
     parts: Mapping[str, Stored]
+    """The factors by PEFT's names, such as `lora_A`."""
     config: AdapterConfig
     base: Schema
     what: str
+    """The adapter's name, for errors."""
 
     @property
     def bias(self) -> str:
-        """The base's name of its bias, if it has one."""
+        """The base's name of the layer's bias, if there is one."""
         return self.weight.removesuffix("weight") + "bias"
 
     @property
@@ -52,7 +54,7 @@ class Module:
 
     @property
     def scale(self) -> float:
-        """The scale s of the delta."""
+        """The factor s of the delta."""
         return self.config.scale(self.name)
 
     def part(self, name: str) -> Stored:
@@ -63,7 +65,7 @@ class Module:
         return self.parts[name]
 
     def mismatch(self, changed: tuple[int, ...], name: str) -> SchemaMismatchError:
-        """Say that factors do not fit a tensor of the base."""
+        """Return the error for factors that change another shape (`changed`) than a tensor of the base has."""
         has = list(self.base[name].shape) if name in self.base else "no such tensor"
         return SchemaMismatchError(
             f"{self.what}: tensor {name!r}: the adapter changes shape {list(changed)}, the base has {has}; "
@@ -72,11 +74,11 @@ class Module:
 
 
 Changes = dict[str, Change]
-"""By the base's name of the tensor."""
+"""What a module changes, by the base's name of the tensor."""
 
 
 def lora(module: Module) -> Changes:
-    """LoRA and DoRA, of linear layers, convolutions and embeddings."""
+    """Return the changes of LoRA and DoRA, of linear layers, convolutions and embeddings."""
     is_embedding = "lora_embedding_A" in module.parts
     infix = "embedding_" if is_embedding else ""
     a, b = module.part(f"lora_{infix}A"), module.part(f"lora_{infix}B")
@@ -107,18 +109,18 @@ def _lora_weight(module: Module, matrix: Product, *, transposed: bool) -> Change
 
 
 def is_transposed(module: Module, plain: tuple[int, int]) -> bool:
-    """Whether a layer of this many outputs and inputs stores its weight the other way round."""
+    """Tell whether a layer of these outputs and inputs (`plain`) stores its weight the other way round."""
     if len(module.shape) != 2 or plain[0] == plain[1]:
         return len(module.shape) == 2 and module.config.fan_in_fan_out
     return module.shape == plain[::-1]
 
 
 def check_orientation(modules: Iterable[Module]) -> None:
-    """Refuse an adapter whose setting for square layers is contradicted by the shapes of others."""
+    """Raise `UserInputError` if the shapes of other layers contradict what the configuration says of square ones."""
     layers = [module for module in modules if "lora_A" in module.parts and len(module.shape) == 2]
     square = [module for module in layers if module.shape[0] == module.shape[1]]
-    told = [module for module in layers if module.shape[0] != module.shape[1]]
-    plain = [(module, as_matrix(module.part("lora_B").tensor.spec.shape)[0]) for module in told]
+    oblong = [module for module in layers if module.shape[0] != module.shape[1]]
+    plain = [(module, as_matrix(module.part("lora_B").tensor.spec.shape)[0]) for module in oblong]
     if square and any((module.shape[0] != outputs) != module.config.fan_in_fan_out for module, outputs in plain):
         raise UserInputError(
             f"{square[0].what}: fan_in_fan_out={square[0].config.fan_in_fan_out} does not hold for all layers, so "
@@ -127,7 +129,7 @@ def check_orientation(modules: Iterable[Module]) -> None:
 
 
 def ia3(module: Module) -> Changes:
-    """(IA)³: inputs of feed-forward layers are scaled, outputs of the others, with their bias."""
+    """Return the changes of (IA)³: inputs of feed-forward layers are scaled, outputs of the others, with their bias."""
     vector = module.part("ia3_l")
     size = vector.tensor.spec.num_elements
     scales_input = module.config.is_feedforward(module.name)
@@ -145,7 +147,7 @@ def ia3(module: Module) -> Changes:
 
 
 def loha(module: Module) -> Changes:
-    """LoHa: the elementwise product of two low-rank matrices."""
+    """Return the change of LoHa: the elementwise product of two low-rank matrices."""
     first, second = (_product(module, module.part(f"hada_w{i}_a"), module.part(f"hada_w{i}_b")) for i in (1, 2))
     for matrix in (first, second):
         _check_shape(module, matrix)
@@ -153,7 +155,7 @@ def loha(module: Module) -> Changes:
 
 
 def lokr(module: Module) -> Changes:
-    """LoKr: the Kronecker product of two matrices, each whole or low-rank."""
+    """Return the change of LoKr: the Kronecker product of two matrices, each whole or low-rank."""
     outer, inner = (_whole_or_product(module, f"lokr_w{i}") for i in (1, 2))
     rows, columns = outer.shape[0] * inner.shape[0], outer.shape[1] * inner.shape[1]
     if (rows, columns) != as_matrix(module.shape):
@@ -187,4 +189,4 @@ def _check_shape(module: Module, matrix: Matrix) -> None:
 
 
 KINDS: dict[str, Callable[[Module], Changes]] = {"LORA": lora, "IA3": ia3, "LOHA": loha, "LOKR": lokr}
-"""By PEFT's name of the type."""
+"""What makes the changes of a module, by PEFT's name of the type of adapter."""

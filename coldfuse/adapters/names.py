@@ -35,9 +35,9 @@ class Contents:
     """An adapter's tensors, sorted by what they are."""
 
     modules: Mapping[str, Mapping[str, Stored]] = field(default_factory=dict)
-    """Factors by module and by part."""
+    """Factors by the adapter's name of the module, then by PEFT's name of the factor."""
     whole: Mapping[str, Stored] = field(default_factory=dict)
-    """Tensors that were trained whole, by their name."""
+    """Tensors that were trained whole, by the adapter's name."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,9 @@ class Naming:
     """How the adapter's names differ from the base's."""
 
     removed: str = ""
+    """Prefix that is taken off the adapter's names; names without it lie outside the base's body."""
     added: str = ""
+    """Prefix that is put before them."""
 
     def to_base(self, name: str) -> str | None:
         """Return the base's name, or None for what lies outside the base's body."""
@@ -53,7 +55,11 @@ class Naming:
 
 
 def sort_tensors(tensors: Iterable[Stored], peft_type: str, *, what: str) -> Contents:
-    """Tell factors from tensors that were trained whole."""
+    """Tell factors from tensors that were trained whole.
+
+    Raises:
+        UserInputError: A tensor belongs to another type of adapter, or there are no factors.
+    """
     modules: dict[str, dict[str, Stored]] = defaultdict(dict)
     whole: dict[str, Stored] = {}
     for stored in tensors:
@@ -71,7 +77,16 @@ def sort_tensors(tensors: Iterable[Stored], peft_type: str, *, what: str) -> Con
 
 
 def find_naming(modules: Collection[str], base: Collection[str], *, what: str) -> Naming:
-    """Find the one prefix that makes the adapter's modules the base's."""
+    """Find the one prefix that makes the adapter's modules the base's.
+
+    Args:
+        modules: The adapter's names of its modules.
+        base: The base's names of its tensors.
+        what: The adapter's name, for errors.
+
+    Raises:
+        SchemaMismatchError: No prefix fits, or several do.
+    """
     weights = [f"{module}.weight" for module in modules]
     fits = [naming for naming in _candidates(weights, base) if _fits(naming, weights, base)]
     if Naming() in fits:

@@ -42,13 +42,13 @@ class Factors:
     b_OR: Float64
     a_RI: Float64
     norm: float
-    """‖δ‖, before."""
+    """Norm of the delta, ‖δ‖."""
     lost: float
-    """‖δ − BA‖."""
+    """Norm of what the factors do not hold, ‖δ − BA‖."""
 
     @property
     def relative_error(self) -> float:
-        """‖δ − BA‖ / ‖δ‖."""
+        """Share of the delta's norm that is lost, ‖δ − BA‖ / ‖δ‖."""
         return self.lost / self.norm if self.norm else 0.0
 
 
@@ -57,12 +57,13 @@ class Recompressed:
     """A model's delta as far as factors can carry it."""
 
     factors: Mapping[str, Factors]
+    """Factors by the base's name of the tensor."""
     dropped: Mapping[str, float]
-    """Tensors that changed and have no factors, with the norm of their delta."""
+    """Norm of the delta of each tensor that changed and has no factors."""
 
     @property
     def relative_error(self) -> float:
-        """Norm of all that is lost, to the norm of the whole delta."""
+        """Share of the whole delta's norm that is lost."""
         lost = math.hypot(*(item.lost for item in self.factors.values()), *self.dropped.values())
         norm = math.hypot(*(item.norm for item in self.factors.values()), *self.dropped.values())
         return lost / norm if norm else 0.0
@@ -73,21 +74,30 @@ class LoraLayout:
     """How a base's tensors lie in the model that the adapter is for."""
 
     module_prefix: str = ""
-    """Put before the base's names, "bert." for a model with a head on top of a body saved without one."""
+    """Prefix of the base's names, such as "bert." for a model with a head on top of a body saved without one."""
     fan_in_fan_out: bool = False
-    """Whether linear layers store inputs × outputs; see `CONV1D_MODEL_TYPES`."""
+    """True if linear layers store inputs × outputs; see `CONV1D_MODEL_TYPES`."""
     embeddings: Collection[str] | None = field(default=None)
-    """Names of the weights that are embeddings; told by the names that are usual if None."""
+    """Names of the weights that are embeddings; None: those that are usually called so."""
     dtype: str = "F32"
-    """Of the factors."""
+    """Dtype of the factors."""
 
     def is_embedding(self, name: str) -> bool:
-        """Whether a weight is an embedding, whose factors have other names."""
+        """Tell whether a weight is an embedding, whose factors have other names."""
         return _EMBEDDING.search(name) is not None if self.embeddings is None else name in self.embeddings
 
 
 def recompress(delta_OI: Float64, rank: int, *, name: str) -> Factors:
-    """Return the factors of this rank, or of the matrix's own if that is smaller, that are closest to δ."""
+    """Return the factors that are closest to a delta.
+
+    Args:
+        delta_OI: The delta of one matrix.
+        rank: Number of columns of B; fewer if the matrix itself has fewer rows or columns.
+        name: The tensor's name, for errors.
+
+    Raises:
+        FusionError: The delta holds NaN or infinity.
+    """
     if not np.isfinite(delta_OI).all():
         raise FusionError(f"{name}: the fused delta is not finite, so it has no low-rank factors")
     u_OR, sigma_R, v_RI = np.linalg.svd(delta_OI, full_matrices=False)
@@ -106,10 +116,14 @@ def recompress_all(
     """Return the factors of the named tensors' deltas, one matrix in memory at a time; what is zero is left out.
 
     Args:
-        schema: The base's.
+        schema: Dtypes and shapes of the base's tensors.
         names: The base's tensors that were fused.
         read_delta: Returns a tensor's whole fused delta, in any shape of its elements.
-        rank: At most this many columns of B.
+        rank: Maximum number of columns of B.
+
+    Raises:
+        UserInputError: The rank is below 1.
+        FusionError: A delta holds NaN or infinity.
     """
     if rank < 1:
         raise UserInputError(f"rank {rank}: expected 1 or more")
@@ -133,7 +147,7 @@ def _norm(values: Float64) -> float:
 
 
 def is_matrix(name: str, spec: TensorSpec) -> bool:
-    """Whether PEFT has low-rank factors for such a tensor: a linear layer's or an embedding's weight."""
+    """Tell whether PEFT has low-rank factors for such a tensor: a linear layer's or an embedding's weight."""
     return len(spec.shape) == 2 and name.endswith(".weight")
 
 
@@ -143,6 +157,15 @@ def write_lora_adapter(
     """Write a PEFT folder with these factors, which `PeftModel.from_pretrained` loads on the base.
 
     Its scale is 1 and its rank the largest of all; smaller factors are filled up with zeros.
+
+    Args:
+        path: The folder, which may exist but holds no adapter yet.
+        base_name_or_path: What PEFT is to load the base from.
+        factors: Factors by the base's name of the tensor.
+        layout: How the base's tensors lie in the model that the adapter is for.
+
+    Raises:
+        UserInputError: There are no factors, or there is an adapter already.
     """
     layout = layout or LoraLayout()
     if not factors:

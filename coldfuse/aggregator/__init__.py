@@ -1,6 +1,10 @@
 """A round: list, screen, decide, fuse part by part, publish.
 
-`round` is the whole of it, in one function that does the next thing the journal asks for; killed anywhere, it goes on
-there. `release` has a round's contributions fused by the `engine`; `folders` has models in folders fused by it, without
-a federation.
+- `service`: take the lease, then lead round after round until stopped;
+- `round`: one round, in one function that does the next thing the journal asks for; killed anywhere, it goes on there;
+- `screen`: whether one contribution may be fused, and why not;
+- `model`: the latest release as the base of the round;
+- `release`: what was admitted, fused by `coldfuse.engine`, and the manifest of the next release.
+
+The aggregator and the gateway never meet: they share what lies in the store alone.
 """

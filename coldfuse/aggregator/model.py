@@ -18,7 +18,7 @@ class Base:
     release: ReleaseManifest
     checkpoint: Checkpoint
     tied: Tied
-    """The base's tensors that are copies, and of which."""
+    """The tensor that each copy among the base's tensors is a copy of."""
 
     @property
     def schema(self) -> Schema:
@@ -27,6 +27,6 @@ class Base:
 
 
 def open_base(federation: Federation, release: ReleaseManifest) -> Base:
-    """Read the headers of a release's safetensors files, and what may be a tied weight that is stored twice."""
+    """Read the headers of a release's safetensors files, and every tensor that may be a tied weight stored twice."""
     checkpoint = open_release(federation.store.url, release)
     return Base(release, checkpoint, find_tied(checkpoint))

@@ -45,6 +45,9 @@ def fuse_release(
         round_number: The round that they came in.
         now_s: Seconds since 1970, for people.
 
+    Returns:
+        The manifest, whose files and state lie in the store; nothing of it is visible until it is published.
+
     Raises:
         FusionError: The method refuses these contributions.
     """
@@ -75,7 +78,10 @@ def fuse_release(
 
 
 def require_memory(federation: Federation, base: Base, executor: Executor) -> None:
-    """Raise `UserInputError` if a part of this model cannot be fused in the memory that a worker may take."""
+    """Raise `UserInputError` if a part of this model cannot be fused in the memory that a worker may take.
+
+    Only as many contributions as the quorum are counted; more are worked on in shorter blocks.
+    """
     count = federation.settings.rules.quorum
     empty = [Input(path="", files=(), is_delta=True, weight=1.0, known_digest="")] * count
     prepared = read_ahead(_prepare(federation, base, empty, read_recipe(federation.settings.method)), executor)
@@ -84,6 +90,7 @@ def require_memory(federation: Federation, base: Base, executor: Executor) -> No
 
 def _prepare(federation: Federation, base: Base, inputs: Sequence[Input], recipe: Recipe) -> Prepared:
     outer, url = base.release.outer, federation.store.url
+    # Nothing is opened here: of the slots that the release carries, only those that the recipe keeps are read.
     kept = {name: BlobFile(url, blob, name) for name, blob in outer.files.items()} if outer else {}
     state = open_release_state(base.checkpoint, recipe, kept, outer.age if outer else 0)
     return prepare(Request(base=base.checkpoint, inputs=inputs, recipe=recipe, state=state, tied=base.tied))
@@ -91,7 +98,7 @@ def _prepare(federation: Federation, base: Base, inputs: Sequence[Input], recipe
 
 def _weights(recipe: Recipe, ordered: Sequence[Admission]) -> tuple[float, ...]:
     weights = tuple(recipe.combiner.weigh(admission.num_examples, admission.score) for admission in ordered)
-    return weights if any(weights) else (1.0,) * len(ordered)
+    return weights if any(weights) else (1.0,) * len(ordered)  # all scores are 0: all count alike
 
 
 def _open_input(federation: Federation, base: Base, admission: Admission, weight: float) -> Input:

@@ -37,61 +37,73 @@ from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 
 MAX_VERDICTS = 500
-"""In one entry: even with the longest reasons it must be short enough to be read again, see `codec.manifests`."""
+"""Maximum number of verdicts in one entry: even with the longest reasons it must stay below `MAX_MANIFEST_BYTES`, the
+most that is read of an entry."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """One round's surroundings."""
+    """A round to lead: its journal, and what is needed to do the next thing in it."""
 
     federation: Federation
     journal: Journal
+    """The round's own journal: all that is known of the round."""
     base: Base
+    """The latest release."""
     executor: Executor
+    """What runs the tasks that screen and fuse."""
     now_s: Callable[[], float]
-    """Seconds since 1970."""
+    """The clock, in seconds since 1970."""
 
 
-def advance(this: Round) -> list[LeaderEvent]:
-    """Do the next thing in this round; return what was appended to its journal (nothing: it waits, or is over)."""
-    events = _next(this, this.journal.state())
+def advance(round_: Round) -> list[LeaderEvent]:
+    """Do the next thing in a round.
+
+    Returns:
+        What was appended to its journal; nothing if the round waits, or is over.
+
+    Raises:
+        ConflictError: Another aggregator acts on this round, or has published a newer release than `round_.base`.
+        StorageError: The store is away; calling again goes on where this call ended.
+    """
+    events = _next(round_, round_.journal.state())
     for event in events:
-        this.journal.append(event)
+        round_.journal.append(event)
     return events
 
 
-def _next(this: Round, state: RoundState) -> list[LeaderEvent]:
+def _next(round_: Round, state: RoundState) -> list[LeaderEvent]:
     if state.opened is None:
-        return [_open(this)]
+        return [_open(round_)]
     if state.is_open:
-        verdicts = _screen(this, state, state.opened)
+        verdicts = _screen(round_, state, state.opened)
         new = {a.contribution for event in verdicts if isinstance(event, Admitted) for a in event.admissions}
-        # Decided in the same look, or a stream of bad contributions could keep a round open for ever.
-        return [*verdicts, *_decide(this, state.admitted.keys() | new, state.opened)]
+        # Decided in the same look: else a stream of bad contributions could keep a round open for ever.
+        return [*verdicts, *_decide(round_, state.admitted.keys() | new, state.opened)]
     if state.waiting:
-        return [_reject_late(this.journal.round, state.waiting)]
+        return [_reject_late(round_.journal.round, state.waiting)]
     if state.is_over:
         return []
     if state.fused is None:
-        return [_fuse(this, state)]
-    return [_publish(this, state.fused)]
+        return [_fuse(round_, state)]
+    return [_publish(round_, state.fused)]
 
 
-def _open(this: Round) -> Opened:
+def _open(round_: Round) -> Opened:
     """Open on the latest release; what an abandoned round admitted on the same base still counts."""
-    release = this.base.release
+    release = round_.base.release
     carried: tuple[Admission, ...] = ()
-    if this.journal.round > release.round + 1:
-        before = this.federation.journal(this.journal.round - 1).state()
-        if before.abandoned is None:  # then it made, or makes, a newer release than the one in this hand
-            raise ConflictError(f"round {this.journal.round}: release {release.release} is the latest no more")
+    if round_.journal.round > release.round + 1:
+        before = round_.federation.journal(round_.journal.round - 1).state()
+        if before.abandoned is None:  # then it made, or is making, a newer release than `round_.base`
+            raise ConflictError(f"round {round_.journal.round}: release {release.release} is the latest no more")
         carried = tuple(before.admitted.values())
     return Opened(
-        base_release=release.release, base_digest=release.model_digest, opened_at_s=this.now_s(), carried=carried
+        base_release=release.release, base_digest=release.model_digest, opened_at_s=round_.now_s(), carried=carried
     )
 
 
-def _screen(this: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]:
+def _screen(round_: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]:
     """Judge what waits: at most one contribution of each contributor at a time, in the order of arrival."""
     served = {admission.contributor: admission.contribution for admission in state.admitted.values()}
     rejections = [
@@ -99,17 +111,17 @@ def _screen(this: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]
         for r in state.waiting
         if r.contributor in served
     ]
-    first: dict[str, Received] = {}
+    first: dict[str, Received] = {}  # a contributor's second try is judged in the next look, if the first was rejected
     for received in state.waiting:
         if received.contributor not in served:
             first.setdefault(received.contributor, received)
     items = [(r.contribution, r.contributor) for r in first.values()][:MAX_VERDICTS]
     screening = Screening(
-        store_url=this.federation.store.url, round=this.journal.round, opened=opened, schema=this.base.schema,
-        tied=this.base.tied,
-        max_header_bytes=2 * sum(header.size_bytes for header in this.base.checkpoint.headers.values()) + (64 << 10),
+        store_url=round_.federation.store.url, round=round_.journal.round, opened=opened, schema=round_.base.schema,
+        tied=round_.base.tied,
+        max_header_bytes=2 * sum(header.size_bytes for header in round_.base.checkpoint.headers.values()) + (64 << 10),
     )  # fmt: skip
-    verdicts = [verdict for _, verdict in this.executor.run(screen, screening, items)] if items else []
+    verdicts = [verdict for _, verdict in round_.executor.run(screen, screening, items)] if items else []
     admissions = [verdict for verdict in verdicts if isinstance(verdict, Admission)]
     rejections += [verdict for verdict in verdicts if isinstance(verdict, Rejection)]
     events: list[LeaderEvent] = []
@@ -120,9 +132,9 @@ def _screen(this: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]
     return events
 
 
-def _decide(this: Round, admitted: Set[str], opened: Opened) -> list[LeaderEvent]:
-    rules = this.federation.settings.rules
-    age_s = this.now_s() - opened.opened_at_s
+def _decide(round_: Round, admitted: Set[str], opened: Opened) -> list[LeaderEvent]:
+    rules = round_.federation.settings.rules
+    age_s = round_.now_s() - opened.opened_at_s
     verdict, reason = decide(rules, admitted=len(admitted), carried=len(opened.carried), age_s=age_s)
     match verdict:
         case RoundAction.FUSE:
@@ -133,22 +145,27 @@ def _decide(this: Round, admitted: Set[str], opened: Opened) -> list[LeaderEvent
             return []
 
 
-def _fuse(this: Round, state: RoundState) -> Fused | Abandoned:
+def _fuse(round_: Round, state: RoundState) -> Fused | Abandoned:
     """Fuse exactly what `closed` lists, and store the manifest that will be published, time and all."""
     admissions = [state.admitted[digest] for digest in state.closed.contributions] if state.closed else []
     try:
         manifest = fuse_release(
-            this.federation, this.base, admissions, this.executor, round_number=this.journal.round, now_s=this.now_s()
+            round_.federation,
+            round_.base,
+            admissions,
+            round_.executor,
+            round_number=round_.journal.round,
+            now_s=round_.now_s(),
         )
     except FusionError as error:  # no fault of the aggregator's: with other contributions the next round may go well
         return Abandoned(reason=printable(f"the method refused {len(admissions)} contributions: {error}"))
-    digest = this.federation.objects.put_value(manifest)
+    digest = round_.federation.objects.put_value(manifest)
     return Fused(manifest=digest, model_digest=manifest.model_digest, moved=manifest.moved)
 
 
-def _publish(this: Round, fused: Fused) -> Published:
-    manifest = this.federation.objects.get_value(ReleaseManifest, fused.manifest)
-    this.federation.publish(manifest)
+def _publish(round_: Round, fused: Fused) -> Published:
+    manifest = round_.federation.objects.get_value(ReleaseManifest, fused.manifest)
+    round_.federation.publish(manifest)
     return Published(release=manifest.release)
 
 

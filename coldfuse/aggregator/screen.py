@@ -32,26 +32,37 @@ from coldfuse.tensors.files import BlobFile, TensorFile, federation_store
 from coldfuse.tensors.header import Header, read_header
 from coldfuse.tensors.parts import PartLayout, plan_parts
 
+# Faults of the contributor's, which become the reason of a rejection.
 _REASONS = (CodecError, SchemaMismatchError, ContributionRejectedError, ObjectNotFoundError)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Screening:
-    """What the screenings of a round share."""
+    """What the screenings of a round share; small, because every task is sent it."""
 
     store_url: str
     round: int
+    """The round's number."""
     opened: Opened
+    """The entry that opened the round, which names its base."""
     schema: Schema
     """Every tensor's dtype and shape in the base."""
     tied: Tied = field(default_factory=dict)
-    """The base's tensors that are copies, and of which: a delta that has both must have them alike."""
+    """The tensor that each copy among the base's tensors is a copy of: a delta that has both must have them alike."""
     max_header_bytes: int
-    """A delta's header names at most the base's tensors, each with its encoding; more is not even read."""
+    """Size of the longest header that is read: a delta names at most the base's tensors, each with its encoding."""
 
 
 def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejection:
-    """Judge one received contribution, given as (manifest digest, contributor)."""
+    """Judge one received contribution: what a task of the screening does.
+
+    Args:
+        screening: What the round asks for.
+        received: The contribution's digest, and the contributor that it was received from.
+
+    Raises:
+        StorageError: The store is away, which is no verdict on the contribution.
+    """
     digest, contributor = received
     objects = Objects(federation_store(screening.store_url))
     manifest: ContributionManifest | None = None

@@ -27,9 +27,9 @@ class AggregatorSettings:
     """How an aggregator runs."""
 
     rounds: int | None = None
-    """Number of releases to publish before ending; None: until stopped."""
+    """Number of releases to publish before ending; None: no end."""
     poll_s: float = 0.5
-    """Seconds between looks at the store while a round waits."""
+    """Seconds between two looks at the store while a round waits."""
     lease_ttl_s: float = 10.0
     """Seconds after which another aggregator takes over from one that died."""
 
@@ -37,7 +37,22 @@ class AggregatorSettings:
 def serve_rounds(
     federation: Federation, executor: Executor, settings: AggregatorSettings, *, stop: threading.Event
 ) -> Iterator[tuple[int, LeaderEvent]]:
-    """Lead whenever the lease can be had; yield (round, event) for everything appended to a journal."""
+    """Lead whenever the lease can be had, until enough is published or somebody stops it.
+
+    A store that is away, a lost lease or a lost worker is logged, waited for and tried again.
+
+    Args:
+        federation: The federation whose rounds are led.
+        executor: Runs the tasks that screen and fuse.
+        settings: How often to look, and when to end.
+        stop: Ends the service once set; what a round has appended by then is kept.
+
+    Yields:
+        The round's number and the event, for every event that was appended to a journal.
+
+    Raises:
+        UserInputError: A worker has too little memory for this model.
+    """
     published = 0
     while not stop.is_set():
         lease = Lease(federation.store, ttl_s=settings.lease_ttl_s)
@@ -61,11 +76,11 @@ def serve_rounds(
 
 def _acquire(lease: Lease, settings: AggregatorSettings, stop: threading.Event) -> bool:
     """Wait until this process leads; False if it was stopped before."""
-    told: str | None = None
+    announced: str | None = None  # logged once a leader, not at every look
     while (record := lease.try_acquire()) is not None:
-        if record.holder != told:
-            told = record.holder
-            log.info("waiting: %s leads", told)
+        if record.holder != announced:
+            announced = record.holder
+            log.info("waiting: %s leads", announced)
         if stop.wait(min(settings.poll_s, settings.lease_ttl_s / 5)):
             return False
     log.info("leading as %s", lease.holder)
@@ -75,13 +90,13 @@ def _acquire(lease: Lease, settings: AggregatorSettings, stop: threading.Event) 
 def _lead(
     federation: Federation, executor: Executor, settings: AggregatorSettings, *, lease: Lease, stop: threading.Event
 ) -> Iterator[tuple[int, LeaderEvent]]:
-    """Advance the current round, and the one before it until nothing of it is left to be said."""
+    """Advance the current round, and the one before it: late contributions to that one still get their verdicts."""
     require_memory(federation, open_base(federation, federation.latest()), executor)
     base: Base | None = None
     pointer: Channel | None = None
     journals: dict[int, Journal] = {}  # kept, because a journal remembers what it has read
     number = federation.current_round()
-    settled = max(number - 2, 0)
+    settled = max(number - 2, 0)  # rounds up to this one have nothing left to be done
     while not stop.is_set():
         lease.check()
         if base is None or federation.channel("latest") != pointer:
@@ -91,10 +106,10 @@ def _lead(
         idle = True
         for round_number in range(settled + 1, number + 1):
             journals.setdefault(round_number, federation.journal(round_number))
-            this = Round(
+            round_ = Round(
                 federation=federation, journal=journals[round_number], base=base, executor=executor, now_s=time.time
             )
-            for event in advance(this):
+            for event in advance(round_):
                 idle = False
                 log.info("round %d: %s", round_number, event.event)
                 yield round_number, event

@@ -1,7 +1,21 @@
 """Fusing in bounded memory, for a round and for `coldfuse fuse` alike.
 
-`plan` says which bytes each part of the fused model is made from, as data; `measure` makes the passes that a recipe
-needs first; `fuse` makes the parts, from blocks that `reading` reads; `execution` runs such tasks, on threads or Ray,
-with the same bytes. Tasks are plain functions that are handed keys and ranges, never tensors, and write what they made
-under its digest: a task that runs twice changes nothing.
+The one way is `fuse`: a `Request` names a base, inputs, a recipe, a state and an output; `prepare` plans it, and `fuse`
+runs it and hands every part to a sink. In the order of the data:
+
+- `recipes`: the methods that are known, coldfuse's own and those of plug-ins; `job`: what all tasks of a fusion share;
+- `inputs`: models, deltas and adapters, opened and checked; `mismatches`: whether a model fits the base;
+  `tied`: weights that a base stores twice; `state`: the outer steps' numbers and the residual, kept between fusions;
+- `plan`: which bytes each part is made from, as data; `passes`: the passes over the inputs, as data;
+- `measuring` runs the passes that come before the last one, whose tasks are in `measure`;
+- `shard` makes the parts of the last pass, from the blocks that `reading` yields; `ranges`: how a piece is cut into
+  blocks; `range_reader` and `bulk_read`: bytes of files, read ahead or at once; `finite`: NaN is refused as it is read;
+  `devices`: numpy here, or torch on a GPU;
+- `sinks`: where the parts go, a store's objects or a folder's files; `outputs`: a model, a delta or an adapter;
+- `execution`: tasks on threads or on Ray, with the same bytes;
+- `folder_fusion`: all of it for `coldfuse fuse`; `staging`: a result appears when it is whole;
+  `preview`: what a fusion would do; `explain`: how much of each input is in what was made.
+
+Tasks are plain functions that are handed names and ranges of bytes, never tensors, and write what they made at its own
+place or under its digest: a task that runs twice changes nothing.
 """

@@ -18,10 +18,16 @@ _pread: Any = External("pread", "intp", "intc", "uintp", "uintp", "int64")
 
 
 def read_ranges(fds_C: NDArray[np.int64], starts_C: NDArray[np.int64], out: Raw) -> int:
-    """Fill `out` with C rows of equal length, one from each open file; a negative descriptor leaves its row alone.
+    """Fill `out` with rows of equal length, one from each open file.
 
-    Returns the first row that could not be read to its end, or C: the caller reads that one again, and says why. While
-    no compiled code is loaded, it is 0: what is small is read sooner than numba is loaded.
+    Args:
+        fds_C: Descriptors of the files; a negative one leaves its row as it is.
+        starts_C: The byte in each file at which its row begins.
+        out: C rows, one after the other.
+
+    Returns:
+        Index of the first row that could not be read to its end, or C: the caller reads that one again, to say why.
+        While no compiled code is loaded, it is 0: what is small is read sooner than numba is loaded.
     """
     return int(_read_ranges(fds_C, starts_C, out)) if is_loaded() else 0
 

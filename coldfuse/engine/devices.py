@@ -68,7 +68,11 @@ def require_device(device: str) -> None:
 
 @contextmanager
 def own_stream(device: str) -> Iterator[None]:
-    """Let what this thread does on a GPU go on beside what the others do there, as far as its memory goes."""
+    """Let what this thread does on a GPU go on beside what other threads do there.
+
+    Raises:
+        UserInputError: The GPU's memory does not suffice for all of them.
+    """
     if device == CPU:
         yield
         return
@@ -86,7 +90,7 @@ def own_stream(device: str) -> Iterator[None]:
 
 
 def to_device(matrix: Float64, device: str) -> Array:
-    """Move a matrix to where it is worked on."""
+    """Move a matrix to where it is worked on: a torch tensor on a GPU, or the same array on the CPU."""
     if device == CPU:
         return matrix
     import torch

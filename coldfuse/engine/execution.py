@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 from coldfuse.errors import ColdfuseError, TransportError, UserInputError, WorkerLostError
 
 _TASKS_PER_THREAD = 2
+"""Number of tasks a thread that are submitted at a time, so that none waits for the next."""
+
 _TASKS_PER_CPU = 4
-"""Tasks that are submitted ahead, so that no worker waits for the next."""
+"""Number of tasks a CPU that are submitted to Ray at a time: more, as the way to a worker is longer."""
 
 _GPU_SHARES = 10_000
-"""Ray counts GPUs in such parts."""
+"""Number of parts of a GPU that Ray counts in."""
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -42,17 +44,35 @@ class Executor(Protocol):
 
     @property
     def num_workers(self) -> int:
-        """How many tasks run at a time, on one machine."""
+        """Number of tasks that run at a time on one machine."""
 
     def run(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[tuple[int, R]]:
-        """Call `task(shared, item)` for every item. The first error is raised, and no further item is begun."""
+        """Call `task(shared, item)` for every item, in any order and any process.
+
+        Args:
+            task: A plain function; on Ray it and its arguments are pickled.
+            shared: What all calls share; sent to each process once.
+            items: What is done one by one.
+
+        Yields:
+            The index of an item and what the task returned for it, as it is ready.
+
+        Raises:
+            ColdfuseError: What a task raised; then no further item is begun.
+            WorkerLostError: A Ray worker was lost, again and again.
+        """
 
 
 class ThreadExecutor:
     """Threads: numpy, hashing and reading all release the interpreter's lock."""
 
     def __init__(self, num_threads: int, *, memory_bytes: int | None = None) -> None:
-        """Take the number of threads, and the memory that they share: an eighth of the machine's by default."""
+        """Start no thread yet.
+
+        Args:
+            num_threads: Number of threads.
+            memory_bytes: Memory that they share; None: an eighth of this machine's.
+        """
         self.num_workers = num_threads
         self.task_bytes = (memory_bytes or default_memory_bytes()) // num_threads
 
@@ -79,7 +99,13 @@ class RayExecutor:
     """Ray tasks of one CPU each. A task whose worker or node died is run again by Ray, with the same result."""
 
     def __init__(self, *, memory_bytes: int | None = None, num_workers: int | None = None, device: str = "cpu") -> None:
-        """Take the memory and the number of the workers of one machine: an eighth of this one's, a worker a CPU."""
+        """Use the Ray cluster that this process has joined.
+
+        Args:
+            memory_bytes: Memory that all workers of one machine share; None: an eighth of this one's.
+            num_workers: Number of workers of one machine; None: one a CPU of this one.
+            device: Name of the device on which whole matrices are worked on.
+        """
         self._device = device
         self.num_workers = num_workers or psutil.cpu_count() or 1
         self.task_bytes = (memory_bytes or default_memory_bytes()) // self.num_workers
@@ -110,10 +136,17 @@ class RayExecutor:
 
 
 def gpu_share(device: str, resources: Mapping[str, float]) -> float:
-    """Return what part of a GPU a task asks Ray for, on a cluster with these resources.
+    """Return what part of a GPU a task asks Ray for.
 
     Every task takes a CPU, to read files. So that no CPU idles, all share the GPUs evenly: 4 GPUs beside 32 CPUs have 8
     tasks each. Ray shows a task only the GPU that it may use.
+
+    Args:
+        device: Name of the device; 0 is asked for unless it is cuda.
+        resources: The cluster's resources, as Ray counts them.
+
+    Raises:
+        UserInputError: The cluster has no GPU, or the device names one of several.
     """
     if not device.startswith("cuda"):
         return 0
@@ -127,7 +160,7 @@ def gpu_share(device: str, resources: Mapping[str, float]) -> float:
 
 
 def default_memory_bytes() -> int:
-    """Return an eighth of this machine's memory."""
+    """Return the memory that all workers of this machine may take if nobody says how much: an eighth of it."""
     return int(psutil.virtual_memory().total) // 8
 
 
@@ -162,9 +195,19 @@ def _require_reachable(address: str) -> None:
 def ray_executor(
     address: str | None, *, num_cpus: int | None = None, memory_bytes: int | None = None, device: str = "cpu"
 ) -> Iterator[RayExecutor]:
-    """Join the Ray cluster at `address`, or start one on this machine that ends with this process.
+    """Join a Ray cluster, or start one on this machine that ends with the block.
 
     coldfuse puts no tensors into Ray's object store, so a local one is kept small.
+
+    Args:
+        address: HOST:PORT, ray://HOST:PORT or auto; None: start a cluster here.
+        num_cpus: Number of workers of one machine; None: one a CPU.
+        memory_bytes: Memory of all workers of one machine; None: an eighth of this one's.
+        device: Name of the device on which whole matrices are worked on.
+
+    Raises:
+        UserInputError: The address is none.
+        TransportError: There is no such cluster, or this process cannot join it.
     """
     import ray
 

@@ -40,8 +40,8 @@ from coldfuse.fusion.recipe import Recipe
 _NAME = "coefficients"
 
 _DEPENDENT = 1e-10
-"""Deltas whose Gram matrix, with ones on its diagonal, has an eigenvalue below this part of its largest one are taken
-for dependent: its own error is about as large."""
+"""Smallest eigenvalue, as a part of the largest, of the Gram matrix (with ones on its diagonal) of deltas that count as
+independent: below it lies the matrix's own error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +49,13 @@ class Coefficients:
     """What a fused delta is made of."""
 
     is_exact: bool
-    """True: the recipe's own. False: by least squares."""
+    """True if the coefficients are the recipe's own; False if they were found by least squares."""
     contributions: tuple[float | None, ...]
-    """One a contribution, in fusing order; None: it does not change the tensor."""
+    """Each contribution's coefficient c_i, in fusing order; None where it does not change the tensor."""
     base: float = 0.0
-    """How much of θ_t is added; 0 by least squares."""
+    """Coefficient of θ_t that is added to the deltas; 0 by least squares."""
     explained: float | None = None
-    """R², the share of ‖Δ‖² that they explain; None where they are exact, or Δ is zero."""
+    """R², the share of ‖Δ‖² that the coefficients explain; None where they are exact, or Δ is zero."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,9 @@ class Explanation:
     """What a fused model is made of."""
 
     overall: Coefficients
+    """Coefficients of the whole model."""
     tensors: Mapping[str, Coefficients]
-    """Of all tensors that may have changed, in the order of the base's files."""
+    """Coefficients of each tensor that may have changed, in the order of the base's files."""
 
 
 class _Products(Mean):
@@ -81,7 +82,18 @@ class _Products(Mean):
 def explain(
     prepared: Prepared, fusion: Fusion, out: Path, executor: Executor, *, progress: Progress | None = None
 ) -> Explanation:
-    """Say what the fused model in `out` is made of; `fusion` is the one that knows what was measured."""
+    """Say what a fused model is made of; takes one more pass, unless the whole model has exact coefficients.
+
+    Args:
+        prepared: The fusion that was run.
+        fusion: The same with all that was measured (`Fused.fusion`).
+        out: What was made: a model, a delta or an adapter.
+        executor: Runs the tasks.
+        progress: Called as the pass begins and shards are done.
+
+    Raises:
+        UserInputError: What was made cannot be read.
+    """
     exact = _exact(fusion, prepared.measured) if is_linear(fusion) else None
     common = _common(list(exact.values()), len(prepared.inputs)) if exact is not None else None
     if exact is not None and common is not None:
@@ -93,18 +105,18 @@ def explain(
 
 
 def is_linear(fusion: Fusion) -> bool:
-    """Whether the result is a linear combination of the contributions as they are given."""
+    """Tell whether the result is a linear combination of the contributions as they are given."""
     return fusion.sums_deltas and not fusion.recipe.transforms and not fusion.recipe.outers
 
 
 def explaining_pass(prepared: Prepared) -> Pass:
-    """Return the pass that measures the inner products."""
+    """Return the pass that measures the inner products, to be counted before anything is made."""
     fusion, shards = _probe(prepared, None)
     return Pass(kind="sum", fusion=fusion, shards=shards)
 
 
 def require_memory_to_explain(prepared: Prepared, executor: Executor) -> None:
-    """Raise `UserInputError` if the pass would take more memory than a worker may."""
+    """Raise `UserInputError` if explaining would take more memory than a worker may; to ask before fusing."""
     fusion, shards = _probe(prepared, None)
     require_memory(fusion, {"": shards}, executor.task_bytes)
 

@@ -20,7 +20,14 @@ class NotFiniteError(FusionError):
 
 
 def require_finite(piece: PieceTask, rows: Sequence[int], deltas_RN: Float64, base_N: Float64) -> None:
-    """Raise `NotFiniteError` if one of some contributions, or the base, holds NaN or infinity in these elements."""
+    """Raise `NotFiniteError` if NaN or infinity is among some elements of contributions or of the base.
+
+    Args:
+        piece: The piece that is fused.
+        rows: Indices of the contributions, one for each row of `deltas_RN`.
+        deltas_RN: The contributions' deltas of these elements.
+        base_N: The base's elements.
+    """
     if not np.isfinite(base_N).all():
         raise NotFiniteError(f"tensor {piece.tensor}: the base holds NaN or infinity; fuse on another one")
     broken = next((row for row, delta_N in zip(rows, deltas_RN, strict=True) if not np.isfinite(delta_N).all()), None)
@@ -33,7 +40,7 @@ def require_finite(piece: PieceTask, rows: Sequence[int], deltas_RN: Float64, ba
 
 
 def file_of(operand: Operand | AdapterOperand | None) -> str | None:
-    """Name the file, unless it is a contribution's: that has a digest."""
+    """Return the name of an operand's file or adapter; None for a file in parts, which has no name that people know."""
     if isinstance(operand, AdapterOperand):
         return operand.what
     return operand.where.file.name if operand and not isinstance(operand.where.file, BlobFile) else None

@@ -30,16 +30,19 @@ class FolderFusion:
     """What is to be fused, and where to."""
 
     base: Location
+    """The base's model folder."""
     models: Sequence[Location]
     """Model folders, delta files or adapter folders; their order does not matter, unless the method says so."""
     out: Path
     """The folder or, for a delta, the file to create."""
     output: Output = field(default_factory=Output)
+    """What is made of it."""
     recipe: Recipe
+    """What is done with the models."""
     weights: Sequence[float] | None = None
-    """One weight a model; 1, or what follows from their order, if not given."""
+    """Weight of each model; None: 1 each, or what follows from their order where the method says so."""
     statistics: Sequence[Location] = ()
-    """One file a model, if the method asks for them."""
+    """File of each model's statistics, if the method asks for them."""
     seed: str = DEFAULT_SEED
     """What random masks depend on, beside the models."""
     device: str = "cpu"
@@ -54,6 +57,7 @@ class FolderFused:
     """What was made in a folder or file."""
 
     fused: Fused
+    """The fusion as it was run."""
     adapter: Recompressed | None = None
     """What an adapter could hold of the delta, if one was made."""
 
@@ -82,13 +86,16 @@ def fuse_folders(request: FolderFusion, executor: Executor, *, progress: Progres
 
 
 def require_absent(out: Path) -> None:
-    """Raise `UserInputError` if it is there already."""
+    """Raise `UserInputError` if `out` exists already: nothing is ever written over."""
     if out.exists():
         raise UserInputError(f"{out}: exists already; give a folder or file that does not")
 
 
 def prepare(request: FolderFusion, executor: Executor) -> Prepared:
-    """Open everything that is to be read, plan, and check that it fits into memory; nothing is written."""
+    """Open everything that is to be read, plan, and check that it fits into memory; nothing is written.
+
+    Raises as `fuse_folders`.
+    """
     prepared = read_ahead(open_fusion(request), executor)
     require_memory(prepared.fusion, prepared.plan, executor.task_bytes)
     return prepared
@@ -115,7 +122,7 @@ def fuse_prepared(
     output = prepared.output
     with staged(out, made=output.made) as staging, blaming(prepared.state):
         fused = fuse(prepared, FolderSink(staging, prepared.base), executor, progress=progress)
-        require_unchanged([file.file for file in prepared.sources])
+        require_unchanged([file.file for file in prepared.sources])  # else parts of two models might be mixed
         adapter = None
         if output.kind == "adapter":
             adapter = write_adapter(staging, output, prepared.base)

@@ -43,16 +43,20 @@ class Prepared:
     inputs: tuple[Input, ...]
     """The contributions, in fusing order."""
     fusion: Fusion
+    """What all tasks share; nothing is measured yet."""
     plan: Plan
     """The shards of what is made."""
     measured: Sequence[Shard]
     """The shards of what is measured: the base's own files, however the result is cut, so that sums do not depend on
     that."""
     tied: Tied
-    """The base's tensors that are copies, and of which: neither measured nor counted."""
+    """The tensor that each copy among the base's tensors is a copy of; copies are neither measured nor counted."""
     state: State
+    """What is kept between fusions."""
     output: Output
+    """What is made."""
     layout: Layout
+    """The files that are written."""
 
     @cached_property
     def passes(self) -> list[Pass]:
@@ -91,11 +95,13 @@ class FusedPart:
     """What a task made of a part."""
 
     index: int
+    """Index of the part in its file."""
     parts: tuple[Part, ...]
-    """Where the part and the state of each slot lie, if they went to a store."""
+    """Where the part and then the state of each slot lie, if they went to a store."""
     blocks: Mapping[str, Sequence[str]]
-    """The block digests of each tensor, or piece of one, in it."""
+    """The block digests of each tensor in the part, or of the piece of it that is there."""
     num_moved: int
+    """Number of elements whose bytes differ from the base's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,17 +109,17 @@ class Request:
     """What is to be fused, opened and checked."""
 
     base: Checkpoint
-    """θ_t."""
+    """The base, θ_t."""
     inputs: Sequence[Input]
     """The contributions, checked against the base, in any order."""
     recipe: Recipe
-    """What is done with them."""
+    """What is done with the contributions."""
     state: State
     """What is kept between fusions."""
     tied: Tied
-    """The base's copies, by the tensor whose copy each is (`tied.find_tied`)."""
+    """The tensor that each copy among the base's tensors is a copy of, as `find_tied` finds them."""
     output: Output = field(default_factory=Output)
-    """What is made; the whole model by default."""
+    """What is made."""
     seed: str = DEFAULT_SEED
     """What random masks depend on beside the contributions."""
     device: str = "cpu"
@@ -121,7 +127,16 @@ class Request:
 
 
 def prepare(request: Request) -> Prepared:
-    """Plan a fusion; no tensor is read, but to tell inputs apart and where random masks ask for their digests.
+    """Plan a fusion.
+
+    Inputs are put in order by what they hold: samples of models are read, and whole deltas; random masks ask for the
+    digest of whole models, too.
+
+    Args:
+        request: What is fused, opened and checked.
+
+    Returns:
+        The plan, which `fuse` runs.
 
     Raises:
         UserInputError: The output cannot hold what the recipe keeps.
@@ -158,7 +173,7 @@ def prepare(request: Request) -> Prepared:
 
 
 def read_ahead(prepared: Prepared, executor: Executor) -> Prepared:
-    """Let remote files be read ahead as far as the executor's memory allows."""
+    """Return the fusion with remote files read ahead as far as the executor's memory allows; no byte of it changes."""
     remote = [file.file for file in prepared.sources if file.file.is_remote]
     if not remote:
         return prepared
@@ -177,6 +192,9 @@ def fuse(prepared: Prepared, sink: Sink, executor: Executor, *, progress: Progre
         executor: Runs the tasks: threads here, or Ray anywhere. The result is the same.
         progress: Called as passes begin and shards are done.
 
+    Returns:
+        The fused model's digest, and where its parts lie if they went to a store.
+
     Raises:
         UserInputError: A task would take more memory than a worker may.
         FusionError: The method refuses these contributions, or what it made is not finite.
@@ -186,11 +204,12 @@ def fuse(prepared: Prepared, sink: Sink, executor: Executor, *, progress: Progre
     require_memory(prepared.fusion, prepared.plan, executor.task_bytes)
     for one in (one for one in prepared.passes if one.kind == "compare"):
         for _ in run_pass(executor, one, compare_shard, prepared.fusion, progress):
-            pass
+            pass  # it raises, or there is nothing to say
     fusion = measure_all(executor, prepared.passes, prepared.fusion, progress=progress)
     writer, last = sink.begin(prepared.layout, prepared.plan, fusion.slots), prepared.passes[-1]
     made = dict(run_pass(executor, last, fuse_part, Making(fusion=fusion, writer=writer), progress))
     blocks: dict[str, list[str]] = defaultdict(list)
+    # A tensor's digests go in the order of its parts, not in that in which tasks were done.
     for index in range(len(last.shards)):
         for part in made[index]:
             for name, digests in part.blocks.items():

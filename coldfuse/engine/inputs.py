@@ -27,6 +27,7 @@ from coldfuse.tensors.folders import Location, is_remote
 from coldfuse.tensors.statistics import check_statistics
 
 _DIGESTS_AT_A_TIME = 4
+"""Number of models that are read and hashed at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,27 +35,33 @@ class Input:
     """One model folder, delta or adapter folder to be fused, checked against the base."""
 
     path: Location
-    """Name and place, for people."""
+    """Name or place of the input, for people."""
     files: tuple[TensorFile, ...]
+    """All files of tensors that the input has, but for its statistics."""
     is_delta: bool
+    """True for a delta or an adapter; False for a model, from which the base is subtracted."""
     weight: float
+    """How much the input counts, w_i."""
     statistics: tuple[TensorFile, ...] = ()
+    """The file of the input's statistics, if the recipe asks for one."""
     adapter: Adapter | None = None
+    """What the file means, if the input is an adapter."""
     tied: Tied = field(default_factory=dict)
-    """The base's tensors that are copies: what is here of one is found under the first one's name."""
+    """The tensor that each copy among the base's tensors is a copy of: what the input has of a copy alone counts for
+    that tensor."""
     known_digest: str | None = None
-    """The digest of a delta, where it is known without reading it."""
+    """Digest of a delta, where it is known without reading it."""
 
     @property
     def operands(self) -> Operands | Adapter:
-        """Where its tensors lie."""
+        """Where the input's tensors lie, by the first name of tied ones."""
         if self.adapter:
             return replace(self.adapter, tensors=by_first_name(self.adapter.tensors, self.tied))
         return self._known(self.files, is_delta=self.is_delta)
 
     @property
     def statistics_operands(self) -> Operands:
-        """Where its statistics lie."""
+        """Where the input's statistics lie, by the first name of tied tensors."""
         return self._known(self.statistics, is_delta=True)
 
     def _known(self, files: Sequence[TensorFile], *, is_delta: bool) -> Operands:
@@ -62,9 +69,9 @@ class Input:
 
     @cached_property
     def digest(self) -> str:
-        """The name of all that it holds: what random numbers depend on.
+        """Digest of all that the input holds, which random numbers depend on.
 
-        A delta has the name by which a federation knows it; a model's or adapter's does not depend on its files.
+        A delta's is the one by which a federation knows it; a model's or adapter's does not depend on its files.
         """
         if self.is_delta and self.adapter is None:
             return delta_digest(self.files[0]) if self.known_digest is None else self.known_digest
@@ -72,7 +79,7 @@ class Input:
 
     @cached_property
     def place(self) -> str:
-        """What inputs are ordered by: a delta's digest, as in a federation, or what samples of a model hold.
+        """What inputs are ordered by: a delta's digest, as in a federation, or the digest of samples of a model.
 
         Samples are quick, and mostly enough to tell models apart.
         """
@@ -93,7 +100,24 @@ def open_inputs(
     *,
     tied: Tied,
 ) -> list[Input]:
-    """Open all inputs, and check that they fit the base; `tied` names its copies."""
+    """Open all inputs, and check that they fit the base. Models with statistics are read whole, for their digests.
+
+    Args:
+        base: The base.
+        models: Model folders, delta files or adapter folders.
+        weights: One weight for each of them.
+        recipe: What is to be done, which may ask for statistics.
+        statistics: One file for each of them, in their order; none if the recipe asks for none.
+        tied: The base's copies, as `find_tied` finds them.
+
+    Returns:
+        The inputs, in the order given.
+
+    Raises:
+        UserInputError: There is no such model, or there are too many or too few statistics.
+        SchemaMismatchError: An input or its statistics do not fit the base or each other.
+        CodecError: A file is not what it claims to be.
+    """
     kind = next((step.statistic for step in recipe.steps if step.statistic), None)
     if (kind is not None) != bool(statistics) or len(statistics) not in (0, len(models)):
         wanted = f"one file of {kind} statistics a model, in their order" if kind else "none: the method uses none"
@@ -110,7 +134,7 @@ def open_inputs(
 
 
 def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -> Input:
-    """Open one input without its statistics, and check that it fits the base; `tied` names its copies."""
+    """Open one input without its statistics, and check that it fits the base; arguments and errors as `open_inputs`."""
     if (config := find_beside(path, ADAPTER_CONFIG)) is not None:
         file = find_beside(path, ADAPTER_WEIGHTS)
         if file is None:
@@ -133,14 +157,30 @@ def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -
 def delta_input(
     base: Checkpoint, file: TensorFile, weight: float, *, tied: Tied, path: Location, digest: str | None = None
 ) -> Input:
-    """Return a delta as an input, once it was checked against the base; `digest` where it is known already."""
+    """Check a delta against the base, and return it as an input.
+
+    Args:
+        base: The base.
+        file: The delta.
+        weight: How much it counts.
+        tied: The base's copies, as `find_tied` finds them.
+        path: The delta's name or place, for people.
+        digest: The delta's digest, where it is known; None: it is read when somebody asks for it.
+
+    Raises:
+        CodecError: The file is no delta, or one of another version.
+        SchemaMismatchError: It does not fit the base.
+    """
     check_delta(file.header, base.schema, base_digest=base.digest(), what=str(path))
     check_files([file], tied, what=str(path))
     return Input(path=path, files=(file,), is_delta=True, weight=weight, tied=tied, known_digest=digest)
 
 
 def in_fusing_order(inputs: Sequence[Input]) -> list[Input]:
-    """Sort by what the inputs hold, without reading all of a model unless samples are equal."""
+    """Sort by what the inputs hold: sums of floats depend on their order, which must not be that of arrival.
+
+    A model is read whole only if its samples are those of another one.
+    """
     by_place: dict[str, list[Input]] = defaultdict(list)
     for item in inputs:
         by_place[item.place].append(item)
@@ -152,7 +192,7 @@ def in_fusing_order(inputs: Sequence[Input]) -> list[Input]:
 
 
 def content_digests(inputs: Sequence[Input]) -> tuple[str, ...]:
-    """Name all inputs by all that they hold."""
+    """Return the digest of all that each input holds; reads what is not known."""
     with ThreadPoolExecutor(_DIGESTS_AT_A_TIME) as pool:
         return tuple(pool.map(lambda item: item.digest, inputs))
 

@@ -18,28 +18,32 @@ from coldfuse.fusion.recipe import Recipe
 from coldfuse.tensors.deltas import Encoding
 
 _STACK_ELEMENTS = 1 << 18
-"""Of a block of all deltas together: 2 MiB."""
+"""Number of elements in one block of all deltas together: 2 MiB of float64."""
 
-_FEWEST_ELEMENTS, _MOST_ELEMENTS = 1 << 10, 1 << 15
+_FEWEST_ELEMENTS = 1 << 10
+"""Minimum number of elements of a block, however many contributions there are: shorter ones are mostly overhead."""
+
+_MOST_ELEMENTS = 1 << 15
+"""Maximum number of elements of a block, however few contributions there are."""
 
 SUM_ELEMENTS = 1 << 16
-"""Longest block where deltas are summed as they lie in their files."""
+"""Maximum number of elements of a block where deltas are summed as they lie in their files."""
 
 _SUM_STACK_ELEMENTS = 1 << 19
-"""Of such a block of all of them together."""
+"""Number of elements in one such block of all deltas together."""
 
 _OTHER_ROWS = 6
-"""Of a block, beside the contributions': the base, the sum, and what a formula holds meanwhile."""
+"""Number of rows of a block beside the contributions': the base, the sum, and what a formula holds meanwhile."""
 
 _COUNTER_ELEMENTS = 1 << 20
-"""What a measure holds beside blocks, in numbers of 8 bytes: counters of a task (4 MiB) and those of all together (as
+"""Number of 8-byte numbers that a measure holds beside blocks: counters of a task (4 MiB) and those of all together (as
 much once, in the driver), or a small tensor to be sorted."""
 
 _REMOTE_BYTES = 8 << 20
-"""Largest request to an object store."""
+"""Size of the largest request to an object store."""
 
 _LOCAL_BYTES = 4 << 20
-"""Read ahead from a store in a folder, of all contributions together."""
+"""Number of bytes that are read ahead from a store in a folder, of all contributions together."""
 
 Measured = Mapping[tuple[int, str], Mapping[str, Float64]]
 """Results of measures by step and tensor; the tensor is "" for the whole model."""
@@ -50,39 +54,41 @@ class Fusion:
     """What all shards of a fusion share."""
 
     recipe: Recipe
+    """What is done with the contributions."""
     weights: tuple[float, ...]
-    """One a contribution, in fusing order."""
+    """Weight of each contribution, in fusing order."""
     names: tuple[str, ...]
-    """What each contribution's random numbers depend on, its digest; not needed unless the recipe `is_random`."""
+    """Digest of each contribution, which its random numbers depend on; empty unless the recipe `is_random`."""
     seed: str = ""
-    """What all random numbers depend on: the round."""
+    """What all random numbers depend on beside the contributions."""
     num_elements: int = 0
-    """Of all tensors that are fused."""
+    """Number of elements of all tensors that are fused, tied ones once."""
     slots: tuple[str, ...] = ()
-    """Names of the numbers that are kept for each element between rounds: the outer steps', and the residual."""
+    """Names of the numbers that are kept for each element between fusions: the outer steps', and the residual."""
     age: int = 0
-    """Number of steps that the outer steps' numbers have seen."""
+    """Number of fusions that the outer steps' numbers have seen."""
     device: str = "cpu"
     """Name of the device on which whole matrices are worked on."""
     request_bytes: int = 0
-    """Read ahead so much of each operand in a store; 0: just what a block needs."""
+    """Number of bytes of each operand in a store that are read at once; 0: just what a block needs."""
     delta_dtype: Encoding | None = None
-    """Write the fused delta, rounded to this dtype; None: write the fused model in the base's dtypes."""
+    """Dtype of the fused delta, if that is made; None: the fused model is made, in the base's dtypes."""
     measured: Measured = field(default_factory=dict)
+    """What the passes before have measured."""
 
     @property
     def num_contributions(self) -> int:
-        """C."""
+        """Number of contributions, C."""
         return len(self.weights)
 
     @property
     def block_elements(self) -> int:
-        """Elements of a block of all deltas: a power of two."""
+        """Number of elements of a block of all deltas: a power of two."""
         return self._share(_STACK_ELEMENTS, _MOST_ELEMENTS)
 
     @property
     def sum_elements(self) -> int:
-        """Elements of a block where deltas are summed as they lie in their files."""
+        """Number of elements of a block where deltas are summed as they lie in their files: a power of two."""
         return self._share(_SUM_STACK_ELEMENTS, SUM_ELEMENTS)
 
     def _share(self, of: int, most: int) -> int:
@@ -91,20 +97,23 @@ class Fusion:
 
     @property
     def sums_deltas(self) -> bool:
-        """Whether the result is a linear combination, for which no block of all deltas is needed."""
+        """True if the result is a linear combination, for which no block of all deltas is needed."""
         combiner = self.recipe.combiner
         return isinstance(combiner, LinearCombiner) and type(combiner).fuse is LinearCombiner.fuse
 
 
 def granularity_of(recipe: Recipe) -> Granularity:
-    """Say how far a recipe looks."""
+    """Say how much of a tensor a recipe looks at to fuse a piece of it."""
     if isinstance(recipe.combiner, MatrixCombiner):
         return "matrix"
     return "rows" if recipe.whole_rows else "piece"
 
 
 def task_bytes(fusion: Fusion, plan: Plan) -> int:
-    """Return the memory that the largest task takes: its part and the outers' state, blocks, and whole matrices."""
+    """Return the memory that the largest task takes: its part and its state, blocks, and whole matrices.
+
+    An upper bound from sizes alone, beside what a process takes anyway.
+    """
     shards = all_shards(plan)
     parts = [part for shard in shards for part in shard.parts]
     part = max((part.size_bytes for part in parts), default=0)
@@ -133,7 +142,13 @@ def require_memory(fusion: Fusion, plan: Plan, limit_bytes: int) -> None:
 
 
 def request_bytes(*, is_local: bool, num_contributions: int, limit_bytes: int) -> int:
-    """Return how much to read ahead from each contribution, for a worker that may take so much memory."""
+    """Return how many bytes of each contribution are read at once.
+
+    Args:
+        is_local: True if all that is remote lies in a folder, where a request costs little.
+        num_contributions: Number of contributions, which are read beside the base.
+        limit_bytes: Memory that a worker may take; at most a quarter of it is read ahead.
+    """
     wanted = _LOCAL_BYTES if is_local else limit_bytes // 4
     return min(max(wanted // (num_contributions + 1), 64 << 10), _REMOTE_BYTES)
 

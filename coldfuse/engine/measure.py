@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from coldfuse.engine.job import Fusion
 from coldfuse.engine.plan import PieceTask, Shard
 from coldfuse.engine.ranges import ElementRange, element_ranges
-from coldfuse.engine.reading import BlockReader
+from coldfuse.engine.reading import BlockReader, has_rows
 from coldfuse.fusion.block import Block, Float64
 from coldfuse.fusion.method import Measure, Ranked, Sums
-from coldfuse.fusion.selection import Packed, Windows, count, nothing
+from coldfuse.fusion.rows import count_rows
+from coldfuse.fusion.selection import Counts, Packed, Windows, count, nothing
 
 _SORTED_VALUES = 1 << 20
 """Maximum number of values of a tensor, of all contributions together, that are sorted: 4 MiB."""
@@ -121,11 +122,24 @@ def group_of(measure: Measure, piece: PieceTask) -> str:
 
 def _count(reader: BlockReader, measuring: Measuring, group: str, pieces: Iterable[PieceTask]) -> Packed:
     windows = measuring.windows[group]
-    counts = nothing(windows)
+    counts, measure = nothing(windows), cast(Ranked, measuring.what)
     for piece in pieces:
+        if measure.of_deltas and has_rows(piece, step=measuring.step) and not measuring.fusion.recipe.whole_rows:
+            _count_rows(reader, measuring, piece, counts)
+            continue
         for block in _blocks(reader, measuring, piece):
-            count(windows, measuring.what.of(block), counts)
+            count(windows, measure.of(block), counts)
     return counts.pack()
+
+
+def _count_rows(reader: BlockReader, measuring: Measuring, piece: PieceTask, counts: Counts) -> None:
+    """Count deltas as they lie in their files: a block of them in float64 would take longer to make than to count."""
+    reader.forget()
+    windows = measuring.windows[group_of(measuring.what, piece)]
+    for elements in element_ranges(measuring.fusion, piece, is_measured=True, length=measuring.fusion.sum_elements):
+        rows = reader.rows(piece, elements, step=measuring.step)
+        if rows is not None and not count_rows(windows, rows, counts):
+            reader.require_finite([piece])
 
 
 def _sort(reader: BlockReader, measuring: Measuring, piece: PieceTask) -> Float64:

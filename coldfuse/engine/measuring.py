@@ -27,7 +27,15 @@ S = TypeVar("S")
 def run_pass(
     executor: Executor, one: Pass, task: Callable[[S, Any], R], shared: S, progress: Progress | None
 ) -> Iterator[tuple[int, R]]:
-    """Run a pass's tasks; yield each result with the index of its shard, as it is ready."""
+    """Run a pass's tasks; yield each result with the index of its shard, as it is ready.
+
+    Args:
+        executor: Runs the tasks.
+        one: The pass.
+        task: Called as `task(shared, shard)`, in any process.
+        shared: What all tasks of the pass share.
+        progress: Called as the pass begins and as its tasks are done.
+    """
     if progress is not None:
         progress(one, None)
     for index, result in executor.run(task, shared, one.shards):
@@ -39,13 +47,16 @@ def run_pass(
 def measure_all(
     executor: Executor, passes: Sequence[Pass], fusion: Fusion, *, progress: Progress | None = None
 ) -> Fusion:
-    """Run the passes that measure; return the fusion that knows what the recipe's formulas need.
+    """Run the passes that measure, one after the other: a step's measures may look at what the steps before it found.
 
     Args:
         executor: Runs the tasks.
         passes: The list of `plan_passes`; what does not measure is left out.
         fusion: What is fused, without results.
         progress: Called as passes begin and shards are done.
+
+    Returns:
+        The fusion with all results, which the recipe's formulas need.
     """
     ranks: dict[tuple[int, int], _Ranks] = {}
     for one in (one for one in passes if one.measures):
@@ -60,7 +71,7 @@ def measure_all(
             found.sample(executor, one, progress)
             continue
         found.count(executor, one, progress)
-        while one.is_last_count and found.windows:
+        while one.is_last_count and found.windows:  # a sample misled, and some ranks lie outside its windows
             found.count(executor, replace(one, shards=found.shards_left(one)), progress)
         if one.is_last_count:
             fusion = _with(measuring, found.ranked)
@@ -78,6 +89,7 @@ def _with(measuring: Measuring, found: Mapping[str, Float64]) -> Fusion:
 
 def _sum(executor: Executor, one: Pass, measuring: Measuring, progress: Progress | None) -> dict[str, Float64]:
     sums: dict[str, Float64] = {}
+    # Added in the order of shards: sums of floats depend on it, and results come in any order.
     for result in in_order(run_pass(executor, one, sum_shard, measuring, progress)):
         for group, part in result.items():
             sums[group] = sums[group] + part if group in sums else part

@@ -28,7 +28,17 @@ from coldfuse.tensors.contents import same_bytes
 
 
 def check_model(base: Checkpoint, model: Checkpoint, *, what: str, tied: Tied) -> None:
-    """Check that a whole model can be fused with this base. Raises `SchemaMismatchError`."""
+    """Check that a whole model can be fused with a base.
+
+    Args:
+        base: The base.
+        model: The model.
+        what: The model's name, for errors.
+        tied: The base's copies, as `find_tied` finds them.
+
+    Raises:
+        SchemaMismatchError: The model cannot be fused with the base; the message names the tensor and what to do.
+    """
     schema, known = model.schema, by_first_name(model.schema, tied)
     for name in sorted(base.schema.keys() - schema.keys()):
         if base.schema[name].dtype not in INTEGER_DTYPES and tied.get(name, name) not in known:

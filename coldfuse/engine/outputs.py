@@ -44,15 +44,15 @@ class Output:
     """What is to be made."""
 
     kind: OutputKind = "model"
-    """The model's folder, one delta file, or a PEFT adapter's folder."""
+    """A model's folder, one delta file, or a PEFT adapter's folder."""
     dtype: Encoding = "F32"
-    """Of a delta, or of an adapter's factors; a model has the base's."""
+    """Dtype of a delta, or of an adapter's factors; a model has the base's dtypes."""
     shard_bytes: int | None = None
-    """Files of a model hold at most so many bytes of tensors, or one tensor; None: the base's own files."""
+    """Maximum size of the tensors in one file of a model, unless it is one tensor; None: the base's own files."""
     rank: int | None = None
     """Number of columns of an adapter's factors."""
     base_name: str | None = None
-    """Name by which an adapter calls its base, such as a hub id; None: where it lies."""
+    """Name by which an adapter calls its base, such as a hub id; None: the place where the base lies."""
 
     def __post_init__(self) -> None:
         """Refuse options that belong to another kind."""
@@ -66,12 +66,15 @@ class Output:
 
     @property
     def delta_dtype(self) -> Encoding | None:
-        """Of the delta that the engine is to write; None: it writes the model. An adapter's is rounded once more."""
+        """Dtype of the delta that the fusion makes; None: it makes the model.
+
+        An adapter is made from a delta in float32, and its factors are rounded once more.
+        """
         return {"model": None, "delta": self.dtype, "adapter": "F32"}[self.kind]
 
     @property
     def made(self) -> str:
-        """Where in the staging folder lies what is to be kept; "" for all of it."""
+        """Name of what is to be kept of the staging folder; "" for all of it."""
         return {"model": "", "delta": DELTA_FILE, "adapter": ADAPTER_FOLDER}[self.kind]
 
 
@@ -82,23 +85,23 @@ class Layout:
     heads: Mapping[str, bytes]
     """The first bytes of each safetensors file: its header."""
     plain: Collection[str] = ()
-    """Files that are copied from the base."""
+    """Names of the files that are copied from the base."""
     more: Mapping[str, bytes] = field(default_factory=dict)
-    """Other files, with their content."""
+    """The content of all other files, by name."""
 
     @cached_property
     def headers(self) -> dict[str, Header]:
-        """Of each safetensors file."""
+        """The header of each safetensors file."""
         return {file: parse_header(head[8:], what=file) for file, head in self.heads.items()}
 
     @property
     def schema(self) -> Schema:
-        """All tensors that are written."""
+        """Every tensor's dtype and shape, as it is written."""
         return {name: spec for header in self.headers.values() for name, spec in header.schema.items()}
 
 
 def base_layout(base: Checkpoint) -> Layout:
-    """Return the base's own files, with their very headers."""
+    """Return the base's own files, with their very headers: a fused model then has the base's parts, cut alike."""
     heads = {}
     for file, source in base.files.items():
         head = bytearray(source.header.size_bytes)
@@ -109,7 +112,13 @@ def base_layout(base: Checkpoint) -> Layout:
 
 
 def layout_for(output: Output, base: Checkpoint, changed: Collection[str]) -> Layout:
-    """Return the files of an output; `changed` names the tensors that are in a delta."""
+    """Return the files of an output.
+
+    Args:
+        output: What is made.
+        base: The base, of which a delta or an adapter is one.
+        changed: Names of the tensors that some input changes, which are those of a delta.
+    """
     if output.delta_dtype is not None:
         head = delta_header(base.schema, changed, encoding=output.delta_dtype, base_digest=base.digest())
         return Layout(heads={DELTA_FILE: head})
@@ -155,7 +164,20 @@ def begin_files(out: Path, layout: Layout, base: Checkpoint) -> None:
 
 
 def write_adapter(staging: Path, output: Output, base: Checkpoint) -> Recompressed:
-    """Make an adapter from the delta in the staging folder, and say what it could not hold."""
+    """Make an adapter from the delta in the staging folder, beside it.
+
+    Args:
+        staging: The folder with the fused delta.
+        output: The rank, the dtype and the base's name that are wanted.
+        base: The base of the delta.
+
+    Returns:
+        The factors, and what they could not hold.
+
+    Raises:
+        UserInputError: No matrix has changed.
+        FusionError: The delta is not finite.
+    """
     delta = staging / DELTA_FILE
     entries = {entry.name: entry for entry in read_file_header(delta).tensors}
     with LocalFile(delta).open() as file:

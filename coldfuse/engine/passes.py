@@ -20,15 +20,16 @@ from coldfuse.fusion.method import MatrixCombiner, Measure, Method, Ranked, Sums
 from coldfuse.fusion.selection import Windows, all_keys
 
 _KEY_BITS = 31
-"""Number of bits of the numbers that are ranked; see `coldfuse.fusion.selection`."""
+"""Number of bits of the keys that are ranked; see `coldfuse.fusion.selection`."""
 
 _SAMPLED_VALUES = 1 << 22
 """Number of values of a sample, of all rows together: 16 MiB."""
 
 _FEWEST_VALUES = 1 << 22
-"""Fewest values that are sampled before they are counted: fewer are counted twice faster."""
+"""Minimum number of values that are sampled before they are counted: fewer are counted twice in less time."""
 
 Kind = Literal["compare", "sum", "sample", "count", "fuse"]
+"""What a pass does: compare what is copied, sum, sample values, count values, or fuse."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,23 +38,25 @@ class Pass:
 
     kind: Kind
     fusion: Fusion
+    """What all tasks share, as planned: without the results of other passes."""
     shards: Sequence[Shard]
+    """The shards that have a task in this pass."""
     step: int = 0
     """Index of the recipe's step that needs it, for passes that measure."""
     measure: int = 0
-    """Index of the step's measure."""
+    """Index of the measure among those of its step."""
     groups: frozenset[str] = frozenset()
-    """The tensors whose values are counted, or "" for the model."""
+    """Names of the tensors whose values are counted; "" for the whole model."""
     stride: int = 0
-    """Distance of a sample's runs."""
+    """Number of elements from the beginning of one run of a sample to that of the next."""
     is_last_count: bool = False
-    """True if the ranks are known after it, unless a sample misled; then it is repeated."""
+    """True if the ranks are known after this pass, unless a sample misled: then it is repeated."""
     may_repeat: bool = False
-    """True if a sample may mislead it."""
+    """True if a sample may mislead this pass."""
 
     @property
     def measures(self) -> bool:
-        """True for the passes before the last."""
+        """True if the pass finds numbers that the recipe needs, and makes nothing."""
         return self.kind in ("sum", "sample", "count")
 
     @property
@@ -71,7 +74,7 @@ class Pass:
 
     @property
     def read_bytes(self) -> int:
-        """Number of bytes of the inputs that are read, at most."""
+        """Maximum number of bytes of the inputs that are read."""
         return sum(self.shard_bytes(shard) for shard in self.shards)
 
     @property
@@ -84,14 +87,14 @@ class Pass:
 
     @property
     def place(self) -> str:
-        """Where it works, if a device was given; "" if not."""
+        """Where the pass works, in words, if a device was given; "" if not."""
         if self.fusion.device == CPU:
             return ""
         is_there = self.kind == "fuse" and isinstance(self.fusion.recipe.combiner, MatrixCombiner)
         return f"matrices on {self.fusion.device}" if is_there else "on the CPU"
 
     def shard_bytes(self, shard: Shard) -> int:
-        """Return the number of bytes of the inputs that the task of one shard reads, at most."""
+        """Return the maximum number of bytes of the inputs that the task of one shard reads."""
         if not self.measures:
             return sum(_fused_bytes(self.fusion, piece) for piece in shard.pieces)
         pieces, step = measured_pieces(shard), self.fusion.recipe.steps[self.step]
@@ -118,7 +121,8 @@ def plan_passes(
         fusion: What all passes share.
         made: The shards of what is made.
         measured: The shards of what is measured: the base's own files, however the result is cut.
-        compares: True to check what models must agree on, where it is not checked by copying it.
+        compares: True to compare what models must agree on in a pass of its own, for outputs that copy none of it; a
+            model's copies are compared as they are made.
     """
     copied = copied_shards(measured) if compares else []
     passes = [Pass(kind="compare", fusion=fusion, shards=copied)] if copied else []
@@ -127,7 +131,7 @@ def plan_passes(
 
 
 def measuring_passes(fusion: Fusion, shards: Sequence[Shard]) -> Iterator[Pass]:
-    """List what the recipe's steps measure before they can be applied."""
+    """List the passes that measure what the recipe's steps need before they can be applied, in order."""
     if not any(measured_pieces(shard) for shard in shards):
         return
     for step, method in enumerate(fusion.recipe.steps):
@@ -177,7 +181,7 @@ def counted_tensors(fusion: Fusion, shards: Sequence[Shard]) -> dict[str, int]:
 
 
 def num_rows(fusion: Fusion, measure: Ranked) -> int:
-    """Return how many rows are ranked apart."""
+    """Return the number of rows whose values are ranked apart: one a contribution, or one of all together."""
     return measure.rows(fusion.num_contributions)
 
 

@@ -41,11 +41,13 @@ class Operand:
     """Some consecutive elements of one tensor of one model, delta or other file."""
 
     where: ByteRange
+    """The bytes of these elements."""
     first: int
     """Index in the tensor of the element at which the range begins."""
     dtype: str
+    """Dtype of these elements, which may differ from the base's."""
     is_delta: bool
-    """False: these are a model's own values, and the base is to be subtracted."""
+    """True if the values count as they are; False for a model's own values, from which the base is subtracted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,7 @@ class AdapterOperand:
     what: str
     """The adapter's name, for errors."""
     change: AdapterTensor
+    """What the adapter does to the tensor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,25 +65,28 @@ class PieceTask:
     """Fuse some elements of one tensor."""
 
     tensor: str
+    """Name of the tensor."""
     shape: tuple[int, ...]
+    """Shape of the whole tensor."""
     first: int
     """Index of the first element in the tensor."""
     num_elements: int
     base: Operand
+    """The base's elements, at least those of the piece."""
     contributions: tuple[Operand | AdapterOperand | None, ...]
-    """One a contribution, in fusing order."""
+    """Each contribution's elements, in fusing order; None where it does not change the tensor."""
     statistics: tuple[Operand | None, ...] = ()
-    """What each contribution's statistics have under the tensor's name; empty if nobody asked."""
+    """Each contribution's statistics under the tensor's name; empty if the recipe asks for none."""
     state: tuple[Operand | None, ...] = ()
-    """The state of the release before, one operand a slot; None where there is none yet."""
+    """Each slot's numbers of the fusion before; None where there are none yet."""
     is_fused: bool
-    """False: copied from the base, with which every contribution must agree."""
+    """True if the elements are fused; False if they are copied from the base, with which all must agree."""
     tied_to: str = ""
-    """The tensor whose copy this one is; all operands are that tensor's."""
+    """Name of the tensor whose copy this one is, and whose elements all operands are; "" if it is no copy."""
 
     @property
     def known_as(self) -> str:
-        """The name under which formulas know it, that measures and random numbers go by: one for tied tensors."""
+        """The tensor's name in formulas, that measures and random numbers go by: one for tied tensors."""
         return self.tied_to or self.tensor
 
     def keeps(self, slot: str) -> bool:
@@ -89,12 +95,12 @@ class PieceTask:
 
     @property
     def is_matrix(self) -> bool:
-        """Whether matrix methods take it as one."""
+        """True if matrix methods work on the whole tensor; they take other tensors element by element."""
         return self.is_fused and len(self.shape) == 2 and min(self.shape) > 1
 
     @property
     def tensor_elements(self) -> int:
-        """Elements of the whole tensor."""
+        """Number of elements of the whole tensor."""
         return TensorSpec(dtype=self.base.dtype, shape=self.shape).num_elements
 
 
@@ -103,8 +109,9 @@ class PartTask:
     """One part of one file of the fused model."""
 
     index: int
-    """Which part of the file."""
+    """Index of the part in its file."""
     start: int
+    """Byte in the file at which the part begins."""
     size_bytes: int
     pieces: tuple[PieceTask, ...]
 
@@ -118,6 +125,7 @@ class Shard:
     """Consecutive parts of one file that one task makes: one, unless they are parts of one matrix."""
 
     file: str
+    """Name of the file that is made."""
     parts: tuple[PartTask, ...]
 
     @property
@@ -135,7 +143,9 @@ class Operands:
     """One model's or one delta's tensors, and where they lie."""
 
     tensors: Mapping[str, Place]
+    """The file that holds each tensor, and where it lies there."""
     is_delta: bool
+    """True if the values count as they are; False for a model's own values, from which the base is subtracted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,11 +155,11 @@ class Inputs:
     base: Operands
     contributions: Sequence[Operands | Adapter]
     statistics: Sequence[Operands] = ()
-    """One a contribution, if the method asks for them."""
+    """Each contribution's statistics, if the method asks for them."""
     state: Sequence[Operands | None] = ()
-    """One a slot; None where there is no state yet."""
+    """Each slot's numbers; None where there are none yet."""
     tied: Mapping[str, str] = field(default_factory=dict)
-    """Tensors of the base that are copies, by the tensor whose copy each is: fused from what lies under that name."""
+    """The tensor that each copy among the base's tensors is a copy of; a copy is fused from what that tensor has."""
 
 
 def has_state(slot: str, dtype: str) -> bool:
@@ -158,12 +168,12 @@ def has_state(slot: str, dtype: str) -> bool:
 
 
 def operands(files: Iterable[TensorFile], *, is_delta: bool) -> Operands:
-    """Index the tensors of the files of a model or delta."""
+    """Index the tensors of a model's or delta's files by name; `is_delta` as in `Operands`."""
     return Operands({entry.name: (file, entry) for file in files for entry in file.header.tensors}, is_delta)
 
 
 def operand_of(stored: Stored) -> Operand:
-    """Name a factor as what ranges are read of."""
+    """Return a whole factor of an adapter as an operand, which ranges can be read of."""
     start, spec = stored.tensor.start, stored.tensor.spec
     return Operand(where=stored.file.range(start, spec.size_bytes), first=0, dtype=spec.dtype, is_delta=True)
 
@@ -171,7 +181,11 @@ def operand_of(stored: Stored) -> Operand:
 def plan_shards(
     files: Mapping[str, Header], inputs: Inputs, *, granularity: Granularity = "piece"
 ) -> dict[str, list[Shard]]:
-    """Plan every part of every safetensors file of the base, in the order of the file; headers are copied."""
+    """Plan every part of the files that are made, given their headers; the parts of headers have no pieces.
+
+    Raises:
+        SchemaMismatchError: The base lacks a tensor that is to be made.
+    """
     plan: dict[str, list[Shard]] = {}
     for file, header in files.items():
         parts = [

@@ -22,12 +22,13 @@ class InputReport:
     """One input."""
 
     path: str
+    """Name or place of the input."""
     kind: Literal["model", "delta", "adapter"]
     weight: float
     size_bytes: int
-    """Of its files of tensors."""
+    """Size of all files of tensors."""
     statistics_bytes: int
-    """Of the file of statistics beside it; 0 if there is none."""
+    """Size of the file of statistics; 0 if there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +36,19 @@ class PassReport:
     """One pass over the inputs."""
 
     what: str
+    """What the pass does, in a few words."""
     step: str
-    """The step of the recipe that needs it; "" for the last pass."""
+    """Name of the recipe's step that needs the pass; "" if none measures in it."""
     scope: Scope | None
-    """Whether its result is one for the model, or one for each tensor; None: it measures nothing."""
+    """What each result is of, the whole model or one tensor; None: the pass measures nothing."""
     place: str
-    """Where it works, if a device was given; "" if not."""
+    """Where the pass works, in words, if a device was given; "" if not."""
     read_bytes: int
-    """At most."""
+    """Maximum number of bytes of the inputs that are read."""
     write_bytes: int = 0
+    """Number of bytes that are written."""
     may_repeat: bool = False
-    """Ranks are exact, so another pass follows where a sample misled."""
+    """True if another pass follows where a sample misleads this one, as ranks are exact."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,33 +56,40 @@ class PlanReport:
     """What a fusion would do."""
 
     recipe: str
-    """With every parameter."""
+    """The recipe with every parameter."""
     base: str
+    """Name or place of the base."""
     base_bytes: int
+    """Size of the base's files of tensors."""
     inputs: tuple[InputReport, ...]
-    """In fusing order."""
+    """All inputs, in fusing order."""
     num_tensors: int
+    """Number of tensors that are fused; the others are copied."""
     num_elements: int
-    """Of the tensors that are fused; the others are copied."""
+    """Number of elements of the tensors that are fused."""
     num_files: int
+    """Number of the base's files of tensors."""
     num_parts: int
+    """Number of parts that are made."""
     num_shards: int
-    """Tasks of a pass."""
+    """Number of tasks of the last pass."""
     passes: tuple[PassReport, ...]
+    """All passes, in order."""
     task_bytes: int
     """Memory that the largest task takes."""
     limit_bytes: int
     """Memory that one worker may take."""
     num_workers: int
+    """Number of workers on one machine."""
 
     @property
     def fits(self) -> bool:
-        """Whether every task's memory suffices."""
+        """True if a worker's memory suffices for every task."""
         return self.task_bytes <= self.limit_bytes
 
 
 def describe(prepared: Prepared, executor: Executor, *, is_explained: bool = False) -> PlanReport:
-    """Say what fusing (and then explaining) would do, without reading a tensor."""
+    """Say what fusing (and then explaining, if `is_explained`) would do, without reading a tensor."""
     prepared = read_ahead(prepared, executor)
     fusion, plan, base = prepared.fusion, prepared.plan, prepared.base
     shards = all_shards(plan)
@@ -108,7 +118,7 @@ def all_passes(prepared: Prepared, *, is_explained: bool = False) -> list[Pass]:
 
 
 def report_inputs(inputs: Sequence[Input]) -> tuple[InputReport, ...]:
-    """Say what the inputs are."""
+    """Say what the inputs are, in their order."""
     return tuple(
         InputReport(
             path=str(item.path),

@@ -19,7 +19,8 @@ _MAX_OPEN_FILES = 256
 """Maximum number of files that one task keeps open; a fusion may read thousands."""
 
 _SMALL_BYTES = 1 << 20
-"""Number of bytes that take about as long to transfer as the request itself: so many are read at least, and kept."""
+"""Minimum number of bytes that are read ahead, and maximum that are kept for the next tensor: so many take about as
+long to transfer as the request itself."""
 
 Read = Callable[[File, memoryview, int], None]
 """read(file, buffer, start): fill the buffer with the file's bytes from `start`."""
@@ -29,7 +30,12 @@ class RangeReader:
     """Reads ranges of files for one task, each mostly from its beginning to its end."""
 
     def __init__(self, *, request_bytes: int = 0, max_open_files: int = _MAX_OPEN_FILES) -> None:
-        """Take how much of a remote file to read ahead (0: just what is asked for), and how many files to keep open."""
+        """Open nothing yet.
+
+        Args:
+            request_bytes: Number of bytes of a remote file that are read at once; 0: just what is asked for.
+            max_open_files: Maximum number of files that are kept open.
+        """
         self._open: OrderedDict[File, OpenFile] = OrderedDict()
         self._max_open_files = max_open_files
         self._ahead = ReadAhead(request_bytes, self._fetch)
@@ -42,13 +48,20 @@ class RangeReader:
             self._fetch(where.file, buffer, where.start + offset)
 
     def read_rows(self, wheres: Sequence[ByteRange | None], offsets: Sequence[int], out: Raw) -> None:
-        """Fill `out` with rows of equal length, one of each range from its offset; None leaves its row alone."""
+        """Fill `out` with rows of equal length, one of each range.
+
+        Args:
+            wheres: A range for each row; None leaves its row as it is.
+            offsets: The byte in each range at which its row begins.
+            out: As many rows as there are ranges, one after the other.
+        """
         row = len(out) // len(wheres)
         done = 0
         if len(wheres) < self._max_open_files and all(w is None or isinstance(w.file, LocalFile) for w in wheres):
             local = [(-1, 0) if where is None else (self._descriptor(where.file), where.start) for where in wheres]
             fds_C, starts_C = np.array(local, np.int64).T
             done = read_ranges(np.ascontiguousarray(fds_C), starts_C + np.array(offsets, np.int64), out)
+        # Those that are not local, and those whose fast read failed: read again one by one, which says what is wrong.
         for index in range(done, len(wheres)):
             if (where := wheres[index]) is not None:
                 self.read_into(where, out[index * row : (index + 1) * row].data, offsets[index])
@@ -83,7 +96,12 @@ class ReadAhead:
     """Reads ranges of remote files for one task, each mostly from its beginning to its end."""
 
     def __init__(self, request_bytes: int, fetch: Read) -> None:
-        """Take how much of a range to read ahead: at most this many bytes are held of each file."""
+        """Hold nothing yet.
+
+        Args:
+            request_bytes: Number of bytes of a file that are read at once, and at most held.
+            fetch: Reads from a file itself.
+        """
         self._request_bytes = request_bytes
         self._fetch = fetch
         self._held: dict[File, tuple[int, memoryview]] = {}

@@ -1,4 +1,4 @@
-"""How a piece is cut into blocks, and what a method is told of its tensor."""
+"""How a piece is cut into blocks, and what a method knows of the piece's tensor."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _ByIdentity:
 
 
 def info_of(fusion: Fusion, piece: PieceTask, step: int) -> TensorInfo:
-    """Return what a step of the recipe knows of a piece's tensor."""
+    """Return what a step of the recipe knows of a piece's tensor; `step` is its index in the recipe."""
     present = tuple(operand is not None for operand in piece.contributions)
     return _info(_ByIdentity(fusion), piece.known_as, piece.shape, present, step)
 
@@ -55,7 +55,13 @@ def element_ranges(
     """Cut a piece into blocks.
 
     Where whole rows are needed they may reach beyond the piece, unless it is measured: then a row belongs to the piece
-    that holds its first element.
+    that holds its first element, so that none is measured twice.
+
+    Args:
+        fusion: What says how long blocks are, and whether rows are kept whole.
+        piece: What is cut.
+        is_measured: True in passes that measure.
+        length: Number of elements of a block; 0: the fusion's own.
     """
     length = length or fusion.block_elements
     end = piece.first + piece.num_elements

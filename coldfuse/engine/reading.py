@@ -25,14 +25,28 @@ from coldfuse.engine.ranges import ElementRange, info_of, whole_rows
 from coldfuse.errors import FusionError
 from coldfuse.fusion.apply import surely_finite
 from coldfuse.fusion.block import Array, Block, Float64, Matrix
+from coldfuse.fusion.compiling import expect
 from coldfuse.fusion.kernels import decode, subtract_rows, sum_rows
 from coldfuse.fusion.method import LinearCombination
+from coldfuse.fusion.rows import DeltaRows
 
 _idle = threading.local()
 """Buffers of tasks that this thread has finished, for the next one: fresh memory costs a page fault every 4 KiB."""
 
 _FACTOR_ELEMENTS = 1 << 20
 """Of adapters' factors that are held at a time: 8 MiB."""
+
+
+def kind_of(operands: Sequence[Operand | AdapterOperand | None]) -> tuple[str, bool] | None:
+    """Return the dtype, and whether it is a delta, that all operands share that are there; None: they differ."""
+    kinds = {(o.dtype, o.is_delta) if isinstance(o, Operand) else None for o in operands if o is not None}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def has_rows(piece: PieceTask, *, step: int) -> bool:
+    """Tell whether a step can have a piece's deltas as they lie in their files: all there, of a kind, untransformed."""
+    kind = kind_of(piece.contributions)
+    return step == 0 and kind is not None and all(piece.contributions) and (kind[1] or kind[0] == piece.base.dtype)
 
 
 class BlockReader:
@@ -48,6 +62,7 @@ class BlockReader:
         self._stream = ExitStack()
 
     def __enter__(self) -> BlockReader:
+        expect(self._fusion.num_elements * self._fusion.num_contributions)
         self._buffers = _idle.buffers.pop() if getattr(_idle, "buffers", None) else {}
         self._stream.enter_context(own_stream(self._fusion.device))
         return self
@@ -113,6 +128,15 @@ class BlockReader:
             self.transform(deltas_CN, range(len(deltas_CN)), block, piece, step)
         return block
 
+    def rows(self, piece: PieceTask, elements: ElementRange, *, step: int) -> DeltaRows | None:
+        """Return deltas as they lie in their files; None if they are of several kinds, or transforms come before."""
+        if not has_rows(piece, step=step):
+            return None
+        dtype, is_delta = kind_of(piece.contributions) or ("", True)
+        base = None if is_delta else self.base(piece, elements)[0]
+        raw = self._read_rows(piece.contributions, elements, dtype, piece.contributions)
+        return DeltaRows(raw=raw, dtype=dtype, base=base, num_rows=len(piece.contributions))
+
     def sum_deltas(self, piece: PieceTask, elements: ElementRange, combination: LinearCombination) -> Float64:
         """Return (b θ_t + Σ c_i δ_i) / d: what `LinearCombiner.fuse` returns, for element_ranges of `sum_length`."""
         kind = self._summed_as_read(piece, combination)
@@ -132,11 +156,8 @@ class BlockReader:
 
     def _summed_as_read(self, piece: PieceTask, combination: LinearCombination) -> tuple[str, bool] | None:
         """Return dtype and kind, if all deltas can be summed as they lie in their files."""
-        used = [
-            o for o, coefficient in zip(piece.contributions, combination.deltas_C, strict=True) if o and coefficient
-        ]
-        kinds = {(o.dtype, o.is_delta) if isinstance(o, Operand) else None for o in used}
-        kind = kinds.pop() if len(kinds) == 1 else None
+        shares = zip(piece.contributions, combination.deltas_C, strict=True)
+        kind = kind_of([operand for operand, coefficient in shares if coefficient])
         if kind is None or combination.base or self._fusion.recipe.transforms:
             return None
         return kind if kind[1] or kind[0] == piece.base.dtype else None

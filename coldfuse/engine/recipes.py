@@ -17,13 +17,18 @@ from coldfuse.fusion.methods import METHODS, Methods
 from coldfuse.fusion.recipe import Recipe, format_recipe, parse_recipe
 
 GROUP = "coldfuse.methods"
+"""Name of the group of entry points in which packages list their methods."""
 
 _NAME = re.compile(r"(?!.*\bthen\b)[a-z0-9][a-z0-9-]*")
 
 
 @cache
 def known_methods() -> Methods:
-    """Return all methods by name. Raises `UserInputError` for an entry point that is none, or takes a name."""
+    """Return all methods by name.
+
+    Raises:
+        UserInputError: An entry point cannot be loaded, is no complete method, or takes a name that is in use.
+    """
     found = METHODS
     for point in entry_points(group=GROUP):
         where = f"entry point {point.name} = {point.value} of {point.dist.name if point.dist else 'a package'}"
@@ -55,10 +60,18 @@ def _load(point: EntryPoint, where: str) -> type[Method]:
 
 
 def read_recipe(line: str, *, params: Mapping[str, str] | None = None) -> Recipe:
-    """Read a recipe of known methods."""
+    """Read a recipe of known methods.
+
+    Args:
+        line: Steps joined by `then`, each with its parameters in parentheses.
+        params: Parameters that are given beside the line, by name.
+
+    Raises:
+        UserInputError: The line means nothing, or names an unknown method or parameter.
+    """
     return parse_recipe(line, known_methods(), params=params)
 
 
 def write_recipe(recipe: Recipe) -> str:
-    """Write a recipe with every parameter."""
+    """Write a recipe as a line with every parameter, which `read_recipe` reads as the same recipe."""
     return format_recipe(recipe, known_methods() | {"tensor-weights": "average.tensor_weights:TensorWeights"})

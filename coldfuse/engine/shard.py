@@ -19,11 +19,11 @@ from coldfuse.engine.finite import NotFiniteError, file_of
 from coldfuse.engine.job import SUM_ELEMENTS, Fusion
 from coldfuse.engine.plan import RESIDUAL, STATE_DTYPE, Operand, PartTask, PieceTask, Shard
 from coldfuse.engine.ranges import ElementRange, element_ranges, info_of
-from coldfuse.engine.reading import BlockReader
+from coldfuse.engine.reading import BlockReader, has_rows
 from coldfuse.errors import FusionError, SchemaMismatchError
 from coldfuse.fusion.apply import move, surely_finite
 from coldfuse.fusion.block import Float64
-from coldfuse.fusion.method import LinearCombiner, MatrixCombiner
+from coldfuse.fusion.method import Combiner, LinearCombiner, MatrixCombiner
 from coldfuse.tensors.model_digest import block_digests
 
 
@@ -93,8 +93,23 @@ class _Deltas:
             for elements in element_ranges(fusion, piece, length=self.reader.sum_length(piece, combination)):
                 yield _clipped(piece, elements, self.reader.sum_deltas(piece, elements, combination))
         else:
-            for elements in element_ranges(fusion, piece):
-                yield _clipped(piece, elements, combiner.fuse(self.reader.block(piece, elements, step=step)))
+            has_loop = has_rows(piece, step=step) and type(combiner).fuse_rows is not Combiner.fuse_rows
+            length = fusion.sum_elements if has_loop and not fusion.recipe.whole_rows else 0
+            for elements in element_ranges(fusion, piece, length=length):
+                fused_N = self._of_rows(piece, elements, step) if length else None
+                if fused_N is None:
+                    fused_N = combiner.fuse(self.reader.block(piece, elements, step=step))
+                yield _clipped(piece, elements, fused_N)
+
+    def _of_rows(self, piece: PieceTask, elements: ElementRange, step: int) -> Float64 | None:
+        """Fuse deltas as they lie in their files, if the combiner has a loop for that."""
+        rows = self.reader.rows(piece, elements, step=step)
+        if rows is None:
+            return None
+        made = self.fusion.recipe.combiner.fuse_rows(info_of(self.fusion, piece, step), rows)
+        if made is not None and not made[1]:
+            self.reader.require_finite([piece])
+        return None if made is None else made[0]
 
     def _whole(self, piece: PieceTask, combiner: MatrixCombiner) -> Float64:
         if self._matrix is None or self._matrix[0] != piece.tensor:
@@ -162,9 +177,10 @@ class _PieceFusion:
         if RESIDUAL in self._state:
             base_N, old_N = self._reader.base(self._piece, elements), self._old(RESIDUAL, elements)
             # An element that nobody moves keeps its bytes and its residual, whatever their sum would round to.
-            delta_N = np.where(delta_N == 0, 0.0, delta_N + old_N)
-            move(base, delta_N, own, out=out)
-            dropped_N = np.where(delta_N == 0, old_N, (base_N - to_floats(out, own)) + delta_N)
+            is_still_N = delta_N == 0
+            step_N = np.where(is_still_N, 0.0, delta_N + old_N)
+            move(base, step_N, own, out=out)
+            dropped_N = np.where(is_still_N, old_N, (base_N - to_floats(out, own)) + step_N)
             self._new(RESIDUAL, elements)[:] = from_floats(dropped_N, STATE_DTYPE)
         else:
             move(base, delta_N, own, out=out)

@@ -31,14 +31,31 @@ class Writer(Protocol):
     """Writes parts, in any process."""
 
     def write(self, file: str, fused: FusedBytes) -> tuple[Part, ...]:
-        """Write a part and its state; return where they lie, if they are objects: the part, then one a slot."""
+        """Write a part and its state.
+
+        Args:
+            file: Name of the file that the part belongs to.
+            fused: The part as it was made, in buffers that the next part is made in.
+
+        Returns:
+            Where they lie, if they are objects: the part, then each slot's numbers.
+        """
 
 
 class Sink(Protocol):
     """Takes what a fusion makes."""
 
     def begin(self, layout: Layout, plan: Plan, slots: tuple[str, ...]) -> Writer:
-        """Make ready for the parts of these files and slots; return what writes them."""
+        """Make ready for the parts of a fusion.
+
+        Args:
+            layout: The files that are written.
+            plan: The shards that make them.
+            slots: Names of the slots whose numbers are kept.
+
+        Returns:
+            What writes the parts, in any process that sees this sink's place.
+        """
 
     def end(self, digest: str, fusion: Fusion) -> None:
         """Finish, once all parts are written and the model's digest is known."""
@@ -49,6 +66,7 @@ class FolderSink:
     """Writes a model folder, with its state in `outer/`."""
 
     out: Path
+    """The folder, which exists."""
     base: Checkpoint
     """The base, whose configuration and tokenizer are copied."""
 
@@ -80,7 +98,7 @@ class FolderWriter:
 
     out: Path
     state_starts: Mapping[str, Mapping[int, int]]
-    """Where each part's numbers begin, by the name of the state's file."""
+    """The byte at which each part's numbers begin, by the name of the state's file and the part's index."""
 
     def write(self, file: str, fused: FusedBytes) -> tuple[Part, ...]:
         """Write a part and its state."""
@@ -96,7 +114,9 @@ class StoreSink:
     """Writes objects into a federation's store; nothing is visible until a release names them."""
 
     objects: Objects
+    """The store's objects, for what this process writes."""
     store_url: str
+    """The store's address, for what tasks write."""
     _begun: tuple[Layout, Plan, tuple[str, ...]] | None = field(default=None, repr=False)
 
     def begin(self, layout: Layout, plan: Plan, slots: tuple[str, ...]) -> Writer:
@@ -108,7 +128,7 @@ class StoreSink:
         """Do nothing: a release names the parts."""
 
     def files(self, parts: Mapping[tuple[str, int], tuple[Part, ...]]) -> dict[str, Blob]:
-        """Return the model's safetensors files, given where each part lies."""
+        """Return the model's safetensors files, given the parts as `Fused.parts` has them."""
         layout, plan, _ = self._required()
         return {
             file: self._blob(head, [parts[file, index][0] for index in _indices(plan, file)])
@@ -116,7 +136,12 @@ class StoreSink:
         }
 
     def state(self, parts: Mapping[tuple[str, int], tuple[Part, ...]], *, age: int) -> OuterState | None:
-        """Return what is kept for the next round, if anything."""
+        """Return what is kept for the next round; None if the recipe keeps nothing.
+
+        Args:
+            parts: The parts as `Fused.parts` has them.
+            age: Number of fusions that the outer steps' numbers have seen.
+        """
         layout, plan, slots = self._required()
         if not slots:
             return None

@@ -23,6 +23,13 @@ def scratch_beside(out: Path, purpose: str) -> Iterator[Path]:
     """Give a folder beside `out` for the block only; remove those that killed processes left there.
 
     An error of the block that names something in the folder names it in `out` instead, which is what the user knows.
+
+    Args:
+        out: The place of the result, where nothing is yet.
+        purpose: A word for the folder's name; only folders of the same word are removed.
+
+    Raises:
+        UserInputError: `out` exists already, or nothing can be created beside it.
     """
     if os.path.lexists(out):  # also a link to nothing
         raise UserInputError(f"{out}: exists already; give a folder or file that does not")
@@ -41,7 +48,12 @@ def scratch_beside(out: Path, purpose: str) -> Iterator[Path]:
 
 @contextmanager
 def staged(out: Path, *, made: str = "") -> Iterator[Path]:
-    """Give a folder beside `out` that becomes `out` if all goes well, or what is `made` in it does."""
+    """Give a folder beside `out` that becomes `out` if all goes well.
+
+    Args:
+        out: The result, which appears when it is whole.
+        made: Name of what becomes `out`, if that is only one file or folder of the given one.
+    """
     with scratch_beside(out, "fusing") as folder, _named(folder / made, out):
         yield folder
         os.replace(folder / made, out)

@@ -33,22 +33,26 @@ from coldfuse.tensors.folders import existing
 from coldfuse.tensors.header import Header, TensorEntry, format_header
 
 FOLDER = "outer"
+"""Name of the folder beside a model's files in which its state lies."""
+
 INDEX = f"{FOLDER}/state.json"
+"""Name of the file that says whose the state is."""
 
 _READ_BYTES = 4 << 20
+"""Number of bytes of a state that are looked at in one go."""
 
 
 class StateIndex(Value):
     """The content of `state.json`."""
 
     age: Count
-    """Number of steps that the outer steps' numbers have seen."""
+    """Number of fusions that the outer steps' numbers have seen."""
     slots: tuple[str, ...]
     """Names of the slots, in the order of the recipe, the residual last."""
     outers: tuple[str, ...] | None = None
-    """Names of the steps that made them; None: they are of a time when that was not written."""
+    """Names of the outer steps that made the numbers; None in files of versions that did not write it."""
     model: Digest | None = None
-    """Digest of the model that they belong to; None as above."""
+    """Digest of the model that the numbers belong to; None in files of versions that did not write it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +62,7 @@ class State:
     slots: tuple[str, ...] = ()
     """Names of the slots that are kept: those of the recipe's outer steps, and perhaps the residual."""
     age: int = 0
-    """Number of steps that the outer steps' numbers have seen."""
+    """Number of fusions that the outer steps' numbers have seen."""
     files: Mapping[str, tuple[TensorFile, ...]] = field(default_factory=dict)
     """The files of each slot for which there are numbers already."""
 
@@ -69,25 +73,40 @@ class State:
 
 
 def slots_of(recipe: Recipe, base: Checkpoint, *, keeps_residual: bool) -> tuple[str, ...]:
-    """Return the slots that a fusion keeps."""
+    """Return the names of the slots that a fusion keeps.
+
+    Args:
+        recipe: What is done; its outer steps come first.
+        base: The model that is moved: one of wide dtypes alone has no residual.
+        keeps_residual: True to keep the residual where there may be one.
+    """
     is_narrow = any(spec.is_fused and spec.dtype in NARROW_DTYPES for spec in base.schema.values())
     return (*recipe.slots, *([RESIDUAL] if keeps_residual and is_narrow else []))
 
 
 def state_header(model: Header, slot: str) -> bytes:
-    """Return the first bytes of the state of one of the model's files."""
+    """Return the first bytes of a slot's file beside one of the model's files, whose header this is."""
     entries = [entry for entry in model.tensors if entry.spec.is_fused and has_state(slot, entry.spec.dtype)]
     specs = [(entry.name, TensorSpec(dtype=STATE_DTYPE, shape=entry.spec.shape)) for entry in entries]
     return format_header(specs, {"format": "coldfuse-outer", "slot": slot})
 
 
 def state_name(slot: str, file: str) -> str:
-    """Name the state of a file."""
+    """Return the name of a slot's file beside one of the model's files; see `FOLDER` for where it lies in a folder."""
     return f"{slot}/{file}"
 
 
 def part_starts(slot: str, header_bytes: int, shards: Iterable[Shard]) -> tuple[dict[int, int], int]:
-    """Return at which byte of a state file each part of the model's file has its numbers, and the file's size."""
+    """Say where in a slot's file the numbers of each part of the model's file lie.
+
+    Args:
+        slot: Name of the slot.
+        header_bytes: Size of the slot file's header.
+        shards: The shards that make the model's file.
+
+    Returns:
+        The byte at which each part's numbers begin, by the part's index, and the size of the slot's file.
+    """
     starts: dict[int, int] = {}
     end = header_bytes
     for part in (part for shard in shards for part in shard.parts):
@@ -97,11 +116,18 @@ def part_starts(slot: str, header_bytes: int, shards: Iterable[Shard]) -> tuple[
 
 
 def open_release_state(base: Checkpoint, recipe: Recipe, kept: Mapping[str, BlobFile], age: int) -> State:
-    """Return the state that a release carries; numbers of other outer steps than the recipe's begin anew."""
+    """Return the state that a release carries; numbers of other outer steps than the recipe's begin anew.
+
+    Args:
+        base: The release's model.
+        recipe: What is to be done.
+        kept: The files of the release's state, by `state_name`; empty if it carries none.
+        age: Number of fusions that those files have seen.
+    """
     slots = slots_of(recipe, base, keeps_residual=True)
     held = {name.split("/", 1)[0] for name in kept}
     usable = [slot for slot in slots if slot in held]
-    is_own = held - {RESIDUAL} == set(recipe.slots)
+    is_own = held - {RESIDUAL} == set(recipe.slots)  # the residual is the model's, whatever the steps were
     files = {
         slot: tuple(open_tensors(kept[state_name(slot, file)]) for file in base.files)
         for slot in usable
@@ -120,6 +146,8 @@ def open_folder_state(base: Checkpoint, recipe: Recipe, *, keeps_residual: bool)
 
     Raises:
         UserInputError: The state is of other slots, or of another model.
+        SchemaMismatchError: A file of the state does not have the tensors of the model's file.
+        CodecError: A file of the state is damaged.
     """
     index = read_index(base)
     carries_residual = index is not None and RESIDUAL in index.slots
@@ -141,7 +169,7 @@ def open_folder_state(base: Checkpoint, recipe: Recipe, *, keeps_residual: bool)
 def check_outers(base: Checkpoint, recipe: Recipe) -> None:
     """Raise `UserInputError` if other steps than the recipe's made the state that a base carries.
 
-    Steps may keep numbers under the same name that mean other things.
+    Two steps may keep numbers of different meanings in a slot of one name, so the slots' names do not suffice.
     """
     index = read_index(base) if recipe.slots else None
     if index is None:
@@ -155,7 +183,14 @@ def check_outers(base: Checkpoint, recipe: Recipe) -> None:
 
 @contextmanager
 def blaming(state: State) -> Iterator[None]:
-    """Raise `CodecError` instead of what a broken state makes a fusion fail with, which names the wrong thing."""
+    """Blame a broken state for what fails in the block because of it.
+
+    NaN in a state makes the fused model NaN, which looks like a fault of the contributions. The state is read only
+    after such an error, so that this costs nothing where all is well.
+
+    Raises:
+        CodecError: The block raised `FusionError`, and the state holds NaN or infinity.
+    """
     try:
         yield
     except FusionError:

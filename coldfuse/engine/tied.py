@@ -32,18 +32,18 @@ _BIAS_COPY = re.compile(r"(^|\.)(predictions|lm_head)\.decoder\.bias$")
 """`cls.predictions.decoder.bias` is `cls.predictions.bias`."""
 
 Tied = Mapping[str, str]
-"""The base's tensors that are copies, and of which tensor each is one."""
+"""The tensor that each copy among the base's tensors is a copy of, by the copy's name."""
 
 T = TypeVar("T")
 
 
 def find_tied(base: Checkpoint) -> dict[str, str]:
-    """Return the copies among a base's tensors; reads what may be one."""
+    """Find the copies among a base's tensors; those that may be one by their names are read."""
     if not may_be_tied(base):
         return {}
     places = {name: place for name, place in base.places.items() if place[1].spec.is_fused}
     embeddings = [name for name in places if LoraLayout().is_embedding(name)]
-    embeddings.sort(key=lambda name: (_COPY.search(name) is not None, name))
+    embeddings.sort(key=lambda name: (_COPY.search(name) is not None, name))  # `shared` before a decoder's own
     found: dict[str, str] = {}
     for name, place in places.items():
         for first in _may_copy(name, embeddings):
@@ -62,22 +62,25 @@ def _may_copy(name: str, embeddings: list[str]) -> list[str]:
 
 
 def may_be_tied(base: Checkpoint) -> bool:
-    """Whether the base's configuration leaves it open that head and embedding are one."""
+    """Tell whether the base's configuration leaves it open that head and embedding are one."""
     return base.config.get("tie_word_embeddings") is not False
 
 
 def by_first_name(tensors: Mapping[str, T], tied: Tied) -> dict[str, T]:
-    """Return what an input has, and what it has of a copy alone under the name of the tensor whose copy it is."""
+    """Return what an input has by name, and what it has of a copy also under the name of the tensor that is copied.
+
+    What the input has under that tensor's own name counts before what it has of a copy.
+    """
     return {**{tied[name]: tensor for name, tensor in tensors.items() if name in tied}, **tensors}
 
 
 def check_files(files: Collection[TensorFile], tied: Tied, *, what: str) -> None:
-    """Check that a model or delta has tied tensors alike. Raises `SchemaMismatchError`."""
+    """Raise `SchemaMismatchError` if a model or delta has tied tensors that differ; `what` is its name, for errors."""
     _check(places_of(files), tied, what)
 
 
 def check_adapter(adapter: Adapter, tied: Tied, *, what: str) -> None:
-    """Check that an adapter changes one of several tied tensors, or stores them whole and alike."""
+    """Raise `SchemaMismatchError` unless an adapter changes one of tied tensors, or stores them whole and alike."""
     _check({name: _whole(tensor) for name, tensor in adapter.tensors.items()}, tied, what)
 
 

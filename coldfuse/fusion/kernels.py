@@ -51,7 +51,7 @@ def subtract_rows(raw: Raw, dtype: str, *, base_N: Float64 | None, out_CN: Float
         out_CN: Where the differences go.
     """
     if pays(out_CN.size):
-        return bool(_subtract(_elements(raw, dtype), _zeros(out_CN.shape[1]) if base_N is None else base_N, out_CN))
+        return bool(_subtract(elements(raw, dtype), _zeros(out_CN.shape[1]) if base_N is None else base_N, out_CN))
     return _subtract_by_numpy(raw, dtype, base_N, out_CN)
 
 
@@ -79,8 +79,8 @@ def sum_rows(  # noqa: PLR0913
     if not pays(coefficients_C.size * sum_N.size):
         _sum_by_numpy(raw, dtype, base, coefficients_C, divisor, sum_N, start_N)
         return
-    flat = _elements(raw, dtype)
-    before = flat[:0] if base is None else _elements(base, dtype)
+    flat = elements(raw, dtype)
+    before = flat[:0] if base is None else elements(base, dtype)
     start_N = sum_N[:0] if start_N is None else start_N
     _sum(flat, before, coefficients_C, float(divisor), np.empty(_TILE), start_N, sum_N)
 
@@ -88,11 +88,12 @@ def sum_rows(  # noqa: PLR0913
 def add(base: Raw, delta_N: Float64, dtype: str, out: Raw) -> bool:
     """Write base + delta, rounded once; where delta is 0 the base's own bytes. False: some sum is not finite."""
     if pays(delta_N.size):
-        return bool(_add(_elements(base, dtype), delta_N, _elements(out, dtype)))
+        return bool(_add(elements(base, dtype), delta_N, elements(out, dtype)))
     return _add_by_numpy(base, delta_N, dtype, out)
 
 
-def _elements(raw: Raw, dtype: str) -> Elements:
+def elements(raw: Raw, dtype: str) -> Elements:
+    """View raw little-endian bytes as what stands for them in compiled code."""
     return raw.view(_ELEMENTS[dtype])
 
 
@@ -107,9 +108,9 @@ def _subtract_by_numpy(raw: Raw, dtype: str, base_N: Float64 | None, out_CN: Flo
     is_finite = True
     with np.errstate(over="ignore", invalid="ignore"):
         for row, out_N in zip(_rows(raw, len(out_CN)), out_CN, strict=True):
-            for run, elements in _tiles(out_N.size, dtype):
+            for run, places in _tiles(out_N.size, dtype):
                 before = 0.0 if base_N is None else base_N[run]
-                delta = np.subtract(to_floats(row[elements], dtype), before, out=out_N[run], dtype=np.float64)
+                delta = np.subtract(to_floats(row[places], dtype), before, out=out_N[run], dtype=np.float64)
                 is_finite = is_finite and bool(np.isfinite(delta).all())
     return is_finite
 
@@ -125,13 +126,13 @@ def _sum_by_numpy(  # noqa: PLR0913
 ) -> None:
     rows, tile = _rows(raw, len(coefficients_C)), np.empty(_NUMPY_TILE)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        for run, elements in _tiles(sum_N.size, dtype):
+        for run, places in _tiles(sum_N.size, dtype):
             sums = sum_N[run]
             sums[:] = 0.0 if start_N is None else start_N[run]
-            before = 0.0 if base is None else to_floats(base[elements], dtype).astype(np.float64)
+            before = 0.0 if base is None else to_floats(base[places], dtype).astype(np.float64)
             for row, coefficient in zip(rows, coefficients_C.tolist(), strict=True):
                 if coefficient:
-                    values = to_floats(row[elements], dtype)
+                    values = to_floats(row[places], dtype)
                     delta = np.subtract(values, before, out=tile[: sums.size], dtype=np.float64)
                     sums += delta if coefficient == 1 else np.multiply(delta, coefficient, out=delta)
             sums /= divisor
@@ -140,13 +141,13 @@ def _sum_by_numpy(  # noqa: PLR0913
 def _add_by_numpy(base: Raw, delta_N: Float64, dtype: str, out: Raw) -> bool:
     is_finite = True
     with np.errstate(over="ignore", invalid="ignore"):
-        for run, elements in _tiles(delta_N.size, dtype):
+        for run, places in _tiles(delta_N.size, dtype):
             delta = delta_N[run]
-            total = from_floats(np.add(to_floats(base[elements], dtype), delta, dtype=np.float64), dtype)
+            total = from_floats(np.add(to_floats(base[places], dtype), delta, dtype=np.float64), dtype)
             is_finite = is_finite and bool(np.isfinite(to_floats(total, dtype)).all())
             is_moved = delta != 0
-            np.copyto(out[elements], base[elements])
-            np.copyto(_elements(out[elements], dtype), _elements(total, dtype), where=is_moved)
+            np.copyto(out[places], base[places])
+            np.copyto(elements(out[places], dtype), elements(total, dtype), where=is_moved)
     return is_finite
 
 
@@ -226,7 +227,7 @@ def _rounding(value: Any, like: Any) -> Any:  # noqa: ARG001
 
 
 @chosen_by_type(_widening)
-def _wide(element: Any) -> Any:
+def wide(element: Any) -> Any:
     """Return an element in float64."""
     raise NotImplementedError(f"{element}: for compiled code")
 
@@ -244,7 +245,7 @@ def _subtract(flat: Any, base: Any, out: Any) -> Any:
         into = out[c]
         row = flat[c * into.size :]
         for n in range(into.size):
-            delta = _wide(row[n]) - base[n]
+            delta = wide(row[n]) - base[n]
             finite &= abs(delta) < np.inf
             into[n] = delta
     return finite
@@ -256,7 +257,7 @@ def _sum(flat: Any, base: Any, coefficients: Any, divisor: Any, tile: Any, start
     for first in range(0, total.size, tile.size):
         sums, before, initial = total[first : first + tile.size], base[first:], start[first:]
         for n in range(min(sums.size, before.size)):
-            tile[n] = _wide(before[n])
+            tile[n] = wide(before[n])
         sums[:] = 0.0
         for n in range(min(sums.size, initial.size)):
             sums[n] = initial[n]
@@ -264,7 +265,7 @@ def _sum(flat: Any, base: Any, coefficients: Any, divisor: Any, tile: Any, start
             if coefficients[c] != 0.0:
                 row = flat[c * total.size + first :]
                 for n in range(sums.size):
-                    sums[n] += (_wide(row[n]) - tile[n]) * coefficients[c]
+                    sums[n] += (wide(row[n]) - tile[n]) * coefficients[c]
         for n in range(sums.size):
             sums[n] /= divisor
 
@@ -273,7 +274,7 @@ def _sum(flat: Any, base: Any, coefficients: Any, divisor: Any, tile: Any, start
 def _add(base: Any, delta: Any, out: Any) -> Any:
     finite: Any = True
     for n in range(out.size):
-        total = _rounded(_wide(base[n]) + delta[n], base[n])
-        finite &= abs(_wide(total)) < np.inf
+        total = _rounded(wide(base[n]) + delta[n], base[n])
+        finite &= abs(wide(total)) < np.inf
         out[n] = base[n] if delta[n] == 0.0 else total
     return finite

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 
 from coldfuse.fusion.block import Array, Block, Float64, Matrix, Rows, TensorInfo
 from coldfuse.fusion.kernels import sum_rows
+from coldfuse.fusion.rows import DeltaRows
 
 Scope = Literal["model", "tensor"]
 Variant = Literal["paper", "mergekit"]
@@ -58,6 +59,8 @@ class Ranked:
     the method's earlier measures found in the same tensor or model (nothing, while a fusion is only planned)."""
     per: Scope = "model"
     """What is ranked together: the whole model, or each tensor."""
+    of_deltas: bool = False
+    """True: `of` returns the deltas as they are, so that they are counted as they lie in their files."""
     rows: Callable[[int], int] = int
     """Function that returns R, given C: one row a contribution by default."""
 
@@ -120,6 +123,14 @@ class Combiner(Method):
     @abstractmethod
     def fuse(self, block: Block) -> Float64:
         """Return the fused delta of a block, shape (N,)."""
+
+    def fuse_rows(self, info: TensorInfo, rows: DeltaRows) -> tuple[Float64, bool] | None:  # noqa: ARG002
+        """Do what `fuse` does with deltas as they lie in their files, the same bits, where that is faster.
+
+        Returns:
+            The fused delta, and False if some delta is not finite; None if the formula has no such loop.
+        """
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,7 +95,7 @@ def guess(windows: Windows, sample_RM: NDArray[np.float32], num_values: int) -> 
         margin = _MARGIN * np.sqrt(share * (1 - share) * len(keys)) + 1
         first, last = max(int(share * len(keys) - margin), 0), min(int(share * len(keys) + margin), len(keys) - 1)
         lows.append(int(keys[first]))
-        # A single key would count as found: a sample of equals, as sparse deltas give, is no proof.
+        # At least two keys, so that it is counted: where values are few (bfloat16), a sample may hold just one there.
         widths.append(max(int(keys[last]) - int(keys[first]) + 1, 2))
     shift_R = _shifts(np.array(widths), windows.num_bins)
     return Windows(windows.row_R, windows.rank_R, np.array(lows), shift_R, windows.num_bins)

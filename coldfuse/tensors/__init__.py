@@ -1,13 +1,22 @@
 """Files of tensors, wherever they lie: headers, parts, ranges, digests, deltas and statistics.
 
+Where a model's bytes lie, from a file to the numbers in it:
+
+- `files`: a file on this machine, as an object, or as parts in a store; the ranges of it; a safetensors file;
+- `folders`: a folder of files, likewise; `index`: which of a folder's files make a model;
+- `checkpoint`: the files of a model: a folder's, or a release's;
+- `tensor_reader`: elements of tensors by their names.
+
+What a file is made of:
+
 - `header`: the safetensors header, parsed strictly and written canonically;
 - `parts`: where a file is cut into parts, along its tensors;
-- `blobs`: reading and writing a file that lies as parts in an object store;
-- `files`: a file wherever it lies, `folders`: a folder of them, `checkpoint`: the files of a model;
-- `tensor_reader`: elements of tensors by name; `contents`: names for what files hold;
-- `model_digest`: one name for a model's tensors, whatever the sharding;
-- `deltas`: a contribution's safetensors file;
-- `statistics`: what a contributor measured of its data beside it.
+- `blobs`: reading and writing a file that lies as parts.
+
+What contributors send, and the names of contents:
+
+- `deltas`: the change of a model, as a safetensors file; `statistics`: what was measured of the data beside it;
+- `model_digest`: one name for a model's tensors, whatever the sharding; `contents`: that and other names, of files.
 
 Files are read by range and written as a stream; no function here holds a model.
 """

@@ -24,12 +24,17 @@ class BlobReader:
     """Random access to a file in parts; shares nothing that changes, so any thread may use it."""
 
     def __init__(self, blob: Blob, read: ReadObject) -> None:
+        """Read the parts of `blob` by `read`, in requests that never reach beyond one part."""
         self._parts = blob.parts
         self._ends = list(accumulate(part.size_bytes for part in blob.parts))
         self._read = read
 
     def read_into(self, buffer: memoryview, start: int) -> None:
-        """Fill the buffer with the file's bytes from `start`."""
+        """Fill the buffer with the file's bytes from `start`.
+
+        Raises:
+            CodecError: The file has no such bytes.
+        """
         end = start + len(buffer)
         if start < 0 or end > (self._ends[-1] if self._ends else 0):
             raise CodecError(f"range {start}..{end} lies outside a file of {self._ends[-1] if self._ends else 0} bytes")
@@ -42,14 +47,14 @@ class BlobReader:
             done, index = done + take, index + 1
 
     def read(self, start: int, length: int) -> bytes:
-        """Return the file's bytes `start` to `start + length`; all of them must exist."""
+        """Return the file's bytes `start` to `start + length`; raises as `read_into`."""
         buffer = bytearray(length)
         self.read_into(memoryview(buffer), start)
         return bytes(buffer)
 
 
 def put_part(data: bytes | bytearray | memoryview, put: PutObject) -> Part:
-    """Store bytes as one part."""
+    """Store bytes as one part, and return the part, named by their SHA-256."""
     view = memoryview(data)
     part = Part(digest=sha256(view), size_bytes=len(view))
     put(part.digest, view)

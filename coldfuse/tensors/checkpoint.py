@@ -33,6 +33,7 @@ Place = tuple[TensorFile, TensorEntry]
 """A tensor: the file that holds it, and where it lies there."""
 
 _REQUESTS_AT_A_TIME = 16
+"""Number of objects that are asked for at a time: a request is mostly waiting."""
 
 _MAX_PLAIN_BYTES = 1 << 30
 """Maximum size of a configuration or tokenizer file, which is held in memory."""
@@ -43,6 +44,7 @@ class Checkpoint:
     """A model: its safetensors files, and the other files that belong to it."""
 
     folder: Folder
+    """Where all files lie, also those that are no part of the model."""
     files: Mapping[str, TensorFile]
     """Safetensors files by their names, relative to the folder."""
     plain: tuple[str, ...]
@@ -67,7 +69,11 @@ class Checkpoint:
 
     @cached_property
     def config(self) -> Mapping[str, object]:
-        """The content of `config.json`; empty without one. Raises `UserInputError` if it is not JSON."""
+        """The content of `config.json`; empty if there is none, or it is no object.
+
+        Raises:
+            UserInputError: The file is not JSON.
+        """
         try:
             config = json.loads(self.read("config.json") or b"{}")
         except ValueError as error:
@@ -75,7 +81,7 @@ class Checkpoint:
         return config if isinstance(config, dict) else {}
 
     def digest(self) -> str:
-        """Return the model digest; hashes every tensor unless it is known."""
+        """Return the model digest; unless it is known, the first call reads and hashes every tensor."""
         return self._digest if self.known_digest is None else self.known_digest
 
     @cached_property
@@ -83,7 +89,11 @@ class Checkpoint:
         return content_digest(list(self.files.values()))
 
     def read(self, name: str) -> bytes | None:
-        """Return the content of a small file of the folder; None if there is no such file."""
+        """Return the content of a small file of the folder; None if there is no such file.
+
+        Raises:
+            UserInputError: The file is too large to be a configuration or a tokenizer, or cannot be read.
+        """
         file = self.folder.find(name)
         if file is not None and file.size_bytes > _MAX_PLAIN_BYTES:
             raise UserInputError(f"{file}: {file.size_bytes:,} bytes are no configuration or tokenizer; remove it")
@@ -136,7 +146,10 @@ def open_release(store_url: str, release: ReleaseManifest) -> Checkpoint:
 
 
 def open_all(files: Mapping[str, File]) -> dict[str, TensorFile]:
-    """Read the headers of safetensors files, several at a time where a request costs a round trip."""
+    """Read the headers of safetensors files, several at a time where a request costs a round trip.
+
+    Raises as `open_tensors`.
+    """
     if not any(file.is_remote for file in files.values()):
         return {name: open_tensors(file) for name, file in files.items()}
     with ThreadPoolExecutor(_REQUESTS_AT_A_TIME) as pool:
@@ -144,20 +157,28 @@ def open_all(files: Mapping[str, File]) -> dict[str, TensorFile]:
 
 
 def open_tensors_at(where: Location) -> TensorFile:
-    """Open a safetensors file of its own, such as a delta or statistics."""
+    """Open a safetensors file of its own, such as a delta or statistics.
+
+    Raises:
+        UserInputError: There is no such file, or it cannot be read.
+        CodecError: It is no safetensors file, or cut off.
+    """
     return open_tensors(LocalFile(Path(where)) if not is_remote(where) else _existing_object(str(where)))
 
 
 def open_checkpoint_or_tensors(where: Location) -> Checkpoint | TensorFile:
-    """Open what may be a model folder or a safetensors file of its own."""
+    """Open what may be a model folder or a safetensors file of its own; raises as `open_checkpoint`."""
     if is_remote(where):
-        found = find_object(*split_url(str(where)))
+        found = find_object(*split_url(str(where)))  # S3 has no folders: what is no object may be a prefix
         return open_tensors(found) if found else open_checkpoint(where)
     return open_checkpoint(where) if Path(where).is_dir() else open_tensors_at(where)
 
 
 def require_unchanged(files: Collection[File]) -> None:
-    """Raise `StorageError` if an object among these files was replaced since it was opened."""
+    """Raise `StorageError` if an object among these files was replaced since it was opened.
+
+    Parts are named by their bytes and cannot be replaced; local files are the user's own to leave alone.
+    """
     with ThreadPoolExecutor(_REQUESTS_AT_A_TIME) as pool:
         list(pool.map(ObjectFile.require_unchanged, [file for file in files if isinstance(file, ObjectFile)]))
 

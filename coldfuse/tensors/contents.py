@@ -15,13 +15,20 @@ from coldfuse.tensors.model_digest import BLOCK_BYTES, model_digest
 from coldfuse.tensors.parts import plan_parts
 
 _READS_AT_A_TIME = 8
+"""Number of ranges of remote files that are read at a time."""
+
 _READ_BYTES = 4 << 20
+"""Number of bytes that are read in one request and held for a digest or a comparison."""
+
 _NUM_SAMPLES = 64
+"""Number of samples of a large model."""
+
 _SAMPLE_BYTES = 4096
+"""Size of one sample: a page, which a disk reads whole anyway."""
 
 
 def content_digest(files: Sequence[TensorFile]) -> str:
-    """Hash every tensor of a model or delta: the model digest."""
+    """Return the model digest of a model or delta; reads and hashes every tensor."""
     tensors = _by_name(files)
     cuts = [
         (name, file.file.range(start, min(BLOCK_BYTES, _end(entry) - start)))
@@ -35,7 +42,10 @@ def content_digest(files: Sequence[TensorFile]) -> str:
 
 
 def delta_digest(file: TensorFile) -> str:
-    """Hash a delta as its contributor does: the digest of the list of its parts, by which contributions are ordered."""
+    """Return the digest of a delta, by which contributions are ordered: that of the list of its parts.
+
+    The same as its contributor's, who has hashed the parts to upload them.
+    """
     layouts = plan_parts(file.header)
     digests = _digests([file.file.range(layout.start, layout.size_bytes) for layout in layouts])
     parts = [Part(digest=d, size_bytes=layout.size_bytes) for d, layout in zip(digests, layouts, strict=True)]
@@ -43,12 +53,15 @@ def delta_digest(file: TensorFile) -> str:
 
 
 def sample_digest(files: Sequence[TensorFile]) -> str:
-    """Hash some evenly spaced bytes of all tensors: enough to tell most contents apart, and quick."""
+    """Return a digest of some evenly spaced bytes of all tensors: quick, and enough to tell most models apart.
+
+    Equal digests do not mean equal models; names, dtypes and shapes are the same then.
+    """
     tensors = _by_name(files)
     total = sum(entry.spec.size_bytes for _, entry in tensors.values())
     step = max(total // _NUM_SAMPLES, _SAMPLE_BYTES)
-    wanted, ranges = 0, []
-    before = 0
+    wanted, ranges = 0, []  # `wanted`: where the next sample begins, were all tensors one
+    before = 0  # bytes of the tensors before the one at hand
     for file, entry in tensors.values():
         while wanted < before + entry.spec.size_bytes:
             start = entry.start + wanted - before
@@ -60,7 +73,10 @@ def sample_digest(files: Sequence[TensorFile]) -> str:
 
 
 def same_bytes(one: tuple[TensorFile, TensorEntry], other: tuple[TensorFile, TensorEntry]) -> bool:
-    """Tell whether two tensors have the same dtype, shape and bytes."""
+    """Tell whether two tensors, each a file and where it lies there, have the same dtype, shape and bytes.
+
+    Both are read up to the first difference. By bytes, not by values: 0.0 and -0.0 differ, and NaN equals itself.
+    """
     (file, entry), (file2, entry2) = one, other
     if entry.spec != entry2.spec:
         return False

@@ -26,21 +26,30 @@ from coldfuse.tensors.header import Header, format_header, parse_header
 from coldfuse.tensors.parts import Piece, plan_parts
 
 Encoding = Literal["F32", "BF16", "F16"]
+"""Dtype in which a delta is written."""
+
 FORMAT = "coldfuse-delta"
 VERSION = "1"
 
 ReadPiece = Callable[[Piece], Raw]
-"""Return the raw bytes of some elements of a tensor."""
+"""read(piece): return the raw bytes of some elements of a tensor."""
 
 ReadDelta = Callable[[str, int, int], NDArray[np.float64]]
 """read(name, first, count): return δ = θ_i − θ_t of some elements of a tensor, in their order."""
 
 _COMPARED = 1 << 22
-"""Elements of a tensor that are looked at together, to tell whether any of it changed."""
+"""Number of elements of a tensor that are looked at together, to tell whether any of it changed."""
 
 
 def delta_header(base: Schema, names: Iterable[str], *, encoding: Encoding, base_digest: str) -> bytes:
-    """Return the first bytes of a dense delta of these tensors, in the order of their names."""
+    """Return the first bytes of a dense delta: its header, after which the tensors follow in the order of their names.
+
+    Args:
+        base: Dtypes and shapes of the base's tensors.
+        names: The tensors that the delta holds, in any order.
+        encoding: Dtype of the delta's tensors.
+        base_digest: The model digest of the base.
+    """
     specs = [(name, TensorSpec(dtype=encoding, shape=base[name].shape)) for name in sorted(names)]
     encodings = canonical_json({name: "dense" for name, _ in specs}).decode()
     metadata = {"format": FORMAT, "version": VERSION, "base": base_digest, "encodings": encodings}
@@ -76,11 +85,17 @@ def _has_changed(name: str, num_elements: int, read: ReadDelta) -> bool:
 
 
 def write_safetensors(path: Path, header_bytes: bytes, read: ReadPiece) -> Blob:
-    """Write a file part by part, asking `read` for the elements in order, and return its parts.
+    """Write a file part by part; it is there whole or not at all.
 
-    The file is there whole or not at all.
+    Args:
+        path: The file to create.
+        header_bytes: The file's first bytes.
+        read: Returns the elements of a piece; called once for each, in the order of the file.
+
+    Returns:
+        The file's parts, as an upload of it will cut it.
     """
-    header = parse_header(header_bytes[8:], what=str(path))
+    header = parse_header(header_bytes[8:], what=str(path))  # after 8 bytes of its length
     parts: list[Part] = []
     with writing_whole(path) as file:
         for layout in plan_parts(header):
@@ -91,7 +106,18 @@ def write_safetensors(path: Path, header_bytes: bytes, read: ReadPiece) -> Blob:
 
 
 def check_delta(header: Header, base: Schema, *, base_digest: str, what: str) -> None:
-    """Check a delta's metadata and tensors against the base. Raises `CodecError` or `SchemaMismatchError`."""
+    """Check a delta's metadata and tensors against the base.
+
+    Args:
+        header: The delta's header.
+        base: Dtypes and shapes of the base's tensors.
+        base_digest: The model digest of the base.
+        what: The delta's name, for errors.
+
+    Raises:
+        CodecError: This is no delta, or one of another version.
+        SchemaMismatchError: It was made from another base, or a tensor does not fit.
+    """
     metadata = header.metadata
     if metadata.get("format") != FORMAT:
         raise CodecError(f"{what}: not a coldfuse delta (metadata format is {metadata.get('format')!r})")

@@ -47,10 +47,15 @@ class File(Protocol):
 
     @property
     def is_remote(self) -> bool:
-        """True where every request costs a round trip, or more than reading from a descriptor."""
+        """True if every request costs a round trip, or more than reading from a descriptor."""
 
     def open(self) -> OpenFile:
-        """Return what reads it; descriptors are closed with `closing` or the reader's end."""
+        """Return what reads the file; `close` it, or use `opened`, as a local file holds a descriptor.
+
+        Raises:
+            UserInputError: A local file cannot be read.
+            StorageError: A store is away.
+        """
 
     def range(self, start: int, length: int) -> ByteRange:
         """Name some of the file's bytes."""
@@ -62,7 +67,9 @@ class ByteRange:
 
     file: File
     start: int
+    """Byte in the file at which the range begins."""
     length: int
+    """Number of bytes."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +148,11 @@ class ObjectFile:
     """A file that is one object of a store, as it was when it was first looked at."""
 
     store_url: str
+    """Address of the store that the key is looked up in."""
     key: str
     size_bytes: int
     etag: str
+    """The store's name for this content, which changes when somebody replaces the object."""
 
     @property
     def name(self) -> str:
@@ -186,7 +195,9 @@ class BlobFile:
     """A file that lies as parts in a federation's store, each an object named by its SHA-256."""
 
     store_url: str
+    """Address of the federation's store."""
     blob: Blob
+    """The parts, in the order of the file."""
     name: str
     """What the file is, for people."""
 
@@ -271,7 +282,7 @@ def close(reader: OpenFile) -> None:
 
 
 def read_bytes(file: File) -> bytes:
-    """Return a small file's content."""
+    """Return a small file's content, which is held in memory whole."""
     data = bytearray(file.size_bytes)
     with opened(file) as reader:
         reader.read_into(memoryview(data), 0)
@@ -279,13 +290,13 @@ def read_bytes(file: File) -> bytes:
 
 
 def find_object(store_url: str, key: str) -> ObjectFile | None:
-    """Look at an object; None if there is none."""
+    """Look at an object; None if there is none. Raises `StorageError` if the store is away."""
     found = store_at(store_url).head(key)
     return None if found is None else ObjectFile(store_url, key, found.size_bytes, found.etag)
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """Return the store that an object lies in, and its key there.
+    """Return the store that an object lies in, and its key there. Raises `UserInputError` if there is no key.
 
     >>> split_url("s3://bucket/models/delta.safetensors")
     ('s3://bucket/models', 'delta.safetensors')
@@ -304,7 +315,11 @@ def store_at(url: str) -> ObjectStore:
 
 @lru_cache(maxsize=8)
 def federation_store(url: str) -> ObjectStore:
-    """Open a federation's store, once a process. Raises `StorageError` where this machine sees no federation in it."""
+    """Open a federation's store, once a process.
+
+    Raises:
+        StorageError: This machine sees no federation in it, as where a folder lies on another machine's disk.
+    """
     store = store_at(url)
     if store.head("federation.json") is None:
         hint = "Ray on several machines needs a folder that they share, or s3://"

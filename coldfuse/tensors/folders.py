@@ -78,6 +78,7 @@ class ReleaseFolder:
     """The files of a release, which lie in parts."""
 
     where: str
+    """Name of the release, for people."""
     files: Mapping[str, BlobFile]
 
     def find(self, name: str) -> BlobFile | None:
@@ -98,11 +99,15 @@ def is_remote(where: Location) -> bool:
 
 
 def folder_at(where: Location) -> Folder:
-    """Return the folder or prefix at a location; nothing is read yet."""
+    """Return the folder or prefix at a location; nothing is read yet.
+
+    Raises:
+        UserInputError: The location names a bucket alone.
+    """
     if not is_remote(where):
         return LocalFolder(Path(where))
     url = str(where).rstrip("/")
-    split_url(f"{url}/file")
+    split_url(f"{url}/file")  # refuses what names no bucket and prefix
     return RemoteFolder(url)
 
 

@@ -19,9 +19,10 @@ from coldfuse.errors import CodecError
 from coldfuse.tensors.blobs import ReadRange
 
 MAX_HEADER_BYTES = 100_000_000
-"""The library's own limit."""
+"""Size of the longest header that is read: the limit of the safetensors library."""
 
 _LENGTH_BYTES = 8
+"""Number of bytes that say how long the header is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +40,11 @@ class Header:
     """Where each tensor of a safetensors file lies."""
 
     size_bytes: int
-    """Bytes before the first tensor's data."""
+    """Number of bytes before the first tensor's data."""
     tensors: tuple[TensorEntry, ...]
-    """In the order of their data."""
+    """All tensors, in the order of their data."""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    """What the file's writer says of the whole file."""
 
     @property
     def file_bytes(self) -> int:
@@ -56,7 +58,17 @@ class Header:
 
 
 def read_header(read: ReadRange, *, file_bytes: int, what: str, limit: int = MAX_HEADER_BYTES) -> Header:
-    """Read the header of a file of this size; `what` names the file in errors. Nothing is read before it is bounded."""
+    """Read a file's header. Nothing is read before its length is bounded.
+
+    Args:
+        read: Reads ranges of the file.
+        file_bytes: Size of the file, which the header must describe to the byte.
+        what: The file's name, for errors.
+        limit: Size of the longest header that is read.
+
+    Raises:
+        CodecError: The file is no safetensors file, or cut off, or its header is longer than the limit.
+    """
     if file_bytes < _LENGTH_BYTES:
         raise CodecError(f"{what}: {file_bytes} bytes are too few for a safetensors file")
     length = int.from_bytes(_read(read, 0, _LENGTH_BYTES), "little")
@@ -69,14 +81,22 @@ def read_header(read: ReadRange, *, file_bytes: int, what: str, limit: int = MAX
 
 
 def parse_header(data: bytes, *, what: str) -> Header:
-    """Parse the JSON of a header: known dtypes, sizes that fit, and no gap or overlap between tensors."""
+    """Parse the JSON of a header: known dtypes, sizes that fit, and no gap or overlap between tensors.
+
+    Args:
+        data: The header after the 8 bytes of its length.
+        what: The file's name, for errors.
+
+    Raises:
+        CodecError: The header is malformed.
+    """
     try:
         document = json.loads(_text(data), object_pairs_hook=_no_duplicates)
         metadata = _parse_metadata(document.pop("__metadata__", {}))
         found = [_parse_entry(name, value) for name, value in document.items()]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CodecError(f"{what}: malformed safetensors header: {str(error)[:200]}") from error
-    found.sort(key=lambda item: (item[1], item[2], item[0]))
+    found.sort(key=lambda item: (item[1], item[2], item[0]))  # by begin and end: an empty tensor shares its begin
     if any(left[2] != right[1] for left, right in pairwise(found)) or (found and found[0][1] != 0):
         raise CodecError(f"{what}: tensors overlap or leave gaps")
     size = _LENGTH_BYTES + len(data)
@@ -85,7 +105,14 @@ def parse_header(data: bytes, *, what: str) -> Header:
 
 
 def format_header(schema: Iterable[tuple[str, TensorSpec]], metadata: Mapping[str, str]) -> bytes:
-    """Return a file's first bytes, for tensors whose data follow in this order, padded like the library's."""
+    """Return a file's first bytes, length and all.
+
+    They are padded to a multiple of 8 bytes, as the safetensors library pads them, so that tensors lie aligned.
+
+    Args:
+        schema: Names, dtypes and shapes of the tensors, in the order in which their data will follow.
+        metadata: What to say of the whole file.
+    """
     document: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
     for name, spec in schema:

@@ -12,7 +12,16 @@ from coldfuse.tensors.header import Header
 
 
 def choose_weight_files(names: Collection[str], read: Callable[[str], bytes], what: str) -> list[str]:
-    """Return the safetensors files of a model that lie among a folder's files; `read` returns a file's content."""
+    """Return the names of a model's safetensors files among those of a folder.
+
+    Args:
+        names: The names of all files of the folder.
+        read: Returns the content of a file by its name; called for the index alone.
+        what: The folder's name, for errors.
+
+    Raises:
+        UserInputError: There is no model, not all of one, or perhaps two of them.
+    """
     if INDEX in names:
         files = _indexed(read(INDEX), what)[1]
         if "model.safetensors" in names and "model.safetensors" not in files:
@@ -33,7 +42,11 @@ def choose_weight_files(names: Collection[str], read: Callable[[str], bytes], wh
 
 
 def choose_plain_files(names: Collection[str], what: str) -> tuple[str, ...]:
-    """Return configuration and tokenizer files, known by their names, also those of sentence-transformers' modules."""
+    """Return the names of a model's configuration and tokenizer files, sorted; whatever else lies there is private.
+
+    Raises:
+        UserInputError: A name would be another one, or a path, on another system.
+    """
     plain = sorted(name for name in names if is_model_file(name))
     for name in plain:
         if not _is_printable(name):

@@ -20,12 +20,12 @@ class Piece:
 
     tensor: TensorEntry
     first: int
-    """Index of the first element."""
+    """Index in the tensor of the first element."""
     num_elements: int
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of these elements in the file."""
+        """Number of bytes that these elements take in the file."""
         return self.num_elements * self._item_bytes
 
     @property
@@ -43,9 +43,10 @@ class PartLayout:
     """One part of a file: a range of bytes, and what they are."""
 
     start: int
+    """Byte in the file at which the part begins."""
     size_bytes: int
     pieces: tuple[Piece, ...]
-    """Empty for the header."""
+    """Elements that the part holds, in the order of the file; none in the header's part or in other files."""
 
 
 def plan_parts(header: Header) -> list[PartLayout]:
@@ -55,7 +56,7 @@ def plan_parts(header: Header) -> list[PartLayout]:
 
 
 def plan_plain_parts(file_bytes: int) -> list[PartLayout]:
-    """Cut any other file at multiples of the part size."""
+    """Cut a file that is no safetensors file at multiples of the part size; an empty file has no part."""
     limit = part_bytes(file_bytes)
     return [
         PartLayout(start=start, size_bytes=min(limit, file_bytes - start), pieces=())

@@ -38,30 +38,43 @@ class StatisticsInfo(Value):
     kind: Kind
     """What the numbers are."""
     estimator: Literal["exact", "empirical", "inputs", "swag-diagonal"]
-    """How they were found: a Fisher's two ways, a layer's inputs, or the moments of SWAG-Diagonal."""
+    """How the numbers were found: a Fisher's two ways, a layer's inputs, or the moments of SWAG-Diagonal."""
     model: Digest
-    """Digest of the fine-tuned model that they are of."""
+    """Digest of the fine-tuned model that was measured."""
     num_examples: Count
-    """Examples that were looked at."""
+    """Number of examples that were looked at."""
     reduction: Literal["mean"] = "mean"
-    """Sums would grow with the data."""
+    """How the numbers of single examples are put together: by their mean, as sums would grow with the data."""
     over: Literal["examples", "tokens", "snapshots"]
     """What the mean is over."""
     count: Count
-    """How many of them."""
+    """Number of examples, tokens or snapshots that the mean is over."""
     padding: Literal["excluded", "included"] | None = None
-    """Whether a Gram matrix has the padding's inputs in it."""
+    """What became of the padding's inputs in a Gram matrix; None for other kinds."""
 
 
 def statistics_header(tensors: Mapping[str, tuple[int, ...]], info: StatisticsInfo) -> bytes:
-    """Return the first bytes of a file that holds tensors of these names and shapes, in the order of their names."""
+    """Return the first bytes of a file of statistics; the tensors' data follow in the order of their names.
+
+    Args:
+        tensors: The shape of each tensor by its name.
+        info: What the file says about itself.
+    """
     specs = [(name, TensorSpec(dtype=DTYPE, shape=tensors[name])) for name in sorted(tensors)]
     own = {key: str(value) for key, value in info.model_dump().items() if value is not None}
     return format_header(specs, {"format": FORMAT, "version": VERSION, **own})
 
 
 def read_statistics_info(header: Header, *, what: str) -> StatisticsInfo:
-    """Return what the header says of the statistics; `what` names the file. Raises `CodecError`."""
+    """Return what a header says of the statistics in its file.
+
+    Args:
+        header: The file's header.
+        what: The file's name, for errors.
+
+    Raises:
+        CodecError: This is no file of statistics, or one of another version.
+    """
     metadata = dict(header.metadata)
     if metadata.pop("format", None) != FORMAT:
         found = header.metadata.get("format")
@@ -82,13 +95,15 @@ def check_statistics(
     """Check that a file holds statistics of this kind for models like the base, and return what it says of itself.
 
     Args:
-        header: The file's.
-        base: The schema of the base, and so of the model that the statistics are of.
-        kind: What the fusion method asks for.
+        header: The file's header.
+        base: The schema of the base, and so of the model that was measured.
+        kind: The kind that the fusion method asks for.
         what: The file's name, for errors.
-        model: The model's digest, where it is known.
+        model: The digest of the fine-tuned model; None where nobody has named it.
 
-    Raises `CodecError` or `SchemaMismatchError`.
+    Raises:
+        CodecError: This is no file of statistics, or one of another version.
+        SchemaMismatchError: The statistics are of another kind or model, or a tensor does not fit.
     """
     info = read_statistics_info(header, what=what)
     if info.kind != kind:

@@ -31,15 +31,16 @@ class TensorReader:
     """
 
     def __init__(self, files: Collection[TensorFile]) -> None:
+        """Open all files; `close` closes them."""
         self._places = places_of(files)
         self._readers: dict[File, OpenFile] = {file.file: file.file.open() for file in files}
 
     def entry(self, name: str) -> TensorEntry:
-        """Return where a tensor lies in its file."""
+        """Return where a tensor lies in its file. Raises `KeyError` if no file has it."""
         return self._places[name][1]
 
     def raw(self, name: str, first: int = 0, count: int | None = None) -> Raw:
-        """Return elements from index `first` as they are stored; all that follow without a count."""
+        """Return the bytes of `count` elements from index `first` on, or of all that follow, as they are stored."""
         file, entry = self._places[name]
         item = ITEM_BYTES[entry.spec.dtype]
         count = entry.spec.num_elements - first if count is None else count
@@ -48,7 +49,7 @@ class TensorReader:
         return raw
 
     def floats(self, name: str, first: int = 0, count: int | None = None) -> NDArray[np.float64]:
-        """Return elements from index `first` as float64, without loss; all that follow without a count."""
+        """Return `count` elements from index `first` on, or all that follow, as flat float64, without loss."""
         return to_floats(self.raw(name, first, count), self.entry(name).spec.dtype).astype(np.float64)
 
     def close(self) -> None:

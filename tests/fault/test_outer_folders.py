@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fault.outer_rounds import METHOD, MODEL, play, write_deltas
 from folder_fusions import fuse
-from tiny_rounds import floats, make_federation, small_parts, write_file
+from tiny_rounds import floats, make_federation, write_file
 
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.engine.outputs import Output
@@ -17,8 +17,6 @@ from coldfuse.engine.recipes import read_recipe
 from coldfuse.engine.state import check_outers
 from coldfuse.errors import CodecError, SchemaMismatchError, UserInputError
 from coldfuse.tensors.checkpoint import open_checkpoint
-
-__all__ = ["small_parts"]
 
 
 @pytest.mark.parametrize("num_files", [1, 6])

@@ -14,12 +14,10 @@ import pytest
 from commands import Process, wait_until
 from fault import aggregator_process
 from fault.outer_rounds import METHOD, MODEL, assert_as_by_hand, deltas_of, play
-from tiny_rounds import contribute, lead, make_contribution, make_federation, parse_file, receive, small_parts
+from tiny_rounds import contribute, lead, make_contribution, make_federation, parse_file, receive
 
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.storage import LocalStore, collect_garbage
-
-__all__ = ["small_parts"]
 
 
 @pytest.mark.parametrize("num_files", [1, 6])  # of six files one has no tensor that is fused

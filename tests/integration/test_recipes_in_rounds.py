@@ -20,7 +20,6 @@ from tiny_rounds import (
     make_model,
     read_release,
     receive,
-    small_parts,
 )
 from typer.testing import CliRunner
 
@@ -33,8 +32,6 @@ from coldfuse.engine.recipes import read_recipe, write_recipe
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.storage import LocalStore
 from coldfuse.tensors.checkpoint import open_checkpoint
-
-__all__ = ["small_parts"]
 
 MODEL = make_model()
 NAMES = ("ada", "ben", "cy", "dot", "eve")

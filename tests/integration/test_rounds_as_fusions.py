@@ -17,7 +17,6 @@ from tiny_rounds import (
     make_federation,
     read_release,
     receive,
-    small_parts,
 )
 
 from coldfuse.cli.recipe import require_federated
@@ -26,8 +25,6 @@ from coldfuse.errors import UserInputError
 from coldfuse.fusion.method import Outer, Transform
 from coldfuse.fusion.methods import METHODS
 from coldfuse.registry.federation import Federation
-
-__all__ = ["small_parts"]
 
 PARAMETERS = {"bulyan": "bulyan(byzantine=0)", "krum": "krum(byzantine=1)", "multi-krum": "multi-krum(byzantine=1)"}
 REFUSED = {"analogy", "slerp", "nuslerp", "nuslerp-rows", "fisher", "regmean", "precision", "fwsvd"}

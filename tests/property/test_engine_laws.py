@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_rounds import Model, floats, integers, parse_file, small_parts, write_model
+from tiny_rounds import Model, floats, integers, parse_file, write_model
 
 from coldfuse.core.dtypes import from_floats
 from coldfuse.engine import job
@@ -19,8 +19,6 @@ from coldfuse.errors import FusionError, UserInputError
 from coldfuse.fusion.in_memory import InMemory, move_in_memory
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.statistics import StatisticsInfo, statistics_header
-
-__all__ = ["small_parts"]
 
 SHAPES = {
     "embeddings": (37, 16),

@@ -14,6 +14,8 @@ import numpy as np
 
 from coldfuse.fusion.block import Float64
 from coldfuse.fusion.compiling import compiled
+from coldfuse.fusion.kernels import wide
+from coldfuse.fusion.rows import DeltaRows
 
 _TILE = 512
 """Elements whose sums are kept in the processor's first cache while the contributions are read one after the other."""
@@ -38,15 +40,39 @@ def elect(
         lean: the sign of a vote that is exactly 0; 0 lets the sides' weights decide.
         mean: divide by Σ_A w_i (1 if that is 0).
     """
-    count, size = deltas_CN.shape
+    rules_C3 = _rules(len(deltas_CN), thresholds_C, votes_C, weights_C)
+    out_N = np.empty(deltas_CN.shape[1])
+    _elect(deltas_CN, rules_C3, float(lean), mean, np.empty(5 * _TILE), out_N)
+    return out_N
+
+
+def elect_rows(
+    rows: DeltaRows,
+    *,
+    thresholds_C: Float64 | None = None,
+    votes_C: Float64 | None = None,
+    weights_C: Float64 | None = None,
+    lean: float = 0.0,
+    mean: bool = True,
+) -> tuple[Float64, bool]:
+    """Do what `elect` does with deltas as they lie in their files; the same bits.
+
+    Returns:
+        The merged delta, and False if some delta is not finite.
+    """
+    rules_C3 = _rules(rows.num_rows, thresholds_C, votes_C, weights_C)
+    out_N = np.empty(rows.before.size)
+    sums = np.empty(5 * _TILE)
+    return out_N, bool(_elect_rows(rows.flat, rows.before, rules_C3, float(lean), mean, sums, out_N))
+
+
+def _rules(count: int, thresholds_C: Float64 | None, votes_C: Float64 | None, weights_C: Float64 | None) -> Float64:
     rules_C3 = np.ones((count, 3))
     rules_C3[:, 0] = 0.0
     for column, given_C in enumerate((thresholds_C, votes_C, weights_C)):
         if given_C is not None:
             rules_C3[:, column] = given_C
-    out_N = np.empty(size)
-    _elect(deltas_CN, rules_C3, float(lean), mean, np.empty(5 * _TILE), out_N)
-    return out_N
+    return rules_C3
 
 
 @compiled
@@ -84,3 +110,23 @@ def _decide(sums: Any, lean: Any, mean: Any, out: Any) -> None:
         weight = weights_of_positive if sign > 0.0 else weights_of_negative
         divisor = weight if mean and weight != 0.0 else 1.0
         out[k] = total / divisor if sign != 0.0 else 0.0
+
+
+@compiled
+def _elect_rows(flat: Any, base: Any, rules: Any, lean: Any, mean: Any, sums: Any, out: Any) -> Any:  # noqa: PLR0913
+    finite: Any = True
+    before, delta = np.empty(_TILE), np.empty(_TILE)
+    for first in range(0, out.size, _TILE):
+        width = min(_TILE, out.size - first)
+        for k in range(width):
+            before[k] = wide(base[first + k])
+        sums[:] = 0.0
+        for i in range(rules.shape[0]):
+            row = flat[i * out.size + first : i * out.size + first + width]
+            for k in range(width):
+                value = wide(row[k]) - before[k]
+                finite &= abs(value) < np.inf
+                delta[k] = value
+            _add(delta[:width], rules[i], sums)
+        _decide(sums, lean, mean, out[first : first + width])
+    return finite

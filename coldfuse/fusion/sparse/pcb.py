@@ -42,7 +42,7 @@ class Pcb(Combiner):
     def measures(self) -> tuple[Measure, ...]:
         """Quantiles of |δ_i|, then of the scores: those of their positive parts, then of their negative parts."""
         return (
-            Ranked(name="sizes", of=lambda block: block.deltas_CN, ranks=_size_ranks),
+            Ranked(name="sizes", of=lambda block: block.deltas_CN, ranks=_size_ranks, of_deltas=True),
             Ranked(name="scores", of=_parts, ranks=self._score_ranks, rows=lambda count: 2 * count),
         )
 

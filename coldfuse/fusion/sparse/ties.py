@@ -20,7 +20,8 @@ from pydantic import Field, model_validator
 
 from coldfuse.fusion.block import Block, Float64, TensorInfo
 from coldfuse.fusion.method import Combiner, Measure, Sums, Variant
-from coldfuse.fusion.sparse.election import elect
+from coldfuse.fusion.rows import DeltaRows
+from coldfuse.fusion.sparse.election import elect, elect_rows
 from coldfuse.fusion.sparse.rescaling import with_mergekit_defaults
 from coldfuse.fusion.sparse.trim import thresholds, trimming
 
@@ -62,16 +63,24 @@ class Ties(Combiner):
 
     def fuse(self, block: Block) -> Float64:
         """Return scale · the mean (or sum) of the kept entries that have the elected sign."""
-        info = block.info
+        return self._scaled(elect(block.deltas_CN, **self._rules(block.info)))
+
+    def fuse_rows(self, info: TensorInfo, rows: DeltaRows) -> tuple[Float64, bool]:
+        """Do the same with deltas as they lie in their files."""
+        fused_N, is_finite = elect_rows(rows, **self._rules(info))
+        return self._scaled(fused_N), is_finite
+
+    def _rules(self, info: TensorInfo) -> dict[str, Any]:
         weights_C = info.weights_C if self.is_weighted else np.ones(info.num_contributions)
-        fused_N = elect(
-            block.deltas_CN,
-            thresholds_C=thresholds(info),
-            votes_C=weights_C,
-            weights_C=weights_C,
-            lean=self._lean(info),
-            mean=self.merge == "mean",
-        )
+        return {
+            "thresholds_C": thresholds(info),
+            "votes_C": weights_C,
+            "weights_C": weights_C,
+            "lean": self._lean(info),
+            "mean": self.merge == "mean",
+        }
+
+    def _scaled(self, fused_N: Float64) -> Float64:
         return fused_N if self.scale == 1 else fused_N * self.scale
 
     def _lean(self, info: TensorInfo) -> float:

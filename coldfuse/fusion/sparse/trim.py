@@ -56,7 +56,7 @@ def trimming(density: float, variant: Variant) -> tuple[Measure, ...]:
     if density == 1:
         return ()
     per: Scope = "model" if variant == "paper" else "tensor"
-    return (Ranked(name="thresholds", of=_deltas, ranks=ranks, per=per),)
+    return (Ranked(name="thresholds", of=_deltas, ranks=ranks, per=per, of_deltas=True),)
 
 
 def thresholds(info: TensorInfo) -> Float64:

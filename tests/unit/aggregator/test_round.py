@@ -13,14 +13,13 @@ from tiny_rounds import (
     make_contribution,
     make_federation,
     make_model,
+    make_round,
     naive_mean,
     read_release,
     receive,
-    small_parts,
 )
 
-from coldfuse.aggregator.model import open_base
-from coldfuse.aggregator.round import MAX_VERDICTS, Round, advance
+from coldfuse.aggregator.round import MAX_VERDICTS, advance
 from coldfuse.core.contribution import Rejection
 from coldfuse.core.round import Abandoned, Admitted, Rejected
 from coldfuse.core.serialization import decode, encode, sha256
@@ -29,7 +28,6 @@ from coldfuse.errors import ConflictError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Head
 
-__all__ = ["small_parts"]
 MODEL = make_model()
 CHANGES = {name: make_changes(MODEL, seed) for seed, name in enumerate(("ada", "ben", "cy"))}
 
@@ -216,14 +214,11 @@ def test_the_longest_verdicts_of_one_entry_can_be_read() -> None:
 
 
 def test_a_leader_with_a_release_that_is_the_latest_no_more_opens_nothing(federation: Federation) -> None:
-    stale = open_base(federation, federation.latest())
+    stale = make_round(federation, 2)
     for name in ("ada", "ben"):
         contribute(federation, name, CHANGES[name])
     lead(federation)
-    this = Round(
-        federation=federation, journal=federation.journal(2), base=stale, executor=ThreadExecutor(1), now_s=lambda: 0.0
-    )
     with pytest.raises(ConflictError, match="release 0 is the latest no more"):
-        advance(this)
+        advance(stale)
     assert federation.journal(2).head() is None
     assert lead(federation, 2)[0].base_release == 1

@@ -13,17 +13,16 @@ from tiny_rounds import (
     make_contribution,
     make_federation,
     make_model,
+    make_round,
     naive_mean,
     read_release,
     receive,
 )
 
-from coldfuse.aggregator.model import open_base
-from coldfuse.aggregator.round import Round, advance
+from coldfuse.aggregator.round import advance
 from coldfuse.core.round import Received
 from coldfuse.core.schema import TensorSpec
 from coldfuse.core.serialization import canonical_json, sha256
-from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import StorageError
 from coldfuse.registry.federation import Federation
 
@@ -173,14 +172,7 @@ def test_a_stream_of_bad_contributions_does_not_keep_a_round_open(federation: Fe
     contribute(federation, "mallory", {"scale": np.float32(np.nan).reshape(())})
     for name in ("ada", "ben"):
         contribute(federation, name, CHANGES[name])
-    this = Round(
-        federation=federation,
-        journal=federation.journal(1),
-        base=open_base(federation, federation.latest()),
-        executor=ThreadExecutor(1),
-        now_s=lambda: 0.0,
-    )
-    assert [event.event for event in advance(this)] == ["rejected", "admitted", "closed"]
+    assert [event.event for event in advance(make_round(federation))] == ["rejected", "admitted", "closed"]
 
 
 def test_a_header_that_is_far_longer_than_the_base_needs_is_not_read(federation: Federation) -> None:

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_rounds import contribute, lead, make_federation, make_model, small_parts
+from tiny_rounds import contribute, lead, make_federation, make_model
 
 from coldfuse.registry.federation import Federation
-
-__all__ = ["small_parts"]
 
 
 def make_releases(root: Path, *, seed: int = 0) -> Federation:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_rounds import Model, floats, integers, parse_file, small_parts, write_model
+from tiny_rounds import Model, floats, integers, parse_file, write_model
 
 from coldfuse.core.dtypes import from_floats
 from coldfuse.engine.execution import ThreadExecutor
@@ -15,8 +15,6 @@ from coldfuse.engine.recipes import read_recipe
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import delta_header
-
-__all__ = ["small_parts"]
 
 SHAPES: Mapping[str, tuple[int, ...]] = {"table": (30, 8), "bias": (7,)}
 NAMES = ("alice", "bob", "carol")

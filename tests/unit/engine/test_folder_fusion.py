@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from folder_fusions import fuse as fuse_folders
-from tiny_rounds import Model, floats, integers, make_changes, make_model, parse_file, small_parts, write_model
+from tiny_rounds import Model, floats, integers, make_changes, make_model, parse_file, write_model
 
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import FusionError, SchemaMismatchError, UserInputError
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import delta_header
 
-__all__ = ["small_parts"]
 MODEL = make_model()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from folder_fusions import fuse
 from safetensors.numpy import load_file
-from tiny_rounds import Model, floats, integers, make_changes, make_model, parse_file, small_parts, write_model
+from tiny_rounds import Model, floats, integers, make_changes, make_model, parse_file, write_model
 
 from coldfuse.core.model_files import INDEX
 from coldfuse.engine.execution import ThreadExecutor
@@ -18,8 +18,6 @@ from coldfuse.engine.recipes import read_recipe
 from coldfuse.errors import FusionError, UserInputError
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import delta_header
-
-__all__ = ["small_parts"]
 
 DELTA = Output(kind="delta")
 SPACING = {"F32": 2.0**-23, "BF16": 2.0**-7, "F16": 2.0**-10}

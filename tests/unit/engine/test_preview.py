@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from tiny_rounds import Model, floats, integers, small_parts, write_model
+from tiny_rounds import Model, floats, integers, write_model
 
 from coldfuse.api.bars import PassCount
 from coldfuse.core import blob
@@ -17,8 +17,6 @@ from coldfuse.engine.fuse import Prepared
 from coldfuse.engine.passes import Pass
 from coldfuse.engine.preview import all_passes, describe
 from coldfuse.engine.recipes import read_recipe
-
-__all__ = ["small_parts"]
 
 RECIPES = {
     "mean": 1,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from folder_fusions import fuse
-from tiny_rounds import Model, floats, parse_file, small_parts, write_file, write_model
+from tiny_rounds import Model, floats, parse_file, write_file, write_model
 
 from coldfuse.core.dtypes import to_floats
 from coldfuse.engine.execution import ThreadExecutor
@@ -15,8 +15,6 @@ from coldfuse.engine.folder_fusion import FolderFusion, fuse_folders
 from coldfuse.engine.recipes import read_recipe
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import delta_header
-
-__all__ = ["small_parts"]
 
 ROUNDS = 15
 SHAPE = (40, 12)
@@ -69,6 +67,15 @@ def test_steps_that_rounding_drops_move_the_base_as_they_move_a_wide_one(tmp_pat
     assert np.array_equal(read(kept)[0], start[0])
     moved = read(kept) != start
     assert 0.3 < moved.mean() < 1
+
+
+def test_a_step_that_undoes_what_was_dropped_leaves_nothing(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "0", make_base("BF16"))
+    for number, sign in enumerate((1, -1), start=1):
+        delta = write_delta(tmp_path / f"{number}.safetensors", base, np.full(SHAPE, sign * 2.0**-20))
+        fuse(base, [delta], tmp_path / str(number), keeps_residual=True)
+        base = tmp_path / str(number)
+    assert np.array_equal(read(base, exact=True), make_base("BF16")["w"].floats)
 
 
 def test_a_wide_base_has_no_residual(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from folder_fusions import fuse
-from tiny_rounds import Model, Tensor, floats, parse_file, small_parts, write_model
+from tiny_rounds import Model, Tensor, floats, parse_file, write_model
 
 from coldfuse.adapters.recompress import recompress, write_lora_adapter
 from coldfuse.engine.execution import ThreadExecutor
@@ -26,8 +26,6 @@ from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import delta_header
 from coldfuse.tensors.header import format_header
 from coldfuse.tensors.statistics import StatisticsInfo, statistics_header
-
-__all__ = ["small_parts"]
 
 EMBEDDING, HEAD, LAYER = "model.embed_tokens.weight", "lm_head.weight", "model.layer.weight"
 SHAPES = {EMBEDDING: (24, 8), LAYER: (8, 8), "model.norm.weight": (8,)}

@@ -4,13 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_rounds import floats, make_model, small_parts, write_file, write_model
+from tiny_rounds import floats, make_model, write_file, write_model
 
 from coldfuse.core.model_files import INDEX
 from coldfuse.errors import CodecError, SchemaMismatchError, UserInputError
 from coldfuse.tensors.checkpoint import open_checkpoint
-
-__all__ = ["small_parts"]
 
 
 def test_the_digest_does_not_depend_on_the_files(tmp_path: Path) -> None:
