@@ -89,7 +89,7 @@ class Machine:
     use_ray: Annotated[bool, typer.Option("--ray", help="Run on Ray instead of threads; the result is the same.")] = (
         False
     )
-    device: Annotated[str, typer.Option(help="Where whole matrices are worked on: cpu, cuda, cuda:1; --plan says by which methods.")] = (
+    device: Annotated[str, typer.Option(help="Where whole matrices are worked on: cpu, cuda, cuda:1; see --plan.")] = (
         "cpu"
     )
 
