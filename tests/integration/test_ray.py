@@ -13,9 +13,9 @@ from folder_fusions import fuse
 from ray_tasks import kill_worker_once, raise_bug, raise_error, tell_process
 from tiny_rounds import contribute, lead, make_changes, make_federation, make_model, write_model
 
-from coldfuse.aggregator.release import fuse_part
 from coldfuse.config import prepare_ray
 from coldfuse.engine.execution import Executor, RayExecutor, ThreadExecutor, ray_executor
+from coldfuse.engine.fuse import fuse_part
 from coldfuse.errors import CodecError, ContributionRejectedError, DigestMismatchError, FusionError
 
 S = TypeVar("S")
