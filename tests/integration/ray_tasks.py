@@ -6,9 +6,7 @@ import os
 import signal
 from pathlib import Path
 
-from coldfuse.aggregator.release import fuse_part
-from coldfuse.engine.fuse import FusedPart
-from coldfuse.engine.job import Fusion
+from coldfuse.engine.fuse import FusedPart, Making, fuse_part
 from coldfuse.engine.plan import Shard
 from coldfuse.errors import ColdfuseError
 
@@ -25,10 +23,10 @@ def tell_process(_shared: None, _item: int) -> int:
     return os.getpid()
 
 
-def kill_worker_once(shared: tuple[Path, Fusion], shard: Shard) -> list[FusedPart]:
+def kill_worker_once(shared: tuple[Path, Making], shard: Shard) -> list[FusedPart]:
     """Fuse, but the first time kill the worker after the part was stored and before anybody knows."""
-    marker, job = shared
-    fused = fuse_part(job, shard)
+    marker, making = shared
+    fused = fuse_part(making, shard)
     try:
         with open(marker, "x") as file:
             file.write(str(os.getpid()))

@@ -18,8 +18,8 @@ from folder_fusions import fuse
 from tiny_rounds import Model, contribute, floats, lead, make_changes, make_federation, make_model, write_model
 
 from coldfuse.config import prepare_ray
-from coldfuse.engine import folder_fusion as local
 from coldfuse.engine.execution import RayExecutor, ThreadExecutor, ray_executor
+from coldfuse.engine.fuse import fuse_part
 from coldfuse.engine.measure import count_shard
 from coldfuse.registry.federation import open_federation
 from coldfuse.storage import LocalStore
@@ -117,9 +117,9 @@ def make_models(folder: Path, *, rows: int) -> tuple[Path, list[Path]]:
 @pytest.mark.parametrize(
     ("method", "task", "rows"),
     [
-        ("mean", local.fuse_part, 5000),  # 20 MB: a tensor cut into two parts
+        ("mean", fuse_part, 5000),  # 20 MB: a tensor cut into two parts
         ("dare then ties then nesterov", count_shard, 5000),
-        ("iso-c", local.fuse_part, 100),
+        ("iso-c", fuse_part, 100),
     ],
 )
 def test_a_node_that_is_lost_in_the_middle_changes_nothing(
