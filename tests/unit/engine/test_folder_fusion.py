@@ -37,7 +37,7 @@ def base(tmp_path: Path) -> Path:
     return write_model(tmp_path / "base", MODEL)
 
 
-@pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
+@pytest.mark.parametrize("dtype", ["F32", "BF16"])
 def test_models_are_fused_by_the_mean_of_what_changed(tmp_path: Path, dtype: str) -> None:
     model = make_model(dtype=dtype)
     others = [finetuned(seed, model) for seed in range(3)]
@@ -71,9 +71,8 @@ def test_not_even_a_sum_that_depends_on_its_order_depends_on_the_order_of_models
     assert len({fuse(base, list(order), tmp_path / f"o{n}") for n, order in orders}) == 1
 
 
-@pytest.mark.parametrize("num_files", [1, 3])
-def test_order_threads_and_names_do_not_change_a_bit(tmp_path: Path, small_parts: int, num_files: int) -> None:
-    base = write_model(tmp_path / "base", MODEL, num_files=num_files)
+def test_order_threads_and_names_do_not_change_a_bit(tmp_path: Path, small_parts: int) -> None:
+    base = write_model(tmp_path / "base", MODEL, num_files=3)
     named = [(write_model(tmp_path / f"m{seed}", finetuned(seed), num_files=2), 1.0 + seed) for seed in range(3)]
     digests = {
         fuse(base, [m for m, _ in order], tmp_path / f"o{n}", weights=[w for _, w in order], threads=1 + n % 3)
@@ -94,7 +93,6 @@ def test_the_same_model_twice_weighs_the_same_in_any_order(tmp_path: Path, base:
 
 
 def test_a_delta_file_counts_like_the_model_it_was_made_from(tmp_path: Path, base: Path) -> None:
-    digest = open_checkpoint(base).digest()
     steps = {"layer.bias": np.float32(0.5) + MODEL["layer.bias"].floats * 0}
     exact = MODEL | {"layer.bias": floats(np.arange(8) / 4)}
     base2 = write_model(tmp_path / "base2", exact)

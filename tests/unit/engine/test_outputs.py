@@ -44,7 +44,7 @@ def run(base: Path, models: list[Path], out: Path, output: Output, method: str =
     return fuse_prepared(prepare(request, ThreadExecutor(2)), out, ThreadExecutor(2))
 
 
-@pytest.mark.parametrize("method", ["mean", "clip then ties", "geometric-median", "karcher then nesterov"])
+@pytest.mark.parametrize("method", ["clip then ties", "karcher then nesterov"])
 def test_files_of_another_size_hold_the_same_model(tmp_path: Path, small_parts: int, method: str) -> None:
     base, models = write_models(tmp_path, num_files=2)
     expected = fuse(base, models, tmp_path / "as-base", method)
@@ -61,9 +61,8 @@ def test_files_keep_to_their_size_and_an_index_names_them(tmp_path: Path) -> Non
     files = sorted(set(index["weight_map"].values()))
     assert files == [f"model-0000{n}-of-00003.safetensors" for n in (1, 2, 3)]
     held = [load_file(tmp_path / "out" / file) for file in files]
-    assert [[name for name, file in index["weight_map"].items() if file == this] for this in files] == [
-        sorted(tensors) for tensors in held
-    ]
+    for file, tensors in zip(files, held, strict=True):
+        assert [name for name, owner in index["weight_map"].items() if owner == file] == sorted(tensors)
     sizes = [sum(array.nbytes for array in tensors.values()) for tensors in held]
     assert all(size <= 300 or len(tensors) == 1 for size, tensors in zip(sizes, held, strict=True))
     assert index["metadata"]["total_size"] == sum(sizes)
@@ -84,15 +83,14 @@ def test_a_state_goes_on_in_files_of_another_size(tmp_path: Path) -> None:
     assert fuse(first, models, second, "mean then nesterov") == expected
 
 
-@pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
-def test_a_delta_applied_is_the_fused_model(tmp_path: Path, small_parts: int, dtype: str) -> None:
+@pytest.mark.parametrize(("dtype", "encoding"), [("F32", "BF16"), ("BF16", "F32"), ("F16", "F16")])
+def test_a_delta_applied_is_the_fused_model(tmp_path: Path, small_parts: int, dtype: str, encoding: str) -> None:
     base, models = write_models(tmp_path, dtype=dtype)
+    delta, applied = tmp_path / "delta.safetensors", tmp_path / "applied"
     fuse(base, models, tmp_path / "model", "ties")
-    for encoding in ("F32", "BF16", "F16"):
-        delta, applied = tmp_path / f"{encoding}.safetensors", tmp_path / encoding
-        fuse(base, models, delta, "ties", output=Output(kind="delta", dtype=encoding))
-        fuse(base, [delta], applied)
-        assert_as_close_as_it_can_be(read(base), read(applied), read(tmp_path / "model"), encoding)
+    fuse(base, models, delta, "ties", output=Output(kind="delta", dtype=encoding))
+    fuse(base, [delta], applied)
+    assert_as_close_as_it_can_be(read(base), read(applied), read(tmp_path / "model"), encoding)
 
 
 def assert_as_close_as_it_can_be(base: Model, applied: Model, expected: Model, encoding: str) -> None:

@@ -30,11 +30,6 @@ from coldfuse.tensors.statistics import StatisticsInfo, statistics_header
 EMBEDDING, HEAD, LAYER = "model.embed_tokens.weight", "lm_head.weight", "model.layer.weight"
 SHAPES = {EMBEDDING: (24, 8), LAYER: (8, 8), "model.norm.weight": (8,)}
 EXECUTOR = ThreadExecutor(2)
-METHODS = [
-    "mean", "ties", "ties(density=0.2, flavour=mergekit)", "dare", "della", "iso-c", "tsv-m",
-    "breadcrumbs(flavour=mergekit)", "clip then dare then ties(density=0.5)", "della then mean then nesterov", "krum",
-    "karcher",
-]  # fmt: skip
 
 
 def once(seed: int, base: Model | None = None) -> Model:
@@ -70,7 +65,13 @@ def opened(base: Path, models: list[Path], method: str) -> Prepared:
     return open_fusion(FolderFusion(base=base, models=models, out=base / "x", recipe=read_recipe(method)))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method",
+    [
+        "mean", "krum", "iso-c", "ties(density=0.2, flavour=mergekit)", "clip then dare then ties(density=0.5)",
+        "della then mean then nesterov",
+    ],
+)  # fmt: skip
 def test_a_second_copy_in_the_base_changes_nothing(tmp_path: Path, method: str) -> None:
     models = write_all(tmp_path, MODELS)
     fuse(write(tmp_path / "once", BASE), models, tmp_path / "expected", method)
@@ -78,7 +79,7 @@ def test_a_second_copy_in_the_base_changes_nothing(tmp_path: Path, method: str) 
     assert read(tmp_path / "out") == twice(read(tmp_path / "expected"))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["clip then dare then ties(density=0.5)", "della then mean then nesterov"])
 def test_both_copies_come_out_alike_however_they_are_cut(tmp_path: Path, small_parts: int, method: str) -> None:
     models = write_all(tmp_path, [twice(MODELS[0]), MODELS[1], twice(MODELS[2])])
     base = write(tmp_path / "base", twice(BASE))
@@ -89,7 +90,7 @@ def test_both_copies_come_out_alike_however_they_are_cut(tmp_path: Path, small_p
         assert made[HEAD] == made[EMBEDDING] != BASE[EMBEDDING]
 
 
-@pytest.mark.parametrize("method", ["ties(density=0.2, flavour=mergekit)", "ties", "clip then mean"])
+@pytest.mark.parametrize("method", ["ties(density=0.2, flavour=mergekit)", "clip then ties"])
 def test_a_tied_tensor_is_measured_once(tmp_path: Path, method: str) -> None:
     plain = opened(write(tmp_path / "once", BASE), write_all(tmp_path / "a", MODELS[:1]), method)
     tied = opened(write(tmp_path / "twice", twice(BASE)), write_all(tmp_path / "b", [twice(MODELS[0])]), method)
@@ -191,11 +192,10 @@ CHANGE = np.random.default_rng(9).normal(size=SHAPES[EMBEDDING]).astype(np.float
 
 
 @pytest.mark.parametrize("names", [[EMBEDDING], [HEAD], [EMBEDDING, HEAD]])
-@pytest.mark.parametrize("method", ["mean", "dare"])
-def test_a_delta_of_one_counts_for_both(tmp_path: Path, names: list[str], method: str) -> None:
+def test_a_delta_of_one_counts_for_both(tmp_path: Path, names: list[str]) -> None:
     base = write(tmp_path / "base", twice(BASE))
     delta = delta_file(tmp_path / "delta.safetensors", base, dict.fromkeys(names, CHANGE))
-    fuse(base, [delta], tmp_path / "out", method)
+    fuse(base, [delta], tmp_path / "out", "dare")
     made = read(tmp_path / "out")
     assert made[HEAD] == made[EMBEDDING] != BASE[EMBEDDING]
 
