@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from coldfuse.errors import MissingExtraError
 
 _FUSE = frozenset({"array_api_compat", "huggingface_hub", "numba", "numpy", "psutil", "threadpoolctl"})
-_CONTRIBUTOR = frozenset({"huggingface_hub", "numpy", "pyarrow", "safetensors", "torch", "transformers"})
+_CONTRIBUTOR = frozenset({"numpy", "pyarrow", "torch", "transformers"})
 _AGGREGATOR = _FUSE | {"ray"}
 _ALL = _AGGREGATOR | _CONTRIBUTOR
 

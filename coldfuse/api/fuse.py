@@ -33,6 +33,7 @@ def fuse(  # noqa: PLR0913 - every setting of a fusion, by keyword
     memory_bytes: int | None = None,
     use_ray: bool = False,
     device: str = "cpu",
+    residual: bool = False,
     progress: Watching = None,
 ) -> FusedModel:
     """Fuse model folders, coldfuse deltas and PEFT adapters on a base, without a federation.
@@ -59,7 +60,9 @@ def fuse(  # noqa: PLR0913 - every setting of a fusion, by keyword
         workers: Threads or Ray workers; one a processor by default.
         memory_bytes: Memory that they share; an eighth of the machine's by default.
         use_ray: True to run on Ray instead of threads; the result is the same.
-        device: Where methods work that can: cpu, cuda, cuda:1.
+        device: Where whole matrices are worked on: cpu, cuda, cuda:1.
+        residual: True to keep what rounding to bfloat16 or float16 drops, for the next fusion on the result, as a
+            federation does.
         progress: True for a bar, or a function that is called with the bytes done and those in all.
 
     Raises:
@@ -79,7 +82,7 @@ def fuse(  # noqa: PLR0913 - every setting of a fusion, by keyword
         request = FolderFusion(
             base=places.locate(base), models=[places.locate(model) for model in models], out=Path(out), recipe=recipe,
             weights=checked, statistics=[places.locate_file(file) for file in statistics], seed=seed, device=device,
-            output=output,
+            output=output, keeps_residual=residual,
         )  # fmt: skip
         machine = fusing.Machine(workers=workers, memory_bytes=memory_bytes, use_ray=use_ray, device=device)
         return fusing.run(request, machine, progress)

@@ -50,7 +50,7 @@ class Machine:
             yield executor
 
 
-def read_method(line: str, *, params: Mapping[str, str] | None = None, flavour: str | None = None) -> Recipe:
+def read_method(line: str, *, params: Mapping[str, str] | None = None) -> Recipe:
     """Read a recipe of methods that are formulas.
 
     Raises:
@@ -58,7 +58,7 @@ def read_method(line: str, *, params: Mapping[str, str] | None = None, flavour: 
     """
     if found := SEARCHES.keys() & set(re.findall(r"[a-z0-9-]+", line)):
         raise UserInputError(f"{found.pop()} searches on held-out data, so it is for coldfuse fuse --data")
-    return read_recipe(line, params={**(params or {}), **({"flavour": flavour} if flavour else {})})
+    return read_recipe(line, params=params)
 
 
 def run(request: FolderFusion, machine: Machine, progress: Watching) -> FusedModel:

@@ -280,6 +280,8 @@ class _TorchTensor(Protocol):
 
 
 def _as_tensor(name: str, value: object, what: str) -> _Tensor:
+    if isinstance(value, np.generic):  # what numpy makes of an array without dimensions
+        return _Tensor(np.asarray(value))
     if not isinstance(value, np.ndarray) and not hasattr(value, "is_floating_point"):
         raise UserInputError(f"{what}: {name} is a {type(value).__name__}, expected a tensor of torch or a numpy array")
     return _Tensor(value)

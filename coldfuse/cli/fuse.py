@@ -48,6 +48,7 @@ def _request(options: FuseOptions) -> FolderFusion:
         statistics=[locate_file(path) for path in options.statistics],
         seed=options.seed,
         device=options.machine.device,
+        keeps_residual=options.residual,
     )
 
 

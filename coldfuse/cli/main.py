@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from types import FrameType
+from typing import Annotated
 
 import typer
 
@@ -75,8 +76,8 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def options(
-    version: bool = typer.Option(False, "--version", help="Show the version and exit."),
-    verbose: bool = typer.Option(False, "--verbose", "-v", help="Log what happens to standard error."),
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens to standard error.")] = False,
 ) -> None:
     """Set up what all commands share."""
     if version:

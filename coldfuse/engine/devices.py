@@ -1,13 +1,8 @@
-"""Where deltas are worked on: by numpy and compiled kernels on the CPU, or by torch on a device, such as a GPU.
+"""Where whole matrices are worked on: by numpy on the CPU, or by torch on a device, such as a GPU.
 
-Whole matrices are moved there one by one; blocks of elements are, where every step up to the one at hand takes them
-(`Method.on_device`; `device_blocks`). The rule for what comes back:
-
-- element by element (sums in the order of the contributions, comparisons, medians, masks) and exact ranks: the same
-  bytes as on the CPU. Formulas make the same IEEE operations in the same order, in float64 and each by itself, so that
-  none is contracted into a fused multiply-add; outer steps and rounding are left to the CPU;
-- what follows from sums of products: the same to rounding. An inner product over n elements is off by at most
-  2 n 2⁻⁵³ Σ |a b|, as the order of its sum is the library's; SVDs and solves have their routines' own bounds.
+They are moved there one by one; blocks of elements never are, as the CPU is done with them sooner than they are sent.
+What comes back is the same to rounding: SVDs and solves have their routines' own bounds, and an inner product over n
+elements is off by at most 2 n 2⁻⁵³ Σ |a b|, as the order of its sum is the library's.
 """
 
 from __future__ import annotations

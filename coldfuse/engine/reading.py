@@ -25,6 +25,7 @@ from coldfuse.engine.ranges import ElementRange, info_of, whole_rows
 from coldfuse.errors import FusionError
 from coldfuse.fusion.apply import surely_finite
 from coldfuse.fusion.block import Array, Block, Float64, Matrix
+from coldfuse.fusion.compiling import expect
 from coldfuse.fusion.kernels import decode, subtract_rows, sum_rows
 from coldfuse.fusion.method import LinearCombination
 from coldfuse.fusion.rows import DeltaRows
@@ -56,10 +57,12 @@ class BlockReader:
         self._reader = RangeReader(request_bytes=fusion.request_bytes)
         self._buffers: dict[str, Raw] = {}
         self._base_held: tuple[int, ElementRange] | None = None
+        self._is_base_decoded = False
         self._factors: dict[tuple[object, ...], Float64] = {}
         self._stream = ExitStack()
 
     def __enter__(self) -> BlockReader:
+        expect(self._fusion.num_elements * self._fusion.num_contributions)
         self._buffers = _idle.buffers.pop() if getattr(_idle, "buffers", None) else {}
         self._stream.enter_context(own_stream(self._fusion.device))
         return self
@@ -92,19 +95,25 @@ class BlockReader:
         decode(self.raw(operand, elements), operand.dtype, values)
         return values
 
-    def base(self, piece: PieceTask, elements: ElementRange) -> tuple[Raw, Float64]:
-        """Read the base's elements, raw and as float64."""
+    def base_raw(self, piece: PieceTask, elements: ElementRange) -> Raw:
+        """Read the base's elements as they lie in the file."""
         raw = self.buffer("base raw", elements[1] * ITEM_BYTES[piece.base.dtype])
-        base_N = self._floats("base", elements[1])
         if self._base_held != (id(piece), elements):
             self.raw(piece.base, elements, into=raw)
+            self._base_held, self._is_base_decoded = (id(piece), elements), False
+        return raw
+
+    def base(self, piece: PieceTask, elements: ElementRange) -> Float64:
+        """Read the base's elements as float64."""
+        raw, base_N = self.base_raw(piece, elements), self._floats("base", elements[1])
+        if not self._is_base_decoded:
             decode(raw, piece.base.dtype, base_N)
-            self._base_held = id(piece), elements
-        return raw, base_N
+            self._is_base_decoded = True
+        return base_N
 
     def block(self, piece: PieceTask, elements: ElementRange, *, step: int, with_deltas: bool = True) -> Block:
         """Return a block as it arrives at a step of the recipe: after all transforms before it."""
-        _, base_N = self.base(piece, elements)
+        base_N = self.base(piece, elements)
         deltas_CN = self._floats("deltas", self._fusion.num_contributions * elements[1]).reshape(-1, elements[1])
         if with_deltas:
             self._fill(piece, elements, base_N, deltas_CN, range(len(deltas_CN)))
@@ -135,7 +144,7 @@ class BlockReader:
             return combination.of(self.block(piece, elements, step=len(self._fusion.recipe.transforms)))
         dtype, is_delta = kind
         used_C = np.where([operand is not None for operand in piece.contributions], combination.deltas_C, 0.0)
-        base = None if is_delta else self.base(piece, elements)[0]
+        base = None if is_delta else self.base_raw(piece, elements)
         raw = self._read_rows(piece.contributions, elements, dtype, used_C)
         sum_N = self._floats("sum", elements[1])
         sum_rows(raw, dtype, base=base, coefficients_C=used_C, divisor=combination.divisor, sum_N=sum_N)
@@ -176,7 +185,7 @@ class BlockReader:
                 for first in range(piece.first, end, SUM_ELEMENTS):
                     elements = first, min(SUM_ELEMENTS, end - first)
                     delta_N = self._floats("delta", elements[1])
-                    self._fill(piece, elements, self.base(piece, elements)[1], delta_N[None], [index])
+                    self._fill(piece, elements, self.base(piece, elements), delta_N[None], [index])
 
     def matrix(self, piece: PieceTask, *, step: int) -> Matrix:
         """Return a whole matrix, whose deltas are read when they are asked for."""
@@ -187,7 +196,7 @@ class BlockReader:
             flat_N = delta.reshape(-1)
             if piece.contributions[index] is not None:
                 for first, count in whole_rows(0, delta.size, piece.shape[-1], self._fusion.block_elements):
-                    _, base_N = self.base(piece, (first, count))
+                    base_N = self.base(piece, (first, count))
                     flat_N[first : first + count] = self._delta(piece, index, (first, count), base_N)
             return to_device(delta, self._fusion.device)
 

@@ -173,13 +173,14 @@ class _PieceFusion:
                 raise FusionError(f"the fused delta is not finite, or does not fit into {dtype}; take a wider --dtype")
             return 0
         own = self._piece.base.dtype
-        base, base_N = self._reader.base(self._piece, elements)
+        base = self._reader.base_raw(self._piece, elements)
         if RESIDUAL in self._state:
-            old_N = self._old(RESIDUAL, elements)
+            base_N, old_N = self._reader.base(self._piece, elements), self._old(RESIDUAL, elements)
             # An element that nobody moves keeps its bytes and its residual, whatever their sum would round to.
-            delta_N = np.where(delta_N == 0, 0.0, delta_N + old_N)
-            move(base, delta_N, own, out=out)
-            dropped_N = np.where(delta_N == 0, old_N, (base_N - to_floats(out, own)) + delta_N)
+            is_still_N = delta_N == 0
+            step_N = np.where(is_still_N, 0.0, delta_N + old_N)
+            move(base, step_N, own, out=out)
+            dropped_N = np.where(is_still_N, old_N, (base_N - to_floats(out, own)) + step_N)
             self._new(RESIDUAL, elements)[:] = from_floats(dropped_N, STATE_DTYPE)
         else:
             move(base, delta_N, own, out=out)

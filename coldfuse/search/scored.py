@@ -103,8 +103,8 @@ def tune(
 def parse_grid(text: str) -> tuple[str, list[str]]:
     """Read `KEY=START:STOP:STEP`, both ends included, or `KEY=a,b,c`.
 
-    >>> parse_grid("scale=0:1:0.25"), parse_grid("ties.flavour=paper,mergekit")
-    (('scale', ['0', '0.25', '0.5', '0.75', '1']), ('ties.flavour', ['paper', 'mergekit']))
+    >>> parse_grid("scale=0:1:0.25"), parse_grid("ties.variant=paper,mergekit")
+    (('scale', ['0', '0.25', '0.5', '0.75', '1']), ('ties.variant', ['paper', 'mergekit']))
     """
     key, equals, rest = (part.strip() for part in text.partition("="))
     if not (key and equals and rest):

@@ -1,10 +1,4 @@
-"""What has to hold for fusion methods, whoever wrote them.
-
-A package with a method of its own tests it like this:
-
-    @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
-    def test_my_method_keeps_the_law(law):
-        law(MyMethod)
+"""What has to hold for fusion methods, whoever wrote them: every law by name, as a function that tries a method.
 
 A law takes the method's class, or anything else that makes the method (`partial(MyMethod, density=0.5)`), tries it on
 small models, and raises `LawBrokenError`, which says where it does not hold.
@@ -18,7 +12,7 @@ from coldfuse.testing import engine as laws_engine
 from coldfuse.testing import values as laws_values
 from coldfuse.testing.trial import LawBrokenError, Maker
 
-__all__ = ["AVERAGE_LAWS", "LAWS", "SYMMETRY_LAWS", "Law", "LawBrokenError", "Maker"]
+__all__ = ["AVERAGE_LAWS", "LAWS", "SYMMETRY_LAWS", "Law", "LawBrokenError", "Maker", "check_method"]
 
 Law = Callable[[Maker], None]
 
@@ -50,3 +44,24 @@ SYMMETRY_LAWS: dict[str, Law] = {
     "order": laws_values.the_order_does_not_matter,
 }
 """Laws of most methods: not `scale`, where a parameter has a delta's unit; nor `order`, where it matters by design."""
+
+
+def check_method(make: Maker, *, averages: bool, scales: bool = True, ignores_order: bool = True) -> None:
+    """Try a method against every law that it has to keep.
+
+    Args:
+        make: The method's class, or anything else that makes the method: `partial(MyMethod, density=0.5)`.
+        averages: True for combiners that give back what all contributions agree on; a sum does not.
+        scales: False for methods with a parameter in a delta's unit, such as a norm.
+        ignores_order: False for combiners where the contributions' order matters by design.
+
+    Raises:
+        LawBrokenError: A law does not hold; the message names the method, and what it did to which contributions.
+    """
+    symmetries = {"scale": scales, "order": ignores_order}
+    for law in LAWS.values():
+        law(make)
+    for law in AVERAGE_LAWS.values() if averages else ():
+        law(make)
+    for name in filter(symmetries.__getitem__, SYMMETRY_LAWS):
+        SYMMETRY_LAWS[name](make)

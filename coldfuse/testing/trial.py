@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -24,9 +25,9 @@ Shapes = Mapping[str, tuple[int, ...]]
 SIZES = (1, 2, 7, 64, 99, 100)
 SHAPES: Shapes = {
     "number": (), "wide": (3, 5), "tall": (5, 3), "square": (8, 8), "row": (1, 4), "column": (5, 1), "box": (2, 3, 4),
-    **{f"size_{size}": (size,) for size in SIZES},
+    "long": (1300,), **{f"size_{size}": (size,) for size in SIZES},
 }  # fmt: skip
-"""A model of tensors of many shapes."""
+"""Tensors of many shapes; `long` is more than compiled loops take at a time."""
 COUNTS = (1, 2, 3, 5, 7)
 """Numbers of contributions that are tried."""
 SEEDS = ("0", "1")
@@ -73,6 +74,11 @@ class Models:
 
 def draw(shape: tuple[int, ...], seed: str, scale: float = 1.0) -> Float64:
     """Draw numbers around 0, about a normal distribution's; deltas have no more digits than float32."""
+    return _drawn(shape, seed, scale).copy()
+
+
+@lru_cache(maxsize=4096)  # the laws draw the same models again and again
+def _drawn(shape: tuple[int, ...], seed: str, scale: float) -> Float64:
     size = math.prod(shape)
     sum_N = sum(uniform(key(seed, str(turn), "law"), 0, size) for turn in range(3)) - np.full(size, 1.5)
     return np.asarray(sum_N * 2 * scale, np.float32).astype(np.float64).reshape(shape)

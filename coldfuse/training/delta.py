@@ -42,7 +42,7 @@ def write_delta(
         def read(name: str, first: int, count: int) -> NDArray[np.float64]:
             return values[name][first : first + count].astype(np.float64) - theta.floats(name, first, count)
 
-        return deltas.write_delta(path, base.schema, values, read, encoding=encoding, base_digest=base_digest)
+        return deltas.write_delta(path, schema, values, read, encoding=encoding, base_digest=base_digest)
 
 
 def _floats(name: str, tensor: Tensor, base: TensorSpec) -> Floats:

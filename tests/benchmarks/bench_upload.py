@@ -5,14 +5,14 @@ Measures, never decides: numbers go to `results/`. The same as `coldfuse bench u
 
 import pytest
 
-from coldfuse.experiments.bench_upload import bench_upload
+from coldfuse.experiments import bench_upload
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
 
 
 @pytest.mark.parametrize("size_mib", [64, 256, 1024, 2048])
 def bench_upload_to_a_folder(size_mib):
-    (figures,) = bench_upload([size_mib])
+    (figures,) = bench_upload.bench_upload([size_mib])
 
     print(figures)
     assert figures.size_mib == size_mib

@@ -80,7 +80,7 @@ def test_a_search_has_no_plan(folders: list[Path], tmp_path: Path) -> None:
 
 def test_an_explanation_names_the_models_in_the_order_given(folders: list[Path], tmp_path: Path) -> None:
     lines = fuse(folders, tmp_path / "out", *WEIGHTED, "--explain", "model").splitlines()
-    assert [line.split() for line in lines[-4:-1]] == [
+    assert [line.split() for line in lines[-5:-2]] == [
         ["0.1250", str(folders[1])], ["0.2500", str(folders[2])], ["0.6250", str(folders[3])]
     ]  # fmt: skip
     assert lines[-1] == f"digest {open_checkpoint(tmp_path / 'out').digest()}"

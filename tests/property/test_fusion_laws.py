@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from sampling import SCALES, SIZES, examples
 
 from coldfuse.core.dtypes import from_floats, to_floats
 from coldfuse.errors import FusionError
@@ -14,7 +15,7 @@ from coldfuse.fusion.in_memory import InMemory, fuse_one
 from coldfuse.fusion.method import Combiner
 from coldfuse.fusion.methods import METHODS
 from coldfuse.fusion.recipe import Recipe, parse_recipe
-from coldfuse.testing.laws import AVERAGE_LAWS, LAWS, SYMMETRY_LAWS, Maker
+from coldfuse.testing import Maker, check_method
 
 VARIANTS = """
     mean(absent=skip)
@@ -82,14 +83,12 @@ ABSOLUTE = """
 ORDERED = "opcm  opcm(alpha=0)"
 """Where the order matters by design."""
 
-dtypes = pytest.mark.parametrize("dtype", ["F32", "BF16", "F16", "F64"])
-sizes = pytest.mark.parametrize("size", [1, 2, 7, 64, 99, 100])
-seeds = pytest.mark.parametrize("seed", range(3))
+DTYPES = ("F32", "BF16", "F16", "F64")
 
 
-def listed(table: str) -> list[str]:
-    lines = [line.strip() for row in table.splitlines() for line in row.split("  ") if line.strip()]
-    assert set(lines) <= set(LINES)
+def listed(table: str) -> set[str]:
+    lines = {line.strip() for row in table.splitlines() for line in row.split("  ") if line.strip()}
+    assert lines <= set(LINES)
     return lines
 
 
@@ -98,26 +97,14 @@ def maker(line: str) -> Maker:
     return next(lambda step=step: step for step in parse_recipe(line, METHODS).steps if type(step) is kind)
 
 
-@pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("line", LINES)
-def test_law_of_every_method(line, law, request) -> None:
-    LAWS[law](maker(line))
-
-
-@pytest.mark.parametrize("law", AVERAGE_LAWS.values(), ids=AVERAGE_LAWS)
-@pytest.mark.parametrize("line", listed(AVERAGES))
-def test_law_of_averages(line, law) -> None:
-    law(maker(line))
-
-
-@pytest.mark.parametrize("line", [line for line in LINES if line not in listed(ABSOLUTE)])
-def test_methods_without_a_unit_scale_with_their_deltas(line) -> None:
-    SYMMETRY_LAWS["scale"](maker(line))
-
-
-@pytest.mark.parametrize("line", [line for line in LINES if line not in listed(ORDERED)])
-def test_methods_that_ask_for_no_order_ignore_it(line) -> None:
-    SYMMETRY_LAWS["order"](maker(line))
+def test_every_method_keeps_its_laws(line: str) -> None:
+    check_method(
+        maker(line),
+        averages=line in listed(AVERAGES),
+        scales=line not in listed(ABSOLUTE),
+        ignores_order=line not in listed(ORDERED),
+    )
 
 
 def draw(size: int, seed: int, scale: float = 1.0) -> np.ndarray:
@@ -131,10 +118,7 @@ def base_of(size: int, dtype: str, seed: int = 99) -> np.ndarray:
     return from_floats(base, dtype)
 
 
-@pytest.mark.parametrize("name", ["mean", "weighted-mean"])
-@sizes
-@seeds
-@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-42, 1e30])
+@examples(name=["mean", "weighted-mean"], size=SIZES, seed=range(3), scale=[*SCALES, 1e30])
 def test_what_all_agree_on_comes_back_from_the_mean_bit_by_bit(name: str, size: int, seed: int, scale: float) -> None:
     delta, recipe = draw(size, seed, scale), parse_recipe(name, METHODS)
     assert delta.any()
@@ -142,10 +126,7 @@ def test_what_all_agree_on_comes_back_from_the_mean_bit_by_bit(name: str, size: 
         assert fuse_one(recipe, [delta] * count).tobytes() == delta.tobytes()
 
 
-@pytest.mark.parametrize("name", ["mean", "weighted-mean"])
-@sizes
-@seeds
-@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-41])
+@examples(name=["mean", "weighted-mean"], size=SIZES, seed=range(3), scale=[1.0, 1e-6, 1e-41])
 def test_the_fused_delta_is_the_weighted_mean(name: str, size: int, seed: int, scale: float) -> None:
     deltas = [{} if i == 2 else {"w": draw(size, seed + i, scale)} for i in range(5)]
     given = [float(w) for w in np.random.default_rng(seed).integers(1, 1000, size=5)]
@@ -158,8 +139,7 @@ def test_the_fused_delta_is_the_weighted_mean(name: str, size: int, seed: int, s
         assert abs(Fraction(fused[n]) - sum(terms) / sum(weights)) <= bound
 
 
-@sizes
-@seeds
+@examples(size=SIZES, seed=range(3))
 def test_weight_zero_equals_absence_in_the_weighted_mean_bit_by_bit(size: int, seed: int) -> None:
     deltas, recipe = [draw(size, seed + i) for i in range(3)], parse_recipe("weighted-mean", METHODS)
     with_zero = fuse_one(recipe, [deltas[0], deltas[1] * 1e6, deltas[2]], weights=[2.0, 0.0, 3.0])
@@ -177,17 +157,17 @@ def test_a_federation_weighs_by_examples_where_the_weighted_mean_is_asked_for() 
     assert weights == dict.fromkeys(combiners, 1.0) | {"weighted-mean": 70.0}
 
 
-@pytest.mark.parametrize("weights", [[0.0, 0.0], [float("nan"), 1.0], [float("inf"), 1.0], [-1.0, 1.0], [-2.0, 1.0]])
-def test_weights_that_make_no_mean_are_refused(weights: list[float]) -> None:
-    with pytest.raises(FusionError, match=r"weights sum to .*, expected a finite number above 0"):
-        fuse_one(parse_recipe("weighted-mean", METHODS), [np.ones(3)] * 2, weights=weights)
+def test_weights_that_make_no_mean_are_refused() -> None:
+    for weights in ([0.0, 0.0], [float("nan"), 1.0], [float("inf"), 1.0], [-1.0, 1.0], [-2.0, 1.0]):
+        with pytest.raises(FusionError, match=r"weights sum to .*, expected a finite number above 0"):
+            fuse_one(parse_recipe("weighted-mean", METHODS), [np.ones(3)] * 2, weights=weights)
 
 
-@pytest.mark.parametrize("line", ["fisher", "precision", "regmean", "geometric-median", "multi-slerp"])
-def test_weights_under_zero_are_refused_where_they_would_be_divided_by(line: str) -> None:
+def test_weights_under_zero_are_refused_where_they_would_be_divided_by() -> None:
     deltas = [np.eye(3), 2 * np.eye(3)]
-    with pytest.raises(FusionError, match=r"weights are \[2\.0, -1\.0\], expected none under 0"):
-        fuse_one(parse_recipe(line, METHODS), deltas, weights=[2.0, -1.0], statistics=[np.eye(3)] * 2)
+    for line in ("fisher", "precision", "regmean", "geometric-median", "multi-slerp"):
+        with pytest.raises(FusionError, match=r"weights are \[2\.0, -1\.0\], expected none under 0"):
+            fuse_one(parse_recipe(line, METHODS), deltas, weights=[2.0, -1.0], statistics=[np.eye(3)] * 2)
 
 
 def test_as_many_weights_as_deltas_are_expected() -> None:
@@ -195,9 +175,7 @@ def test_as_many_weights_as_deltas_are_expected() -> None:
         fuse_one(Recipe(), [np.ones(3)] * 2, weights=[1.0] * 3)
 
 
-@sizes
-@seeds
-@dtypes
+@examples(size=SIZES, seed=range(3), dtype=DTYPES)
 def test_moving_keeps_shape_and_dtype_and_leaves_the_base_alone(size: int, seed: int, dtype: str) -> None:
     base = base_of(size, dtype)
     before = base.tobytes()
@@ -207,8 +185,7 @@ def test_moving_keeps_shape_and_dtype_and_leaves_the_base_alone(size: int, seed:
     assert base.tobytes() == before
 
 
-@sizes
-@dtypes
+@examples(size=SIZES, dtype=DTYPES)
 def test_moving_writes_where_it_is_told_to(size: int, dtype: str) -> None:
     base, delta = base_of(size, dtype), draw(size, 5, 1e-3)
     out = np.empty_like(base)
@@ -216,8 +193,7 @@ def test_moving_writes_where_it_is_told_to(size: int, dtype: str) -> None:
     assert out.tobytes() == move(base, delta, dtype).tobytes()
 
 
-@sizes
-@dtypes
+@examples(size=SIZES, dtype=DTYPES)
 def test_elements_that_do_not_move_keep_every_bit(size: int, dtype: str) -> None:
     base, delta = base_of(size, dtype), draw(size, 7)
     delta[::2] = np.where(np.arange(len(delta[::2])) % 2, 0.0, -0.0)
@@ -225,8 +201,7 @@ def test_elements_that_do_not_move_keep_every_bit(size: int, dtype: str) -> None
     assert moved.reshape(size, width)[::2].tobytes() == base.reshape(size, width)[::2].tobytes()
 
 
-@sizes
-@dtypes
+@examples(size=SIZES, dtype=DTYPES)
 def test_base_and_delta_are_added_and_rounded_once(size: int, dtype: str) -> None:
     base, delta = base_of(size, dtype), draw(size, 7, 1e-3) + draw(size, 8, 1e-12)
     exact = to_floats(base, dtype).astype(np.float64) + delta
@@ -236,11 +211,11 @@ def test_base_and_delta_are_added_and_rounded_once(size: int, dtype: str) -> Non
 @pytest.mark.parametrize(
     ("dtype", "largest"), [("F16", 65504.0), ("BF16", 3.3895e38), ("F32", 3.4028e38), ("F64", 1.7e308)]
 )
-@pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_a_sum_beyond_the_dtype_is_an_error(dtype: str, largest: float, sign: float) -> None:
-    base = from_floats(np.array([0.0, sign * largest, 1.0, -sign * largest]), dtype)
-    with pytest.raises(FusionError, match=f"do not fit into {dtype}"):
-        move(base, np.array([0.0, sign * largest, 0.0, -sign * largest]), dtype)
+def test_a_sum_beyond_the_dtype_is_an_error(dtype: str, largest: float) -> None:
+    for sign in (1.0, -1.0):
+        base = from_floats(np.array([0.0, sign * largest, 1.0, -sign * largest]), dtype)
+        with pytest.raises(FusionError, match=f"do not fit into {dtype}"):
+            move(base, np.array([0.0, sign * largest, 0.0, -sign * largest]), dtype)
 
 
 def test_an_overflow_is_seen_beside_infinities_of_the_base() -> None:
@@ -256,11 +231,11 @@ def test_large_finite_numbers_are_no_overflow() -> None:
     assert np.isfinite(to_floats(move(base, np.full(4, 1e300), "F64"), "F64")).all()
 
 
-@pytest.mark.parametrize("dtype", ["F16", "BF16", "F32", "F64"])
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_delta_that_is_no_number_is_an_error(dtype: str, bad: float) -> None:
-    with pytest.raises(FusionError, match="do not fit"):
-        move(from_floats(np.ones(3), dtype), np.array([0.0, bad, 0.0]), dtype)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_delta_that_is_no_number_is_an_error(dtype: str) -> None:
+    for bad in (np.nan, np.inf, -np.inf):
+        with pytest.raises(FusionError, match="do not fit"):
+            move(from_floats(np.ones(3), dtype), np.array([0.0, bad, 0.0]), dtype)
 
 
 @pytest.mark.parametrize(("dtype", "least"), [("F16", -24), ("BF16", -133), ("F32", -149), ("F64", -1074)])

@@ -75,18 +75,15 @@ def recipes(draw: st.DrawFn) -> Recipe:
         raise
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_comes_back_from_its_line(name: str) -> None:
-    @settings(max_examples=25, deadline=None)
-    @given(steps([METHODS[name]]))
-    def check(step: Method) -> None:
-        line = format_recipe(arrange([step], name), METHODS)
-        assert step in parse_recipe(line, METHODS).steps
-
-    check()
+@settings(max_examples=5, deadline=None)
+@given(st.data())
+def test_every_method_comes_back_from_its_line(data: st.DataObject) -> None:
+    for name, kind in METHODS.items():
+        step = data.draw(steps([kind]))
+        assert step in parse_recipe(format_recipe(arrange([step], name), METHODS), METHODS).steps
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(recipes())
 def test_every_recipe_comes_back_from_its_line(recipe: Recipe) -> None:
     line = format_recipe(recipe, METHODS)
@@ -95,7 +92,7 @@ def test_every_recipe_comes_back_from_its_line(recipe: Recipe) -> None:
     assert format_recipe(again, METHODS) == line
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(recipes(), st.data())
 def test_spaces_never_matter(recipe: Recipe, data: st.DataObject) -> None:
     line = format_recipe(recipe, METHODS)

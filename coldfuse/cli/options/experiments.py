@@ -53,7 +53,7 @@ class BenchFuseOptions:
         None
     )
     use_ray: Annotated[bool, typer.Option("--ray", help="Fuse on Ray.")] = False
-    device: Annotated[str, typer.Option(help="Where methods work that can: cpu, cuda, cuda:1.")] = "cpu"
+    device: Annotated[str, typer.Option(help="Where whole matrices are worked on: cpu, cuda, cuda:1.")] = "cpu"
     runs: Runs = 5
     folder: Folder = None
     models: Annotated[

@@ -89,7 +89,7 @@ class Machine:
     use_ray: Annotated[bool, typer.Option("--ray", help="Run on Ray instead of threads; the result is the same.")] = (
         False
     )
-    device: Annotated[str, typer.Option(help="Where methods work that can: cpu, cuda, cuda:1; --plan says which.")] = (
+    device: Annotated[str, typer.Option(help="Where whole matrices are worked on: cpu, cuda, cuda:1; see --plan.")] = (
         "cpu"
     )
 
@@ -137,6 +137,13 @@ class FuseOptions:
         list[str], typer.Option(help="One file of statistics a model, in their order; say it once each.")
     ] = field(default_factory=list)
     seed: Annotated[str, typer.Option(help="What random masks depend on, beside the models.")] = "0"
+    residual: Annotated[
+        bool,
+        typer.Option(
+            "--residual",
+            help="Keep what rounding to BF16 or F16 drops, for the next fusion on the result, as a federation does.",
+        ),
+    ] = False
     machine: Machine = field(default_factory=Machine)
     view: View = field(default_factory=View)
     output: OutputOptions = field(default_factory=OutputOptions)

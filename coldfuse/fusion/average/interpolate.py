@@ -22,7 +22,7 @@ class Interpolate(Outer):
     source = "arXiv 2109.01903, section 3"
 
     alpha: float = Field(default=0.5, ge=0, le=1)
-    """α: 0 is the base, 1 the fused model; WiSE-FT recommends 0.5 where nothing can be validated."""
+    """Share α of the way: 0 is the base, 1 the fused model; WiSE-FT recommends 0.5 where nothing can be validated."""
 
     def step(self, delta_N: Float64, state: tuple[Float64, ...], *, age: int) -> tuple[Float64, tuple[Float64, ...]]:  # noqa: ARG002
         """Return α Δ."""
@@ -36,7 +36,7 @@ class Extrapolate(Outer):
     source = "arXiv 2404.16792"
 
     alpha: float = Field(default=0.3, ge=0)
-    """α: 0 is the fused model; 0.1 to 0.5 were found good."""
+    """Share α of the way that is gone beyond: 0 is the fused model; 0.1 to 0.5 were found good."""
 
     def step(self, delta_N: Float64, state: tuple[Float64, ...], *, age: int) -> tuple[Float64, tuple[Float64, ...]]:  # noqa: ARG002
         """Return (1 + α) Δ."""

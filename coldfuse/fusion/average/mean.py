@@ -24,7 +24,7 @@ class Mean(LinearCombiner):
     source = "arXiv 2212.01378, section 3"
 
     absent: Literal["zero", "skip"] = "zero"
-    """A contribution without a tensor: counts as a delta of zero there, or does not count there."""
+    """Meaning of a tensor that a contribution lacks: a delta of zero, or one that does not count."""
 
     def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c = 1 and d = C."""
@@ -40,9 +40,9 @@ class WeightedMean(LinearCombiner):
     needs_weights: ClassVar[bool] = True
 
     by: Literal["examples", "score"] = "examples"
-    """What a federation takes as weights: the number of examples, or the contributor's own score after training."""
+    """Source of the weights in a federation: the number of examples, or the contributor's own score after training."""
     absent: Literal["zero", "skip"] = "zero"
-    """A contribution without a tensor: counts as a delta of zero there, or does not count there."""
+    """Meaning of a tensor that a contribution lacks: a delta of zero, or one that does not count."""
 
     def weigh(self, num_examples: int, score: float | None) -> float:
         """Return the number of examples, or the score: one that is missing or negative counts nothing."""

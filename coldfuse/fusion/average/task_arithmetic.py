@@ -30,9 +30,10 @@ class TaskArithmetic(LinearCombiner):
     is_weighted: ClassVar[bool] = True
 
     scale: float | None = Field(default=None, ge=0)
-    """λ: 0.3 unless given, the paper's usual value for 8 tasks; mergekit's default is 1.0. Best found on validation."""
+    """Factor λ of the sum: 0.3 unless given, the paper's usual value for 8 tasks; mergekit's default is 1.0. Best found
+    on validation."""
     variant: Variant = "paper"
-    """Whose default scale it is; the formula is the same."""
+    """Source of the default scale; the formula is the same."""
 
     def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c = λ w."""
@@ -48,7 +49,7 @@ class Negate(LinearCombiner):
     is_weighted: ClassVar[bool] = True
 
     scale: float = Field(default=1.0, ge=0)
-    """λ; best found on validation, where a control task must not suffer."""
+    """Factor λ of the sum; best found on validation, where a control task must not suffer."""
 
     def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c = −λ w."""
@@ -63,7 +64,7 @@ class Analogy(LinearCombiner):
     is_weighted: ClassVar[bool] = True
 
     scale: float = Field(default=1.0, ge=0)
-    """λ"""
+    """Factor λ of the result."""
 
     def positional_weights(self, count: int) -> tuple[float, ...]:
         """Return 1, 1, −1. Raises `FusionError` for other than three models."""

@@ -28,12 +28,13 @@ class Fisher(ByElement):
     statistic: ClassVar[Statistic | None] = "fisher"
 
     normalise: bool = True
-    """Divide each F_i by its L2 norm over the whole model: then F's unit does not matter, nor who has more of it."""
+    """True to divide each F_i by its L2 norm over the whole model: then F's unit does not matter, nor who has more of
+    it."""
     floor: float = Field(default=1e-6, ge=0)
-    """How much every contribution knows of every element at least."""
+    """Least that every contribution knows of every element."""
     floor_rule: Literal["relative", "absolute", "added"] = "relative"
-    """`relative`: max(F, floor · root mean square of F). `absolute`: max(F, floor), the authors' rule for their target
-    model; `added`: F + floor, as MergeLM and FusionBench do: these two depend on F's unit."""
+    """Meaning of the floor. `relative`: max(F, floor · root mean square of F). `absolute`: max(F, floor), the authors'
+    rule for their target model; `added`: F + floor, as MergeLM and FusionBench do: these two depend on F's unit."""
 
     def rule(self, info: TensorInfo, weights_C: Float64) -> Rule:
         """Return k = w F̂ / ‖F‖."""

@@ -30,10 +30,10 @@ class Precision(ByElement):
     statistic: ClassVar[Statistic | None] = "variance"
 
     normalise: bool = False
-    """Divide each σ_i² by its root mean square over the model: for contributors whose learning rates differ, and so the
-    length of their ways."""
+    """True to divide each σ_i² by its root mean square over the model: for contributors whose learning rates differ,
+    and so the length of their ways."""
     floor: float = Field(default=1e-2, ge=1e-12, le=1)
-    """The least variance that is believed, as a share of the root mean square over the model."""
+    """Least variance that is believed, as a share of the root mean square over the model."""
 
     def rule(self, info: TensorInfo, weights_C: Float64) -> Rule:
         """Return k = w / σ̂², up to a factor, with a floor that is a share of each one's own size, or of the largest."""

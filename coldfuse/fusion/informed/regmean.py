@@ -45,9 +45,9 @@ class RegMean(MatrixCombiner):
     num_squares = 5
 
     off_diagonal: float = Field(default=0.1, ge=0, le=1)
-    """a: what Gram matrices are multiplied by off their diagonal."""
+    """Factor a of Gram matrices off their diagonal."""
     ridge: float = Field(default=0.0, ge=0)
-    """Pull towards the mean, relative to each input's second moment."""
+    """Strength of a pull towards the mean, relative to each input's second moment."""
 
     def fuse(self, block: Block) -> Float64:
         """Return Σ_i w_i δ_i / Σ_i w_i."""

@@ -24,7 +24,7 @@ class ScaledMeanElsewhere(MeanElsewhere):
     """Takes the mean of tensors that are not matrices, and scales all tensors alike."""
 
     scale: float = 1.0
-    """α: what is fused is multiplied by it."""
+    """Factor α of what is fused."""
 
     def fuse(self, block: Block) -> Float64:
         """Return α Σ_i δ_i / C."""

@@ -26,7 +26,7 @@ class IsoCTS(ScaledMeanElsewhere):
     num_matrices = 10
 
     common: float = Field(default=0.8, ge=0, le=1)
-    """c: fraction of the directions that are taken from the sum of the deltas."""
+    """Fraction c of the directions that are taken from the sum of the deltas."""
 
     def fuse_matrix(self, matrix: Matrix) -> Array:
         """Return α σ̄ orth(U) orth(V)^T."""

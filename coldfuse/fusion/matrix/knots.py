@@ -34,11 +34,11 @@ class Knots(ScaledMeanElsewhere):
     num_matrices = 14
 
     merge: Literal["ties", "mean"] = "ties"
-    """How entries are merged in the shared basis."""
+    """Method that merges entries in the shared basis."""
     density: float = Field(default=0.2, gt=0, le=1)
-    """TIES: fraction of each contribution's entries that are kept, in the shared basis."""
+    """Fraction of each contribution's entries that TIES keeps, in the shared basis."""
     eps: float = Field(default=1e-4, ge=0, lt=1)
-    """Directions with a singular value of at most `eps` times the largest are dropped."""
+    """Largest singular value, as a share of the largest of all, whose direction is dropped."""
 
     def fuse_matrix(self, matrix: Matrix) -> Array:
         """Return α U merge(U^T δ_1, …, U^T δ_C)."""

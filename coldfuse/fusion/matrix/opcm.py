@@ -34,7 +34,7 @@ class OPCM(MatrixCombiner):
     num_matrices = 10
 
     alpha: float = Field(default=0.5, ge=0, lt=1)
-    """α: fraction of the singular values' sum whose directions later contributions may not touch."""
+    """Fraction α of the singular values' sum whose directions later contributions may not touch."""
 
     def measures(self) -> tuple[Measure, ...]:
         """Ask for ‖δ_i‖² and ‖Σ_i δ_i‖²."""

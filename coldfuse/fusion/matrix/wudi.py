@@ -39,8 +39,9 @@ class Wudi(MeanElsewhere):
     num_squares = 4
 
     ridge: float = Field(default=0.0, ge=0)
-    """ρ, relative to the mean eigenvalue of A: pulls what the deltas hardly determine towards their sum. Give 0.01 or
-    more where a few deltas only just span a layer's inputs: the published equation, which has none, blows up there."""
+    """Ridge ρ, relative to the mean eigenvalue of A: pulls what the deltas hardly determine towards their sum. Give
+    0.01 or more where a few deltas only just span a layer's inputs: the published equation, which has none, blows up
+    there."""
 
     def fuse_matrix(self, matrix: Matrix) -> Array:
         """Solve τ (A + ρ I) = B + ρ Σ_i δ_i."""

@@ -29,7 +29,7 @@ class Bulyan(Combiner):
     source = "arXiv 1802.07927"
 
     byzantine: int = Field(0, ge=0)
-    """f: how many contributions may be hostile; needs 4 f + 3 contributions."""
+    """Number f of contributions that may be hostile; needs 4 f + 3 contributions."""
 
     def measures(self) -> tuple[Measure, ...]:
         """The Gram matrix of the whole model."""

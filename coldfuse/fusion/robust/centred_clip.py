@@ -29,9 +29,9 @@ class CentredClip(LinearCombiner):
     source = "arXiv 2012.10333, algorithm 2"
 
     radius: float | None = Field(None, gt=0)
-    """τ: how far a contribution may pull; the median distance from v at each step if not set."""
+    """Radius τ: how far a contribution may pull; the median distance from v at each step if not set."""
     iterations: int = Field(3, ge=1)
-    """How many steps."""
+    """Number of steps."""
 
     def measures(self) -> tuple[Measure, ...]:
         """The Gram matrix of the whole model."""

@@ -24,7 +24,7 @@ class Clip(Transform):
     source = "arXiv 1911.07963"
 
     norm: float | None = Field(None, gt=0)
-    """c: the largest norm of a whole delta; the median of the round's norms if not set."""
+    """Largest norm c of a whole delta; the median of the round's norms if not set."""
 
     def measures(self) -> tuple[Measure, ...]:
         """All norms, of the whole model."""

@@ -33,11 +33,11 @@ class GeometricMedian(LinearCombiner):
     is_weighted = True
 
     iterations: int = Field(4, ge=0)
-    """Weiszfeld steps at most; 0 is the weighted mean."""
+    """Maximum number of Weiszfeld steps; 0 is the weighted mean."""
     tolerance: float = Field(1e-6, ge=0)
-    """Stop when the objective changes by less than this share of it."""
+    """Share of the objective by which a step must change it for another one to be taken."""
     smoothing: float = Field(1e-5, gt=0)
-    """ν: no distance counts as less than this share of the median distance."""
+    """Smallest distance ν that counts, as a share of the median distance."""
 
     def measures(self) -> tuple[Measure, ...]:
         """The Gram matrix of the whole model."""

@@ -28,7 +28,7 @@ class Krum(LinearCombiner):
     source = "arXiv 1703.02757, section 4"
 
     byzantine: int = Field(0, ge=0)
-    """f: how many contributions may be hostile; needs 2 f + 3 contributions."""
+    """Number f of contributions that may be hostile; needs 2 f + 3 contributions."""
 
     def measures(self) -> tuple[Measure, ...]:
         """The Gram matrix of the whole model."""
@@ -46,9 +46,9 @@ class MultiKrum(LinearCombiner):
     source = "arXiv 1703.02757"
 
     byzantine: int = Field(0, ge=0)
-    """f: how many contributions may be hostile; needs 2 f + 3 contributions."""
+    """Number f of contributions that may be hostile; needs 2 f + 3 contributions."""
     selected: int | None = Field(None, ge=1)
-    """m: how many to average; all but f if not set."""
+    """Number m of contributions that are averaged; all but f if not set."""
 
     def measures(self) -> tuple[Measure, ...]:
         """The Gram matrix of the whole model."""

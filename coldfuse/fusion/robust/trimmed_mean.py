@@ -21,7 +21,7 @@ class TrimmedMean(Combiner):
     source = "arXiv 1803.01498, definition 2"
 
     trim: float = Field(0.2, ge=0, lt=0.5)
-    """β: the share of the contributions to leave out at either end."""
+    """Share β of the contributions that is left out at either end."""
 
     def fuse(self, block: Block) -> Float64:
         """Sum the sorted values that are left, smallest first."""

@@ -33,7 +33,7 @@ class Breadcrumbs(Transform):
     gamma: float = Field(0.006, ge=0, lt=1)
     """Fraction γ of entries that are dropped for being the largest; 0.01 by default in mergekit's variant."""
     variant: Variant = "paper"
-    """paper ranks within each row, mergekit within each tensor."""
+    """Source that is followed: the paper ranks within each row, mergekit within each tensor."""
 
     @model_validator(mode="before")
     @classmethod

@@ -28,11 +28,11 @@ class Consensus(Combiner):
     source = "arXiv 2405.07813"
 
     k: int = Field(2, ge=1)
-    """How many contributions have to need an element; 1 drops only what none needs."""
+    """Number of contributions that have to need an element; 1 drops only what none needs."""
     threshold: float = Field(0.4, ge=0)
-    """λ: a contribution needs an element that it changes by more than λ times what the others do together."""
+    """Threshold λ: a contribution needs an element that it changes by more than λ times what the others do together."""
     scale: float = 0.3
-    """What the sum is multiplied by, α."""
+    """Factor α of the sum."""
 
     def fuse(self, block: Block) -> Float64:
         """Return scale · the sum, where enough contributions need it."""

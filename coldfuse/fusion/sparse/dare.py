@@ -31,9 +31,9 @@ class Dare(Transform):
     drop: float = Field(0.5, ge=0, lt=1)
     """Probability p that an entry is dropped; 0 by default in mergekit's variant."""
     rescale: bool = True
-    """Whether the entries that stay are made larger for those that go."""
+    """True to make the entries that stay larger for those that go."""
     variant: Variant = "paper"
-    """paper rescales by 1 / (1 − p), mergekit by what keeps each tensor's L1 norm."""
+    """Source that is followed: the paper rescales by 1 / (1 − p), mergekit by what keeps each tensor's L1 norm."""
 
     @model_validator(mode="before")
     @classmethod

@@ -32,11 +32,11 @@ class Della(Transform):
     density: float = Field(0.5, gt=0, le=1)
     """Fraction of entries that are expected to stay."""
     epsilon: float = Field(0.05, ge=0, lt=1)
-    """How far the probability to stay moves to both sides of density, ε; 0.15 by default in mergekit's variant."""
+    """Distance ε of the probabilities to stay from density, to both sides; 0.15 by default in mergekit's variant."""
     rescale: bool = True
-    """Whether the entries that stay are made larger for those that go."""
+    """True to make the entries that stay larger for those that go."""
     variant: Variant = "paper"
-    """paper rescales by 1 / p, mergekit by what keeps each tensor's L1 norm."""
+    """Source that is followed: the paper rescales by 1 / p, mergekit by what keeps each tensor's L1 norm."""
 
     @model_validator(mode="before")
     @classmethod

@@ -23,7 +23,7 @@ class Magmax(Combiner):
     source = "arXiv 2407.06322"
 
     scale: float = 0.5
-    """What the fused delta is multiplied by, λ."""
+    """Factor λ of the fused delta."""
 
     def fuse(self, block: Block) -> Float64:
         """Return scale · the entry of the largest magnitude."""

@@ -37,7 +37,7 @@ class Pcb(Combiner):
     ratio: float = Field(0.1, gt=0, le=1)
     """Fraction of each contribution's entries that count: those with the highest scores."""
     scale: float = 1.0
-    """What the fused delta is multiplied by, λ; the authors also use 1.2."""
+    """Factor λ of the fused delta; the authors also use 1.2."""
 
     def measures(self) -> tuple[Measure, ...]:
         """Quantiles of |δ_i|, then of the scores: those of their positive parts, then of their negative parts."""

@@ -29,7 +29,7 @@ class Ram(Combiner):
     source = "arXiv 2601.13572; mergekit 0.1.5"
 
     epsilon: float = Field(1e-5, ge=0)
-    """A change of at most this size counts as none, ε."""
+    """Largest change ε that counts as none."""
 
     def fuse(self, block: Block) -> Float64:
         """Return the mean over the contributions that change an element."""
@@ -43,13 +43,13 @@ class RamPlus(Combiner):
     source = "arXiv 2601.13572; mergekit 0.1.5 (ramplus_tl)"
 
     epsilon: float = Field(1e-5, ge=0)
-    """A change of at most this size counts as none, ε."""
+    """Largest change ε that counts as none."""
     r: float = Field(0.1, ge=0)
-    """How much lone changes grow with the ratio of shared to lone ones."""
+    """Growth r of lone changes with the ratio of shared to lone ones."""
     alpha: float = Field(0.2, ge=0)
-    """The largest ratio that counts, α."""
+    """Largest ratio α that counts."""
     variant: Variant = "paper"
-    """paper counts elements over the whole model, mergekit within each tensor."""
+    """Source that is followed: the paper counts elements over the whole model, mergekit within each tensor."""
 
     def measures(self) -> tuple[Measure, ...]:
         """How many elements each contribution changes with others, and alone."""

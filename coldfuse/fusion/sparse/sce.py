@@ -37,7 +37,7 @@ class Sce(Combiner):
     select_topk: float = Field(1.0, gt=0, le=1)
     """Fraction of each tensor's varying elements that are fused: those that vary most; 1 fuses all."""
     variant: Variant = "paper"
-    """mergekit weighs all contributions alike in tensors with small deltas."""
+    """Source that is followed: mergekit weighs all contributions alike in tensors with small deltas."""
 
     def measures(self) -> tuple[Measure, ...]:
         """How many elements vary in each tensor, the smallest variance to be fused, each contribution's squares."""

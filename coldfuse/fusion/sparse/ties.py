@@ -35,13 +35,14 @@ class Ties(Combiner):
     density: float = Field(0.2, gt=0, le=1)
     """Fraction of each contribution's entries that are kept; 1 keeps all, the default in mergekit's variant."""
     scale: float = 1.0
-    """What the merged delta is multiplied by, λ."""
+    """Factor λ of the merged delta."""
     merge: Literal["mean", "sum"] = "mean"
-    """Whether those that agree are averaged or added."""
+    """Combination of those that agree: their average, or their sum."""
     zero_votes: Literal["element", "model"] = "element"
-    """Who decides where a vote is 0: the number of contributions on each side, or the winner of most other elements."""
+    """Decision where a vote is 0: by the number of contributions on each side, or as in most other elements."""
     variant: Variant = "paper"
-    """paper trims over the whole model and counts every contribution the same; mergekit trims tensors and weighs."""
+    """Source that is followed: the paper trims over the whole model and counts every contribution the same; mergekit
+    trims tensors and weighs."""
 
     @model_validator(mode="before")
     @classmethod
@@ -50,7 +51,7 @@ class Ties(Combiner):
 
     @property
     def is_weighted(self) -> bool:  # type: ignore[override]
-        """Whether weights count: they do in mergekit's variant."""
+        """True if weights count: in mergekit's variant."""
         return self.variant == "mergekit"
 
     def measures(self) -> tuple[Measure, ...]:

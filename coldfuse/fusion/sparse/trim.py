@@ -29,7 +29,7 @@ class Trim(Transform):
     density: float = Field(0.2, gt=0, le=1)
     """Fraction of entries that stay; 1 keeps all, the default in mergekit's variant."""
     variant: Variant = "paper"
-    """paper ranks over the whole model, mergekit within each tensor."""
+    """Source that is followed: the paper ranks over the whole model, mergekit within each tensor."""
 
     @model_validator(mode="before")
     @classmethod

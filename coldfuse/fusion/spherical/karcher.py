@@ -34,11 +34,11 @@ class Karcher(LinearCombiner):
     is_weighted: ClassVar[bool] = True
 
     sphere: Literal["models", "deltas"] = "models"
-    """What lies on the sphere: the models, about zero, as in mergekit; or the deltas, about the base."""
+    """Points on the sphere: the models, about zero, as in mergekit; or the deltas, about the base."""
     max_iterations: int = Field(default=10, ge=0)
-    """How many steps at most."""
+    """Maximum number of steps."""
     tolerance: float = Field(default=1e-5, gt=0)
-    """Stop when a step is shorter (radians)."""
+    """Length of a step, in radians, below which no further one is taken."""
 
     def measures(self) -> tuple[Measure, ...]:
         """Inner products, by tensor."""

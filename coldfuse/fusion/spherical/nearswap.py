@@ -22,7 +22,7 @@ class Nearswap(Transform):
     source = "mergekit 0.1.5, nearswap"
 
     t: float = Field(default=1e-4, gt=0)
-    """The largest change of an element that is taken over whole."""
+    """Largest change of an element that is taken over whole."""
 
     def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:  # noqa: ARG002
         """Set δ = min(max(δ, −t), t)."""

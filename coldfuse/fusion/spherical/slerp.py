@@ -32,7 +32,7 @@ class Slerp(LinearCombiner):
     is_weighted: ClassVar[bool] = True
 
     t: float | None = Field(default=None, ge=0, le=1)
-    """Where on the arc: 0 is the model named first, 1 the second; unless given, from the weights: w_2 / (w_1 + w_2)."""
+    """Place on the arc: 0 is the model named first, 1 the second; w_2 / (w_1 + w_2), from the weights, unless given."""
 
     def measures(self) -> tuple[Measure, ...]:
         """Inner products of the models, by tensor."""

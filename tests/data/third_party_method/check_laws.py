@@ -2,15 +2,14 @@
 
 from functools import partial
 
-import pytest
 from coldfuse_midrange import Midrange
 
-from coldfuse.testing.laws import AVERAGE_LAWS, LAWS, SYMMETRY_LAWS
-
-EVERY_LAW = LAWS | AVERAGE_LAWS | SYMMETRY_LAWS
+from coldfuse.testing import check_method
 
 
-@pytest.mark.parametrize("law", EVERY_LAW.values(), ids=EVERY_LAW)
-@pytest.mark.parametrize("make", [Midrange, partial(Midrange, upper=1.0)], ids=["half", "whole"])
-def test_law(law, make):
-    law(make)
+def test_the_mid_range_keeps_the_laws():
+    check_method(Midrange, averages=True)
+
+
+def test_the_maximum_keeps_the_laws():
+    check_method(partial(Midrange, upper=1.0), averages=True)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sampling import SCALES, SIZES, examples
 
 from coldfuse.errors import FusionError
 from coldfuse.fusion.average.interpolate import Extrapolate, Interpolate
@@ -12,9 +13,6 @@ from coldfuse.fusion.average.tensor_weights import TensorWeights
 from coldfuse.fusion.in_memory import InMemory, fuse_one, move_in_memory
 from coldfuse.fusion.methods import METHODS
 from coldfuse.fusion.recipe import Recipe, format_recipe, parse_recipe
-
-SIZES = pytest.mark.parametrize("size", [1, 2, 7, 64, 99, 100])
-SCALES = pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-42])
 
 
 def deltas_of(size, *, count=3, scale=1.0):
@@ -36,9 +34,8 @@ def fuse(combiner, deltas, **options):
     return fuse_one(Recipe(combiner=combiner), deltas, **options)
 
 
-@SIZES
-@SCALES
 @pytest.mark.parametrize(("variant", "default"), [("paper", 0.3), ("mergekit", 1.0)])
+@examples(size=SIZES, scale=SCALES)
 def test_task_arithmetic_scales_the_weighted_sum_and_does_not_normalise(size, scale, variant, default):
     deltas = deltas_of(size, scale=scale)
 
@@ -56,7 +53,7 @@ def test_a_given_scale_wins_over_either_variant():
     np.testing.assert_allclose(both[0], combined(deltas, [0.4] * 3), rtol=1e-12)
 
 
-@SIZES
+@examples(size=SIZES)
 def test_task_arithmetic_with_one_part_each_is_the_mean(size):
     deltas = deltas_of(size, count=4)
 
@@ -70,14 +67,13 @@ def test_weights_may_sum_to_zero():
 
 
 @pytest.mark.parametrize("combiner", [TaskArithmetic(), Negate()])
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@examples(bad=[np.nan, np.inf])
 def test_weights_that_are_not_finite_are_refused(combiner, bad):
     with pytest.raises(FusionError, match="expected finite numbers"):
         fuse(combiner, deltas_of(2), weights=[1.0, bad, 1.0])
 
 
-@SIZES
-@SCALES
+@examples(size=SIZES, scale=SCALES)
 def test_negation_steps_back(size, scale):
     deltas = deltas_of(size, scale=scale)
 
@@ -92,8 +88,7 @@ def test_forgetting_one_task_whole_gives_base_minus_delta():
     np.testing.assert_array_equal(fuse(Negate(), [delta]), -delta)
 
 
-@SIZES
-@SCALES
+@examples(size=SIZES, scale=SCALES)
 def test_an_analogy_is_a_plus_b_minus_c_in_the_order_of_the_models(size, scale):
     deltas, analogy = deltas_of(size, scale=scale), Analogy(scale=0.8)
 
@@ -119,8 +114,7 @@ def test_an_analogy_does_not_guess_which_model_is_subtracted():
         fuse(Analogy(), deltas_of(2))
 
 
-@SIZES
-@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+@examples(size=SIZES, alpha=[0.0, 0.3, 1.0])
 def test_interpolation_mixes_base_and_fused_model(size, alpha):
     base, delta = np.random.default_rng(1).standard_normal((2, size))
 
@@ -130,8 +124,7 @@ def test_interpolation_mixes_base_and_fused_model(size, alpha):
     assert state == {}
 
 
-@SIZES
-@pytest.mark.parametrize("alpha", [0.0, 0.5, 3.0])
+@examples(size=SIZES, alpha=[0.0, 0.5, 3.0])
 def test_extrapolation_goes_on_from_the_fused_model(size, alpha):
     base, delta = np.random.default_rng(2).standard_normal((2, size))
     finetuned = base + delta

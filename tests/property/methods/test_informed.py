@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from sampling import SCALES, SIZES, examples
 
 from coldfuse.errors import FusionError
 from coldfuse.fusion.in_memory import InMemory, fuse_one
@@ -11,7 +12,6 @@ from coldfuse.fusion.informed.fisher import Fisher
 from coldfuse.fusion.informed.precision import Precision
 from coldfuse.fusion.recipe import Recipe
 
-SIZES = [1, 2, 7, 64, 99, 100, 1100]
 METHODS = [Fisher(), Fisher(normalise=False), Precision(), Precision(normalise=True)]
 
 
@@ -62,9 +62,7 @@ def naive_precision(deltas, variances, weights, floor):
     return np.array(out)
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-42])
-@pytest.mark.parametrize("floor", [0.0, 1e-6, 0.3])
+@examples(size=SIZES, scale=SCALES, floor=[0.0, 1e-06, 0.3])
 def test_fisher_is_the_formula(size, scale, floor):
     deltas, fishers = make(size, scale=scale)
     fused = fuse(Fisher(floor=floor), deltas, fishers, [1.0, 2.0, 0.5])
@@ -91,9 +89,7 @@ def test_the_absolute_and_the_added_floor_act_on_fisher_as_it_is():
         np.testing.assert_allclose(fused, expected, rtol=1e-11)
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-42])
-@pytest.mark.parametrize("floor", [1e-12, 1e-2, 1.0])
+@examples(size=SIZES, scale=SCALES, floor=[1e-12, 0.01, 1.0])
 def test_precision_is_the_formula(size, scale, floor):
     deltas, variances = make(size, scale=scale, seed=1)
     variances[0][::3] = 0
@@ -102,7 +98,7 @@ def test_precision_is_the_formula(size, scale, floor):
 
 
 @pytest.mark.parametrize("method", METHODS, ids=repr)
-@pytest.mark.parametrize("size", SIZES)
+@examples(size=SIZES)
 def test_equal_statistics_give_the_weighted_mean(method, size):
     deltas, (statistic, *_) = make(size)
     statistic[::4] = 0  # what nobody knows

@@ -1,8 +1,9 @@
-"""What holds for all matrix methods: zeros, scale, deficient and equal deltas, numpy and torch."""
+"""What holds for matrix methods beside the laws of all: single contributions, no matrices, numpy and torch."""
 
 import numpy as np
 import pytest
 import torch
+from sampling import SHAPES, examples
 
 from coldfuse.fusion.block import Matrix, TensorInfo
 from coldfuse.fusion.in_memory import InMemory, fuse_one
@@ -17,7 +18,6 @@ from coldfuse.fusion.recipe import Recipe
 
 ALL = [IsoC(), IsoCTS(), TSVM(), Knots(), Knots(merge="mean"), Wudi(), Wudi(ridge=0.1), WudiAdam(), OPCM(), LowRank()]
 every_method = pytest.mark.parametrize("method", ALL, ids=repr)
-every_shape = pytest.mark.parametrize("shape", [(5, 3), (3, 5), (6, 6), (2, 7)])
 
 
 def draw(shape, count=3, scale=1.0, seed=0):
@@ -34,57 +34,7 @@ def assert_close(got, expected, tolerance=1e-10):
 
 
 @every_method
-@every_shape
-@pytest.mark.parametrize("count", [1, 3])
-def test_zero_deltas_give_a_zero_delta(method, shape, count):
-    fused = fuse(method, [np.zeros(shape)] * count)
-
-    assert fused.shape == shape
-    assert not fused.any()
-
-
-@pytest.mark.parametrize("method", [TSVM(), Knots(merge="mean"), Wudi(), WudiAdam(), OPCM(), LowRank()], ids=repr)
-@every_shape
-def test_one_contribution_comes_back_from_methods_that_keep_the_spectrum(method, shape):
-    (delta,) = draw(shape, count=1)
-
-    assert_close(fuse(method, [delta]), delta)
-
-
-@pytest.mark.parametrize("method", [IsoC(), IsoCTS()], ids=repr)
-@every_shape
-def test_one_contribution_comes_back_flattened_from_the_isotropic_methods(method, shape):
-    (delta,) = draw(shape, count=1)
-    left, values, right = np.linalg.svd(delta, full_matrices=False)
-
-    assert_close(fuse(method, [delta]), values.mean() * left @ right)
-
-
-@every_method
-def test_a_single_column_or_row_gets_the_mean_or_the_same_scale(method):
-    for shape in ((1, 1), (1, 4), (4, 1)):
-        (delta,) = draw(shape, count=1)
-        assert_close(fuse(method, [delta]), delta)
-
-
-@every_method
-@pytest.mark.parametrize("scale", [1e-42, 1e-6, 1.0, 1e6])
-def test_results_are_finite_for_deficient_and_equal_deltas_of_any_scale(method, scale):
-    deficient = scale * np.outer([1.0, 2, 0, -1], [1.0, 0, 3])
-
-    for deltas in ([deficient] * 3, [deficient, -deficient], [deficient, 0 * deficient], draw((2, 2), 9, scale)):
-        assert np.isfinite(fuse(method, deltas)).all()
-
-
-@pytest.mark.parametrize("method", [method for method in ALL if not isinstance(method, WudiAdam)], ids=repr)
-def test_results_scale_with_the_deltas_but_for_adams_absolute_steps(method):
-    deltas = draw((4, 6))
-
-    assert_close(fuse(method, [2.0**-40 * delta for delta in deltas]), 2.0**-40 * fuse(method, deltas))
-
-
-@every_method
-@every_shape
+@examples(shape=SHAPES)
 def test_numpy_and_torch_agree(method, shape):
     deltas = draw(shape, scale=0.01)
     expected = fuse(method, deltas)

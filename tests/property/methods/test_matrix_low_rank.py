@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sampling import SHAPES, examples
 
 from coldfuse.fusion.in_memory import fuse_one
 from coldfuse.fusion.matrix.compress import LowRank, low_rank
@@ -9,8 +10,7 @@ from coldfuse.fusion.matrix.fwsvd import FWSVD
 from coldfuse.fusion.recipe import Recipe
 
 
-@pytest.mark.parametrize("shape", [(5, 3), (3, 5), (6, 6), (2, 7)])
-@pytest.mark.parametrize("rank", [1, 2, 9])
+@examples(shape=SHAPES, rank=[1, 2, 9])
 def test_the_error_of_low_rank_is_the_tail_of_the_singular_values(shape, rank):
     delta = np.random.default_rng(0).standard_normal(shape)
     values = np.linalg.svd(delta)[1]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sampling import SCALES, SHAPES, examples
 
 from coldfuse.fusion.in_memory import fuse_one
 from coldfuse.fusion.matrix.iso_c import IsoC
@@ -12,9 +13,6 @@ from coldfuse.fusion.matrix.opcm import OPCM
 from coldfuse.fusion.matrix.tsv_m import TSVM
 from coldfuse.fusion.matrix.wudi import Wudi, WudiAdam
 from coldfuse.fusion.recipe import Recipe
-
-every_shape = pytest.mark.parametrize("shape", [(5, 3), (3, 5), (6, 6), (2, 7)])
-every_scale = pytest.mark.parametrize("scale", [1.0, 1e-6])
 
 
 def draw(shape, count=3, scale=1.0, seed=0):
@@ -101,8 +99,7 @@ def wudi_loss(fused, deltas):
     return sum(torch.linalg.norm((fused - d) @ d.T) ** 2 / torch.linalg.norm(d) ** 2 for d in deltas)
 
 
-@every_shape
-@every_scale
+@examples(shape=SHAPES, scale=SCALES[:2])
 def test_iso_c_gives_all_directions_of_the_sum_the_mean_singular_value(shape, scale):
     deltas = draw(shape, scale=scale)
 
@@ -112,8 +109,7 @@ def test_iso_c_gives_all_directions_of_the_sum_the_mean_singular_value(shape, sc
     assert_close(np.linalg.svd(fused)[1], np.full(min(shape), np.linalg.svd(sum(deltas))[1].mean()))
 
 
-@every_shape
-@pytest.mark.parametrize("common", [0.0, 0.3, 0.8, 1.0])
+@examples(shape=SHAPES, common=[0.0, 0.3, 0.8, 1.0])
 def test_iso_cts_equals_the_written_out_algorithm(shape, common):
     deltas = draw(shape, count=2)
 
@@ -140,7 +136,7 @@ def test_iso_cts_adds_nothing_of_its_own_where_deltas_lie_in_the_common_space():
 
 
 @pytest.mark.parametrize(("shape", "count"), [((5, 3), 2), ((3, 5), 3), ((6, 6), 2), ((6, 6), 3), ((2, 7), 2)])
-@every_scale
+@examples(scale=[1.0, 1e-06])
 def test_tsv_m_equals_the_written_out_algorithm(shape, count, scale):
     deltas = draw(shape, count=count, scale=scale)
 
@@ -164,9 +160,7 @@ def test_tsv_m_sums_contributions_that_do_not_interfere():
     assert_close(fuse(TSVM(), [first, second]), first + second)
 
 
-@pytest.mark.parametrize("shape", [(3, 5), (6, 6), (2, 7)])
-@pytest.mark.parametrize("density", [0.1, 0.2, 0.5, 1.0])
-@every_scale
+@examples(shape=[(3, 5), (6, 6), (2, 7)], density=[0.1, 0.2, 0.5, 1.0], scale=[1.0, 1e-06])
 def test_knots_equals_the_written_out_algorithm(shape, density, scale):
     deltas = draw(shape, count=4, scale=scale)
 
@@ -179,7 +173,7 @@ def test_knots_turns_a_tall_matrix_on_its_side():
     assert_close(fuse(Knots(), deltas), naive_knots([delta.T for delta in deltas], 0.2).T)
 
 
-@every_shape
+@examples(shape=SHAPES)
 def test_the_knots_mean_is_the_mean(shape):
     deltas = draw(shape)
 
@@ -203,8 +197,7 @@ def test_knots_decides_a_tied_vote_by_the_sign_of_most():
     assert_close(fuse(Knots(density=1.0), [-delta for delta in deltas]), np.diag([-3.0, -2.0]))
 
 
-@every_shape
-@every_scale
+@examples(shape=SHAPES, scale=SCALES[:2])
 def test_wudi_makes_the_gradient_of_its_loss_zero(shape, scale):
     deltas = [torch.tensor(delta) for delta in draw(shape, scale=scale)]
     fused = torch.tensor(fuse(Wudi(), [delta.numpy() for delta in deltas]), requires_grad=True)
@@ -236,7 +229,7 @@ def test_wudi_ignores_who_did_not_change_the_tensor():
     np.testing.assert_array_equal(fuse(Wudi(), [*deltas, np.zeros((4, 3))]), fuse(Wudi(), deltas))
 
 
-@every_shape
+@examples(shape=SHAPES)
 @pytest.mark.parametrize("lr", [1e-5, 1e-2])
 def test_wudi_adam_takes_the_published_steps(shape, lr):
     deltas = [torch.tensor(delta) for delta in draw(shape, scale=0.01)]
@@ -258,9 +251,7 @@ def test_wudi_adam_ends_where_the_closed_form_is():
     assert_close(fuse(WudiAdam(steps=5000, lr=1e-3), deltas), fuse(Wudi(), deltas), 1e-2)
 
 
-@every_shape
-@pytest.mark.parametrize("alpha", [0.0, 0.5, 0.9])
-@every_scale
+@examples(shape=SHAPES, alpha=[0.0, 0.5, 0.9], scale=[1.0, 1e-06])
 def test_opcm_equals_the_written_out_algorithm(shape, alpha, scale):
     deltas = draw(shape, scale=scale)
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from sampling import SIZES, examples
 
 from coldfuse.fusion.in_memory import move_in_memory
 from coldfuse.fusion.method import Outer
@@ -45,8 +46,6 @@ def walk_torch(optimizer: type[torch.optim.Optimizer], deltas_TN: np.ndarray, **
     return np.array(bases)
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-6])
-@pytest.mark.parametrize("num_elements", [1, 2, 7, 64, 99, 100])
 @pytest.mark.parametrize(
     ("outer", "options"),
     [
@@ -58,6 +57,7 @@ def walk_torch(optimizer: type[torch.optim.Optimizer], deltas_TN: np.ndarray, **
     ],
     ids=repr,
 )
+@examples(scale=[1.0, 1e-06], num_elements=SIZES)
 def test_momentum_is_that_of_pytorch(outer: Outer, options: dict[str, object], num_elements: int, scale: float) -> None:
     deltas_TN = make(num_elements, scale)
     expected = walk_torch(torch.optim.SGD, deltas_TN, **options)
@@ -96,9 +96,8 @@ def naive(outer: FedAdam | FedYogi | FedAdagrad, deltas_TN: np.ndarray) -> list[
     return list(map(list, zip(*rows, strict=True)))
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-6])
-@pytest.mark.parametrize("num_elements", [1, 2, 7, 64, 99, 100])
 @pytest.mark.parametrize("kind", [FedAdam, FedYogi, FedAdagrad])
+@examples(scale=[1.0, 1e-06], num_elements=SIZES)
 def test_adaptive_steps_are_those_of_the_paper(kind: type[FedAdam], num_elements: int, scale: float) -> None:
     for outer in (kind(), kind(lr=0.5, beta1=0.7, tau=1e-4)):
         deltas_TN = make(num_elements, scale)
@@ -129,7 +128,7 @@ def test_a_first_delta_of_zero_keeps_the_base(outer: Outer) -> None:
 
 
 @pytest.mark.parametrize("outer", OUTERS, ids=repr)
-@pytest.mark.parametrize("scale", [1e-42, 1e30])
+@examples(scale=[1e-42, 1e30])
 def test_steps_and_state_stay_finite_and_arguments_are_not_changed(outer: Outer, scale: float) -> None:
     delta_N, state = np.array([1.0, -1.0, 0.0]) * scale, tuple(np.zeros(3) for _ in outer.slots)
     step_N, after = outer.step(delta_N, state, age=0)

@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from sampling import SHAPES, examples
 
 from coldfuse.errors import FusionError
 from coldfuse.fusion.block import Matrix, TensorInfo
 from coldfuse.fusion.in_memory import InMemory, fuse_one
 from coldfuse.fusion.informed.regmean import RegMean
 from coldfuse.fusion.recipe import Recipe
-
-SHAPES = [(5, 3), (3, 5), (6, 6), (2, 7)]
 
 
 def draw(shape, count=3, seed=0, tokens=50):
@@ -32,10 +31,7 @@ def naive(deltas, grams, weights, a):
     return (np.linalg.inv(left) @ right).T
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("a", [0.0, 0.1, 0.9, 1.0])
-@pytest.mark.parametrize("weights", [[1.0, 1.0, 1.0], [1000.0, 3.0, 70.0]])
-@pytest.mark.parametrize("scale", [1.0, 1e-6])
+@examples(shape=SHAPES, a=[0.0, 0.1, 0.9, 1.0], weights=[[1.0, 1.0, 1.0], [1000.0, 3.0, 70.0]], scale=[1.0, 1e-06])
 def test_it_equals_the_published_formula(shape, a, weights, scale):
     deltas, grams = draw(shape)
 
@@ -177,7 +173,7 @@ def test_a_gram_of_another_size_is_refused():
         model(deltas, [*grams[:2], np.eye(4)]).fuse()
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@examples(shape=SHAPES)
 def test_one_contribution_comes_back_and_zeros_stay_zero(shape):
     deltas, grams = draw(shape, count=1)
 
@@ -185,8 +181,7 @@ def test_one_contribution_comes_back_and_zeros_stay_zero(shape):
     assert not fuse([np.zeros(shape)] * 2, grams * 2).any()
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@examples(shape=SHAPES, dtype=[np.float64, np.float32])
 def test_numpy_and_torch_agree(shape, dtype):
     deltas, grams = draw(shape)
     grams = [gram.astype(dtype) for gram in grams]

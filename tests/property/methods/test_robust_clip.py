@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
+from sampling import SCALES, SIZES, examples
 
 from coldfuse.fusion.in_memory import InMemory, fuse_one
 from coldfuse.fusion.recipe import Recipe
@@ -27,8 +27,7 @@ def test_the_norm_is_that_of_the_whole_model() -> None:
     assert (fused["a"].tolist(), fused["b"].tolist()) == ([(1.5 + 0.5) / 2], [[2.0 / 2]])
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-42])
-@pytest.mark.parametrize("num_elements", [1, 2, 7, 64, 99, 100])
+@examples(scale=SCALES, num_elements=SIZES)
 def test_no_contribution_is_longer_than_the_median(num_elements: int, scale: float) -> None:
     rng = np.random.default_rng(num_elements)
     deltas = [rng.normal(size=num_elements) * size * scale for size in (1, 2, 3, 4, 1000)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sampling import SCALES, SIZES, examples
 
 from coldfuse.errors import FusionError
 from coldfuse.fusion.in_memory import fuse_one
@@ -12,9 +13,6 @@ from coldfuse.fusion.recipe import Recipe
 from coldfuse.fusion.robust.bulyan import Bulyan
 from coldfuse.fusion.robust.median import Median
 from coldfuse.fusion.robust.trimmed_mean import TrimmedMean
-
-SIZES = [1, 2, 7, 64, 99, 100]
-SCALES = [1.0, 1e-6, 1e-42]
 
 
 def make(count: int, num_elements: int, scale: float = 1.0) -> list[np.ndarray]:
@@ -27,17 +25,14 @@ def fuse(method: Combiner, deltas: list[np.ndarray]) -> np.ndarray:
     return fuse_one(Recipe(combiner=method), deltas)
 
 
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("num_elements", SIZES)
-@pytest.mark.parametrize("count", [1, 2, 3, 8, 9])
+@examples(scale=SCALES, num_elements=SIZES, count=[1, 2, 3, 8, 9])
 def test_median_is_that_of_numpy(count: int, num_elements: int, scale: float) -> None:
     deltas = make(count, num_elements, scale)
     assert np.array_equal(fuse(Median(), deltas), np.median(deltas, axis=0))
 
 
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("num_elements", SIZES)
 @pytest.mark.parametrize(("count", "trim", "cut"), [(1, 0.2, 0), (4, 0.2, 0), (5, 0.2, 1), (11, 0.3, 3), (6, 0.49, 2)])
+@examples(scale=SCALES, num_elements=SIZES)
 def test_trimmed_mean_leaves_the_extremes_out(
     count: int, trim: float, cut: int, num_elements: int, scale: float
 ) -> None:
@@ -86,9 +81,8 @@ def naive_bulyan(deltas: list[np.ndarray], f: int) -> list[float]:
     return fused
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-6])
-@pytest.mark.parametrize("num_elements", [2, 7, 64, 99, 100])
 @pytest.mark.parametrize(("count", "f"), [(7, 1), (8, 1), (11, 2), (12, 2), (16, 3)])
+@examples(scale=[1.0, 1e-06], num_elements=[2, 7, 64, 99, 100])
 def test_bulyan_is_the_mean_around_the_median_of_the_chosen(
     count: int, f: int, num_elements: int, scale: float
 ) -> None:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from sampling import SCALES, examples
 
 from coldfuse.errors import FusionError
 from coldfuse.fusion.in_memory import fuse_one
@@ -47,8 +48,7 @@ def make(seed: int, num_elements: int, scale: float = 1.0) -> list[np.ndarray]:
     return [scale * delta for delta in (*honest, *copies, *alike)]
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-42])
-@pytest.mark.parametrize("num_elements", [2, 7, 64, 99, 100])
+@examples(scale=SCALES, num_elements=[2, 7, 64, 99, 100])
 def test_is_the_mean_by_the_papers_weights(num_elements: int, scale: float) -> None:
     for seed in range(5):
         deltas = make(seed, num_elements)
@@ -80,8 +80,7 @@ def test_deltas_that_have_nothing_in_common_are_averaged() -> None:
     assert fuse([np.array([1.0]), np.array([-1.0])]).tolist() == [0.0]
 
 
-@pytest.mark.parametrize("others", [[], [np.zeros(3)]])
-@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-42])
+@examples(others=[[], [np.zeros(3)]], scale=SCALES)
 def test_says_so_where_all_are_copies_of_one(scale: float, others: list[np.ndarray]) -> None:
     delta = np.array([1.0, -0.3, 0.7]) * scale
     with pytest.raises(FusionError, match="all 3 contributions that changed the model look like copies"):

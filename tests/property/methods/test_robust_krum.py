@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sampling import SCALES, examples
 
 from coldfuse.errors import FusionError
 from coldfuse.fusion.in_memory import InMemory, fuse_one
@@ -36,8 +37,7 @@ def naive_order(deltas: list[np.ndarray], f: int) -> list[int]:
     return sorted(range(len(deltas)), key=lambda i: scores[i])
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-42])
-@pytest.mark.parametrize("num_elements", [2, 7, 64, 99, 100])
+@examples(scale=SCALES, num_elements=[2, 7, 64, 99, 100])
 def test_krum_is_the_contribution_with_the_smallest_score(num_elements: int, scale: float) -> None:
     for seed in range(3):
         deltas = with_outliers(seed, num_elements, scale)
@@ -45,8 +45,7 @@ def test_krum_is_the_contribution_with_the_smallest_score(num_elements: int, sca
             assert np.array_equal(fuse(Krum(byzantine=f), deltas), deltas[naive_order(deltas, f)[0]])
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-6])
-@pytest.mark.parametrize("selected", [1, 3, 7])
+@examples(scale=[1.0, 1e-06], selected=[1, 3, 7])
 def test_multi_krum_averages_the_smallest_scores(selected: int, scale: float) -> None:
     deltas = with_outliers(5, 50, scale)
     chosen = [deltas[i] for i in naive_order(deltas, 3)[:selected]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sampling import SCALES, SIZES, examples
 
 from coldfuse.errors import FusionError
 from coldfuse.fusion.in_memory import fuse_one
@@ -12,9 +13,6 @@ from coldfuse.fusion.recipe import Recipe
 from coldfuse.fusion.robust.centred_clip import CentredClip
 from coldfuse.fusion.robust.distances import distances_to, squared_distances
 from coldfuse.fusion.robust.geometric_median import GeometricMedian
-
-SIZES = [1, 2, 7, 64, 99, 100]
-SCALES = [1.0, 1e-6, 1e-42]
 
 
 def make(count: int, num_elements: int, scale: float = 1.0) -> list[np.ndarray]:
@@ -48,10 +46,8 @@ def weiszfeld(method: GeometricMedian, deltas: list[np.ndarray], weights: list[f
     return point
 
 
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("num_elements", SIZES)
-@pytest.mark.parametrize("count", [2, 3, 10])
 @pytest.mark.parametrize("method", [GeometricMedian(), GeometricMedian(iterations=20)], ids=repr)
+@examples(scale=SCALES, num_elements=SIZES, count=[2, 3, 10])
 def test_geometric_median_is_weiszfeld_on_vectors(
     method: GeometricMedian, count: int, num_elements: int, scale: float
 ) -> None:
@@ -112,10 +108,8 @@ def centred_clip(method: CentredClip, deltas: list[np.ndarray]) -> np.ndarray:
     return centre
 
 
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("num_elements", SIZES)
-@pytest.mark.parametrize("count", [1, 2, 3, 10])
 @pytest.mark.parametrize(("radius", "iterations"), [(None, 3), (None, 1), (2.0, 5)])
+@examples(scale=SCALES, num_elements=SIZES, count=[1, 2, 3, 10])
 def test_centred_clip_is_that_of_vectors(
     radius: float | None, iterations: int, count: int, num_elements: int, scale: float
 ) -> None:
@@ -138,7 +132,7 @@ def test_centred_clip_with_a_wide_radius_is_the_mean() -> None:
 
 
 @pytest.mark.parametrize("method", [GeometricMedian(), CentredClip()], ids=repr)
-@pytest.mark.parametrize("count", [1, 2, 3, 7, 49])
+@examples(count=[1, 2, 3, 7, 49])
 def test_equal_deltas_come_back_bit_by_bit(method: Combiner, count: int) -> None:
     delta = np.random.default_rng(1).normal(size=(3, 5)).astype(np.float32).astype(np.float64)
     assert np.array_equal(fuse(method, [delta] * count), delta)

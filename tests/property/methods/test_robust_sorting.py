@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-import pytest
+from sampling import examples
 
 from coldfuse.fusion.robust.sorting import network, sort_contributions
 
 
-@pytest.mark.parametrize("count", range(1, 13))
+@examples(count=range(1, 13))
 def test_network_sorts_every_column_of_zeros_and_ones(count: int) -> None:
     """By the 0-1 principle it then sorts everything."""
     for values in product((0, 1), repeat=count):
@@ -21,8 +21,7 @@ def test_network_sorts_every_column_of_zeros_and_ones(count: int) -> None:
         assert column == sorted(values)
 
 
-@pytest.mark.parametrize("num_elements", [1, 2, 7, 64, 99, 100, 3000])
-@pytest.mark.parametrize("count", [1, 2, 3, 8, 17, 64, 65])
+@examples(num_elements=[1, 64, 3000], count=[1, 2, 3, 8, 17, 64, 65])
 def test_columns_are_sorted(count: int, num_elements: int) -> None:
     deltas_CN = np.random.default_rng(count).normal(size=(count, num_elements)).round(1) + 0.0
     expected = [sorted(column) for column in deltas_CN.T]

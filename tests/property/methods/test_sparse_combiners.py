@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from sampling import SCALES, SIZES, examples
 
 from coldfuse.fusion.in_memory import InMemory, fuse_one
 from coldfuse.fusion.methods import METHODS
 from coldfuse.fusion.recipe import parse_recipe
 
-SIZES = {"a": 1, "b": 2, "c": 7, "d": 64, "e": 99, "f": 100, "g": 600}
+TENSORS = {"a": 1, "b": 7, "c": 600}
 
 
 def golden(seed, *, count=3, size=40, scale=1.0):
@@ -38,9 +39,8 @@ def naive_consensus(values, k, threshold):
     return total if need >= min(k, len(values)) else 0.0
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-42])
 @pytest.mark.parametrize(("k", "threshold"), [(1, 0.4), (2, 0.4), (2, 0.6), (3, 0.2), (9, 0.1), (2, 0.0)])
-@pytest.mark.parametrize("size", SIZES.values())
+@examples(scale=SCALES, size=SIZES)
 def test_consensus_keeps_what_enough_contributions_need(size, k, threshold, scale):
     deltas = golden(size, size=size, scale=scale)
     want = [naive_consensus(column, k, threshold) for column in columns(deltas)]
@@ -53,8 +53,7 @@ def test_consensus_scales_the_sum_and_takes_a_single_contribution():
     np.testing.assert_array_equal(fuse("consensus(scale=0.5)", [[1.0, 1.0], [3.0, -1.0]]), [0.0, 0.0])
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-42])
-@pytest.mark.parametrize("size", SIZES.values())
+@examples(scale=SCALES, size=SIZES)
 def test_magmax_takes_the_largest_change_the_later_of_equals(size, scale):
     deltas = golden(size, count=5, size=size, scale=scale)
     want = []
@@ -87,7 +86,7 @@ def naive_gains(deltas, epsilon, r=0.1, alpha=0.2):
 
 
 @pytest.mark.parametrize(("scale", "epsilon"), [(1.0, 1e-5), (1.0, 0.5), (1e-5, 1e-5), (1e-42, 0.0)])
-@pytest.mark.parametrize("size", SIZES.values())
+@examples(size=SIZES)
 def test_ram_adds_lone_changes_and_averages_shared_ones(size, scale, epsilon):
     deltas = sparse(size, size=size, scale=scale)
     want = [naive_ram(column, [1.0] * 3, epsilon) for column in columns(deltas)]
@@ -97,9 +96,9 @@ def test_ram_adds_lone_changes_and_averages_shared_ones(size, scale, epsilon):
 @pytest.mark.parametrize("variant", ["paper", "mergekit"])
 @pytest.mark.parametrize("alpha", [0.2, 1.5])
 def test_ram_plus_makes_lone_changes_larger(variant, alpha):
-    deltas = {name: sparse(i, size=size) for i, (name, size) in enumerate(SIZES.items())}
+    deltas = {name: sparse(i, size=size) for i, (name, size) in enumerate(TENSORS.items())}
     recipe = parse_recipe(f"ram-plus(variant={variant}, alpha={alpha})", METHODS)
-    base = {name: np.zeros(size) for name, size in SIZES.items()}
+    base = {name: np.zeros(size) for name, size in TENSORS.items()}
     fused = InMemory(recipe=recipe, base=base, deltas=[{n: d[i] for n, d in deltas.items()} for i in range(3)]).fuse()
     whole = np.hstack(list(deltas.values()))
     for name, own in deltas.items():
@@ -134,9 +133,7 @@ def naive_sce(deltas, top, mergekit=False):
 
 
 @pytest.mark.parametrize("variant", ["paper", "mergekit"])
-@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-42])
-@pytest.mark.parametrize("top", [1.0, 0.3, 0.01])
-@pytest.mark.parametrize("size", SIZES.values())
+@examples(scale=SCALES, top=[1.0, 0.3, 0.01], size=SIZES)
 def test_sce_selects_weighs_and_erases(size, top, scale, variant):
     deltas = golden(size, size=size, scale=scale) * [[1.0], [2.0], [0.5]]
     got = fuse(f"sce(select_topk={top}, variant={variant})", deltas)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sampling import SCALES, SIZES, examples
 
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.block import Block, TensorInfo
@@ -12,8 +13,6 @@ from coldfuse.fusion.recipe import format_recipe, parse_recipe
 from coldfuse.fusion.sparse import rescaling
 from coldfuse.fusion.sparse.dare import Dare
 from coldfuse.fusion.sparse.della import Della
-
-SIZES = [1, 2, 7, 64, 99, 100]
 
 
 def golden(seed, shape, scale=1.0):
@@ -43,17 +42,14 @@ def naive_keep(row, density, epsilon):
     return [(density - epsilon) + 2 * epsilon * order.index(n) / (len(row) - 1) for n in range(len(row))]
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-42])
-@pytest.mark.parametrize("drop", [0.0, 0.1, 0.5, 0.9])
-@pytest.mark.parametrize("size", SIZES)
+@examples(scale=SCALES, drop=[0.0, 0.1, 0.5, 0.9], size=SIZES)
 def test_dare_drops_what_the_counter_says_and_rescales(size, drop, scale):
     delta = golden(size, size, scale)
     want = [v / (1 - drop) if u >= drop else 0.0 for v, u in zip(delta, random_numbers(0, size), strict=True)]
     np.testing.assert_allclose(after(f"dare(drop={drop})", delta), want, rtol=1e-15, atol=0)
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-9])
-@pytest.mark.parametrize("size", SIZES)
+@examples(scale=[1.0, 1e-09], size=SIZES)
 def test_dare_in_mergekits_variant_keeps_the_l1_norm(size, scale):
     delta = golden(size, size, scale)
     masked = [v if u >= 0.5 else 0.0 for v, u in zip(delta, random_numbers(0, size), strict=True)]
@@ -114,8 +110,8 @@ def test_masks_and_sums_do_not_depend_on_the_cut(method):
         np.testing.assert_allclose(sums, measure.of(whole), rtol=1e-14)
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (2,), (7,), (64,), (9, 11), (100, 1), (2, 5, 10)])
 @pytest.mark.parametrize(("density", "epsilon"), [(0.5, 0.05), (0.3, 0.2), (0.5, 0.5 - 1e-9), (1.0, 0.0)])
+@examples(shape=[(), (1,), (2,), (7,), (64,), (9, 11), (100, 1), (2, 5, 10)])
 def test_della_keeps_by_rank_in_the_row_and_divides_by_the_probability(shape, density, epsilon):
     delta = golden(len(shape), shape)
     rows = delta.reshape(-1, shape[-1] if shape else 1)
@@ -125,8 +121,7 @@ def test_della_keeps_by_rank_in_the_row_and_divides_by_the_probability(shape, de
     np.testing.assert_allclose(after(f"della(density={density}, epsilon={epsilon})", delta), want, rtol=1e-14, atol=0)
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-9])
-@pytest.mark.parametrize("shape", [(1,), (7,), (9, 11)])
+@examples(scale=[1.0, 1e-09], shape=[(1,), (7,), (9, 11)])
 def test_della_in_mergekits_variant_keeps_the_l1_norm(shape, scale):
     delta = golden(1, shape, scale)
     keep = np.array([naive_keep(list(row), 0.5, 0.15) for row in delta.reshape(-1, shape[-1])]).ravel()

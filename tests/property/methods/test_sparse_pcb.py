@@ -4,13 +4,14 @@ import math
 
 import numpy as np
 import pytest
+from sampling import SCALES, examples
 
 from coldfuse.fusion.in_memory import InMemory, fuse_one
 from coldfuse.fusion.methods import METHODS
 from coldfuse.fusion.recipe import parse_recipe
 from coldfuse.fusion.sparse.elementary import exp, tanh
 
-SIZES = {"a": 1, "b": 2, "c": 7, "d": 64, "e": 99, "f": 100}
+TENSORS = {"a": 1, "b": 2, "c": 7, "d": 64, "e": 99, "f": 100}
 
 
 def golden(seed, *, count=3, size=40, scale=1.0):
@@ -48,9 +49,7 @@ def naive_pcb(deltas, ratio):
     ]
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-15])
-@pytest.mark.parametrize("ratio", [0.1, 0.5, 1.0])
-@pytest.mark.parametrize("size", [1, 2, 7, 40, 64, 99, 100])
+@examples(scale=[1.0, 1e-06, 1e-15], ratio=[0.1, 0.5, 1.0], size=[1, 2, 7, 40, 64, 99, 100])
 def test_pcb_is_the_authors_formula(size, ratio, scale):
     deltas = golden(size, size=size, scale=scale)
     got = fuse_one(parse_recipe(f"pcb(ratio={ratio})", METHODS), list(deltas))
@@ -59,8 +58,8 @@ def test_pcb_is_the_authors_formula(size, ratio, scale):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_pcb_ranks_over_the_whole_model(seed):
-    deltas = [{name: golden(seed, size=size)[i] for name, size in SIZES.items()} for i in range(3)]
-    base = {name: np.zeros(size) for name, size in SIZES.items()}
+    deltas = [{name: golden(seed, size=size)[i] for name, size in TENSORS.items()} for i in range(3)]
+    base = {name: np.zeros(size) for name, size in TENSORS.items()}
     fused = InMemory(recipe=parse_recipe("pcb(scale=1.2)", METHODS), base=base, deltas=deltas).fuse()
     want = naive_pcb([np.hstack(list(delta.values())) for delta in deltas], 0.1)
     np.testing.assert_allclose(np.hstack(list(fused.values())), 1.2 * np.array(want), rtol=2e-5, atol=1e-6)
@@ -73,8 +72,7 @@ def test_pcb_takes_a_negative_quantile_where_most_contributions_disagree():
     assert got.any()
 
 
-@pytest.mark.parametrize("count", [1, 2, 64, 100, 300])
-@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-42])
+@examples(count=[1, 2, 64, 100, 300], scale=SCALES)
 def test_pcb_stays_finite(count, scale):
     deltas = np.random.default_rng(0).normal(size=(count, 50)) * scale
     fused = fuse_one(parse_recipe("pcb", METHODS), list(deltas))

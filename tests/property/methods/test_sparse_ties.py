@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sampling import SCALES, examples
 
 from coldfuse.fusion.block import Block, TensorInfo
 from coldfuse.fusion.in_memory import InMemory, fuse_one
@@ -9,7 +10,7 @@ from coldfuse.fusion.methods import METHODS
 from coldfuse.fusion.recipe import parse_recipe
 from coldfuse.fusion.sparse.ties import Ties
 
-SIZES = {"a": 1, "b": 2, "c": 7, "d": 64, "e": 99, "f": 100}
+TENSORS = {"a": 1, "b": 2, "c": 7, "d": 64, "e": 99, "f": 100}
 
 
 def golden(seed, *, count=3, size=40, scale=1.0):
@@ -24,12 +25,12 @@ def golden(seed, *, count=3, size=40, scale=1.0):
 
 def model(seed, scale=1.0):
     return [
-        {name: golden(seed + i, count=3, size=size, scale=scale)[i] for name, size in SIZES.items()} for i in range(3)
+        {name: golden(seed + i, count=3, size=size, scale=scale)[i] for name, size in TENSORS.items()} for i in range(3)
     ]
 
 
 def fuse(line, deltas, weights=None):
-    base = {name: np.zeros(size) for name, size in SIZES.items()}
+    base = {name: np.zeros(size) for name, size in TENSORS.items()}
     return InMemory(recipe=parse_recipe(line, METHODS), base=base, deltas=deltas, weights=weights).fuse()
 
 
@@ -42,14 +43,16 @@ def keep(values, least):
 
 
 def trim_paper(delta, density):
-    everything = [v for name in SIZES for v in delta[name]]
+    everything = [v for name in TENSORS for v in delta[name]]
     k = len(everything) - int(len(everything) * density)
     least = threshold(everything, k - 1)
-    return {name: keep(delta[name], least) for name in SIZES}
+    return {name: keep(delta[name], least) for name in TENSORS}
 
 
 def trim_mergekit(delta, density):
-    return {n: keep(delta[n], threshold(delta[n], len(delta[n]) - max(1, int(density * len(delta[n]))))) for n in SIZES}
+    return {
+        n: keep(delta[n], threshold(delta[n], len(delta[n]) - max(1, int(density * len(delta[n]))))) for n in TENSORS
+    }
 
 
 def naive_element(values, weights, zero_is):
@@ -67,7 +70,7 @@ def naive_element(values, weights, zero_is):
 def naive_merge(trimmed, weights=(1.0, 1.0, 1.0), zero_is=None):
     return {
         name: np.array([naive_element([t[name][n] for t in trimmed], weights, zero_is) for n in range(size)])
-        for name, size in SIZES.items()
+        for name, size in TENSORS.items()
     }
 
 
@@ -76,18 +79,14 @@ def assert_same(got, want):
         np.testing.assert_array_equal(got[name], want[name], err_msg=name)
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-42])
-@pytest.mark.parametrize("density", [0.05, 0.2, 0.7])
-@pytest.mark.parametrize("seed", range(3))
+@examples(scale=SCALES, density=[0.05, 0.2, 0.7], seed=range(3))
 def test_ties_is_the_authors_whole_model_trim_and_vote(seed, density, scale):
     deltas = model(seed, scale)
     want = naive_merge([trim_paper(delta, density) for delta in deltas])
     assert_same(fuse(f"ties(density={density})", deltas), want)
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-6])
-@pytest.mark.parametrize("density", [0.05, 0.2, 0.7, 1.0])
-@pytest.mark.parametrize("seed", range(3))
+@examples(scale=[1.0, 1e-06], density=[0.05, 0.2, 0.7, 1.0], seed=range(3))
 def test_ties_in_mergekits_variant_trims_tensors_and_weighs(seed, density, scale):
     deltas, weights = model(seed, scale), (0.5, 2.0, 1.25)
     trimmed = [trim_mergekit(delta, density) for delta in deltas]
@@ -114,7 +113,7 @@ def test_a_zero_vote_goes_to_the_models_majority_where_that_is_asked_for(sign):
     np.testing.assert_array_equal(got, sign * np.array([1.5, 2.0, 1.0, -9.0]))
 
 
-@pytest.mark.parametrize("size", [1, 2, 7, 64, 99, 100, 511, 512, 513, 1100])
+@examples(size=[1, 2, 7, 64, 99, 100, 511, 512, 513, 1100])
 def test_ties_with_all_entries_of_one_sign_is_the_mean(size):
     deltas = [np.abs(row) + 0.1 for row in golden(size, count=5, size=size)]
     got = fuse_one(parse_recipe("ties(density=1)", METHODS), deltas)
@@ -158,13 +157,13 @@ def test_entries_are_compared_as_float32():
     np.testing.assert_array_equal(Ties().fuse(block), [just_below, 0.0])
 
 
-@pytest.mark.parametrize("density", [0.05, 0.2, 1.0])
 @pytest.mark.parametrize("variant", ["paper", "mergekit"])
+@examples(density=[0.05, 0.2, 1.0])
 def test_trim_is_the_first_step_of_ties(variant, density):
     deltas = model(7)
     naive = trim_paper if variant == "paper" else trim_mergekit
     trimmed = deltas if density == 1 else [naive(delta, density) for delta in deltas]
-    want = {name: sum(np.array(t[name]) for t in trimmed) / 3 for name in SIZES}
+    want = {name: sum(np.array(t[name]) for t in trimmed) / 3 for name in TENSORS}
     assert_same(fuse(f"trim(density={density}, variant={variant}) then mean", deltas), want)
 
 

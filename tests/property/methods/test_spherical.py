@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from sampling import SCALES, SIZES, examples
 
 from coldfuse.errors import FusionError
 from coldfuse.fusion.in_memory import InMemory, fuse_one
@@ -14,9 +15,6 @@ from coldfuse.fusion.spherical.model_stock import ModelStock
 from coldfuse.fusion.spherical.multi_slerp import MultiSlerp
 from coldfuse.fusion.spherical.nuslerp import Nuslerp, NuslerpRows
 from coldfuse.fusion.spherical.slerp import Slerp
-
-SIZES = pytest.mark.parametrize("size", [1, 2, 7, 64, 99, 100])
-SCALES = pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-42])
 
 
 def vectors(size, *, count=3, scale=1.0):
@@ -108,7 +106,7 @@ def test_whole_and_right_angles():
 # slerp
 
 
-@SIZES
+@examples(size=SIZES)
 def test_slerp_goes_along_the_arc_between_two_models(size):
     base, one, other = vectors(size)
     for t in (0.0, 0.2, 0.5, 1.0):
@@ -171,9 +169,8 @@ def test_slerp_does_not_guess_which_model_is_first():
 # nuslerp
 
 
-@SIZES
-@SCALES
 @pytest.mark.parametrize("method", [Nuslerp(), NuslerpRows()], ids=["whole", "rows"])
+@examples(size=SIZES, scale=SCALES)
 def test_nuslerp_goes_along_the_arc_between_two_deltas(size, scale, method):
     one, other = vectors(size, count=2)
     for t in (0.0, 0.2, 1.0):
@@ -194,7 +191,7 @@ def test_nuslerp_by_rows_turns_every_row_by_its_own_angle():
 
 
 @pytest.mark.parametrize("method", [Nuslerp(), NuslerpRows()])
-@pytest.mark.parametrize("factor", [-1.0, -3.0, 7.0])
+@examples(factor=[-1.0, -3.0, 7.0])
 def test_between_parallel_and_opposite_deltas_the_line_is_straight(method, factor):
     one = vectors(99, count=1)[0] * 0.1
 
@@ -206,8 +203,7 @@ def test_between_parallel_and_opposite_deltas_the_line_is_straight(method, facto
 # several
 
 
-@SIZES
-@SCALES
+@examples(size=SIZES, scale=SCALES)
 def test_multi_slerp_is_what_its_longer_formula_gives(size, scale):
     deltas = [np.abs(delta) for delta in vectors(size)]
 
@@ -216,9 +212,7 @@ def test_multi_slerp_is_what_its_longer_formula_gives(size, scale):
     np.testing.assert_allclose(fused / scale, multislerp_of(deltas, [0.25, 0.125, 0.625]), rtol=1e-11)
 
 
-@SIZES
-@SCALES
-@pytest.mark.parametrize("steps", [0, 1, 10])
+@examples(size=SIZES, scale=SCALES, steps=[0, 1, 10])
 def test_karcher_takes_the_steps_of_logarithm_and_exponential_maps(size, scale, steps):
     deltas = [factor * delta for factor, delta in zip([5, 1, 1], vectors(size), strict=True)]
 
@@ -228,8 +222,7 @@ def test_karcher_takes_the_steps_of_logarithm_and_exponential_maps(size, scale, 
     np.testing.assert_allclose(fused / scale, karcher_of(deltas, [0.25, 0.125, 0.625], steps), rtol=1e-8, atol=1e-10)
 
 
-@SIZES
-@pytest.mark.parametrize("scale", [1.0, 1e-2, 1e-6])
+@examples(size=SIZES, scale=[1.0, 0.01, 1e-06])
 def test_karcher_of_models_turns_about_zero(size, scale):
     base, *deltas = vectors(size, count=5)
     deltas = [scale * delta for delta in deltas]
@@ -257,8 +250,7 @@ def test_karcher_balances_what_multi_slerp_does_not():
     assert math.atan2(fused[1], fused[0]) == pytest.approx(math.atan2(1, 2))
 
 
-@SIZES
-@SCALES
+@examples(size=SIZES, scale=SCALES)
 def test_model_stock_goes_as_far_as_the_deltas_agree(size, scale):
     shared, *deltas = vectors(size, count=5)
     deltas = [shared + 0.3 * delta for delta in deltas]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sampling import SCALES, SIZES, examples
 
 from coldfuse.errors import FusionError
 from coldfuse.fusion.in_memory import fuse_one
@@ -14,8 +15,6 @@ from coldfuse.fusion.spherical.nearswap import Nearswap
 from coldfuse.fusion.spherical.nuslerp import Nuslerp, NuslerpRows
 from coldfuse.fusion.spherical.slerp import Slerp
 
-SIZES = pytest.mark.parametrize("size", [1, 2, 7, 64, 99, 100])
-SCALES = pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-42])
 OF_TWO = pytest.mark.parametrize(
     "method", [Slerp(), Nuslerp(), NuslerpRows()], ids=["slerp", "nuslerp", "nuslerp-rows"]
 )
@@ -35,8 +34,7 @@ def fuse(method, deltas, **options):
 
 
 @OF_ANY
-@SIZES
-@SCALES
+@examples(size=SIZES, scale=SCALES)
 def test_equal_deltas_come_back_unchanged(method, size, scale):
     base, delta = vectors(size, count=2)
     for count in (1, 2, 4, 5):
@@ -46,16 +44,15 @@ def test_equal_deltas_come_back_unchanged(method, size, scale):
 
 
 @OF_TWO
-@SIZES
-@SCALES
+@examples(size=SIZES, scale=SCALES)
 def test_two_equal_deltas_come_back_bit_by_bit(method, size, scale):
     base, delta = vectors(size, count=2)
 
     np.testing.assert_array_equal(fuse(method, [scale * delta] * 2, base=base), scale * delta)
 
 
-@pytest.mark.parametrize("base", [0.0, 0.1, 1e-30])
 @pytest.mark.parametrize("method", [Slerp(), Nuslerp(), NuslerpRows(), MultiSlerp(), Karcher(), ModelStock()])
+@examples(base=[0.0, 0.1, 1e-30])
 def test_zero_deltas_stay_exactly_zero(base, method):
     zeros = [np.zeros(7), np.full(7, -0.0)]
 
@@ -77,8 +74,7 @@ def test_a_zero_delta_shortens_and_does_not_turn(method):
 
 
 @OF_ANY
-@pytest.mark.parametrize("base", [0.0, 1.0])
-@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-42, 1e-200])
+@examples(base=[0.0, 1.0], scale=[1.0, 1e-06, 1e-42, 1e-200])
 def test_deltas_that_cancel_give_finite_numbers_no_larger_than_they_are(method, base, scale):
     one, other = vectors(7, count=2)
     for deltas in ([one, -one], [one, other, -one - other], [one, -one, np.zeros(7)]):
@@ -101,7 +97,7 @@ def test_a_weight_of_zero_is_absence():
 
 
 @pytest.mark.parametrize("method", [MultiSlerp(), Karcher()])
-@pytest.mark.parametrize("weights", [[2.0, -1.0, 1.0], [0.0, 0.0, 0.0], [np.nan, 1.0, 1.0]])
+@examples(weights=[[2.0, -1.0, 1.0], [0.0, 0.0, 0.0], [np.nan, 1.0, 1.0]])
 def test_weights_that_are_no_parts_of_a_whole_are_refused(method, weights):
     with pytest.raises(FusionError, match="weights"):
         fuse(method, vectors(7), weights=weights)
@@ -113,8 +109,7 @@ def test_numbers_whose_squares_overflow_are_refused(method):
         fuse(method, [1e200 * delta for delta in vectors(7)])
 
 
-@SIZES
-@SCALES
+@examples(size=SIZES, scale=SCALES)
 def test_nearswap_weighs_a_delta_by_its_nearness(size, scale):
     [delta] = vectors(size, count=1, scale=scale)
     delta[::3] = 0.0
@@ -143,7 +138,7 @@ def test_recipes_name_the_spherical_methods():
 
 
 @OF_TWO
-@pytest.mark.parametrize("count", [1, 3])
+@examples(count=[1, 3])
 def test_an_arc_has_two_ends(method, count):
     with pytest.raises(FusionError, match=f"joins 2 models, got {count}"):
         fuse(method, vectors(7, count=count))

@@ -70,6 +70,15 @@ def test_steps_that_rounding_drops_move_the_base_as_they_move_a_wide_one(tmp_pat
     assert 0.3 < moved.mean() < 1
 
 
+def test_a_step_that_undoes_what_was_dropped_leaves_nothing(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "0", make_base("BF16"))
+    for number, sign in enumerate((1, -1), start=1):
+        delta = write_delta(tmp_path / f"{number}.safetensors", base, np.full(SHAPE, sign * 2.0**-20))
+        fuse(base, [delta], tmp_path / str(number), keeps_residual=True)
+        base = tmp_path / str(number)
+    assert np.array_equal(read(base, exact=True), make_base("BF16")["w"].floats)
+
+
 def test_a_wide_base_has_no_residual(tmp_path: Path) -> None:
     out = run(tmp_path, "F32", np.full(SHAPE, 1e-4), keeps_residual=True, rounds=1)
     assert not (out / "outer").exists()

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from coldfuse.cli.bench import _check_choice, _split
+from coldfuse.cli.bench import _split
 from coldfuse.errors import UserInputError
 from coldfuse.experiments.bench_fuse import Spread
 from coldfuse.experiments.bench_models import SHAPES
@@ -34,8 +34,6 @@ def test_recipes_are_cut_at_commas_outside_parentheses():
 def test_what_cannot_be_measured_is_refused():
     with pytest.raises(UserInputError, match="expected methods or recipes, separated by commas"):
         _split("mean,")
-    with pytest.raises(UserInputError, match="--dtype F8: expected F32, BF16 or F16"):
-        _check_choice("--dtype", "F8", ("F32", "BF16", "F16"))
 
 
 def test_a_spread_is_a_median_and_what_lies_around_it():

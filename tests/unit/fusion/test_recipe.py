@@ -28,9 +28,20 @@ def refusal(line: str, **more) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_a_name_alone_is_a_method_with_its_defaults(name):
-    assert METHODS[name]() in parse(name).steps
+def test_a_name_alone_is_a_method_with_its_defaults():
+    for name, kind in METHODS.items():
+        assert kind() in parse(name).steps
+
+
+def test_a_table_knows_its_methods_by_name_and_by_class():
+    class Own(Mean):
+        pass
+
+    table = METHODS | {"own": Own}
+    assert [table.name_of(kind) for kind in (Ties, Own, Recipe)] == ["ties", "own", "Recipe"]
+    assert {table.name_of(kind): kind for kind in table.values()} == dict(table)
+    assert len(table) == len(METHODS) + 1
+    assert "own" not in METHODS
 
 
 def test_steps_stay_in_their_order():
