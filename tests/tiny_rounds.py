@@ -76,6 +76,12 @@ def make_changes(model: Model, seed: int) -> dict[str, np.ndarray]:
     return {name: (rng.normal(size=model[name].spec.shape) * 0.01).astype(np.float32) for name in names}
 
 
+def finetune(model: Model, seed: int) -> Model:
+    """Return the model that `make_changes` makes of a base."""
+    changes = make_changes(model, seed)
+    return model | {n: floats(model[n].floats.astype(np.float64) + d, model[n].spec.dtype) for n, d in changes.items()}
+
+
 def write_file(path: Path, tensors: Model) -> None:
     header = format_header([(name, tensor.spec) for name, tensor in tensors.items()], {"format": "pt"})
     path.write_bytes(header + b"".join(tensor.data for tensor in tensors.values()))
@@ -102,6 +108,11 @@ def parse_file(data: bytes) -> Model:
         name: Tensor(TensorSpec(dtype=entry["dtype"], shape=entry["shape"]), bytes(entry["data"]))
         for name, entry in safetensors.deserialize(data)
     }
+
+
+def read_model(folder: Path) -> Model:
+    """Read all tensors of a model folder, with the library."""
+    return {name: t for file in folder.glob("*.safetensors") for name, t in parse_file(file.read_bytes()).items()}
 
 
 def read_release(federation: Federation, number: int | None = None) -> Model:

@@ -19,22 +19,6 @@ from coldfuse.errors import CodecError, SchemaMismatchError, UserInputError
 from coldfuse.tensors.checkpoint import open_checkpoint
 
 
-@pytest.mark.parametrize("num_files", [1, 6])
-@pytest.mark.parametrize("method", [METHOD, "ties then fedadam", "median then fedyogi"])
-def test_folders_go_on_from_what_they_carry_as_a_federation_does(
-    tmp_path: Path, small_parts: int, num_files: int, method: str
-) -> None:
-    federation = make_federation(tmp_path, MODEL, num_files=num_files, method=method)
-    base = tmp_path / "base"
-    for number in (1, 2, 3):
-        deltas, out = write_deltas(federation, number, tmp_path), tmp_path / f"out-{number}"
-        release = play(federation, number)
-        assert fuse(base, deltas, out, method) == release.model_digest
-        base = out
-    for name, blob in release.outer.files.items():
-        assert (base / "outer" / name).read_bytes() == federation.objects.open(blob).read(0, blob.size_bytes), name
-
-
 @pytest.fixture
 def carrying(tmp_path: Path) -> tuple[Path, list[Path]]:
     """A base that carries the state of one step, and deltas on it."""
@@ -76,13 +60,10 @@ def test_a_memory_names_its_model_and_the_steps_that_made_it(carrying: tuple[Pat
 
 
 @pytest.mark.parametrize("output", [Output(), Output(shard_bytes=300)], ids=["as the base", "other files"])
-@pytest.mark.parametrize("threads", [1, 3])
-def test_a_memory_names_its_model_however_it_was_made(
-    tmp_path: Path, small_parts: int, output: Output, threads: int
-) -> None:
+def test_a_memory_names_its_model_however_it_was_made(tmp_path: Path, small_parts: int, output: Output) -> None:
     federation = make_federation(tmp_path, MODEL, num_files=2, method=METHOD)
     deltas, out = write_deltas(federation, 1, tmp_path), tmp_path / "out"
-    digest = fuse(tmp_path / "base", deltas, out, METHOD, output=output, executor=ThreadExecutor(threads))
+    digest = fuse(tmp_path / "base", deltas, out, METHOD, output=output, executor=ThreadExecutor(3))
     assert json.loads((out / "outer" / "state.json").read_text())["model"] == digest
     assert sorted(path.name for path in (out / "outer").iterdir()) == ["momentum", "state.json"]
 
@@ -139,7 +120,7 @@ def test_a_memory_of_another_model_is_refused(carrying: tuple[Path, list[Path]],
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"age": -1, "slots": ["momentum"]}', "[]"])
+@pytest.mark.parametrize("text", ["", '{"age": -1, "slots": ["momentum"]}'])
 def test_a_damaged_memory_is_told(carrying: tuple[Path, list[Path]], tmp_path: Path, text: str) -> None:
     base, deltas = carrying
     (base / "outer" / "state.json").write_text(text)

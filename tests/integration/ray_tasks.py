@@ -25,8 +25,8 @@ def tell_process(_shared: None, _item: int) -> int:
 
 def kill_worker_once(shared: tuple[Path, Making], shard: Shard) -> list[FusedPart]:
     """Fuse, but the first time kill the worker after the part was stored and before anybody knows."""
-    marker, job = shared
-    fused = fuse_part(job, shard)
+    marker, making = shared
+    fused = fuse_part(making, shard)
     try:
         with open(marker, "x") as file:
             file.write(str(os.getpid()))

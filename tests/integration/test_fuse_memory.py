@@ -18,7 +18,7 @@ NOISE_MIB = 8
 """About 5 %: what lies between two runs of the same command, as threads meet or do not. 60 models more would take
 2 GiB, and 64 MiB more of each model 64 MiB, if any of it were held."""
 
-METHODS = ["mean", "ties", "median", "dare then ties", "pcb"]
+METHODS = ["mean", "median", "dare then ties", "pcb"]
 NUM_PARAMETERS = {"nothing": 30_000, "few": 1 << 24, "large": 3 << 24}
 """Two bytes each: so little that all compiled functions run but nothing is large; two parts of 16 MiB; six parts."""
 

@@ -107,10 +107,10 @@ def assert_same(federation: Federation, out: Path, digest: str) -> None:
         assert (out / "outer" / name).read_bytes() == federation.objects.open(blob).read(0, blob.size_bytes), name
 
 
-def play(tmp_path: Path, line: str, *, dtype: str, rounds: int, num_files: int = 3) -> Federation:
+def play(tmp_path: Path, line: str, *, dtype: str, rounds: int) -> Federation:
     """Run rounds of a federation and fuse the same deltas beside it, each on its own result of the round before."""
     count = count_of(line)
-    federation = make_federation(tmp_path, make_base(dtype), num_files=num_files, method=line, quorum=count)
+    federation = make_federation(tmp_path, make_base(dtype), num_files=3, method=line, quorum=count)
     base = tmp_path / "base"
     for number in range(1, rounds + 1):
         deltas = send_round(federation, number, count, tmp_path)
@@ -137,8 +137,16 @@ def test_a_round_makes_what_fusing_its_deltas_makes(tmp_path: Path, small_parts:
     assert fused["position_ids"].data == make_base("F32")["position_ids"].data
 
 
-@pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
-@pytest.mark.parametrize("line", ["mean", "nesterov", "ties then fedadam", "dare then opcm then momentum"])
+@pytest.mark.parametrize(
+    ("line", "dtype"),
+    [
+        ("mean", "F32"),
+        ("mean", "BF16"),
+        ("nesterov", "F32"),
+        ("ties then fedadam", "BF16"),
+        ("dare then opcm then momentum", "F16"),
+    ],
+)
 def test_so_do_three_rounds_with_what_is_kept_between_them(
     tmp_path: Path, small_parts: int, line: str, dtype: str
 ) -> None:
@@ -147,14 +155,6 @@ def test_so_do_three_rounds_with_what_is_kept_between_them(
     assert (kept is not None) == (dtype != "F32" or line != "mean")
     slots = {name.split("/")[0] for name in kept.files} if kept else set()
     assert ("residual" in slots) == (dtype != "F32")
-
-
-def test_masks_differ_from_round_to_round_and_not_by_the_hour(tmp_path: Path) -> None:
-    """The same change on another base has another mask: a delta names its base, and the mask follows from its bytes."""
-    federation = play(tmp_path, "dare then mean", dtype="F32", rounds=2, num_files=1)
-    models = [read_release(federation, number)["layer.weight"].floats for number in range(3)]
-    moved = [models[n + 1] != models[n] for n in range(2)]
-    assert np.mean(moved[0] != moved[1]) > 0
 
 
 def test_a_delta_with_two_versions_of_a_tied_weight_is_rejected(tmp_path: Path) -> None:

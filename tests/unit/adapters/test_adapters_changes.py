@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coldfuse.adapters import changes as adapter_changes
 from coldfuse.adapters.adapter import AdapterTensor
 from coldfuse.adapters.changes import (
     Added,
@@ -22,6 +21,7 @@ from coldfuse.adapters.changes import (
     Replaced,
     Rescaled,
     Stored,
+    multiply,
 )
 from coldfuse.core.schema import TensorSpec
 from coldfuse.tensors.header import TensorEntry
@@ -112,11 +112,16 @@ def test_each_element_is_what_the_formula_says(case: str) -> None:
     np.testing.assert_allclose(rows_of(tensor(change), 0, ROWS), expected, rtol=1e-12, atol=1e-14)
 
 
+def test_no_bit_of_a_product_depends_on_its_tiles() -> None:
+    left, right = NUMBERS["B"], NUMBERS["A"]
+    products = {multiply(left, right, tile_elements=size).tobytes() for size in (1, 25, ROWS * COLUMNS)}
+    assert products == {multiply(left, right).tobytes()}
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_no_bit_depends_on_the_cut_into_rows(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_bit_depends_on_the_cut_into_rows(case: str) -> None:
     item = tensor(CASES[case][0])
     whole = rows_of(item, 0, ROWS).tobytes()
-    monkeypatch.setattr(adapter_changes, "_TILE_ELEMENTS", 25)
     for first in range(ROWS):
         for last in range(first, ROWS + 1):
             cut = rows_of(item, first, last - first)

@@ -20,9 +20,9 @@ def test_the_base_has_the_digest_it_always_had() -> None:
 
 
 @pytest.mark.parametrize("method", EXPECTED["fused"])
-@pytest.mark.parametrize("order", [NAMES, NAMES[::-1]], ids=["forwards", "backwards"])
-def test_the_fused_model_has_the_digest_it_always_had(tmp_path: Path, method: str, order: list[str]) -> None:
-    weights = [float(EXPECTED["weights"][name]) for name in order] if method == "weighted-mean" else None
-    deltas = [GOLDEN / f"{name}.safetensors" for name in order]
-    digest = fuse(GOLDEN / "base", deltas, tmp_path / "out", method, weights=weights)
-    assert digest == EXPECTED["fused"][method]
+def test_the_fused_model_has_the_digest_it_always_had_in_any_order(tmp_path: Path, method: str) -> None:
+    for number, order in enumerate((NAMES, NAMES[::-1])):
+        weights = [float(EXPECTED["weights"][name]) for name in order] if method == "weighted-mean" else None
+        deltas = [GOLDEN / f"{name}.safetensors" for name in order]
+        digest = fuse(GOLDEN / "base", deltas, tmp_path / f"out-{number}", method, weights=weights)
+        assert digest == EXPECTED["fused"][method]

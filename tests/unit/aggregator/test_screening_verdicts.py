@@ -176,7 +176,7 @@ def test_a_stream_of_bad_contributions_does_not_keep_a_round_open(federation: Fe
 
 
 def test_a_header_that_is_far_longer_than_the_base_needs_is_not_read(federation: Federation) -> None:
-    many = {f"tensor.{index:06d}": TensorSpec(dtype="F32", shape=(0,)) for index in range(3000)}
+    many = {f"tensor.{index:06d}": TensorSpec(dtype="F32", shape=(0,)) for index in range(1000)}
     empty = {name: np.zeros(0, np.float32) for name in many}
     contribute(federation, "mallory", empty, schema=many)
     lead(federation)

@@ -34,9 +34,9 @@ def serve(federation: Federation, settings: AggregatorSettings = SETTINGS) -> It
 
 
 def test_round_follows_round_until_enough_are_published(federation: Federation) -> None:
-    told = list(serve(federation))
+    seen = list(serve(federation))
     one_round = ["opened", "admitted", "closed", "fused", "published"]
-    assert told == [(number, event) for number in (1, 2) for event in one_round]
+    assert seen == [(number, event) for number in (1, 2) for event in one_round]
     assert federation.latest().release == 2
     assert read_lease(federation.store)[0].holder == ""  # type: ignore[union-attr]
 

@@ -81,7 +81,7 @@ def test_a_linear_combination_has_its_own_coefficients(tmp_path: Path, method: s
     assert list(found.tensors) == list(SHAPES)
 
 
-@pytest.mark.parametrize("method", ["krum(byzantine=0)", "geometric-median", "karcher"])
+@pytest.mark.parametrize("method", ["krum(byzantine=0)", "geometric-median"])
 def test_measured_coefficients_are_exact_too(tmp_path: Path, method: str) -> None:
     found = explained(tmp_path, CHANGES, method)
     out = parse_file((tmp_path / "out" / "model.safetensors").read_bytes())
@@ -107,9 +107,8 @@ def test_least_squares_find_how_far_an_outer_step_goes(tmp_path: Path) -> None:
     assert found.overall.explained == pytest.approx(1.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["F32", "BF16"])
-def test_coefficients_are_those_of_least_squares(tmp_path: Path, small_parts: int, dtype: str) -> None:
-    found = explained(tmp_path, CHANGES, "ties(density=0.4)", dtype=dtype, threads=3)
+def test_coefficients_are_those_of_least_squares(tmp_path: Path, small_parts: int) -> None:
+    found = explained(tmp_path, CHANGES, "ties(density=0.4)", dtype="BF16", threads=3)
     folders = [tmp_path / name for name in ("base", "0", "1", "2", "out")]
     base, *models, out = (parse_file((folder / "model.safetensors").read_bytes()) for folder in folders)
 
@@ -135,9 +134,8 @@ def test_a_model_that_is_given_twice_takes_equal_shares(tmp_path: Path) -> None:
     assert found.overall.contributions == pytest.approx((0.2,) * 3, rel=1e-6)
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1e-12])
-def test_a_small_delta_is_found_beside_large_ones(tmp_path: Path, scale: float) -> None:
-    base = write(tmp_path / "base", {}, "F64")
+def test_a_small_delta_is_found_beside_large_ones(tmp_path: Path) -> None:
+    scale, base = 1e-12, write(tmp_path / "base", {}, "F64")
     folder = open_checkpoint(base)
     models = []
     for index, factor in enumerate((1.0, scale)):
@@ -183,14 +181,13 @@ def test_where_tensors_differ_their_own_are_exact_and_those_of_the_model_by_leas
     assert 0.9 < (found.overall.explained or 0) < 1.0
 
 
-@pytest.mark.parametrize(
-    ("method", "is_it"),
-    [("mean", True), ("karcher", True), ("median", False), ("clip then mean", False), ("mean then nesterov", False)],
-)
-def test_only_sums_of_the_deltas_as_given_are_linear(tmp_path: Path, method: str, is_it: bool) -> None:
+def test_only_sums_of_the_deltas_as_given_are_linear(tmp_path: Path) -> None:
     base = write(tmp_path / "base", {}, "F32")
-    request = FolderFusion(base=base, models=[base], out=tmp_path / "out", recipe=read_recipe(method))
-    assert is_linear(prepare(request, ThreadExecutor(1)).fusion) == is_it
+    linear = []
+    for method in ("mean", "karcher", "median", "clip then mean", "mean then nesterov"):
+        request = FolderFusion(base=base, models=[base], out=tmp_path / "out", recipe=read_recipe(method))
+        linear += [method] if is_linear(prepare(request, ThreadExecutor(1)).fusion) else []
+    assert linear == ["mean", "karcher"]
 
 
 def test_too_little_memory_is_known_before(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from folder_fusions import fuse as fuse_folders
-from tiny_rounds import Model, floats, integers, make_changes, make_model, parse_file, write_model
+from tiny_rounds import finetune, floats, integers, make_model, read_model, write_model
 
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import FusionError, SchemaMismatchError, UserInputError
@@ -17,19 +17,9 @@ from coldfuse.tensors.deltas import delta_header
 MODEL = make_model()
 
 
-def finetuned(seed: int, base: Model = MODEL) -> Model:
-    changes = make_changes(base, seed)
-    moved = {n: floats(base[n].floats.astype(np.float64) + d, base[n].spec.dtype) for n, d in changes.items()}
-    return base | moved
-
-
 def fuse(base: Path, models: list[Path], out: Path, *, weights: list[float] | None = None, threads: int = 1) -> str:
     given = [1.0] * len(models) if weights is None else weights
     return fuse_folders(base, models, out, "weighted-mean", weights=given, executor=ThreadExecutor(threads))
-
-
-def read(folder: Path) -> Model:
-    return {n: t for file in folder.glob("*.safetensors") for n, t in parse_file(file.read_bytes()).items()}
 
 
 @pytest.fixture
@@ -37,10 +27,10 @@ def base(tmp_path: Path) -> Path:
     return write_model(tmp_path / "base", MODEL)
 
 
-@pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
+@pytest.mark.parametrize("dtype", ["F32", "BF16"])
 def test_models_are_fused_by_the_mean_of_what_changed(tmp_path: Path, dtype: str) -> None:
     model = make_model(dtype=dtype)
-    others = [finetuned(seed, model) for seed in range(3)]
+    others = [finetune(model, seed) for seed in range(3)]
     base = write_model(tmp_path / "base", model)
     folders = [write_model(tmp_path / str(seed), other) for seed, other in enumerate(others)]
     digest = fuse(base, folders, tmp_path / "out")
@@ -48,10 +38,10 @@ def test_models_are_fused_by_the_mean_of_what_changed(tmp_path: Path, dtype: str
         if tensor.spec.is_fused:
             theta = tensor.floats.astype(np.float64)
             delta = sum(other[name].floats.astype(np.float64) - theta for other in others) / 3
-            agreed = read(tmp_path / "out")[name].floats
+            agreed = read_model(tmp_path / "out")[name].floats
             assert np.allclose(agreed, floats(theta + delta, dtype).floats, rtol=2.0**-23, atol=0)
         else:
-            assert read(tmp_path / "out")[name] == tensor
+            assert read_model(tmp_path / "out")[name] == tensor
     assert digest == open_checkpoint(tmp_path / "out").digest()
     assert (tmp_path / "out" / "config.json").read_text() == (base / "config.json").read_text()
 
@@ -60,7 +50,7 @@ def test_a_models_difference_is_not_rounded_before_it_is_fused(tmp_path: Path) -
     base = write_model(tmp_path / "base", {"a": floats([1.0])})
     tiny = write_model(tmp_path / "tiny", {"a": floats([2.0**-30])})  # float32 takes the difference for -1
     fuse(base, [tiny], tmp_path / "out")
-    assert read(tmp_path / "out")["a"] == floats([2.0**-30])
+    assert read_model(tmp_path / "out")["a"] == floats([2.0**-30])
 
 
 def test_not_even_a_sum_that_depends_on_its_order_depends_on_the_order_of_models(tmp_path: Path) -> None:
@@ -71,10 +61,9 @@ def test_not_even_a_sum_that_depends_on_its_order_depends_on_the_order_of_models
     assert len({fuse(base, list(order), tmp_path / f"o{n}") for n, order in orders}) == 1
 
 
-@pytest.mark.parametrize("num_files", [1, 3])
-def test_order_threads_and_names_do_not_change_a_bit(tmp_path: Path, small_parts: int, num_files: int) -> None:
-    base = write_model(tmp_path / "base", MODEL, num_files=num_files)
-    named = [(write_model(tmp_path / f"m{seed}", finetuned(seed), num_files=2), 1.0 + seed) for seed in range(3)]
+def test_order_threads_and_names_do_not_change_a_bit(tmp_path: Path, small_parts: int) -> None:
+    base = write_model(tmp_path / "base", MODEL, num_files=3)
+    named = [(write_model(tmp_path / f"m{seed}", finetune(MODEL, seed), num_files=2), 1.0 + seed) for seed in range(3)]
     digests = {
         fuse(base, [m for m, _ in order], tmp_path / f"o{n}", weights=[w for _, w in order], threads=1 + n % 3)
         for n, order in enumerate(permutations(named))
@@ -84,8 +73,8 @@ def test_order_threads_and_names_do_not_change_a_bit(tmp_path: Path, small_parts
 
 
 def test_the_same_model_twice_weighs_the_same_in_any_order(tmp_path: Path, base: Path) -> None:
-    twins = [write_model(tmp_path / name, finetuned(1)) for name in "ab"]
-    other = write_model(tmp_path / "c", finetuned(2))
+    twins = [write_model(tmp_path / name, finetune(MODEL, 1)) for name in "ab"]
+    other = write_model(tmp_path / "c", finetune(MODEL, 2))
     digests = {
         fuse(base, [*pair, other], tmp_path / f"o{n}", weights=[*weights, 5.0])
         for n, (pair, weights) in enumerate([(twins, [0.1, 0.7]), (twins[::-1], [0.1, 0.7]), (twins, [0.7, 0.1])])
@@ -94,7 +83,6 @@ def test_the_same_model_twice_weighs_the_same_in_any_order(tmp_path: Path, base:
 
 
 def test_a_delta_file_counts_like_the_model_it_was_made_from(tmp_path: Path, base: Path) -> None:
-    digest = open_checkpoint(base).digest()
     steps = {"layer.bias": np.float32(0.5) + MODEL["layer.bias"].floats * 0}
     exact = MODEL | {"layer.bias": floats(np.arange(8) / 4)}
     base2 = write_model(tmp_path / "base2", exact)
@@ -109,7 +97,7 @@ def test_a_delta_file_counts_like_the_model_it_was_made_from(tmp_path: Path, bas
 
 
 def test_one_model_alone_is_itself(tmp_path: Path, base: Path) -> None:
-    only = write_model(tmp_path / "only", finetuned(1))
+    only = write_model(tmp_path / "only", finetune(MODEL, 1))
     assert fuse(base, [only], tmp_path / "out") == open_checkpoint(only).digest()
 
 
@@ -143,7 +131,7 @@ def test_integers_of_another_width_are_refused_by_name(tmp_path: Path, base: Pat
 
 
 def test_weights_that_make_no_mean_leave_nothing_behind(tmp_path: Path, base: Path) -> None:
-    other = write_model(tmp_path / "other", finetuned(1))
+    other = write_model(tmp_path / "other", finetune(MODEL, 1))
     with pytest.raises(FusionError, match="weights sum to 0"):
         fuse(base, [other], tmp_path / "out", weights=[0.0])
     assert sorted(os.listdir(tmp_path)) == ["base", "other"]
@@ -167,11 +155,11 @@ def test_a_model_with_a_nan_is_named_with_its_tensor(base: Path, tmp_path: Path)
     values.reshape(-1)[0] = np.nan
     bad = write_model(tmp_path / "bad", MODEL | {name: floats(values)})
     with pytest.raises(FusionError, match=rf"{name}: .*bad/model.safetensors holds NaN"):
-        fuse(base, [write_model(tmp_path / "good", finetuned(1)), bad], tmp_path / "out")
+        fuse(base, [write_model(tmp_path / "good", finetune(MODEL, 1)), bad], tmp_path / "out")
 
 
 def test_what_a_killed_fusion_left_beside_the_result_is_removed(base: Path, tmp_path: Path) -> None:
     left = tmp_path / ".out.fusing-4194999"  # beyond any process id
     left.mkdir()
-    fuse(base, [write_model(tmp_path / "one", finetuned(1))], tmp_path / "out")
+    fuse(base, [write_model(tmp_path / "one", finetune(MODEL, 1))], tmp_path / "out")
     assert not left.exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from folder_fusions import fuse
-from tiny_rounds import Model, Tensor, floats, integers, parse_file, write_model
+from tiny_rounds import Model, Tensor, floats, integers, read_model, write_model
 
 from coldfuse.core.schema import TensorSpec
 from coldfuse.engine.outputs import Output
@@ -38,10 +38,6 @@ def refused(tmp_path: Path, change: dict[str, Tensor | None], says: str, **confi
         fuse(base, [other], tmp_path / "out")
 
 
-def read(folder: Path) -> Model:
-    return parse_file((folder / "model.safetensors").read_bytes())
-
-
 @pytest.mark.parametrize(("num_rows", "says"), [(7, "1 row more"), (4, "2 rows fewer")])
 def test_another_vocabulary_is_refused_with_the_number_of_rows(tmp_path: Path, num_rows: int, says: str) -> None:
     rows = floats(np.zeros((num_rows, 4)))
@@ -61,7 +57,7 @@ def test_a_stored_copy_of_the_tied_embedding_is_left_out(tmp_path: Path) -> None
     tied = write(tmp_path / "tied", {"embed_tokens.weight": OTHER_TOKENS})
     untied = write(tmp_path / "untied", {"embed_tokens.weight": OTHER_TOKENS, "lm_head.weight": OTHER_TOKENS})
     assert fuse(base, [untied], tmp_path / "out") == fuse(base, [tied], tmp_path / "expected")
-    assert "lm_head.weight" not in read(tmp_path / "out")
+    assert "lm_head.weight" not in read_model(tmp_path / "out")
 
 
 def test_a_head_that_was_trained_apart_from_the_embedding_is_refused(tmp_path: Path) -> None:
@@ -101,7 +97,7 @@ def test_an_integer_buffer_that_a_model_lacks_is_the_bases(tmp_path: Path, metho
     base = write(tmp_path / "base", {})
     lacking = {"embed_tokens.weight": OTHER_TOKENS, "position_ids": None, "norm.num_batches_tracked": None}
     fuse(base, [write(tmp_path / "other", lacking)], tmp_path / "out", method)
-    made = read(tmp_path / "out")
+    made = read_model(tmp_path / "out")
     assert made.keys() == BASE.keys()
     assert made["position_ids"] == BASE["position_ids"]
     assert made["embed_tokens.weight"] != BASE["embed_tokens.weight"]
@@ -121,7 +117,7 @@ def test_an_integer_buffer_of_a_models_own_is_left_out(tmp_path: Path, dtype: st
     base, other = write(tmp_path / "base", {}), write(tmp_path / "other", {"embed_tokens.weight": OTHER_TOKENS})
     more = write(tmp_path / "more", {"embed_tokens.weight": OTHER_TOKENS, "token_mask": mask})
     assert fuse(base, [more], tmp_path / "out") == fuse(base, [other], tmp_path / "expected")
-    assert read(tmp_path / "out").keys() == BASE.keys()
+    assert read_model(tmp_path / "out").keys() == BASE.keys()
 
 
 def test_floats_are_never_left_out(tmp_path: Path) -> None:
@@ -146,8 +142,8 @@ def test_running_statistics_are_fused_like_all_floats(tmp_path: Path) -> None:
     base = write(tmp_path / "base", {})
     moved = {"norm.running_mean": floats([2.0, 2.0]), "norm.running_var": floats([2.0, 5.0])}
     fuse(base, [base, write(tmp_path / "other", moved)], tmp_path / "out")
-    assert read(tmp_path / "out")["norm.running_mean"] == floats([1.0, 2.0])
-    assert read(tmp_path / "out")["norm.running_var"] == floats([1.5, 4.0])
+    assert read_model(tmp_path / "out")["norm.running_mean"] == floats([1.0, 2.0])
+    assert read_model(tmp_path / "out")["norm.running_var"] == floats([1.5, 4.0])
 
 
 def test_a_negative_variance_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from folder_fusions import fuse
 from safetensors.numpy import load_file
-from tiny_rounds import Model, floats, integers, make_changes, make_model, parse_file, write_model
+from tiny_rounds import Model, finetune, floats, integers, make_model, read_model, write_model
 
 from coldfuse.core.model_files import INDEX
 from coldfuse.engine.execution import ThreadExecutor
@@ -23,20 +23,10 @@ DELTA = Output(kind="delta")
 SPACING = {"F32": 2.0**-23, "BF16": 2.0**-7, "F16": 2.0**-10}
 
 
-def finetuned(base: Model, seed: int) -> Model:
-    changes = make_changes(base, seed)
-    moved = {n: floats(base[n].floats.astype(np.float64) + d, base[n].spec.dtype) for n, d in changes.items()}
-    return base | moved
-
-
 def write_models(tmp_path: Path, *, dtype: str = "F32", num_files: int = 1) -> tuple[Path, list[Path]]:
     base = make_model(dtype=dtype)
-    folders = [write_model(tmp_path / f"m{seed}", finetuned(base, seed)) for seed in range(3)]
+    folders = [write_model(tmp_path / f"m{seed}", finetune(base, seed)) for seed in range(3)]
     return write_model(tmp_path / "base", base, num_files=num_files), folders
-
-
-def read(folder: Path) -> Model:
-    return {n: t for file in folder.glob("*.safetensors") for n, t in parse_file(file.read_bytes()).items()}
 
 
 def run(base: Path, models: list[Path], out: Path, output: Output, method: str = "mean") -> FolderFused:
@@ -44,7 +34,7 @@ def run(base: Path, models: list[Path], out: Path, output: Output, method: str =
     return fuse_prepared(prepare(request, ThreadExecutor(2)), out, ThreadExecutor(2))
 
 
-@pytest.mark.parametrize("method", ["mean", "clip then ties", "geometric-median", "karcher then nesterov"])
+@pytest.mark.parametrize("method", ["clip then ties", "karcher then nesterov"])
 def test_files_of_another_size_hold_the_same_model(tmp_path: Path, small_parts: int, method: str) -> None:
     base, models = write_models(tmp_path, num_files=2)
     expected = fuse(base, models, tmp_path / "as-base", method)
@@ -61,9 +51,8 @@ def test_files_keep_to_their_size_and_an_index_names_them(tmp_path: Path) -> Non
     files = sorted(set(index["weight_map"].values()))
     assert files == [f"model-0000{n}-of-00003.safetensors" for n in (1, 2, 3)]
     held = [load_file(tmp_path / "out" / file) for file in files]
-    assert [[name for name, file in index["weight_map"].items() if file == this] for this in files] == [
-        sorted(tensors) for tensors in held
-    ]
+    for file, tensors in zip(files, held, strict=True):
+        assert [name for name, owner in index["weight_map"].items() if owner == file] == sorted(tensors)
     sizes = [sum(array.nbytes for array in tensors.values()) for tensors in held]
     assert all(size <= 300 or len(tensors) == 1 for size, tensors in zip(sizes, held, strict=True))
     assert index["metadata"]["total_size"] == sum(sizes)
@@ -84,15 +73,14 @@ def test_a_state_goes_on_in_files_of_another_size(tmp_path: Path) -> None:
     assert fuse(first, models, second, "mean then nesterov") == expected
 
 
-@pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
-def test_a_delta_applied_is_the_fused_model(tmp_path: Path, small_parts: int, dtype: str) -> None:
+@pytest.mark.parametrize(("dtype", "encoding"), [("F32", "BF16"), ("BF16", "F32"), ("F16", "F16")])
+def test_a_delta_applied_is_the_fused_model(tmp_path: Path, small_parts: int, dtype: str, encoding: str) -> None:
     base, models = write_models(tmp_path, dtype=dtype)
+    delta, applied = tmp_path / "delta.safetensors", tmp_path / "applied"
     fuse(base, models, tmp_path / "model", "ties")
-    for encoding in ("F32", "BF16", "F16"):
-        delta, applied = tmp_path / f"{encoding}.safetensors", tmp_path / encoding
-        fuse(base, models, delta, "ties", output=Output(kind="delta", dtype=encoding))
-        fuse(base, [delta], applied)
-        assert_as_close_as_it_can_be(read(base), read(applied), read(tmp_path / "model"), encoding)
+    fuse(base, models, delta, "ties", output=Output(kind="delta", dtype=encoding))
+    fuse(base, [delta], applied)
+    assert_as_close_as_it_can_be(read_model(base), read_model(applied), read_model(tmp_path / "model"), encoding)
 
 
 def assert_as_close_as_it_can_be(base: Model, applied: Model, expected: Model, encoding: str) -> None:
@@ -149,9 +137,9 @@ def test_an_adapter_of_the_deltas_own_rank_is_the_fused_matrix(tmp_path: Path) -
     base, model = low_rank_models(tmp_path)
     fused = run(base, [model], tmp_path / "adapter", Output(kind="adapter", rank=2))
     fuse(base, [tmp_path / "adapter"], tmp_path / "applied")
-    applied = read(tmp_path / "applied")
-    assert np.allclose(applied["layer.weight"].floats, read(model)["layer.weight"].floats, atol=1e-5)
-    assert applied["layer.bias"] == read(base)["layer.bias"]
+    applied = read_model(tmp_path / "applied")
+    assert np.allclose(applied["layer.weight"].floats, read_model(model)["layer.weight"].floats, atol=1e-5)
+    assert applied["layer.bias"] == read_model(base)["layer.bias"]
     assert fused.adapter is not None
     assert fused.adapter.dropped == {"layer.bias": pytest.approx(0.5 * 8**0.5)}
     assert fused.adapter.factors["layer.weight"].relative_error < 1e-6
@@ -169,7 +157,7 @@ def test_an_adapter_becomes_a_delta_of_what_it_changes(tmp_path: Path) -> None:
 def test_a_smaller_rank_says_how_much_is_lost(tmp_path: Path) -> None:
     base, model = low_rank_models(tmp_path)
     fused = run(base, [model], tmp_path / "adapter", Output(kind="adapter", rank=1))
-    delta = read(model)["layer.weight"].floats.astype(np.float64) - read(base)["layer.weight"].floats
+    delta = read_model(model)["layer.weight"].floats.astype(np.float64) - read_model(base)["layer.weight"].floats
     sigma = np.linalg.svd(delta, compute_uv=False)
     assert fused.adapter is not None
     error = fused.adapter.factors["layer.weight"].relative_error

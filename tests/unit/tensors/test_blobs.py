@@ -23,10 +23,10 @@ def reader() -> BlobReader:
     return BlobReader(Blob(parts=parts), read)
 
 
-@pytest.mark.parametrize("start", range(len(WHOLE) + 1))
-def test_every_range_is_read_across_parts(reader: BlobReader, start: int) -> None:
-    for length in range(len(WHOLE) - start + 1):
-        assert reader.read(start, length) == WHOLE[start : start + length]
+def test_every_range_is_read_across_parts(reader: BlobReader) -> None:
+    for start in range(len(WHOLE) + 1):
+        for end in range(start, len(WHOLE) + 1):
+            assert reader.read(start, end - start) == WHOLE[start:end]
 
 
 @pytest.mark.parametrize(("start", "length"), [(-1, 1), (0, 10), (9, 1), (10, 0)])

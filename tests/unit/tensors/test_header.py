@@ -111,7 +111,7 @@ def test_hostile_names_do_not_reach_the_message_as_they_are(name: str) -> None:
     assert len(str(caught.value)) < 400
 
 
-@pytest.mark.parametrize("size", range(8))
+@pytest.mark.parametrize("size", [0, 7])
 def test_too_short_files_are_refused(size: int) -> None:
     with pytest.raises(CodecError, match=f"{size} bytes are too few"):
         parse(b"\0" * size)
