@@ -6,8 +6,9 @@ there, the import fails deep inside, and `requiring`, around the whole of what w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from coldfuse.errors import MissingExtraError
 
@@ -27,24 +28,40 @@ EXTRAS: Mapping[str, frozenset[str]] = {
 
 
 @contextmanager
-def requiring(what: str, extra: str | None = None) -> Iterator[None]:
+def requiring(what: str, extra: str | None = None, *, at_once: Sequence[str] = ()) -> Iterator[None]:
     """Turn a failed import of an extra's library into the line that says what to install.
 
     Args:
         what: What the user asked for, such as a command.
         extra: The extra with all that it needs; where that lacks the library, the smallest one that has it is named.
+        at_once: Libraries that are looked for before anything else is done, as they are used late.
 
     Raises:
         MissingExtraError: A library of an extra is not installed.
     """
+    if missing := [library for library in at_once if not _is_installed(library)]:
+        raise _missing(what, missing, extra)
     try:
         yield
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
-        fitting = [name for name, libraries in EXTRAS.items() if library in libraries]
-        if not fitting:
+        if not any(library in libraries for libraries in EXTRAS.values()):
             raise
-        chosen = extra if extra in fitting else fitting[0]
-        raise MissingExtraError(
-            f"{what} needs {library}, which is not installed: pip install 'coldfuse[{chosen}]'", name=library
-        ) from error
+        raise _missing(what, [library], extra) from error
+
+
+def _is_installed(library: str) -> bool:
+    try:
+        return find_spec(library) is not None
+    except ModuleNotFoundError:  # a finder that forbids it
+        return False
+
+
+def _missing(what: str, libraries: Sequence[str], extra: str | None) -> MissingExtraError:
+    fitting = [name for name, brings in EXTRAS.items() if brings.issuperset(libraries)]
+    chosen = extra if extra in fitting else fitting[0]
+    verb = "is" if len(libraries) == 1 else "are"
+    return MissingExtraError(
+        f"{what} needs {' and '.join(libraries)}, which {verb} not installed: pip install 'coldfuse[{chosen}]'",
+        name=libraries[0],
+    )

@@ -23,6 +23,8 @@ class Command:
     """Heading under which `coldfuse --help` lists the command."""
     extra: str | None = None
     """Extra that brings what the command needs."""
+    at_once: tuple[str, ...] = ()
+    """Libraries that the command cannot do without, though it gets to them late."""
     prepare: Callable[[], None] | None = None
     """Sets the environment that libraries read when they are imported."""
 
@@ -36,7 +38,7 @@ def typer_function(name: str, command: Command) -> Callable[..., None]:
     """
 
     def run(**given: Any) -> None:
-        with requiring(f"coldfuse {name}", command.extra):
+        with requiring(f"coldfuse {name}", command.extra, at_once=command.at_once):
             if command.prepare is not None:
                 command.prepare()
             module, _, function = command.runs.partition(":")

@@ -35,7 +35,7 @@ COMMANDS = {
     "demo": Command(
         options=DemoOptions, runs="coldfuse.cli.demo:demo", panel=_TRY, extra="demo", prepare=prepare_training
     ),
-    "init": Command(options=InitOptions, runs="coldfuse.cli.init:init", panel=_OPERATE, extra="aggregator"),
+    "init": Command(options=InitOptions, runs="coldfuse.cli.init:init", panel=_OPERATE, extra="fuse"),
     "serve": Command(options=ServeOptions, runs="coldfuse.cli.serve:serve", panel=_OPERATE),
     "gateway": Command(options=GatewayOptions, runs="coldfuse.cli.gateway:gateway", panel=_OPERATE),
     "aggregator": Command(
@@ -44,7 +44,7 @@ COMMANDS = {
     ),
     "contribute": Command(
         options=ContributeOptions, runs="coldfuse.cli.contributor:contribute", panel=_CONTRIBUTE, extra="contributor",
-        prepare=prepare_training,
+        at_once=("torch", "transformers"), prepare=prepare_training,
     ),
     "fetch": Command(options=FetchOptions, runs="coldfuse.cli.consumer:fetch", panel=_USE),
     "status": Command(options=StatusOptions, runs="coldfuse.cli.consumer:status", panel=_USE),

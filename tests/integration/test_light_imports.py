@@ -80,9 +80,20 @@ def test_a_gateway_needs_no_extra(tmp_path: Path) -> None:
         assert gateway.wait_for(lambda line: line.startswith("listening on "))
 
 
+def test_a_node_is_told_before_it_fetches_anything(tmp_path: Path) -> None:
+    without = WITHOUT.replace(repr(OF_EXTRAS), repr(["torch", "transformers"]))
+    command = ("contribute", "127.0.0.1:1", "--data", "data.csv", "--work", tmp_path / "node")
+    with Process(sys.executable, "-c", without + RUN, *command) as process:
+        assert process.wait() == 1
+    assert process.errors == [
+        "coldfuse: coldfuse contribute needs torch and transformers, which are not installed: "
+        "pip install 'coldfuse[contributor]'"
+    ]
+
+
 NEEDS = {
     "demo": "demo",
-    "init STORE --base .": "aggregator",
+    "init STORE --base .": "fuse",
     "aggregator STORE": "aggregator",
     "contribute 127.0.0.1:1 --data x.csv": "contributor",
     "fuse . . --out new": "fuse",
@@ -106,4 +117,4 @@ def test_who_lacks_an_extra_is_told_in_one_line_what_to_install(command: str, tm
     [line] = process.errors
     words = next(words for words in COMMANDS if command.startswith(words))
     assert line.startswith(f"coldfuse: coldfuse {words} needs ")
-    assert line.endswith(f"which is not installed: pip install 'coldfuse[{NEEDS[command]}]'")
+    assert line.endswith(f" not installed: pip install 'coldfuse[{NEEDS[command]}]'")

@@ -62,3 +62,14 @@ def test_what_no_extra_brings_is_no_missing_extra(error: ImportError) -> None:
     with pytest.raises(ImportError) as caught, requiring("coldfuse that"):
         raise error
     assert caught.value is error
+
+
+def test_what_is_needed_late_is_looked_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EXTRAS, "more", frozenset({"gone"}))  # type: ignore[arg-type]
+    with requiring("coldfuse that", "fuse", at_once=("numpy",)):
+        pass
+    with (
+        pytest.raises(MissingExtraError, match="needs gone, which is not"),
+        requiring("coldfuse that", at_once=["gone"]),
+    ):
+        raise AssertionError
