@@ -20,12 +20,12 @@ from coldfuse.engine.devices import own_stream, to_device
 from coldfuse.engine.finite import require_finite
 from coldfuse.engine.job import SUM_ELEMENTS, Fusion
 from coldfuse.engine.plan import AdapterOperand, Operand, PieceTask, operand_of
+from coldfuse.engine.preload import expect
 from coldfuse.engine.range_reader import RangeReader
 from coldfuse.engine.ranges import ElementRange, info_of, whole_rows
 from coldfuse.errors import FusionError
 from coldfuse.fusion.apply import surely_finite
 from coldfuse.fusion.block import Array, Block, Float64, Matrix
-from coldfuse.fusion.compiling import expect
 from coldfuse.fusion.kernels import decode, subtract_rows, sum_rows
 from coldfuse.fusion.method import LinearCombination
 from coldfuse.fusion.rows import DeltaRows
@@ -133,7 +133,7 @@ class BlockReader:
         if not has_rows(piece, step=step):
             return None
         dtype, is_delta = kind_of(piece.contributions) or ("", True)
-        base = None if is_delta else self.base(piece, elements)[0]
+        base = None if is_delta else self.base_raw(piece, elements)
         raw = self._read_rows(piece.contributions, elements, dtype, piece.contributions)
         return DeltaRows(raw=raw, dtype=dtype, base=base, num_rows=len(piece.contributions))
 

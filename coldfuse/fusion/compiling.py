@@ -6,7 +6,6 @@ when the first kernel is called, and what numpy can do as well (`kernels`) asks 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any, TypeVar
@@ -20,8 +19,6 @@ LOADING_PAYS = 1 << 29
 _overloads: list[tuple[Function, Function]] = []
 """Functions that kernels call, and what chooses their code; numba has not been told of these yet."""
 _is_loaded = False
-_is_expected = False
-"""True once something has asked for numba ahead of the first kernel."""
 _done_by_numpy = 0
 """Number of elements that `pays` left to numpy."""
 
@@ -105,24 +102,13 @@ def pays(num_elements: int) -> bool:
     return False
 
 
-def expect(num_elements: int) -> None:
-    """Say for how many elements kernels will be asked for: what is large begins to load numba now, in the background.
-
-    Args:
-        num_elements: Number of elements over all contributions, which may be an estimate.
-    """
-    global _is_expected  # noqa: PLW0603
-    if num_elements > LOADING_PAYS and not _is_expected:
-        _is_expected = True
-        threading.Thread(target=_load, name="numba", daemon=True).start()
-
-
 def is_loaded() -> bool:
     """Say whether a kernel can be called at once."""
     return _is_loaded
 
 
-def _load() -> Any:
+def load() -> Any:
+    """Load numba, so that kernels need not; return it."""
     global _is_loaded  # noqa: PLW0603
     import numba
     from numba.core.compiler_lock import global_compiler_lock
@@ -134,7 +120,7 @@ def _load() -> Any:
 
 
 def _njit(function: Function) -> Any:
-    numba = _load()
+    numba = load()
     try:
         return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     except RuntimeError:  # neither the package's folder nor a user's cache folder can be written
