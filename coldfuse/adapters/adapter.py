@@ -23,8 +23,9 @@ from coldfuse.adapters.names import Contents, Naming, find_naming, sort_tensors
 from coldfuse.core.schema import Schema
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, encode, sha256
 from coldfuse.errors import SchemaMismatchError, UserInputError
-from coldfuse.tensors.files import File, LocalFile, read_file_header
+from coldfuse.tensors.files import File, LocalFile
 from coldfuse.tensors.header import Header
+from coldfuse.tensors.tensor_file import read_file_header
 
 __all__ = [
     "WEIGHTS", "Adapter", "AdapterTensor", "Read", "Stored", "is_adapter", "no_weights", "open_adapter", "read_adapter",

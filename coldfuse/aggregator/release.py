@@ -20,7 +20,8 @@ from coldfuse.engine.sinks import StoreSink
 from coldfuse.engine.state import open_release_state
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.registry.federation import Federation
-from coldfuse.tensors.files import BlobFile, open_tensors
+from coldfuse.tensors.files import BlobFile
+from coldfuse.tensors.tensor_file import open_tensors
 
 _PARALLEL_READS = 16
 """Number of small objects that are read at a time."""

@@ -28,9 +28,11 @@ from coldfuse.fusion.apply import surely_finite
 from coldfuse.registry.objects import Objects
 from coldfuse.tensors.blobs import BlobReader
 from coldfuse.tensors.deltas import check_delta
-from coldfuse.tensors.files import BlobFile, TensorFile, federation_store
+from coldfuse.tensors.files import BlobFile
 from coldfuse.tensors.header import Header, read_header
 from coldfuse.tensors.parts import PartLayout, plan_parts
+from coldfuse.tensors.stores import federation_store
+from coldfuse.tensors.tensor_file import TensorFile
 
 # Faults of the contributor's, which become the reason of a rejection.
 _REASONS = (CodecError, SchemaMismatchError, ContributionRejectedError, ObjectNotFoundError)

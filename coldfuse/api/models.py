@@ -28,8 +28,9 @@ from coldfuse.core.schema import Schema
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
 from coldfuse.tensors.deltas import ReadDelta
-from coldfuse.tensors.files import open_tensors, read_bytes
+from coldfuse.tensors.files import read_bytes
 from coldfuse.tensors.folders import Location, folder_at, is_remote
+from coldfuse.tensors.tensor_file import open_tensors
 from coldfuse.tensors.tensor_reader import TensorReader
 
 Floats = NDArray[np.float64]

@@ -21,7 +21,7 @@ from coldfuse.data.reading import read_dataset
 from coldfuse.errors import ColdfuseError
 from coldfuse.gateway import Gateway
 from coldfuse.processes import stop_on_signals
-from coldfuse.tensors.files import read_file_header
+from coldfuse.tensors.tensor_file import read_file_header
 from coldfuse.training.job import TrainingSettings
 from coldfuse.transport.client import GatewayClient
 

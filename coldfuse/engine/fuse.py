@@ -26,9 +26,10 @@ from coldfuse.engine.tied import Tied
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.tensors.checkpoint import Checkpoint
-from coldfuse.tensors.files import BlobFile, TensorFile
+from coldfuse.tensors.files import BlobFile
 from coldfuse.tensors.folders import is_remote
 from coldfuse.tensors.model_digest import model_digest
+from coldfuse.tensors.tensor_file import TensorFile
 
 DEFAULT_SEED = "0"
 """What random masks depend on beside the contribution, unless somebody asks for others. A delta names its base in its

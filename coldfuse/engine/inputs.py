@@ -22,9 +22,10 @@ from coldfuse.fusion.recipe import Recipe
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint_or_tensors, open_tensors_at
 from coldfuse.tensors.contents import content_digest, delta_digest, sample_digest
 from coldfuse.tensors.deltas import FORMAT, check_delta
-from coldfuse.tensors.files import File, LocalFile, TensorFile, find_object, open_tensors, opened
+from coldfuse.tensors.files import File, LocalFile, find_object, opened
 from coldfuse.tensors.folders import Location, is_remote
 from coldfuse.tensors.statistics import check_statistics
+from coldfuse.tensors.tensor_file import TensorFile, open_tensors
 
 _DIGESTS_AT_A_TIME = 4
 """Number of models that are read and hashed at a time."""

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from coldfuse.engine.job import Fusion
 from coldfuse.engine.plan import PieceTask, Shard
-from coldfuse.engine.ranges import ElementRange, element_ranges
-from coldfuse.engine.reading import BlockReader, has_rows
+from coldfuse.engine.ranges import ElementRange, element_ranges, has_rows
+from coldfuse.engine.reading import BlockReader
 from coldfuse.fusion.block import Block, Float64
 from coldfuse.fusion.method import Measure, Ranked, Sums
 from coldfuse.fusion.rows import count_rows

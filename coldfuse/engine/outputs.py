@@ -30,8 +30,9 @@ from coldfuse.errors import UserInputError
 from coldfuse.fusion.block import Float64
 from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.deltas import Encoding, delta_header
-from coldfuse.tensors.files import LocalFile, OpenFile, opened, read_file_header
+from coldfuse.tensors.files import LocalFile, OpenFile, opened
 from coldfuse.tensors.header import Header, format_header, parse_header
+from coldfuse.tensors.tensor_file import read_file_header
 
 OutputKind = Literal["model", "delta", "adapter"]
 

@@ -19,9 +19,10 @@ from coldfuse.adapters.adapter import Adapter, AdapterTensor, Stored
 from coldfuse.core.schema import ITEM_BYTES, TensorSpec
 from coldfuse.errors import SchemaMismatchError
 from coldfuse.tensors.checkpoint import Place
-from coldfuse.tensors.files import ByteRange, TensorFile
+from coldfuse.tensors.files import ByteRange
 from coldfuse.tensors.header import Header
 from coldfuse.tensors.parts import PartLayout, Piece, plan_parts
+from coldfuse.tensors.tensor_file import TensorFile
 
 Granularity = Literal["piece", "rows", "matrix"]
 """How much of a tensor a method looks at to fuse a piece of it."""

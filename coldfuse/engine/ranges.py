@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
 
 from coldfuse.engine.job import Fusion
-from coldfuse.engine.plan import PieceTask
+from coldfuse.engine.plan import AdapterOperand, Operand, PieceTask
 from coldfuse.fusion.block import TensorInfo
 from coldfuse.fusion.random import key
 
@@ -79,3 +79,15 @@ def whole_rows(first: int, end: int, row: int, length: int) -> Iterator[ElementR
     step = max(length // row, 1) * row
     for start in range(first, end, step):
         yield start, min(step, end - start)
+
+
+def kind_of(operands: Sequence[Operand | AdapterOperand | None]) -> tuple[str, bool] | None:
+    """Return the dtype, and whether it is a delta, that all operands share that are there; None: they differ."""
+    kinds = {(o.dtype, o.is_delta) if isinstance(o, Operand) else None for o in operands if o is not None}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def has_rows(piece: PieceTask, *, step: int) -> bool:
+    """Tell whether a step can have a piece's deltas as they lie in their files: all there, of a kind, untransformed."""
+    kind = kind_of(piece.contributions)
+    return step == 0 and kind is not None and all(piece.contributions) and (kind[1] or kind[0] == piece.base.dtype)

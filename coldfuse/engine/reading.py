@@ -22,7 +22,7 @@ from coldfuse.engine.job import SUM_ELEMENTS, Fusion
 from coldfuse.engine.plan import AdapterOperand, Operand, PieceTask, operand_of
 from coldfuse.engine.preload import expect
 from coldfuse.engine.range_reader import RangeReader
-from coldfuse.engine.ranges import ElementRange, info_of, whole_rows
+from coldfuse.engine.ranges import ElementRange, has_rows, info_of, kind_of, whole_rows
 from coldfuse.errors import FusionError
 from coldfuse.fusion.apply import surely_finite
 from coldfuse.fusion.block import Array, Block, Float64, Matrix
@@ -35,18 +35,6 @@ _idle = threading.local()
 
 _FACTOR_ELEMENTS = 1 << 20
 """Of adapters' factors that are held at a time: 8 MiB."""
-
-
-def kind_of(operands: Sequence[Operand | AdapterOperand | None]) -> tuple[str, bool] | None:
-    """Return the dtype, and whether it is a delta, that all operands share that are there; None: they differ."""
-    kinds = {(o.dtype, o.is_delta) if isinstance(o, Operand) else None for o in operands if o is not None}
-    return kinds.pop() if len(kinds) == 1 else None
-
-
-def has_rows(piece: PieceTask, *, step: int) -> bool:
-    """Tell whether a step can have a piece's deltas as they lie in their files: all there, of a kind, untransformed."""
-    kind = kind_of(piece.contributions)
-    return step == 0 and kind is not None and all(piece.contributions) and (kind[1] or kind[0] == piece.base.dtype)
 
 
 class BlockReader:

@@ -21,7 +21,7 @@ from coldfuse.engine.state import FOLDER, INDEX, StateIndex, outers_of, part_sta
 from coldfuse.registry.objects import Objects
 from coldfuse.tensors.blobs import put_part
 from coldfuse.tensors.checkpoint import Checkpoint
-from coldfuse.tensors.files import federation_store
+from coldfuse.tensors.stores import federation_store
 
 NOTHING = Part(digest=sha256(b""), size_bytes=0)
 """The state of a part without elements in a slot: no object."""

@@ -28,9 +28,10 @@ from coldfuse.engine.recipes import known_methods
 from coldfuse.errors import CodecError, FusionError, SchemaMismatchError, UserInputError
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.tensors.checkpoint import Checkpoint
-from coldfuse.tensors.files import BlobFile, TensorFile, open_tensors, opened
+from coldfuse.tensors.files import BlobFile, opened
 from coldfuse.tensors.folders import existing
 from coldfuse.tensors.header import Header, TensorEntry, format_header
+from coldfuse.tensors.tensor_file import TensorFile, open_tensors
 
 FOLDER = "outer"
 """Name of the folder beside a model's files in which its state lies."""

@@ -24,8 +24,8 @@ from coldfuse.adapters.recompress import LoraLayout
 from coldfuse.errors import SchemaMismatchError
 from coldfuse.tensors.checkpoint import Checkpoint, Place, places_of
 from coldfuse.tensors.contents import same_bytes
-from coldfuse.tensors.files import TensorFile
 from coldfuse.tensors.header import Header
+from coldfuse.tensors.tensor_file import TensorFile
 
 _COPY = re.compile(r"(^|\.)(lm_head|embed_out|vocab_projector|decoder|(en|de)coder\.embed_tokens)\.weight$")
 _BIAS_COPY = re.compile(r"(^|\.)(predictions|lm_head)\.decoder\.bias$")

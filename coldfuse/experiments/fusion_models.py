@@ -20,8 +20,9 @@ from coldfuse.core.dtypes import Raw, from_floats, to_floats
 from coldfuse.core.model_files import INDEX
 from coldfuse.core.schema import TensorSpec
 from coldfuse.tensors.checkpoint import open_checkpoint
-from coldfuse.tensors.files import LocalFile, read_file_header
+from coldfuse.tensors.files import LocalFile
 from coldfuse.tensors.header import TensorEntry, format_header
+from coldfuse.tensors.tensor_file import read_file_header
 from coldfuse.tensors.tensor_reader import TensorReader
 from coldfuse.training.head import LinearHead
 

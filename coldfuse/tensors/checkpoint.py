@@ -14,20 +14,12 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.schema import Schema
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.contents import content_digest
-from coldfuse.tensors.files import (
-    BlobFile,
-    File,
-    LocalFile,
-    ObjectFile,
-    TensorFile,
-    find_object,
-    open_tensors,
-    read_bytes,
-    split_url,
-)
+from coldfuse.tensors.files import BlobFile, File, LocalFile, ObjectFile, find_object, read_bytes
 from coldfuse.tensors.folders import Folder, LocalFolder, Location, ReleaseFolder, existing, folder_at, is_remote
 from coldfuse.tensors.header import Header, TensorEntry
 from coldfuse.tensors.index import check_index, check_owners, choose_plain_files, choose_weight_files
+from coldfuse.tensors.stores import split_url
+from coldfuse.tensors.tensor_file import TensorFile, open_tensors
 
 Place = tuple[TensorFile, TensorEntry]
 """A tensor: the file that holds it, and where it lies there."""

@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.schema import Schema
 from coldfuse.core.serialization import blob_digest, sha256
-from coldfuse.tensors.files import ByteRange, TensorFile, opened
+from coldfuse.tensors.files import ByteRange, opened
 from coldfuse.tensors.header import TensorEntry
 from coldfuse.tensors.model_digest import BLOCK_BYTES, model_digest
 from coldfuse.tensors.parts import plan_parts
+from coldfuse.tensors.tensor_file import TensorFile
 
 _READS_AT_A_TIME = 8
 """Number of ranges of remote files that are read at a time."""

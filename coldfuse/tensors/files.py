@@ -7,24 +7,20 @@ handed one. `open` returns what reads it; a range of it (`ByteRange`) names no m
 from __future__ import annotations
 
 import os
-import socket
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
 
 from coldfuse.core.blob import Blob
 from coldfuse.errors import StorageError, UserInputError
-from coldfuse.storage import open_store
 from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.blobs import BlobReader
-from coldfuse.tensors.header import Header, TensorEntry, read_header
-
-S3_SCHEME = "s3://"
+from coldfuse.tensors.stores import federation_store, store_at
 
 
 class OpenFile(Protocol):
@@ -234,37 +230,6 @@ class BlobFile:
         return self.name
 
 
-@dataclass(frozen=True)
-class TensorFile:
-    """A safetensors file: a file, and where each tensor lies in it."""
-
-    file: File
-    header: Header
-
-    def range(self, entry: TensorEntry) -> ByteRange:
-        """Name a whole tensor's bytes."""
-        return self.file.range(entry.start, entry.spec.size_bytes)
-
-    def __str__(self) -> str:
-        return self.file.name
-
-
-def open_tensors(file: File) -> TensorFile:
-    """Read a safetensors file's header.
-
-    Raises:
-        CodecError: The file is no safetensors file, or cut off.
-        UserInputError: The file cannot be read.
-    """
-    with opened(file) as reader:
-        return TensorFile(file, read_header(reader.read_into, file_bytes=file.size_bytes, what=file.name))
-
-
-def read_file_header(path: Path) -> Header:
-    """Return the header of a safetensors file on this machine; raises as `open_tensors`."""
-    return open_tensors(LocalFile(path)).header
-
-
 @contextmanager
 def opened(file: File) -> Iterator[OpenFile]:
     """Open a file for a block."""
@@ -293,38 +258,6 @@ def find_object(store_url: str, key: str) -> ObjectFile | None:
     """Look at an object; None if there is none. Raises `StorageError` if the store is away."""
     found = store_at(store_url).head(key)
     return None if found is None else ObjectFile(store_url, key, found.size_bytes, found.etag)
-
-
-def split_url(url: str) -> tuple[str, str]:
-    """Return the store that an object lies in, and its key there. Raises `UserInputError` if there is no key.
-
-    >>> split_url("s3://bucket/models/delta.safetensors")
-    ('s3://bucket/models', 'delta.safetensors')
-    """
-    store_url, _, key = url.removeprefix(S3_SCHEME).rstrip("/").rpartition("/")
-    if not store_url:
-        raise UserInputError(f"{url}: expected s3://BUCKET/PREFIX of a model folder, or s3://BUCKET/KEY of a delta")
-    return S3_SCHEME + store_url, key
-
-
-@lru_cache(maxsize=64)
-def store_at(url: str) -> ObjectStore:
-    """Open a store, once a process; it need not hold a federation."""
-    return open_store(url)
-
-
-@lru_cache(maxsize=8)
-def federation_store(url: str) -> ObjectStore:
-    """Open a federation's store, once a process.
-
-    Raises:
-        StorageError: This machine sees no federation in it, as where a folder lies on another machine's disk.
-    """
-    store = store_at(url)
-    if store.head("federation.json") is None:
-        hint = "Ray on several machines needs a folder that they share, or s3://"
-        raise StorageError(f"{url} holds no federation as {socket.gethostname()} sees it: {hint}")
-    return store
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from typing import Protocol
 
 from coldfuse.core.model_files import NESTED_MODEL_FILES
 from coldfuse.errors import UserInputError
-from coldfuse.tensors.files import S3_SCHEME, BlobFile, File, LocalFile, ObjectFile, find_object, split_url, store_at
+from coldfuse.tensors.files import BlobFile, File, LocalFile, ObjectFile, find_object
+from coldfuse.tensors.stores import S3_SCHEME, split_url, store_at
 
 Location = Path | str
 """A local path, or `s3://BUCKET/PREFIX`."""

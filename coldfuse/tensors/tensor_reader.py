@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from coldfuse.core.dtypes import Raw, to_floats
 from coldfuse.core.schema import ITEM_BYTES
 from coldfuse.tensors.checkpoint import places_of
-from coldfuse.tensors.files import File, OpenFile, TensorFile, close
+from coldfuse.tensors.files import File, OpenFile, close
 from coldfuse.tensors.header import TensorEntry
+from coldfuse.tensors.tensor_file import TensorFile
 
 
 class TensorReader:

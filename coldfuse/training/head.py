@@ -25,8 +25,9 @@ from coldfuse.core.dtypes import to_floats
 from coldfuse.core.schema import TensorSpec
 from coldfuse.durable import write_whole
 from coldfuse.errors import UserInputError
-from coldfuse.tensors.files import LocalFile, OpenFile, read_file_header
+from coldfuse.tensors.files import LocalFile, OpenFile
 from coldfuse.tensors.header import Header, TensorEntry, format_header
+from coldfuse.tensors.tensor_file import read_file_header
 
 HEAD_FILE = "head.safetensors"
 """The name of a head's file, in a node's folder and beside a model."""

@@ -28,9 +28,10 @@ from coldfuse.engine.folder_fusion import FolderFused, FolderFusion, fuse_folder
 from coldfuse.engine.recipes import read_recipe
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import delta_header, write_safetensors
-from coldfuse.tensors.files import LocalFile, open_tensors
+from coldfuse.tensors.files import LocalFile
 from coldfuse.tensors.header import format_header
 from coldfuse.tensors.parts import Piece
+from coldfuse.tensors.tensor_file import open_tensors
 from coldfuse.tensors.tensor_reader import TensorReader
 
 EXECUTOR = ThreadExecutor(2)

@@ -15,8 +15,9 @@ from coldfuse.engine.outputs import Output
 from coldfuse.errors import CodecError, SchemaMismatchError, StorageError, UserInputError
 from coldfuse.storage import open_store
 from coldfuse.tensors.checkpoint import open_checkpoint, require_unchanged
-from coldfuse.tensors.files import find_object, open_tensors, read_file_header
+from coldfuse.tensors.files import find_object
 from coldfuse.tensors.folders import RemoteFolder
+from coldfuse.tensors.tensor_file import open_tensors, read_file_header
 
 MODEL = make_model()
 

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from coldfuse.cli.main import app
 from coldfuse.errors import ColdfuseError
 from coldfuse.tensors.checkpoint import open_checkpoint
-from coldfuse.tensors.files import read_file_header
 from coldfuse.tensors.statistics import check_statistics
+from coldfuse.tensors.tensor_file import read_file_header
 from coldfuse.training.head import LinearHead, save_head
 
 

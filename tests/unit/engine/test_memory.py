@@ -12,7 +12,8 @@ from coldfuse.engine.job import Fusion
 from coldfuse.engine.plan import Inputs, operands, plan_shards
 from coldfuse.engine.recipes import read_recipe
 from coldfuse.engine.shard import fuse_shard
-from coldfuse.tensors.files import LocalFile, TensorFile, read_file_header
+from coldfuse.tensors.files import LocalFile
+from coldfuse.tensors.tensor_file import TensorFile, read_file_header
 
 NUM_ELEMENTS = 100_000
 

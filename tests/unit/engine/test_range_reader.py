@@ -9,7 +9,8 @@ import pytest
 
 from coldfuse.engine.range_reader import RangeReader, ReadAhead
 from coldfuse.errors import UserInputError
-from coldfuse.tensors.files import ByteRange, LocalFile, ObjectFile, split_url
+from coldfuse.tensors.files import ByteRange, LocalFile, ObjectFile
+from coldfuse.tensors.stores import split_url
 
 MIB = 1 << 20
 

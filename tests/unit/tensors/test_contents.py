@@ -11,7 +11,8 @@ from tiny_rounds import floats, parse_file, write_model
 
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.contents import content_digest, sample_digest
-from coldfuse.tensors.files import LocalFile, open_tensors
+from coldfuse.tensors.files import LocalFile
+from coldfuse.tensors.tensor_file import open_tensors
 
 SIZE = 1 << 18
 """Elements of a tensor, of which samples see a quarter."""

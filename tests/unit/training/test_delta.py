@@ -11,7 +11,7 @@ from coldfuse.core.serialization import sha256
 from coldfuse.errors import SchemaMismatchError
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import check_delta
-from coldfuse.tensors.files import read_file_header
+from coldfuse.tensors.tensor_file import read_file_header
 from coldfuse.training.delta import write_delta
 
 DIGEST = sha256(b"base")

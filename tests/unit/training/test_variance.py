@@ -6,8 +6,8 @@ from tiny_rounds import floats, integers, parse_file, write_model
 
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.tensors.checkpoint import open_checkpoint
-from coldfuse.tensors.files import read_file_header
 from coldfuse.tensors.statistics import check_statistics
+from coldfuse.tensors.tensor_file import read_file_header
 from coldfuse.training.variance import write_variance
 
 

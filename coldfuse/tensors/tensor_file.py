@@ -1,0 +1,40 @@
+"""A safetensors file wherever it lies: the file, and where each tensor lies in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from coldfuse.tensors.files import ByteRange, File, LocalFile, opened
+from coldfuse.tensors.header import Header, TensorEntry, read_header
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """A safetensors file: a file, and where each tensor lies in it."""
+
+    file: File
+    header: Header
+
+    def range(self, entry: TensorEntry) -> ByteRange:
+        """Name a whole tensor's bytes."""
+        return self.file.range(entry.start, entry.spec.size_bytes)
+
+    def __str__(self) -> str:
+        return self.file.name
+
+
+def open_tensors(file: File) -> TensorFile:
+    """Read a safetensors file's header.
+
+    Raises:
+        CodecError: The file is no safetensors file, or cut off.
+        UserInputError: The file cannot be read.
+    """
+    with opened(file) as reader:
+        return TensorFile(file, read_header(reader.read_into, file_bytes=file.size_bytes, what=file.name))
+
+
+def read_file_header(path: Path) -> Header:
+    """Return the header of a safetensors file on this machine; raises as `open_tensors`."""
+    return open_tensors(LocalFile(path)).header
