@@ -37,15 +37,8 @@ from coldfuse.errors import (
 if TYPE_CHECKING:
     from coldfuse.api.federation import Federation, connect, fetch
     from coldfuse.api.fuse import fuse, methods
-    from coldfuse.api.values import (
-        Acknowledgement,
-        FetchedRelease,
-        FusedModel,
-        MethodInfo,
-        Methods,
-        ParameterInfo,
-        Releases,
-    )
+    from coldfuse.api.fused import FusedModel, MethodInfo, Methods, ParameterInfo
+    from coldfuse.api.values import Acknowledgement, FetchedRelease, Releases
     from coldfuse.gateway import ContributionVerdict, Decision, ReleaseSummary, Status
 
     __version__: str
@@ -53,9 +46,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "coldfuse.api.federation": ("Federation", "connect", "fetch"),
     "coldfuse.api.fuse": ("fuse", "methods"),
-    "coldfuse.api.values": (
-        "Acknowledgement", "FetchedRelease", "FusedModel", "MethodInfo", "Methods", "ParameterInfo", "Releases",
-    ),
+    "coldfuse.api.fused": ("FusedModel", "MethodInfo", "Methods", "ParameterInfo"),
+    "coldfuse.api.values": ("Acknowledgement", "FetchedRelease", "Releases"),
     "coldfuse.gateway": ("ContributionVerdict", "Decision", "ReleaseSummary", "Status"),
 }  # fmt: skip
 """Names that are loaded when they are used, by their modules, each of which works without any extra."""

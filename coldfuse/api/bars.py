@@ -8,18 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from coldfuse.engine.passes import Pass
     from coldfuse.engine.passes import Progress as OnPass
     from coldfuse.gateway import OnProgress
@@ -47,7 +38,7 @@ def watching(what: str, progress: Watching) -> Iterator[OnProgress | None]:
 @contextmanager
 def bytes_bar(what: str) -> Iterator[OnProgress]:
     """Show how many bytes of all are done; yield the callback for it."""
-    with _bar(TextColumn(what)) as bar:
+    with _bar(what) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -55,7 +46,7 @@ def bytes_bar(what: str) -> Iterator[OnProgress]:
 @contextmanager
 def pass_bar(passes: Sequence[Pass]) -> Iterator[OnPass]:
     """Show how far all passes of a fusion are together; yield the callback for it."""
-    with _bar(TextColumn("{task.description}")) as bar:
+    with _bar("{task.description}") as bar:
         task = bar.add_task("fusing", total=None)
         yield PassCount(passes, lambda done, total, what: bar.update(
             task, completed=done, total=total, description=what
@@ -94,6 +85,10 @@ def _key(one: Pass) -> object:
     return one.name, one.step, one.measure
 
 
-def _bar(first: ProgressColumn) -> Progress:
-    columns = (first, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+def _bar(text: str) -> Progress:
+    # Rich takes as long to import as two tiny models to be fused, and mostly nobody watches.
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn(text), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     return Progress(*columns, console=Console(stderr=True))

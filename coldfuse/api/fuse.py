@@ -11,7 +11,7 @@ from coldfuse.extras import requiring
 
 if TYPE_CHECKING:
     from coldfuse.api.bars import Watching
-    from coldfuse.api.values import FusedModel, Methods
+    from coldfuse.api.fused import FusedModel, Methods
 
 Place = str | os.PathLike[str]
 

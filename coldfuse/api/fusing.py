@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coldfuse.api.bars import PassCount, Watching, pass_bar
-from coldfuse.api.values import FusedModel
+from coldfuse.api.fused import FusedModel
 from coldfuse.config import prepare_ray
 from coldfuse.engine.execution import Executor, ThreadExecutor, ray_executor
 from coldfuse.engine.folder_fusion import FolderFused, FolderFusion, fuse_prepared, prepare, require_absent

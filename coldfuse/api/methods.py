@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from coldfuse.api.values import MethodInfo, Methods, ParameterInfo
+from coldfuse.api.fused import MethodInfo, Methods, ParameterInfo
 from coldfuse.engine.recipes import known_methods
 from coldfuse.fusion.method import Combiner, MatrixCombiner, Method, Outer, Transform
 from coldfuse.search.methods import SEARCHES, Search
