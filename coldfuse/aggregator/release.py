@@ -57,7 +57,7 @@ def fuse_release(
     weights = _weights(recipe, ordered)
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         inputs = list(pool.map(lambda a, w: _open_input(federation, base, a, w), ordered, weights))
-    sink = StoreSink(federation.objects, federation.store.url)
+    sink = StoreSink(federation.objects, federation.store.url, there=_headers_of(base))
     fused = fuse(_prepare(federation, base, inputs, recipe), sink, executor)
     return ReleaseManifest(
         federation=federation.settings.federation,
@@ -95,6 +95,12 @@ def _prepare(federation: Federation, base: Base, inputs: Sequence[Input], recipe
     kept = {name: BlobFile(url, blob, name) for name, blob in outer.files.items()} if outer else {}
     state = open_release_state(base.checkpoint, recipe, kept, outer.age if outer else 0)
     return prepare(Request(base=base.checkpoint, inputs=inputs, recipe=recipe, state=state, tied=base.tied))
+
+
+def _headers_of(base: Base) -> set[str]:
+    """Return the digests of the headers of the base's files, and of its state's: each is a file's first part."""
+    outer = base.release.outer.files if base.release.outer else {}
+    return {blob.parts[0].digest for blob in (*base.release.files.values(), *outer.values()) if blob.parts}
 
 
 def _weights(recipe: Recipe, ordered: Sequence[Admission]) -> tuple[float, ...]:

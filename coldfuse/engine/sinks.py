@@ -5,7 +5,7 @@ A sink is used by who drives the fusion; the writer that it gives is handed to t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -117,6 +117,8 @@ class StoreSink:
     """The store's objects, for what this process writes."""
     store_url: str
     """The store's address, for what tasks write."""
+    there: Collection[str] = ()
+    """Digests of objects that the store has for sure: the base's headers, which mostly are the release's."""
     _begun: tuple[Layout, Plan, tuple[str, ...]] | None = field(default=None, repr=False)
 
     def begin(self, layout: Layout, plan: Plan, slots: tuple[str, ...]) -> Writer:
@@ -154,7 +156,10 @@ class StoreSink:
         return OuterState(age=age, files=files)
 
     def _blob(self, head: bytes, parts: list[Part]) -> Blob:
-        return Blob(parts=(put_part(head, self.objects.put), *parts))
+        part = Part(digest=sha256(head), size_bytes=len(head))
+        if part.digest not in self.there:
+            self.objects.put(part.digest, head)
+        return Blob(parts=(part, *parts))
 
     def _required(self) -> tuple[Layout, Plan, tuple[str, ...]]:
         if self._begun is None:

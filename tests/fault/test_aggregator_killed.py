@@ -93,7 +93,7 @@ def test_killed_while_ray_fuses_its_tasks_end_and_the_bytes_are_the_same(tmp_pat
     calm, federation = (make_federation_of(base, tmp_path / name) for name in ("undisturbed", "killed"))
     sent = contribute_three(federation, tmp_path)
     assert_round_is_whole(calm, fuse_undisturbed(calm, tmp_path))
-    num_parts = len(open_base(federation, federation.latest()).headers)
+    num_parts = len(open_base(federation, federation.latest()).checkpoint.files)
     before = set(federation.store.list("objects/").keys)
     with coldfuse("aggregator", federation.store.url, "--lease", "0.5s", "--workers", 1) as victim:
         wait_until(lambda: set(federation.store.list("objects/").keys) - before, "the first fused part")
