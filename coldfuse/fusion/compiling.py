@@ -6,6 +6,7 @@ when the first kernel is called, and what numpy can do as well (`kernels`) asks 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any, TypeVar
@@ -18,6 +19,9 @@ LOADING_PAYS = 1 << 29
 
 _overloads: list[tuple[Function, Function]] = []
 """Functions that kernels call, and what chooses their code; numba has not been told of these yet."""
+_importing = threading.Lock()
+"""Two threads that import numba at once each find it half there: its modules import each other. Nothing is compiled
+under this lock, so that it can be taken by a thread that compiles."""
 _is_loaded = False
 _done_by_numpy = 0
 """Number of elements that `pays` left to numpy."""
@@ -42,9 +46,7 @@ class Kernel:
         return self._compiled()._numba_type_
 
     def _compiled(self) -> Any:
-        from numba.core.compiler_lock import global_compiler_lock
-
-        with global_compiler_lock:
+        with _imported().core.compiler_lock.global_compiler_lock:
             if self._dispatcher is None:
                 self._dispatcher = _njit(self._function)
             return self._dispatcher
@@ -59,8 +61,7 @@ class External:
 
     @property
     def _numba_type_(self) -> Any:
-        from numba.core import types
-
+        types = _imported().core.types
         name, result, arguments = self._signature
         return types.ExternalFunction(name, getattr(types, result)(*(getattr(types, each) for each in arguments)))
 
@@ -110,13 +111,20 @@ def is_loaded() -> bool:
 def load() -> Any:
     """Load numba, so that kernels need not; return it."""
     global _is_loaded  # noqa: PLW0603
-    import numba
-    from numba.core.compiler_lock import global_compiler_lock
-
-    with global_compiler_lock:
+    numba = _imported()
+    with numba.core.compiler_lock.global_compiler_lock:
         _tell_numba()
     _is_loaded = True
     return numba
+
+
+def _imported() -> Any:
+    with _importing:
+        import numba
+        import numba.core.compiler_lock
+        import numba.extending
+
+        return numba
 
 
 def _njit(function: Function) -> Any:
@@ -128,8 +136,6 @@ def _njit(function: Function) -> Any:
 
 
 def _tell_numba() -> None:
-    from numba.extending import overload
-
     while _overloads:
         function, choose = _overloads.pop()
-        overload(function)(choose)
+        _imported().extending.overload(function)(choose)

@@ -21,7 +21,8 @@ class TensorReader:
 
     >>> import tempfile, pathlib
     >>> from coldfuse.core.schema import TensorSpec
-    >>> from coldfuse.tensors.files import LocalFile, open_tensors
+    >>> from coldfuse.tensors.files import LocalFile
+    >>> from coldfuse.tensors.tensor_file import open_tensors
     >>> from coldfuse.tensors.header import format_header
     >>> head = format_header([("w", TensorSpec(dtype="F32", shape=(2,)))], {})
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "model.safetensors"

@@ -27,6 +27,7 @@ takes up to 6 bytes a character of the sentences' alphabets."""
 
 CODES: dict[type[ColdfuseError], grpc.StatusCode] = {
     errors.ColdfuseError: grpc.StatusCode.UNKNOWN,
+    errors.MissingExtraError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UserInputError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.StorageError: grpc.StatusCode.UNAVAILABLE,
     errors.ObjectNotFoundError: grpc.StatusCode.NOT_FOUND,
