@@ -43,7 +43,7 @@ def _request(options: FuseOptions) -> FolderFusion:
         output=Output(
             kind=output.kind, shard_bytes=shard_bytes, dtype=output.dtype, rank=output.rank, base_name=options.base
         ),
-        recipe=recipe_of(words.method, words.param, words.flavour, may_search=True),
+        recipe=recipe_of(words.method, words.param, words.variant, may_search=True),
         weights=_weights(options.weights, len(options.models)),
         statistics=[locate_file(path) for path in options.statistics],
         seed=options.seed,

@@ -20,9 +20,9 @@ from coldfuse.tensors.checkpoint import open_checkpoint
 def init(options: InitOptions) -> None:
     """Create a federation from a base model."""
     words, base = options.recipe, options.base
-    recipe = recipe_of(words.method, words.param, words.flavour)
+    recipe = recipe_of(words.method, words.param, words.variant)
     require_federated(recipe, quorum=options.quorum)
-    line = write_recipe(recipe) if words.param or words.flavour else words.method
+    line = write_recipe(recipe) if words.param or words.variant else words.method
     rules = {"quorum": options.quorum, "deadline_s": parse_duration(options.deadline)}
     store, model = open_store(options.store), resolve_model(base)
     open_checkpoint(model)  # what is no model leaves no trace in the store

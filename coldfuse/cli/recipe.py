@@ -18,15 +18,15 @@ _TRIED_QUORUM = 256
 """Whether a method takes a larger one is not tried: it would take a while, and no known method minds."""
 
 
-def recipe_of(line: str, params: Sequence[str] = (), flavour: str | None = None, *, may_search: bool = False) -> Recipe:
+def recipe_of(line: str, params: Sequence[str] = (), variant: str | None = None, *, may_search: bool = False) -> Recipe:
     """Read what the user wrote."""
     pairs: dict[str, str] = {}
     for key, value in map(_pair, params):
         if key in pairs:
             raise UserInputError(f"--param {key}={value}: {key} is {pairs[key]} already; give each parameter once")
         pairs[key] = value
-    if flavour:
-        pairs["flavour"] = flavour
+    if variant:
+        pairs["variant"] = variant
     return (read_search if may_search else read_method)(line, params=pairs)
 
 

@@ -87,6 +87,7 @@ class RecipeWords:
     param: Annotated[
         list[str], typer.Option("--param", help="A parameter of the method, KEY=VALUE; as often as needed.")
     ] = field(default_factory=list)
-    flavour: Annotated[
-        str | None, typer.Option(help="paper (as its own code computes it) or mergekit, where they differ.")
+    variant: Annotated[
+        str | None,
+        typer.Option("--variant", "--flavour", help="paper (as its code computes it) or mergekit, where they differ."),
     ] = None

@@ -59,8 +59,9 @@ def test_a_base_without_a_tokenizer_is_told(base: Path, name: str | None) -> Non
     assert "no tokenizer" not in result.stdout
 
 
-def test_a_flavour_becomes_part_of_the_recipe(base: Path) -> None:
-    assert "variant=mergekit" in init(base, "--method", "ties", "--flavour", "mergekit")
+@pytest.mark.parametrize("option", ["--variant", "--flavour"])
+def test_a_variant_becomes_part_of_the_recipe(base: Path, option: str) -> None:
+    assert "variant=mergekit" in init(base, "--method", "ties", option, "mergekit")
 
 
 @pytest.mark.parametrize(
