@@ -6,9 +6,10 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from coldfuse.consumer import StoreSource, read_fetched
+from coldfuse.consumer import read_fetched
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.errors import TransportError
+from coldfuse.gateway import StoreGateway
 from coldfuse.registry.federation import Federation
 from coldfuse.tensors.checkpoint import open_checkpoint
 
@@ -26,7 +27,7 @@ class Source:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def release(self, which: int | str = "latest") -> ReleaseManifest:
-        return StoreSource(self.federation).release(which).model_copy(update=self.changes)
+        return StoreGateway(self.federation).release(which).model_copy(update=self.changes)
 
     def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:
         with self.lock:
@@ -34,7 +35,7 @@ class Source:
                 raise TransportError("injected")
             self.given.append(digest)
             self.given_bytes += len(buffer)
-        StoreSource(self.federation).read_into(release, digest, buffer, start)
+        StoreGateway(self.federation).read_into(release, digest, buffer, start)
         if digest == self.tampered:
             buffer[0] ^= 1
 

@@ -4,7 +4,7 @@ download    bringing what is missing, and putting it in place
 folder      whose a folder is, and whether what lies in it is still what was written
 """
 
-from coldfuse.consumer.download import Fetched, ReleaseSource, StoreSource, fetch
+from coldfuse.consumer.download import Fetched, ReleaseSource, fetch
 from coldfuse.consumer.folder import hold, read_fetched
 
-__all__ = ["Fetched", "ReleaseSource", "StoreSource", "fetch", "hold", "read_fetched"]
+__all__ = ["Fetched", "ReleaseSource", "fetch", "hold", "read_fetched"]

@@ -25,7 +25,6 @@ from coldfuse.durable import explained, sync_folder
 from coldfuse.errors import DigestMismatchError, UserInputError
 from coldfuse.gateway import PARALLEL
 from coldfuse.registry.channels import check_channel
-from coldfuse.registry.federation import Federation
 from coldfuse.tensors.checkpoint import open_checkpoint
 
 
@@ -50,21 +49,6 @@ class ReleaseSource(Protocol):
 
     def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:
         """Fill the buffer from `start` of a part of this release."""
-
-
-@dataclass(frozen=True)
-class StoreSource:
-    """Reads releases straight from the store."""
-
-    federation: Federation
-
-    def release(self, which: int | str = "latest") -> ReleaseManifest:
-        """Return the manifest of a release by number, or the one that a channel points to."""
-        return self.federation.release(which) if isinstance(which, int) else self.federation.release_of(which)
-
-    def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:  # noqa: ARG002
-        """Fill the buffer from `start` of a part."""
-        self.federation.objects.read_into(digest, buffer, start)
 
 
 @dataclass(frozen=True, kw_only=True)

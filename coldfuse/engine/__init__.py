@@ -10,7 +10,7 @@ runs it and hands every part to a sink. In the order of the data:
 - `measuring` runs the passes that come before the last one, whose tasks are in `measure`;
 - `shard` makes the parts of the last pass, from the blocks that `reading` yields; `ranges`: how a piece is cut into
   blocks; `range_reader` and `bulk_read`: bytes of files, read ahead or at once; `finite`: NaN is refused as it is read;
-  `devices`: numpy here, or torch on a GPU;
+  `devices`: numpy here, or torch on a GPU; `preload`: numba is loaded meanwhile;
 - `sinks`: where the parts go, a store's objects or a folder's files; `outputs`: a model, a delta or an adapter;
 - `execution`: tasks on threads or on Ray, with the same bytes;
 - `folder_fusion`: all of it for `coldfuse fuse`; `staging`: a result appears when it is whole;

@@ -8,11 +8,11 @@ from reviews import write_reviews
 from safetensors.torch import load_file
 from tiny_model import write_tiny_model
 
-from coldfuse.consumer import StoreSource
 from coldfuse.contributor.node import Node, NodeSettings, StoppedError
 from coldfuse.contributor.state import NodeFolder
 from coldfuse.data.dataset import split
 from coldfuse.data.reading import read_dataset
+from coldfuse.gateway import StoreGateway
 from coldfuse.registry.creation import create_federation
 from coldfuse.storage import LocalStore
 from coldfuse.training.head import read_head
@@ -27,7 +27,7 @@ def source(tmp_path_factory):
     base = write_tiny_model(folder / "base")
     rules = {"quorum": 1, "deadline_s": 60.0}
     store = LocalStore(folder / "store")
-    return StoreSource(create_federation(store, name="tiny", base=base, origin="test", method="mean", rules=rules))
+    return StoreGateway(create_federation(store, name="tiny", base=base, origin="test", method="mean", rules=rules))
 
 
 @pytest.fixture

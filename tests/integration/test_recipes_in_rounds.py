@@ -24,11 +24,12 @@ from typer.testing import CliRunner
 
 from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
 from coldfuse.cli.main import app
-from coldfuse.consumer import StoreSource, fetch
+from coldfuse.consumer import fetch
 from coldfuse.core.contribution import ContributionManifest, Score
 from coldfuse.core.round import Abandoned, Opened
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.engine.recipes import read_recipe, write_recipe
+from coldfuse.gateway import StoreGateway
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.storage import LocalStore
 from coldfuse.tensors.checkpoint import open_checkpoint
@@ -224,6 +225,6 @@ def test_the_release_is_a_model_folder_whatever_the_recipe(tmp_path: Path, small
     lead(federation)
     send(federation)
     lead(federation)
-    fetch(StoreSource(federation), tmp_path / "fetched", which="latest")
+    fetch(StoreGateway(federation), tmp_path / "fetched", which="latest")
     assert open_checkpoint(tmp_path / "fetched").digest() == federation.latest().model_digest
     assert not (tmp_path / "fetched" / "outer").exists()

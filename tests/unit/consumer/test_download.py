@@ -10,9 +10,10 @@ import pytest
 from fetching import Source, check_whole, parts_of, size_of
 from tiny_rounds import make_federation, make_model, write_model
 
-from coldfuse.consumer import StoreSource, fetch, read_fetched
+from coldfuse.consumer import fetch, read_fetched
 from coldfuse.consumer.download import Pace
 from coldfuse.errors import CodecError, DigestMismatchError, FederationError, TransportError, UserInputError
+from coldfuse.gateway import StoreGateway
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
 from coldfuse.storage import LocalStore
@@ -24,7 +25,7 @@ SMALL = Pace(parallel=1, piece_bytes=16)
 
 def test_a_release_arrives_whole(federation: Federation, tmp_path: Path) -> None:
     progress: list[tuple[int, int]] = []
-    fetched = fetch(StoreSource(federation), tmp_path / "out", progress=lambda *now: progress.append(now))
+    fetched = fetch(StoreGateway(federation), tmp_path / "out", progress=lambda *now: progress.append(now))
     check_whole(federation, tmp_path / "out")
     assert (fetched.downloaded_bytes, fetched.reused_bytes) == (size_of(fetched.manifest), 0)
     assert progress[-1] == (size_of(fetched.manifest),) * 2
@@ -38,7 +39,7 @@ def test_every_file_of_a_model_arrives_and_nothing_private(tmp_path: Path, small
     store = LocalStore(tmp_path / "store")
     rules = {"quorum": 2, "deadline_s": 60.0}
     made = create_federation(store, name="tiny", base=base, origin="base", method="mean", rules=rules)
-    fetch(StoreSource(made), tmp_path / "out")
+    fetch(StoreGateway(made), tmp_path / "out")
     check_whole(made, tmp_path / "out")
     assert set(made.latest().files) == {"config.json", "model.safetensors", *TOKENIZER}
     assert all((tmp_path / "out" / name).read_text() == name for name in TOKENIZER)
@@ -64,12 +65,12 @@ def test_a_part_that_goes_on_wrongly_is_brought_from_its_beginning(federation: F
         fetch(Source(federation, fails_after=14), tmp_path / "out", pace=SMALL)
     for file in (tmp_path / "out" / ".coldfuse" / "incoming").iterdir():
         file.write_bytes(b"\0" * file.stat().st_size)
-    fetch(StoreSource(federation), tmp_path / "out", pace=SMALL)
+    fetch(StoreGateway(federation), tmp_path / "out", pace=SMALL)
     check_whole(federation, tmp_path / "out")
 
 
 def test_only_what_changed_is_downloaded(federation: Federation, tmp_path: Path) -> None:
-    fetch(StoreSource(federation), tmp_path / "out", which=0)
+    fetch(StoreGateway(federation), tmp_path / "out", which=0)
     source = Source(federation)
     fetched = fetch(source, tmp_path / "out")
     assert set(source.given) == parts_of(federation.release(1)) - parts_of(federation.release(0))
@@ -78,7 +79,7 @@ def test_only_what_changed_is_downloaded(federation: Federation, tmp_path: Path)
 
 
 def test_what_is_there_is_not_fetched_again(federation: Federation, tmp_path: Path) -> None:
-    fetch(StoreSource(federation), tmp_path / "out")
+    fetch(StoreGateway(federation), tmp_path / "out")
     source = Source(federation)
     assert fetch(source, tmp_path / "out").reused_bytes == size_of(federation.latest())
     assert source.given == []
@@ -86,19 +87,19 @@ def test_what_is_there_is_not_fetched_again(federation: Federation, tmp_path: Pa
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(b"")], ids=["deleted", "emptied"])
 def test_a_file_that_was_lost_since_is_fetched_again(federation: Federation, tmp_path: Path, damage) -> None:
-    fetch(StoreSource(federation), tmp_path / "out")
+    fetch(StoreGateway(federation), tmp_path / "out")
     damage(tmp_path / "out" / "model-00001-of-00002.safetensors")
-    fetched = fetch(StoreSource(federation), tmp_path / "out")
+    fetched = fetch(StoreGateway(federation), tmp_path / "out")
     assert 0 < fetched.downloaded_bytes < size_of(fetched.manifest)
     check_whole(federation, tmp_path / "out")
 
 
 def test_an_older_release_can_be_had(federation: Federation, tmp_path: Path) -> None:
-    fetch(StoreSource(federation), tmp_path / "out", which="latest")
-    fetch(StoreSource(federation), tmp_path / "out", which=0)
+    fetch(StoreGateway(federation), tmp_path / "out", which="latest")
+    fetch(StoreGateway(federation), tmp_path / "out", which=0)
     check_whole(federation, tmp_path / "out", 0)
     with pytest.raises(FederationError, match="there is no release 9; the latest is 1"):
-        fetch(StoreSource(federation), tmp_path / "out", which=9)
+        fetch(StoreGateway(federation), tmp_path / "out", which=9)
 
 
 def test_a_tampered_part_puts_nothing_in_place(federation: Federation, tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def test_a_tampered_part_puts_nothing_in_place(federation: Federation, tmp_path:
     with pytest.raises(DigestMismatchError, match=f"part {part[:12]} arrived with SHA-256"):
         fetch(Source(federation, tampered=part), tmp_path / "out")
     assert [file.name for file in (tmp_path / "out").iterdir()] == [".coldfuse"]
-    fetch(StoreSource(federation), tmp_path / "out")
+    fetch(StoreGateway(federation), tmp_path / "out")
     check_whole(federation, tmp_path / "out")
 
 
@@ -121,7 +122,7 @@ def test_a_manifest_that_is_not_the_channels_is_refused(tmp_path: Path, small_pa
     changed.store.delete("releases/00000.json")
     changed.store.put_if_absent("releases/00000.json", b"{}")
     with pytest.raises(DigestMismatchError):
-        fetch(StoreSource(changed), tmp_path / "out")
+        fetch(StoreGateway(changed), tmp_path / "out")
 
 
 OUTSIDE = [
@@ -161,7 +162,7 @@ def test_paths_that_no_release_holds_are_refused(
 def test_what_is_no_channel_is_said_before_anything_is_asked(federation: Federation, tmp_path: Path) -> None:
     for channel in ("../x", "", "Latest", "a/b", "a\nb"):
         with pytest.raises(UserInputError, match="is no channel's name"):
-            fetch(StoreSource(federation), tmp_path / "out", which=channel)
+            fetch(StoreGateway(federation), tmp_path / "out", which=channel)
     assert not (tmp_path / "out").exists()
 
 
@@ -169,7 +170,7 @@ class KilledError(Exception):
     """Stands for a kill."""
 
 
-def fetch_killed_at(monkeypatch: pytest.MonkeyPatch, source: StoreSource, out: Path, n: int) -> bool:
+def fetch_killed_at(monkeypatch: pytest.MonkeyPatch, source: StoreGateway, out: Path, n: int) -> bool:
     """Fetch, but die before the n-th change of a file's place; True if it came that far."""
     done = 0
 
@@ -198,13 +199,13 @@ def test_a_swap_that_is_killed_anywhere_never_looks_whole_and_is_finished(
 ) -> None:
     for n in count():
         out = tmp_path / str(n)
-        fetch(StoreSource(other), out)
-        killed = fetch_killed_at(monkeypatch, StoreSource(federation), out, n)
+        fetch(StoreGateway(other), out)
+        killed = fetch_killed_at(monkeypatch, StoreGateway(federation), out, n)
         has_swapped_something = {file.name for file in out.glob("*.safetensors")} != {"model.safetensors"}
         if killed and has_swapped_something and (out / "config.json").exists():
             assert open_checkpoint(out).digest() == federation.latest().model_digest
         assert read_fetched(out) in (None, other.latest(), federation.latest())
-        fetch(StoreSource(federation), out)
+        fetch(StoreGateway(federation), out)
         check_whole(federation, out)
         if not killed:
             break
@@ -212,8 +213,8 @@ def test_a_swap_that_is_killed_anywhere_never_looks_whole_and_is_finished(
 
 
 def test_a_fetch_that_is_killed_before_its_mark_goes_on(federation: Federation, tmp_path: Path, monkeypatch) -> None:
-    assert fetch_killed_at(monkeypatch, StoreSource(federation), tmp_path / "out", 0)
-    fetch(StoreSource(federation), tmp_path / "out")
+    assert fetch_killed_at(monkeypatch, StoreGateway(federation), tmp_path / "out", 0)
+    fetch(StoreGateway(federation), tmp_path / "out")
     check_whole(federation, tmp_path / "out")
 
 
@@ -222,5 +223,5 @@ def test_an_unfinished_fetch_of_another_model_is_forgotten(
 ) -> None:
     with pytest.raises(TransportError, match="injected"):
         fetch(Source(federation, fails_after=3), tmp_path / "out")
-    fetch(StoreSource(other), tmp_path / "out")
+    fetch(StoreGateway(other), tmp_path / "out")
     check_whole(other, tmp_path / "out")
