@@ -1,5 +1,6 @@
 """Numba is loaded when it first pays, by whichever thread comes first: here several come at once."""
 
+import os
 import subprocess
 import sys
 
@@ -43,3 +44,26 @@ def test_threads_that_load_numba_at_once_all_get_it(tmp_path):
     program.write_text(PROGRAM)
     done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("['3', '3', 'numba', 'numba']", "")
+
+
+def test_a_small_mean_loads_no_numba_and_compiled_code_is_found_on_disk(tmp_path):
+    program = """
+import sys
+import numpy as np
+from coldfuse.fusion import kernels
+from coldfuse.fusion.in_memory import fuse_one
+from coldfuse.fusion.methods import METHODS
+from coldfuse.fusion.recipe import parse_recipe
+
+fuse_one(parse_recipe("weighted-mean then nesterov", METHODS), [np.ones(3), np.zeros(3)])
+assert not {"numba", "scipy", "array_api_compat"} & set(sys.modules)
+kernels.pays = lambda _: True
+kernels.decode(np.zeros(4, np.uint8), "BF16", np.empty(2))
+"""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_DEBUG_CACHE": "1"}
+    for expected in ("data saved", "data loaded"):
+        command = [sys.executable, "-c", program]
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+        assert expected in ran.stdout
+    assert "data saved" not in ran.stdout

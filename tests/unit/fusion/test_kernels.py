@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -120,26 +115,3 @@ def test_numba_is_loaded_when_there_is_enough_to_do(monkeypatch: pytest.MonkeyPa
     assert answers == [False, False, False, True, True]
     monkeypatch.setattr(compiling, "_is_loaded", True)
     assert compiling.pays(1)
-
-
-def test_a_small_mean_loads_no_numba_and_compiled_code_is_found_on_disk(tmp_path: Path) -> None:
-    program = """
-import sys
-import numpy as np
-from coldfuse.fusion import kernels
-from coldfuse.fusion.in_memory import fuse_one
-from coldfuse.fusion.methods import METHODS
-from coldfuse.fusion.recipe import parse_recipe
-
-fuse_one(parse_recipe("weighted-mean then nesterov", METHODS), [np.ones(3), np.zeros(3)])
-assert not {"numba", "scipy", "array_api_compat"} & set(sys.modules)
-kernels.pays = lambda _: True
-kernels.decode(np.zeros(4, np.uint8), "BF16", np.empty(2))
-"""
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_DEBUG_CACHE": "1"}
-    for expected in ("data saved", "data loaded"):
-        command = [sys.executable, "-c", program]
-        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert ran.returncode == 0, ran.stderr
-        assert expected in ran.stdout
-    assert "data saved" not in ran.stdout
