@@ -93,7 +93,7 @@ def _prepare(federation: Federation, base: Base, inputs: Sequence[Input], recipe
     outer, url = base.release.outer, federation.store.url
     # Nothing is opened here: of the slots that the release carries, only those that the recipe keeps are read.
     kept = {name: BlobFile(url, blob, name) for name, blob in outer.files.items()} if outer else {}
-    state = open_release_state(base.checkpoint, recipe, kept, outer.age if outer else 0)
+    state = open_release_state(base.checkpoint, recipe, kept, outer.age if outer else 0, made_by=base.release.method)
     return prepare(Request(base=base.checkpoint, inputs=inputs, recipe=recipe, state=state, tied=base.tied))
 
 

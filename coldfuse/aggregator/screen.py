@@ -15,7 +15,7 @@ from coldfuse.core.dtypes import SAFE_CHANGE, to_floats
 from coldfuse.core.round import Opened
 from coldfuse.core.schema import Schema
 from coldfuse.core.screening import screen_manifest
-from coldfuse.core.serialization import sha256
+from coldfuse.core.serialization import blob_digest, sha256
 from coldfuse.engine.tied import Tied, check_files
 from coldfuse.errors import (
     CodecError,
@@ -74,6 +74,10 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
             raise ContributionRejectedError(reason)
         if manifest.contributor != contributor:
             raise ContributionRejectedError(f"its manifest names {manifest.contributor}, it came from {contributor}")
+        if manifest.delta_digest != blob_digest(manifest.delta):  # it decides the order of sums and the random masks
+            raise ContributionRejectedError(
+                "its manifest has a digest that is not its delta's; upload it with coldfuse"
+            )
         reader = objects.open(manifest.delta)
         header = read_header(
             reader.read_into, file_bytes=manifest.delta.size_bytes, what="delta", limit=screening.max_header_bytes

@@ -8,10 +8,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from coldfuse.aggregator.model import Base, open_base
+from coldfuse.aggregator.model import open_base
 from coldfuse.aggregator.release import require_memory
 from coldfuse.aggregator.round import Round, advance
-from coldfuse.core.release import Channel
 from coldfuse.core.round import LeaderEvent
 from coldfuse.engine.execution import Executor
 from coldfuse.errors import ConflictError, LeaseLostError, StorageError, WorkerLostError
@@ -91,15 +90,15 @@ def _lead(
     federation: Federation, executor: Executor, settings: AggregatorSettings, *, lease: Lease, stop: threading.Event
 ) -> Iterator[tuple[int, LeaderEvent]]:
     """Advance the current round, and the one before it: late contributions to that one still get their verdicts."""
-    require_memory(federation, open_base(federation, federation.latest()), executor)
-    base: Base | None = None
-    pointer: Channel | None = None
+    pointer = federation.channel("latest")
+    base = open_base(federation, federation.latest())
+    require_memory(federation, base, executor)
     journals: dict[int, Journal] = {}  # kept, because a journal remembers what it has read
     number = federation.current_round()
     settled = max(number - 2, 0)  # rounds up to this one have nothing left to be done
     while not stop.is_set():
         lease.check()
-        if base is None or federation.channel("latest") != pointer:
+        if federation.channel("latest") != pointer:
             pointer = federation.channel("latest")
             base = open_base(federation, federation.latest())
         number = federation.current_round(at_least=number)

@@ -118,7 +118,10 @@ def describe_release(summary: ReleaseSummary) -> str:
 
 
 def _made(summary: ReleaseSummary) -> str:
-    return datetime.fromtimestamp(summary.created_at_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        return datetime.fromtimestamp(summary.created_at_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):  # what a clock or a stranger said: a NaN, or the year 300000
+        return f"{'at no time':<19}"
 
 
 def _who(summary: ReleaseSummary) -> str:

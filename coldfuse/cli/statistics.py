@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -30,15 +28,13 @@ def statistics(options: StatisticsOptions) -> None:
     if options.kind == "variance":
         if options.data is not None:
             raise typer.BadParameter("--data: variance is of --snapshot folders, not of data")
-        with _writing(out):
-            info, num_tensors = write_variance(out, options.model, options.snapshot)
+        info, num_tensors = write_variance(out, options.model, options.snapshot)
     else:
         if options.data is None or options.snapshot:
             raise typer.BadParameter(f"--kind {options.kind} is of --data FILE; --snapshot is for variance")
         info, tensors = compute_statistics(_job(options, options.data, options.kind))
         num_tensors = len(tensors)
-        with _writing(out):
-            write_statistics(out, tensors, info)
+        write_statistics(out, tensors, info)
     _report(info, out, num_tensors=num_tensors, took_s=time.monotonic() - began_s, as_json=options.as_json)
 
 
@@ -50,14 +46,6 @@ def _job(options: StatisticsOptions, data: Path, kind: Literal["fisher", "gram"]
         include_padding=options.include_padding, max_length=options.max_length, threads=options.threads,
         device=options.device, seed=options.seed,
     )  # fmt: skip
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserInputError(f"{out}: cannot be written: {error.strerror or error}") from error
 
 
 def _report(info: StatisticsInfo, out: Path, *, num_tensors: int, took_s: float, as_json: bool) -> None:

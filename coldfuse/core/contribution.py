@@ -10,7 +10,11 @@ from pydantic import Field
 from coldfuse.core.blob import Blob
 from coldfuse.core.value import Digest, Name, Sentence, Value
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""A number that JSON readers of every language, the wire's 64 bits and a float take as it is."""
+
+NumExamples = Annotated[int, Field(ge=1, le=2**40)]
+"""More than anybody trains on. It may weigh a contribution: sums over all of them must stay finite and exact."""
 
 
 class Score(Value):
@@ -31,7 +35,7 @@ class ContributionManifest(Value):
     federation: Digest
     """Name of the federation that it is for, which no other has."""
     contributor: Name
-    round: Annotated[int, Field(ge=1)]
+    round: Annotated[int, Field(ge=1, le=2**53)]
     """Number of the round that it is for."""
     base_release: Count
     """Number of the release that the delta is relative to."""
@@ -43,7 +47,7 @@ class ContributionManifest(Value):
     """Parameters of the body that were trained: all."""
     encoding: Literal["F32", "BF16", "F16"]
     """Dtype of the dense delta."""
-    num_examples: Annotated[int, Field(ge=1)]
+    num_examples: NumExamples
     """Number of distinct examples that were trained on."""
     num_steps: Count
     """Number of optimiser steps."""
@@ -64,7 +68,7 @@ class Admission(Value):
     contributor: Name
     delta_digest: Digest
     """Digest of its delta's list of parts."""
-    num_examples: Annotated[int, Field(ge=1)]
+    num_examples: NumExamples
     """Number of distinct examples that were trained on."""
     score: float | None = None
     """Accuracy of the fine-tuned model, as its contributor says."""

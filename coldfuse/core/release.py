@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from coldfuse.core.blob import Blob
-from coldfuse.core.contribution import Count
+from coldfuse.core.contribution import Count, NumExamples
 from coldfuse.core.value import Digest, Name, Value
 
 MAX_METHOD_CHARS = 1000
@@ -22,7 +22,7 @@ class FusedContribution(Value):
     contributor: Name
     delta_digest: Digest
     """Digest of its delta's list of parts."""
-    num_examples: Count
+    num_examples: NumExamples
     """Number of distinct examples that were trained on."""
     weight: float
     """Weight w_i, before normalisation."""

@@ -51,7 +51,7 @@ class Executor(Protocol):
 
         Args:
             task: A plain function; on Ray it and its arguments are pickled.
-            shared: What all calls share; sent to each process once.
+            shared: What all calls share; put into Ray's object store once, and read from there by each task.
             items: What is done one by one.
 
         Yields:
@@ -124,7 +124,7 @@ class RayExecutor:
                 # A bounded number at a time: the tasks of a large fusion are themselves large.
                 cpus = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
                 window = max(_TASKS_PER_CPU * int(cpus), 1)
-                for index, item in islice(todo, window - len(under_way)):
+                for index, item in islice(todo, max(window - len(under_way), 0)):  # fewer CPUs once a node is lost
                     under_way[remote.remote(shared_ref, item)] = index
                 if not under_way:
                     return

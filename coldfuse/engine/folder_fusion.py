@@ -17,7 +17,7 @@ from coldfuse.engine.outputs import Output, write_adapter
 from coldfuse.engine.passes import Progress
 from coldfuse.engine.sinks import FolderSink
 from coldfuse.engine.staging import staged
-from coldfuse.engine.state import blaming, check_outers, open_folder_state
+from coldfuse.engine.state import blaming, open_folder_state
 from coldfuse.engine.tied import find_tied
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.recipe import Recipe
@@ -108,7 +108,6 @@ def open_fusion(request: FolderFusion) -> Prepared:
     tied = find_tied(base)
     inputs = open_inputs(base, request.models, _weights(request), request.recipe, request.statistics, tied=tied)
     state = open_folder_state(base, request.recipe, keeps_residual=request.keeps_residual)
-    check_outers(base, request.recipe)
     return engine.prepare(Request(
         base=base, inputs=inputs, recipe=request.recipe, state=state, tied=tied, output=request.output,
         seed=request.seed, device=request.device,

@@ -7,13 +7,17 @@ neither with the model nor (up to some hundred) with the contributions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+
+import numpy as np
 
 from coldfuse.engine.plan import Granularity, Plan, all_shards
 from coldfuse.errors import UserInputError
-from coldfuse.fusion.block import Float64
+from coldfuse.fusion.block import Float64, TensorInfo
 from coldfuse.fusion.method import LinearCombiner, MatrixCombiner
+from coldfuse.fusion.random import key
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.tensors.deltas import Encoding
 
@@ -38,6 +42,9 @@ _OTHER_ROWS = 6
 _COUNTER_ELEMENTS = 1 << 20
 """Number of 8-byte numbers that a measure holds beside blocks: counters of a task (4 MiB) and those of all together (as
 much once, in the driver), or a small tensor to be sorted."""
+
+_NUM_INFOS = 32
+"""Number of tensors and steps of which a fusion remembers what methods know of them."""
 
 _REMOTE_BYTES = 8 << 20
 """Size of the largest request to an object store."""
@@ -80,6 +87,29 @@ class Fusion:
     def num_contributions(self) -> int:
         """Number of contributions, C."""
         return len(self.weights)
+
+    @cached_property
+    def info(self) -> Callable[[str, tuple[int, ...], tuple[bool, ...], int], TensorInfo]:
+        """What a step, by its index in the recipe, knows of a tensor, by its name, shape and who has it.
+
+        The last few are kept, as a tensor has many blocks: each takes 24 bytes a contribution.
+        """
+        return lru_cache(maxsize=_NUM_INFOS)(self._info)
+
+    def _info(self, tensor: str, shape: tuple[int, ...], present: tuple[bool, ...], step: int) -> TensorInfo:
+        return TensorInfo(
+            tensor=tensor,
+            shape=shape,
+            weights_C=np.array(self.weights),
+            present_C=np.array(present, bool),
+            keys_C=np.array([key(self.seed, name, tensor) for name in self.names if self.recipe.is_random], np.uint64),
+            num_elements=self.num_elements,
+            measured={**self.measured.get((step, ""), {}), **self.measured.get((step, tensor), {})},
+        )
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave behind what another process makes again."""
+        return {name: value for name, value in vars(self).items() if name != "info"}
 
     @property
     def block_elements(self) -> int:

@@ -3,50 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
-
-import numpy as np
 
 from coldfuse.engine.job import Fusion
 from coldfuse.engine.plan import AdapterOperand, Operand, PieceTask
 from coldfuse.fusion.block import TensorInfo
-from coldfuse.fusion.random import key
 
 ElementRange = tuple[int, int]
 """First element and number of elements, in the tensor."""
 
 
-@lru_cache(maxsize=256)
-def _info(fusion: _ByIdentity, tensor: str, shape: tuple[int, ...], present: tuple[bool, ...], step: int) -> TensorInfo:
-    job = fusion.fusion
-    return TensorInfo(
-        tensor=tensor,
-        shape=shape,
-        weights_C=np.array(job.weights),
-        present_C=np.array(present, bool),
-        keys_C=np.array([key(job.seed, name, tensor) for name in job.names if job.recipe.is_random], np.uint64),
-        num_elements=job.num_elements,
-        measured={**job.measured.get((step, ""), {}), **job.measured.get((step, tensor), {})},
-    )
-
-
-class _ByIdentity:
-    """A fusion as a key: comparing two by value would compare all that was measured."""
-
-    def __init__(self, fusion: Fusion) -> None:
-        self.fusion = fusion
-
-    def __hash__(self) -> int:
-        return id(self.fusion)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByIdentity) and other.fusion is self.fusion
-
-
 def info_of(fusion: Fusion, piece: PieceTask, step: int) -> TensorInfo:
     """Return what a step of the recipe knows of a piece's tensor; `step` is its index in the recipe."""
     present = tuple(operand is not None for operand in piece.contributions)
-    return _info(_ByIdentity(fusion), piece.known_as, piece.shape, present, step)
+    return fusion.info(piece.known_as, piece.shape, present, step)
 
 
 def element_ranges(

@@ -176,9 +176,7 @@ class StoreWriter:
     def write(self, file: str, fused: FusedBytes) -> tuple[Part, ...]:  # noqa: ARG002  # an object needs no file
         """Put a part and its state."""
         put = Objects(federation_store(self.store_url)).put
-        state = (
-            put_part(data, put) if len(data) else Part(digest="0" * 64, size_bytes=0) for data in fused.state.values()
-        )
+        state = (put_part(data, put) if len(data) else NOTHING for data in fused.state.values())
         return put_part(fused.data, put), *state
 
 

@@ -24,7 +24,7 @@ from coldfuse.core.schema import TensorSpec
 from coldfuse.core.serialization import decode
 from coldfuse.core.value import Digest, Value
 from coldfuse.engine.plan import NARROW_DTYPES, RESIDUAL, STATE_DTYPE, Operands, Shard, has_state, operands
-from coldfuse.engine.recipes import known_methods
+from coldfuse.engine.recipes import known_methods, read_recipe
 from coldfuse.errors import CodecError, FusionError, SchemaMismatchError, UserInputError
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.tensors.checkpoint import Checkpoint
@@ -116,7 +116,9 @@ def part_starts(slot: str, header_bytes: int, shards: Iterable[Shard]) -> tuple[
     return starts, end
 
 
-def open_release_state(base: Checkpoint, recipe: Recipe, kept: Mapping[str, BlobFile], age: int) -> State:
+def open_release_state(
+    base: Checkpoint, recipe: Recipe, kept: Mapping[str, BlobFile], age: int, *, made_by: str
+) -> State:
     """Return the state that a release carries; numbers of other outer steps than the recipe's begin anew.
 
     Args:
@@ -124,11 +126,15 @@ def open_release_state(base: Checkpoint, recipe: Recipe, kept: Mapping[str, Blob
         recipe: What is to be done.
         kept: The files of the release's state, by `state_name`; empty if it carries none.
         age: Number of fusions that those files have seen.
+        made_by: The recipe by which the release was made. Slots of one name may hold numbers of different meanings.
     """
     slots = slots_of(recipe, base, keeps_residual=True)
     held = {name.split("/", 1)[0] for name in kept}
     usable = [slot for slot in slots if slot in held]
-    is_own = held - {RESIDUAL} == set(recipe.slots)  # the residual is the model's, whatever the steps were
+    # The residual is the model's, whatever the steps were.
+    is_own = held - {RESIDUAL} == set(recipe.slots) and (
+        not recipe.slots or outers_of(read_recipe(made_by)) == outers_of(recipe)
+    )
     files = {
         slot: tuple(open_tensors(kept[state_name(slot, file)]) for file in base.files)
         for slot in usable
@@ -146,10 +152,11 @@ def open_folder_state(base: Checkpoint, recipe: Recipe, *, keeps_residual: bool)
         keeps_residual: True if the user asked for it; where the recipe or the folder keeps state, it is kept anyway.
 
     Raises:
-        UserInputError: The state is of other slots, or of another model.
+        UserInputError: The state was made by other outer steps, or is another model's.
         SchemaMismatchError: A file of the state does not have the tensors of the model's file.
         CodecError: A file of the state is damaged.
     """
+    check_outers(base, recipe)
     index = read_index(base)
     carries_residual = index is not None and RESIDUAL in index.slots
     slots = slots_of(recipe, base, keeps_residual=keeps_residual or carries_residual or bool(recipe.slots))
@@ -157,14 +164,14 @@ def open_folder_state(base: Checkpoint, recipe: Recipe, *, keeps_residual: bool)
     own = () if index is None else tuple(slot for slot in index.slots if slot != RESIDUAL)
     if index is None or not (used or recipe.slots):
         return State(slots=slots)
-    if recipe.slots and own != recipe.slots:
+    if recipe.slots and own and own != recipe.slots:
         raise _not_its_own(base, f"holds {', '.join(own)}, and this method keeps {', '.join(recipe.slots)}")
     if index.model is None:
         raise _not_its_own(base, "does not say which model it belongs to, as those of older versions")
     if index.model != base.digest():
         raise _not_its_own(base, "belongs to another model: somebody has saved this one over it")
     files = {slot: tuple(_open_slot(base, slot, file) for file in base.files) for slot in used}
-    return State(slots=slots, age=index.age if recipe.slots else 0, files=files)
+    return State(slots=slots, age=index.age if own and recipe.slots else 0, files=files)
 
 
 def check_outers(base: Checkpoint, recipe: Recipe) -> None:
@@ -173,7 +180,7 @@ def check_outers(base: Checkpoint, recipe: Recipe) -> None:
     Two steps may keep numbers of different meanings in a slot of one name, so the slots' names do not suffice.
     """
     index = read_index(base) if recipe.slots else None
-    if index is None:
+    if index is None or set(index.slots) <= {RESIDUAL}:  # the residual is the model's, whatever the steps were
         return
     if index.outers is None:
         raise _not_its_own(base, "does not say which steps made it, as those of older versions")

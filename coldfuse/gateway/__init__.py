@@ -12,6 +12,8 @@ works on a folder, on a bucket and over the network.
 """
 
 from coldfuse.gateway.base import (
+    MAX_POLL_S,
+    MIN_POLL_S,
     PARALLEL,
     ContributionSummary,
     ContributionVerdict,
@@ -27,6 +29,8 @@ from coldfuse.gateway.base import (
 from coldfuse.gateway.store import StoreGateway
 
 __all__ = [
+    "MAX_POLL_S",
+    "MIN_POLL_S",
     "PARALLEL",
     "ContributionSummary",
     "ContributionVerdict",

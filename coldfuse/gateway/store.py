@@ -15,6 +15,8 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, sha256
 from coldfuse.errors import ObjectNotFoundError, UserInputError
 from coldfuse.gateway.base import (
+    MAX_POLL_S,
+    MIN_POLL_S,
     PARALLEL,
     ContributionSummary,
     ContributionVerdict,
@@ -39,7 +41,6 @@ PROTOCOL_VERSION = 1
 STATUS_AGE_S = 0.5
 """Largest age of a status or a verdict that is given out again."""
 
-MIN_POLL_S, MAX_POLL_S = 0.5, 60.0
 CALLS_PER_S = 500.0
 """Number of status calls a second that a gateway wants to answer at most."""
 

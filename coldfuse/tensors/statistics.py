@@ -15,10 +15,11 @@ Every tensor is F32, and a mean over `count` examples, tokens or snapshots, so t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
+from coldfuse.core.contribution import Count
 from coldfuse.core.schema import Schema, TensorSpec
 from coldfuse.core.value import Digest, Value
 from coldfuse.errors import CodecError, SchemaMismatchError
@@ -29,7 +30,6 @@ VERSION = "1"
 DTYPE = "F32"
 
 Kind = Literal["fisher", "gram", "variance"]
-Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class StatisticsInfo(Value):

@@ -80,7 +80,7 @@ class GatewayClient(Gateway):
         """List the history, newest first, page by page as it is read."""
         while True:
             request = pb.ListReleasesRequest(before=before, page_size=PAGE_SIZE)
-            page, before = wire.read_page(self._call(self._stub.ListReleases, request))
+            page, before = wire.read_page(self._call(self._stub.ListReleases, request), before=before)
             yield from page
             if before is None:
                 return

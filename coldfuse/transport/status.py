@@ -15,15 +15,12 @@ import grpc
 
 from coldfuse import errors
 from coldfuse.errors import ColdfuseError, TransportError
+from coldfuse.transport.text import plain
 
 logger = logging.getLogger(__name__)
 
 ERROR_KEY = "coldfuse-error"
 """Trailing metadata: the name of the class in `errors.py`."""
-
-MAX_SENTENCE_CHARS = 1000
-"""Status details travel as a header, and gRPC drops connections whose headers exceed 8 KiB; UTF-8 in percent form
-takes up to 6 bytes a character of the sentences' alphabets."""
 
 CODES: dict[type[ColdfuseError], grpc.StatusCode] = {
     errors.ColdfuseError: grpc.StatusCode.UNKNOWN,
@@ -66,7 +63,7 @@ def to_status(error: BaseException) -> tuple[grpc.StatusCode, str, str]:
     """Return code, sentence and class name of an error; one that nobody expected is logged, and travels as a number."""
     if isinstance(error, ColdfuseError):
         kind = next(base for base in type(error).__mro__ if base in CODES)
-        return CODES[kind], _shorten(str(error)), kind.__name__
+        return CODES[kind], plain(str(error)), kind.__name__
     incident = secrets.token_hex(4)
     logger.error("incident %s: unexpected error in the gateway", incident, exc_info=error)
     sentence = f"the gateway met an unexpected error, incident {incident}; its operator finds the cause in its log"
@@ -76,7 +73,7 @@ def to_status(error: BaseException) -> tuple[grpc.StatusCode, str, str]:
 def from_rpc_error(error: grpc.RpcError, address: str) -> ColdfuseError:
     """Return the error that the gateway raised, or say what went wrong on the way."""
     name = _class_name(error)
-    details = error.details() or "no details"
+    details = plain(error.details() or "no details")
     if name is not None:
         return _BY_NAME.get(name, TransportError)(details)
     code = error.code()
@@ -116,7 +113,3 @@ def _is_too_large(error: grpc.RpcError) -> bool:
 def _class_name(error: grpc.RpcError) -> str | None:
     metadata: Iterable[Any] = error.trailing_metadata() or ()  # pairs, whatever the stubs say
     return next((str(value) for key, value in metadata if key == ERROR_KEY), None)
-
-
-def _shorten(sentence: str) -> str:
-    return sentence if len(sentence) <= MAX_SENTENCE_CHARS else sentence[: MAX_SENTENCE_CHARS - 1] + "…"

@@ -9,8 +9,10 @@ from pydantic import ValidationError
 
 from coldfuse.core.blob import Part
 from coldfuse.core.federation import RoundRules
-from coldfuse.errors import UserInputError
+from coldfuse.errors import TransportError, UserInputError
 from coldfuse.gateway import (
+    MAX_POLL_S,
+    MIN_POLL_S,
     ContributionSummary,
     ContributionVerdict,
     Decision,
@@ -21,6 +23,7 @@ from coldfuse.gateway import (
 )
 from coldfuse.transport.channel import MAX_CHUNK_BYTES
 from coldfuse.transport.pb import gateway_pb2 as pb
+from coldfuse.transport.text import plain
 
 MAX_PARTS_ASKED = 4096
 """Parts that one `FindMissing` asks for at most."""
@@ -56,15 +59,15 @@ def write_status(status: Status) -> pb.GetStatusResponse:
 
 
 def read_status(message: pb.GetStatusResponse) -> Status:
-    """Take a status off the wire."""
+    """Take a status off the wire. Raises `TransportError` if no federation can have it."""
     state = message.round
     return Status(
         protocol_version=message.protocol_version,
         layout_version=message.layout_version,
         federation=message.federation_digest,
-        name=message.federation_name,
-        method=message.method,
-        rules=RoundRules(quorum=message.rules.quorum, deadline_s=message.rules.deadline_s),
+        name=plain(message.federation_name),
+        method=plain(message.method),
+        rules=_read_rules(message.rules),
         max_contribution_bytes=message.max_contribution_bytes,
         latest=_read_name(message.latest),
         round=RoundStatus(
@@ -73,10 +76,10 @@ def read_status(message: pb.GetStatusResponse) -> Status:
             num_received=state.num_received,
             num_admitted=state.num_admitted,
             num_rejected=state.num_rejected,
-            contributors=tuple(state.contributors),
-            waits_for=state.waits_for,
+            contributors=tuple(map(plain, state.contributors)),
+            waits_for=plain(state.waits_for),
         ),
-        poll_after_s=message.poll_after_ms / 1000,
+        poll_after_s=min(max(message.poll_after_ms / 1000, MIN_POLL_S), MAX_POLL_S),
     )
 
 
@@ -113,9 +116,23 @@ def write_page(releases: Iterator[ReleaseSummary], *, page_size: int) -> pb.List
     return pb.ListReleasesResponse(releases=page, next_before=(page[-1].release.number if page else 0) or None)
 
 
-def read_page(message: pb.ListReleasesResponse) -> tuple[list[ReleaseSummary], int | None]:
-    """Return the releases of a page, and what to give as `before` for the next one; None: this was the last."""
+def read_page(message: pb.ListReleasesResponse, *, before: int | None) -> tuple[list[ReleaseSummary], int | None]:
+    """Return the releases of a page, and what to give as `before` for the next one; None: this was the last.
+
+    Args:
+        message: The page.
+        before: What was given for this page.
+
+    Raises:
+        TransportError: The page says that there is more but has nothing, or that it lies after what was asked for:
+            reading on might never end.
+    """
     next_before = message.next_before if message.HasField("next_before") else None
+    if next_before is not None and (not message.releases or (before is not None and next_before >= before)):
+        raise TransportError(
+            f"the gateway lists {len(message.releases)} releases before {before} and more before {next_before}, which "
+            "never ends"
+        )
     return [_read_summary(summary) for summary in message.releases], next_before
 
 
@@ -129,7 +146,7 @@ def read_verdict(contribution: str, message: pb.Verdict) -> ContributionVerdict:
     """Take a verdict off the wire; a decision of a newer gateway counts as pending."""
     decision = _DECISIONS.get(message.decision, Decision.PENDING)
     return ContributionVerdict(
-        contribution=contribution, decision=decision, reason=message.reason, is_late=message.is_late
+        contribution=contribution, decision=decision, reason=plain(message.reason), is_late=message.is_late
     )
 
 
@@ -175,10 +192,10 @@ def _write_summary(summary: ReleaseSummary) -> pb.ReleaseSummary:
 def _read_summary(message: pb.ReleaseSummary) -> ReleaseSummary:
     contributions = tuple(
         ContributionSummary(
-            contributor=fused.contributor,
+            contributor=plain(fused.contributor),
             num_examples=fused.num_examples,
             weight=fused.weight,
-            contribution=fused.contribution,
+            contribution=plain(fused.contribution),
         )
         for fused in message.contributions
     )
@@ -186,12 +203,22 @@ def _read_summary(message: pb.ReleaseSummary) -> ReleaseSummary:
         name=_read_name(message.release),
         parent=message.parent if message.HasField("parent") else None,
         round=message.round,
-        method=message.method,
+        method=plain(message.method),
         num_contributions=message.num_contributions,
         created_at_s=message.created_at_s,
         contributions=contributions,
         moved=message.moved if message.HasField("moved") else None,
     )
+
+
+def _read_rules(message: pb.RoundRules) -> RoundRules:
+    try:
+        return RoundRules(quorum=message.quorum, deadline_s=message.deadline_s)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        raise TransportError(
+            f"the gateway's rules are none: {problem['loc'][0]} {problem['input']!r}: {problem['msg']}"
+        ) from None
 
 
 def _read_part(message: pb.Part) -> Part:
@@ -203,5 +230,5 @@ def _read_part(message: pb.Part) -> Part:
 
 def _read_name(message: pb.Release) -> ReleaseName:
     return ReleaseName(
-        number=message.number, model_digest=message.model_digest, manifest_digest=message.manifest_digest
+        number=message.number, model_digest=plain(message.model_digest), manifest_digest=plain(message.manifest_digest)
     )

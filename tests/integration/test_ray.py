@@ -94,6 +94,14 @@ def test_an_error_of_a_task_arrives_as_itself(ray_on_two_cpus: RayExecutor) -> N
         assert str(caught.value) == str(error)
 
 
+def test_a_cluster_that_shrinks_while_tasks_run_gets_no_more_until_there_is_room(
+    ray_on_two_cpus: RayExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter([8.0, 8.0, *[1.0] * 100])
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": next(counts)})
+    assert len(dict(ray_on_two_cpus.run(tell_process, None, range(40)))) == 40
+
+
 def test_a_bug_in_a_task_is_not_hidden(ray_on_two_cpus: RayExecutor) -> None:
     with pytest.raises(ZeroDivisionError, match="item 7"):
         list(ray_on_two_cpus.run(raise_bug, None, [7]))

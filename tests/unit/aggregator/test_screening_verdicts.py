@@ -167,6 +167,13 @@ def test_a_name_that_is_not_the_manifests_is_rejected(federation: Federation) ->
     assert reasons(federation) == {"eve": "its manifest names ada, it came from eve"}
 
 
+def test_a_digest_that_is_not_the_deltas_is_rejected(federation: Federation) -> None:
+    manifest = make_contribution(federation, "ada", CHANGES["ada"]).model_copy(update={"delta_digest": "0" * 64})
+    receive(federation, manifest, at_s=0.0)
+    lead(federation)
+    assert "a digest that is not its delta's" in reasons(federation)["ada"]
+
+
 def test_a_stream_of_bad_contributions_does_not_keep_a_round_open(federation: Federation) -> None:
     """Every look finds a new bad one; the round is decided in the same look all the same."""
     contribute(federation, "mallory", {"scale": np.float32(np.nan).reshape(())})

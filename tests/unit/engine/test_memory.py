@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import gc
+import pickle
 import tracemalloc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -52,3 +55,18 @@ def test_the_peak_does_not_depend_on_the_number_of_contributions(tmp_path: Path,
     few, many = (peak_of_a_fusion(tmp_path, count, dtype, method) for count in (FEW, MANY))
     assert few > NUM_ELEMENTS  # it was measured
     assert many <= 1.05 * few
+
+
+def test_what_tasks_share_goes_when_the_fusion_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    write_file(path, {"a": floats(np.linspace(-1, 1, 8), "F32")})
+    file = TensorFile(LocalFile(path), read_file_header(path))
+    inputs = Inputs(base=operands([file], is_delta=False), contributions=[operands([file], is_delta=True)] * 2)
+    shard = plan_shards({"model": file.header}, inputs)["model"][1]
+    fusion = Fusion(recipe=read_recipe("mean"), weights=(1.0, 1.0), names=("a", "b"), num_elements=8)
+    list(fuse_shard(fusion, shard))
+    assert "info" not in vars(pickle.loads(pickle.dumps(fusion)))  # nor does it travel
+    alive = weakref.ref(fusion)
+    del fusion
+    gc.collect()
+    assert alive() is None

@@ -13,6 +13,7 @@ from coldfuse.core.dtypes import to_floats
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.engine.folder_fusion import FolderFusion, fuse_folders
 from coldfuse.engine.recipes import read_recipe
+from coldfuse.engine.state import read_index
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import delta_header
@@ -122,3 +123,15 @@ def test_a_model_that_was_saved_over_it_does_not_get_another_ones_residual(tmp_p
     delta = write_delta(tmp_path / "late.safetensors", out, np.full(SHAPE, 1e-6))
     with pytest.raises(UserInputError, match="belongs to another model"):
         fuse(out, [delta], tmp_path / "next")
+
+
+def test_a_residual_goes_on_under_steps_that_come_later(tmp_path: Path) -> None:
+    """It is the model's; the steps' own numbers begin anew, as in a federation whose recipe is changed."""
+    out = run(tmp_path, "BF16", np.full(SHAPE, 1e-6), keeps_residual=True, rounds=2)
+    kept = read(out, exact=True)
+    delta = write_delta(tmp_path / "late.safetensors", out, np.zeros(SHAPE))
+    fuse(out, [delta], tmp_path / "next", "mean then nesterov")
+    assert np.array_equal(read(tmp_path / "next", exact=True), kept)
+    index = read_index(open_checkpoint(tmp_path / "next"))
+    assert index is not None
+    assert (index.slots, index.outers, index.age) == (("momentum", "residual"), ("nesterov",), 1)

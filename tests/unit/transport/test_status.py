@@ -6,7 +6,8 @@ import grpc
 import pytest
 
 from coldfuse import errors
-from coldfuse.transport.status import CODES, ERROR_KEY, MAX_SENTENCE_CHARS, from_rpc_error, is_transient, to_status
+from coldfuse.transport.status import CODES, ERROR_KEY, from_rpc_error, is_transient, to_status
+from coldfuse.transport.text import MAX_CHARS
 
 
 class FakeRpcError(grpc.RpcError):
@@ -57,7 +58,7 @@ def test_an_unexpected_error_tells_a_number_and_no_secret(caplog):
 
 def test_a_long_sentence_is_cut_before_it_breaks_the_connection():
     _, sentence, _ = to_status(errors.CodecError("δ" * 100_000))
-    assert len(sentence) == MAX_SENTENCE_CHARS
+    assert len(sentence) == MAX_CHARS
 
 
 def test_what_no_gateway_said_is_a_transport_error():

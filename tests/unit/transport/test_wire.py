@@ -6,8 +6,10 @@ import pytest
 
 from coldfuse.core.blob import Part
 from coldfuse.core.federation import RoundRules
-from coldfuse.errors import UserInputError
+from coldfuse.errors import TransportError, UserInputError
 from coldfuse.gateway import (
+    MAX_POLL_S,
+    MIN_POLL_S,
     ContributionSummary,
     ContributionVerdict,
     Decision,
@@ -19,6 +21,7 @@ from coldfuse.gateway import (
 from coldfuse.transport import wire
 from coldfuse.transport.channel import MAX_CHUNK_BYTES
 from coldfuse.transport.pb import gateway_pb2 as pb
+from coldfuse.transport.text import MAX_CHARS
 
 STATUS = Status(
     protocol_version=1, layout_version=2, federation="1" * 64, name="tiny", method="ties(density=0.3)",
@@ -46,7 +49,7 @@ def test_a_status_is_read_as_it_was_written() -> None:
 
 def test_a_page_is_read_as_it_was_written() -> None:
     page = [summary(3, num_contributions=2), replace(summary(2), parent=1)]
-    assert wire.read_page(wire.write_page(iter(page), page_size=2)) == (page, 2)
+    assert wire.read_page(wire.write_page(iter(page), page_size=2), before=4) == (page, 2)
 
 
 @pytest.mark.parametrize("decision", Decision)
@@ -99,3 +102,43 @@ def test_what_no_end_may_write_is_the_callers_mistake(read, message, sentence) -
 def test_parts_keep_their_order() -> None:
     parts = [Part(digest=letter * 64, size_bytes=number) for number, letter in enumerate("c1a")]
     assert wire.read_parts(pb.FindMissingRequest(parts=map(wire.write_part, parts))) == parts
+
+
+@pytest.mark.parametrize(("poll_after_ms", "expected_s"), [(0, MIN_POLL_S), (700, 0.7), (1 << 31, MAX_POLL_S)])
+def test_a_gateway_can_have_nobody_call_without_pause_nor_wait_for_ever(poll_after_ms: int, expected_s: float) -> None:
+    message = wire.write_status(STATUS)
+    message.poll_after_ms = poll_after_ms
+    assert wire.read_status(message).poll_after_s == expected_s
+
+
+@pytest.mark.parametrize("rules", [{"quorum": 0, "deadline_s": 1.0}, {"quorum": 1, "deadline_s": float("nan")}])
+def test_rules_that_are_none_are_refused(rules: dict[str, float]) -> None:
+    message = wire.write_status(STATUS)
+    message.rules.CopyFrom(pb.RoundRules(**rules))
+    with pytest.raises(TransportError, match=r"the gateway's rules are none: (quorum 0|deadline_s nan): "):
+        wire.read_status(message)
+
+
+@pytest.mark.parametrize(
+    ("num", "before", "next_before"), [(1, 5, 5), (1, 5, 6), (0, 5, 4), (0, None, 4)],
+    ids=["the same again", "upwards", "nothing", "nothing at first"],
+)  # fmt: skip
+def test_a_history_that_never_ends_is_refused(num: int, before: int | None, next_before: int) -> None:
+    message = pb.ListReleasesResponse(releases=[pb.ReleaseSummary()] * num, next_before=next_before)
+    with pytest.raises(TransportError, match="which never ends"):
+        wire.read_page(message, before=before)
+
+
+def test_no_word_of_a_gateway_commands_a_terminal() -> None:
+    evil = "a\nb\x1b[2J\u202e" + "x" * 2000
+    message = wire.write_status(replace(STATUS, name=evil, method=evil, round=replace(STATUS.round, waits_for=evil)))
+    verdict = wire.read_verdict("1" * 64, pb.Verdict(reason=evil))
+    fused = replace(summary(1, num_contributions=1).contributions[0], contributor=evil)
+    page, _ = wire.read_page(
+        wire.write_page(iter([replace(summary(1), contributions=(fused,))]), page_size=1), before=2
+    )
+    status = wire.read_status(message)
+    shown = [status.name, status.method, status.round.waits_for, verdict.reason, page[0].contributions[0].contributor]
+    for text in shown:
+        assert text.startswith("a b\ufffd[2J\ufffdxxx")
+        assert len(text) == MAX_CHARS
