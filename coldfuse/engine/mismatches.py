@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from coldfuse.adapters.recompress import LoraLayout
+from coldfuse.adapters.layout import is_embedding_name
 from coldfuse.core.schema import INTEGER_DTYPES, Schema, TensorSpec
 from coldfuse.engine.tied import Tied, by_first_name, check_places, is_copy_name, may_be_tied
 from coldfuse.errors import SchemaMismatchError
@@ -137,9 +137,9 @@ def _matrices(model: Checkpoint, names: Collection[str]) -> list[str]:
 
 def _embeddings(model: Checkpoint, name: str) -> list[str]:
     """Return the embeddings that a head may be a copy of."""
-    layout, schema = LoraLayout(), model.schema
+    schema = model.schema
     return [other for other in sorted(schema) if other != name and schema[other] == schema[name]
-            and layout.is_embedding(other)]  # fmt: skip
+            and is_embedding_name(other)]  # fmt: skip
 
 
 def _same(model: Checkpoint, name: str, others: Collection[str]) -> Iterator[bool]:

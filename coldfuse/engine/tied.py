@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from coldfuse.adapters.adapter import Adapter, AdapterTensor
 from coldfuse.adapters.changes import Replaced
-from coldfuse.adapters.recompress import LoraLayout
+from coldfuse.adapters.layout import is_embedding_name
 from coldfuse.errors import SchemaMismatchError
 from coldfuse.tensors.checkpoint import Checkpoint, Place
 from coldfuse.tensors.contents import same_bytes
@@ -42,7 +42,7 @@ def find_tied(base: Checkpoint) -> dict[str, str]:
     if not may_be_tied(base):
         return {}
     places = {name: place for name, place in base.places.items() if place[1].spec.is_fused}
-    embeddings = [name for name in places if LoraLayout().is_embedding(name)]
+    embeddings = [name for name in places if is_embedding_name(name)]
     embeddings.sort(key=lambda name: (_COPY.search(name) is not None, name))  # `shared` before a decoder's own
     found: dict[str, str] = {}
     for name, place in places.items():

@@ -54,6 +54,16 @@ class Architecture:
         """Shape of each tensor that is saved, by its name in memory."""
         return {name: tuple(tensor.shape) for name, tensor in self.model.state_dict().items()}
 
+    @cached_property
+    def tied_embedding(self) -> str | None:
+        """Name in memory of the input embedding, if the head is the same tensor; None if there is no such head."""
+        config = self.model.config
+        text = config.get_text_config() if hasattr(config, "get_text_config") else config
+        embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
+        if head is None or not getattr(text, "tie_word_embeddings", False):
+            return None
+        return next((f"{path}.weight" for path, module in self.model.named_modules() if module is embedding), None)
+
     def in_memory(self, stored: str) -> str | None:
         """Return the name of the tensor that a file's tensor is loaded into; None if transformers would ignore it.
 
@@ -91,6 +101,14 @@ class Architecture:
         if not self.prefix or not any(name.startswith(f"{self.prefix}.") for name in self.shapes):
             return True  # it is a body without a head
         return memory.startswith(f"{self.prefix}.")
+
+    def layer_of(self, stored: str) -> tuple[str, Any] | None:
+        """Return the path and the module in memory whose weight a file's tensor is; None if it is no layer's weight."""
+        memory = self.in_memory(stored)
+        if memory is None or self.is_part(stored) or not memory.endswith(".weight"):
+            return None
+        path = memory.removesuffix(".weight")
+        return path, self.model.get_submodule(path)
 
     def stored_names(self, stored: Iterable[str]) -> dict[str, str]:
         """Return the name in files of each tensor in memory that is one tensor there, too.

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from peft import LoraConfig, get_peft_model
+from commands import run_coldfuse
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
@@ -170,3 +171,44 @@ def test_an_adapter_of_an_older_version_has_the_names_of_the_files(tmp_path: Pat
     save_file({older(name): value for name, value in load_file(file).items()}, file)
     fuse(base, [tmp_path / "adapter"], out=tmp_path / "out")
     assert_same(loaded(transformers.ViTForImageClassification, tmp_path / "out"), tuned.merge_and_unload().state_dict())
+
+
+@pytest.mark.parametrize("kind", ["vit", "gpt2", "llama"])
+def test_an_adapter_that_is_made_moves_the_model_in_peft_as_far_as_it_says(kind: str, tmp_path: Path) -> None:
+    build = {"vit": vit, "gpt2": gpt2, "llama": tied_llama}[kind]
+    base, tuned = save(tmp_path / "base", build()), moved(build())
+    with torch.no_grad():  # of full rank, so that some of it is lost
+        for index, parameter in enumerate(tuned.parameters()):
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index)) * 0.1)
+    made = fuse(base, [save(tmp_path / "tuned", tuned)], out=tmp_path / "out", kind="adapter", rank=4)
+    merged = PeftModel.from_pretrained(build(), str(tmp_path / "out")).merge_and_unload().state_dict()
+    before, wanted = build().state_dict(), tuned.state_dict()
+    names = [name for name in wanted if name != "lm_head.weight"]  # it is the embedding
+    lost = sum(float((merged[name] - wanted[name]).norm() ** 2) for name in names) ** 0.5
+    norm = sum(float((wanted[name] - before[name]).norm() ** 2) for name in names) ** 0.5
+    assert made.adapter_error == pytest.approx(lost / norm, rel=1e-3)
+    assert 0.01 < lost / norm < 0.9
+
+
+def test_what_a_tied_head_misses_before_the_adapter_is_merged_is_said(tmp_path: Path) -> None:
+    base, tuned = save(tmp_path / "base", tied_llama()), tied_llama()
+    with torch.no_grad():
+        tuned.get_input_embeddings().weight.add_(torch.outer(torch.arange(40.0), torch.ones(16)) / 40)
+    save(tmp_path / "tuned", tuned)
+    told = run_coldfuse("fuse", base, tmp_path / "tuned", "--out", tmp_path / "out", "--as", "adapter", "--rank", 2)
+    assert any(line.startswith("the adapter, as PEFT applies it, is off by 0.00%") for line in told.lines)
+    assert any(line.startswith("before it is merged it is off by 70.71%: the head is the") for line in told.lines)
+    words, loaded_with_it = torch.tensor([[3, 4, 5]]), PeftModel.from_pretrained(tied_llama(), str(tmp_path / "out"))
+    far = loaded_with_it.eval()(words).logits - tuned.eval()(words).logits
+    near = loaded_with_it.merge_and_unload()(words).logits - tuned(words).logits
+    assert far.abs().max() > 1 > 1e-3 > near.abs().max()
+
+
+def gpt2() -> PreTrainedModel:
+    return make(transformers.GPT2LMHeadModel, transformers.GPT2Config(**GPT2))
+
+
+def tied_llama() -> PreTrainedModel:
+    config = transformers.LlamaConfig(vocab_size=40, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+                                      num_attention_heads=2, tie_word_embeddings=True)  # fmt: skip
+    return make(transformers.LlamaForCausalLM, config)

@@ -56,8 +56,8 @@ ONLY_HOMES = {
     "ray": "engine aggregator experiments",
     "cryptography": "trust",
     "safetensors": "",  # tensors parses and writes headers itself, in ranges of files that lie anywhere
-    "torch": "engine naming training evaluation search experiments",  # the engine only moves matrices to a GPU
-    "peft": "",
+    "torch": "adapters engine naming training evaluation search experiments",  # the engine only moves matrices to a GPU
+    "peft": "adapters",
     "transformers": "naming training evaluation experiments",
     "sklearn": "training evaluation experiments",
     "numba": "engine fusion experiments",  # experiments report its version
