@@ -8,19 +8,48 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from coldfuse.adapters.changes import Float64
-from coldfuse.adapters.layout import LoraLayout
+from coldfuse.adapters.layout import Layer, LoraLayout
 from coldfuse.adapters.recompress import norm_of
 from coldfuse.errors import FusionError
 from coldfuse.naming.architecture import Architecture
 
 _ADAPTER = "default"
+
+
+def layers_that_peft_takes(architecture: Architecture, layout: LoraLayout) -> LoraLayout:
+    """Return the layout without the layers that PEFT refuses to give factors, such as some of Mamba's.
+
+    Raises `ImportError` if PEFT is not installed.
+    """
+    if _are_taken(architecture, layout.layers.values()):
+        return layout
+    by_role: dict[str, dict[str, Layer]] = defaultdict(dict)
+    for name, layer in layout.layers.items():
+        by_role[layer.module.rpartition(".")[2]][name] = layer
+    taken = [layers for layers in by_role.values() if _are_taken(architecture, layers.values())]
+    return replace(layout, layers={name: layer for layers in taken for name, layer in layers.items()})
+
+
+def _are_taken(architecture: Architecture, layers: Iterable[Layer]) -> bool:
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(r=1, target_modules=[layer.module for layer in layers])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            inject_adapter_in_model(config, copy.deepcopy(architecture.model), low_cpu_mem_usage=True)
+    except ValueError:
+        return False
+    return True
 
 
 def measure_applied(
@@ -46,9 +75,12 @@ def measure_applied(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the hollow base, and of settings that are meant
-        model: Any = PeftModel.from_pretrained(
-            _hollow(architecture.model), str(folder), low_cpu_mem_usage=True, torch_device="cpu"
-        )
+        try:
+            model: Any = PeftModel.from_pretrained(
+                _hollow(architecture.model), str(folder), low_cpu_mem_usage=True, torch_device="cpu"
+            )
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise FusionError(f"PEFT does not load the adapter that was made: {error}") from error
     missing = {}
     for name in names:
         layer = model.base_model.model.get_submodule(layout.layers[name].module)

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from coldfuse.adapters.applied import measure_applied
+from coldfuse.adapters.applied import layers_that_peft_takes, measure_applied
 from coldfuse.adapters.layout import LoraLayout, layout_by_names, layout_of
 from coldfuse.adapters.recompress import Recompressed, recompress_all
 from coldfuse.adapters.writing import write_lora_adapter
@@ -188,23 +188,27 @@ def write_adapter(staging: Path, output: Output, base: Checkpoint, tied: Tied) -
             return to_floats(raw, "F32").astype(np.float64)
 
         architecture = find_architecture(base.config)
-        layout = _adapter_layout(base, architecture, output.dtype, tied)
+        layout, unchecked = _adapter_layout(base, architecture, output.dtype, tied)
         found = recompress_all(base.schema, entries, read_delta, rank=output.rank or 1, layout=layout)
         base_name = output.base_name or str(base.folder)
         write_lora_adapter(folder, base_name, found.factors, schema=base.schema, layout=layout)
-        if isinstance(architecture, Unknown):
-            return replace(found, unchecked=architecture.why)
-        try:
-            applied = measure_applied(folder, architecture, layout, found.factors, read_delta)
-        except ImportError:
-            return replace(found, unchecked="PEFT is not installed")
-    return replace(found, applied=applied)
+        if unchecked or isinstance(architecture, Unknown):
+            return replace(found, unchecked=unchecked)
+        return replace(found, applied=measure_applied(folder, architecture, layout, found.factors, read_delta))
 
 
-def _adapter_layout(base: Checkpoint, architecture: Architecture | Unknown, dtype: str, tied: Tied) -> LoraLayout:
+def _adapter_layout(
+    base: Checkpoint, architecture: Architecture | Unknown, dtype: str, tied: Tied
+) -> tuple[LoraLayout, str]:
+    """Return the layers that may have factors, and why PEFT could not be asked; "" if it was."""
     if isinstance(architecture, Unknown):
-        return layout_by_names(base.schema, model_type=str(base.config.get("model_type", "")), dtype=dtype)
-    return layout_of(architecture, base.schema, dtype=dtype, tied=tied.values())
+        model_type = str(base.config.get("model_type", ""))
+        return layout_by_names(base.schema, model_type=model_type, dtype=dtype), architecture.why
+    layout = layout_of(architecture, base.schema, dtype=dtype, tied=tied.values())
+    try:
+        return layers_that_peft_takes(architecture, layout), ""
+    except ImportError:
+        return layout, "PEFT is not installed"
 
 
 def _read(file: OpenFile, start: int, length: int) -> bytearray:

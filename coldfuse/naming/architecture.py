@@ -59,8 +59,13 @@ class Architecture:
         """Name in memory of the input embedding, if the head is the same tensor; None if there is no such head."""
         config = self.model.config
         text = config.get_text_config() if hasattr(config, "get_text_config") else config
-        embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
-        if head is None or not getattr(text, "tie_word_embeddings", False):
+        if not getattr(text, "tie_word_embeddings", False):
+            return None
+        try:
+            embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
+        except NotImplementedError:  # a model of sounds or images has none
+            return None
+        if head is None:
             return None
         return next((f"{path}.weight" for path, module in self.model.named_modules() if module is embedding), None)
 
