@@ -2,9 +2,9 @@
 
     python tests/survey.py        writes tests/benchmarks/results/architectures_YYYYMM.md
 
-Each cell is the largest error of an element, relative to the largest of its tensor: of full fine-tunes, against the mean
-of two models in float64; of a LoRA, against PEFT's own merge; of an adapter, what PEFT merges into the base against the
-fused model.
+Each cell is the largest error of an element, relative to the largest of its tensor: of full fine-tunes, against the
+mean of two models in float64; of a LoRA, against PEFT's own merge; of an adapter, what PEFT merges into the base,
+against the fused model.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Whether a whole model can be fused with a base, tensor by tensor. Nothing is skipped in silence.
 
-- Names and shapes must be the base's: no missing float, no float of its own, no longer or shorter vocabulary.
+- Names and shapes must be the base's, as transformers matches them (`coldfuse.naming`): no missing float, no float of
+  its own, no longer or shorter vocabulary. But a task's head is not shared: one that the base does not have, or has in
+  another shape, is left out, and one that the model does not have stays the base's.
 - Integers and booleans are no weights, and not every library stores them (`position_ids` is a buffer that newer
   transformers leave out): one that the model lacks is copied from the base, one that only the model has is left out.
 - Tensors that the base ties and stores twice are one; see `coldfuse.engine.tied`.
@@ -17,6 +19,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -24,6 +27,7 @@ from coldfuse.adapters.layout import is_embedding_name
 from coldfuse.core.schema import INTEGER_DTYPES, Schema, TensorSpec
 from coldfuse.engine.tied import Tied, by_first_name, check_places, is_copy_name, may_be_tied
 from coldfuse.errors import SchemaMismatchError
+from coldfuse.naming.architecture import Unknown, find_architecture
 from coldfuse.naming.matching import Matched, Names, match_model
 from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.contents import same_bytes
@@ -58,15 +62,16 @@ def check_model(base: Checkpoint, model: Checkpoint, *, what: str, tied: Tied) -
     """
     copies = _tied_copies(base, model)
     matched = match_model(_names(model, but_for=copies), _names(base), what=what)
-    own = matched.base_names
-    _check_heads(base, model, model.schema.keys() - own.keys() - copies, what)
+    heads = _other_heads(base, {to: model.schema[name] for name, to in matched.base_names.items()})
+    own = {name: to for name, to in matched.base_names.items() if to not in heads}
+    _check_heads(base, model, model.schema.keys() - matched.base_names.keys() - copies, what)
     for name in sorted(matched.inside - copies):
         if model.schema[name].dtype not in INTEGER_DTYPES:
             raise _stranger(name, what, matched)
     known = by_first_name(dict.fromkeys(own.values()), tied)
     unchanged = []
     for name in sorted(base.schema.keys() - set(own.values())):
-        if name in matched.may_lack or base.schema[name].dtype in INTEGER_DTYPES:
+        if name in heads | matched.may_lack or base.schema[name].dtype in INTEGER_DTYPES:
             unchanged.append(name)
         elif tied.get(name, name) not in known:
             raise _missing(name, what, matched)
@@ -74,6 +79,24 @@ def check_model(base: Checkpoint, model: Checkpoint, *, what: str, tied: Tied) -
     check_places({to: model.places[name] for name, to in own.items()}, tied, what=what)
     left_out = tuple(sorted(model.schema.keys() - own.keys()))
     return Fitting(base_names=own, left_out=left_out, unchanged=tuple(unchanged))
+
+
+def _other_heads(base: Checkpoint, model: Schema) -> frozenset[str]:
+    """Return the tensors of heads that are another task's: one of them has another shape than the base's.
+
+    Args:
+        base: The base.
+        model: The model's tensors by the base's names.
+    """
+    differing = {name for name, spec in model.items() if spec.shape != base.schema[name].shape}
+    if not differing or isinstance(architecture := find_architecture(base.config), Unknown):
+        return frozenset()
+    heads: dict[str, set[str]] = defaultdict(set)
+    for name in model:
+        memory = architecture.in_memory(name)
+        if memory is not None and not architecture.is_body(memory) and not is_copy_name(name):
+            heads[memory.partition(".")[0]].add(name)
+    return frozenset[str]().union(*(names for names in heads.values() if names & differing))
 
 
 def _names(model: Checkpoint, *, but_for: Collection[str] = ()) -> Names:

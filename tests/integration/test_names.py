@@ -125,6 +125,18 @@ def test_a_task_of_its_own_has_another_head_and_the_body_is_fused(base_kind: str
         torch.testing.assert_close(tensor, want, rtol=0, atol=1e-6)
 
 
+def test_a_head_for_more_classes_is_another_head(tmp_path: Path) -> None:
+    kind = transformers.RobertaForSequenceClassification
+    config = {**BERT, "max_position_embeddings": 40}
+    base = save(tmp_path / "base", make(kind, transformers.RobertaConfig(**config)))
+    tuned = moved(make(kind, transformers.RobertaConfig(**config, num_labels=5), seed=1))
+    fuse(base, [save(tmp_path / "other", tuned)], out=tmp_path / "out")
+    untouched = make(kind, transformers.RobertaConfig(**config)).state_dict()
+    for name, tensor in loaded(kind, tmp_path / "out").items():
+        want = untouched[name] if name.startswith("classifier.") else tuned.state_dict()[name]
+        torch.testing.assert_close(tensor, want, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("layers", [1, 3])
 def test_a_model_with_more_or_fewer_layers_is_refused(layers: int, tmp_path: Path) -> None:
     base = save(tmp_path / "base", bert(transformers.BertModel))
