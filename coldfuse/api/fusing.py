@@ -15,7 +15,8 @@ from coldfuse.config import prepare_ray
 from coldfuse.engine.execution import Executor, ThreadExecutor, ray_executor
 from coldfuse.engine.folder_fusion import FolderFused, FolderFusion, fuse_prepared, prepare, require_absent
 from coldfuse.engine.preview import all_passes
-from coldfuse.engine.recipes import read_recipe, write_recipe
+from coldfuse.engine.recipes import read_recipe
+from coldfuse.engine.settings import described
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.search.methods import SEARCHES
@@ -80,7 +81,7 @@ def run(request: FolderFusion, machine: Machine, progress: Watching) -> FusedMod
 
 def _describe(request: FolderFusion, made: FolderFused) -> FusedModel:
     return FusedModel(
-        path=request.out, digest=made.digest, method=write_recipe(request.recipe), moved=made.fused.moved,
+        path=request.out, digest=made.digest, method=described(made.fused.fusion), moved=made.fused.moved,
         adapter_error=made.adapter.relative_error if made.adapter else None,
     )  # fmt: skip
 
