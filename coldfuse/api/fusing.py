@@ -11,6 +11,7 @@ from pathlib import Path
 
 from coldfuse.api.bars import PassCount, Watching, pass_bar
 from coldfuse.api.fused import FusedModel
+from coldfuse.api.weights_file import FileSettings, read_weights_file, settings_of_document
 from coldfuse.config import prepare_ray
 from coldfuse.engine.execution import Executor, ThreadExecutor, ray_executor
 from coldfuse.engine.folder_fusion import FolderFused, FolderFusion, fuse_prepared, prepare, require_absent
@@ -95,6 +96,23 @@ def explaining_files(out: Path) -> Iterator[None]:
         raise UserInputError(
             f"{error.filename or out}: cannot be written or read: {error.strerror or error}"
         ) from error
+
+
+def read_weights(
+    given: Sequence[float] | Mapping[str, object] | str | os.PathLike[str] | None, models: Sequence[str]
+) -> tuple[list[float] | None, FileSettings | None]:
+    """Return weights as one number a model, or as a weights file says them, given that or its content.
+
+    Raises:
+        UserInputError: They are none, or not of these models.
+    """
+    if given is None:
+        return None, None
+    if isinstance(given, Mapping):
+        return None, settings_of_document(given, models, "weights")
+    if isinstance(given, str | os.PathLike):
+        return None, read_weights_file(Path(given), models)
+    return check_weights(given, len(models), given=f"weights={given}"), None
 
 
 def check_weights(weights: Sequence[float], num_models: int, *, given: str) -> list[float]:

@@ -67,8 +67,8 @@ class Fusion:
     tensor_weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """The same by tensor, where weights differ from tensor to tensor."""
     own: Measured = field(default_factory=dict)
-    """Values of steps' parameters, one a contribution, where they are not the step's own everywhere; by step and tensor,
-    or "" for the model where they are the same in all tensors."""
+    """Values of steps' parameters, one a contribution, where they are not the step's own everywhere: by step, and by
+    tensor or "" for all tensors."""
     names: tuple[str, ...]
     """Digest of each contribution, which its random numbers depend on; empty unless the recipe `is_random`."""
     seed: str = ""
