@@ -45,9 +45,10 @@ def read_document(path: Path) -> Document:
 
 def text_of(value: object, where: str) -> str:
     """Return a text. Raises `UserInputError` for what YAML takes for a number, a date or a truth value."""
-    if not isinstance(value, str) or not value:
-        raise UserInputError(f"{where}: expected a name, got {value!r}; put it between quotes")
-    return value
+    if isinstance(value, str) and value:
+        return value
+    hint = "; put it between quotes" if isinstance(value, Hashable) and value not in (None, "") else ""
+    raise UserInputError(f"{where}: expected a name, got {_kind(value)}{hint}")
 
 
 def mapping_of(value: object, where: str, known: Iterable[str] | None = None) -> Document:
@@ -140,7 +141,7 @@ def _reason(error: Exception) -> str:
         return f"line {error.problem_mark.line + 1}: not YAML that is taken here: {problem}{hint}"
     if isinstance(error, RecursionError):
         return "nested too deep"
-    return str(error).split("\n", 1)[0]
+    return f"not plain data: {str(error).splitlines()[0]}"
 
 
 def _kind(value: object) -> str:

@@ -92,7 +92,7 @@ def _recipe(given: Given, method: str, base: str, models: tuple[Model, ...], **r
 def _linear(given: Given, name: str) -> RecipeFile:  # noqa: ARG001 - as all methods are called
     line = "weighted-mean" if given.flag("normalize", usual=True) else "weighted-mean(normalize=false)"
     made = _recipe(given, line, given.base or given.models[0].name, given.models)
-    return replace(made, needs_weights=True)
+    return replace(made, required=WEIGHT)
 
 
 def _arithmetic(given: Given, name: str, *, sparse: str, elects: bool, normalizes: bool) -> RecipeFile:
@@ -120,7 +120,7 @@ def _arithmetic(given: Given, name: str, *, sparse: str, elects: bool, normalize
         given.notes.append("random masks are coldfuse's own (--seed): as many elements, but others than mergekit's")
     named = {**density, **more, "lambda": f"{last}.scale"}
     made = _recipe(given, steps[sparse] + combiner, base, given.others, **named)
-    return replace(_without_shared_of_models(made, f"{last}.scale"), needs_weights=True)
+    return replace(_without_shared_of_models(made, f"{last}.scale"), required=WEIGHT)
 
 
 def _slerp(given: Given, name: str) -> RecipeFile:
@@ -133,7 +133,7 @@ def _slerp(given: Given, name: str) -> RecipeFile:
     rest = Setting(tuple(_one_minus(rule) for rule in place.rules if isinstance(rule, Rule)))
     return RecipeFile(
         method="slerp", base=base, models=(base, given.others[0].name),
-        settings=({WEIGHT: rest}, {WEIGHT: place}), needs_weights=True,
+        settings=({WEIGHT: rest}, {WEIGHT: place}), required="t",
     )  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def _nuslerp(given: Given, name: str) -> RecipeFile:
         raise UserInputError(f"{given.where}: nuslerp_row_wise: true is not taken")
     else:
         line = "nuslerp-rows"
-    return replace(_recipe(given, line, given.required_base(name), given.others), needs_weights=True)
+    return replace(_recipe(given, line, given.required_base(name), given.others), required=WEIGHT)
 
 
 def _multislerp(given: Given, name: str) -> RecipeFile:
@@ -162,7 +162,7 @@ def _multislerp(given: Given, name: str) -> RecipeFile:
         raise UserInputError(f"{given.where}: normalize_weights: false is not taken")
     if "eps" in given.shared:
         given.notes.append("eps has no effect: coldfuse divides by lengths as they are")
-    return replace(_recipe(given, "multi-slerp", given.required_base(name), given.others), needs_weights=True)
+    return replace(_recipe(given, "multi-slerp", given.required_base(name), given.others), required=WEIGHT)
 
 
 def _karcher(given: Given, name: str) -> RecipeFile:  # noqa: ARG001 - as all methods are called

@@ -27,8 +27,8 @@ class RecipeFile:
     """Dtype that the base must have, as the result has it; None: any."""
     num_layers: int | None = None
     """Number of layers that the base must have; None: any."""
-    needs_weights: bool = False
-    """Whether every model must have a weight in every tensor."""
+    required: str = ""
+    """What every model must have in every tensor, by its name in the file: its weight, if that is not ""."""
     is_lenient: bool = False
     """Whether filters that match nothing are only told."""
     notes: tuple[str, ...] = ()
@@ -64,9 +64,10 @@ def fit(recipe: RecipeFile, tensors: Mapping[str, str], where: str) -> RecipeFil
         )
     notes = list(recipe.notes)
     if recipe.is_lenient:
-        settings = tuple(_matched(own, list(tensors), notes) for own in recipe.settings)
-        recipe = replace(recipe, settings=settings, shared=_matched(recipe.shared, list(tensors), notes))
-    if recipe.needs_weights:
+        names = list(tensors)
+        settings = tuple(_matched(recipe, own, names, notes) for own in recipe.settings)
+        recipe = replace(recipe, settings=settings, shared=_matched(recipe, recipe.shared, names, notes))
+    if recipe.required:
         _require_weights(recipe, layers, where)
     return replace(recipe, notes=tuple(dict.fromkeys(notes)))
 
@@ -79,11 +80,12 @@ def named_once(models: Sequence[str], where: str) -> tuple[str, ...]:
     return tuple(models)
 
 
-def _matched(settings: Settings, tensors: Sequence[str], notes: list[str]) -> dict[str, Setting]:
+def _matched(recipe: RecipeFile, settings: Settings, tensors: Sequence[str], notes: list[str]) -> dict[str, Setting]:
+    """Return settings without rules that match nothing, which are told."""
     found = {}
     for name, setting in settings.items():
         rules = tuple(rule for rule in setting.rules if not rule.unmatched(tensors))
-        key = name.rpartition(".")[2]
+        key = recipe.required if name == WEIGHT and recipe.required else name.rpartition(".")[2]
         notes += [f"{key}: filter {part!r} matches no tensor that is fused" for part in setting.unmatched(tensors)]
         if rules:
             found[name] = Setting(rules)
@@ -95,4 +97,6 @@ def _require_weights(recipe: RecipeFile, layers: Mapping[str, Layer | None], whe
         chain = Setting(tuple(rule for said in (own, recipe.shared) if WEIGHT in said for rule in said[WEIGHT].rules))
         missing = next((tensor for tensor, layer in layers.items() if chain.at(tensor, layer) is None), None)
         if missing is not None:
-            raise UserInputError(f"{where}: {model}: no weight (or t) for tensor {missing}; add one without a filter")
+            raise UserInputError(
+                f"{where}: {model}: no {recipe.required} for tensor {missing}; add one without a filter"
+            )

@@ -54,7 +54,8 @@ def fuse_and_show(
         said = _result_json(chosen, prepared, made, explanation)
         typer.echo(json.dumps(said | (search_json(found) if found else {})))
         return
-    typer.echo(f"fused {_chosen_of(request, chosen)} by {method} into {request.out}")
+    by = described(prepared.fusion) if prepared.fusion.own else method
+    typer.echo(f"fused {_chosen_of(request, chosen)} by {by} into {request.out}")
     for line in (*_state_lines(prepared), *adapter_lines(made)):
         typer.echo(line)
     if explanation is not None:

@@ -202,7 +202,9 @@ def _weigh(found: Resolved, asked: _Asked) -> Resolved:
     for tensor, row in asked.rows(WEIGHT, given).items():
         for item, weight in zip(asked.inputs, row, strict=True):
             if weight is None and combiner.needs_weights:
-                raise UserInputError(f"{item.path}: no weight for tensor {tensor}; add one without a filter")
+                has_none = not (WEIGHT in item.settings or WEIGHT in asked.shared)
+                where = "; give it one, or all of them one" if has_none else f" for tensor {tensor}; add a rule for all"
+                raise UserInputError(f"{item.path}: no weight{where}")
         rows[tensor] = tuple(1.0 if weight is None else weight for weight in row)
     if len(distinct := set(rows.values())) == 1:
         return replace(found, weights=distinct.pop())
@@ -249,8 +251,8 @@ def _checked_step(
             if by_contribution or by_tensor:
                 own.setdefault(tensor, {})[parameter] = np.array(row)
     made = [
-        _validated(step, dict(zip(tables, combination, strict=True)), paths[i])
-        for combination, i in _combinations(tables, len(paths)).items()
+        _validated(step, dict(zip(tables, combination, strict=True)), f"{paths[i]}: {tensor}")
+        for combination, (tensor, i) in _combinations(tables, len(paths)).items()
     ]
     return max(made, key=lambda each: len(each.measures())), own
 
@@ -267,21 +269,21 @@ def _differences(step: Method, parameter: str, rows: Rows) -> tuple[bool, bool]:
     return by_contribution, by_tensor
 
 
-def _combinations(tables: Mapping[str, Rows], count: int) -> dict[tuple[float, ...], int]:
-    """Return all values that parameters have together, and a contribution that has them."""
+def _combinations(tables: Mapping[str, Rows], count: int) -> dict[tuple[float, ...], tuple[str, int]]:
+    """Return all values that parameters have together, and where: in which tensor, for which contribution."""
     tensors = next(iter(tables.values()))
-    found: dict[tuple[float, ...], int] = {}
+    found: dict[tuple[float, ...], tuple[str, int]] = {}
     for tensor in tensors:
         for i in range(count):
-            found.setdefault(tuple(rows[tensor][i] for rows in tables.values()), i)
+            found.setdefault(tuple(rows[tensor][i] for rows in tables.values()), (tensor, i))
     return found
 
 
-def _validated(step: Method, values: Mapping[str, float], path: str) -> Method:
+def _validated(step: Method, values: Mapping[str, float], where: str) -> Method:
     name = known_methods().name_of(type(step))
     try:
         return type(step).model_validate({**step.model_dump(), **values})
     except ValidationError as error:
         first = error.errors()[0]
         said = ", ".join(f"{key}={value:g}" for key, value in values.items() if key in first["loc"] or not first["loc"])
-        raise UserInputError(f"{path}: {name}: {said}: {first['msg']}") from error
+        raise UserInputError(f"{where}: {name}: {said}: {first['msg']}") from error

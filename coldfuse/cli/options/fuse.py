@@ -125,12 +125,16 @@ class FuseOptions:
 
     base: Annotated[
         str | None,
-        typer.Argument(help="The base model: a folder, s3://BUCKET/PREFIX, or a hub id.", show_default=False),
+        typer.Argument(
+            metavar="BASE", help="The base model: a folder, s3://BUCKET/PREFIX, or a hub id.", show_default=False
+        ),
     ] = None
     models: Annotated[
         list[str],
         typer.Argument(
-            help="Fine-tuned models the same way, adapters' folders, or coldfuse delta files.", show_default=False
+            metavar="MODELS",
+            help="Fine-tuned models the same way, adapters' folders, or coldfuse delta files.",
+            show_default=False,
         ),
     ] = field(default_factory=list)
     out: Annotated[Path, typer.Option(help="The folder, or delta file, to create.", show_default=False)]
