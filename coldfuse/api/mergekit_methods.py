@@ -117,7 +117,7 @@ def _arithmetic(given: Given, name: str, *, sparse: str, elects: bool, normalize
     density = {"density": f"{sparse}.density"} if sparse else {}
     more = {"breadcrumbs": {"gamma": "breadcrumbs.gamma"}, "della": {"epsilon": "della.epsilon"}}.get(sparse, {})
     if sparse in ("dare", "della"):
-        given.notes.append("random masks are coldfuse's own (--seed): as many elements, but others than mergekit's")
+        given.notes.append("random masks are coldfuse's own (--seed): the same probabilities, other elements")
     named = {**density, **more, "lambda": f"{last}.scale"}
     made = _recipe(given, steps[sparse] + combiner, base, given.others, **named)
     return replace(_without_shared_of_models(made, f"{last}.scale"), required=WEIGHT)

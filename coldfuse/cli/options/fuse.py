@@ -119,8 +119,6 @@ class FuseOptions:
     `coldfuse methods` lists the methods and their parameters.
 
     Example: coldfuse fuse ./base ./alice ./bob --method "clip then ties(density=0.3)" --out ./fused
-
-    Example: coldfuse fuse --recipe merge.yaml --out ./fused
     """
 
     base: Annotated[
