@@ -46,7 +46,7 @@ def learn(
         callback: Called with both trials: minus what is minimised (cross entropy, entropy), at the start and learned.
 
     Returns:
-        A request whose recipe has the learned table, and as its score minus what was minimised.
+        A request whose models have the learned table as weights, and as its score minus what was minimised.
     """
     search = request.recipe.combiner
     if not isinstance(search, LearnedSoup | AdaMerging):
