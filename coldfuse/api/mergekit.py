@@ -7,15 +7,13 @@ coldfuse's own: drawn with the same probabilities, for other elements.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from coldfuse.api.documents import Document, list_of, mapping_of, text_of
+from coldfuse.api.documents import Document, mapping_of, text_of
 from coldfuse.api.mergekit_methods import METHODS, REFUSED, Given, MergeMethod, Model
+from coldfuse.api.mergekit_slices import models_of, read_parameters
 from coldfuse.api.recipe_file import RecipeFile, named_once
-from coldfuse.api.weights_file import read_setting
 from coldfuse.errors import UserInputError
-from coldfuse.fusion.settings import Setting
 
 _KEYS = (
     "merge_method", "models", "slices", "base_model", "parameters", "dtype", "out_dtype", "tokenizer_source",
@@ -42,8 +40,8 @@ def read_mergekit(document: Document, where: str) -> RecipeFile:
         why = REFUSED.get(name, "is not a method that is taken")
         raise UserInputError(f"{where}: merge_method {name} {why}; taken are {', '.join(METHODS)}")
     notes: list[str] = []
-    models, shared, num_layers, base = _models_of(known, where)
-    shared = _settings(known.get("parameters"), f"{where}: parameters", shared)
+    models, shared, num_layers, base = models_of(known, where)
+    shared = read_parameters(known.get("parameters"), f"{where}: parameters", shared)
     given = Given(where=where, base=base, models=models, shared=shared, notes=notes)
     if base is not None and base not in [model.name for model in models]:
         given = replace(given, models=(*models, Model(name=base, settings={})))
@@ -61,64 +59,6 @@ def _known(document: Document, where: str) -> Document:
         if document.get(key) is not None:
             raise UserInputError(f"{where}: {key} is not taken: {why}")
     return mapping_of({k: v for k, v in document.items() if k not in _NOT_TAKEN}, where, _KEYS)
-
-
-def _models_of(known: Document, where: str) -> tuple[tuple[Model, ...], dict[str, Setting], int | None, str | None]:
-    """Return the models, what their slice says of all of them, how many layers it has, and the base."""
-    base = known.get("base_model")
-    named = None if base is None else _model_name(base, f"{where}: base_model")
-    if (known.get("models") is None) == (known.get("slices") is None):
-        raise UserInputError(f"{where}: expected either models or slices")
-    if known.get("models") is not None:
-        entries = list_of(known["models"], f"{where}: models")
-        return tuple(_model(each, f"{where}: models", ()) for each in entries), {}, None, named
-    slices = list_of(known["slices"], f"{where}: slices")
-    if len(slices) > 1:
-        raise UserInputError(f"{where}: slices: {len(slices)}; coldfuse takes one, of all layers of whole models")
-    said = mapping_of(slices[0], f"{where}: slices", ("sources", "parameters", "base_model"))
-    if said.get("base_model") is not None:
-        named = _model_name(said["base_model"], f"{where}: slices: base_model")
-    sources = list_of(said.get("sources"), f"{where}: slices: sources")
-    models = tuple(_model(each, f"{where}: slices: sources", ("layer_range",)) for each in sources)
-    ranges = {str(mapping_of(each, where).get("layer_range")) for each in sources}
-    end = _end_of(mapping_of(sources[0], where).get("layer_range"), where)
-    if len(ranges) > 1:
-        raise UserInputError(f"{where}: slices: layer_range: {' and '.join(sorted(ranges))}; give each all its layers")
-    return models, _settings(said.get("parameters"), f"{where}: slices: parameters", {}), end, named
-
-
-def _end_of(said: object, where: str) -> int:
-    match said:
-        case [0, int(end)] if not isinstance(end, bool) and end > 0:
-            return end
-    raise UserInputError(f"{where}: slices: layer_range {said}: expected [0, N] with all N layers: no slice is cut out")
-
-
-def _model(said: object, where: str, more: Sequence[str]) -> Model:
-    known = mapping_of(said, where, ("model", "parameters", *more))
-    name = _model_name(known.get("model"), f"{where}: model")
-    return Model(name=name, settings=_settings(known.get("parameters"), f"{where}: {name}", {}))
-
-
-def _model_name(said: object, where: str) -> str:
-    name = text_of(said, where)
-    if not os.path.exists(name):
-        if "+" in name:
-            raise UserInputError(f"{where}: {name}: an adapter on a model is not taken; name a model, or an adapter")
-        if "@" in name:
-            raise UserInputError(f"{where}: {name}: a revision is not taken; download it, and name the folder")
-    return name
-
-
-def _settings(said: object, where: str, first: Mapping[str, Setting]) -> dict[str, Setting]:
-    """Return parameters by name; truth values as 0 and 1. What `first` says comes first."""
-    found = {}
-    for name, value in mapping_of(said, where).items():
-        plain = float(value) if isinstance(value, bool) else value
-        found[name] = read_setting(plain, f"{where}: {name}", with_tables=False)
-    for name, own in first.items():
-        found[name] = Setting((*own.rules, *found[name].rules)) if name in found else own
-    return found
 
 
 def _note_unused(method: MergeMethod, given: Given) -> None:

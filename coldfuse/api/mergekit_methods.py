@@ -46,7 +46,7 @@ class Given:
         if name not in self.shared:
             return usual
         match self.shared[name].rules[0]:
-            case Rule((value,), ""):
+            case Rule((value,), "", None):
                 return value
         raise UserInputError(f"{self.where}: {name}: expected one value for all tensors")
 
@@ -204,7 +204,7 @@ def _without_shared_of_models(made: RecipeFile, name: str) -> RecipeFile:
 
 
 def _one_minus(rule: Rule) -> Rule:
-    return Rule(tuple(1 - value for value in rule.values), rule.filter)
+    return replace(rule, values=tuple(1 - value for value in rule.values))
 
 
 def _arithmetics() -> dict[str, MergeMethod]:

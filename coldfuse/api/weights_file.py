@@ -78,7 +78,7 @@ def read_setting(said: object, where: str, *, with_tables: bool = True) -> Setti
     """Return one setting: a number, a list of them over the layers, rules with filters, or a table of tensors.
 
     >>> read_setting([{"filter": "mlp", "value": [0, 1]}, {"value": "1e-1"}], "file: weight").rules
-    (Rule(values=(0.0, 1.0), filter='mlp'), Rule(values=(0.1,), filter=''))
+    (Rule(values=(0.0, 1.0), filter='mlp', part=None), Rule(values=(0.1,), filter='', part=None))
 
     Raises:
         UserInputError: It is none of these, or a number is not finite.

@@ -16,6 +16,9 @@ WEIGHT = "weight"
 OTHERS = "*"
 """Stands in a table for all tensors that it does not name."""
 
+_EMBEDDINGS = ("embed", "wte", "wpe")
+"""Parts of the names of tensors that come before the first layer."""
+
 _NUMBER = re.compile(r"(?:^|\.)(\d+)(?=\.|$)")
 
 
@@ -28,6 +31,25 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Some consecutive layers, and perhaps what comes before the first layer or after the last one."""
+
+    begin: int
+    end: int
+    """First layer, and the one after the last."""
+    has_first: bool
+    """True if embeddings are part of it."""
+    has_last: bool
+    """True if all else that is in no layer is part of it."""
+
+    def has(self, tensor: str, layer: Layer | None) -> bool:
+        """Tell whether a tensor is in this part."""
+        if layer is not None:
+            return self.begin <= layer.index < self.end
+        return self.has_first if any(word in tensor for word in _EMBEDDINGS) else self.has_last
+
+
+@dataclass(frozen=True)
 class Rule:
     """A number, or a gradient, for the tensors whose names have a part."""
 
@@ -35,6 +57,8 @@ class Rule:
     """One number, or several that are spread evenly over the layers, with straight lines between them."""
     filter: str = ""
     """Part of the names of the tensors that it is for; "" for all."""
+    part: Part | None = None
+    """The layers that it is for, over which a gradient is spread; None for all."""
 
     def at(self, tensor: str, layer: Layer | None) -> float | None:
         """Return the number for a tensor; None if the rule is not for it.
@@ -44,11 +68,12 @@ class Rule:
         >>> [Rule((0.0, 0.5, 1.0)).at("h.mlp", Layer(index, 5)) for index in range(5)]
         [0.0, 0.25, 0.5, 0.75, 1.0]
         """
-        if self.filter not in tensor:
+        if self.filter not in tensor or not (self.part is None or self.part.has(tensor, layer)):
             return None
         if layer is None:
             return self.values[0]
-        place = layer.index / (layer.count - 1) if layer.count > 1 else 1.0
+        begin, count = (self.part.begin, self.part.end - self.part.begin) if self.part else (0, layer.count)
+        place = (layer.index - begin) / (count - 1) if count > 1 else 1.0
         scaled = place * (len(self.values) - 1)
         first = int(scaled)
         rest = scaled - first

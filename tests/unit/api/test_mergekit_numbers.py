@@ -70,6 +70,13 @@ def linear(tensor: str) -> np.ndarray:
     return (ours * MODELS["alice"][tensor] + 0.5 * MODELS["bob"][tensor]) / (ours + 0.5)
 
 
+def sliced(tensor: str) -> np.ndarray:
+    layer = int(tensor.split(".")[2]) if ".layers." in tensor else None
+    ours = {None: 0.9 if tensor == "model.norm.weight" else 0.1, 0: 0.1, 1: 0.5, 2: 0.9}[layer]
+    theirs = 0.25 if layer == 2 or tensor == "model.norm.weight" else 0.5
+    return (ours * MODELS["alice"][tensor] + theirs * MODELS["bob"][tensor]) / (ours + theirs)
+
+
 def unnormalised(tensor: str) -> np.ndarray:
     return 0.9 * MODELS["alice"][tensor] + 0.4 * MODELS["bob"][tensor]
 
@@ -184,6 +191,13 @@ CASES: dict[str, tuple[str, Callable[[str], np.ndarray]]] = {
         "merge_method: linear\nmodels:\n- {model: alice, parameters: {weight: [{filter: mlp, value: 0.9}, "
         "{filter: '*', value: [0, 1]}]}}\n- {model: bob}\nparameters: {weight: 0.5}\n",
         linear,
+    ),
+    "linear, in slices of all layers": (
+        "merge_method: linear\nparameters: {weight: 0.5}\nslices:\n- sources: [{model: alice, layer_range: [0, 2], "
+        "parameters: {weight: [0.1, 0.5]}}, {model: bob, layer_range: [0, 2]}]\n- sources: [{model: alice, "
+        "layer_range: [2, 3], parameters: {weight: 0.9}}, {model: bob, layer_range: [2, 3]}]\n"
+        "  parameters: {weight: 0.25}\n",
+        sliced,
     ),
     "linear, not normalised": (
         "merge_method: linear\nparameters: {normalize: false}\n" + (TWO % 0.4).replace("0.7", "0.9"), unnormalised

@@ -211,10 +211,20 @@ BOTH = "models: [{model: alice}, {model: bob}]\n"
         ("merge_method: model_stock\nbase_model: base\nmodels: [{model: bob}]", "expected two models beside the base"),
         ("merge_method: linear\nslices: [{sources: [{model: alice, layer_range: [0, 2]}]}]\nparameters: {weight: 1}",
          "layer_range ends at 2, and the base has 3 layers"),
-        ("merge_method: linear\nslices: [{sources: [{model: alice, layer_range: [1, 3]}]}]", r"expected \[0, N\]"),
-        ("merge_method: linear\nslices: [{sources: [{model: alice, layer_range: [0, 3]}]}, {}]", "slices: 2; coldfuse"),
+        ("merge_method: linear\nslices: [{sources: [{model: alice, layer_range: [1, 3]}]}]",
+         "a layer_range begins at 1, and 0 is next; coldfuse fuses whole models"),
+        ("merge_method: linear\nslices: [{sources: [{model: alice, layer_range: [0, 2]}]}, "
+         "{sources: [{model: alice, layer_range: [1, 3]}]}]", "begins at 1, and 2 is next"),
+        ("merge_method: linear\nslices: [{sources: [{model: alice, layer_range: [0, 2]}]}, "
+         "{sources: [{model: bob, layer_range: [2, 3]}]}]", "expected the same models, in one order, in all slices"),
+        ("merge_method: linear\nslices: [{sources: [{model: alice, layer_range: 3}]}]", "expected .FIRST, END."),
+        ("merge_method: linear\nslices: [{sources: [{model: alice, layer_range: [0, 3]}, "
+         "{model: alice, layer_range: [0, 3]}]}]", "alice is named twice"),
+        ("merge_method: linear\nslices: [{}]", "sources: expected a list, got nothing"),
         ("merge_method: slerp\nbase_model: base\nslices: [{sources: [{model: base, layer_range: [0, 3]}, "
-         "{model: bob, layer_range: [0, 2]}]}]", "give each all its layers"),
+         "{model: bob, layer_range: [0, 2]}]}]", "a layer is fused with the same layer of other models"),
+        ("merge_method: slerp\nbase_model: base\nslices: [{base_model: bob, sources: [{model: base, "
+         "layer_range: [0, 3]}]}]", "expected one base for all layers"),
     ],
 )  # fmt: skip
 def test_what_a_recipe_says_that_is_not_done_is_named(folders: Path, text: str, says: str) -> None:
