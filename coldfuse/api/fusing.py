@@ -15,9 +15,10 @@ from coldfuse.api.weights_file import FileSettings, read_weights_file, settings_
 from coldfuse.config import prepare_ray
 from coldfuse.engine.execution import Executor, ThreadExecutor, ray_executor
 from coldfuse.engine.folder_fusion import FolderFused, FolderFusion, fuse_prepared, prepare, require_absent
+from coldfuse.engine.fuse import Prepared
 from coldfuse.engine.preview import all_passes
 from coldfuse.engine.recipes import read_recipe
-from coldfuse.engine.settings import described
+from coldfuse.engine.settings import described, settings_of
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.search.methods import SEARCHES
@@ -77,11 +78,15 @@ def run(request: FolderFusion, machine: Machine, progress: Watching) -> FusedMod
                 on_progress = progress
                 count = PassCount(all_passes(prepared), lambda done, total, _what: on_progress(done, total))
             made = fuse_prepared(prepared, request.out, executor, progress=count)
-    return _describe(request, made)
+    return _describe(request, prepared, made)
 
 
-def _describe(request: FolderFusion, made: FolderFused) -> FusedModel:
+def _describe(request: FolderFusion, prepared: Prepared, made: FolderFused) -> FusedModel:
+    each, shared = settings_of(made.fused.fusion)
+    said = {str(item.path): own for item, own in zip(prepared.inputs, each, strict=True)}
+    models = {str(model): said[str(model)] for model in request.models}  # one that is named twice, once
     return FusedModel(
+        weights={"models": models, **({"parameters": shared} if shared else {})},
         path=request.out, digest=made.digest, method=described(made.fused.fusion), moved=made.fused.moved,
         adapter_error=made.adapter.relative_error if made.adapter else None,
     )  # fmt: skip

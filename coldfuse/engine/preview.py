@@ -131,7 +131,7 @@ def report_inputs(prepared: Prepared) -> tuple[InputReport, ...]:
         InputReport(
             path=str(item.path),
             kind="adapter" if item.adapter else "delta" if item.is_delta else "model",
-            weight=weight if isinstance(weight := own[WEIGHT], float) else None,
+            weight=weight if isinstance(weight := own[WEIGHT], int | float) else None,
             size_bytes=sum(source.header.file_bytes for source in item.files),
             statistics_bytes=sum(source.header.file_bytes for source in item.statistics),
             settings=own if len(own) > 1 or isinstance(own[WEIGHT], dict) else {},

@@ -88,7 +88,7 @@ def resolve(recipe: Recipe, inputs: Sequence[Input], shared: Settings, tensors: 
             where the step's formula has one number.
     """
     weights = tuple(item.weight for item in inputs)
-    if not shared and not any(item.settings for item in inputs):
+    if not tensors or not (shared or any(item.settings for item in inputs)):
         return Resolved(recipe=recipe, weights=weights)
     asked = _Asked(inputs, shared, layers_of(tensors))
     for what, settings in (*((str(item.path), item.settings) for item in inputs), ("parameters", shared)):

@@ -146,6 +146,10 @@ def test_python_takes_the_same(folders: Path) -> None:
         for number, given in enumerate((weights, "w.json", Path("w.json")))
     }
     assert len(digests) == 1
+    made = coldfuse.fuse("base", ["bob", "alice"], method="weighted-mean", weights="w.json", out="made")
+    assert made.weights["models"]["bob"] == {"weight": 0.5}
+    again = coldfuse.fuse("base", ["alice", "bob"], method="weighted-mean", weights=made.weights, out="again")
+    assert {made.digest, again.digest} == digests
     with pytest.raises(UserInputError, match="weights: dave: there is no such model"):
         coldfuse.fuse("base", ["alice"], method="weighted-mean", weights={"models": {"dave": {}}}, out="x")
 
