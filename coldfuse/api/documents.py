@@ -20,6 +20,9 @@ _MAX_YAML_BYTES = 1 << 20
 
 _MAX_DEPTH = 32
 
+_UNREADABLE = (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError, OverflowError)
+"""What reading raises: PyYAML lets Python's own errors through where a value is not of the type that its tag says."""
+
 
 def read_document(path: Path) -> Document:
     """Read a file that holds one mapping.
@@ -36,7 +39,7 @@ def read_document(path: Path) -> Document:
         if path.suffix == ".json":
             raise UserInputError(f"{path}: line {error.lineno}: not JSON: {error.msg}") from error
         found = _explained_yaml(path, text)  # YAML may begin with { as well
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise UserInputError(f"{path}: {_reason(error)}") from error
     if not isinstance(found, dict):
         raise UserInputError(f"{path}: expected names with values (JSON or YAML), got {_kind(found)}")
@@ -91,7 +94,7 @@ def _read_text(path: Path) -> str:
 def _explained_yaml(path: Path, text: str) -> object:
     try:
         return _read_yaml(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise UserInputError(f"{path}: {_reason(error)}") from error
 
 
@@ -141,7 +144,8 @@ def _reason(error: Exception) -> str:
         return f"line {error.problem_mark.line + 1}: not YAML that is taken here: {problem}{hint}"
     if isinstance(error, RecursionError):
         return "nested too deep"
-    return f"not plain data: {str(error).splitlines()[0]}"
+    said = str(error).splitlines()
+    return f"not plain data: {said[0] if said else type(error).__name__}"
 
 
 def _kind(value: object) -> str:

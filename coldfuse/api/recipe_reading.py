@@ -51,6 +51,8 @@ def _own(document: Document, where: str) -> RecipeFile:
     parts = {"models": models, "parameters": known.get("parameters")}
     found = settings_of_document(parts, list(models), where)
     seed = known.get("seed")
+    if not isinstance(seed, int | str | None) or isinstance(seed, bool):
+        raise UserInputError(f"{where}: seed: expected a number or a text, got {seed!r}")
     return RecipeFile(
         method=text_of(known["method"], f"{where}: method"), base=text_of(known.get("base"), f"{where}: base"),
         models=tuple(models), settings=found.models, shared=found.shared, seed=None if seed is None else str(seed),
