@@ -138,31 +138,25 @@ def _slerp(given: Given, name: str) -> RecipeFile:
 
 
 def _nuslerp(given: Given, name: str) -> RecipeFile:
-    if given.base is None:
-        raise UserInputError(
-            f"{given.where}: nuslerp without base_model turns about zero: not taken; name a base_model"
-        )
     if len(given.others) != 2:
-        raise UserInputError(f"{given.where}: nuslerp: expected two models beside the base, got {len(given.others)}")
-    if given.flag("nuslerp_flatten", usual=True):
-        line = "nuslerp"
-    elif given.flag("nuslerp_row_wise", usual=False):
-        raise UserInputError(f"{given.where}: nuslerp_row_wise: true is not taken")
-    else:
-        line = "nuslerp-rows"
-    return replace(_recipe(given, line, given.required_base(name), given.others), required=WEIGHT)
+        raise UserInputError(f"{given.where}: {name}: expected two models beside the base, got {len(given.others)}")
+    is_flat = given.flag("nuslerp_flatten", usual=True)
+    if not is_flat and (given.base is None or given.flag("nuslerp_row_wise", usual=False)):
+        raise UserInputError(f"{given.where}: nuslerp_flatten: false is taken with a base_model, and not row-wise")
+    about = "nuslerp" if is_flat else "nuslerp-rows"
+    line, base = (about, given.base) if given.base else ("slerp(straight=1)", given.others[0].name)
+    return replace(_recipe(given, line, base, given.others), required=WEIGHT)
 
 
-def _multislerp(given: Given, name: str) -> RecipeFile:
-    if given.base is None:
-        raise UserInputError(
-            f"{given.where}: multislerp without base_model is about zero: not taken; name a base_model"
-        )
+def _multislerp(given: Given, name: str) -> RecipeFile:  # noqa: ARG001 - as all methods are called
     if not given.flag("normalize_weights", usual=True):
         raise UserInputError(f"{given.where}: normalize_weights: false is not taken")
     if "eps" in given.shared:
         given.notes.append("eps has no effect: coldfuse divides by lengths as they are")
-    return replace(_recipe(given, "multi-slerp", given.required_base(name), given.others), required=WEIGHT)
+    # About zero it is where the Karcher mean begins.
+    zero = "karcher(max_iterations=0)", given.models[0].name
+    line, base = ("multi-slerp", given.base) if given.base else zero
+    return replace(_recipe(given, line, base, given.others), required=WEIGHT)
 
 
 def _karcher(given: Given, name: str) -> RecipeFile:  # noqa: ARG001 - as all methods are called

@@ -119,12 +119,17 @@ def nuslerp(tensor: str, *, rows: bool = False) -> np.ndarray:
     return BASE[tensor] + np.array([arc(t, x, y, 1) for x, y in pairs]).reshape(a.shape)
 
 
-def multislerp(tensor: str) -> np.ndarray:
-    deltas, weights = deltas_of(tensor, "alice", "bob", "carol"), np.array([0.5, 0.2 + place_of(tensor), 1.0])
+def nuslerp_about_zero(tensor: str) -> np.ndarray:
+    return arc(0.3 / (0.3 + 0.2 + place_of(tensor)), MODELS["alice"][tensor], MODELS["bob"][tensor], 1)
+
+
+def multislerp(tensor: str, *, base: bool = True) -> np.ndarray:
+    origin, weights = BASE[tensor] * base, np.array([0.5, 0.2 + place_of(tensor), 1.0])
+    deltas = [MODELS[name][tensor] - origin for name in ("alice", "bob", "carol")]
     weights /= weights.sum()
     lengths = np.array([np.linalg.norm(d) for d in deltas])
     mean = sum(w * d / n for w, d, n in zip(weights, deltas, lengths, strict=True))
-    return BASE[tensor] + (weights * lengths).sum() * mean / np.linalg.norm(mean)
+    return origin + (weights * lengths).sum() * mean / np.linalg.norm(mean)
 
 
 def karcher(tensor: str) -> np.ndarray:
@@ -231,6 +236,14 @@ CASES: dict[str, tuple[str, Callable[[str], np.ndarray]]] = {
         "merge_method: multislerp\nbase_model: base\n"
         + THREE % (", parameters: {weight: 0.5}", ", parameters: {weight: [0.2, 1.2]}", ", parameters: {weight: 1}"),
         multislerp,
+    ),
+    "nuslerp about zero": (
+        "merge_method: nuslerp\n" + (TWO % 0.3).replace("0.7", "[0.2, 1.2]"), nuslerp_about_zero
+    ),
+    "multislerp about zero": (
+        "merge_method: multislerp\n"
+        + THREE % (", parameters: {weight: 0.5}", ", parameters: {weight: [0.2, 1.2]}", ", parameters: {weight: 1}"),
+        partial(multislerp, base=False),
     ),
     "karcher": ("merge_method: karcher\n" + THREE % ("", "", ""), karcher),
     "model_stock": ("merge_method: model_stock\nbase_model: base\nmodels: [{model: alice}, {model: bob}]\n", stock),
