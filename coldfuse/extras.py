@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 from coldfuse.errors import MissingExtraError
 
-_FUSE = frozenset({"array_api_compat", "huggingface_hub", "numba", "numpy", "psutil", "threadpoolctl"})
+_FUSE = frozenset({"array_api_compat", "huggingface_hub", "numba", "numpy", "psutil", "threadpoolctl", "yaml"})
 _CONTRIBUTOR = frozenset({"numpy", "pyarrow", "torch", "transformers"})
 _AGGREGATOR = _FUSE | {"ray"}
 _ALL = _AGGREGATOR | _CONTRIBUTOR

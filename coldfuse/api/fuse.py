@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -22,7 +22,7 @@ def fuse(  # noqa: PLR0913 - every setting of a fusion, by keyword
     *,
     out: str | os.PathLike[str],
     method: str = "mean",
-    weights: Sequence[float] | None = None,
+    weights: Sequence[float] | Mapping[str, object] | Place | None = None,
     statistics: Sequence[Place] = (),
     seed: str = "0",
     kind: Literal["model", "delta", "adapter"] = "model",
@@ -50,7 +50,9 @@ def fuse(  # noqa: PLR0913 - every setting of a fusion, by keyword
         models: Fine-tuned models the same way, adapters' folders, or delta files; mixed freely.
         out: The folder, or delta file, to create.
         method: A method with its parameters, or steps joined by then: `clip then ties(density=0.3) then nesterov`.
-        weights: One number a model, in their order, for methods that weigh.
+        weights: One number a model, in their order, for methods that weigh; or a weights file, or what it holds:
+            `{"models": {"alice": {"weight": [0, 1], "density": 0.3}}, "parameters": {"scale": 0.9}}`, where a list goes
+            from the first layer to the last, and `[{"filter": "mlp", "value": 0.5}, {"value": 0.3}]` by tensors' names.
         statistics: One file of statistics a model, in their order, for methods that ask for them.
         seed: What random masks depend on, beside the models.
         kind: What is made: a model's folder, a delta file, or a PEFT adapter's folder.
@@ -78,11 +80,12 @@ def fuse(  # noqa: PLR0913 - every setting of a fusion, by keyword
 
         recipe = fusing.read_method(method)
         output = Output(kind=kind, dtype=dtype, shard_bytes=shard_bytes, rank=rank, base_name=os.fspath(base))
-        checked = None if weights is None else fusing.check_weights(weights, len(models), given=f"weights={weights}")
+        numbers, said = fusing.read_weights(weights, [os.fspath(model) for model in models])
+        settings, shared = (said.models, said.shared) if said else ((), {})
         request = FolderFusion(
             base=places.locate(base), models=[places.locate(model) for model in models], out=Path(out), recipe=recipe,
-            weights=checked, statistics=[places.locate_file(file) for file in statistics], seed=seed, device=device,
-            output=output, keeps_residual=residual,
+            weights=numbers, settings=settings, shared=shared, seed=seed, device=device, output=output,
+            statistics=[places.locate_file(file) for file in statistics], keeps_residual=residual,
         )  # fmt: skip
         machine = fusing.Machine(workers=workers, memory_bytes=memory_bytes, use_ray=use_ray, device=device)
         return fusing.run(request, machine, progress)

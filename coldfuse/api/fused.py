@@ -21,6 +21,8 @@ class FusedModel:
     """Recipe with every parameter."""
     moved: float
     """Fraction of the elements whose bytes differ from the base's."""
+    weights: Mapping[str, object] = field(default_factory=dict)
+    """Each model's weight, and what else was set by model or tensor, as a weights file says it; to be used again."""
     adapter_error: float | None = None
     """Norm of what an adapter could not hold, relative to the fused delta's, once PEFT has merged it; None for other
     outputs."""

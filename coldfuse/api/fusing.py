@@ -11,11 +11,14 @@ from pathlib import Path
 
 from coldfuse.api.bars import PassCount, Watching, pass_bar
 from coldfuse.api.fused import FusedModel
+from coldfuse.api.weights_file import FileSettings, read_weights_file, settings_of_document
 from coldfuse.config import prepare_ray
 from coldfuse.engine.execution import Executor, ThreadExecutor, ray_executor
 from coldfuse.engine.folder_fusion import FolderFused, FolderFusion, fuse_prepared, prepare, require_absent
+from coldfuse.engine.fuse import Prepared
 from coldfuse.engine.preview import all_passes
-from coldfuse.engine.recipes import read_recipe, write_recipe
+from coldfuse.engine.recipes import read_recipe
+from coldfuse.engine.settings import described, settings_of
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.search.methods import SEARCHES
@@ -75,13 +78,17 @@ def run(request: FolderFusion, machine: Machine, progress: Watching) -> FusedMod
                 on_progress = progress
                 count = PassCount(all_passes(prepared), lambda done, total, _what: on_progress(done, total))
             made = fuse_prepared(prepared, request.out, executor, progress=count)
-    return _describe(request, made)
+    return _describe(request, prepared, made)
 
 
-def _describe(request: FolderFusion, made: FolderFused) -> FusedModel:
+def _describe(request: FolderFusion, prepared: Prepared, made: FolderFused) -> FusedModel:
+    each, shared = settings_of(made.fused.fusion)
+    said = {str(item.path): own for item, own in zip(prepared.inputs, each, strict=True)}
+    models = {str(model): said[str(model)] for model in request.models}  # one that is named twice, once
     adapter = made.adapter
     return FusedModel(
-        path=request.out, digest=made.digest, method=write_recipe(request.recipe), moved=made.fused.moved,
+        weights={"models": models, **({"parameters": shared} if shared else {})},
+        path=request.out, digest=made.digest, method=described(made.fused.fusion), moved=made.fused.moved,
         adapter_error=adapter.relative_error if adapter else None,
         adapter_dropped=adapter.dropped if adapter else {}, adapter_unchecked=adapter.unchecked if adapter else "",
     )  # fmt: skip
@@ -96,6 +103,23 @@ def explaining_files(out: Path) -> Iterator[None]:
         raise UserInputError(
             f"{error.filename or out}: cannot be written or read: {error.strerror or error}"
         ) from error
+
+
+def read_weights(
+    given: Sequence[float] | Mapping[str, object] | str | os.PathLike[str] | None, models: Sequence[str]
+) -> tuple[list[float] | None, FileSettings | None]:
+    """Return weights as one number a model, or as a weights file says them, given that or its content.
+
+    Raises:
+        UserInputError: They are none, or not of these models.
+    """
+    if given is None:
+        return None, None
+    if isinstance(given, Mapping):
+        return None, settings_of_document(given, models, "weights")
+    if isinstance(given, str | os.PathLike):
+        return None, read_weights_file(Path(given), models)
+    return check_weights(given, len(models), given=f"weights={given}"), None
 
 
 def check_weights(weights: Sequence[float], num_models: int, *, given: str) -> list[float]:

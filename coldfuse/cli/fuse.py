@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import typer
+
 from coldfuse.api.fusing import Machine, check_weights, explaining_files
 from coldfuse.api.places import locate, locate_file
+from coldfuse.api.recipe_file import RecipeFile
+from coldfuse.api.recipe_reading import read_recipe_file
+from coldfuse.api.weights_file import read_weights_file
 from coldfuse.cli.fuse_view import describe_and_show, fuse_and_show
 from coldfuse.cli.options.fuse import FuseOptions
 from coldfuse.cli.recipe import recipe_of
@@ -18,7 +25,10 @@ from coldfuse.tensors.checkpoint import open_checkpoint
 
 def fuse(options: FuseOptions) -> None:
     """Fuse model folders, delta files or adapters on a base."""
-    request, given = _request(options), options.machine
+    options, file = _with_recipe(options)
+    for note in file.notes if file else ():
+        typer.echo(f"note: {options.recipe_file}: {note}", err=True)
+    request, given = _request(options, file), options.machine
     view, evidence = options.view, options.evidence
     memory_bytes = parse_size(given.memory) if given.memory else None
     machine = Machine(workers=given.workers, memory_bytes=memory_bytes, use_ray=given.use_ray, device=given.device)
@@ -33,18 +43,36 @@ def fuse(options: FuseOptions) -> None:
             fuse_and_show(request, executor, view, method=options.recipe.method, found=found)
 
 
-def _request(options: FuseOptions) -> FolderFusion:
-    words, output = options.recipe, options.output
+def _with_recipe(options: FuseOptions) -> tuple[FuseOptions, RecipeFile | None]:
+    """Return the options with what a recipe file says in place of arguments."""
+    path, words = options.recipe_file, options.recipe
+    if path is None:
+        if options.base is None or not options.models:
+            raise typer.BadParameter("expected BASE and MODELS, or --recipe FILE")
+        return options, None
+    if options.base is not None or words.method != "mean" or words.param or words.variant:
+        raise UserInputError(f"--recipe {path}: it names models and method; leave BASE, MODELS, --method, --param out")
+    if options.weights is not None or options.weights_file is not None:
+        raise UserInputError(f"--recipe {path}: it has the weights; leave --weights and --weights-file out")
+    file = read_recipe_file(path)
+    words = replace(words, method=file.method)
+    seed = options.seed if file.seed is None else file.seed
+    return replace(options, base=file.base, models=list(file.models), recipe=words, seed=seed), file
+
+
+def _request(options: FuseOptions, file: RecipeFile | None) -> FolderFusion:
+    words, output, base = options.recipe, options.output, options.base or ""
     shard_bytes = parse_size(output.shard_size) if output.shard_size else None
+    said = read_weights_file(options.weights_file, options.models) if options.weights_file else None
     return FolderFusion(
-        base=locate(options.base),
+        base=locate(base),
         models=[locate(model) for model in options.models],
         out=options.out,
-        output=Output(
-            kind=output.kind, shard_bytes=shard_bytes, dtype=output.dtype, rank=output.rank, base_name=options.base
-        ),
+        output=Output(kind=output.kind, shard_bytes=shard_bytes, dtype=output.dtype, rank=output.rank, base_name=base),
         recipe=recipe_of(words.method, words.param, words.variant, may_search=True),
         weights=_weights(options.weights, len(options.models)),
+        settings=file.settings if file else said.models if said else (),
+        shared=file.shared if file else said.shared if said else {},
         statistics=[locate_file(path) for path in options.statistics],
         seed=options.seed,
         device=options.machine.device,

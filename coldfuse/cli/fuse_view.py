@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 
@@ -25,7 +25,8 @@ from coldfuse.engine.folder_fusion import (
 )
 from coldfuse.engine.fuse import Prepared
 from coldfuse.engine.preview import PassReport, PlanReport, all_passes, describe, report_inputs
-from coldfuse.engine.recipes import write_recipe
+from coldfuse.engine.settings import described, settings_of
+from coldfuse.fusion.settings import WEIGHT
 from coldfuse.search.methods import GreedySoup
 from coldfuse.search.trials import Found
 
@@ -53,7 +54,8 @@ def fuse_and_show(
         said = _result_json(chosen, prepared, made, explanation)
         typer.echo(json.dumps(said | (search_json(found) if found else {})))
         return
-    typer.echo(f"fused {_chosen_of(request, chosen)} by {method} into {request.out}")
+    by = described(prepared.fusion) if prepared.fusion.own else method
+    typer.echo(f"fused {_chosen_of(request, chosen)} by {by} into {request.out}")
     for line in (*_state_lines(prepared), *adapter_lines(made)):
         typer.echo(line)
     if explanation is not None:
@@ -83,10 +85,12 @@ def show_plan(report: PlanReport, *, as_json: bool) -> None:
     _row("base", f"{report.base}  {format_size(report.base_bytes)} in {files}, {elements}")
     for number, item in enumerate(report.inputs):
         statistics = f", {format_size(item.statistics_bytes)} of statistics" if item.statistics_bytes else ""
-        weight = f", weight {item.weight:g}" if any(other.weight != 1 for other in report.inputs) else ""
-        _row(
-            "" if number else "inputs", f"{item.path}  {item.kind}, {format_size(item.size_bytes)}{statistics}{weight}"
-        )
+        weighs = any(other.weight != 1 for other in report.inputs)
+        own = item.settings or ({WEIGHT: item.weight} if weighs else {})
+        line = f"{item.path}  {item.kind}, {format_size(item.size_bytes)}{statistics}{_settings_text(own)}"
+        _row("" if number else "inputs", line)
+    if report.parameters:
+        _row("set", _settings_text(report.parameters).removeprefix(", "))
     tasks, workers = _count(report.num_shards, "task"), _count(report.num_workers, "worker")
     _row("tasks", f"{_count(report.num_parts, 'part')} in {tasks} a pass, for {workers}")
     for number, item_pass in enumerate(report.passes, start=1):
@@ -115,11 +119,13 @@ def _result_json(
     request: FolderFusion, prepared: Prepared, made: FolderFused, explanation: Explanation | None
 ) -> dict[str, object]:
     """Return all there is to say, with the contributions in the order in which the user named them."""
-    order, inputs = as_given(prepared, request.models), report_inputs(prepared.inputs)
+    order, inputs = as_given(prepared, request.models), report_inputs(prepared)
+    parameters = settings_of(prepared.fusion)[1]
     said: dict[str, object] = {
         "digest": made.digest,
         "out": str(request.out),
-        "method": write_recipe(request.recipe),
+        "method": described(prepared.fusion),
+        **({"parameters": parameters} if parameters else {}),
         **({"moved": made.fused.moved} if prepared.output.kind == "model" else {}),
         "contributions": [asdict(inputs[index]) for index in order],
         **({"outer": _state_json(prepared)} if prepared.state.slots else {}),
@@ -184,6 +190,16 @@ def _pass_line(item: PassReport) -> str:
 def _memory_line(report: PlanReport) -> str:
     line = f"{format_size(report.task_bytes)} for a worker, which may take {format_size(report.limit_bytes)}"
     return line if report.fits else f"{line}: too little; give more --memory or fewer --workers"
+
+
+def _settings_text(settings: Mapping[str, object]) -> str:
+    """Write settings for people: a number, or the smallest and the largest of those that tensors have."""
+    texts = []
+    for name, value in settings.items():
+        numbers = sorted(value.values()) if isinstance(value, Mapping) else [value]
+        by_tensor = f" to {numbers[-1]:g} by tensor" if len(numbers) > 1 else ""
+        texts.append(f", {name} {numbers[0]:g}{by_tensor}")
+    return "".join(texts)
 
 
 def _row(what: str, text: str) -> None:

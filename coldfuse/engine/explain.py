@@ -163,6 +163,8 @@ def _probe(prepared: Prepared, made: Operands | Adapter | None) -> tuple[Fusion,
         recipe=Recipe(combiner=_Products()),
         weights=(*old.weights, 1.0),
         names=(*old.names, "fused"),
+        tensor_weights={},
+        own={},
         measured={},
         slots=(),
     )

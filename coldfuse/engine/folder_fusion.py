@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from coldfuse.adapters.recompress import Recompressed
@@ -21,6 +21,7 @@ from coldfuse.engine.state import blaming, open_folder_state
 from coldfuse.engine.tied import find_tied
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.recipe import Recipe
+from coldfuse.fusion.settings import WEIGHT, Settings
 from coldfuse.tensors.checkpoint import open_checkpoint, require_unchanged
 from coldfuse.tensors.folders import Location
 
@@ -41,6 +42,10 @@ class FolderFusion:
     """What is done with the models."""
     weights: Sequence[float] | None = None
     """Weight of each model; None: 1 each, or what follows from their order where the method says so."""
+    settings: Sequence[Settings] = ()
+    """Each model's own weights and parameters, in the order of the models; none if weights say all."""
+    shared: Settings = field(default_factory=dict)
+    """Weights and parameters where a model's own settings say nothing."""
     statistics: Sequence[Location] = ()
     """File of each model's statistics, if the method asks for them."""
     seed: str = DEFAULT_SEED
@@ -107,10 +112,12 @@ def open_fusion(request: FolderFusion) -> Prepared:
     base = open_checkpoint(request.base)
     tied = find_tied(base)
     inputs = open_inputs(base, request.models, _weights(request), request.recipe, request.statistics, tied=tied)
+    if request.settings:
+        inputs = [replace(item, settings=own) for item, own in zip(inputs, request.settings, strict=True)]
     state = open_folder_state(base, request.recipe, keeps_residual=request.keeps_residual)
     return engine.prepare(Request(
         base=base, inputs=inputs, recipe=request.recipe, state=state, tied=tied, output=request.output,
-        seed=request.seed, device=request.device,
+        seed=request.seed, device=request.device, settings=request.shared,
     ))  # fmt: skip
 
 
@@ -131,7 +138,10 @@ def fuse_prepared(
 def _weights(request: FolderFusion) -> Sequence[float]:
     combiner, count = request.recipe.combiner, len(request.models)
     positional = combiner.positional_weights(count)
-    if request.weights is None:
+    sets_weights = any(WEIGHT in settings for settings in (*request.settings, request.shared))
+    if sets_weights and request.weights is not None:
+        raise UserInputError("weights are given twice: leave --weights out, or the weights in the file")
+    if request.weights is None and not sets_weights:
         if combiner.needs_weights:
             raise UserInputError("this method weighs the models: give --weights, one number a model")
         return positional or [1.0] * count
@@ -139,4 +149,4 @@ def _weights(request: FolderFusion) -> Sequence[float]:
         raise UserInputError("this method takes its weights from the order of the models; leave --weights out")
     if not combiner.is_weighted:
         raise UserInputError("this method does not weigh the models; leave --weights out, or take weighted-mean")
-    return request.weights
+    return request.weights or [1.0] * count

@@ -19,12 +19,14 @@ from coldfuse.engine.measuring import measure_all, run_pass
 from coldfuse.engine.outputs import Layout, Output, layout_for
 from coldfuse.engine.passes import Pass, Progress, plan_passes
 from coldfuse.engine.plan import Inputs, Plan, Shard, all_shards, measured_shards, operands, plan_shards
+from coldfuse.engine.settings import resolve
 from coldfuse.engine.shard import fuse_shard
 from coldfuse.engine.sinks import Sink, Writer
 from coldfuse.engine.state import State, sources_of
 from coldfuse.engine.tied import Tied
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.recipe import Recipe
+from coldfuse.fusion.settings import Settings
 from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.files import BlobFile
 from coldfuse.tensors.folders import is_remote
@@ -125,6 +127,8 @@ class Request:
     """What random masks depend on beside the contributions."""
     device: str = "cpu"
     """Name of the device on which whole matrices are worked on."""
+    settings: Settings = field(default_factory=dict)
+    """Weights and parameters where an input's own settings say nothing."""
 
 
 def prepare(request: Request) -> Prepared:
@@ -140,11 +144,13 @@ def prepare(request: Request) -> Prepared:
         The plan, which `fuse` runs.
 
     Raises:
-        UserInputError: The output cannot hold what the recipe keeps.
+        UserInputError: The output cannot hold what the recipe keeps, or a setting cannot be used.
     """
-    base, recipe, output = request.base, request.recipe, request.output
-    tied, state = request.tied, request.state
+    base, output, tied, state = request.base, request.output, request.tied, request.state
     ordered = in_fusing_order(request.inputs)
+    fused = {name: spec for name, spec in base.schema.items() if spec.is_fused and name not in tied}
+    resolved = resolve(request.recipe, ordered, request.settings, list(fused))
+    recipe = resolved.recipe
     read = Inputs(
         base=operands(base.files.values(), is_delta=False),
         contributions=[item.operands for item in ordered],
@@ -157,10 +163,12 @@ def prepare(request: Request) -> Prepared:
     is_own = layout.headers == base.headers
     fusion = Fusion(
         recipe=recipe,
-        weights=tuple(item.weight for item in ordered),
+        weights=resolved.weights,
+        tensor_weights=resolved.tensor_weights,
+        own=resolved.own,
         names=content_digests(ordered) if recipe.is_random else (),
         seed=request.seed,
-        num_elements=sum(s.num_elements for name, s in base.schema.items() if s.is_fused and name not in tied),
+        num_elements=sum(spec.num_elements for spec in fused.values()),
         slots=state.slots if output.kind == "model" else (),
         age=state.age,
         device=request.device,

@@ -19,6 +19,7 @@ from coldfuse.engine.tied import Tied, by_first_name, check_adapter, check_place
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.method import Statistic
 from coldfuse.fusion.recipe import Recipe
+from coldfuse.fusion.settings import Settings
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint_or_tensors, open_tensors_at, places_of
 from coldfuse.tensors.contents import content_digest, delta_digest, sample_digest
 from coldfuse.tensors.deltas import FORMAT, check_delta
@@ -43,6 +44,8 @@ class Input:
     """True for a delta or an adapter; False for a model, from which the base is subtracted."""
     weight: float
     """How much the input counts, w_i."""
+    settings: Settings = field(default_factory=dict)
+    """The input's own weights and parameters, where they are not one number for all."""
     statistics: tuple[TensorFile, ...] = ()
     """The file of the input's statistics, if the recipe asks for one."""
     adapter: Adapter | None = None
@@ -194,8 +197,13 @@ def in_fusing_order(inputs: Sequence[Input]) -> list[Input]:
     ordered: list[Input] = []
     for key in sorted(by_place):
         group = by_place[key]
-        ordered += group if len(group) == 1 else sorted(group, key=lambda item: (item.digest, item.weight))
+        ordered += group if len(group) == 1 else sorted(group, key=_among_twins)
     return ordered
+
+
+def _among_twins(item: Input) -> tuple[str, float, str]:
+    """Return what inputs with the same samples are ordered by; twins count as much whichever comes first."""
+    return item.digest, item.weight, repr(sorted(item.settings.items()))
 
 
 def content_digests(inputs: Sequence[Input]) -> tuple[str, ...]:

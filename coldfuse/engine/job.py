@@ -64,6 +64,11 @@ class Fusion:
     """What is done with the contributions."""
     weights: tuple[float, ...]
     """Weight of each contribution, in fusing order."""
+    tensor_weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """The same by tensor, where weights differ from tensor to tensor."""
+    own: Measured = field(default_factory=dict)
+    """Values of steps' parameters, one a contribution, where they are not the step's own everywhere: by step, and by
+    tensor or "" for all tensors."""
     names: tuple[str, ...]
     """Digest of each contribution, which its random numbers depend on; empty unless the recipe `is_random`."""
     seed: str = ""
@@ -100,10 +105,11 @@ class Fusion:
         return TensorInfo(
             tensor=tensor,
             shape=shape,
-            weights_C=np.array(self.weights),
+            weights_C=np.array(self.tensor_weights.get(tensor, self.weights)),
             present_C=np.array(present, bool),
             keys_C=np.array([key(self.seed, name, tensor) for name in self.names if self.recipe.is_random], np.uint64),
             num_elements=self.num_elements,
+            own={**self.own.get((step, ""), {}), **self.own.get((step, tensor), {})},
             measured={**self.measured.get((step, ""), {}), **self.measured.get((step, tensor), {})},
         )
 

@@ -22,7 +22,7 @@ from coldfuse.engine.reading import BlockReader
 from coldfuse.fusion.block import Block, Float64
 from coldfuse.fusion.method import Measure, Ranked, Sums
 from coldfuse.fusion.rows import count_rows
-from coldfuse.fusion.selection import Counts, Packed, Windows, count, nothing
+from coldfuse.fusion.selection import Counts, Packed, Windows, count, nothing, ranks_of_rows
 
 _SORTED_VALUES = 1 << 20
 """Maximum number of values of a tensor, of all contributions together, that are sorted: 4 MiB."""
@@ -51,8 +51,9 @@ class Measuring:
         return self.fusion.recipe.steps[self.step].measures()[self.measure]
 
     def known(self, group: str) -> Mapping[str, Float64]:
-        """Return what the step's earlier measures found in a tensor, or in the model ("")."""
-        return self.fusion.measured.get((self.step, group), {})
+        """Return the step's own parameters, and what its earlier measures found, in a tensor or in the model ("")."""
+        own = {**self.fusion.own.get((self.step, ""), {}), **self.fusion.own.get((self.step, group), {})}
+        return {**own, **self.fusion.measured.get((self.step, group), {})}
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ def _sort(reader: BlockReader, measuring: Measuring, piece: PieceTask) -> Float6
     values_RN: NDArray[np.float32] = np.hstack(blocks)
     values_RN.sort(axis=1)  # several times faster than partitioning by several ranks
     ranks = measure.ranks(values_RN.shape[1], measuring.known(piece.tensor))
-    return values_RN[:, np.array(ranks)].astype(np.float64).ravel()
+    rank_RK = ranks_of_rows(len(values_RN), ranks)
+    return np.take_along_axis(values_RN, rank_RK, axis=1).astype(np.float64).ravel()
 
 
 def _blocks(reader: BlockReader, measuring: Measuring, piece: PieceTask) -> Iterator[Block]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.explain import explaining_pass, is_linear
 from coldfuse.engine.fuse import Prepared, read_ahead
-from coldfuse.engine.inputs import Input
 from coldfuse.engine.job import task_bytes
 from coldfuse.engine.passes import Pass
 from coldfuse.engine.plan import all_shards
-from coldfuse.engine.recipes import known_methods, write_recipe
+from coldfuse.engine.recipes import known_methods
+from coldfuse.engine.settings import described, settings_of
 from coldfuse.fusion.method import Scope
+from coldfuse.fusion.settings import WEIGHT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +25,14 @@ class InputReport:
     path: str
     """Name or place of the input."""
     kind: Literal["model", "delta", "adapter"]
-    weight: float
+    weight: float | None
+    """How much the input counts; None where that differs from tensor to tensor."""
     size_bytes: int
     """Size of all files of tensors."""
     statistics_bytes: int
     """Size of the file of statistics; 0 if there is none."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """The input's own numbers, as a weights file says them, if there are others than a weight for all tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +85,8 @@ class PlanReport:
     """Memory that one worker may take."""
     num_workers: int
     """Number of workers on one machine."""
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    """Parameters of the method that differ from tensor to tensor, as a weights file says them."""
 
     @property
     def fits(self) -> bool:
@@ -95,10 +101,10 @@ def describe(prepared: Prepared, executor: Executor, *, is_explained: bool = Fal
     shards = all_shards(plan)
     passes = tuple(_report(one) for one in all_passes(prepared, is_explained=is_explained))
     return PlanReport(
-        recipe=write_recipe(fusion.recipe),
+        recipe=described(fusion),
         base=prepared.output.base_name or str(base.folder),
         base_bytes=sum(header.file_bytes for header in base.headers.values()),
-        inputs=report_inputs(prepared.inputs),
+        inputs=report_inputs(prepared),
         num_tensors=sum(spec.is_fused and name not in prepared.tied for name, spec in base.schema.items()),
         num_elements=fusion.num_elements,
         num_files=len(base.headers),
@@ -108,6 +114,7 @@ def describe(prepared: Prepared, executor: Executor, *, is_explained: bool = Fal
         task_bytes=task_bytes(fusion, plan),
         limit_bytes=executor.task_bytes,
         num_workers=executor.num_workers,
+        parameters=settings_of(fusion)[1],
     )
 
 
@@ -117,17 +124,19 @@ def all_passes(prepared: Prepared, *, is_explained: bool = False) -> list[Pass]:
     return [*passes, explaining_pass(prepared)] if is_explained and not is_linear(prepared.fusion) else list(passes)
 
 
-def report_inputs(inputs: Sequence[Input]) -> tuple[InputReport, ...]:
-    """Say what the inputs are, in their order."""
+def report_inputs(prepared: Prepared) -> tuple[InputReport, ...]:
+    """Say what the inputs are, in fusing order."""
+    each, _ = settings_of(prepared.fusion)
     return tuple(
         InputReport(
             path=str(item.path),
             kind="adapter" if item.adapter else "delta" if item.is_delta else "model",
-            weight=item.weight,
+            weight=weight if isinstance(weight := own[WEIGHT], int | float) else None,
             size_bytes=sum(source.header.file_bytes for source in item.files),
             statistics_bytes=sum(source.header.file_bytes for source in item.statistics),
+            settings=own if len(own) > 1 or isinstance(own[WEIGHT], dict) else {},
         )
-        for item in inputs
+        for item, own in zip(prepared.inputs, each, strict=True)
     )
 
 

@@ -74,4 +74,4 @@ def read_recipe(line: str, *, params: Mapping[str, str] | None = None) -> Recipe
 
 def write_recipe(recipe: Recipe) -> str:
     """Write a recipe as a line with every parameter, which `read_recipe` reads as the same recipe."""
-    return format_recipe(recipe, known_methods() | {"tensor-weights": "average.tensor_weights:TensorWeights"})
+    return format_recipe(recipe, known_methods())

@@ -36,6 +36,9 @@ class TensorInfo:
     recipe `is_random`."""
     num_elements: int
     """Number of elements of all tensors that are fused."""
+    own: Mapping[str, Float64] = field(default_factory=dict)
+    """Values of the step's parameters in this tensor, by name, one a contribution, where they are not the step's own
+    everywhere."""
     measured: Mapping[str, Float64] = field(default_factory=dict)
     """Results of the method's own measures, by name."""
 
@@ -43,6 +46,14 @@ class TensorInfo:
     def num_contributions(self) -> int:
         """C."""
         return len(self.weights_C)
+
+    def values(self, parameter: str, otherwise: float) -> Float64:
+        """Return a parameter's value for each contribution, shape (C,); `otherwise` is the step's own."""
+        return self.own[parameter] if parameter in self.own else np.full(self.num_contributions, otherwise)
+
+    def value(self, parameter: str, otherwise: float) -> float:
+        """Return a parameter's value that is one for all contributions; `otherwise` is the step's own."""
+        return float(self.own[parameter][0]) if parameter in self.own else otherwise
 
     @property
     def row_elements(self) -> int:

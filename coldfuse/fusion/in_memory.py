@@ -16,6 +16,7 @@ from coldfuse.fusion.block import Block, Float64, Matrix, TensorInfo
 from coldfuse.fusion.method import MatrixCombiner, Measure, Ranked, Sums
 from coldfuse.fusion.random import key
 from coldfuse.fusion.recipe import Recipe
+from coldfuse.fusion.selection import ranks_of_rows
 
 Arrays = Mapping[str, NDArray[np.floating]]
 
@@ -33,6 +34,10 @@ class InMemory:
     seed: str = ""
     names: Sequence[str] | None = None
     """What random numbers depend on beside the seed; the contributions' indices by default."""
+    tensor_weights: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Weights by tensor, where they differ from tensor to tensor."""
+    own: Mapping[tuple[str, int], Mapping[str, Float64]] = field(default_factory=dict)
+    """Values of parameters, one a contribution, where they are not the step's own; by tensor and step."""
     measured: dict[tuple[str, int], dict[str, Float64]] = field(default_factory=dict)
     """By tensor and step."""
 
@@ -59,7 +64,7 @@ class InMemory:
         groups = [list(self.base)] if measure.per == "model" else [[name] for name in self.base]
         for group in groups:
             blocks = (self._block(name, step) for name in group)
-            known = self.measured.get((group[0], step), {})
+            known = {**self.own.get((group[0], step), {}), **self.measured.get((group[0], step), {})}
             result = _sum(measure, blocks) if isinstance(measure, Sums) else _rank(measure, blocks, known)
             for name in group:
                 self.measured.setdefault((name, step), {})[measure.name] = result
@@ -82,7 +87,8 @@ class InMemory:
         return self._seen(block, tensor, step)
 
     def _seen(self, block: Block, tensor: str, step: int) -> Block:
-        return replace(block, info=replace(block.info, measured=self.measured.get((tensor, step), {})))
+        own, measured = self.own.get((tensor, step), {}), self.measured.get((tensor, step), {})
+        return replace(block, info=replace(block.info, own=own, measured=measured))
 
     def _info(self, tensor: str) -> TensorInfo:
         count = len(self.deltas)
@@ -90,7 +96,7 @@ class InMemory:
         return TensorInfo(
             tensor=tensor,
             shape=self.base[tensor].shape,
-            weights_C=np.array(self.weights if self.weights is not None else [1.0] * count),
+            weights_C=np.array(self.tensor_weights.get(tensor, self.weights or [1.0] * count), np.float64),
             present_C=np.array([tensor in delta for delta in self.deltas]),
             keys_C=np.array([key(self.seed, name, tensor) for name in names if self.recipe.is_random], np.uint64),
             num_elements=self._num_elements,
@@ -128,7 +134,8 @@ def _sum(measure: Sums, blocks: Iterator[Block]) -> Float64:
 
 def _rank(measure: Ranked, blocks: Iterator[Block], known: Mapping[str, Float64]) -> Float64:
     values_RN = np.sort(np.abs(np.hstack([measure.of(block) for block in blocks])).astype(np.float32), axis=1)
-    return values_RN[:, list(measure.ranks(values_RN.shape[1], known))].astype(np.float64)
+    rank_RK = ranks_of_rows(len(values_RN), measure.ranks(values_RN.shape[1], known))
+    return np.take_along_axis(values_RN, rank_RK, axis=1).astype(np.float64)
 
 
 def fuse_one(

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from coldfuse.fusion.block import Array, Block, Float64, Matrix, Rows, TensorInfo
@@ -26,6 +27,16 @@ from coldfuse.fusion.kernels import sum_rows
 from coldfuse.fusion.rows import DeltaRows
 
 Scope = Literal["model", "tensor"]
+Varying = Mapping[str, frozenset[Literal["contribution", "tensor"]]]
+"""What the values of parameters may differ between, by the parameters' names."""
+
+BY_BOTH: frozenset[Literal["contribution", "tensor"]] = frozenset({"contribution", "tensor"})
+BY_CONTRIBUTION: frozenset[Literal["contribution", "tensor"]] = frozenset({"contribution"})
+BY_TENSOR: frozenset[Literal["contribution", "tensor"]] = frozenset({"tensor"})
+
+Ranks = NDArray[np.int64]
+"""Ranks of each row, shape (R, number of ranks)."""
+
 Variant = Literal["paper", "mergekit"]
 """Whose computation is followed where the two differ: the paper's own code, or mergekit's."""
 
@@ -54,9 +65,10 @@ class Ranked:
     """Name under which `TensorInfo.measured` has them, shape (R, number of ranks)."""
     of: Callable[[Block], Float64]
     """Function that returns the values to be ranked, shape (R, N): R rows that are ranked apart."""
-    ranks: Callable[[int, Mapping[str, Float64]], Sequence[int]]
-    """Function that returns the wanted ranks, 0 for the smallest, given the number of elements that are ranked and what
-    the method's earlier measures found in the same tensor or model (nothing, while a fusion is only planned)."""
+    ranks: Callable[[int, Mapping[str, Float64]], Sequence[int] | Ranks]
+    """Function that returns the wanted ranks, 0 for the smallest, for all rows or (as an array) for each row, given the
+    number of elements that are ranked, and what is known of the same tensor or model: `TensorInfo.own`, and what the
+    method's earlier measures found (nothing, while a fusion is only planned)."""
     per: Scope = "model"
     """What is ranked together: the whole model, or each tensor."""
     of_deltas: bool = False
@@ -87,6 +99,10 @@ class Method(BaseModel, ABC):
     def measures(self) -> tuple[Measure, ...]:
         """What has to be known before the formula; a later measure may use the results of earlier ones."""
         return ()
+
+    def varying(self) -> Varying:
+        """Which parameters the formula looks up in `TensorInfo.own`, so that their values may differ."""
+        return {}
 
 
 class Transform(Method):

@@ -110,13 +110,23 @@ def arrange(steps: Iterable[Method], line: str) -> Recipe:
     return recipe
 
 
-def format_recipe(recipe: Recipe, methods: Methods) -> str:
-    """Write a recipe with every parameter, so that it means the same whatever later defaults are."""
-    return " then ".join(f"{methods.name_of(type(step))}{_format_params(step)}" for step in recipe.steps)
+def format_recipe(recipe: Recipe, methods: Methods, *, varying: Mapping[int, Collection[str]] | None = None) -> str:
+    """Write a recipe with every parameter, so that it means the same whatever later defaults are.
+
+    Args:
+        recipe: What is written.
+        methods: Where the steps' names come from.
+        varying: Parameters without one value, by the index of their step: `varies` is written in its place.
+    """
+    return " then ".join(
+        f"{methods.name_of(type(step))}{_format_params(step, (varying or {}).get(index, ()))}"
+        for index, step in enumerate(recipe.steps)
+    )
 
 
-def _format_params(step: Method) -> str:
-    given = {key: value for key, value in step.model_dump(mode="json").items() if value is not None}
+def _format_params(step: Method, varying: Collection[str]) -> str:
+    known = step.model_dump(mode="json")
+    given = {key: "varies" if key in varying else value for key, value in known.items() if value is not None}
     return f"({', '.join(f'{key}={_format(value)}' for key, value in given.items())})" if given else ""
 
 

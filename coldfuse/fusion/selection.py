@@ -77,13 +77,24 @@ class Counts:
         self.bins_RB.reshape(-1)[other.place_M] += other.count_M.astype(self.bins_RB.dtype)
 
 
-def all_keys(num_rows: int, ranks: Sequence[int], num_values: int) -> Windows:
-    """Return windows over everything, for these ranks of each row of so many values."""
-    row_R, rank_R = np.repeat(np.arange(num_rows), len(ranks)), np.tile(np.array(ranks, np.int64), num_rows)
+def all_keys(num_rows: int, ranks: Sequence[int] | NDArray[np.int64], num_values: int) -> Windows:
+    """Return windows over everything, for these ranks (for all rows, or as an array for each) of so many values."""
+    rank_RK = ranks_of_rows(num_rows, ranks)
+    row_R, rank_R = np.repeat(np.arange(num_rows), rank_RK.shape[1]), rank_RK.reshape(-1)
     counters = min(_MOST_COUNTERS // max(len(row_R), 1), max(num_values // 16, _FEWEST_BINS))
     bins = 1 << (min(max(counters, _FEWEST_BINS), _MOST_BINS).bit_length() - 1)
     low_R, width_R = np.zeros(len(row_R), np.int64), np.full(len(row_R), _NUM_KEYS)
     return Windows(row_R, rank_R, low_R, _shifts(width_R, bins), bins)
+
+
+def ranks_of_rows(num_rows: int, ranks: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the ranks of each row, shape (R, number of ranks): the same for all, unless they are given so.
+
+    >>> ranks_of_rows(2, [3, 5]).tolist(), ranks_of_rows(2, np.array([[1], [2]])).tolist()
+    ([[3, 5], [3, 5]], [[1], [2]])
+    """
+    found = np.asarray(ranks, np.int64)
+    return found if found.ndim == 2 else np.tile(found, (num_rows, 1))
 
 
 def guess(windows: Windows, sample_RM: NDArray[np.float32], num_values: int) -> Windows:

@@ -13,14 +13,16 @@ from pathlib import Path
 
 from coldfuse.engine.execution import Executor, default_memory_bytes
 from coldfuse.engine.folder_fusion import FolderFusion
+from coldfuse.engine.tied import find_tied
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.average.task_arithmetic import TaskArithmetic
-from coldfuse.fusion.average.tensor_weights import TensorWeights
+from coldfuse.fusion.settings import WEIGHT, Setting, Settings, Table
 from coldfuse.search.adamerging import learn_adamerging
 from coldfuse.search.methods import SEARCHES, AdaMerging, LearnedSoup
 from coldfuse.search.resident import Learned, Task, load_models
 from coldfuse.search.soup import learn_soup
 from coldfuse.search.trials import Found, Trial, Trials, fusing_order, num_fused_elements
+from coldfuse.tensors.checkpoint import open_checkpoint
 
 _BESIDE_DELTAS = 4
 """Models that are held beside the deltas: the base, a fused one, its gradient, and a product on its way there."""
@@ -44,7 +46,7 @@ def learn(
         callback: Called with both trials: minus what is minimised (cross entropy, entropy), at the start and learned.
 
     Returns:
-        A request whose recipe has the learned table, and as its score minus what was minimised.
+        A request whose models have the learned table as weights, and as its score minus what was minimised.
     """
     search = request.recipe.combiner
     if not isinstance(search, LearnedSoup | AdaMerging):
@@ -58,10 +60,10 @@ def learn(
         what = "cross entropy" if isinstance(search, LearnedSoup) else "entropy of predictions"
         trials.add(f"minus the {what}, at the start", -learned.before, kept=False)
         trials.add(f"minus the {what}, learned", -learned.after, kept=True)
-    recipe = replace(request.recipe, combiner=TensorWeights(table=learned.table))
+    recipe = replace(request.recipe, combiner=TaskArithmetic(scale=1))
     return Found(
-        request=replace(request, recipe=recipe), weights=_means(learned, order), score=-learned.after,
-        trace=tuple(trials.trace),
+        request=replace(request, recipe=recipe, settings=_settings(request, learned, order)),
+        weights=_means(learned, order), score=-learned.after, trace=tuple(trials.trace),
     )  # fmt: skip
 
 
@@ -97,6 +99,16 @@ def _require_resident(request: FolderFusion, search: LearnedSoup | AdaMerging, m
             f"texts of a batch, and {memory_bytes / 2**20:.1f} MiB may be taken; give more --memory, or take "
             "greedy-soup, which holds one model at a time"
         )
+
+
+def _settings(request: FolderFusion, learned: Learned, order: Sequence[int]) -> list[Settings]:
+    """Return each model's coefficients as weights, in the order of the request; tied tensors go by the first name."""
+    tied = find_tied(open_checkpoint(request.base))
+    found: list[Settings] = [{}] * len(order)
+    for column, index in enumerate(order):
+        numbers = {tied.get(tensor, tensor): row[column] for tensor, row in learned.table.items()}
+        found[index] = {WEIGHT: Setting((Table(numbers),))}
+    return found
 
 
 def _means(learned: Learned, order: Sequence[int]) -> tuple[float, ...]:

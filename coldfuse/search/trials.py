@@ -112,8 +112,10 @@ class Trials:
 
 def fusing_order(request: FolderFusion) -> list[int]:
     """Return the models' indices in the order in which the engine fuses them. Refuses what a search cannot heed."""
-    if request.weights is not None or request.statistics:
-        raise UserInputError("a search finds the models' weights itself: leave --weights and --statistics out")
+    if request.weights is not None or request.settings or request.shared or request.statistics:
+        raise UserInputError(
+            "a search finds the models' weights itself: leave --weights and --statistics out, and --weights-file"
+        )
     folder = open_checkpoint(request.base)
     weights = [1.0] * len(request.models)
     inputs = open_inputs(folder, request.models, weights, request.recipe, (), tied=find_tied(folder))

@@ -13,6 +13,7 @@ from coldfuse.extras import EXTRAS, requiring
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 DECLARED = PROJECT["optional-dependencies"]
+IMPORTED_AS = {"pyyaml": "yaml"}
 
 
 def libraries_of(extra: str) -> set[str]:
@@ -23,7 +24,7 @@ def libraries_of(extra: str) -> set[str]:
         if name == "coldfuse":
             found.update(*map(libraries_of, included.split(",")))
         else:
-            found.add(name.replace("-", "_"))
+            found.add(IMPORTED_AS.get(name, name.replace("-", "_")))
     return found
 
 

@@ -62,6 +62,7 @@ ONLY_HOMES = {
     "sklearn": "training evaluation experiments",
     "numba": "engine fusion experiments",  # experiments report its version
     "huggingface_hub": "api",
+    "yaml": "api",
     "typer": "cli",
     "rich": "api cli experiments",
 }

@@ -122,17 +122,40 @@ class FuseOptions:
     """
 
     base: Annotated[
-        str, typer.Argument(help="The base model: a folder, s3://BUCKET/PREFIX, or a hub id.", show_default=False)
-    ]
+        str | None,
+        typer.Argument(
+            metavar="BASE", help="The base model: a folder, s3://BUCKET/PREFIX, or a hub id.", show_default=False
+        ),
+    ] = None
     models: Annotated[
         list[str],
         typer.Argument(
-            help="Fine-tuned models the same way, adapters' folders, or coldfuse delta files.", show_default=False
+            metavar="MODELS",
+            help="Fine-tuned models the same way, adapters' folders, or coldfuse delta files.",
+            show_default=False,
         ),
-    ]
+    ] = field(default_factory=list)
     out: Annotated[Path, typer.Option(help="The folder, or delta file, to create.", show_default=False)]
     recipe: RecipeWords = field(default_factory=RecipeWords)
     weights: Annotated[str | None, typer.Option(help="One number a model, in their order: 1000,500.")] = None
+    weights_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML or JSON: {models: {alice: {weight: 0.7}, bob: {weight: [0, 1], density: [{filter: mlp, value: "
+            "0.5}, {value: 0.3}]}}, parameters: {…}}: a number, a list from the first layer to the last, or the "
+            "first filter that is a part of a tensor's name; parameters are for all models and the method.",
+            show_default=False,
+        ),
+    ] = None
+    recipe_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--recipe",
+            help="YAML or JSON, in place of BASE and MODELS: a recipe of mergekit, or method, base, models and "
+            "parameters as in --weights-file.",
+            show_default=False,
+        ),
+    ] = None
     statistics: Annotated[
         list[str], typer.Option(help="One file of statistics a model, in their order; say it once each.")
     ] = field(default_factory=list)

@@ -48,8 +48,16 @@ class WeightedMean(LinearCombiner):
         """Return the number of examples, or the score: one that is missing or negative counts nothing."""
         return float(num_examples) if self.by == "examples" else max(score or 0.0, 0.0)
 
+    normalize: bool | None = None
+    """False to take θ = Σ_i w_i θ_i as it is, as mergekit can be told to: Σ w other than 1 scales the model."""
+
     def combination(self, info: TensorInfo) -> LinearCombination:
-        """Return c = w and d = Σ w."""
+        """Return c = w and d = Σ w; or d = 1, and b = Σ w − 1 for what the weights make of the base."""
+        if self.normalize is False:
+            if self.absent == "skip" or not np.isfinite(info.weights_C).all():
+                given = info.weights_C.tolist()
+                raise FusionError(f"normalize=false: expected finite weights and absent=zero, got {given}")
+            return LinearCombination(deltas_C=info.weights_C, base=float(sum(info.weights_C)) - 1)
         return average(info.weights_C, info, self.absent)
 
 

@@ -4,7 +4,8 @@
     negate    δ = −λ Σ_i w_i δ_i
     analogy   δ =  λ (δ_A + δ_B − δ_C)      A is to the result as C is to B
 
-Weights are not normalised, and may be negative or sum to zero. With λ = 1/C and weights of 1 the sum is the mean.
+Weights are not normalised (unless `normalize` says so), and may be negative or sum to zero. With λ = 1/C and weights of
+1 the sum is the mean.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from pydantic import Field
 
 from coldfuse.errors import FusionError
 from coldfuse.fusion.block import Float64, TensorInfo
-from coldfuse.fusion.method import LinearCombination, LinearCombiner, Variant
+from coldfuse.fusion.method import BY_TENSOR, LinearCombination, LinearCombiner, Variant, Varying
 
 _DEFAULT_SCALES: dict[Variant, float] = {"paper": 0.3, "mergekit": 1.0}
 _ANALOGY = (1.0, 1.0, -1.0)
+_NO_WEIGHT = 1e-8
 
 
 class TaskArithmetic(LinearCombiner):
@@ -34,11 +36,19 @@ class TaskArithmetic(LinearCombiner):
     on validation."""
     variant: Variant = "paper"
     """Source of the default scale; the formula is the same."""
+    normalize: bool | None = None
+    """True to divide the sum by Σ w, as mergekit can be told to; a Σ w under 1e-8 divides nothing, as there."""
+
+    def varying(self) -> Varying:
+        """The scale."""
+        return {"scale": BY_TENSOR}
 
     def combination(self, info: TensorInfo) -> LinearCombination:
-        """Return c = λ w."""
-        scale = _DEFAULT_SCALES[self.variant] if self.scale is None else self.scale
-        return LinearCombination(deltas_C=scale * _finite(info.weights_C))
+        """Return c = λ w, and d = Σ w if that is asked for."""
+        scale = info.value("scale", _DEFAULT_SCALES[self.variant] if self.scale is None else self.scale)
+        total = float(sum(_finite(info.weights_C))) if self.normalize else 1.0
+        divisor = 1.0 if abs(total) < _NO_WEIGHT else total
+        return LinearCombination(deltas_C=scale * _finite(info.weights_C), divisor=divisor)
 
 
 class Negate(LinearCombiner):

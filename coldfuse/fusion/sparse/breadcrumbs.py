@@ -9,7 +9,7 @@ The paper adds the masked deltas up: `breadcrumbs then task-arithmetic`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from coldfuse.fusion.block import Block, Float64, Rows
 from coldfuse.fusion.compiling import compiled
-from coldfuse.fusion.method import Measure, Ranked, Transform, Variant
+from coldfuse.fusion.method import BY_BOTH, Measure, Ranked, Ranks, Transform, Variant, Varying
 from coldfuse.fusion.sparse.rescaling import with_mergekit_defaults
 
 
@@ -44,23 +44,34 @@ class Breadcrumbs(Transform):
         """Each tensor's smallest and largest entry to keep, for mergekit's variant."""
         if self.variant == "paper" or self.density == 1:
             return ()
-        return (Ranked(name="bounds", of=_deltas, ranks=lambda count, _: self._ranks(count), per="tensor"),)
+        return (Ranked(name="bounds", of=_deltas, ranks=self._tensor_ranks, per="tensor"),)
+
+    def varying(self) -> Varying:
+        """The density and gamma."""
+        return {"density": BY_BOTH, "gamma": BY_BOTH}
 
     def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
         """Set what lies outside the bounds to zero."""
         if self.variant == "paper":
-            for delta_N in deltas_RN:
-                self._mask_rows(delta_N.reshape(-1, block.info.row_elements))
+            info = block.info
+            density_C, gamma_C = info.values("density", self.density), info.values("gamma", self.gamma)
+            for delta_N, i in zip(deltas_RN, rows_R, strict=True):
+                self._mask_rows(delta_N.reshape(-1, info.row_elements), density_C[i], gamma_C[i])
         elif self.density < 1:
             _keep_within(deltas_RN, block.info.measured["bounds"][rows_R].astype(np.float32))
 
-    def _mask_rows(self, delta_RW: Float64) -> None:
+    def _mask_rows(self, delta_RW: Float64, density: float, gamma: float) -> None:
         size_RW = np.abs(delta_RW.astype(np.float32))
         size_RW.sort(axis=1)  # on current processors several times faster than finding just the two ranks
-        _keep_within(delta_RW, size_RW[:, self._ranks(size_RW.shape[1])])
+        _keep_within(delta_RW, size_RW[:, self._ranks(size_RW.shape[1], density, gamma)])
 
-    def _ranks(self, count: int) -> Sequence[int]:
-        kept, outliers = max(1, int(self.density * count)), int(self.gamma * count)
+    def _tensor_ranks(self, count: int, known: Mapping[str, Float64]) -> Ranks:
+        pairs = np.broadcast(known.get("density", self.density), known.get("gamma", self.gamma))
+        ranks = np.array([self._ranks(count, density, gamma) for density, gamma in pairs])
+        return ranks if pairs.ndim else ranks[0]
+
+    def _ranks(self, count: int, density: float, gamma: float) -> list[int]:
+        kept, outliers = max(1, int(density * count)), int(gamma * count)
         first = max(0, count - kept - outliers)
         if self.variant == "mergekit":
             return [first, first + kept - 1]

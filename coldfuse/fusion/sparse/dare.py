@@ -8,7 +8,6 @@ The mask depends on round, contribution, tensor and element alone (`random`). me
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +15,7 @@ from pydantic import Field, model_validator
 
 from coldfuse.fusion.block import Block, Float64, Rows
 from coldfuse.fusion.compiling import compiled
-from coldfuse.fusion.method import Measure, Transform, Variant
+from coldfuse.fusion.method import BY_BOTH, Measure, Transform, Variant, Varying
 from coldfuse.fusion.random import splitmix64
 from coldfuse.fusion.sparse.rescaling import norm_ratios, norms, with_mergekit_defaults
 
@@ -44,24 +43,29 @@ class Dare(Transform):
         """L1 norms before and after, for mergekit's rescaling."""
         return (norms(self._drop),) if self.variant == "mergekit" and self.rescale and self.drop > 0 else ()
 
+    def varying(self) -> Varying:
+        """The probability to drop."""
+        return {"drop": BY_BOTH}
+
     def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
         """Set δ ← m δ · factor."""
-        factors_R = np.ones(len(rows_R))
+        factors_R, drop_R = np.ones(len(rows_R)), block.info.values("drop", self.drop)[rows_R]
         if self.rescale and self.drop > 0:
-            factors_R = norm_ratios(block.info)[rows_R] if self.variant == "mergekit" else factors_R / (1 - self.drop)
+            factors_R = norm_ratios(block.info)[rows_R] if self.variant == "mergekit" else factors_R / (1 - drop_R)
         self._drop(deltas_RN, rows_R, block, factors_R)
 
     def _drop(self, deltas_RN: Float64, rows_R: Rows, block: Block, factors_R: Float64 | None = None) -> None:
-        least = math.ceil(self.drop * 2**53)  # u ≥ p, in units of 2⁻⁵³
+        drop_R = block.info.values("drop", self.drop)[rows_R]
+        least_R = np.ceil(drop_R * 2.0**53).astype(np.uint64)  # u ≥ p, in units of 2⁻⁵³
         factors_R = np.ones(len(rows_R)) if factors_R is None else factors_R
         keys_R = block.info.keys_C[rows_R]
-        _mask(deltas_RN, keys_R, np.uint64(block.first), np.uint64(least), factors_R)
+        _mask(deltas_RN, keys_R, np.uint64(block.first), least_R, factors_R)
 
 
 @compiled
-def _mask(deltas: Any, keys: Any, first: Any, least: Any, factors: Any) -> None:
+def _mask(deltas: Any, keys: Any, first: Any, leasts: Any, factors: Any) -> None:
     for r in range(keys.size):
-        delta, key, factor = deltas[r], keys[r], factors[r]
+        delta, key, least, factor = deltas[r], keys[r], leasts[r], factors[r]
         for k in range(delta.size):
             random = splitmix64(key, first + np.uint64(k)) >> np.uint64(11)
             delta[k] = delta[k] * factor if random >= least else 0.0

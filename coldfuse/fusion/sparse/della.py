@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from coldfuse.fusion.block import Block, Float64, Rows
 from coldfuse.fusion.compiling import compiled
-from coldfuse.fusion.method import Measure, Transform, Variant
+from coldfuse.fusion.method import BY_BOTH, Measure, Transform, Variant, Varying
 from coldfuse.fusion.random import splitmix64
 from coldfuse.fusion.sparse.rescaling import norm_ratios, norms, with_mergekit_defaults
 
@@ -30,7 +30,7 @@ class Della(Transform):
     is_random: ClassVar[bool] = True
 
     density: float = Field(0.5, gt=0, le=1)
-    """Fraction of entries that are expected to stay."""
+    """Fraction of entries that are expected to stay; in mergekit's variant 1 keeps all, whatever epsilon is."""
     epsilon: float = Field(0.05, ge=0, lt=1)
     """Distance ε of the probabilities to stay from density, to both sides; 0.15 by default in mergekit's variant."""
     rescale: bool = True
@@ -45,7 +45,8 @@ class Della(Transform):
 
     @model_validator(mode="after")
     def _check(self) -> Della:
-        if self.density - self.epsilon <= 0 or self.density + self.epsilon > 1:
+        keeps_all = self.variant == "mergekit" and self.density == 1
+        if not keeps_all and (self.density - self.epsilon <= 0 or self.density + self.epsilon > 1):
             raise ValueError(
                 f"density ± epsilon are probabilities, expected within (0, 1]; got {self.density} ± {self.epsilon}"
             )
@@ -54,6 +55,10 @@ class Della(Transform):
     def measures(self) -> tuple[Measure, ...]:
         """L1 norms before and after, for mergekit's rescaling."""
         return (norms(self._drop),) if self.variant == "mergekit" and self.rescale else ()
+
+    def varying(self) -> Varying:
+        """The density and epsilon."""
+        return {"density": BY_BOTH, "epsilon": BY_BOTH}
 
     def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
         """Set δ ← m δ / p, or m δ · Σ |δ| / Σ |m δ|."""
@@ -65,9 +70,13 @@ class Della(Transform):
         self._mask(deltas_RN, rows_R, block, by_probability=False)
 
     def _mask(self, deltas_RN: Float64, rows_R: Rows, block: Block, *, by_probability: bool) -> None:
-        for delta_N, key in zip(deltas_RN, block.info.keys_C[rows_R], strict=True):
-            keep_N = probabilities(delta_N.reshape(-1, block.info.row_elements), self.density, self.epsilon).ravel()
-            _mask(delta_N, keep_N, key, np.uint64(block.first), by_probability)
+        info = block.info
+        density_C, epsilon_C = info.values("density", self.density), info.values("epsilon", self.epsilon)
+        for delta_N, i in zip(deltas_RN, rows_R, strict=True):
+            if self.variant == "mergekit" and density_C[i] == 1:
+                continue
+            keep_RW = probabilities(delta_N.reshape(-1, info.row_elements), float(density_C[i]), float(epsilon_C[i]))
+            _mask(delta_N, keep_RW.ravel(), info.keys_C[i], np.uint64(block.first), by_probability)
 
 
 def probabilities(delta_RW: Float64, density: float, epsilon: float) -> Float64:

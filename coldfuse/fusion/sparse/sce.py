@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from coldfuse.fusion.block import Block, Float64, TensorInfo
-from coldfuse.fusion.method import Combiner, Measure, Ranked, Sums, Variant
+from coldfuse.fusion.method import BY_TENSOR, Combiner, Measure, Ranked, Sums, Variant, Varying
 from coldfuse.fusion.products import inner_products
 from coldfuse.fusion.sparse.election import elect
 
@@ -53,13 +53,17 @@ class Sce(Combiner):
         )
         return (Sums(name="moving", of=_count_moving, per="tensor"), spread, squares)
 
+    def varying(self) -> Varying:
+        """The fraction that is selected."""
+        return {"select_topk": BY_TENSOR}
+
     def fuse(self, block: Block) -> Float64:
         """Return the weighted mean of the entries that have the elected sign."""
         weights_C = self._weights(block.info)
         if not weights_C.any():
             return np.zeros_like(block.base_N)
         fused_N = elect(block.deltas_CN, weights_C=weights_C, lean=1.0)
-        if self.select_topk == 1:
+        if block.info.value("select_topk", self.select_topk) == 1:
             return fused_N
         return np.where(self._selected(block), fused_N, 0.0)
 
@@ -68,21 +72,25 @@ class Sce(Combiner):
         squares_C = info.measured["squares"]
         if self.variant == "mergekit" and squares_C.sum() < _SMALL * math.prod(info.shape):
             squares_C = np.ones_like(squares_C)
-        is_none = self.select_topk < 1 and self.variant == "mergekit" and self._num_selected(info.measured) < 1
+        share = info.value("select_topk", self.select_topk)
+        is_none = share < 1 and self.variant == "mergekit" and _num_selected(info.measured, share) < 1
         return np.zeros_like(squares_C) if is_none or not squares_C.any() else squares_C / squares_C.max()
 
     def _squares(self, block: Block) -> Float64:
-        selected_N = self._selected(block) if self.select_topk < 1 else slice(None)
+        is_all = block.info.value("select_topk", self.select_topk) == 1
+        selected_N = slice(None) if is_all else self._selected(block)
         return np.array([inner_products(delta_N[selected_N][None])[0, 0] for delta_N in block.deltas_CN])
 
     def _selected(self, block: Block) -> NDArray[np.bool_]:
         return _spread(block).astype(np.float32) >= float(block.info.measured["spread"][0, 0])
 
-    def _num_selected(self, known: Mapping[str, Float64]) -> int:
-        return int(self.select_topk * float(known["moving"][0])) if "moving" in known else 1
-
     def _ranks(self, count: int, known: Mapping[str, Float64]) -> tuple[int]:
-        return (count - max(1, self._num_selected(known)),)
+        share = float(known["select_topk"][0]) if "select_topk" in known else self.select_topk
+        return (count - max(1, _num_selected(known, share)),)
+
+
+def _num_selected(known: Mapping[str, Float64], share: float) -> int:
+    return int(share * float(known["moving"][0])) if "moving" in known else 1
 
 
 def _count_moving(block: Block) -> Float64:

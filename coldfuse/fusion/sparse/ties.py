@@ -19,11 +19,11 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from coldfuse.fusion.block import Block, Float64, TensorInfo
-from coldfuse.fusion.method import Combiner, Measure, Sums, Variant
+from coldfuse.fusion.method import BY_TENSOR, Combiner, Measure, Sums, Variant, Varying
 from coldfuse.fusion.rows import DeltaRows
 from coldfuse.fusion.sparse.election import elect, elect_rows
 from coldfuse.fusion.sparse.rescaling import with_mergekit_defaults
-from coldfuse.fusion.sparse.trim import thresholds, trimming
+from coldfuse.fusion.sparse.trim import thresholds, trimming, varying_density
 
 
 class Ties(Combiner):
@@ -61,14 +61,18 @@ class Ties(Combiner):
             return (*trims, Sums(name="majority", of=_majority))
         return trims
 
+    def varying(self) -> Varying:
+        """The density and the scale."""
+        return {**varying_density(self.variant), "scale": BY_TENSOR}
+
     def fuse(self, block: Block) -> Float64:
         """Return scale · the mean (or sum) of the kept entries that have the elected sign."""
-        return self._scaled(elect(block.deltas_CN, **self._rules(block.info)))
+        return self._scaled(elect(block.deltas_CN, **self._rules(block.info)), block.info)
 
     def fuse_rows(self, info: TensorInfo, rows: DeltaRows) -> tuple[Float64, bool]:
         """Do the same with deltas as they lie in their files."""
         fused_N, is_finite = elect_rows(rows, **self._rules(info))
-        return self._scaled(fused_N), is_finite
+        return self._scaled(fused_N, info), is_finite
 
     def _rules(self, info: TensorInfo) -> dict[str, Any]:
         weights_C = info.weights_C if self.is_weighted else np.ones(info.num_contributions)
@@ -80,8 +84,9 @@ class Ties(Combiner):
             "mean": self.merge == "mean",
         }
 
-    def _scaled(self, fused_N: Float64) -> Float64:
-        return fused_N if self.scale == 1 else fused_N * self.scale
+    def _scaled(self, fused_N: Float64, info: TensorInfo) -> Float64:
+        scale = info.value("scale", self.scale)
+        return fused_N if scale == 1 else fused_N * scale
 
     def _lean(self, info: TensorInfo) -> float:
         if self.variant == "mergekit":

@@ -8,7 +8,7 @@ mergekit keeps int(density · n), at least 1, of each tensor. Entries that tie w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,17 @@ from pydantic import Field, model_validator
 
 from coldfuse.fusion.block import Block, Float64, Rows, TensorInfo
 from coldfuse.fusion.compiling import compiled
-from coldfuse.fusion.method import Measure, Ranked, Scope, Transform, Variant
+from coldfuse.fusion.method import (
+    BY_BOTH,
+    BY_CONTRIBUTION,
+    Measure,
+    Ranked,
+    Ranks,
+    Scope,
+    Transform,
+    Variant,
+    Varying,
+)
 from coldfuse.fusion.sparse.rescaling import with_mergekit_defaults
 
 
@@ -40,6 +50,10 @@ class Trim(Transform):
         """Each contribution's threshold."""
         return trimming(self.density, self.variant)
 
+    def varying(self) -> Varying:
+        """The density."""
+        return varying_density(self.variant)
+
     def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
         """Set entries below the threshold to zero."""
         _trim(deltas_RN, thresholds(block.info)[rows_R])
@@ -48,15 +62,21 @@ class Trim(Transform):
 def trimming(density: float, variant: Variant) -> tuple[Measure, ...]:
     """Measure what `thresholds` reads; nothing if all entries are kept."""
 
-    def ranks(count: int, _: Mapping[str, Float64]) -> Sequence[int]:
-        if variant == "paper":
-            return (count - int(count * density) - 1,)
-        return (count - max(1, int(density * count)),)
+    def ranks(count: int, known: Mapping[str, Float64]) -> Ranks:
+        kept_R = (count * np.atleast_1d(known.get("density", density))).astype(np.int64)
+        # Of a density of 1, which keeps all where others do not, the rank is the smallest one's.
+        rank_R = np.maximum(count - kept_R - 1, 0) if variant == "paper" else count - np.maximum(kept_R, 1)
+        return rank_R if "density" not in known else rank_R[:, None]
 
     if density == 1:
         return ()
     per: Scope = "model" if variant == "paper" else "tensor"
     return (Ranked(name="thresholds", of=_deltas, ranks=ranks, per=per, of_deltas=True),)
+
+
+def varying_density(variant: Variant) -> Varying:
+    """Say what densities may differ between: the paper ranks over the whole model, with one for all its tensors."""
+    return {"density": BY_CONTRIBUTION if variant == "paper" else BY_BOTH}
 
 
 def thresholds(info: TensorInfo) -> Float64:

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from coldfuse.fusion.block import Block, Float64, Rows
-from coldfuse.fusion.method import Transform
+from coldfuse.fusion.method import BY_BOTH, Transform, Varying
 
 
 class Nearswap(Transform):
@@ -24,6 +24,11 @@ class Nearswap(Transform):
     t: float = Field(default=1e-4, gt=0)
     """Largest change of an element that is taken over whole."""
 
-    def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:  # noqa: ARG002
+    def varying(self) -> Varying:
+        """The largest change."""
+        return {"t": BY_BOTH}
+
+    def transform(self, deltas_RN: Float64, rows_R: Rows, block: Block) -> None:
         """Set δ = min(max(δ, −t), t)."""
-        np.clip(deltas_RN, -self.t, self.t, out=deltas_RN)
+        t_R1 = block.info.values("t", self.t)[rows_R, None]
+        np.clip(deltas_RN, -t_R1, t_R1, out=deltas_RN)

@@ -22,6 +22,8 @@ from coldfuse.fusion.spherical.angles import arc
 from coldfuse.fusion.spherical.sphere import models_on_sphere, straight_between_two
 
 _PARALLEL = 0.9995
+_SURELY_PARALLEL = 1 - 1e-12
+"""Where rounding would blow up the arc between opposites."""
 
 
 class Slerp(LinearCombiner):
@@ -33,6 +35,8 @@ class Slerp(LinearCombiner):
 
     t: float | None = Field(default=None, ge=0, le=1)
     """Place on the arc: 0 is the model named first, 1 the second; w_2 / (w_1 + w_2), from the weights, unless given."""
+    straight: float | None = Field(default=None, gt=0, le=1)
+    """|cos ω| above which the line is straight: 0.9995 unless given; 1 is mergekit's nuslerp without a base model."""
 
     def measures(self) -> tuple[Measure, ...]:
         """Inner products of the models, by tensor."""
@@ -52,7 +56,8 @@ class Slerp(LinearCombiner):
         straight = straight_between_two(info, "slerp")
         models = models_on_sphere(info)
         cosine = models.cosines_CC[0, 1]
-        if abs(cosine) > _PARALLEL or not models.lengths_C.all():
+        bound = _PARALLEL if self.straight is None else min(self.straight, _SURELY_PARALLEL)
+        if abs(cosine) > bound or not models.lengths_C.all():
             return straight
         models_C = np.array(arc(cosine, *(straight.deltas_C / straight.divisor)))
         return LinearCombination(deltas_C=models_C, base=float(models_C[0] + models_C[1] - 1))

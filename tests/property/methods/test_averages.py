@@ -9,7 +9,6 @@ from coldfuse.fusion.average.interpolate import Extrapolate, Interpolate
 from coldfuse.fusion.average.mean import Mean
 from coldfuse.fusion.average.soups import Ratatouille, UniformSoup
 from coldfuse.fusion.average.task_arithmetic import Analogy, Negate, TaskArithmetic
-from coldfuse.fusion.average.tensor_weights import TensorWeights
 from coldfuse.fusion.in_memory import InMemory, fuse_one, move_in_memory
 from coldfuse.fusion.methods import METHODS
 from coldfuse.fusion.recipe import Recipe, format_recipe, parse_recipe
@@ -178,29 +177,6 @@ def test_soups_are_means_under_their_own_names(soup):
 )
 def test_recipes_are_written_as_they_were_read(line):
     assert format_recipe(parse_recipe(line, METHODS), METHODS) == line
-
-
-def table_fused(table):
-    models = [{"a": np.array([1.0, 2.0]), "b": np.array([3.0])}, {"a": np.array([10.0, 20.0]), "b": np.array([30.0])}]
-    base = {"a": np.zeros(2), "b": np.zeros(1)}
-    return InMemory(recipe=Recipe(combiner=TensorWeights(table=table)), base=base, deltas=models).fuse()
-
-
-def test_every_tensor_has_coefficients_of_its_own():
-    fused = table_fused({"a": (1.0, 0.5), "*": (-1.0, 0.1)})
-
-    assert fused["a"].tolist() == [6.0, 12.0]
-    assert fused["b"].tolist() == [0.0]
-
-
-def test_a_tensor_that_the_table_lacks_is_named():
-    with pytest.raises(FusionError, match=r"^b: the table has no coefficients"):
-        table_fused({"a": (1.0, 0.5)})
-
-
-def test_a_wrong_number_of_coefficients_is_named():
-    with pytest.raises(FusionError, match=r"^a: 3 coefficients for 2 contributions"):
-        table_fused({"a": (1.0, 0.5, 0.5), "*": (1.0, 1.0)})
 
 
 def test_a_tensor_that_only_weightless_contributions_changed_stays():

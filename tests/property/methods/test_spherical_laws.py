@@ -5,6 +5,7 @@ import pytest
 from sampling import SCALES, SIZES, examples
 
 from coldfuse.errors import FusionError
+from coldfuse.fusion.block import Block, TensorInfo
 from coldfuse.fusion.in_memory import fuse_one
 from coldfuse.fusion.methods import METHODS
 from coldfuse.fusion.recipe import arrange, parse_recipe
@@ -126,7 +127,11 @@ def test_nearswap_keeps_the_threshold_itself_and_the_sign_of_zero():
 
     assert fused.tolist() == [0.5, -0.5, 0.5, -0.5, 0.0]
     delta = np.array([[-0.0]])
-    Nearswap().transform(delta, np.array([0]), None)
+    info = TensorInfo(
+        tensor="w", shape=(1,), weights_C=np.ones(1), present_C=np.ones(1, bool), keys_C=np.empty(0, np.uint64),
+        num_elements=1,
+    )  # fmt: skip
+    Nearswap().transform(delta, np.array([0]), Block(info=info, first=0, base_N=np.zeros(1), deltas_CN=delta))
     assert np.signbit(delta[0, 0])
 
 

@@ -184,7 +184,8 @@ def test_flavour_stays_another_word_for_variant():
 def test_a_parameter_that_no_step_has_is_told_the_known_ones():
     for key in ("desnity", "flavour"):
         assert refusal("weighted-mean then nesterov", params={key: "1"}) == (
-            f"no step of 'weighted-mean then nesterov' has a parameter {key!r}; known are absent, by, lr, momentum"
+            f"no step of 'weighted-mean then nesterov' has a parameter {key!r}; "
+            "known are absent, by, lr, momentum, normalize"
         )
         assert "known are none" in refusal("median", params={key: "1"})
 
