@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from architectures import KINDS, build, fine_tuned
 from commands import run_coldfuse
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
@@ -160,6 +161,47 @@ def test_biases_inside_the_shared_body_are_never_left_out(tmp_path: Path) -> Non
 
 def vit(seed: int = 0) -> PreTrainedModel:
     return make(transformers.ViTForImageClassification, transformers.ViTConfig(**VIT), seed)
+
+
+RENAMED = (
+    "EsmForMaskedLM", "GPTNeoXForCausalLM", "ViTForImageClassification", "DeiTForImageClassification",
+    "BeitForImageClassification", "Dinov2Model", "SwinForImageClassification", "LlavaForConditionalGeneration",
+    "Gemma3ForConditionalGeneration", "Qwen2VLForConditionalGeneration",
+)  # fmt: skip
+"""Architectures whose names in files are not those in memory, which some versions wrote to files, too."""
+
+
+@pytest.mark.parametrize("is_base", [False, True], ids=["the model", "the base"])
+@pytest.mark.parametrize("name", RENAMED)
+def test_a_version_that_saved_the_names_in_memory_fits_one_that_did_not(
+    name: str, is_base: bool, tmp_path: Path
+) -> None:
+    kind = KINDS[name]
+    base, tuned = build(kind), fine_tuned(kind, seed=1)
+    odd, plain = (base, tuned) if is_base else (tuned, base)
+    save(tmp_path / "plain", plain)
+    save(tmp_path / "odd", odd)
+    places = {value.data_ptr(): name for name, value in reversed(odd.state_dict().items())}  # tied ones once
+    in_memory = {name: value for name, value in odd.state_dict().items() if places[value.data_ptr()] == name}
+    save_file(in_memory, tmp_path / "odd" / "model.safetensors", {"format": "pt"})
+    folders = ("odd", "plain") if is_base else ("plain", "odd")
+    fuse(tmp_path / folders[0], [tmp_path / folders[1]], out=tmp_path / "out")
+    assert_same(loaded(type(tuned), tmp_path / "out"), tuned.state_dict())
+
+
+@pytest.mark.parametrize("is_base", [False, True], ids=["the model", "the base"])
+def test_weight_norms_of_older_versions_are_the_same_weights(is_base: bool, tmp_path: Path) -> None:
+    kind = KINDS["Wav2Vec2ForCTC"]
+    new = ("parametrizations.weight.original0", "parametrizations.weight.original1")
+
+    def older(name: str) -> str:
+        return name.replace(new[0], "weight_g").replace(new[1], "weight_v")
+
+    base, tuned = build(kind), fine_tuned(kind, seed=1)
+    save(tmp_path / "base", base, older if is_base else str)
+    save(tmp_path / "model", tuned, str if is_base else older)
+    fuse(tmp_path / "base", [tmp_path / "model"], out=tmp_path / "out")
+    assert_same(loaded(type(tuned), tmp_path / "out"), tuned.state_dict())
 
 
 def test_an_adapter_on_modules_that_transformers_renames_is_fused(tmp_path: Path) -> None:
