@@ -19,12 +19,19 @@ from coldfuse.adapters.changes import (
     Product,
     Renormed,
     Rescaled,
+    SomeReplaced,
     Stored,
     as_matrix,
 )
 from coldfuse.adapters.config import MERGE, AdapterConfig
+from coldfuse.adapters.names import TOKENS
+from coldfuse.adapters.types import EXPANDED
 from coldfuse.core.schema import Schema
 from coldfuse.errors import SchemaMismatchError, UserInputError
+from coldfuse.tensors.shapes import differing_shapes
+
+_TOKEN_ROWS = f"token_adapter.{TOKENS}"
+"""Rows that were trained beside LoRA."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +55,16 @@ class Module:
         return self.weight.removesuffix("weight") + "bias"
 
     @property
+    def has_bias(self) -> bool:
+        """True if the base's layer has a bias."""
+        return self.bias in self.base
+
+    @property
+    def is_embedding(self) -> bool:
+        """True if LoRA's factors are those of a layer that looks up rows of its weight."""
+        return any("_embedding_" in part for part in self.parts)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the base's weight."""
         return self.base[self.weight].shape
@@ -66,11 +83,10 @@ class Module:
 
     def mismatch(self, changed: tuple[int, ...], name: str) -> SchemaMismatchError:
         """Return the error for factors that change another shape (`changed`) than a tensor of the base has."""
-        has = list(self.base[name].shape) if name in self.base else "no such tensor"
-        return SchemaMismatchError(
-            f"{self.what}: tensor {name!r}: the adapter changes shape {list(changed)}, the base has {has}; "
-            "give the base that the adapter was trained on"
-        )
+        shapes = f"the adapter changes shape {list(changed)}, the base has no such tensor"
+        if name in self.base:
+            shapes = f"the adapter changes {differing_shapes(changed, self.base[name].shape)}"
+        return SchemaMismatchError(f"{self.what}: tensor {name!r}: {shapes}")
 
 
 Changes = dict[str, Change]
@@ -79,13 +95,14 @@ Changes = dict[str, Change]
 
 def lora(module: Module) -> Changes:
     """Return the changes of LoRA and DoRA, of linear layers, convolutions and embeddings."""
-    is_embedding = "lora_embedding_A" in module.parts
-    infix = "embedding_" if is_embedding else ""
+    if _TOKEN_ROWS in module.parts:
+        return tokens(module, _TOKEN_ROWS)
+    infix = "embedding_" if module.is_embedding else ""
     a, b = module.part(f"lora_{infix}A"), module.part(f"lora_{infix}B")
     plain = _product(module, b, a)
-    transposed = is_embedding or is_transposed(module, plain.shape)
+    transposed = module.is_embedding or is_transposed(module, plain.shape)
     matrix = Product(Factor(a, transposed=True), Factor(b, transposed=True)) if transposed else plain
-    changes: Changes = {module.weight: _lora_weight(module, matrix, transposed=transposed)}
+    changes: Changes = {module.weight: _lora_weight(module, matrix)}
     if "lora_B.bias" in module.parts:
         bias = Factor(module.part("lora_B.bias"))
         if module.bias not in module.base or bias.shape != as_matrix(module.base[module.bias].shape):
@@ -94,18 +111,34 @@ def lora(module: Module) -> Changes:
     return changes
 
 
-def _lora_weight(module: Module, matrix: Product, *, transposed: bool) -> Change:
+def _lora_weight(module: Module, matrix: Product) -> Change:
     _check_shape(module, matrix)
     if "lora_magnitude_vector" not in module.parts:
         if module.config.use_dora:
             module.part("lora_magnitude_vector")  # says that it is missing
         return Added(matrix, module.scale)
-    if transposed:  # norms of columns would take the whole matrix for any of its rows
-        raise UserInputError(f"{module.what}: DoRA of {module.name!r}, an embedding or Conv1D, is not known; {MERGE}")
     vector = module.part("lora_magnitude_vector")
     if vector.tensor.spec.num_elements != matrix.shape[0]:
         raise module.mismatch(vector.tensor.spec.shape, module.weight)
     return Renormed(matrix, module.scale, vector)
+
+
+def is_for_peft(module: Module) -> bool:
+    """Tell whether PEFT has to compute a module's change: no row of it can be worked out from that row alone.
+
+    So it is with DoRA where a norm is one of a column, and with the convolutions for which PEFT has forms of its own.
+    """
+    config, parts = module.config, module.parts
+    if config.peft_type == "LORA" and "lora_A" in parts and "lora_B" in parts:
+        a, b = (parts[name].tensor.spec.shape for name in ("lora_A", "lora_B"))
+        is_grouped = len(module.shape) > 2 and len(a) == len(module.shape) and a[1] != module.shape[1]
+        transposed = not is_grouped and is_transposed(module, (as_matrix(b)[0], as_matrix(a)[1]))
+        return is_grouped or (transposed and "lora_magnitude_vector" in parts)
+    if config.peft_type == "LORA":
+        return module.is_embedding and "lora_magnitude_vector" in parts
+    return config.peft_type in EXPANDED or (
+        config.peft_type == "LOKR" and any(len(part.tensor.spec.shape) not in (2, 4) for part in parts.values())
+    )
 
 
 def is_transposed(module: Module, plain: tuple[int, int]) -> bool:
@@ -163,13 +196,32 @@ def lokr(module: Module) -> Changes:
     return {module.weight: Kronecker(outer, inner, module.scale)}
 
 
+def tokens(module: Module, part: str = TOKENS) -> Changes:
+    """Return the change of an embedding of which some rows were trained whole."""
+    stored, config = module.part(part), module.config
+    if len(module.parts) > 1:
+        raise UserInputError(
+            f"{module.what}: {module.name!r} has both factors and rows that were trained whole, and nothing says which "
+            f"come first; {MERGE}"
+        )
+    given = config.token_indices if part == TOKENS else config.token_rows(module.name)
+    rows, columns = as_matrix(module.shape)
+    if stored.tensor.spec.shape != (len(given), columns):
+        raise SchemaMismatchError(
+            f"{module.what}: {stored.tensor.name!r}: shape {list(stored.tensor.spec.shape)}, expected {columns} "
+            f"numbers for each of the {len(given)} tokens that the configuration names"
+        )
+    if len(set(given)) != len(given) or not all(0 <= row < rows for row in given):
+        wrong = next((row for row in given if not 0 <= row < rows), None)
+        why = "a token twice" if wrong is None else f"token {wrong}, the base has {rows}; was its vocabulary resized?"
+        raise SchemaMismatchError(f"{module.what}: module {module.name!r}: the configuration names {why}")
+    return {module.weight: SomeReplaced(stored, tuple(given))}
+
+
 def _whole_or_product(module: Module, name: str) -> Matrix:
     if f"{name}_a" in module.parts:
         return _product(module, module.part(f"{name}_a"), module.part(f"{name}_b"))
-    stored = module.part(name)
-    if len(stored.tensor.spec.shape) not in (2, 4):  # of a 1-d convolution; PEFT multiplies it along other dimensions
-        raise UserInputError(f"{module.what}: LoKr of {module.name!r}, a convolution, is not known; {MERGE}")
-    return Factor(stored)
+    return Factor(module.part(name))
 
 
 def _product(module: Module, left: Stored, right: Stored) -> Product:
@@ -188,5 +240,11 @@ def _check_shape(module: Module, matrix: Matrix) -> None:
         raise module.mismatch(matrix.shape, module.weight)
 
 
-KINDS: dict[str, Callable[[Module], Changes]] = {"LORA": lora, "IA3": ia3, "LOHA": loha, "LOKR": lokr}
+KINDS: dict[str, Callable[[Module], Changes]] = {
+    "LORA": lora,
+    "IA3": ia3,
+    "LOHA": loha,
+    "LOKR": lokr,
+    "TRAINABLE_TOKENS": tokens,
+}
 """What makes the changes of a module, by PEFT's name of the type of adapter."""

@@ -9,24 +9,35 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from coldfuse.adapters.changes import Stored
 from coldfuse.adapters.config import MERGE
+from coldfuse.adapters.types import EXPANDED
 from coldfuse.errors import SchemaMismatchError, UserInputError
 
-_PEFT_PREFIX = "base_model.model."
+PEFT_PREFIX = "base_model.model."
+"""What PEFT puts before the name of a module of the model."""
+
+TOKENS = "trainable_tokens_delta"
+"""PEFT's name for rows of an embedding that were trained alone."""
+
 _PARTS = {
     "LORA": ("lora_A.weight", "lora_B.weight", "lora_B.bias", "lora_embedding_A", "lora_embedding_B",
-             "lora_magnitude_vector", "lora_magnitude_vector.weight"),
+             "lora_magnitude_vector", "lora_magnitude_vector.weight", f"token_adapter.{TOKENS}"),
     "IA3": ("ia3_l",),
+    "LN_TUNING": (),
     "LOHA": ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),
     "LOKR": ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b"),
+    "TRAINABLE_TOKENS": (TOKENS,),
 }  # fmt: skip
+_PREFIXES = {"ADALORA": "lora_"}
+"""How the names of a type's own tensors begin, where it is not the type's name."""
+
 _FOREIGN = re.compile(r"(^|\.)((lora|ia3|hada|lokr|trainable_tokens)_|token_adapter\.)")
 """A tensor of some adapter, though not one of the parts that are known."""
-_WRAPPERS = re.compile(r"\.modules_to_save\.(default\.)?|\.base_layer\.")
+_WRAPPERS = re.compile(r"\.(modules_to_save|ln_tuning_layers)\.(default\.)?|\.base_layer\.")
 """Modules that PEFT puts around those of the model."""
 
 
@@ -38,6 +49,8 @@ class Contents:
     """Factors by the adapter's name of the module, then by PEFT's name of the factor."""
     whole: Mapping[str, Stored] = field(default_factory=dict)
     """Tensors that were trained whole, by the adapter's name."""
+    shared: tuple[Stored, ...] = ()
+    """Tensors that all modules share, of adapters that PEFT computes."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +75,36 @@ def sort_tensors(tensors: Iterable[Stored], peft_type: str, *, what: str) -> Con
     """
     modules: dict[str, dict[str, Stored]] = defaultdict(dict)
     whole: dict[str, Stored] = {}
+    shared: list[Stored] = []
+    find_part = _own_part(peft_type)
     for stored in tensors:
-        name = stored.tensor.name.removeprefix(_PEFT_PREFIX)
-        part = next((part for part in _PARTS[peft_type] if name.endswith(f".{part}")), None)
-        if part is not None:
-            modules[name.removesuffix(f".{part}")][part.removesuffix(".weight")] = stored
+        name = stored.tensor.name.removeprefix(PEFT_PREFIX)
+        module, part = find_part(name)
+        if part and module == "base_model":
+            shared.append(stored)
+        elif part:
+            modules[module][part.removesuffix(".weight")] = stored
         elif _FOREIGN.search(name):
             raise UserInputError(f"{what}: tensor {name[:200]!r} is none of a plain {peft_type} adapter's; {MERGE}")
         elif ".original_module." not in name:  # an untouched copy, which PEFT saves with some settings
             whole.setdefault(_WRAPPERS.sub(".", name), stored)  # some settings of PEFT save a tensor under two names
-    if not modules:
+    if not modules and not shared and not (peft_type == "LN_TUNING" and whole):
         raise UserInputError(f"{what}: holds no tensor of a {peft_type} adapter; save it with PEFT's save_pretrained()")
-    return Contents(modules, whole)
+    return Contents(modules, whole, tuple(shared))
+
+
+def _own_part(peft_type: str) -> Callable[[str], tuple[str, str]]:
+    """Return what splits the name of a type's own tensor into module and part; the part is "" for other tensors."""
+    if peft_type in EXPANDED:
+        begins = re.compile(rf"^(.+?)\.({_PREFIXES.get(peft_type, peft_type.lower() + '_')}.*)$")
+    else:
+        begins = re.compile(rf"^(.+)\.({'|'.join(map(re.escape, _PARTS[peft_type])) or '(?!)'})$")
+
+    def split(name: str) -> tuple[str, str]:
+        found = begins.match(name)
+        return (found[1], found[2]) if found else ("", "")
+
+    return split
 
 
 def find_naming(modules: Collection[str], base: Collection[str], *, what: str) -> Naming:
@@ -87,30 +118,37 @@ def find_naming(modules: Collection[str], base: Collection[str], *, what: str) -
     Raises:
         SchemaMismatchError: No prefix fits, or several do.
     """
-    weights = [f"{module}.weight" for module in modules]
-    fits = [naming for naming in _candidates(weights, base) if _fits(naming, weights, base)]
+    known = {name.rpartition(".")[0] for name in base}
+    fits = [naming for naming in _candidates(modules, known) if _fits(naming, modules, known)]
     if Naming() in fits:
         return Naming()
     if len(fits) > 1:
         found = " or ".join(sorted(naming.added or f"-{naming.removed}" for naming in fits)[:2])
         raise SchemaMismatchError(f"{what}: its modules fit the base in several ways (prefix {found}); rename them")
     if not fits:
-        missing = next((name for name in sorted(weights) if name not in base), "")
+        missing = next((name for name in sorted(modules) if name not in known), "")
         raise SchemaMismatchError(
-            f"{what}: tensor {missing[:200]!r} is not in the base, under any prefix; "
-            "give the base that the adapter was trained on"
+            f"{what}: module {missing[:200]!r} is not in the base, under any prefix: it is another model than the one "
+            f"that the adapter was trained on, or one without this part; the base has {_few(known)}"
         )
     return fits[0]
 
 
-def _candidates(weights: list[str], base: Collection[str]) -> list[Naming]:
+def _few(modules: Collection[str]) -> str:
+    """Name some of the base's modules, to compare with."""
+    longest = sorted(modules, key=lambda name: (-name.count("."), name))
+    return f"{longest[0][:200]!r}, for example" if longest and longest[0] else "no modules"
+
+
+def _candidates(modules: Collection[str], base: Collection[str]) -> list[Naming]:
     """Return the prefixes under which most of the adapter lies, and those that its first module has in the base."""
-    steps = (name.split(".") for name in weights)
-    counts = Counter(".".join(parts[:end]) + "." for parts in steps for end in range(1, len(parts) - 1))
-    removed = [Naming(removed=prefix) for prefix, count in counts.items() if 2 * count > len(weights)]
-    added = [Naming(added=name.removesuffix(weights[0])) for name in base if name.endswith(f".{weights[0]}")]
+    steps = (name.split(".") for name in modules)
+    counts = Counter(".".join(parts[:end]) + "." for parts in steps for end in range(1, len(parts)))
+    removed = [Naming(removed=prefix) for prefix, count in counts.items() if 2 * count > len(modules)]
+    first = next(iter(modules), "")
+    added = [Naming(added=name.removesuffix(first)) for name in base if name.endswith(f".{first}")]
     return [Naming(), *removed, *added]
 
 
-def _fits(naming: Naming, weights: list[str], base: Collection[str]) -> bool:
-    return all(name in base for name in map(naming.to_base, weights) if name is not None)
+def _fits(naming: Naming, modules: Collection[str], base: Collection[str]) -> bool:
+    return all(name in base for name in map(naming.to_base, modules) if name is not None)

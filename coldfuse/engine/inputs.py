@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from coldfuse.adapters.adapter import OTHER_WEIGHTS, Adapter, no_weights, read_adapter
 from coldfuse.adapters.adapter import WEIGHTS as ADAPTER_WEIGHTS
-from coldfuse.adapters.adapter import Adapter, no_weights, read_adapter
 from coldfuse.adapters.config import CONFIG as ADAPTER_CONFIG
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, sha256
 from coldfuse.engine.mismatches import check_model
@@ -52,6 +52,8 @@ class Input:
     that tensor."""
     known_digest: str | None = None
     """Digest of a delta, where it is known without reading it."""
+    deltas: Path | None = None
+    """The file that PEFT's deltas of an adapter will be in while a fusion runs, if PEFT computes them."""
 
     @property
     def operands(self) -> Operands | Adapter:
@@ -139,9 +141,11 @@ def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -
     if (config := find_beside(path, ADAPTER_CONFIG)) is not None:
         file = find_beside(path, ADAPTER_WEIGHTS)
         if file is None:
-            raise no_weights(str(path))
+            raise no_weights(str(path), [name for name in OTHER_WEIGHTS if find_beside(path, name)])
         tensors = open_tensors(file)
-        adapter = read_adapter(_read_at_most(config), file, tensors.header, base.schema, what=str(path))
+        adapter = read_adapter(
+            _read_at_most(config), file, tensors.header, base.schema, what=str(path), base_config=base.config
+        )
         check_adapter(adapter, tied, what=str(path))
         return Input(path=path, files=(tensors,), is_delta=True, weight=weight, adapter=adapter, tied=tied)
     if not is_remote(path) and not Path(path).exists():

@@ -55,9 +55,9 @@ ONLY_HOMES = {
     "ray": "engine aggregator experiments",
     "cryptography": "trust",
     "safetensors": "",  # tensors parses and writes headers itself, in ranges of files that lie anywhere
-    "torch": "engine training evaluation search experiments",  # the engine only moves matrices to a GPU
-    "peft": "",
-    "transformers": "training evaluation experiments",
+    "torch": "adapters engine training evaluation search experiments",  # the engine only moves matrices to a GPU
+    "peft": "adapters",
+    "transformers": "adapters training evaluation experiments",
     "sklearn": "training evaluation experiments",
     "numba": "engine fusion experiments",  # experiments report its version
     "huggingface_hub": "api",
