@@ -34,6 +34,7 @@ from coldfuse.adapters.changes import read_stored
 from coldfuse.adapters.config import MERGE
 from coldfuse.adapters.expansion import ExpandedModule, Expansion
 from coldfuse.adapters.names import PEFT_PREFIX
+from coldfuse.adapters.peculiar import in_seed_order, refresh_frod
 from coldfuse.adapters.recompress import CONV1D_MODEL_TYPES
 from coldfuse.adapters.skeleton import Weights, join, read_weights, tensor_of
 from coldfuse.core.dtypes import from_floats
@@ -60,6 +61,9 @@ _ELSEWHERE: Mapping[str, object] = {
     "task_type": None, "trainable_token_indices": None,
 }  # fmt: skip
 """Settings of what is read here, or of where PEFT would look for modules, which it is told."""
+
+_HEAD = re.compile(r"(^|\.)(classifier|lm_head|qa_outputs|score)$")
+"""Layers that store outputs × inputs in models whose other layers do not."""
 
 _Deltas = Iterator[tuple[str, NDArray[np.float64]]]
 """Tensors' deltas by the base's names."""
@@ -94,12 +98,13 @@ class _Expanding:
     def deltas(self) -> _Deltas:
         """Yield the delta of each tensor that changes."""
         modules = sorted(self.expansion.modules, key=lambda module: _natural(module.name))
+        if self.expansion.peft_type == "TINYLORA":
+            with self._blaming(modules[0]):
+                modules = in_seed_order(modules, json.loads(self.expansion.config_json))
         together = self.expansion.peft_type in _TOGETHER
         for group in [modules] if together else [[module] for module in modules]:
             with self._blaming(group[0]):
-                model = self._wrapped(
-                    group, {module.name: self._weights(module, real=not together) for module in group}
-                )
+                model = self._wrapped(group, real=not together)
             for module in group:
                 with self._blaming(module):
                     yield from self._merged(model, module)
@@ -139,15 +144,24 @@ class _Expanding:
         readers = [read_weight, lambda: self.read_base(bias)] if real else None
         return read_weights(shapes, readers, torch.float32 if single else torch.float64)
 
-    def _wrapped(self, modules: Sequence[ExpandedModule], weights: Mapping[str, Weights]) -> Any:
+    def _is_transposed(self, module: ExpandedModule) -> bool:
+        """Tell whether a linear layer stores inputs × outputs."""
+        if module.transposed is not None:
+            return module.transposed
+        model_type = self.expansion.base_config.get("model_type")
+        flag = json.loads(self.expansion.config_json).get("fan_in_fan_out")
+        if flag and model_type not in CONV1D_MODEL_TYPES:
+            raise ValueError(
+                f"it says that layers store inputs × outputs (fan_in_fan_out), and models of type "
+                f"{str(model_type)[:50]} are not known to"
+            )
+        return model_type in CONV1D_MODEL_TYPES and not _HEAD.search(module.name)
+
+    def _wrapped(self, modules: Sequence[ExpandedModule], *, real: bool) -> Any:
         """Return a model of these modules, wrapped by PEFT and with the adapter's tensors."""
-        config, transposed = self._config(modules), False
-        transposed = bool(getattr(config, "fan_in_fan_out", False))
-        transposed |= self.expansion.base_config.get("model_type") in CONV1D_MODEL_TYPES
-        layers = {
-            module.name: weights[module.name].layer(module, transposed=transposed, num_groups=self._groups(module))
-            for module in modules
-        }
+        config, layers = self._config(modules), {}
+        for module in modules:
+            layers[module.name] = self._weights(module, real=real).layer(module, transposed=self._is_transposed(module))
         model = peft.get_peft_model(join(layers), config, autocast_adapter_dtype=False)
         parts = [(PEFT_PREFIX + _plain(part.tensor.name), part) for module in modules for part in module.parts]
         shared = [(part.tensor.name, part) for part in self.expansion.shared]
@@ -158,8 +172,10 @@ class _Expanding:
         if differing := sorted(wanted ^ given.keys()):
             raise ValueError(f"the file {'lacks' if differing[0] in wanted else 'has also'} {differing[0]}")
         peft.set_peft_model_state_dict(model, dict(given))
+        model.eval()
         if self.expansion.peft_type == "FROD":
-            _refresh_frod(model, modules, given)
+            refresh_frod(model, [_layer(model, module) for module in modules])
+            peft.set_peft_model_state_dict(model, dict(given))
         return model
 
     def _config(self, modules: Sequence[ExpandedModule]) -> Any:
@@ -174,32 +190,17 @@ class _Expanding:
         config.target_modules = [module.name for module in modules]
         return config
 
-    def _groups(self, module: ExpandedModule) -> int:
-        """Return in how many groups a convolution works: its inputs over those that one output looks at."""
-        shape = self.expansion.base[module.weight].shape
-        reading = [part.tensor.spec.shape for part in module.parts if part.tensor.name.endswith("lora_A.weight")]
-        return reading[0][1] // shape[1] if reading and len(shape) > 2 else 1
-
     @contextmanager
     def _blaming(self, module: ExpandedModule) -> Iterator[None]:
         """Turn what PEFT raises into one line."""
         try:
             yield
         except _ERRORS as error:
-            why = str(error).strip().partition("\n")[0][:300] or type(error).__name__
+            why = " ".join(str(error).split())[:300] or type(error).__name__
             raise UserInputError(
                 f"{self.expansion.what}: PEFT {peft.__version__} cannot compute what this {self.expansion.peft_type} "
                 f"adapter makes of module {module.name!r}: {why}; {MERGE}"
             ) from error
-
-
-def _refresh_frod(model: Any, modules: Sequence[ExpandedModule], given: Mapping[str, torch.Tensor]) -> None:
-    """Have FRoD work out again what follows from a weight and the shared basis, now that it has the adapter's basis."""
-    config = model.peft_config["default"]
-    for module in modules:
-        layer = _layer(model, module)
-        layer.update_layer("default", layer.frod_V, layer.frod_s_indices, layer.frod_s_size, config=config)
-    peft.set_peft_model_state_dict(model, dict(given))
 
 
 def _layer(model: Any, module: ExpandedModule) -> Any:

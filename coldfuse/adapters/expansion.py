@@ -43,6 +43,8 @@ class ExpandedModule:
     """The weight that the adapter itself brings, which counts instead of the base's."""
     is_embedding: bool = False
     """True if the layer looks up rows of its weight."""
+    transposed: bool | None = None
+    """True if it stores inputs × outputs; None: that is not known here."""
     parts: tuple[Stored, ...] = ()
     """The adapter's tensors of this layer alone."""
 

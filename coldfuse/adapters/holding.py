@@ -12,7 +12,7 @@ from coldfuse.adapters.config import MERGE, AdapterConfig
 from coldfuse.adapters.expansion import ExpandedModule, Expansion, Pending, computed
 from coldfuse.adapters.experts import Parameters, parameter_changes, target_parameters
 from coldfuse.adapters.heads import without_tied_heads
-from coldfuse.adapters.kinds import KINDS, Module, check_orientation, is_for_peft
+from coldfuse.adapters.kinds import KINDS, Module, check_orientation, is_for_peft, stored_transposed
 from coldfuse.adapters.names import Contents, Naming, find_naming
 from coldfuse.adapters.types import EXPANDED, WITH_BIAS
 from coldfuse.core.schema import Schema
@@ -75,7 +75,7 @@ def hold(contents: Contents, config: AdapterConfig, config_json: bytes, base: Ba
     holding = _Holding(contents=contents, config=config, base=base, naming=naming, what=what)
     layers = _layers(holding)
     native = [layer for layer in layers if not is_for_peft(layer)]
-    check_orientation(native)  # before any factor is read the wrong way round
+    check_orientation(layers)  # before any factor is read the wrong way round
     for layer in native:
         for name, change in KINDS[config.peft_type](layer).items():
             holding.changes[name].append(change)
@@ -103,9 +103,11 @@ def _layers(holding: _Holding) -> list[Module]:
         if weight is None:
             has = ", ".join(sorted(n.removeprefix(f"{module}.") for n in schema if n.startswith(f"{module}.")))
             raise SchemaMismatchError(f"{holding.what}: module {module!r} of the base has no weight, but {has[:300]}")
-        layers.append(
-            Module(name=plain, weight=weight, parts=parts, config=holding.config, base=schema, what=holding.what)
-        )
+        # PEFT's attention adds this layer's change by itself and once more as a layer, in training as in merging.
+        times = 2 if name.endswith(".base_layer.out_proj") else 1
+        layers.append(Module(
+            name=plain, weight=weight, parts=parts, config=holding.config, base=schema, what=holding.what, times=times
+        ))  # fmt: skip
     for name, levels in nested.items():
         _add_parameters(holding, name, [parts for _, parts in sorted(levels, key=lambda level: level[0])])
     return layers
@@ -158,10 +160,10 @@ def _module(holding: _Holding, layer: Module) -> ExpandedModule:
     own = holding.contents.whole.get(f"{layer.name}.weight")
     if own is not None and own.tensor.spec.shape != layer.shape:
         raise layer.mismatch(own.tensor.spec.shape, layer.weight)
-    parts = tuple(layer.parts.values())
     return ExpandedModule(
-        name=layer.name, weight=layer.weight, own_weight=own, is_embedding=layer.is_embedding, parts=parts
-    )
+        name=layer.name, weight=layer.weight, own_weight=own, is_embedding=layer.is_embedding,
+        transposed=stored_transposed(layer), parts=tuple(layer.parts.values()),
+    )  # fmt: skip
 
 
 def _add_whole(holding: _Holding, brought: set[Stored | None]) -> None:

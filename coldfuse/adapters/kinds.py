@@ -48,6 +48,8 @@ class Module:
     base: Schema
     what: str
     """The adapter's name, for errors."""
+    times: int = 1
+    """How often the change counts."""
 
     @property
     def bias(self) -> str:
@@ -72,7 +74,7 @@ class Module:
     @property
     def scale(self) -> float:
         """The factor s of the delta."""
-        return self.config.scale(self.name)
+        return self.times * self.config.scale(self.name)
 
     def part(self, name: str) -> Stored:
         """Return one of the factors. Raises `UserInputError` if the file does not have it."""
@@ -129,16 +131,22 @@ def is_for_peft(module: Module) -> bool:
     So it is with DoRA where a norm is one of a column, and with the convolutions for which PEFT has forms of its own.
     """
     config, parts = module.config, module.parts
-    if config.peft_type == "LORA" and "lora_A" in parts and "lora_B" in parts:
-        a, b = (parts[name].tensor.spec.shape for name in ("lora_A", "lora_B"))
-        is_grouped = len(module.shape) > 2 and len(a) == len(module.shape) and a[1] != module.shape[1]
-        transposed = not is_grouped and is_transposed(module, (as_matrix(b)[0], as_matrix(a)[1]))
-        return is_grouped or (transposed and "lora_magnitude_vector" in parts)
     if config.peft_type == "LORA":
-        return module.is_embedding and "lora_magnitude_vector" in parts
-    return config.peft_type in EXPANDED or (
-        config.peft_type == "LOKR" and any(len(part.tensor.spec.shape) not in (2, 4) for part in parts.values())
-    )
+        transposed = module.is_embedding or stored_transposed(module)
+        return "lora_magnitude_vector" in parts and bool(transposed)
+    if config.peft_type in ("LOHA", "LOKR"):
+        is_core = any(name.endswith(("_t1", "_t2")) for name in parts)
+        shapes = [part.tensor.spec.shape for part in parts.values()] if config.peft_type == "LOKR" else []
+        return is_core or any(len(shape) not in (2, 4) for shape in shapes)
+    return config.peft_type in EXPANDED
+
+
+def stored_transposed(module: Module) -> bool | None:
+    """Tell whether LoRA's factors show a layer to store inputs × outputs; None if it has no such factors."""
+    if module.config.peft_type != "LORA" or not {"lora_A", "lora_B"} <= module.parts.keys():
+        return None
+    a, b = (module.parts[name].tensor.spec.shape for name in ("lora_A", "lora_B"))
+    return is_transposed(module, (as_matrix(b)[0], as_matrix(a)[1]))
 
 
 def is_transposed(module: Module, plain: tuple[int, int]) -> bool:
@@ -150,7 +158,7 @@ def is_transposed(module: Module, plain: tuple[int, int]) -> bool:
 
 def check_orientation(modules: Iterable[Module]) -> None:
     """Raise `UserInputError` if the shapes of other layers contradict what the configuration says of square ones."""
-    layers = [module for module in modules if "lora_A" in module.parts and len(module.shape) == 2]
+    layers = [module for module in modules if stored_transposed(module) is not None and len(module.shape) == 2]
     square = [module for module in layers if module.shape[0] == module.shape[1]]
     oblong = [module for module in layers if module.shape[0] != module.shape[1]]
     plain = [(module, as_matrix(module.part("lora_B").tensor.spec.shape)[0]) for module in oblong]
@@ -228,9 +236,12 @@ def _product(module: Module, left: Stored, right: Stored) -> Product:
     """Pair two factors whose inner dimension is the module's rank."""
     product, rank = Product(Factor(left), Factor(right)), module.config.rank(module.name)
     if not product.left.shape[1] == product.right.shape[0] == rank:
+        hint = "is the configuration another adapter's?"
+        if len(module.shape) > 2:
+            hint = "PEFT cannot merge convolutions in groups either, if this is one; train without them"
         raise SchemaMismatchError(
             f"{module.what}: tensor {left.tensor.name!r}: shapes {list(left.tensor.spec.shape)} and "
-            f"{list(right.tensor.spec.shape)} do not multiply over the configured rank {rank}; save the adapter again"
+            f"{list(right.tensor.spec.shape)} do not multiply over the configured rank {rank}; {hint}"
         )
     return product
 

@@ -40,13 +40,12 @@ class Weights:
     weight: torch.Tensor
     bias: torch.Tensor | None
 
-    def layer(self, module: ExpandedModule, *, transposed: bool, num_groups: int) -> nn.Module:
+    def layer(self, module: ExpandedModule, *, transposed: bool) -> nn.Module:
         """Return a layer with these weights.
 
         Args:
             module: What is known of the layer.
             transposed: True if linear layers store inputs × outputs.
-            num_groups: In how many groups of channels a convolution works.
 
         Raises:
             ValueError: No layer has such a weight.
@@ -61,8 +60,7 @@ class Weights:
             elif len(shape) == 2:
                 made = nn.Linear(shape[1], shape[0])
             elif len(shape) in _CONVOLUTIONS:
-                kind, channels = _CONVOLUTIONS[len(shape)], shape[1] * num_groups
-                made = kind(channels, shape[0], shape[2:], groups=num_groups)  # type: ignore[arg-type]
+                made = _CONVOLUTIONS[len(shape)](shape[1], shape[0], shape[2:])  # type: ignore[arg-type]
             else:
                 raise ValueError(f"no layer that it can change has a weight of shape {list(shape)}")
         made.weight = nn.Parameter(self.weight, requires_grad=False)

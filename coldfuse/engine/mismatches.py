@@ -17,14 +17,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from coldfuse.adapters.recompress import LoraLayout
-from coldfuse.core.schema import INTEGER_DTYPES, Schema, TensorSpec
+from coldfuse.core.schema import INTEGER_DTYPES, Schema
 from coldfuse.engine.tied import Tied, by_first_name, check_files, may_be_tied
 from coldfuse.errors import SchemaMismatchError
 from coldfuse.tensors.checkpoint import Checkpoint, Place
 from coldfuse.tensors.contents import same_bytes
+from coldfuse.tensors.quantised import explain_quantised
+from coldfuse.tensors.shapes import differing_shapes
+
+_HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output_projection|vocab_projector|decoder|score|classifier)\.")
+"""Tensors of heads."""
 
 
 def check_model(base: Checkpoint, model: Checkpoint, *, what: str, tied: Tied) -> None:
@@ -39,36 +45,54 @@ def check_model(base: Checkpoint, model: Checkpoint, *, what: str, tied: Tied) -
     Raises:
         SchemaMismatchError: The model cannot be fused with the base; the message names the tensor and what to do.
     """
+    try:
+        _check_schema(base, model, what, tied)
+    except SchemaMismatchError as error:
+        of_base = explain_quantised(base.schema, base.config)
+        of_model = explain_quantised(model.schema, model.config)
+        if of_base or of_model:
+            which = f"the base is quantised, {of_base}" if of_base else f"the model is quantised, {of_model}"
+            raise SchemaMismatchError(f"{what}: {which}; only floats are fused") from error
+        raise
+    check_files(model.files.values(), tied, what=what)
+
+
+def _check_schema(base: Checkpoint, model: Checkpoint, what: str, tied: Tied) -> None:
+    """Check that a model has the base's tensors, and no others."""
     schema, known = model.schema, by_first_name(model.schema, tied)
     for name in sorted(base.schema.keys() - schema.keys()):
         if base.schema[name].dtype not in INTEGER_DTYPES and tied.get(name, name) not in known:
-            hint = "save the whole model (and untied, if the base stores its head apart)"
-            raise SchemaMismatchError(f"{what}: tensor {name} of the base is missing; {hint}")
+            raise SchemaMismatchError(f"{what}: tensor {name} of the base is missing; {_missing_hint(name, base)}")
     buffers = {name for name in schema.keys() - base.schema.keys() if schema[name].dtype in INTEGER_DTYPES}
     own = schema.keys() - buffers - _tied_copies(base, model, what)
     _check_tensors(base.schema, {name: schema[name] for name in own}, what)
-    check_files(model.files.values(), tied, what=what)
 
 
 def _check_tensors(base: Schema, model: Schema, what: str) -> None:
     """Check names, shapes and dtypes of a model's tensors."""
     for name in sorted(model):
         if name not in base:
-            hint = "it is no fine-tuned copy of this base, or it carries a head or a tied copy; remove that tensor"
+            shared = len(base.keys() & model.keys())
+            hint = "it is a head or another part that the base does not have; remove that tensor"
+            if 2 * shared < len(base):
+                hint = f"only {shared} of the base's {len(base)} tensors are in both, so it is a model of another kind"
             raise SchemaMismatchError(f"{what}: tensor {name} is not in the base: {hint}")
         if base[name].shape != model[name].shape:
-            raise SchemaMismatchError(f"{what}: tensor {name}: {_sizes(model[name], base[name])}")
+            raise SchemaMismatchError(f"{what}: tensor {name}: {differing_shapes(model[name].shape, base[name].shape)}")
         if base[name].dtype != model[name].dtype and not (base[name].is_fused and model[name].is_fused):
-            raise SchemaMismatchError(f"{what}: tensor {name}: dtype {model[name].dtype}, base has {base[name].dtype}")
+            raise SchemaMismatchError(
+                f"{what}: tensor {name}: dtype {model[name].dtype}, base has {base[name].dtype}; only floats are "
+                "fused, and all else must have one dtype: save the model as the base was saved"
+            )
 
 
-def _sizes(model: TensorSpec, base: TensorSpec) -> str:
-    sizes = f"shape {list(model.shape)}, base has {list(base.shape)}"
-    if len(model.shape) == 2 and model.shape[1:] == base.shape[1:]:
-        more = model.shape[0] - base.shape[0]
-        rows = f"{abs(more)} row{'s' * (abs(more) > 1)} {'more' if more > 0 else 'fewer'}"
-        return f"{sizes}: {rows}; was its vocabulary resized? resize it to the base's, or the base's to it"
-    return f"{sizes}; was its vocabulary or a layer resized?"
+def _missing_hint(name: str, base: Checkpoint) -> str:
+    if LoraLayout().is_embedding(name) or not _HEAD.search(name):
+        return "save the whole model, with save_pretrained of the class that the base was saved from"
+    tied = base.config.get("tie_word_embeddings")
+    if tied is False:
+        return "the base stores its head apart; save the model with tie_word_embeddings false, or its head with it"
+    return "the model has no head, and the base has one; save it with its head, or fuse with a base without"
 
 
 def _tied_copies(base: Checkpoint, model: Checkpoint, what: str) -> frozenset[str]:
@@ -86,6 +110,7 @@ def _is_copy(name: str, embeddings: list[str], places: Mapping[str, Place], what
     if alike and not any(same_bytes(places[name], places[other]) for other in alike):
         raise SchemaMismatchError(
             f"{what}: tensor {name} is not in the base, whose head is tied, and differs from {alike[0]}: "
-            "the model's head was trained apart; untie the base's head, or remove that tensor"
+            "the model's head was trained apart; untie the base's head (load it, set config.tie_word_embeddings = "
+            "False, give the head a copy of the embedding, save_pretrained), or remove that tensor"
         )
     return bool(alike)

@@ -159,9 +159,9 @@ def test_the_configuration_has_a_digest_of_what_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"peft_type": "PREFIX_TUNING"}, "type PREFIX_TUNING cannot be fused: it stores keys .*; train one that changes"),
+        ({"peft_type": "PREFIX_TUNING"}, "PREFIX_TUNING cannot be fused: it stores keys .*; train one that"),
         ({"peft_type": "NEWEST"}, "adapters of type 'NEWEST' are not known; known are ADALORA, .*"),
-        ({"peft_type": "OFT", "r": 0, "rank_pattern": []}, "tensor 'a.q.lora_A.weight' is none of a plain OFT adapter's"),
+        ({"peft_type": "OFT", "r": 0, "rank_pattern": []}, "'a.q.lora_A.weight' is none of a plain OFT adapter's"),
         ({}, "peft_type: Field required"),
         ({"peft_type": ["OFT"], "r": 2}, "peft_type: Input should be a valid string"),
         (LORA | {"r": 0}, "r: Input should be greater than or equal to 1"),
@@ -190,8 +190,8 @@ def test_configurations_that_cannot_be_read_are_one_clear_line(
         ({"norm.weight": numbers(5)}, "holds no tensor of a LORA adapter"),
         ({"a.q.lora_A.weight": numbers(2, 5)}, "module 'a.q' has lora_A but no lora_B"),
         (pair("a.k"), "module 'a.k' is not in the base, under any prefix: .*; the base has 'a.q', for example"),
-        (pair("a.q", 6, 7), r"'a.q.weight': the adapter changes shape \[6, 7\], base has \[6, 5\]; was its vocabulary or"),
-        (pair("a.q") | {"norm.weight": numbers(6)}, r"'norm.weight': shape \[6\], base has \[5\]; was its vocabulary or"),
+        (pair("a.q", 6, 7), r"'a.q.weight': the adapter changes shape \[6, 7\], base has \[6, 5\]; was its voc"),
+        (pair("a.q") | {"norm.weight": numbers(6)}, r"'norm.weight': shape \[6\], base has \[5\]; was its voc"),
         (
             pair("a.q") | {"emb.lora_embedding_A": numbers(2, 11), "emb.lora_embedding_B": numbers(3, 2)},
             r"'emb.weight': the adapter changes shape \[11, 3\], base has \[9, 3\]: 2 rows more; was its vocabulary",
