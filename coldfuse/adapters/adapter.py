@@ -31,7 +31,7 @@ from coldfuse.tensors.tensor_file import read_file_header
 
 __all__ = [
     "WEIGHTS", "Adapter", "AdapterTensor", "Read", "Stored", "is_adapter", "no_weights", "open_adapter", "read_adapter",
-    "read_stored",
+    "read_stored", "refuse_nested",
 ]  # fmt: skip
 
 WEIGHTS = "adapter_model.safetensors"
@@ -198,6 +198,16 @@ def _adapter(held: Held, config: AdapterConfig, header: Header, base: Schema, wh
         what=what, config=config, header=header, tensors=tensors, ignored=tuple(sorted(held.outside)),
         expansion=held.expansion,
     )  # fmt: skip
+
+
+def refuse_nested(path: Path) -> None:
+    """Raise `UserInputError` if a folder is no adapter but holds some, as PEFT saves several that have names."""
+    inside = sorted(item.parent.name for item in path.glob(f"*/{CONFIG}")) if not is_adapter(path) else []
+    if inside and not (path / "config.json").is_file():
+        raise UserInputError(
+            f"{path}: holds no model, but adapters in folders of their own ({', '.join(inside[:5])}); give one, such "
+            f"as {path / inside[0]}"
+        )
 
 
 def _read_config(path: Path, what: str) -> bytes:

@@ -21,7 +21,7 @@ from itertools import permutations
 
 import numpy as np
 
-from coldfuse.adapters.changes import Added, Float64, Read, Stored, multiply
+from coldfuse.adapters.changes import Added, Change, Float64, Read, Stored, multiply
 from coldfuse.adapters.config import AdapterConfig
 from coldfuse.core.schema import Schema
 from coldfuse.errors import SchemaMismatchError
@@ -106,6 +106,11 @@ def expert_part(change: Added, expert: int, *, first_output: int, num_outputs: i
         raise TypeError("not the change of a tensor of experts")
     experts = replace(change.matrix, out_first=True)
     return Added(_Part(experts, expert * experts.rows_of_one + first_output, num_outputs), change.scale)
+
+
+def is_of_experts(change: Change) -> bool:
+    """Tell whether a change has the rows of every expert, and not those of a tensor seen as other changes see it."""
+    return isinstance(change, Added) and isinstance(change.matrix, Experts)
 
 
 def target_parameters(module: str, config: AdapterConfig) -> list[str]:

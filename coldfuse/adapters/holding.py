@@ -7,10 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from coldfuse.adapters.apart import Apart, stored_apart
 from coldfuse.adapters.changes import Change, Replaced, Stored
 from coldfuse.adapters.config import MERGE, AdapterConfig
 from coldfuse.adapters.expansion import ExpandedModule, Expansion, Pending, computed
-from coldfuse.adapters.experts import Parameters, parameter_changes, target_parameters
+from coldfuse.adapters.experts import Parameters, is_of_experts, parameter_changes, target_parameters
 from coldfuse.adapters.heads import without_tied_heads
 from coldfuse.adapters.kinds import KINDS, Module, check_orientation, is_for_peft, stored_transposed
 from coldfuse.adapters.names import Contents, Naming, find_naming
@@ -96,7 +97,7 @@ def _layers(holding: _Holding) -> list[Module]:
         if module is None:
             holding.outside.extend(f"{name}.{part}" for part in parts)
             continue
-        if any(f"{module}.{own}" in schema for own in target_parameters(plain, holding.config)):
+        if _parameters(holding, plain, module):
             nested[plain].append((name.count(".base_layer"), parts))
             continue
         weight = next((f"{module}.{own}" for own in ("weight", "in_proj_weight") if f"{module}.{own}" in schema), None)
@@ -113,6 +114,13 @@ def _layers(holding: _Holding) -> list[Module]:
     return layers
 
 
+def _parameters(holding: _Holding, name: str, module: str) -> dict[str, Apart | None]:
+    """Return the parameters of a module that the adapter targets and the base has, and how it stores those in parts."""
+    schema, targets = holding.base.schema, target_parameters(name, holding.config)
+    found = {own: stored_apart(module, own, schema) for own in targets}
+    return {own: apart for own, apart in found.items() if apart or f"{module}.{own}" in schema}
+
+
 def _add_parameters(holding: _Holding, name: str, levels: Sequence[Mapping[str, Stored]]) -> None:
     """Add the changes of a module's own parameters, such as all experts of a layer."""
     module, schema = holding.naming.to_base(name) or "", holding.base.schema
@@ -122,14 +130,18 @@ def _add_parameters(holding: _Holding, name: str, levels: Sequence[Mapping[str, 
             raise UserInputError(
                 f"{holding.what}: module {name!r} has {has}, expected lora_A and lora_B alone; {MERGE}"
             )
+    found = _parameters(holding, name, module)
+    whole = {f"{module}.{own}": apart.spec for own, apart in found.items() if apart}
     group = Parameters(
         name=name, module=module, levels=[(parts["lora_A"], parts["lora_B"]) for parts in levels],
-        parameters=[own for own in target_parameters(name, holding.config) if f"{module}.{own}" in schema],
-        config=holding.config, base=schema, model_type=str(holding.base.config.get("model_type") or ""),
+        parameters=list(found), config=holding.config, base={**schema, **whole},
+        model_type=str(holding.base.config.get("model_type") or ""),
         what=holding.what,
     )  # fmt: skip
     for tensor, change in parameter_changes(group).items():
-        holding.changes[tensor].append(change)
+        apart = found[tensor.removeprefix(f"{module}.")]
+        for part, own in (apart.changes(change) if apart else {tensor: change}).items():
+            holding.changes[part].append(own)
 
 
 def _expansion(holding: _Holding, layers: Sequence[Module], config_json: bytes) -> Expansion | None:
@@ -189,7 +201,7 @@ def _check(holding: _Holding) -> None:
         dtype = holding.base.schema[name].dtype
         if not holding.base.schema[name].is_fused:
             raise SchemaMismatchError(f"{holding.what}: tensor {name!r}: the base has it as {dtype}, never fused")
-        if len(several) > 1 and not all(change.is_sum for change in several):
+        if len(several) > 1 and not all(change.is_sum and not is_of_experts(change) for change in several):
             raise UserInputError(
                 f"{holding.what}: tensor {name!r} is changed twice, in ways that do not add up; {MERGE}"
             )

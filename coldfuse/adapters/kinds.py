@@ -160,13 +160,17 @@ def check_orientation(modules: Iterable[Module]) -> None:
     """Raise `UserInputError` if the shapes of other layers contradict what the configuration says of square ones."""
     layers = [module for module in modules if stored_transposed(module) is not None and len(module.shape) == 2]
     square = [module for module in layers if module.shape[0] == module.shape[1]]
-    oblong = [module for module in layers if module.shape[0] != module.shape[1]]
-    plain = [(module, as_matrix(module.part("lora_B").tensor.spec.shape)[0]) for module in oblong]
-    if square and any((module.shape[0] != outputs) != module.config.fan_in_fan_out for module, outputs in plain):
+    told = [stored_transposed(module) for module in layers if module not in square and _fits_either_way(module)]
+    if square and any(transposed != square[0].config.fan_in_fan_out for transposed in told):
         raise UserInputError(
             f"{square[0].what}: fan_in_fan_out={square[0].config.fan_in_fan_out} does not hold for all layers, so "
             f"{square[0].name!r}, which is square, may be stored either way; {MERGE}"
         )
+
+
+def _fits_either_way(module: Module) -> bool:
+    outputs, inputs = as_matrix(module.part("lora_B").tensor.spec.shape)[0], module.part("lora_A").tensor.spec.shape[-1]
+    return module.shape in ((outputs, inputs), (inputs, outputs))
 
 
 def ia3(module: Module) -> Changes:

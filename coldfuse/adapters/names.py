@@ -118,7 +118,7 @@ def find_naming(modules: Collection[str], base: Collection[str], *, what: str) -
     Raises:
         SchemaMismatchError: No prefix fits, or several do.
     """
-    known = {name.rpartition(".")[0] for name in base}
+    known = {name[:end] for name in base for end in _dots(name)}
     fits = [naming for naming in _candidates(modules, known) if _fits(naming, modules, known)]
     if Naming() in fits:
         return Naming()
@@ -132,6 +132,10 @@ def find_naming(modules: Collection[str], base: Collection[str], *, what: str) -
             f"that the adapter was trained on, or one without this part; the base has {_few(known)}"
         )
     return fits[0]
+
+
+def _dots(name: str) -> list[int]:
+    return [index for index, letter in enumerate(name) if letter == "."]
 
 
 def _few(modules: Collection[str]) -> str:

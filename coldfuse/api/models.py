@@ -22,7 +22,15 @@ from typing import Protocol, cast, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from coldfuse.adapters.adapter import OTHER_WEIGHTS, WEIGHTS, Adapter, no_weights, read_adapter, read_stored
+from coldfuse.adapters.adapter import (
+    OTHER_WEIGHTS,
+    WEIGHTS,
+    Adapter,
+    no_weights,
+    read_adapter,
+    read_stored,
+    refuse_nested,
+)
 from coldfuse.adapters.config import CONFIG
 from coldfuse.core.schema import Schema
 from coldfuse.engine.expansions import write_deltas
@@ -109,6 +117,8 @@ def _open_folder(where: str, base: Checkpoint, theta: TensorReader, scratch: Pat
     location: Location = where if is_remote(where) else Path(where)
     if folder_at(location).find(CONFIG) is not None:
         return _open_adapter(location, base, theta, scratch, what=where)
+    if isinstance(location, Path):
+        refuse_nested(location)
     model = open_checkpoint(location)
     reader = stack.enter_context(TensorReader(model.files.values()))
     shapes = {name: spec.shape for name, spec in model.schema.items() if spec.is_fused}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from coldfuse.adapters.adapter import OTHER_WEIGHTS, Adapter, no_weights, read_adapter
+from coldfuse.adapters.adapter import OTHER_WEIGHTS, Adapter, no_weights, read_adapter, refuse_nested
 from coldfuse.adapters.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from coldfuse.adapters.config import CONFIG as ADAPTER_CONFIG
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, sha256
@@ -150,6 +150,8 @@ def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -
         return Input(path=path, files=(tensors,), is_delta=True, weight=weight, adapter=adapter, tied=tied)
     if not is_remote(path) and not Path(path).exists():
         raise UserInputError(f"{path}: expected a model folder, an adapter folder or a delta file, and there is none")
+    if not is_remote(path):
+        refuse_nested(Path(path))
     found = open_checkpoint_or_tensors(path)
     if isinstance(found, Checkpoint):
         check_model(base, found, what=str(path), tied=tied)
