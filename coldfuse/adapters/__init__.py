@@ -7,7 +7,7 @@
 - `changes`: the arithmetic of each change, row by row; `experts`: of all experts of a layer in one tensor,
   `apart`: which a base may store in parts;
 - `expansion`: what PEFT is to compute, and the file of deltas that it will lie in; `expanding`: has it computed, on
-  models that `skeleton` makes;
+  models that `skeleton` makes, from settings that `peft_config` lets through; `peculiar`: what two types need;
 - `adapter`: a whole adapter folder, checked against a base by `holding`; `heads`: heads that a base ties;
 - `recompress`: the way back, from a fused delta to a folder of low-rank factors.
 """

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +27,13 @@ import numpy as np
 import peft
 import torch
 from numpy.typing import NDArray
-from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-from peft.utils.peft_types import PeftType
 
 from coldfuse.adapters.changes import read_stored
 from coldfuse.adapters.config import MERGE
 from coldfuse.adapters.expansion import ExpandedModule, Expansion
 from coldfuse.adapters.names import PEFT_PREFIX
 from coldfuse.adapters.peculiar import in_seed_order, refresh_frod
+from coldfuse.adapters.peft_config import config_for
 from coldfuse.adapters.recompress import CONV1D_MODEL_TYPES
 from coldfuse.adapters.skeleton import Weights, join, read_weights, tensor_of
 from coldfuse.core.dtypes import from_floats
@@ -54,13 +53,6 @@ _MOST_DOUBLES = 1 << 28
 
 _ERRORS = (ArithmeticError, AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError)
 """What PEFT and torch raise about what they cannot do."""
-
-_ELSEWHERE: Mapping[str, object] = {
-    "bias": "none", "exclude_modules": None, "inference_mode": True, "layers_pattern": None,
-    "layers_to_transform": None, "modules_to_save": None, "progressbar": False, "target_parameters": None,
-    "task_type": None, "trainable_token_indices": None,
-}  # fmt: skip
-"""Settings of what is read here, or of where PEFT would look for modules, which it is told."""
 
 _HEAD = re.compile(r"(^|\.)(classifier|lm_head|qa_outputs|score)$")
 """Layers that store outputs × inputs in models whose other layers do not."""
@@ -159,7 +151,7 @@ class _Expanding:
 
     def _wrapped(self, modules: Sequence[ExpandedModule], *, real: bool) -> Any:
         """Return a model of these modules, wrapped by PEFT and with the adapter's tensors."""
-        config, layers = self._config(modules), {}
+        config, layers = config_for(self.expansion, modules), {}
         for module in modules:
             layers[module.name] = self._weights(module, real=real).layer(module, transposed=self._is_transposed(module))
         model = peft.get_peft_model(join(layers), config, autocast_adapter_dtype=False)
@@ -177,18 +169,6 @@ class _Expanding:
             refresh_frod(model, [_layer(model, module) for module in modules])
             peft.set_peft_model_state_dict(model, dict(given))
         return model
-
-    def _config(self, modules: Sequence[ExpandedModule]) -> Any:
-        """Return PEFT's own configuration, for these modules alone."""
-        if self.expansion.peft_type not in PeftType.__members__:
-            raise ValueError(f"it does not know adapters of type {self.expansion.peft_type}; install a newer one")
-        config: Any = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(self.expansion.peft_type)]
-        config = config.from_peft_type(**json.loads(self.expansion.config_json))
-        for name, value in _ELSEWHERE.items():
-            if hasattr(config, name):
-                setattr(config, name, value)
-        config.target_modules = [module.name for module in modules]
-        return config
 
     @contextmanager
     def _blaming(self, module: ExpandedModule) -> Iterator[None]:

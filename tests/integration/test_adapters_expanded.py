@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -206,3 +208,32 @@ def test_a_tensor_that_is_missing_is_named(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "adapter_model.safetensors")
     with pytest.raises(UserInputError, match=r"module 'layers.1.q': the file lacks .*layers\.1\.q\.hira_A; merge it"):
         require_same(tmp_path, trained)
+
+
+@pytest.mark.parametrize(
+    ("peft_type", "settings"),
+    [
+        ("HRA", {"r": 10**9}),
+        ("HIRA", {"rank_pattern": {"q": 10**9}}),
+        ("VERA", {"r": 2**62}),
+        ("VBLORA", {"num_vectors": 10**8}),
+        ("FOURIERFT", {"n_frequency_pattern": {"q": 10**10}}),
+    ],
+)
+def test_a_size_that_nothing_has_is_refused_before_memory_is_taken(
+    peft_type: str, settings: dict[str, object], tmp_path: Path
+) -> None:
+    trained = train(config_of(peft_type), tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | settings))
+    with pytest.raises(UserInputError, match=r"alice: .* is more than the adapter or the base has; merge it"):
+        require_same(tmp_path, trained)
+
+
+def test_nothing_that_a_configuration_names_is_imported_or_read(tmp_path: Path) -> None:
+    trained = train(config_of("LORA", target_modules=["emb", "q"], use_dora=True), tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    hostile = {"megatron_config": {"a": 1}, "megatron_core": "this", "corda_config": {"cache_file": "/nowhere"}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | hostile))
+    require_same(tmp_path, trained)
+    assert "this" not in sys.modules
