@@ -15,7 +15,7 @@ from coldfuse.adapters.experts import Parameters, is_of_experts, parameter_chang
 from coldfuse.adapters.heads import without_tied_heads
 from coldfuse.adapters.kinds import KINDS, Module, check_orientation, is_for_peft, stored_transposed
 from coldfuse.adapters.names import Contents, Naming, find_naming
-from coldfuse.adapters.types import EXPANDED, WITH_BIAS
+from coldfuse.adapters.types import COUNTING, EXPANDED, SIZED, WITH_BIAS
 from coldfuse.core.schema import Schema
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.tensors.shapes import differing_shapes
@@ -71,8 +71,7 @@ def hold(contents: Contents, config: AdapterConfig, config_json: bytes, base: Ba
         UserInputError: It changes the base in a way that cannot be fused.
     """
     contents = without_tied_heads(contents, config, base.schema, base.config, what=what)
-    own = contents.modules or {name.rpartition(".")[0]: {} for name in contents.whole}
-    naming = find_naming([_NESTING.sub("", name) for name in own], base.schema, what=what)
+    naming = find_naming([_NESTING.sub("", name) for name in contents.modules], base.schema, what=what)
     holding = _Holding(contents=contents, config=config, base=base, naming=naming, what=what)
     layers = _layers(holding)
     native = [layer for layer in layers if not is_for_peft(layer)]
@@ -153,6 +152,7 @@ def _expansion(holding: _Holding, layers: Sequence[Module], config_json: bytes) 
                 f"what they share; save it with all it needs (save_indices=True), or {MERGE}"
             )
         return None
+    _check_shared(holding, layers)
     schema, changed = holding.base.schema, []
     for layer in layers:
         names = [layer.weight] if holding.config.peft_type != "BEFT" else []
@@ -166,6 +166,17 @@ def _expansion(holding: _Holding, layers: Sequence[Module], config_json: bytes) 
         modules=tuple(_module(holding, layer) for layer in layers), changed=computed(schema, changed),
         base=of_layers, base_config=holding.base.config,
     )  # fmt: skip
+
+
+def _check_shared(holding: _Holding, layers: Sequence[Module]) -> None:
+    """Raise `UserInputError` if what modules share follows from all of them, and some are not in the base."""
+    inside, peft_type = {layer.name for layer in layers}, holding.config.peft_type
+    outside = sorted(holding.contents.modules.keys() - inside)
+    if outside and (peft_type in COUNTING or (peft_type in SIZED and not holding.contents.shared)):
+        raise UserInputError(
+            f"{holding.what}: what a {peft_type} adapter makes of one module follows from all that were trained, and "
+            f"the base has no {outside[0][:200]!r}; give a base with it, or {MERGE}"
+        )
 
 
 def _module(holding: _Holding, layer: Module) -> ExpandedModule:

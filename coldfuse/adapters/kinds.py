@@ -18,6 +18,7 @@ from coldfuse.adapters.changes import (
     Matrix,
     Product,
     Renormed,
+    Replaced,
     Rescaled,
     SomeReplaced,
     Stored,
@@ -160,7 +161,8 @@ def check_orientation(modules: Iterable[Module]) -> None:
     """Raise `UserInputError` if the shapes of other layers contradict what the configuration says of square ones."""
     layers = [module for module in modules if stored_transposed(module) is not None and len(module.shape) == 2]
     square = [module for module in layers if module.shape[0] == module.shape[1]]
-    told = [stored_transposed(module) for module in layers if module not in square and _fits_either_way(module)]
+    oblong = [module for module in layers if module.shape[0] != module.shape[1]]
+    told = [stored_transposed(module) for module in oblong if _fits_either_way(module)]
     if square and any(transposed != square[0].config.fan_in_fan_out for transposed in told):
         raise UserInputError(
             f"{square[0].what}: fan_in_fan_out={square[0].config.fan_in_fan_out} does not hold for all layers, so "
@@ -230,6 +232,17 @@ def tokens(module: Module, part: str = TOKENS) -> Changes:
     return {module.weight: SomeReplaced(stored, tuple(given))}
 
 
+def whole(module: Module) -> Changes:
+    """Return the changes of a layer, such as a norm, that was trained whole."""
+    changes: Changes = {}
+    for part, stored in module.parts.items():
+        name = module.bias if part.endswith(".bias") else module.weight
+        if name not in module.base or module.base[name].shape != stored.tensor.spec.shape:
+            raise module.mismatch(stored.tensor.spec.shape, name)
+        changes[name] = Replaced(stored)
+    return changes
+
+
 def _whole_or_product(module: Module, name: str) -> Matrix:
     if f"{name}_a" in module.parts:
         return _product(module, module.part(f"{name}_a"), module.part(f"{name}_b"))
@@ -258,6 +271,7 @@ def _check_shape(module: Module, matrix: Matrix) -> None:
 KINDS: dict[str, Callable[[Module], Changes]] = {
     "LORA": lora,
     "IA3": ia3,
+    "LN_TUNING": whole,
     "LOHA": loha,
     "LOKR": lokr,
     "TRAINABLE_TOKENS": tokens,

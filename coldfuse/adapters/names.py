@@ -27,7 +27,7 @@ _PARTS = {
     "LORA": ("lora_A.weight", "lora_B.weight", "lora_B.bias", "lora_embedding_A", "lora_embedding_B",
              "lora_magnitude_vector", "lora_magnitude_vector.weight", f"token_adapter.{TOKENS}"),
     "IA3": ("ia3_l",),
-    "LN_TUNING": (),
+    "LN_TUNING": ("ln_tuning_layers.bias", "ln_tuning_layers.weight"),
     "LOHA": ("hada_t1", "hada_t2", "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),
     "LOKR": ("lokr_t2", "lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b"),
     "TRAINABLE_TOKENS": (TOKENS,),
@@ -37,7 +37,7 @@ _PREFIXES = {"ADALORA": "lora_"}
 
 _FOREIGN = re.compile(r"(^|\.)((lora|ia3|hada|lokr|trainable_tokens)_|token_adapter\.)")
 """A tensor of some adapter, though not one of the parts that are known."""
-_WRAPPERS = re.compile(r"\.(modules_to_save|ln_tuning_layers)\.(default\.)?|\.base_layer\.")
+_WRAPPERS = re.compile(r"\.modules_to_save\.(default\.)?|\.base_layer\.")
 """Modules that PEFT puts around those of the model."""
 
 
@@ -88,7 +88,7 @@ def sort_tensors(tensors: Iterable[Stored], peft_type: str, *, what: str) -> Con
             raise UserInputError(f"{what}: tensor {name[:200]!r} is none of a plain {peft_type} adapter's; {MERGE}")
         elif ".original_module." not in name:  # an untouched copy, which PEFT saves with some settings
             whole.setdefault(_WRAPPERS.sub(".", name), stored)  # some settings of PEFT save a tensor under two names
-    if not modules and not shared and not (peft_type == "LN_TUNING" and whole):
+    if not modules and not shared:
         raise UserInputError(f"{what}: holds no tensor of a {peft_type} adapter; save it with PEFT's save_pretrained()")
     return Contents(modules, whole, tuple(shared))
 
@@ -98,7 +98,7 @@ def _own_part(peft_type: str) -> Callable[[str], tuple[str, str]]:
     if peft_type in EXPANDED:
         begins = re.compile(rf"^(.+?)\.({_PREFIXES.get(peft_type, peft_type.lower() + '_')}.*)$")
     else:
-        begins = re.compile(rf"^(.+)\.({'|'.join(map(re.escape, _PARTS[peft_type])) or '(?!)'})$")
+        begins = re.compile(rf"^(.+)\.({'|'.join(map(re.escape, _PARTS[peft_type]))})$")
 
     def split(name: str) -> tuple[str, str]:
         found = begins.match(name)

@@ -19,6 +19,12 @@ EXPANDED = frozenset({
 WITH_BIAS = frozenset({"ADAMSS", "BEFT", "GLORA", "ROAD"})
 """Among them, types that also change a layer's bias, or nothing else."""
 
+COUNTING = frozenset({"TINYLORA"})
+"""Among them, types in which the number of modules says what each of them shares with which."""
+
+SIZED = frozenset({"PVERA", "RANDLORA", "VERA"})
+"""Among them, types whose shared projections are as large as the largest module wants, where they are not saved."""
+
 _PROMPT = "it puts tokens before the input and changes no weight"
 _ROUTED = "what it adds depends on the input, so no weights can hold it"
 

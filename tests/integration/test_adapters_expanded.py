@@ -91,9 +91,18 @@ class Trained:
     after: State
 
 
-def train(config: peft.PeftConfig, folder: Path) -> Trained:
+class Headed(nn.Module):
+    """A body under a name of its own, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleDict({"q": nn.Linear(16, 16), "k": nn.Linear(16, 16), "v": nn.Linear(16, 16)})
+        self.head = nn.Linear(16, 8)
+
+
+def train(config: peft.PeftConfig, folder: Path, kind: type[nn.Module] = Model) -> Trained:
     torch.manual_seed(0)
-    model = Model()
+    model = kind()
     for value in model.parameters():
         value.data = 0.3 * torch.randn_like(value)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -101,7 +110,7 @@ def train(config: peft.PeftConfig, folder: Path) -> Trained:
     for value in (value for value in wrapped.parameters() if value.requires_grad):
         value.data = value.data + 0.1 * torch.randn_like(value)
     wrapped.save_pretrained(folder)
-    again = Model()
+    again = kind()
     again.load_state_dict(before)
     again = again if config.peft_type == "PSOFT" else again.double()  # which takes no doubles
     merged = peft.PeftModel.from_pretrained(again, folder).merge_and_unload()
@@ -197,6 +206,24 @@ def test_what_a_file_does_not_say_is_refused(
     trained = train(config_of(peft_type, **settings), tmp_path)
     with pytest.raises(UserInputError, match=f"alice: .*{message}.*merge_and_unload"):
         require_same(tmp_path, trained)
+
+
+@pytest.mark.parametrize(
+    ("peft_type", "settings", "is_refused"),
+    [("HRA", {}, False), ("VBLORA", {}, False), ("TINYLORA", {}, True), ("VERA", {"save_projection": False}, True)],
+)
+def test_modules_that_the_base_lacks_count_where_something_is_shared(
+    peft_type: str, settings: dict[str, object], is_refused: bool, tmp_path: Path
+) -> None:
+    train(config_of(peft_type, target_modules=["q", "k", "head"], **settings), tmp_path, Headed)
+    schema = {f"{name}.weight": TensorSpec(dtype="F32", shape=(16, 16)) for name in ("q", "k", "v")}
+    if is_refused:
+        with pytest.raises(UserInputError, match="follows from all that were trained, and the base has no 'head'"):
+            open_adapter(tmp_path, schema, what="alice")
+    else:
+        adapter = open_adapter(tmp_path, schema, what="alice")
+        assert all(name.startswith("head.") for name in adapter.ignored)
+        assert (set(adapter.tensors), len(adapter.ignored) > 0) == ({"q.weight", "k.weight"}, True)
 
 
 def test_a_tensor_that_is_missing_is_named(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from safetensors.torch import load_file, save_file
 from tiny_model import write_tiny_model
 
 import coldfuse
+from coldfuse.api.models import open_finetuned
 from coldfuse.errors import MissingExtraError, SchemaMismatchError, UserInputError
+from coldfuse.tensors.checkpoint import open_checkpoint
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -62,6 +65,17 @@ def test_a_model_is_fused_as_peft_merges_it_and_explained_and_nothing_is_left(
         torch.testing.assert_close(fused[name], values, rtol=1e-6, atol=1e-7)
     assert not torch.equal(fused[QUERY], load_file(base / "model.safetensors")[QUERY])
     assert [item.name for item in out.parent.iterdir()] == ["out"]
+
+
+def test_a_model_in_memory_contributes_what_peft_merges(base: Path, adapter: Path, tmp_path: Path) -> None:
+    from transformers import BertModel
+
+    model = peft.PeftModel.from_pretrained(BertModel.from_pretrained(base), adapter)
+    before, after = (load_file(folder / "model.safetensors")[QUERY] for folder in (base, adapter / "merged"))
+    with ExitStack() as stack:
+        found = open_finetuned(model, open_checkpoint(base), tmp_path / "scratch", stack)
+        delta = torch.from_numpy(found.read(QUERY, 5, 40))
+    torch.testing.assert_close(delta.float(), (after - before).reshape(-1)[5:45], rtol=1e-5, atol=1e-7)
 
 
 def test_a_plan_computes_nothing(base: Path, adapter: Path, tmp_path: Path) -> None:

@@ -254,3 +254,41 @@ def test_a_configuration_that_is_none_is_refused(tmp_path: Path, text: str) -> N
     (folder / "adapter_config.json").write_text(text)
     with pytest.raises(ColdfuseError, match=re.escape("alice: adapter_config.json")):
         open_adapter(folder, BASE, what="alice")
+
+
+def test_norms_that_were_tuned_are_replaced_and_a_head_beside_them_stays_out(tmp_path: Path) -> None:
+    norm, old = numbers(5), numbers(5).astype(float)
+    tensors = {"bert.norm.ln_tuning_layers.weight": norm, "classifier.weight": numbers(2, 5)}
+    adapter = opened(tmp_path, tensors, {"peft_type": "LN_TUNING"})
+    np.testing.assert_array_equal(delta(adapter, "norm.weight", old), norm.astype(float) - old)
+    assert adapter.ignored == ("classifier.weight",)
+    with pytest.raises(SchemaMismatchError, match=r"'norm\.bias': .* \[5\], the base has no such tensor"):
+        opened(tmp_path, {"norm.ln_tuning_layers.bias": norm}, {"peft_type": "LN_TUNING"})
+
+
+@pytest.mark.parametrize("dtype", ["F32", "BF16"])
+def test_tokens_that_were_trained_alone_replace_their_rows(tmp_path: Path, dtype: str) -> None:
+    rows, old = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), numbers(9, 3).astype(float)
+    write(tmp_path, {"emb.trainable_tokens_delta": rows}, {"peft_type": "TRAINABLE_TOKENS", "token_indices": [7, 2]},
+          dtype=dtype)  # fmt: skip
+    adapter = open_adapter(tmp_path, BASE, what="alice")
+    expected = np.zeros((9, 3))
+    expected[7], expected[2] = rows[0] - old[7], rows[1] - old[2]
+    np.testing.assert_array_equal(delta(adapter, "emb.weight", old), expected)
+    pieces = [adapter.tensors["emb.weight"].delta_rows(read_stored, old[i : i + 1], i, 1) for i in range(9)]
+    np.testing.assert_array_equal(np.concatenate(pieces), expected)
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        ([1], r"'base_model.model.emb.trainable_tokens_delta': shape \[2, 3\], expected 3 numbers for each of the 1"),
+        ([1, 1], "names a token twice"),
+        ([1, 9], "names token 9, the base has 9; was its vocabulary resized"),
+        ([-1, 2], "names token -1"),
+    ],
+)
+def test_tokens_that_the_base_does_not_have_are_refused(tmp_path: Path, indices: list[int], message: str) -> None:
+    config = {"peft_type": "TRAINABLE_TOKENS", "token_indices": indices}
+    with pytest.raises(SchemaMismatchError, match=message):
+        opened(tmp_path, {"emb.trainable_tokens_delta": numbers(2, 3)}, config)
