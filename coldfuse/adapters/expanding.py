@@ -31,10 +31,10 @@ from numpy.typing import NDArray
 from coldfuse.adapters.changes import read_stored
 from coldfuse.adapters.config import MERGE
 from coldfuse.adapters.expansion import ExpandedModule, Expansion
+from coldfuse.adapters.layout import TRANSPOSING
 from coldfuse.adapters.names import PEFT_PREFIX
 from coldfuse.adapters.peculiar import in_seed_order, refresh_frod
 from coldfuse.adapters.peft_config import config_for
-from coldfuse.adapters.recompress import CONV1D_MODEL_TYPES
 from coldfuse.adapters.skeleton import Weights, join, read_weights, tensor_of
 from coldfuse.core.dtypes import from_floats
 from coldfuse.errors import UserInputError
@@ -142,12 +142,12 @@ class _Expanding:
             return module.transposed
         model_type = self.expansion.base_config.get("model_type")
         flag = json.loads(self.expansion.config_json).get("fan_in_fan_out")
-        if flag and model_type not in CONV1D_MODEL_TYPES:
+        if flag and model_type not in TRANSPOSING:
             raise ValueError(
                 f"it says that layers store inputs × outputs (fan_in_fan_out), and models of type "
                 f"{str(model_type)[:50]} are not known to"
             )
-        return model_type in CONV1D_MODEL_TYPES and not _HEAD.search(module.name)
+        return model_type in TRANSPOSING and not _HEAD.search(module.name)
 
     def _wrapped(self, modules: Sequence[ExpandedModule], *, real: bool) -> Any:
         """Return a model of these modules, wrapped by PEFT and with the adapter's tensors."""

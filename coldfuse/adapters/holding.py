@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from coldfuse.adapters.apart import Apart, stored_apart
@@ -14,10 +14,11 @@ from coldfuse.adapters.expansion import ExpandedModule, Expansion, Pending, comp
 from coldfuse.adapters.experts import Parameters, is_of_experts, parameter_changes, target_parameters
 from coldfuse.adapters.heads import without_tied_heads
 from coldfuse.adapters.kinds import KINDS, Module, check_orientation, is_for_peft, stored_transposed
-from coldfuse.adapters.names import Contents, Naming, find_naming
+from coldfuse.adapters.names import Contents
 from coldfuse.adapters.types import COUNTING, EXPANDED, SIZED, WITH_BIAS
 from coldfuse.core.schema import Schema
 from coldfuse.errors import SchemaMismatchError, UserInputError
+from coldfuse.naming.matching import Names, find_modules
 from coldfuse.tensors.shapes import differing_shapes
 
 _NESTING = re.compile(r"\.base_layer(?=\.|$)")
@@ -50,7 +51,8 @@ class _Holding:
     contents: Contents
     config: AdapterConfig
     base: Base
-    naming: Naming
+    to_base: Callable[[str], str | None]
+    """Returns the base's name of a module or tensor, or None for what lies outside the base's body."""
     what: str
     changes: dict[str, list[Change]] = field(default_factory=lambda: defaultdict(list))
     outside: list[str] = field(default_factory=list)
@@ -71,8 +73,9 @@ def hold(contents: Contents, config: AdapterConfig, config_json: bytes, base: Ba
         UserInputError: It changes the base in a way that cannot be fused.
     """
     contents = without_tied_heads(contents, config, base.schema, base.config, what=what)
-    naming = find_naming([_NESTING.sub("", name) for name in contents.modules], base.schema, what=what)
-    holding = _Holding(contents=contents, config=config, base=base, naming=naming, what=what)
+    names = Names(tensors=base.schema.keys(), needed=base.schema.keys(), config=base.config)
+    to_base = find_modules([_NESTING.sub("", name) for name in contents.modules], names, what=what)
+    holding = _Holding(contents=contents, config=config, base=base, to_base=to_base, what=what)
     layers = _layers(holding)
     native = [layer for layer in layers if not is_for_peft(layer)]
     check_orientation(layers)  # before any factor is read the wrong way round
@@ -92,7 +95,7 @@ def _layers(holding: _Holding) -> list[Module]:
     nested: dict[str, list[tuple[int, Mapping[str, Stored]]]] = defaultdict(list)
     for name, parts in holding.contents.modules.items():
         plain = _NESTING.sub("", name)
-        module, schema = holding.naming.to_base(plain), holding.base.schema
+        module, schema = holding.to_base(plain), holding.base.schema
         if module is None:
             holding.outside.extend(f"{name}.{part}" for part in parts)
             continue
@@ -122,7 +125,7 @@ def _parameters(holding: _Holding, name: str, module: str) -> dict[str, Apart | 
 
 def _add_parameters(holding: _Holding, name: str, levels: Sequence[Mapping[str, Stored]]) -> None:
     """Add the changes of a module's own parameters, such as all experts of a layer."""
-    module, schema = holding.naming.to_base(name) or "", holding.base.schema
+    module, schema = holding.to_base(name) or "", holding.base.schema
     for parts in levels:
         if parts.keys() != {"lora_A", "lora_B"}:
             has = ", ".join(sorted(parts))
@@ -194,7 +197,7 @@ def _add_whole(holding: _Holding, brought: set[Stored | None]) -> None:
     for own_name, stored in holding.contents.whole.items():
         if stored in brought:
             continue
-        name, schema = holding.naming.to_base(own_name), holding.base.schema
+        name, schema = holding.to_base(own_name), holding.base.schema
         if name is None or name not in schema or not schema[name].is_fused:
             holding.outside.append(own_name)
         elif stored.tensor.spec.shape != schema[name].shape:

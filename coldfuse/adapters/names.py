@@ -1,21 +1,20 @@
-"""From the names of an adapter's tensors to those of the base.
+"""An adapter's tensors, sorted by what they are.
 
-PEFT names a factor `base_model.model.<module>.lora_A.weight`, by the modules of the model that was trained. The base's
-files may name the same modules with a prefix less (a body saved without its head's `bert.`) or more. One difference
-must explain all: either a prefix that is taken off, under which the whole body lies, or one that is put before.
+PEFT names a factor `base_model.model.<module>.lora_A.weight`, by the modules of the model that was trained; the base's
+names for these modules are found by `coldfuse.naming`.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from coldfuse.adapters.changes import Stored
 from coldfuse.adapters.config import MERGE
 from coldfuse.adapters.types import EXPANDED
-from coldfuse.errors import SchemaMismatchError, UserInputError
+from coldfuse.errors import UserInputError
 
 PEFT_PREFIX = "base_model.model."
 """What PEFT puts before the name of a module of the model."""
@@ -51,20 +50,6 @@ class Contents:
     """Tensors that were trained whole, by the adapter's name."""
     shared: tuple[Stored, ...] = ()
     """Tensors that all modules share, of adapters that PEFT computes."""
-
-
-@dataclass(frozen=True)
-class Naming:
-    """How the adapter's names differ from the base's."""
-
-    removed: str = ""
-    """Prefix that is taken off the adapter's names; names without it lie outside the base's body."""
-    added: str = ""
-    """Prefix that is put before them."""
-
-    def to_base(self, name: str) -> str | None:
-        """Return the base's name, or None for what lies outside the base's body."""
-        return self.added + name.removeprefix(self.removed) if name.startswith(self.removed) else None
 
 
 def sort_tensors(tensors: Iterable[Stored], peft_type: str, *, what: str) -> Contents:
@@ -105,54 +90,3 @@ def _own_part(peft_type: str) -> Callable[[str], tuple[str, str]]:
         return (found[1], found[2]) if found else ("", "")
 
     return split
-
-
-def find_naming(modules: Collection[str], base: Collection[str], *, what: str) -> Naming:
-    """Find the one prefix that makes the adapter's modules the base's.
-
-    Args:
-        modules: The adapter's names of its modules.
-        base: The base's names of its tensors.
-        what: The adapter's name, for errors.
-
-    Raises:
-        SchemaMismatchError: No prefix fits, or several do.
-    """
-    known = {name[:end] for name in base for end in _dots(name)}
-    fits = [naming for naming in _candidates(modules, known) if _fits(naming, modules, known)]
-    if Naming() in fits:
-        return Naming()
-    if len(fits) > 1:
-        found = " or ".join(sorted(naming.added or f"-{naming.removed}" for naming in fits)[:2])
-        raise SchemaMismatchError(f"{what}: its modules fit the base in several ways (prefix {found}); rename them")
-    if not fits:
-        missing = next((name for name in sorted(modules) if name not in known), "")
-        raise SchemaMismatchError(
-            f"{what}: module {missing[:200]!r} is not in the base, under any prefix: it is another model than the one "
-            f"that the adapter was trained on, or one without this part; the base has {_few(known)}"
-        )
-    return fits[0]
-
-
-def _dots(name: str) -> list[int]:
-    return [index for index, letter in enumerate(name) if letter == "."]
-
-
-def _few(modules: Collection[str]) -> str:
-    """Name some of the base's modules, to compare with."""
-    longest = sorted(modules, key=lambda name: (-name.count("."), name))
-    return f"{longest[0][:200]!r}, for example" if longest and longest[0] else "no modules"
-
-
-def _candidates(modules: Collection[str], base: Collection[str]) -> list[Naming]:
-    """Return the prefixes under which most of the adapter lies, and those that its first module has in the base."""
-    steps = (name.split(".") for name in modules)
-    counts = Counter(".".join(parts[:end]) + "." for parts in steps for end in range(1, len(parts)))
-    removed = [Naming(removed=prefix) for prefix, count in counts.items() if 2 * count > len(modules)]
-    first = next(iter(modules), "")
-    added = [Naming(added=name.removesuffix(first)) for name in base if name.endswith(f".{first}")]
-    return [Naming(), *removed, *added]
-
-
-def _fits(naming: Naming, modules: Collection[str], base: Collection[str]) -> bool:
-    return all(name in base for name in map(naming.to_base, modules) if name is not None)

@@ -68,7 +68,7 @@ class Checkpoint:
         """
         try:
             config = json.loads(self.read("config.json") or b"{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserInputError(f"{self.folder}/config.json: not JSON: {error}") from error
         return config if isinstance(config, dict) else {}
 
