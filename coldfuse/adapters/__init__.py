@@ -2,8 +2,12 @@
 
 - `config`: the settings of an adapter that count, and those that are refused;
 - `names`: an adapter's tensors sorted by what they are, and the base's names for them;
-- `kinds`: from a module's factors to the changes of its weight and bias, for each type of adapter;
-- `changes`: the arithmetic of each change, row by row;
-- `adapter`: a whole adapter folder, checked against a base;
+- `types`: PEFT's types of adapter, and which are read here, computed by PEFT or refused;
+- `kinds`: from a module's factors to the changes of its weight and bias, for each type that is read here;
+- `changes`: the arithmetic of each change, row by row; `experts`: of all experts of a layer in one tensor,
+  `apart`: which a base may store in parts;
+- `expansion`: what PEFT is to compute, and the file of deltas that it will lie in; `expanding`: has it computed, on
+  models that `skeleton` makes, from settings that `peft_config` lets through; `peculiar`: what two types need;
+- `adapter`: a whole adapter folder, checked against a base by `holding`; `heads`: heads that a base ties;
 - `recompress`: the way back, from a fused delta to a folder of low-rank factors.
 """

@@ -9,36 +9,34 @@ are trained whole and that the base does not have, a task's head, are no part of
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from coldfuse.adapters.changes import Change, Float64, Read, Replaced, Stored, as_matrix, read_stored
-from coldfuse.adapters.config import CONFIG, MERGE, AdapterConfig, parse_adapter_config
-from coldfuse.adapters.kinds import KINDS, Module, check_orientation
-from coldfuse.adapters.names import Contents, sort_tensors
+from coldfuse.adapters.changes import Added, Change, Float64, Read, Stored, as_matrix, read_stored
+from coldfuse.adapters.config import CONFIG, AdapterConfig, parse_adapter_config
+from coldfuse.adapters.expansion import Expansion, Pending
+from coldfuse.adapters.experts import Experts
+from coldfuse.adapters.holding import Base, Held, hold
+from coldfuse.adapters.names import sort_tensors
 from coldfuse.core.schema import Schema
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, encode, sha256
 from coldfuse.errors import SchemaMismatchError, UserInputError
-from coldfuse.naming.matching import Config, Names, find_modules
 from coldfuse.tensors.files import File, LocalFile
 from coldfuse.tensors.header import Header
+from coldfuse.tensors.quantised import explain_quantised
 from coldfuse.tensors.tensor_file import read_file_header
 
 __all__ = [
     "WEIGHTS", "Adapter", "AdapterTensor", "Read", "Stored", "is_adapter", "no_weights", "open_adapter", "read_adapter",
-    "read_stored",
+    "read_stored", "refuse_nested",
 ]  # fmt: skip
 
 WEIGHTS = "adapter_model.safetensors"
-
-NO_CONFIG: Config = {}
-
-ToBase = Callable[[str], str | None]
-"""Returns the base's name of an adapter's tensor, or None for what lies outside the base's body."""
+OTHER_WEIGHTS = ("adapter_model.bin",)
+"""Files that PEFT may have saved instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +51,10 @@ class AdapterTensor:
 
     @property
     def rows_columns(self) -> tuple[int, int]:
-        """The tensor seen as a matrix: its first dimension, and all others."""
+        """The tensor seen as a matrix: its first dimension, and all others; of experts, all rows of all of them."""
+        match self.changes:
+            case (Added(matrix=Experts() as experts),):
+                return experts.shape
         return as_matrix(self.shape)
 
     @property
@@ -101,6 +102,21 @@ class Adapter:
     """The base's tensors that the adapter changes, by name, in the order of names."""
     ignored: tuple[str, ...]
     """The adapter's names of tensors that the base does not have, such as a task's head."""
+    expansion: Expansion | None = None
+    """What PEFT has to compute before any delta is read; None: nothing, or it is `placed` already."""
+
+    def placed(self, deltas: Path) -> Adapter:
+        """Return the adapter with the deltas that PEFT computes read from a file, which `expanding.expand` writes."""
+        if self.expansion is None:
+            return self
+        found: Mapping[str, Change] = self.expansion.changes(deltas)
+        tensors = {
+            name: replace(
+                tensor, changes=tuple(found[name] if isinstance(c, Pending) else c for c in tensor.changes)
+            )
+            for name, tensor in self.tensors.items()
+        }  # fmt: skip
+        return replace(self, tensors=tensors)
 
     @property
     def config_digest(self) -> str:
@@ -114,14 +130,16 @@ def is_adapter(path: Path) -> bool:
     return (path / CONFIG).is_file()
 
 
-def open_adapter(path: Path, base_schema: Schema, *, what: str, base_config: Config = NO_CONFIG) -> Adapter:
+def open_adapter(
+    path: Path, base_schema: Schema, *, what: str, base_config: Mapping[str, object] | None = None
+) -> Adapter:
     """Read the description of an adapter folder on this machine; no factor is read.
 
     Args:
         path: A folder with `adapter_config.json` and `adapter_model.safetensors`.
         base_schema: Dtypes and shapes of the base's tensors.
         what: The adapter's name, for errors.
-        base_config: The content of the base's `config.json`, which says how transformers names its tensors.
+        base_config: The base's `config.json`.
 
     Raises:
         UserInputError: The folder is no adapter, or one that cannot be fused.
@@ -130,13 +148,19 @@ def open_adapter(path: Path, base_schema: Schema, *, what: str, base_config: Con
     """
     config, file = _read_config(path, what), path / WEIGHTS
     if not file.is_file():
-        raise no_weights(what)
+        raise no_weights(what, [name for name in OTHER_WEIGHTS if (path / name).is_file()])
     header = read_file_header(file)
     return read_adapter(config, LocalFile(file), header, base_schema, what=what, base_config=base_config)
 
 
 def read_adapter(
-    config_json: bytes, file: File, header: Header, base_schema: Schema, *, what: str, base_config: Config = NO_CONFIG
+    config_json: bytes,
+    file: File,
+    header: Header,
+    base_schema: Schema,
+    *,
+    what: str,
+    base_config: Mapping[str, object] | None = None,
 ) -> Adapter:
     """Make sense of an adapter's two files, wherever they lie, and check it against the base.
 
@@ -146,7 +170,7 @@ def read_adapter(
         header: That file's header.
         base_schema: Dtypes and shapes of the base's tensors.
         what: The adapter's name, for errors.
-        base_config: The content of the base's `config.json`, which says how transformers names its tensors.
+        base_config: The base's `config.json`, which says more of it than shapes do.
 
     Raises:
         UserInputError: Something cannot be read or is not supported.
@@ -154,23 +178,36 @@ def read_adapter(
         CodecError: A file is malformed.
     """
     config = parse_adapter_config(config_json, what=f"{what}: {CONFIG}")
-    stored = [Stored(file, tensor) for tensor in header.tensors]
-    contents = sort_tensors(stored, config.peft_type, what=what)
-    base = Names(tensors=base_schema.keys(), needed=base_schema.keys(), config=base_config)
-    to_base = find_modules(contents.modules, base, what=what)
-    modules, outside = _modules(contents, to_base, config, base_schema, what)
-    check_orientation(modules)  # before any factor is read the wrong way round
-    changes: dict[str, list[Change]] = defaultdict(list)
-    ignored = outside + _add_whole(contents, to_base, base_schema, changes, what)
-    for module in modules:
-        for name, change in KINDS[config.peft_type](module).items():
-            changes[name].append(change)
-    _check(stored, changes, base_schema, what)
+    contents = sort_tensors([Stored(file, tensor) for tensor in header.tensors], config.peft_type, what=what)
+    base = Base(base_schema, base_config or {})
+    try:
+        held = hold(contents, config, config_json, base, what=what)
+    except SchemaMismatchError as error:
+        if why := explain_quantised(base.schema, base.config):
+            raise SchemaMismatchError(f"{what}: the base is quantised, {why}; adapters fuse with floats") from error
+        raise
+    return _adapter(held, config, header, base_schema, what)
+
+
+def _adapter(held: Held, config: AdapterConfig, header: Header, base: Schema, what: str) -> Adapter:
     tensors = {
-        name: AdapterTensor(name=name, shape=base_schema[name].shape, changes=tuple(changes[name]))
-        for name in sorted(changes)
+        name: AdapterTensor(name=name, shape=base[name].shape, changes=tuple(held.changes[name]))
+        for name in sorted(held.changes)
     }
-    return Adapter(what=what, config=config, header=header, tensors=tensors, ignored=tuple(sorted(ignored)))
+    return Adapter(
+        what=what, config=config, header=header, tensors=tensors, ignored=tuple(sorted(held.outside)),
+        expansion=held.expansion,
+    )  # fmt: skip
+
+
+def refuse_nested(path: Path) -> None:
+    """Raise `UserInputError` if a folder is no adapter but holds some, as PEFT saves several that have names."""
+    inside = sorted(item.parent.name for item in path.glob(f"*/{CONFIG}")) if not is_adapter(path) else []
+    if inside and not (path / "config.json").is_file():
+        raise UserInputError(
+            f"{path}: holds no model, but adapters in folders of their own ({', '.join(inside[:5])}); give one, such "
+            f"as {path / inside[0]}"
+        )
 
 
 def _read_config(path: Path, what: str) -> bytes:
@@ -180,55 +217,13 @@ def _read_config(path: Path, what: str) -> bytes:
         return file.read(MAX_MANIFEST_BYTES + 1)
 
 
-def no_weights(what: str) -> UserInputError:
-    """Return the error for an adapter whose weights are not in safetensors."""
+def no_weights(what: str, names: Sequence[str] = ()) -> UserInputError:
+    """Return the error for an adapter whose weights are not in safetensors; `names` are those that there are."""
+    if names:
+        why = f"its weights lie in {names[0]}, a pickle, which coldfuse never opens"
+    else:
+        why = f"it has {CONFIG} but no {WEIGHTS}: it was not saved or downloaded whole"
     return UserInputError(
-        f"{what}: no {WEIGHTS} in it; coldfuse reads safetensors only (convert others with "
-        "PeftModel.from_pretrained(…).save_pretrained(…, safe_serialization=True))"
+        f"{what}: {why}; save it again with PeftModel.from_pretrained(base, …).save_pretrained(…, "
+        "safe_serialization=True)"
     )
-
-
-def _modules(
-    contents: Contents, to_base: ToBase, config: AdapterConfig, base: Schema, what: str
-) -> tuple[list[Module], list[str]]:
-    """Return the base's modules, and the names of those tensors whose modules lie outside its body."""
-    modules, outside = [], []
-    for name, parts in contents.modules.items():
-        weight = to_base(f"{name}.weight")
-        if weight is None:
-            outside += [f"{name}.{part}" for part in parts]
-        else:
-            modules.append(Module(name=name, weight=weight, parts=parts, config=config, base=base, what=what))
-    return modules, outside
-
-
-def _add_whole(
-    contents: Contents, to_base: ToBase, base: Schema, changes: dict[str, list[Change]], what: str
-) -> list[str]:
-    """Add the tensors that were trained whole to the changes, and return the names of those that stay out."""
-    ignored = []
-    for own_name, stored in contents.whole.items():
-        name = to_base(own_name)
-        if name is None or name not in base or not base[name].is_fused:
-            ignored.append(own_name)
-        elif stored.tensor.spec.shape != base[name].shape:
-            raise SchemaMismatchError(
-                f"{what}: tensor {name!r}: shape {list(stored.tensor.spec.shape)}, the base has "
-                f"{list(base[name].shape)}; give the base that the adapter was trained on"
-            )
-        else:
-            changes[name].append(Replaced(stored))
-    return ignored
-
-
-def _check(stored: Iterable[Stored], changes: Mapping[str, list[Change]], base: Schema, what: str) -> None:
-    for item in stored:
-        if not item.tensor.spec.is_fused and ".original_module." not in item.tensor.name:
-            raise UserInputError(
-                f"{what}: tensor {item.tensor.name[:200]!r}: {item.tensor.spec.dtype} is no dtype that can be fused"
-            )
-    for name, several in changes.items():
-        if not base[name].is_fused:
-            raise SchemaMismatchError(f"{what}: tensor {name!r}: the base has it as {base[name].dtype}, never fused")
-        if len(several) > 1 and not all(change.is_sum for change in several):
-            raise UserInputError(f"{what}: tensor {name!r} is changed twice, in ways that do not add up; {MERGE}")

@@ -6,7 +6,7 @@
     (IA)³ (arXiv 2205.05638):  δ = (l − 1) ⊙ W, one l an output row or an input column
     LoHa  (arXiv 2108.06098):  δ = s·(B₁A₁ ⊙ B₂A₂)
     LoKr  (arXiv 2309.14859):  δ = s·(W₁ ⊗ W₂)
-    whole tensors:             δ = W' − W
+    whole tensors:             δ = W' − W, for all rows or for some
 
 Factors are never mixed with those of another adapter: only deltas may be averaged. A tensor is seen as a matrix, O rows
 by I columns: all dimensions after the first are one. Everything is float64 and added in one order, without BLAS, so a
@@ -255,6 +255,26 @@ class Replaced:
     def rows(self, read: Read, base_OI: Float64, first: int, num: int) -> Float64:
         """Return some rows of the delta."""
         return Factor(self.stored).rows(read, first, num) - base_OI
+
+
+@dataclass(frozen=True)
+class SomeReplaced:
+    """δ = W' − W in some rows, and 0 in all others: the embeddings of tokens that were trained alone."""
+
+    stored: Stored
+    """The new rows."""
+    indices: tuple[int, ...]
+    """The row of the tensor that each of them replaces."""
+    needs_base: ClassVar[bool] = True
+    is_sum: ClassVar[bool] = False
+
+    def rows(self, read: Read, base_OI: Float64, first: int, num: int) -> Float64:
+        """Return some rows of the delta."""
+        columns, delta_OI = base_OI.shape[1], np.zeros_like(base_OI)
+        for index, row in enumerate(self.indices):
+            if first <= row < first + num:
+                delta_OI[row - first] = read(self.stored, index * columns, columns) - base_OI[row - first]
+        return delta_OI
 
 
 def _sum_rows(values_OI: Float64) -> Float64:

@@ -18,13 +18,21 @@ from coldfuse.adapters.changes import (
     Matrix,
     Product,
     Renormed,
+    Replaced,
     Rescaled,
+    SomeReplaced,
     Stored,
     as_matrix,
 )
 from coldfuse.adapters.config import MERGE, AdapterConfig
+from coldfuse.adapters.names import TOKENS
+from coldfuse.adapters.types import EXPANDED
 from coldfuse.core.schema import Schema
 from coldfuse.errors import SchemaMismatchError, UserInputError
+from coldfuse.tensors.shapes import differing_shapes
+
+_TOKEN_ROWS = f"token_adapter.{TOKENS}"
+"""Rows that were trained beside LoRA."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +49,23 @@ class Module:
     base: Schema
     what: str
     """The adapter's name, for errors."""
+    times: int = 1
+    """How often the change counts."""
 
     @property
     def bias(self) -> str:
         """The base's name of the layer's bias, if there is one."""
         return self.weight.removesuffix("weight") + "bias"
+
+    @property
+    def has_bias(self) -> bool:
+        """True if the base's layer has a bias."""
+        return self.bias in self.base
+
+    @property
+    def is_embedding(self) -> bool:
+        """True if LoRA's factors are those of a layer that looks up rows of its weight."""
+        return any("_embedding_" in part for part in self.parts)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -55,7 +75,7 @@ class Module:
     @property
     def scale(self) -> float:
         """The factor s of the delta."""
-        return self.config.scale(self.name)
+        return self.times * self.config.scale(self.name)
 
     def part(self, name: str) -> Stored:
         """Return one of the factors. Raises `UserInputError` if the file does not have it."""
@@ -66,11 +86,10 @@ class Module:
 
     def mismatch(self, changed: tuple[int, ...], name: str) -> SchemaMismatchError:
         """Return the error for factors that change another shape (`changed`) than a tensor of the base has."""
-        has = list(self.base[name].shape) if name in self.base else "no such tensor"
-        return SchemaMismatchError(
-            f"{self.what}: tensor {name!r}: the adapter changes shape {list(changed)}, the base has {has}; "
-            "give the base that the adapter was trained on"
-        )
+        shapes = f"the adapter changes shape {list(changed)}, the base has no such tensor"
+        if name in self.base:
+            shapes = f"the adapter changes {differing_shapes(changed, self.base[name].shape)}"
+        return SchemaMismatchError(f"{self.what}: tensor {name!r}: {shapes}")
 
 
 Changes = dict[str, Change]
@@ -79,13 +98,14 @@ Changes = dict[str, Change]
 
 def lora(module: Module) -> Changes:
     """Return the changes of LoRA and DoRA, of linear layers, convolutions and embeddings."""
-    is_embedding = "lora_embedding_A" in module.parts
-    infix = "embedding_" if is_embedding else ""
+    if _TOKEN_ROWS in module.parts:
+        return tokens(module, _TOKEN_ROWS)
+    infix = "embedding_" if module.is_embedding else ""
     a, b = module.part(f"lora_{infix}A"), module.part(f"lora_{infix}B")
     plain = _product(module, b, a)
-    transposed = is_embedding or is_transposed(module, plain.shape)
+    transposed = module.is_embedding or is_transposed(module, plain.shape)
     matrix = Product(Factor(a, transposed=True), Factor(b, transposed=True)) if transposed else plain
-    changes: Changes = {module.weight: _lora_weight(module, matrix, transposed=transposed)}
+    changes: Changes = {module.weight: _lora_weight(module, matrix)}
     if "lora_B.bias" in module.parts:
         bias = Factor(module.part("lora_B.bias"))
         if module.bias not in module.base or bias.shape != as_matrix(module.base[module.bias].shape):
@@ -94,18 +114,40 @@ def lora(module: Module) -> Changes:
     return changes
 
 
-def _lora_weight(module: Module, matrix: Product, *, transposed: bool) -> Change:
+def _lora_weight(module: Module, matrix: Product) -> Change:
     _check_shape(module, matrix)
     if "lora_magnitude_vector" not in module.parts:
         if module.config.use_dora:
             module.part("lora_magnitude_vector")  # says that it is missing
         return Added(matrix, module.scale)
-    if transposed:  # norms of columns would take the whole matrix for any of its rows
-        raise UserInputError(f"{module.what}: DoRA of {module.name!r}, an embedding or Conv1D, is not known; {MERGE}")
     vector = module.part("lora_magnitude_vector")
     if vector.tensor.spec.num_elements != matrix.shape[0]:
         raise module.mismatch(vector.tensor.spec.shape, module.weight)
     return Renormed(matrix, module.scale, vector)
+
+
+def is_for_peft(module: Module) -> bool:
+    """Tell whether PEFT has to compute a module's change: no row of it can be worked out from that row alone.
+
+    So it is with DoRA where a norm is one of a column, and with the convolutions for which PEFT has forms of its own.
+    """
+    config, parts = module.config, module.parts
+    if config.peft_type == "LORA":
+        transposed = module.is_embedding or stored_transposed(module)
+        return "lora_magnitude_vector" in parts and bool(transposed)
+    if config.peft_type in ("LOHA", "LOKR"):
+        is_core = any(name.endswith(("_t1", "_t2")) for name in parts)
+        shapes = [part.tensor.spec.shape for part in parts.values()] if config.peft_type == "LOKR" else []
+        return is_core or any(len(shape) not in (2, 4) for shape in shapes)
+    return config.peft_type in EXPANDED
+
+
+def stored_transposed(module: Module) -> bool | None:
+    """Tell whether LoRA's factors show a layer to store inputs × outputs; None if it has no such factors."""
+    if module.config.peft_type != "LORA" or not {"lora_A", "lora_B"} <= module.parts.keys():
+        return None
+    a, b = (module.parts[name].tensor.spec.shape for name in ("lora_A", "lora_B"))
+    return is_transposed(module, (as_matrix(b)[0], as_matrix(a)[1]))
 
 
 def is_transposed(module: Module, plain: tuple[int, int]) -> bool:
@@ -117,15 +159,20 @@ def is_transposed(module: Module, plain: tuple[int, int]) -> bool:
 
 def check_orientation(modules: Iterable[Module]) -> None:
     """Raise `UserInputError` if the shapes of other layers contradict what the configuration says of square ones."""
-    layers = [module for module in modules if "lora_A" in module.parts and len(module.shape) == 2]
+    layers = [module for module in modules if stored_transposed(module) is not None and len(module.shape) == 2]
     square = [module for module in layers if module.shape[0] == module.shape[1]]
     oblong = [module for module in layers if module.shape[0] != module.shape[1]]
-    plain = [(module, as_matrix(module.part("lora_B").tensor.spec.shape)[0]) for module in oblong]
-    if square and any((module.shape[0] != outputs) != module.config.fan_in_fan_out for module, outputs in plain):
+    told = [stored_transposed(module) for module in oblong if _fits_either_way(module)]
+    if square and any(transposed != square[0].config.fan_in_fan_out for transposed in told):
         raise UserInputError(
             f"{square[0].what}: fan_in_fan_out={square[0].config.fan_in_fan_out} does not hold for all layers, so "
             f"{square[0].name!r}, which is square, may be stored either way; {MERGE}"
         )
+
+
+def _fits_either_way(module: Module) -> bool:
+    outputs, inputs = as_matrix(module.part("lora_B").tensor.spec.shape)[0], module.part("lora_A").tensor.spec.shape[-1]
+    return module.shape in ((outputs, inputs), (inputs, outputs))
 
 
 def ia3(module: Module) -> Changes:
@@ -163,22 +210,55 @@ def lokr(module: Module) -> Changes:
     return {module.weight: Kronecker(outer, inner, module.scale)}
 
 
+def tokens(module: Module, part: str = TOKENS) -> Changes:
+    """Return the change of an embedding of which some rows were trained whole."""
+    stored, config = module.part(part), module.config
+    if len(module.parts) > 1:
+        raise UserInputError(
+            f"{module.what}: {module.name!r} has both factors and rows that were trained whole, and nothing says which "
+            f"come first; {MERGE}"
+        )
+    given = config.token_indices if part == TOKENS else config.token_rows(module.name)
+    rows, columns = as_matrix(module.shape)
+    if stored.tensor.spec.shape != (len(given), columns):
+        raise SchemaMismatchError(
+            f"{module.what}: {stored.tensor.name!r}: shape {list(stored.tensor.spec.shape)}, expected {columns} "
+            f"numbers for each of the {len(given)} tokens that the configuration names"
+        )
+    if len(set(given)) != len(given) or not all(0 <= row < rows for row in given):
+        wrong = next((row for row in given if not 0 <= row < rows), None)
+        why = "a token twice" if wrong is None else f"token {wrong}, the base has {rows}; was its vocabulary resized?"
+        raise SchemaMismatchError(f"{module.what}: module {module.name!r}: the configuration names {why}")
+    return {module.weight: SomeReplaced(stored, tuple(given))}
+
+
+def whole(module: Module) -> Changes:
+    """Return the changes of a layer, such as a norm, that was trained whole."""
+    changes: Changes = {}
+    for part, stored in module.parts.items():
+        name = module.bias if part.endswith(".bias") else module.weight
+        if name not in module.base or module.base[name].shape != stored.tensor.spec.shape:
+            raise module.mismatch(stored.tensor.spec.shape, name)
+        changes[name] = Replaced(stored)
+    return changes
+
+
 def _whole_or_product(module: Module, name: str) -> Matrix:
     if f"{name}_a" in module.parts:
         return _product(module, module.part(f"{name}_a"), module.part(f"{name}_b"))
-    stored = module.part(name)
-    if len(stored.tensor.spec.shape) not in (2, 4):  # of a 1-d convolution; PEFT multiplies it along other dimensions
-        raise UserInputError(f"{module.what}: LoKr of {module.name!r}, a convolution, is not known; {MERGE}")
-    return Factor(stored)
+    return Factor(module.part(name))
 
 
 def _product(module: Module, left: Stored, right: Stored) -> Product:
     """Pair two factors whose inner dimension is the module's rank."""
     product, rank = Product(Factor(left), Factor(right)), module.config.rank(module.name)
     if not product.left.shape[1] == product.right.shape[0] == rank:
+        hint = "is the configuration another adapter's?"
+        if len(module.shape) > 2:
+            hint = "PEFT cannot merge convolutions in groups either, if this is one; train without them"
         raise SchemaMismatchError(
             f"{module.what}: tensor {left.tensor.name!r}: shapes {list(left.tensor.spec.shape)} and "
-            f"{list(right.tensor.spec.shape)} do not multiply over the configured rank {rank}; save the adapter again"
+            f"{list(right.tensor.spec.shape)} do not multiply over the configured rank {rank}; {hint}"
         )
     return product
 
@@ -188,5 +268,12 @@ def _check_shape(module: Module, matrix: Matrix) -> None:
         raise module.mismatch(matrix.shape, module.weight)
 
 
-KINDS: dict[str, Callable[[Module], Changes]] = {"LORA": lora, "IA3": ia3, "LOHA": loha, "LOKR": lokr}
+KINDS: dict[str, Callable[[Module], Changes]] = {
+    "LORA": lora,
+    "IA3": ia3,
+    "LN_TUNING": whole,
+    "LOHA": loha,
+    "LOKR": lokr,
+    "TRAINABLE_TOKENS": tokens,
+}
 """What makes the changes of a module, by PEFT's name of the type of adapter."""

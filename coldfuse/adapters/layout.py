@@ -19,7 +19,7 @@ LayerKind = Literal["linear", "transposed", "embedding", "convolution"]
 kernel's dimensions behind outputs × inputs."""
 
 _EMBEDDING = re.compile(r"(^|\.)(wte|wpe|shared|relative_attention_bias|(?!embed_out)[^.]*embed[^.]*)\.weight$")
-_TRANSPOSING = frozenset({"clvp", "decision_transformer", "gpt2", "imagegpt", "openai-gpt"})
+TRANSPOSING = frozenset({"clvp", "decision_transformer", "gpt2", "imagegpt", "openai-gpt"})
 """Values of `model_type` whose layers store inputs × outputs, for models that transformers cannot be asked of."""
 
 _KINDS: Mapping[str, LayerKind] = {
@@ -93,7 +93,7 @@ def layout_by_names(schema: Schema, *, model_type: str = "", dtype: str = "F32")
         model_type: The model type in its configuration.
         dtype: Dtype of the factors.
     """
-    linear: LayerKind = "transposed" if model_type in _TRANSPOSING else "linear"
+    linear: LayerKind = "transposed" if model_type in TRANSPOSING else "linear"
     layers = {
         name: Layer(name.removesuffix(".weight"), "embedding" if is_embedding_name(name) else linear)
         for name, spec in schema.items()

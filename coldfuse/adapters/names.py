@@ -8,21 +8,32 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from coldfuse.adapters.changes import Stored
 from coldfuse.adapters.config import MERGE
+from coldfuse.adapters.types import EXPANDED
 from coldfuse.errors import UserInputError
 
-_PEFT_PREFIX = "base_model.model."
+PEFT_PREFIX = "base_model.model."
+"""What PEFT puts before the name of a module of the model."""
+
+TOKENS = "trainable_tokens_delta"
+"""PEFT's name for rows of an embedding that were trained alone."""
+
 _PARTS = {
     "LORA": ("lora_A.weight", "lora_B.weight", "lora_B.bias", "lora_embedding_A", "lora_embedding_B",
-             "lora_magnitude_vector", "lora_magnitude_vector.weight"),
+             "lora_magnitude_vector", "lora_magnitude_vector.weight", f"token_adapter.{TOKENS}"),
     "IA3": ("ia3_l",),
-    "LOHA": ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),
-    "LOKR": ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b"),
+    "LN_TUNING": ("ln_tuning_layers.bias", "ln_tuning_layers.weight"),
+    "LOHA": ("hada_t1", "hada_t2", "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),
+    "LOKR": ("lokr_t2", "lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b"),
+    "TRAINABLE_TOKENS": (TOKENS,),
 }  # fmt: skip
+_PREFIXES = {"ADALORA": "lora_"}
+"""How the names of a type's own tensors begin, where it is not the type's name."""
+
 _FOREIGN = re.compile(r"(^|\.)((lora|ia3|hada|lokr|trainable_tokens)_|token_adapter\.)")
 """A tensor of some adapter, though not one of the parts that are known."""
 _WRAPPERS = re.compile(r"\.modules_to_save\.(default\.)?|\.base_layer\.")
@@ -37,6 +48,8 @@ class Contents:
     """Factors by the adapter's name of the module, then by PEFT's name of the factor."""
     whole: Mapping[str, Stored] = field(default_factory=dict)
     """Tensors that were trained whole, by the adapter's name."""
+    shared: tuple[Stored, ...] = ()
+    """Tensors that all modules share, of adapters that PEFT computes."""
 
 
 def sort_tensors(tensors: Iterable[Stored], peft_type: str, *, what: str) -> Contents:
@@ -47,15 +60,33 @@ def sort_tensors(tensors: Iterable[Stored], peft_type: str, *, what: str) -> Con
     """
     modules: dict[str, dict[str, Stored]] = defaultdict(dict)
     whole: dict[str, Stored] = {}
+    shared: list[Stored] = []
+    find_part = _own_part(peft_type)
     for stored in tensors:
-        name = stored.tensor.name.removeprefix(_PEFT_PREFIX)
-        part = next((part for part in _PARTS[peft_type] if name.endswith(f".{part}")), None)
-        if part is not None:
-            modules[name.removesuffix(f".{part}")][part.removesuffix(".weight")] = stored
+        name = stored.tensor.name.removeprefix(PEFT_PREFIX)
+        module, part = find_part(name)
+        if part and module == "base_model":
+            shared.append(stored)
+        elif part:
+            modules[module][part.removesuffix(".weight")] = stored
         elif _FOREIGN.search(name):
             raise UserInputError(f"{what}: tensor {name[:200]!r} is none of a plain {peft_type} adapter's; {MERGE}")
         elif ".original_module." not in name:  # an untouched copy, which PEFT saves with some settings
             whole.setdefault(_WRAPPERS.sub(".", name), stored)  # some settings of PEFT save a tensor under two names
-    if not modules:
+    if not modules and not shared:
         raise UserInputError(f"{what}: holds no tensor of a {peft_type} adapter; save it with PEFT's save_pretrained()")
-    return Contents(modules, whole)
+    return Contents(modules, whole, tuple(shared))
+
+
+def _own_part(peft_type: str) -> Callable[[str], tuple[str, str]]:
+    """Return what splits the name of a type's own tensor into module and part; the part is "" for other tensors."""
+    if peft_type in EXPANDED:
+        begins = re.compile(rf"^(.+?)\.({_PREFIXES.get(peft_type, peft_type.lower() + '_')}.*)$")
+    else:
+        begins = re.compile(rf"^(.+)\.({'|'.join(map(re.escape, _PARTS[peft_type]))})$")
+
+    def split(name: str) -> tuple[str, str]:
+        found = begins.match(name)
+        return (found[1], found[2]) if found else ("", "")
+
+    return split

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from coldfuse.api.fused import FusedModel
 from coldfuse.api.weights_file import FileSettings, read_weights_file, settings_of_document
 from coldfuse.config import prepare_ray
 from coldfuse.engine.execution import Executor, ThreadExecutor, ray_executor
+from coldfuse.engine.expansions import expanded
 from coldfuse.engine.folder_fusion import FolderFused, FolderFusion, fuse_prepared, prepare, require_absent
 from coldfuse.engine.fuse import Prepared
 from coldfuse.engine.preview import all_passes
@@ -66,9 +67,10 @@ def read_method(line: str, *, params: Mapping[str, str] | None = None) -> Recipe
 
 def run(request: FolderFusion, machine: Machine, progress: Watching) -> FusedModel:
     """Fuse. Raises as `fuse_folders`."""
-    with explaining_files(request.out), machine.executor() as executor:
+    with explaining_files(request.out), machine.executor() as executor, ExitStack() as stack:
         require_absent(request.out)
         prepared = prepare(request, executor)
+        stack.enter_context(expanded(prepared, request.out))
         if progress is True:
             with pass_bar(all_passes(prepared)) as show:
                 made = fuse_prepared(prepared, request.out, executor, progress=show)

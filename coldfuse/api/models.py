@@ -22,9 +22,18 @@ from typing import Protocol, cast, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from coldfuse.adapters.adapter import WEIGHTS, Adapter, no_weights, read_adapter, read_stored
+from coldfuse.adapters.adapter import (
+    OTHER_WEIGHTS,
+    WEIGHTS,
+    Adapter,
+    no_weights,
+    read_adapter,
+    read_stored,
+    refuse_nested,
+)
 from coldfuse.adapters.config import CONFIG
 from coldfuse.core.schema import Schema
+from coldfuse.engine.expansions import write_deltas
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.naming.matching import Config, Names, match_model
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
@@ -92,9 +101,9 @@ def open_finetuned(model: Model, base: Checkpoint, scratch: Path, stack: ExitSta
     """
     theta = stack.enter_context(TensorReader(base.files.values()))
     if isinstance(model, str | os.PathLike):
-        return _open_folder(os.fspath(model), base, theta, stack)
+        return _open_folder(os.fspath(model), base, theta, scratch, stack)
     if isinstance(model, ModelWithAdapters):
-        return _open_adapter(_save_adapter(model, scratch), base, theta, what=type(model).__name__)
+        return _open_adapter(_save_adapter(model, scratch), base, theta, scratch, what=type(model).__name__)
     if isinstance(model, Module):
         return _open_state(model.state_dict(), _config_of(model), base, theta, what=type(model).__name__)
     if isinstance(model, Mapping):
@@ -104,10 +113,12 @@ def open_finetuned(model: Model, base: Checkpoint, scratch: Path, stack: ExitSta
     )
 
 
-def _open_folder(where: str, base: Checkpoint, theta: TensorReader, stack: ExitStack) -> FineTuned:
+def _open_folder(where: str, base: Checkpoint, theta: TensorReader, scratch: Path, stack: ExitStack) -> FineTuned:
     location: Location = where if is_remote(where) else Path(where)
     if folder_at(location).find(CONFIG) is not None:
-        return _open_adapter(location, base, theta, what=where)
+        return _open_adapter(location, base, theta, scratch, what=where)
+    if isinstance(location, Path):
+        refuse_nested(location)
     model = open_checkpoint(location)
     reader = stack.enter_context(TensorReader(model.files.values()))
     shapes = {name: spec.shape for name, spec in model.schema.items() if spec.is_fused}
@@ -198,13 +209,18 @@ def _save_adapter(model: ModelWithAdapters, scratch: Path) -> Path:
     return own if own.is_dir() else scratch
 
 
-def _open_adapter(where: Location, base: Checkpoint, theta: TensorReader, *, what: str) -> FineTuned:
+def _open_adapter(where: Location, base: Checkpoint, theta: TensorReader, scratch: Path, *, what: str) -> FineTuned:
     folder = folder_at(where)
     config, weights = folder.find(CONFIG), folder.find(WEIGHTS)
     if config is None or weights is None:
-        raise no_weights(what)
-    tensors = open_tensors(weights)
-    adapter = read_adapter(read_bytes(config), weights, tensors.header, base.schema, what=what, base_config=base.config)
+        raise no_weights(what, [name for name in OTHER_WEIGHTS if folder.find(name) is not None])
+    header, settings = open_tensors(weights).header, read_bytes(config)
+    adapter = read_adapter(settings, weights, header, base.schema, what=what, base_config=base.config)
+    if adapter.expansion is not None:
+        scratch.mkdir(parents=True, exist_ok=True)
+        deltas = scratch / "deltas.safetensors"
+        write_deltas(adapter.expansion, base, deltas)
+        adapter = adapter.placed(deltas)
     return FineTuned(
         names=tuple(adapter.tensors), read=_adapter_reader(adapter, theta, what), left_out=adapter.ignored,
         unchanged=_absent(adapter.tensors, base.schema),

@@ -14,6 +14,7 @@ from coldfuse.cli.fuse_output import adapter_json, adapter_lines
 from coldfuse.cli.options.fuse import View
 from coldfuse.cli.search import search_json
 from coldfuse.engine.execution import Executor
+from coldfuse.engine.expansions import expanded
 from coldfuse.engine.explain import Coefficients, Explanation, explain, require_memory_to_explain
 from coldfuse.engine.folder_fusion import (
     FolderFused,
@@ -42,6 +43,7 @@ def fuse_and_show(
         require_memory_to_explain(prepared, executor)
 
     with ExitStack() as stack:
+        stack.enter_context(expanded(prepared, request.out))
         progress = None
         if is_watched() and not view.as_json:
             passes = all_passes(prepared, is_explained=view.explain is not None)

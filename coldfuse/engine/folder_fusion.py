@@ -10,6 +10,7 @@ from coldfuse.adapters.recompress import Recompressed
 from coldfuse.engine import fuse as engine
 from coldfuse.engine.devices import require_device
 from coldfuse.engine.execution import Executor
+from coldfuse.engine.expansions import expanded, placed
 from coldfuse.engine.fuse import DEFAULT_SEED, Fused, Prepared, Request, fuse, read_ahead
 from coldfuse.engine.inputs import open_inputs
 from coldfuse.engine.job import require_memory
@@ -87,7 +88,9 @@ def fuse_folders(request: FolderFusion, executor: Executor, *, progress: Progres
         CodecError: A file is not what it claims to be.
     """
     require_absent(request.out)
-    return fuse_prepared(prepare(request, executor), request.out, executor, progress=progress)
+    prepared = prepare(request, executor)
+    with expanded(prepared, request.out):
+        return fuse_prepared(prepared, request.out, executor, progress=progress)
 
 
 def require_absent(out: Path) -> None:
@@ -116,15 +119,15 @@ def open_fusion(request: FolderFusion) -> Prepared:
         inputs = [replace(item, settings=own) for item, own in zip(inputs, request.settings, strict=True)]
     state = open_folder_state(base, request.recipe, keeps_residual=request.keeps_residual)
     return engine.prepare(Request(
-        base=base, inputs=inputs, recipe=request.recipe, state=state, tied=tied, output=request.output,
-        seed=request.seed, device=request.device, settings=request.shared,
+        base=base, inputs=placed(inputs, request.out), recipe=request.recipe, state=state, tied=tied,
+        output=request.output, seed=request.seed, device=request.device, settings=request.shared,
     ))  # fmt: skip
 
 
 def fuse_prepared(
     prepared: Prepared, out: Path, executor: Executor, *, progress: Progress | None = None
 ) -> FolderFused:
-    """Fuse what was prepared into `out`, which appears when it is whole. Raises as `fuse_folders`."""
+    """Fuse what was prepared and `expanded` into `out`, which appears when it is whole. Raises as `fuse_folders`."""
     output = prepared.output
     with staged(out, made=output.made) as staging, blaming(prepared.state):
         fused = fuse(prepared, FolderSink(staging, prepared.base), executor, progress=progress)

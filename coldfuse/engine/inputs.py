@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from coldfuse.adapters.adapter import OTHER_WEIGHTS, Adapter, no_weights, read_adapter, refuse_nested
 from coldfuse.adapters.adapter import WEIGHTS as ADAPTER_WEIGHTS
-from coldfuse.adapters.adapter import Adapter, no_weights, read_adapter
 from coldfuse.adapters.config import CONFIG as ADAPTER_CONFIG
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, sha256
 from coldfuse.engine.mismatches import Fitting, check_model
@@ -55,6 +55,8 @@ class Input:
     that tensor."""
     known_digest: str | None = None
     """Digest of a delta, where it is known without reading it."""
+    deltas: Path | None = None
+    """The file that PEFT's deltas of an adapter will be in while a fusion runs, if PEFT computes them."""
     fitting: Fitting | None = None
     """How a model's names become the base's; None for what has the base's names."""
 
@@ -145,7 +147,7 @@ def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -
     if (config := find_beside(path, ADAPTER_CONFIG)) is not None:
         file = find_beside(path, ADAPTER_WEIGHTS)
         if file is None:
-            raise no_weights(str(path))
+            raise no_weights(str(path), [name for name in OTHER_WEIGHTS if find_beside(path, name)])
         tensors = open_tensors(file)
         adapter = read_adapter(
             _read_at_most(config), file, tensors.header, base.schema, what=str(path), base_config=base.config
@@ -154,6 +156,8 @@ def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -
         return Input(path=path, files=(tensors,), is_delta=True, weight=weight, adapter=adapter, tied=tied)
     if not is_remote(path) and not Path(path).exists():
         raise UserInputError(f"{path}: expected a model folder, an adapter folder or a delta file, and there is none")
+    if not is_remote(path):
+        refuse_nested(Path(path))
     found = open_checkpoint_or_tensors(path)
     if isinstance(found, Checkpoint):
         fitting = check_model(base, found, what=str(path), tied=tied)

@@ -24,13 +24,15 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from coldfuse.adapters.layout import is_embedding_name
-from coldfuse.core.schema import INTEGER_DTYPES, Schema, TensorSpec
+from coldfuse.core.schema import INTEGER_DTYPES, Schema
 from coldfuse.engine.tied import Tied, by_first_name, check_places, is_copy_name, may_be_tied
 from coldfuse.errors import SchemaMismatchError
 from coldfuse.naming.architecture import Unknown, find_architecture
 from coldfuse.naming.matching import Matched, Names, match_model
 from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.contents import same_bytes
+from coldfuse.tensors.quantised import explain_quantised
+from coldfuse.tensors.shapes import differing_shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,19 @@ def check_model(base: Checkpoint, model: Checkpoint, *, what: str, tied: Tied) -
     Raises:
         SchemaMismatchError: The model cannot be fused with the base; the message names the tensor and what to do.
     """
+    try:
+        return _fit(base, model, what, tied)
+    except SchemaMismatchError as error:
+        of_base = explain_quantised(base.schema, base.config)
+        of_model = explain_quantised(model.schema, model.config)
+        if of_base or of_model:
+            which = f"the base is quantised, {of_base}" if of_base else f"the model is quantised, {of_model}"
+            raise SchemaMismatchError(f"{what}: {which}; only floats are fused") from error
+        raise
+
+
+def _fit(base: Checkpoint, model: Checkpoint, what: str, tied: Tied) -> Fitting:
+    """Hold a model against a base; arguments and errors as `check_model`."""
     copies = _tied_copies(base, model)
     matched = match_model(_names(model, but_for=copies), _names(base), what=what)
     heads = _other_heads(base, {to: model.schema[name] for name, to in matched.base_names.items()})
@@ -106,12 +121,16 @@ def _names(model: Checkpoint, *, but_for: Collection[str] = ()) -> Names:
 
 
 def _missing(name: str, what: str, matched: Matched) -> SchemaMismatchError:
-    hint = "save the whole model (and untied, if the base stores its head apart)"
+    hint = "save the whole model, with save_pretrained of the class that the base was saved from"
+    if is_copy_name(name):
+        hint = "save the model with its head, which the base stores apart (with tie_word_embeddings false, if it ties)"
     return SchemaMismatchError(f"{what}: tensor {name} of the base is missing; {hint}{_because(matched)}")
 
 
 def _stranger(name: str, what: str, matched: Matched) -> SchemaMismatchError:
-    hint = "it is no fine-tuned copy of this base, or it carries a head or a tied copy; remove that tensor"
+    hint = "it is a part that the base does not have; remove that tensor"
+    if not matched.base_names:
+        hint = "no tensor of the model has a name of the base's, so it is a model of another kind"
     return SchemaMismatchError(f"{what}: tensor {name} is not in the base: {hint}{_because(matched)}")
 
 
@@ -123,18 +142,12 @@ def _check_tensors(base: Schema, model: Schema, what: str) -> None:
     """Check shapes and dtypes of a model's tensors, by the base's names."""
     for name in sorted(model):
         if base[name].shape != model[name].shape:
-            raise SchemaMismatchError(f"{what}: tensor {name}: {_sizes(model[name], base[name])}")
+            raise SchemaMismatchError(f"{what}: tensor {name}: {differing_shapes(model[name].shape, base[name].shape)}")
         if base[name].dtype != model[name].dtype and not (base[name].is_fused and model[name].is_fused):
-            raise SchemaMismatchError(f"{what}: tensor {name}: dtype {model[name].dtype}, base has {base[name].dtype}")
-
-
-def _sizes(model: TensorSpec, base: TensorSpec) -> str:
-    sizes = f"shape {list(model.shape)}, base has {list(base.shape)}"
-    if len(model.shape) == 2 and model.shape[1:] == base.shape[1:]:
-        more = model.shape[0] - base.shape[0]
-        rows = f"{abs(more)} row{'s' * (abs(more) > 1)} {'more' if more > 0 else 'fewer'}"
-        return f"{sizes}: {rows}; was its vocabulary resized? resize it to the base's, or the base's to it"
-    return f"{sizes}; was its vocabulary or a layer resized?"
+            raise SchemaMismatchError(
+                f"{what}: tensor {name}: dtype {model[name].dtype}, base has {base[name].dtype}; only floats are "
+                "fused, and all else must have one dtype: save the model as the base was saved"
+            )
 
 
 def _tied_copies(base: Checkpoint, model: Checkpoint) -> frozenset[str]:
@@ -150,7 +163,8 @@ def _check_heads(base: Checkpoint, model: Checkpoint, names: Collection[str], wh
         if is_copy_name(name) and may_be_tied(base) and alike:
             raise SchemaMismatchError(
                 f"{what}: tensor {name} is not in the base, whose head is tied, and differs from {alike[0]}: "
-                "the model's head was trained apart; untie the base's head, or remove that tensor"
+                "the model's head was trained apart; untie the base's head (load it, set config.tie_word_embeddings = "
+                "False, give the head a copy of the embedding, save_pretrained), or remove that tensor"
             )
 
 

@@ -26,6 +26,9 @@ from coldfuse.fusion.block import Float64
 from coldfuse.fusion.method import Combiner, LinearCombiner, MatrixCombiner
 from coldfuse.tensors.model_digest import block_digests
 
+_QUANTISED = frozenset({"F8_E4M3", "F8_E5M2", "I8", "I32", "U8"})
+"""Dtypes in which quantised weights lie."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FusedBytes:
@@ -232,7 +235,10 @@ def _copy_piece(reader: BlockReader, piece: PieceTask, view: memoryview) -> None
         for first, count in _plain_ranges(piece):
             start = (first - piece.first) * item
             if not np.array_equal(reader.raw(operand, (first, count)), base[start : start + count * item]):
+                hint = "make the models agree on it"
+                if piece.base.dtype in _QUANTISED:
+                    hint = f"{hint}, or, if its weights are quantised, give the models unquantised"
                 raise SchemaMismatchError(
                     f"tensor {piece.tensor} ({piece.base.dtype}) differs from the base's, and only floats are fused; "
-                    f"make the models agree on it ({file_of(operand) or 'a contribution'} does not)"
+                    f"{hint} ({file_of(operand) or 'a contribution'} does not)"
                 )

@@ -34,7 +34,7 @@ def scratch_beside(out: Path, purpose: str) -> Iterator[Path]:
     if os.path.lexists(out):  # also a link to nothing
         raise UserInputError(f"{out}: exists already; give a folder or file that does not")
     _remove_old(out, purpose)
-    folder = out.parent / f".{out.name}.{purpose}-{os.getpid()}"
+    folder = scratch_folder(out, purpose)
     try:
         folder.mkdir(parents=True)
     except OSError as error:
@@ -44,6 +44,11 @@ def scratch_beside(out: Path, purpose: str) -> Iterator[Path]:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def scratch_folder(out: Path, purpose: str) -> Path:
+    """Return the folder that `scratch_beside` gives, before it is there."""
+    return out.parent / f".{out.name}.{purpose}-{os.getpid()}"
 
 
 @contextmanager

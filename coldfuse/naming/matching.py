@@ -263,5 +263,12 @@ def _is_of_body(name: str, architecture: Architecture) -> bool:
 def _unexplained(modules: Collection[str], known: Collection[str], what: str, where: str) -> SchemaMismatchError:
     missing = next((name for name in sorted(modules) if name not in known), "")
     return SchemaMismatchError(
-        f"{what}: module {missing[:200]!r} is not in the base, {where}; give the base that the adapter was trained on"
+        f"{what}: module {missing[:200]!r} is not in the base, {where}: it is another model than the one that the "
+        f"adapter was trained on, or lacks this part; the base has {_deepest(known)}"
     )
+
+
+def _deepest(modules: Collection[str]) -> str:
+    """Name one of the base's modules, to compare with."""
+    found = min(modules, key=lambda name: (-name.count("."), name), default="")
+    return f"{found[:200]!r}, for example" if found else "no modules"

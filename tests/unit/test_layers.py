@@ -58,7 +58,7 @@ ONLY_HOMES = {
     "safetensors": "",  # tensors parses and writes headers itself, in ranges of files that lie anywhere
     "torch": "adapters engine naming training evaluation search experiments",  # the engine only moves matrices to a GPU
     "peft": "adapters",
-    "transformers": "naming training evaluation experiments",
+    "transformers": "adapters naming training evaluation experiments",
     "sklearn": "training evaluation experiments",
     "numba": "engine fusion experiments",  # experiments report its version
     "huggingface_hub": "api",

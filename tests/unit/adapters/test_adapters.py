@@ -159,14 +159,15 @@ def test_the_configuration_has_a_digest_of_what_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"peft_type": "PREFIX_TUNING"}, "alice: .*PREFIX_TUNING cannot be fused, known are LORA, .*merge_and_unload"),
-        ({"peft_type": "ADALORA"}, "type ADALORA cannot be fused"),
-        ({"peft_type": "OFT", "r": 0, "rank_pattern": []}, "type OFT cannot be fused, known are .*; merge it into"),
+        ({"peft_type": "PREFIX_TUNING"}, "PREFIX_TUNING cannot be fused: it stores keys .*; train one that"),
+        ({"peft_type": "NEWEST"}, "adapters of type 'NEWEST' are not known; known are ADALORA, .*"),
+        ({"peft_type": "OFT", "r": 0, "rank_pattern": []}, "'a.q.lora_A.weight' is none of a plain OFT adapter's"),
         ({}, "peft_type: Field required"),
         ({"peft_type": ["OFT"], "r": 2}, "peft_type: Input should be a valid string"),
         (LORA | {"r": 0}, "r: Input should be greater than or equal to 1"),
-        (LORA | {"init_lora_weights": "pissa_niter_4"}, "init_lora_weights='pissa_niter_4' is not supported; merge it"),
-        (LORA | {"trainable_token_indices": [1]}, "trainable_token_indices is not supported; merge it"),
+        (LORA | {"init_lora_weights": "pissa_niter_4"}, "'pissa_niter_4' moves a part of the base .*_conversion="),
+        (LORA | {"init_lora_weights": "novel"}, "init_lora_weights='novel' is not known; merge it"),
+        (LORA | {"alora_invocation_tokens": [1]}, "alora_invocation_tokens .* some of the tokens only, so no weights"),
         (LORA | {"rank_pattern": {"(": 2}}, "is no regular expression"),
         (LORA | {"rank_pattern": {"q": 0}}, "a rank below 1"),
         (LORA | {"r": 3}, r"shapes \[6, 2\] and \[2, 5\] do not multiply over the configured rank 3"),
@@ -188,9 +189,17 @@ def test_configurations_that_cannot_be_read_are_one_clear_line(
         ({}, "holds no tensor of a LORA adapter"),
         ({"norm.weight": numbers(5)}, "holds no tensor of a LORA adapter"),
         ({"a.q.lora_A.weight": numbers(2, 5)}, "module 'a.q' has lora_A but no lora_B"),
-        (pair("a.k"), r"module 'a.k' is not in the base, under any prefix \(.*\); give the base"),
-        (pair("a.q", 6, 7), r"'a.q.weight': the adapter changes shape \[6, 7\], the base has \[6, 5\]; give the base"),
-        (pair("a.q") | {"norm.weight": numbers(6)}, r"'norm.weight': shape \[6\], the base has \[5\]; give the base"),
+        (pair("a.k"), "module 'a.k' is not in the base, under any prefix .*; the base has '.*', for example"),
+        (pair("a.q", 6, 7), r"'a.q.weight': the adapter changes shape \[6, 7\], base has \[6, 5\]; was its voc"),
+        (pair("a.q") | {"norm.weight": numbers(6)}, r"'norm.weight': shape \[6\], base has \[5\]; was its voc"),
+        (
+            pair("a.q") | {"emb.lora_embedding_A": numbers(2, 11), "emb.lora_embedding_B": numbers(3, 2)},
+            r"'emb.weight': the adapter changes shape \[11, 3\], base has \[9, 3\]: 2 rows more; was its vocabulary",
+        ),
+        (
+            pair("a.q") | {"emb.weight": numbers(8, 3)},
+            r"'emb.weight': shape \[8, 3\], base has \[9, 3\]: 1 row fewer; was its vocabulary",
+        ),
         (pair("a.sq", 4, 4) | {"a.sq.lora_B.bias": numbers(4)}, r"'a.sq.bias': .* \[4\], the base has no such tensor"),
         (pair("a.q") | {"a.q.lora_B.bias": numbers(4)}, r"'a.q.bias': the adapter changes shape \[4\], .* \[6\]"),
         (pair("a.q") | {"a.q.lora_magnitude_vector": numbers(5)}, r"changes shape \[5\]"),
@@ -198,11 +207,6 @@ def test_configurations_that_cannot_be_read_are_one_clear_line(
         (
             pair("a.q") | {"a.q.lora_magnitude_vector": numbers(6), "a.q.base_layer.weight": numbers(6, 5)},
             "'a.q.weight' is changed twice, in ways that do not add up; merge it",
-        ),
-        (
-            {"emb.lora_embedding_A": numbers(2, 9), "emb.lora_embedding_B": numbers(3, 2),
-             "emb.lora_magnitude_vector": numbers(3)},
-            "DoRA of 'emb', an embedding or Conv1D, is not known; merge it",
         ),
     ],
 )  # fmt: skip
@@ -228,7 +232,10 @@ def test_a_quantised_base_or_factor_is_refused(tmp_path: Path) -> None:
     ("missing", "message"),
     [
         ("adapter_config.json", "expected a PEFT adapter folder, but .* has no adapter_config.json"),
-        ("adapter_model.safetensors", "no adapter_model.safetensors .* safetensors only"),
+        (
+            "adapter_model.safetensors",
+            "it has adapter_config.json but no adapter_model.safetensors: it was not saved or downloaded",
+        ),
     ],
 )
 def test_missing_files_are_named(tmp_path: Path, missing: str, message: str) -> None:
@@ -247,3 +254,41 @@ def test_a_configuration_that_is_none_is_refused(tmp_path: Path, text: str) -> N
     (folder / "adapter_config.json").write_text(text)
     with pytest.raises(ColdfuseError, match=re.escape("alice: adapter_config.json")):
         open_adapter(folder, BASE, what="alice")
+
+
+def test_norms_that_were_tuned_are_replaced_and_a_head_beside_them_stays_out(tmp_path: Path) -> None:
+    norm, old = numbers(5), numbers(5).astype(float)
+    tensors = {"bert.norm.ln_tuning_layers.weight": norm, "classifier.weight": numbers(2, 5)}
+    adapter = opened(tmp_path, tensors, {"peft_type": "LN_TUNING"})
+    np.testing.assert_array_equal(delta(adapter, "norm.weight", old), norm.astype(float) - old)
+    assert adapter.ignored == ("classifier.weight",)
+    with pytest.raises(SchemaMismatchError, match=r"'norm\.bias': .* \[5\], the base has no such tensor"):
+        opened(tmp_path, {"norm.ln_tuning_layers.bias": norm}, {"peft_type": "LN_TUNING"})
+
+
+@pytest.mark.parametrize("dtype", ["F32", "BF16"])
+def test_tokens_that_were_trained_alone_replace_their_rows(tmp_path: Path, dtype: str) -> None:
+    rows, old = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), numbers(9, 3).astype(float)
+    write(tmp_path, {"emb.trainable_tokens_delta": rows}, {"peft_type": "TRAINABLE_TOKENS", "token_indices": [7, 2]},
+          dtype=dtype)  # fmt: skip
+    adapter = open_adapter(tmp_path, BASE, what="alice")
+    expected = np.zeros((9, 3))
+    expected[7], expected[2] = rows[0] - old[7], rows[1] - old[2]
+    np.testing.assert_array_equal(delta(adapter, "emb.weight", old), expected)
+    pieces = [adapter.tensors["emb.weight"].delta_rows(read_stored, old[i : i + 1], i, 1) for i in range(9)]
+    np.testing.assert_array_equal(np.concatenate(pieces), expected)
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        ([1], r"'base_model.model.emb.trainable_tokens_delta': shape \[2, 3\], expected 3 numbers for each of the 1"),
+        ([1, 1], "names a token twice"),
+        ([1, 9], "names token 9, the base has 9; was its vocabulary resized"),
+        ([-1, 2], "names token -1"),
+    ],
+)
+def test_tokens_that_the_base_does_not_have_are_refused(tmp_path: Path, indices: list[int], message: str) -> None:
+    config = {"peft_type": "TRAINABLE_TOKENS", "token_indices": indices}
+    with pytest.raises(SchemaMismatchError, match=message):
+        opened(tmp_path, {"emb.trainable_tokens_delta": numbers(2, 3)}, config)

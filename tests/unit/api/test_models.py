@@ -194,5 +194,5 @@ def test_what_is_not_finite_is_refused_by_name(base: Path, value: float) -> None
 def test_an_adapter_without_weights_is_refused(base: Path, tmp_path: Path) -> None:
     folder = write_lora(tmp_path / "adapter", np.ones((8, 2)), np.ones((2, 8)))
     (folder / "adapter_model.safetensors").unlink()
-    with pytest.raises(UserInputError, match=r"no adapter_model\.safetensors in it"):
+    with pytest.raises(UserInputError, match=r"no adapter_model\.safetensors: it was not saved"):
         deltas(folder, base)
