@@ -147,8 +147,11 @@ def _norm(values: Float64) -> float:
 
 
 def is_matrix(name: str, spec: TensorSpec) -> bool:
-    """Tell whether PEFT has low-rank factors for such a tensor: a linear layer's or an embedding's weight."""
-    return len(spec.shape) == 2 and name.endswith(".weight")
+    """Tell whether PEFT has low-rank factors for such a tensor: a linear layer's or an embedding's weight.
+
+    What lies in a module's folder of its own is no part of the model that PEFT loads.
+    """
+    return len(spec.shape) == 2 and name.endswith(".weight") and "/" not in name
 
 
 def write_lora_adapter(

@@ -12,9 +12,10 @@ from pathlib import Path
 from coldfuse.api.bars import PassCount, Watching, pass_bar
 from coldfuse.api.fused import FusedModel
 from coldfuse.config import prepare_ray
+from coldfuse.core.left_out import LeftOut
 from coldfuse.engine.execution import Executor, ThreadExecutor, ray_executor
 from coldfuse.engine.folder_fusion import FolderFused, FolderFusion, fuse_prepared, prepare, require_absent
-from coldfuse.engine.preview import all_passes
+from coldfuse.engine.preview import all_left_out, all_passes
 from coldfuse.engine.recipes import read_recipe, write_recipe
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.recipe import Recipe
@@ -75,13 +76,13 @@ def run(request: FolderFusion, machine: Machine, progress: Watching) -> FusedMod
                 on_progress = progress
                 count = PassCount(all_passes(prepared), lambda done, total, _what: on_progress(done, total))
             made = fuse_prepared(prepared, request.out, executor, progress=count)
-    return _describe(request, made)
+    return _describe(request, made, all_left_out(prepared))
 
 
-def _describe(request: FolderFusion, made: FolderFused) -> FusedModel:
+def _describe(request: FolderFusion, made: FolderFused, left_out: tuple[LeftOut, ...]) -> FusedModel:
     return FusedModel(
         path=request.out, digest=made.digest, method=write_recipe(request.recipe), moved=made.fused.moved,
-        adapter_error=made.adapter.relative_error if made.adapter else None,
+        adapter_error=made.adapter.relative_error if made.adapter else None, left_out=left_out,
     )  # fmt: skip
 
 

@@ -12,14 +12,16 @@ from pathlib import Path
 from coldfuse.adapters.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from coldfuse.adapters.adapter import Adapter, no_weights, read_adapter
 from coldfuse.adapters.config import CONFIG as ADAPTER_CONFIG
+from coldfuse.core.left_out import LeftOut
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, sha256
+from coldfuse.engine.left_out import match_folders, named_left_out, own_tensors, weights_alone
 from coldfuse.engine.mismatches import check_model
 from coldfuse.engine.plan import Operands, operands
 from coldfuse.engine.tied import Tied, by_first_name, check_adapter, check_files
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.method import Statistic
 from coldfuse.fusion.recipe import Recipe
-from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint_or_tensors, open_tensors_at
+from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint_or_tensors, open_file, open_tensors_at
 from coldfuse.tensors.contents import content_digest, delta_digest, sample_digest
 from coldfuse.tensors.deltas import FORMAT, check_delta
 from coldfuse.tensors.files import File, LocalFile, find_object, opened
@@ -52,6 +54,8 @@ class Input:
     that tensor."""
     known_digest: str | None = None
     """Digest of a delta, where it is known without reading it."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What it has and no result can have, and what it lacks."""
 
     @property
     def operands(self) -> Operands | Adapter:
@@ -143,16 +147,23 @@ def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -
         tensors = open_tensors(file)
         adapter = read_adapter(_read_at_most(config), file, tensors.header, base.schema, what=str(path))
         check_adapter(adapter, tied, what=str(path))
-        return Input(path=path, files=(tensors,), is_delta=True, weight=weight, adapter=adapter, tied=tied)
+        left_out = named_left_out(str(path), adapter.ignored, "not in the base, such as a task's head")
+        return Input(
+            path=path, files=(tensors,), is_delta=True, weight=weight, adapter=adapter, tied=tied, left_out=left_out
+        )
     if not is_remote(path) and not Path(path).exists():
         raise UserInputError(f"{path}: expected a model folder, an adapter folder or a delta file, and there is none")
     found = open_checkpoint_or_tensors(path)
-    if isinstance(found, Checkpoint):
-        check_model(base, found, what=str(path), tied=tied)
-        return Input(path=path, files=tuple(found.files.values()), is_delta=False, weight=weight, tied=tied)
-    if found.header.metadata.get("format") != FORMAT:
-        raise UserInputError(f"{path}: a safetensors file but no coldfuse delta; give the model's folder instead")
-    return delta_input(base, found, weight, tied=tied, path=path)
+    if isinstance(found, TensorFile):
+        if found.header.metadata.get("format") == FORMAT:
+            return delta_input(base, found, weight, tied=tied, path=path)
+        found = open_file(weights_alone(found, str(path)))
+    model, left_out = match_folders(base, found, what=str(path))
+    check_model(base.only(model.folders), model, what=str(path), tied=tied)
+    return Input(
+        path=path, files=tuple(model.files.values()), is_delta=False, weight=weight, tied=tied,
+        left_out=(*left_out, *own_tensors(base, model, str(path))),
+    )  # fmt: skip
 
 
 def delta_input(

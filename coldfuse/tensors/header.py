@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from pydantic import ValidationError
@@ -56,6 +56,12 @@ class Header:
     def schema(self) -> Schema:
         """The tensors' dtypes and shapes by name."""
         return {entry.name: entry.spec for entry in self.tensors}
+
+    def within(self, folder: str) -> Header:
+        """Return the header of a file that lies in a folder of the model's, which then is a part of the names."""
+        if not folder:
+            return self
+        return replace(self, tensors=tuple(replace(entry, name=folder + entry.name) for entry in self.tensors))
 
 
 def read_header(read: ReadRange, *, file_bytes: int, what: str, limit: int = MAX_HEADER_BYTES) -> Header:

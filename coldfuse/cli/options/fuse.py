@@ -26,6 +26,15 @@ class OutputOptions:
             rich_help_panel=_OUTPUT_PANEL,
         ),
     ] = "model"
+    with_code: Annotated[
+        bool,
+        typer.Option(
+            "--with-code",
+            help="Copy the Python files that the base's configuration names (auto_map) into the model, too. They are "
+            "never run here.",
+            rich_help_panel=_OUTPUT_PANEL,
+        ),
+    ] = False
     shard_size: Annotated[
         str | None,
         typer.Option(
@@ -122,7 +131,10 @@ class FuseOptions:
     """
 
     base: Annotated[
-        str, typer.Argument(help="The base model: a folder, s3://BUCKET/PREFIX, or a hub id.", show_default=False)
+        str,
+        typer.Argument(
+            help="The base model: a folder, one safetensors file, s3://BUCKET/PREFIX, or a hub id.", show_default=False
+        ),
     ]
     models: Annotated[
         list[str],

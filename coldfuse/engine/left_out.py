@@ -1,0 +1,73 @@
+"""What an input has and no result can have, what it lacks, and what lies beside a base and stays there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from coldfuse.adapters.config import CONFIG as ADAPTER_CONFIG
+from coldfuse.core.left_out import LeftOut
+from coldfuse.core.schema import INTEGER_DTYPES
+from coldfuse.errors import SchemaMismatchError, UserInputError
+from coldfuse.tensors.checkpoint import Checkpoint
+from coldfuse.tensors.tensor_file import TensorFile
+
+
+def match_folders(base: Checkpoint, model: Checkpoint, *, what: str) -> tuple[Checkpoint, tuple[LeftOut, ...]]:
+    """Return what a model holds in the folders that hold the base's tensors, and what is said of the other folders.
+
+    A module or component that only the model has is left out; one that only the base has counts as unchanged.
+
+    Raises:
+        SchemaMismatchError: They have no such folder in common.
+    """
+    ours, theirs = base.folders, model.folders
+    if not ours & theirs and (place := _place_of(base, model)):
+        model, theirs = model.within(place), frozenset({place})
+    if not ours & theirs:
+        wanted, got = (", ".join(sorted(folder or "the folder itself" for folder in of)) for of in (ours, theirs))
+        raise SchemaMismatchError(
+            f"{what}: the base has its tensors in {wanted}, and this one in {got}; give a model "
+            "of the same kind as the base"
+        )
+    more = named_left_out(what, sorted(theirs - ours), "folders with tensors that the base does not have")
+    fewer = named_left_out(what, sorted(ours - theirs), "the base's, not in this model: unchanged by it")
+    return model.only(ours), (*more, *fewer)
+
+
+def _place_of(base: Checkpoint, model: Checkpoint) -> str | None:
+    """Return the folder of the base's of which a model without folders is a copy, such as a pipeline's unet alone."""
+    same = [
+        place for place in sorted(base.folders) if base.only([place]).schema.keys() == model.within(place).schema.keys()
+    ]
+    return same[0] if len(same) == 1 and model.folders == {""} else None
+
+
+def own_tensors(base: Checkpoint, model: Checkpoint, what: str) -> tuple[LeftOut, ...]:
+    """Say which tensors a model has beside the base's, once it is known that they may be left out."""
+    own = {name: spec.dtype in INTEGER_DTYPES for name, spec in model.schema.items() if name not in base.schema}
+    buffers, copies = (sorted(name for name in own if own[name] is kind) for kind in (True, False))
+    return (
+        *named_left_out(what, buffers, "integers that the base does not have"),
+        *named_left_out(what, copies, "copies of a tensor that the base has"),
+    )
+
+
+def named_left_out(what: str, names: Sequence[str], why: str) -> tuple[LeftOut, ...]:
+    """Say that an input's tensors are left out; nothing if there are none."""
+    return (LeftOut(what, tuple(names), why),) if names else ()
+
+
+def weights_alone(file: TensorFile, what: str) -> TensorFile:
+    """Return a file of weights that belong to no folder.
+
+    Raises:
+        UserInputError: By its names or what its writer says of it, it is something else.
+    """
+    kind = file.header.metadata.get("format", "")
+    if kind.startswith("coldfuse-"):
+        raise UserInputError(f"{what}: a file of {kind}; expected a model, an adapter's folder or a coldfuse delta")
+    if any(".lora_" in entry.name or entry.name.startswith("lora_") for entry in file.header.tensors):
+        raise UserInputError(
+            f"{what}: an adapter's weights without its settings; give a PEFT adapter's folder, with {ADAPTER_CONFIG}"
+        )
+    return file
