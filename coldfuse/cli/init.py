@@ -41,7 +41,7 @@ def init(options: InitOptions) -> None:
 
 
 def _warn_without_tokenizer(base: str, files: Iterable[str]) -> None:
-    if not any(is_tokenizer_file(file) for file in files):
+    if not any(is_tokenizer_file(file.rpartition("/")[2]) for file in files):
         typer.echo(
             f"coldfuse: {base}: no tokenizer in it, so nobody can train this model on texts; write it there with "
             "tokenizer.save_pretrained, and create the federation again",

@@ -30,7 +30,7 @@ def match_folders(base: Checkpoint, model: Checkpoint, *, what: str) -> tuple[Ch
             "of the same kind as the base"
         )
     more = named_left_out(what, sorted(theirs - ours), "folders with tensors that the base does not have")
-    fewer = named_left_out(what, sorted(ours - theirs), "the base's, not in this model: unchanged by it")
+    fewer = named_left_out(what, sorted(ours - theirs), "it has no such folder: these stay as the base has them")
     return model.only(ours), (*more, *fewer)
 
 
