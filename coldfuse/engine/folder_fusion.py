@@ -110,8 +110,8 @@ def open_fusion(request: FolderFusion) -> Prepared:
     base = base.with_code() if request.with_code else base
     if request.output.kind == "adapter" and "" not in base.folders:
         raise UserInputError(
-            f"{request.base}: an adapter is of one model, and here are several ({', '.join(sorted(base.folders))}); give "
-            "the folder of one of them, or take --as delta"
+            f"{request.base}: an adapter is of one model, and here are several ({', '.join(sorted(base.folders))}); "
+            "give the folder of one of them, or take --as delta"
         )
     tied = find_tied(base)
     inputs = open_inputs(base, request.models, _weights(request), request.recipe, request.statistics, tied=tied)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -118,7 +119,8 @@ def _file_of(reference: object, place: str) -> Iterator[str]:
 def _relative_imports(code: bytes) -> Iterator[str]:
     """Yield the files beside it that a file of code imports; none if it is no Python."""
     try:
-        nodes = list(ast.walk(ast.parse(code)))
+        with warnings.catch_warnings(action="ignore"):  # what its author should know is not for who fuses it
+            nodes = list(ast.walk(ast.parse(code)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return
     for node in nodes:

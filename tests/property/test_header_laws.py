@@ -54,7 +54,7 @@ SIZES = st.lists(st.integers(0, 5) | st.sampled_from([2**31, 2**62]), max_size=4
 
 @st.composite
 def mostly_right_files(draw: st.DrawFn) -> tuple[bytes, int]:
-    """A file whose tensors mostly follow each other, of dtypes and shapes that mostly are some; and its longest shape."""
+    """Draw a file whose tensors mostly follow each other in mostly right sizes; and the largest size of its shapes."""
     document: dict[str, object] = draw(st.sampled_from([{}, {}, {"__metadata__": None}, {"__metadata__": {"a": "b"}}]))
     document, end, longest = dict(document), 0, 0
     for name in draw(st.lists(st.text(max_size=2), max_size=4, unique=True)):
