@@ -174,7 +174,7 @@ def _weights(folder: Folder, place: str, names: set[str], *, is_alone: bool) -> 
     found = choose_weights(
         names, lambda name: read_bytes(existing(folder, place + name)), what, is_diffusers=is_diffusers
     )
-    others = sorted(name for name in names if why_left_out(name) == OTHER_WEIGHTS and not name.endswith("/"))
+    others = sorted(name for name in names if why_left_out(name) == OTHER_WEIGHTS and not name.endswith(("/", ".json")))
     if found is None and (others or is_alone):
         raise UserInputError(_no_safetensors(what, others, is_alone=is_alone))
     return found
