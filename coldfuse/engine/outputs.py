@@ -181,7 +181,9 @@ def begin_files(out: Path, layout: Layout, base: Checkpoint) -> None:
             begun.truncate(layout.headers[file].file_bytes)
     for file, content in [*layout.more.items(), *((file, base.read(file)) for file in layout.plain)]:
         if content is None:
-            raise UserInputError(f"{file} of the base was removed while it was read")
+            raise UserInputError(
+                f"{base.folder}/{file}: is no file any more, or a link to nothing; fetch the whole model"
+            )
         (out / file).parent.mkdir(parents=True, exist_ok=True)
         (out / file).write_bytes(content)
 

@@ -14,12 +14,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from coldfuse.core.left_out import LeftOut
-from coldfuse.core.model_files import MODULES, PIPELINE, folder_of
+from coldfuse.core.model_files import MODULES, NAMING_FILES, PIPELINE, folder_of
 from coldfuse.tensors.folders import Folder
 from coldfuse.tensors.model_folder import lenient_json, read_small
 
 _REFERENCE = re.compile(r"([\w.-]+/[\w.-]+--)?[\w-]+(\.[\w-]+)+")
 """A class, and the module that has it; perhaps in another repository of the hub."""
+
+
+_NAMING = frozenset({"config.json", MODULES, PIPELINE, *NAMING_FILES})
+"""Configurations that may name code."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ def find_code(folder: Folder, plain: Iterable[str]) -> CustomCode:
         folder: Where the model lies.
         plain: Names of its configurations and other files.
     """
-    named = {(name, file) for file in plain if file.endswith(".json") for name in _named(folder, file)}
+    configurations = [file for file in plain if file.rpartition("/")[2] in _NAMING]
+    named = {(name, file) for file in configurations for name in _named(folder, file)}
     elsewhere = {name.partition("--")[0] for name, _ in named if "--" in name}
     wanted, found, missing = sorted({name for name, _ in named if "--" not in name}), set[str](), set[str]()
     while wanted:
