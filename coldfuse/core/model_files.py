@@ -76,7 +76,7 @@ _KINDS = (
         r"|training_args\.bin|(optimizer|scheduler|rng_state|scaler|random_states)[\w-]*\.(pt|pth|bin|pkl|safetensors)"
         r"|(all|train|eval|test|predict)_results\.json",
     ),
-    (CODE, r".*\.(py|ipynb|sh)"),
+    (CODE, r".*\.(py|ipynb|sh)|(custom_generate|__pycache__)/"),
     (
         OTHER_WEIGHTS,
         r".*\.(safetensors|bin|pt|pth|ckpt|h5|msgpack|gguf|ggml|onnx|onnx_data|pb|ot|npz|npy|mlmodel|tflite|flashpack"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from coldfuse.adapters.config import CONFIG as ADAPTER_CONFIG
 from coldfuse.core.left_out import LeftOut
+from coldfuse.core.model_files import OTHER_WEIGHTS, folder_of, why_left_out
 from coldfuse.core.schema import INTEGER_DTYPES
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.tensors.checkpoint import Checkpoint
@@ -43,10 +44,12 @@ def _place_of(base: Checkpoint, model: Checkpoint) -> str | None:
 
 
 def own_tensors(base: Checkpoint, model: Checkpoint, what: str) -> tuple[LeftOut, ...]:
-    """Say which tensors a model has beside the base's, once it is known that they may be left out."""
+    """Say what a model has beside the base's tensors, once it is known that they may be left out."""
     own = {name: spec.dtype in INTEGER_DTYPES for name, spec in model.schema.items() if name not in base.schema}
     buffers, copies = (sorted(name for name in own if own[name] is kind) for kind in (True, False))
+    others = [name for name in model.others if why_left_out(name.removeprefix(folder_of(name))) == OTHER_WEIGHTS]
     return (
+        *named_left_out(what, others, OTHER_WEIGHTS),
         *named_left_out(what, buffers, "integers that the base does not have"),
         *named_left_out(what, copies, "copies of a tensor that the base has"),
     )

@@ -33,7 +33,7 @@ from coldfuse.tensors.deltas import Encoding, delta_header
 from coldfuse.tensors.files import LocalFile, OpenFile, opened
 from coldfuse.tensors.header import Header, format_header, parse_header
 from coldfuse.tensors.index import Weights, shard_names
-from coldfuse.tensors.model_folder import Part
+from coldfuse.tensors.model_folder import Component
 from coldfuse.tensors.tensor_file import read_file_header
 
 OutputKind = Literal["model", "delta", "adapter"]
@@ -132,20 +132,20 @@ def _resharded(base: Checkpoint, shard_bytes: int) -> Layout:
     """Return files of about the same size, folder by folder; where libraries load one file alone, it stays one."""
     heads: dict[str, bytes] = {}
     more: dict[str, bytes] = {}
-    indices = {part.folder + part.weights.index for part in base.parts if part.weights and part.weights.index}
-    for part in base.parts or (_whole(base),):
-        if part.weights:
-            own, index = _cut(base.only([part.folder]), part, shard_bytes if part.may_be_cut else None)
+    indices = {component.index for component in base.components}
+    for component in base.components or (_whole(base),):
+        if component.weights:
+            own, index = _cut(base.only([component.folder]), component, shard_bytes if component.may_be_cut else None)
             heads |= own
             more |= index
     return Layout(heads=heads, plain=[name for name in base.plain if name not in indices], more=more)
 
 
-def _whole(base: Checkpoint) -> Part:
-    return Part(folder="", weights=Weights(tuple(base.files), None), may_be_cut=True)
+def _whole(base: Checkpoint) -> Component:
+    return Component(folder="", weights=Weights(tuple(base.files), None), may_be_cut=True)
 
 
-def _cut(model: Checkpoint, part: Part, shard_bytes: int | None) -> tuple[dict[str, bytes], dict[str, bytes]]:
+def _cut(model: Checkpoint, component: Component, shard_bytes: int | None) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """Return the heads of the files of one folder, named as its library names them, and their index if they are many.
 
     The tensors stay in the base's order.
@@ -156,13 +156,14 @@ def _cut(model: Checkpoint, part: Part, shard_bytes: int | None) -> tuple[dict[s
             size = sum(spec.size_bytes for spec in files[-1].values())
             if shard_bytes is not None and files[-1] and size + entry.spec.size_bytes > shard_bytes:
                 files.append({})
-            files[-1][entry.name.removeprefix(part.folder)] = entry.spec
+            files[-1][entry.name.removeprefix(component.folder)] = entry.spec
     metadata = next((header.metadata for header in model.headers.values()), {})
-    named, index = shard_names(part.weights, len(files)) if part.weights else ([], "")
+    named, index = shard_names(component.weights, len(files)) if component.weights else ([], "")
     heads = {
-        part.folder + name: format_header(specs.items(), metadata) for name, specs in zip(named, files, strict=True)
+        component.folder + name: format_header(specs.items(), metadata)
+        for name, specs in zip(named, files, strict=True)
     }
-    return heads, {} if len(files) == 1 else {part.folder + index: _index(named, files)}
+    return heads, {} if len(files) == 1 else {component.folder + index: _index(named, files)}
 
 
 def _index(names: list[str], files: list[dict[str, TensorSpec]]) -> bytes:

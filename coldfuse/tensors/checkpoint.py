@@ -28,7 +28,7 @@ from coldfuse.tensors.folders import (
 )
 from coldfuse.tensors.header import Header, TensorEntry
 from coldfuse.tensors.index import check_index, check_owners
-from coldfuse.tensors.model_folder import Part, find_model, read_json, read_small
+from coldfuse.tensors.model_folder import Component, find_model, read_json, read_small
 from coldfuse.tensors.stores import split_url
 from coldfuse.tensors.tensor_file import TensorFile, open_tensors
 
@@ -51,7 +51,7 @@ class Checkpoint:
     """Names of the configuration, tokenizer and other files that belong to the model."""
     known_digest: str | None = None
     """The model digest, where it is known without reading the tensors."""
-    parts: tuple[Part, ...] = ()
+    components: tuple[Component, ...] = ()
     """The folders that make the model; none where the files alone are known."""
     others: tuple[str, ...] = ()
     """Names of what lies beside and does not belong to the model; a folder's ends with a slash."""
@@ -162,12 +162,12 @@ def open_checkpoint(where: Location) -> Checkpoint:
     found = find_model(folder)
     files = open_all({name: existing(folder, name) for name in found.weights})
     check_owners({name: file.header for name, file in files.items()}, str(folder))
-    for part in found.parts:
-        if part.weights and part.weights.index:
-            name, held = part.folder + part.weights.index, (files[part.folder + file] for file in part.weights.files)
-            names = {entry.name.removeprefix(part.folder) for file in held for entry in file.header.tensors}
-            check_index(read_small(folder, name) or b"", names, f"{folder}/{name}")
-    return Checkpoint(folder, files, found.plain, parts=found.parts, others=found.others)
+    for component in found.components:
+        if component.index:
+            held = (entry.name for file in component.files for entry in files[file].header.tensors)
+            names = {name.removeprefix(component.folder) for name in held}
+            check_index(read_small(folder, component.index) or b"", names, f"{folder}/{component.index}")
+    return Checkpoint(folder, files, found.plain, components=found.components, others=found.others)
 
 
 def open_file(file: TensorFile) -> Checkpoint:

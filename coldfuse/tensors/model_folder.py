@@ -7,7 +7,7 @@ Three kinds of folders are models:
   with weights (Dense, LayerNorm, …) have files of their own; a Router's modules lie another folder down;
 - one with `model_index.json`, as diffusers saves a pipeline: each component that the file names has a folder.
 
-Each of these folders is a part. What a part's files hold is known by the part's name and theirs,
+Each of these folders is a component. What its files hold is known by its name and theirs,
 `2_Dense/linear.weight`; the tensors in the model's own folder keep their names.
 """
 
@@ -44,7 +44,7 @@ _MAX_PLAIN_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class Component:
     """One folder of a model, with its weights."""
 
     folder: str
@@ -54,12 +54,22 @@ class Part:
     may_be_cut: bool
     """True if the library that loads it follows an index of several files."""
 
+    @property
+    def files(self) -> list[str]:
+        """Names of its safetensors files in the model."""
+        return [self.folder + name for name in self.weights.files] if self.weights else []
+
+    @property
+    def index(self) -> str | None:
+        """Name in the model of the file that says which tensor lies in which of them, if there is one."""
+        return self.folder + self.weights.index if self.weights and self.weights.index else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFolder:
     """The files of a model's folder, by their names from there."""
 
-    parts: tuple[Part, ...] = ()
+    components: tuple[Component, ...] = ()
     plain: tuple[str, ...]
     """Configuration, tokenizers and what else belongs to the model, sorted."""
     others: tuple[str, ...] = ()
@@ -68,7 +78,7 @@ class ModelFolder:
     @property
     def weights(self) -> list[str]:
         """All safetensors files that hold weights."""
-        return [part.folder + name for part in self.parts if part.weights for name in part.weights.files]
+        return [name for component in self.components for name in component.files]
 
 
 def find_model(folder: Folder) -> ModelFolder:
@@ -79,17 +89,17 @@ def find_model(folder: Folder) -> ModelFolder:
     """
     places = _places(folder)
     entries = {place: folder.entries(place) for place in places}
-    parts, plain, others = [], set[str](), set[str]()
+    components, plain, others = [], set[str](), set[str]()
     for place, has_weights in places.items():
         weights = _weights(folder, place, entries[place], is_alone=len(places) == 1) if has_weights else None
-        parts.append(Part(folder=place, weights=weights, may_be_cut=MODULES not in entries[""] or not place))
+        components.append(Component(folder=place, weights=weights, may_be_cut=MODULES not in entries[""] or not place))
         own = {*_plain(folder, place, entries[place]), *((weights.index,) if weights and weights.index else ())}
         plain |= {place + name for name in own}
         taken = {*own, *(weights.files if weights else ()), f"{TEMPLATES}/", *_OURS}
         others |= {place + name for name in entries[place] - taken}
     others = {name for name in others if not any(place.startswith(name) for place in places)}
     require_printable(sorted(plain), str(folder))
-    return ModelFolder(parts=tuple(parts), plain=tuple(sorted(plain)), others=tuple(sorted(others)))
+    return ModelFolder(components=tuple(components), plain=tuple(sorted(plain)), others=tuple(sorted(others)))
 
 
 def read_json(folder: Folder, name: str) -> object:

@@ -189,10 +189,13 @@ def test_tensors_of_an_input_that_no_result_can_have_are_named(tmp_path: Path) -
     tokens = floats(np.arange(6.0).reshape(3, 2))
     base = write_model(tmp_path / "base", {"embed_tokens.weight": tokens})
     own = {"embed_tokens.weight": tokens, "lm_head.weight": tokens, "position_ids": integers([1])}
-    model = write_model(tmp_path / "model", own)
+    model = write_files(
+        write_model(tmp_path / "model", own), {"pytorch_model.bin": "x", "README.md": "x", "onnx/a": "x"}
+    )
     assert {item.names: item.why for item in said(base, model)} == {
         ("lm_head.weight",): "copies of a tensor that the base has",
         ("position_ids",): "integers that the base does not have",
+        ("pytorch_model.bin",): "weights in another form",
     }
 
 
