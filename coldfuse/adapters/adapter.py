@@ -10,7 +10,7 @@ are trained whole and that the base does not have, a task's head, are no part of
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +19,11 @@ import numpy as np
 from coldfuse.adapters.changes import Change, Float64, Read, Replaced, Stored, as_matrix, read_stored
 from coldfuse.adapters.config import CONFIG, MERGE, AdapterConfig, parse_adapter_config
 from coldfuse.adapters.kinds import KINDS, Module, check_orientation
-from coldfuse.adapters.names import Contents, Naming, find_naming, sort_tensors
+from coldfuse.adapters.names import Contents, sort_tensors
 from coldfuse.core.schema import Schema
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, encode, sha256
 from coldfuse.errors import SchemaMismatchError, UserInputError
+from coldfuse.naming.matching import Config, Names, find_modules
 from coldfuse.tensors.files import File, LocalFile
 from coldfuse.tensors.header import Header
 from coldfuse.tensors.tensor_file import read_file_header
@@ -33,6 +34,11 @@ __all__ = [
 ]  # fmt: skip
 
 WEIGHTS = "adapter_model.safetensors"
+
+NO_CONFIG: Config = {}
+
+ToBase = Callable[[str], str | None]
+"""Returns the base's name of an adapter's tensor, or None for what lies outside the base's body."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +114,14 @@ def is_adapter(path: Path) -> bool:
     return (path / CONFIG).is_file()
 
 
-def open_adapter(path: Path, base_schema: Schema, *, what: str) -> Adapter:
+def open_adapter(path: Path, base_schema: Schema, *, what: str, base_config: Config = NO_CONFIG) -> Adapter:
     """Read the description of an adapter folder on this machine; no factor is read.
 
     Args:
         path: A folder with `adapter_config.json` and `adapter_model.safetensors`.
         base_schema: Dtypes and shapes of the base's tensors.
         what: The adapter's name, for errors.
+        base_config: The content of the base's `config.json`, which says how transformers names its tensors.
 
     Raises:
         UserInputError: The folder is no adapter, or one that cannot be fused.
@@ -124,10 +131,13 @@ def open_adapter(path: Path, base_schema: Schema, *, what: str) -> Adapter:
     config, file = _read_config(path, what), path / WEIGHTS
     if not file.is_file():
         raise no_weights(what)
-    return read_adapter(config, LocalFile(file), read_file_header(file), base_schema, what=what)
+    header = read_file_header(file)
+    return read_adapter(config, LocalFile(file), header, base_schema, what=what, base_config=base_config)
 
 
-def read_adapter(config_json: bytes, file: File, header: Header, base_schema: Schema, *, what: str) -> Adapter:
+def read_adapter(
+    config_json: bytes, file: File, header: Header, base_schema: Schema, *, what: str, base_config: Config = NO_CONFIG
+) -> Adapter:
     """Make sense of an adapter's two files, wherever they lie, and check it against the base.
 
     Args:
@@ -136,6 +146,7 @@ def read_adapter(config_json: bytes, file: File, header: Header, base_schema: Sc
         header: That file's header.
         base_schema: Dtypes and shapes of the base's tensors.
         what: The adapter's name, for errors.
+        base_config: The content of the base's `config.json`, which says how transformers names its tensors.
 
     Raises:
         UserInputError: Something cannot be read or is not supported.
@@ -145,11 +156,12 @@ def read_adapter(config_json: bytes, file: File, header: Header, base_schema: Sc
     config = parse_adapter_config(config_json, what=f"{what}: {CONFIG}")
     stored = [Stored(file, tensor) for tensor in header.tensors]
     contents = sort_tensors(stored, config.peft_type, what=what)
-    naming = find_naming(contents.modules, base_schema, what=what)
-    modules, outside = _modules(contents, naming, config, base_schema, what)
+    base = Names(tensors=base_schema.keys(), needed=base_schema.keys(), config=base_config)
+    to_base = find_modules([f"{module}.weight" for module in contents.modules], base, what=what)
+    modules, outside = _modules(contents, to_base, config, base_schema, what)
     check_orientation(modules)  # before any factor is read the wrong way round
     changes: dict[str, list[Change]] = defaultdict(list)
-    ignored = outside + _add_whole(contents, naming, base_schema, changes, what)
+    ignored = outside + _add_whole(contents, to_base, base_schema, changes, what)
     for module in modules:
         for name, change in KINDS[config.peft_type](module).items():
             changes[name].append(change)
@@ -177,12 +189,12 @@ def no_weights(what: str) -> UserInputError:
 
 
 def _modules(
-    contents: Contents, naming: Naming, config: AdapterConfig, base: Schema, what: str
+    contents: Contents, to_base: ToBase, config: AdapterConfig, base: Schema, what: str
 ) -> tuple[list[Module], list[str]]:
     """Return the base's modules, and the names of those tensors whose modules lie outside its body."""
     modules, outside = [], []
     for name, parts in contents.modules.items():
-        weight = naming.to_base(f"{name}.weight")
+        weight = to_base(f"{name}.weight")
         if weight is None:
             outside += [f"{name}.{part}" for part in parts]
         else:
@@ -191,12 +203,12 @@ def _modules(
 
 
 def _add_whole(
-    contents: Contents, naming: Naming, base: Schema, changes: dict[str, list[Change]], what: str
+    contents: Contents, to_base: ToBase, base: Schema, changes: dict[str, list[Change]], what: str
 ) -> list[str]:
     """Add the tensors that were trained whole to the changes, and return the names of those that stay out."""
     ignored = []
     for own_name, stored in contents.whole.items():
-        name = naming.to_base(own_name)
+        name = to_base(own_name)
         if name is None or name not in base or not base[name].is_fused:
             ignored.append(own_name)
         elif stored.tensor.spec.shape != base[name].shape:

@@ -1,20 +1,19 @@
-"""From the names of an adapter's tensors to those of the base.
+"""An adapter's tensors, sorted by what they are.
 
-PEFT names a factor `base_model.model.<module>.lora_A.weight`, by the modules of the model that was trained. The base's
-files may name the same modules with a prefix less (a body saved without its head's `bert.`) or more. One difference
-must explain all: either a prefix that is taken off, under which the whole body lies, or one that is put before.
+PEFT names a factor `base_model.model.<module>.lora_A.weight`, by the modules of the model that was trained; the base's
+names for these modules are found by `coldfuse.naming`.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from coldfuse.adapters.changes import Stored
 from coldfuse.adapters.config import MERGE
-from coldfuse.errors import SchemaMismatchError, UserInputError
+from coldfuse.errors import UserInputError
 
 _PEFT_PREFIX = "base_model.model."
 _PARTS = {
@@ -40,20 +39,6 @@ class Contents:
     """Tensors that were trained whole, by the adapter's name."""
 
 
-@dataclass(frozen=True)
-class Naming:
-    """How the adapter's names differ from the base's."""
-
-    removed: str = ""
-    """Prefix that is taken off the adapter's names; names without it lie outside the base's body."""
-    added: str = ""
-    """Prefix that is put before them."""
-
-    def to_base(self, name: str) -> str | None:
-        """Return the base's name, or None for what lies outside the base's body."""
-        return self.added + name.removeprefix(self.removed) if name.startswith(self.removed) else None
-
-
 def sort_tensors(tensors: Iterable[Stored], peft_type: str, *, what: str) -> Contents:
     """Tell factors from tensors that were trained whole.
 
@@ -74,43 +59,3 @@ def sort_tensors(tensors: Iterable[Stored], peft_type: str, *, what: str) -> Con
     if not modules:
         raise UserInputError(f"{what}: holds no tensor of a {peft_type} adapter; save it with PEFT's save_pretrained()")
     return Contents(modules, whole)
-
-
-def find_naming(modules: Collection[str], base: Collection[str], *, what: str) -> Naming:
-    """Find the one prefix that makes the adapter's modules the base's.
-
-    Args:
-        modules: The adapter's names of its modules.
-        base: The base's names of its tensors.
-        what: The adapter's name, for errors.
-
-    Raises:
-        SchemaMismatchError: No prefix fits, or several do.
-    """
-    weights = [f"{module}.weight" for module in modules]
-    fits = [naming for naming in _candidates(weights, base) if _fits(naming, weights, base)]
-    if Naming() in fits:
-        return Naming()
-    if len(fits) > 1:
-        found = " or ".join(sorted(naming.added or f"-{naming.removed}" for naming in fits)[:2])
-        raise SchemaMismatchError(f"{what}: its modules fit the base in several ways (prefix {found}); rename them")
-    if not fits:
-        missing = next((name for name in sorted(weights) if name not in base), "")
-        raise SchemaMismatchError(
-            f"{what}: tensor {missing[:200]!r} is not in the base, under any prefix; "
-            "give the base that the adapter was trained on"
-        )
-    return fits[0]
-
-
-def _candidates(weights: list[str], base: Collection[str]) -> list[Naming]:
-    """Return the prefixes under which most of the adapter lies, and those that its first module has in the base."""
-    steps = (name.split(".") for name in weights)
-    counts = Counter(".".join(parts[:end]) + "." for parts in steps for end in range(1, len(parts) - 1))
-    removed = [Naming(removed=prefix) for prefix, count in counts.items() if 2 * count > len(weights)]
-    added = [Naming(added=name.removesuffix(weights[0])) for name in base if name.endswith(f".{weights[0]}")]
-    return [Naming(), *removed, *added]
-
-
-def _fits(naming: Naming, weights: list[str], base: Collection[str]) -> bool:
-    return all(name in base for name in map(naming.to_base, weights) if name is not None)

@@ -16,7 +16,7 @@ from coldfuse.core.round import Opened
 from coldfuse.core.schema import Schema
 from coldfuse.core.screening import screen_manifest
 from coldfuse.core.serialization import blob_digest, sha256
-from coldfuse.engine.tied import Tied, check_files
+from coldfuse.engine.tied import Tied, check_places
 from coldfuse.errors import (
     CodecError,
     ContributionRejectedError,
@@ -27,6 +27,7 @@ from coldfuse.errors import (
 from coldfuse.fusion.apply import surely_finite
 from coldfuse.registry.objects import Objects
 from coldfuse.tensors.blobs import BlobReader
+from coldfuse.tensors.checkpoint import places_of
 from coldfuse.tensors.deltas import check_delta
 from coldfuse.tensors.files import BlobFile
 from coldfuse.tensors.header import Header, read_header
@@ -85,7 +86,7 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
         check_delta(header, screening.schema, base_digest=screening.opened.base_digest, what="delta")
         _check_parts(header, manifest, reader, screening.schema)
         file = TensorFile(BlobFile(screening.store_url, manifest.delta, "delta"), header)
-        check_files([file], screening.tied, what="delta")
+        check_places(places_of([file]), screening.tied, what="delta")
     except _REASONS as error:
         return Rejection(contribution=digest, contributor=contributor, reason=printable(str(error)))
     except StorageError:

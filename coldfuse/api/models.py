@@ -5,9 +5,9 @@
     a module of torch       its state dict
     a model with adapters   the adapter as PEFT saves it
 
-Nothing is merged in memory: elements are read, or computed from an adapter's factors, as they are written. Models name
-their body's tensors with a prefix more or less than the base's files (`bert.`); one prefix must explain all. What the
-base does not have, such as a task's head, stays here.
+Nothing is merged in memory: elements are read, or computed from an adapter's factors, as they are written. Names are
+matched as transformers matches them when it loads the base (`coldfuse.naming`). What the base does not have, such as a
+task's head, stays here.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from coldfuse.adapters.adapter import WEIGHTS, Adapter, no_weights, read_adapter
 from coldfuse.adapters.config import CONFIG
 from coldfuse.core.schema import Schema
 from coldfuse.errors import SchemaMismatchError, UserInputError
+from coldfuse.naming.matching import Config, Names, match_model
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
 from coldfuse.tensors.deltas import ReadDelta
 from coldfuse.tensors.files import read_bytes
@@ -36,7 +37,6 @@ from coldfuse.tensors.tensor_reader import TensorReader
 Floats = NDArray[np.float64]
 Shape = tuple[int, ...]
 
-_LEGACY_NAMES = ((".LayerNorm.weight", ".LayerNorm.gamma"), (".LayerNorm.bias", ".LayerNorm.beta"))
 _FEWEST = 0.5
 """Share of the base's elements that a model must have, to count as a fine-tuned copy of it."""
 
@@ -94,11 +94,11 @@ def open_finetuned(model: Model, base: Checkpoint, scratch: Path, stack: ExitSta
     if isinstance(model, str | os.PathLike):
         return _open_folder(os.fspath(model), base, theta, stack)
     if isinstance(model, ModelWithAdapters):
-        return _open_adapter(_save_adapter(model, scratch), base.schema, theta, what=type(model).__name__)
+        return _open_adapter(_save_adapter(model, scratch), base, theta, what=type(model).__name__)
     if isinstance(model, Module):
-        return _open_state(model.state_dict(), base.schema, theta, what=type(model).__name__)
+        return _open_state(model.state_dict(), _config_of(model), base, theta, what=type(model).__name__)
     if isinstance(model, Mapping):
-        return _open_state(model, base.schema, theta, what="the state dict")
+        return _open_state(model, {}, base, theta, what="the state dict")
     raise UserInputError(
         f"{type(model).__name__}: expected a model's or adapter's folder, a state dict, or a model in memory"
     )
@@ -107,26 +107,29 @@ def open_finetuned(model: Model, base: Checkpoint, scratch: Path, stack: ExitSta
 def _open_folder(where: str, base: Checkpoint, theta: TensorReader, stack: ExitStack) -> FineTuned:
     location: Location = where if is_remote(where) else Path(where)
     if folder_at(location).find(CONFIG) is not None:
-        return _open_adapter(location, base.schema, theta, what=where)
+        return _open_adapter(location, base, theta, what=where)
     model = open_checkpoint(location)
     reader = stack.enter_context(TensorReader(model.files.values()))
     shapes = {name: spec.shape for name, spec in model.schema.items() if spec.is_fused}
-    return _hold(shapes, reader.floats, base.schema, theta, what=where)
+    own_names = _match(shapes, model.config, base, where)
+    return _hold(shapes, own_names, reader.floats, base.schema, theta, what=where)
 
 
-def _open_state(state: Mapping[str, object], base: Schema, theta: TensorReader, *, what: str) -> FineTuned:
+def _open_state(
+    state: Mapping[str, object], config: Config, base: Checkpoint, theta: TensorReader, *, what: str
+) -> FineTuned:
     tensors = {name: tensor for name, value in state.items() if (tensor := _as_tensor(name, value, what)).is_float}
-    return _hold(
-        {name: tensor.shape for name, tensor in tensors.items()},
-        lambda name, first, count: tensors[name].floats(first, count),
-        base,
-        theta,
-        what=what,
-    )
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+
+    def read(name: str, first: int, count: int) -> Floats:
+        return tensors[name].floats(first, count)
+
+    return _hold(shapes, _match(shapes, config, base, what), read, base.schema, theta, what=what)
 
 
 def _hold(
     shapes: Mapping[str, Shape],
+    own_names: Mapping[str, str],
     read: Callable[[str, int, int], Floats],
     base: Schema,
     theta: TensorReader,
@@ -134,7 +137,6 @@ def _hold(
     what: str,
 ) -> FineTuned:
     """Hold a whole model's tensors against the base."""
-    own_names = match_names(shapes, base, what=what)
     for name, own in own_names.items():
         if shapes[own] != base[name].shape:
             raise SchemaMismatchError(
@@ -157,47 +159,33 @@ def _absent(names: Collection[str], base: Schema) -> tuple[str, ...]:
     return tuple(sorted(name for name, spec in base.items() if spec.is_fused and name not in names))
 
 
-def match_names(own: Collection[str], base: Schema, *, what: str) -> dict[str, str]:
+def _match(own: Collection[str], config: Config, base: Checkpoint, what: str) -> dict[str, str]:
     """Return the model's name of each tensor of the base that it has.
 
-    >>> from coldfuse.core.schema import TensorSpec
-    >>> base = {"embed.weight": TensorSpec(dtype="F32", shape=(2,))}
-    >>> match_names(["bert.embed.weight", "classifier.weight"], base, what="a model")
-    {'embed.weight': 'bert.embed.weight'}
-
     Raises:
-        SchemaMismatchError: It has less than half of the base, under any prefix.
+        SchemaMismatchError: It has less than half of the base, whatever its names become.
     """
-    sizes = {name: spec.num_elements if spec.is_fused else 0 for name, spec in base.items()}
-    best: dict[str, str] = {}
-    for removed, added in _prefixes(own, sizes):
-        found = {
-            known: name
-            for name in own
-            if name.startswith(removed)
-            for known in _spellings(added + name.removeprefix(removed))
-            if known in sizes
-        }
-        if sum(map(sizes.__getitem__, found)) > sum(map(sizes.__getitem__, best)):
-            best = found
-    if sum(map(sizes.__getitem__, best)) < _FEWEST * sum(sizes.values()):
+    sizes = {name: spec.num_elements if spec.is_fused else 0 for name, spec in base.schema.items()}
+    needed = {name for name, size in sizes.items() if size}
+    matched = match_model(
+        Names(tensors=own, needed=own, config=config),
+        Names(tensors=sizes.keys(), needed=needed, config=base.config),
+        what=what,
+    )
+    found = {to: name for name, to in matched.base_names.items()}
+    if sum(map(sizes.__getitem__, found)) < _FEWEST * sum(sizes.values()):
+        hint = f" ({matched.unknown})" if matched.unknown else ""
         raise SchemaMismatchError(
-            f"{what}: has {len(best)} of the base's {len(sizes)} tensors, such as {min(sizes, default='-')}; expected "
-            "a fine-tuned copy of the base, with its names up to a prefix"
+            f"{what}: has {len(found)} of the base's {len(sizes)} tensors, such as {min(sizes, default='-')}; expected "
+            f"a fine-tuned copy of the base, with its names or those that transformers loads into the same places{hint}"
         )
-    return best
+    return found
 
 
-def _prefixes(own: Collection[str], base: Collection[str]) -> list[tuple[str, str]]:
-    """Return what may be taken off the model's names, and put before them: nothing comes first, and so wins a tie."""
-    heads = {".".join(name.split(".")[:depth]) + "." for name in own for depth in (1, 2) if name.count(".") >= depth}
-    added = {f"{name.partition('.')[0]}." for name in base if "." in name}
-    taken = [(prefix, "") for prefix in sorted(heads)]
-    return [("", ""), *taken, *(("", prefix) for prefix in sorted(added))]
-
-
-def _spellings(name: str) -> list[str]:
-    return [name, *(name.removesuffix(new) + old for new, old in _LEGACY_NAMES if name.endswith(new))]
+def _config_of(model: Module) -> Config:
+    """Return the configuration of a model in memory, with its class; empty if it is none of transformers'."""
+    to_dict = getattr(getattr(model, "config", None), "to_dict", None)
+    return {**to_dict(), "architectures": [type(model).__name__]} if callable(to_dict) else {}
 
 
 def _save_adapter(model: ModelWithAdapters, scratch: Path) -> Path:
@@ -210,16 +198,16 @@ def _save_adapter(model: ModelWithAdapters, scratch: Path) -> Path:
     return own if own.is_dir() else scratch
 
 
-def _open_adapter(where: Location, base: Schema, theta: TensorReader, *, what: str) -> FineTuned:
+def _open_adapter(where: Location, base: Checkpoint, theta: TensorReader, *, what: str) -> FineTuned:
     folder = folder_at(where)
     config, weights = folder.find(CONFIG), folder.find(WEIGHTS)
     if config is None or weights is None:
         raise no_weights(what)
     tensors = open_tensors(weights)
-    adapter = read_adapter(read_bytes(config), weights, tensors.header, base, what=what)
+    adapter = read_adapter(read_bytes(config), weights, tensors.header, base.schema, what=what, base_config=base.config)
     return FineTuned(
         names=tuple(adapter.tensors), read=_adapter_reader(adapter, theta, what), left_out=adapter.ignored,
-        unchanged=_absent(adapter.tensors, base),
+        unchanged=_absent(adapter.tensors, base.schema),
     )  # fmt: skip
 
 

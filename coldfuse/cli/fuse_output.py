@@ -11,10 +11,19 @@ def adapter_lines(fused: FolderFused) -> list[str]:
     """Say how close an adapter comes to the fused delta, and what it could not hold; nothing for other outputs."""
     if fused.adapter is None:
         return []
+    unchecked = fused.adapter.unchecked
+    adapter = "the adapter" if unchecked else "the adapter, as PEFT applies it,"
     lines = [
-        f"the adapter is off by {fused.adapter.relative_error:.2%} of the fused delta: "
-        f"matrices with factors: {len(fused.adapter.factors)}, other tensors dropped: {len(fused.adapter.dropped)}"
+        f"{adapter} is off by {fused.adapter.relative_error:.2%} of the fused delta: "
+        f"layers with factors: {len(fused.adapter.factors)}, other tensors dropped: {len(fused.adapter.dropped)}"
     ]
+    if unchecked:
+        lines.append(f"nobody has checked that PEFT finds these layers in the model: {unchecked}")
+    if fused.adapter.tied:
+        lines.append(
+            f"before it is merged it is off by {fused.adapter.unmerged_error:.2%}: the head is the embedding, and PEFT "
+            "applies an embedding's factors to the head only when it merges them (merge_and_unload)"
+        )
     by_norm = sorted(fused.adapter.dropped.items(), key=lambda item: -item[1])
     lines += [f"dropped: {name}, whose delta has norm {norm:.3g}" for name, norm in by_norm[:_MOST_DROPPED]]
     return lines + ([f"dropped: {len(by_norm) - _MOST_DROPPED} more"] if len(by_norm) > _MOST_DROPPED else [])
@@ -24,6 +33,11 @@ def adapter_json(fused: FolderFused) -> dict[str, object]:
     """Say the same as JSON."""
     if fused.adapter is None:
         return {}
-    errors = {name: item.relative_error for name, item in fused.adapter.factors.items()}
-    found = {"relative_error": fused.adapter.relative_error, "errors": errors, "dropped": dict(fused.adapter.dropped)}
+    found = {
+        "relative_error": fused.adapter.relative_error,
+        "unmerged_error": fused.adapter.unmerged_error,
+        "errors": dict(fused.adapter.errors),
+        "dropped": dict(fused.adapter.dropped),
+        "checked_with_peft": not fused.adapter.unchecked,
+    }
     return {"adapter": found}

@@ -136,7 +136,7 @@ def fuse_prepared(
         require_unchanged([file.file for file in prepared.sources])  # else parts of two models might be mixed
         adapter = None
         if output.kind == "adapter":
-            adapter = write_adapter(staging, output, prepared.base)
+            adapter = write_adapter(staging, output, prepared.base, prepared.tied)
     return FolderFused(fused=fused, adapter=adapter)
 
 

@@ -14,14 +14,20 @@ from coldfuse.adapters.adapter import Adapter, no_weights, read_adapter
 from coldfuse.adapters.config import CONFIG as ADAPTER_CONFIG
 from coldfuse.core.left_out import LeftOut
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, sha256
-from coldfuse.engine.left_out import match_folders, named_left_out, own_tensors, weights_alone
-from coldfuse.engine.mismatches import check_model
+from coldfuse.engine.left_out import fit, named_left_out, weights_alone
+from coldfuse.engine.mismatches import Fitting
 from coldfuse.engine.plan import Operands, operands
-from coldfuse.engine.tied import Tied, by_first_name, check_adapter, check_files
+from coldfuse.engine.tied import Tied, by_first_name, check_adapter, check_places
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.method import Statistic
 from coldfuse.fusion.recipe import Recipe
-from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint_or_tensors, open_file, open_tensors_at
+from coldfuse.tensors.checkpoint import (
+    Checkpoint,
+    open_checkpoint_or_tensors,
+    open_file,
+    open_tensors_at,
+    places_of,
+)
 from coldfuse.tensors.contents import content_digest, delta_digest, sample_digest
 from coldfuse.tensors.deltas import FORMAT, check_delta
 from coldfuse.tensors.files import File, LocalFile, find_object, opened
@@ -56,21 +62,26 @@ class Input:
     """Digest of a delta, where it is known without reading it."""
     left_out: tuple[LeftOut, ...] = ()
     """What it has and no result can have, and what it lacks."""
+    fitting: Fitting | None = None
+    """How a model's names become the base's; None for what has the base's names."""
 
     @property
     def operands(self) -> Operands | Adapter:
-        """Where the input's tensors lie, by the first name of tied ones."""
+        """Where the input's tensors lie, by the base's names and by the first name of tied ones."""
         if self.adapter:
             return replace(self.adapter, tensors=by_first_name(self.adapter.tensors, self.tied))
-        return self._known(self.files, is_delta=self.is_delta)
+        places = operands(self.files, is_delta=self.is_delta).tensors
+        if self.fitting is not None:
+            places = {to: places[name] for name, to in self.fitting.base_names.items()}
+        return Operands(by_first_name(places, self.tied), self.is_delta)
 
     @property
     def statistics_operands(self) -> Operands:
-        """Where the input's statistics lie, by the first name of tied tensors."""
-        return self._known(self.statistics, is_delta=True)
-
-    def _known(self, files: Sequence[TensorFile], *, is_delta: bool) -> Operands:
-        return Operands(by_first_name(operands(files, is_delta=is_delta).tensors, self.tied), is_delta)
+        """Where the input's statistics lie, likewise; they have the names of the model that was measured."""
+        names = self.fitting.base_names if self.fitting else {}
+        places = operands(self.statistics, is_delta=True).tensors
+        places = {names.get(name, name): place for name, place in places.items()}
+        return Operands(by_first_name(places, self.tied), is_delta=True)
 
     @cached_property
     def digest(self) -> str:
@@ -129,12 +140,10 @@ def open_inputs(
         raise UserInputError(f"--statistics: expected {wanted}, got {len(statistics)} for {len(models)} models")
     with ThreadPoolExecutor(_DIGESTS_AT_A_TIME) as pool:
         digests = list(pool.map(_digest, models)) if statistics else [None] * len(models)
+    inputs = [open_input(base, path, weight, tied=tied) for path, weight in zip(models, weights, strict=True)]
     return [
-        replace(
-            open_input(base, path, weight, tied=tied),
-            statistics=_open_statistics(base, kind, statistics[i : i + 1], digests[i]),
-        )
-        for i, (path, weight) in enumerate(zip(models, weights, strict=True))
+        replace(item, statistics=_open_statistics(base, kind, statistics[i : i + 1], digests[i], item.fitting))
+        for i, item in enumerate(inputs)
     ]
 
 
@@ -145,7 +154,10 @@ def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -
         if file is None:
             raise no_weights(str(path))
         tensors = open_tensors(file)
-        adapter = read_adapter(_read_at_most(config), file, tensors.header, base.schema, what=str(path))
+        own = base.component("") if "" in base.folders else base  # an adapter is of the model in the folder itself
+        adapter = read_adapter(
+            _read_at_most(config), file, tensors.header, own.schema, what=str(path), base_config=base.config
+        )
         check_adapter(adapter, tied, what=str(path))
         left_out = named_left_out(str(path), adapter.ignored, "not in the base, such as a task's head")
         return Input(
@@ -158,11 +170,10 @@ def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -
         if found.header.metadata.get("format") == FORMAT:
             return delta_input(base, found, weight, tied=tied, path=path)
         found = open_file(weights_alone(found, str(path)))
-    model, left_out = match_folders(base, found, what=str(path))
-    check_model(base.only(model.folders), model, what=str(path), tied=tied)
+    model, fitting, left_out = fit(base, found, what=str(path), tied=tied)
     return Input(
-        path=path, files=tuple(model.files.values()), is_delta=False, weight=weight, tied=tied,
-        left_out=(*left_out, *own_tensors(base, model, str(path))),
+        path=path, files=tuple(model.files.values()), is_delta=False, weight=weight, tied=tied, fitting=fitting,
+        left_out=left_out,
     )  # fmt: skip
 
 
@@ -184,7 +195,7 @@ def delta_input(
         SchemaMismatchError: It does not fit the base.
     """
     check_delta(file.header, base.schema, base_digest=base.digest(), what=str(path))
-    check_files([file], tied, what=str(path))
+    check_places(places_of([file]), tied, what=str(path))
     return Input(path=path, files=(file,), is_delta=True, weight=weight, tied=tied, known_digest=digest)
 
 
@@ -225,13 +236,14 @@ def _read_at_most(file: File) -> bytes:
 
 
 def _open_statistics(
-    base: Checkpoint, kind: Statistic | None, paths: Sequence[Location], of: str | None
+    base: Checkpoint, kind: Statistic | None, paths: Sequence[Location], of: str | None, fitting: Fitting | None
 ) -> tuple[TensorFile, ...]:
     files = tuple(open_tensors_at(path) for path in paths)
     if kind is None:
         return ()
+    own_names = {} if fitting is None else {name: base.schema[to] for name, to in fitting.base_names.items()}
     for file in files:
-        check_statistics(file.header, base.schema, kind=kind, model=of, what=str(file))
+        check_statistics(file.header, {**base.schema, **own_names}, kind=kind, model=of, what=str(file))
     return files
 
 

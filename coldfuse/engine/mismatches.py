@@ -1,6 +1,8 @@
 """Whether a whole model can be fused with a base, tensor by tensor. Nothing is skipped in silence.
 
-- Names and shapes must be the base's: no missing float, no float of its own, no longer or shorter vocabulary.
+- Names and shapes must be the base's, as transformers matches them (`coldfuse.naming`): no missing float, no float of
+  its own, no longer or shorter vocabulary. But a task's head is not shared: one that the base does not have, or has in
+  another shape, is left out, and one that the model does not have stays the base's.
 - Integers and booleans are no weights, and not every library stores them (`position_ids` is a buffer that newer
   transformers leave out): one that the model lacks is copied from the base, one that only the model has is left out.
 - Tensors that the base ties and stores twice are one; see `coldfuse.engine.tied`.
@@ -17,17 +19,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 
-from coldfuse.adapters.recompress import LoraLayout
+from coldfuse.adapters.layout import is_embedding_name
 from coldfuse.core.schema import INTEGER_DTYPES, Schema, TensorSpec
-from coldfuse.engine.tied import Tied, by_first_name, check_files, may_be_tied
+from coldfuse.engine.tied import Tied, by_first_name, check_places, is_copy_name, may_be_tied
 from coldfuse.errors import SchemaMismatchError
-from coldfuse.tensors.checkpoint import Checkpoint, Place
+from coldfuse.naming.architecture import Unknown, find_architecture
+from coldfuse.naming.matching import Matched, Names, match_model
+from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.contents import same_bytes
 
 
-def check_model(base: Checkpoint, model: Checkpoint, *, what: str, tied: Tied) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Fitting:
+    """How a model fits a base."""
+
+    base_names: Mapping[str, str]
+    """The base's name of each tensor that the base has, by the model's name."""
+    left_out: tuple[str, ...]
+    """The model's tensors that take no part, by its own names: another head, copies and buffers."""
+    unchanged: tuple[str, ...]
+    """The base's tensors that the model does not have, by right: they stay as they are."""
+
+
+def check_model(base: Checkpoint, model: Checkpoint, *, what: str, tied: Tied) -> Fitting:
     """Check that a whole model can be fused with a base.
 
     Args:
@@ -36,26 +54,74 @@ def check_model(base: Checkpoint, model: Checkpoint, *, what: str, tied: Tied) -
         what: The model's name, for errors.
         tied: The base's copies, as `find_tied` finds them.
 
+    Returns:
+        Which of its tensors are which of the base's, and what takes no part.
+
     Raises:
         SchemaMismatchError: The model cannot be fused with the base; the message names the tensor and what to do.
     """
-    schema, known = model.schema, by_first_name(model.schema, tied)
-    for name in sorted(base.schema.keys() - schema.keys()):
-        if base.schema[name].dtype not in INTEGER_DTYPES and tied.get(name, name) not in known:
-            hint = "save the whole model (and untied, if the base stores its head apart)"
-            raise SchemaMismatchError(f"{what}: tensor {name} of the base is missing; {hint}")
-    buffers = {name for name in schema.keys() - base.schema.keys() if schema[name].dtype in INTEGER_DTYPES}
-    own = schema.keys() - buffers - _tied_copies(base, model, what)
-    _check_tensors(base.schema, {name: schema[name] for name in own}, what)
-    check_files(model.files.values(), tied, what=what)
+    copies = _tied_copies(base, model)
+    matched = match_model(_names(model, but_for=copies), _names(base), what=what)
+    heads = _other_heads(base, {to: model.schema[name] for name, to in matched.base_names.items()})
+    own = {name: to for name, to in matched.base_names.items() if to not in heads}
+    _check_heads(base, model, model.schema.keys() - matched.base_names.keys() - copies, what)
+    for name in sorted(matched.inside - copies):
+        if model.schema[name].dtype not in INTEGER_DTYPES:
+            raise _stranger(name, what, matched)
+    known = by_first_name(dict.fromkeys(own.values()), tied)
+    unchanged = []
+    for name in sorted(base.schema.keys() - set(own.values())):
+        if name in heads | matched.may_lack or base.schema[name].dtype in INTEGER_DTYPES:
+            unchanged.append(name)
+        elif tied.get(name, name) not in known:
+            raise _missing(name, what, matched)
+    _check_tensors(base.schema, {to: model.schema[name] for name, to in own.items()}, what)
+    check_places({to: model.places[name] for name, to in own.items()}, tied, what=what)
+    left_out = tuple(sorted(model.schema.keys() - own.keys()))
+    return Fitting(base_names=own, left_out=left_out, unchanged=tuple(unchanged))
+
+
+def _other_heads(base: Checkpoint, model: Schema) -> frozenset[str]:
+    """Return the tensors of heads that are another task's: one of them has another shape than the base's.
+
+    Args:
+        base: The base.
+        model: The model's tensors by the base's names.
+    """
+    differing = {name for name, spec in model.items() if spec.shape != base.schema[name].shape}
+    if not differing or isinstance(architecture := find_architecture(base.config), Unknown):
+        return frozenset()
+    heads: dict[str, set[str]] = defaultdict(set)
+    for name in model:
+        memory = architecture.in_memory(name)
+        if memory is not None and not architecture.is_body(memory) and not is_copy_name(name):
+            heads[memory.partition(".")[0]].add(name)
+    return frozenset[str]().union(*(names for names in heads.values() if names & differing))
+
+
+def _names(model: Checkpoint, *, but_for: Collection[str] = ()) -> Names:
+    """Return what names are matched by; integers and booleans are no weights, and not every library stores them."""
+    floats = {name for name, spec in model.schema.items() if spec.dtype not in INTEGER_DTYPES}
+    return Names(tensors=model.schema.keys(), needed=floats - set(but_for), config=model.config)
+
+
+def _missing(name: str, what: str, matched: Matched) -> SchemaMismatchError:
+    hint = "save the whole model (and untied, if the base stores its head apart)"
+    return SchemaMismatchError(f"{what}: tensor {name} of the base is missing; {hint}{_because(matched)}")
+
+
+def _stranger(name: str, what: str, matched: Matched) -> SchemaMismatchError:
+    hint = "it is no fine-tuned copy of this base, or it carries a head or a tied copy; remove that tensor"
+    return SchemaMismatchError(f"{what}: tensor {name} is not in the base: {hint}{_because(matched)}")
+
+
+def _because(matched: Matched) -> str:
+    return f" ({matched.unknown})" if matched.unknown else ""
 
 
 def _check_tensors(base: Schema, model: Schema, what: str) -> None:
-    """Check names, shapes and dtypes of a model's tensors."""
+    """Check shapes and dtypes of a model's tensors, by the base's names."""
     for name in sorted(model):
-        if name not in base:
-            hint = "it is no fine-tuned copy of this base, or it carries a head or a tied copy; remove that tensor"
-            raise SchemaMismatchError(f"{what}: tensor {name} is not in the base: {hint}")
         if base[name].shape != model[name].shape:
             raise SchemaMismatchError(f"{what}: tensor {name}: {_sizes(model[name], base[name])}")
         if base[name].dtype != model[name].dtype and not (base[name].is_fused and model[name].is_fused):
@@ -71,21 +137,33 @@ def _sizes(model: TensorSpec, base: TensorSpec) -> str:
     return f"{sizes}; was its vocabulary or a layer resized?"
 
 
-def _tied_copies(base: Checkpoint, model: Checkpoint, what: str) -> frozenset[str]:
-    """Return the tensors that the base does not have and that are copies of the input embedding."""
-    places = model.places
-    extra = sorted(name for name in places if name not in base.schema and len(places[name][1].spec.shape) == 2)
-    if not extra or not may_be_tied(base):
-        return frozenset()
-    embeddings = [name for name in sorted(places) if name in base.schema and LoraLayout().is_embedding(name)]
-    return frozenset(name for name in extra if _is_copy(name, embeddings, places, what))
+def _tied_copies(base: Checkpoint, model: Checkpoint) -> frozenset[str]:
+    """Return the tensors whose names the base does not have and that are copies of the model's input embedding."""
+    extra = _matrices(model, model.schema.keys() - base.schema.keys())
+    return frozenset(name for name in extra if may_be_tied(base) and any(_same(model, name, _embeddings(model, name))))
 
 
-def _is_copy(name: str, embeddings: list[str], places: Mapping[str, Place], what: str) -> bool:
-    alike = [other for other in embeddings if places[other][1].spec == places[name][1].spec]
-    if alike and not any(same_bytes(places[name], places[other]) for other in alike):
-        raise SchemaMismatchError(
-            f"{what}: tensor {name} is not in the base, whose head is tied, and differs from {alike[0]}: "
-            "the model's head was trained apart; untie the base's head, or remove that tensor"
-        )
-    return bool(alike)
+def _check_heads(base: Checkpoint, model: Checkpoint, names: Collection[str], what: str) -> None:
+    """Refuse a head that the base ties to its embedding, and that is not the model's embedding."""
+    for name in _matrices(model, names):
+        alike = _embeddings(model, name)
+        if is_copy_name(name) and may_be_tied(base) and alike:
+            raise SchemaMismatchError(
+                f"{what}: tensor {name} is not in the base, whose head is tied, and differs from {alike[0]}: "
+                "the model's head was trained apart; untie the base's head, or remove that tensor"
+            )
+
+
+def _matrices(model: Checkpoint, names: Collection[str]) -> list[str]:
+    return sorted(name for name in names if len(model.schema[name].shape) == 2)
+
+
+def _embeddings(model: Checkpoint, name: str) -> list[str]:
+    """Return the embeddings that a head may be a copy of."""
+    schema = model.schema
+    return [other for other in sorted(schema) if other != name and schema[other] == schema[name]
+            and is_embedding_name(other)]  # fmt: skip
+
+
+def _same(model: Checkpoint, name: str, others: Collection[str]) -> Iterator[bool]:
+    return (same_bytes(model.places[name], model.places[other]) for other in others)

@@ -9,25 +9,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from coldfuse.adapters.recompress import (
-    CONV1D_MODEL_TYPES,
-    LoraLayout,
-    Recompressed,
-    recompress_all,
-    write_lora_adapter,
-)
+from coldfuse.adapters.applied import layers_that_peft_takes, measure_applied
+from coldfuse.adapters.layout import LoraLayout, layout_by_names, layout_of
+from coldfuse.adapters.recompress import Recompressed, recompress_all
+from coldfuse.adapters.writing import write_lora_adapter
 from coldfuse.core.dtypes import to_floats
 from coldfuse.core.model_files import folder_of
 from coldfuse.core.schema import Schema, TensorSpec
+from coldfuse.engine.tied import Tied
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.block import Float64
+from coldfuse.naming.architecture import Architecture, Unknown, find_architecture
 from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.deltas import Encoding, delta_header
 from coldfuse.tensors.files import LocalFile, OpenFile, opened
@@ -189,22 +188,23 @@ def begin_files(out: Path, layout: Layout, base: Checkpoint) -> None:
         (out / file).write_bytes(content)
 
 
-def write_adapter(staging: Path, output: Output, base: Checkpoint) -> Recompressed:
-    """Make an adapter from the delta in the staging folder, beside it.
+def write_adapter(staging: Path, output: Output, base: Checkpoint, tied: Tied) -> Recompressed:
+    """Make an adapter from the delta in the staging folder, beside it, and see what PEFT makes of it.
 
     Args:
         staging: The folder with the fused delta.
         output: The rank, the dtype and the base's name that are wanted.
         base: The base of the delta.
+        tied: The base's copies, as `find_tied` finds them.
 
     Returns:
-        The factors, and what they could not hold.
+        The factors, what they could not hold, and what of it PEFT applies.
 
     Raises:
-        UserInputError: No matrix has changed.
-        FusionError: The delta is not finite.
+        UserInputError: No layer has changed that can have factors.
+        FusionError: The delta is not finite, or PEFT would not apply the adapter.
     """
-    delta = staging / DELTA_FILE
+    delta, folder = staging / DELTA_FILE, staging / ADAPTER_FOLDER
     entries = {entry.name: entry for entry in read_file_header(delta).tensors}
     with LocalFile(delta).open() as file:
 
@@ -212,11 +212,28 @@ def write_adapter(staging: Path, output: Output, base: Checkpoint) -> Recompress
             raw = np.frombuffer(_read(file, entries[name].start, entries[name].spec.size_bytes), np.uint8)
             return to_floats(raw, "F32").astype(np.float64)
 
-        found = recompress_all(base.schema, entries, read_delta, rank=output.rank or 1)
-    is_conv1d = base.config.get("model_type") in CONV1D_MODEL_TYPES
-    layout = LoraLayout(fan_in_fan_out=is_conv1d, dtype=output.dtype)
-    write_lora_adapter(staging / ADAPTER_FOLDER, output.base_name or str(base.folder), found.factors, layout=layout)
-    return found
+        architecture = find_architecture(base.config)
+        layout, unchecked = _adapter_layout(base, architecture, output.dtype, tied)
+        found = recompress_all(base.schema, entries, read_delta, rank=output.rank or 1, layout=layout)
+        base_name = output.base_name or str(base.folder)
+        write_lora_adapter(folder, base_name, found.factors, schema=base.schema, layout=layout)
+        if unchecked or isinstance(architecture, Unknown):
+            return replace(found, unchecked=unchecked)
+        return replace(found, applied=measure_applied(folder, architecture, layout, found.factors, read_delta))
+
+
+def _adapter_layout(
+    base: Checkpoint, architecture: Architecture | Unknown, dtype: str, tied: Tied
+) -> tuple[LoraLayout, str]:
+    """Return the layers that may have factors, and why PEFT could not be asked; "" if it was."""
+    if isinstance(architecture, Unknown):
+        model_type = str(base.config.get("model_type", ""))
+        return layout_by_names(base.schema, model_type=model_type, dtype=dtype), architecture.why
+    layout = layout_of(architecture, base.schema, dtype=dtype, tied=tied.values())
+    try:
+        return layers_that_peft_takes(architecture, layout), ""
+    except ImportError:
+        return layout, "PEFT is not installed"
 
 
 def _read(file: OpenFile, start: int, length: int) -> bytearray:

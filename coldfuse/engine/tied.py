@@ -15,14 +15,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import TypeVar
 
 from coldfuse.adapters.adapter import Adapter, AdapterTensor
 from coldfuse.adapters.changes import Replaced
-from coldfuse.adapters.recompress import LoraLayout
+from coldfuse.adapters.layout import is_embedding_name
 from coldfuse.errors import SchemaMismatchError
-from coldfuse.tensors.checkpoint import Checkpoint, Place, places_of
+from coldfuse.tensors.checkpoint import Checkpoint, Place
 from coldfuse.tensors.contents import same_bytes
 from coldfuse.tensors.header import Header
 from coldfuse.tensors.tensor_file import TensorFile
@@ -38,11 +38,18 @@ T = TypeVar("T")
 
 
 def find_tied(base: Checkpoint) -> dict[str, str]:
-    """Find the copies among a base's tensors; those that may be one by their names are read."""
+    """Find the copies among a base's tensors, folder by folder; those that may be one by their names are read."""
+    found: dict[str, str] = {}
+    for place in sorted(base.folders):
+        found |= {place + name: place + first for name, first in _find_tied(base.component(place)).items()}
+    return found
+
+
+def _find_tied(base: Checkpoint) -> dict[str, str]:
     if not may_be_tied(base):
         return {}
     places = {name: place for name, place in base.places.items() if place[1].spec.is_fused}
-    embeddings = [name for name in places if LoraLayout().is_embedding(name)]
+    embeddings = [name for name in places if is_embedding_name(name)]
     embeddings.sort(key=lambda name: (_COPY.search(name) is not None, name))  # `shared` before a decoder's own
     found: dict[str, str] = {}
     for name, place in places.items():
@@ -74,9 +81,20 @@ def by_first_name(tensors: Mapping[str, T], tied: Tied) -> dict[str, T]:
     return {**{tied[name]: tensor for name, tensor in tensors.items() if name in tied}, **tensors}
 
 
-def check_files(files: Collection[TensorFile], tied: Tied, *, what: str) -> None:
-    """Raise `SchemaMismatchError` if a model or delta has tied tensors that differ; `what` is its name, for errors."""
-    _check(places_of(files), tied, what)
+def is_copy_name(name: str) -> bool:
+    """Tell whether a tensor's name is that of a head or of a second embedding, which may be a copy of the first."""
+    return _COPY.search(name) is not None
+
+
+def check_places(places: Mapping[str, Place], tied: Tied, *, what: str) -> None:
+    """Raise `SchemaMismatchError` if tied tensors differ in a model or delta.
+
+    Args:
+        places: Where its tensors lie, by the base's names.
+        tied: The base's copies.
+        what: Its name, for errors.
+    """
+    _check(places, tied, what)
 
 
 def check_adapter(adapter: Adapter, tied: Tied, *, what: str) -> None:

@@ -22,6 +22,7 @@ from coldfuse.tensors.folders import (
     Location,
     OneFile,
     ReleaseFolder,
+    SubFolder,
     existing,
     folder_at,
     is_remote,
@@ -95,6 +96,16 @@ class Checkpoint:
         """Return a model without folders as if it lay in one of another model's."""
         files = {folder + name: TensorFile(file.file, file.header.within(folder)) for name, file in self.files.items()}
         return replace(self, files=files, known_digest=None)
+
+    def component(self, folder: str) -> Checkpoint:
+        """Return what lies in one of its folders, with the configuration and by the names that it has there."""
+        if self.folders == {folder} == {""}:
+            return self
+        files = {
+            name.removeprefix(folder): TensorFile(file.file, file.header.without(folder))
+            for name, file in self.only([folder]).files.items()
+        }
+        return replace(self, folder=SubFolder(self.folder, folder), files=files, known_digest=None)
 
     def only(self, folders: Collection[str]) -> Checkpoint:
         """Return what some of its folders hold, as a model."""

@@ -127,6 +127,26 @@ class OneFile:
         return self.where
 
 
+@dataclass(frozen=True)
+class SubFolder:
+    """A folder in a folder, as a folder."""
+
+    above: Folder
+    place: str
+    """Its name, with a slash at its end."""
+
+    def find(self, name: str) -> File | None:
+        """Return a file; None if there is none of this name."""
+        return self.above.find(self.place + name)
+
+    def entries(self, place: str) -> set[str]:
+        """List files and folders; see `Folder`."""
+        return self.above.entries(self.place + place)
+
+    def __str__(self) -> str:
+        return f"{self.above}/{self.place}".rstrip("/")
+
+
 def _entries(names: Iterable[str], place: str) -> set[str]:
     """Return what lies in a folder, given the names of all files from above it."""
     inside = (name.removeprefix(place) for name in names if name.startswith(place))

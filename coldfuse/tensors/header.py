@@ -63,6 +63,11 @@ class Header:
             return self
         return replace(self, tensors=tuple(replace(entry, name=folder + entry.name) for entry in self.tensors))
 
+    def without(self, folder: str) -> Header:
+        """Undo `within`."""
+        tensors = tuple(replace(entry, name=entry.name.removeprefix(folder)) for entry in self.tensors)
+        return replace(self, tensors=tensors) if folder else self
+
 
 def read_header(read: ReadRange, *, file_bytes: int, what: str, limit: int = MAX_HEADER_BYTES) -> Header:
     """Read a file's header. Nothing is read before its length is bounded.

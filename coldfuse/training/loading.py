@@ -1,7 +1,5 @@
 """Load a model from a folder: its body, its tokenizer, and what both can take. Never from the network, never code."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ from torch import nn
 
 from coldfuse.core.model_files import VOCABULARIES_OF_ANY_CLASS
 from coldfuse.errors import UserInputError
+from coldfuse.naming.architecture import quiet
 from coldfuse.tensors.checkpoint import open_checkpoint
 
 _NO_LIMIT = 1 << 20  # tokenizers without a limit say 10^30
@@ -23,7 +22,7 @@ def load_body(model_dir: Path) -> nn.Module:
     from transformers import AutoModel
 
     open_checkpoint(model_dir)  # a missing, torn or pickled file is refused here, in words
-    with _quiet():
+    with quiet():
         try:
             body: nn.Module = AutoModel.from_pretrained(
                 model_dir, local_files_only=True, trust_remote_code=False, dtype=torch.float32, use_safetensors=True
@@ -44,7 +43,7 @@ def load_tokenizer(model_dir: Path) -> Any:  # transformers is untyped
     """
     from transformers import AutoTokenizer
 
-    with _quiet():
+    with quiet():
         try:
             tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
@@ -88,20 +87,3 @@ def _not_a_model(model_dir: Path, error: Exception) -> UserInputError:
         f"{model_dir}: expected a Hugging Face model folder with config.json, model*.safetensors and a tokenizer that "
         f"needs no code of its own; {first_line}"
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' bars and reports (a headless body "misses" the head's weights) off the user's terminal."""
-    from transformers.utils import logging as imported
-
-    logging: Any = imported  # transformers is untyped
-    verbosity, had_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if had_bar:
-            logging.enable_progress_bar()

@@ -7,11 +7,10 @@ from collections.abc import Collection, Mapping
 from torch import Tensor, nn
 
 from coldfuse.errors import SchemaMismatchError
+from coldfuse.naming.architecture import Architecture
 from coldfuse.training.compute import native_autocast
 from coldfuse.training.encoding import encode
 from coldfuse.training.head import LinearHead
-
-_LEGACY_NAMES = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))
 
 
 class Classifier(nn.Module):
@@ -40,9 +39,10 @@ class Classifier(nn.Module):
 def shared_tensors(body: nn.Module, schema_names: Collection[str]) -> dict[str, Tensor]:
     """Return the body's tensors that travel, by the names that the base's files give them.
 
-    Files store a body's tensor under its own name or behind the model's prefix (`bert.`), old ones with `gamma` and
-    `beta` for layer norms. Tied tensors are one tensor. What the files do not have is private to this node, and integer
-    and boolean buffers are no weights: neither travels. The tensors returned are the body's own, not copies.
+    Names are matched as transformers matches them when it loads these files: `bert.` before them or not, `gamma` for a
+    layer norm's weight, and whatever else it renames or takes apart. Tied tensors are one tensor. What the files do not
+    have is private to this node, and integer and boolean buffers are no weights: neither travels. The tensors returned
+    are the body's own, not copies, unless files hold them in another layout.
 
     Args:
         body: A model as it was loaded.
@@ -51,21 +51,20 @@ def shared_tensors(body: nn.Module, schema_names: Collection[str]) -> dict[str, 
     Raises:
         SchemaMismatchError: None of the body's tensors has a name of the base.
     """
-    stored = set(schema_names)
-    prefix = str(getattr(body, "base_model_prefix", ""))
+    architecture = Architecture(body)
+    stored, tensors = architecture.stored_names(schema_names), body.state_dict()
+    found = {stored[name]: tensor for name, tensor in tensors.items() if name in stored}
     shared: dict[str, Tensor] = {}
     places: set[tuple[int, tuple[int, ...]]] = set()
-    for name, tensor in body.state_dict().items():
+    for name, tensor in {**found, **architecture.stored_parts(schema_names)}.items():
         place = (tensor.data_ptr(), tuple(tensor.shape))
-        stored_name = next((known for known in _stored_names(name, prefix) if known in stored), None)
-        if stored_name is None or not tensor.is_floating_point() or place in places:
-            continue
-        places.add(place)
-        shared[stored_name] = tensor
+        if tensor.is_floating_point() and place not in places:
+            places.add(place)
+            shared[name] = tensor
     if not shared:
         raise SchemaMismatchError(
-            f"{type(body).__name__}: none of its tensors has a name of the base, such as {min(stored, default='-')}; "
-            "expected the base's own model folder"
+            f"{type(body).__name__}: none of its tensors has a name of the base, such as "
+            f"{min(schema_names, default='-')}; expected the base's own model folder"
         )
     return shared
 
@@ -74,11 +73,6 @@ def stored_parameters(body: nn.Module, schema_names: Collection[str]) -> dict[st
     """Return the name in the files of each parameter that they hold, by the body's own name; see `shared_tensors`."""
     own_names = {parameter.data_ptr(): name for name, parameter in body.named_parameters() if parameter.numel()}
     stored = {tensor.data_ptr(): name for name, tensor in shared_tensors(body, schema_names).items()}
-    return {own_names[place]: name for place, name in stored.items() if place in own_names}
-
-
-def _stored_names(name: str, prefix: str) -> list[str]:
-    """List the names under which files may hold the body's tensor `name`, the likeliest first."""
-    names = [name]
-    names += [name.removesuffix(new) + old for new, old in _LEGACY_NAMES if name.endswith(new)]
-    return names + [f"{prefix}.{stored}" for stored in names if prefix]
+    found = {own_names[place]: name for place, name in stored.items() if place in own_names}
+    architecture = Architecture(body)  # a cut begins where the whole does
+    return {own: name for own, name in found.items() if not architecture.is_part(name)}

@@ -13,8 +13,11 @@ from tiny_model import write_tiny_model
 from torch import nn
 
 from coldfuse.adapters.adapter import Adapter, open_adapter, read_stored
-from coldfuse.adapters.recompress import LoraLayout, recompress_all, write_lora_adapter
+from coldfuse.adapters.layout import layout_of
+from coldfuse.adapters.recompress import recompress_all
+from coldfuse.adapters.writing import write_lora_adapter
 from coldfuse.core.schema import Schema, TensorSpec
+from coldfuse.naming.architecture import Architecture
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -176,14 +179,15 @@ def test_pissa_is_read_once_peft_has_converted_it(base: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("prefix", ["", "bert."])
 def test_peft_loads_a_written_adapter(prefix: str, base: Path, tmp_path: Path) -> None:
-    build = classifier if prefix else bert
-    before = state_of(bert(base))
+    model = (classifier if prefix else bert)(base)
+    before, schema = state_of(bert(base)), schema_of(state_of(bert(base)))
     rng = np.random.default_rng(0)
     names = [name for name in before if "layer.1" in name or "word_embeddings" in name]
     deltas = {name: 0.1 * rng.normal(size=before[name].shape) for name in names}
-    result = recompress_all(schema_of(before), names, deltas.__getitem__, rank=40)
-    write_lora_adapter(tmp_path / "out", str(base), result.factors, layout=LoraLayout(module_prefix=prefix))
-    after = state_of(PeftModel.from_pretrained(build(base), tmp_path / "out").merge_and_unload())
+    layout = layout_of(Architecture(model), schema, dtype="F32")
+    result = recompress_all(schema, names, deltas.__getitem__, rank=40, layout=layout)
+    write_lora_adapter(tmp_path / "out", str(base), result.factors, schema=schema, layout=layout)
+    after = state_of(PeftModel.from_pretrained(model, tmp_path / "out").merge_and_unload())
     assert len(result.factors) == 7
     for name, values in before.items():
         delta = deltas[name] if name in result.factors else np.zeros(values.shape)
@@ -195,8 +199,10 @@ def test_peft_loads_a_written_adapter_of_gpt2(base: Path, tmp_path: Path) -> Non
     model = gpt2(base)
     before, rng = state_of(model), np.random.default_rng(0)
     deltas = {name: 0.1 * rng.normal(size=v.shape) for name, v in before.items() if v.ndim == 2}
-    result = recompress_all(schema_of(before), deltas, deltas.__getitem__, rank=16)
-    write_lora_adapter(tmp_path / "out", "gpt2", result.factors, layout=LoraLayout(fan_in_fan_out=True))
+    schema = schema_of(before)
+    layout = layout_of(Architecture(model), schema, dtype="F32")
+    result = recompress_all(schema, deltas, deltas.__getitem__, rank=16, layout=layout)
+    write_lora_adapter(tmp_path / "out", "gpt2", result.factors, schema=schema, layout=layout)
     after = state_of(PeftModel.from_pretrained(model, tmp_path / "out").merge_and_unload())
     for name, delta in deltas.items():
         np.testing.assert_allclose(after[name] - before[name], delta, rtol=1e-5, atol=1e-6)

@@ -21,15 +21,16 @@ MAY_IMPORT = {
     "storage": "durable",
     "trust": "core",
     "tensors": "core durable storage",
-    "adapters": "core tensors",
+    "naming": "core",  # what transformers calls the tensors of a model
+    "adapters": "core naming tensors",
     "fusion": "core",
     "registry": "core tensors storage trust",
-    "engine": "core tensors adapters fusion registry storage",
+    "engine": "core naming tensors adapters fusion registry storage",
     "gateway": "core tensors storage registry trust",
     "transport": "core tensors gateway registry storage trust",
     "aggregator": "core tensors fusion engine registry storage trust evaluation",
     "data": "core",
-    "training": "core durable tensors data",
+    "training": "core durable naming tensors data",
     "evaluation": "core tensors data training",
     "consumer": "core durable tensors registry gateway",
     "contributor": "core durable tensors data training consumer gateway",
@@ -37,8 +38,8 @@ MAY_IMPORT = {
     "testing": "core tensors fusion engine",
     "config": "",
     "extras": "",  # what to install for what
-    "api": "core durable tensors adapters fusion engine registry storage gateway transport trust consumer contributor "
-    "search config extras",
+    "api": "core durable naming tensors adapters fusion engine registry storage gateway transport trust consumer "
+    "contributor search config extras",
     "experiments": "*",
     "cli": "*",
     "__main__": "cli",
@@ -55,9 +56,9 @@ ONLY_HOMES = {
     "ray": "engine aggregator experiments",
     "cryptography": "trust",
     "safetensors": "",  # tensors parses and writes headers itself, in ranges of files that lie anywhere
-    "torch": "engine training evaluation search experiments",  # the engine only moves matrices to a GPU
-    "peft": "",
-    "transformers": "training evaluation experiments",
+    "torch": "adapters engine naming training evaluation search experiments",  # the engine only moves matrices to a GPU
+    "peft": "adapters",
+    "transformers": "naming training evaluation experiments",
     "sklearn": "training evaluation experiments",
     "numba": "engine fusion experiments",  # experiments report its version
     "huggingface_hub": "api",

@@ -96,7 +96,7 @@ def test_one_prefix_more_or_less_is_found(tmp_path: Path, own: str, base: str) -
 
 def test_a_prefix_that_could_be_either_of_two_is_refused(tmp_path: Path) -> None:
     twice = {f"{side}.{name}": spec for side in ("encoder", "decoder") for name, spec in BASE.items()}
-    with pytest.raises(SchemaMismatchError, match=r"alice: its modules fit the base in several ways \(prefix decoder"):
+    with pytest.raises(SchemaMismatchError, match=r"alice: its modules fit the base in several ways \(prefix 'decoder"):
         opened(tmp_path, pair("a.q"), base=twice)
 
 
@@ -188,7 +188,7 @@ def test_configurations_that_cannot_be_read_are_one_clear_line(
         ({}, "holds no tensor of a LORA adapter"),
         ({"norm.weight": numbers(5)}, "holds no tensor of a LORA adapter"),
         ({"a.q.lora_A.weight": numbers(2, 5)}, "module 'a.q' has lora_A but no lora_B"),
-        (pair("a.k"), "tensor 'a.k.weight' is not in the base, under any prefix; give the base"),
+        (pair("a.k"), r"tensor 'a.k.weight' is not in the base, under any prefix \(.*\); give the base"),
         (pair("a.q", 6, 7), r"'a.q.weight': the adapter changes shape \[6, 7\], the base has \[6, 5\]; give the base"),
         (pair("a.q") | {"norm.weight": numbers(6)}, r"'norm.weight': shape \[6\], the base has \[5\]; give the base"),
         (pair("a.sq", 4, 4) | {"a.sq.lora_B.bias": numbers(4)}, r"'a.sq.bias': .* \[4\], the base has no such tensor"),

@@ -92,13 +92,6 @@ def test_a_base_whose_names_have_a_prefix(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read["bert.layer.weight"], EXACT["layer.weight"])
 
 
-def test_names_of_old_layer_norms(tmp_path: Path) -> None:
-    base = write_model(tmp_path / "base", {"x.LayerNorm.gamma": floats([1, 2]), "x.LayerNorm.beta": floats([3, 4])})
-    found, read = deltas({"x.LayerNorm.weight": np.array([2.0, 2]), "x.LayerNorm.bias": np.array([3.0, 4])}, base)
-    assert read["x.LayerNorm.gamma"].tolist() == [1, 0]
-    assert (found.left_out, found.unchanged) == ((), ())
-
-
 def test_what_the_model_lacks_counts_as_unchanged(base: Path) -> None:
     found, _ = deltas({name: array for name, array in state(FINETUNED).items() if name != "layer.bias"}, base)
     assert found.unchanged == ("layer.bias",)

@@ -123,7 +123,7 @@ def test_a_module_that_the_base_lacks_is_left_out_and_named(tmp_path: Path) -> N
 
 def test_a_tensor_that_a_module_lacks_is_missed_all_the_same(tmp_path: Path) -> None:
     base = write_modules(tmp_path / "base", **{DENSE: weights(0) | {"linear.bias": floats([1.0])}})
-    with pytest.raises(SchemaMismatchError, match=r"tensor 2_Dense/linear\.bias of the base is missing"):
+    with pytest.raises(SchemaMismatchError, match=r"model/2_Dense: tensor linear\.bias of the base is missing"):
         fuse(base, [write_modules(tmp_path / "model")], tmp_path / "out")
 
 
@@ -193,7 +193,7 @@ def test_tensors_of_an_input_that_no_result_can_have_are_named(tmp_path: Path) -
         write_model(tmp_path / "model", own), {"pytorch_model.bin": "x", "README.md": "x", "onnx/a": "x"}
     )
     assert {item.names: item.why for item in said(base, model)} == {
-        ("lm_head.weight",): "copies of a tensor that the base has",
+        ("lm_head.weight",): "another task's head, or copies of what is tied",
         ("position_ids",): "integers that the base does not have",
         ("pytorch_model.bin",): "weights in another form",
     }
@@ -214,3 +214,15 @@ def test_tensors_of_every_other_dtype_are_copied(tmp_path: Path, dtype: str, kin
     other = write_model(tmp_path / "other", {"table": changed, **weights(1)})
     with pytest.raises(SchemaMismatchError, match=rf"tensor table \({dtype}\) differs from the base's"):
         fuse(base, [other], tmp_path / "refused", output=Output(kind=kind))
+
+
+def test_tied_weights_and_prefixes_are_matched_within_each_folder(tmp_path: Path) -> None:
+    def write(name: str, seed: int, names: tuple[str, ...]) -> Path:
+        table = weights(seed)[WEIGHT]
+        return write_pipeline(tmp_path / name, seed, **{ENCODER: dict.fromkeys(names, table)})
+
+    base = write("base", 0, ("shared.weight", "encoder.embed_tokens.weight"))
+    model = write("model", 1, ("shared.weight",))
+    fuse(base, [model], tmp_path / "out")
+    made = read_files(tmp_path / "out")[ENCODER]
+    assert made["shared.weight"] == made["encoder.embed_tokens.weight"] == weights(1)[WEIGHT]

@@ -48,7 +48,10 @@ def test_an_error_names_the_result_and_not_where_it_was_made(tmp_path: Path) -> 
     base = write_model(tmp_path / "base", make_model())
     with pytest.raises(UserInputError) as caught:
         fuse(base, [base], tmp_path / "out", output=Output(kind="adapter", rank=2))
-    assert str(caught.value) == f"{tmp_path / 'out'}: no matrix has changed, so there is no adapter to write"
+    assert (
+        str(caught.value)
+        == f"{tmp_path / 'out'}: no layer has changed that can have factors, so there is no adapter to write"
+    )
 
 
 @pytest.mark.parametrize("made", ["", "adapter"])

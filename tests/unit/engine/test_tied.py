@@ -11,7 +11,10 @@ import pytest
 from folder_fusions import fuse
 from tiny_rounds import Model, Tensor, floats, parse_file, read_model, write_model
 
-from coldfuse.adapters.recompress import recompress, write_lora_adapter
+from coldfuse.adapters.layout import layout_by_names
+from coldfuse.adapters.recompress import recompress
+from coldfuse.adapters.writing import write_lora_adapter
+from coldfuse.core.schema import TensorSpec
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.engine.explain import explain
 from coldfuse.engine.folder_fusion import FolderFusion, fuse_prepared, open_fusion
@@ -206,7 +209,8 @@ def test_a_delta_that_pulls_them_apart_is_refused(tmp_path: Path) -> None:
 def adapter(folder: Path, *names: str) -> Path:
     values = np.random.default_rng(9)
     factors = {name: recompress(values.normal(size=SHAPES.get(name, (24, 8))), 2, name=name) for name in names}
-    write_lora_adapter(folder, "base", factors)
+    schema = {name: TensorSpec(dtype="F32", shape=SHAPES.get(name, (24, 8))) for name in names}
+    write_lora_adapter(folder, "base", factors, schema=schema, layout=layout_by_names(schema))
     return folder
 
 
