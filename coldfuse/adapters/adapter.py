@@ -157,7 +157,7 @@ def read_adapter(
     stored = [Stored(file, tensor) for tensor in header.tensors]
     contents = sort_tensors(stored, config.peft_type, what=what)
     base = Names(tensors=base_schema.keys(), needed=base_schema.keys(), config=base_config)
-    to_base = find_modules([f"{module}.weight" for module in contents.modules], base, what=what)
+    to_base = find_modules(contents.modules, base, what=what)
     modules, outside = _modules(contents, to_base, config, base_schema, what)
     check_orientation(modules)  # before any factor is read the wrong way round
     changes: dict[str, list[Change]] = defaultdict(list)

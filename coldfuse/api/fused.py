@@ -23,13 +23,19 @@ class FusedModel:
     moved: float
     """Fraction of the elements whose bytes differ from the base's."""
     adapter_error: float | None = None
-    """Norm of what an adapter could not hold, relative to the fused delta's; None for other outputs."""
+    """Norm of what an adapter could not hold, relative to the fused delta's, once PEFT has merged it; None for other
+    outputs."""
+    adapter_dropped: Mapping[str, float] = field(default_factory=dict)
+    """Norm of the delta of each tensor that an adapter does not hold, such as biases and norms."""
+    adapter_unchecked: str = ""
+    """Why PEFT was not asked what it makes of an adapter; "" if it was, and for other outputs."""
     left_out: tuple[LeftOut, ...] = ()
     """What lies beside the base or in a model and is not in the result, and what a model lacks."""
 
     def __repr__(self) -> str:
         """Say what lies where."""
         off = "" if self.adapter_error is None else f", off by {self.adapter_error:.2%} of the fused delta"
+        off += f", without {len(self.adapter_dropped)} tensors that changed" if self.adapter_dropped else ""
         lines = [f"{self.path}: fused by {self.method}{off}", *left_out_lines(self.left_out), f"digest {self.digest}"]
         return "\n".join(lines)
 

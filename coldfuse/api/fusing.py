@@ -80,9 +80,12 @@ def run(request: FolderFusion, machine: Machine, progress: Watching) -> FusedMod
 
 
 def _describe(request: FolderFusion, made: FolderFused, left_out: tuple[LeftOut, ...]) -> FusedModel:
+    adapter = made.adapter
     return FusedModel(
         path=request.out, digest=made.digest, method=write_recipe(request.recipe), moved=made.fused.moved,
-        adapter_error=made.adapter.relative_error if made.adapter else None, left_out=left_out,
+        adapter_error=adapter.relative_error if adapter else None,
+        adapter_dropped=adapter.dropped if adapter else {}, adapter_unchecked=adapter.unchecked if adapter else "",
+        left_out=left_out,
     )  # fmt: skip
 
 

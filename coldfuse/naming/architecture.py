@@ -23,6 +23,12 @@ _KEPT = 8
 _LEGACY_NAMES = {r"LayerNorm\.gamma$": "LayerNorm.weight", r"LayerNorm\.beta$": "LayerNorm.bias"}
 """What versions of transformers without a conversion mapping rename in code."""
 
+_MAX_LAYERS = 100_000
+"""Maximum number of layers, or of experts, of a model that is built."""
+
+_REPEATED = ("layer", "expert", "block", "depth", "stage", "group")
+"""What is built as often as a configuration says, in names of its settings."""
+
 _FAILURES = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NotImplementedError, OSError,
     RuntimeError, TypeError, ValueError,
@@ -225,12 +231,26 @@ def _find(config_json: str) -> Architecture | Unknown:
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in transformers.CONFIG_MAPPING:
         return Unknown(f"transformers knows no model type {kind!r:.100}")
+    if (most := _most_layers(config)) > _MAX_LAYERS:
+        return Unknown(f"its configuration speaks of {most:,} layers or experts, more than {_MAX_LAYERS:,}")
     try:
         with quiet(), torch.device("meta"):
             parsed = transformers.CONFIG_MAPPING[kind].from_dict(_without_quantization(config))
             return Architecture(_class_of(config, parsed)(parsed).eval())
     except _FAILURES as error:
         return Unknown(f"transformers cannot build it: {(str(error) or type(error).__name__).splitlines()[0][:200]}")
+
+
+def _most_layers(config: object, key: str = "") -> int:
+    """Return the largest number of modules that a configuration asks for: each is built, even if without memory."""
+    match config:
+        case dict():
+            return max((_most_layers(value, str(name)) for name, value in config.items()), default=0)
+        case list():
+            return max((_most_layers(value, key) for value in config), default=0)
+        case int() if any(word in key for word in _REPEATED):
+            return int(config)
+    return 0
 
 
 def _class_of(config: Mapping[str, Any], parsed: Any) -> Any:

@@ -7,6 +7,7 @@ the shared body is never left out.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +15,9 @@ from dataclasses import dataclass, replace
 from coldfuse.errors import SchemaMismatchError
 from coldfuse.naming.architecture import Architecture, Unknown, find_architecture
 from coldfuse.naming.prefixes import Prefix, candidates, without_wrappers
+
+_INDEX = re.compile(r"\.\d+\.(?!.*\.\d+\.)")
+"""The last number in a tensor's name."""
 
 Config = Mapping[str, object]
 """The content of a model's `config.json`; empty if there is none."""
@@ -172,21 +176,23 @@ def _check_unique(base_names: Mapping[str, str], what: str) -> None:
             )
 
 
-def find_modules(weights: Collection[str], base: Names, *, what: str) -> Callable[[str], str | None]:
+def find_modules(modules: Collection[str], base: Names, *, what: str) -> Callable[[str], str | None]:
     """Find how an adapter's names become the base's.
 
     Args:
-        weights: The adapter's names of the weights that it changes.
+        modules: The adapter's names of the modules that it changes.
         base: The base.
         what: The adapter's name, for errors.
 
     Returns:
-        A function from the adapter's name of a tensor to the base's, or None for what lies outside the base's body.
+        A function from the adapter's name of a module or tensor to the base's, or None for what lies outside the base's
+        body.
 
     Raises:
         SchemaMismatchError: Nothing explains the names, or several prefixes do.
     """
-    fits = [prefix for prefix in candidates(weights, base.tensors) if _explains(prefix, weights, base.tensors)]
+    known = set(base.tensors) | modules_of(base.tensors)
+    fits = [prefix for prefix in candidates(modules, known) if _explains(prefix, modules, known)]
     if Prefix() in fits:
         return Prefix().to_base
     if len(fits) > 1:
@@ -196,40 +202,66 @@ def find_modules(weights: Collection[str], base: Names, *, what: str) -> Callabl
         return fits[0].to_base
     architecture = find_architecture(base.config)
     if isinstance(architecture, Unknown):
-        raise _unexplained(weights, base, what, f"under any prefix ({architecture.why})")
+        raise _unexplained(modules, known, what, f"under any prefix ({architecture.why})")
     to_base = _through(architecture, base, what)
-    if strangers := [name for name in weights if to_base(name) is None and _is_of_body(name, architecture)]:
-        raise _unexplained(strangers, base, what, f"nor in its class {type(architecture.model).__name__}")
-    if all(to_base(name) is None for name in weights):
-        raise _unexplained(weights, base, what, f"nor in its class {type(architecture.model).__name__}")
+    strangers = [name for name in modules if to_base(name) is None and _is_of_body(name, architecture)]
+    if strangers or all(to_base(name) is None for name in modules):
+        raise _unexplained(strangers or modules, known, what, f"nor in its class {type(architecture.model).__name__}")
     return to_base
 
 
-def _explains(prefix: Prefix, weights: Collection[str], base: Collection[str]) -> bool:
-    placed = [to for to in map(prefix.to_base, weights) if to is not None]
-    return bool(placed) and all(to in base for to in placed)
+def modules_of(tensors: Iterable[str]) -> set[str]:
+    """Return the modules that tensors lie in, at every level.
+
+    >>> sorted(modules_of(["encoder.layer.weight", "scale"]))
+    ['encoder', 'encoder.layer']
+    """
+    steps = [name.split(".") for name in tensors]
+    return {".".join(parts[:end]) for parts in steps for end in range(1, len(parts))}
+
+
+def _explains(prefix: Prefix, modules: Collection[str], known: Collection[str]) -> bool:
+    placed = [to for to in map(prefix.to_base, modules) if to is not None]
+    return bool(placed) and all(to in known for to in placed)
 
 
 def _through(architecture: Architecture, base: Names, what: str) -> Callable[[str], str | None]:
     """Return the way from names in memory, of this or an older version, to those of the base's files."""
     places = _by_key(base.tensors, architecture, f"{what}: the base")
+    modules: dict[str, str] = {}
+    for key, stored in places.items():
+        memory = architecture.without_prefix(architecture.in_memory(stored) or key)
+        whole = stored if not architecture.is_part(stored) else _without_index(stored)
+        modules.setdefault(memory.rpartition(".")[0], whole.rpartition(".")[0])
 
     def to_base(name: str) -> str | None:
-        key = architecture.key(without_wrappers(name))
-        return None if key is None else places.get(key)
+        name = without_wrappers(name)
+        key = architecture.key(name)
+        if key is not None:
+            return places.get(key)
+        # Modules have no names of their own in files: that of their weight tells, also of an older version's module.
+        weight = architecture.in_memory(f"{name}.weight")
+        return modules.get(architecture.without_prefix(weight.removesuffix(".weight") if weight else name))
 
     return to_base
 
 
+def _without_index(stored: str) -> str:
+    """Return a name that ends where the numbers of parts begin: `experts.0.w1.weight` is a part in `experts`."""
+    match = _INDEX.search(stored)
+    return stored[: match.start() + 1] if match else stored
+
+
 def _is_of_body(name: str, architecture: Architecture) -> bool:
-    memory = architecture.in_memory(without_wrappers(name))
+    name = without_wrappers(name)
+    memory = architecture.in_memory(name) or architecture.in_memory(f"{name}.weight")
     if memory is not None:
         return architecture.is_body(memory)
     return bool(architecture.prefix) and name.startswith(f"{architecture.prefix}.")
 
 
-def _unexplained(weights: Collection[str], base: Names, what: str, where: str) -> SchemaMismatchError:
-    missing = next((name for name in sorted(weights) if name not in base.tensors), "")
+def _unexplained(modules: Collection[str], known: Collection[str], what: str, where: str) -> SchemaMismatchError:
+    missing = next((name for name in sorted(modules) if name not in known), "")
     return SchemaMismatchError(
-        f"{what}: tensor {missing[:200]!r} is not in the base, {where}; give the base that the adapter was trained on"
+        f"{what}: module {missing[:200]!r} is not in the base, {where}; give the base that the adapter was trained on"
     )

@@ -125,7 +125,7 @@ def _indexed(index: bytes, what: str) -> tuple[list[str], list[str]]:
     try:
         weight_map = json.loads(index)["weight_map"]
         return list(weight_map), sorted(set(weight_map.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserInputError(f"{what}: not a safetensors index: {error}") from error
 
 

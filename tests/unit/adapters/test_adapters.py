@@ -188,7 +188,7 @@ def test_configurations_that_cannot_be_read_are_one_clear_line(
         ({}, "holds no tensor of a LORA adapter"),
         ({"norm.weight": numbers(5)}, "holds no tensor of a LORA adapter"),
         ({"a.q.lora_A.weight": numbers(2, 5)}, "module 'a.q' has lora_A but no lora_B"),
-        (pair("a.k"), r"tensor 'a.k.weight' is not in the base, under any prefix \(.*\); give the base"),
+        (pair("a.k"), r"module 'a.k' is not in the base, under any prefix \(.*\); give the base"),
         (pair("a.q", 6, 7), r"'a.q.weight': the adapter changes shape \[6, 7\], the base has \[6, 5\]; give the base"),
         (pair("a.q") | {"norm.weight": numbers(6)}, r"'norm.weight': shape \[6\], the base has \[5\]; give the base"),
         (pair("a.sq", 4, 4) | {"a.sq.lora_B.bias": numbers(4)}, r"'a.sq.bias': .* \[4\], the base has no such tensor"),

@@ -1,0 +1,70 @@
+"""Odd models through the commands: one clear line or a result, never a traceback, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import pytest
+from commands import Process
+from odd_models import ODD_MODELS
+from tiny_model import write_tiny_model
+
+RUN_ALL = """
+import contextlib, io, json, sys
+from coldfuse.cli.main import main
+
+for words in json.loads(sys.stdin.read() if sys.argv[1] == "-" else open(sys.argv[1]).read()):
+    sys.argv, said, told, status = ["coldfuse", *words], io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(told):
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code or 0
+    print(json.dumps([status, said.getvalue(), told.getvalue()]), flush=True)
+"""
+"""Runs commands one after the other in one process, and says how each ended."""
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], tuple[int, str, str]]:
+    """Run every command on every odd model, and return status, errors and output of each."""
+    folder = tmp_path_factory.mktemp("odd")
+    base, commands = write_tiny_model(folder / "base"), {}
+    for number, (name, odd) in enumerate(ODD_MODELS.items()):
+        model = folder / f"model{number}"
+        shutil.copytree(base, model)
+        odd.change(model)
+        out = folder / f"out{number}"
+        commands[name, "fuse"] = ["fuse", base, model, "--out", f"{out}-fused"]
+        commands[name, "plan"] = ["fuse", base, model, "--out", f"{out}-plan", "--plan", "--json"]
+        commands[name, "base"] = ["fuse", model, model, "--out", f"{out}-base"]
+        commands[name, "init"] = ["init", f"{out}-store", "--base", model]
+    listed = folder / "commands.json"
+    listed.write_text(json.dumps([[str(word) for word in words] for words in commands.values()]))
+    with Process(sys.executable, "-c", RUN_ALL, listed) as process:
+        lines = process.succeed().lines
+    return {key: tuple(json.loads(line)) for key, line in zip(commands, lines, strict=True)}
+
+
+@pytest.mark.parametrize("command", ["fuse", "plan", "base", "init"])
+@pytest.mark.parametrize("name", ODD_MODELS)
+def test_every_odd_model_works_or_is_refused_in_one_line(name: str, command: str, ended) -> None:
+    status, errors, _ = ended[name, command]
+    assert "bug" not in errors
+    assert "Traceback" not in errors
+    assert status in (0, 1), errors
+    if status == 1:
+        assert errors.startswith("coldfuse: ")
+        assert errors.count("\n") == 1, errors
+        assert len(errors) < 700
+
+
+@pytest.mark.parametrize("name", ODD_MODELS)
+def test_what_is_said_is_what_is_odd(name: str, ended) -> None:
+    for command, wanted in (("fuse", ODD_MODELS[name].as_model), ("base", ODD_MODELS[name].as_base)):
+        status, errors, told = ended[name, command]
+        assert status == (0 if wanted is None else 1), errors
+        assert (wanted or "") in errors
+        assert (wanted is not None) or told.splitlines()[-1].startswith("digest ")
