@@ -65,7 +65,7 @@ def mostly_right_files(draw: st.DrawFn) -> tuple[bytes, int]:
         document[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
         longest = max(longest, math.prod(size for size in shape if size))
     header = json.dumps(document).encode() + b" " * draw(st.integers(0, 9))
-    body = bytes(min(max(end, 0), 200) + draw(st.sampled_from([0] * 12 + [-1, 1])) if end else 0)
+    body = bytes(max(min(end, 200) + draw(st.sampled_from([0] * 12 + [-1, 1])), 0))
     return len(header).to_bytes(8, "little") + header + body, longest
 
 
