@@ -97,6 +97,8 @@ def layout_by_names(schema: Schema, *, model_type: str = "", dtype: str = "F32")
     layers = {
         name: Layer(name.removesuffix(".weight"), "embedding" if is_embedding_name(name) else linear)
         for name, spec in schema.items()
-        if len(spec.shape) == 2 and name.endswith(".weight")
+        if len(spec.shape) == 2
+        and name.endswith(".weight")
+        and "/" not in name  # a module's own folder is none of PEFT's
     }
     return LoraLayout(layers=layers, dtype=dtype)

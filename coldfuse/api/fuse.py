@@ -34,6 +34,7 @@ def fuse(  # noqa: PLR0913 - every setting of a fusion, by keyword
     use_ray: bool = False,
     device: str = "cpu",
     residual: bool = False,
+    with_code: bool = False,
     progress: Watching = None,
 ) -> FusedModel:
     """Fuse model folders, coldfuse deltas and PEFT adapters on a base, without a federation.
@@ -46,7 +47,7 @@ def fuse(  # noqa: PLR0913 - every setting of a fusion, by keyword
     coldfuse.errors.UserInputError: fusion method 'magic' is not known; known are mean, ...
 
     Args:
-        base: The base model: a folder, `s3://BUCKET/PREFIX`, or a hub id.
+        base: The base model: a folder, one safetensors file, `s3://BUCKET/PREFIX`, or a hub id.
         models: Fine-tuned models the same way, adapters' folders, or delta files; mixed freely.
         out: The folder, or delta file, to create.
         method: A method with its parameters, or steps joined by then: `clip then ties(density=0.3) then nesterov`.
@@ -65,6 +66,7 @@ def fuse(  # noqa: PLR0913 - every setting of a fusion, by keyword
         device: Where whole matrices are worked on: cpu, cuda, cuda:1.
         residual: True to keep what rounding to bfloat16 or float16 drops, for the next fusion on the result, as a
             federation does.
+        with_code: True to copy the Python files that the base's configuration names; they are never run here.
         progress: True for a bar, or a function that is called with the bytes done and those in all.
 
     Raises:
@@ -85,7 +87,7 @@ def fuse(  # noqa: PLR0913 - every setting of a fusion, by keyword
         request = FolderFusion(
             base=places.locate(base), models=[places.locate(model) for model in models], out=Path(out), recipe=recipe,
             weights=numbers, settings=settings, shared=shared, seed=seed, device=device, output=output,
-            statistics=[places.locate_file(file) for file in statistics], keeps_residual=residual,
+            statistics=[places.locate_file(file) for file in statistics], keeps_residual=residual, with_code=with_code,
         )  # fmt: skip
         machine = fusing.Machine(workers=workers, memory_bytes=memory_bytes, use_ray=use_ray, device=device)
         return fusing.run(request, machine, progress)

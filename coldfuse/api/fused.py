@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from coldfuse.api.tables import html_table
+from coldfuse.core.left_out import LeftOut, left_out_lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +31,15 @@ class FusedModel:
     """Norm of the delta of each tensor that an adapter does not hold, such as biases and norms."""
     adapter_unchecked: str = ""
     """Why PEFT was not asked what it makes of an adapter; "" if it was, and for other outputs."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What lies beside the base or in a model and is not in the result, and what a model lacks."""
 
     def __repr__(self) -> str:
         """Say what lies where."""
         off = "" if self.adapter_error is None else f", off by {self.adapter_error:.2%} of the fused delta"
         off += f", without {len(self.adapter_dropped)} tensors that changed" if self.adapter_dropped else ""
-        return f"{self.path}: fused by {self.method}{off}\ndigest {self.digest}"
+        lines = [f"{self.path}: fused by {self.method}{off}", *left_out_lines(self.left_out), f"digest {self.digest}"]
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from coldfuse.engine.execution import Executor, ThreadExecutor, ray_executor
 from coldfuse.engine.expansions import expanded
 from coldfuse.engine.folder_fusion import FolderFused, FolderFusion, fuse_prepared, prepare, require_absent
 from coldfuse.engine.fuse import Prepared
-from coldfuse.engine.preview import all_passes
+from coldfuse.engine.preview import all_left_out, all_passes
 from coldfuse.engine.recipes import read_recipe
 from coldfuse.engine.settings import described, settings_of
 from coldfuse.errors import UserInputError
@@ -93,6 +93,7 @@ def _describe(request: FolderFusion, prepared: Prepared, made: FolderFused) -> F
         path=request.out, digest=made.digest, method=described(made.fused.fusion), moved=made.fused.moved,
         adapter_error=adapter.relative_error if adapter else None,
         adapter_dropped=adapter.dropped if adapter else {}, adapter_unchecked=adapter.unchecked if adapter else "",
+        left_out=all_left_out(prepared),
     )  # fmt: skip
 
 

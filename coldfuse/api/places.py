@@ -40,13 +40,15 @@ def locate_file(given: Place) -> Location:
 
 
 def resolve_model(base: str) -> Path:
-    """Return the folder of a model; a hub id is downloaded first, safetensors and configuration only.
+    """Return the folder of a model; a hub id is downloaded first, without weights in other forms than safetensors.
 
     Raises:
         UserInputError: There is no such folder, and the hub has no such model or is out of reach.
     """
     if Path(base).is_dir():
         return Path(base)
+    if Path(base).is_file():
+        raise UserInputError(f"{base}: a file; expected the folder of a model, with its configuration")
     if base.startswith((".", "/", "~")) or base.count("/") > 1:
         raise UserInputError(f"{base}: no such folder")
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - takes a while, and folders need none of it

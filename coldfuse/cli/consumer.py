@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Collection
 
 import typer
 
@@ -12,6 +13,9 @@ from coldfuse.api.values import describe_release
 from coldfuse.cli.options.consumer import FetchOptions, ReleasesOptions, StatusOptions
 from coldfuse.cli.source import connect
 from coldfuse.consumer import fetch as fetch_release
+from coldfuse.consumer.folder import missing_code
+from coldfuse.core.left_out import left_out_lines
+from coldfuse.core.model_files import MODULES, PIPELINE
 from coldfuse.gateway import ReleaseSummary
 from coldfuse.registry.channels import check_channel
 
@@ -25,12 +29,21 @@ def fetch(options: FetchOptions) -> None:
     if options.as_json:
         facts = {"release": manifest.release, "digest": manifest.model_digest, "out": str(out)}
         traffic = {"downloaded_bytes": fetched.downloaded_bytes, "reused_bytes": fetched.reused_bytes}
-        typer.echo(json.dumps(facts | traffic))
+        left_out = {"left_out": [dataclasses.asdict(item) for item in missing_code(out, manifest)]}
+        typer.echo(json.dumps(facts | traffic | left_out))
         return
     down, kept = fetched.downloaded_bytes / 2**20, fetched.reused_bytes / 2**20
     typer.echo(f"release {manifest.release} in {out}: {down:.1f} MiB downloaded, {kept:.1f} MiB were there")
-    typer.echo(f'load it with AutoModel.from_pretrained("{out}")')
+    for line in left_out_lines(missing_code(out, manifest)):
+        typer.echo(line)
+    typer.echo(f'load it with {_loader(manifest.files)}("{out}")')
     typer.echo(f"digest {manifest.model_digest}")
+
+
+def _loader(files: Collection[str]) -> str:
+    if PIPELINE in files:
+        return "DiffusionPipeline.from_pretrained"
+    return "SentenceTransformer" if MODULES in files else "AutoModel.from_pretrained"
 
 
 def status(options: StatusOptions) -> None:

@@ -12,7 +12,7 @@ from coldfuse.api.recipe_file import RecipeFile
 from coldfuse.api.recipe_reading import read_recipe_file
 from coldfuse.api.weights_file import read_weights_file
 from coldfuse.cli.fuse_view import describe_and_show, fuse_and_show
-from coldfuse.cli.options.fuse import FuseOptions
+from coldfuse.cli.options.fuse import FuseOptions, OutputOptions
 from coldfuse.cli.recipe import recipe_of
 from coldfuse.cli.search import require_one_fusion, searched
 from coldfuse.cli.units import parse_size
@@ -20,7 +20,7 @@ from coldfuse.engine.folder_fusion import FolderFusion
 from coldfuse.engine.outputs import Output
 from coldfuse.engine.state import check_outers
 from coldfuse.errors import UserInputError
-from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.tensors.checkpoint import open_model
 
 
 def fuse(options: FuseOptions) -> None:
@@ -77,13 +77,20 @@ def _request(options: FuseOptions, file: RecipeFile | None) -> FolderFusion:
         seed=options.seed,
         device=options.machine.device,
         keeps_residual=options.residual,
+        with_code=_with_code(output),
     )
+
+
+def _with_code(output: OutputOptions) -> bool:
+    if output.with_code and output.kind != "model":
+        raise UserInputError(f"--with-code is for models, and this makes one {output.kind}; leave it out")
+    return output.with_code
 
 
 def _check_state(request: FolderFusion) -> None:
     """Refuse an outer state that other steps made, before anything else takes time."""
     if request.recipe.slots:
-        check_outers(open_checkpoint(request.base), request.recipe)
+        check_outers(open_model(request.base), request.recipe)
 
 
 def _weights(text: str | None, num_models: int) -> list[float] | None:

@@ -13,6 +13,7 @@ from coldfuse.api.bars import is_watched, pass_bar
 from coldfuse.cli.fuse_output import adapter_json, adapter_lines
 from coldfuse.cli.options.fuse import View
 from coldfuse.cli.search import search_json
+from coldfuse.core.left_out import left_out_lines
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.expansions import expanded
 from coldfuse.engine.explain import Coefficients, Explanation, explain, require_memory_to_explain
@@ -25,7 +26,7 @@ from coldfuse.engine.folder_fusion import (
     require_absent,
 )
 from coldfuse.engine.fuse import Prepared
-from coldfuse.engine.preview import PassReport, PlanReport, all_passes, describe, report_inputs
+from coldfuse.engine.preview import PassReport, PlanReport, all_left_out, all_passes, describe, report_inputs
 from coldfuse.engine.settings import described, settings_of
 from coldfuse.fusion.settings import WEIGHT
 from coldfuse.search.methods import GreedySoup
@@ -58,7 +59,7 @@ def fuse_and_show(
         return
     by = described(prepared.fusion) if prepared.fusion.own else method
     typer.echo(f"fused {_chosen_of(request, chosen)} by {by} into {request.out}")
-    for line in (*_state_lines(prepared), *adapter_lines(made)):
+    for line in (*_state_lines(prepared), *adapter_lines(made), *left_out_lines(all_left_out(prepared))):
         typer.echo(line)
     if explanation is not None:
         paths, order = [str(item.path) for item in prepared.inputs], as_given(prepared, chosen.models)
@@ -98,6 +99,8 @@ def show_plan(report: PlanReport, *, as_json: bool) -> None:
     for number, item_pass in enumerate(report.passes, start=1):
         _row("" if number > 1 else "passes", f"{number}  {_pass_line(item_pass)}")
     _row("memory", _memory_line(report))
+    for line in left_out_lines(report.left_out):
+        typer.echo(line)
 
 
 def show_explanation(explanation: Explanation, paths: Sequence[str], order: Sequence[int], *, by_tensor: bool) -> None:
@@ -132,6 +135,7 @@ def _result_json(
         "contributions": [asdict(inputs[index]) for index in order],
         **({"outer": _state_json(prepared)} if prepared.state.slots else {}),
         **adapter_json(made),
+        "left_out": [asdict(item) for item in all_left_out(prepared)],
     }
     return said if explanation is None else said | {"explanation": _explanation_json(explanation, order)}
 

@@ -2,7 +2,8 @@
 
 What is there already is not downloaded: pieces of an interrupted download, and parts that an older release in the same
 folder shares with the new one. Every part's SHA-256 is checked before it counts, and the model's digest at the end.
-While files are swapped the folder has no `config.json`, so that nobody loads half of two releases.
+While files are swapped the folder has no `config.json` (nor what other kinds of models have in its stead), so that
+nobody loads half of two releases.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Protocol
 from coldfuse.consumer import folder
 from coldfuse.consumer.folder import OWN, check_path, hold, is_foreign, is_whole, read_fetched, read_if_there
 from coldfuse.core.blob import Part
+from coldfuse.core.model_files import ENTRIES
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import sha256
 from coldfuse.durable import explained, sync_folder
@@ -233,9 +235,9 @@ def _finish(manifest: ReleaseManifest, out: Path, old: ReleaseManifest | None) -
     before = folder.read_written(out) | set(old.files if old else ()) | set(manifest.files)
     folder.write_written(out, before)
     folder.begin_swap(out)
-    for path in ("config.json", *sorted(before - set(manifest.files))):
+    for path in (*ENTRIES, *sorted(before - set(manifest.files))):
         (out / path).unlink(missing_ok=True)
-    for path in sorted(manifest.files, key=lambda path: path == "config.json"):  # the last, as the first to go
+    for path in sorted(manifest.files, key=lambda path: path in ENTRIES):  # the last, as the first to go
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         os.replace(incoming / path, out / path)
     for place in {(out / path).parent for path in before}:

@@ -18,13 +18,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from coldfuse.core.left_out import LeftOut
 from coldfuse.core.model_files import may_be_released
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.durable import UNFINISHED, explained, sync_folder, write_whole
 from coldfuse.errors import CodecError, UserInputError
 from coldfuse.registry.federation import SETTINGS_KEY
+from coldfuse.tensors.custom_code import find_code
 from coldfuse.tensors.files import LocalFile
+from coldfuse.tensors.folders import LocalFolder
 
 OWN = ".coldfuse"
 _WRITTEN, _RELEASE, _SEEN = "written.json", "release.json", "seen.json"
@@ -94,6 +97,12 @@ def read_fetched(out: Path) -> ReleaseManifest | None:
         return decode(ReleaseManifest, (out / OWN / _RELEASE).read_bytes(), what=_RELEASE)
     except (OSError, CodecError):
         return None
+
+
+def missing_code(out: Path, manifest: ReleaseManifest) -> tuple[LeftOut, ...]:
+    """Return the code that a release's configuration names and that is not in the folder: no release carries code."""
+    code = find_code(LocalFolder(out), manifest.files)
+    return code.left_out(f"release {manifest.release}", how="put it beside the model to load it", is_copied=True)
 
 
 def read_written(out: Path) -> set[str]:

@@ -18,12 +18,12 @@ from coldfuse.engine.outputs import Output, write_adapter
 from coldfuse.engine.passes import Progress
 from coldfuse.engine.sinks import FolderSink
 from coldfuse.engine.staging import staged
-from coldfuse.engine.state import blaming, open_folder_state
+from coldfuse.engine.state import State, blaming, open_folder_state
 from coldfuse.engine.tied import find_tied
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.fusion.settings import WEIGHT, Settings
-from coldfuse.tensors.checkpoint import open_checkpoint, require_unchanged
+from coldfuse.tensors.checkpoint import open_model, require_unchanged
 from coldfuse.tensors.folders import Location
 
 
@@ -32,11 +32,11 @@ class FolderFusion:
     """What is to be fused, and where to."""
 
     base: Location
-    """The base's model folder."""
+    """The base's model folder, or its one safetensors file."""
     models: Sequence[Location]
     """Model folders, delta files or adapter folders; their order does not matter, unless the method says so."""
     out: Path
-    """The folder or, for a delta, the file to create."""
+    """The folder to create; a file for a delta, and for a base of one file if its name ends as one."""
     output: Output = field(default_factory=Output)
     """What is made of it."""
     recipe: Recipe
@@ -56,6 +56,8 @@ class FolderFusion:
     keeps_residual: bool = False
     """True to keep what rounding to bfloat16 or float16 drops for the next fusion, as a federation does. Where the
     method or the base keeps state between fusions, it is kept anyway."""
+    with_code: bool = False
+    """True to copy the code that the base's configuration names; it is never run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,12 +114,20 @@ def prepare(request: FolderFusion, executor: Executor) -> Prepared:
 def open_fusion(request: FolderFusion) -> Prepared:
     """Open everything that is to be read, and plan; nothing is written. Raises as `fuse_folders`."""
     require_device(request.device)
-    base = open_checkpoint(request.base)
+    base = open_model(request.base)
+    base = base.with_code() if request.with_code else base
+    if request.output.kind == "adapter" and "" not in base.folders:
+        raise UserInputError(
+            f"{request.base}: an adapter is of one model, and here are several ({', '.join(sorted(base.folders))}); "
+            "give the folder of one of them, or take --as delta"
+        )
     tied = find_tied(base)
     inputs = open_inputs(base, request.models, _weights(request), request.recipe, request.statistics, tied=tied)
     if request.settings:
         inputs = [replace(item, settings=own) for item, own in zip(inputs, request.settings, strict=True)]
     state = open_folder_state(base, request.recipe, keeps_residual=request.keeps_residual)
+    if base.is_one_file:
+        _require_no_more_than_a_file(request, state)
     return engine.prepare(Request(
         base=base, inputs=placed(inputs, request.out), recipe=request.recipe, state=state, tied=tied,
         output=request.output, seed=request.seed, device=request.device, settings=request.shared,
@@ -129,13 +139,26 @@ def fuse_prepared(
 ) -> FolderFused:
     """Fuse what was prepared and `expanded` into `out`, which appears when it is whole. Raises as `fuse_folders`."""
     output = prepared.output
-    with staged(out, made=output.made) as staging, blaming(prepared.state):
+    is_file = prepared.base.is_one_file and output.kind == "model" and out.suffix == ".safetensors"
+    made = next(iter(prepared.layout.heads)) if is_file else output.made
+    with staged(out, made=made) as staging, blaming(prepared.state):
         fused = fuse(prepared, FolderSink(staging, prepared.base), executor, progress=progress)
         require_unchanged([file.file for file in prepared.sources])  # else parts of two models might be mixed
         adapter = None
         if output.kind == "adapter":
             adapter = write_adapter(staging, output, prepared.base, prepared.tied)
     return FolderFused(fused=fused, adapter=adapter)
+
+
+def _require_no_more_than_a_file(request: FolderFusion, state: State) -> None:
+    """Refuse what a checkpoint of one file has no place for."""
+    if state.slots and request.output.kind == "model":
+        raise UserInputError(
+            f"{request.base}: a checkpoint of one file has no place for what is kept between fusions "
+            f"({', '.join(state.slots)}); put it into a folder as model.safetensors, beside a config.json"
+        )
+    if request.output.shard_bytes is not None and request.out.suffix == ".safetensors":
+        raise UserInputError(f"--shard-size cuts a model into several files; give a folder instead of {request.out}")
 
 
 def _weights(request: FolderFusion) -> Sequence[float]:

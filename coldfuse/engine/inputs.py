@@ -12,15 +12,23 @@ from pathlib import Path
 from coldfuse.adapters.adapter import OTHER_WEIGHTS, Adapter, no_weights, read_adapter, refuse_nested
 from coldfuse.adapters.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from coldfuse.adapters.config import CONFIG as ADAPTER_CONFIG
+from coldfuse.core.left_out import LeftOut
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, sha256
-from coldfuse.engine.mismatches import Fitting, check_model
+from coldfuse.engine.left_out import fit, named_left_out, weights_alone
+from coldfuse.engine.mismatches import Fitting
 from coldfuse.engine.plan import Operands, operands
 from coldfuse.engine.tied import Tied, by_first_name, check_adapter, check_places
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.method import Statistic
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.fusion.settings import Settings
-from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint_or_tensors, open_tensors_at, places_of
+from coldfuse.tensors.checkpoint import (
+    Checkpoint,
+    open_checkpoint_or_tensors,
+    open_file,
+    open_tensors_at,
+    places_of,
+)
 from coldfuse.tensors.contents import content_digest, delta_digest, sample_digest
 from coldfuse.tensors.deltas import FORMAT, check_delta
 from coldfuse.tensors.files import File, LocalFile, find_object, opened
@@ -57,6 +65,8 @@ class Input:
     """Digest of a delta, where it is known without reading it."""
     deltas: Path | None = None
     """The file that PEFT's deltas of an adapter will be in while a fusion runs, if PEFT computes them."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What it has and no result can have, and what it lacks."""
     fitting: Fitting | None = None
     """How a model's names become the base's; None for what has the base's names."""
 
@@ -149,23 +159,29 @@ def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -
         if file is None:
             raise no_weights(str(path), [name for name in OTHER_WEIGHTS if find_beside(path, name)])
         tensors = open_tensors(file)
+        own = base.component("") if "" in base.folders else base  # an adapter is of the model in the folder itself
         adapter = read_adapter(
-            _read_at_most(config), file, tensors.header, base.schema, what=str(path), base_config=base.config
+            _read_at_most(config), file, tensors.header, own.schema, what=str(path), base_config=base.config
         )
         check_adapter(adapter, tied, what=str(path))
-        return Input(path=path, files=(tensors,), is_delta=True, weight=weight, adapter=adapter, tied=tied)
+        left_out = named_left_out(str(path), adapter.ignored, "not in the base, such as a task's head")
+        return Input(
+            path=path, files=(tensors,), is_delta=True, weight=weight, adapter=adapter, tied=tied, left_out=left_out
+        )
     if not is_remote(path) and not Path(path).exists():
         raise UserInputError(f"{path}: expected a model folder, an adapter folder or a delta file, and there is none")
     if not is_remote(path):
         refuse_nested(Path(path))
     found = open_checkpoint_or_tensors(path)
-    if isinstance(found, Checkpoint):
-        fitting = check_model(base, found, what=str(path), tied=tied)
-        files = tuple(found.files.values())
-        return Input(path=path, files=files, is_delta=False, weight=weight, tied=tied, fitting=fitting)
-    if found.header.metadata.get("format") != FORMAT:
-        raise UserInputError(f"{path}: a safetensors file but no coldfuse delta; give the model's folder instead")
-    return delta_input(base, found, weight, tied=tied, path=path)
+    if isinstance(found, TensorFile):
+        if found.header.metadata.get("format") == FORMAT:
+            return delta_input(base, found, weight, tied=tied, path=path)
+        found = open_file(weights_alone(found, str(path)))
+    model, fitting, left_out = fit(base, found, what=str(path), tied=tied)
+    return Input(
+        path=path, files=tuple(model.files.values()), is_delta=False, weight=weight, tied=tied, fitting=fitting,
+        left_out=left_out,
+    )  # fmt: skip
 
 
 def delta_input(

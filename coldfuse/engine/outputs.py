@@ -21,7 +21,7 @@ from coldfuse.adapters.layout import LoraLayout, layout_by_names, layout_of
 from coldfuse.adapters.recompress import Recompressed, recompress_all
 from coldfuse.adapters.writing import write_lora_adapter
 from coldfuse.core.dtypes import to_floats
-from coldfuse.core.model_files import INDEX
+from coldfuse.core.model_files import folder_of
 from coldfuse.core.schema import Schema, TensorSpec
 from coldfuse.engine.tied import Tied
 from coldfuse.errors import UserInputError
@@ -31,6 +31,8 @@ from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.deltas import Encoding, delta_header
 from coldfuse.tensors.files import LocalFile, OpenFile, opened
 from coldfuse.tensors.header import Header, format_header, parse_header
+from coldfuse.tensors.index import Weights, shard_names
+from coldfuse.tensors.model_folder import Component
 from coldfuse.tensors.tensor_file import read_file_header
 
 OutputKind = Literal["model", "delta", "adapter"]
@@ -92,7 +94,7 @@ class Layout:
     @cached_property
     def headers(self) -> dict[str, Header]:
         """The header of each safetensors file."""
-        return {file: parse_header(head[8:], what=file) for file, head in self.heads.items()}
+        return {file: parse_header(head[8:], what=file).within(folder_of(file)) for file, head in self.heads.items()}
 
     @property
     def schema(self) -> Schema:
@@ -126,21 +128,41 @@ def layout_for(output: Output, base: Checkpoint, changed: Collection[str]) -> La
 
 
 def _resharded(base: Checkpoint, shard_bytes: int) -> Layout:
-    """Return files of about the same size, named as transformers names them, with the tensors in the base's order."""
+    """Return files of about the same size, folder by folder; where libraries load one file alone, it stays one."""
+    heads: dict[str, bytes] = {}
+    more: dict[str, bytes] = {}
+    indices = {component.index for component in base.components}
+    for component in base.components or (_whole(base),):
+        if component.weights:
+            own, index = _cut(base.only([component.folder]), component, shard_bytes if component.may_be_cut else None)
+            heads |= own
+            more |= index
+    return Layout(heads=heads, plain=[name for name in base.plain if name not in indices], more=more)
+
+
+def _whole(base: Checkpoint) -> Component:
+    return Component(folder="", weights=Weights(tuple(base.files), None), may_be_cut=True)
+
+
+def _cut(model: Checkpoint, component: Component, shard_bytes: int | None) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Return the heads of the files of one folder, named as its library names them, and their index if they are many.
+
+    The tensors stay in the base's order.
+    """
     files: list[dict[str, TensorSpec]] = [{}]
-    for header in base.headers.values():
+    for header in model.headers.values():
         for entry in header.tensors:
             size = sum(spec.size_bytes for spec in files[-1].values())
-            if files[-1] and size + entry.spec.size_bytes > shard_bytes:
+            if shard_bytes is not None and files[-1] and size + entry.spec.size_bytes > shard_bytes:
                 files.append({})
-            files[-1][entry.name] = entry.spec
-    metadata = next((header.metadata for header in base.headers.values()), {})
-    names = [f"model-{n:05d}-of-{len(files):05d}.safetensors" for n in range(1, len(files) + 1)]
-    if len(files) == 1:
-        names = ["model.safetensors"]
-    heads = {name: format_header(specs.items(), metadata) for name, specs in zip(names, files, strict=True)}
-    plain = [name for name in base.plain if name != INDEX]
-    return Layout(heads=heads, plain=plain, more={} if len(files) == 1 else {INDEX: _index(names, files)})
+            files[-1][entry.name.removeprefix(component.folder)] = entry.spec
+    metadata = next((header.metadata for header in model.headers.values()), {})
+    named, index = shard_names(component.weights, len(files)) if component.weights else ([], "")
+    heads = {
+        component.folder + name: format_header(specs.items(), metadata)
+        for name, specs in zip(named, files, strict=True)
+    }
+    return heads, {} if len(files) == 1 else {component.folder + index: _index(named, files)}
 
 
 def _index(names: list[str], files: list[dict[str, TensorSpec]]) -> bytes:
@@ -153,12 +175,15 @@ def _index(names: list[str], files: list[dict[str, TensorSpec]]) -> bytes:
 def begin_files(out: Path, layout: Layout, base: Checkpoint) -> None:
     """Create the safetensors files in their final sizes with their headers, and all other files."""
     for file, head in layout.heads.items():
+        (out / file).parent.mkdir(parents=True, exist_ok=True)
         with open(out / file, "wb") as begun:
             begun.write(head)
             begun.truncate(layout.headers[file].file_bytes)
     for file, content in [*layout.more.items(), *((file, base.read(file)) for file in layout.plain)]:
         if content is None:
-            raise UserInputError(f"{file} of the base was removed while it was read")
+            raise UserInputError(
+                f"{base.folder}/{file}: is no file any more, or a link to nothing; fetch the whole model"
+            )
         (out / file).parent.mkdir(parents=True, exist_ok=True)
         (out / file).write_bytes(content)
 

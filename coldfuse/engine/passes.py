@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any, Literal
 
-from coldfuse.core.schema import ITEM_BYTES
+from coldfuse.core.schema import ITEM_BYTES, size_of
 from coldfuse.engine.devices import CPU
 from coldfuse.engine.job import Fusion
 from coldfuse.engine.measure import SAMPLE_RUN, Measuring, group_of, is_sorted, measured_pieces
@@ -227,7 +227,8 @@ def _fused_bytes(fusion: Fusion, piece: PieceTask) -> int:
     if _num_elements(fusion, piece) > piece.num_elements:
         kept += piece.num_elements * _items(piece.base)  # again, without what whole rows reach beyond the piece
     if not piece.is_fused:
-        return piece.num_elements * _items(piece.base, *piece.contributions)
+        copied = (operand for operand in (piece.base, *piece.contributions) if isinstance(operand, Operand))
+        return sum(size_of(operand.dtype, piece.num_elements) for operand in copied)
     if not any(piece.contributions) and not fusion.recipe.slots:
         return kept + piece.num_elements * _items(piece.base)
     if isinstance(fusion.recipe.combiner, MatrixCombiner) and piece.is_matrix:

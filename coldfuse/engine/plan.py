@@ -16,7 +16,7 @@ from itertools import groupby
 from typing import Literal
 
 from coldfuse.adapters.adapter import Adapter, AdapterTensor, Stored
-from coldfuse.core.schema import ITEM_BYTES, TensorSpec
+from coldfuse.core.schema import TensorSpec, size_of
 from coldfuse.errors import SchemaMismatchError
 from coldfuse.tensors.checkpoint import Place
 from coldfuse.tensors.files import ByteRange
@@ -223,7 +223,7 @@ def copied_shards(shards: Iterable[Shard]) -> list[Shard]:
     for shard in shards:
         for part in shard.parts:
             if pieces := tuple(piece for piece in part.pieces if not piece.is_fused):
-                size = sum(piece.num_elements * ITEM_BYTES[piece.base.dtype] for piece in pieces)
+                size = sum(size_of(piece.base.dtype, piece.num_elements) for piece in pieces)
                 copied = PartTask(index=part.index, start=part.start, size_bytes=size, pieces=pieces)
                 found.append(Shard(file=shard.file, parts=(copied,)))
     return found
@@ -280,9 +280,9 @@ def _locate(source: Operands, piece: Piece, granularity: Granularity, *, by_rows
         first, end = _element_range(piece, granularity, by_rows=by_rows)
     else:
         first, end = 0, entry.spec.num_elements  # a Gram matrix, not elements that lie beside the base's
-    item = ITEM_BYTES[entry.spec.dtype]
-    where = file.file.range(entry.start + first * item, (end - first) * item)
-    return Operand(where=where, first=first, dtype=entry.spec.dtype, is_delta=source.is_delta)
+    dtype = entry.spec.dtype
+    where = file.file.range(entry.start + size_of(dtype, first), size_of(dtype, end - first))
+    return Operand(where=where, first=first, dtype=dtype, is_delta=source.is_delta)
 
 
 def _element_range(piece: Piece, granularity: Granularity, *, by_rows: bool) -> tuple[int, int]:

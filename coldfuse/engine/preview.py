@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from coldfuse.core.left_out import LeftOut
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.explain import explaining_pass, is_linear
 from coldfuse.engine.fuse import Prepared, read_ahead
@@ -85,6 +86,8 @@ class PlanReport:
     """Memory that one worker may take."""
     num_workers: int
     """Number of workers on one machine."""
+    left_out: tuple[LeftOut, ...]
+    """What lies beside the base or in an input and goes into no result, and what an input lacks."""
     parameters: Mapping[str, object] = field(default_factory=dict)
     """Parameters of the method that differ from tensor to tensor, as a weights file says them."""
 
@@ -115,6 +118,7 @@ def describe(prepared: Prepared, executor: Executor, *, is_explained: bool = Fal
         limit_bytes=executor.task_bytes,
         num_workers=executor.num_workers,
         parameters=settings_of(fusion)[1],
+        left_out=all_left_out(prepared),
     )
 
 
@@ -122,6 +126,13 @@ def all_passes(prepared: Prepared, *, is_explained: bool = False) -> list[Pass]:
     """List all passes of a fusion, and one to explain it where it is no linear combination."""
     passes = prepared.passes
     return [*passes, explaining_pass(prepared)] if is_explained and not is_linear(prepared.fusion) else list(passes)
+
+
+def all_left_out(prepared: Prepared) -> tuple[LeftOut, ...]:
+    """Return all that a fusion leaves out: files of the base's, if a model is made, and tensors of the inputs."""
+    base, output = prepared.base, prepared.output
+    files = base.left_out(output.base_name or str(base.folder), how="--with-code copies it")
+    return (*(files if output.kind == "model" else ()), *(item for one in prepared.inputs for item in one.left_out))
 
 
 def report_inputs(prepared: Prepared) -> tuple[InputReport, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from coldfuse.adapters.adapter import Stored
 from coldfuse.core.dtypes import Raw
-from coldfuse.core.schema import ITEM_BYTES
+from coldfuse.core.schema import ITEM_BYTES, size_of
 from coldfuse.engine.devices import own_stream, to_device
 from coldfuse.engine.finite import require_finite
 from coldfuse.engine.job import SUM_ELEMENTS, Fusion
@@ -66,9 +66,8 @@ class BlockReader:
     def raw(self, operand: Operand, elements: ElementRange, *, into: Raw | None = None) -> Raw:
         """Read elements as they lie in the file."""
         first, count = elements
-        item = ITEM_BYTES[operand.dtype]
-        raw = self.buffer("raw", count * item) if into is None else into
-        self._reader.read_into(operand.where, raw.data, (first - operand.first) * item)
+        raw = self.buffer("raw", size_of(operand.dtype, count)) if into is None else into
+        self._reader.read_into(operand.where, raw.data, size_of(operand.dtype, first - operand.first))
         return raw
 
     def forget(self) -> None:

@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 
 from coldfuse.core.dtypes import Raw, from_floats, to_floats
-from coldfuse.core.schema import ITEM_BYTES
+from coldfuse.core.schema import ITEM_BYTES, size_of
 from coldfuse.engine.devices import decompositions, one_blas_thread, to_cpu
 from coldfuse.engine.finite import NotFiniteError, file_of
 from coldfuse.engine.job import SUM_ELEMENTS, Fusion
@@ -61,7 +61,7 @@ def _fuse_part(deltas: _Deltas, part: PartTask) -> FusedBytes:
     num_moved, done, done_state = 0, 0, dict.fromkeys(state, 0)
     for piece in part.pieces:
         reader.forget()
-        view = data[done : done + piece.num_elements * ITEM_BYTES[_dtype(fusion, piece)]]
+        view = data[done : done + size_of(_dtype(fusion, piece), piece.num_elements)]
         if piece.is_fused:
             new: dict[str, Raw] = {}
             for slot in fusion.slots:
@@ -231,10 +231,10 @@ def _copy_piece(reader: BlockReader, piece: PieceTask, view: memoryview) -> None
     for operand in piece.contributions:
         if not isinstance(operand, Operand):
             continue
-        item = ITEM_BYTES[operand.dtype]
         for first, count in _plain_ranges(piece):
-            start = (first - piece.first) * item
-            if not np.array_equal(reader.raw(operand, (first, count)), base[start : start + count * item]):
+            start = size_of(operand.dtype, first - piece.first)
+            own = base[start : start + size_of(operand.dtype, count)]
+            if not np.array_equal(reader.raw(operand, (first, count)), own):
                 hint = "make the models agree on it"
                 if piece.base.dtype in _QUANTISED:
                     hint = f"{hint}, or, if its weights are quantised, give the models unquantised"

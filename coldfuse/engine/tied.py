@@ -38,7 +38,14 @@ T = TypeVar("T")
 
 
 def find_tied(base: Checkpoint) -> dict[str, str]:
-    """Find the copies among a base's tensors; those that may be one by their names are read."""
+    """Find the copies among a base's tensors, folder by folder; those that may be one by their names are read."""
+    found: dict[str, str] = {}
+    for place in sorted(base.folders):
+        found |= {place + name: place + first for name, first in _find_tied(base.component(place)).items()}
+    return found
+
+
+def _find_tied(base: Checkpoint) -> dict[str, str]:
     if not may_be_tied(base):
         return {}
     places = {name: place for name, place in base.places.items() if place[1].spec.is_fused}

@@ -4,7 +4,8 @@ Where a model's bytes lie, from a file to the numbers in it:
 
 - `files`: a file on this machine, as an object, or as parts in a store (`stores`), and ranges of it; `tensor_file`: a
   safetensors file;
-- `folders`: a folder of files, likewise; `index`: which of a folder's files make a model;
+- `folders`: a folder of files, likewise; `model_folder`: what in it is a model, and what is not; `index`: which of a
+  folder's files hold its weights; `custom_code`: the code that its configuration names;
 - `checkpoint`: the files of a model: a folder's, or a release's;
 - `tensor_reader`: elements of tensors by their names.
 

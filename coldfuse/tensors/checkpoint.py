@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from coldfuse.core.model_files import INDEX
+from coldfuse.core.left_out import LeftOut
+from coldfuse.core.model_files import folder_of, why_left_out
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.schema import Schema
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.contents import content_digest
-from coldfuse.tensors.files import BlobFile, File, LocalFile, ObjectFile, find_object, read_bytes
-from coldfuse.tensors.folders import Folder, LocalFolder, Location, ReleaseFolder, existing, folder_at, is_remote
+from coldfuse.tensors.custom_code import CustomCode, find_code
+from coldfuse.tensors.files import BlobFile, File, LocalFile, ObjectFile, find_object
+from coldfuse.tensors.folders import (
+    Folder,
+    LocalFolder,
+    Location,
+    OneFile,
+    ReleaseFolder,
+    SubFolder,
+    existing,
+    folder_at,
+    is_remote,
+)
 from coldfuse.tensors.header import Header, TensorEntry
-from coldfuse.tensors.index import check_index, check_owners, choose_plain_files, choose_weight_files
+from coldfuse.tensors.index import check_index, check_owners
+from coldfuse.tensors.model_folder import Component, find_model, read_json, read_small
 from coldfuse.tensors.stores import split_url
 from coldfuse.tensors.tensor_file import TensorFile, open_tensors
 
@@ -26,9 +38,6 @@ Place = tuple[TensorFile, TensorEntry]
 
 _REQUESTS_AT_A_TIME = 16
 """Number of objects that are asked for at a time: a request is mostly waiting."""
-
-_MAX_PLAIN_BYTES = 1 << 30
-"""Maximum size of a configuration or tokenizer file, which is held in memory."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,10 @@ class Checkpoint:
     """Names of the configuration, tokenizer and other files that belong to the model."""
     known_digest: str | None = None
     """The model digest, where it is known without reading the tensors."""
+    components: tuple[Component, ...] = ()
+    """The folders that make the model; none where the files alone are known."""
+    others: tuple[str, ...] = ()
+    """Names of what lies beside and does not belong to the model; a folder's ends with a slash."""
 
     @property
     def headers(self) -> Mapping[str, Header]:
@@ -66,11 +79,62 @@ class Checkpoint:
         Raises:
             UserInputError: The file is not JSON.
         """
-        try:
-            config = json.loads(self.read("config.json") or b"{}")
-        except (ValueError, RecursionError) as error:
-            raise UserInputError(f"{self.folder}/config.json: not JSON: {error}") from error
+        config = read_json(self.folder, "config.json")
         return config if isinstance(config, dict) else {}
+
+    @property
+    def is_one_file(self) -> bool:
+        """True for a file that lies in no model's folder."""
+        return isinstance(self.folder, OneFile)
+
+    @property
+    def folders(self) -> frozenset[str]:
+        """The folders that hold tensors; "" for the model's own."""
+        return frozenset(folder_of(name) for name in self.files)
+
+    def within(self, folder: str) -> Checkpoint:
+        """Return a model without folders as if it lay in one of another model's."""
+        files = {folder + name: TensorFile(file.file, file.header.within(folder)) for name, file in self.files.items()}
+        return replace(self, files=files, known_digest=None)
+
+    def component(self, folder: str) -> Checkpoint:
+        """Return what lies in one of its folders, with the configuration and by the names that it has there."""
+        if self.folders == {folder} == {""}:
+            return self
+        files = {
+            name.removeprefix(folder): TensorFile(file.file, file.header.without(folder))
+            for name, file in self.only([folder]).files.items()
+        }
+        return replace(self, folder=SubFolder(self.folder, folder), files=files, known_digest=None)
+
+    def only(self, folders: Collection[str]) -> Checkpoint:
+        """Return what some of its folders hold, as a model."""
+        files = {name: file for name, file in self.files.items() if folder_of(name) in folders}
+        return replace(self, files=files, known_digest=self.known_digest if len(files) == len(self.files) else None)
+
+    @cached_property
+    def code(self) -> CustomCode:
+        """The code that its configuration names, which never is run here."""
+        return find_code(self.folder, self.plain)
+
+    def with_code(self) -> Checkpoint:
+        """Return the model with its code among the files that belong to it."""
+        code = set(self.code.found)
+        others = tuple(name for name in self.others if name not in code)
+        return replace(self, plain=tuple(sorted({*self.plain, *code})), others=others)
+
+    def left_out(self, what: str, *, how: str) -> tuple[LeftOut, ...]:
+        """Say by kinds what lies in the folder and goes into no result.
+
+        Args:
+            what: The model's name.
+            how: How to get a model that can be loaded, where its code is left out.
+        """
+        code = self.code.left_out(what, how=how, is_copied=set(self.code.found) <= set(self.plain))
+        kinds: dict[str, list[str]] = {}
+        for name in sorted(set(self.others) - {name for item in code for name in item.names}):
+            kinds.setdefault(why_left_out(name.removeprefix(folder_of(name.rstrip("/")))), []).append(name)
+        return (*(LeftOut(what, tuple(names), why) for why, names in sorted(kinds.items())), *code)
 
     def digest(self) -> str:
         """Return the model digest; unless it is known, the first call reads and hashes every tensor."""
@@ -86,17 +150,14 @@ class Checkpoint:
         Raises:
             UserInputError: The file is too large to be a configuration or a tokenizer, or cannot be read.
         """
-        file = self.folder.find(name)
-        if file is not None and file.size_bytes > _MAX_PLAIN_BYTES:
-            raise UserInputError(f"{file}: {file.size_bytes:,} bytes are no configuration or tokenizer; remove it")
-        return None if file is None else read_bytes(file)
+        return read_small(self.folder, name)
 
 
 def open_checkpoint(where: Location) -> Checkpoint:
     """Read the headers of a model folder.
 
     Args:
-        where: A Hugging Face model folder, or a prefix in S3 with the same files.
+        where: A Hugging Face model folder, or a prefix in S3 with the same files: see `coldfuse.tensors.model_folder`.
 
     Returns:
         The model's files; no tensor is read.
@@ -109,15 +170,27 @@ def open_checkpoint(where: Location) -> Checkpoint:
     folder = folder_at(where)
     if isinstance(folder, LocalFolder) and not folder.path.is_dir():
         raise UserInputError(f"{folder}: expected a Hugging Face model folder, and there is no such folder")
-    names, what = folder.names(), str(folder)
-    if "config.json" not in names:
-        raise UserInputError(f"{what}: expected a Hugging Face model folder, but it has no config.json")
-    found = choose_weight_files(names, lambda name: read_bytes(existing(folder, name)), what)
-    files = open_all({name: existing(folder, name) for name in found})
-    check_owners({name: file.header for name, file in files.items()}, what)
-    if INDEX in names:
-        check_index(read_bytes(existing(folder, INDEX)), [file.header for file in files.values()], what)
-    return Checkpoint(folder, files, choose_plain_files(names, what))
+    found = find_model(folder)
+    files = open_all({name: existing(folder, name) for name in found.weights})
+    check_owners({name: file.header for name, file in files.items()}, str(folder))
+    for component in found.components:
+        if component.index:
+            held = (entry.name for file in component.files for entry in files[file].header.tensors)
+            names = {name.removeprefix(component.folder) for name in held}
+            check_index(read_small(folder, component.index) or b"", names, f"{folder}/{component.index}")
+    return Checkpoint(folder, files, found.plain, components=found.components, others=found.others)
+
+
+def open_file(file: TensorFile) -> Checkpoint:
+    """Return a safetensors file of its own as a model without a configuration, such as an image model's checkpoint."""
+    name = file.file.name.rpartition("/")[2]
+    return Checkpoint(OneFile(file.file.name, name, file.file), {name: file}, ())
+
+
+def open_model(where: Location) -> Checkpoint:
+    """Open a model folder, or a model that is one safetensors file; raises as `open_checkpoint`."""
+    found = open_checkpoint_or_tensors(where) if str(where).endswith(".safetensors") else open_checkpoint(where)
+    return open_file(found) if isinstance(found, TensorFile) else found
 
 
 def open_release(store_url: str, release: ReleaseManifest) -> Checkpoint:
@@ -142,10 +215,14 @@ def open_all(files: Mapping[str, File]) -> dict[str, TensorFile]:
 
     Raises as `open_tensors`.
     """
+
+    def opened(name: str) -> TensorFile:
+        return open_tensors(files[name], within=folder_of(name))
+
     if not any(file.is_remote for file in files.values()):
-        return {name: open_tensors(file) for name, file in files.items()}
+        return {name: opened(name) for name in files}
     with ThreadPoolExecutor(_REQUESTS_AT_A_TIME) as pool:
-        return dict(zip(files, pool.map(open_tensors, files.values()), strict=True))
+        return dict(zip(files, pool.map(opened, files), strict=True))
 
 
 def open_tensors_at(where: Location) -> TensorFile:

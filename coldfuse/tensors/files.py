@@ -82,7 +82,7 @@ class LocalFile:
     @property
     def size_bytes(self) -> int:
         """Size of the file now."""
-        with _readable(self.path):
+        with readable(self.path):
             return self.path.stat().st_size
 
     @property
@@ -107,7 +107,7 @@ class OpenLocalFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with _readable(path):
+        with readable(path):
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     @property
@@ -261,7 +261,8 @@ def find_object(store_url: str, key: str) -> ObjectFile | None:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
+    """Turn an `OSError` of the block into a `UserInputError` that names the file."""
     try:
         yield
     except OSError as error:

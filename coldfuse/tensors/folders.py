@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from coldfuse.core.model_files import NESTED_MODEL_FILES
 from coldfuse.errors import UserInputError
-from coldfuse.tensors.files import BlobFile, File, LocalFile, ObjectFile, find_object
+from coldfuse.tensors.files import BlobFile, File, LocalFile, ObjectFile, find_object, readable
 from coldfuse.tensors.stores import S3_SCHEME, split_url, store_at
 
 Location = Path | str
@@ -22,8 +23,12 @@ class Folder(Protocol):
     def find(self, name: str) -> File | None:
         """Return a file; None if there is none of this name."""
 
-    def names(self) -> set[str]:
-        """List the files that may belong to a model: those here, and the few kinds that lie a folder down."""
+    def entries(self, place: str) -> set[str]:
+        """List what lies in it, or in a folder of it; a folder's name has a slash at its end.
+
+        Args:
+            place: "" or the name of a folder, with a slash at its end; names are those in it.
+        """
 
     def __str__(self) -> str:
         """Return where the folder lies."""
@@ -40,11 +45,13 @@ class LocalFolder:
         file = self.path / name
         return LocalFile(file) if file.is_file() else None
 
-    def names(self) -> set[str]:
-        """List the files that may belong to a model."""
-        nested = (file for pattern in NESTED_MODEL_FILES for file in self.path.glob(pattern))
-        found = (*self.path.glob("*"), *nested)
-        return {file.relative_to(self.path).as_posix() for file in found if file.is_file()}
+    def entries(self, place: str) -> set[str]:
+        """List files and folders; see `Folder`."""
+        folder = self.path / place
+        if not folder.is_dir():
+            return set()
+        with readable(folder), os.scandir(folder) as found:
+            return {f"{entry.name}/" if entry.is_dir() else entry.name for entry in found}
 
     def __str__(self) -> str:
         return str(self.path)
@@ -60,8 +67,13 @@ class RemoteFolder:
         """Return an object; None if there is none of this name."""
         return find_object(self.url, name)
 
-    def names(self) -> set[str]:
-        """List what lies under the prefix."""
+    def entries(self, place: str) -> set[str]:
+        """List objects, and what S3 has of folders: what keys begin with."""
+        return _entries(self._keys, place)
+
+    @cached_property
+    def _keys(self) -> set[str]:
+        """All keys under the prefix, as they are when they are asked for first."""
         store, found = store_at(self.url), set[str]()
         page = store.list("")
         found.update(page.keys)
@@ -86,12 +98,59 @@ class ReleaseFolder:
         """Return a file; None if there is none of this name."""
         return self.files.get(name)
 
-    def names(self) -> set[str]:
-        """List the files."""
-        return set(self.files)
+    def entries(self, place: str) -> set[str]:
+        """List files and folders; see `Folder`."""
+        return _entries(self.files, place)
 
     def __str__(self) -> str:
         return self.where
+
+
+@dataclass(frozen=True)
+class OneFile:
+    """A folder that holds a single file: a checkpoint that lies by itself, wherever that is."""
+
+    where: str
+    """The file's name and place, for people."""
+    name: str
+    file: File
+
+    def find(self, name: str) -> File | None:
+        """Return the file under its own name; what else lies beside it is none of its."""
+        return self.file if name == self.name else None
+
+    def entries(self, place: str) -> set[str]:
+        """List the file."""
+        return _entries([self.name], place)
+
+    def __str__(self) -> str:
+        return self.where
+
+
+@dataclass(frozen=True)
+class SubFolder:
+    """A folder in a folder, as a folder."""
+
+    above: Folder
+    place: str
+    """Its name, with a slash at its end."""
+
+    def find(self, name: str) -> File | None:
+        """Return a file; None if there is none of this name."""
+        return self.above.find(self.place + name)
+
+    def entries(self, place: str) -> set[str]:
+        """List files and folders; see `Folder`."""
+        return self.above.entries(self.place + place)
+
+    def __str__(self) -> str:
+        return f"{self.above}/{self.place}".rstrip("/")
+
+
+def _entries(names: Iterable[str], place: str) -> set[str]:
+    """Return what lies in a folder, given the names of all files from above it."""
+    inside = (name.removeprefix(place) for name in names if name.startswith(place))
+    return {f"{head}{slash}" for head, slash, _ in (name.partition("/") for name in inside) if head}
 
 
 def is_remote(where: Location) -> bool:

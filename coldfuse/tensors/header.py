@@ -8,13 +8,14 @@ reads local files only; coldfuse reads ranges of files that lie anywhere, so it 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from pydantic import ValidationError
 
-from coldfuse.core.schema import ITEM_BYTES, Schema, TensorSpec
+from coldfuse.core.schema import DTYPES, Schema, TensorSpec, is_whole_bytes
 from coldfuse.errors import CodecError
 from coldfuse.tensors.blobs import ReadRange
 
@@ -56,6 +57,17 @@ class Header:
         """The tensors' dtypes and shapes by name."""
         return {entry.name: entry.spec for entry in self.tensors}
 
+    def within(self, folder: str) -> Header:
+        """Return the header of a file that lies in a folder of the model's, which then is a part of the names."""
+        if not folder:
+            return self
+        return replace(self, tensors=tuple(replace(entry, name=folder + entry.name) for entry in self.tensors))
+
+    def without(self, folder: str) -> Header:
+        """Undo `within`."""
+        tensors = tuple(replace(entry, name=entry.name.removeprefix(folder)) for entry in self.tensors)
+        return replace(self, tensors=tensors) if folder else self
+
 
 def read_header(read: ReadRange, *, file_bytes: int, what: str, limit: int = MAX_HEADER_BYTES) -> Header:
     """Read a file's header. Nothing is read before its length is bounded.
@@ -91,9 +103,9 @@ def parse_header(data: bytes, *, what: str) -> Header:
         CodecError: The header is malformed.
     """
     try:
-        document = json.loads(_text(data), object_pairs_hook=_no_duplicates)
-        metadata = _parse_metadata(document.pop("__metadata__", {}))
-        found = [_parse_entry(name, value) for name, value in document.items()]
+        document = json.loads(_text(data), object_pairs_hook=_no_duplicates, parse_constant=_no_number)
+        metadata = _parse_metadata(document.pop("__metadata__", None))
+        found = [_parse_entry(name, value, what) for name, value in document.items()]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CodecError(f"{what}: malformed safetensors header: {str(error)[:200]}") from error
     found.sort(key=lambda item: (item[1], item[2], item[0]))  # by begin and end: an empty tensor shares its begin
@@ -133,6 +145,8 @@ def _text(data: bytes) -> str:
 
 
 def _parse_metadata(value: object) -> dict[str, str]:
+    if value is None:  # as some writers say that there is none
+        return {}
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise ValueError("__metadata__ must map strings to strings")
     for text in (*value.keys(), *value.values()):
@@ -140,22 +154,32 @@ def _parse_metadata(value: object) -> dict[str, str]:
     return value
 
 
-def _parse_entry(name: str, value: dict[str, object]) -> tuple[str, int, int, TensorSpec]:
+def _parse_entry(name: str, value: dict[str, object], what: str) -> tuple[str, int, int, TensorSpec]:
     name.encode()  # nor here: it could neither be hashed nor reported
-    if set(value) != {"dtype", "shape", "data_offsets"}:
+    if not {"dtype", "shape", "data_offsets"} <= set(value):  # what else is said of a tensor, the library ignores
         raise ValueError(f"{name!r}: expected dtype, shape and data_offsets, got {sorted(value)}")
-    if value["dtype"] not in ITEM_BYTES:
-        raise ValueError(f"{name!r}: dtype {value['dtype']!r} is not known; known are {', '.join(ITEM_BYTES)}")
+    dtype, shape = value["dtype"], value["shape"]
+    if isinstance(dtype, str) and dtype not in DTYPES:
+        raise CodecError(
+            f"{what}: tensor {name[:200]!r} has the dtype {dtype[:40]!r}, which this coldfuse does not know; known are "
+            f"{', '.join(sorted(DTYPES))}; take a newer coldfuse, or convert the tensor to one of these"
+        )
     try:
-        spec = TensorSpec.model_validate(value)
+        spec = TensorSpec.model_validate({"dtype": dtype, "shape": shape})
     except ValidationError as error:
-        raise ValueError(f"{name!r}: shape {value['shape']!r} is not a list of sizes") from error
+        raise ValueError(f"{name!r}: shape {shape!r} of {dtype!r} is not a list of sizes") from error
+    if math.prod(size for size in spec.shape if size) >= 2**60 or not is_whole_bytes(spec.dtype, spec.num_elements):
+        raise ValueError(f"{name!r}: {list(spec.shape)} elements of {spec.dtype} are no bytes that a file can have")
     match value["data_offsets"]:
         case [bool(), _] | [_, bool()]:
             pass  # Python counts with them, JSON does not
         case [int() as begin, int() as end] if 0 <= begin <= end and end - begin == spec.size_bytes:
             return name, begin, end, spec
     raise ValueError(f"{name!r}: data_offsets {value['data_offsets']!r} do not fit {spec.size_bytes} bytes")
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no JSON")
 
 
 def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from coldfuse.core.blob import part_bytes
+from coldfuse.core.schema import elements_in, size_of
 from coldfuse.tensors.header import Header, TensorEntry
 
 
@@ -26,16 +27,12 @@ class Piece:
     @property
     def num_bytes(self) -> int:
         """Number of bytes that these elements take in the file."""
-        return self.num_elements * self._item_bytes
+        return size_of(self.tensor.spec.dtype, self.num_elements)
 
     @property
     def start(self) -> int:
         """Byte in the file at which the first element lies."""
-        return self.tensor.start + self.first * self._item_bytes
-
-    @property
-    def _item_bytes(self) -> int:
-        return self.tensor.spec.size_bytes // max(self.tensor.spec.num_elements, 1)
+        return self.tensor.start + size_of(self.tensor.spec.dtype, self.first)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +78,7 @@ def _data_parts(header: Header, limit: int) -> Iterator[PartLayout]:
 
 def _cut(tensor: TensorEntry, limit: int) -> Iterator[Piece]:
     total = tensor.spec.num_elements
-    step = limit // (tensor.spec.size_bytes // total) if total else 1
+    step = elements_in(tensor.spec.dtype, limit)
     for first in range(0, max(total, 1), step):
         yield Piece(tensor=tensor, first=first, num_elements=min(step, total - first))
 

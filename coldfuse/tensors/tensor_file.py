@@ -24,15 +24,20 @@ class TensorFile:
         return self.file.name
 
 
-def open_tensors(file: File) -> TensorFile:
+def open_tensors(file: File, *, within: str = "") -> TensorFile:
     """Read a safetensors file's header.
+
+    Args:
+        file: The file.
+        within: The folder of the model's that it lies in, which its tensors are known by; "" for the model's own.
 
     Raises:
         CodecError: The file is no safetensors file, or cut off.
         UserInputError: The file cannot be read.
     """
     with opened(file) as reader:
-        return TensorFile(file, read_header(reader.read_into, file_bytes=file.size_bytes, what=file.name))
+        header = read_header(reader.read_into, file_bytes=file.size_bytes, what=file.name)
+    return TensorFile(file, header.within(within))
 
 
 def read_file_header(path: Path) -> Header:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldfuse.core.dtypes import Raw, to_floats
-from coldfuse.core.schema import ITEM_BYTES
+from coldfuse.core.schema import size_of
 from coldfuse.tensors.checkpoint import places_of
 from coldfuse.tensors.files import File, OpenFile, close
 from coldfuse.tensors.header import TensorEntry
@@ -44,10 +44,9 @@ class TensorReader:
     def raw(self, name: str, first: int = 0, count: int | None = None) -> Raw:
         """Return the bytes of `count` elements from index `first` on, or of all that follow, as they are stored."""
         file, entry = self._places[name]
-        item = ITEM_BYTES[entry.spec.dtype]
         count = entry.spec.num_elements - first if count is None else count
-        raw = np.empty(count * item, np.uint8)
-        self._readers[file.file].read_into(raw.data, entry.start + first * item)
+        raw = np.empty(size_of(entry.spec.dtype, count), np.uint8)
+        self._readers[file.file].read_into(raw.data, entry.start + size_of(entry.spec.dtype, first))
         return raw
 
     def floats(self, name: str, first: int = 0, count: int | None = None) -> NDArray[np.float64]:

@@ -201,7 +201,7 @@ IMPOSSIBLE = [
     ("fuse model nowhere --out NEW", "no such folder"),
     ("fuse nowhere model --out NEW", "no such folder"),
     ("fuse model model --out mine", "exists already"),
-    ("fuse model model/model.safetensors --out NEW", "no coldfuse delta"),
+    ("fuse model model --as adapter --rank 2 --with-code --out NEW", "--with-code is for models"),
     ("fuse model model --method weighted-mean --out NEW", "give --weights"),
     ("fuse model model --method magic --out NEW", "known are mean"),
     ("bench fuse --parameters many", "expected a number such as 22M"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from commands import run_coldfuse
 from folder_fusions import fuse
+from model_folders import listed, read_files, write_modules, write_pipeline
 from tiny_rounds import finetune, make_model, write_model
 
 from coldfuse.config import prepare_ray
@@ -54,6 +55,25 @@ def test_models_in_s3_are_fused_to_the_same_bytes(
     assert fuse(local[0], mixed, tmp_path / "mixed", method) == expected
     for file in (tmp_path / "expected").rglob("*.*"):
         assert file.read_bytes() == (tmp_path / "remote" / file.relative_to(tmp_path / "expected")).read_bytes()
+
+
+@pytest.mark.parametrize("write", [write_modules, write_pipeline])
+def test_folders_of_folders_in_s3_are_fused_to_the_same_files(tmp_path: Path, s3_url: str, write) -> None:
+    more = {"README.md": "x", "onnx/model.onnx": "x"}
+    local = [write(tmp_path / str(seed), seed, **more) for seed in range(3)]
+    remote = [upload(path, f"{s3_url}/{path.name}") for path in local]
+    assert fuse(remote[0], remote[1:], tmp_path / "remote") == fuse(local[0], local[1:], tmp_path / "expected")
+    assert listed(tmp_path / "remote") == listed(tmp_path / "expected")
+    assert read_files(tmp_path / "remote") == read_files(tmp_path / "expected")
+    said = [open_checkpoint(where).left_out("base", how="") for where in (local[0], remote[0])]
+    assert said[0] == said[1] != ()
+
+
+def test_a_checkpoint_of_one_file_in_s3_is_a_model(tmp_path: Path, local: list[Path], s3_url: str) -> None:
+    files = [local[n] / "model.safetensors" for n in (1,)]
+    remote = [upload(file, f"{s3_url}/{n}.safetensors") for n, file in enumerate(files)]
+    assert fuse(remote[0], [local[3]], tmp_path / "out.safetensors") == fuse(local[1], [local[3]], tmp_path / "folder")
+    assert (tmp_path / "out.safetensors").is_file()
 
 
 def test_a_base_in_s3_hands_on_its_state(tmp_path: Path, local: list[Path], remote: list[str], s3_url: str) -> None:
@@ -122,7 +142,7 @@ def test_what_is_not_there_or_no_model_is_said(
         (f"{s3_url}/nothing", "nothing: expected a Hugging Face model folder, but it has no config.json"),
         (f"{s3_url}/adapter", "adapter_model.safetensors: 0 bytes are too few for a safetensors file"),
         (f"{s3_url}/bare", "bare: no adapter_model.safetensors in it; coldfuse reads safetensors only"),
-        (f"{remote[1]}/model.safetensors", "no coldfuse delta; give the model's folder instead"),
+        (f"{s3_url}/adapter/adapter_model.safetensors", "0 bytes are too few for a safetensors file"),
     ]:
         with pytest.raises((UserInputError, CodecError), match=says):
             fuse(local[0], [url], tmp_path / "out")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 
+import pytest
 import safetensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.round import EVENT
-from coldfuse.core.schema import ITEM_BYTES, TensorSpec
+from coldfuse.core.schema import DTYPES, TensorSpec, size_of
 from coldfuse.core.serialization import decode, decode_any
 from coldfuse.errors import CodecError, SchemaMismatchError
 from coldfuse.tensors.deltas import check_delta
@@ -23,7 +26,7 @@ JSON = st.recursive(
     max_leaves=12,
 )
 ENTRY = st.fixed_dictionaries(
-    {"dtype": st.sampled_from([*ITEM_BYTES, "X"]) | JSON, "shape": st.lists(st.integers(-1, 5), max_size=3) | JSON,
+    {"dtype": st.sampled_from([*sorted(DTYPES), "X"]) | JSON, "shape": st.lists(st.integers(-1, 5), max_size=3) | JSON,
      "data_offsets": st.lists(st.integers(-1, 40), min_size=2, max_size=2) | JSON}
 )  # fmt: skip
 DOCUMENT = st.dictionaries(st.text(max_size=5) | st.just("__metadata__"), ENTRY | JSON, max_size=4) | JSON
@@ -44,6 +47,57 @@ def test_any_document_is_a_header_or_a_codec_error(document: object) -> None:
         return
     parts = plan_parts(header)
     assert sum(part.size_bytes for part in parts) == header.file_bytes
+
+
+SIZES = st.lists(st.integers(0, 5) | st.sampled_from([2**31, 2**62]), max_size=4)
+
+
+@st.composite
+def mostly_right_files(draw: st.DrawFn) -> tuple[bytes, int]:
+    """Draw a file whose tensors mostly follow each other in mostly right sizes; and the largest size of its shapes."""
+    document: dict[str, object] = draw(st.sampled_from([{}, {}, {"__metadata__": None}, {"__metadata__": {"a": "b"}}]))
+    document, end, longest = dict(document), 0, 0
+    for name in draw(st.lists(st.text(max_size=2), max_size=4, unique=True)):
+        dtype, shape = draw(st.sampled_from(sorted(DTYPES))), draw(SIZES)
+        size = size_of(dtype, math.prod(shape))
+        begin = end + draw(st.sampled_from([0] * 12 + [-1, 1]))
+        end = begin + size + draw(st.sampled_from([0] * 12 + [-1, 1]))
+        document[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+        longest = max(longest, math.prod(size for size in shape if size))
+    header = json.dumps(document).encode() + b" " * draw(st.integers(0, 9))
+    body = bytes(max(min(end, 200) + draw(st.sampled_from([0] * 12 + [-1, 1])), 0))
+    return len(header).to_bytes(8, "little") + header + body, longest
+
+
+@settings(max_examples=600, deadline=None)
+@given(mostly_right_files())
+def test_a_file_is_read_exactly_if_the_library_reads_it(made: tuple[bytes, int]) -> None:
+    data, longest = made
+
+    def read(buffer: memoryview, start: int) -> None:
+        buffer[:] = data[start : start + len(buffer)]
+
+    try:
+        theirs = {name: (e["dtype"], tuple(e["shape"])) for name, e in safetensors.deserialize(data)}
+    except safetensors.SafetensorError:
+        theirs = None
+    try:
+        header = read_header(read, file_bytes=len(data), what="f")
+        ours = {name: (spec.dtype, spec.shape) for name, spec in header.schema.items()}
+    except CodecError:
+        ours = None
+    assert ours == theirs or (ours is None and longest >= 2**60)  # no empty tensor has sizes like that
+
+
+def test_all_dtypes_of_the_library_are_known_in_its_sizes() -> None:
+    for dtype in sorted(DTYPES):
+        header = json.dumps({"a": {"dtype": dtype, "shape": [8], "data_offsets": [0, size_of(dtype, 8)]}}).encode()
+        data = len(header).to_bytes(8, "little") + header + bytes(size_of(dtype, 8))
+        assert [(e["dtype"], e["shape"]) for _, e in safetensors.deserialize(data)] == [(dtype, [8])]
+    header = b'{"a":{"dtype":"no such one","shape":[],"data_offsets":[0,0]}}'
+    with pytest.raises(safetensors.SafetensorError) as caught:
+        safetensors.deserialize(len(header).to_bytes(8, "little") + header)
+    assert set(re.findall(r"`(\w+)`", str(caught.value).partition("expected one of")[2])) == DTYPES
 
 
 @settings(max_examples=200, deadline=None)

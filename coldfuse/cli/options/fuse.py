@@ -26,6 +26,15 @@ class OutputOptions:
             rich_help_panel=_OUTPUT_PANEL,
         ),
     ] = "model"
+    with_code: Annotated[
+        bool,
+        typer.Option(
+            "--with-code",
+            help="Copy the Python files that the base's configuration names (auto_map) into the model, too. They are "
+            "never run here.",
+            rich_help_panel=_OUTPUT_PANEL,
+        ),
+    ] = False
     shard_size: Annotated[
         str | None,
         typer.Option(
@@ -124,7 +133,9 @@ class FuseOptions:
     base: Annotated[
         str | None,
         typer.Argument(
-            metavar="BASE", help="The base model: a folder, s3://BUCKET/PREFIX, or a hub id.", show_default=False
+            metavar="BASE",
+            help="The base model: a folder, one safetensors file, s3://BUCKET/PREFIX, or a hub id.",
+            show_default=False,
         ),
     ] = None
     models: Annotated[

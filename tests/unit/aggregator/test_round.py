@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from model_folders import DENSE, ROOT, ROUTED, read_files, write_modules
 from tiny_rounds import (
     contribute,
     floats,
@@ -19,13 +20,17 @@ from tiny_rounds import (
 )
 
 from coldfuse.aggregator.round import MAX_VERDICTS, advance
+from coldfuse.consumer import fetch
 from coldfuse.core.contribution import Rejection
 from coldfuse.core.round import Abandoned, Admitted, Rejected
 from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import ConflictError
+from coldfuse.gateway import StoreGateway
+from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Head
+from coldfuse.storage import LocalStore
 
 MODEL = make_model()
 CHANGES = {name: make_changes(MODEL, seed) for seed, name in enumerate(("ada", "ben", "cy"))}
@@ -219,3 +224,20 @@ def test_a_leader_with_a_release_that_is_the_latest_no_more_opens_nothing(federa
         advance(stale)
     assert federation.journal(2).head() is None
     assert lead(federation, 2)[0].base_release == 1
+
+
+def test_a_round_keeps_the_modules_that_no_contribution_changes(tmp_path: Path) -> None:
+    base, rules = write_modules(tmp_path / "base"), {"quorum": 2, "deadline_s": 60.0}
+    store = LocalStore(tmp_path / "store")
+    federation = create_federation(store, name="tiny", base=base, origin="base", method="mean", rules=rules)
+    body, dense = np.full((3, 4), 0.5, np.float32), np.full((3, 4), 2.0, np.float32)
+    contribute(federation, "ada", {"linear.weight": body})
+    contribute(federation, "ben", {"linear.weight": body, "2_Dense/linear.weight": dense})
+    lead(federation)
+    fetch(StoreGateway(federation), tmp_path / "out")
+    files, before = read_files(tmp_path / "out"), read_files(base)
+    assert files.keys() == before.keys()
+    moved = {file: files[file]["linear.weight"].floats - before[file]["linear.weight"].floats for file in files}
+    assert {file: set(change.round(5).reshape(-1).tolist()) for file, change in moved.items()} == {
+        ROOT: {0.5}, DENSE: {1.0}, ROUTED: {0.0}
+    }  # fmt: skip

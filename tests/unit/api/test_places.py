@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coldfuse.api.places import locate, locate_file
+from coldfuse.api.places import locate, locate_file, resolve_model
 from coldfuse.errors import UserInputError
 
 
@@ -21,6 +21,12 @@ def test_what_is_here_and_what_is_in_s3_is_taken_as_it_is(tmp_path: Path) -> Non
 def test_what_is_not_here_is_told(given: str) -> None:
     with pytest.raises(UserInputError, match="no such f"):
         locate(given)
+
+
+def test_a_file_is_no_folder_of_a_model(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(UserInputError, match=r"model\.safetensors: a file; expected the folder of a model"):
+        resolve_model(str(tmp_path / "model.safetensors"))
 
 
 def test_a_hub_that_is_out_of_reach_is_told_in_one_line() -> None:

@@ -12,10 +12,10 @@ TOKENIZERS = [
     "word_shape.json", "word_pronunciation.json",
 ]  # fmt: skip
 OTHERS = [
-    "config.json", "generation_config.json", "model.safetensors.index.json", "preprocessor_config.json",
+    "config.json", "generation_config.json", "preprocessor_config.json", "model_index.json", "scheduler_config.json",
     "processor_config.json", "video_preprocessor_config.json", "audio_tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json", "chat_template.json", "chat_template.jinja",
-    "additional_chat_templates/tools.jinja", "modules.json", "1_Pooling/config.json",
+    "additional_chat_templates/tools.jinja", "modules.json", "router_config.json",
     "config_sentence_transformers.json", "sentence_bert_config.json",
 ]  # fmt: skip
 PRIVATE = [
@@ -23,7 +23,7 @@ PRIVATE = [
     "pytorch_model.bin", "vocab.pkl", "modeling.py", "tokenization_qwen.py", "tokenizer", "vocab", ".hidden.json",
     ".env.model", "data/config.json", "data/vocab.txt", "additional_chat_templates/notes.txt",
     "additional_chat_templates/.tools.jinja", "a/1_Pooling/config.json", "tokenizer.json/x",
-    "tokenizer_config.json.bak", "Tokenizer.JSON",
+    "tokenizer_config.json.bak", "Tokenizer.JSON", "1_Pooling/config.json", "adapter_config.json",
 ]  # fmt: skip
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from folder_fusions import fuse as fuse_folders
-from tiny_rounds import finetune, floats, integers, make_model, read_model, write_model
+from tiny_rounds import finetune, floats, integers, make_model, read_model, write_file, write_model
 
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import FusionError, SchemaMismatchError, UserInputError
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import delta_header
+from coldfuse.tensors.header import format_header
 
 MODEL = make_model()
 
@@ -145,8 +146,14 @@ def test_what_is_there_is_not_written_over(tmp_path: Path, base: Path) -> None:
 def test_what_is_no_model_is_refused(tmp_path: Path, base: Path) -> None:
     with pytest.raises(UserInputError, match="and there is none"):
         fuse(base, [tmp_path / "nothing"], tmp_path / "out")
-    with pytest.raises(UserInputError, match="no coldfuse delta; give the model's folder instead"):
-        fuse(base, [base / "model.safetensors"], tmp_path / "out")
+    statistics = tmp_path / "statistics.safetensors"
+    statistics.write_bytes(format_header([], {"format": "coldfuse-statistics"}))
+    with pytest.raises(UserInputError, match="a file of coldfuse-statistics; expected a model, an adapter's folder or"):
+        fuse(base, [statistics], tmp_path / "out")
+    for name in ("base_model.model.a.lora_A.weight", "lora_unet_a.lora_down.weight"):
+        write_file(tmp_path / "adapter.safetensors", {name: floats([1.0])})
+        with pytest.raises(UserInputError, match=r"an adapter's weights without its settings; .*adapter_config\.json"):
+            fuse(base, [tmp_path / "adapter.safetensors"], tmp_path / "out")
 
 
 def test_a_model_with_a_nan_is_named_with_its_tensor(base: Path, tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ def test_metadata_and_configuration_are_no_part_of_the_digest(tmp_path: Path) ->
 def test_configuration_and_tokenizer_travel_and_code_does_not(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "m", make_model())
     (folder / "1_Pooling").mkdir()
+    (folder / "modules.json").write_text('[{"path": ""}, {"path": "1_Pooling"}]')
     for name in (
         "vocab.txt",
         "modeling.py",
@@ -59,7 +60,8 @@ def test_configuration_and_tokenizer_travel_and_code_does_not(tmp_path: Path) ->
         "merges.txt",
     ):
         (folder / name).write_text("x")
-    assert open_checkpoint(folder).plain == ("1_Pooling/config.json", "config.json", "merges.txt", "vocab.txt")
+    plain = ("1_Pooling/config.json", "config.json", "merges.txt", "modules.json", "vocab.txt")
+    assert open_checkpoint(folder).plain == plain
 
 
 def test_what_no_model_library_writes_stays_here(tmp_path: Path) -> None:
@@ -75,6 +77,7 @@ def test_what_no_model_library_writes_stays_here(tmp_path: Path) -> None:
     for name in known:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("x")
+    (folder / "modules.json").write_text('[{"path": ""}, {"path": "2_Dense"}]')
     assert open_checkpoint(folder).plain == tuple(sorted(("config.json", INDEX, *known)))
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from coldfuse.core.blob import MIN_PART_BYTES
-from coldfuse.core.schema import ITEM_BYTES, TensorSpec
+from coldfuse.core.schema import TensorSpec, size_of
 from coldfuse.tensors.header import Header, format_header, parse_header
 from coldfuse.tensors.model_digest import BLOCK_BYTES
 from coldfuse.tensors.parts import plan_parts, plan_plain_parts
@@ -15,6 +15,8 @@ SPECS = {
     "one element more": ("F16", (MIN_PART_BYTES // 2 + 1,)),
     "ids": ("I64", (512,)),
     "mask": ("BOOL", (3,)),
+    "fours": ("F4", (9, 2 * MIN_PART_BYTES)),
+    "rotations": ("C64", (5, 3)),
 }
 
 
@@ -49,7 +51,7 @@ def test_a_part_holds_whole_tensors_or_one_piece_of_one() -> None:
 
 def test_large_tensors_are_cut_at_blocks_of_the_digest() -> None:
     pieces = [piece for part in plan_parts(header()) for piece in part.pieces]
-    assert all(piece.first * ITEM_BYTES[piece.tensor.spec.dtype] % BLOCK_BYTES == 0 for piece in pieces)
+    assert all(size_of(piece.tensor.spec.dtype, piece.first) % BLOCK_BYTES == 0 for piece in pieces)
     assert sum(piece.tensor.name == "huge" for piece in pieces) == 98
 
 
