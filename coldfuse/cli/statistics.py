@@ -9,6 +9,7 @@ from typing import Literal
 
 import typer
 
+from coldfuse.cli.data_view import show_data
 from coldfuse.cli.options.statistics import StatisticsOptions
 from coldfuse.cli.source import columns_of
 from coldfuse.data.reading import read_dataset
@@ -26,23 +27,24 @@ def statistics(options: StatisticsOptions) -> None:
     if not out.parent.is_dir():
         raise UserInputError(f"{out}: there is no folder {out.parent}; create it")
     if options.kind == "variance":
-        if options.data is not None:
+        if options.data:
             raise typer.BadParameter("--data: variance is of --snapshot folders, not of data")
         info, num_tensors = write_variance(out, options.model, options.snapshot)
     else:
-        if options.data is None or options.snapshot:
+        if not options.data or options.snapshot:
             raise typer.BadParameter(f"--kind {options.kind} is of --data FILE; --snapshot is for variance")
-        info, tensors = compute_statistics(_job(options, options.data, options.kind))
+        info, tensors = compute_statistics(_job(options, options.kind))
         num_tensors = len(tensors)
         write_statistics(out, tensors, info)
     _report(info, out, num_tensors=num_tensors, took_s=time.monotonic() - began_s, as_json=options.as_json)
 
 
-def _job(options: StatisticsOptions, data: Path, kind: Literal["fisher", "gram"]) -> StatisticsJob:
+def _job(options: StatisticsOptions, kind: Literal["fisher", "gram"]) -> StatisticsJob:
     labels = head_labels(options.model) if kind == "fisher" else None
+    data = read_dataset(options.data, **columns_of(options.columns), label_names=labels)
     return StatisticsJob(
-        model_dir=options.model, data=read_dataset(data, **columns_of(options.columns), label_names=labels),
-        kind=kind, estimator=options.estimator, num_examples=options.examples,
+        model_dir=options.model, data=show_data(data, err=options.as_json), kind=kind,
+        estimator=options.estimator, num_examples=options.examples,
         include_padding=options.include_padding, max_length=options.max_length, threads=options.threads,
         device=options.device, seed=options.seed,
     )  # fmt: skip

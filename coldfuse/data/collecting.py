@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from coldfuse.data.tables import Table, Wanted
-from coldfuse.data.words import listing, plural, shown
+from coldfuse.data.words import listing, plural, quoted
 from coldfuse.errors import UserInputError
 
 _NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
@@ -119,7 +119,7 @@ class Collected:
                 return self._seen_labels[value]  # the same object: millions of rows have a few labels
             if _NO_TEXT.search(value):
                 raise UserInputError(
-                    f"{table.name}: {table.unit} {place}: the label {shown(value)!r} holds a character that is none"
+                    f"{table.name}: {table.unit} {place}: the label {quoted(value)} holds a character that is none"
                 )
             return self._seen_labels.setdefault(value, value)
         if value is None or isinstance(value, bool | int | float):

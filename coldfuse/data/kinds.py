@@ -64,6 +64,7 @@ _REFUSED_MARKS = {
     re.compile(rb"(?:FEA1|ORC|Obj\x01).{0,200}?\x00", re.DOTALL): _OTHER_TABLE,
     re.compile(rb"\x89PNG|\xff\xd8\xff|(?:GIF8|RIFF|OggS|ID3).{0,50}?\x00", re.DOTALL): _MEDIA,
 }
+_CONTROLS = bytes({*range(32)} - set(b"\t\n\v\f\r"))
 _UNICODE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 
 
@@ -90,8 +91,8 @@ def kind_of(source: Source, *, encoding: str | None = None) -> Kind:
     by_ending = _BY_ENDING.get(source.ending)
     if by_ending in (Kind.PARQUET, Kind.ARROW):
         raise UserInputError(f"{source.name}: cannot be read: it does not begin as a {by_ending.value} file does")
-    if encoding is None and b"\x00" in head and not head.startswith(_UNICODE_MARKS):
-        raise UserInputError(f"{source.name}: {_with_nul(head)}")
+    if encoding is None and not head.startswith(_UNICODE_MARKS) and (reason := _no_text(head)):
+        raise UserInputError(f"{source.name}: {reason}")
     return by_ending or (Kind.JSON if _JSON_START.match(head.removeprefix(b"\xef\xbb\xbf")) else Kind.DELIMITED)
 
 
@@ -116,13 +117,11 @@ def _inside_zip(source: Source) -> str:
     return _TENSORS if any(name.endswith(("data.pkl", ".npy")) for name in names) else by_ending or _ARCHIVE
 
 
-def _with_nul(head: bytes) -> str:
-    """Tell UTF-16 without its mark from what is no text."""
+def _no_text(head: bytes) -> str | None:
+    """Say why bytes are no text of an encoding in which ASCII is what it is; a few odd characters are let pass."""
     even, odd = head[::2].count(0), head[1::2].count(0)
     if max(even, odd) * 4 > len(head) and min(even, odd) * 8 < max(even, odd):
         name = "utf-16-le" if odd > even else "utf-16-be"
         return f"looks like UTF-16 without its mark; say so with --encoding {name}"
-    return f"is {_UNKNOWN}" if head.count(0) > 8 else _ONE_NUL
-
-
-_ONE_NUL = "holds NUL bytes near its beginning, which are no text; remove them, or name the encoding with --encoding"
+    num_controls = len(head) - len(head.translate(None, _CONTROLS))
+    return f"is {_UNKNOWN}" if num_controls * 10 > len(head) else None

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coldfuse.data.words import listing, plural, shown
+from coldfuse.data.words import listing, plural, quoted
 from coldfuse.errors import UserInputError
 
 _INTEGER = re.compile(r"(-?[1-9][0-9]{0,99}|0)(?:\.0)?")
@@ -54,7 +54,7 @@ def name_labels(values: Sequence[object], *, known: Sequence[str] | None, where:
     """
     if known is not None and len(set(known)) != len(known):
         twice = Counter(known).most_common(1)[0][0]
-        raise UserInputError(f"{where}: the class {shown(twice)!r} is named twice; give every class a name of its own")
+        raise UserInputError(f"{where}: the class {quoted(twice)} is named twice; give every class a name of its own")
     labels = [_clean(value) for value in values]
     counted = Counter(label for label in labels if label is not None)
     meaning, notes = _understand(counted, known, where)
@@ -112,7 +112,7 @@ def _understand(
         others, notes = list(counted), [f"{_quoted(words)} is taken for a class; if it means none, empty those cells"]
         words = set()
     else:
-        notes = [f"{plural(counted[word], 'label')} {shown(word)!r} beside numbers, which means none" for word in words]
+        notes = [f"{plural(counted[word], 'label')} {quoted(word)} beside numbers, which means none" for word in words]
     meaning: dict[Label, str | int | None] = dict.fromkeys(words)
     numbers = {label: _as_integer(label) for label in others}
     if None not in numbers.values():
@@ -120,7 +120,7 @@ def _understand(
     if all(map(_is_number, others)):
         _refuse_decimals(others, where)
         odd = next(label for label, number in numbers.items() if number is None)
-        notes.append(f"labels such as {shown(str(odd))!r} are no plain numbers, so all are taken as names, as written")
+        notes.append(f"labels such as {quoted(str(odd))} are no plain numbers, so all are taken as names, as written")
     return meaning | {label: str(label) for label in others}, notes
 
 
@@ -136,7 +136,7 @@ def _number(present: Collection[str | int], names: Sequence[str], where: str) ->
     )
     if strangers:
         raise UserInputError(
-            f"{where}: label {shown(strangers[0])!r} is not one of the task's {len(names)} classes; expected "
+            f"{where}: label {quoted(strangers[0])} is not one of the task's {len(names)} classes; expected "
             f"{listing(names)}{', or their numbers from 0' if by_position else ''} (the names come from card.json "
             "beside the file, from the file itself or from the training file)"
         )
@@ -184,7 +184,7 @@ def _cases(names: Sequence[str]) -> list[str]:
 
 
 def _quoted(names: Collection[str]) -> str:
-    return listing(repr(shown(name)) for name in sorted(names))
+    return listing(quoted(name) for name in sorted(names))
 
 
 def _sort_key(label: str | int) -> tuple[int, str]:

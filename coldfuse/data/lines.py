@@ -31,13 +31,11 @@ def encoding_of(source: Source, given: str | None) -> str:
     marked = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
     if given is None:
         return marked or "utf-8"
-    try:
-        b"".decode(given)
-        name = codecs.lookup(given).name
-    except (LookupError, ValueError) as error:
+    if not is_text_encoding(given):
         raise UserInputError(
             f"--encoding {shown(given)}: no such encoding; expected one such as utf-8, cp1252, latin-1 or utf-16"
-        ) from error
+        )
+    name = codecs.lookup(given).name
     if marked is not None:
         if not name.startswith(marked):
             raise UserInputError(f"{source.name}: begins with the mark of {marked}; leave --encoding {given} out")
@@ -46,7 +44,22 @@ def encoding_of(source: Source, given: str | None) -> str:
         return "utf-8"
     if not name.startswith("utf-") and _is_utf8(source):
         raise UserInputError(f"{source.name}: is UTF-8 from beginning to end; leave --encoding {given} out")
-    return name
+    return given
+
+
+def is_text_encoding(name: str) -> bool:
+    """Say whether there is an encoding of text of this name.
+
+    >>> is_text_encoding("cp1252"), is_text_encoding("UTF-16"), is_text_encoding("base64"), is_text_encoding("int1")
+    (True, True, False, False)
+    """
+    try:
+        b"a".decode(name)
+    except UnicodeError:
+        return True  # one letter is too few for some
+    except (LookupError, ValueError):
+        return False
+    return True
 
 
 def read_lines(source: Source, encoding: str, *, longest_bytes: int) -> Iterator[str]:

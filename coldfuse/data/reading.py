@@ -22,7 +22,7 @@ from coldfuse.data.labels import Labels, name_labels, names_on_card
 from coldfuse.data.report import DataReport
 from coldfuse.data.sources import Source, explaining, find_sources
 from coldfuse.data.tables import FileFormat, Table, Wanted
-from coldfuse.data.words import listing, plural, shown
+from coldfuse.data.words import listing, plural, quoted
 from coldfuse.errors import UserInputError
 
 _FEWEST_ROWS = 8
@@ -164,7 +164,7 @@ def _check_task(dataset: TextDataset, *, where: str, label: str, is_first_file: 
     if is_first_file and num_present < 2:
         lacking = f" ({num_left_out} more rows lack text or label)" if num_left_out else ""
         raise UserInputError(
-            f"{where}: every row has the label {shown(dataset.label_names[dataset.labels[0]])!r}{lacking}, expected "
+            f"{where}: every row has the label {quoted(dataset.label_names[dataset.labels[0]])}{lacking}, expected "
             "two classes or more; name another column with --label-column"
         )
     if is_first_file and num_present * 2 > num_rows:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from coldfuse.data.words import listing, plural, shown
+from coldfuse.data.words import plural, quoted, shown
 
+_MOST_FILES = 3
 _MOST_CLASSES = 8
 
 
@@ -49,7 +50,7 @@ class DataReport:
         """Return the report in words: one line, and one for each note."""
         form = f" ({', '.join(self.form)})" if self.form else ""
         return [
-            f"{listing(self.files)}{form}: {self._columns()}; {self._rows()}; {self._examples()}",
+            f"{self._files()}{form}: {self._columns()}; {self._rows()}; {self._examples()}",
             *(f"note: {note}" for note in self.notes),
         ]
 
@@ -63,12 +64,16 @@ class DataReport:
             "notes": list(self.notes),
         }  # fmt: skip
 
+    def _files(self) -> str:
+        rest = len(self.files) - _MOST_FILES
+        return ", ".join(self.files[:_MOST_FILES]) + (f" and {plural(rest, 'more file')}" if rest > 0 else "")
+
     def _columns(self) -> str:
-        named = [f"texts from {shown(self.text_column)!r}"]
+        named = [f"texts from {quoted(self.text_column)}"]
         if self.text_pair_column is not None:
-            named.append(f"second texts from {shown(self.text_pair_column)!r}")
+            named.append(f"second texts from {quoted(self.text_pair_column)}")
         if self.label_column is not None:
-            named.append(f"labels from {shown(self.label_column)!r}")
+            named.append(f"labels from {quoted(self.label_column)}")
         return ", ".join(named)
 
     def _rows(self) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path, PurePath
 from typing import IO, BinaryIO, cast
 
 from coldfuse.data.folders import PACKED, files_of
-from coldfuse.data.words import shown
+from coldfuse.data.words import printable
 from coldfuse.errors import UserInputError
 
 _UNPACKERS: dict[re.Pattern[bytes], Callable[[BinaryIO], io.BufferedIOBase]] = {
@@ -38,7 +38,7 @@ class Source:
     """One file's bytes."""
 
     name: str
-    """Name for messages."""
+    """Name for messages, printable."""
     path: Path | None
     """Where it lies; None for what came through a pipe."""
     piped: bytes | None = None
@@ -104,27 +104,30 @@ def _sources_of(name: str) -> list[Source]:
             raise UserInputError("-: standard input is a terminal; pipe the data into it, or name a file")
         return [_piped("standard input", sys.stdin.buffer)]
     if scheme := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", name):
-        raise UserInputError(f"{name}: is an address ({scheme[1]}), and data are read from files; download it first")
+        raise UserInputError(
+            f"{printable(name)}: is an address ({scheme[1]}), and data are read from files; download it first"
+        )
     try:
         return _on_disk(name, Path(name))
     except (OSError, ValueError) as error:
-        raise UserInputError(f"{shown(name)}: cannot be read: {error}") from error
+        raise UserInputError(f"{printable(name)}: cannot be read: {error}") from error
 
 
 def _on_disk(name: str, path: Path) -> list[Source]:
+    shown_name = printable(name)
     if path.is_fifo():
         with path.open("rb") as file:
-            return [_piped(name, file)]
+            return [_piped(shown_name, file)]
     if path.is_dir():
-        return [Source(name=str(inside), path=inside) for inside in files_of(path)]
+        return [Source(name=printable(str(inside)), path=inside) for inside in files_of(path)]
     if path.is_file():
-        return [Source(name=name, path=path)]
+        return [Source(name=shown_name, path=path)]
     if path.exists():
-        raise UserInputError(f"{name}: is no file, folder or pipe; name the file that holds the data")
+        raise UserInputError(f"{shown_name}: is no file, folder or pipe; name the file that holds the data")
     why = ": it is a link to what is not there" if path.is_symlink() else ""
     if not why and not path.parent.exists():
-        why = f"; there is no folder {path.parent} either"
-    raise UserInputError(f"{name}: no such file or folder{why}")
+        why = f"; there is no folder {printable(str(path.parent))} either"
+    raise UserInputError(f"{shown_name}: no such file or folder{why}")
 
 
 def _piped(name: str, file: IO[bytes]) -> Source:

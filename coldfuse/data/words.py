@@ -8,14 +8,33 @@ _LONGEST = 40
 _MOST = 12
 
 
-def shown(text: str) -> str:
-    r"""Return the text for a message: cut if it is long, and what cannot be printed escaped.
+def printable(text: str) -> str:
+    r"""Return the text with what cannot be printed escaped.
 
-    >>> shown("two\nlines"), shown("\ud83d"), len(shown("x" * 1000))
-    ('two\\nlines', '\\ud83d', 40)
+    >>> printable("two\nlines"), printable("\ud83d")
+    ('two\\nlines', '\\ud83d')
     """
-    cut = text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in cut)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def shown(text: str) -> str:
+    """Return the text for a message: cut if it is long, and what cannot be printed escaped.
+
+    >>> shown("label"), len(shown("x" * 1000))
+    ('label', 40)
+    """
+    return printable(text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "...")
+
+
+def quoted(text: str) -> str:
+    """Return the text for a message, in quotes.
+
+    >>> quoted("ham")
+    "'ham'"
+    """
+    return f"'{shown(text)}'"
 
 
 def listing(names: Iterable[str]) -> str:

@@ -185,7 +185,7 @@ IMPOSSIBLE = [
     ("serve nowhere", "holds no federation"),
     ("contribute 127.0.0.1:GONE --data nothing.csv", "no such file"),
     ("contribute 127.0.0.1:GONE --data empty.csv", "empty.csv"),
-    ("contribute 127.0.0.1:GONE --data notes.docx", "expected a file that ends in one of"),
+    ("contribute 127.0.0.1:GONE --data notes.docx", "a document, not a table"),
     ("contribute 127.0.0.1:GONE --data data.csv --text-column body", "no column 'body'"),
     ("contribute 127.0.0.1:GONE --data data.csv --learning-rate 0", "expected 1e-12 to 1.0"),
     ("contribute somewhere --data data.csv", "is not an address: expected HOST:PORT"),
