@@ -55,7 +55,8 @@ class Odd:
     @property
     def words(self) -> list[str]:
         """The same for the command line."""
-        return [word for name, value in self.options.items() for word in (f"--{name.replace('_', '-')}", value)]
+        named = {name.replace("_", "-").replace("encoding", "text-encoding"): word for name, word in self.options.items()}
+        return [word for name, value in named.items() for word in (f"--{name}", value)]
 
 
 def read(name: str, files: Mapping[str, object] | str | bytes, rows: Rows = FILMS, **more: object) -> Odd:
