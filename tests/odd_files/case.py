@@ -55,7 +55,9 @@ class Odd:
     @property
     def words(self) -> list[str]:
         """The same for the command line."""
-        named = {name.replace("_", "-").replace("encoding", "text-encoding"): word for name, word in self.options.items()}
+        named = {
+            name.replace("_", "-").replace("encoding", "text-encoding"): word for name, word in self.options.items()
+        }
         return [word for name, value in named.items() for word in (f"--{name}", value)]
 
 
