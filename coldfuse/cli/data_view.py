@@ -24,7 +24,8 @@ def show_data(dataset: TextDataset, *, what: str = "data", as_events: bool = Fal
         return dataset
     lines = report.lines()
     if as_events:
-        typer.echo(json.dumps({"phase": what, "message": "; ".join(lines), **report.as_json()}))
+        unset = dict.fromkeys(("base_release", "done", "score"))  # which a node's other events have
+        typer.echo(json.dumps({"phase": what, "message": "; ".join(lines), **unset, **report.as_json()}))
         return dataset
     encoding = (sys.stderr if err else sys.stdout).encoding or "utf-8"
     for line in lines:  # a terminal or log that has not all letters gets the others escaped
