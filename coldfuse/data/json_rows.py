@@ -84,7 +84,7 @@ def _parsed_lines(source: Source, encoding: str) -> Objects:
     for number, line in enumerate(read_lines(source, encoding, longest_bytes=_LONGEST_LINE_BYTES), start=1):
         if line.strip():
             try:
-                yield number, json.loads(line, object_pairs_hook=_object)
+                yield number, _DECODER.decode(line)
             except (ValueError, RecursionError) as error:
                 raise _no_json(source, number, error) from error
 
@@ -100,7 +100,6 @@ def _bounded(source: Source, encoding: str) -> Iterator[str]:
 
 def _elements(source: Source, text: str) -> Objects:
     """Yield the elements of an array, one after the other, and what might follow it."""
-    decoder = json.JSONDecoder(object_pairs_hook=_object)
     at, number = _behind_space(text, text.index("[") + 1), 0
     if text[at : at + 1] == "]":
         at = _behind_space(text, at + 1)
@@ -108,7 +107,7 @@ def _elements(source: Source, text: str) -> Objects:
         return
     while True:
         number += 1
-        value, at = _decoded(source, decoder, text, at)
+        value, at = _decoded(source, text, at)
         yield number, value
         at = _behind_space(text, at)
         mark, at = text[at : at + 1], _behind_space(text, at + 1)
@@ -121,18 +120,17 @@ def _elements(source: Source, text: str) -> Objects:
 
 def _values(source: Source, text: str) -> Objects:
     """Yield values that stand one after the other, however they are broken into lines."""
-    decoder = json.JSONDecoder(object_pairs_hook=_object)
     at = _behind_space(text, 0)
     while at < len(text):
         number = text.count("\n", 0, at) + 1
-        value, at = _decoded(source, decoder, text, at)
+        value, at = _decoded(source, text, at)
         yield number, value
         at = _behind_space(text, at)
 
 
-def _decoded(source: Source, decoder: json.JSONDecoder, text: str, at: int) -> tuple[object, int]:
+def _decoded(source: Source, text: str, at: int) -> tuple[object, int]:
     try:
-        return decoder.raw_decode(text, at)
+        return _DECODER.raw_decode(text, at)
     except json.JSONDecodeError as error:
         raise _no_json(source, error.lineno, error) from error
     except (ValueError, RecursionError) as error:
@@ -156,6 +154,9 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
         names = [name for name, _ in pairs]
         raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!r} stands twice in a row")
     return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def _unfold(source: Source, value: object) -> tuple[list[object], tuple[str, ...]]:
