@@ -17,7 +17,7 @@ from coldfuse.contributor.manifest import default_name
 from coldfuse.contributor.node import Node, NodeSettings, StoppedError
 from coldfuse.contributor.state import NodeFolder
 from coldfuse.core.serialization import encode
-from coldfuse.data.dataset import split
+from coldfuse.data.dataset import require_pairs_alike, split
 from coldfuse.data.reading import read_dataset
 from coldfuse.errors import ColdfuseError
 from coldfuse.gateway import Gateway
@@ -79,7 +79,7 @@ def _settings(options: ContributeOptions) -> NodeSettings:
     train = show_data(read_dataset(options.data, **columns_of(columns)), as_events=options.as_json)
     if options.validation:
         held_out = read_dataset(options.validation, **columns_of(columns), label_names=train.label_names)
-        show_data(held_out, what="validation", as_events=options.as_json)
+        require_pairs_alike(train, show_data(held_out, what="validation", as_events=options.as_json))
     else:
         train, held_out = split(train, seed=training.seed)
     name = options.name or default_name("\n".join(str(path.absolute()) for path in options.data))

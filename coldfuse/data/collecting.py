@@ -13,6 +13,7 @@ from coldfuse.errors import UserInputError
 
 _NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 """NUL and other control characters, and halves of surrogate pairs, which UTF-8 cannot hold. Line ends are text."""
+_NUMBER = re.compile(r"[-+]?[0-9]+(?:[.,][0-9]+)?")
 _REPLACEMENT = "\ufffd"
 _WORDS_FOR_NOTHING = frozenset({"nan", "null", "none", "na", "n/a", "<na>"})
 
@@ -89,6 +90,8 @@ class Collected:
                 f"{plural(self._num_replaced, 'text')} with characters that are none (NUL, control, half of a pair), "
                 f"each replaced by {_REPLACEMENT}, first in {self._first_replaced}"
             )
+        if self.texts and all(_NUMBER.fullmatch(text.strip()) for text in self.texts):
+            notes.append(f"every text is a number; is {quoted(self.wanted.texts[0])} the column of the texts?")
         if self._num_words:
             notes.append(f"{plural(self._num_words, 'text')} of only a word like nan or None, kept as text")
         return notes

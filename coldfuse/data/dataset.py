@@ -115,6 +115,13 @@ def split(dataset: TextDataset, *, validation_fraction: float = 0.1, seed: int) 
     return dataset.take(kept), dataset.take(sorted(chosen))
 
 
+def require_pairs_alike(train: TextDataset, validation: TextDataset) -> None:
+    """Refuse to validate single texts on pairs, or the other way: the second texts were not found in one of them."""
+    if (train.text_pairs is None) != (validation.text_pairs is None):
+        which = "training data have" if validation.text_pairs is None else "validation data have"
+        raise UserInputError(f"only the {which} a column of second texts; name it in both with --text-pair-column")
+
+
 def halves(data: TextDataset) -> tuple[TextDataset, TextDataset]:
     """Deal the examples of every class in turn to two halves; the first has the larger share of each, and every class.
 

@@ -44,6 +44,8 @@ def files_of(folder: Path) -> list[Path]:
     names = [path.name for path in files]
     if len({_kind(path) for path in files}) > 1:
         raise UserInputError(f"{folder}: holds files of several kinds; name those to read: {listing(names)}")
+    if len({_unpacked(path) for path in files}) < len(files):
+        raise UserInputError(f"{folder}: holds a file both packed and unpacked; name those to read: {listing(names)}")
     if len({_part(path) for path in files}) > 1:
         raise UserInputError(
             f"{folder}: holds several parts of a data set, and only some are to be learnt from; name their files: "
@@ -53,8 +55,13 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def _kind(path: Path) -> str | None:
-    endings = [ending for ending in PurePath(path.name.lower()).suffixes if ending not in PACKED]
-    return _KINDS.get(endings[-1]) if endings else None
+    return _KINDS.get(PurePath(_unpacked(path)).suffix)
+
+
+def _unpacked(path: Path) -> str:
+    """Return the name in lower case without the ending that says how the file is packed."""
+    name = path.name.lower()
+    return next((name.removesuffix(ending) for ending in PACKED if name.endswith(ending)), name)
 
 
 def _part(path: Path) -> str | None:

@@ -80,10 +80,12 @@ def find_sources(data: Path | str | Sequence[Path | str]) -> list[Source]:
     if not named:
         raise UserInputError("no data: expected a file, a folder or -")
     found = [source for each in named for source in _sources_of(str(each))]
-    places = [source.path.resolve() if source.path else source.name for source in found]
-    for index, place in enumerate(places):
-        if place in places[:index]:
-            raise UserInputError(f"{found[index].name}: is given twice; its rows would count twice")
+    seen: set[object] = set()
+    for source in found:
+        place = source.path.resolve() if source.path else source.name
+        if place in seen:
+            raise UserInputError(f"{source.name}: is given twice; its rows would count twice")
+        seen.add(place)
     return found
 
 

@@ -76,6 +76,13 @@ def test_validation_data_are_reported_too_and_must_have_the_same_classes(monkeyp
     assert "label 'other' is not one of the task's 2 classes" in complained
 
 
+def test_pairs_are_not_validated_on_single_texts(monkeypatch, tmp_path):
+    (tmp_path / "held-out.csv").write_text("text,text2,label\nx,y,pos\n")
+    odd, held_out = CASES["tables: quoted texts with commas"], str(tmp_path / "held-out.csv")
+    _, _, complained = contribute(monkeypatch, tmp_path, odd, "--validation", held_out)
+    assert "only the validation data have a column of second texts" in complained
+
+
 def test_standard_input_is_data(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(table(FILMS).encode())))
     odd = Odd(name="-", files={}, data=())

@@ -51,6 +51,8 @@ CASES = [
     refused("a folder of folders", {"in/train/a.csv": table(FILMS)}, "it holds train/", data=["in"]),
     refused("a folder of training and test data", {"in/train.csv": table(FILMS), "in/test.csv": table(FILMS)},
             "several parts", "test.csv, train.csv", data=["in"]),
+    refused("a folder of a file and the same packed", {"in/a.csv": table(FILMS), "in/a.csv.gz": table(FILMS)}, "both packed",
+            data=["in"]),
     refused("a folder of several kinds", {"in/a.csv": table(FILMS), "in/a.tsv": TSV}, "several kinds", data=["in"]),
     refused("a folder of datasets' parts", {"in/dataset_dict.json": "{}", "in/train/data.arrow": "x", "in/test/data.arrow": "x"},
             "name the folder of one: test, train", data=["in"]),

@@ -72,6 +72,8 @@ CASES = [
          header=",".join([*(f"c{n}" for n in range(500)), "text", "label"]))),
     read("texts that are words for nothing", table([("None", "pos"), ("nan", "neg"), *FILMS]),
          [("None", "pos"), ("nan", "neg"), *FILMS], says=["2 texts of only a word like nan or None, kept"]),
+    read("numbers as texts", table([(str(n), "ab"[n % 2]) for n in range(10)]), [(str(n), "ab"[n % 2]) for n in range(10)],
+         says=["every text is a number; is 'text' the column of the texts?"]),
     read("texts that come again", table([*FILMS, *FILMS]), [*FILMS, *FILMS], says=["10 examples with a text that came"]),
     read("a formula, a path and a web address", table([("=1+2", "pos"), ("C:\\x", "neg"), ("http://a.b/?c=d", "pos")] * 4),
          [("=1+2", "pos"), ("C:\\x", "neg"), ("http://a.b/?c=d", "pos")] * 4),

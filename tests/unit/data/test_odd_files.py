@@ -3,6 +3,7 @@
 import os
 import sys
 from collections import Counter
+from contextlib import suppress
 from io import BytesIO, TextIOWrapper
 from threading import Thread
 
@@ -10,8 +11,9 @@ import pytest
 from odd_files import CASES
 from odd_files.case import FILMS, table
 
-from coldfuse.data import sources
+from coldfuse.data import delimited, quotes, sources
 from coldfuse.data.reading import read_dataset, read_texts
+from coldfuse.data.tables import FileFormat
 from coldfuse.errors import UserInputError
 
 READ = {name: odd for name, odd in CASES.items() if odd.rows is not None}
@@ -82,6 +84,50 @@ def test_no_data_at_all_and_a_name_with_nul_are_refused():
         read_dataset([])
     with pytest.raises(UserInputError, match=r"a\\x00b: no such file"):
         read_dataset("a\x00b")
+
+
+def test_lines_and_cells_that_fill_the_memory_are_refused_with_their_line(tmp_path, monkeypatch):
+    for module in (delimited, quotes):
+        monkeypatch.setattr(module, "LONGEST_LINE_BYTES", 1 << 20)
+    with pytest.raises(UserInputError, match="line 12 is longer than 1 MiB"):
+        read_dataset(write(tmp_path / "a.csv", table([*FILMS, ("x" * (1 << 20), "pos")])))
+    with pytest.raises(UserInputError, match="line 12: a cell begins here that is longer than 1 million characters"):
+        read_dataset(write(tmp_path / "a.csv", table([*FILMS, ("x\n" * (1 << 20), "pos")])))
+
+
+def test_many_files_and_classes_are_reported_in_short(tmp_path):
+    rows = [(f"{n} {label}", f"class {label:02}") for label in range(20) for n in range(label + 4)]
+    files = [write(tmp_path / f"{n}.csv", table(rows[n::5])) for n in range(5)]
+    (said,) = read_dataset(files).report.lines()
+    assert "2.csv and 2 more files: " in said
+    assert said.endswith("class 13 17, class 12 16 and 12 more with 4 to 15 each")
+    pairs = write(
+        tmp_path / "pairs.csv", table([("a", f"b{n}", "xy"[n % 2]) for n in range(8)], header="text,text2,label")
+    )
+    assert "second texts from 'text2'" in read_dataset(pairs).report.lines()[0]
+    assert "8 examples" in read_texts(pairs).report.lines()[0]
+
+
+def test_encodings_that_decode_in_odd_ways_end_in_one_line(tmp_path):
+    path = write(tmp_path / "a.csv", table(FILMS))
+    for encoding in (
+        "punycode",
+        "idna",
+        "utf-7",
+        "undefined",
+        "hz",
+        "unicode_escape",
+        "utf-16-be",
+        "a\x00b",
+        "x" * 300,
+    ):
+        with suppress(UserInputError):
+            assert len(read_dataset(path, file_format=FileFormat(encoding=encoding))) == 10
+
+
+def write(path, content):
+    path.write_text(content)
+    return path
 
 
 def test_texts_alone_are_read_from_odd_files_too(tmp_path):
