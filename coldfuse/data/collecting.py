@@ -13,6 +13,9 @@ from coldfuse.errors import UserInputError
 
 _NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 """NUL and other control characters, and halves of surrogate pairs, which UTF-8 cannot hold. Line ends are text."""
+_LATE = re.compile("[\x80-\x84\x86-\x9f]")
+"""Control characters that hardly anybody means: what Latin-1 makes of letters of cp1252."""
+_ODD = re.compile(f"{_NO_TEXT.pattern}|{_LATE.pattern}")
 _NUMBER = re.compile(r"[-+]?[0-9]+(?:[.,][0-9]+)?")
 _REPLACEMENT = "\ufffd"
 _WORDS_FOR_NOTHING = frozenset({"nan", "null", "none", "na", "n/a", "<na>"})
@@ -37,7 +40,7 @@ class Collected:
         self.num_without_text = 0
         self._pairs: list[str | None] = []
         self._notes: list[str] = []
-        self._num_replaced = self._num_words = 0
+        self._num_replaced = self._num_late = self._num_words = 0
         self._first_replaced = ""
         self._seen_labels: dict[str, str] = {}
 
@@ -90,6 +93,11 @@ class Collected:
                 f"{plural(self._num_replaced, 'text')} with characters that are none (NUL, control, half of a pair), "
                 f"each replaced by {_REPLACEMENT}, first in {self._first_replaced}"
             )
+        if self._num_late:
+            notes.append(
+                f"{plural(self._num_late, 'text')} with control characters U+0080 to U+009F, which stand for quotes and "
+                "dashes in cp1252; if that is meant, say --text-encoding cp1252"
+            )
         if self.texts and all(_NUMBER.fullmatch(text.strip()) for text in self.texts):
             notes.append(f"every text is a number; is {quoted(self.wanted.texts[0])} the column of the texts?")
         if self._num_words:
@@ -107,13 +115,20 @@ class Collected:
             )
         if not value.strip():
             return None
-        if _NO_TEXT.search(value):
-            self._num_replaced += 1
-            self._first_replaced = self._first_replaced or f"{table.name}, {table.unit} {place}"
-            value = _NO_TEXT.sub(_REPLACEMENT, value)
+        if _ODD.search(value):
+            value = self._without_odd(value, f"{table.name}, {table.unit} {place}")
         if len(value) < 5 and value.strip().lower() in _WORDS_FOR_NOTHING:
             self._num_words += 1
         return value
+
+    def _without_odd(self, text: str, where: str) -> str:
+        """Replace what is no text, and count it."""
+        clean = _NO_TEXT.sub(_REPLACEMENT, text)
+        self._num_late += _LATE.search(text) is not None
+        if clean != text:
+            self._num_replaced += 1
+            self._first_replaced = self._first_replaced or where
+        return clean
 
     def _label(self, table: Table, place: int, value: object) -> object:
         """Return a label as the file has it; refuse what is none."""

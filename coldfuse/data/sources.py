@@ -102,6 +102,8 @@ def explaining(name: str) -> Iterator[None]:
 
 def _sources_of(name: str) -> list[Source]:
     if name == "-":
+        if sys.stdin is None or sys.stdin.closed:
+            raise UserInputError("-: there is no standard input; name a file")
         if sys.stdin.isatty():
             raise UserInputError("-: standard input is a terminal; pipe the data into it, or name a file")
         return [_piped("standard input", sys.stdin.buffer)]

@@ -35,6 +35,8 @@ CASES = [
                                 "in/card.json": '{"label_names": ["no", "yes"]}'},
          [(f"t{n}", ("no", "yes")[n % 2]) for n in range(8)], data=["in"]),
     read("a name with spaces and letters of all kinds", {"my dáta (1) 漢.csv": table(FILMS)}),
+    read("a name that is not UTF-8", {"caf\udce9.csv": table(FILMS)}, says=["caf\\udce9.csv"]),
+    read("a name with a line end", {"a\nb.csv": table(FILMS)}, says=["a\\nb.csv"]),
     read("a name that looks like an option", {"-x.csv": table(FILMS)}),
     read("a link", {"link.csv": lambda path: path.symlink_to("a.csv"), "a.csv": table(FILMS)}),
 

@@ -61,6 +61,18 @@ def test_standard_input_is_read_as_a_file(monkeypatch):
     assert (len(data), data.report.files) == (10, ("standard input",))
 
 
+def test_standard_input_must_be_there_and_no_terminal(monkeypatch):
+    terminal, other_end = os.openpty()
+    with os.fdopen(terminal) as stdin, os.fdopen(other_end):
+        monkeypatch.setattr(sys, "stdin", stdin)
+        with pytest.raises(UserInputError, match="is a terminal; pipe the data into it"):
+            read_dataset("-")
+    for absent in (stdin, None):
+        monkeypatch.setattr(sys, "stdin", absent)
+        with pytest.raises(UserInputError, match="there is no standard input"):
+            read_dataset("-")
+
+
 def test_a_pipe_and_what_is_unpacked_are_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "_MOST_PIPED_BYTES", 100)
     monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(table(FILMS).encode())))
