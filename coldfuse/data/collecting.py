@@ -95,7 +95,7 @@ class Collected:
             )
         if self._num_late:
             notes.append(
-                f"{plural(self._num_late, 'text')} with control characters U+0080 to U+009F, which stand for quotes and "
+                f"{plural(self._num_late, 'text')} with control characters U+0080 to U+009F, which are quotes and "
                 "dashes in cp1252; if that is meant, say --text-encoding cp1252"
             )
         if self.texts and all(_NUMBER.fullmatch(text.strip()) for text in self.texts):
