@@ -9,9 +9,10 @@ from pathlib import Path
 import typer
 
 from coldfuse.cli.data_view import show_data
+from coldfuse.cli.data_words import columns_of, encodings_of
 from coldfuse.cli.node_view import node_view
 from coldfuse.cli.options.contributor import ContributeOptions
-from coldfuse.cli.source import columns_of, encodings_of, tls_of
+from coldfuse.cli.source import tls_of
 from coldfuse.cli.units import parse_duration
 from coldfuse.contributor.manifest import default_name
 from coldfuse.contributor.node import Node, NodeSettings, StoppedError

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from coldfuse.cli.data_words import columns_of, text_columns_of
 from coldfuse.cli.options.fuse import Evidence
-from coldfuse.cli.source import columns_of, text_columns_of
 from coldfuse.data.dataset import TextDataset
 from coldfuse.data.reading import read_dataset, read_texts
 from coldfuse.engine.execution import Executor

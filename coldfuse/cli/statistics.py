@@ -10,8 +10,8 @@ from typing import Literal
 import typer
 
 from coldfuse.cli.data_view import show_data
+from coldfuse.cli.data_words import columns_of
 from coldfuse.cli.options.statistics import StatisticsOptions
-from coldfuse.cli.source import columns_of
 from coldfuse.data.reading import read_dataset
 from coldfuse.data.report import DataReport
 from coldfuse.errors import UserInputError
