@@ -8,15 +8,17 @@ from pathlib import Path
 
 import typer
 
+from coldfuse.cli.data_view import show_data
+from coldfuse.cli.data_words import columns_of, encodings_of
 from coldfuse.cli.node_view import node_view
 from coldfuse.cli.options.contributor import ContributeOptions
-from coldfuse.cli.source import columns_of, tls_of
+from coldfuse.cli.source import tls_of
 from coldfuse.cli.units import parse_duration
 from coldfuse.contributor.manifest import default_name
 from coldfuse.contributor.node import Node, NodeSettings, StoppedError
 from coldfuse.contributor.state import NodeFolder
 from coldfuse.core.serialization import encode
-from coldfuse.data.dataset import split
+from coldfuse.data.dataset import require_pairs_alike, split
 from coldfuse.data.reading import read_dataset
 from coldfuse.errors import ColdfuseError
 from coldfuse.gateway import Gateway
@@ -68,19 +70,21 @@ def _run(node: Node, options: ContributeOptions) -> None:
 
 
 def _settings(options: ContributeOptions) -> NodeSettings:
-    given, columns = options.training, columns_of(options.columns)
+    given = options.training
+    encoding, columns = encodings_of(options.encoding, options.columns)
     training = TrainingSettings(
         num_epochs=given.epochs, learning_rate=given.learning_rate, batch_size=given.batch_size,
         max_length=given.max_length, tokens_at_once=given.tokens_at_once, threads=given.threads, device=given.device,
         seed=given.seed,
     )  # fmt: skip
-    train = read_dataset(options.data, **columns)
-    if options.validation is None:
-        train, held_out = split(train, seed=training.seed)
+    train = show_data(read_dataset(options.data, **columns_of(columns)), as_events=options.as_json)
+    if options.validation:
+        held_out = read_dataset(options.validation, **columns_of(columns), label_names=train.label_names)
+        require_pairs_alike(train, show_data(held_out, what="validation", as_events=options.as_json))
     else:
-        held_out = read_dataset(options.validation, **columns, label_names=train.label_names)
-    name = options.name or default_name(str(options.data.absolute()))
-    return NodeSettings(name=name, train=train, validation=held_out, training=training, encoding=options.encoding)
+        train, held_out = split(train, seed=training.seed)
+    name = options.name or default_name("\n".join(str(path.absolute()) for path in options.data))
+    return NodeSettings(name=name, train=train, validation=held_out, training=training, encoding=encoding)
 
 
 def _show_what_would_leave(node: Node, *, as_json: bool) -> None:

@@ -6,8 +6,10 @@ from dataclasses import asdict
 
 import typer
 
+from coldfuse.cli.data_view import show_data
 from coldfuse.cli.options.fuse import Evidence
 from coldfuse.config import prepare_training
+from coldfuse.data.dataset import TextDataset
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.folder_fusion import FolderFusion, require_absent
 from coldfuse.errors import UserInputError
@@ -44,11 +46,14 @@ def searched(
     def say(trial: Trial) -> None:
         typer.echo(f"{trial.score:>9.4f} {'+' if trial.kept else ' '} {trial.what}", err=as_json)
 
+    def show(data: TextDataset) -> TextDataset:
+        return show_data(data, err=as_json)
+
     require_absent(request.out)
     prepare_training()
     from coldfuse.cli.searching import search  # noqa: PLC0415 - torch comes with a search alone
 
-    found = search(request, executor, evidence, memory_bytes=memory_bytes, callback=say)
+    found = search(request, executor, evidence, memory_bytes=memory_bytes, callback=say, show=show)
     if is_search:
         typer.echo("weights:", err=as_json)
         for model, weight in zip(request.models, found.weights, strict=True):

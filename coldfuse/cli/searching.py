@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from coldfuse.cli.data_words import columns_of, text_columns_of
 from coldfuse.cli.options.fuse import Evidence
-from coldfuse.cli.source import columns_of
 from coldfuse.data.dataset import TextDataset
 from coldfuse.data.reading import read_dataset, read_texts
 from coldfuse.engine.execution import Executor
@@ -28,6 +29,7 @@ def search(
     *,
     memory_bytes: int | None,
     callback: Callable[[Trial], None],
+    show: Callable[[TextDataset], TextDataset],
 ) -> Found:
     """Run the search that a request asks for.
 
@@ -37,15 +39,19 @@ def search(
         evidence: Data and heads that the search looks at.
         memory_bytes: Memory that the search may take.
         callback: Called with every trial.
+        show: Called with every data set once it is read; returns it.
     """
     combiner = request.recipe.combiner
     if evidence.tune is None and not isinstance(combiner, GreedySoup):
-        tasks = _tasks(evidence, with_labels=isinstance(combiner, LearnedSoup))
+        tasks = [
+            replace(task, data=show(task.data))
+            for task in _tasks(evidence, with_labels=isinstance(combiner, LearnedSoup))
+        ]
         return learn(request, tasks, executor, memory_bytes=memory_bytes, callback=callback)
     if evidence.head:
         raise UserInputError("--head: this search scores models by linear probes that it fits; leave --head out")
     key, values = parse_grid(evidence.tune) if evidence.tune is not None else ("", [])
-    score = probe_scorer(*(_labelled(evidence, path) for path in evidence.data))
+    score = probe_scorer(*(show(_labelled(evidence, path)) for path in evidence.data))
     if key:
         return tune(request, key, values, score, executor, callback=callback)
     return greedy_soup(request, score, executor, callback=callback)
@@ -65,7 +71,6 @@ def _tasks(evidence: Evidence, *, with_labels: bool) -> list[Task]:
         if with_labels:
             data = _labelled(evidence, path, labels)
         else:
-            columns = evidence.columns
-            data = read_texts(path, text_column=columns.text_column, text_pair_column=columns.text_pair_column)
+            data = read_texts(path, **text_columns_of(evidence.columns))
         tasks.append(Task(data=data, head=head))
     return tasks

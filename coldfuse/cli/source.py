@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypedDict
 
-from coldfuse.cli.options.shared import Columns, Connection
+from coldfuse.cli.options.shared import Connection
 from coldfuse.cli.units import parse_duration
 from coldfuse.gateway import Gateway
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.storage import open_store
 from coldfuse.transport import connect as transport
 from coldfuse.trust.tls import TlsFiles
-
-
-class ColumnNames(TypedDict):
-    """Columns of a table, as they are read."""
-
-    text_column: str | None
-    text_pair_column: str | None
-    label_column: str | None
 
 
 def open_store_of(source: str) -> Federation:
@@ -35,13 +26,6 @@ def tls_files(ca: Path | None, cert: Path | None, key: Path | None) -> TlsFiles 
 def tls_of(connection: Connection) -> TlsFiles | None:
     """Return the certificates that were given, if any."""
     return tls_files(connection.tls_ca, connection.tls_cert, connection.tls_key)
-
-
-def columns_of(columns: Columns) -> ColumnNames:
-    """Return the columns as arguments of what reads tables."""
-    return ColumnNames(
-        text_column=columns.text_column, text_pair_column=columns.text_pair_column, label_column=columns.label_column
-    )
 
 
 def connect(source: str, connection: Connection) -> Gateway:

@@ -9,9 +9,11 @@ from typing import Literal
 
 import typer
 
+from coldfuse.cli.data_view import show_data
+from coldfuse.cli.data_words import columns_of
 from coldfuse.cli.options.statistics import StatisticsOptions
-from coldfuse.cli.source import columns_of
 from coldfuse.data.reading import read_dataset
+from coldfuse.data.report import DataReport
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.statistics import StatisticsInfo
 from coldfuse.training.statistics import StatisticsJob, compute_statistics, head_labels, write_statistics
@@ -21,39 +23,45 @@ from coldfuse.training.variance import write_variance
 def statistics(options: StatisticsOptions) -> None:
     """Compute what private data say of a fine-tuned model."""
     out, began_s = options.out, time.monotonic()
+    read: DataReport | None = None
     if out.exists():
         raise UserInputError(f"{out}: exists already; give a file that does not")
     if not out.parent.is_dir():
         raise UserInputError(f"{out}: there is no folder {out.parent}; create it")
     if options.kind == "variance":
-        if options.data is not None:
+        if options.data:
             raise typer.BadParameter("--data: variance is of --snapshot folders, not of data")
         info, num_tensors = write_variance(out, options.model, options.snapshot)
     else:
-        if options.data is None or options.snapshot:
+        if not options.data or options.snapshot:
             raise typer.BadParameter(f"--kind {options.kind} is of --data FILE; --snapshot is for variance")
-        info, tensors = compute_statistics(_job(options, options.data, options.kind))
+        job = _job(options, options.kind)
+        read = job.data.report
+        if not options.as_json:
+            show_data(job.data)
+        info, tensors = compute_statistics(job)
         num_tensors = len(tensors)
         write_statistics(out, tensors, info)
-    _report(info, out, num_tensors=num_tensors, took_s=time.monotonic() - began_s, as_json=options.as_json)
+    if options.as_json:
+        written = {"path": str(out), "size_bytes": out.stat().st_size, "num_tensors": num_tensors}
+        data = {"data": read.as_json()} if read else {}
+        typer.echo(json.dumps(written | info.model_dump(exclude_none=True) | data))
+    else:
+        _report(info, out, num_tensors=num_tensors, took_s=time.monotonic() - began_s)
 
 
-def _job(options: StatisticsOptions, data: Path, kind: Literal["fisher", "gram"]) -> StatisticsJob:
+def _job(options: StatisticsOptions, kind: Literal["fisher", "gram"]) -> StatisticsJob:
     labels = head_labels(options.model) if kind == "fisher" else None
+    data = read_dataset(options.data, **columns_of(options.columns), label_names=labels)
     return StatisticsJob(
-        model_dir=options.model, data=read_dataset(data, **columns_of(options.columns), label_names=labels),
-        kind=kind, estimator=options.estimator, num_examples=options.examples,
+        model_dir=options.model, data=data, kind=kind,
+        estimator=options.estimator, num_examples=options.examples,
         include_padding=options.include_padding, max_length=options.max_length, threads=options.threads,
         device=options.device, seed=options.seed,
     )  # fmt: skip
 
 
-def _report(info: StatisticsInfo, out: Path, *, num_tensors: int, took_s: float, as_json: bool) -> None:
-    size_bytes = out.stat().st_size
-    if as_json:
-        written = {"path": str(out), "size_bytes": size_bytes, "num_tensors": num_tensors}
-        typer.echo(json.dumps(written | info.model_dump(exclude_none=True)))
-        return
+def _report(info: StatisticsInfo, out: Path, *, num_tensors: int, took_s: float) -> None:
     match info.kind:
         case "fisher":
             what, of = f"{info.estimator} Fisher information", f"{info.num_examples:,} examples"
@@ -63,4 +71,4 @@ def _report(info: StatisticsInfo, out: Path, *, num_tensors: int, took_s: float,
         case "variance":
             what, of = "variance", f"{info.count:,} snapshots"
     typer.echo(f"{what} of {num_tensors} tensors from {of} in {took_s:.0f} s")
-    typer.echo(f"wrote {out}, {size_bytes / 2**20:.1f} MiB, for model {info.model}")
+    typer.echo(f"wrote {out}, {out.stat().st_size / 2**20:.1f} MiB, for model {info.model}")

@@ -13,7 +13,7 @@ _SOFTWARE = ("coldfuse", "torch", "transformers")
 
 def default_name(where: str) -> str:
     """Return a name that is the same at every start on this machine, and tells nothing of `where` it comes from."""
-    return f"node-{sha256(f'{socket.gethostname()}:{where}'.encode())[:8]}"
+    return f"node-{sha256(f'{socket.gethostname()}:{where}'.encode(errors='surrogateescape'))[:8]}"
 
 
 def software() -> dict[str, str]:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from coldfuse.data.report import DataReport
 from coldfuse.errors import UserInputError
 
 
@@ -30,8 +31,8 @@ class TextDataset:
     """Names of the classes, in the order that the labels count them."""
     text_pairs: tuple[str, ...] | None = None
     """Second text of each example, in tasks that classify pairs."""
-    num_dropped: int = 0
-    """Number of the file's rows that had no text or no label and were left out."""
+    report: DataReport | None = None
+    """What was read to make it, unless it was made otherwise."""
 
     def __post_init__(self) -> None:
         """Refuse columns of different lengths and labels without a name: such a value cannot be trained on."""
@@ -51,6 +52,11 @@ class TextDataset:
     def num_classes(self) -> int:
         """Number of the task's classes, whether or not each has an example here."""
         return len(self.label_names)
+
+    @property
+    def num_dropped(self) -> int:
+        """Number of rows that had no text or no label and were left out."""
+        return self.report.num_left_out if self.report else 0
 
     def take(self, indices: Sequence[int]) -> TextDataset:
         """Return the examples at `indices`, in that order, as a data set of the same task."""
@@ -107,6 +113,13 @@ def split(dataset: TextDataset, *, validation_fraction: float = 0.1, seed: int) 
         raise UserInputError(f"{len(dataset)} examples of {len(members)} classes are too few to set any apart")
     kept = [index for index in range(len(dataset)) if index not in chosen]
     return dataset.take(kept), dataset.take(sorted(chosen))
+
+
+def require_pairs_alike(train: TextDataset, validation: TextDataset) -> None:
+    """Refuse to validate single texts on pairs, or the other way: the second texts were not found in one of them."""
+    if (train.text_pairs is None) != (validation.text_pairs is None):
+        which = "training data have" if validation.text_pairs is None else "validation data have"
+        raise UserInputError(f"only the {which} a column of second texts; name it in both with --text-pair-column")
 
 
 def halves(data: TextDataset) -> tuple[TextDataset, TextDataset]:

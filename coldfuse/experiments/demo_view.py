@@ -51,6 +51,8 @@ class DemoView:
         def read() -> None:
             for line in lines:
                 event = json.loads(line)
+                if event["base_release"] is None:  # what it has read, before any round
+                    continue
                 phase, base = event["phase"], event["base_release"]
                 news = phase if phase in _NEWS else self._phases.get(name, "").partition(" ")[2]
                 text = f"round {base + 1}: {phase}, {event['message']}"

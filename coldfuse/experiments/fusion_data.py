@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,12 +40,27 @@ class Sizes:
     test: int
 
 
-def read_task(folder: Path, sizes: Sizes, *, seed: int) -> Task:
-    """Read a task. The seed decides which examples train; validation and test are the same for every seed."""
-    train = read_dataset(_file(folder, "train"))
-    test = read_dataset(_file(folder, "test"), label_names=train.label_names)
+def read_task(folder: Path, sizes: Sizes, *, seed: int, callback: Callable[[str], None] | None = None) -> Task:
+    """Read a task. The seed decides which examples train; validation and test are the same for every seed.
+
+    Args:
+        folder: The task's folder.
+        sizes: How many examples are taken.
+        seed: Decides which of them train.
+        callback: Called with the lines of what was read, before any are taken.
+    """
+
+    def read(part: str, names: Sequence[str] | None = None) -> TextDataset:
+        data = read_dataset(_file(folder, part), label_names=names)
+        if data.report is not None and callback is not None:
+            for line in data.report.lines():
+                callback(f"data: {line}")
+        return data
+
+    train = read("train")
+    test = read("test", train.label_names)
     try:
-        validation = read_dataset(_file(folder, "validation"), label_names=train.label_names)
+        validation = read("validation", train.label_names)
     except FileNotFoundError:
         train, validation = split(train, seed=0)
     return Task(

@@ -66,7 +66,7 @@ def run_experiment(
                 data=folders.data, base=folders.base, tasks=preset.tasks, sizes=preset.sizes, training=preset.training,
                 parties=preset.parties,
             )  # fmt: skip
-            given = prepare(setting, folders.work, seed=seed)
+            given = prepare(setting, folders.work, seed=seed, callback=callback if seed == seeds[0] else None)
             for attack, method, outcome in _outcomes(given, preset, threads):
                 callback(f"seed {seed}, {attack}, {method}: {outcome.mean:.1%} by {outcome.recipe}")
                 found.setdefault((attack, method), []).append(outcome)

@@ -105,11 +105,11 @@ class Round:
     max_length: int
 
 
-def prepare(setting: Setting, work: Path, *, seed: int) -> Round:
-    """Read the data, and train what `work` does not have yet."""
+def prepare(setting: Setting, work: Path, *, seed: int, callback: Callable[[str], None] | None = None) -> Round:
+    """Read the data, and train what `work` does not have yet; say to `callback` what was read."""
     folder = work / setting.key() / f"seed-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    tasks = [read_task(setting.data / name, setting.sizes, seed=seed) for name in setting.tasks]
+    tasks = [read_task(setting.data / name, setting.sizes, seed=seed, callback=callback) for name in setting.tasks]
     if setting.parties is None:
         return _own_tasks(setting, folder, tasks, seed)
     return _partitions(setting, folder, tasks[0], deal(tasks[0].train, **asdict(setting.parties), seed=seed), seed)

@@ -87,7 +87,8 @@ def learned_by(found):
 
 
 def numbers(text, what):
-    return [float(line.split()[0]) for line in text.splitlines() if what in line]
+    lines = [line for line in text.splitlines() if what in line and not line.startswith("data: ")]
+    return [float(line.split()[0]) for line in lines]
 
 
 def test_a_greedy_soup_is_at_least_as_good_as_the_best_model(place, tmp_path):

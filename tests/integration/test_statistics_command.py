@@ -47,6 +47,8 @@ def test_fisher_information_is_written_for_every_tensor(model, data, tmp_path):
     header = read_file_header(tmp_path / "f.safetensors")
     info = check_statistics(header, folder.schema, kind="fisher", what="f", model=folder.digest())
     assert (info.estimator, info.num_examples, info.count, info.over) == ("exact", 12, 12, "examples")
+    read = said.pop("data")
+    assert (read["rows"], read["examples"], read["classes"]) == (40, 40, {"negative": 20, "positive": 20})
     assert said == info.model_dump(exclude_none=True) | {
         "path": str(tmp_path / "f.safetensors"), "num_tensors": len(folder.schema),
         "size_bytes": (tmp_path / "f.safetensors").stat().st_size,
@@ -72,6 +74,7 @@ def test_gram_matrices_count_real_tokens(model, data, tmp_path):
     padded = compute(model, data, tmp_path / "p", "--kind", "gram", "--examples", 1000, "--include-padding", "--json")
     assert (info.num_examples, info.over, info.padding) == (40, "tokens", "excluded")
     assert (json.loads(padded)["padding"], json.loads(padded)["count"] > info.count) == ("included", True)
+    assert said.startswith(f"data: {data}: texts from 'text', labels from 'label'; 40 rows, none left out; ")
     assert f"13 tensors from 40 examples ({info.count:,} tokens, padding excluded)" in said
     gram = load_file(tmp_path / "g")["encoder.layer.0.output.dense.weight"]
     assert gram.shape == (64, 64)

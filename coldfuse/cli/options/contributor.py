@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from coldfuse.cli.options.shared import DATA_PANEL, Columns, Connection
+from coldfuse.cli.options.shared import DATA_HELP, DATA_PANEL, Connection, NodeColumns
 
 _PANEL = "Training"
 
@@ -49,13 +49,15 @@ class ContributeOptions:
 
     address: Annotated[str, typer.Argument(help="The gateway, HOST:PORT.", show_default=False)]
     data: Annotated[
-        Path, typer.Option(help="Private examples: CSV, TSV, JSON lines or Parquet.", rich_help_panel=DATA_PANEL)
+        list[Path], typer.Option("--data", help=f"Private examples: {DATA_HELP}", rich_help_panel=DATA_PANEL)
     ]
     validation: Annotated[
-        Path | None,
-        typer.Option(help="Examples to validate on; a tenth of the data by default.", rich_help_panel=DATA_PANEL),
-    ] = None
-    columns: Columns = field(default_factory=Columns)
+        list[Path],
+        typer.Option(
+            "--validation", help="Examples to validate on; a tenth of the data by default.", rich_help_panel=DATA_PANEL
+        ),
+    ] = field(default_factory=list)
+    columns: NodeColumns = field(default_factory=NodeColumns)
     name: Annotated[str | None, typer.Option(help="Your name, which the whole federation sees; node-… by default.")] = (
         None
     )
@@ -70,8 +72,10 @@ class ContributeOptions:
         bool, typer.Option("--dry-run", help="Train, show exactly what would leave the node, send nothing.")
     ] = False
     encoding: Annotated[
-        Literal["F32", "BF16", "F16"],
-        typer.Option(case_sensitive=False, help="Dtype of the delta on its way."),
+        str,
+        typer.Option(
+            help="Dtype of the delta on its way: F32, BF16 or F16. An encoding of letters is taken as --text-encoding."
+        ),
     ] = "F32"
     training: Training = field(default_factory=Training)
     connection: Connection = field(default_factory=Connection)

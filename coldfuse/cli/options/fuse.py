@@ -70,8 +70,8 @@ class Evidence:
         list[Path],
         typer.Option(
             "--data",
-            help="Held-out examples that --tune, greedy-soup, learned-soup and adamerging look at: CSV, TSV, JSON "
-            "lines or Parquet; once for each task.",
+            help="Held-out examples that --tune, greedy-soup, learned-soup and adamerging look at: CSV, TSV, JSON, "
+            "Parquet or Arrow, a file or a folder; once for each task.",
             rich_help_panel=DATA_PANEL,
         ),
     ] = field(default_factory=list)

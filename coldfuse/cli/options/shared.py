@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 DATA_PANEL = "The data"
+DATA_HELP = "CSV, TSV, JSON, Parquet or Arrow: a file, a folder, or - for standard input; may be repeated."
+_ENCODING_HELP = "Of text files, such as cp1252 or latin-1; UTF-8, or what the file's first bytes say, by default."
 CONNECTION_PANEL = "Connection"
 
 Source = Annotated[
@@ -63,7 +65,7 @@ class QuickConnection(Connection):
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Where examples have their texts and labels."""
+    """Where examples have their texts and labels, and how their files are written."""
 
     text_column: Annotated[
         str | None, typer.Option(help="Found by itself if it has a usual name.", rich_help_panel=DATA_PANEL)
@@ -73,6 +75,25 @@ class Columns:
     ] = None
     label_column: Annotated[
         str | None, typer.Option(help="Found by itself if it has a usual name.", rich_help_panel=DATA_PANEL)
+    ] = None
+    separator: Annotated[
+        str | None,
+        typer.Option(
+            help="Between the cells of CSV: one character, or tab; found in the header by default.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None
+    text_encoding: Annotated[
+        str | None, typer.Option("--text-encoding", "--encoding", help=_ENCODING_HELP, rich_help_panel=DATA_PANEL)
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeColumns(Columns):
+    """The same for a node, whose --encoding is that of its delta."""
+
+    text_encoding: Annotated[
+        str | None, typer.Option("--text-encoding", help=_ENCODING_HELP, rich_help_panel=DATA_PANEL)
     ] = None
 
 

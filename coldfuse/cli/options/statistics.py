@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from coldfuse.cli.options.shared import DATA_PANEL, Columns
+from coldfuse.cli.options.shared import DATA_HELP, DATA_PANEL, Columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +30,8 @@ class StatisticsOptions:
     ]
     out: Annotated[Path, typer.Option(help="The file to create.", show_default=False)]
     data: Annotated[
-        Path | None,
-        typer.Option(help="Private examples: CSV, TSV, JSON lines or Parquet.", rich_help_panel=DATA_PANEL),
-    ] = None
+        list[Path], typer.Option("--data", help=f"Private examples: {DATA_HELP}", rich_help_panel=DATA_PANEL)
+    ] = field(default_factory=list)
     columns: Columns = field(default_factory=Columns)
     examples: Annotated[
         int, typer.Option(min=1, help="How many of the data, at random.", rich_help_panel=DATA_PANEL)

@@ -1,6 +1,7 @@
 import pytest
 
 from coldfuse.data.dataset import TextDataset, halves, split
+from coldfuse.data.report import DataReport
 from coldfuse.errors import UserInputError
 
 
@@ -47,7 +48,8 @@ def test_a_digest_is_of_texts_pairs_labels_and_names():
         values = {"texts": ("a", "b"), "labels": (0, 1), "label_names": ("x", "y")} | changes
         return TextDataset(**values).digest()
 
-    assert digest() == digest(num_dropped=3)
+    report = DataReport(files=("a.csv",), text_column="text", num_rows=2, classes={"x": 1, "y": 1})
+    assert digest() == digest(report=report)
     others = ({"texts": ("a", "c")}, {"labels": (1, 1)}, {"label_names": ("x", "z")}, {"text_pairs": ("c", "d")})
     assert len({digest(), *(digest(**change) for change in others)}) == 5
 

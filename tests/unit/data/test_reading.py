@@ -136,7 +136,7 @@ def test_a_second_file_is_read_with_the_classes_of_the_first(tmp_path):
         ),
         ("text,label", [("x", "0.5"), ("y", "1.5")] * 5, "labels are decimal numbers"),
         ("text,label", [("x", "")] * 9, "0 rows with text and label"),
-        ("text,label", [("x", "y", "secret")] * 9, "Expected 2 columns, got 3$"),
+        ("text,label", [("x", "y", "secret")] * 9, r"line 2 has 3 cells, expected 2 as in the header \(text, label\)"),
     ],
 )
 def test_what_cannot_be_a_task_is_refused_in_one_line(tmp_path, header, rows, message):
@@ -149,14 +149,14 @@ def test_what_cannot_be_a_task_is_refused_in_one_line(tmp_path, header, rows, me
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", b"x", "expected a file that ends in one of .csv, .tsv"),
+        ("a.txt", b"x", "cannot tell which column holds the text; .*; its first line must name the columns"),
         ("a.csv", "text,label\né,1\n".encode("latin-1"), "not UTF-8"),
         ("a.csv", b"", "cannot be read"),
         ("a.parquet", b"not parquet", "cannot be read"),
-        ("a.csv.gz", b"not gzip", "cannot be read"),
-        ("a.jsonl.gz", b"not gzip", "cannot be read"),
+        ("a.csv.gz", b"\x1f\x8bnot gzip", "cannot be unpacked"),
+        ("a.jsonl.gz", gzip.compress(b"{}")[:-4], "cannot be unpacked, is it cut off"),
         ("a.jsonl", b'{"text": 1}\n{oops', "line 2 is not JSON"),
-        ("a.jsonl", b"[1, 2]", "one JSON object a line"),
+        ("a.jsonl", b"[1, 2]", "row 1 holds a int, expected one JSON object a row"),
         ("a.jsonl", b'{"text": "x", "label": [1]}', "choose another column with --label-column"),
         ("a.jsonl", b'{"text": 5, "label": 1}', "column 'text' holds int instead of text"),
     ],

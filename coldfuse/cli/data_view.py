@@ -1,0 +1,33 @@
+"""What was read from private data, shown before anything is done with it, alike in every command that reads some."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import typer
+
+from coldfuse.data.dataset import TextDataset
+
+
+def show_data(dataset: TextDataset, *, what: str = "data", as_events: bool = False, err: bool = False) -> TextDataset:
+    """Print a data set's report and return the data set.
+
+    Args:
+        dataset: What was read.
+        what: What it is for: data, or validation.
+        as_events: As one line of JSON, for commands whose output is one event a line.
+        err: On standard error, for commands whose output is one JSON document.
+    """
+    report = dataset.report
+    if report is None:
+        return dataset
+    lines = report.lines()
+    if as_events:
+        unset = dict.fromkeys(("base_release", "done", "score"))  # which a node's other events have
+        typer.echo(json.dumps({"phase": what, "message": "; ".join(lines), **unset, **report.as_json()}))
+        return dataset
+    encoding = (sys.stderr if err else sys.stdout).encoding or "utf-8"
+    for line in lines:  # a terminal or log that has not all letters gets the others escaped
+        typer.echo(f"{what}: {line}".encode(encoding, "backslashreplace").decode(encoding), err=err)
+    return dataset

@@ -1,0 +1,69 @@
+"""A folder of data files: which of its files are read, if that can be told."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePath
+
+from coldfuse.data.words import listing
+from coldfuse.errors import UserInputError
+
+_KINDS = {
+    ".csv": "CSV", ".tsv": "TSV", ".tab": "TSV", ".jsonl": "JSON lines", ".ndjson": "JSON lines", ".json": "JSON",
+    ".parquet": "Parquet", ".pq": "Parquet", ".arrow": "Arrow", ".feather": "Arrow",
+}  # fmt: skip
+PACKED = (".gz", ".bz2", ".xz")
+"""Endings that only say how a file is packed."""
+_NO_DATA = {
+    "card.json", "config.json", "dataset_dict.json", "dataset_info.json", "dataset_infos.json", "metadata.json",
+    "package.json", "state.json",
+}  # fmt: skip
+"""Files that speak of data, or of something else."""
+_PARTS = re.compile(r"(?:^|[^a-z])(train|training|test|dev|val|valid|validation|eval)(?:[^a-z]|$)")
+_SAME_PART = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation", "eval": "test"}
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return a folder's data files in the order of their names.
+
+    Raises:
+        UserInputError: It holds none, files of several kinds, or the parts of a task (training beside test data), of
+            which only some are meant.
+    """
+    found = sorted(folder.iterdir())
+    inside = [path for path in found if not path.name.startswith(".")]
+    if any(path.name == "dataset_dict.json" for path in inside):
+        parts = [path.name for path in inside if path.is_dir()]
+        raise UserInputError(f"{folder}: holds a data set in parts; name the folder of one: {listing(parts)}")
+    files = [path for path in inside if path.is_file() and _kind(path) and path.name.lower() not in _NO_DATA]
+    if not files:
+        names = [path.name + "/" * path.is_dir() for path in inside]
+        raise UserInputError(
+            f"{folder}: is a folder without a data file (CSV, TSV, JSON, Parquet or Arrow); it holds {listing(names)}"
+        )
+    names = [path.name for path in files]
+    if len({_kind(path) for path in files}) > 1:
+        raise UserInputError(f"{folder}: holds files of several kinds; name those to read: {listing(names)}")
+    if len({_unpacked(path) for path in files}) < len(files):
+        raise UserInputError(f"{folder}: holds a file both packed and unpacked; name those to read: {listing(names)}")
+    if len({_part(path) for path in files}) > 1:
+        raise UserInputError(
+            f"{folder}: holds several parts of a data set, and only some are to be learnt from; name their files: "
+            f"{listing(names)}"
+        )
+    return files
+
+
+def _kind(path: Path) -> str | None:
+    return _KINDS.get(PurePath(_unpacked(path)).suffix)
+
+
+def _unpacked(path: Path) -> str:
+    """Return the name in lower case without the ending that says how the file is packed."""
+    name = path.name.lower()
+    return next((name.removesuffix(ending) for ending in PACKED if name.endswith(ending)), name)
+
+
+def _part(path: Path) -> str | None:
+    found = _PARTS.search(path.name.lower())
+    return _SAME_PART.get(found[1], found[1]) if found else None
