@@ -13,6 +13,7 @@ from coldfuse.api.values import Acknowledgement
 from coldfuse.contributor.manifest import software
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import ContributionManifest
+from coldfuse.core.names import Identity
 from coldfuse.core.serialization import blob_digest
 from coldfuse.errors import ContributionRejectedError, RoundClosedError, TransportError, UserInputError
 from coldfuse.gateway import ContributionVerdict, Decision, Gateway, OnProgress, Status
@@ -33,7 +34,7 @@ class Offer:
     """Number of that release."""
     base_digest: str
     """Model digest of that release."""
-    name: str
+    who: Identity
     """Name of the contributor."""
     num_examples: int
     """Distinct examples that the model was trained on."""
@@ -94,7 +95,8 @@ def _write(path: Path, base: Checkpoint, finetuned: FineTuned, offer: Offer) -> 
 
 def _manifest(offer: Offer, delta: Blob, status: Status) -> ContributionManifest:
     return ContributionManifest.model_validate({
-        "federation": status.federation, "contributor": offer.name, "round": status.round.number,
+        "federation": status.federation, "contributor": offer.who.id,
+        "display_name": offer.who.display_name, "round": status.round.number,
         "base_release": offer.release, "base_digest": offer.base_digest, "encoding": offer.encoding,
         "num_examples": offer.num_examples, "num_steps": 0, "delta": delta, "delta_digest": blob_digest(delta),
         "software": software(),

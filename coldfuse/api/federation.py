@@ -15,6 +15,7 @@ from coldfuse.consumer import fetch as fetch_release
 from coldfuse.consumer import read_fetched
 from coldfuse.consumer.folder import is_whole
 from coldfuse.contributor.manifest import default_name
+from coldfuse.core.names import Identity
 from coldfuse.errors import UserInputError
 from coldfuse.extras import requiring
 from coldfuse.gateway import ContributionVerdict, Gateway, Status
@@ -106,8 +107,8 @@ class Federation:
                 (a `torch.nn.Module` such as a `PreTrainedModel`, or a `PeftModel`). What the base does not have, such
                 as a task's head, stays here; the answer lists it.
             num_examples: Distinct examples that it was trained on. Methods may weigh by it.
-            name: Your name, which the whole federation sees; `node-…` by default, the same at every start in this
-                folder. A contributor has one contribution a round.
+            name: Your name, of any script, which the whole federation sees; `node-…` by default, the same at every
+                start in this folder. A contributor has one contribution a round.
             base: Folder of the release that was fine-tuned, as `fetch` wrote it; the one that was last fetched by this
                 object by default.
             encoding: Dtype in which the delta travels.
@@ -120,11 +121,12 @@ class Federation:
             The acknowledgement, with the verdict so far.
 
         Raises:
-            UserInputError: The model or the base cannot be used.
+            UserInputError: The name, the model or the base cannot be used.
             SchemaMismatchError: The model is no fine-tuned copy of the base.
             RoundClosedError: Another release is out meanwhile, or no round is open.
             ContributionRejectedError: The contribution was rejected; the message says why.
         """
+        who = Identity.of(default_name(os.getcwd()) if name is None else name)
         folder = self._base_folder(base)
         manifest = read_fetched(folder)
         if manifest is None:
@@ -139,7 +141,7 @@ class Federation:
 
             offer = contributing.Offer(
                 model=model, base=folder, release=manifest.release, base_digest=manifest.model_digest,
-                name=name or default_name(os.getcwd()), num_examples=num_examples, encoding=encoding,
+                who=who, num_examples=num_examples, encoding=encoding,
             )  # fmt: skip
             until_s = None if timeout_s is None else time.monotonic() + timeout_s
             waiting = contributing.Waiting(is_wanted=wait, until_s=until_s)

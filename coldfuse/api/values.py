@@ -125,7 +125,7 @@ def _made(summary: ReleaseSummary) -> str:
 
 
 def _who(summary: ReleaseSummary) -> str:
-    names = ", ".join(fused.contributor for fused in summary.contributions)
+    names = ", ".join(fused.who for fused in summary.contributions)
     return names or (f"{summary.num_contributions} contributions" if summary.num_contributions else "the base")
 
 

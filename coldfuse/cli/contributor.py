@@ -15,6 +15,7 @@ from coldfuse.cli.units import parse_duration
 from coldfuse.contributor.manifest import default_name
 from coldfuse.contributor.node import Node, NodeSettings, StoppedError
 from coldfuse.contributor.state import NodeFolder
+from coldfuse.core.names import Identity
 from coldfuse.core.serialization import encode
 from coldfuse.data.dataset import split
 from coldfuse.data.reading import read_dataset
@@ -31,7 +32,7 @@ def contribute(options: ContributeOptions) -> None:
     if options.once and options.rounds is not None:
         raise typer.BadParameter("give --once or --rounds, not both")
     settings = _settings(options)
-    folder = NodeFolder(options.work or Path(".coldfuse") / settings.name)
+    folder = NodeFolder(options.work or Path(".coldfuse") / settings.who.id)
     stop, connection = stop_on_signals(), options.connection
     gateway = GatewayClient(
         options.address, tls=tls_of(connection), insecure=connection.insecure,
@@ -68,6 +69,8 @@ def _run(node: Node, options: ContributeOptions) -> None:
 
 
 def _settings(options: ContributeOptions) -> NodeSettings:
+    name = default_name(str(options.data.absolute())) if options.name is None else options.name
+    who = Identity.of(name, what="--name")  # before anything is read
     given, columns = options.training, columns_of(options.columns)
     training = TrainingSettings(
         num_epochs=given.epochs, learning_rate=given.learning_rate, batch_size=given.batch_size,
@@ -79,8 +82,7 @@ def _settings(options: ContributeOptions) -> NodeSettings:
         train, held_out = split(train, seed=training.seed)
     else:
         held_out = read_dataset(options.validation, **columns, label_names=train.label_names)
-    name = options.name or default_name(str(options.data.absolute()))
-    return NodeSettings(name=name, train=train, validation=held_out, training=training, encoding=options.encoding)
+    return NodeSettings(who=who, train=train, validation=held_out, training=training, encoding=options.encoding)
 
 
 def _show_what_would_leave(node: Node, *, as_json: bool) -> None:

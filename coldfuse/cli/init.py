@@ -11,6 +11,7 @@ from coldfuse.cli.options.operator import InitOptions
 from coldfuse.cli.recipe import recipe_of, require_federated
 from coldfuse.cli.units import parse_duration
 from coldfuse.core.model_files import is_tokenizer_file
+from coldfuse.core.names import shown
 from coldfuse.engine.recipes import write_recipe
 from coldfuse.registry.creation import create_federation
 from coldfuse.storage import check_store, open_store
@@ -28,9 +29,11 @@ def init(options: InitOptions) -> None:
     open_checkpoint(model)  # what is no model leaves no trace in the store
     check_store(store)
     federation = create_federation(store, name=options.name, base=model, origin=base, method=line, rules=rules)
-    release = federation.latest()
+    release, settings = federation.latest(), federation.settings
     size = sum(blob.size_bytes for blob in release.files.values())
-    typer.echo(f"created {federation.settings.name} in {options.store}: release 0, {size / 2**20:.1f} MiB")
+    typer.echo(
+        f"created {shown(settings.name, settings.display_name)} in {options.store}: release 0, {size / 2**20:.1f} MiB"
+    )
     typer.echo(f"files, which everybody who reaches the federation can have: {', '.join(sorted(release.files))}")
     _warn_without_tokenizer(base, release.files)
     typer.echo(f"next: coldfuse serve {options.store}")

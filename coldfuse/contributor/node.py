@@ -14,6 +14,7 @@ from coldfuse.consumer import fetch
 from coldfuse.contributor.manifest import software
 from coldfuse.contributor.state import NodeFolder, Sent, Trained, WorkFolder
 from coldfuse.core.contribution import ContributionManifest, Score
+from coldfuse.core.names import Identity
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import blob_digest, canonical_json, encode, sha256
 from coldfuse.data.dataset import TextDataset
@@ -29,7 +30,7 @@ from coldfuse.training.job import TrainingSettings
 class NodeSettings:
     """What a node contributes, and as whom."""
 
-    name: str
+    who: Identity
     """Name of the contributor in the federation."""
     train: TextDataset
     """Private examples to learn from; they never leave the node."""
@@ -133,7 +134,8 @@ class Node:
         return ContributionManifest.model_validate(
             {
                 "federation": status.federation,
-                "contributor": self.settings.name,
+                "contributor": self.settings.who.id,
+                "display_name": self.settings.who.display_name,
                 "round": status.round.number,
                 "delta_digest": blob_digest(trained.delta),
                 "software": software(),
@@ -223,7 +225,7 @@ class Node:
                 self._say("late", base, verdict.reason)
                 return False
             if verdict.decision is Decision.REJECTED:
-                raise ContributionRejectedError(f"{self.settings.name}: rejected: {verdict.reason}")
+                raise ContributionRejectedError(f"{self.settings.who.id}: rejected: {verdict.reason}")
             if status.latest.number != base:
                 self._say("released", base, f"release {status.latest.number} is out")
                 return True

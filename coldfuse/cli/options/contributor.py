@@ -56,10 +56,12 @@ class ContributeOptions:
         typer.Option(help="Examples to validate on; a tenth of the data by default.", rich_help_panel=DATA_PANEL),
     ] = None
     columns: Columns = field(default_factory=Columns)
-    name: Annotated[str | None, typer.Option(help="Your name, which the whole federation sees; node-… by default.")] = (
+    name: Annotated[
+        str | None, typer.Option(help="Your name, of any script, which the whole federation sees; node-… by default.")
+    ] = None
+    work: Annotated[Path | None, typer.Option(help="The node's folder; .coldfuse/ and the name's id by default.")] = (
         None
     )
-    work: Annotated[Path | None, typer.Option(help="The node's folder; .coldfuse/NAME by default.")] = None
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Rounds to take part in from now on; until stopped by default.")
     ] = None
