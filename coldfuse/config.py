@@ -16,6 +16,19 @@ _RAY = {
 }
 
 
+_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy", "no_grpc_proxy", "no_proxy")
+
+
+def proxy_variables() -> dict[str, str]:
+    """Return the variables about proxies that are set, of those that gRPC reads."""
+    return {name: value for name in _PROXIES if (value := os.environ.get(name))}
+
+
+def prepare_grpc() -> None:
+    """Keep gRPC from writing lines of its own to standard error, unless the user has asked for them."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
 def prepare_ray() -> None:
     """Set what Ray reads when it is imported, unless the user has set it."""
     for name, value in _RAY.items():

@@ -2,6 +2,7 @@
 
     connect     from a store or an address to a `Gateway`
     address     host:port, and which hosts are this machine
+    peer        a gateway as its client sees it: how it is reached, and through which proxy
     client      `GatewayClient`, a `Gateway` on another machine
     server      starting and stopping a gateway that listens
     servicer    the shell: asyncio streams around a `StoreGateway`

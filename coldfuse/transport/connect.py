@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from coldfuse.errors import UserInputError
+from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.gateway import Gateway, StoreGateway
 from coldfuse.registry.federation import open_federation
 from coldfuse.storage import open_store
@@ -12,7 +13,14 @@ from coldfuse.transport.address import parse_address
 from coldfuse.trust.tls import TlsFiles
 
 
-def connect(source: str, *, tls: TlsFiles | None = None, insecure: bool = False, retry_s: float = 120.0) -> Gateway:
+def connect(
+    source: str,
+    *,
+    tls: TlsFiles | None = None,
+    insecure: bool = False,
+    retry_s: float = 120.0,
+    on_trouble: Callable[[ColdfuseError], None] | None = None,
+) -> Gateway:
     """Return a gateway on a store, or to an address. Close it, or use it as a context manager.
 
     Args:
@@ -20,6 +28,7 @@ def connect(source: str, *, tls: TlsFiles | None = None, insecure: bool = False,
         tls: Certificates for an address, see `GatewayClient`.
         insecure: Speak plain text to other hosts, too.
         retry_s: How long to try while an address is out of reach.
+        on_trouble: Called with each failure that is followed by another try, by any thread.
 
     Raises:
         UserInputError: The source names neither a store nor an address.
@@ -29,7 +38,7 @@ def connect(source: str, *, tls: TlsFiles | None = None, insecure: bool = False,
         return StoreGateway(open_federation(open_store(source)))
     from coldfuse.transport.client import GatewayClient  # gRPC takes a while, and a store needs none of it
 
-    return GatewayClient(source, tls=tls, insecure=insecure, retry_s=retry_s)
+    return GatewayClient(source, tls=tls, insecure=insecure, retry_s=retry_s, on_trouble=on_trouble)
 
 
 def is_address(source: str) -> bool:

@@ -4,7 +4,7 @@ import grpc
 import pytest
 
 from coldfuse.errors import RoundClosedError, TransportError
-from coldfuse.transport.address import Address
+from coldfuse.transport.peer import Peer
 from coldfuse.transport.retry import Cancellation, Progress, StopWhenStalled, call_with_retries
 from coldfuse.transport.status import ERROR_KEY
 
@@ -39,7 +39,7 @@ def attempt(outcomes, *, stop=None, cancellation=None):
         return outcome
 
     stop = stop or StopWhenStalled(60.0)
-    return call_with_retries(call, Address("host", 1), stop=stop, cancellation=cancellation or Cancellation())
+    return call_with_retries(call, Peer("host:1"), stop=stop, cancellation=cancellation or Cancellation())
 
 
 def test_what_passes_is_tried_again():
