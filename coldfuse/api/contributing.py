@@ -15,6 +15,7 @@ from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.names import Identity
 from coldfuse.core.serialization import blob_digest
+from coldfuse.durable import explained
 from coldfuse.errors import ContributionRejectedError, RoundClosedError, TransportError, UserInputError
 from coldfuse.gateway import ContributionVerdict, Decision, Gateway, OnProgress, Status
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
@@ -69,7 +70,9 @@ def contribute(gateway: Gateway, offer: Offer, waiting: Waiting, *, progress: On
         ContributionRejectedError: The gateway or the aggregator has rejected the contribution; the message says why.
     """
     _await_round(gateway, offer, Waiting(is_wanted=False, until_s=None))  # before any work: is it the latest base?
-    with tempfile.TemporaryDirectory(prefix="coldfuse-") as folder, ExitStack() as stack:
+    with ExitStack() as stack:
+        stack.enter_context(explained(Path(tempfile.gettempdir()), "used"))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="coldfuse-"))
         delta = Path(folder) / "delta.safetensors"
         base = open_checkpoint(offer.base)
         finetuned = open_finetuned(offer.model, base, Path(folder) / "adapter", stack)

@@ -96,7 +96,7 @@ def _show_what_would_leave(node: Node, *, as_json: bool) -> None:
         return
     typer.echo("would leave this node, and nothing else:")
     typer.echo(f"1. the manifest, {len(encode(manifest)):,} bytes:")
-    typer.echo(json.dumps(manifest.model_dump(mode="json"), indent=2))
+    typer.echo(json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False))
     typer.echo(f"2. the delta, {trained.delta.size_bytes:,} bytes in {len(trained.delta.parts)} parts ({work.delta}):")
     for entry in header.tensors:
         shape = "×".join(map(str, entry.spec.shape)) or "scalar"

@@ -131,7 +131,7 @@ def fetch(
         check_path(path)
     if is_foreign(out):
         raise UserInputError(f"{out}: not empty, and not written by `coldfuse fetch`; give an empty or a new folder")
-    with hold(out / OWN, hint="another fetch writes to it"):
+    with hold(out / OWN, hint="another fetch writes to it"), explained(out):
         folder.claim(out)
         incoming = out / OWN / "incoming"
         incoming.mkdir(exist_ok=True)
