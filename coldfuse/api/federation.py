@@ -62,6 +62,7 @@ class Federation:
         release: int | None = None,
         channel: str = "latest",
         verify: bool = False,
+        allow_older: bool = False,
         progress: Watching = None,
     ) -> FetchedRelease:
         """Download a release, verify it, and leave a folder that `from_pretrained` loads.
@@ -71,21 +72,24 @@ class Federation:
             release: Number of the release; the channel's by default.
             channel: Channel to follow.
             verify: True to read all that is there already, even if no file has changed by its size and time.
+            allow_older: True to follow the channel also where that has gone back behind the release in the folder.
             progress: True for a bar, or a function that is called with the bytes done and those in all.
 
         Raises:
-            UserInputError: The folder is somebody else's, in use, or cannot be written.
+            UserInputError: The folder is somebody else's, in use, or cannot be written; or the channel has gone back.
             FederationError: There is no such release or channel.
             DigestMismatchError: What arrived is not what the release's manifest says; nothing of it is in place.
         """
         which = check_channel(channel) if release is None else release
         folder = Path(out)
         with watching("fetching", progress) as on_progress:
-            fetched = fetch_release(self._gateway, folder, which=which, progress=on_progress, verify=verify)
+            fetched = fetch_release(
+                self._gateway, folder, which=which, progress=on_progress, verify=verify, allow_older=allow_older
+            )
         self._fetched = folder
         return FetchedRelease(
             path=folder, manifest=fetched.manifest, downloaded_bytes=fetched.downloaded_bytes,
-            reused_bytes=fetched.reused_bytes,
+            reused_bytes=fetched.reused_bytes, changed=fetched.changed,
         )  # fmt: skip
 
     def contribute(  # noqa: PLR0913 - what there is to say, by keyword
@@ -216,13 +220,14 @@ def connect(
     return Federation(name, connect_gateway(name, tls=tls, insecure=insecure, retry_s=retry_s))
 
 
-def fetch(
+def fetch(  # noqa: PLR0913 - what there is to say, by keyword
     source: Folder | Federation,
     out: Folder,
     *,
     release: int | None = None,
     channel: str = "latest",
     verify: bool = False,
+    allow_older: bool = False,
     progress: Watching = None,
 ) -> FetchedRelease:
     """Download a release, verify it, and leave a folder that `from_pretrained` loads.
@@ -233,10 +238,13 @@ def fetch(
         release: Number of the release; the channel's by default.
         channel: Channel to follow.
         verify: True to read all that is there already.
+        allow_older: True to follow the channel also where that has gone back behind the release in the folder.
         progress: True for a bar, or a function that is called with the bytes done and those in all.
 
     Raises:
         ColdfuseError: As `connect` and `Federation.fetch`.
     """
     with nullcontext(source) if isinstance(source, Federation) else connect(source) as federation:
-        return federation.fetch(out, release=release, channel=channel, verify=verify, progress=progress)
+        return federation.fetch(
+            out, release=release, channel=channel, verify=verify, allow_older=allow_older, progress=progress
+        )

@@ -4,33 +4,57 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import typer
 
-from coldfuse.api.bars import is_watched, watching
+from coldfuse.api.bars import bytes_bar, is_watched
 from coldfuse.api.values import describe_release
 from coldfuse.cli.options.consumer import FetchOptions, ReleasesOptions, StatusOptions
+from coldfuse.cli.pace import Pace
 from coldfuse.cli.source import connect
 from coldfuse.consumer import fetch as fetch_release
-from coldfuse.gateway import ReleaseSummary
+from coldfuse.gateway import OnProgress, ReleaseSummary
 from coldfuse.registry.channels import check_channel
 
 
 def fetch(options: FetchOptions) -> None:
     """Download a release."""
     which = check_channel(options.channel) if options.release is None else options.release
-    with connect(options.source, options.connection) as gateway, watching("fetching", is_watched()) as progress:
-        fetched = fetch_release(gateway, options.out, which=which, progress=progress, verify=options.verify)
+    with connect(options.source, options.connection) as gateway, _watching() as progress:
+        fetched = fetch_release(
+            gateway, options.out, which=which, progress=progress, verify=options.verify, allow_older=options.allow_older
+        )
     manifest, out = fetched.manifest, options.out
+    if fetched.changed:
+        typer.echo(f"coldfuse: {fetched.changed}", err=True)
     if options.as_json:
         facts = {"release": manifest.release, "digest": manifest.model_digest, "out": str(out)}
         traffic = {"downloaded_bytes": fetched.downloaded_bytes, "reused_bytes": fetched.reused_bytes}
-        typer.echo(json.dumps(facts | traffic))
+        typer.echo(json.dumps(facts | traffic | {"changed": fetched.changed}))
         return
     down, kept = fetched.downloaded_bytes / 2**20, fetched.reused_bytes / 2**20
     typer.echo(f"release {manifest.release} in {out}: {down:.1f} MiB downloaded, {kept:.1f} MiB were there")
     typer.echo(f'load it with AutoModel.from_pretrained("{out}")')
     typer.echo(f"digest {manifest.model_digest}")
+
+
+@contextmanager
+def _watching() -> Iterator[OnProgress]:
+    """Yield what shows how far a fetch is: a bar on a terminal, elsewhere a line now and then."""
+    if is_watched():
+        with bytes_bar("fetching") as show:
+            yield show
+        return
+    pace = Pace()
+    pace.count()  # what takes no time needs no words
+
+    def say(done: int, total: int) -> None:
+        if pace.is_due():
+            typer.echo(f"coldfuse: fetching, {done >> 20} of {total >> 20} MiB", err=True)
+
+    yield say
 
 
 def status(options: StatusOptions) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import typer
 
+from coldfuse.cli.contact import Contact
 from coldfuse.cli.node_view import node_view
 from coldfuse.cli.options.contributor import ContributeOptions
 from coldfuse.cli.source import columns_of, tls_of
 from coldfuse.cli.units import parse_duration
+from coldfuse.contributor.events import NodeEvent, StoppedError
 from coldfuse.contributor.manifest import default_name
-from coldfuse.contributor.node import Node, NodeSettings, StoppedError
+from coldfuse.contributor.node import Node, NodeSettings
 from coldfuse.contributor.state import NodeFolder
 from coldfuse.core.names import Identity
 from coldfuse.core.serialization import encode
@@ -34,14 +37,20 @@ def contribute(options: ContributeOptions) -> None:
     settings = _settings(options)
     folder = NodeFolder(options.work or Path(".coldfuse") / settings.who.id)
     stop, connection = stop_on_signals(), options.connection
-    gateway = GatewayClient(
-        options.address, tls=tls_of(connection), insecure=connection.insecure,
-        retry_s=parse_duration(connection.patience),
-    )  # fmt: skip
-    with folder.held(), gateway as client, node_view(as_json=options.as_json) as report:
+    with ExitStack() as stack:
+        report = stack.enter_context(node_view(as_json=options.as_json))
+        contact = Contact(options.address, connection.patience, lambda phase, message: report(
+            NodeEvent(phase=phase, base_release=None, message=message)
+        ))  # fmt: skip
+        client = stack.enter_context(GatewayClient(
+            options.address, tls=tls_of(connection), insecure=connection.insecure,
+            retry_s=parse_duration(connection.patience), on_trouble=contact.trouble,
+        ))  # fmt: skip
+        stack.enter_context(folder.held())
         node = Node(settings, folder, client, report, stop)
         _hang_up_on(stop, client)
         try:
+            contact.make(client)
             _run(node, options)
         except (StoppedError, ColdfuseError, ValueError):  # ValueError: gRPC's word for a call after hanging up
             if not stop.is_set():
@@ -70,7 +79,7 @@ def _run(node: Node, options: ContributeOptions) -> None:
 
 def _settings(options: ContributeOptions) -> NodeSettings:
     name = default_name(str(options.data.absolute())) if options.name is None else options.name
-    who = Identity.of(name, what="--name")  # before anything is read
+    Identity.of(name, what="--name")  # before anything is read
     given, columns = options.training, columns_of(options.columns)
     training = TrainingSettings(
         num_epochs=given.epochs, learning_rate=given.learning_rate, batch_size=given.batch_size,
@@ -82,7 +91,7 @@ def _settings(options: ContributeOptions) -> NodeSettings:
         train, held_out = split(train, seed=training.seed)
     else:
         held_out = read_dataset(options.validation, **columns, label_names=train.label_names)
-    return NodeSettings(who=who, train=train, validation=held_out, training=training, encoding=options.encoding)
+    return NodeSettings(name=name, train=train, validation=held_out, training=training, encoding=options.encoding)
 
 
 def _show_what_would_leave(node: Node, *, as_json: bool) -> None:

@@ -10,7 +10,6 @@ from tiny_model import write_tiny_model
 
 from coldfuse.contributor.node import Node, NodeSettings, StoppedError
 from coldfuse.contributor.state import NodeFolder
-from coldfuse.core.names import Identity
 from coldfuse.data.dataset import split
 from coldfuse.data.reading import read_dataset
 from coldfuse.gateway import StoreGateway
@@ -36,7 +35,7 @@ def make_node(source, tmp_path):
     train, validation = split(read_dataset(write_reviews(tmp_path / "ada.csv", num=40)), seed=0)
 
     def make(training=SETTINGS, stop=None):
-        settings = NodeSettings(who=Identity.of("ada"), train=train, validation=validation, training=training)
+        settings = NodeSettings(name="ada", train=train, validation=validation, training=training)
         events = []
         node = Node(settings, NodeFolder(tmp_path / "node"), source, events.append, stop or threading.Event())
         return node, events

@@ -11,7 +11,6 @@ from coldfuse.contributor.state import NodeFolder, Sent, Trained, WorkFolder
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest, Score
 from coldfuse.core.federation import RoundRules
-from coldfuse.core.names import Identity
 from coldfuse.core.serialization import encode, sha256
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import ContributionRejectedError, ObjectNotFoundError, RoundClosedError
@@ -86,7 +85,7 @@ class TrainedNode(Node):
 
 def node_of(gateway: FakeGateway, folder: Path) -> tuple[TrainedNode, list[NodeEvent]]:
     events: list[NodeEvent] = []
-    settings = NodeSettings(who=Identity.of("ada"), train=DATA, validation=DATA, training=TrainingSettings())
+    settings = NodeSettings(name="ada", train=DATA, validation=DATA, training=TrainingSettings())
     node = TrainedNode(settings, NodeFolder(folder), gateway, events.append, threading.Event())  # type: ignore[arg-type]
     return node, events
 
