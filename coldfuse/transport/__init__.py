@@ -26,3 +26,7 @@ length and digest tell them apart, so an object appears when both match and not 
 
 Limits: gateways do not know their callers yet; where strangers can reach the port, ask for client certificates.
 """
+
+from coldfuse.config import prepare_grpc
+
+prepare_grpc()  # gRPC looks when it is imported, which is after this and nowhere else

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import grpc
 
-from coldfuse.config import prepare_grpc
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES
 from coldfuse.errors import UserInputError
 from coldfuse.transport.address import Address
@@ -50,7 +49,6 @@ def open_channel(peer: Peer, *, tls: TlsFiles | None) -> grpc.Channel:
     Raises:
         UserInputError: The certificates cannot be used.
     """
-    prepare_grpc()
     options = (*CLIENT_OPTIONS, ("grpc.enable_http_proxy", int(peer.proxy is not None)))
     if peer.is_plain:
         return grpc.insecure_channel(peer.text, options=options)

@@ -9,7 +9,7 @@ from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.gateway import Gateway, StoreGateway
 from coldfuse.registry.federation import open_federation
 from coldfuse.storage import open_store
-from coldfuse.transport.address import parse_address
+from coldfuse.transport.address import is_meant_as_address, parse_address
 from coldfuse.trust.tls import TlsFiles
 
 
@@ -35,6 +35,11 @@ def connect(
         FederationError: The store holds no federation.
     """
     if not is_address(source):
+        if is_meant_as_address(source) and not Path(source).exists():
+            raise UserInputError(
+                f"{source!r} is neither an address nor a store: expected HOST:PORT, such as 127.0.0.1:7700 (without "
+                "http://), a folder, or s3://BUCKET/PREFIX"
+            )
         return StoreGateway(open_federation(open_store(source)))
     from coldfuse.transport.client import GatewayClient  # gRPC takes a while, and a store needs none of it
 

@@ -118,6 +118,11 @@ class StopWhenStalled(stop_base):
         """Take note that bytes have moved."""
         self._progress.count += 1  # unlocked: whichever thread loses, the number differs from what it was
 
+    def left_s(self) -> float:
+        """Return how many seconds are left, if nothing moves: the last try is made at their end."""
+        since_s = self._clock() if self._failing_since_s is None else self._failing_since_s
+        return max(since_s + self._retry_s - self._clock(), 0.0)
+
     def __call__(self, _: RetryCallState) -> bool:
         """Tell, after a failure, whether to give up."""
         now_s = self._clock()
@@ -146,9 +151,10 @@ def call_with_retries(call: Callable[[], T], peer: Peer, *, stop: StopWhenStalle
         stop: Decides after each failure whether to give up.
         cancellation: Ends a wait at once, and lets nothing be tried again.
     """
+    growing = wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S)
     retrying = Retrying(
         retry=retry_if_exception(is_transient),
-        wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
+        wait=lambda state: min(growing(state), stop.left_s()),
         stop=stop | stop_when_event_set(cancellation.event),
         sleep=sleep_using_event(cancellation.event),
         before_sleep=lambda state: _say(state, peer),

@@ -109,7 +109,8 @@ def from_rpc_error(error: grpc.RpcError, peer: Peer) -> ColdfuseError:
         return _BY_NAME.get(name, TransportError)(details)
     code, address = error.code(), peer.text
     if code is grpc.StatusCode.UNAVAILABLE:
-        return TransportError(f"{address}: cannot be reached ({details}); {_advise(details, peer)}")
+        reason = details.rpartition("last error: ")[2]  # before it stands that no address could be reached
+        return TransportError(f"{address}: cannot be reached ({reason}); {_advise(details, peer)}")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return TransportError(f"{address}: no answer in time; the network or the gateway is too slow or stuck")
     if _is_too_large(error):

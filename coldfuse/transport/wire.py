@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from coldfuse.core.blob import Part
 from coldfuse.core.federation import RoundRules
 from coldfuse.core.names import id_of, why_no_name
-from coldfuse.errors import TransportError, UserInputError
+from coldfuse.errors import FederationError, TransportError, UserInputError
 from coldfuse.gateway import (
     MAX_POLL_S,
     MIN_POLL_S,
@@ -34,6 +34,9 @@ MAX_PAGE = 100
 
 MAX_PAGE_BYTES = 2 << 20
 """A page ends early rather than being longer: a release may have ten thousand contributions."""
+
+_MAX_NUMBER = (1 << 32) - 1
+"""The largest number of a release or a round that the wire can say."""
 
 _DECISIONS = {
     pb.DECISION_PENDING: Decision.PENDING,
@@ -88,7 +91,9 @@ def read_status(message: pb.GetStatusResponse) -> Status:
 
 
 def write_which(which: int | str) -> pb.GetReleaseRequest:
-    """Ask for a release by number or channel."""
+    """Ask for a release by number or channel. Raises `FederationError` for a number that no release has."""
+    if isinstance(which, int) and not 0 <= which <= _MAX_NUMBER:
+        raise FederationError(f"there is no release {which}")
     return pb.GetReleaseRequest(number=which) if isinstance(which, int) else pb.GetReleaseRequest(channel=which)
 
 
