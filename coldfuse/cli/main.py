@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -115,6 +116,8 @@ def main() -> None:
 
     SIGTERM ends it as Ctrl-C does, so that nothing half made is left; commands that serve take both for themselves.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name in letters that the terminal lacks ends nothing
     before = signal.signal(signal.SIGTERM, _on_signal)
     try:
         _run()
@@ -140,9 +143,19 @@ def _run() -> None:
 
 
 def _explain(error: OSError) -> str:
+    if error.filename is None and not _has_folder():
+        return "the current folder has been removed; change to another one"
     place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
     advice = advise(error)
     return f"{place}{error.strerror or error}{f'; {advice}' if advice else ''}"
+
+
+def _has_folder() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def _on_signal(number: int, _frame: FrameType | None) -> None:

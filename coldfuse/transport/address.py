@@ -41,9 +41,9 @@ def is_meant_as_address(text: str) -> bool:
     >>> [is_meant_as_address(text) for text in ("http://host:1", "host:70000", "127.0.0.1", "./federation", "s3://a/b")]
     [True, True, True, False, False]
     """
-    scheme, separator, rest = text.rpartition("://")
-    if separator:
-        return scheme != "s3"
+    scheme, _, rest = text.rpartition("://")
+    if scheme:
+        return scheme in ("http", "https", "grpc", "grpcs", "tcp", "dns")
     head, tail = rest.partition("/")[0].rpartition(":")[::2]
     return bool(head and tail.isdecimal()) or Address(rest, 0).is_loopback or _is_ip(rest)
 
