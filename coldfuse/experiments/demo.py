@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -32,6 +33,8 @@ from coldfuse.storage import open_store
 from coldfuse.transport.client import GatewayClient
 
 _DEADLINE_S = 3600.0
+_PATIENCE = "20s"
+"""How long a contributor tries to reach the gateway, which is on the same machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +121,7 @@ def _processes(demo: Demo, store: Path, view: DemoView) -> Iterator[tuple[str, M
         readers.append(view.follow_aggregator(lines))
         for task in demo.seen:
             lines = run(task.name, _contribute(demo, task, address))
-            readers.append(view.follow_contributor(task.name, lines))
+            readers.append(view.follow_contributor(task.name, lines, partial(_outcome, task.name, children, logs)))
         yield address, children
     finally:
         end(list(children.values()))
@@ -140,7 +143,7 @@ def _contribute(demo: Demo, task: DemoTask, address: str) -> list[str]:
         "--data": folder / "private.parquet", "--name": task.name, "--work": folder / "node",
         "--rounds": settings.num_rounds, "--epochs": settings.num_epochs, "--batch-size": settings.batch_size,
         "--learning-rate": settings.learning_rate, "--max-length": settings.max_length,
-        "--tokens-at-once": settings.tokens_at_once, "--threads": 1, "--seed": demo.seed,
+        "--tokens-at-once": settings.tokens_at_once, "--threads": 1, "--seed": demo.seed, "--patience": _PATIENCE,
     }  # fmt: skip
     return ["contribute", address, "--json", *(str(word) for option in options.items() for word in option)]
 
@@ -165,8 +168,21 @@ def _wait_for_release(
 
 def _check(name: str, child: subprocess.Popen[str], logs: Path) -> None:
     if child.poll():
-        lines = (logs / f"{name}.log").read_text().strip().splitlines() or ["(it said nothing)"]
-        raise ColdfuseError(f"{name} ended with status {child.returncode}: {lines[-1]}; see {logs / f'{name}.log'}")
+        last = _last_word(name, logs)
+        raise ColdfuseError(f"{name} ended with status {child.returncode}: {last}; see {logs / f'{name}.log'}")
+
+
+def _outcome(name: str, children: Mapping[str, subprocess.Popen[str]], logs: Path) -> str:
+    """Wait for the end of a contributor, and say what came of it."""
+    status, last = children[name].wait(), _last_word(name, logs)
+    if status:
+        return f"failed: {last}"
+    return "stopped" if last.startswith("stopped") else "done"
+
+
+def _last_word(name: str, logs: Path) -> str:
+    lines = (logs / f"{name}.log").read_text().strip().splitlines() or ["(it said nothing)"]
+    return lines[-1].removeprefix("coldfuse: ")
 
 
 def _score(
