@@ -46,7 +46,7 @@ def prepare_ray() -> None:
     for name, value in _RAY.items():
         os.environ.setdefault(name, value)
     variable = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
-    folder = os.path.abspath(os.environ.get(variable) or _SHORT_FOLDERS[0])
+    folder = os.path.abspath(os.environ.get(variable) or "/tmp")  # noqa: S108 - Ray's own default
     if _is_short(folder):
         return
     own = (os.path.join(short, f"coldfuse-{os.getuid()}") for short in _SHORT_FOLDERS)  # a cluster's names are long
