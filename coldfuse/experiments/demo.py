@@ -182,9 +182,9 @@ def _ended(status: int) -> str:
 def _outcome(name: str, children: Mapping[str, subprocess.Popen[str]], logs: Path) -> str:
     """Wait for the end of a contributor, and say what came of it."""
     status, last = children[name].wait(), _last_word(name, logs)
-    if status:
-        return f"failed: it {_ended(status)}: {last}"
-    return "stopped" if last.startswith("stopped") else "done"
+    if last.startswith("stopped"):
+        return "stopped"
+    return f"failed: it {_ended(status)}: {last}" if status else "done"
 
 
 def _last_word(name: str, logs: Path) -> str:

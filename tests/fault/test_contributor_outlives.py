@@ -74,7 +74,7 @@ def test_a_full_disk_is_one_line_with_file_and_reason(base, data, tmp_path, limi
     federation = make_federation_of(base, tmp_path / "store", quorum=1)
     with coldfuse("gateway", federation.store.url) as gateway:
         address = gateway.wait_for(lambda line: line.startswith("listening on ")).removeprefix("listening on ")
-        node = ("--data", data, "--work", tmp_path / "node", "--dry-run", *TRAINING)
+        node = ("--data", data, "--work", tmp_path / "node", "--dry-run", *TRAINING, "--epochs", 2)
         words = [sys.executable, "-m", "coldfuse", "contribute", address, *node]
         with Process("bash", "-c", f'ulimit -f {limit_kib}; exec "$@"', "bash", *words) as limited:
             assert limited.wait() == 1, str(limited)
