@@ -20,6 +20,7 @@ from tenacity import (
 )
 from tenacity.stop import stop_base
 
+from coldfuse.errors import ColdfuseError, StorageError
 from coldfuse.transport.peer import Peer
 from coldfuse.transport.status import from_rpc_error, is_transient
 
@@ -163,14 +164,21 @@ def call_with_retries(call: Callable[[], T], peer: Peer, *, stop: StopWhenStalle
     try:
         return retrying(call)
     except grpc.RpcError as error:
-        raise from_rpc_error(error, peer) from error
+        raise _translated(error, peer) from error
+
+
+def _translated(error: grpc.RpcError, peer: Peer) -> ColdfuseError:
+    ours = from_rpc_error(error, peer)
+    if type(ours) is StorageError:  # a full disk: its reader must not look at a disk of their own
+        return StorageError(f"{peer.text}: its store: {ours}")
+    return ours
 
 
 def _say(state: RetryCallState, peer: Peer) -> None:
     error = state.outcome.exception() if state.outcome else None
     if not isinstance(error, grpc.RpcError):
         return
-    trouble = from_rpc_error(error, peer)
+    trouble = _translated(error, peer)
     logger.info("try %d failed, another follows: %s", state.attempt_number, trouble)
     if peer.on_trouble is not None:
         peer.on_trouble(trouble)

@@ -74,7 +74,7 @@ def to_status(error: BaseException) -> tuple[grpc.StatusCode, str, str]:
 _TLS_ADVICE = (
     ("certificate_verify_failed", "its certificate is of no authority that is known here; give that with --tls-ca"),
     ("hostname verification", "its certificate is for another name; call the gateway by that, or give it another one"),
-    ("wrong_version_number", "it speaks no TLS; start the gateway with a certificate (--tls-cert and --tls-key)"),
+    ("wrong_version_number", "it speaks no TLS; give the gateway a certificate, or leave the --tls options out"),
     ("socket closed", "does it ask for a certificate? give yours with --tls-cert and --tls-key"),
     ("connection reset", "does it ask for a certificate? give yours with --tls-cert and --tls-key"),
 )
@@ -93,9 +93,11 @@ _ADVICE = (
 
 def _advise(details: str, peer: Peer) -> str:
     """Say what to do about a connection that did not come about, from gRPC's words for it."""
-    if peer.proxy is not None:
-        return f"it goes through the proxy {peer.proxy}; check that, or name the host in no_proxy to go there directly"
     low = details.lower()
+    if peer.proxy is not None:
+        found = "".join(f"{advice}; " for sign, advice in _TLS_ADVICE if sign in low)
+        way = f"it goes through the proxy {peer.proxy}"
+        return f"{found}{way}; check that, or name the host in no_proxy to go there directly"
     known = (*(_PLAIN_ADVICE if peer.is_plain else _TLS_ADVICE), *_ADVICE)
     default = "is the gateway running, and do both ends agree on TLS?"
     return next((advice for sign, advice in known if sign in low), default)
