@@ -146,7 +146,7 @@ def _explain(error: OSError) -> str:
     if error.filename is None and not _has_folder():
         return "the current folder has been removed; change to another one"
     place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-    advice = advise(error)
+    advice = (advise(error) or "").rpartition("; ")[2]  # the reason before it is the system's own, in other words
     return f"{place}{error.strerror or error}{f'; {advice}' if advice else ''}"
 
 

@@ -137,7 +137,9 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
     manifest = source.release(which)
     for path in manifest.files:
         check_path(path)
-    if is_foreign(out):
+    with explained(out, "read"):
+        is_others = is_foreign(out)
+    if is_others:
         raise UserInputError(f"{out}: not empty, and not written by `coldfuse fetch`; give an empty or a new folder")
     with hold(out / OWN, hint="another fetch writes to it"), explained(out):
         folder.claim(out)

@@ -24,6 +24,7 @@ from coldfuse.core.contribution import Score
 from coldfuse.core.serialization import V, decode, encode
 from coldfuse.core.value import Digest, Value
 from coldfuse.durable import explained, write_whole
+from coldfuse.errors import CodecError, UserInputError
 
 _KEPT_RELEASES = 2
 
@@ -118,8 +119,11 @@ class WorkFolder:
         path = self.path / name
         if not path.exists():
             return None
-        with explained(path, "read"):
-            return decode(kind, path.read_bytes(), what=str(path))
+        try:
+            with explained(path, "read"):
+                return decode(kind, path.read_bytes(), what=str(path))
+        except CodecError as error:  # none of ours: they are there whole or not at all
+            raise UserInputError(f"{error}; remove the file, and the node does this work again") from error
 
 
 class NodeFolder:
