@@ -3,7 +3,10 @@
 import json
 
 import pytest
+from commands import wait_until
 
+from coldfuse.cli import node_view as node_view_module
+from coldfuse.cli import pace
 from coldfuse.cli.node_view import Lines, node_view
 from coldfuse.cli.pace import EVERY_S, Pace
 from coldfuse.contributor.events import NodeEvent
@@ -40,6 +43,29 @@ def test_hours_of_training_give_a_line_now_and_then(clock: Clock) -> None:
     said = times_said(clock, steps, every_s=1.0)
     assert said[:2] == [0.0, EVERY_S]
     assert 15 <= len(said) <= 21
+
+
+def test_what_takes_long_without_a_word_is_said_again(clock: Clock) -> None:
+    lines = Lines(clock)
+    lines.is_due(event("training", "fitting a head", done=0.0))
+    clock.now_s = EVERY_S - 1
+    assert lines.overdue() is None
+    clock.now_s = EVERY_S
+    again = lines.overdue()
+    assert again is not None
+    assert again.message == "fitting a head"
+    assert lines.overdue() is None
+    lines.is_due(event("trained", "better"))
+    clock.now_s = 10 * EVERY_S
+    assert lines.overdue() is None
+
+
+def test_a_beat_comes_while_nothing_else_does(monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(node_view_module, "_BEAT_S", 0.001)
+    monkeypatch.setattr(pace, "EVERY_S", 0.0)
+    with node_view(as_json=False) as report:
+        report(event("training", "fitting a head", done=0.0))
+        wait_until(lambda: "still at it" in capsys.readouterr().out, "the line once more")
 
 
 def test_an_epochs_score_is_said_at_once(clock: Clock) -> None:
