@@ -52,7 +52,7 @@ def _watching() -> Iterator[OnProgress]:
 
     def say(done: int, total: int) -> None:
         if pace.is_due():
-            typer.echo(f"coldfuse: fetching, {done >> 20} of {total >> 20} MiB", err=True)
+            typer.echo(f"coldfuse: fetching, {done / 2**20:.1f} of {total / 2**20:.1f} MiB", err=True)
 
     yield say
 

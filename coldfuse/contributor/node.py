@@ -259,7 +259,7 @@ class Node:
 
     def _transfer_progress(self, phase: str, base: int) -> Callable[[int, int], None]:
         return lambda done, total: self._say(
-            phase, base, f"{done >> 20} of {total >> 20} MiB", done=done / max(total, 1)
+            phase, base, f"{done / 2**20:.1f} of {total / 2**20:.1f} MiB", done=done / max(total, 1)
         )
 
     def _say(self, phase: str, base_release: int | None, message: str, **facts: Unpack[_Facts]) -> None:
