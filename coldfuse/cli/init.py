@@ -11,7 +11,7 @@ from coldfuse.cli.options.operator import InitOptions
 from coldfuse.cli.recipe import recipe_of, require_federated
 from coldfuse.cli.units import parse_duration
 from coldfuse.core.model_files import is_tokenizer_file
-from coldfuse.core.names import shown
+from coldfuse.core.names import Identity, shown
 from coldfuse.engine.recipes import write_recipe
 from coldfuse.registry.creation import create_federation
 from coldfuse.storage import check_store, open_store
@@ -20,6 +20,7 @@ from coldfuse.tensors.checkpoint import open_checkpoint
 
 def init(options: InitOptions) -> None:
     """Create a federation from a base model."""
+    Identity.of(options.name, what="--name")  # before the base is looked at
     words, base = options.recipe, options.base
     recipe = recipe_of(words.method, words.param, words.variant)
     require_federated(recipe, quorum=options.quorum)
