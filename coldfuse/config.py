@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from coldfuse.errors import UserInputError
+
 _RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
     "RAY_AUTH_MODE": "token",  # Ray's own default since 2.60, said aloud: without it Ray warns
@@ -16,10 +18,58 @@ _RAY = {
 }
 
 
+_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy", "no_grpc_proxy", "no_proxy")
+
+
+def proxy_variables() -> dict[str, str]:
+    """Return the variables about proxies that are set, of those that gRPC reads."""
+    return {name: value for name in _PROXIES if (value := os.environ.get(name))}
+
+
+def prepare_grpc() -> None:
+    """Keep gRPC from writing lines of its own to standard error, unless the user has asked for them."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+_MAX_RAY_FOLDER_BYTES = 107 - len("/ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store")
+"""Longest name of a folder for Ray: below it lie sockets, whose paths have at most 107 bytes."""
+
+_SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - a folder of this user's own is made in one of them
+
+
 def prepare_ray() -> None:
-    """Set what Ray reads when it is imported, unless the user has set it."""
+    """Set what Ray reads when it is imported and started, unless the user has set it.
+
+    Raises:
+        UserInputError: There is no folder for Ray whose name is short enough.
+    """
     for name, value in _RAY.items():
         os.environ.setdefault(name, value)
+    variable = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
+    folder = os.path.abspath(os.environ.get(variable) or "/tmp")  # noqa: S108 - Ray's own default
+    if _is_short(folder):
+        return
+    own = (os.path.join(short, f"coldfuse-{os.getuid()}") for short in _SHORT_FOLDERS)  # a cluster's names are long
+    found = next(filter(_is_usable, own), None)
+    if found is None:
+        raise UserInputError(
+            f"{variable} is {folder}: Ray makes sockets below it, and takes at most {_MAX_RAY_FOLDER_BYTES} bytes; set "
+            "RAY_TMPDIR to a folder with a shorter name"
+        )
+    os.environ["RAY_TMPDIR"] = found
+
+
+def _is_short(folder: str) -> bool:
+    return len(os.fsencode(folder)) <= _MAX_RAY_FOLDER_BYTES
+
+
+def _is_usable(folder: str) -> bool:
+    """Make a folder that is this user's alone; False where that cannot be, or somebody else was there first."""
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        return os.stat(folder, follow_symlinks=False).st_uid == os.getuid() and os.access(folder, os.W_OK | os.X_OK)
+    except OSError:
+        return False
 
 
 _TRAINING = {

@@ -15,6 +15,27 @@ from pathlib import Path
 
 from coldfuse.errors import UserInputError
 
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "the disk quota is used up; free some space or raise it",
+    errno.EFBIG: "the file is larger than the file system or this process may write; raise `ulimit -f`",
+    errno.EACCES: "permission denied; let this user read and write the folder",
+    errno.EPERM: "the operation is not permitted; let this user read and write the folder",
+    errno.EROFS: "the file system is read-only; mount it writable or choose another folder",
+    errno.EXDEV: "the folder spans several file systems, a single one is needed",
+    errno.EMFILE: "this process has too many open files; raise `ulimit -n`",
+    errno.ENFILE: "the machine has too many open files; raise fs.file-max",
+    errno.EIO: "the disk reports an error; look into the system's log and replace it",
+    errno.ENOTDIR: "a file lies where a folder is needed; remove that file or choose another folder",
+    errno.EEXIST: "a file lies where a folder is needed; remove that file or choose another folder",
+    errno.EISDIR: "a folder lies where a file is needed; remove that folder or choose another name",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter name or folder",
+    errno.ENOENT: "it is gone, or a folder on the way to it; look where it is or choose another",
+    errno.ENOLCK: "the file system gives no locks; mount it with locks or choose another folder",
+    errno.ESTALE: "the network file system has lost the file; mount it again",
+    errno.ENOMEM: "there is too little memory; free some",
+}
+
 UNFINISHED = ".part"
 """What stands behind a file's name while it is written."""
 
@@ -111,12 +132,23 @@ def _unfinished(path: Path) -> Path:
     return path.with_name(f"{path.name}{UNFINISHED}")
 
 
+def advise(error: OSError) -> str | None:
+    """Return what to do about what the operating system refuses; None where only its own words say more."""
+    return _ADVICE.get(error.errno or 0)
+
+
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn an `OSError` of the block, which writes `path`, into a `UserInputError` that says what to do."""
+def explained(path: Path, what: str = "written") -> Iterator[None]:
+    """Turn an `OSError` of the block into a `UserInputError` that says where, why, and what to do.
+
+    Args:
+        path: What the block works on; an error that names a file itself is told of that.
+        what: What cannot be done to it.
+    """
     try:
         yield
     except OSError as error:
-        raise UserInputError(
-            f"{path}: cannot be written: {error.strerror}; free some space, or let this user write the folder"
-        ) from error
+        place = os.fsdecode(error.filename2 or error.filename or path).removesuffix(UNFINISHED)
+        reason = error.strerror or error
+        advice = (advise(error) or "look at the folder, or choose another").rpartition("; ")[2]
+        raise UserInputError(f"{place}: cannot be {what}: {reason}; {advice}") from error

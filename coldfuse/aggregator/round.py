@@ -177,5 +177,9 @@ def _reject_late(round_number: int, waiting: list[Received]) -> Rejected:
 
 def _rejection(received: Received, reason: str, *, is_late: bool = False) -> Rejection:
     return Rejection(
-        contribution=received.contribution, contributor=received.contributor, reason=reason, is_late=is_late
+        contribution=received.contribution,
+        contributor=received.contributor,
+        display_name=received.display_name,
+        reason=reason,
+        is_late=is_late,
     )

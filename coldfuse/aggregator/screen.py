@@ -14,7 +14,7 @@ from coldfuse.core.contribution import Admission, ContributionManifest, Rejectio
 from coldfuse.core.dtypes import SAFE_CHANGE, to_floats
 from coldfuse.core.round import Opened
 from coldfuse.core.schema import Schema
-from coldfuse.core.screening import screen_manifest
+from coldfuse.core.screening import screen_manifest, screen_name
 from coldfuse.core.serialization import blob_digest, sha256
 from coldfuse.engine.tied import Tied, check_places
 from coldfuse.errors import (
@@ -88,16 +88,22 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
         file = TensorFile(BlobFile(screening.store_url, manifest.delta, "delta"), header)
         check_places(places_of([file]), screening.tied, what="delta")
     except _REASONS as error:
-        return Rejection(contribution=digest, contributor=contributor, reason=printable(str(error)))
+        return _rejection(digest, contributor, manifest, printable(str(error)))
     except StorageError:
         if not (damaged := _find_damaged(objects, manifest)):
             raise  # the store is away: that is no fault of the contributor's
-        return Rejection(contribution=digest, contributor=contributor, reason=f"delta: part {damaged} is incomplete")
+        return _rejection(digest, contributor, manifest, f"delta: part {damaged} is incomplete")
     return Admission(
-        contribution=digest, contributor=manifest.contributor, delta_digest=manifest.delta_digest,
-        num_examples=manifest.num_examples, score=manifest.score.after if manifest.score else None,
-        reason="base, schema, digests and finiteness are right",
+        contribution=digest, contributor=manifest.contributor, display_name=manifest.display_name,
+        delta_digest=manifest.delta_digest, num_examples=manifest.num_examples,
+        score=manifest.score.after if manifest.score else None, reason="base, schema, digests and finiteness are right",
     )  # fmt: skip
+
+
+def _rejection(digest: str, contributor: str, manifest: ContributionManifest | None, reason: str) -> Rejection:
+    is_theirs = manifest is not None and manifest.contributor == contributor and screen_name(manifest) is None
+    name = manifest.display_name if manifest is not None and is_theirs else None
+    return Rejection(contribution=digest, contributor=contributor, display_name=name, reason=reason)
 
 
 def _find_damaged(objects: Objects, manifest: ContributionManifest | None) -> str | None:

@@ -13,7 +13,9 @@ from coldfuse.api.values import Acknowledgement
 from coldfuse.contributor.manifest import software
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import ContributionManifest
+from coldfuse.core.names import Identity
 from coldfuse.core.serialization import blob_digest
+from coldfuse.durable import explained
 from coldfuse.errors import ContributionRejectedError, RoundClosedError, TransportError, UserInputError
 from coldfuse.gateway import ContributionVerdict, Decision, Gateway, OnProgress, Status
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
@@ -33,7 +35,7 @@ class Offer:
     """Number of that release."""
     base_digest: str
     """Model digest of that release."""
-    name: str
+    who: Identity
     """Name of the contributor."""
     num_examples: int
     """Distinct examples that the model was trained on."""
@@ -68,7 +70,9 @@ def contribute(gateway: Gateway, offer: Offer, waiting: Waiting, *, progress: On
         ContributionRejectedError: The gateway or the aggregator has rejected the contribution; the message says why.
     """
     _await_round(gateway, offer, Waiting(is_wanted=False, until_s=None))  # before any work: is it the latest base?
-    with tempfile.TemporaryDirectory(prefix="coldfuse-") as folder, ExitStack() as stack:
+    with ExitStack() as stack:
+        stack.enter_context(explained(Path(tempfile.gettempdir()), "used"))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="coldfuse-"))
         delta = Path(folder) / "delta.safetensors"
         base = open_checkpoint(offer.base)
         finetuned = open_finetuned(offer.model, base, Path(folder) / "adapter", stack)
@@ -94,7 +98,8 @@ def _write(path: Path, base: Checkpoint, finetuned: FineTuned, offer: Offer) -> 
 
 def _manifest(offer: Offer, delta: Blob, status: Status) -> ContributionManifest:
     return ContributionManifest.model_validate({
-        "federation": status.federation, "contributor": offer.name, "round": status.round.number,
+        "federation": status.federation, "contributor": offer.who.id,
+        "display_name": offer.who.display_name, "round": status.round.number,
         "base_release": offer.release, "base_digest": offer.base_digest, "encoding": offer.encoding,
         "num_examples": offer.num_examples, "num_steps": 0, "delta": delta, "delta_digest": blob_digest(delta),
         "software": software(),

@@ -15,6 +15,7 @@ from coldfuse.consumer import fetch as fetch_release
 from coldfuse.consumer import read_fetched
 from coldfuse.consumer.folder import is_whole
 from coldfuse.contributor.manifest import default_name
+from coldfuse.core.names import Identity
 from coldfuse.errors import UserInputError
 from coldfuse.extras import requiring
 from coldfuse.gateway import ContributionVerdict, Gateway, Status
@@ -61,6 +62,7 @@ class Federation:
         release: int | None = None,
         channel: str = "latest",
         verify: bool = False,
+        allow_older: bool = False,
         progress: Watching = None,
     ) -> FetchedRelease:
         """Download a release, verify it, and leave a folder that `from_pretrained` loads.
@@ -70,21 +72,24 @@ class Federation:
             release: Number of the release; the channel's by default.
             channel: Channel to follow.
             verify: True to read all that is there already, even if no file has changed by its size and time.
+            allow_older: True to follow the channel also where that has gone back behind the release in the folder.
             progress: True for a bar, or a function that is called with the bytes done and those in all.
 
         Raises:
-            UserInputError: The folder is somebody else's, in use, or cannot be written.
+            UserInputError: The folder is somebody else's, in use, or cannot be written; or the channel has gone back.
             FederationError: There is no such release or channel.
             DigestMismatchError: What arrived is not what the release's manifest says; nothing of it is in place.
         """
         which = check_channel(channel) if release is None else release
         folder = Path(out)
         with watching("fetching", progress) as on_progress:
-            fetched = fetch_release(self._gateway, folder, which=which, progress=on_progress, verify=verify)
+            fetched = fetch_release(
+                self._gateway, folder, which=which, progress=on_progress, verify=verify, allow_older=allow_older
+            )
         self._fetched = folder
         return FetchedRelease(
             path=folder, manifest=fetched.manifest, downloaded_bytes=fetched.downloaded_bytes,
-            reused_bytes=fetched.reused_bytes,
+            reused_bytes=fetched.reused_bytes, changed=fetched.changed,
         )  # fmt: skip
 
     def contribute(  # noqa: PLR0913 - what there is to say, by keyword
@@ -106,8 +111,8 @@ class Federation:
                 (a `torch.nn.Module` such as a `PreTrainedModel`, or a `PeftModel`). What the base does not have, such
                 as a task's head, stays here; the answer lists it.
             num_examples: Distinct examples that it was trained on. Methods may weigh by it.
-            name: Your name, which the whole federation sees; `node-…` by default, the same at every start in this
-                folder. A contributor has one contribution a round.
+            name: Your name, of any script, which the whole federation sees; `node-…` by default, the same at every
+                start in this folder. A contributor has one contribution a round.
             base: Folder of the release that was fine-tuned, as `fetch` wrote it; the one that was last fetched by this
                 object by default.
             encoding: Dtype in which the delta travels.
@@ -120,11 +125,12 @@ class Federation:
             The acknowledgement, with the verdict so far.
 
         Raises:
-            UserInputError: The model or the base cannot be used.
+            UserInputError: The name, the model or the base cannot be used.
             SchemaMismatchError: The model is no fine-tuned copy of the base.
             RoundClosedError: Another release is out meanwhile, or no round is open.
             ContributionRejectedError: The contribution was rejected; the message says why.
         """
+        who = Identity.of(default_name(os.getcwd()) if name is None else name)
         folder = self._base_folder(base)
         manifest = read_fetched(folder)
         if manifest is None:
@@ -139,7 +145,7 @@ class Federation:
 
             offer = contributing.Offer(
                 model=model, base=folder, release=manifest.release, base_digest=manifest.model_digest,
-                name=name or default_name(os.getcwd()), num_examples=num_examples, encoding=encoding,
+                who=who, num_examples=num_examples, encoding=encoding,
             )  # fmt: skip
             until_s = None if timeout_s is None else time.monotonic() + timeout_s
             waiting = contributing.Waiting(is_wanted=wait, until_s=until_s)
@@ -214,13 +220,14 @@ def connect(
     return Federation(name, connect_gateway(name, tls=tls, insecure=insecure, retry_s=retry_s))
 
 
-def fetch(
+def fetch(  # noqa: PLR0913 - what there is to say, by keyword
     source: Folder | Federation,
     out: Folder,
     *,
     release: int | None = None,
     channel: str = "latest",
     verify: bool = False,
+    allow_older: bool = False,
     progress: Watching = None,
 ) -> FetchedRelease:
     """Download a release, verify it, and leave a folder that `from_pretrained` loads.
@@ -231,10 +238,13 @@ def fetch(
         release: Number of the release; the channel's by default.
         channel: Channel to follow.
         verify: True to read all that is there already.
+        allow_older: True to follow the channel also where that has gone back behind the release in the folder.
         progress: True for a bar, or a function that is called with the bytes done and those in all.
 
     Raises:
         ColdfuseError: As `connect` and `Federation.fetch`.
     """
     with nullcontext(source) if isinstance(source, Federation) else connect(source) as federation:
-        return federation.fetch(out, release=release, channel=channel, verify=verify, progress=progress)
+        return federation.fetch(
+            out, release=release, channel=channel, verify=verify, allow_older=allow_older, progress=progress
+        )

@@ -90,6 +90,8 @@ class FetchedRelease:
     """Bytes that were asked for."""
     reused_bytes: int
     """Bytes that were there already."""
+    changed: str | None = None
+    """What may be a surprise: the federation has gone back, or is another one; None where it has not."""
 
     @property
     def release(self) -> int:
@@ -107,7 +109,7 @@ class FetchedRelease:
         return (
             f"release {self.release} in {self.path}: {down:.1f} MiB downloaded, {kept:.1f} MiB were there\n"
             f"digest {self.digest}"
-        )
+        ) + (f"\n{self.changed}" if self.changed else "")
 
 
 def describe_release(summary: ReleaseSummary) -> str:
@@ -125,7 +127,7 @@ def _made(summary: ReleaseSummary) -> str:
 
 
 def _who(summary: ReleaseSummary) -> str:
-    names = ", ".join(fused.contributor for fused in summary.contributions)
+    names = ", ".join(fused.who for fused in summary.contributions)
     return names or (f"{summary.num_contributions} contributions" if summary.num_contributions else "the base")
 
 

@@ -4,33 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 import typer
 
-from coldfuse.api.bars import is_watched, watching
+from coldfuse.api.bars import bytes_bar, is_watched
 from coldfuse.api.values import describe_release
 from coldfuse.cli.options.consumer import FetchOptions, ReleasesOptions, StatusOptions
+from coldfuse.cli.pace import Pace
 from coldfuse.cli.source import connect
 from coldfuse.consumer import fetch as fetch_release
 from coldfuse.consumer.folder import missing_code
 from coldfuse.core.left_out import left_out_lines
 from coldfuse.core.model_files import MODULES, PIPELINE
-from coldfuse.gateway import ReleaseSummary
+from coldfuse.gateway import OnProgress, ReleaseSummary
 from coldfuse.registry.channels import check_channel
 
 
 def fetch(options: FetchOptions) -> None:
     """Download a release."""
     which = check_channel(options.channel) if options.release is None else options.release
-    with connect(options.source, options.connection) as gateway, watching("fetching", is_watched()) as progress:
-        fetched = fetch_release(gateway, options.out, which=which, progress=progress, verify=options.verify)
+    with connect(options.source, options.connection) as gateway, _watching() as progress:
+        fetched = fetch_release(
+            gateway, options.out, which=which, progress=progress, verify=options.verify, allow_older=options.allow_older
+        )
     manifest, out = fetched.manifest, options.out
+    if fetched.changed:
+        typer.echo(f"coldfuse: {fetched.changed}", err=True)
     if options.as_json:
         facts = {"release": manifest.release, "digest": manifest.model_digest, "out": str(out)}
         traffic = {"downloaded_bytes": fetched.downloaded_bytes, "reused_bytes": fetched.reused_bytes}
         left_out = {"left_out": [dataclasses.asdict(item) for item in missing_code(out, manifest)]}
-        typer.echo(json.dumps(facts | traffic | left_out))
+        typer.echo(json.dumps(facts | traffic | {"changed": fetched.changed} | left_out))
         return
     down, kept = fetched.downloaded_bytes / 2**20, fetched.reused_bytes / 2**20
     typer.echo(f"release {manifest.release} in {out}: {down:.1f} MiB downloaded, {kept:.1f} MiB were there")
@@ -44,6 +50,23 @@ def _loader(files: Collection[str]) -> str:
     if PIPELINE in files:
         return "DiffusionPipeline.from_pretrained"
     return "SentenceTransformer" if MODULES in files else "AutoModel.from_pretrained"
+
+
+@contextmanager
+def _watching() -> Iterator[OnProgress]:
+    """Yield what shows how far a fetch is: a bar on a terminal, elsewhere a line now and then."""
+    if is_watched():
+        with bytes_bar("fetching") as show:
+            yield show
+        return
+    pace = Pace()
+    pace.count()  # what takes no time needs no words
+
+    def say(done: int, total: int) -> None:
+        if pace.is_due():
+            typer.echo(f"coldfuse: fetching, {done / 2**20:.1f} of {total / 2**20:.1f} MiB", err=True)
+
+    yield say
 
 
 def status(options: StatusOptions) -> None:

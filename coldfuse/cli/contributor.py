@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import typer
 
+from coldfuse.cli.contact import Contact
 from coldfuse.cli.data_view import show_data
 from coldfuse.cli.data_words import columns_of, encodings_of
 from coldfuse.cli.node_view import node_view
 from coldfuse.cli.options.contributor import ContributeOptions
 from coldfuse.cli.source import tls_of
 from coldfuse.cli.units import parse_duration
+from coldfuse.contributor.events import NodeEvent, StoppedError
 from coldfuse.contributor.manifest import default_name
-from coldfuse.contributor.node import Node, NodeSettings, StoppedError
+from coldfuse.contributor.node import Node, NodeSettings
 from coldfuse.contributor.state import NodeFolder
+from coldfuse.core.names import Identity
 from coldfuse.core.serialization import encode
 from coldfuse.data.dataset import require_pairs_alike, split
 from coldfuse.data.reading import read_dataset
@@ -33,16 +37,22 @@ def contribute(options: ContributeOptions) -> None:
     if options.once and options.rounds is not None:
         raise typer.BadParameter("give --once or --rounds, not both")
     settings = _settings(options)
-    folder = NodeFolder(options.work or Path(".coldfuse") / settings.name)
+    folder = NodeFolder(options.work or Path(".coldfuse") / settings.who.id)
     stop, connection = stop_on_signals(), options.connection
-    gateway = GatewayClient(
-        options.address, tls=tls_of(connection), insecure=connection.insecure,
-        retry_s=parse_duration(connection.patience),
-    )  # fmt: skip
-    with folder.held(), gateway as client, node_view(as_json=options.as_json) as report:
+    with ExitStack() as stack:
+        report = stack.enter_context(node_view(as_json=options.as_json))
+        contact = Contact(options.address, connection.patience, lambda phase, message: report(
+            NodeEvent(phase=phase, base_release=None, message=message)
+        ))  # fmt: skip
+        client = stack.enter_context(GatewayClient(
+            options.address, tls=tls_of(connection), insecure=connection.insecure,
+            retry_s=parse_duration(connection.patience), on_trouble=contact.trouble,
+        ))  # fmt: skip
+        stack.enter_context(folder.held())
         node = Node(settings, folder, client, report, stop)
         _hang_up_on(stop, client)
         try:
+            contact.make(client)
             _run(node, options)
         except (StoppedError, ColdfuseError, ValueError):  # ValueError: gRPC's word for a call after hanging up
             if not stop.is_set():
@@ -70,6 +80,9 @@ def _run(node: Node, options: ContributeOptions) -> None:
 
 
 def _settings(options: ContributeOptions) -> NodeSettings:
+    places = "\n".join(str(path.absolute()) for path in options.data)
+    name = default_name(places) if options.name is None else options.name
+    Identity.of(name, what="--name")  # before anything is read
     given = options.training
     encoding, columns = encodings_of(options.encoding, options.columns)
     training = TrainingSettings(
@@ -83,7 +96,6 @@ def _settings(options: ContributeOptions) -> NodeSettings:
         require_pairs_alike(train, show_data(held_out, what="validation", as_events=options.as_json))
     else:
         train, held_out = split(train, seed=training.seed)
-    name = options.name or default_name("\n".join(str(path.absolute()) for path in options.data))
     return NodeSettings(name=name, train=train, validation=held_out, training=training, encoding=encoding)
 
 
@@ -98,7 +110,7 @@ def _show_what_would_leave(node: Node, *, as_json: bool) -> None:
         return
     typer.echo("would leave this node, and nothing else:")
     typer.echo(f"1. the manifest, {len(encode(manifest)):,} bytes:")
-    typer.echo(json.dumps(manifest.model_dump(mode="json"), indent=2))
+    typer.echo(json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False))
     typer.echo(f"2. the delta, {trained.delta.size_bytes:,} bytes in {len(trained.delta.parts)} parts ({work.delta}):")
     for entry in header.tensors:
         shape = "×".join(map(str, entry.spec.shape)) or "scalar"

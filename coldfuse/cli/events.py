@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coldfuse.core.names import shown
 from coldfuse.core.round import Abandoned, Admitted, Closed, Fused, LeaderEvent, Opened, Published, Rejected
 
 
@@ -9,9 +10,11 @@ def describe(event: LeaderEvent) -> list[str]:
     """Say what happened, one line a fact."""
     match event:
         case Admitted():
-            return [f"admitted {a.contributor} ({a.num_examples} examples)" for a in event.admissions]
+            return [
+                f"admitted {shown(a.contributor, a.display_name)} ({a.num_examples} examples)" for a in event.admissions
+            ]
         case Rejected():
-            return [f"rejected {r.contributor}: {r.reason}" for r in event.rejections]
+            return [f"rejected {shown(r.contributor, r.display_name)}: {r.reason}" for r in event.rejections]
         case Opened():
             carried = f", {len(event.carried)} contributions carried over" if event.carried else ""
             return [f"opened on release {event.base_release}{carried}"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import signal
 import sys
 import traceback
@@ -20,6 +22,7 @@ from coldfuse.cli.options.fuse import FuseOptions, MethodsOptions
 from coldfuse.cli.options.operator import AggregatorOptions, GatewayOptions, InitOptions, ServeOptions
 from coldfuse.cli.options.statistics import StatisticsOptions
 from coldfuse.config import prepare_ray, prepare_training
+from coldfuse.durable import advise
 from coldfuse.errors import ColdfuseError
 
 _TRY, _OPERATE, _CONTRIBUTE = "Try it", "Operate a federation", "Contribute"
@@ -113,6 +116,8 @@ def main() -> None:
 
     SIGTERM ends it as Ctrl-C does, so that nothing half made is left; commands that serve take both for themselves.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name in letters that the terminal lacks ends nothing
     before = signal.signal(signal.SIGTERM, _on_signal)
     try:
         _run()
@@ -129,8 +134,28 @@ def _run() -> None:
         _end(str(error), debug=debug)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except OSError as error:  # a disk, a network or a permission, whoever met it
+        _end(_explain(error), debug=debug)
+    except MemoryError:
+        _end("there is too little memory for this; free some, or give the process more", debug=debug)
     except Exception as error:  # noqa: BLE001  # the outermost loop: a bug must not look like a user's mistake
         _end(f"unexpected {type(error).__name__}: {error}; this is a bug, --debug shows where", debug=debug)
+
+
+def _explain(error: OSError) -> str:
+    if error.filename is None and not _has_folder():
+        return "the current folder has been removed; change to another one"
+    place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+    advice = (advise(error) or "").rpartition("; ")[2]  # the reason before it is the system's own, in other words
+    return f"{place}{error.strerror or error}{f'; {advice}' if advice else ''}"
+
+
+def _has_folder() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def _on_signal(number: int, _frame: FrameType | None) -> None:

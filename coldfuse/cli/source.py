@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import typer
+
+from coldfuse.cli.contact import Contact
 from coldfuse.cli.options.shared import Connection
+from coldfuse.cli.pace import Pace
 from coldfuse.cli.units import parse_duration
 from coldfuse.gateway import Gateway
 from coldfuse.registry.federation import Federation, open_federation
@@ -28,7 +34,20 @@ def tls_of(connection: Connection) -> TlsFiles | None:
     return tls_files(connection.tls_ca, connection.tls_cert, connection.tls_key)
 
 
-def connect(source: str, connection: Connection) -> Gateway:
-    """Connect to a federation, in a store or at an address."""
-    retry_s = parse_duration(connection.patience)
-    return transport.connect(source, tls=tls_of(connection), insecure=connection.insecure, retry_s=retry_s)
+@contextmanager
+def connect(source: str, connection: Connection) -> Iterator[Gateway]:
+    """Connect to a federation, in a store or at an address; say on standard error what an address is waited for."""
+    pace = Pace()
+    contact = Contact(source, connection.patience, lambda _, message: _warn(message) if pace.is_due() else None)
+    gateway = transport.connect(
+        source, tls=tls_of(connection), insecure=connection.insecure, retry_s=parse_duration(connection.patience),
+        on_trouble=contact.trouble,
+    )  # fmt: skip
+    with gateway:
+        if transport.is_address(source):
+            contact.make(gateway)
+        yield gateway
+
+
+def _warn(message: str) -> None:
+    typer.echo(f"coldfuse: {message}", err=True)

@@ -1,6 +1,7 @@
 """A release on disk: downloaded part by part, verified, and put in place only when it is whole.
 
 download    bringing what is missing, and putting it in place
+changes     what is no step forward: an older release, or another federation's
 folder      whose a folder is, and whether what lies in it is still what was written
 """
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from coldfuse.consumer import folder
+from coldfuse.consumer.changes import find_change
 from coldfuse.consumer.folder import OWN, check_path, hold, is_foreign, is_whole, read_fetched, read_if_there
 from coldfuse.core.blob import Part
 from coldfuse.core.model_files import ENTRIES
@@ -63,6 +65,8 @@ class Fetched:
     """Number of bytes that were asked for."""
     reused_bytes: int
     """Number of bytes that were there already."""
+    changed: str | None = None
+    """What its caller may not expect: the source has gone back, or is another federation; None where it has not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,13 +104,14 @@ class _Place:
             os.fsync(file.fileno())
 
 
-def fetch(
+def fetch(  # noqa: PLR0913 - what there is to say, by keyword
     source: ReleaseSource,
     out: Path,
     *,
     which: int | str = "latest",
     progress: Callable[[int, int], None] | None = None,
     verify: bool = False,
+    allow_older: bool = False,
     pace: Pace = Pace(),
 ) -> Fetched:
     """Bring a release into the folder `out`, and bring again what was altered there.
@@ -115,14 +120,17 @@ def fetch(
         source: Where it comes from.
         out: A new or empty folder, or one that a fetch wrote.
         which: The release's number, or a channel.
-        progress: Called with the bytes that are there and those of all parts, after each part.
+        progress: Called with the bytes that are there and those of all parts, after each piece of a part; by any
+            thread, never by two at once. What it raises ends the fetch.
         verify: Read and hash every file that is there already. Without it, files whose size, time of change and inode
             are those of the moment when they were hashed count as unchanged: every write changes one of these, so only
             a disk that decays, or somebody who sets times back, goes unnoticed.
+        allow_older: True to follow a channel also where that goes back, to an older release than the folder holds. A
+            release that is asked for by its number may be of any age.
         pace: How much is on its way at once.
 
     Raises:
-        UserInputError: The folder is somebody else's, in use, or cannot be written.
+        UserInputError: The folder is somebody else's, in use, or cannot be written; or the channel goes back.
         CodecError: The manifest names what no release holds.
         DigestMismatchError: What arrived is not what the release's manifest says; nothing of it is in place.
     """
@@ -131,17 +139,47 @@ def fetch(
     manifest = source.release(which)
     for path in manifest.files:
         check_path(path)
-    if is_foreign(out):
+    with explained(out, "read"):
+        is_others = is_foreign(out)
+    if is_others:
         raise UserInputError(f"{out}: not empty, and not written by `coldfuse fetch`; give an empty or a new folder")
-    with hold(out / OWN, hint="another fetch writes to it"):
+    with hold(out / OWN, hint="another fetch writes to it"), explained(out):
         folder.claim(out)
+        held = read_fetched(out)
+        changed = _check_change(out, held, manifest, which=which, allow_older=allow_older)
         incoming = out / OWN / "incoming"
         incoming.mkdir(exist_ok=True)
         _forget_others(incoming, manifest)
-        if read_fetched(out) == manifest and not any(incoming.iterdir()) and is_whole(out, manifest, verify=verify):
-            total = sum(blob.size_bytes for blob in manifest.files.values())
+        total = sum(blob.size_bytes for blob in manifest.files.values())
+        if held == manifest and not any(incoming.iterdir()) and is_whole(out, manifest, verify=verify):
             return Fetched(manifest=manifest, downloaded_bytes=0, reused_bytes=total)
-        return _fetch(_Download(source, manifest, pace), out, progress or (lambda _done, _total: None))
+        fetched = _fetch(_Download(source, manifest, pace, _Count(total, progress)), out)
+        return replace(fetched, changed=changed)
+
+
+def _check_change(
+    out: Path, held: ReleaseManifest | None, manifest: ReleaseManifest, *, which: int | str, allow_older: bool
+) -> str | None:
+    """Return what is no step forward, where it was not asked for; raise if it is one back."""
+    change = find_change(held, manifest, by_number=isinstance(which, int))
+    if change is not None and change.is_back and isinstance(which, str) and not allow_older:
+        raise UserInputError(
+            f"{out}: {change.text}; nothing was changed, give --allow-older to take it, or its number with --release"
+        )
+    return change.text if change else None
+
+
+class _Count:
+    """Counts the bytes that are there, of all parts; threads share it."""
+
+    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
+        self._done, self._total, self._progress, self._lock = 0, total, progress, threading.Lock()
+
+    def add(self, num_bytes: int) -> None:
+        with self._lock:
+            self._done += num_bytes
+            if self._progress is not None:
+                self._progress(self._done, self._total)
 
 
 @dataclass(frozen=True)
@@ -151,6 +189,7 @@ class _Download:
     source: ReleaseSource
     manifest: ReleaseManifest
     pace: Pace
+    count: _Count
 
     def bring(self, place: _Place) -> int:
         """Make sure that a part lies in its target; return how many of its bytes had not to be downloaded."""
@@ -160,10 +199,13 @@ class _Download:
                 if path != place.target:
                     place.write(data, 0)
                     place.sync()
+                self.count.add(len(data))
                 return len(data)
         there = place.resume(data)
+        self.count.add(there)
         self._download(place, data, there)
         if there and sha256(data) != place.part.digest:  # what the interrupted download left was not what it said
+            self.count.add(-len(data))
             there = 0
             self._download(place, data, there)
         if (digest := sha256(data)) != place.part.digest:
@@ -179,19 +221,19 @@ class _Download:
             self.source.read_into(self.manifest.release, place.part.digest, piece, start)
             place.write(piece, start)
             start += len(piece)
+            self.count.add(len(piece))
             size *= 2 if time.monotonic() - began_s < self.pace.quick_s else 1
 
 
-def _fetch(download: _Download, out: Path, progress: Callable[[int, int], None]) -> Fetched:
+def _fetch(download: _Download, out: Path) -> Fetched:
     incoming, old, manifest = out / OWN / "incoming", read_fetched(out), download.manifest
     (out / OWN / "pieces").mkdir(exist_ok=True)
     places = list(_places(manifest, old, out=out, incoming=incoming))
-    downloaded, reused, total = 0, 0, sum(place.part.size_bytes for place in places)
+    downloaded, reused = 0, 0
     with ThreadPoolExecutor(download.pace.parallel, thread_name_prefix="fetch") as pool:
         for place, there in pool.map(lambda place: (place, download.bring(place)), places):
             downloaded += place.part.size_bytes - there
             reused += there
-            progress(downloaded + reused, total)
     _finish(manifest, out, old)
     return Fetched(manifest=manifest, downloaded_bytes=downloaded, reused_bytes=reused)
 

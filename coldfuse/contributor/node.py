@@ -9,11 +9,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from coldfuse.consumer import fetch
+from coldfuse.contributor.events import NodeEvent, StoppedError
 from coldfuse.contributor.manifest import software
+from coldfuse.contributor.outliving import outlive
 from coldfuse.contributor.state import NodeFolder, Sent, Trained, WorkFolder
 from coldfuse.core.contribution import ContributionManifest, Score
+from coldfuse.core.names import Identity
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import blob_digest, canonical_json, encode, sha256
 from coldfuse.data.dataset import TextDataset
@@ -24,13 +28,16 @@ from coldfuse.tensors.deltas import Encoding
 from coldfuse.tensors.files import LocalFile
 from coldfuse.training.job import TrainingSettings
 
+if TYPE_CHECKING:
+    from coldfuse.training.job import TrainingProgress
+
 
 @dataclass(frozen=True, kw_only=True)
 class NodeSettings:
     """What a node contributes, and as whom."""
 
     name: str
-    """Name of the contributor in the federation."""
+    """Name of the contributor in the federation, of any script."""
     train: TextDataset
     """Private examples to learn from; they never leave the node."""
     validation: TextDataset
@@ -40,25 +47,14 @@ class NodeSettings:
     encoding: Encoding = "F32"
     """Dtype in which the delta travels."""
 
+    def __post_init__(self) -> None:
+        """Refuse what is no name before anything is done under it."""
+        Identity.of(self.name)
 
-@dataclass(frozen=True, kw_only=True)
-class NodeEvent:
-    """What a node does, for people and scripts."""
-
-    phase: str
-    """One of waiting, fetching, training, trained, uploading, committed, admitted, rejected, released and late."""
-    base_release: int
-    """Number of the release that it works on."""
-    message: str
-    """What happened, for people."""
-    done: float | None = None
-    """Fraction of the phase that is done, where it is known."""
-    score: Score | None = None
-    """Validation accuracy before and after training, once it is done."""
-
-
-class StoppedError(Exception):
-    """The node was asked to stop; everything it has done is in its folder."""
+    @property
+    def who(self) -> Identity:
+        """Id and name of the contributor."""
+        return Identity.of(self.name)
 
 
 @dataclass(frozen=True)
@@ -100,19 +96,23 @@ class Node:
     def run(self, *, rounds: int | None) -> None:
         """Take part in this many rounds, or until stopped; see `contribute`.
 
-        Without a number of rounds a rejection is reported, and the node goes on with the next base.
+        Without a number of rounds a rejection is reported, and the node goes on with the next base; and it waits for a
+        gateway that is away for as long as that takes.
         """
-        num_done = 0
-        while rounds is None or num_done < rounds:
-            try:
+        if rounds is not None:
+            for _ in range(rounds):
                 self.contribute()
-                num_done += 1
-            except ContributionRejectedError as error:
-                if rounds is not None:
-                    raise
-                base = self.client.status().latest.number
-                self._say("rejected", base, str(error))
-                self._wait(base, "for the next release", for_round=False)
+            return
+        while True:
+            outlive(self._go_on, self.stop, lambda reason: self._say("away", None, f"{reason}; trying again"))
+
+    def _go_on(self) -> None:
+        try:
+            self.contribute()
+        except ContributionRejectedError as error:
+            base = self.client.status().latest.number
+            self._say("rejected", base, str(error))
+            self._wait(base, "for the next release", for_round=False)
 
     def prepare(self) -> tuple[WorkFolder, Trained]:
         """Fetch the latest base and fine-tune it, as far as that is not done already."""
@@ -123,8 +123,11 @@ class Node:
             self._check_stop()
             say(done, total)
 
-        manifest = fetch(self.client, self.folder.base, which=base, progress=progress).manifest
-        work = self.folder.work_on(base)
+        fetched = fetch(self.client, self.folder.base, progress=progress, allow_older=True)
+        manifest = fetched.manifest
+        if fetched.changed:
+            self._say("changed", manifest.release, f"{fetched.changed}; going on with release {manifest.release}")
+        work = self.folder.work_on(manifest.release)
         trained = work.trained(base_digest=manifest.model_digest, work_digest=self._work_digest())
         return work, trained or self._train(work, manifest)
 
@@ -133,7 +136,8 @@ class Node:
         return ContributionManifest.model_validate(
             {
                 "federation": status.federation,
-                "contributor": self.settings.name,
+                "contributor": self.settings.who.id,
+                "display_name": self.settings.who.display_name,
                 "round": status.round.number,
                 "delta_digest": blob_digest(trained.delta),
                 "software": software(),
@@ -146,12 +150,11 @@ class Node:
         from coldfuse.training.delta import write_delta
         from coldfuse.training.fine_tuning import fine_tune
         from coldfuse.training.head import save_head
-        from coldfuse.training.job import FineTuned, TrainingJob, TrainingProgress
+        from coldfuse.training.job import FineTuned, TrainingJob
 
         def progress(now: TrainingProgress) -> None:
-            accuracy = f", accuracy {now.accuracy:.1%}" if now.accuracy is not None else ""
-            message = f"epoch {now.epoch}, step {now.step} of {now.num_steps}{accuracy}"
-            self._say("training", base.release, message, done=now.step / max(now.num_steps, 1))
+            done = now.step / max(now.num_steps, 1)
+            self._say("training", base.release, _describe(now), done=done, accuracy=now.accuracy)
 
         settings, base_model = self.settings, open_checkpoint(self.folder.base)
         job = TrainingJob(
@@ -185,7 +188,7 @@ class Node:
         base = trained.base_release
         status = self._wait(base, "for the round to open")
         if status.latest.number != base:
-            self._say("late", base, f"release {status.latest.number} came out meanwhile")
+            self._say("late", base, f"{_moved(base, status)} meanwhile")
             return None
         with LocalFile(work.delta).open() as file:
 
@@ -223,9 +226,9 @@ class Node:
                 self._say("late", base, verdict.reason)
                 return False
             if verdict.decision is Decision.REJECTED:
-                raise ContributionRejectedError(f"{self.settings.name}: rejected: {verdict.reason}")
+                raise ContributionRejectedError(f"{self.settings.who.id}: rejected: {verdict.reason}")
             if status.latest.number != base:
-                self._say("released", base, f"release {status.latest.number} is out")
+                self._say("released", base, _moved(base, status))
                 return True
             if verdict.decision is Decision.ADMITTED and not wait_for_release:
                 self._say("admitted", base, verdict.reason)
@@ -256,10 +259,29 @@ class Node:
 
     def _transfer_progress(self, phase: str, base: int) -> Callable[[int, int], None]:
         return lambda done, total: self._say(
-            phase, base, f"{done >> 20} of {total >> 20} MiB", done=done / max(total, 1)
+            phase, base, f"{done / 2**20:.1f} of {total / 2**20:.1f} MiB", done=done / max(total, 1)
         )
 
-    def _say(
-        self, phase: str, base_release: int, message: str, *, done: float | None = None, score: Score | None = None
-    ) -> None:
-        self.report(NodeEvent(phase=phase, base_release=base_release, message=message, done=done, score=score))
+    def _say(self, phase: str, base_release: int | None, message: str, **facts: Unpack[_Facts]) -> None:
+        self.report(NodeEvent(phase=phase, base_release=base_release, message=message, **facts))
+
+
+class _Facts(TypedDict, total=False):
+    """What an event may say beside its message."""
+
+    done: float | None
+    accuracy: float | None
+    score: Score | None
+
+
+def _describe(now: TrainingProgress) -> str:
+    if now.phase == "probe":
+        return f"fitting a head on the unchanged base, step {now.step} of {now.num_steps}"
+    accuracy = f", accuracy {now.accuracy:.1%}" if now.accuracy is not None else ""
+    return f"epoch {now.epoch}, step {now.step} of {now.num_steps}{accuracy}"
+
+
+def _moved(base: int, status: Status) -> str:
+    """Say which way the federation has gone from a base."""
+    latest = status.latest.number
+    return f"release {latest} is out" if latest > base else f"the federation has gone back to release {latest}"

@@ -23,7 +23,8 @@ from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Score
 from coldfuse.core.serialization import V, decode, encode
 from coldfuse.core.value import Digest, Value
-from coldfuse.durable import write_whole
+from coldfuse.durable import explained, write_whole
+from coldfuse.errors import CodecError, UserInputError
 
 _KEPT_RELEASES = 2
 
@@ -65,7 +66,8 @@ class WorkFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.mkdir(parents=True, exist_ok=True)
+        with explained(path):
+            path.mkdir(parents=True, exist_ok=True)
 
     @property
     def checkpoint(self) -> Path:
@@ -103,17 +105,25 @@ class WorkFolder:
 
     def forget_trained(self) -> None:
         """Say that the delta is about to be written anew: killed meanwhile, the new one must not pass for the old."""
-        (self.path / "trained.json").unlink(missing_ok=True)
+        self._forget("trained.json")
 
     def forget_sent(self) -> None:
         """Allow this work to be sent again, in another round."""
-        (self.path / "sent.json").unlink(missing_ok=True)
+        self._forget("sent.json")
+
+    def _forget(self, name: str) -> None:
+        with explained(self.path / name, "removed"):
+            (self.path / name).unlink(missing_ok=True)
 
     def _read(self, kind: type[V], name: str) -> V | None:
-        try:
-            return decode(kind, (self.path / name).read_bytes(), what=str(self.path / name))
-        except FileNotFoundError:
+        path = self.path / name
+        if not path.exists():
             return None
+        try:
+            with explained(path, "read"):
+                return decode(kind, path.read_bytes(), what=str(path))
+        except CodecError as error:  # none of ours: they are there whole or not at all
+            raise UserInputError(f"{error}; remove the file, and the node does this work again") from error
 
 
 class NodeFolder:
@@ -131,7 +141,8 @@ class NodeFolder:
         """Return the folder of the work on a base release, and clear those of long ago."""
         folders = sorted(self._path.glob("release-*"))
         for old in [folder for folder in folders if folder.name <= f"release-{base_release - _KEPT_RELEASES:05d}"]:
-            shutil.rmtree(old)
+            with explained(old, "removed"):
+                shutil.rmtree(old)
         return WorkFolder(self._path / f"release-{base_release:05d}")
 
     @contextmanager

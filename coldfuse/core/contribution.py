@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from coldfuse.core.blob import Blob
+from coldfuse.core.names import DisplayName
 from coldfuse.core.value import Digest, Name, Sentence, Value
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
@@ -35,6 +36,8 @@ class ContributionManifest(Value):
     federation: Digest
     """Name of the federation that it is for, which no other has."""
     contributor: Name
+    display_name: DisplayName | None = None
+    """Name of its contributor for people, of which `contributor` is the id; None where that is the name."""
     round: Annotated[int, Field(ge=1, le=2**53)]
     """Number of the round that it is for."""
     base_release: Count
@@ -66,6 +69,8 @@ class Admission(Value):
     contribution: Digest
     """Digest of its manifest."""
     contributor: Name
+    display_name: DisplayName | None = None
+    """Name of its contributor for people; None where `contributor` is the name."""
     delta_digest: Digest
     """Digest of its delta's list of parts."""
     num_examples: NumExamples
@@ -83,6 +88,8 @@ class Rejection(Value):
     """Digest of its manifest."""
     contributor: Annotated[str, Field(max_length=64)]
     """Name of its contributor, as it was sent."""
+    display_name: DisplayName | None = None
+    """Name of its contributor for people; None where `contributor` is the name, or the manifest cannot be read."""
     reason: Sentence
     """Why, and what its contributor can do."""
     is_late: bool = False

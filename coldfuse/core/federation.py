@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from coldfuse.core.contribution import Count
+from coldfuse.core.names import DisplayName
 from coldfuse.core.value import Digest, Name, Value
 
 LAYOUT_VERSION = 1
@@ -29,6 +30,8 @@ class FederationSettings(Value):
     federation: Digest
     """Random name that no other federation has: a contribution to one is none to another."""
     name: Name
+    display_name: DisplayName | None = None
+    """Name for people, of which `name` is the id; None where that is the name."""
     rules: RoundRules
     """Rules by which rounds close."""
     method: str

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Count, NumExamples
+from coldfuse.core.names import DisplayName
 from coldfuse.core.value import Digest, Name, Value
 
 MAX_METHOD_CHARS = 1000
@@ -20,6 +21,8 @@ class FusedContribution(Value):
     contribution: Digest
     """Digest of its manifest."""
     contributor: Name
+    display_name: DisplayName | None = None
+    """Name of its contributor for people; None where `contributor` is the name."""
     delta_digest: Digest
     """Digest of its delta's list of parts."""
     num_examples: NumExamples

@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter
 
 from coldfuse.core.contribution import Admission, Count, Rejection
 from coldfuse.core.federation import RoundRules
+from coldfuse.core.names import DisplayName
 from coldfuse.core.value import Digest, Name, Sentence, Value
 
 
@@ -25,6 +26,8 @@ class Received(Value):
     contribution: Digest
     """Digest of its manifest."""
     contributor: Name
+    display_name: DisplayName | None = None
+    """Name of its contributor for people; None where `contributor` is the name."""
     received_at_s: float
     """Seconds since 1970, by the gateway's clock."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coldfuse.core.contribution import ContributionManifest
+from coldfuse.core.names import id_of
 from coldfuse.core.round import Opened
 
 
@@ -29,6 +30,14 @@ def screen_round(manifest: ContributionManifest, opened: Opened | None, round_nu
     return None
 
 
+def screen_name(manifest: ContributionManifest) -> str | None:
+    """Return why a contribution's display name is not its contributor's, or None: nobody goes by another's."""
+    shown = manifest.display_name
+    if shown is None or id_of(shown) == manifest.contributor:
+        return None
+    return f"the id of {shown!r} is {id_of(shown)}, not {manifest.contributor}; send it with coldfuse"
+
+
 def screen_manifest(manifest: ContributionManifest, opened: Opened, round_number: int) -> str | None:
     """Return why a contribution cannot be fused in a round, or None. What costs a read comes after this.
 
@@ -38,6 +47,8 @@ def screen_manifest(manifest: ContributionManifest, opened: Opened, round_number
         round_number: The round.
     """
     if reason := screen_round(manifest, opened, round_number):
+        return reason
+    if reason := screen_name(manifest):
         return reason
     if manifest.score and not 0 <= manifest.score.after <= 1:  # it may be a weight
         return f"its score after training is {manifest.score.after:g}, expected 0 to 1"

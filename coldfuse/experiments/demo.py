@@ -11,9 +11,10 @@ import importlib.util
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -32,6 +33,8 @@ from coldfuse.storage import open_store
 from coldfuse.transport.client import GatewayClient
 
 _DEADLINE_S = 3600.0
+_PATIENCE = "20s"
+"""How long a contributor tries to reach the gateway, which is on the same machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +76,10 @@ def run_demo(demo: Demo, view: DemoView) -> Results:
     with ExitStack() as stack:
         address, children = stack.enter_context(_processes(demo, store, view))
         client = stack.enter_context(GatewayClient(address))
+        check = partial(_check_all, children, demo.out / "logs")
         for number in range(demo.settings.num_rounds + 1):
-            _wait_for_release(client, number, children, demo.out / "logs")
-            scores.append(_score(demo, client, number, tasks, view))
+            _wait_for_release(client, number, check)
+            scores.append(_score(demo, client, number, tasks, view, check))
         for name, child in children.items():
             if name != "gateway":
                 child.wait()
@@ -118,7 +122,7 @@ def _processes(demo: Demo, store: Path, view: DemoView) -> Iterator[tuple[str, M
         readers.append(view.follow_aggregator(lines))
         for task in demo.seen:
             lines = run(task.name, _contribute(demo, task, address))
-            readers.append(view.follow_contributor(task.name, lines))
+            readers.append(view.follow_contributor(task.name, lines, partial(_outcome, task.name, children, logs)))
         yield address, children
     finally:
         end(list(children.values()))
@@ -140,7 +144,7 @@ def _contribute(demo: Demo, task: DemoTask, address: str) -> list[str]:
         "--data": folder / "private.parquet", "--name": task.name, "--work": folder / "node",
         "--rounds": settings.num_rounds, "--epochs": settings.num_epochs, "--batch-size": settings.batch_size,
         "--learning-rate": settings.learning_rate, "--max-length": settings.max_length,
-        "--tokens-at-once": settings.tokens_at_once, "--threads": 1, "--seed": demo.seed,
+        "--tokens-at-once": settings.tokens_at_once, "--threads": 1, "--seed": demo.seed, "--patience": _PATIENCE,
     }  # fmt: skip
     return ["contribute", address, "--json", *(str(word) for option in options.items() for word in option)]
 
@@ -154,19 +158,38 @@ def _read_task(task: DemoTask, settings: DemoSettings) -> tuple[TextDataset, Tex
     )
 
 
-def _wait_for_release(
-    client: GatewayClient, number: int, children: Mapping[str, subprocess.Popen[str]], logs: Path
-) -> None:
+def _wait_for_release(client: GatewayClient, number: int, check: Callable[[], None]) -> None:
     while (status := client.status()).latest.number < number:
-        for name, child in children.items():
-            _check(name, child, logs)
+        check()
         time.sleep(status.poll_after_s)
+
+
+def _check_all(children: Mapping[str, subprocess.Popen[str]], logs: Path) -> None:
+    for name, child in children.items():
+        _check(name, child, logs)
 
 
 def _check(name: str, child: subprocess.Popen[str], logs: Path) -> None:
     if child.poll():
-        lines = (logs / f"{name}.log").read_text().strip().splitlines() or ["(it said nothing)"]
-        raise ColdfuseError(f"{name} ended with status {child.returncode}: {lines[-1]}; see {logs / f'{name}.log'}")
+        last = _last_word(name, logs)
+        raise ColdfuseError(f"{name} {_ended(child.returncode)}: {last}; see {logs / f'{name}.log'}")
+
+
+def _ended(status: int) -> str:
+    return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+
+
+def _outcome(name: str, children: Mapping[str, subprocess.Popen[str]], logs: Path) -> str:
+    """Wait for the end of a contributor, and say what came of it."""
+    status, last = children[name].wait(), _last_word(name, logs)
+    if last.startswith("stopped"):
+        return "stopped"
+    return f"failed: it {_ended(status)}: {last}" if status else "done"
+
+
+def _last_word(name: str, logs: Path) -> str:
+    lines = (logs / f"{name}.log").read_text().strip().splitlines() or ["(it said nothing)"]
+    return lines[-1].removeprefix("coldfuse: ")
 
 
 def _score(
@@ -175,11 +198,15 @@ def _score(
     number: int,
     tasks: Sequence[tuple[TextDataset, TextDataset]],
     view: DemoView,
+    check: Callable[[], None],
 ) -> ReleaseScores:
     view.show("consumer", f"fetching release {number}")
     fetched = fetch(client, demo.out / "model", which=number)
     view.show("consumer", f"scoring release {number} on {len(tasks)} data sets")
-    probes = linear_probes(demo.out / "model", tasks, max_length=demo.settings.max_length, threads=1)
+    probes = []
+    for task in tasks:
+        check()  # scoring takes as long as a round: who fails meanwhile is heard at once
+        probes += linear_probes(demo.out / "model", [task], max_length=demo.settings.max_length, threads=1)
     accuracy = {task.name: probe.accuracy for task, probe in zip(TASKS, probes, strict=True)}
     scores = ReleaseScores.of(number, fetched.manifest.model_digest, accuracy, seen=[t.name for t in demo.seen])
     view.show("consumer", f"release {number}: {scores.seen_mean:.1%} on seen, {scores.unseen_mean:.1%} on unseen sets")

@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
-_NEWS = ("training", "trained", "committed", "rejected", "late")
+_NEWS = ("connecting", "away", "changed", "training", "trained", "committed", "rejected", "late")
 """Phases of a contributor that are worth a line of their own."""
 
 
@@ -43,23 +44,29 @@ class DemoView:
             if self._live is not None:
                 self._live.update(self._render(), refresh=is_news)
             elif is_news:
-                self.console.print(f"{name:>18}  {message}", highlight=False, soft_wrap=True)
+                self.console.print(f"{name:>18}  {message}", highlight=False, soft_wrap=True, markup=False)
 
-    def follow_contributor(self, name: str, lines: Iterable[str]) -> threading.Thread:
-        """Read a contributor's events until it ends."""
+    def follow_contributor(
+        self, name: str, lines: Iterable[str], outcome: Callable[[], str] = lambda: "done"
+    ) -> threading.Thread:
+        """Read a contributor's events until it ends, and show its `outcome`, which may wait for that."""
 
         def read() -> None:
             for line in lines:
-                event = json.loads(line)
-                if event["base_release"] is None:  # what it has read, before any round
-                    continue
-                phase, base = event["phase"], event["base_release"]
-                news = phase if phase in _NEWS else self._phases.get(name, "").partition(" ")[2]
-                text = f"round {base + 1}: {phase}, {event['message']}"
-                self.show(name, text, phase=f"{base} {news}", done=event["done"])
-            self.show(name, "done")
+                self._show_event(name, line)
+            self.show(name, outcome())
 
         return _start(read)
+
+    def _show_event(self, name: str, line: str) -> None:
+        try:
+            event = json.loads(line)
+            phase, base = event["phase"], event["base_release"]
+            text, done = f"{phase}, {event['message']}", event["done"]
+        except (ValueError, TypeError, KeyError):  # what a library prints is no event
+            return
+        news = phase if phase in _NEWS else self._phases.get(name, "").partition(" ")[2]
+        self.show(name, text if base is None else f"round {base + 1}: {text}", phase=f"{base} {news}", done=done)
 
     def follow_aggregator(self, lines: Iterable[str]) -> threading.Thread:
         """Read what the aggregator says until it ends."""
@@ -88,7 +95,7 @@ class DemoView:
         for name in (*self.names, "aggregator", "consumer"):
             message, done = self._doing.get(name, ("starting", None))
             bar = ProgressBar(total=1.0, completed=done, width=16) if done is not None else ""
-            table.add_row(f"[bold]{name}[/bold]", bar, message)
+            table.add_row(Text(name, style="bold"), bar, Text(message))
         return table
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from html import escape
 from typing import Protocol, Self
@@ -11,6 +11,7 @@ from typing import Protocol, Self
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import RoundRules
+from coldfuse.core.names import shown
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.tensors.blobs import ReadRange
 
@@ -41,11 +42,19 @@ class ContributionSummary:
     """One contribution's part in a release."""
 
     contributor: str
+    """Id of the contributor."""
     num_examples: int
     weight: float
     """Weight of the contribution, before weights are normalised."""
     contribution: str
     """SHA-256 of the contribution's manifest."""
+    display_name: str | None = None
+    """Name of the contributor for people; None where the id is the name."""
+
+    @property
+    def who(self) -> str:
+        """Name and id of the contributor, for people."""
+        return shown(self.contributor, self.display_name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +87,16 @@ class RoundStatus:
     num_admitted: int
     num_rejected: int
     contributors: tuple[str, ...]
-    """Names of those who contributed, in alphabetical order, at most 100."""
+    """Ids of those who contributed, in alphabetical order, at most 100."""
     waits_for: str
     """Sentence for people on what the round waits for."""
+    display_names: Mapping[str, str] = field(default_factory=dict)
+    """Names for people of those whose id is not their name, by id."""
+
+    @property
+    def who(self) -> list[str]:
+        """Names and ids of those who contributed, for people."""
+        return [shown(contributor, self.display_names.get(contributor)) for contributor in self.contributors]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +108,7 @@ class Status:
     federation: str
     """Random name of the federation, in hex; manifests of contributions carry it."""
     name: str
-    """Name of the federation, for people."""
+    """Id of the federation, derived from its name."""
     method: str
     rules: RoundRules
     max_contribution_bytes: int
@@ -103,15 +119,17 @@ class Status:
     """Round that is open, or the one to be opened next."""
     poll_after_s: float
     """Seconds to wait before asking again; more when many ask."""
+    display_name: str | None = None
+    """Name of the federation for people; None where the id is the name."""
 
     def __str__(self) -> str:
         """Say it in a few lines."""
         now = self.round
         counts = f"{now.num_received} received, {now.num_admitted} admitted, {now.num_rejected} rejected"
         return "\n".join([
-            f"federation {self.name}, method {self.method}",
+            f"federation {shown(self.name, self.display_name)}, method {self.method}",
             f"latest release {self.latest.number}, model {self.latest.model_digest}",
-            f"round {now.number}: {counts}{': ' if now.contributors else ''}{', '.join(now.contributors)}",
+            f"round {now.number}: {counts}{': ' if now.contributors else ''}{', '.join(now.who)}",
             f"waiting: {now.waits_for}",
         ])  # fmt: skip
 

@@ -17,7 +17,7 @@ from coldfuse.core.blob import Part
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import FederationSettings
 from coldfuse.core.round import Received, RoundState
-from coldfuse.core.screening import screen_round
+from coldfuse.core.screening import screen_name, screen_round
 from coldfuse.core.serialization import blob_digest, decode, encode, sha256
 from coldfuse.errors import CodecError, ContributionRejectedError, RoundClosedError
 from coldfuse.gateway.base import ContributionVerdict, Decision
@@ -47,7 +47,12 @@ class Committer:
             self._check_parts(manifest.delta.parts)
             self._federation.objects.put(contribution, data)
             journal.receive(
-                Received(contribution=contribution, contributor=manifest.contributor, received_at_s=time.time())
+                Received(
+                    contribution=contribution,
+                    contributor=manifest.contributor,
+                    display_name=manifest.display_name,
+                    received_at_s=time.time(),
+                )
             )
         state = self._rounds.state(manifest.round)  # only now: see above
         return acknowledge(state, contribution, manifest.round)
@@ -87,6 +92,8 @@ def check_manifest(manifest: ContributionManifest, settings: FederationSettings)
             f"made for the federation {manifest.federation[:12]}, this is {settings.name} ({settings.federation[:12]})"
             "; check the address"
         )
+    if reason := screen_name(manifest):
+        raise ContributionRejectedError(reason)
     if manifest.delta.size_bytes > settings.max_contribution_bytes:
         raise ContributionRejectedError(
             f"the delta has {manifest.delta.size_bytes:,} bytes, {settings.name} takes at most "

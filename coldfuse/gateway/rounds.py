@@ -58,15 +58,18 @@ class Rounds:
 def describe_round(rules: RoundRules, standing: Standing, *, now_s: float) -> RoundStatus:
     """Sum a round up for people."""
     state = standing.state
-    names = {r.contributor for r in state.received.values()} | {a.contributor for a in state.admitted.values()}
+    names = {r.contributor: r.display_name for r in state.received.values()}
+    names |= {a.contributor: a.display_name for a in state.admitted.values()}
+    named = sorted(names)[:MAX_NAMES]
     return RoundStatus(
         number=standing.round,
         is_open=state.is_open,
         num_received=len(state.received),
         num_admitted=len(state.admitted),
         num_rejected=len(state.rejected),
-        contributors=tuple(sorted(names)[:MAX_NAMES]),
+        contributors=tuple(named),
         waits_for=explain_wait(rules, standing, now_s=now_s),
+        display_names={name: shown for name in named if (shown := names[name]) is not None},
     )
 
 

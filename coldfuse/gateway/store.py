@@ -196,6 +196,7 @@ class StoreGateway(Gateway):
             ),
             round=describe_round(settings.rules, standing, now_s=time.time()),
             poll_after_s=self._measure_pace(),
+            display_name=settings.display_name,
         )
 
     def _measure_pace(self) -> float:
@@ -229,6 +230,7 @@ def _summarize(data: bytes) -> ReleaseSummary:
             num_examples=fused.num_examples,
             weight=fused.weight,
             contribution=fused.contribution,
+            display_name=fused.display_name,
         )
         for fused in manifest.contributions
     )

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from coldfuse import __version__
 from coldfuse.core.blob import Blob
 from coldfuse.core.federation import FederationSettings, RoundRules
+from coldfuse.core.names import Identity
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.errors import FederationError, ObjectNotFoundError, UserInputError
@@ -36,7 +37,7 @@ def create_federation(
 
     Args:
         store: An empty store.
-        name: The federation's name.
+        name: The federation's name, of any script.
         base: A Hugging Face model folder.
         origin: What the user called the base.
         method: Fusion method.
@@ -46,6 +47,7 @@ def create_federation(
         UserInputError: The base or an option cannot be used; nothing was written.
         FederationError: The store holds a federation, or the beginning of one on another base.
     """
+    called = Identity.of(name, what="the federation's name")
     if store.head(SETTINGS_KEY) is not None:
         raise FederationError(f"{store.url} holds a federation already; choose another folder or prefix")
     folder = open_checkpoint(base)
@@ -55,8 +57,9 @@ def create_federation(
     federation = begun.federation if begun else secrets.token_hex(32)
     try:
         settings = FederationSettings(
-            federation=federation, name=name, rules=RoundRules.model_validate(rules), method=method,
-            created_at_s=now_s, base=origin, release_zero="0" * 64,  # known when the files are
+            federation=federation, name=called.id, display_name=called.display_name,
+            rules=RoundRules.model_validate(rules), method=method, created_at_s=now_s, base=origin,
+            release_zero="0" * 64,  # known when the files are
         )  # fmt: skip
     except ValidationError as error:
         raise UserInputError(_explain(error)) from error
@@ -111,7 +114,4 @@ def _other_base(store: ObjectStore, begun: ReleaseManifest) -> FederationError:
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     field, value = first["loc"][-1], first["input"]
-    if field == "name":
-        words = "1 to 63 lower case letters, digits, '.', '_' and '-', the first a letter or a digit"
-        return f"name {value!r}: expected {words}, such as my-federation"
     return f"{field} {value!r}: {first['msg']}"

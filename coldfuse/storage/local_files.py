@@ -17,35 +17,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from coldfuse.durable import make_folder
+from coldfuse.durable import advise, make_folder
 from coldfuse.errors import ObjectNotFoundError, StorageError
 
 LOCK_TIMEOUT_S = 30.0
 _MAX_READ_BYTES = 2**30  # Linux reads no more than 2 GiB at once, and Python would set aside all that is asked for
-
-_ADVICE = {
-    errno.ENOSPC: "the disk is full; free some space",
-    errno.EDQUOT: "the disk quota is used up; free some space or raise it",
-    errno.EFBIG: "the file is larger than the file system or this process may write; raise `ulimit -f`",
-    errno.EACCES: "permission denied; let this user read and write the folder",
-    errno.EPERM: "the operation is not permitted; let this user read and write the folder",
-    errno.EROFS: "the file system is read-only; mount it writable or choose another folder",
-    errno.EXDEV: "the folder spans several file systems; a store needs a single one",
-    errno.EMFILE: "this process has too many open files; raise `ulimit -n`",
-    errno.ENFILE: "the machine has too many open files; raise fs.file-max",
-    errno.EIO: "the disk reports an error; look into the system's log and replace it",
-    errno.ENOTDIR: "a file lies where a folder is needed; choose another key or folder",
-    errno.EISDIR: "a folder lies where a file is needed; choose another key",
-    errno.ENOLCK: "the file system gives no locks; mount it with locks or choose another folder",
-    errno.ESTALE: "the network file system has lost the file; mount it again",
-}
 
 
 def storage_error(error: OSError, path: Path) -> StorageError:
     """Return the error as one sentence that says what happened, where, and what to do."""
     if isinstance(error, FileNotFoundError):
         return ObjectNotFoundError(f"{path}: no such object")
-    reason = _ADVICE.get(error.errno or 0, f"{error.strerror or error}; look at the folder")
+    reason = advise(error) or f"{error.strerror or error}; look at the folder"
     return StorageError(f"{path}: {reason}")
 
 

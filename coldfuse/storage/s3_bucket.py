@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Literal, TypedDict, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import boto3
 import botocore.session
@@ -23,6 +25,7 @@ from botocore.loaders import Loader
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from coldfuse.errors import StorageError
+from coldfuse.proxies import is_this_machine
 from coldfuse.storage.s3_errors import S3Error, code_of, status_of, storage_error, was_retried
 from coldfuse.storage.s3_settings import S3Settings
 
@@ -185,4 +188,12 @@ def _connect(settings: S3Settings) -> S3Client:
     core = botocore.session.get_session()
     core.register_component("data_loader", _api_description())
     session = boto3.session.Session(botocore_session=core)
-    return session.client("s3", endpoint_url=settings.endpoint_url, region_name=settings.region, config=config)
+
+    def connect(config: Config) -> S3Client:
+        return session.client("s3", endpoint_url=settings.endpoint_url, region_name=settings.region, config=config)
+
+    client = connect(config)
+    host = urlsplit(client.meta.endpoint_url).hostname or ""  # the setting's, the environment's or the profile's
+    if getproxies() and is_this_machine(host):
+        return connect(config.merge(Config(proxies={})))  # a proxy would look for the server on its own machine
+    return client

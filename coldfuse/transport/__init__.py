@@ -2,6 +2,7 @@
 
     connect     from a store or an address to a `Gateway`
     address     host:port, and which hosts are this machine
+    peer        a gateway as its client sees it: how it is reached, and through which proxy
     client      `GatewayClient`, a `Gateway` on another machine
     server      starting and stopping a gateway that listens
     servicer    the shell: asyncio streams around a `StoreGateway`
@@ -25,3 +26,7 @@ length and digest tell them apart, so an object appears when both match and not 
 
 Limits: gateways do not know their callers yet; where strangers can reach the port, ask for client certificates.
 """
+
+from coldfuse.config import prepare_grpc
+
+prepare_grpc()  # gRPC looks when it is imported, which is after this and nowhere else

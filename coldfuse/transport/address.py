@@ -35,6 +35,27 @@ class Address:
             return False
 
 
+def is_meant_as_address(text: str) -> bool:
+    """Tell whether somebody who wrote this may have meant an address: a URL of another scheme, a port, a bare host.
+
+    >>> [is_meant_as_address(text) for text in ("http://host:1", "host:70000", "127.0.0.1", "./federation", "s3://a/b")]
+    [True, True, True, False, False]
+    """
+    scheme, _, rest = text.rpartition("://")
+    if scheme:
+        return scheme in ("http", "https", "grpc", "grpcs", "tcp", "dns")
+    head, tail = rest.partition("/")[0].rpartition(":")[::2]
+    return bool(head and tail.isdecimal()) or Address(rest, 0).is_loopback or _is_ip(rest)
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def parse_address(text: str) -> Address:
     """Read `host:port`.
 

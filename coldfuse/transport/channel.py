@@ -7,6 +7,7 @@ import grpc
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES
 from coldfuse.errors import UserInputError
 from coldfuse.transport.address import Address
+from coldfuse.transport.peer import Peer
 from coldfuse.trust.tls import TlsFiles, load
 
 MAX_CHUNK_BYTES = 1 << 20
@@ -42,20 +43,18 @@ CLIENT_OPTIONS = (
 )
 
 
-def open_channel(address: Address, *, tls: TlsFiles | None, insecure: bool) -> grpc.Channel:
-    """Open a channel: with TLS, but for loopback, where it is used only if files are given.
+def open_channel(peer: Peer, *, tls: TlsFiles | None) -> grpc.Channel:
+    """Open a channel, through a proxy only where the peer says so.
 
     Raises:
         UserInputError: The certificates cannot be used.
     """
-    if tls is not None:
-        files = load(tls)
-        credentials = grpc.ssl_channel_credentials(files.ca, files.key, files.cert)
-    elif insecure or address.is_loopback:
-        return grpc.insecure_channel(address.text, options=CLIENT_OPTIONS)
-    else:
-        credentials = grpc.ssl_channel_credentials()
-    return grpc.secure_channel(address.text, credentials, options=CLIENT_OPTIONS)
+    options = (*CLIENT_OPTIONS, ("grpc.enable_http_proxy", int(peer.proxy is not None)))
+    if peer.is_plain:
+        return grpc.insecure_channel(peer.text, options=options)
+    files = load(tls or TlsFiles())
+    credentials = grpc.ssl_channel_credentials(files.ca, files.key, files.cert)
+    return grpc.secure_channel(peer.text, credentials, options=options)
 
 
 def server_credentials(address: Address, *, tls: TlsFiles | None, insecure: bool) -> grpc.ServerCredentials | None:

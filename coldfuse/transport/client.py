@@ -20,6 +20,7 @@ from coldfuse.transport.channel import open_channel
 from coldfuse.transport.frames import UPLOAD_METHOD, serialize
 from coldfuse.transport.pb import gateway_pb2 as pb
 from coldfuse.transport.pb import gateway_pb2_grpc
+from coldfuse.transport.peer import OnTrouble, find_peer
 from coldfuse.transport.retry import CALL_S, Cancellation, StopWhenStalled, call_with_retries, stream_deadline_s
 from coldfuse.transport.sender import PartSender
 from coldfuse.trust.tls import TlsFiles
@@ -38,7 +39,13 @@ class GatewayClient(Gateway):
     """
 
     def __init__(
-        self, address: str, *, tls: TlsFiles | None = None, insecure: bool = False, retry_s: float = 120.0
+        self,
+        address: str,
+        *,
+        tls: TlsFiles | None = None,
+        insecure: bool = False,
+        retry_s: float = 120.0,
+        on_trouble: OnTrouble | None = None,
     ) -> None:
         """Connect with the first call.
 
@@ -48,14 +55,16 @@ class GatewayClient(Gateway):
                 authorities that this machine knows must vouch for.
             insecure: Speak plain text to other hosts, too.
             retry_s: How long to try while the gateway is out of reach.
+            on_trouble: Called with each failure that is followed by another try, by any thread.
 
         Raises:
-            UserInputError: The address is none, or the certificates cannot be used.
+            UserInputError: The address is none, the certificates cannot be used, or a proxy would get everything in
+                plain text.
         """
-        self._address = parse_address(address)
         self._retry_s = retry_s
         self._cancellation = Cancellation()
-        self._channel = open_channel(self._address, tls=tls, insecure=insecure)
+        self._peer = find_peer(parse_address(address), tls=tls, insecure=insecure, on_trouble=on_trouble)
+        self._channel = open_channel(self._peer, tls=tls)
         self._stub = gateway_pb2_grpc.GatewayStub(self._channel)
         self._upload_part = self._channel.stream_unary(
             UPLOAD_METHOD, request_serializer=serialize, response_deserializer=pb.UploadPartResponse.FromString
@@ -64,7 +73,7 @@ class GatewayClient(Gateway):
     @property
     def address(self) -> str:
         """Where the gateway listens."""
-        return self._address.text
+        return self._peer.text
 
     def status(self) -> Status:
         """Say where the federation stands."""
@@ -108,7 +117,7 @@ class GatewayClient(Gateway):
                 done += len(message.chunk)
                 stop.count_progress()
 
-        call_with_retries(read_rest, self._address, stop=stop, cancellation=self._cancellation)
+        call_with_retries(read_rest, self._peer, stop=stop, cancellation=self._cancellation)
         if done != len(buffer):
             raise TransportError(f"{self.address}: sent {done:,} of {len(buffer):,} bytes of part {digest[:12]}")
 
@@ -125,9 +134,7 @@ class GatewayClient(Gateway):
         self, blob: Blob, read_range: ReadRange, *, progress: OnProgress | None = None, parallel: int = PARALLEL
     ) -> UploadReport:
         """Send what the gateway has not got of a file, several parts at a time."""
-        sender = PartSender(
-            self._upload_part, read_range, address=self._address, retry_s=self._retry_s, parallel=parallel
-        )
+        sender = PartSender(self._upload_part, read_range, peer=self._peer, retry_s=self._retry_s, parallel=parallel)
         missing = self.find_missing(blob.parts)
         return send_parts(blob, missing, sender.send, parallel=parallel, progress=progress, stop=sender.stop)
 
@@ -149,5 +156,5 @@ class GatewayClient(Gateway):
     def _call(self, method: Callable[..., T], request: object) -> T:
         stop = StopWhenStalled(self._retry_s, stream_s=CALL_S)
         return call_with_retries(
-            lambda: method(request, timeout=CALL_S), self._address, stop=stop, cancellation=self._cancellation
+            lambda: method(request, timeout=CALL_S), self._peer, stop=stop, cancellation=self._cancellation
         )

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from coldfuse.errors import UserInputError
+from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.gateway import Gateway, StoreGateway
 from coldfuse.registry.federation import open_federation
 from coldfuse.storage import open_store
-from coldfuse.transport.address import parse_address
+from coldfuse.transport.address import is_meant_as_address, parse_address
 from coldfuse.trust.tls import TlsFiles
 
 
-def connect(source: str, *, tls: TlsFiles | None = None, insecure: bool = False, retry_s: float = 120.0) -> Gateway:
+def connect(
+    source: str,
+    *,
+    tls: TlsFiles | None = None,
+    insecure: bool = False,
+    retry_s: float = 120.0,
+    on_trouble: Callable[[ColdfuseError], None] | None = None,
+) -> Gateway:
     """Return a gateway on a store, or to an address. Close it, or use it as a context manager.
 
     Args:
@@ -20,16 +28,22 @@ def connect(source: str, *, tls: TlsFiles | None = None, insecure: bool = False,
         tls: Certificates for an address, see `GatewayClient`.
         insecure: Speak plain text to other hosts, too.
         retry_s: How long to try while an address is out of reach.
+        on_trouble: Called with each failure that is followed by another try, by any thread.
 
     Raises:
         UserInputError: The source names neither a store nor an address.
         FederationError: The store holds no federation.
     """
     if not is_address(source):
+        if is_meant_as_address(source) and not Path(source).exists():
+            raise UserInputError(
+                f"{source!r} is neither an address nor a store: expected HOST:PORT, such as 127.0.0.1:7700 (without "
+                "http://), a folder, or s3://BUCKET/PREFIX"
+            )
         return StoreGateway(open_federation(open_store(source)))
     from coldfuse.transport.client import GatewayClient  # gRPC takes a while, and a store needs none of it
 
-    return GatewayClient(source, tls=tls, insecure=insecure, retry_s=retry_s)
+    return GatewayClient(source, tls=tls, insecure=insecure, retry_s=retry_s, on_trouble=on_trouble)
 
 
 def is_address(source: str) -> bool:

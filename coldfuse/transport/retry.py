@@ -20,7 +20,8 @@ from tenacity import (
 )
 from tenacity.stop import stop_base
 
-from coldfuse.transport.address import Address
+from coldfuse.errors import ColdfuseError, StorageError
+from coldfuse.transport.peer import Peer
 from coldfuse.transport.status import from_rpc_error, is_transient
 
 logger = logging.getLogger(__name__)
@@ -118,6 +119,11 @@ class StopWhenStalled(stop_base):
         """Take note that bytes have moved."""
         self._progress.count += 1  # unlocked: whichever thread loses, the number differs from what it was
 
+    def left_s(self) -> float:
+        """Return how many seconds are left, if nothing moves: the last try is made at their end."""
+        since_s = self._clock() if self._failing_since_s is None else self._failing_since_s
+        return max(since_s + self._retry_s - self._clock(), 0.0)
+
     def __call__(self, _: RetryCallState) -> bool:
         """Tell, after a failure, whether to give up."""
         now_s = self._clock()
@@ -135,34 +141,44 @@ def stream_deadline_s(num_bytes: int, *, parallel: int = 1) -> float:
     return CALL_S + num_bytes * parallel / FLOOR_BYTES_PER_S
 
 
-def call_with_retries(
-    call: Callable[[], T], address: Address, *, stop: StopWhenStalled, cancellation: Cancellation
-) -> T:
+def call_with_retries(call: Callable[[], T], peer: Peer, *, stop: StopWhenStalled, cancellation: Cancellation) -> T:
     """Call until it succeeds, fails for good, or is given up; raise errors of `errors.py` only.
 
     Waits grow with jitter, so that the nodes of a federation do not return all at once to a gateway that starts again.
 
     Args:
         call: Makes one gRPC call.
-        address: Where the gateway listens, for messages.
+        peer: The gateway; it is told of each failure that is followed by another try.
         stop: Decides after each failure whether to give up.
         cancellation: Ends a wait at once, and lets nothing be tried again.
     """
+    growing = wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S)
     retrying = Retrying(
         retry=retry_if_exception(is_transient),
-        wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
+        wait=lambda state: min(growing(state), stop.left_s()),
         stop=stop | stop_when_event_set(cancellation.event),
         sleep=sleep_using_event(cancellation.event),
-        before_sleep=lambda state: _log(state, address),
+        before_sleep=lambda state: _say(state, peer),
         reraise=True,
     )
     try:
         return retrying(call)
     except grpc.RpcError as error:
-        raise from_rpc_error(error, address.text) from error
+        raise _translated(error, peer) from error
 
 
-def _log(state: RetryCallState, address: Address) -> None:
+def _translated(error: grpc.RpcError, peer: Peer) -> ColdfuseError:
+    ours = from_rpc_error(error, peer)
+    if type(ours) is StorageError:  # a full disk: its reader must not look at a disk of their own
+        return StorageError(f"{peer.text}: its store: {ours}")
+    return ours
+
+
+def _say(state: RetryCallState, peer: Peer) -> None:
     error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, grpc.RpcError):
-        logger.info("try %d failed, another follows: %s", state.attempt_number, from_rpc_error(error, address.text))
+    if not isinstance(error, grpc.RpcError):
+        return
+    trouble = _translated(error, peer)
+    logger.info("try %d failed, another follows: %s", state.attempt_number, trouble)
+    if peer.on_trouble is not None:
+        peer.on_trouble(trouble)

@@ -11,10 +11,10 @@ from coldfuse.core.blob import Part
 from coldfuse.errors import ColdfuseError
 from coldfuse.gateway.upload import OnSent
 from coldfuse.tensors.blobs import ReadRange
-from coldfuse.transport.address import Address
 from coldfuse.transport.channel import MAX_CHUNK_BYTES
 from coldfuse.transport.frames import Frame, FrameBuffer
 from coldfuse.transport.pb import gateway_pb2 as pb
+from coldfuse.transport.peer import Peer
 from coldfuse.transport.retry import Cancellation, Progress, StopWhenStalled, call_with_retries, stream_deadline_s
 from coldfuse.transport.wire import write_part
 
@@ -26,20 +26,20 @@ class PartSender:
     """Sends parts of one file; threads share it, one a part."""
 
     def __init__(
-        self, upload_part: UploadPart, read_range: ReadRange, *, address: Address, retry_s: float, parallel: int
+        self, upload_part: UploadPart, read_range: ReadRange, *, peer: Peer, retry_s: float, parallel: int
     ) -> None:
         """Take what is sent and where to.
 
         Args:
             upload_part: The gateway's method.
             read_range: Reads the file.
-            address: Where the gateway listens, for messages.
+            peer: The gateway.
             retry_s: Seconds without progress in any part after which none is tried again.
             parallel: How many parts share the link.
         """
         self._upload_part = upload_part
         self._read_range = read_range
-        self._address = address
+        self._peer = peer
         self._retry_s = retry_s
         self._parallel = parallel
         self._cancellation = Cancellation()
@@ -60,7 +60,7 @@ class PartSender:
             return self._cancellation.run(lambda: self._upload_part.future(messages, timeout=deadline_s))
 
         try:
-            answer = call_with_retries(call, self._address, stop=stop, cancellation=self._cancellation)
+            answer = call_with_retries(call, self._peer, stop=stop, cancellation=self._cancellation)
         except ColdfuseError:
             if self._read_error is not None:  # the gateway's complaint is only what follows from it
                 raise self._read_error from None

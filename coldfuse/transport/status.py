@@ -15,6 +15,7 @@ import grpc
 
 from coldfuse import errors
 from coldfuse.errors import ColdfuseError, TransportError
+from coldfuse.transport.peer import Peer
 from coldfuse.transport.text import plain
 
 logger = logging.getLogger(__name__)
@@ -70,16 +71,48 @@ def to_status(error: BaseException) -> tuple[grpc.StatusCode, str, str]:
     return grpc.StatusCode.INTERNAL, sentence, TransportError.__name__
 
 
-def from_rpc_error(error: grpc.RpcError, address: str) -> ColdfuseError:
+_TLS_ADVICE = (
+    ("certificate_verify_failed", "its certificate is of no authority that is known here; give that with --tls-ca"),
+    ("hostname verification", "its certificate is for another name; call the gateway by that, or give it another one"),
+    ("wrong_version_number", "it speaks no TLS; give the gateway a certificate, or leave the --tls options out"),
+    ("socket closed", "does it ask for a certificate? give yours with --tls-cert and --tls-key"),
+    ("connection reset", "does it ask for a certificate? give yours with --tls-cert and --tls-key"),
+)
+_PLAIN_ADVICE = (
+    ("socket closed", "does it speak TLS? then give its authority with --tls-ca"),
+    ("connection reset", "does it speak TLS? then give its authority with --tls-ca"),
+    ("expected settings frame", "what listens there is no gateway"),
+)
+_ADVICE = (
+    ("connection refused", "nobody listens there: is the gateway running, and is this its port?"),
+    ("resol", "no such host; check the name and this machine's DNS"),  # "errors resolving", "DNS resolution failed"
+    ("timed out", "no answer; does a firewall lie between?"),
+    ("unreachable", "no way there; check this machine's network"),
+)
+
+
+def _advise(details: str, peer: Peer) -> str:
+    """Say what to do about a connection that did not come about, from gRPC's words for it."""
+    low = details.lower()
+    if peer.proxy is not None:
+        found = "".join(f"{advice}; " for sign, advice in _TLS_ADVICE if sign in low)
+        way = f"it goes through the proxy {peer.proxy}"
+        return f"{found}{way}; check that, or name the host in no_proxy to go there directly"
+    known = (*(_PLAIN_ADVICE if peer.is_plain else _TLS_ADVICE), *_ADVICE)
+    default = "is the gateway running, and do both ends agree on TLS?"
+    return next((advice for sign, advice in known if sign in low), default)
+
+
+def from_rpc_error(error: grpc.RpcError, peer: Peer) -> ColdfuseError:
     """Return the error that the gateway raised, or say what went wrong on the way."""
     name = _class_name(error)
     details = plain(error.details() or "no details")
     if name is not None:
         return _BY_NAME.get(name, TransportError)(details)
-    code = error.code()
+    code, address = error.code(), peer.text
     if code is grpc.StatusCode.UNAVAILABLE:
-        hint = "is the gateway running, and do both ends agree on TLS?"
-        return TransportError(f"{address}: cannot be reached ({details}); {hint}")
+        reason = details.rpartition("last error: ")[2]  # before it stands that no address could be reached
+        return TransportError(f"{address}: cannot be reached ({reason}); {_advise(details, peer)}")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return TransportError(f"{address}: no answer in time; the network or the gateway is too slow or stuck")
     if _is_too_large(error):
@@ -100,7 +133,11 @@ def is_transient(error: BaseException) -> bool:
     details = (error.details() or "").lower()
     if _is_too_large(error):
         return False  # another try is as long
-    if "certificate_verify_failed" in details or "ssl handshake failed" in details or "wrong_version_number" in details:
+    if (
+        "certificate_verify_failed" in details
+        or "hostname verification" in details
+        or "wrong_version_number" in details
+    ):
         return False  # another try meets the same certificate
     return error.code() in _TRANSIENT_CODES
 

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from coldfuse.core.blob import Part
 from coldfuse.core.federation import RoundRules
-from coldfuse.errors import TransportError, UserInputError
+from coldfuse.core.names import id_of, why_no_name
+from coldfuse.errors import FederationError, TransportError, UserInputError
 from coldfuse.gateway import (
     MAX_POLL_S,
     MIN_POLL_S,
@@ -34,6 +35,9 @@ MAX_PAGE = 100
 MAX_PAGE_BYTES = 2 << 20
 """A page ends early rather than being longer: a release may have ten thousand contributions."""
 
+_MAX_NUMBER = (1 << 32) - 1
+"""The largest number of a release or a round that the wire can say."""
+
 _DECISIONS = {
     pb.DECISION_PENDING: Decision.PENDING,
     pb.DECISION_ADMITTED: Decision.ADMITTED,
@@ -55,6 +59,7 @@ def write_status(status: Status) -> pb.GetStatusResponse:
         latest=pb.Release(**vars(status.latest)),
         round=pb.Round(**vars(status.round)),
         poll_after_ms=round(status.poll_after_s * 1000),
+        federation_display_name=status.display_name,
     )
 
 
@@ -78,13 +83,17 @@ def read_status(message: pb.GetStatusResponse) -> Status:
             num_rejected=state.num_rejected,
             contributors=tuple(map(plain, state.contributors)),
             waits_for=plain(state.waits_for),
+            display_names=_read_display_names(state),
         ),
         poll_after_s=min(max(message.poll_after_ms / 1000, MIN_POLL_S), MAX_POLL_S),
+        display_name=_read_display_name(message.federation_name, message.federation_display_name),
     )
 
 
 def write_which(which: int | str) -> pb.GetReleaseRequest:
-    """Ask for a release by number or channel."""
+    """Ask for a release by number or channel. Raises `FederationError` for a number that no release has."""
+    if isinstance(which, int) and not 0 <= which <= _MAX_NUMBER:
+        raise FederationError(f"there is no release {which}")
     return pb.GetReleaseRequest(number=which) if isinstance(which, int) else pb.GetReleaseRequest(channel=which)
 
 
@@ -196,6 +205,7 @@ def _read_summary(message: pb.ReleaseSummary) -> ReleaseSummary:
             num_examples=fused.num_examples,
             weight=fused.weight,
             contribution=plain(fused.contribution),
+            display_name=_read_display_name(fused.contributor, fused.display_name),
         )
         for fused in message.contributions
     )
@@ -209,6 +219,16 @@ def _read_summary(message: pb.ReleaseSummary) -> ReleaseSummary:
         contributions=contributions,
         moved=message.moved if message.HasField("moved") else None,
     )
+
+
+def _read_display_names(message: pb.Round) -> dict[str, str]:
+    read = {who: _read_display_name(who, message.display_names.get(who, "")) for who in message.contributors}
+    return {who: name for who, name in read.items() if name is not None}
+
+
+def _read_display_name(name_id: str, text: str) -> str | None:
+    """Return a name for people, if it is one and has this id: nobody is shown under another's name."""
+    return text if why_no_name(text) is None and id_of(text) == name_id and text != name_id else None
 
 
 def _read_rules(message: pb.RoundRules) -> RoundRules:

@@ -65,7 +65,7 @@ def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_whole(path, b"old")
     full = subprocess.run([sys.executable, "-c", FULL, path], capture_output=True, text=True, check=False)
-    says = f"coldfuse.errors.UserInputError: {path}: cannot be written: File too large; free some space"
+    says = f"coldfuse.errors.UserInputError: {path}: cannot be written: File too large; raise `ulimit -f`"
     assert says in full.stderr
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]

@@ -12,6 +12,7 @@ from commands import wait_until
 from tiny_rounds import Model, floats, lead, make_changes, make_federation, make_model, naive_mean, read_release
 
 import coldfuse
+from coldfuse.core.names import id_of
 from coldfuse.registry.federation import Federation
 from coldfuse.transport.server import serve_gateway
 
@@ -104,6 +105,32 @@ def test_a_rejection_says_why(held: Federation, federation: coldfuse.Federation,
     assert decided(federation, first, again) == [coldfuse.Decision.ADMITTED, coldfuse.Decision.REJECTED]
     with pytest.raises(coldfuse.ContributionRejectedError, match="rejected: "):
         federation.contribute(finetuned(2)[0], num_examples=1, name="ada", timeout_s=60)
+
+
+def test_a_name_of_any_script_is_in_status_and_history_with_its_id(
+    held: Federation, federation: coldfuse.Federation, tmp_path: Path
+) -> None:
+    lead(held)
+    base = federation.fetch(tmp_path / "model")
+    names = ["Klinik Köln", "北京协和医院"]
+    sent = [
+        federation.contribute(finetuned(seed)[0], num_examples=1, name=name, base=base.path, wait=False)
+        for seed, name in enumerate(names)
+    ]
+    ids = {id_of(name): name for name in names}
+    wait_until(lambda: federation.status().round.display_names == ids, "both in the status")
+    assert set(federation.status().round.contributors) == ids.keys()
+    lead(held)
+    decided(federation, *sent)
+    newest = federation.releases(limit=1)[0]
+    assert {one.contributor: one.display_name for one in newest.contributions} == ids
+    assert all(f"{name} ({who})" in repr(federation.releases()) for who, name in ids.items())
+
+
+@pytest.mark.parametrize("name", ["", "../evil", "a\nb", "x" * 81])
+def test_what_is_no_name_is_refused_before_anything_else(federation: coldfuse.Federation, name: str) -> None:
+    with pytest.raises(coldfuse.UserInputError, match="choose another, such as"):
+        federation.contribute({}, num_examples=1, name=name)
 
 
 def test_nobody_waits_for_ever(federation: coldfuse.Federation, tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ IMPOSSIBLE = [
     ("init federation --base model", "holds a federation already"),
     ("init NEW --base model --deadline soon", "expected a duration such as"),
     ("init NEW --base model --method magic", "known are mean"),
-    ("init NEW --base model --name No!", "No!"),
+    ("init NEW --base model --name ../no", "'../no': it has a '/', as paths have"),
     ("gateway nowhere", "holds no federation"),
     ("gateway federation --listen 127.0.0.1:TAKEN", "cannot listen here"),
     ("gateway federation --listen nonsense", "expected HOST:PORT"),

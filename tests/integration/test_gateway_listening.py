@@ -1,5 +1,7 @@
 """How a gateway listens: its port, its services, and TLS."""
 
+import socket
+
 import grpc
 import pytest
 import trustme
@@ -60,6 +62,30 @@ def test_a_gateway_that_is_not_there_is_said_to_be_so(federation):
         pytest.raises(TransportError, match="is the gateway"),
     ):
         client.status()
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "https_proxy", "grpc_proxy"])
+def test_a_proxy_hears_nothing_of_what_stays_on_this_machine(gateway, monkeypatch, variable):
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.settimeout(0.0)
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.setenv("no_proxy", "")
+        with GatewayClient(gateway.address, retry_s=0.0) as client:
+            assert client.status().name == "tiny"
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
+
+
+def test_each_failure_before_another_try_is_told(federation):
+    with serve_gateway(federation) as gateway:
+        pass
+    troubles = []
+    with (
+        GatewayClient(gateway.address, retry_s=0.5, on_trouble=troubles.append) as client,
+        pytest.raises(TransportError),
+    ):
+        client.status()
+    assert "nobody listens there" in str(troubles[0])
 
 
 def test_plain_text_needs_a_word_where_others_can_listen(federation):

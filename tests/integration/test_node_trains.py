@@ -34,13 +34,26 @@ def source(tmp_path_factory):
 def make_node(source, tmp_path):
     train, validation = split(read_dataset(write_reviews(tmp_path / "ada.csv", num=40)), seed=0)
 
-    def make(training=SETTINGS, stop=None):
+    def make(training=SETTINGS, stop=None, gateway=source):
         settings = NodeSettings(name="ada", train=train, validation=validation, training=training)
         events = []
-        node = Node(settings, NodeFolder(tmp_path / "node"), source, events.append, stop or threading.Event())
+        node = Node(settings, NodeFolder(tmp_path / "node"), gateway, events.append, stop or threading.Event())
         return node, events
 
     return make
+
+
+def test_another_federation_in_the_place_of_the_first_is_said(make_node, tmp_path):
+    node, _ = make_node()
+    node.prepare()
+    rules = {"quorum": 1, "deadline_s": 60.0}
+    other = create_federation(
+        LocalStore(tmp_path / "other"), name="other", base=node.folder.base, origin="test", method="mean", rules=rules
+    )
+    again, events = make_node(gateway=StoreGateway(other))
+    again.prepare()
+    [said] = [event.message for event in events if event.phase == "changed"]
+    assert said.startswith(f"another federation: {other.settings.federation[:12]}")
 
 
 def test_what_is_trained_once_is_not_trained_again_by_a_node_that_was_ended(make_node, tmp_path):

@@ -66,7 +66,7 @@ def test_others_may_read_what_the_users_mask_lets_them(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_said_in_words(tmp_path: Path) -> None:
     (tmp_path / "a file").touch()
-    with pytest.raises(UserInputError, match=r"a file/below: cannot be written: Not a directory; free some space, or"):
+    with pytest.raises(UserInputError, match=r"a file: cannot be written: Not a directory; remove that file"):
         write_whole(tmp_path / "a file" / "below", b"x")
     (tmp_path / "folder" / "inside").mkdir(parents=True)
     with pytest.raises(UserInputError, match="folder: cannot be written: Is a directory"):

@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "processes": "",  # starting and ending child processes
     "durable": "",  # files that are there whole or not at all
     "core": "",
-    "storage": "durable",
+    "proxies": "config",  # which proxy of the environment a connection goes through
+    "storage": "durable proxies",
     "trust": "core",
     "tensors": "core durable storage",
     "naming": "core",  # what transformers calls the tensors of a model
@@ -27,7 +28,7 @@ MAY_IMPORT = {
     "registry": "core tensors storage trust",
     "engine": "core naming tensors adapters fusion registry storage",
     "gateway": "core tensors storage registry trust",
-    "transport": "core tensors gateway registry storage trust",
+    "transport": "core tensors gateway registry storage trust config proxies",
     "aggregator": "core tensors fusion engine registry storage trust evaluation",
     "data": "core",
     "training": "core durable naming tensors data",

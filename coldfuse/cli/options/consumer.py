@@ -28,6 +28,10 @@ class FetchOptions:
             "--verify", help="Read all that is there already, even if no file has changed by its size and time."
         ),
     ] = False
+    allow_older: Annotated[
+        bool,
+        typer.Option("--allow-older", help="Follow the channel also where it has gone back behind what is there."),
+    ] = False
     as_json: AsJson = False
     connection: Connection = field(default_factory=Connection)
 

@@ -58,10 +58,12 @@ class ContributeOptions:
         ),
     ] = field(default_factory=list)
     columns: NodeColumns = field(default_factory=NodeColumns)
-    name: Annotated[str | None, typer.Option(help="Your name, which the whole federation sees; node-… by default.")] = (
+    name: Annotated[
+        str | None, typer.Option(help="Your name, of any script, which the whole federation sees; node-… by default.")
+    ] = None
+    work: Annotated[Path | None, typer.Option(help="The node's folder; .coldfuse/ and the name's id by default.")] = (
         None
     )
-    work: Annotated[Path | None, typer.Option(help="The node's folder; .coldfuse/NAME by default.")] = None
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Rounds to take part in from now on; until stopped by default.")
     ] = None

@@ -22,7 +22,7 @@ class InitOptions:
     base: Annotated[
         str, typer.Option(help="The pretrained model: a Hugging Face folder or hub id.", show_default=False)
     ]
-    name: Annotated[str, typer.Option(help="The federation's name: lower case, digits, '.', '_', '-'.")] = "federation"
+    name: Annotated[str, typer.Option(help="The federation's name, of any script.")] = "federation"
     recipe: RecipeWords = field(default_factory=RecipeWords)
     quorum: Annotated[int, typer.Option(min=1, help="Admitted contributions that let a round close.")] = 2
     deadline: Annotated[

@@ -23,7 +23,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("protocol_version", "layout_version", "federation_digest", "federation_name", "method", "rules", "max_contribution_bytes", "latest", "round", "poll_after_ms")
+    __slots__ = ("protocol_version", "layout_version", "federation_digest", "federation_name", "method", "rules", "max_contribution_bytes", "latest", "round", "poll_after_ms", "federation_display_name")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     LAYOUT_VERSION_FIELD_NUMBER: _ClassVar[int]
     FEDERATION_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -34,6 +34,7 @@ class GetStatusResponse(_message.Message):
     LATEST_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     POLL_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    FEDERATION_DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     layout_version: int
     federation_digest: str
@@ -44,7 +45,8 @@ class GetStatusResponse(_message.Message):
     latest: Release
     round: Round
     poll_after_ms: int
-    def __init__(self, protocol_version: _Optional[int] = ..., layout_version: _Optional[int] = ..., federation_digest: _Optional[str] = ..., federation_name: _Optional[str] = ..., method: _Optional[str] = ..., rules: _Optional[_Union[RoundRules, _Mapping]] = ..., max_contribution_bytes: _Optional[int] = ..., latest: _Optional[_Union[Release, _Mapping]] = ..., round: _Optional[_Union[Round, _Mapping]] = ..., poll_after_ms: _Optional[int] = ...) -> None: ...
+    federation_display_name: str
+    def __init__(self, protocol_version: _Optional[int] = ..., layout_version: _Optional[int] = ..., federation_digest: _Optional[str] = ..., federation_name: _Optional[str] = ..., method: _Optional[str] = ..., rules: _Optional[_Union[RoundRules, _Mapping]] = ..., max_contribution_bytes: _Optional[int] = ..., latest: _Optional[_Union[Release, _Mapping]] = ..., round: _Optional[_Union[Round, _Mapping]] = ..., poll_after_ms: _Optional[int] = ..., federation_display_name: _Optional[str] = ...) -> None: ...
 
 class RoundRules(_message.Message):
     __slots__ = ("quorum", "deadline_s")
@@ -65,7 +67,14 @@ class Release(_message.Message):
     def __init__(self, number: _Optional[int] = ..., model_digest: _Optional[str] = ..., manifest_digest: _Optional[str] = ...) -> None: ...
 
 class Round(_message.Message):
-    __slots__ = ("number", "is_open", "num_received", "num_admitted", "num_rejected", "contributors", "waits_for")
+    __slots__ = ("number", "is_open", "num_received", "num_admitted", "num_rejected", "contributors", "waits_for", "display_names")
+    class DisplayNamesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     IS_OPEN_FIELD_NUMBER: _ClassVar[int]
     NUM_RECEIVED_FIELD_NUMBER: _ClassVar[int]
@@ -73,6 +82,7 @@ class Round(_message.Message):
     NUM_REJECTED_FIELD_NUMBER: _ClassVar[int]
     CONTRIBUTORS_FIELD_NUMBER: _ClassVar[int]
     WAITS_FOR_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAMES_FIELD_NUMBER: _ClassVar[int]
     number: int
     is_open: bool
     num_received: int
@@ -80,7 +90,8 @@ class Round(_message.Message):
     num_rejected: int
     contributors: _containers.RepeatedScalarFieldContainer[str]
     waits_for: str
-    def __init__(self, number: _Optional[int] = ..., is_open: _Optional[bool] = ..., num_received: _Optional[int] = ..., num_admitted: _Optional[int] = ..., num_rejected: _Optional[int] = ..., contributors: _Optional[_Iterable[str]] = ..., waits_for: _Optional[str] = ...) -> None: ...
+    display_names: _containers.ScalarMap[str, str]
+    def __init__(self, number: _Optional[int] = ..., is_open: _Optional[bool] = ..., num_received: _Optional[int] = ..., num_admitted: _Optional[int] = ..., num_rejected: _Optional[int] = ..., contributors: _Optional[_Iterable[str]] = ..., waits_for: _Optional[str] = ..., display_names: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class GetReleaseRequest(_message.Message):
     __slots__ = ("number", "channel")
@@ -135,16 +146,18 @@ class ReleaseSummary(_message.Message):
     def __init__(self, release: _Optional[_Union[Release, _Mapping]] = ..., parent: _Optional[int] = ..., round: _Optional[int] = ..., method: _Optional[str] = ..., num_contributions: _Optional[int] = ..., created_at_s: _Optional[float] = ..., contributions: _Optional[_Iterable[_Union[FusedContribution, _Mapping]]] = ..., moved: _Optional[float] = ...) -> None: ...
 
 class FusedContribution(_message.Message):
-    __slots__ = ("contributor", "num_examples", "weight", "contribution")
+    __slots__ = ("contributor", "num_examples", "weight", "contribution", "display_name")
     CONTRIBUTOR_FIELD_NUMBER: _ClassVar[int]
     NUM_EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     CONTRIBUTION_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     contributor: str
     num_examples: int
     weight: float
     contribution: str
-    def __init__(self, contributor: _Optional[str] = ..., num_examples: _Optional[int] = ..., weight: _Optional[float] = ..., contribution: _Optional[str] = ...) -> None: ...
+    display_name: str
+    def __init__(self, contributor: _Optional[str] = ..., num_examples: _Optional[int] = ..., weight: _Optional[float] = ..., contribution: _Optional[str] = ..., display_name: _Optional[str] = ...) -> None: ...
 
 class ReadObjectRequest(_message.Message):
     __slots__ = ("release", "digest", "start_bytes", "length_bytes")

@@ -142,7 +142,9 @@ def test_the_history_is_told_without_its_parts(tmp_path: Path) -> None:
     assert newest.keys() == oldest.keys() == keys
     assert (newest["release"], newest["parent"], oldest["parent"]) == (1, 0, None)
     assert {c["contributor"] for c in newest["contributions"]} == {"ada", "ben"}
-    assert newest["contributions"][0].keys() == {"contributor", "num_examples", "weight", "contribution"}
+    assert newest["contributions"][0].keys() == {
+        "contributor", "display_name", "num_examples", "weight", "contribution",
+    }  # fmt: skip
     lines = run("releases", federation.store.url).splitlines()
     assert [line.split()[0] for line in lines] == ["1", "0"]
     with serve_gateway(federation) as gateway:
@@ -180,7 +182,8 @@ MISTAKES = [
     ("bench fuse --parameters -1M", "expected a number such as 22M"),
     ("bench fuse --parameters inf", "expected a number such as 22M"),
     ("bench fuse --folder NOWHERE", "there is no such folder"),
-    ("init STORE --base BASE --name No!", "expected 1 to 63 lower case letters"),
+    ("init STORE --base BASE --name ../no", "it has a '/', as paths have"),
+    ("contribute 127.0.0.1:1 --data NOWHERE --name ../no", "--name '../no': it has a '/'"),
     ("init FILE --base BASE", "expected a folder for the store, but"),
     ("init FILE/x --base BASE", "expected a folder for the store, but"),
     ("status FILE", "expected a folder for the store, but"),

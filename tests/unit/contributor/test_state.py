@@ -44,6 +44,19 @@ def test_work_of_long_ago_is_cleared(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["release-00003", "release-00004"]
 
 
+def test_what_cannot_be_read_or_made_is_told_with_what_to_do(tmp_path):
+    folder = WorkFolder(tmp_path / "release-00000")
+    (folder.path / "trained.json").write_text("nonsense")
+    with pytest.raises(UserInputError, match=r"trained\.json: .*; remove the file, and the node does this work again"):
+        folder.trained(base_digest=BASE, work_digest=WORK)
+    (folder.path / "sent.json").mkdir()
+    with pytest.raises(UserInputError, match=r"sent\.json: cannot be read: Is a directory; remove that folder"):
+        folder.sent()
+    (tmp_path / "release-00001").touch()
+    with pytest.raises(UserInputError, match=r"release-00001: cannot be written: File exists; remove that file"):
+        NodeFolder(tmp_path).work_on(1)
+
+
 def test_one_node_at_a_time_works_in_a_folder(tmp_path):
     node = NodeFolder(tmp_path)
     with node.held(), pytest.raises(UserInputError, match="in use: another node works in it"), node.held():

@@ -23,6 +23,18 @@ def test_a_line_is_printed_when_somebody_begins_something_new():
     ]  # fmt: skip
 
 
+def test_a_contributor_that_failed_is_not_done():
+    console = Console(file=io.StringIO(), width=100)
+    with DemoView(console, ("alice",)) as view:
+        lines = [
+            json.dumps({"phase": "connecting", "base_release": None, "message": "trying [/x]", "done": None}),
+            "no event",
+        ]
+        view.follow_contributor("alice", lines, lambda: "failed: no disk").join()
+    said = [line.split(maxsplit=1) for line in console.file.getvalue().splitlines()]
+    assert said == [["alice", "connecting, trying [/x]"], ["alice", "failed: no disk"]]
+
+
 def test_on_a_terminal_lines_change_in_place():
     console = Console(file=io.StringIO(), width=100, force_terminal=True)
     with DemoView(console, ("alice",)) as view:

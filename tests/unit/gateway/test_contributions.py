@@ -47,6 +47,7 @@ def test_a_good_contribution_passes():
         ({"federation": OTHER}, "check the address"),
         ({"delta_digest": OTHER}, "build the manifest again"),
         ({"delta": make_delta([31]).blob}, "at most 30"),
+        ({"display_name": "Ada"}, "the id of 'Ada' is ada-"),
     ],
 )
 def test_what_no_round_could_take_is_refused(changes, sentence):

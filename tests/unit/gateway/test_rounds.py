@@ -5,6 +5,7 @@ from federations import BASE_DIGEST
 
 from coldfuse.core.contribution import Admission, Rejection
 from coldfuse.core.federation import RoundRules
+from coldfuse.core.names import Identity
 from coldfuse.core.release import Channel
 from coldfuse.core.round import Abandoned, Admitted, Closed, Event, Opened, Published, Received, Rejected, fold
 from coldfuse.gateway import Decision
@@ -51,6 +52,15 @@ def test_a_status_counts_everybody_and_names_a_hundred() -> None:
     assert (status.number, status.is_open, status.num_received, status.num_admitted) == (3, True, 150, 1)
     assert status.contributors == tuple(f"n{number:03}" for number in range(MAX_NAMES))
     assert "zoe" in describe_round(RULES, standing(carried), now_s=0.0).contributors
+
+
+def test_a_status_names_people_as_they_call_themselves() -> None:
+    who = Identity.of("Klinik Köln")
+    received = RECEIVED.model_copy(update={"contribution": B, "contributor": who.id, "display_name": who.display_name})
+    status = describe_round(RULES, standing(OPENED, RECEIVED, received), now_s=0.0)
+    assert status.contributors == ("ada", who.id)
+    assert status.display_names == {who.id: "Klinik Köln"}
+    assert status.who == ["ada", f"Klinik Köln ({who.id})"]
 
 
 @pytest.mark.parametrize(

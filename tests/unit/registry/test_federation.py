@@ -7,9 +7,11 @@ import pytest
 from federations import BASE_DIGEST, make_federation
 from tiny_rounds import integers, make_model, read_release, write_model
 
+from coldfuse.core.names import id_of
 from coldfuse.core.round import Abandoned, Opened
 from coldfuse.core.serialization import sha256
 from coldfuse.errors import CodecError, ConflictError, DigestMismatchError, FederationError, UserInputError
+from coldfuse.gateway import StoreGateway
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import SETTINGS_KEY, Federation, open_federation
 from coldfuse.storage import MemoryStore
@@ -50,7 +52,7 @@ def test_a_federation_holds_its_base(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"name": "My Federation"}, "name 'My Federation'"),
+        ({"name": "my/federation"}, "name 'my/federation': it has a '/', as paths have"),
         ({"rules": {"quorum": 0}}, "quorum 0"),
         ({"rules": {"deadline_s": float("inf")}}, "deadline_s inf"),
     ],
@@ -110,10 +112,12 @@ def test_a_creation_that_was_killed_is_finished_by_another(tmp_path: Path, monke
     assert read_release(created) == make_model()
 
 
-def test_a_name_that_is_none_is_told_in_words(tmp_path: Path) -> None:
-    with pytest.raises(UserInputError, match="expected 1 to 63 lower case letters") as caught:
-        create(MemoryStore(), write_model(tmp_path / "m", make_model()), name="My Fed")
-    assert "^[a-z" not in str(caught.value)
+def test_a_name_of_any_script_is_shown_beside_the_id_that_it_has(tmp_path: Path) -> None:
+    store = MemoryStore()
+    create(store, write_model(tmp_path / "m", make_model()), name="Région Süd")
+    status = StoreGateway(open_federation(store)).status()
+    assert (status.name, status.display_name) == (id_of("Région Süd"), "Région Süd")
+    assert str(status).startswith(f"federation Région Süd ({status.name}), ")
 
 
 def test_an_empty_store_is_no_federation() -> None:

@@ -37,6 +37,14 @@ def test_what_is_neither_is_said_at_once(tmp_path: Path) -> None:
         connect("gs://bucket/federation")
 
 
+@pytest.mark.parametrize(
+    "text", ["http://127.0.0.1:7700", "127.0.0.1:70000", "::1:7700", "localhost", "127.0.0.1", "gw:1/x"]
+)
+def test_what_was_meant_as_an_address_is_not_taken_for_a_folder(text: str) -> None:
+    with pytest.raises(UserInputError, match=r"neither an address nor a store: expected HOST:PORT"):
+        connect(text)
+
+
 def test_a_store_needs_no_grpc() -> None:
     program = "import sys, coldfuse.transport.connect; sys.exit('grpc' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

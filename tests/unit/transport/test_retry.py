@@ -3,8 +3,8 @@
 import grpc
 import pytest
 
-from coldfuse.errors import RoundClosedError, TransportError
-from coldfuse.transport.address import Address
+from coldfuse.errors import RoundClosedError, StorageError, TransportError
+from coldfuse.transport.peer import Peer
 from coldfuse.transport.retry import Cancellation, Progress, StopWhenStalled, call_with_retries
 from coldfuse.transport.status import ERROR_KEY
 
@@ -39,7 +39,7 @@ def attempt(outcomes, *, stop=None, cancellation=None):
         return outcome
 
     stop = stop or StopWhenStalled(60.0)
-    return call_with_retries(call, Address("host", 1), stop=stop, cancellation=cancellation or Cancellation())
+    return call_with_retries(call, Peer("host:1"), stop=stop, cancellation=cancellation or Cancellation())
 
 
 def test_what_passes_is_tried_again():
@@ -56,6 +56,23 @@ def test_what_does_not_pass_is_raised_at_once():
 def test_a_gateway_that_stays_away_is_given_up():
     with pytest.raises(TransportError, match="host:1"):
         attempt([Failure()], stop=StopWhenStalled(0.0))
+
+
+def test_a_full_disk_of_the_gateway_is_not_taken_for_ones_own():
+    full = Failure(grpc.StatusCode.UNAVAILABLE, "StorageError")
+    with pytest.raises(StorageError, match=r"^host:1: its store: the sentence"):
+        attempt([full], stop=StopWhenStalled(0.0))
+
+
+def test_the_last_try_is_made_when_patience_ends():
+    clock = Clock()
+    stop = StopWhenStalled(10.0, clock=clock)
+    assert stop.left_s() == 10.0
+    assert not stop(None)
+    clock.now_s = 8.0
+    assert stop.left_s() == 2.0
+    clock.now_s = 12.0
+    assert stop.left_s() == 0.0
 
 
 def test_a_call_that_is_called_off_is_not_tried_again():

@@ -6,6 +6,8 @@ import grpc
 import pytest
 
 from coldfuse import errors
+from coldfuse.proxies import Proxy
+from coldfuse.transport.peer import Peer
 from coldfuse.transport.status import CODES, ERROR_KEY, from_rpc_error, is_transient, to_status
 from coldfuse.transport.text import MAX_CHARS
 
@@ -25,13 +27,15 @@ class FakeRpcError(grpc.RpcError):
         return self._metadata
 
 
+PEER, TLS = Peer("host:1"), Peer("host:1", is_plain=False)
+PROXIED = Peer("host:1", is_plain=False, proxy=Proxy("http_proxy", "proxy:1"))
 ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.ColdfuseError)]
 
 
 def test_every_error_comes_back_as_itself_with_its_sentence():
     for kind in ALL:
         code, sentence, name = to_status(kind("the sentence: δ"))
-        back = from_rpc_error(FakeRpcError(code, sentence, name), "host:1")
+        back = from_rpc_error(FakeRpcError(code, sentence, name), PEER)
         assert (type(back), str(back)) == (kind, "the sentence: δ")
         assert code is not grpc.StatusCode.OK
 
@@ -63,15 +67,34 @@ def test_a_long_sentence_is_cut_before_it_breaks_the_connection():
 
 def test_what_no_gateway_said_is_a_transport_error():
     for code in grpc.StatusCode:
-        back = from_rpc_error(FakeRpcError(code, "the proxy is asleep"), "host:1")
+        back = from_rpc_error(FakeRpcError(code, "the proxy is asleep"), PEER)
         assert type(back) is errors.TransportError
         assert "host:1" in str(back)
     too_long = FakeRpcError(grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (9 vs. 4)")
-    assert "do both run the same version?" in str(from_rpc_error(too_long, "host:1"))
+    assert "do both run the same version?" in str(from_rpc_error(too_long, PEER))
+
+
+@pytest.mark.parametrize(
+    ("details", "peer", "advice"),
+    [
+        ("connect: Connection refused", PEER, "nobody listens there: is the gateway running"),
+        ("errors resolving x:1: Domain name not found", PEER, "no such host"),
+        ("connection attempt timed out", PEER, "firewall"),
+        ("Socket closed", PEER, "--tls-ca"),
+        ("Socket closed", TLS, "--tls-cert"),
+        ("CERTIFICATE_VERIFY_FAILED", TLS, "--tls-ca"),
+        ("Hostname Verification Check failed", TLS, "for another name"),
+        ("WRONG_VERSION_NUMBER", TLS, "speaks no TLS"),
+        ("Connection refused", PROXIED, "the proxy proxy:1 (of the variable http_proxy)"),
+        ("what nobody has seen before", PEER, "is the gateway running, and do both ends agree on TLS?"),
+    ],
+)
+def test_a_gateway_out_of_reach_comes_with_what_to_do(details, peer, advice):
+    assert advice in str(from_rpc_error(FakeRpcError(grpc.StatusCode.UNAVAILABLE, details), peer))
 
 
 def test_an_error_of_a_newer_gateway_is_a_transport_error_with_its_sentence():
-    back = from_rpc_error(FakeRpcError(grpc.StatusCode.UNKNOWN, "the sentence", "ErrorOfTomorrow"), "host:1")
+    back = from_rpc_error(FakeRpcError(grpc.StatusCode.UNKNOWN, "the sentence", "ErrorOfTomorrow"), PEER)
     assert type(back) is errors.TransportError
     assert str(back) == "the sentence"
 

@@ -6,6 +6,7 @@ import pytest
 
 from coldfuse.core.blob import Part
 from coldfuse.core.federation import RoundRules
+from coldfuse.core.names import id_of
 from coldfuse.errors import TransportError, UserInputError
 from coldfuse.gateway import (
     MAX_POLL_S,
@@ -127,6 +128,17 @@ def test_a_history_that_never_ends_is_refused(num: int, before: int | None, next
     message = pb.ListReleasesResponse(releases=[pb.ReleaseSummary()] * num, next_before=next_before)
     with pytest.raises(TransportError, match="which never ends"):
         wire.read_page(message, before=before)
+
+
+@pytest.mark.parametrize("name", ["Ada\n", "Bob", "A" * 81, ""])
+def test_who_does_not_go_by_this_name_is_not_shown_under_it(name: str) -> None:
+    who = id_of("Ada")
+    now = replace(STATUS.round, contributors=(who,), display_names={who: "Ada"})
+    message = wire.write_status(replace(STATUS, round=now))
+    assert wire.read_status(message).round == now
+
+    message.round.display_names[who] = name
+    assert wire.read_status(message).round.display_names == {}
 
 
 def test_no_word_of_a_gateway_commands_a_terminal() -> None:

@@ -1,0 +1,30 @@
+"""What a node says of itself while it works, and what ends it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coldfuse.core.contribution import Score
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeEvent:
+    """What a node does, for people and scripts."""
+
+    phase: str
+    """One of connecting, away, changed, waiting, fetching, training, trained, uploading, committed, admitted, rejected,
+    released and late."""
+    base_release: int | None
+    """Number of the release that it works on; None while it knows none."""
+    message: str
+    """What happened, for people."""
+    done: float | None = None
+    """Fraction of the phase that is done, where it is known."""
+    accuracy: float | None = None
+    """Validation accuracy of an epoch of training, once it has been scored."""
+    score: Score | None = None
+    """Validation accuracy before and after training, once it is done."""
+
+
+class StoppedError(Exception):
+    """The node was asked to stop; everything it has done is in its folder."""
