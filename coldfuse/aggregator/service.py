@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from coldfuse.aggregator.model import open_base
 from coldfuse.aggregator.release import require_memory
 from coldfuse.aggregator.round import Round, advance
-from coldfuse.core.round import LeaderEvent
+from coldfuse.core.round import LeaderEvent, Opened
 from coldfuse.engine.execution import Executor
 from coldfuse.errors import ConflictError, LeaseLostError, StorageError, WorkerLostError
 from coldfuse.registry.federation import Federation
@@ -90,8 +90,8 @@ def _lead(
     federation: Federation, executor: Executor, settings: AggregatorSettings, *, lease: Lease, stop: threading.Event
 ) -> Iterator[tuple[int, LeaderEvent]]:
     """Advance the current round, and the one before it: late contributions to that one still get their verdicts."""
-    pointer = federation.channel("latest")
-    base = open_base(federation, federation.latest())
+    pointer, federation = federation.channel("latest"), federation.reopened()
+    base, terms = open_base(federation, federation.latest()), federation.settings.terms
     require_memory(federation, base, executor)
     journals: dict[int, Journal] = {}  # kept, because a journal remembers what it has read
     number = federation.current_round()
@@ -110,6 +110,10 @@ def _lead(
             )
             for event in advance(round_):
                 idle = False
+                if isinstance(event, Opened) and event.terms and event.terms != terms:
+                    terms = event.terms
+                    log.info("round %d: opened on changed rules", round_number)
+                    require_memory(federation.under(terms), base, executor)
                 log.info("round %d: %s", round_number, event.event)
                 yield round_number, event
         if idle:

@@ -8,13 +8,12 @@ import typer
 
 from coldfuse.api.places import resolve_model
 from coldfuse.cli.options.operator import InitOptions
-from coldfuse.cli.recipe import recipe_of, require_federated
+from coldfuse.cli.recipe import line_of, recipe_of, require_federated
 from coldfuse.cli.units import parse_duration
-from coldfuse.engine.recipes import write_recipe
 from coldfuse.core.model_files import is_tokenizer_file
 from coldfuse.errors import MissingExtraError
 from coldfuse.extras import requiring
-from coldfuse.registry.creation import create_federation
+from coldfuse.registry.creation import create_federation, require_creatable
 from coldfuse.storage import check_store, open_store
 from coldfuse.tensors.checkpoint import open_checkpoint
 
@@ -26,9 +25,10 @@ def init(options: InitOptions) -> None:
     words, base = options.recipe, options.base
     recipe = recipe_of(words.method, words.param, words.variant)
     require_federated(recipe, quorum=options.quorum)
-    line = write_recipe(recipe) if words.param or words.variant else words.method
+    line = line_of(recipe, words)
     rules = {"quorum": options.quorum, "deadline_s": parse_duration(options.deadline)}
     store, model = open_store(options.store), resolve_model(base)
+    require_creatable(store, name=options.name, rules=rules)
     folder = open_checkpoint(model)  # what is no model leaves no trace in the store
     check_store(store)
     _say_what_can_be_trained(base, model, has_tokenizer=any(map(is_tokenizer_file, folder.plain)))

@@ -74,7 +74,7 @@ def check_base(model_dir: Path, *, has_tokenizer: bool = True, max_tried_bytes: 
 def _try(body: nn.Module, tokenizer: Any, names: set[str], reads: str, remarks: tuple[str, ...]) -> BaseCheck:
     trained: list[str] = []
     for name, parameter in body.named_parameters():
-        parameter.register_hook(_noting(name, trained))
+        parameter.register_hook(_noting(name, trained))  # type: ignore[no-untyped-call]
     intake = find_intake(body, tokenizer, max_length=TrainingSettings().max_length, trains=True)
     stored = stored_parameters(body, names).keys()  # raises where the files have other names
     if private := sorted(set(trained) - stored):

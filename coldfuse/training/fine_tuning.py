@@ -33,8 +33,8 @@ from coldfuse.training.compute import pick_device, reproducible
 from coldfuse.training.encoding import encode_all, tokenize
 from coldfuse.training.failures import failures_of
 from coldfuse.training.head import MAX_FITTING_EXAMPLES, LinearHead, fit_linear_probe
-from coldfuse.training.job import FineTuned, Stopped, TrainingJob, TrainingProgress, TrainingSettings
 from coldfuse.training.intake import find_intake
+from coldfuse.training.job import FineTuned, Stopped, TrainingJob, TrainingProgress, TrainingSettings
 from coldfuse.training.loading import load_body, load_tokenizer, quiet
 from coldfuse.training.model import Classifier, shared_tensors
 from coldfuse.training.schedule import derive_seed, epoch_batches, learning_rate_factor, split_batch

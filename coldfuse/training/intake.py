@@ -2,7 +2,11 @@
 
 A list of architectures would be wrong for the next one. So a short text passes through the body alone and beside a long
 one, and, where it is to be trained, a tiny batch passes forward and backward.
+
+Shape letters: B texts of a batch, H hidden features.
 """
+
+# ruff: noqa: N803, N806 - the names of tensors end in their shape
 
 from __future__ import annotations
 
@@ -31,8 +35,9 @@ Masks are exact to 1e-6, convolutions across the end of a text change 1e-3, and 
 
 
 def find_intake(body: nn.Module, tokenizer: Any, *, max_length: int, trains: bool = False) -> Intake:
-    """Try a body with its tokenizer, and say in which form it takes texts; one that cannot compute in bf16 is kept in
-    float32.
+    """Try a body with its tokenizer, and say in which form it takes texts.
+
+    A body that cannot compute in bf16, where this device could, computes in float32 from here on.
 
     Args:
         body: A body as `load_body` returns it, on its device. Its weights are left as they are.

@@ -67,7 +67,7 @@ def _load(model_dir: Path, *, structure_only: bool) -> nn.Module:
 
 
 def _is_encoder_alone(config: Any) -> bool:
-    """Tell whether the folder holds the encoder of an encoder-decoder (T5EncoderModel): AutoModel would add a decoder."""
+    """Tell whether the folder holds an encoder-decoder's encoder (T5EncoderModel): AutoModel would add a decoder."""
     names = getattr(config, "architectures", None) or []
     return any(str(name).endswith("EncoderModel") for name in names)
 
