@@ -68,7 +68,7 @@ def _history(gateway: Gateway) -> Iterator[tuple[ReleaseSummary, list[SettingsCh
     change = next(changes, None)
     for summary in gateway.releases():
         since: list[SettingsChange] = []
-        while change is not None and (change.changed_at_s >= summary.created_at_s or summary.parent is None):
+        while change is not None and change.after_release >= summary.name.number:
             since.append(change)
             change = next(changes, None)
         yield summary, since

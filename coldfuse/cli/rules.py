@@ -15,6 +15,7 @@ from coldfuse.cli.options.shared import RecipeChange, RecipeWords
 from coldfuse.cli.recipe import line_of, recipe_of, require_federated
 from coldfuse.cli.units import parse_duration
 from coldfuse.core.federation import ChangeableSettings, FederationSettings
+from coldfuse.core.round import RoundState
 from coldfuse.engine.recipes import read_recipe
 from coldfuse.engine.state import outers_of
 from coldfuse.registry.federation import Federation, open_federation
@@ -41,8 +42,10 @@ def change(options: SetOptions) -> None:
     quorum = options.quorum or before.rules.quorum
     if wanted.method is not None or wanted.quorum is not None:
         require_federated(read_recipe(wanted.method or before.method), quorum=quorum)
-    after = write_change(store, before, etag, wanted, by=_who(options.by))
-    _say(options, open_federation(store), before, after)
+    federation = open_federation(store)
+    latest = federation.channel("latest").release
+    after = write_change(store, before, etag, wanted, by=_who(options.by), after_release=latest)
+    _say(options, federation, before, after)
 
 
 def _new_method(settings: FederationSettings, words: RecipeChange) -> str | None:
@@ -75,8 +78,8 @@ def _who(by: str | None) -> str:
 def _say(options: SetOptions, federation: Federation, before: FederationSettings, after: FederationSettings) -> None:
     change = after.change if after != before else None
     number = federation.current_round()
-    opened = federation.journal(number).state().opened
-    holds_from = number if opened is None or opened.terms == after.terms else number + 1
+    state = federation.journal(number).state()
+    holds_from = number if state.opened is None or state.opened.terms == after.terms else number + 1
     notes = _consequences(federation, before, after) if change else []
     if options.as_json:
         changed = _as_json(change.old, change.new) if change else {}
@@ -90,10 +93,15 @@ def _say(options: SetOptions, federation: Federation, before: FederationSettings
         return
     typer.echo(f"changed {before.name} in {options.store}: {change}")
     if after.terms != before.terms:
-        still = "" if holds_from == number else f"; round {number} is open and keeps its rules"
-        typer.echo(f"holds from round {holds_from} on{still}")
+        typer.echo(f"holds from round {holds_from} on{_until_then(state, number) if holds_from > number else ''}")
     for note in notes:
         typer.echo(f"note: {note}")
+
+
+def _until_then(state: RoundState, number: int) -> str:
+    if state.opened is not None and len(state.admitted) == len(state.opened.carried):
+        return f"; round {number}, in which nothing new was admitted, makes way for it"
+    return f"; round {number} is under way and keeps its rules"
 
 
 def _as_json(old: ChangeableSettings, new: ChangeableSettings) -> dict[str, object]:

@@ -63,6 +63,8 @@ class SettingsChange(Value):
     """Seconds since 1970, by the clock of who made it."""
     by: Annotated[str, Field(max_length=200)]
     """Who made it, as they said or as their system calls them."""
+    after_release: Count
+    """Number of the release that was the latest then: clocks of two machines may not agree on an order."""
     old: ChangeableSettings
     """What changed, as it was before."""
     new: ChangeableSettings
@@ -114,7 +116,7 @@ class FederationSettings(Value):
 
 
 def change_settings(
-    settings: FederationSettings, wanted: ChangeableSettings, *, by: str, now_s: float
+    settings: FederationSettings, wanted: ChangeableSettings, *, by: str, after_release: int, now_s: float
 ) -> FederationSettings:
     """Return the settings after a change, with its record; the very same settings if nothing would change.
 
@@ -122,6 +124,7 @@ def change_settings(
         settings: The settings as they are.
         wanted: What they shall be; None leaves a setting as it is.
         by: Who changes them.
+        after_release: Number of the latest release.
         now_s: Seconds since 1970.
 
     Raises:
@@ -133,6 +136,7 @@ def change_settings(
         return settings
     change = SettingsChange(
         number=settings.change.number + 1 if settings.change else 1, changed_at_s=now_s, by=by,
+        after_release=after_release,
         old=ChangeableSettings.model_validate({name: before[name] for name in new}),
         new=ChangeableSettings.model_validate(new),
     )  # fmt: skip

@@ -55,7 +55,13 @@ def read_settings(store: ObjectStore) -> tuple[FederationSettings, str]:
 
 
 def write_change(
-    store: ObjectStore, settings: FederationSettings, etag: str, wanted: ChangeableSettings, *, by: str
+    store: ObjectStore,
+    settings: FederationSettings,
+    etag: str,
+    wanted: ChangeableSettings,
+    *,
+    by: str,
+    after_release: int,
 ) -> FederationSettings:
     """Change a federation's settings, from which the next round will be opened.
 
@@ -65,6 +71,7 @@ def write_change(
         etag: Their etag.
         wanted: What they shall be; None leaves a setting as it is.
         by: Who changes them, for the history.
+        after_release: Number of the latest release, for the history.
 
     Returns:
         The settings now; if nothing would change, those that were given, and nothing is written.
@@ -74,7 +81,7 @@ def write_change(
         FederationError: Somebody else has changed them meanwhile; nothing was written.
     """
     try:
-        changed = change_settings(settings, wanted, by=by, now_s=time.time())
+        changed = change_settings(settings, wanted, by=by, after_release=after_release, now_s=time.time())
     except ValidationError as error:
         raise UserInputError(explain_setting(error)) from error
     if changed == settings:
