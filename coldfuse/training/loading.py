@@ -17,8 +17,6 @@ from coldfuse.training.failures import MODEL_FAILURES, first_line
 NO_LIMIT = 1 << 20
 """Number of tokens from which on a limit is none: tokenizers without one say 10^30."""
 
-_FAILURES = (*MODEL_FAILURES, OSError)
-
 
 def load_body(model_dir: Path, *, structure_only: bool = False) -> nn.Module:
     """Load the shared body of the model in `model_dir`, in float32, without any head.
@@ -37,7 +35,7 @@ def load_body(model_dir: Path, *, structure_only: bool = False) -> nn.Module:
     with quiet():
         try:
             body = _load(model_dir, structure_only=structure_only)
-        except _FAILURES as error:
+        except _failures() as error:
             raise _not_a_model(model_dir, error, needs_code="auto_map" in declared) from error
     kind, inputs = type(body).__name__, getattr(body, "main_input_name", "input_ids")
     if inputs != "input_ids":
@@ -50,6 +48,14 @@ def load_body(model_dir: Path, *, structure_only: bool = False) -> nn.Module:
     if hasattr(body.config, "use_cache"):
         body.config.use_cache = False  # of the keys and values, for generating: memory that nothing reads
     return body
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Return what loading raises; the check of a configuration's types has an error of its own."""
+    from huggingface_hub import errors
+
+    wrong_type: type[Exception] = getattr(errors, "StrictDataclassError", ValueError)  # older versions check no types
+    return (*MODEL_FAILURES, OSError, wrong_type)
 
 
 def _load(model_dir: Path, *, structure_only: bool) -> nn.Module:
@@ -100,7 +106,7 @@ def load_tokenizer(model_dir: Path) -> Any:  # transformers is untyped
     with quiet():
         try:
             tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
-        except _FAILURES as error:
+        except _failures() as error:
             raise _not_a_model(model_dir, error) from error
     _require_vocabulary(model_dir, tokenizer)
     tokenizer.padding_side = tokenizer.truncation_side = "right"
