@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from coldfuse.aggregator.model import open_base
 from coldfuse.aggregator.release import require_memory
 from coldfuse.aggregator.round import Round, advance
-from coldfuse.core.round import LeaderEvent, Opened
+from coldfuse.core.round import LeaderEvent
 from coldfuse.engine.execution import Executor
 from coldfuse.errors import ConflictError, LeaseLostError, StorageError, WorkerLostError
 from coldfuse.registry.federation import Federation
@@ -91,17 +91,20 @@ def _lead(
 ) -> Iterator[tuple[int, LeaderEvent]]:
     """Advance the current round, and the one before it: late contributions to that one still get their verdicts."""
     pointer, federation = federation.channel("latest"), federation.reopened()
-    base, terms = open_base(federation, federation.latest()), federation.settings.terms
-    require_memory(federation, base, executor)
+    base = open_base(federation, federation.latest())
     journals: dict[int, Journal] = {}  # kept, because a journal remembers what it has read
     number = federation.current_round()
     settled = max(number - 2, 0)  # rounds up to this one have nothing left to be done
+    ready_for = 0  # the number of the newest round whose rules this machine has the memory for
     while not stop.is_set():
         lease.check()
         if federation.channel("latest") != pointer:
             pointer = federation.channel("latest")
             base = open_base(federation, federation.latest())
         number = federation.current_round(at_least=number)
+        if number > ready_for:  # before it is opened: an operator may have set another method
+            require_memory(federation.reopened(), base, executor)
+            ready_for = number
         idle = True
         for round_number in range(settled + 1, number + 1):
             journals.setdefault(round_number, federation.journal(round_number))
@@ -110,10 +113,6 @@ def _lead(
             )
             for event in advance(round_):
                 idle = False
-                if isinstance(event, Opened) and event.terms and event.terms != terms:
-                    terms = event.terms
-                    log.info("round %d: opened on changed rules", round_number)
-                    require_memory(federation.under(terms), base, executor)
                 log.info("round %d: %s", round_number, event.event)
                 yield round_number, event
         if idle:

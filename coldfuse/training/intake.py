@@ -23,7 +23,7 @@ from coldfuse.training.encoding import Intake, TokenizedTexts, encode, tokenize
 from coldfuse.training.failures import ModelFailedError, failures_of
 from coldfuse.training.loading import length_limit
 
-TRIED_TOKENS = 128
+TRIED_TOKENS = 64
 """Tokens of the longer text of a trial; a text of a model's full length may need more memory than there is."""
 
 _MIN_LENGTH = 5  # three special tokens, and one token of each text of a pair
