@@ -29,7 +29,7 @@ def write_tiny_model(folder: Path, *, seed: int = 0, hidden_size: int = 32, num_
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         BertModel(config).save_pretrained(folder)
-    _write_tokenizer(folder, vocab)
+    write_tokenizer(folder)
     return folder
 
 
@@ -40,9 +40,14 @@ def _vocab() -> dict[str, int]:
     return {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
 
 
-def _write_tokenizer(folder: Path, vocab: dict[str, int]) -> None:
+VOCABULARY_SIZE = len(_vocab())
+
+
+def write_tokenizer(folder: Path) -> None:
+    """Write the tokenizer into a model's folder."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+    vocab = _vocab()
     tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

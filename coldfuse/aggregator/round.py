@@ -93,14 +93,26 @@ def _open(round_: Round) -> Opened:
     """Open on the latest release; what an abandoned round admitted on the same base still counts."""
     release = round_.base.release
     carried: tuple[Admission, ...] = ()
+    refused_by: str | None = None
     if round_.journal.round > release.round + 1:
         before = round_.federation.journal(round_.journal.round - 1).state()
         if before.abandoned is None:  # then it made, or is making, a newer release than `round_.base`
             raise ConflictError(f"round {round_.journal.round}: release {release.release} is the latest no more")
-        carried = tuple(before.admitted.values())
+        carried, refused_by = tuple(before.admitted.values()), _refused_by(round_, before)
     return Opened(
-        base_release=release.release, base_digest=release.model_digest, opened_at_s=round_.now_s(), carried=carried
-    )
+        base_release=release.release, base_digest=release.model_digest, opened_at_s=round_.now_s(), carried=carried,
+        terms=round_.federation.reopened().settings.terms, refused_by=refused_by,
+    )  # fmt: skip
+
+
+def _refused_by(round_: Round, before: RoundState) -> str | None:
+    """Return the method that has refused exactly what an abandoned round admitted."""
+    if before.closed is not None:
+        terms = before.opened.terms if before.opened else None
+        return round_.federation.settings.under(terms).method
+    if before.opened is not None and len(before.opened.carried) == len(before.admitted):  # nothing new came
+        return before.opened.refused_by
+    return None
 
 
 def _screen(round_: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]:
@@ -133,9 +145,15 @@ def _screen(round_: Round, state: RoundState, opened: Opened) -> list[LeaderEven
 
 
 def _decide(round_: Round, admitted: Set[str], opened: Opened) -> list[LeaderEvent]:
-    rules = round_.federation.settings.rules
-    age_s = round_.now_s() - opened.opened_at_s
-    verdict, reason = decide(rules, admitted=len(admitted), carried=len(opened.carried), age_s=age_s)
+    terms = round_.federation.settings.under(opened.terms).terms
+    age_s, num_carried = round_.now_s() - opened.opened_at_s, len(opened.carried)
+    verdict, reason = decide(
+        terms.rules, admitted=len(admitted), carried=num_carried, is_refused=opened.is_refused, age_s=age_s
+    )
+    if verdict is RoundAction.WAIT and len(admitted) == num_carried:  # it has no end, and nobody counts on its rules
+        now = round_.federation.reopened().settings.terms
+        if now != terms:
+            return [Abandoned(reason="the federation's rules were changed before anything new was admitted")]
     match verdict:
         case RoundAction.FUSE:
             return [Closed(contributions=tuple(sorted(admitted)), reason=reason)]
@@ -150,7 +168,7 @@ def _fuse(round_: Round, state: RoundState) -> Fused | Abandoned:
     admissions = [state.admitted[digest] for digest in state.closed.contributions] if state.closed else []
     try:
         manifest = fuse_release(
-            round_.federation,
+            round_.federation.under(state.opened.terms if state.opened else None),
             round_.base,
             admissions,
             round_.executor,

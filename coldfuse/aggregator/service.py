@@ -90,18 +90,21 @@ def _lead(
     federation: Federation, executor: Executor, settings: AggregatorSettings, *, lease: Lease, stop: threading.Event
 ) -> Iterator[tuple[int, LeaderEvent]]:
     """Advance the current round, and the one before it: late contributions to that one still get their verdicts."""
-    pointer = federation.channel("latest")
+    pointer, federation = federation.channel("latest"), federation.reopened()
     base = open_base(federation, federation.latest())
-    require_memory(federation, base, executor)
     journals: dict[int, Journal] = {}  # kept, because a journal remembers what it has read
     number = federation.current_round()
     settled = max(number - 2, 0)  # rounds up to this one have nothing left to be done
+    ready_for = 0  # the number of the newest round whose rules this machine has the memory for
     while not stop.is_set():
         lease.check()
         if federation.channel("latest") != pointer:
             pointer = federation.channel("latest")
             base = open_base(federation, federation.latest())
         number = federation.current_round(at_least=number)
+        if number > ready_for:  # before it is opened: an operator may have set another method
+            require_memory(federation.reopened(), base, executor)
+            ready_for = number
         idle = True
         for round_number in range(settled + 1, number + 1):
             journals.setdefault(round_number, federation.journal(round_number))

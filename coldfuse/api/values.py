@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from coldfuse.api.tables import html_table
+from coldfuse.core.federation import SettingsChange
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.gateway import ContributionVerdict, Decision, ReleaseSummary
 
@@ -119,9 +120,18 @@ def describe_release(summary: ReleaseSummary) -> str:
     return f"{name.number:>5}  {_made(summary)}  {name.model_digest[:16]}  {summary.method}: {_who(summary)}{moved}"
 
 
+def describe_change(change: SettingsChange) -> str:
+    """Say in a line what was changed of a federation's settings, when, and by whom."""
+    return f"{'':>5}  {_when(change.changed_at_s)}  {change}, by {change.by}"
+
+
 def _made(summary: ReleaseSummary) -> str:
+    return _when(summary.created_at_s)
+
+
+def _when(moment_s: float) -> str:
     try:
-        return datetime.fromtimestamp(summary.created_at_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        return datetime.fromtimestamp(moment_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):  # what a clock or a stranger said: a NaN, or the year 300000
         return f"{'at no time':<19}"
 

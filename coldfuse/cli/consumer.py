@@ -10,15 +10,16 @@ from contextlib import contextmanager
 import typer
 
 from coldfuse.api.bars import bytes_bar, is_watched
-from coldfuse.api.values import describe_release
+from coldfuse.api.values import describe_change, describe_release
 from coldfuse.cli.options.consumer import FetchOptions, ReleasesOptions, StatusOptions
 from coldfuse.cli.pace import Pace
 from coldfuse.cli.source import connect
 from coldfuse.consumer import fetch as fetch_release
 from coldfuse.consumer.folder import missing_code
+from coldfuse.core.federation import SettingsChange
 from coldfuse.core.left_out import left_out_lines
 from coldfuse.core.model_files import MODULES, PIPELINE
-from coldfuse.gateway import OnProgress, ReleaseSummary
+from coldfuse.gateway import Gateway, OnProgress, ReleaseSummary
 from coldfuse.registry.channels import check_channel
 
 
@@ -74,7 +75,10 @@ def status(options: StatusOptions) -> None:
     with connect(options.source, options.connection) as gateway:
         answer = gateway.status()
     if options.as_json:
-        document = dataclasses.asdict(answer) | {"rules": answer.rules.model_dump()}
+        document = dataclasses.asdict(answer) | {
+            "rules": answer.rules.model_dump(),
+            "change": answer.change and answer.change.model_dump(),
+        }
         typer.echo(json.dumps(document))
         return
     typer.echo(str(answer))
@@ -83,14 +87,29 @@ def status(options: StatusOptions) -> None:
 def releases(options: ReleasesOptions) -> None:
     """List the releases of a federation."""
     with connect(options.source, options.connection) as gateway:
+        lines = _history(gateway)
         if options.as_json:
-            typer.echo(json.dumps([_describe(summary) for summary in gateway.releases()]))
+            typer.echo(json.dumps([_describe(summary, changes) for summary, changes in lines]))
             return
-        for summary in gateway.releases():
+        for summary, changes in lines:
+            for change in changes:
+                typer.echo(describe_change(change))
             typer.echo(describe_release(summary))
 
 
-def _describe(summary: ReleaseSummary) -> dict[str, object]:
+def _history(gateway: Gateway) -> Iterator[tuple[ReleaseSummary, list[SettingsChange]]]:
+    """Yield each release, newest first, with the changes of the rules made after it and before the next one."""
+    changes = gateway.changes()
+    change = next(changes, None)
+    for summary in gateway.releases():
+        since: list[SettingsChange] = []
+        while change is not None and change.after_release >= summary.name.number:
+            since.append(change)
+            change = next(changes, None)
+        yield summary, since
+
+
+def _describe(summary: ReleaseSummary, changes: list[SettingsChange]) -> dict[str, object]:
     return {
         "release": summary.name.number,
         "parent": summary.parent,
@@ -100,4 +119,5 @@ def _describe(summary: ReleaseSummary) -> dict[str, object]:
         "created_at_s": summary.created_at_s,
         "moved": summary.moved,
         "contributions": [dataclasses.asdict(fused) for fused in summary.contributions],
+        "changes_after": [change.model_dump() for change in changes],
     }

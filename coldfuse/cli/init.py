@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from pathlib import Path
 
 import typer
 
 from coldfuse.api.places import resolve_model
 from coldfuse.cli.options.operator import InitOptions
-from coldfuse.cli.recipe import recipe_of, require_federated
+from coldfuse.cli.recipe import line_of, recipe_of, require_federated
 from coldfuse.cli.units import parse_duration
 from coldfuse.core.left_out import left_out_lines
 from coldfuse.core.model_files import is_tokenizer_file
 from coldfuse.core.names import Identity, shown
-from coldfuse.engine.recipes import write_recipe
-from coldfuse.registry.creation import create_federation
+from coldfuse.errors import MissingExtraError
+from coldfuse.extras import requiring
+from coldfuse.registry.creation import create_federation, require_creatable
 from coldfuse.storage import check_store, open_store
 from coldfuse.tensors.checkpoint import open_checkpoint
+
+_TRAINING = ("torch", "transformers")
 
 
 def init(options: InitOptions) -> None:
@@ -25,11 +28,15 @@ def init(options: InitOptions) -> None:
     words, base = options.recipe, options.base
     recipe = recipe_of(words.method, words.param, words.variant)
     require_federated(recipe, quorum=options.quorum)
-    line = write_recipe(recipe) if words.param or words.variant else words.method
+    line = line_of(recipe, words)
     rules = {"quorum": options.quorum, "deadline_s": parse_duration(options.deadline)}
     store, model = open_store(options.store), resolve_model(base)
+    require_creatable(store, name=options.name, rules=rules)
     checkpoint = open_checkpoint(model)  # what is no model leaves no trace in the store
     check_store(store)
+    _say_what_can_be_trained(
+        base, model, has_tokenizer=any(is_tokenizer_file(name.rpartition("/")[2]) for name in checkpoint.plain)
+    )
     federation = create_federation(store, name=options.name, base=model, origin=base, method=line, rules=rules)
     release, settings = federation.latest(), federation.settings
     size = sum(blob.size_bytes for blob in release.files.values())
@@ -39,15 +46,35 @@ def init(options: InitOptions) -> None:
     typer.echo(f"files, which everybody who reaches the federation can have: {', '.join(sorted(release.files))}")
     for item in left_out_lines(checkpoint.left_out(base, how="no release has it, so who loads one needs it, too")):
         typer.echo(item)
-    _warn_without_tokenizer(base, release.files)
     typer.echo(f"next: coldfuse serve {options.store}")
     typer.echo(f"digest {release.model_digest}")
 
 
-def _warn_without_tokenizer(base: str, files: Iterable[str]) -> None:
-    if not any(is_tokenizer_file(file.rpartition("/")[2]) for file in files):
-        typer.echo(
-            f"coldfuse: {base}: no tokenizer in it, so nobody can train this model on texts; write it there with "
-            "tokenizer.save_pretrained, and create the federation again",
-            err=True,
+def _say_what_can_be_trained(base: str, model: Path, *, has_tokenizer: bool) -> None:
+    """Train the base for a moment, where that is installed, and say what contributors will not be able to do."""
+    if not has_tokenizer:
+        _warn(
+            f"{base}: no tokenizer in it, so nobody can train this model on texts; write it there with "
+            "tokenizer.save_pretrained, and create the federation again"
         )
+    try:
+        with requiring("trying whether contributors can train the base", "contributor", at_once=_TRAINING):
+            from coldfuse.training.check import check_base  # noqa: PLC0415 - an aggregator's machine has no torch
+
+            check = check_base(model, has_tokenizer=has_tokenizer)
+    except MissingExtraError as error:
+        _warn(f"{base}: not tried whether contributors can train it: {error}")
+        return
+    if check.obstacle:
+        _warn(
+            f"nobody can train this base with `coldfuse contribute`: {check.obstacle}; what is trained otherwise can "
+            "be contributed from Python (Federation.contribute)"
+        )
+        return
+    typer.echo(f"base: {check.finding}")
+    for remark in check.remarks:
+        _warn(f"{base}: {remark}")
+
+
+def _warn(line: str) -> None:
+    typer.echo(f"coldfuse: {' '.join(line.split())}", err=True)

@@ -19,7 +19,7 @@ from coldfuse.cli.options.consumer import FetchOptions, ReleasesOptions, StatusO
 from coldfuse.cli.options.contributor import ContributeOptions
 from coldfuse.cli.options.experiments import BenchFuseOptions, BenchUploadOptions, DemoOptions, FusionOptions
 from coldfuse.cli.options.fuse import FuseOptions, MethodsOptions
-from coldfuse.cli.options.operator import AggregatorOptions, GatewayOptions, InitOptions, ServeOptions
+from coldfuse.cli.options.operator import AggregatorOptions, GatewayOptions, InitOptions, ServeOptions, SetOptions
 from coldfuse.cli.options.statistics import StatisticsOptions
 from coldfuse.config import prepare_ray, prepare_training
 from coldfuse.durable import advise
@@ -39,6 +39,7 @@ COMMANDS = {
         options=DemoOptions, runs="coldfuse.cli.demo:demo", panel=_TRY, extra="demo", prepare=prepare_training
     ),
     "init": Command(options=InitOptions, runs="coldfuse.cli.init:init", panel=_OPERATE, extra="fuse"),
+    "set": Command(options=SetOptions, runs="coldfuse.cli.rules:change", panel=_OPERATE, extra="fuse"),
     "serve": Command(options=ServeOptions, runs="coldfuse.cli.serve:serve", panel=_OPERATE),
     "gateway": Command(options=GatewayOptions, runs="coldfuse.cli.gateway:gateway", panel=_OPERATE),
     "aggregator": Command(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from coldfuse.api.fusing import read_method
+from coldfuse.cli.options.shared import RecipeWords
 from coldfuse.core.release import MAX_METHOD_CHARS
 from coldfuse.engine.recipes import write_recipe
 from coldfuse.errors import FusionError, UserInputError
@@ -28,6 +29,11 @@ def recipe_of(line: str, params: Sequence[str] = (), variant: str | None = None,
     if variant:
         pairs["variant"] = variant
     return (read_search if may_search else read_method)(line, params=pairs)
+
+
+def line_of(recipe: Recipe, words: RecipeWords) -> str:
+    """Return the line that is kept: the user's own, or with every parameter where some were given beside it."""
+    return write_recipe(recipe) if words.param or words.variant else words.method
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -24,7 +24,7 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.durable import UNFINISHED, explained, sync_folder, write_whole
 from coldfuse.errors import CodecError, UserInputError
-from coldfuse.registry.federation import SETTINGS_KEY
+from coldfuse.registry.settings import SETTINGS_KEY
 from coldfuse.tensors.custom_code import find_code
 from coldfuse.tensors.files import LocalFile
 from coldfuse.tensors.folders import LocalFolder

@@ -1,4 +1,4 @@
-"""The rules of a federation, fixed when it is created."""
+"""The rules of a federation, and how an operator's change of them is kept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from coldfuse.core.contribution import Count
-from coldfuse.core.names import DisplayName
+from coldfuse.core.names import DisplayName, shown
 from coldfuse.core.value import Digest, Name, Value
 
 LAYOUT_VERSION = 1
@@ -21,6 +21,63 @@ class RoundRules(Value):
     """Number of admitted contributions that lets a round close."""
     deadline_s: Annotated[float, Field(gt=0)] = 900.0
     """Seconds after which a round with too few contributions is abandoned; what was admitted counts for the next."""
+
+
+class Terms(Value):
+    """What a round is opened with, and keeps until it is over."""
+
+    rules: RoundRules
+    """Rules by which it closes."""
+    method: str
+    """Recipe by which it is fused."""
+
+
+class ChangeableSettings(Value):
+    """What an operator may change of a federation; None where it is not spoken of."""
+
+    name: Name | None = None
+    """Id of the federation, derived from its name."""
+    display_name: DisplayName | None = None
+    """Name for people; it goes with the id, and is None where the id is the name."""
+    quorum: int | None = None
+    deadline_s: float | None = None
+    method: str | None = None
+
+    def __str__(self) -> str:
+        """Say what is spoken of."""
+        return ", ".join(f"{name} {value}" for name, value in self.in_words().items())
+
+    def in_words(self) -> dict[str, str]:
+        """Return what is spoken of as people write it, by the names of the options."""
+        words = {
+            "name": self.name and shown(self.name, self.display_name),
+            "quorum": self.quorum,
+            "deadline": None if self.deadline_s is None else format_duration(self.deadline_s),
+            "method": self.method,
+        }
+        return {name: str(value) for name, value in words.items() if value is not None}
+
+
+class SettingsChange(Value):
+    """One change of a federation's settings: who made it, when, and what it was."""
+
+    number: Annotated[int, Field(ge=1)]
+    """Number of the change, from 1, without gaps."""
+    changed_at_s: float
+    """Seconds since 1970, by the clock of who made it."""
+    by: Annotated[str, Field(max_length=200)]
+    """Who made it, as they said or as their system calls them."""
+    after_release: Count
+    """Number of the release that was the latest then: clocks of two machines may not agree on an order."""
+    old: ChangeableSettings
+    """What changed, as it was before."""
+    new: ChangeableSettings
+    """The same, as it is since."""
+
+    def __str__(self) -> str:
+        """Say what changed, such as `quorum 2 → 4, deadline 15m → 2h`."""
+        old, new = self.old.in_words(), self.new.in_words()
+        return ", ".join(f"{name} {old.get(name, '-')} → {value}" for name, value in new.items())
 
 
 class FederationSettings(Value):
@@ -44,3 +101,69 @@ class FederationSettings(Value):
     """SHA-256 of the manifest of release 0."""
     max_contribution_bytes: Count = 1 << 42
     """Size above which a contribution is refused before it is read."""
+    change: SettingsChange | None = None
+    """Change that made these settings of those before; None for those that the federation was created with."""
+
+    @property
+    def terms(self) -> Terms:
+        """What a round that is opened now is opened with."""
+        return Terms(rules=self.rules, method=self.method)
+
+    @property
+    def changeable(self) -> ChangeableSettings:
+        """What an operator may change."""
+        return ChangeableSettings(
+            name=self.name,
+            display_name=self.display_name,
+            quorum=self.rules.quorum,
+            deadline_s=self.rules.deadline_s,
+            method=self.method,
+        )
+
+    def under(self, terms: Terms | None) -> FederationSettings:
+        """Return the same settings with the terms of a round; None, of a round of an older version: with these."""
+        return self if terms is None else self.model_copy(update={"rules": terms.rules, "method": terms.method})
+
+
+def change_settings(
+    settings: FederationSettings, wanted: ChangeableSettings, *, by: str, after_release: int, now_s: float
+) -> FederationSettings:
+    """Return the settings after a change, with its record; the very same settings if nothing would change.
+
+    Args:
+        settings: The settings as they are.
+        wanted: What they shall be; None leaves a setting as it is.
+        by: Who changes them.
+        after_release: Number of the latest release.
+        now_s: Seconds since 1970.
+
+    Raises:
+        pydantic.ValidationError: A value cannot be.
+    """
+    before = settings.changeable.model_dump()
+    new = {name: value for name, value in wanted.model_dump(exclude_none=True).items() if value != before[name]}
+    if not new:
+        return settings
+    if "name" in new:  # the one for people goes with it
+        new["display_name"] = wanted.display_name
+    change = SettingsChange(
+        number=settings.change.number + 1 if settings.change else 1, changed_at_s=now_s, by=by,
+        after_release=after_release,
+        old=ChangeableSettings.model_validate({name: before[name] for name in new}),
+        new=ChangeableSettings.model_validate(new),
+    )  # fmt: skip
+    rules = {name: new.pop(name) for name in RoundRules.model_fields if name in new}
+    document = settings.model_dump() | new | {"change": change, "rules": settings.rules.model_dump() | rules}
+    return FederationSettings.model_validate(document)
+
+
+def format_duration(duration_s: float) -> str:
+    """Return a duration as people write it, in the largest unit that keeps it whole.
+
+    >>> format_duration(900.0), format_duration(5400.0), format_duration(7200.0), format_duration(0.5)
+    ('15m', '90m', '2h', '0.5s')
+    """
+    for letter, unit_s in (("d", 86400), ("h", 3600), ("m", 60)):
+        if duration_s >= unit_s and duration_s % unit_s == 0:
+            return f"{duration_s / unit_s:.0f}{letter}"
+    return f"{duration_s:g}s"

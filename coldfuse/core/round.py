@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from coldfuse.core.contribution import Admission, Count, Rejection
-from coldfuse.core.federation import RoundRules
+from coldfuse.core.federation import RoundRules, Terms
 from coldfuse.core.names import DisplayName
 from coldfuse.core.value import Digest, Name, Sentence, Value
 
@@ -43,6 +43,15 @@ class Opened(Value):
     """Seconds since 1970, by the aggregator's clock."""
     carried: tuple[Admission, ...] = ()
     """Contributions admitted in the abandoned round before, on the same base: they still count."""
+    terms: Terms | None = None
+    """What the round was opened with: it keeps them; None in journals of versions in which they could not change."""
+    refused_by: str | None = None
+    """Method that has refused exactly the carried contributions, if one has."""
+
+    @property
+    def is_refused(self) -> bool:
+        """True where the round's method would refuse the carried contributions once more, if they make a quorum."""
+        return self.terms is None or self.refused_by == self.terms.method
 
 
 class Admitted(Value):
@@ -161,19 +170,23 @@ class RoundAction(Enum):
     ABANDON = "abandon"
 
 
-def decide(rules: RoundRules, *, admitted: int, carried: int = 0, age_s: float) -> tuple[RoundAction, str]:
+def decide(
+    rules: RoundRules, *, admitted: int, carried: int = 0, is_refused: bool = True, age_s: float
+) -> tuple[RoundAction, str]:
     """Decide what to do with an open round, from its numbers alone.
 
     Args:
         rules: When a round closes.
         admitted: Number of admitted contributions, with the carried ones.
         carried: Number of those that an abandoned round before has left.
+        is_refused: False where nothing has refused the carried ones: they were too few for the rules of that round, or
+            its method was another.
         age_s: Seconds since the round opened.
 
     Returns:
         What to do, and the reason for people.
     """
-    if admitted == carried >= rules.quorum:  # the method would refuse them once more
+    if is_refused and admitted == carried >= rules.quorum:  # the method would refuse them once more
         return RoundAction.WAIT, f"the method refused the {carried} contributions from before; more may change that"
     if admitted >= rules.quorum:
         return RoundAction.FUSE, f"quorum reached: {admitted} of {rules.quorum} contributions"

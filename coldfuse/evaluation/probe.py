@@ -16,7 +16,8 @@ from coldfuse.errors import UserInputError
 from coldfuse.training.compute import compute_threads, pick_device
 from coldfuse.training.encoding import encode_all, tokenize
 from coldfuse.training.head import fit_linear_probe
-from coldfuse.training.loading import length_limit, load_body, load_tokenizer
+from coldfuse.training.intake import find_intake
+from coldfuse.training.loading import load_body, load_tokenizer
 
 
 class Scorer(Protocol):
@@ -107,10 +108,10 @@ def linear_probes(
     device = pick_device("auto")
     with compute_threads(threads):
         body, tokenizer = load_body(model_dir).to(device), load_tokenizer(model_dir)
-        max_length = min(max_length, length_limit(body, tokenizer))
+        intake = find_intake(body, tokenizer, max_length=max_length)
 
         def features_and_labels(data: TextDataset) -> tuple[Tensor, Tensor]:
-            texts = tokenize(tokenizer, data, max_length=max_length)
+            texts = tokenize(tokenizer, data, intake)
             return encode_all(body, texts, batch_size=batch_size), torch.tensor(data.labels, device=device)
 
         results = []

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from coldfuse.data.dataset import TextDataset
 from coldfuse.tensors.checkpoint import open_checkpoint
-from coldfuse.training.encoding import TokenizedTexts, encode_all, tokenize
+from coldfuse.training.encoding import Intake, TokenizedTexts, encode_all, tokenize
 from coldfuse.training.head import LinearHead, fit_linear_probe
 from coldfuse.training.loading import load_body, load_tokenizer
 from coldfuse.training.model import Classifier, shared_tensors
@@ -49,7 +49,7 @@ class Labelled:
     @classmethod
     def of(cls, data: TextDataset, base: Path, max_length: int) -> Labelled:
         """Tokenise as the base wants it."""
-        texts = tokenize(load_tokenizer(base), data, max_length=max_length)
+        texts = tokenize(load_tokenizer(base), data, Intake(max_length=max_length))
         return cls(texts=texts, labels_N=torch.tensor(data.labels))
 
 

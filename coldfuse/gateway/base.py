@@ -10,7 +10,7 @@ from typing import Protocol, Self
 
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest
-from coldfuse.core.federation import RoundRules
+from coldfuse.core.federation import RoundRules, SettingsChange, format_duration
 from coldfuse.core.names import shown
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.tensors.blobs import ReadRange
@@ -110,7 +110,9 @@ class Status:
     name: str
     """Id of the federation, derived from its name."""
     method: str
+    """Recipe by which the round is fused."""
     rules: RoundRules
+    """Rules by which the round closes."""
     max_contribution_bytes: int
     """Size beyond which a contribution is refused."""
     latest: ReleaseName
@@ -121,13 +123,17 @@ class Status:
     """Seconds to wait before asking again; more when many ask."""
     display_name: str | None = None
     """Name of the federation for people; None where the id is the name."""
+    change: SettingsChange | None = None
+    """Last change of the federation's settings; None also from a gateway on another machine, which names nobody."""
 
     def __str__(self) -> str:
         """Say it in a few lines."""
         now = self.round
         counts = f"{now.num_received} received, {now.num_admitted} admitted, {now.num_rejected} rejected"
+        rules = f"quorum {self.rules.quorum}, deadline {format_duration(self.rules.deadline_s)}"
         return "\n".join([
             f"federation {shown(self.name, self.display_name)}, method {self.method}",
+            f"rules: {rules}{f'; last changed: {self.change}, by {self.change.by}' if self.change else ''}",
             f"latest release {self.latest.number}, model {self.latest.model_digest}",
             f"round {now.number}: {counts}{': ' if now.contributors else ''}{', '.join(now.who)}",
             f"waiting: {now.waits_for}",
@@ -198,6 +204,10 @@ class Gateway(Protocol):
         Args:
             before: Only releases with a lower number; None: from the latest on.
         """
+
+    def changes(self) -> Iterator[SettingsChange]:
+        """List the changes of the federation's settings, newest first; none from a gateway on another machine."""
+        return iter(())
 
     def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:
         """Fill the buffer with bytes of a part. The caller checks the part's digest.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from coldfuse.core.federation import RoundRules
+from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.release import Channel
 from coldfuse.core.round import RoundState, decide
 from coldfuse.gateway.base import ContributionVerdict, Decision, RoundStatus
@@ -73,6 +73,16 @@ def describe_round(rules: RoundRules, standing: Standing, *, now_s: float) -> Ro
     )
 
 
+def explain_change(settings: FederationSettings, standing: Standing) -> str | None:
+    """Say what will be otherwise in the next round, where an operator has changed the rules since this one opened."""
+    opened = standing.state.opened
+    if opened is None or opened.terms is None or opened.terms == settings.terms:
+        return None
+    before, after = settings.under(opened.terms).changeable.in_words(), settings.changeable.in_words()
+    changed = [f"{name} {before[name]} → {value}" for name, value in after.items() if value != before[name]]
+    return f"from the next round on: {', '.join(changed)}"
+
+
 def explain_wait(rules: RoundRules, standing: Standing, *, now_s: float) -> str:
     """Say what the round waits for."""
     state = standing.state
@@ -82,7 +92,8 @@ def explain_wait(rules: RoundRules, standing: Standing, *, now_s: float) -> str:
         count = len(state.closed.contributions) if state.closed else 0
         return f"round {standing.round} is closed; the aggregator fuses {count} contributions"
     age_s, carried = max(now_s - state.opened.opened_at_s, 0.0), len(state.opened.carried)
-    _, reason = decide(rules, admitted=len(state.admitted), carried=carried, age_s=age_s)
+    is_refused = state.opened.is_refused
+    _, reason = decide(rules, admitted=len(state.admitted), carried=carried, is_refused=is_refused, age_s=age_s)
     if standing.abandoned:
         reason += f" (round {standing.round - 1} was abandoned: {standing.abandoned})"
     return f"{reason}; {len(state.waiting)} not screened yet" if state.waiting else reason

@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
 
 from coldfuse.core.blob import Blob, Part, part_bytes
 from coldfuse.core.contribution import ContributionManifest
-from coldfuse.core.federation import LAYOUT_VERSION
+from coldfuse.core.federation import LAYOUT_VERSION, SettingsChange
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, sha256
 from coldfuse.errors import ObjectNotFoundError, UserInputError
@@ -28,7 +29,7 @@ from coldfuse.gateway.base import (
     UploadReport,
 )
 from coldfuse.gateway.contributions import Committer, encode_manifest
-from coldfuse.gateway.rounds import Rounds, describe_round, find_verdict
+from coldfuse.gateway.rounds import Rounds, describe_round, explain_change, find_verdict
 from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.gateway.upload import OnSent, PartUpload, send_parts
 from coldfuse.registry.channels import check_channel
@@ -97,6 +98,10 @@ class StoreGateway(Gateway):
         latest = self._federation.channel("latest").release
         for number in range(latest if before is None else min(before - 1, latest), -1, -1):
             yield _summarize(self._federation.release_bytes(number))
+
+    def changes(self) -> Iterator[SettingsChange]:
+        """List the changes of the federation's settings, newest first."""
+        return self._federation.changes()
 
     def check_read(self, release: int, digest: str, *, start: int, length: int) -> None:
         """Refuse to read what is no part of the release, or lies outside of it: contributions stay private."""
@@ -181,22 +186,27 @@ class StoreGateway(Gateway):
         self._threads.shutdown()
 
     def _read_status(self) -> Status:
-        settings, standing = self._federation.settings, self._rounds.standing()
-        latest = standing.latest
+        settings, standing = self._federation.reopened().settings, self._rounds.standing()
+        latest, opened = standing.latest, standing.state.opened
+        terms = settings.under(opened.terms if opened else None).terms
+        now = describe_round(terms.rules, standing, now_s=time.time())
+        if change := explain_change(settings, standing):
+            now = replace(now, waits_for=f"{now.waits_for}; {change}")
         return Status(
             protocol_version=PROTOCOL_VERSION,
             layout_version=LAYOUT_VERSION,
             federation=settings.federation,
             name=settings.name,
-            method=settings.method,
-            rules=settings.rules,
+            method=terms.method,
+            rules=terms.rules,
             max_contribution_bytes=settings.max_contribution_bytes,
             latest=ReleaseName(
                 number=latest.release, model_digest=latest.model_digest, manifest_digest=latest.manifest
             ),
-            round=describe_round(settings.rules, standing, now_s=time.time()),
+            round=now,
             poll_after_s=self._measure_pace(),
             display_name=settings.display_name,
+            change=settings.change,
         )
 
     def _measure_pace(self) -> float:

@@ -1,6 +1,7 @@
 """The store's layout: federation, objects, rounds with their journal, releases, channels and the aggregator's lease.
 
-    federation.json                         settings, created once
+    federation.json                         settings, changed by compare and swap
+    settings/<00001>.json                   earlier changes of the settings
     objects/<sha256>                        immutable bytes: parts of models and deltas, manifests
     rounds/<00012>/head                     the leader's last journal entry, changed by compare and swap
     rounds/<00012>/journal/<seq>-<event>    append-only

@@ -16,8 +16,9 @@ from coldfuse.core.names import Identity
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.errors import FederationError, ObjectNotFoundError, UserInputError
-from coldfuse.registry.federation import SETTINGS_KEY, Federation, create
+from coldfuse.registry.federation import Federation, create
 from coldfuse.registry.objects import Objects
+from coldfuse.registry.settings import SETTINGS_KEY, explain_setting
 from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.blobs import put_part
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
@@ -47,22 +48,18 @@ def create_federation(
         UserInputError: The base or an option cannot be used; nothing was written.
         FederationError: The store holds a federation, or the beginning of one on another base.
     """
+    require_creatable(store, name=name, rules=rules)
     called = Identity.of(name, what="the federation's name")
-    if store.head(SETTINGS_KEY) is not None:
-        raise FederationError(f"{store.url} holds a federation already; choose another folder or prefix")
     folder = open_checkpoint(base)
     if not any(spec.is_fused for spec in folder.schema.values()):
         raise UserInputError(f"{base}: no tensor of this model can be fused (F16, BF16, F32 or F64)")
     begun, now_s = _read_begun(store), time.time()
     federation = begun.federation if begun else secrets.token_hex(32)
-    try:
-        settings = FederationSettings(
-            federation=federation, name=called.id, display_name=called.display_name,
-            rules=RoundRules.model_validate(rules), method=method, created_at_s=now_s, base=origin,
-            release_zero="0" * 64,  # known when the files are
-        )  # fmt: skip
-    except ValidationError as error:
-        raise UserInputError(_explain(error)) from error
+    settings = FederationSettings(
+        federation=federation, name=called.id, display_name=called.display_name,
+        rules=RoundRules.model_validate(rules), method=method, created_at_s=now_s, base=origin,
+        release_zero="0" * 64,  # known when the files are
+    )  # fmt: skip
     digest = folder.digest()
     if begun and begun.model_digest != digest:
         raise _other_base(store, begun)
@@ -74,6 +71,22 @@ def create_federation(
         raise _other_base(store, begun)
     manifest = begun or manifest
     return create(store, settings.model_copy(update={"release_zero": sha256(encode(manifest))}), manifest)
+
+
+def require_creatable(store: ObjectStore, *, name: str, rules: Mapping[str, float]) -> None:
+    """Refuse what `create_federation` would refuse, as far as that is known without the base.
+
+    Raises:
+        UserInputError: There can be no such name or rules.
+        FederationError: The store holds a federation.
+    """
+    Identity.of(name, what="the federation's name")
+    if store.head(SETTINGS_KEY) is not None:
+        raise FederationError(f"{store.url} holds a federation already; choose another folder or prefix")
+    try:
+        RoundRules.model_validate(rules)
+    except ValidationError as error:
+        raise UserInputError(explain_setting(error)) from error
 
 
 def _read_begun(store: ObjectStore) -> ReleaseManifest | None:
@@ -109,9 +122,3 @@ def _other_base(store: ObjectStore, begun: ReleaseManifest) -> FederationError:
         f"{begun.model_digest[:12]}); run `coldfuse init` with that base to finish it, or choose another folder or "
         "prefix, or empty this one"
     )
-
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    field, value = first["loc"][-1], first["input"]
-    return f"{field} {value!r}: {first['msg']}"

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Self
 
-from coldfuse.core.federation import LAYOUT_VERSION, FederationSettings
+from coldfuse.core.federation import FederationSettings, SettingsChange, Terms
 from coldfuse.core.release import Channel, ReleaseManifest
 from coldfuse.core.serialization import decode, encode, sha256
-from coldfuse.core.value import Value
-from coldfuse.errors import CodecError, ConflictError, FederationError, ObjectNotFoundError
+from coldfuse.errors import ConflictError, FederationError, ObjectNotFoundError
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.objects import Objects
+from coldfuse.registry.settings import SETTINGS_KEY, list_changes, read_settings
 from coldfuse.storage.base import ObjectStore
-
-SETTINGS_KEY = "federation.json"
-
-
-class _Layout(Value):
-    version: int
 
 
 @dataclass(frozen=True)
@@ -26,6 +22,19 @@ class Federation:
 
     store: ObjectStore
     settings: FederationSettings
+    """Settings as they were when it was opened; an operator may have changed them since, see `reopened`."""
+
+    def reopened(self) -> Self:
+        """Read the settings again, and return the federation as it is now."""
+        return replace(self, settings=read_settings(self.store)[0])
+
+    def under(self, terms: Terms | None) -> Self:
+        """Return the federation as a round on these terms has it; None, of an older version's round: as it is."""
+        return replace(self, settings=self.settings.under(terms))
+
+    def changes(self) -> Iterator[SettingsChange]:
+        """List the changes of the settings, newest first; what is not asked for is not read."""
+        return list_changes(self.store)
 
     @property
     def objects(self) -> Objects:
@@ -154,21 +163,7 @@ def open_federation(store: ObjectStore) -> Federation:
     Raises:
         FederationError: The store holds none, or one of a newer layout, or settings that make no sense.
     """
-    try:
-        data = store.get(SETTINGS_KEY)
-    except ObjectNotFoundError:
-        hint = "create one with `coldfuse init STORE --base MODEL`"
-        raise FederationError(f"{store.url} holds no federation (no {SETTINGS_KEY}); {hint}") from None
-    try:
-        layout = decode(_Layout, data, what=SETTINGS_KEY)  # first: nothing else of a newer layout need be readable
-        if layout.version > LAYOUT_VERSION:
-            raise FederationError(
-                f"{store.url} has layout version {layout.version}, this coldfuse knows {LAYOUT_VERSION}; "
-                "upgrade coldfuse"
-            )
-        return Federation(store, decode(FederationSettings, data, what=SETTINGS_KEY))
-    except CodecError as error:
-        raise FederationError(f"{store.url}: {error}") from error
+    return Federation(store, read_settings(store)[0])
 
 
 def _release_key(number: int) -> str:

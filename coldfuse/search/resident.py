@@ -24,7 +24,8 @@ from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.compute import to_device
 from coldfuse.training.encoding import TokenizedTexts, encode, encode_all, tokenize
 from coldfuse.training.head import LinearHead, fit_linear_probe
-from coldfuse.training.loading import length_limit, load_body, load_tokenizer
+from coldfuse.training.intake import find_intake
+from coldfuse.training.loading import load_body, load_tokenizer
 from coldfuse.training.model import stored_parameters
 
 _SCORING_BATCH = 64
@@ -139,10 +140,10 @@ def load_models(base: Path, models: Iterable[Path], count: int, *, device: str =
 def ready(models: ResidentModels, task: Task, *, max_length: int = 128) -> ReadyTask:
     """Tokenise a task's texts, and fit its head if it brings none."""
     body, device = models.encoder.body, models.device
-    limit = min(max_length, length_limit(body, models.tokenizer))
+    intake = find_intake(body, models.tokenizer, max_length=max_length)
 
     def tokens_and_labels(data: TextDataset) -> tuple[TokenizedTexts, Tensor]:
-        return tokenize(models.tokenizer, data, max_length=limit), torch.tensor(data.labels, device=device)
+        return tokenize(models.tokenizer, data, intake), torch.tensor(data.labels, device=device)
 
     head, data = task.head, task.data
     if head is None:

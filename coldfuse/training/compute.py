@@ -35,6 +35,12 @@ def native_autocast(device: torch.device) -> AbstractContextManager[object]:
     return nullcontext()
 
 
+def keep_float32(body: nn.Module) -> None:
+    """Have this body compute in float32 wherever it is run: `native_autocast` around it has no effect on it."""
+    device = next(body.parameters()).device
+    body.forward = torch.autocast(device.type, enabled=False)(body.forward)
+
+
 def computes_bf16(device: torch.device) -> bool:
     """Tell whether the device has instructions for bf16 products; emulating them would be slower than float32."""
     if device.type == "cuda":

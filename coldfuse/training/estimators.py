@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from coldfuse.training.encoding import TokenizedTexts, encode
+from coldfuse.training.encoding import TokenizedTexts, encode, run
 from coldfuse.training.head import LinearHead
 from coldfuse.training.model import stored_parameters
 from coldfuse.training.schedule import derive_seed
@@ -122,7 +122,7 @@ def input_grams(
             mask_BL = batch["attention_mask"].bool()
             sums.counted_BL = torch.ones_like(mask_BL) if include_padding else mask_BL
             num_tokens += int(sums.counted_BL.sum())
-            body(**batch)
+            run(body, batch)
     return {name: (total / sums.counts[name]).float() for name, total in sums.totals.items()}, num_tokens
 
 

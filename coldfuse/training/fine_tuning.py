@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from coldfuse.errors import UserInputError
+from coldfuse.naming.architecture import quiet
 from coldfuse.training.checkpoint import (
     Position,
     load_checkpoint,
@@ -31,9 +32,11 @@ from coldfuse.training.checkpoint import (
 )
 from coldfuse.training.compute import pick_device, reproducible
 from coldfuse.training.encoding import encode_all, tokenize
+from coldfuse.training.failures import failures_of
 from coldfuse.training.head import MAX_FITTING_EXAMPLES, LinearHead, fit_linear_probe
+from coldfuse.training.intake import find_intake
 from coldfuse.training.job import FineTuned, Stopped, TrainingJob, TrainingProgress, TrainingSettings
-from coldfuse.training.loading import length_limit, load_body, load_tokenizer
+from coldfuse.training.loading import load_body, load_tokenizer
 from coldfuse.training.model import Classifier, shared_tensors
 from coldfuse.training.schedule import derive_seed, epoch_batches, learning_rate_factor, split_batch
 
@@ -68,7 +71,7 @@ def fine_tune(
     """
     # A body may have tensors that the base's files lack: they are drawn at random when it is loaded.
     seed = derive_seed(settings.seed, "load")
-    with reproducible(seed=seed, device=settings.device, threads=settings.threads):
+    with quiet(), reproducible(seed=seed, device=settings.device, threads=settings.threads):
         run = _Run(job, settings, checkpoint, progress)
         resumed_at_step = run.position.step
         while not run.position.finished:
@@ -97,10 +100,10 @@ class _Run:
         self.epoch_steps = math.ceil(len(job.train) / settings.batch_size)
         self.num_steps = self.epoch_steps * settings.num_epochs
         body, tokenizer = load_body(job.base_dir).to(self.device), load_tokenizer(job.base_dir)
-        max_length = min(settings.max_length, length_limit(body, tokenizer))
-        self.texts = tokenize(tokenizer, job.train, max_length=max_length)
+        intake = find_intake(body, tokenizer, max_length=settings.max_length, trains=True)
+        self.texts = tokenize(tokenizer, job.train, intake)
         self.labels = torch.tensor(job.train.labels, device=self.device)
-        self.validation_texts = tokenize(tokenizer, job.validation, max_length=max_length)
+        self.validation_texts = tokenize(tokenizer, job.validation, intake)
         self.validation_labels = torch.tensor(job.validation.labels, device=self.device)
         self.best: dict[str, Tensor] = {}  # empty: the model's present weights are the best
         self.num_trained, self.began_s, self.saved_s = 0, time.monotonic(), time.monotonic()
@@ -153,7 +156,8 @@ class _Run:
         for micro_batch in split_batch(self.texts.lengths, indices, tokens_at_once=settings.tokens_at_once):
             logits = self.model(self.texts.batch(micro_batch, self.device))
             loss = cross_entropy(logits, self.labels[micro_batch], reduction="sum") / len(indices)
-            loss.backward()  # type: ignore[no-untyped-call]
+            with failures_of(self.model.body, f"training on {len(micro_batch)} texts"):
+                loss.backward()  # type: ignore[no-untyped-call]
             mean_loss += loss.item()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.max_gradient_norm)
         if not norm.isfinite():

@@ -1,5 +1,7 @@
 """Load a model from a folder: its body, its tokenizer, and what both can take. Never from the network, never code."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,50 +12,106 @@ from coldfuse.core.model_files import VOCABULARIES_OF_ANY_CLASS
 from coldfuse.errors import UserInputError
 from coldfuse.naming.architecture import quiet
 from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.training.failures import MODEL_FAILURES, first_line
 
-_NO_LIMIT = 1 << 20  # tokenizers without a limit say 10^30
+NO_LIMIT = 1 << 20
+"""Number of tokens from which on a limit is none: tokenizers without one say 10^30."""
 
 
-def load_body(model_dir: Path) -> nn.Module:
+def load_body(model_dir: Path, *, structure_only: bool = False) -> nn.Module:
     """Load the shared body of the model in `model_dir`, in float32, without any head.
 
-    Raises `UserInputError` for a folder that holds no model, or one that is no encoder.
-    """
-    from transformers import AutoModel
+    Args:
+        model_dir: A Hugging Face model folder.
+        structure_only: True for the modules alone, without memory for weights (on torch's device `meta`).
 
+    Raises:
+        UserInputError: The folder holds no model, or one that cannot be trained on texts: an encoder-decoder, one of
+            images or sounds, a quantised one, or one that needs code of its own.
+    """
     open_checkpoint(model_dir)  # a missing, torn or pickled file is refused here, in words
+    declared = _read_config(model_dir)
+    _refuse_declared(model_dir, declared)
     with quiet():
         try:
-            body: nn.Module = AutoModel.from_pretrained(
-                model_dir, local_files_only=True, trust_remote_code=False, dtype=torch.float32, use_safetensors=True
-            )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise _not_a_model(model_dir, error) from error
-    if getattr(body.config, "is_encoder_decoder", False):
+            body = _load(model_dir, structure_only=structure_only)
+        except _failures() as error:
+            raise _not_a_model(model_dir, error, needs_code="auto_map" in declared) from error
+    kind, inputs = type(body).__name__, getattr(body, "main_input_name", "input_ids")
+    if inputs != "input_ids":
+        raise UserInputError(f"{model_dir}: {kind} takes {inputs}, expected a model of texts such as BERT or RoBERTa")
+    if getattr(body.config, "is_encoder_decoder", False) and not _is_encoder_alone(body.config):
         raise UserInputError(
-            f"{model_dir}: {type(body).__name__} is an encoder-decoder; expected an encoder such as BERT or RoBERTa"
+            f"{model_dir}: {kind} is an encoder-decoder; expected an encoder such as BERT or RoBERTa; the encoder of a "
+            "T5 can be trained, saved alone: T5EncoderModel.from_pretrained(MODEL).save_pretrained(FOLDER)"
         )
+    if hasattr(body.config, "use_cache"):
+        body.config.use_cache = False  # of the keys and values, for generating: memory that nothing reads
     return body
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Return what loading raises; the check of a configuration's types has an error of its own."""
+    from huggingface_hub import errors
+
+    wrong_type: type[Exception] = getattr(errors, "StrictDataclassError", ValueError)  # older versions check no types
+    return (*MODEL_FAILURES, OSError, wrong_type)
+
+
+def _load(model_dir: Path, *, structure_only: bool) -> nn.Module:
+    from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
+
+    own: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    config = AutoConfig.from_pretrained(model_dir, **own)
+    loader: Any = AutoModelForTextEncoding if _is_encoder_alone(config) else AutoModel
+    if structure_only:
+        with torch.device("meta"):
+            structure: nn.Module = loader.from_config(config, trust_remote_code=False)
+            return structure
+    body: nn.Module = loader.from_pretrained(model_dir, config=config, dtype=torch.float32, use_safetensors=True, **own)
+    return body
+
+
+def _is_encoder_alone(config: Any) -> bool:
+    """Tell whether the folder holds an encoder-decoder's encoder (T5EncoderModel): AutoModel would add a decoder."""
+    names = getattr(config, "architectures", None) or []
+    return any(str(name).endswith("EncoderModel") for name in names)
+
+
+def _read_config(model_dir: Path) -> dict[str, object]:
+    """Return what config.json says, as far as it can be read; transformers says what is wrong with it."""
+    try:
+        declared = json.loads((model_dir / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return declared if isinstance(declared, dict) else {}
+
+
+def _refuse_declared(model_dir: Path, declared: Mapping[str, object]) -> None:
+    if quantization := declared.get("quantization_config"):
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+        raise UserInputError(
+            f"{model_dir}: the model is quantised ({method or 'quantization_config in its config.json'}), and such "
+            "weights cannot be trained; take the model that it was made from, in float32, bfloat16 or float16"
+        )
 
 
 def load_tokenizer(model_dir: Path) -> Any:  # transformers is untyped
     """Load the tokenizer beside the model, padding and truncating on the right.
 
-    Raises `UserInputError` where there is none, or none that can pad.
+    Raises `UserInputError` where there is none.
     """
     from transformers import AutoTokenizer
 
     with quiet():
         try:
             tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
-        except (OSError, ValueError, KeyError) as error:
+        except _failures() as error:
             raise _not_a_model(model_dir, error) from error
     _require_vocabulary(model_dir, tokenizer)
     tokenizer.padding_side = tokenizer.truncation_side = "right"
-    if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token_id is None:
-            raise UserInputError(f"{model_dir}: the tokenizer has neither a padding token nor an end token")
-        tokenizer.pad_token = tokenizer.eos_token  # padding is masked, so any token will do
+    if tokenizer.pad_token_id is None:  # padding is masked, so any token will do
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
     return tokenizer
 
 
@@ -72,18 +130,28 @@ def _require_vocabulary(model_dir: Path, tokenizer: Any) -> None:
 
 
 def length_limit(body: nn.Module, tokenizer: Any) -> int:
-    """Return how many tokens both the body's positions and the tokenizer allow."""
-    num_positions = getattr(body.config, "max_position_embeddings", None) or _NO_LIMIT
+    """Return how many tokens both the body's positions and the tokenizer allow; a number below 1 is no limit."""
+    num_positions = _limit(getattr(body.config, "max_position_embeddings", None))
     table = getattr(getattr(body, "embeddings", None), "position_embeddings", None)
     offset = getattr(table, "padding_idx", None)
-    if offset is not None:  # RoBERTa counts positions from behind the padding index
+    if offset is not None and num_positions < NO_LIMIT:  # RoBERTa counts positions from behind the padding index
         num_positions -= offset + 1
-    return int(min(num_positions, tokenizer.model_max_length, _NO_LIMIT))
+    return min(num_positions, _limit(tokenizer.model_max_length))
 
 
-def _not_a_model(model_dir: Path, error: Exception) -> UserInputError:
-    first_line = str(error).strip().partition("\n")[0]
+def _limit(declared: object) -> int:
+    if not isinstance(declared, int | float) or not 1 <= declared < NO_LIMIT:  # also no number at all, and NaN
+        return NO_LIMIT
+    return int(declared)
+
+
+def _not_a_model(model_dir: Path, error: Exception, *, needs_code: bool = False) -> UserInputError:
+    if needs_code:
+        return UserInputError(
+            f"{model_dir}: the model needs code of its own (auto_map in its config.json), which is never run; take a "
+            f"base whose architecture transformers has itself; {first_line(error)}"
+        )
     return UserInputError(
         f"{model_dir}: expected a Hugging Face model folder with config.json, model*.safetensors and a tokenizer that "
-        f"needs no code of its own; {first_line}"
+        f"needs no code of its own; {first_line(error)}"
     )

@@ -21,7 +21,8 @@ from coldfuse.training.compute import compute_threads, to_device
 from coldfuse.training.encoding import TokenizedTexts, encode_all, tokenize
 from coldfuse.training.estimators import Estimator, by_stored_name, choose, diagonal_fisher, input_grams
 from coldfuse.training.head import HEAD_FILE, MAX_FITTING_EXAMPLES, LinearHead, fit_linear_probe, read_head
-from coldfuse.training.loading import length_limit, load_body, load_tokenizer
+from coldfuse.training.intake import find_intake
+from coldfuse.training.loading import load_body, load_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ def compute_statistics(job: StatisticsJob) -> tuple[StatisticsInfo, dict[str, Te
     """
     folder = open_checkpoint(job.model_dir)
     body, tokenizer = to_device(load_body(job.model_dir), job.device), load_tokenizer(job.model_dir)
-    texts = tokenize(tokenizer, job.data, max_length=min(job.max_length, length_limit(body, tokenizer)))
+    texts = tokenize(tokenizer, job.data, find_intake(body, tokenizer, max_length=job.max_length))
     chosen = choose(len(texts), job.num_examples, seed=job.seed)
     with compute_threads(job.threads):
         values, info = (_fisher if job.kind == "fisher" else _gram)(job, folder.digest(), body, texts, chosen)

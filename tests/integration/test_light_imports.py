@@ -94,6 +94,7 @@ def test_a_node_is_told_before_it_fetches_anything(tmp_path: Path) -> None:
 NEEDS = {
     "demo": "demo",
     "init STORE --base .": "fuse",
+    "set STORE --quorum 3": "fuse",
     "aggregator STORE": "aggregator",
     "contribute 127.0.0.1:1 --data x.csv": "contributor",
     "fuse . . --out new": "fuse",

@@ -8,7 +8,11 @@ from typing import Annotated
 
 import typer
 
-from coldfuse.cli.options.shared import RecipeWords, Store
+from coldfuse.cli.options.shared import AsJson, RecipeChange, RecipeWords, Store
+
+_NAME = typer.Option(help="The federation's name, of any script.")
+_QUORUM = typer.Option(min=1, help="Admitted contributions that let a round close.")
+_DEADLINE = typer.Option(help="After so long a round without a quorum is abandoned (90s, 15m, 2h).")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +26,31 @@ class InitOptions:
     base: Annotated[
         str, typer.Option(help="The pretrained model: a Hugging Face folder or hub id.", show_default=False)
     ]
-    name: Annotated[str, typer.Option(help="The federation's name, of any script.")] = "federation"
+    name: Annotated[str, _NAME] = "federation"
     recipe: RecipeWords = field(default_factory=RecipeWords)
-    quorum: Annotated[int, typer.Option(min=1, help="Admitted contributions that let a round close.")] = 2
-    deadline: Annotated[
-        str, typer.Option(help="After so long a round without a quorum is abandoned (90s, 15m, 2h).")
-    ] = "15m"
+    quorum: Annotated[int, _QUORUM] = 2
+    deadline: Annotated[str, _DEADLINE] = "15m"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetOptions:
+    """Change the rules of a running federation. They hold from the next round; a round keeps those it was opened with.
+
+    What is not given stays. Gateways and aggregators take it up by themselves; `coldfuse releases` shows who changed
+    what.
+
+    Example: coldfuse set ./federation --quorum 4 --deadline 2h
+    """
+
+    store: Store
+    name: Annotated[str | None, _NAME] = None
+    recipe: RecipeChange = field(default_factory=RecipeChange)
+    quorum: Annotated[int | None, _QUORUM] = None
+    deadline: Annotated[str | None, _DEADLINE] = None
+    by: Annotated[
+        str | None, typer.Option(help="Who makes the change, for the history; your user and machine by default.")
+    ] = None
+    as_json: AsJson = False
 
 
 @dataclass(frozen=True, kw_only=True)

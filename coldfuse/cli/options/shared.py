@@ -97,14 +97,14 @@ class NodeColumns(Columns):
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class RecipeWords:
-    """A fusion method as its user writes it."""
+_METHOD = typer.Option(help='Fusion method, or steps joined by then: "clip then ties(density=0.3) then nesterov".')
 
-    method: Annotated[
-        str,
-        typer.Option(help='Fusion method, or steps joined by then: "clip then ties(density=0.3) then nesterov".'),
-    ] = "mean"
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeChange:
+    """What is to be otherwise in a fusion method."""
+
+    method: Annotated[str | None, _METHOD] = None
     param: Annotated[
         list[str], typer.Option("--param", help="A parameter of the method, KEY=VALUE; as often as needed.")
     ] = field(default_factory=list)
@@ -112,3 +112,10 @@ class RecipeWords:
         str | None,
         typer.Option("--variant", "--flavour", help="paper (as its code computes it) or mergekit, where they differ."),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeWords(RecipeChange):
+    """A fusion method as its user writes it."""
+
+    method: Annotated[str, _METHOD] = "mean"

@@ -13,7 +13,8 @@ from coldfuse.core.serialization import sha256
 from coldfuse.errors import CodecError, ConflictError, DigestMismatchError, FederationError, UserInputError
 from coldfuse.gateway import StoreGateway
 from coldfuse.registry.creation import create_federation
-from coldfuse.registry.federation import SETTINGS_KEY, Federation, open_federation
+from coldfuse.registry.federation import Federation, open_federation
+from coldfuse.registry.settings import SETTINGS_KEY
 from coldfuse.storage import MemoryStore
 
 RULES = {"quorum": 2, "deadline_s": 60.0}

@@ -16,8 +16,17 @@ class Body(nn.Module):
 
 @pytest.mark.parametrize(
     ("num_positions", "padding_idx", "tokenizer_limit", "expected"),
-    [(512, None, 10**30, 512), (514, 1, 10**30, 512), (512, None, 256, 256)],
-    ids=["bert", "roberta", "tokenizer"],
+    [
+        (512, None, 10**30, 512),
+        (514, 1, 10**30, 512),
+        (512, None, 256, 256),
+        (-1, None, 256, 256),
+        (-1, 1, 10**30, 1 << 20),
+        (0, None, None, 1 << 20),
+        (None, None, float("nan"), 1 << 20),
+        ("512", None, 1e30, 1 << 20),
+    ],
+    ids=["bert", "roberta", "tokenizer", "xlnet", "no limit", "none at all", "no number", "text"],
 )
 def test_texts_are_cut_where_positions_or_tokenizer_end(num_positions, padding_idx, tokenizer_limit, expected):
     tokenizer = SimpleNamespace(model_max_length=tokenizer_limit)

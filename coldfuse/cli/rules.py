@@ -1,0 +1,123 @@
+"""Change the rules of a running federation."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import re
+import socket
+from collections.abc import Sequence
+
+import typer
+
+from coldfuse.cli.options.operator import SetOptions
+from coldfuse.cli.options.shared import RecipeChange, RecipeWords
+from coldfuse.cli.recipe import line_of, recipe_of, require_federated
+from coldfuse.cli.units import parse_duration
+from coldfuse.core.federation import ChangeableSettings, FederationSettings
+from coldfuse.core.names import Identity, shown
+from coldfuse.core.round import RoundState
+from coldfuse.engine.recipes import read_recipe
+from coldfuse.engine.state import outers_of
+from coldfuse.registry.federation import Federation, open_federation
+from coldfuse.registry.settings import read_settings, write_change
+from coldfuse.storage import open_store
+
+_MAX_BY_CHARS = 200
+
+
+def change(options: SetOptions) -> None:
+    """Change what was given, and say what that means for the rounds."""
+    words = options.recipe
+    given = (options.name, options.quorum, options.deadline, words.method, words.variant)
+    if all(value is None for value in given) and not words.param:
+        raise typer.BadParameter("say what to change: --quorum, --deadline, --method, --param, --variant or --name")
+    store = open_store(options.store)
+    before, etag = read_settings(store)
+    called = Identity.of(options.name, what="--name") if options.name is not None else None
+    wanted = ChangeableSettings.model_construct(
+        name=called.id if called else None,
+        display_name=called.display_name if called else None,
+        quorum=options.quorum,
+        deadline_s=parse_duration(options.deadline) if options.deadline is not None else None,
+        method=_new_method(before, words),
+    )  # checked, with the words for people, as it is written
+    quorum = options.quorum or before.rules.quorum
+    if wanted.method is not None or wanted.quorum is not None:
+        require_federated(read_recipe(wanted.method or before.method), quorum=quorum)
+    federation = open_federation(store)
+    latest = federation.channel("latest").release
+    after = write_change(store, before, etag, wanted, by=_who(options.by), after_release=latest)
+    _say(options, federation, before, after)
+
+
+def _new_method(settings: FederationSettings, words: RecipeChange) -> str | None:
+    """Return the line of the method; None if it is not to be changed, or is the same in other words."""
+    if words.method is None and not words.param and words.variant is None:
+        return None
+    kept = _without(settings.method, [*words.param, *(["variant="] if words.variant else [])])
+    line = RecipeWords(method=words.method or kept, param=words.param, variant=words.variant)
+    recipe = recipe_of(line.method, line.param, line.variant)
+    return None if recipe == read_recipe(settings.method) else line_of(recipe, line)
+
+
+def _without(line: str, params: Sequence[str]) -> str:
+    """Return a recipe's line without these parameters: what is given beside a line would not count against it."""
+    for param in params:
+        key = re.escape(param.partition("=")[0].strip())
+        line = re.sub(rf"(?<![\w-])(?:{key})\s*=[^,()]*(?:,\s*)?", "", line)
+    return line
+
+
+def _who(by: str | None) -> str:
+    if by is None:
+        try:
+            by = f"{getpass.getuser()}@{socket.gethostname()}"
+        except (OSError, KeyError, ImportError):  # a container without names
+            by = f"somebody@{socket.gethostname()}"
+    return "".join(letter if letter.isprintable() else "?" for letter in by)[:_MAX_BY_CHARS]
+
+
+def _say(options: SetOptions, federation: Federation, before: FederationSettings, after: FederationSettings) -> None:
+    change = after.change if after != before else None
+    number = federation.current_round()
+    state = federation.journal(number).state()
+    holds_from = number if state.opened is None or state.opened.terms == after.terms else number + 1
+    notes = _consequences(federation, before, after) if change else []
+    if options.as_json:
+        changed = _as_json(change.old, change.new) if change else {}
+        document: dict[str, object] = {"changed": changed, "holds_from_round": holds_from, "notes": notes}
+        if change:
+            document |= {"number": change.number, "by": change.by, "changed_at_s": change.changed_at_s}
+        typer.echo(json.dumps(document))
+        return
+    if change is None:
+        name = shown(after.name, after.display_name)
+        typer.echo(f"nothing to change: {name} in {options.store} has {after.changeable} already")
+        return
+    typer.echo(f"changed {shown(before.name, before.display_name)} in {options.store}: {change}")
+    if after.terms != before.terms:
+        typer.echo(f"holds from round {holds_from} on{_until_then(state, number) if holds_from > number else ''}")
+    for note in notes:
+        typer.echo(f"note: {note}")
+
+
+def _until_then(state: RoundState, number: int) -> str:
+    if state.opened is not None and len(state.admitted) == len(state.opened.carried):
+        return f"; round {number}, in which nothing new was admitted, makes way for it"
+    return f"; round {number} is under way and keeps its rules"
+
+
+def _as_json(old: ChangeableSettings, new: ChangeableSettings) -> dict[str, object]:
+    was = old.model_dump()
+    return {name: {"old": was[name], "new": value} for name, value in new.model_dump(exclude_none=True).items()}
+
+
+def _consequences(federation: Federation, before: FederationSettings, after: FederationSettings) -> list[str]:
+    """Say what is lost by another method: the outer steps' memory means nothing to other steps."""
+    old, new = (outers_of(read_recipe(settings.method)) for settings in (before, after))
+    if old == new or federation.latest().outer is None:
+        return []
+    dropped = f"what {' and '.join(old)} has gathered over the rounds is dropped" if old else ""
+    begun = f"{' and '.join(new)} begins from nothing" if new else ""
+    return [" and ".join(filter(None, (dropped, begun)))]

@@ -1,0 +1,126 @@
+"""A federation's settings in the store, and the history of their changes.
+
+`federation.json` holds the settings and the last change, the one that made them. Before it is swapped for the next
+ones, that change is written to `settings/<00001>.json`, where it stays. So the swap is the only switch: killed before
+it, a writer has changed nothing, and after it, all is there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+
+from coldfuse.core.federation import (
+    LAYOUT_VERSION,
+    ChangeableSettings,
+    FederationSettings,
+    SettingsChange,
+    change_settings,
+)
+from coldfuse.core.serialization import decode, encode
+from coldfuse.core.value import Value
+from coldfuse.errors import CodecError, ConflictError, FederationError, ObjectNotFoundError, UserInputError
+from coldfuse.storage.base import ObjectStore
+
+SETTINGS_KEY = "federation.json"
+
+
+class _Layout(Value):
+    version: int
+
+
+def read_settings(store: ObjectStore) -> tuple[FederationSettings, str]:
+    """Read the settings, and the etag to change them by.
+
+    Raises:
+        FederationError: The store holds no federation, or one of a newer layout, or settings that make no sense.
+    """
+    try:
+        data, etag = store.get_with_etag(SETTINGS_KEY)
+    except ObjectNotFoundError:
+        hint = "create one with `coldfuse init STORE --base MODEL`"
+        raise FederationError(f"{store.url} holds no federation (no {SETTINGS_KEY}); {hint}") from None
+    try:
+        layout = decode(_Layout, data, what=SETTINGS_KEY)  # first: nothing else of a newer layout need be readable
+        if layout.version > LAYOUT_VERSION:
+            raise FederationError(
+                f"{store.url} has layout version {layout.version}, this coldfuse knows {LAYOUT_VERSION}; "
+                "upgrade coldfuse"
+            )
+        return decode(FederationSettings, data, what=SETTINGS_KEY), etag
+    except CodecError as error:
+        raise FederationError(f"{store.url}: {error}") from error
+
+
+def write_change(
+    store: ObjectStore,
+    settings: FederationSettings,
+    etag: str,
+    wanted: ChangeableSettings,
+    *,
+    by: str,
+    after_release: int,
+) -> FederationSettings:
+    """Change a federation's settings, from which the next round will be opened.
+
+    Args:
+        store: The federation's store.
+        settings: The settings as `read_settings` has read them.
+        etag: Their etag.
+        wanted: What they shall be; None leaves a setting as it is.
+        by: Who changes them, for the history.
+        after_release: Number of the latest release, for the history.
+
+    Returns:
+        The settings now; if nothing would change, those that were given, and nothing is written.
+
+    Raises:
+        UserInputError: A value cannot be; nothing was written.
+        FederationError: Somebody else has changed them meanwhile; nothing was written.
+    """
+    try:
+        changed = change_settings(settings, wanted, by=by, after_release=after_release, now_s=time.time())
+    except ValidationError as error:
+        raise UserInputError(explain_setting(error)) from error
+    if changed == settings:
+        return settings
+    if settings.change:  # its only other place is overwritten below
+        store.put_if_absent(_change_key(settings.change.number), encode(settings.change))
+    try:
+        store.compare_and_swap(SETTINGS_KEY, encode(changed), etag=etag)
+    except ConflictError as error:
+        raise _overtaken(store, changed) from error
+    return changed
+
+
+def list_changes(store: ObjectStore) -> Iterator[SettingsChange]:
+    """List the changes, newest first."""
+    change = read_settings(store)[0].change
+    while change is not None:
+        yield change
+        if change.number == 1:
+            return
+        key = _change_key(change.number - 1)
+        change = decode(SettingsChange, store.get(key), what=key)
+
+
+def explain_setting(error: ValidationError) -> str:
+    """Say which setting cannot be, and what was expected."""
+    first = error.errors(include_url=False)[0]
+    field, value = first["loc"][-1], first["input"]
+    return f"{field} {value!r}: {first['msg']}"
+
+
+def _overtaken(store: ObjectStore, mine: FederationSettings) -> FederationError:
+    now = read_settings(store)[0].change
+    other = f"{now.by} has changed {now}" if now else "they were written anew"
+    return FederationError(
+        f"{store.url}: somebody else changed the settings meanwhile: {other}; your change ({mine.change}) was not "
+        "made; look at them, and make it again if it is still right"
+    )
+
+
+def _change_key(number: int) -> str:
+    return f"settings/{number:05d}.json"
