@@ -75,8 +75,8 @@ def hold(contents: Contents, config: AdapterConfig, config_json: bytes, base: Ba
     contents = without_tied_heads(contents, config, base.schema, base.config, what=what)
     if not contents.modules:
         raise UserInputError(
-            f"{what}: this {config.peft_type} adapter says of no module what becomes of it, only what they share; save it "
-            f"with all it needs (save_indices=True), or {MERGE}"
+            f"{what}: this {config.peft_type} adapter says of no module what becomes of it, only what they share; save "
+            f"it with all it needs (save_indices=True), or {MERGE}"
         )
     names = Names(tensors=base.schema.keys(), needed=base.schema.keys(), config=base.config)
     to_base = find_modules([_NESTING.sub("", name) for name in contents.modules], names, what=what)
