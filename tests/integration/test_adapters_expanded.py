@@ -19,7 +19,7 @@ from coldfuse.adapters.adapter import open_adapter, read_stored
 from coldfuse.adapters.expanding import expand
 from coldfuse.adapters.types import EXPANDED, NATIVE, NO_WEIGHTS
 from coldfuse.core.schema import TensorSpec
-from coldfuse.errors import UserInputError
+from coldfuse.errors import ColdfuseError, UserInputError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -255,6 +255,20 @@ def test_a_size_that_nothing_has_is_refused_before_memory_is_taken(
     (tmp_path / "adapter_config.json").write_text(json.dumps(config | settings))
     with pytest.raises(UserInputError, match=r"alice: .* is more than the adapter or the base has; merge it"):
         require_same(tmp_path, trained)
+
+
+@pytest.mark.parametrize("peft_type", ["ADALORA", "HRA"])
+@pytest.mark.parametrize("value", [-1, "x", [1], {"(": 1}, 1.5])
+def test_settings_of_another_kind_are_one_clear_line(peft_type: str, value: object, tmp_path: Path) -> None:
+    trained = train(config_of(peft_type), tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    for name in ("r", "rank_pattern", "modules_to_save", "init_weights"):
+        (tmp_path / "adapter_config.json").write_text(json.dumps(config | {name: value}))
+        try:
+            require_same(tmp_path, trained)
+        except ColdfuseError as error:
+            assert "\n" not in str(error)
+            assert str(error).startswith("alice: ")
 
 
 def test_nothing_that_a_configuration_names_is_imported_or_read(tmp_path: Path) -> None:
