@@ -134,6 +134,15 @@ def require_same(folder: Path, trained: Trained, **base_config: object) -> None:
         np.testing.assert_allclose(delta, expected, rtol=1e-6, atol=2e-7 * max(1.0, np.abs(expected).max()))
 
 
+def refusal(folder: Path, trained: Trained) -> str | None:
+    """Return what is said of an adapter that cannot be read; None: it is read, and is what PEFT made of it."""
+    try:
+        require_same(folder, trained)
+    except ColdfuseError as error:
+        return str(error)
+    return None
+
+
 def test_no_type_of_adapter_is_forgotten() -> None:
     assert {str(kind.value) for kind in peft.PeftType} == NATIVE | EXPANDED | NO_WEIGHTS.keys()
     assert not NATIVE & EXPANDED
@@ -264,11 +273,8 @@ def test_settings_of_another_kind_are_one_clear_line(peft_type: str, value: obje
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     for name in ("r", "rank_pattern", "modules_to_save", "init_weights"):
         (tmp_path / "adapter_config.json").write_text(json.dumps(config | {name: value}))
-        try:
-            require_same(tmp_path, trained)
-        except ColdfuseError as error:
-            assert "\n" not in str(error)
-            assert str(error).startswith("alice: ")
+        said = refusal(tmp_path, trained)
+        assert said is None or (said.startswith("alice: ") and "\n" not in said)
 
 
 def test_nothing_that_a_configuration_names_is_imported_or_read(tmp_path: Path) -> None:
