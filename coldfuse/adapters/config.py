@@ -80,7 +80,7 @@ class AdapterConfig(Value):
     """Rows of the embedding that were trained whole beside LoRA, or of several modules by the ends of their names."""
     token_indices: Sequence[int] = ()
     """Rows that an adapter of trained tokens changes."""
-    modules_to_save: Sequence[str] = ()
+    modules_to_save: Sequence[str] | str = ()
     """Ends of the names of modules that were trained whole."""
     json_text: str = ""
     """All settings, of an adapter that PEFT computes: any of them may count."""
@@ -130,7 +130,8 @@ def parse_adapter_config(data: bytes, *, what: str) -> AdapterConfig:
     if str(given.get("peft_type")) in EXPANDED:
         counting = {name: value for name, value in given.items() if name not in _OF_PLACES}
         text = canonical_json(counting).decode()
-        whole = [str(name) for name in given.get("modules_to_save", ()) if isinstance(name, str)]
+        named = given.get("modules_to_save")
+        whole = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
         return AdapterConfig(peft_type=str(given["peft_type"]), json_text=text, modules_to_save=whole)
     config = decode(AdapterConfig, plain, what=what)
     if config.peft_type == "LORA":

@@ -51,7 +51,10 @@ _SINGLE_PRECISION = frozenset({"PSOFT"})
 _MOST_DOUBLES = 1 << 28
 """Number of elements of the largest weight that is merged in float64: 2 GiB."""
 
-_ERRORS = (ArithmeticError, AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError)
+_ERRORS = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NotImplementedError, RuntimeError,
+    TypeError, ValueError, re.error,
+)  # fmt: skip
 """What PEFT and torch raise about what they cannot do."""
 
 _HEAD = re.compile(r"(^|\.)(classifier|lm_head|qa_outputs|score)$")

@@ -73,6 +73,11 @@ def hold(contents: Contents, config: AdapterConfig, config_json: bytes, base: Ba
         UserInputError: It changes the base in a way that cannot be fused.
     """
     contents = without_tied_heads(contents, config, base.schema, base.config, what=what)
+    if not contents.modules:
+        raise UserInputError(
+            f"{what}: this {config.peft_type} adapter says of no module what becomes of it, only what they share; save "
+            f"it with all it needs (save_indices=True), or {MERGE}"
+        )
     names = Names(tensors=base.schema.keys(), needed=base.schema.keys(), config=base.config)
     to_base = find_modules([_NESTING.sub("", name) for name in contents.modules], names, what=what)
     holding = _Holding(contents=contents, config=config, base=base, to_base=to_base, what=what)
@@ -149,11 +154,6 @@ def _add_parameters(holding: _Holding, name: str, levels: Sequence[Mapping[str, 
 def _expansion(holding: _Holding, layers: Sequence[Module], config_json: bytes) -> Expansion | None:
     """Note what PEFT is to compute."""
     if not layers:
-        if holding.config.peft_type in EXPANDED:
-            raise UserInputError(
-                f"{holding.what}: this {holding.config.peft_type} adapter says of no module what becomes of it, only "
-                f"what they share; save it with all it needs (save_indices=True), or {MERGE}"
-            )
         return None
     _check_shared(holding, layers)
     schema, changed = holding.base.schema, []

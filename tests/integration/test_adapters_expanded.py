@@ -19,7 +19,7 @@ from coldfuse.adapters.adapter import open_adapter, read_stored
 from coldfuse.adapters.expanding import expand
 from coldfuse.adapters.types import EXPANDED, NATIVE, NO_WEIGHTS
 from coldfuse.core.schema import TensorSpec
-from coldfuse.errors import UserInputError
+from coldfuse.errors import ColdfuseError, UserInputError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -132,6 +132,15 @@ def require_same(folder: Path, trained: Trained, **base_config: object) -> None:
         delta = tensor.delta_rows(read_stored, base, 0, len(base)).reshape(tensor.shape)
         expected = trained.after[name] - trained.before[name]
         np.testing.assert_allclose(delta, expected, rtol=1e-6, atol=2e-7 * max(1.0, np.abs(expected).max()))
+
+
+def refusal(folder: Path, trained: Trained) -> str | None:
+    """Return what is said of an adapter that cannot be read; None: it is read, and is what PEFT made of it."""
+    try:
+        require_same(folder, trained)
+    except ColdfuseError as error:
+        return str(error)
+    return None
 
 
 def test_no_type_of_adapter_is_forgotten() -> None:
@@ -255,6 +264,17 @@ def test_a_size_that_nothing_has_is_refused_before_memory_is_taken(
     (tmp_path / "adapter_config.json").write_text(json.dumps(config | settings))
     with pytest.raises(UserInputError, match=r"alice: .* is more than the adapter or the base has; merge it"):
         require_same(tmp_path, trained)
+
+
+@pytest.mark.parametrize("peft_type", ["ADALORA", "HRA"])
+@pytest.mark.parametrize("value", [-1, "x", [1], {"(": 1}, 1.5])
+def test_settings_of_another_kind_are_one_clear_line(peft_type: str, value: object, tmp_path: Path) -> None:
+    trained = train(config_of(peft_type), tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    for name in ("r", "rank_pattern", "modules_to_save", "init_weights"):
+        (tmp_path / "adapter_config.json").write_text(json.dumps(config | {name: value}))
+        said = refusal(tmp_path, trained)
+        assert said is None or (said.startswith("alice: ") and "\n" not in said)
 
 
 def test_nothing_that_a_configuration_names_is_imported_or_read(tmp_path: Path) -> None:
