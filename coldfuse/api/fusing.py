@@ -11,7 +11,6 @@ from pathlib import Path
 
 from coldfuse.api.bars import PassCount, Watching, pass_bar
 from coldfuse.api.fused import FusedModel
-from coldfuse.api.weights_file import FileSettings, read_weights_file, settings_of_document
 from coldfuse.config import prepare_ray
 from coldfuse.engine.execution import Executor, ThreadExecutor, ray_executor
 from coldfuse.engine.expansions import expanded
@@ -22,6 +21,7 @@ from coldfuse.engine.recipes import read_recipe
 from coldfuse.engine.settings import described, settings_of
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.recipe import Recipe
+from coldfuse.recipes.weights_file import FileSettings, read_weights_file, settings_of_document
 from coldfuse.search.methods import SEARCHES
 
 

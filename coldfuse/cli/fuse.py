@@ -8,9 +8,6 @@ import typer
 
 from coldfuse.api.fusing import Machine, check_weights, explaining_files
 from coldfuse.api.places import locate, locate_file
-from coldfuse.api.recipe_file import RecipeFile
-from coldfuse.api.recipe_reading import read_recipe_file
-from coldfuse.api.weights_file import read_weights_file
 from coldfuse.cli.fuse_view import describe_and_show, fuse_and_show
 from coldfuse.cli.options.fuse import FuseOptions, OutputOptions
 from coldfuse.cli.recipe import recipe_of
@@ -20,6 +17,9 @@ from coldfuse.engine.folder_fusion import FolderFusion
 from coldfuse.engine.outputs import Output
 from coldfuse.engine.state import check_outers
 from coldfuse.errors import UserInputError
+from coldfuse.recipes.reading import read_recipe_file
+from coldfuse.recipes.recipe_file import RecipeFile
+from coldfuse.recipes.weights_file import read_weights_file
 from coldfuse.tensors.checkpoint import open_model
 
 
@@ -54,7 +54,7 @@ def _with_recipe(options: FuseOptions) -> tuple[FuseOptions, RecipeFile | None]:
         raise UserInputError(f"--recipe {path}: it names models and method; leave BASE, MODELS, --method, --param out")
     if options.weights is not None or options.weights_file is not None:
         raise UserInputError(f"--recipe {path}: it has the weights; leave --weights and --weights-file out")
-    file = read_recipe_file(path)
+    file = read_recipe_file(path, lambda base: open_model(locate(base)))
     words = replace(words, method=file.method)
     seed = options.seed if file.seed is None else file.seed
     return replace(options, base=file.base, models=list(file.models), recipe=words, seed=seed), file

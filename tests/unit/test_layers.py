@@ -39,8 +39,9 @@ MAY_IMPORT = {
     "testing": "core tensors fusion engine",
     "config": "",
     "extras": "",  # what to install for what
-    "api": "core durable naming tensors adapters fusion engine registry storage gateway transport trust consumer "
-    "contributor search config extras",
+    "recipes": "core tensors fusion engine",
+    "api": "core durable recipes naming tensors adapters fusion engine registry storage gateway transport trust "
+    "consumer contributor search config extras",
     "experiments": "*",
     "cli": "*",
     "__main__": "cli",
@@ -63,7 +64,7 @@ ONLY_HOMES = {
     "sklearn": "training evaluation experiments",
     "numba": "engine fusion experiments",  # experiments report its version
     "huggingface_hub": "api training",  # training names an error that loading raises
-    "yaml": "api",
+    "yaml": "recipes",
     "typer": "cli",
     "rich": "api cli experiments",
 }

@@ -11,10 +11,10 @@ from layered_models import make_arrays, write_arrays
 from typer.testing import CliRunner
 
 import coldfuse
-from coldfuse.api.documents import read_document
-from coldfuse.api.weights_file import read_weights_file
 from coldfuse.cli.main import app
 from coldfuse.errors import ColdfuseError, UserInputError
+from coldfuse.recipes.documents import read_document
+from coldfuse.recipes.weights_file import read_weights_file
 
 
 @pytest.fixture

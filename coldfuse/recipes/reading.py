@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from coldfuse.api.documents import Document, mapping_of, read_document, text_of
-from coldfuse.api.mergekit import read_mergekit
-from coldfuse.api.places import locate
-from coldfuse.api.recipe_file import RecipeFile, fit
-from coldfuse.api.weights_file import settings_of_document
 from coldfuse.engine.tied import find_tied
 from coldfuse.errors import UserInputError
-from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.recipes.documents import Document, mapping_of, read_document, text_of
+from coldfuse.recipes.mergekit import read_mergekit
+from coldfuse.recipes.recipe_file import RecipeFile, fit
+from coldfuse.recipes.weights_file import settings_of_document
+from coldfuse.tensors.checkpoint import Checkpoint
 
 _KEYS = ("method", "base", "models", "parameters", "seed")
 
 
-def read_recipe_file(path: Path) -> RecipeFile:
+def read_recipe_file(path: Path, open_base: Callable[[str], Checkpoint]) -> RecipeFile:
     """Read a recipe file; mergekit's is held against its base as well.
+
+    Args:
+        path: The file.
+        open_base: Opens a model by the place or hub id that the file names.
 
     Raises:
         UserInputError: It cannot be read, is no recipe, or says what coldfuse does not do.
@@ -25,7 +29,7 @@ def read_recipe_file(path: Path) -> RecipeFile:
     document = read_document(path)
     if "merge_method" in document:
         read = read_mergekit(document, str(path))
-        base = open_checkpoint(locate(read.base))
+        base = open_base(read.base)
         tied = find_tied(base)
         fused = {name: spec.dtype for name, spec in base.schema.items() if spec.is_fused and name not in tied}
         return fit(read, fused, str(path))

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from coldfuse.api.recipe_file import RecipeFile
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.settings import WEIGHT, Rule, Setting, Settings
+from coldfuse.recipes.recipe_file import RecipeFile
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from coldfuse.api.documents import Document, list_of, mapping_of, text_of
-from coldfuse.api.mergekit_methods import Model
-from coldfuse.api.recipe_file import named_once
-from coldfuse.api.weights_file import read_setting
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.settings import Part, Rule, Setting, Settings
+from coldfuse.recipes.documents import Document, list_of, mapping_of, text_of
+from coldfuse.recipes.mergekit_methods import Model
+from coldfuse.recipes.recipe_file import named_once
+from coldfuse.recipes.weights_file import read_setting
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,9 +22,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from coldfuse.api.documents import list_of, mapping_of, read_document, text_of
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.settings import Rule, Setting, Settings, Table
+from coldfuse.recipes.documents import list_of, mapping_of, read_document, text_of
 
 _CONDITION = {"filter", "value"}
 _EVERYTHING = "*"

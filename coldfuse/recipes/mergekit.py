@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from coldfuse.api.documents import Document, mapping_of, text_of
-from coldfuse.api.mergekit_methods import METHODS, REFUSED, Given, MergeMethod, Model
-from coldfuse.api.mergekit_slices import models_of, read_parameters
-from coldfuse.api.recipe_file import RecipeFile, named_once
 from coldfuse.errors import UserInputError
+from coldfuse.recipes.documents import Document, mapping_of, text_of
+from coldfuse.recipes.mergekit_methods import METHODS, REFUSED, Given, MergeMethod, Model
+from coldfuse.recipes.mergekit_slices import models_of, read_parameters
+from coldfuse.recipes.recipe_file import RecipeFile, named_once
 
 _KEYS = (
     "merge_method", "models", "slices", "base_model", "parameters", "dtype", "out_dtype", "tokenizer_source",
