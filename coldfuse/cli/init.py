@@ -15,7 +15,7 @@ from coldfuse.core.model_files import is_tokenizer_file
 from coldfuse.core.names import Identity, shown
 from coldfuse.errors import MissingExtraError
 from coldfuse.extras import requiring
-from coldfuse.registry.creation import create_federation, require_creatable
+from coldfuse.registry.creation import create_federation, require_creatable, require_fusable
 from coldfuse.storage import check_store, open_store
 from coldfuse.tensors.checkpoint import open_checkpoint
 
@@ -33,6 +33,7 @@ def init(options: InitOptions) -> None:
     store, model = open_store(options.store), resolve_model(base)
     require_creatable(store, name=options.name, rules=rules)
     checkpoint = open_checkpoint(model)  # what is no model leaves no trace in the store
+    require_fusable(checkpoint, model)
     check_store(store)
     _say_what_can_be_trained(
         base, model, has_tokenizer=any(is_tokenizer_file(name.rpartition("/")[2]) for name in checkpoint.plain)

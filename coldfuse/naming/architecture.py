@@ -231,14 +231,25 @@ def _find(config_json: str) -> Architecture | Unknown:
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in transformers.CONFIG_MAPPING:
         return Unknown(f"transformers knows no model type {kind!r:.100}")
-    if (most := _most_layers(config)) > _MAX_LAYERS:
-        return Unknown(f"its configuration speaks of {most:,} layers or experts, more than {_MAX_LAYERS:,}")
+    if reason := too_many_layers(config):
+        return Unknown(reason)
     try:
         with quiet(), torch.device("meta"):
             parsed = transformers.CONFIG_MAPPING[kind].from_dict(_without_quantization(config))
             return Architecture(_class_of(config, parsed)(parsed).eval())
     except _FAILURES as error:
         return Unknown(f"transformers cannot build it: {(str(error) or type(error).__name__).splitlines()[0][:200]}")
+
+
+def too_many_layers(config: object, limit: int = _MAX_LAYERS) -> str:
+    """Return why a configuration asks for more layers than are built, or "": a class builds what it is told to.
+
+    Args:
+        config: The content of a model's `config.json`.
+        limit: Number of layers, or of experts, that are built.
+    """
+    most = _most_layers(config)
+    return f"its config.json speaks of {most:,} layers or experts, more than {limit:,}" if most > limit else ""
 
 
 def _most_layers(config: object, key: str = "") -> int:

@@ -51,8 +51,7 @@ def create_federation(
     require_creatable(store, name=name, rules=rules)
     called = Identity.of(name, what="the federation's name")
     folder = open_checkpoint(base)
-    if not any(spec.is_fused for spec in folder.schema.values()):
-        raise UserInputError(f"{base}: no tensor of this model can be fused (F16, BF16, F32 or F64)")
+    require_fusable(folder, base)
     begun, now_s = _read_begun(store), time.time()
     federation = begun.federation if begun else secrets.token_hex(32)
     settings = FederationSettings(
@@ -87,6 +86,12 @@ def require_creatable(store: ObjectStore, *, name: str, rules: Mapping[str, floa
         RoundRules.model_validate(rules)
     except ValidationError as error:
         raise UserInputError(explain_setting(error)) from error
+
+
+def require_fusable(folder: Checkpoint, base: Path) -> None:
+    """Raise `UserInputError` if no tensor of a base can be fused."""
+    if not any(spec.is_fused for spec in folder.schema.values()):
+        raise UserInputError(f"{base}: no tensor of this model can be fused (F16, BF16, F32 or F64)")
 
 
 def _read_begun(store: ObjectStore) -> ReleaseManifest | None:

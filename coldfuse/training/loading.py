@@ -10,9 +10,12 @@ from torch import nn
 
 from coldfuse.core.model_files import VOCABULARIES_OF_ANY_CLASS
 from coldfuse.errors import UserInputError
-from coldfuse.naming.architecture import quiet
+from coldfuse.naming.architecture import quiet, too_many_layers
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.failures import MODEL_FAILURES, first_line
+
+_FEW_LAYERS = 1024
+"""Number of layers or experts that any model may have; more only where the files have as many tensors."""
 
 NO_LIMIT = 1 << 20
 """Number of tokens from which on a limit is none: tokenizers without one say 10^30."""
@@ -29,9 +32,9 @@ def load_body(model_dir: Path, *, structure_only: bool = False) -> nn.Module:
         UserInputError: The folder holds no model, or one that cannot be trained on texts: an encoder-decoder, one of
             images or sounds, a quantised one, or one that needs code of its own.
     """
-    open_checkpoint(model_dir)  # a missing, torn or pickled file is refused here, in words
+    checkpoint = open_checkpoint(model_dir)  # a missing, torn or pickled file is refused here, in words
     declared = _read_config(model_dir)
-    _refuse_declared(model_dir, declared)
+    _refuse_declared(model_dir, declared, num_tensors=len(checkpoint.schema))
     with quiet():
         try:
             body = _load(model_dir, structure_only=structure_only)
@@ -87,7 +90,10 @@ def _read_config(model_dir: Path) -> dict[str, object]:
     return declared if isinstance(declared, dict) else {}
 
 
-def _refuse_declared(model_dir: Path, declared: Mapping[str, object]) -> None:
+def _refuse_declared(model_dir: Path, declared: Mapping[str, object], *, num_tensors: int) -> None:
+    # A layer without a tensor in the files would be made up at random, whatever memory it takes.
+    if reason := too_many_layers(declared, max(_FEW_LAYERS, num_tensors)):
+        raise UserInputError(f"{model_dir}: {reason}, and its files have {num_tensors:,} tensors")
     if quantization := declared.get("quantization_config"):
         method = quantization.get("quant_method") if isinstance(quantization, dict) else None
         raise UserInputError(

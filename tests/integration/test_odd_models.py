@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from commands import Process
@@ -15,7 +16,7 @@ RUN_ALL = """
 import contextlib, io, json, sys
 from coldfuse.cli.main import main
 
-for words in json.loads(sys.stdin.read() if sys.argv[1] == "-" else open(sys.argv[1]).read()):
+for words in json.loads(open(sys.argv[1]).read()):
     sys.argv, said, told, status = ["coldfuse", *words], io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(told):
         try:
@@ -26,9 +27,19 @@ for words in json.loads(sys.stdin.read() if sys.argv[1] == "-" else open(sys.arg
 """
 """Runs commands one after the other in one process, and says how each ended."""
 
+AT_ONCE = 100
+"""Number of commands of one process, which has a limit of time."""
+
+Key = tuple[str, str]
+"""What is odd about a model, and the command."""
+
+
+def batched(keys: dict[Key, list[object]], size: int) -> list[tuple[Key, ...]]:
+    return [tuple(keys)[first : first + size] for first in range(0, len(keys), size)]
+
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], tuple[int, str, str]]:
+def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[Key, tuple[int, str, str]]:
     """Run every command on every odd model, and return status, errors and output of each."""
     folder = tmp_path_factory.mktemp("odd")
     base, commands = write_tiny_model(folder / "base"), {}
@@ -41,11 +52,15 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], tup
         commands[name, "plan"] = ["fuse", base, model, "--out", f"{out}-plan", "--plan", "--json"]
         commands[name, "base"] = ["fuse", model, model, "--out", f"{out}-base"]
         commands[name, "init"] = ["init", f"{out}-store", "--base", model]
+    return {key: result for part in batched(commands, AT_ONCE) for key, result in run(folder, part, commands).items()}
+
+
+def run(folder: Path, part: tuple[Key, ...], commands: dict[Key, list[object]]) -> dict[Key, tuple[int, str, str]]:
     listed = folder / "commands.json"
-    listed.write_text(json.dumps([[str(word) for word in words] for words in commands.values()]))
+    listed.write_text(json.dumps([[str(word) for word in commands[key]] for key in part]))
     with Process(sys.executable, "-c", RUN_ALL, listed) as process:
         lines = process.succeed().lines
-    return {key: tuple(json.loads(line)) for key, line in zip(commands, lines, strict=True)}
+    return {key: tuple(json.loads(line)) for key, line in zip(part, lines, strict=True)}
 
 
 @pytest.mark.parametrize("command", ["fuse", "plan", "base", "init"])
