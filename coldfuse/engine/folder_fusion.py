@@ -24,6 +24,7 @@ from coldfuse.errors import UserInputError
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.fusion.settings import WEIGHT, Settings
 from coldfuse.tensors.checkpoint import open_model, require_unchanged
+from coldfuse.tensors.dequantised import open_as_floats
 from coldfuse.tensors.folders import Location
 
 
@@ -114,7 +115,7 @@ def prepare(request: FolderFusion, executor: Executor) -> Prepared:
 def open_fusion(request: FolderFusion) -> Prepared:
     """Open everything that is to be read, and plan; nothing is written. Raises as `fuse_folders`."""
     require_device(request.device)
-    base = open_model(request.base)
+    base = open_as_floats(open_model(request.base), is_written=request.output.kind == "model")
     base = base.with_code() if request.with_code else base
     if request.output.kind == "adapter" and "" not in base.folders:
         raise UserInputError(
