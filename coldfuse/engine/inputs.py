@@ -18,6 +18,7 @@ from coldfuse.engine.left_out import fit, named_left_out, weights_alone
 from coldfuse.engine.mismatches import Fitting
 from coldfuse.engine.plan import Operands, operands
 from coldfuse.engine.tied import Tied, by_first_name, check_adapter, check_places
+from coldfuse.engine.untied import untied_model
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.method import Statistic
 from coldfuse.fusion.recipe import Recipe
@@ -179,6 +180,7 @@ def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -
             return delta_input(base, found, weight, tied=tied, path=path)
         found = open_file(weights_alone(found, str(path)))
     found = open_as_floats(found)
+    found = untied_model(found) if base.is_untied else found
     model, fitting, left_out = fit(base, found, what=str(path), tied=tied)
     return Input(
         path=path, files=tuple(model.files.values()), is_delta=False, weight=weight, tied=tied, fitting=fitting,

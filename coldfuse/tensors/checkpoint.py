@@ -59,6 +59,8 @@ class Checkpoint:
     """Names of what lies beside and does not belong to the model; a folder's ends with a slash."""
     converted: tuple[LeftOut, ...] = ()
     """What is left out as its tensors are read otherwise than they lie; it names no model."""
+    is_untied: bool = False
+    """True if a head that lies there only as the embedding is read as a tensor of its own."""
 
     @property
     def headers(self) -> Mapping[str, Header]:

@@ -8,7 +8,6 @@ in FP8; they are left out, as is the setting that tells libraries that the model
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -19,12 +18,11 @@ from coldfuse.core.model_files import folder_of
 from coldfuse.core.schema import TensorSpec
 from coldfuse.errors import SchemaMismatchError
 from coldfuse.tensors.checkpoint import Checkpoint, Place, places_of
-from coldfuse.tensors.composed import ComposedFile, compose
+from coldfuse.tensors.composed import compose
+from coldfuse.tensors.edited import edited_index, small_json, with_files
 from coldfuse.tensors.files import ByteRange, File
 from coldfuse.tensors.float8 import WEIGHT_DTYPES, Float8Tensor
 from coldfuse.tensors.float8_grid import Grid, blocks_of, grid_of
-from coldfuse.tensors.folders import EditedFolder
-from coldfuse.tensors.index import index_of
 from coldfuse.tensors.model_folder import lenient_json, read_json
 from coldfuse.tensors.quantised import SETTINGS, settings_of
 from coldfuse.tensors.tensor_file import TensorFile
@@ -85,12 +83,11 @@ def _folder_as_floats(model: Checkpoint, place: str, use: str) -> Checkpoint:
     told = ((f"{place}quantization_config",) if settings else ()) + settings_files
     said = f"the weights are in FP8 ({_description(model, found)}): read with their scales, {use}"
     left_out = [LeftOut("", told, said), LeftOut("", found.dropped, "scales" if told else said)]
+    kept = {name: file for name, file in files.items() if file.header.tensors or folder_of(name) != place}
+    edited = {} if model.is_one_file else _edited(model, place, files)
     return replace(
-        model,
-        folder=model.folder if model.is_one_file else EditedFolder(model.folder, _edited(model, place, files)),
-        files={name: file for name, file in files.items() if file.header.tensors or folder_of(name) != place},
+        with_files(model, kept, edited),
         plain=tuple(name for name in model.plain if name not in settings_files),
-        known_digest=None,
         converted=(*model.converted, *(item for item in left_out if item.names)),
     )
 
@@ -164,21 +161,11 @@ def _whose(grid: Grid) -> str:
 
 def _edited(model: Checkpoint, place: str, files: Mapping[str, TensorFile]) -> dict[str, File]:
     """Return the files beside the tensors that say something else of a model in floats: configuration and index."""
-    edited: dict[str, object] = {}
     config = read_json(model.folder, f"{place}config.json")
+    edited = edited_index(model, place, files)
     if isinstance(config, dict):
-        edited[f"{place}config.json"] = _plain_config(config)
-    own = {name.removeprefix(place): file for name, file in files.items() if folder_of(name) == place}
-    for component in model.components:
-        if component.folder == place and component.index:
-            index = read_json(model.folder, component.index)
-            edited[component.index] = (index if isinstance(index, dict) else {}) | index_of(
-                {name: file.header.without(place) for name, file in own.items()}
-            )
-    return {
-        name: ComposedFile(f"{model.folder}/{name}", (json.dumps(content, indent=2) + "\n").encode(), ())
-        for name, content in edited.items()
-    }
+        edited[f"{place}config.json"] = small_json(f"{model.folder}/{place}config.json", _plain_config(config))
+    return edited
 
 
 def _plain_config(config: Mapping[str, object]) -> dict[str, object]:
