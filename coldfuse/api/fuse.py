@@ -48,7 +48,8 @@ def fuse(  # noqa: PLR0913 - every setting of a fusion, by keyword
     coldfuse.errors.UserInputError: fusion method 'magic' is not known; known are mean, ...
 
     Args:
-        base: The base model: a folder, one safetensors file, `s3://BUCKET/PREFIX`, or a hub id.
+        base: The base model: a folder, one safetensors file, `s3://BUCKET/PREFIX`, or a hub id. FP8 with scales is
+            read, and written, as BF16.
         models: Fine-tuned models the same way, adapters' folders, or delta files; mixed freely.
         out: The folder, or delta file, to create.
         method: A method with its parameters, or steps joined by then: `clip then ties(density=0.3) then nesterov`.

@@ -36,7 +36,9 @@ _OTHERS = re.compile(
 )
 """Tensors of which nobody here knows what they do to the weights beside them."""
 
-_OF_ACTIVATIONS = re.compile(r"(^|[._])(input_scale(_ub)?|activation_scale|output_scale|[qkv]_scale)$")
+_OF_ACTIVATIONS = re.compile(r"(^|[._])(input_scale(_ub)?|activation_scale|output_scale)$")
+_OF_CACHES = re.compile(r"(^|[._])[qkv]_scale$")
+"""One number each; what has this name and more numbers was learned."""
 
 _SETTINGS_FILES = ("quantize_config.json", "quantization_config.json", "hf_quant_config.json")
 
@@ -106,7 +108,8 @@ def _find(model: Checkpoint, place: str, settings: Mapping[str, object]) -> _Fou
         name: grid_of(own[name][1].spec, own[scale][1].spec, blocks, what=f"{what}: tensor {name}")
         for name, scale in scales.items()
     }
-    dropped = {*scales.values(), *(name for name in own if _OF_ACTIVATIONS.search(name))}
+    single = {name for name, (_, entry) in own.items() if entry.spec.num_elements == 1}
+    dropped = {*scales.values(), *filter(_OF_ACTIVATIONS.search, own), *filter(_OF_CACHES.search, single)}
     return _Found(scales=scales, grids=grids, dropped=tuple(sorted(dropped)))
 
 

@@ -143,7 +143,8 @@ class FuseOptions:
         str | None,
         typer.Argument(
             metavar="BASE",
-            help="The base model: a folder, one safetensors file, s3://BUCKET/PREFIX, or a hub id.",
+            help="The base model: a folder, one safetensors file, s3://BUCKET/PREFIX, or a hub id. FP8 with scales is "
+            "read, and written, as BF16.",
             show_default=False,
         ),
     ] = None

@@ -119,10 +119,11 @@ def test_scales_may_lie_in_another_file_and_the_index_names_what_is_left(tmp_pat
 def test_configuration_and_activations_scales_are_left_out_and_named(tmp_path: Path) -> None:
     weight, scale, _ = quantise(torch.randn(8, 16), 8, 1, block=(1, 16))
     tensors = {"a.weight": weight, "a.weight_scale": scale, "a.input_scale": torch.ones(1), "k_scale": torch.ones(1)}
+    tensors["learned.q_scale"] = torch.ones(3)
     settings = {"quant_method": "compressed-tensors", "format": "float-quantized"}
     config = {"torch_dtype": "float8_e4m3fn", "text_config": {"hidden": 1, "quantization_config": settings}, "a": [1]}
     model = open_as_floats(open_checkpoint(write(tmp_path / "m", {MODEL: tensors}, config)), is_written=True)
-    assert model.schema.keys() == {"a.weight"}
+    assert model.schema.keys() == {"a.weight", "learned.q_scale"}
     assert json.loads(model.read("config.json") or b"") == {
         "torch_dtype": "bfloat16", "text_config": {"hidden": 1}, "a": [1],
     }  # fmt: skip
