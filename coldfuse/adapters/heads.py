@@ -30,8 +30,8 @@ _HEADED = re.compile(r"(LM|LMHeadModel|Generation|PreTraining)$")
 """How the names of architectures end that have such a head."""
 
 _UNTIE = (
-    "untie the base (load it, set config.tie_word_embeddings = False, give the head a copy of the embedding, "
-    "save_pretrained) and fuse with that"
+    "fuse with --untie, or untie the base (load it, set config.tie_word_embeddings = False, give the head a copy of "
+    "the embedding, save_pretrained) and fuse with that"
 )
 
 

@@ -35,6 +35,7 @@ def fuse(  # noqa: PLR0913 - every setting of a fusion, by keyword
     device: str = "cpu",
     residual: bool = False,
     with_code: bool = False,
+    untie: bool = False,
     progress: Watching = None,
 ) -> FusedModel:
     """Fuse model folders, coldfuse deltas and PEFT adapters on a base, without a federation.
@@ -47,7 +48,8 @@ def fuse(  # noqa: PLR0913 - every setting of a fusion, by keyword
     coldfuse.errors.UserInputError: fusion method 'magic' is not known; known are mean, ...
 
     Args:
-        base: The base model: a folder, one safetensors file, `s3://BUCKET/PREFIX`, or a hub id.
+        base: The base model: a folder, one safetensors file, `s3://BUCKET/PREFIX`, or a hub id. FP8 with scales is
+            read, and written, as BF16.
         models: Fine-tuned models the same way, adapters' folders, or delta files; mixed freely.
         out: The folder, or delta file, to create.
         method: A method with its parameters, or steps joined by then: `clip then ties(density=0.3) then nesterov`.
@@ -67,6 +69,8 @@ def fuse(  # noqa: PLR0913 - every setting of a fusion, by keyword
         residual: True to keep what rounding to bfloat16 or float16 drops, for the next fusion on the result, as a
             federation does.
         with_code: True to copy the Python files that the base's configuration names; they are never run here.
+        untie: True to store the head beside the embedding that the base ties it to, so that heads and embeddings that
+            were trained apart can be fused.
         progress: True for a bar, or a function that is called with the bytes done and those in all.
 
     Raises:
@@ -88,6 +92,7 @@ def fuse(  # noqa: PLR0913 - every setting of a fusion, by keyword
             base=places.locate(base), models=[places.locate(model) for model in models], out=Path(out), recipe=recipe,
             weights=numbers, settings=settings, shared=shared, seed=seed, device=device, output=output,
             statistics=[places.locate_file(file) for file in statistics], keeps_residual=residual, with_code=with_code,
+            untie=untie,
         )  # fmt: skip
         machine = fusing.Machine(workers=workers, memory_bytes=memory_bytes, use_ray=use_ray, device=device)
         return fusing.run(request, machine, progress)

@@ -78,6 +78,7 @@ def _request(options: FuseOptions, file: RecipeFile | None) -> FolderFusion:
         device=options.machine.device,
         keeps_residual=options.residual,
         with_code=_with_code(output),
+        untie=output.untie,
     )
 
 

@@ -1,10 +1,10 @@
 """Names, shapes and dtypes of a model's tensors, and which of them may be fused.
 
 The rules: float tensors are fused. All others, integers and booleans (`position_ids`, `num_batches_tracked`), complex
-numbers and floats of 8 bits and less, never are: they stay as the base has them, no delta may carry them, and models to
-be fused must agree on those that they have, unless they only count training steps (`num_batches_tracked`). A 0-d tensor
-is one element; an empty tensor has no element, travels in no delta and stays as it is. Tied weights are one tensor,
-under the name that the base's files store.
+numbers and floats of 8 bits and less, never are (`coldfuse fuse` reads FP8 with scales as BF16): they stay as the base
+has them, no delta may carry them, and models to be fused must agree on those that they have, unless they only count
+training steps (`num_batches_tracked`). A 0-d tensor is one element; an empty tensor has no element, travels in no delta
+and stays as it is. Tied weights are one tensor, under the name that the base's files store.
 """
 
 from __future__ import annotations

@@ -20,10 +20,12 @@ from coldfuse.engine.sinks import FolderSink
 from coldfuse.engine.staging import staged
 from coldfuse.engine.state import State, blaming, open_folder_state
 from coldfuse.engine.tied import find_tied
+from coldfuse.engine.untied import untied_base
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.fusion.settings import WEIGHT, Settings
-from coldfuse.tensors.checkpoint import open_model, require_unchanged
+from coldfuse.tensors.checkpoint import Checkpoint, open_model, require_unchanged
+from coldfuse.tensors.dequantised import open_as_floats
 from coldfuse.tensors.folders import Location
 
 
@@ -58,6 +60,8 @@ class FolderFusion:
     method or the base keeps state between fusions, it is kept anyway."""
     with_code: bool = False
     """True to copy the code that the base's configuration names; it is never run."""
+    untie: bool = False
+    """True to take a base that ties its head to its embedding as one that stores both."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +118,7 @@ def prepare(request: FolderFusion, executor: Executor) -> Prepared:
 def open_fusion(request: FolderFusion) -> Prepared:
     """Open everything that is to be read, and plan; nothing is written. Raises as `fuse_folders`."""
     require_device(request.device)
-    base = open_model(request.base)
-    base = base.with_code() if request.with_code else base
+    base = open_base(request)
     if request.output.kind == "adapter" and "" not in base.folders:
         raise UserInputError(
             f"{request.base}: an adapter is of one model, and here are several ({', '.join(sorted(base.folders))}); "
@@ -132,6 +135,15 @@ def open_fusion(request: FolderFusion) -> Prepared:
         base=base, inputs=placed(inputs, request.out), recipe=request.recipe, state=state, tied=tied,
         output=request.output, seed=request.seed, device=request.device, settings=request.shared,
     ))  # fmt: skip
+
+
+def open_base(request: FolderFusion) -> Checkpoint:
+    """Open the base as it is to be fused: FP8 as floats, with its code or head if asked. Raises as `fuse_folders`."""
+    if request.untie and request.output.kind != "model":
+        raise UserInputError(f"--untie is for models, and this makes one {request.output.kind}; leave it out")
+    base = open_as_floats(open_model(request.base), is_written=request.output.kind == "model")
+    base = base.with_code() if request.with_code else base
+    return untied_base(base, what=str(request.base)) if request.untie else base
 
 
 def fuse_prepared(

@@ -18,6 +18,7 @@ from coldfuse.engine.left_out import fit, named_left_out, weights_alone
 from coldfuse.engine.mismatches import Fitting
 from coldfuse.engine.plan import Operands, operands
 from coldfuse.engine.tied import Tied, by_first_name, check_adapter, check_places
+from coldfuse.engine.untied import untied_model
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.method import Statistic
 from coldfuse.fusion.recipe import Recipe
@@ -31,6 +32,7 @@ from coldfuse.tensors.checkpoint import (
 )
 from coldfuse.tensors.contents import content_digest, delta_digest, sample_digest
 from coldfuse.tensors.deltas import FORMAT, check_delta
+from coldfuse.tensors.dequantised import open_as_floats
 from coldfuse.tensors.files import File, LocalFile, find_object, opened
 from coldfuse.tensors.folders import Location, is_remote
 from coldfuse.tensors.statistics import check_statistics
@@ -177,10 +179,12 @@ def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -
         if found.header.metadata.get("format") == FORMAT:
             return delta_input(base, found, weight, tied=tied, path=path)
         found = open_file(weights_alone(found, str(path)))
+    found = open_as_floats(found)
+    found = untied_model(found) if base.is_untied else found
     model, fitting, left_out = fit(base, found, what=str(path), tied=tied)
     return Input(
         path=path, files=tuple(model.files.values()), is_delta=False, weight=weight, tied=tied, fitting=fitting,
-        left_out=left_out,
+        left_out=(*found.left_out_as_read(str(path)), *left_out),
     )  # fmt: skip
 
 
@@ -264,4 +268,4 @@ def _digest(path: Location) -> str | None:
     if (not is_remote(path) and not Path(path).is_dir()) or find_beside(path, ADAPTER_CONFIG) is not None:
         return None
     found = open_checkpoint_or_tensors(path)
-    return found.digest() if isinstance(found, Checkpoint) else None
+    return open_as_floats(found).digest() if isinstance(found, Checkpoint) else None

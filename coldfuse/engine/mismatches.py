@@ -163,8 +163,9 @@ def _check_heads(base: Checkpoint, model: Checkpoint, names: Collection[str], wh
         if is_copy_name(name) and may_be_tied(base) and alike:
             raise SchemaMismatchError(
                 f"{what}: tensor {name} is not in the base, whose head is tied, and differs from {alike[0]}: "
-                "the model's head was trained apart; untie the base's head (load it, set config.tie_word_embeddings = "
-                "False, give the head a copy of the embedding, save_pretrained), or remove that tensor"
+                "the model's head was trained apart; fuse with --untie, or untie the base's head (load it, set "
+                "config.tie_word_embeddings = False, give the head a copy of the embedding, save_pretrained), or "
+                "remove that tensor"
             )
 
 

@@ -31,7 +31,7 @@ from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.deltas import Encoding, delta_header
 from coldfuse.tensors.files import LocalFile, OpenFile, opened
 from coldfuse.tensors.header import Header, format_header, parse_header
-from coldfuse.tensors.index import Weights, shard_names
+from coldfuse.tensors.index import Weights, index_of, shard_names
 from coldfuse.tensors.model_folder import Component
 from coldfuse.tensors.tensor_file import read_file_header
 
@@ -162,14 +162,12 @@ def _cut(model: Checkpoint, component: Component, shard_bytes: int | None) -> tu
         component.folder + name: format_header(specs.items(), metadata)
         for name, specs in zip(named, files, strict=True)
     }
-    return heads, {} if len(files) == 1 else {component.folder + index: _index(named, files)}
+    return heads, {} if len(files) == 1 else {component.folder + index: _index(heads, component.folder)}
 
 
-def _index(names: list[str], files: list[dict[str, TensorSpec]]) -> bytes:
-    weight_map = {tensor: name for name, specs in zip(names, files, strict=True) for tensor in specs}
-    total = sum(spec.size_bytes for specs in files for spec in specs.values())
-    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-    return (json.dumps(index, indent=2) + "\n").encode()
+def _index(heads: Mapping[str, bytes], folder: str) -> bytes:
+    headers = {name.removeprefix(folder): parse_header(head[8:], what=name) for name, head in heads.items()}
+    return (json.dumps(index_of(headers), indent=2) + "\n").encode()
 
 
 def begin_files(out: Path, layout: Layout, base: Checkpoint) -> None:

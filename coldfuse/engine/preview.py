@@ -131,8 +131,10 @@ def all_passes(prepared: Prepared, *, is_explained: bool = False) -> list[Pass]:
 def all_left_out(prepared: Prepared) -> tuple[LeftOut, ...]:
     """Return all that a fusion leaves out: files of the base's, if a model is made, and tensors of the inputs."""
     base, output = prepared.base, prepared.output
-    files = base.left_out(output.base_name or str(base.folder), how="--with-code copies it")
-    return (*(files if output.kind == "model" else ()), *(item for one in prepared.inputs for item in one.left_out))
+    name = output.base_name or str(base.folder)
+    is_model = output.kind == "model"
+    own = base.left_out(name, how="--with-code copies it") if is_model else base.left_out_as_read(name)
+    return tuple(dict.fromkeys([*own, *(item for one in prepared.inputs for item in one.left_out)]))
 
 
 def report_inputs(prepared: Prepared) -> tuple[InputReport, ...]:

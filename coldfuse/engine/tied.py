@@ -120,5 +120,6 @@ def _check(places: Mapping[str, Place | None], tied: Tied, what: str) -> None:
         if place is None or other is None or not same_bytes(place, other):
             raise SchemaMismatchError(
                 f"{what}: tensors {one} and {name} differ, but in the base they are one tied weight; make them alike "
-                'or leave one out, or say "tie_word_embeddings": false in the base\'s config.json to fuse them apart'
+                "or leave one out, or fuse them apart with --untie (in a federation: say "
+                '"tie_word_embeddings": false in the base\'s config.json)'
             )

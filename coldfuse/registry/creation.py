@@ -22,6 +22,7 @@ from coldfuse.registry.settings import SETTINGS_KEY, explain_setting
 from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.blobs import put_part
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
+from coldfuse.tensors.dequantised import open_as_floats
 from coldfuse.tensors.files import File, opened
 from coldfuse.tensors.folders import existing
 from coldfuse.tensors.parts import PartLayout, plan_parts, plan_plain_parts
@@ -89,7 +90,12 @@ def require_creatable(store: ObjectStore, *, name: str, rules: Mapping[str, floa
 
 
 def require_fusable(folder: Checkpoint, base: Path) -> None:
-    """Raise `UserInputError` if no tensor of a base can be fused."""
+    """Raise `UserInputError` if no tensor of a base can be fused in a federation."""
+    if open_as_floats(folder).converted:
+        raise UserInputError(
+            f"{base}: its weights are in FP8, and a federation's base is of floats; write it in BF16 first: "
+            f"coldfuse fuse {base} {base} --out FOLDER"
+        )
     if not any(spec.is_fused for spec in folder.schema.values()):
         raise UserInputError(f"{base}: no tensor of this model can be fused (F16, BF16, F32 or F64)")
 

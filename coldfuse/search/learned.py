@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from coldfuse.engine.execution import Executor, default_memory_bytes
-from coldfuse.engine.folder_fusion import FolderFusion
+from coldfuse.engine.folder_fusion import FolderFusion, open_base
 from coldfuse.engine.tied import find_tied
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.average.task_arithmetic import TaskArithmetic
@@ -22,7 +22,6 @@ from coldfuse.search.methods import SEARCHES, AdaMerging, LearnedSoup
 from coldfuse.search.resident import Learned, Task, load_models
 from coldfuse.search.soup import learn_soup
 from coldfuse.search.trials import Found, Trial, Trials, fusing_order, num_fused_elements
-from coldfuse.tensors.checkpoint import open_checkpoint
 
 _BESIDE_DELTAS = 4
 """Models that are held beside the deltas: the base, a fused one, its gradient, and a product on its way there."""
@@ -103,7 +102,7 @@ def _require_resident(request: FolderFusion, search: LearnedSoup | AdaMerging, m
 
 def _settings(request: FolderFusion, learned: Learned, order: Sequence[int]) -> list[Settings]:
     """Return each model's coefficients as weights, in the order of the request; tied tensors go by the first name."""
-    tied = find_tied(open_checkpoint(request.base))
+    tied = find_tied(open_base(request))
     found: list[Settings] = [{}] * len(order)
     for column, index in enumerate(order):
         numbers = {tied.get(tensor, tensor): row[column] for tensor, row in learned.table.items()}

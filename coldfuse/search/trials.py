@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coldfuse.engine.execution import Executor
-from coldfuse.engine.folder_fusion import FolderFusion, fuse_folders
+from coldfuse.engine.folder_fusion import FolderFusion, fuse_folders, open_base
 from coldfuse.engine.inputs import in_fusing_order, open_inputs
 from coldfuse.engine.outputs import Output
 from coldfuse.engine.staging import scratch_beside
 from coldfuse.engine.tied import find_tied
 from coldfuse.errors import FusionError, UserInputError
 from coldfuse.fusion.average.task_arithmetic import TaskArithmetic
-from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.folders import is_remote
 
 if TYPE_CHECKING:
@@ -98,8 +97,8 @@ class Trials:
             shutil.rmtree(folder, ignore_errors=True)
 
     def local_base(self, request: FolderFusion) -> Path:
-        """Return a folder that torch can load the base from: it, or a copy of one in S3."""
-        if not is_remote(request.base):
+        """Return a folder that torch can load the base from: it, or a copy of one in S3, in FP8 or to be untied."""
+        if not is_remote(request.base) and not request.untie and not open_base(request).converted:
             return Path(request.base)
         still = replace(request.recipe, transforms=(), combiner=TaskArithmetic(scale=0), outers=())
         folder = self._folder / "base"
@@ -116,7 +115,7 @@ def fusing_order(request: FolderFusion) -> list[int]:
         raise UserInputError(
             "a search finds the models' weights itself: leave --weights and --statistics out, and --weights-file"
         )
-    folder = open_checkpoint(request.base)
+    folder = open_base(request)
     weights = [1.0] * len(request.models)
     inputs = open_inputs(folder, request.models, weights, request.recipe, (), tied=find_tied(folder))
     place = {id(item): index for index, item in enumerate(inputs)}
@@ -125,4 +124,4 @@ def fusing_order(request: FolderFusion) -> list[int]:
 
 def num_fused_elements(request: FolderFusion) -> int:
     """Return the number of the base's elements that fusing changes."""
-    return sum(spec.num_elements for spec in open_checkpoint(request.base).schema.values() if spec.is_fused)
+    return sum(spec.num_elements for spec in open_base(request).schema.values() if spec.is_fused)

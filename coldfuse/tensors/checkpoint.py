@@ -13,6 +13,7 @@ from coldfuse.core.model_files import folder_of, why_left_out
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.schema import Schema
 from coldfuse.errors import UserInputError
+from coldfuse.tensors.composed import sources_of
 from coldfuse.tensors.contents import content_digest
 from coldfuse.tensors.custom_code import CustomCode, find_code
 from coldfuse.tensors.files import BlobFile, File, LocalFile, ObjectFile, find_object
@@ -56,6 +57,10 @@ class Checkpoint:
     """The folders that make the model; none where the files alone are known."""
     others: tuple[str, ...] = ()
     """Names of what lies beside and does not belong to the model; a folder's ends with a slash."""
+    converted: tuple[LeftOut, ...] = ()
+    """What is left out as its tensors are read otherwise than they lie; it names no model."""
+    is_untied: bool = False
+    """True if a head that lies there only as the embedding is read as a tensor of its own."""
 
     @property
     def headers(self) -> Mapping[str, Header]:
@@ -130,11 +135,16 @@ class Checkpoint:
             what: The model's name.
             how: How to get a model that can be loaded, where its code is left out.
         """
+        converted = self.left_out_as_read(what)
         code = self.code.left_out(what, how=how, is_copied=set(self.code.found) <= set(self.plain))
         kinds: dict[str, list[str]] = {}
         for name in sorted(set(self.others) - {name for item in code for name in item.names}):
             kinds.setdefault(why_left_out(name.removeprefix(folder_of(name.rstrip("/")))), []).append(name)
-        return (*(LeftOut(what, tuple(names), why) for why, names in sorted(kinds.items())), *code)
+        return (*converted, *(LeftOut(what, tuple(names), why) for why, names in sorted(kinds.items())), *code)
+
+    def left_out_as_read(self, what: str) -> tuple[LeftOut, ...]:
+        """Say what is left out as its tensors are read otherwise than they lie; nothing for most models."""
+        return tuple(replace(item, what=what) for item in self.converted)
 
     def digest(self) -> str:
         """Return the model digest; unless it is known, the first call reads and hashes every tensor."""
@@ -248,8 +258,9 @@ def require_unchanged(files: Collection[File]) -> None:
 
     Parts are named by their bytes and cannot be replaced; local files are the user's own to leave alone.
     """
+    sources = {source for file in files for source in sources_of(file)}
     with ThreadPoolExecutor(_REQUESTS_AT_A_TIME) as pool:
-        list(pool.map(ObjectFile.require_unchanged, [file for file in files if isinstance(file, ObjectFile)]))
+        list(pool.map(ObjectFile.require_unchanged, [file for file in sources if isinstance(file, ObjectFile)]))
 
 
 def places_of(files: Collection[TensorFile]) -> dict[str, Place]:

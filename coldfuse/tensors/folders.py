@@ -147,6 +147,25 @@ class SubFolder:
         return f"{self.above}/{self.place}".rstrip("/")
 
 
+@dataclass(frozen=True)
+class EditedFolder:
+    """A folder of which some files are read as others."""
+
+    above: Folder
+    edited: Mapping[str, File]
+
+    def find(self, name: str) -> File | None:
+        """Return a file; None if there is none of this name."""
+        return self.edited.get(name) or self.above.find(name)
+
+    def entries(self, place: str) -> set[str]:
+        """List files and folders; see `Folder`."""
+        return self.above.entries(place)
+
+    def __str__(self) -> str:
+        return str(self.above)
+
+
 def _entries(names: Iterable[str], place: str) -> set[str]:
     """Return what lies in a folder, given the names of all files from above it."""
     inside = (name.removeprefix(place) for name in names if name.startswith(place))

@@ -76,6 +76,13 @@ def shard_names(weights: Weights, num_files: int) -> tuple[list[str], str]:
     return names, f"{stem}.safetensors.index{variant}.json"
 
 
+def index_of(headers: Mapping[str, Header]) -> dict[str, object]:
+    """Return the index of a model's files, given the header of each."""
+    weight_map = {entry.name: name for name, header in headers.items() for entry in header.tensors}
+    total = sum(entry.spec.size_bytes for header in headers.values() for entry in header.tensors)
+    return {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+
+
 def check_owners(headers: Mapping[str, Header], what: str) -> None:
     """Raise `SchemaMismatchError` if two files hold a tensor of the same name."""
     owners: dict[str, str] = {}

@@ -15,6 +15,7 @@ _METHODS = {
     "bitsandbytes": ("bitsandbytes", f"{_DEQUANTISE}, or {_ORIGINAL}"),
     "compressed-tensors": ("compressed-tensors", f"{_ORIGINAL}, or load it with run_compressed=False and save that"),
     "eetq": ("EETQ", _ORIGINAL),
+    "fbgemm_fp8": ("FBGEMM FP8", _ORIGINAL),
     "fp8": ("FP8", "load it with FineGrainedFP8Config(dequantize=True), save_pretrained that and give it"),
     "gptq": ("GPTQ", _ORIGINAL),
     "higgs": ("HIGGS", f"{_DEQUANTISE}, or {_ORIGINAL}"),
@@ -23,6 +24,9 @@ _METHODS = {
     "torchao": ("torchao", _ORIGINAL),
 }
 """What people call each method of `quant_method`, and what they can do."""
+
+SETTINGS = ("quantization_config", "compression_config")
+"""Settings of config.json that say how a model is quantised; the second is compressed-tensors' older one."""
 
 _ENDINGS = {
     "absmax": "bitsandbytes", "SCB": "bitsandbytes", "quant_map": "bitsandbytes", "weight_format": "bitsandbytes",
@@ -38,8 +42,7 @@ def explain_quantised(schema: Schema, config: Mapping[str, object]) -> str | Non
     >>> explain_quantised({}, {"quantization_config": {"quant_method": "gptq", "bits": 4}})
     'by GPTQ with 4 bits: give the model that it was made from, which is unquantised'
     """
-    found = config.get("quantization_config")
-    settings: Mapping[str, object] = found if isinstance(found, dict) else {}
+    settings = settings_of(config)
     method = str(settings.get("quant_method") or "") or _by_bits(settings) or _by_tensors(schema)
     if not method:
         return None
@@ -47,6 +50,20 @@ def explain_quantised(schema: Schema, config: Mapping[str, object]) -> str | Non
     if method.startswith("bitsandbytes"):
         called, todo = _METHODS["bitsandbytes"]
     return f"by {called}{_bits(settings)}: {todo}"
+
+
+def settings_of(config: Mapping[str, object]) -> Mapping[str, object]:
+    """Return what a configuration says of quantisation; empty if nothing.
+
+    >>> settings_of({"text_config": {"quantization_config": {"quant_method": "fp8"}}})
+    {'quant_method': 'fp8'}
+    """
+    nested = config.get("text_config")
+    for told in (config, nested if isinstance(nested, dict) else {}):
+        for name in SETTINGS:
+            if isinstance(found := told.get(name), dict) and found:
+                return found
+    return {}
 
 
 def _by_bits(settings: Mapping[str, object]) -> str:

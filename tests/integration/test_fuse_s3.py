@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from commands import run_coldfuse
+from float8_models import BLOCKS, quantise, write
 from folder_fusions import fuse
 from model_folders import listed, read_files, write_modules, write_pipeline
 from tiny_rounds import finetune, make_model, write_model
@@ -16,6 +18,7 @@ from coldfuse.engine.outputs import Output
 from coldfuse.errors import CodecError, SchemaMismatchError, StorageError, UserInputError
 from coldfuse.storage import open_store
 from coldfuse.tensors.checkpoint import open_checkpoint, require_unchanged
+from coldfuse.tensors.dequantised import open_as_floats
 from coldfuse.tensors.files import find_object
 from coldfuse.tensors.folders import RemoteFolder
 from coldfuse.tensors.tensor_file import open_tensors, read_file_header
@@ -164,6 +167,23 @@ def test_an_object_that_was_replaced_meanwhile_is_noticed(remote: list[str]) -> 
     store.compare_and_swap("model.safetensors", data[:-1] + b"x", etag=etag)
     with pytest.raises(StorageError, match=r"model\.safetensors: was replaced or removed while it was read"):
         require_unchanged([source.file])
+
+
+def test_fp8_in_s3_is_read_and_must_stay_as_it_is_too(tmp_path: Path, s3_url: str) -> None:
+    weight, scale, _ = quantise(torch.randn(64, 48), 16, 6, block=(4, 8))
+    base = write(
+        tmp_path / "base",
+        {"model-00001-of-00002.safetensors": {"w": weight}, "model-00002-of-00002.safetensors": {"w_scale_inv": scale}},
+        {"quantization_config": BLOCKS},
+    )
+    url = upload(base, f"{s3_url}/base")
+    assert fuse(url, [url], tmp_path / "out") == fuse(base, [base], tmp_path / "expected")
+    opened = open_as_floats(open_checkpoint(url))
+    store = open_store(url)
+    data, etag = store.get_with_etag("model-00002-of-00002.safetensors")
+    store.compare_and_swap("model-00002-of-00002.safetensors", data[:-1] + b"x", etag=etag)
+    with pytest.raises(StorageError, match=r"00002\.safetensors: was replaced or removed while it was read"):
+        require_unchanged([file.file for file in opened.files.values()])
 
 
 def test_the_command_reads_s3_and_makes_a_delta_or_an_adapter(tmp_path: Path, remote: list[str]) -> None:

@@ -35,6 +35,15 @@ class OutputOptions:
             rich_help_panel=_OUTPUT_PANEL,
         ),
     ] = False
+    untie: Annotated[
+        bool,
+        typer.Option(
+            "--untie",
+            help="Store the head beside the embedding that the base ties it to (tie_word_embeddings false), so that "
+            "heads and embeddings that were trained apart can be fused.",
+            rich_help_panel=_OUTPUT_PANEL,
+        ),
+    ] = False
     shard_size: Annotated[
         str | None,
         typer.Option(
@@ -134,7 +143,8 @@ class FuseOptions:
         str | None,
         typer.Argument(
             metavar="BASE",
-            help="The base model: a folder, one safetensors file, s3://BUCKET/PREFIX, or a hub id.",
+            help="The base model: a folder, one safetensors file, s3://BUCKET/PREFIX, or a hub id. FP8 with scales is "
+            "read, and written, as BF16.",
             show_default=False,
         ),
     ] = None

@@ -62,7 +62,9 @@ def opened(
 def test_a_head_that_was_trained_apart_is_refused_with_what_to_do(
     tmp_path: Path, tensors: dict[str, np.ndarray], config: dict[str, object]
 ) -> None:
-    with pytest.raises(SchemaMismatchError, match=r"^alice: module 'lm_head' was trained apart .*; untie the base"):
+    with pytest.raises(
+        SchemaMismatchError, match=r"^alice: module 'lm_head' was trained apart .*; fuse with --untie, or untie"
+    ):
         opened(tmp_path, tensors, config)
 
 
