@@ -51,24 +51,16 @@ def grid_of(weight: TensorSpec, scale: TensorSpec, blocks: Sequence[tuple[int, i
     elif stack and shape == stack:  # of whole matrices
         shape = [*shape, 1, 1]
     fits = has_numbers and len(shape) == len(stack) + 2 and shape[:-2] == stack
-    for block_rows, block_columns in blocks if fits else ():
-        high, wide = _block(rows, shape[-2], block_rows), _block(columns, shape[-1], block_columns)
-        if high and wide:
+    for block_rows, block_columns in [*blocks, (1, columns), (rows, columns)] if fits else ():
+        if [-(-rows // block_rows), -(-columns // block_columns)] == shape[-2:]:
             return Grid(
-                rows=rows, columns=columns, scale_rows=shape[-2], scale_columns=shape[-1], block_rows=high,
-                block_columns=wide,
+                rows=rows, columns=columns, scale_rows=shape[-2], scale_columns=shape[-1],
+                block_rows=min(block_rows, rows), block_columns=min(block_columns, columns),
             )  # fmt: skip
     raise SchemaMismatchError(
         f"{what} of shape {list(weight.shape)} has scales of shape {list(scale.shape)} ({scale.dtype}): "
         f"expected one of a tensor, of each row, or of blocks of {' or '.join(f'{a} x {b}' for a, b in blocks)}"
     )
-
-
-def _block(size: int, num_scales: int, block: int) -> int:
-    """Return how many rows or columns have one scale; 0 if the number of scales is not that of such blocks."""
-    if num_scales in (1, size):
-        return size // num_scales
-    return block if -(-size // block) == num_scales else 0
 
 
 def blocks_of(settings: Mapping[str, object]) -> list[tuple[int, int]]:

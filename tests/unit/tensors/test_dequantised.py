@@ -47,7 +47,7 @@ def test_every_number_of_fp8_is_pytorchs(tmp_path: Path, dtype: str) -> None:
         ((7, 13), (2, 2), (4, 8)),  # the last blocks are smaller
         ((3, 5), (1, 1), (3, 5)),
         ((7, 13), (7, 1), (1, 13)),
-        ((7, 13), (7, 2), (1, 8)),
+        ((7, 13), (7, 3), (1, 6)),  # as another group's settings say
         ((3, 7, 13), (3, 2, 2), (4, 8)),  # experts in one tensor
         ((3, 7, 13), (3, 1, 1), (7, 13)),
         ((7, 13), (1,), (1, 1)),
@@ -59,7 +59,8 @@ def test_scales_of_all_shapes_are_heeded(
 ) -> None:
     torch.manual_seed(0)
     weight, scale, wanted = quantise(torch.randn(shape), *scales, block=block)
-    model = opened_of(tmp_path / "m", {"a.weight": weight, "a.weight_scale_inv": scale}, BLOCKS)
+    settings = BLOCKS | {"config_groups": {"a": {"weights": {"group_size": 6}}, "b": {"weights": None}, "c": None}}
+    model = opened_of(tmp_path / "m", {"a.weight": weight, "a.weight_scale_inv": scale}, settings)
     assert model.schema["a.weight"].dtype == "BF16"
     assert torch.equal(tensors_of(model)["a.weight"], wanted)
 
@@ -163,6 +164,8 @@ def test_fp8_without_any_scale_stays_as_it_is(tmp_path: Path) -> None:
         ({"a.weight_scale": torch.ones(1)}, BLOCKS, r"a\.weight has two scales"),
         ({"b.weight": torch.ones(4).to(torch.float8_e4m3fn)}, BLOCKS, r"b\.weight is in FP8 and has no scale"),
         ({"a.weight_scale_inv": torch.ones(3, 2)}, BLOCKS, r"\[8, 16\] has scales of shape \[3, 2\].*4 x 8"),
+        ({"a.weight_scale_inv": torch.ones(1, 2)}, BLOCKS, r"\[8, 16\] has scales of shape \[1, 2\]"),
+        ({"a.weight_scale_inv": torch.ones(8, 2)}, BLOCKS, r"\[8, 16\] has scales of shape \[8, 2\]"),
         ({"a.weight_scale_inv": torch.ones(2, 2).int()}, BLOCKS, r"shape \[2, 2\] \(I32\)"),
         ({"a.weight_scale_inv": torch.ones(1, 2, 2)}, BLOCKS, r"shape \[1, 2, 2\]"),
         ({}, BLOCKS | {"weight_block_size": [128, 128]}, r"blocks of 128 x 128"),
