@@ -35,8 +35,8 @@ def check_patterns(given: Mapping[str, object], *, what: str) -> None:
         plain = _LITERALS.sub("x", pattern)
         if _REPEATED_GROUP.search(plain) or len(_REPEATED.findall(plain)) > _MAX_REPEATED:
             raise UserInputError(
-                f"{what}: {pattern[:200]!r} repeats a group, or more than {_MAX_REPEATED} parts, and could match for ever; name "
-                "the modules in full"
+                f"{what}: {pattern[:200]!r} repeats a group, or more than {_MAX_REPEATED} parts, and could match for "
+                "ever; name the modules in full"
             )
 
 
