@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
+from coldfuse.adapters.patterns import check_patterns
 from coldfuse.adapters.types import EXPANDED, check_type
 from coldfuse.core.serialization import canonical_json, decode
 from coldfuse.core.value import Value
@@ -127,6 +128,7 @@ def parse_adapter_config(data: bytes, *, what: str) -> AdapterConfig:
     except (ValueError, AttributeError, RecursionError) as error:
         raise UserInputError(f"{what}: not an adapter's configuration: {str(error)[:200]}") from error
     check_type(given.get("peft_type"), what=what)  # first: others give the same names other meanings
+    check_patterns(given, what=what)
     if str(given.get("peft_type")) in EXPANDED:
         counting = {name: value for name, value in given.items() if name not in _OF_PLACES}
         text = canonical_json(counting).decode()
@@ -136,7 +138,7 @@ def parse_adapter_config(data: bytes, *, what: str) -> AdapterConfig:
     config = decode(AdapterConfig, plain, what=what)
     if config.peft_type == "LORA":
         _check_variant(given, what)
-    _check_patterns(config, what)
+    _check_ranks(config, what)
     return config
 
 
@@ -153,13 +155,7 @@ def _check_variant(given: Mapping[str, object], what: str) -> None:
         raise UserInputError(f"{what}: init_lora_weights={start!r:.50} {why}")
 
 
-def _check_patterns(config: AdapterConfig, what: str) -> None:
-    whole = [config.feedforward_modules] if isinstance(config.feedforward_modules, str) else []
-    for pattern in (*config.rank_pattern, *config.alpha_pattern, *whole):
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise UserInputError(f"{what}: {pattern[:200]!r} is no regular expression: {error}") from error
+def _check_ranks(config: AdapterConfig, what: str) -> None:
     if any(rank < 1 for rank in config.rank_pattern.values()):
         raise UserInputError(f"{what}: rank_pattern holds a rank below 1; save the adapter again with PEFT")
 

@@ -80,6 +80,15 @@ def without_tied_heads(
     )
 
 
+def is_tied_head(name: str) -> bool:
+    """Tell whether a tensor's name is that of a head that models tie to their embedding: no task has one of its own.
+
+    >>> is_tied_head("lm_head.weight"), is_tied_head("classifier.weight")
+    (True, False)
+    """
+    return _HEAD.search(name.rpartition(".")[0]) is not None
+
+
 def _is_in(module: str, base: Schema) -> bool:
     """Tell whether a base stores a module's weight, under some prefix."""
     return any(f".{own}".endswith(f".{module}.weight") or f".{module}.weight".endswith(f".{own}") for own in base)

@@ -12,12 +12,13 @@ from coldfuse.adapters.changes import Change, Replaced, Stored
 from coldfuse.adapters.config import MERGE, AdapterConfig
 from coldfuse.adapters.expansion import ExpandedModule, Expansion, Pending, computed
 from coldfuse.adapters.experts import Parameters, is_of_experts, parameter_changes, target_parameters
-from coldfuse.adapters.heads import without_tied_heads
+from coldfuse.adapters.heads import is_tied_head, without_tied_heads
 from coldfuse.adapters.kinds import KINDS, Module, check_orientation, is_for_peft, stored_transposed
 from coldfuse.adapters.names import Contents
 from coldfuse.adapters.types import COUNTING, EXPANDED, SIZED, WITH_BIAS
 from coldfuse.core.schema import Schema
 from coldfuse.errors import SchemaMismatchError, UserInputError
+from coldfuse.naming.heads import heads_with
 from coldfuse.naming.matching import Names, find_modules
 from coldfuse.tensors.shapes import differing_shapes
 
@@ -194,17 +195,30 @@ def _module(holding: _Holding, layer: Module) -> ExpandedModule:
 
 def _add_whole(holding: _Holding, brought: set[Stored | None]) -> None:
     """Add the tensors that were trained whole to the changes, and note those that stay out."""
+    schema, placed = holding.base.schema, dict[str, tuple[str, Stored]]()
     for own_name, stored in holding.contents.whole.items():
         if stored in brought:
             continue
-        name, schema = holding.to_base(own_name), holding.base.schema
+        name = holding.to_base(own_name)
         if name is None or name not in schema or not schema[name].is_fused:
             holding.outside.append(own_name)
-        elif stored.tensor.spec.shape != schema[name].shape:
+        else:
+            placed[name] = own_name, stored
+    heads = _other_heads(placed, holding.base)
+    holding.outside.extend(placed[name][0] for name in heads)
+    for name in sorted(placed.keys() - heads):
+        _, stored = placed[name]
+        if stored.tensor.spec.shape != schema[name].shape:
             shapes = differing_shapes(stored.tensor.spec.shape, schema[name].shape)
             raise SchemaMismatchError(f"{holding.what}: tensor {name!r}: {shapes}")
-        else:
-            holding.changes[name].append(Replaced(stored))
+        holding.changes[name].append(Replaced(stored))
+
+
+def _other_heads(placed: Mapping[str, tuple[str, Stored]], base: Base) -> frozenset[str]:
+    """Return the base's tensors of heads that the adapter has for another task: one of them has another shape."""
+    names = {name for name in placed if not is_tied_head(name)}
+    differing = {name for name in names if placed[name][1].tensor.spec.shape != base.schema[name].shape}
+    return heads_with(differing, names, base.config)
 
 
 def _check(holding: _Holding) -> None:

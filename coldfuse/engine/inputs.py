@@ -166,7 +166,7 @@ def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -
             _read_at_most(config), file, tensors.header, own.schema, what=str(path), base_config=base.config
         )
         check_adapter(adapter, tied, what=str(path))
-        left_out = named_left_out(str(path), adapter.ignored, "not in the base, such as a task's head")
+        left_out = named_left_out(str(path), adapter.ignored, "not in the base, or another task's head")
         return Input(
             path=path, files=(tensors,), is_delta=True, weight=weight, adapter=adapter, tied=tied, left_out=left_out
         )

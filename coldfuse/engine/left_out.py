@@ -11,6 +11,7 @@ from coldfuse.core.schema import INTEGER_DTYPES
 from coldfuse.engine.mismatches import Fitting, check_model
 from coldfuse.engine.tied import Tied
 from coldfuse.errors import SchemaMismatchError, UserInputError
+from coldfuse.naming.heads import names_labels_alone
 from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.tensor_file import TensorFile
 
@@ -83,12 +84,14 @@ def _own_tensors(base: Checkpoint, model: Checkpoint, fitting: Fitting, what: st
     is_buffer = {name: model.schema[name].dtype in INTEGER_DTYPES for name in fitting.left_out}
     buffers, heads = (tuple(name for name in is_buffer if is_buffer[name] is kind) for kind in (True, False))
     lacking = tuple(name for name in fitting.unchanged if base.schema[name].dtype not in INTEGER_DTYPES)
+    labels = ["id2label"] if names_labels_alone(model.config, base.config) else []
     others = [name for name in model.others if why_left_out(name.removeprefix(folder_of(name))) == OTHER_WEIGHTS]
     return (
         *named_left_out(what, others, OTHER_WEIGHTS),
         *named_left_out(what, buffers, "integers that the base does not have"),
-        *named_left_out(what, heads, "another task's head, or copies of what is tied"),
-        *named_left_out(what, lacking, "it does not have these: they stay as the base has them"),
+        *named_left_out(what, heads, "another task's head, copies of what is tied, or what transformers does not load"),
+        *named_left_out(what, labels, "the base names no labels: the result has none, and heads fuse row by row"),
+        *named_left_out(what, lacking, "it has none that fit: these stay as the base has them"),
     )
 
 

@@ -2,7 +2,8 @@
 
 - Names and shapes must be the base's, as transformers matches them (`coldfuse.naming`): no missing float, no float of
   its own, no longer or shorter vocabulary. But a task's head is not shared: one that the base does not have, or has in
-  another shape, is left out, and one that the model does not have stays the base's.
+  another shape, for another task or for other labels, is left out, and one that the model does not have stays the
+  base's.
 - Integers and booleans are no weights, and not every library stores them (`position_ids` is a buffer that newer
   transformers leave out): one that the model lacks is copied from the base, one that only the model has is left out.
 - Tensors that the base ties and stores twice are one; see `coldfuse.engine.tied`.
@@ -19,7 +20,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ from coldfuse.adapters.layout import is_embedding_name
 from coldfuse.core.schema import INTEGER_DTYPES, Schema
 from coldfuse.engine.tied import Tied, by_first_name, check_places, is_copy_name, may_be_tied
 from coldfuse.errors import SchemaMismatchError
-from coldfuse.naming.architecture import Unknown, find_architecture
+from coldfuse.naming.heads import classify_apart, heads_with
 from coldfuse.naming.matching import Matched, Names, match_model
 from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.contents import same_bytes
@@ -77,7 +77,7 @@ def _fit(base: Checkpoint, model: Checkpoint, what: str, tied: Tied) -> Fitting:
     """Hold a model against a base; arguments and errors as `check_model`."""
     copies = _tied_copies(base, model)
     matched = match_model(_names(model, but_for=copies), _names(base), what=what)
-    heads = _other_heads(base, {to: model.schema[name] for name, to in matched.base_names.items()})
+    heads = _other_heads(base, model, {to: name for name, to in matched.base_names.items()})
     own = {name: to for name, to in matched.base_names.items() if to not in heads}
     _check_heads(base, model, model.schema.keys() - matched.base_names.keys() - copies, what)
     for name in sorted(matched.inside - copies):
@@ -96,22 +96,18 @@ def _fit(base: Checkpoint, model: Checkpoint, what: str, tied: Tied) -> Fitting:
     return Fitting(base_names=own, left_out=left_out, unchanged=tuple(unchanged))
 
 
-def _other_heads(base: Checkpoint, model: Schema) -> frozenset[str]:
-    """Return the tensors of heads that are another task's: one of them has another shape than the base's.
+def _other_heads(base: Checkpoint, model: Checkpoint, own: Mapping[str, str]) -> frozenset[str]:
+    """Return the base's tensors of heads that are another task's: a shape differs, or what they classify.
 
     Args:
         base: The base.
-        model: The model's tensors by the base's names.
+        model: The model.
+        own: The model's name of each of the base's tensors that it has.
     """
-    differing = {name for name, spec in model.items() if spec.shape != base.schema[name].shape}
-    if not differing or isinstance(architecture := find_architecture(base.config), Unknown):
-        return frozenset()
-    heads: dict[str, set[str]] = defaultdict(set)
-    for name in model:
-        memory = architecture.in_memory(name)
-        if memory is not None and not architecture.is_body(memory) and not is_copy_name(name):
-            heads[memory.partition(".")[0]].add(name)
-    return frozenset[str]().union(*(names for names in heads.values() if names & differing))
+    names = {name for name in own if not is_copy_name(name)}
+    differing = {name for name in own if model.schema[own[name]].shape != base.schema[name].shape}
+    some = names if classify_apart(base.config, model.config) else differing
+    return heads_with(some, names, base.config)
 
 
 def _names(model: Checkpoint, *, but_for: Collection[str] = ()) -> Names:

@@ -9,31 +9,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
 from coldfuse.errors import SchemaMismatchError
+from coldfuse.naming.building import build, failures
 
 _KEPT = 8
 """Number of architectures that are kept: a fusion's models mostly share one or two."""
 
 _LEGACY_NAMES = {r"LayerNorm\.gamma$": "LayerNorm.weight", r"LayerNorm\.beta$": "LayerNorm.bias"}
 """What versions of transformers without a conversion mapping rename in code."""
-
-_MAX_LAYERS = 100_000
-"""Maximum number of layers, or of experts, of a model that is built."""
-
-_REPEATED = ("layer", "expert", "block", "depth", "stage", "group")
-"""What is built as often as a configuration says, in names of its settings."""
-
-_FAILURES = (
-    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NotImplementedError, OSError,
-    RuntimeError, TypeError, ValueError,
-)  # fmt: skip
-"""What a class of transformers raises that cannot be built from a configuration."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +210,7 @@ def find_architecture(config: Mapping[str, object]) -> Architecture | Unknown:
 @lru_cache(_KEPT)
 def _find(config_json: str) -> Architecture | Unknown:
     try:
-        import torch
+        import torch  # noqa: F401
         import transformers
     except ImportError:
         return Unknown("transformers is not installed, so the names could not be held against those it loads; "
@@ -231,68 +219,11 @@ def _find(config_json: str) -> Architecture | Unknown:
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in transformers.CONFIG_MAPPING:
         return Unknown(f"transformers knows no model type {kind!r:.100}")
-    if reason := too_many_layers(config):
-        return Unknown(reason)
     try:
-        with quiet(), torch.device("meta"):
-            parsed = transformers.CONFIG_MAPPING[kind].from_dict(_without_quantization(config))
-            return Architecture(_class_of(config, parsed)(parsed).eval())
-    except _FAILURES as error:
-        return Unknown(f"transformers cannot build it: {(str(error) or type(error).__name__).splitlines()[0][:200]}")
+        return Architecture(build(kind, config))
+    except failures() as error:
+        return Unknown(f"transformers cannot build it: {_first_line(error)}")
 
 
-def too_many_layers(config: object, limit: int = _MAX_LAYERS) -> str:
-    """Return why a configuration asks for more layers than are built, or "": a class builds what it is told to.
-
-    Args:
-        config: The content of a model's `config.json`.
-        limit: Number of layers, or of experts, that are built.
-    """
-    most = _most_layers(config)
-    return f"its config.json speaks of {most:,} layers or experts, more than {limit:,}" if most > limit else ""
-
-
-def _most_layers(config: object, key: str = "") -> int:
-    """Return the largest number of modules that a configuration asks for: each is built, even if without memory."""
-    match config:
-        case dict():
-            return max((_most_layers(value, str(name)) for name, value in config.items()), default=0)
-        case list():
-            return max((_most_layers(value, key) for value in config), default=0)
-        case int() if any(word in key for word in _REPEATED):
-            return int(config)
-    return 0
-
-
-def _class_of(config: Mapping[str, Any], parsed: Any) -> Any:
-    """Return the class that the configuration names if transformers has it, else the body of its model type."""
-    import transformers
-
-    named = config.get("architectures")
-    name = str(named[0]) if isinstance(named, list) and named else ""
-    found = getattr(transformers, name, None) if name.isidentifier() else None
-    if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
-        return found
-    return transformers.MODEL_MAPPING[type(parsed)]
-
-
-def _without_quantization(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings without what replaces layers by those of a quantiser: names are the plain model's."""
-    return {key: value for key, value in config.items() if key not in ("quantization_config", "torch_dtype", "dtype")}
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' bars and reports (a headless body "misses" the head's weights) off the user's terminal."""
-    from transformers.utils import logging as imported
-
-    logging: Any = imported  # transformers is untyped
-    verbosity, had_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if had_bar:
-            logging.enable_progress_bar()
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

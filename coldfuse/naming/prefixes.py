@@ -1,7 +1,8 @@
 """Names that differ by a prefix alone: a model with a head has `bert.embeddings.weight`, its body `embeddings.weight`.
 
 One difference must explain all: either a prefix that is taken off, under which the whole body lies, or one that is put
-before every name. Wrappers that torch puts around a model (`torch.compile`, `DataParallel`) are no names at all.
+before every name. Wrappers that torch puts around a model and its layers (`torch.compile`, FSDP, `DataParallel`) are no
+names at all.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
-_WRAPPERS = re.compile(r"(^|\.)_orig_mod\.|^module\.")
-"""What `torch.compile` and `DataParallel` put into names."""
+_WRAPPERS = re.compile(r"(^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.|^module\.")
+"""What `torch.compile`, FSDP, checkpoints of activations and `DataParallel` put into names."""
 
 _ASKED = 16
 """Number of names that are looked for behind another prefix in the base."""

@@ -33,7 +33,7 @@ from coldfuse.core.model_files import (
 )
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.files import read_bytes
-from coldfuse.tensors.folders import Folder, existing
+from coldfuse.tensors.folders import Folder
 from coldfuse.tensors.index import Weights, choose_weights, require_printable
 
 _OURS = (".coldfuse/", "outer/")
@@ -41,6 +41,9 @@ _OURS = (".coldfuse/", "outer/")
 
 _MAX_PLAIN_BYTES = 1 << 30
 """Maximum size of a configuration or tokenizer file, which is held in memory."""
+
+_MAX_JSON_BYTES = 1 << 24
+"""Maximum size of a configuration: parsed, it may take fifty times its size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +111,7 @@ def read_json(folder: Folder, name: str) -> object:
     Raises:
         UserInputError: It is no JSON, or too large to be a configuration.
     """
-    data = read_small(folder, name)
+    data = read_small(folder, name, most=_MAX_JSON_BYTES)
     try:
         return None if data is None else json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -123,10 +126,10 @@ def lenient_json(folder: Folder, name: str) -> object:
         return None
 
 
-def read_small(folder: Folder, name: str) -> bytes | None:
+def read_small(folder: Folder, name: str, *, most: int = _MAX_PLAIN_BYTES) -> bytes | None:
     """Return the content of a small file; None if there is no such file. Raises `UserInputError` if it is not small."""
     file = folder.find(name)
-    if file is not None and file.size_bytes > _MAX_PLAIN_BYTES:
+    if file is not None and file.size_bytes > most:
         raise UserInputError(f"{file}: {file.size_bytes:,} bytes are no configuration or tokenizer; remove it")
     return None if file is None else read_bytes(file)
 
@@ -181,9 +184,7 @@ def _weights(folder: Folder, place: str, names: set[str], *, is_alone: bool) -> 
     is_diffusers = {"model.safetensors", "diffusion_pytorch_model.safetensors"} <= names and _is_of_diffusers(
         folder, place
     )
-    found = choose_weights(
-        names, lambda name: read_bytes(existing(folder, place + name)), what, is_diffusers=is_diffusers
-    )
+    found = choose_weights(names, lambda name: read_small(folder, place + name) or b"", what, is_diffusers=is_diffusers)
     others = sorted(name for name in names if why_left_out(name) == OTHER_WEIGHTS and not name.endswith(("/", ".json")))
     if found is None and (others or is_alone):
         raise UserInputError(_no_safetensors(what, others, is_alone=is_alone))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import ColdfuseError, UserInputError
-from coldfuse.naming.architecture import quiet
+from coldfuse.naming.building import quiet
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.compute import reproducible
 from coldfuse.training.encoding import Intake, encode, tokenize

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from coldfuse.errors import UserInputError
-from coldfuse.naming.architecture import quiet
+from coldfuse.naming.building import quiet
 from coldfuse.training.checkpoint import (
     Position,
     load_checkpoint,

@@ -10,9 +10,9 @@ from torch import nn
 
 from coldfuse.core.model_files import VOCABULARIES_OF_ANY_CLASS
 from coldfuse.errors import UserInputError
-from coldfuse.naming.architecture import quiet, too_many_layers
+from coldfuse.naming.building import failures, offline, quiet, too_many_layers
 from coldfuse.tensors.checkpoint import open_checkpoint
-from coldfuse.training.failures import MODEL_FAILURES, first_line
+from coldfuse.training.failures import first_line
 
 _FEW_LAYERS = 1024
 """Number of layers or experts that any model may have; more only where the files have as many tensors."""
@@ -35,10 +35,10 @@ def load_body(model_dir: Path, *, structure_only: bool = False) -> nn.Module:
     checkpoint = open_checkpoint(model_dir)  # a missing, torn or pickled file is refused here, in words
     declared = _read_config(model_dir)
     _refuse_declared(model_dir, declared, num_tensors=len(checkpoint.schema))
-    with quiet():
+    with quiet(), offline():
         try:
             body = _load(model_dir, structure_only=structure_only)
-        except _failures() as error:
+        except failures() as error:
             raise _not_a_model(model_dir, error, needs_code="auto_map" in declared) from error
     kind, inputs = type(body).__name__, getattr(body, "main_input_name", "input_ids")
     if inputs != "input_ids":
@@ -51,14 +51,6 @@ def load_body(model_dir: Path, *, structure_only: bool = False) -> nn.Module:
     if hasattr(body.config, "use_cache"):
         body.config.use_cache = False  # of the keys and values, for generating: memory that nothing reads
     return body
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """Return what loading raises; the check of a configuration's types has an error of its own."""
-    from huggingface_hub import errors
-
-    wrong_type: type[Exception] = getattr(errors, "StrictDataclassError", ValueError)  # older versions check no types
-    return (*MODEL_FAILURES, OSError, wrong_type)
 
 
 def _load(model_dir: Path, *, structure_only: bool) -> nn.Module:
@@ -93,7 +85,7 @@ def _read_config(model_dir: Path) -> dict[str, object]:
 def _refuse_declared(model_dir: Path, declared: Mapping[str, object], *, num_tensors: int) -> None:
     # A layer without a tensor in the files would be made up at random, whatever memory it takes.
     if reason := too_many_layers(declared, max(_FEW_LAYERS, num_tensors)):
-        raise UserInputError(f"{model_dir}: {reason}, and its files have {num_tensors:,} tensors")
+        raise UserInputError(f"{model_dir}/config.json: {reason}, and its files have {num_tensors:,} tensors")
     if quantization := declared.get("quantization_config"):
         method = quantization.get("quant_method") if isinstance(quantization, dict) else None
         raise UserInputError(
@@ -109,10 +101,10 @@ def load_tokenizer(model_dir: Path) -> Any:  # transformers is untyped
     """
     from transformers import AutoTokenizer
 
-    with quiet():
+    with quiet(), offline():
         try:
             tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
-        except _failures() as error:
+        except failures() as error:
             raise _not_a_model(model_dir, error) from error
     _require_vocabulary(model_dir, tokenizer)
     tokenizer.padding_side = tokenizer.truncation_side = "right"

@@ -63,7 +63,7 @@ ONLY_HOMES = {
     "transformers": "adapters naming training evaluation experiments",
     "sklearn": "training evaluation experiments",
     "numba": "engine fusion experiments",  # experiments report its version
-    "huggingface_hub": "api training",  # training names an error that loading raises
+    "huggingface_hub": "api naming training",  # training names an error that loading raises
     "yaml": "recipes",
     "typer": "cli",
     "rich": "api cli experiments",

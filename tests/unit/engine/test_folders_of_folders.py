@@ -193,7 +193,7 @@ def test_tensors_of_an_input_that_no_result_can_have_are_named(tmp_path: Path) -
         write_model(tmp_path / "model", own), {"pytorch_model.bin": "x", "README.md": "x", "onnx/a": "x"}
     )
     assert {item.names: item.why for item in said(base, model)} == {
-        ("lm_head.weight",): "another task's head, or copies of what is tied",
+        ("lm_head.weight",): "another task's head, copies of what is tied, or what transformers does not load",
         ("position_ids",): "integers that the base does not have",
         ("pytorch_model.bin",): "weights in another form",
     }

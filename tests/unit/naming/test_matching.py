@@ -28,9 +28,15 @@ def test_a_prefix_of_the_bases_own_is_put_before_the_names() -> None:
     assert found.base_names == {name: f"bert.{name}" for name in BASE}
 
 
-def test_torch_compile_wraps_single_layers_too() -> None:
-    found = match("embed.weight", "layer.0._orig_mod.query.weight", "layer.0._orig_mod.query.bias", BASE[3])
-    assert found.base_names["layer.0._orig_mod.query.bias"] == "layer.0.query.bias"
+@pytest.mark.parametrize("wrapper", ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"])
+def test_torch_wraps_single_layers_too(wrapper: str) -> None:
+    found = match("embed.weight", f"layer.0.{wrapper}.query.weight", f"layer.0.{wrapper}.query.bias", BASE[3])
+    assert found.base_names[f"layer.0.{wrapper}.query.bias"] == "layer.0.query.bias"
+
+
+def test_fsdp_wraps_a_model_and_its_layers() -> None:
+    found = match(*(f"_fsdp_wrapped_module.{name}".replace(".0.", ".0._fsdp_wrapped_module.") for name in BASE))
+    assert sorted(found.base_names.values()) == sorted(BASE)
 
 
 def test_a_head_beside_a_body_with_a_prefix_is_outside() -> None:

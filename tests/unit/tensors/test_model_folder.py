@@ -161,3 +161,12 @@ def test_an_incomplete_folder_is_refused(tmp_path: Path, missing: str, says: str
 def test_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserInputError, match="there is no such folder"):
         open_checkpoint(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(("name", "size"), [("config.json", 1 << 25), (INDEX, 1 << 40)])
+def test_files_too_large_to_be_configurations_are_refused_unread(tmp_path: Path, name: str, size: int) -> None:
+    folder = write_model(tmp_path / "model", make_model(), num_files=2)
+    with open(folder / name, "r+b") as file:
+        file.truncate(size)
+    with pytest.raises(UserInputError, match=rf"{name}: {size:,} bytes are no configuration"):
+        assert open_checkpoint(folder).config
