@@ -64,8 +64,13 @@ def main(url: str, lease_s: str, log: str, *strike: str) -> None:
         striker.wrap(name)
     stop = stop_on_signals()
     settings = AggregatorSettings(poll_s=0.02, lease_ttl_s=float(lease_s))
-    for number, event in serve_rounds(open_federation(LocalStore(url)), ThreadExecutor(1), settings, stop=stop):
+    events = serve_rounds(open_federation(LocalStore(url)), ThreadExecutor(1), settings, stop=stop, announce=announce)
+    for number, event in events:
         print(number, event.event, flush=True)
+
+
+def announce(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
