@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from coldfuse.aggregator.model import open_base
@@ -34,7 +34,12 @@ class AggregatorSettings:
 
 
 def serve_rounds(
-    federation: Federation, executor: Executor, settings: AggregatorSettings, *, stop: threading.Event
+    federation: Federation,
+    executor: Executor,
+    settings: AggregatorSettings,
+    *,
+    stop: threading.Event,
+    announce: Callable[[str], None] = log.info,
 ) -> Iterator[tuple[int, LeaderEvent]]:
     """Lead whenever the lease can be had, until enough is published or somebody stops it.
 
@@ -45,6 +50,7 @@ def serve_rounds(
         executor: Runs the tasks that screen and fuse.
         settings: How often to look, and when to end.
         stop: Ends the service once set; what a round has appended by then is kept.
+        announce: Is told who leads whenever that changes: this process, or another that it waits for.
 
     Yields:
         The round's number and the event, for every event that was appended to a journal.
@@ -56,7 +62,7 @@ def serve_rounds(
     while not stop.is_set():
         lease = Lease(federation.store, ttl_s=settings.lease_ttl_s)
         try:
-            if not _acquire(lease, settings, stop):
+            if not _acquire(lease, settings, stop, announce):
                 return
             for number, event in _lead(federation, executor, settings, lease=lease, stop=stop):
                 yield number, event
@@ -73,16 +79,18 @@ def serve_rounds(
             lease.release()
 
 
-def _acquire(lease: Lease, settings: AggregatorSettings, stop: threading.Event) -> bool:
+def _acquire(
+    lease: Lease, settings: AggregatorSettings, stop: threading.Event, announce: Callable[[str], None]
+) -> bool:
     """Wait until this process leads; False if it was stopped before."""
-    announced: str | None = None  # logged once a leader, not at every look
+    announced: str | None = None  # said once a leader, not at every look
     while (record := lease.try_acquire()) is not None:
         if record.holder != announced:
             announced = record.holder
-            log.info("waiting: %s leads", announced)
+            announce(f"waiting: {announced} leads")
         if stop.wait(min(settings.poll_s, settings.lease_ttl_s / 5)):
             return False
-    log.info("leading as %s", lease.holder)
+    announce(f"leading as {lease.holder}")
     return True
 
 

@@ -21,6 +21,7 @@ from coldfuse.gateway import ContributionVerdict, Decision, Gateway, OnProgress,
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
 from coldfuse.tensors.deltas import Encoding, write_delta
 from coldfuse.tensors.files import LocalFile
+from coldfuse.tensors.tensor_file import read_file_header
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ def contribute(gateway: Gateway, offer: Offer, waiting: Waiting, *, progress: On
     """Subtract the base, send the delta, and wait for the verdict if that is wanted.
 
     Raises:
-        UserInputError: The model cannot be read, or has values that are not finite.
+        UserInputError: The model cannot be read, has values that are not finite, or is the base itself.
         SchemaMismatchError: It is no fine-tuned copy of the base.
         RoundClosedError: Another release is out, or no round is open and nobody waits for one.
         ContributionRejectedError: The gateway or the aggregator has rejected the contribution; the message says why.
@@ -91,9 +92,14 @@ def contribute(gateway: Gateway, offer: Offer, waiting: Waiting, *, progress: On
 
 
 def _write(path: Path, base: Checkpoint, finetuned: FineTuned, offer: Offer) -> Blob:
-    return write_delta(
+    blob = write_delta(
         path, base.schema, finetuned.names, finetuned.read, encoding=offer.encoding, base_digest=offer.base_digest
     )
+    if not read_file_header(path).tensors:  # it would count for the quorum, and hold the others back
+        raise UserInputError(
+            f"nothing differs from release {offer.release} in what was given; give the model that was fine-tuned"
+        )
+    return blob
 
 
 def _manifest(offer: Offer, delta: Blob, status: Status) -> ContributionManifest:

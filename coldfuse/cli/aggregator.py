@@ -26,7 +26,11 @@ def aggregator(options: AggregatorOptions) -> None:
     with ray_executor(fusing.ray_address, num_cpus=fusing.workers, memory_bytes=memory_bytes) as executor:
         stop_on_signals(stop)  # Ray has taken SIGTERM: with its handler the command would end in a trace
         typer.echo("aggregating")
-        for number, event in serve_rounds(federation, executor, settings, stop=stop):
+        for number, event in serve_rounds(federation, executor, settings, stop=stop, announce=_say):
             for line in describe(event):
-                typer.echo(f"round {number}: {line}")
-            sys.stdout.flush()
+                _say(f"round {number}: {line}")
+
+
+def _say(line: str) -> None:
+    typer.echo(line)
+    sys.stdout.flush()  # a journal or a file shows it when it happens

@@ -96,7 +96,7 @@ class Lines:
             self._phase = "" if is_due else self._phase  # whatever comes next shows that it is over
             return is_due
         self._last = event
-        said = re.sub(r"\d+ s left", "", event.message)  # a countdown is no news
+        said = re.sub(r"(\d+[hms] ?)+left", "", event.message)  # a countdown is no news
         if event.phase != self._phase:
             self._pace = Pace(grows=event.done is None, clock=self._clock)
         is_due = self._pace.is_due() or (said != self._said and self._is_news(event))

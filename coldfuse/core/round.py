@@ -195,5 +195,13 @@ def decide(
         return RoundAction.WAIT, f"{have}, {rules.quorum} make the quorum"
     left_s = rules.deadline_s - age_s
     if left_s > 0:
-        return RoundAction.WAIT, f"{admitted} of {rules.quorum} contributions, {left_s:.0f} s left"
+        return RoundAction.WAIT, f"{admitted} of {rules.quorum} contributions, {_left(left_s)} left"
     return RoundAction.ABANDON, f"deadline passed with {admitted} of {rules.quorum} contributions"
+
+
+def _left(left_s: float) -> str:
+    """Return what is left of a deadline, as finely as somebody who waits wants it."""
+    if left_s < 120:
+        return f"{left_s:.0f}s"
+    hours, minutes = divmod(int(left_s) // 60, 60)
+    return f"{hours}h {minutes}m" if hours else f"{minutes}m"

@@ -78,6 +78,8 @@ def _choose(table: Table, wanted: str | None, usual: Sequence[str], *, what: str
             return table.require(by_name[name])
     form = f" ({', '.join(table.form)})" if table.form else ""
     header = "; its first line must name the columns" if table.unit == "line" else ""
+    if header and len(table.names) == 1:
+        header += ", and --separator says what stands between them where that is none of the usual"
     raise UserInputError(
         f"{table.name}{form}: cannot tell which column holds the {what}; name it with --{what}-column; its columns are "
         f"{listing(table.names)}{header}"

@@ -122,6 +122,6 @@ def _no_text(head: bytes) -> str | None:
     even, odd = head[::2].count(0), head[1::2].count(0)
     if max(even, odd) * 4 > len(head) and min(even, odd) * 8 < max(even, odd):
         name = "utf-16-le" if odd > even else "utf-16-be"
-        return f"looks like UTF-16 without its mark; say so with --encoding {name}"
+        return f"looks like UTF-16 without its mark; say so with --text-encoding {name}"
     num_controls = len(head) - len(head.translate(None, _CONTROLS))
     return f"is {_UNKNOWN}" if num_controls * 10 > len(head) else None

@@ -33,17 +33,17 @@ def encoding_of(source: Source, given: str | None) -> str:
         return marked or "utf-8"
     if not is_text_encoding(given):
         raise UserInputError(
-            f"--encoding {shown(given)}: no such encoding; expected one such as utf-8, cp1252, latin-1 or utf-16"
+            f"--text-encoding {shown(given)}: no such encoding; expected one such as utf-8, cp1252, latin-1 or utf-16"
         )
     name = codecs.lookup(given).name
     if marked is not None:
         if not name.startswith(marked):
-            raise UserInputError(f"{source.name}: begins with the mark of {marked}; leave --encoding {given} out")
+            raise UserInputError(f"{source.name}: begins with the mark of {marked}; leave --text-encoding {given} out")
         return marked
     if name == "utf-8-sig":
         return "utf-8"
     if not name.startswith("utf-") and _is_utf8(source):
-        raise UserInputError(f"{source.name}: is UTF-8 from beginning to end; leave --encoding {given} out")
+        raise UserInputError(f"{source.name}: is UTF-8 from beginning to end; leave --text-encoding {given} out")
     return given
 
 
@@ -114,7 +114,7 @@ def _undecodable(source: Source, encoding: str, error: UnicodeError, where: str)
     place = ""
     if isinstance(error, UnicodeDecodeError):
         place = f", byte {error.start + 1} (0x{error.object[error.start]:02x})"
-    advice = "name its encoding with --encoding (often cp1252 or latin-1), or save it as UTF-8"
+    advice = "name its encoding with --text-encoding (often cp1252 or latin-1), or save it as UTF-8"
     return UserInputError(f"{source.name}: {where}{place}: is not {name}; {advice}")
 
 

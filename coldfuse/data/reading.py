@@ -107,8 +107,8 @@ def _collect(
 
 def _open_table(source: Source, choice: ColumnChoice, file_format: FileFormat) -> Table:
     kind = kind_of(source, encoding=file_format.encoding)
-    for option, given in (("--separator", file_format.separator), ("--encoding", file_format.encoding)):
-        applies = kind is Kind.DELIMITED or (kind is Kind.JSON and option == "--encoding")
+    for option, given in (("--separator", file_format.separator), ("--text-encoding", file_format.encoding)):
+        applies = kind is Kind.DELIMITED or (kind is Kind.JSON and option == "--text-encoding")
         if given is not None and not applies:
             raise UserInputError(f"{source.name}: {option} is for text files, and this is {kind.value}; leave it out")
     if kind is Kind.DELIMITED:

@@ -186,5 +186,8 @@ def _weights(request: FolderFusion) -> Sequence[float]:
     if positional is not None:
         raise UserInputError("this method takes its weights from the order of the models; leave --weights out")
     if not combiner.is_weighted:
-        raise UserInputError("this method does not weigh the models; leave --weights out, or take weighted-mean")
+        raise UserInputError(
+            "this method does not weigh the models; leave their weights out, or take one that weighs, such as "
+            "weighted-mean or --variant mergekit of ties and its relatives"
+        )
     return request.weights or [1.0] * count

@@ -6,7 +6,8 @@ and user space ones) get the same from a lock, a look and a rename: the lock is 
 any case, so nothing more is asked of them.
 
 The folder must be one file system, and its machines must agree on flock (local disks, NFSv4, Lustre with `-o flock`).
-One key cannot lie below another (`a` and `a/b`), as a file is no folder.
+One key cannot lie below another (`a` and `a/b`), as a file is no folder. A process that is stopped (not killed) in the
+microseconds in which it swaps keeps the lock of that key: the others say so, and go on when it does or is killed.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ class LocalStore:
                 if info is None or info.etag != etag:
                     raise ConflictError(f"{path}: was changed by somebody else; read it and decide again")
                 os.replace(file.path, path)
-                sync_names(path, self._root)
+            sync_names(path, self._root)  # after the lock, which a process may be stopped with: the shorter, the better
             return new_etag
 
     def open_writer(self, key: str) -> LocalWriter:

@@ -20,6 +20,9 @@ _MAX_ANSWER_BYTES = MAX_MANIFEST_BYTES + (1 << 20)  # a release's manifest comes
 _PING_EVERY_MS = 60_000
 _PING_TIMEOUT_MS = 120_000
 
+_SHORTEST_CONNECT_S, _LONGEST_CONNECT_S = 2.0, 20.0
+"""Seconds for making a connection; the latter is gRPC's own default."""
+
 _SHARED_OPTIONS = (
     ("grpc.keepalive_time_ms", _PING_EVERY_MS),
     ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
@@ -43,13 +46,23 @@ CLIENT_OPTIONS = (
 )
 
 
-def open_channel(peer: Peer, *, tls: TlsFiles | None) -> grpc.Channel:
+def open_channel(peer: Peer, *, tls: TlsFiles | None, patience_s: float) -> grpc.Channel:
     """Open a channel, through a proxy only where the peer says so.
+
+    Args:
+        peer: Where to.
+        tls: Certificates.
+        patience_s: Seconds that a host which takes the connection, and then says nothing, is waited for at most.
 
     Raises:
         UserInputError: The certificates cannot be used.
     """
-    options = (*CLIENT_OPTIONS, ("grpc.enable_http_proxy", int(peer.proxy is not None)))
+    connect_s = min(max(patience_s, _SHORTEST_CONNECT_S), _LONGEST_CONNECT_S)
+    options = (
+        *CLIENT_OPTIONS,
+        ("grpc.enable_http_proxy", int(peer.proxy is not None)),
+        ("grpc.min_reconnect_backoff_ms", int(1000 * connect_s)),  # what gRPC calls the time to connect
+    )
     if peer.is_plain:
         return grpc.insecure_channel(peer.text, options=options)
     files = load(tls or TlsFiles())

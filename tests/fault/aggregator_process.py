@@ -2,7 +2,9 @@
 
     python aggregator_process.py STORE LEASE_S LOG [SIGNAL MOMENT NUMBER]
 
-Every write but the lease's is a line in LOG. The store's class is wrapped here: the product has no hook.
+Every write but the lease's is a line in LOG. The store's class is wrapped here: the product has no hook. It never
+strikes in the middle of a write of the lease, which another thread makes: a process stopped there keeps the key's lock
+(see `coldfuse.storage.local`), and nobody could take over.
 """
 
 import logging
@@ -29,13 +31,15 @@ class Striker:
         self._number = int(number)
         self._done = 0
         self._lock = threading.Lock()
+        self._renewing = threading.Lock()
 
     def wrap(self, name: str) -> None:
         write = getattr(LocalStore, name)
 
         def striking(store: LocalStore, key: str, *args: object, **options: object) -> object:
             if key == KEY:
-                return write(store, key, *args, **options)
+                with self._renewing:
+                    return write(store, key, *args, **options)
             with self._lock:
                 number, self._done = self._done, self._done + 1
             os.write(self._log, f"{key}\n".encode())
@@ -49,7 +53,8 @@ class Striker:
     def _strike(self, moment: str, number: int) -> None:
         if self._signal is not None and (moment, number) == (self._moment, self._number):
             os.write(self._log, f"struck {moment} {number}\n".encode())
-            os.kill(os.getpid(), self._signal)
+            with self._renewing:
+                os.kill(os.getpid(), self._signal)
 
 
 def main(url: str, lease_s: str, log: str, *strike: str) -> None:
@@ -59,8 +64,13 @@ def main(url: str, lease_s: str, log: str, *strike: str) -> None:
         striker.wrap(name)
     stop = stop_on_signals()
     settings = AggregatorSettings(poll_s=0.02, lease_ttl_s=float(lease_s))
-    for number, event in serve_rounds(open_federation(LocalStore(url)), ThreadExecutor(1), settings, stop=stop):
+    events = serve_rounds(open_federation(LocalStore(url)), ThreadExecutor(1), settings, stop=stop, announce=announce)
+    for number, event in events:
         print(number, event.event, flush=True)
+
+
+def announce(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -90,3 +90,10 @@ def test_models_in_memory_and_on_disk_make_one_release(
             steps = [body[name].double() - tensor.double() for body in bodies]
             expected = tensor.double() + sum(steps) / 4
             torch.testing.assert_close(fused[name].double(), expected, rtol=0, atol=3e-7)
+
+
+def test_the_base_itself_is_no_contribution(federation: coldfuse.Federation, tmp_path: Path) -> None:
+    folder = federation.fetch(tmp_path / "model").path
+    with pytest.raises(coldfuse.errors.UserInputError, match="nothing differs from release 0"):
+        federation.contribute(folder, num_examples=10, name="ada", wait=False)
+    assert federation.status().round.num_received == 0

@@ -59,6 +59,7 @@ def test_three_terminals(base, store, tmp_path):
         statuses = [end(server) for server in servers]
     assert statuses == [0] * len(servers), "\n".join(map(str, servers))
     assert [server.errors for server in servers] == [[]] * len(servers)
+    assert any(line.startswith("leading as ") for line in servers[-1].lines)
     assert_loads(tmp_path / "model")
     assert_fusing_here_gives(release, base, tmp_path)
 

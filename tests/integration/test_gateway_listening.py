@@ -1,6 +1,7 @@
 """How a gateway listens: its port, its services, and TLS."""
 
 import socket
+import time
 
 import grpc
 import pytest
@@ -74,6 +75,15 @@ def test_a_proxy_hears_nothing_of_what_stays_on_this_machine(gateway, monkeypatc
             assert client.status().name == "tiny"
         with pytest.raises(BlockingIOError):
             proxy.accept()
+
+
+def test_a_host_that_takes_the_connection_and_says_nothing_is_waited_for_as_long_as_was_asked():
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        began = time.monotonic()
+        with GatewayClient(address, retry_s=0.1) as client, pytest.raises(TransportError, match="cannot be reached"):
+            client.status()
+        assert time.monotonic() - began < 15  # gRPC by itself waits for 20 s
 
 
 def test_each_failure_before_another_try_is_told(federation):

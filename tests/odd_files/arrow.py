@@ -101,6 +101,6 @@ CASES = [
     refused("Arrow that is cut off", {"a.arrow": b"\xff\xff\xff\xff\x70\x01\x00\x00\x10\x00"}, "cannot be read"),
     refused("a separator for Parquet", {"a.parquet": parquet_of(FILM_TABLE)}, "--separator is for text files", "Parquet",
             options={"separator": ";"}),
-    refused("an encoding for Parquet", {"a.parquet": parquet_of(FILM_TABLE)}, "--encoding is for text files",
+    refused("an encoding for Parquet", {"a.parquet": parquet_of(FILM_TABLE)}, "--text-encoding is for text files",
             options={"encoding": "cp1252"}),
 ]  # fmt: skip

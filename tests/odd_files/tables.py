@@ -122,6 +122,7 @@ CASES = [
     refused("a separator of two letters", GOOD, "--separator ||", "one character", options={"separator": "||"}),
     refused("a quote as separator", GOOD, '--separator "', options={"separator": '"'}),
     refused("a letter as separator", GOOD, "--separator x", options={"separator": "x"}),
+    refused("a rare separator", lines("text^label", *LINES[1:]), "columns are text^label", "--separator says"),
     refused("another separator than the file's", GOOD, "cannot tell", "text,label", options={"separator": ";"}),
     refused("a name with an escape sequence", table(FILMS, header="\x1b[31mtekst,label"), "\\x1b[31mtekst"),
     refused("a text column of numbers of rows as labels", lines("text,label", *(f"t,{n}" for n in range(20))),

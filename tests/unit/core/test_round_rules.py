@@ -85,13 +85,21 @@ def test_what_was_carried_over_is_admitted() -> None:
     ("admitted", "age_s", "verdict", "reason"),
     [
         (0, 1e9, RoundAction.WAIT, "no contribution yet, 2 make the quorum"),
-        (1, 9.9, RoundAction.WAIT, "1 of 2 contributions, 0 s left"),
+        (1, 9.9, RoundAction.WAIT, "1 of 2 contributions, 0s left"),
         (1, 10.0, RoundAction.ABANDON, "deadline passed with 1 of 2 contributions"),
         (3, 1e9, RoundAction.FUSE, "quorum reached: 3 of 2 contributions"),
     ],
 )
 def test_decision_follows_from_the_facts(admitted, age_s, verdict, reason) -> None:
     assert decide(RoundRules(quorum=2, deadline_s=10.0), admitted=admitted, age_s=age_s) == (verdict, reason)
+
+
+@pytest.mark.parametrize(
+    ("left_s", "said"), [(119, "119s"), (120, "2m"), (3599, "59m"), (3600, "1h 0m"), (7048, "1h 57m")]
+)
+def test_what_is_left_of_a_deadline_is_said_in_the_units_that_people_give_it_in(left_s, said):
+    _, reason = decide(RoundRules(quorum=2, deadline_s=90_001.0), admitted=1, age_s=90_001.0 - left_s)
+    assert reason == f"1 of 2 contributions, {said} left"
 
 
 def test_a_round_that_only_inherited_contributions_waits_instead_of_being_abandoned_again_and_again():

@@ -162,7 +162,7 @@ def prepared(folders: list[Path], method: str, settings: list[Settings], shared:
         ("weighted-mean", {"weight": always(1)}, {}, r"bob: no weight; give it one, or all of them one"),
         ("weighted-mean", {"weight": Setting((Rule((1.0,), "mlp"),))}, {"weight": Setting((Rule((1.0,), "attn"),))},
          r"no weight for tensor model\.embed_tokens\.weight; add a rule for all"),
-        ("median", {"weight": always(1)}, {}, "does not weigh the models"),
+        ("median", {"weight": always(1)}, {}, "does not weigh the models; leave their weights out"),
         ("median", {}, {"density": always(1)}, "density: no step of the method has such a parameter; known are weight"),
         ("dare then ties", {}, {"density": always(0.5)}, "several steps .* say which: dare.density or ties.density"),
         ("ties", {}, {"density": GRADIENT}, "density is one number for all tensors.* take variant=mergekit"),

@@ -31,7 +31,7 @@ def standing(*events: Event, abandoned: str | None = None) -> Standing:
         (standing(), "round 3 waits for an aggregator to open it"),
         (standing(OPENED), "no contribution yet, 2 make the quorum"),
         (standing(OPENED, RECEIVED), "no contribution yet, 2 make the quorum; 1 not screened yet"),
-        (standing(OPENED, RECEIVED, ADMITTED), "1 of 2 contributions, 50 s left"),
+        (standing(OPENED, RECEIVED, ADMITTED), "1 of 2 contributions, 50s left"),
         (
             standing(OPENED, abandoned="too few"),
             "no contribution yet, 2 make the quorum (round 2 was abandoned: too few)",
