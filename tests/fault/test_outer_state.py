@@ -7,7 +7,6 @@ import shutil
 import signal
 import sys
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,9 @@ from fault import aggregator_process
 from fault.outer_rounds import METHOD, MODEL, assert_as_by_hand, deltas_of, play
 from tiny_rounds import contribute, lead, make_contribution, make_federation, parse_file, receive
 
+from coldfuse.core.federation import ChangeableSettings
 from coldfuse.registry.federation import Federation, open_federation
+from coldfuse.registry.settings import read_settings, write_change
 from coldfuse.storage import LocalStore, collect_garbage
 
 
@@ -73,7 +74,9 @@ def test_a_round_that_the_method_refused_does_not_age_the_state(tmp_path: Path) 
 def test_another_set_of_slots_begins_anew(tmp_path: Path) -> None:
     federation = make_federation(tmp_path, MODEL, method=METHOD)
     play(federation, 1)
-    changed = replace(federation, settings=federation.settings.model_copy(update={"method": "fedadam"}))
+    settings, etag = read_settings(federation.store)
+    write_change(federation.store, settings, etag, ChangeableSettings(method="fedadam"), by="ann", after_release=1)
+    changed = open_federation(federation.store)
     lead(changed, 2)
     for name, changes in zip(("ada", "ben"), deltas_of(2), strict=True):
         contribute(changed, name, changes)

@@ -144,7 +144,7 @@ def test_what_is_not_there_or_no_model_is_said(
     for url, says in [
         (f"{s3_url}/nothing", "nothing: expected a Hugging Face model folder, but it has no config.json"),
         (f"{s3_url}/adapter", "adapter_model.safetensors: 0 bytes are too few for a safetensors file"),
-        (f"{s3_url}/bare", "bare: no adapter_model.safetensors in it; coldfuse reads safetensors only"),
+        (f"{s3_url}/bare", "bare: it has adapter_config.json but no adapter_model.safetensors"),
         (f"{s3_url}/adapter/adapter_model.safetensors", "0 bytes are too few for a safetensors file"),
     ]:
         with pytest.raises((UserInputError, CodecError), match=says):

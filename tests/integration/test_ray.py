@@ -113,14 +113,21 @@ def test_tasks_run_in_other_processes(ray_on_two_cpus: RayExecutor) -> None:
     assert psutil.Process().pid not in pids.values()
 
 
+def listening_of(process: psutil.Process) -> set[tuple[str, str]]:
+    try:
+        return {
+            (process.name(), connection.laddr.ip.removeprefix("::ffff:"))  # IPv4 on a socket that takes both
+            for connection in process.net_connections(kind="tcp")
+            if connection.status == psutil.CONN_LISTEN
+        }
+    except psutil.NoSuchProcess:  # it ended meanwhile
+        return set()
+
+
 def test_ray_listens_on_loopback_only(ray_on_two_cpus: RayExecutor) -> None:
     list(ray_on_two_cpus.run(tell_process, None, range(4)))
-    listening = {
-        (process.name(), connection.laddr.ip.removeprefix("::ffff:"))  # IPv4 on a socket that takes both
-        for process in [psutil.Process(), *psutil.Process().children(recursive=True)]
-        for connection in process.net_connections(kind="tcp")
-        if connection.status == psutil.CONN_LISTEN
-    }
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    listening = {found for process in processes for found in listening_of(process)}
     assert {name for name, _ in listening} >= {"gcs_server", "raylet"}
     assert not {(name, ip) for name, ip in listening if not ipaddress.ip_address(ip).is_loopback}
 
