@@ -154,7 +154,7 @@ def test_what_cannot_be_a_task_is_refused_in_one_line(tmp_path, header, rows, me
         ("a.csv", b"", "cannot be read"),
         ("a.parquet", b"not parquet", "cannot be read"),
         ("a.csv.gz", b"\x1f\x8bnot gzip", "cannot be unpacked"),
-        ("a.jsonl.gz", gzip.compress(b"{}")[:-4], "cannot be unpacked, is it cut off"),
+        ("a.jsonl.gz", gzip.compress(b"{}", mtime=0)[:-4], "cannot be unpacked, is it cut off"),
         ("a.jsonl", b'{"text": 1}\n{oops', "line 2 is not JSON"),
         ("a.jsonl", b"[1, 2]", "row 1 holds a int, expected one JSON object a row"),
         ("a.jsonl", b'{"text": "x", "label": [1]}', "choose another column with --label-column"),
