@@ -5,7 +5,7 @@ python set_process.py LOG MOMENT NUMBER STORE OPTION...
 
 import sys
 
-from fault.aggregator_process import Striker
+from aggregator_process import Striker
 
 from coldfuse.cli.main import app
 
