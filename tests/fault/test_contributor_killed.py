@@ -172,7 +172,7 @@ def test_ended_in_the_middle_of_the_upload_it_sends_only_the_rest(large, data, t
     federation = make_federation_of(large, tmp_path / "store", quorum=1)
     few = write_reviews(tmp_path / "ada.csv", num=20)
     work = tmp_path / "node" / "release-00000"
-    with serve(federation, tmp_path) as address, SlowProxy(address, bytes_per_s=60 * MIB) as proxy:
+    with serve(federation, tmp_path) as address, SlowProxy(address, bytes_per_s=30 * MIB) as proxy:
         with start(proxy.address, few, tmp_path, "--epochs", 1) as victim:
             wait_until(lambda: missing_bytes(federation, work) < delta_bytes(work) // 2, "half of the delta to be sent")
             victim.send(signal_number)

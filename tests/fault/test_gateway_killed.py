@@ -1,6 +1,6 @@
 """A gateway that is killed in the middle of an upload, and started again: the same call finishes."""
 
-import select
+import selectors
 import signal
 import subprocess
 import sys
@@ -37,7 +37,9 @@ class GatewayProcess:
     def __init__(self, store, listen):
         command = [sys.executable, "-c", GATEWAY, str(store), listen]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert select.select([self._process.stdout], [], [], 60)[0], "the gateway did not start"
+        with selectors.DefaultSelector() as selector:  # select() itself takes no descriptor above 1023
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            assert selector.select(60), "the gateway did not start"
         self.address = self._process.stdout.readline().strip()
 
     def kill(self):
