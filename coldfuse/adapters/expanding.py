@@ -38,6 +38,7 @@ from coldfuse.adapters.peft_config import config_for
 from coldfuse.adapters.skeleton import Weights, join, read_weights, tensor_of
 from coldfuse.core.dtypes import from_floats
 from coldfuse.errors import UserInputError
+from coldfuse.naming.building import LIBRARY_FAILURES
 
 ReadBase = Callable[[str], NDArray[np.float64]]
 """read(name): return all elements of one of the base's tensors, flat, in an array of their own."""
@@ -51,10 +52,7 @@ _SINGLE_PRECISION = frozenset({"PSOFT"})
 _MOST_DOUBLES = 1 << 28
 """Number of elements of the largest weight that is merged in float64: 2 GiB."""
 
-_ERRORS = (
-    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NotImplementedError, RuntimeError,
-    TypeError, ValueError, re.error,
-)  # fmt: skip
+_ERRORS = (*LIBRARY_FAILURES, re.error)
 """What PEFT and torch raise about what they cannot do."""
 
 _HEAD = re.compile(r"(^|\.)(classifier|lm_head|qa_outputs|score)$")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -28,6 +29,26 @@ def canonical_json(value: object) -> bytes:
     """Sorted keys, no spaces, UTF-8, no NaN: equal values give equal bytes."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode()
+
+
+def unique_names(pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """Make an object of its pairs, as `json.loads(…, object_pairs_hook=unique_names)` asks.
+
+    JSON leaves open what two values of one name mean, so neither is taken.
+
+    >>> json.loads('{"a": 1, "a": 2}', object_pairs_hook=unique_names)
+    Traceback (most recent call last):
+    ValueError: 'a' is said twice
+
+    Raises:
+        ValueError: A name is there twice.
+    """
+    found: dict[str, T] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name[:100]!r} is said twice")
+        found[name] = value
+    return found
 
 
 def encode(value: Value) -> bytes:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, cast
 
+from coldfuse.core.serialization import unique_names
 from coldfuse.data.lines import encoding_of, read_lines
 from coldfuse.data.sources import Source
 from coldfuse.data.tables import FileFormat, Row, Table, Wanted
@@ -147,16 +148,7 @@ def _require_end(source: Source, text: str, at: int) -> None:
         raise _no_json(source, text.count("\n", 0, at) + 1, "something follows the array")
 
 
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Make an object of its pairs; JSON leaves open what two of one name mean."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!r} stands twice in a row")
-    return found
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+_DECODER = json.JSONDecoder(object_pairs_hook=unique_names)
 
 
 def _unfold(source: Source, value: object) -> tuple[list[object], tuple[str, ...]]:

@@ -30,6 +30,12 @@ _KERNELS = ("attn_implementation", "experts_implementation")
 """Settings whose values may be code on the hub; part of their names, which vary."""
 
 
+LIBRARY_FAILURES: tuple[type[Exception], ...] = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+"""What transformers, PEFT and torch raise for a configuration, a dtype, a shape or a number that does not fit."""
+
+
 class TooLargeError(ValueError):
     """A configuration asks for more than any model has."""
 
@@ -39,10 +45,7 @@ def failures() -> tuple[type[Exception], ...]:
     from huggingface_hub import errors
 
     wrong_type: type[Exception] = getattr(errors, "StrictDataclassError", ValueError)  # older versions check no types
-    return (
-        ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError, NameError, OSError,
-        RuntimeError, TypeError, ValueError, wrong_type,
-    )  # fmt: skip
+    return (*LIBRARY_FAILURES, MemoryError, NameError, OSError, wrong_type)
 
 
 def build(kind: str, config: Mapping[str, Any]) -> Any:  # transformers is untyped

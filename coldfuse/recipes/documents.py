@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from coldfuse.core.serialization import unique_names
 from coldfuse.errors import UserInputError
 
 Document = dict[str, object]
@@ -34,7 +35,7 @@ def read_document(path: Path) -> Document:
     found: object = None
     is_json = path.suffix == ".json" or text.lstrip().startswith("{")
     try:
-        found = json.loads(text, object_pairs_hook=_without_repeats) if is_json else _read_yaml(text)
+        found = json.loads(text, object_pairs_hook=unique_names) if is_json else _read_yaml(text)
     except json.JSONDecodeError as error:
         if path.suffix == ".json":
             raise UserInputError(f"{path}: line {error.lineno}: not JSON: {error.msg}") from error
@@ -127,14 +128,6 @@ class _PlainLoader(yaml.SafeLoader):
                     raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is said twice", key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
-
-
-def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is said twice")
-    return found
 
 
 def _reason(error: Exception) -> str:

@@ -16,6 +16,7 @@ from itertools import pairwise
 from pydantic import ValidationError
 
 from coldfuse.core.schema import DTYPES, Schema, TensorSpec, is_whole_bytes
+from coldfuse.core.serialization import unique_names
 from coldfuse.errors import CodecError
 from coldfuse.tensors.blobs import ReadRange
 
@@ -103,7 +104,7 @@ def parse_header(data: bytes, *, what: str) -> Header:
         CodecError: The header is malformed.
     """
     try:
-        document = json.loads(_text(data), object_pairs_hook=_no_duplicates, parse_constant=_no_number)
+        document = json.loads(_text(data), object_pairs_hook=unique_names, parse_constant=_no_number)
         metadata = _parse_metadata(document.pop("__metadata__", None))
         found = [_parse_entry(name, value, what) for name, value in document.items()]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -180,13 +181,6 @@ def _parse_entry(name: str, value: dict[str, object], what: str) -> tuple[str, i
 
 def _no_number(text: str) -> None:
     raise ValueError(f"{text} is no JSON")
-
-
-def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise ValueError("a name occurs twice")
-    return document
 
 
 def _read(read: ReadRange, start: int, length: int) -> bytes:

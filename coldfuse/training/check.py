@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import ColdfuseError, UserInputError
-from coldfuse.naming.building import quiet
+from coldfuse.naming.building import LIBRARY_FAILURES, quiet
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.compute import reproducible
 from coldfuse.training.encoding import Intake, encode, tokenize
-from coldfuse.training.failures import MODEL_FAILURES, first_line
+from coldfuse.training.failures import first_line
 from coldfuse.training.intake import find_intake, num_embedded_tokens
 from coldfuse.training.job import TrainingSettings
 from coldfuse.training.loading import NO_LIMIT, length_limit, load_body, load_tokenizer
@@ -68,7 +68,7 @@ def check_base(model_dir: Path, *, has_tokenizer: bool = True, max_tried_bytes: 
             return _try(body, tokenizer, set(schema), reads, remarks)
     except ColdfuseError as error:
         return BaseCheck(obstacle=str(error))
-    except MODEL_FAILURES as error:  # a tokenizer's own code, for one
+    except LIBRARY_FAILURES as error:  # a tokenizer's own code, for one
         return BaseCheck(obstacle=f"{model_dir}: {first_line(error)}")
 
 
@@ -106,7 +106,7 @@ def _on_pairs(body: nn.Module, tokenizer: Any, intake: Intake) -> tuple[str, ...
     pair = TextDataset(texts=("a text",), text_pairs=("another",), labels=(0,), label_names=("one",))
     try:
         encode(body, tokenize(tokenizer, pair, intake).batch([0], torch.device("cpu")))
-    except (UserInputError, *MODEL_FAILURES) as error:
+    except (UserInputError, *LIBRARY_FAILURES) as error:
         return (f"tasks of two texts cannot be trained: {first_line(error)}",)
     return ()
 

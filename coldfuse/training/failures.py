@@ -8,11 +8,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from coldfuse.errors import ColdfuseError, UserInputError
-
-MODEL_FAILURES = (
-    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError,
-)  # fmt: skip
-"""What the code of a model library raises for a configuration, a dtype, a shape or a number that does not fit."""
+from coldfuse.naming.building import LIBRARY_FAILURES
 
 _MAX_CHARS = 200
 
@@ -34,7 +30,7 @@ def failures_of(body: nn.Module, doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except MODEL_FAILURES as error:
+    except LIBRARY_FAILURES as error:
         if isinstance(error, ColdfuseError):  # said in words already
             raise
         raise ModelFailedError(

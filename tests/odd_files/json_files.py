@@ -86,7 +86,7 @@ CASES = [
     no("objects in objects by name", {"a": ROWS[0], "b": ROWS[1]}, "cannot be told apart", "orient='records'"),
     no("columns of two lengths", {"text": ["a", "b"], "label": [1]}, "one length", "text 2, label 1"),
     no("several lists of rows", {"train": ROWS, "test": ROWS}, "several lists of rows (train, test)"),
-    no("a name twice in a row", AS_LINES + '{"text": "a", "text": "b", "label": "pos"}\n', "line 11", "'text' stands twice",
+    no("a name twice in a row", AS_LINES + '{"text": "a", "text": "b", "label": "pos"}\n', "line 11", "'text' is said twice",
        ending=".jsonl"),
     no("an object as text", lines(*['{"text": {"en": "x"}, "label": 1}'] * 9), "line 1", "holds dict instead of text"),
     no("a number as text in one line", AS_LINES + '{"text": 5, "label": "pos"}\n', "line 11", "holds int instead of text",
