@@ -30,7 +30,7 @@ _KERNELS = ("attn_implementation", "experts_implementation")
 """Settings whose values may be code on the hub; part of their names, which vary."""
 
 
-LIBRARY_FAILURES: tuple[type[Exception], ...] = (
+LIBRARY_FAILURES = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
 """What transformers, PEFT and torch raise for a configuration, a dtype, a shape or a number that does not fit."""
