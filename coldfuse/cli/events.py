@@ -11,7 +11,8 @@ def describe(event: LeaderEvent) -> list[str]:
     match event:
         case Admitted():
             return [
-                f"admitted {shown(a.contributor, a.display_name)} ({a.num_examples} examples)" for a in event.admissions
+                f"admitted {shown(a.contributor, a.display_name)} ({a.num_examples:,} example{'s' * (a.num_examples != 1)})"
+                for a in event.admissions
             ]
         case Rejected():
             return [f"rejected {shown(r.contributor, r.display_name)}: {r.reason}" for r in event.rejections]
