@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coldfuse.core.contribution import Admission
 from coldfuse.core.names import shown
 from coldfuse.core.round import Abandoned, Admitted, Closed, Fused, LeaderEvent, Opened, Published, Rejected
 
@@ -10,10 +11,7 @@ def describe(event: LeaderEvent) -> list[str]:
     """Say what happened, one line a fact."""
     match event:
         case Admitted():
-            return [
-                f"admitted {shown(a.contributor, a.display_name)} ({a.num_examples:,} example{'s' * (a.num_examples != 1)})"
-                for a in event.admissions
-            ]
+            return [f"admitted {shown(a.contributor, a.display_name)} ({_examples(a)})" for a in event.admissions]
         case Rejected():
             return [f"rejected {shown(r.contributor, r.display_name)}: {r.reason}" for r in event.rejections]
         case Opened():
@@ -26,3 +24,7 @@ def describe(event: LeaderEvent) -> list[str]:
             return [f"fused: model {event.model_digest}{moved}"]
         case Published():
             return [f"published release {event.release}"]
+
+
+def _examples(admission: Admission) -> str:
+    return f"{admission.num_examples:,} example{'s' * (admission.num_examples != 1)}"

@@ -164,7 +164,8 @@ def _check_change(
     change = find_change(held, manifest, by_number=isinstance(which, int))
     if change is not None and change.is_back and isinstance(which, str) and not allow_older:
         raise UserInputError(
-            f"{out}: {change.text}; nothing was changed, give --allow-older to take it (allow_older=True in Python), or its number"
+            f"{out}: {change.text}; nothing was changed, give --allow-older to take it (allow_older=True in Python), "
+            "or its number"
         )
     return change.text if change else None
 
