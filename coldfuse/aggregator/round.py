@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from coldfuse.aggregator.model import Base
 from coldfuse.aggregator.release import fuse_release
-from coldfuse.aggregator.screen import Screening, printable, screen
+from coldfuse.aggregator.screen import Screening, bounded, screen
 from coldfuse.core.contribution import Admission, Rejection
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import (
@@ -176,7 +176,7 @@ def _fuse(round_: Round, state: RoundState) -> Fused | Abandoned:
             now_s=round_.now_s(),
         )
     except FusionError as error:  # no fault of the aggregator's: with other contributions the next round may go well
-        return Abandoned(reason=printable(f"the method refused {len(admissions)} contributions: {error}"))
+        return Abandoned(reason=bounded(f"the method refused {len(admissions)} contributions: {error}"))
     digest = round_.federation.objects.put_value(manifest)
     return Fused(manifest=digest, model_digest=manifest.model_digest, moved=manifest.moved)
 

@@ -16,6 +16,7 @@ from coldfuse.core.round import Opened
 from coldfuse.core.schema import Schema
 from coldfuse.core.screening import screen_manifest, screen_name
 from coldfuse.core.serialization import blob_digest, sha256
+from coldfuse.core.words import printable
 from coldfuse.engine.tied import Tied, check_places
 from coldfuse.errors import (
     CodecError,
@@ -88,7 +89,7 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
         file = TensorFile(BlobFile(screening.store_url, manifest.delta, "delta"), header)
         check_places(places_of([file]), screening.tied, what="delta")
     except _REASONS as error:
-        return _rejection(digest, contributor, manifest, printable(str(error)))
+        return _rejection(digest, contributor, manifest, bounded(str(error)))
     except StorageError:
         if not (damaged := _find_damaged(objects, manifest)):
             raise  # the store is away: that is no fault of the contributor's
@@ -112,9 +113,9 @@ def _find_damaged(objects: Objects, manifest: ContributionManifest | None) -> st
     return next((part.digest for part in parts if not objects.has(part.digest, part.size_bytes)), None)
 
 
-def printable(text: str) -> str:
+def bounded(reason: str) -> str:
     """Bound a reason, and keep what a contributor put into it from acting on the terminal that shows it."""
-    return "".join(letter if letter.isprintable() else " " for letter in text[:2000])
+    return printable(reason[:2000], instead=" ")
 
 
 def _check_parts(header: Header, manifest: ContributionManifest, reader: BlobReader, base: Schema) -> None:

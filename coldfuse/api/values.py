@@ -11,6 +11,7 @@ from typing import Self
 from coldfuse.api.tables import html_table
 from coldfuse.core.federation import SettingsChange
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.words import printable
 from coldfuse.gateway import ContributionVerdict, Decision, ReleaseSummary
 
 _SHOWN = 5
@@ -122,7 +123,7 @@ def describe_release(summary: ReleaseSummary) -> str:
 
 def describe_change(change: SettingsChange) -> str:
     """Say in a line what was changed of a federation's settings, when, and by whom."""
-    return f"{'':>5}  {_when(change.changed_at_s)}  {change}, by {change.by}"
+    return f"{'':>5}  {_when(change.changed_at_s)}  {change}, by {printable(change.by)}"
 
 
 def _made(summary: ReleaseSummary) -> str:

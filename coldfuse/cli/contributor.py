@@ -106,7 +106,9 @@ def _show_what_would_leave(node: Node, *, as_json: bool) -> None:
     if as_json:
         tensors = {entry.name: entry.spec.model_dump() for entry in header.tensors}
         delta = {"path": str(work.delta), "size_bytes": trained.delta.size_bytes, "tensors": tensors}
-        typer.echo(json.dumps({"phase": "dry-run", "manifest": manifest.model_dump(mode="json"), "delta": delta}))
+        event = NodeEvent(phase="dry-run", base_release=manifest.base_release, message="would leave this node")
+        found = {"manifest": manifest.model_dump(mode="json"), "delta": delta}
+        typer.echo(json.dumps(event.as_json() | found))
         return
     typer.echo("would leave this node, and nothing else:")
     typer.echo(f"1. the manifest, {len(encode(manifest)):,} bytes:")

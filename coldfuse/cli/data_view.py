@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from coldfuse.contributor.events import NodeEvent
 from coldfuse.data.dataset import TextDataset
 
 
@@ -24,8 +25,8 @@ def show_data(dataset: TextDataset, *, what: str = "data", as_events: bool = Fal
         return dataset
     lines = report.lines()
     if as_events:
-        unset = dict.fromkeys(("base_release", "done", "score"))  # which a node's other events have
-        typer.echo(json.dumps({"phase": what, "message": "; ".join(lines), **unset, **report.as_json()}))
+        event = NodeEvent(phase=what, base_release=None, message="; ".join(lines))
+        typer.echo(json.dumps(event.as_json() | report.as_json()))
         return dataset
     encoding = (sys.stderr if err else sys.stdout).encoding or "utf-8"
     for line in lines:  # a terminal or log that has not all letters gets the others escaped

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from coldfuse.core.contribution import Admission
 from coldfuse.core.names import shown
 from coldfuse.core.round import Abandoned, Admitted, Closed, Fused, LeaderEvent, Opened, Published, Rejected
+from coldfuse.core.words import plural
 
 
 def describe(event: LeaderEvent) -> list[str]:
     """Say what happened, one line a fact."""
     match event:
         case Admitted():
-            return [f"admitted {shown(a.contributor, a.display_name)} ({_examples(a)})" for a in event.admissions]
+            return [
+                f"admitted {shown(a.contributor, a.display_name)} ({plural(a.num_examples, 'example')})"
+                for a in event.admissions
+            ]
         case Rejected():
             return [f"rejected {shown(r.contributor, r.display_name)}: {r.reason}" for r in event.rejections]
         case Opened():
@@ -24,7 +27,3 @@ def describe(event: LeaderEvent) -> list[str]:
             return [f"fused: model {event.model_digest}{moved}"]
         case Published():
             return [f"published release {event.release}"]
-
-
-def _examples(admission: Admission) -> str:
-    return f"{admission.num_examples:,} example{'s' * (admission.num_examples != 1)}"

@@ -14,6 +14,7 @@ from coldfuse.cli.fuse_output import adapter_json, adapter_lines
 from coldfuse.cli.options.fuse import View
 from coldfuse.cli.search import search_json
 from coldfuse.core.left_out import left_out_lines
+from coldfuse.core.words import plural
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.expansions import expanded
 from coldfuse.engine.explain import Coefficients, Explanation, explain, require_memory_to_explain
@@ -82,8 +83,8 @@ def show_plan(report: PlanReport, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(asdict(report) | {"fits": report.fits}))
         return
-    files = _count(report.num_files, "file")
-    elements = f"{_count(report.num_tensors, 'tensor')} of {report.num_elements:,} elements to fuse"
+    files = plural(report.num_files, "file")
+    elements = f"{plural(report.num_tensors, 'tensor')} of {report.num_elements:,} elements to fuse"
     _row("recipe", report.recipe)
     _row("base", f"{report.base}  {format_size(report.base_bytes)} in {files}, {elements}")
     for number, item in enumerate(report.inputs):
@@ -94,8 +95,8 @@ def show_plan(report: PlanReport, *, as_json: bool) -> None:
         _row("" if number else "inputs", line)
     if report.parameters:
         _row("set", _settings_text(report.parameters).removeprefix(", "))
-    tasks, workers = _count(report.num_shards, "task"), _count(report.num_workers, "worker")
-    _row("tasks", f"{_count(report.num_parts, 'part')} in {tasks} a pass, for {workers}")
+    tasks, workers = plural(report.num_shards, "task"), plural(report.num_workers, "worker")
+    _row("tasks", f"{plural(report.num_parts, 'part')} in {tasks} a pass, for {workers}")
     for number, item_pass in enumerate(report.passes, start=1):
         _row("" if number > 1 else "passes", f"{number}  {_pass_line(item_pass)}")
     _row("memory", _memory_line(report))
@@ -152,7 +153,7 @@ def _state_lines(prepared: Prepared) -> list[str]:
 
 def _chosen_of(request: FolderFusion, chosen: FolderFusion) -> str:
     """Say how many models were fused, and of how many if a search has chosen them."""
-    given = _count(len(request.models), "model")
+    given = plural(len(request.models), "model")
     return f"{len(chosen.models)} of {given}" if isinstance(request.recipe.combiner, GreedySoup) else given
 
 
@@ -210,10 +211,6 @@ def _settings_text(settings: Mapping[str, object]) -> str:
 
 def _row(what: str, text: str) -> None:
     typer.echo(f"{what:<8}{text}")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _number(value: float | None) -> str:

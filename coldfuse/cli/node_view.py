@@ -120,10 +120,7 @@ class Lines:
 
 
 def _json_line(event: NodeEvent) -> None:
-    score = event.score.model_dump() if event.score else None
-    facts = {"phase": event.phase, "base_release": event.base_release, "message": event.message}
-    numbers = {"done": event.done, "accuracy": event.accuracy, "score": score}
-    sys.stdout.write(json.dumps(facts | numbers) + "\n")
+    sys.stdout.write(json.dumps(event.as_json()) + "\n")
 
 
 def _plain_line(event: NodeEvent) -> None:

@@ -17,6 +17,7 @@ from coldfuse.cli.units import parse_duration
 from coldfuse.core.federation import ChangeableSettings, FederationSettings
 from coldfuse.core.names import Identity, shown
 from coldfuse.core.round import RoundState
+from coldfuse.core.words import printable
 from coldfuse.engine.recipes import read_recipe
 from coldfuse.engine.state import outers_of
 from coldfuse.registry.federation import Federation, open_federation
@@ -75,7 +76,7 @@ def _who(by: str | None) -> str:
             by = f"{getpass.getuser()}@{socket.gethostname()}"
         except (OSError, KeyError, ImportError):  # a container without names
             by = f"somebody@{socket.gethostname()}"
-    return "".join(letter if letter.isprintable() else "?" for letter in by)[:_MAX_BY_CHARS]
+    return printable(by)[:_MAX_BY_CHARS]
 
 
 def _say(options: SetOptions, federation: Federation, before: FederationSettings, after: FederationSettings) -> None:

@@ -25,6 +25,13 @@ class NodeEvent:
     score: Score | None = None
     """Validation accuracy before and after training, once it is done."""
 
+    def as_json(self) -> dict[str, object]:
+        """Return the event as scripts read it: with these names, whatever it is."""
+        return {
+            "phase": self.phase, "base_release": self.base_release, "message": self.message, "done": self.done,
+            "accuracy": self.accuracy, "score": self.score.model_dump() if self.score else None,
+        }  # fmt: skip
+
 
 class StoppedError(Exception):
     """The node was asked to stop; everything it has done is in its folder."""

@@ -14,10 +14,14 @@ LAYOUT_VERSION = 1
 """Version of the store's layout. Code reads it before anything else, and says so when it meets a newer one."""
 
 
+MAX_QUORUM = (1 << 31) - 1
+"""The largest quorum: more than there are people to contribute, and what the wire can carry."""
+
+
 class RoundRules(Value):
     """When a round closes."""
 
-    quorum: Annotated[int, Field(ge=1)] = 2
+    quorum: Annotated[int, Field(ge=1, le=MAX_QUORUM)] = 2
     """Number of admitted contributions that lets a round close."""
     deadline_s: Annotated[float, Field(gt=0)] = 900.0
     """Seconds after which a round with too few contributions is abandoned; what was admitted counts for the next."""
@@ -61,7 +65,7 @@ class ChangeableSettings(Value):
 class SettingsChange(Value):
     """One change of a federation's settings: who made it, when, and what it was."""
 
-    number: Annotated[int, Field(ge=1)]
+    number: Annotated[Count, Field(ge=1)]
     """Number of the change, from 1, without gaps."""
     changed_at_s: float
     """Seconds since 1970, by the clock of who made it."""

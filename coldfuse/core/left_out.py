@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from coldfuse.core.words import printable
+
 _MOST_NAMED = 4
 """Number of names of one kind that a line for people has."""
 
@@ -31,11 +33,6 @@ def left_out_lines(found: Iterable[LeftOut]) -> list[str]:
     for item in found:
         kinds.setdefault(item.what, []).append(f"{_some(item.names)} ({item.why})")
     return [printable(f"left out of {what}: {'; '.join(texts)}") for what, texts in kinds.items()]
-
-
-def printable(text: str) -> str:
-    """Keep what somebody else named from acting on the terminal that shows it."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _some(names: tuple[str, ...]) -> str:

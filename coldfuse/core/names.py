@@ -13,7 +13,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from coldfuse.errors import UserInputError
 
@@ -59,12 +59,13 @@ class Identity:
 
 
 def shown(name_id: str, display_name: str | None) -> str:
-    """Return what people read: the name, and behind it the id where that is another.
+    r"""Return what people read: the name, and behind it the id where that is another; the id of what does not print.
 
-    >>> shown("alice", None), shown("alice-3bc5106297", "Alice")
-    ('alice', 'Alice (alice-3bc5106297)')
+    >>> shown("alice", None), shown("alice-3bc5106297", "Alice"), shown("eve-1234567890", "\x1b[2J")
+    ('alice', 'Alice (alice-3bc5106297)', 'eve-1234567890')
     """
-    return name_id if display_name is None else f"{display_name} ({name_id})"
+    is_shown_here = display_name is not None and why_no_name(display_name) is None
+    return f"{display_name} ({name_id})" if is_shown_here else name_id
 
 
 def id_of(name: str) -> str:
@@ -126,11 +127,6 @@ def _short(text: str) -> str:
     return ascii(text[:MAX_NAME_CHARS]) if not text.isprintable() else repr(text[:MAX_NAME_CHARS])
 
 
-def _checked(text: str) -> str:
-    if reason := why_no_name(text):
-        raise ValueError(reason)
-    return text
-
-
-DisplayName = Annotated[str, Field(max_length=MAX_NAME_CHARS), AfterValidator(_checked)]
-"""A display name from outside: of any script, on one line, printable and bounded."""
+DisplayName = Annotated[str, Field(max_length=MAX_NAME_CHARS)]
+"""A display name as it is stored: bounded, and no more. Which characters print depends on the version of Unicode that a
+Python knows, and what is stored must stay readable to all: `why_no_name` is asked at the door, and by `shown`."""

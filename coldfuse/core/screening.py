@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coldfuse.core.contribution import ContributionManifest
-from coldfuse.core.names import id_of
+from coldfuse.core.names import id_of, why_no_name
 from coldfuse.core.round import Opened
 
 
@@ -33,7 +33,11 @@ def screen_round(manifest: ContributionManifest, opened: Opened | None, round_nu
 def screen_name(manifest: ContributionManifest) -> str | None:
     """Return why a contribution's display name is not its contributor's, or None: nobody goes by another's."""
     shown = manifest.display_name
-    if shown is None or id_of(shown) == manifest.contributor:
+    if shown is None:
+        return None
+    if reason := why_no_name(shown):
+        return f"the display name {shown!a} is none: {reason}"
+    if id_of(shown) == manifest.contributor:
         return None
     return f"the id of {shown!r} is {id_of(shown)}, not {manifest.contributor}; send it with coldfuse"
 

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from coldfuse.core.blob import Blob
 from coldfuse.core.value import Value
+from coldfuse.core.words import printable
 from coldfuse.errors import CodecError, DigestMismatchError
 
 MAX_MANIFEST_BYTES = 8 << 20
@@ -106,4 +107,4 @@ def _explain(error: ValidationError) -> str:
 
 def _short(text: str) -> str:
     """Keys and tags stand in it as they came: bound them, and keep what is not printable from the reader."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
+    return printable(text[:200])

@@ -7,8 +7,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from coldfuse.core.words import plural
 from coldfuse.data.tables import Table, Wanted
-from coldfuse.data.words import listing, plural, quoted
+from coldfuse.data.words import listing, quoted
 from coldfuse.errors import UserInputError
 
 _NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")

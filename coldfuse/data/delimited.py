@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
+from coldfuse.core.words import plural
 from coldfuse.data.columns import ColumnChoice
 from coldfuse.data.lines import encoding_of, read_lines
 from coldfuse.data.quotes import (
@@ -24,7 +25,7 @@ from coldfuse.data.quotes import (
 )
 from coldfuse.data.sources import Source
 from coldfuse.data.tables import FileFormat, Row, Table, Wanted
-from coldfuse.data.words import listing, plural, shown
+from coldfuse.data.words import listing, shown
 from coldfuse.errors import UserInputError
 
 _SEPARATORS = (",", "\t", ";", "|")

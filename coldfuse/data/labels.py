@@ -15,7 +15,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coldfuse.data.words import listing, plural, quoted
+from coldfuse.core.words import plural
+from coldfuse.data.words import listing, quoted
 from coldfuse.errors import UserInputError
 
 _INTEGER = re.compile(r"(-?[1-9][0-9]{0,99}|0)(?:\.0)?")

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from coldfuse.core.words import plural
 from coldfuse.data.arrow_tables import open_arrow
 from coldfuse.data.collecting import Collected
 from coldfuse.data.columns import ColumnChoice
@@ -22,7 +23,7 @@ from coldfuse.data.labels import Labels, name_labels, names_on_card
 from coldfuse.data.report import DataReport
 from coldfuse.data.sources import Source, explaining, find_sources
 from coldfuse.data.tables import FileFormat, Table, Wanted
-from coldfuse.data.words import listing, plural, quoted
+from coldfuse.data.words import listing, quoted
 from coldfuse.errors import UserInputError
 
 _FEWEST_ROWS = 8

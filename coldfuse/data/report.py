@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from coldfuse.data.words import plural, quoted, shown
+from coldfuse.core.words import plural
+from coldfuse.data.words import quoted, shown
 
 _MOST_FILES = 3
 _MOST_CLASSES = 8

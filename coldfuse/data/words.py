@@ -46,12 +46,3 @@ def listing(names: Iterable[str]) -> str:
     every = list(names)
     rest = f" and {len(every) - _MOST} more" if len(every) > _MOST else ""
     return (", ".join(map(shown, every[:_MOST])) or "none") + rest
-
-
-def plural(count: int, noun: str) -> str:
-    """Return a number with its noun.
-
-    >>> plural(1, "row"), plural(2000, "row")
-    ('1 row', '2,000 rows')
-    """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -87,7 +87,7 @@ def write_change(
     if changed == settings:
         return settings
     if settings.change:  # its only other place is overwritten below
-        store.put_if_absent(_change_key(settings.change.number), encode(settings.change))
+        _keep(store, settings.change)
     try:
         store.compare_and_swap(SETTINGS_KEY, encode(changed), etag=etag)
     except ConflictError as error:
@@ -96,14 +96,43 @@ def write_change(
 
 
 def list_changes(store: ObjectStore) -> Iterator[SettingsChange]:
-    """List the changes, newest first."""
+    """List the changes, newest first.
+
+    Raises:
+        FederationError: One of them is missing, or is not what the history says.
+    """
     change = read_settings(store)[0].change
+    number = change.number if change else 0
     while change is not None:
+        if change.number != number:
+            raise _broken(store, number, f"it calls itself number {change.number}")
         yield change
-        if change.number == 1:
-            return
-        key = _change_key(change.number - 1)
-        change = decode(SettingsChange, store.get(key), what=key)
+        number -= 1
+        change = _read_change(store, number) if number else None
+
+
+def _read_change(store: ObjectStore, number: int) -> SettingsChange:
+    try:
+        return decode(SettingsChange, store.get(_change_key(number)), what=_change_key(number))
+    except (ObjectNotFoundError, CodecError) as error:
+        raise _broken(store, number, str(error)) from error
+
+
+def _broken(store: ObjectStore, number: int, why: str) -> FederationError:
+    return FederationError(
+        f"{store.url}: change {number} of the settings cannot be read ({why}); restore {_change_key(number)} from a "
+        "copy of the store"
+    )
+
+
+def _keep(store: ObjectStore, change: SettingsChange) -> None:
+    """Write a change to its place in the history. Raises `FederationError` if another one has it."""
+    key, data = _change_key(change.number), encode(change)
+    if not store.put_if_absent(key, data) and store.get(key) != data:
+        raise FederationError(
+            f"{store.url}: {key} holds another change than {SETTINGS_KEY}, so an older {SETTINGS_KEY} was restored; "
+            f"restore the newest one, or move the files in settings/ from {change.number:05d}.json on away"
+        )
 
 
 def explain_setting(error: ValidationError) -> str:

@@ -101,6 +101,7 @@ class GatewayClient(Gateway):
 
         `parallel` is how many such calls share the link, for the deadline.
         """
+        wire.require_number(release)  # a manifest may claim any
         done, deadline_s = 0, stream_deadline_s(len(buffer), parallel=parallel)
         stop = StopWhenStalled(self._retry_s, stream_s=deadline_s)
 

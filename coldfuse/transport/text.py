@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coldfuse.core.names import is_shown
+from coldfuse.core.words import printable
 
 MAX_CHARS = 1000
 """Status details travel as a header, and gRPC drops connections whose headers exceed 8 KiB; UTF-8 in percent form
@@ -16,5 +16,5 @@ def plain(text: str) -> str:
     'all is well�[2J'
     """
     line = " ".join(text[: MAX_CHARS + 1].split())
-    line = "".join(each if is_shown(line, index) else "�" for index, each in enumerate(line))
+    line = printable(line, instead="�")
     return line if len(line) <= MAX_CHARS else line[: MAX_CHARS - 1] + "…"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, pairwise
 
 from pydantic import ValidationError
 
@@ -22,6 +23,7 @@ from coldfuse.gateway import (
     RoundStatus,
     Status,
 )
+from coldfuse.gateway.rounds import MAX_NAMES
 from coldfuse.transport.channel import MAX_CHUNK_BYTES
 from coldfuse.transport.pb import gateway_pb2 as pb
 from coldfuse.transport.text import plain
@@ -37,6 +39,8 @@ MAX_PAGE_BYTES = 2 << 20
 
 _MAX_NUMBER = (1 << 32) - 1
 """The largest number of a release or a round that the wire can say."""
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 _DECISIONS = {
     pb.DECISION_PENDING: Decision.PENDING,
@@ -66,6 +70,11 @@ def write_status(status: Status) -> pb.GetStatusResponse:
 def read_status(message: pb.GetStatusResponse) -> Status:
     """Take a status off the wire. Raises `TransportError` if no federation can have it."""
     state = message.round
+    if not _DIGEST.fullmatch(message.federation_digest) or not state.number:
+        raise TransportError(
+            f"the gateway speaks of federation {plain(message.federation_digest)[:80]!r} and round {state.number}, and "
+            "there are none such"
+        )
     return Status(
         protocol_version=message.protocol_version,
         layout_version=message.layout_version,
@@ -81,7 +90,7 @@ def read_status(message: pb.GetStatusResponse) -> Status:
             num_received=state.num_received,
             num_admitted=state.num_admitted,
             num_rejected=state.num_rejected,
-            contributors=tuple(map(plain, state.contributors)),
+            contributors=tuple(map(plain, state.contributors[:MAX_NAMES])),
             waits_for=plain(state.waits_for),
             display_names=_read_display_names(state),
         ),
@@ -90,10 +99,16 @@ def read_status(message: pb.GetStatusResponse) -> Status:
     )
 
 
+def require_number(release: int) -> None:
+    """Raise `FederationError` for a number that no release has: the wire could not say it."""
+    if not 0 <= release <= _MAX_NUMBER:
+        raise FederationError(f"there is no release {release}")
+
+
 def write_which(which: int | str) -> pb.GetReleaseRequest:
     """Ask for a release by number or channel. Raises `FederationError` for a number that no release has."""
-    if isinstance(which, int) and not 0 <= which <= _MAX_NUMBER:
-        raise FederationError(f"there is no release {which}")
+    if isinstance(which, int):
+        require_number(which)
     return pb.GetReleaseRequest(number=which) if isinstance(which, int) else pb.GetReleaseRequest(channel=which)
 
 
@@ -133,14 +148,16 @@ def read_page(message: pb.ListReleasesResponse, *, before: int | None) -> tuple[
         before: What was given for this page.
 
     Raises:
-        TransportError: The page says that there is more but has nothing, or that it lies after what was asked for:
-            reading on might never end.
+        TransportError: The releases do not fall from what was asked for to where the next page begins: reading on
+            might never end.
     """
     next_before = message.next_before if message.HasField("next_before") else None
-    if next_before is not None and (not message.releases or (before is not None and next_before >= before)):
+    numbers = [summary.release.number for summary in message.releases]
+    limits = [before, *numbers] if before is not None else numbers
+    falls = all(earlier < later for later, earlier in pairwise(limits))
+    if not falls or next_before not in (None, *numbers[-1:]):
         raise TransportError(
-            f"the gateway lists {len(message.releases)} releases before {before} and more before {next_before}, which "
-            "never ends"
+            f"the gateway lists releases {numbers[:3]}… before {before} and more before {next_before}, which never ends"
         )
     return [_read_summary(summary) for summary in message.releases], next_before
 

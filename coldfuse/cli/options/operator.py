@@ -36,8 +36,8 @@ class InitOptions:
 class SetOptions:
     """Change the rules of a running federation. They hold from the next round; a round keeps those it was opened with.
 
-    What is not given stays. Gateways and aggregators take it up by themselves; `coldfuse releases` shows who changed
-    what.
+    What is not given stays. Gateways and aggregators take it up by themselves; `coldfuse releases STORE` shows who
+    changed what.
 
     Example: coldfuse set ./federation --quorum 4 --deadline 2h
     """

@@ -36,10 +36,16 @@ def test_who_waits_for_a_first_answer_hears_what_is_tried(monkeypatch: pytest.Mo
     ]
 
 
-def test_a_quick_answer_needs_no_words() -> None:
+def test_a_quick_answer_needs_no_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    timers: list[threading.Timer] = []
+    start = threading.Timer.start
+    monkeypatch.setattr(threading.Timer, "start", lambda timer: (timers.append(timer), start(timer))[1])
     gateway, said = SlowGateway(), []
     gateway.is_said.set()
     made = Contact("host:1", "2m", lambda *words: said.append(words))
     made.trouble(TransportError("the first try failed"))
     made.make(gateway)  # type: ignore[arg-type]
+    [timer] = timers
+    timer.join(30)  # which a cancelled one ends at once, without a word
+    assert timer.finished.is_set()
     assert said == []

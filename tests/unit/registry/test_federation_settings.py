@@ -8,7 +8,7 @@ from federations import make_federation
 from coldfuse.core.federation import ChangeableSettings, FederationSettings, RoundRules
 from coldfuse.errors import FederationError, StorageError, UserInputError
 from coldfuse.registry.federation import Federation, open_federation
-from coldfuse.registry.settings import read_settings, write_change
+from coldfuse.registry.settings import list_changes, read_settings, write_change
 from coldfuse.storage import MemoryStore
 
 
@@ -117,3 +117,42 @@ def test_a_change_that_ends_at_a_write_is_made_or_not_and_the_history_is_whole(n
     change(store, quorum=6)
     expected = ["quorum 4 → 6", "quorum 3 → 4", "quorum 2 → 3"] if is_switched else ["quorum 3 → 6", "quorum 2 → 3"]
     assert [line for _, _, line in told(store)] == expected
+
+
+def changed_twice(federation: Federation) -> None:
+    for number, quorum in ((1, 3), (2, 4), (3, 5)):
+        settings, etag = read_settings(federation.store)
+        by = ("ann", "ben", "cleo")[number - 1]
+        write_change(federation.store, settings, etag, ChangeableSettings(quorum=quorum), by=by, after_release=0)
+
+
+def test_a_history_that_miscounts_ends_with_a_word(federation: Federation) -> None:
+    changed_twice(federation)
+    data, etag = federation.store.get_with_etag("settings/00002.json")
+    federation.store.compare_and_swap("settings/00002.json", data.replace(b'"number":2', b'"number":3'), etag=etag)
+    with pytest.raises(FederationError, match=r"change 2 of the settings cannot be read \(it calls itself number 3\)"):
+        list(list_changes(federation.store))
+
+
+def test_a_history_with_a_gap_says_which_change_is_missing(federation: Federation) -> None:
+    changed_twice(federation)
+    _, etag = federation.store.get_with_etag("settings/00001.json")
+    federation.store.compare_and_swap("settings/00001.json", b"{", etag=etag)
+    with pytest.raises(FederationError, match=r"change 1 of the settings cannot be read"):
+        list(list_changes(federation.store))
+
+
+def test_a_change_after_an_older_file_was_restored_overwrites_nobodys_history(federation: Federation) -> None:
+    settings, etag = read_settings(federation.store)
+    write_change(federation.store, settings, etag, ChangeableSettings(quorum=3), by="ann", after_release=0)
+    older, _ = federation.store.get_with_etag("federation.json")
+    for quorum in (4, 5):
+        settings, etag = read_settings(federation.store)
+        write_change(federation.store, settings, etag, ChangeableSettings(quorum=quorum), by="ben", after_release=0)
+    _, etag = federation.store.get_with_etag("federation.json")
+    federation.store.compare_and_swap("federation.json", older, etag=etag)
+    settings, etag = read_settings(federation.store)
+    write_change(federation.store, settings, etag, ChangeableSettings(quorum=6), by="cleo", after_release=0)
+    settings, etag = read_settings(federation.store)
+    with pytest.raises(FederationError, match=r"00002\.json holds another .* an older federation\.json was restored"):
+        write_change(federation.store, settings, etag, ChangeableSettings(quorum=7), by="dan", after_release=0)
