@@ -103,7 +103,7 @@ class Adapter:
     ignored: tuple[str, ...]
     """The adapter's names of tensors that the base does not have, such as a task's head."""
     expansion: Expansion | None = None
-    """What PEFT has to compute before any delta is read; None: nothing, or it is `placed` already."""
+    """What PEFT has to compute before any delta is read; None: nothing."""
 
     def placed(self, deltas: Path) -> Adapter:
         """Return the adapter with the deltas that PEFT computes read from a file, which `expanding.expand` writes."""

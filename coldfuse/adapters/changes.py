@@ -25,10 +25,15 @@ from numpy.typing import NDArray
 
 from coldfuse.core.dtypes import to_floats
 from coldfuse.core.schema import ITEM_BYTES
+from coldfuse.tensors.contents import same_bytes
 from coldfuse.tensors.files import File, opened
-from coldfuse.tensors.header import TensorEntry
+from coldfuse.tensors.header import Header, TensorEntry
+from coldfuse.tensors.tensor_file import TensorFile
 
 Float64 = NDArray[np.float64]
+
+_NO_HEADER = Header(size_bytes=0, tensors=())
+"""Header of a file of which only a tensor is known."""
 
 _TILE_ELEMENTS = 16_384
 """Number of elements of a product that are made at a time: 128 KiB, which stay in a core's cache over all ranks."""
@@ -40,6 +45,10 @@ class Stored:
 
     file: File
     tensor: TensorEntry
+
+    def same_bytes(self, other: Stored) -> bool:
+        """Tell whether another one has the same dtype, shape and bytes; both are read as a stream."""
+        return same_bytes(*((TensorFile(one.file, _NO_HEADER), one.tensor) for one in (self, other)))
 
 
 Read = Callable[[Stored, int, int], Float64]

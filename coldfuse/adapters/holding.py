@@ -202,6 +202,11 @@ def _add_whole(holding: _Holding, brought: set[Stored | None]) -> None:
         name = holding.to_base(own_name)
         if name is None or name not in schema or not schema[name].is_fused:
             holding.outside.append(own_name)
+        elif name in placed and not placed[name][1].same_bytes(stored):
+            raise SchemaMismatchError(
+                f"{holding.what}: tensors {placed[name][0][:200]!r} and {own_name[:200]!r} are both the base's {name}, "
+                "and differ; remove the one that is not meant"
+            )
         else:
             placed[name] = own_name, stored
     heads = _other_heads(placed, holding.base)

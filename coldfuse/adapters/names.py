@@ -72,7 +72,12 @@ def sort_tensors(tensors: Iterable[Stored], peft_type: str, *, what: str) -> Con
         elif _FOREIGN.search(name):
             raise UserInputError(f"{what}: tensor {name[:200]!r} is none of a plain {peft_type} adapter's; {MERGE}")
         elif ".original_module." not in name:  # an untouched copy, which PEFT saves with some settings
-            whole.setdefault(_WRAPPERS.sub(".", name), stored)  # some settings of PEFT save a tensor under two names
+            first = whole.setdefault(_WRAPPERS.sub(".", name), stored)  # some settings of PEFT save it under two names
+            if first is not stored and not first.same_bytes(stored):
+                raise UserInputError(
+                    f"{what}: tensors {first.tensor.name[:200]!r} and {stored.tensor.name[:200]!r} are one module's, "
+                    "and differ; remove the one that is not meant"
+                )
     if not modules and not shared:
         raise UserInputError(f"{what}: holds no tensor of a {peft_type} adapter; save it with PEFT's save_pretrained()")
     return Contents(modules, whole, tuple(shared))

@@ -10,11 +10,15 @@ from coldfuse.errors import UserInputError
 _LITERALS = re.compile(r"\\.|\[\^?\]?[^\]]*\]", re.DOTALL)
 """Escaped characters and sets of characters, in which nothing repeats."""
 
-_REPEATED = re.compile(r"[*+]|\{\d*,\d*\}")
+_MODIFIERS = re.compile(r"(?<=[*+?}])[?+]|(?<=\()\?[^)]")
+"""Question marks that repeat nothing: of lazy repeats, and of groups that are no plain ones."""
+
+_REPEATED = re.compile(r"[*+?]|\{\d*,\d*\}")
 _REPEATED_GROUP = re.compile(r"\)([*+]|\{)")
 
-_MAX_REPEATED = 3
-"""Maximum number of parts that repeat: the time to match a name grows with its length to that power."""
+_MAX_CHOICES = 3
+"""Maximum number of parts that repeat or may be missing, and of groups with alternatives: the time to match grows with
+the length of a name to that power, or is doubled by each."""
 
 
 def check_patterns(given: Mapping[str, object], *, what: str) -> None:
@@ -32,12 +36,26 @@ def check_patterns(given: Mapping[str, object], *, what: str) -> None:
             re.compile(pattern)
         except (re.error, RecursionError, OverflowError) as error:
             raise UserInputError(f"{what}: {pattern[:200]!r} is no regular expression: {error}") from error
-        plain = _LITERALS.sub("x", pattern)
-        if _REPEATED_GROUP.search(plain) or len(_REPEATED.findall(plain)) > _MAX_REPEATED:
+        plain = _MODIFIERS.sub("", _LITERALS.sub("x", pattern))
+        choices = len(_REPEATED.findall(plain)) + _num_alternatives(plain)
+        if _REPEATED_GROUP.search(plain) or choices > _MAX_CHOICES:
             raise UserInputError(
-                f"{what}: {pattern[:200]!r} repeats a group, or more than {_MAX_REPEATED} parts, and could match for "
-                "ever; name the modules in full"
+                f"{what}: {pattern[:200]!r} repeats a group, or has more than {_MAX_CHOICES} parts that repeat, may be "
+                "missing or have alternatives, and could match for ever; name the modules in full"
             )
+
+
+def _num_alternatives(plain: str) -> int:
+    """Return the number of groups that have alternatives."""
+    open_groups, count = list[bool](), 0
+    for char in plain:
+        if char == "(":
+            open_groups.append(False)
+        elif char == "|" and open_groups:
+            open_groups[-1] = True
+        elif char == ")" and open_groups:
+            count += open_groups.pop()
+    return count
 
 
 def _patterns(given: Mapping[str, object]) -> Iterator[str]:

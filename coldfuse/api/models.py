@@ -33,13 +33,14 @@ from coldfuse.adapters.adapter import (
 )
 from coldfuse.adapters.config import CONFIG
 from coldfuse.core.schema import Schema
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES
 from coldfuse.engine.expansions import write_deltas
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.naming.matching import Config, Names, match_model
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
 from coldfuse.tensors.deltas import ReadDelta
-from coldfuse.tensors.files import read_bytes
 from coldfuse.tensors.folders import Location, folder_at, is_remote
+from coldfuse.tensors.model_folder import read_small
 from coldfuse.tensors.tensor_file import open_tensors
 from coldfuse.tensors.tensor_reader import TensorReader
 
@@ -214,7 +215,7 @@ def _open_adapter(where: Location, base: Checkpoint, theta: TensorReader, scratc
     config, weights = folder.find(CONFIG), folder.find(WEIGHTS)
     if config is None or weights is None:
         raise no_weights(what, [name for name in OTHER_WEIGHTS if folder.find(name) is not None])
-    header, settings = open_tensors(weights).header, read_bytes(config)
+    header, settings = open_tensors(weights).header, read_small(folder, CONFIG, most=MAX_MANIFEST_BYTES) or b""
     adapter = read_adapter(settings, weights, header, base.schema, what=what, base_config=base.config)
     if adapter.expansion is not None:
         scratch.mkdir(parents=True, exist_ok=True)

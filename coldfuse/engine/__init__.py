@@ -6,7 +6,7 @@ runs it and hands every part to a sink. In the order of the data:
 - `recipes`: the methods that are known, coldfuse's own and those of plug-ins; `job`: what all tasks of a fusion share;
 - `inputs`: models, deltas and adapters, opened and checked; `mismatches`: whether a model fits the base;
   `expansions`: adapters that PEFT expands first; `left_out`: what of an input, or beside a base, no result can have;
-  `tied`: weights that a base stores twice;
+  `tied`: weights that a base stores twice, `untied`: a base that is made to; `settings`: numbers by model and tensor;
   `state`: the outer steps' numbers and the residual, kept between fusions;
 - `plan`: which bytes each part is made from, as data; `passes`: the passes over the inputs, as data;
 - `measuring` runs the passes that come before the last one, whose tasks are in `measure`;

@@ -148,15 +148,18 @@ def _check_tensors(base: Schema, model: Schema, what: str) -> None:
 
 def _tied_copies(base: Checkpoint, model: Checkpoint) -> frozenset[str]:
     """Return the tensors whose names the base does not have and that are copies of the model's input embedding."""
+    if not may_be_tied(base):
+        return frozenset()
+    embeddings = _embeddings(model)
     extra = _matrices(model, model.schema.keys() - base.schema.keys())
-    return frozenset(name for name in extra if may_be_tied(base) and any(_same(model, name, _embeddings(model, name))))
+    return frozenset(name for name in extra if any(_same(model, name, _alike(model, name, embeddings))))
 
 
 def _check_heads(base: Checkpoint, model: Checkpoint, names: Collection[str], what: str) -> None:
     """Refuse a head that the base ties to its embedding, and that is not the model's embedding."""
-    for name in _matrices(model, names):
-        alike = _embeddings(model, name)
-        if is_copy_name(name) and may_be_tied(base) and alike:
+    heads = [name for name in _matrices(model, names) if is_copy_name(name)] if may_be_tied(base) else []
+    for name in heads:
+        if alike := _alike(model, name, _embeddings(model)):
             raise SchemaMismatchError(
                 f"{what}: tensor {name} is not in the base, whose head is tied, and differs from {alike[0]}: "
                 "the model's head was trained apart; fuse with --untie, or untie the base's head (load it, set "
@@ -169,11 +172,14 @@ def _matrices(model: Checkpoint, names: Collection[str]) -> list[str]:
     return sorted(name for name in names if len(model.schema[name].shape) == 2)
 
 
-def _embeddings(model: Checkpoint, name: str) -> list[str]:
+def _embeddings(model: Checkpoint) -> list[str]:
+    """Return what is called as embeddings are."""
+    return sorted(filter(is_embedding_name, model.schema))
+
+
+def _alike(model: Checkpoint, name: str, embeddings: Collection[str]) -> list[str]:
     """Return the embeddings that a head may be a copy of."""
-    schema = model.schema
-    return [other for other in sorted(schema) if other != name and schema[other] == schema[name]
-            and is_embedding_name(other)]  # fmt: skip
+    return [other for other in embeddings if other != name and model.schema[other] == model.schema[name]]
 
 
 def _same(model: Checkpoint, name: str, others: Collection[str]) -> Iterator[bool]:

@@ -32,7 +32,7 @@ from coldfuse.tensors.deltas import Encoding, delta_header
 from coldfuse.tensors.files import LocalFile, OpenFile, opened
 from coldfuse.tensors.header import Header, format_header, parse_header
 from coldfuse.tensors.index import Weights, index_of, shard_names
-from coldfuse.tensors.model_folder import Component
+from coldfuse.tensors.model_folder import Component, is_inside
 from coldfuse.tensors.tensor_file import read_file_header
 
 OutputKind = Literal["model", "delta", "adapter"]
@@ -150,11 +150,13 @@ def _cut(model: Checkpoint, component: Component, shard_bytes: int | None) -> tu
     The tensors stay in the base's order.
     """
     files: list[dict[str, TensorSpec]] = [{}]
+    size = 0
     for header in model.headers.values():
         for entry in header.tensors:
-            size = sum(spec.size_bytes for spec in files[-1].values())
             if shard_bytes is not None and files[-1] and size + entry.spec.size_bytes > shard_bytes:
                 files.append({})
+                size = 0
+            size += entry.spec.size_bytes
             files[-1][entry.name.removeprefix(component.folder)] = entry.spec
     metadata = next((header.metadata for header in model.headers.values()), {})
     named, index = shard_names(component.weights, len(files)) if component.weights else ([], "")
@@ -177,8 +179,9 @@ def begin_files(out: Path, layout: Layout, base: Checkpoint) -> None:
         with open(out / file, "wb") as begun:
             begun.write(head)
             begun.truncate(layout.headers[file].file_bytes)
-    for file, content in [*layout.more.items(), *((file, base.read(file)) for file in layout.plain)]:
-        if content is None:
+    for file in (*layout.more, *layout.plain):
+        content = layout.more[file] if file in layout.more else base.read(file)
+        if content is None or not is_inside(file):
             raise UserInputError(
                 f"{base.folder}/{file}: is no file any more, or a link to nothing; fetch the whole model"
             )

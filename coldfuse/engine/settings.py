@@ -27,7 +27,6 @@ Rows = Mapping[str, tuple[float, ...]]
 """One number a contribution, by tensor."""
 
 _SHOWN = 3
-_NO_SETTINGS: Settings = {}
 
 
 @dataclass(frozen=True, kw_only=True)

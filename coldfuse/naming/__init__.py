@@ -5,7 +5,8 @@ without a head, and `vit.layers.0.attention.k_proj` in memory where the file say
 Coldfuse holds models against a base by what transformers itself would load into the same place:
 
 - `prefixes`: what differs by a prefix alone, which needs no other library;
-- `architecture`: a model class of transformers, built without memory, and its own mapping of stored names;
+- `building`: a model class of transformers, built without memory from a configuration that anybody may have written;
+- `architecture`: what that class calls its tensors, and its own mapping of stored names; `heads`: a task's head in it;
 - `matching`: a model's names, or those of an adapter's modules, held against the base's.
 
 A name that could mean two tensors is refused, never guessed.

@@ -82,9 +82,7 @@ class Architecture:
         memory = self.in_memory(stored)
         if memory is None:
             return None
-        renamed = self._renamed(stored)
-        is_part = self._converted(renamed)[1] and self._placed(renamed) is None
-        return self.without_prefix(renamed if is_part else memory)
+        return self.without_prefix(self._renamed(stored) if self.is_part(stored) else memory)
 
     def is_part(self, stored: str) -> bool:
         """Tell whether a file's tensor is changed by more than its name as it is loaded."""
@@ -97,9 +95,22 @@ class Architecture:
 
     def is_body(self, memory: str) -> bool:
         """Tell whether a tensor in memory belongs to the body, which is shared, and not to a task's head."""
-        if not self.prefix or not any(name.startswith(f"{self.prefix}.") for name in self.shapes):
-            return True  # it is a body without a head
-        return memory.startswith(f"{self.prefix}.")
+        return not self._has_head or memory.startswith(f"{self.prefix}.")
+
+    @cached_property
+    def _has_head(self) -> bool:
+        """True if the body lies inside, under its prefix."""
+        return bool(self.prefix) and any(name.startswith(f"{self.prefix}.") for name in self.shapes)
+
+    @cached_property
+    def plain_names(self) -> frozenset[str]:
+        """All names in memory, without the body's prefix."""
+        return frozenset(map(self.without_prefix, self.shapes))
+
+    @cached_property
+    def body_roots(self) -> frozenset[str]:
+        """Names of the body's parts, such as its stack of layers."""
+        return frozenset(self.without_prefix(name).partition(".")[0] for name in self.shapes if self.is_body(name))
 
     def layer_of(self, stored: str) -> tuple[str, Any] | None:
         """Return the path and the module in memory whose weight a file's tensor is; None if it is no layer's weight."""

@@ -142,7 +142,11 @@ def _shares_module(name: str, mine: Architecture, theirs: Architecture) -> bool:
     neither is a part that the other class does without, such as a pooler.
     """
     memory = mine.in_memory(name)
-    return memory is not None and mine.is_body(memory) and _root(mine.without_prefix(memory)) in _body_roots(theirs)
+    return (
+        memory is not None
+        and mine.is_body(memory)
+        and mine.without_prefix(memory).partition(".")[0] in theirs.body_roots
+    )
 
 
 def _is_in(name: str, theirs: Architecture, mine: Architecture) -> bool:
@@ -150,17 +154,7 @@ def _is_in(name: str, theirs: Architecture, mine: Architecture) -> bool:
     memory = theirs.in_memory(name)
     if memory is None:
         return False
-    own_names = {mine.without_prefix(other) for other in mine.shapes}
-    return theirs.without_prefix(memory) in own_names or _shares_module(name, theirs, mine)
-
-
-def _body_roots(architecture: Architecture) -> set[str]:
-    """Return the names of the body's parts."""
-    return {_root(architecture.without_prefix(name)) for name in architecture.shapes if architecture.is_body(name)}
-
-
-def _root(name: str) -> str:
-    return name.partition(".")[0]
+    return theirs.without_prefix(memory) in mine.plain_names or _shares_module(name, theirs, mine)
 
 
 def _check_unique(base_names: Mapping[str, str], what: str) -> None:

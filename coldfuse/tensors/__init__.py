@@ -7,7 +7,9 @@ Where a model's bytes lie, from a file to the numbers in it:
 - `folders`: a folder of files, likewise; `model_folder`: what in it is a model, and what is not; `index`: which of a
   folder's files hold its weights; `custom_code`: the code that its configuration names;
 - `checkpoint`: the files of a model: a folder's, or a release's;
-- `tensor_reader`: elements of tensors by their names.
+- `tensor_reader`: elements of tensors by their names;
+- `dequantised`: a model in FP8 as one of floats, made as it is read (`float8`, `float8_grid`, `composed`, `edited`);
+  `quantised`: by what others are quantised, in words; `shapes`: how two shapes differ, in words.
 
 What a file is made of:
 

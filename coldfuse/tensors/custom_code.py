@@ -16,11 +16,14 @@ from dataclasses import dataclass
 from coldfuse.core.left_out import LeftOut
 from coldfuse.core.model_files import MODULES, NAMING_FILES, PIPELINE, folder_of
 from coldfuse.tensors.folders import Folder
-from coldfuse.tensors.model_folder import lenient_json, read_small
+from coldfuse.tensors.model_folder import is_inside, lenient_json, read_small
 
 _REFERENCE = re.compile(r"([\w.-]+/[\w.-]+--)?[\w-]+(\.[\w-]+)+")
 """A class, and the module that has it; perhaps in another repository of the hub."""
 
+
+_MAX_CODE_BYTES = 4 << 20
+"""Maximum size of a file of code that is parsed, which takes a hundred times as much."""
 
 _NAMING = frozenset({"config.json", MODULES, PIPELINE, *NAMING_FILES})
 """Configurations that may name code."""
@@ -73,13 +76,19 @@ def find_code(folder: Folder, plain: Iterable[str]) -> CustomCode:
     wanted, found, missing = sorted({name for name, _ in named if "--" not in name}), set[str](), set[str]()
     while wanted:
         name = wanted.pop()
+        if not is_inside(name):  # what a configuration says is copied, and looked for, in its own folder alone
+            missing.add(name)
+            continue
         if folder.find(name) is None and folder.find(package := f"{name.removesuffix('.py')}/__init__.py"):
             name = package
         if name in found or folder.find(name) is None:
             missing |= {name} - found
             continue
         found.add(name)
-        wanted += [folder_of(name) + module for module in _relative_imports(read_small(folder, name) or b"")]
+        wanted += [
+            folder_of(name) + module
+            for module in _relative_imports(read_small(folder, name, most=_MAX_CODE_BYTES) or b"")
+        ]
     return CustomCode(*(tuple(sorted(names)) for names in (found, missing, elsewhere, {file for _, file in named})))
 
 

@@ -23,6 +23,9 @@ from coldfuse.tensors.blobs import ReadRange
 MAX_HEADER_BYTES = 100_000_000
 """Size of the longest header that is read: the limit of the safetensors library."""
 
+_MAX_NAME_CHARS = 2048
+"""Maximum length of a tensor's name: names are taken apart, and a file could hold one of 100 MB."""
+
 _LENGTH_BYTES = 8
 """Number of bytes that say how long the header is."""
 
@@ -157,6 +160,8 @@ def _parse_metadata(value: object) -> dict[str, str]:
 
 def _parse_entry(name: str, value: dict[str, object], what: str) -> tuple[str, int, int, TensorSpec]:
     name.encode()  # nor here: it could neither be hashed nor reported
+    if len(name) > _MAX_NAME_CHARS:
+        raise ValueError(f"{name[:40]!r}… is a name of {len(name):,} characters")
     if not {"dtype", "shape", "data_offsets"} <= set(value):  # what else is said of a tensor, the library ignores
         raise ValueError(f"{name!r}: expected dtype, shape and data_offsets, got {sorted(value)}")
     dtype, shape = value["dtype"], value["shape"]

@@ -42,6 +42,9 @@ _OURS = (".coldfuse/", "outer/")
 _MAX_PLAIN_BYTES = 1 << 30
 """Maximum size of a configuration or tokenizer file, which is held in memory."""
 
+_MAX_DEPTH = 8
+"""Maximum number of folders that modules lie in, one in the other; a folder may be linked to itself."""
+
 _MAX_JSON_BYTES = 1 << 24
 """Maximum size of a configuration: parsed, it may take fifty times its size."""
 
@@ -148,7 +151,7 @@ def _places(folder: Folder) -> dict[str, bool]:
     if MODULES in root:
         modules = read_json(folder, MODULES)
         paths = [of.get("path") for of in modules if isinstance(of, dict)] if isinstance(modules, list) else [None]
-        if not all(isinstance(path, str) and _is_inside(path) for path in paths):
+        if not all(isinstance(path, str) and is_inside(path) for path in paths):
             raise UserInputError(f"{folder}/{MODULES}: expected a list of modules, each with the path of its folder")
         found = [f"{PurePosixPath(path)}/" if PurePosixPath(path).parts else "" for path in map(str, paths)]
         is_loaded_too = not root.isdisjoint({"model.safetensors", INDEX})  # by libraries that know of no modules
@@ -168,13 +171,18 @@ def _with_routes(folder: Folder, place: str) -> Iterator[str]:
         config = lenient_json(folder, place + name) if name in entries else None
         if isinstance(config, dict) and isinstance(config.get("types"), dict) and "structure" in config:
             for module in config["types"]:
-                if not _is_inside(module):
+                if not (is_inside(module) and PurePosixPath(module).parts) or place.count("/") > _MAX_DEPTH:
                     raise UserInputError(f"{folder}/{place}{name}: {module!r} is no folder of a module")
                 yield from _with_routes(folder, f"{place}{module}/")
             return
 
 
-def _is_inside(path: str) -> bool:
+def is_inside(path: str) -> bool:
+    """Tell whether a name from a configuration stays in the folder that it is relative to.
+
+    >>> is_inside("2_Dense/model.safetensors"), is_inside("_a/../../x.py"), is_inside("/etc/passwd")
+    (True, False, False)
+    """
     pure = PurePosixPath(path)
     return not pure.is_absolute() and ".." not in pure.parts and path.isprintable() and "\\" not in path
 

@@ -46,9 +46,8 @@ def explain_quantised(schema: Schema, config: Mapping[str, object]) -> str | Non
     method = str(settings.get("quant_method") or "") or _by_bits(settings) or _by_tensors(schema)
     if not method:
         return None
-    called, todo = _METHODS.get(method.lower().removeprefix("bitsandbytes_"), (method[:50], _ORIGINAL))
-    if method.startswith("bitsandbytes"):
-        called, todo = _METHODS["bitsandbytes"]
+    known = "bitsandbytes" if method.startswith("bitsandbytes") else method.lower()
+    called, todo = _METHODS.get(known, (method[:50], _ORIGINAL))
     return f"by {called}{_bits(settings)}: {todo}"
 
 

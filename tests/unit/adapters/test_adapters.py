@@ -115,6 +115,14 @@ def test_tensors_trained_whole_are_differences(tmp_path: Path) -> None:
     np.testing.assert_array_equal(delta(adapter, "a.q.bias", base.astype(float)), bias.astype(float) - base)
 
 
+def test_two_versions_of_a_tensor_trained_whole_are_refused_with_both_names(tmp_path: Path) -> None:
+    norm, names = numbers(5), ("norm.modules_to_save.weight", "norm.weight")
+    with pytest.raises(UserInputError, match=r"norm\.modules_to_save\.weight' and .*norm\.weight' are one module's"):
+        opened(tmp_path, pair("a.q") | dict(zip(names, (norm, norm + 1), strict=True)))
+    alike = opened(tmp_path / "alike", pair("a.q") | dict.fromkeys(names, norm))
+    assert "norm.weight" in alike.tensors
+
+
 def test_a_resaved_embedding_and_its_factors_add_up(tmp_path: Path) -> None:
     a, b, new, old = numbers(2, 9), numbers(3, 2), numbers(9, 3), numbers(9, 3).astype(float)
     tensors = {"emb.lora_embedding_A": a, "emb.lora_embedding_B": b, "emb.base_layer.weight": new}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,13 @@ def test_a_configuration_that_is_none_names_no_code(tmp_path: Path, config: str)
 def test_code_that_cannot_be_parsed_is_still_code(tmp_path: Path, code: str | bytes) -> None:
     found = code_of(tmp_path / "m", **{"config.json": {"auto_map": {"AutoModel": "m.M"}}, "m.py": code})
     assert found.found == ("m.py",)
+
+
+def test_code_outside_of_the_folder_is_neither_looked_for_nor_copied(tmp_path: Path) -> None:
+    write_files(tmp_path / "x", {"mod.py": ""})
+    folder = write_pipeline(tmp_path / "m")
+    index = json.loads((folder / "model_index.json").read_text())
+    write_files(folder, {"model_index.json": index | {"_a/../../x": ["mod", "C"]}, "_a/keep.txt": ""})
+    model = open_checkpoint(folder).with_code()
+    assert not [name for name in model.plain if name.endswith(".py")]
+    assert model.code.missing == ("_a/../../x/mod.py",)

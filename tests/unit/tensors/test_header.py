@@ -64,6 +64,7 @@ MALFORMED = {
     "half a surrogate pair": b'{"\\ud800":' + json.dumps(ONE).encode() + b"}",
     "deep nesting": b'{"a":' * 100_000,
     "deep metadata": b'{"__metadata__":' * 100_000,
+    "a name of 3,000 letters": json.dumps({"a" * 3000: ONE}).encode(),
     "a name twice": b'{"a":%b,"a":%b}' % ((json.dumps(ONE).encode(),) * 2),
     "no dict": b'{"a":3}',
     "a list": b'{"a":[1,"b"]}',

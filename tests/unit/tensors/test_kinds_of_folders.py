@@ -87,6 +87,13 @@ def test_routes_outside_of_the_folder_are_refused(tmp_path: Path) -> None:
         open_checkpoint(write_modules(tmp_path / "m", **{"3_Router/router_config.json": config}))
 
 
+@pytest.mark.parametrize("module", ["", ".", "./"])
+def test_a_route_to_itself_is_refused(module: str, tmp_path: Path) -> None:
+    config = {"types": {module: "x"}, "structure": {}}
+    with pytest.raises(UserInputError, match="is no folder of a module"):
+        open_checkpoint(write_modules(tmp_path / "m", **{"3_Router/router_config.json": config}))
+
+
 @pytest.mark.parametrize("text", ["x", "[", '{"a": 1}', "5", "null", '[{"path": ""}, "x"]'])
 def test_a_list_of_modules_that_is_none_is_refused_in_words(tmp_path: Path, text: str) -> None:
     folder = write_modules(tmp_path / "m", **{"modules.json": text})
