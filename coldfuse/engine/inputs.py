@@ -264,8 +264,12 @@ def _open_statistics(
 
 
 def _digest(path: Location) -> str | None:
-    """Return a model folder's digest, to hold its statistics against; a delta or an adapter has none."""
-    if (not is_remote(path) and not Path(path).is_dir()) or find_beside(path, ADAPTER_CONFIG) is not None:
+    """Return a model's digest, to hold its statistics against; a delta or an adapter has none."""
+    if find_beside(path, ADAPTER_CONFIG) is not None or not (is_remote(path) or Path(path).exists()):
         return None
     found = open_checkpoint_or_tensors(path)
-    return open_as_floats(found).digest() if isinstance(found, Checkpoint) else None
+    if isinstance(found, TensorFile):
+        if found.header.metadata.get("format") == FORMAT:
+            return None
+        found = open_file(weights_alone(found, str(path)))
+    return open_as_floats(found).digest()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coldfuse.durable import UNFINISHED, remove_whole, write_whole, writing_whole
+from coldfuse.durable import UNFINISHED, make_folder, remove_whole, write_whole, writing_whole
 from coldfuse.errors import UserInputError
 
 
@@ -72,3 +72,19 @@ def test_a_folder_that_cannot_be_written_is_said_in_words(tmp_path: Path) -> Non
     with pytest.raises(UserInputError, match="folder: cannot be written: Is a directory"):
         write_whole(tmp_path / "folder", b"x")
     assert sorted(os.listdir(tmp_path)) == ["a file", "folder"]
+
+
+def test_a_folder_that_another_process_makes_and_removes_meanwhile_is_gone_and_no_file_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(path: Path) -> None:
+        raise FileExistsError(path)
+
+    monkeypatch.setattr(Path, "mkdir", taken)
+    with pytest.raises(FileNotFoundError):
+        make_folder(tmp_path / "a")
+    (tmp_path / "b").write_bytes(b"")
+    (tmp_path / "c").symlink_to(tmp_path / "nowhere")
+    for name in ("b", "c"):
+        with pytest.raises(NotADirectoryError):
+            make_folder(tmp_path / name)
