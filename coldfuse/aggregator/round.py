@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 
+from coldfuse.aggregator.judging import MAX_VERDICTS, judge, rejection
 from coldfuse.aggregator.model import Base
 from coldfuse.aggregator.release import fuse_release
-from coldfuse.aggregator.screen import Screening, bounded, screen
-from coldfuse.core.contribution import Admission, Rejection
+from coldfuse.aggregator.screen import bounded
+from coldfuse.core.contribution import Admission
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import (
     Abandoned,
@@ -35,10 +36,6 @@ from coldfuse.engine.execution import Executor
 from coldfuse.errors import ConflictError, FusionError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
-
-MAX_VERDICTS = 500
-"""Maximum number of verdicts in one entry: even with the longest reasons it must stay below `MAX_MANIFEST_BYTES`, the
-most that is read of an entry."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +73,10 @@ def _next(round_: Round, state: RoundState) -> list[LeaderEvent]:
     if state.opened is None:
         return [_open(round_)]
     if state.is_open:
-        verdicts = _screen(round_, state, state.opened)
+        verdicts = judge(
+            round_.federation, round_.base, round_.executor,
+            round_number=round_.journal.round, state=state, opened=state.opened,
+        )  # fmt: skip
         new = {a.contribution for event in verdicts if isinstance(event, Admitted) for a in event.admissions}
         # Decided in the same look: else a stream of bad contributions could keep a round open for ever.
         return [*verdicts, *_decide(round_, state.admitted.keys() | new, state.opened)]
@@ -113,35 +113,6 @@ def _refused_by(round_: Round, before: RoundState) -> str | None:
     if before.opened is not None and len(before.opened.carried) == len(before.admitted):  # nothing new came
         return before.opened.refused_by
     return None
-
-
-def _screen(round_: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]:
-    """Judge what waits: at most one contribution of each contributor at a time, in the order of arrival."""
-    served = {admission.contributor: admission.contribution for admission in state.admitted.values()}
-    rejections = [
-        _rejection(r, f"{r.contributor} has contributed to this base already ({served[r.contributor][:12]})")
-        for r in state.waiting
-        if r.contributor in served
-    ]
-    first: dict[str, Received] = {}  # a contributor's second try is judged in the next look, if the first was rejected
-    for received in state.waiting:
-        if received.contributor not in served:
-            first.setdefault(received.contributor, received)
-    items = [(r.contribution, r.contributor) for r in first.values()][:MAX_VERDICTS]
-    screening = Screening(
-        store_url=round_.federation.store.url, round=round_.journal.round, opened=opened, schema=round_.base.schema,
-        tied=round_.base.tied,
-        max_header_bytes=2 * sum(header.size_bytes for header in round_.base.checkpoint.headers.values()) + (64 << 10),
-    )  # fmt: skip
-    verdicts = [verdict for _, verdict in round_.executor.run(screen, screening, items)] if items else []
-    admissions = [verdict for verdict in verdicts if isinstance(verdict, Admission)]
-    rejections += [verdict for verdict in verdicts if isinstance(verdict, Rejection)]
-    events: list[LeaderEvent] = []
-    if rejections:
-        events.append(Rejected(rejections=tuple(rejections[:MAX_VERDICTS])))
-    if admissions:
-        events.append(Admitted(admissions=tuple(admissions)))
-    return events
 
 
 def _decide(round_: Round, admitted: Set[str], opened: Opened) -> list[LeaderEvent]:
@@ -189,15 +160,5 @@ def _publish(round_: Round, fused: Fused) -> Published:
 
 def _reject_late(round_number: int, waiting: list[Received]) -> Rejected:
     reason = f"round {round_number} closed before it could be screened; send it again if the base is still the latest"
-    late = [_rejection(received, reason, is_late=True) for received in waiting[:MAX_VERDICTS]]
+    late = [rejection(received, reason, is_late=True) for received in waiting[:MAX_VERDICTS]]
     return Rejected(rejections=tuple(late))
-
-
-def _rejection(received: Received, reason: str, *, is_late: bool = False) -> Rejection:
-    return Rejection(
-        contribution=received.contribution,
-        contributor=received.contributor,
-        display_name=received.display_name,
-        reason=reason,
-        is_late=is_late,
-    )

@@ -19,7 +19,8 @@ from tiny_rounds import (
     receive,
 )
 
-from coldfuse.aggregator.round import MAX_VERDICTS, advance
+from coldfuse.aggregator.judging import MAX_VERDICTS
+from coldfuse.aggregator.round import advance
 from coldfuse.consumer import fetch
 from coldfuse.core.contribution import Rejection
 from coldfuse.core.round import Abandoned, Admitted, Rejected
