@@ -63,7 +63,9 @@ def advance(round_: Round) -> list[LeaderEvent]:
         ConflictError: Another aggregator acts on this round, or has published a newer release than `round_.base`.
         StorageError: The store is away; calling again goes on where this call ended.
     """
-    events = _next(round_, round_.journal.state())
+    events = _next(round_, round_.journal.state(max_age_s=None))
+    if any(isinstance(event, Abandoned) for event in events):  # nobody is given up for a list that is seconds old
+        events = _next(round_, round_.journal.state())
     for event in events:
         round_.journal.append(event)
     return events

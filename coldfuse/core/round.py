@@ -141,12 +141,16 @@ class RoundState:
         return sorted(waiting, key=lambda r: (r.received_at_s, r.contribution))
 
 
-def fold(events: Iterable[Event]) -> RoundState:
-    """Add up a journal. Of each single event the first counts; the journal's order makes that the only one."""
-    received: dict[str, Received] = {}
-    admitted: dict[str, Admission] = {}
-    rejected: dict[str, Rejection] = {}
-    single: dict[str, Event] = {}
+def fold(events: Iterable[Event], *, onto: RoundState | None = None) -> RoundState:
+    """Add up a journal. Of each single event the first counts; the journal's order makes that the only one.
+
+    Args:
+        events: Its entries, in order.
+        onto: What the entries before these add up to; None: there are none.
+    """
+    before = onto or RoundState()
+    received, admitted, rejected = dict(before.received), dict(before.admitted), dict(before.rejected)
+    single: dict[str, Event] = {name: event for name in _SINGLE if (event := getattr(before, name)) is not None}
     for event in events:
         match event:
             case Received():
@@ -160,6 +164,10 @@ def fold(events: Iterable[Event]) -> RoundState:
                 if isinstance(event, Opened):
                     admitted |= {a.contribution: a for a in event.carried}
     return RoundState(received=received, admitted=admitted, rejected=rejected, **single)  # type: ignore[arg-type]
+
+
+_SINGLE = ("opened", "closed", "fused", "published", "abandoned")
+"""Events that a journal holds once, which are fields of the state by their names."""
 
 
 class RoundAction(Enum):
