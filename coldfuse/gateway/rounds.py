@@ -19,6 +19,9 @@ MAX_NAMES = 100
 """Contributors named in the status; a round may have ten thousand."""
 
 
+_HELD = "screened: sound, but long beside the others; whether it is too long is said when the round closes, or before"
+
+
 @dataclass(frozen=True)
 class Standing:
     """The latest release, and the round that continues it."""
@@ -105,6 +108,8 @@ def find_verdict(state: RoundState, contribution: str) -> ContributionVerdict | 
         decision, reason, is_late = Decision.REJECTED, rejection.reason, rejection.is_late
     elif admission := state.admitted.get(contribution):
         decision, reason, is_late = Decision.ADMITTED, admission.reason or _explain_admission(state), False
+    elif contribution in state.held:
+        decision, reason, is_late = Decision.PENDING, _HELD, False
     elif contribution in state.received:
         decision, reason, is_late = Decision.PENDING, "received; the aggregator has not screened it yet", False
     else:
