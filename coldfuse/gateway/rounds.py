@@ -24,6 +24,9 @@ STANDING_AGE_S = 0.5
 through, the last look at the journal refuses; what it refuses is looked at again."""
 
 
+_HELD = "screened: sound, but long beside the others; whether it is too long is said when the round closes, or before"
+
+
 @dataclass(frozen=True)
 class Standing:
     """The latest release, and the round that continues it."""
@@ -154,6 +157,8 @@ def find_verdict(state: RoundState, contribution: str) -> ContributionVerdict | 
         decision, reason, is_late = Decision.REJECTED, rejection.reason, rejection.is_late
     elif admission := state.admitted.get(contribution):
         decision, reason, is_late = Decision.ADMITTED, admission.reason or _explain_admission(state), False
+    elif contribution in state.held:
+        decision, reason, is_late = Decision.PENDING, _HELD, False
     elif contribution in state.received:
         return pending(contribution)
     else:
