@@ -135,9 +135,10 @@ class StoreGateway(Gateway):
                 f"part {part.digest[:12]} has {part.size_bytes:,} bytes, at most {self._max_part_bytes:,} are taken; "
                 "cut the file into smaller parts"
             )
-        if self._federation.objects.has(part.digest, part.size_bytes):
+        presence = self._committer.presence
+        if not presence.take_missing(part) and self._federation.objects.has(part.digest, part.size_bytes):
             return None
-        return PartUpload(self._federation.store, part)
+        return PartUpload(self._federation.store, part, on_stored=presence.seen)
 
     def upload(
         self, blob: Blob, read_range: ReadRange, *, progress: OnProgress | None = None, parallel: int = PARALLEL
