@@ -29,7 +29,7 @@ from coldfuse.gateway.base import (
     UploadReport,
 )
 from coldfuse.gateway.contributions import Committer, encode_manifest
-from coldfuse.gateway.rounds import Rounds, describe_round, explain_change, find_verdict
+from coldfuse.gateway.rounds import Rounds, describe_round, explain_change, find_verdict, pending
 from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.gateway.upload import OnSent, PartUpload, send_parts
 from coldfuse.registry.channels import check_channel
@@ -141,9 +141,10 @@ class StoreGateway(Gateway):
                 f"part {part.digest[:12]} has {part.size_bytes:,} bytes, at most {self._max_part_bytes:,} are taken; "
                 "cut the file into smaller parts"
             )
-        if self._federation.objects.has(part.digest, part.size_bytes):
+        presence = self._committer.presence
+        if not presence.take_missing(part) and self._federation.objects.has(part.digest, part.size_bytes):
             return None
-        return PartUpload(self._federation.store, part)
+        return PartUpload(self._federation.store, part, on_stored=presence.seen)
 
     def upload(
         self, blob: Blob, read_range: ReadRange, *, progress: OnProgress | None = None, parallel: int = PARALLEL
@@ -182,9 +183,11 @@ class StoreGateway(Gateway):
     def verdict(self, round_number: int, contribution: str) -> ContributionVerdict:
         """Say what became of a contribution."""
         for max_age_s in (STATUS_AGE_S, 0.0):  # what was committed a moment ago needs a fresh look
-            verdict = find_verdict(self._rounds.state(round_number, max_age_s=max_age_s), contribution)
+            verdict = find_verdict(self._rounds.led(round_number, max_age_s=max_age_s), contribution)
             if verdict is not None:
                 return verdict
+            if self._rounds.journal(round_number).has_received(contribution):
+                return pending(contribution)
         raise ObjectNotFoundError(f"round {round_number} has received no contribution {contribution!r}")
 
     def close(self) -> None:
