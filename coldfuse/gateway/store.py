@@ -37,6 +37,7 @@ from coldfuse.registry.channels import check_channel
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.objects import object_key
 from coldfuse.registry.quarantine import read_quarantine
+from coldfuse.storage.base import BuffersWrites
 from coldfuse.tensors.blobs import ReadRange
 
 PROTOCOL_VERSION = 1
@@ -129,6 +130,11 @@ class StoreGateway(Gateway):
     def find_missing(self, parts: Sequence[Part]) -> list[Part]:
         """Return the parts that the store does not hold in full, each once, in their order."""
         return self._committer.find_missing(parts)
+
+    def write_buffer_bytes(self, size_bytes: int) -> int:
+        """Return how many bytes the store keeps in memory of an object of this size while it is written."""
+        store = self._federation.store
+        return store.write_buffer_bytes(size_bytes) if isinstance(store, BuffersWrites) else 0
 
     def begin_upload(self, part: Part) -> PartUpload | None:
         """Start to take a part; None if it is there already."""

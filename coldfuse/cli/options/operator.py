@@ -106,6 +106,25 @@ class Listening:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Serving:
+    """How much a gateway does at a time, and what it tells."""
+
+    max_streams: Annotated[
+        int | None, typer.Option(min=1, help="Uploads and downloads at a time; as many as fit into memory by default.")
+    ] = None
+    max_uncommitted: Annotated[
+        str | None,
+        typer.Option(
+            help="Bytes in the store that were sent and not committed, of all contributors; a quarter of a folder's "
+            "disk, 256GiB of a bucket by default. Dropped after a day."
+        ),
+    ] = None
+    show_names: Annotated[
+        bool, typer.Option("--show-names", help="Name those who contributed to a round to whoever asks for the status.")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fusing:
     """Where an aggregator fuses."""
 
@@ -133,9 +152,10 @@ class GatewayOptions:
 
     store: Store
     listening: Listening = field(default_factory=Listening)
-    max_streams: Annotated[
-        int, typer.Option(min=1, help="Uploads at a time, and as many downloads; a few MiB each.")
-    ] = 128
+    serving: Serving = field(default_factory=Serving)
+    memory: Annotated[
+        str, typer.Option(help="Memory that the gateway may take; who finds no room in it waits, or comes again.")
+    ] = "256MiB"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,4 +181,6 @@ class ServeOptions:
 
     store: Store
     listening: Listening = field(default_factory=Listening)
+    serving: Serving = field(default_factory=Serving)
+    gateway_memory: Annotated[str, typer.Option(help="Memory that the gateway may take.")] = "256MiB"
     fusing: Fusing = field(default_factory=Fusing)
