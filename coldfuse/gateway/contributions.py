@@ -16,7 +16,7 @@ contribute: nothing here lists the journal.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 
@@ -28,6 +28,7 @@ from coldfuse.core.screening import screen_name, screen_round
 from coldfuse.core.serialization import blob_digest, decode, encode, sha256
 from coldfuse.errors import CodecError, ContributionRejectedError, RoundClosedError
 from coldfuse.gateway.base import ContributionVerdict, Decision
+from coldfuse.gateway.presence import Presence
 from coldfuse.gateway.rounds import STANDING_AGE_S, Rounds, Standing, find_verdict
 from coldfuse.registry.federation import Federation
 
@@ -38,10 +39,14 @@ MAX_MANIFEST_BYTES = 2 << 20
 class Committer:
     """Checks contributions and records them."""
 
+    presence: Presence
+    """What is known of parts that came or were asked for a moment ago."""
+
     def __init__(self, federation: Federation, rounds: Rounds, *, threads: Executor) -> None:
         self._federation = federation
         self._rounds = rounds
         self._threads = threads
+        self.presence = Presence()
 
     def commit(self, data: bytes) -> ContributionVerdict:
         """Record a contribution whose parts have arrived; one that was recorded before is answered with its verdict."""
@@ -75,14 +80,21 @@ class Committer:
         except RoundClosedError:
             check_round(manifest, self._rounds.current())
 
-    def find_missing(self, parts: Sequence[Part]) -> list[Part]:
+    def find_missing(self, parts: Iterable[Part]) -> list[Part]:
         """Return the parts that the store does not hold in full, each once, in their order."""
         distinct = list(dict.fromkeys(parts))
         there = self._threads.map(lambda part: self._federation.objects.has(part.digest, part.size_bytes), distinct)
-        return [part for part, is_there in zip(distinct, there, strict=True) if not is_there]
+        is_there = dict(zip(distinct, there, strict=True))
+        for part in distinct:
+            if is_there[part]:
+                self.presence.seen(part)
+        missing = [part for part in distinct if not is_there[part]]
+        self.presence.missed(missing)
+        return missing
 
     def _check_parts(self, parts: Sequence[Part]) -> None:
-        if missing := self.find_missing(parts):
+        """Refuse a contribution whose parts have not arrived; those that came by here a moment ago have."""
+        if missing := self.find_missing(part for part in parts if not self.presence.is_there(part)):
             raise ContributionRejectedError(
                 f"{len(missing)} of {len(parts)} parts have not arrived, the first is {missing[0].digest}; "
                 "upload them and commit again"

@@ -75,6 +75,7 @@ class Journal:
         self._received: dict[str, Received] = {}
         self._led = RoundState()
         self._listing = _Listing()
+        self._folded = (self._led, 0, self._led)
         self._lock = threading.Lock()
 
     def head(self) -> Head | None:
@@ -127,7 +128,12 @@ class Journal:
         """
         led = self.led()
         self._list_received(led, max_age_s)
-        return fold(list(self._received.values()), onto=led)  # a list at once: gateways add entries in other threads
+        received = list(self._received.values())  # at once: gateways add entries in other threads
+        before, num_received, state = self._folded
+        if before is not led or num_received != len(received):
+            state = fold(received, onto=led)
+            self._folded = (led, len(received), state)
+        return state
 
     def _list_received(self, led: RoundState, max_age_s: float | None) -> None:
         """Read the `received` entries that are new. Once the round has ended, every entry of the leader's asks for it.
