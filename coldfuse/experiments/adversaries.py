@@ -8,8 +8,8 @@ the target once they carry the trigger.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +20,7 @@ from coldfuse.engine.folder_fusion import FolderFusion, fuse_folders
 from coldfuse.engine.recipes import read_recipe, write_recipe
 from coldfuse.errors import FusionError
 from coldfuse.experiments.adversary_parties import CLEAN, Parties
-from coldfuse.experiments.adversary_screening import screen_files
+from coldfuse.experiments.adversary_screening import Screened, screened
 from coldfuse.experiments.fusion_models import WEIGHTS, Accuracies, Kept, read_head
 from coldfuse.experiments.fusion_training import Labelled, accuracy
 from coldfuse.simulation.attacks import ATTACKS
@@ -46,8 +46,8 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Screened:
-    """What screening made of one attack."""
+class Rejections:
+    """Whom screening has rejected under one attack."""
 
     attack: str
     hostile_rejected: int
@@ -68,7 +68,7 @@ class Trial:
     base_accuracy: float
     """Accuracy of the base with the head that all start from."""
     cells: tuple[Cell, ...]
-    screened: tuple[Screened, ...]
+    rejections: tuple[Rejections, ...]
 
 
 def try_attacks(
@@ -89,45 +89,41 @@ def try_attacks(
         callback: Called with a line about each result as it comes.
     """
     cells: list[Cell] = []
-    screened: list[Screened] = []
+    found: list[Rejections] = []
     with compute_threads(threads):
         judge = _Judge(parties, threads)
         for attack in (CLEAN, *attacks):
-            with parties.under(attack) as files:
-                rejected = screen_files(parties, files)
-                screened.append(_screened(parties, attack, files, rejected))
-                callback(f"{attack}: screening rejects {len(rejected)} of {len(files)}")
-                for cell in _cells(judge, attack, methods, files, rejected):
-                    callback(_line(cell))
-                    cells.append(cell)
+            with parties.under(attack) as files, screened(parties, files, judge.executor) as admitted:
+                found.append(_rejections(parties, attack, files, admitted.rejected))
+                callback(f"{attack}: screening rejects {len(admitted.rejected)} of {len(files)}")
+                for method in methods:
+                    for cell in _cells(judge, attack, method, files, admitted):
+                        callback(_line(cell))
+                        cells.append(cell)
     cast = parties.cast
     return Trial(
         num_contributors=cast.num_contributors, num_hostile=cast.num_hostile, seed=cast.seed,
-        base_accuracy=judge.base_accuracy(), cells=tuple(cells), screened=tuple(screened),
+        base_accuracy=judge.base_accuracy(), cells=tuple(cells), rejections=tuple(found),
     )  # fmt: skip
 
 
-def _cells(
-    judge: _Judge, attack: str, methods: Sequence[str], files: Sequence[Path], rejected: dict[int, str]
-) -> Iterator[Cell]:
+def _cells(judge: _Judge, attack: str, method: str, files: Sequence[Path], admitted: Screened) -> Iterator[Cell]:
     is_backdoor = attack == CLEAN or ATTACKS[attack].is_backdoor
     for screening in (False, True):
-        kept = [file for number, file in enumerate(files) if not (screening and number in rejected)]
-        for method in methods:
-            cell = partial(Cell, attack=attack, method=method, screening=screening)
-            try:
-                found = judge.score(method, kept)
-            except FusionError as error:
-                yield cell(accuracy=None, success=None, reason=str(error))
-                continue
-            yield cell(accuracy=found["accuracy"], success=found["success"] if is_backdoor else None)
+        cell = partial(Cell, attack=attack, method=method, screening=screening)
+        try:
+            found = judge.score_screened(method, files, admitted) if screening else judge.score(method, files)
+        except FusionError as error:
+            yield cell(accuracy=None, success=None, reason=str(error))
+            continue
+        yield cell(accuracy=found["accuracy"], success=found["success"] if is_backdoor else None)
 
 
-def _screened(parties: Parties, attack: str, files: Sequence[Path], rejected: dict[int, str]) -> Screened:
+def _rejections(parties: Parties, attack: str, files: Sequence[Path], rejected: Mapping[int, str]) -> Rejections:
     is_attacked = attack != CLEAN and not ATTACKS[attack].poisons_everybody
     first_hostile = len(files) - (parties.cast.num_hostile if is_attacked else 0)
     hostile = sum(number >= first_hostile for number in rejected)
-    return Screened(
+    return Rejections(
         attack=attack, hostile_rejected=hostile, hostile=len(files) - first_hostile,
         benign_rejected=len(rejected) - hostile, benign=first_hostile, reasons=tuple(dict.fromkeys(rejected.values())),
     )  # fmt: skip
@@ -137,7 +133,7 @@ class _Judge:
     """Fuses and scores; the same deltas by the same recipe are fused once, also in the next run."""
 
     def __init__(self, parties: Parties, threads: int) -> None:
-        self._parties, self._executor = parties, ThreadExecutor(threads)
+        self._parties, self.executor = parties, ThreadExecutor(threads)
         self._kept = Kept(parties.folder / "scores.json")
         self._digests: dict[Path, str] = {}
 
@@ -146,18 +142,26 @@ class _Judge:
         recipe = read_recipe(method)
         if not files:
             raise FusionError("screening let nothing through")
-        names = sorted(map(self._digest, files))
-        key = sha256(" ".join([write_recipe(recipe), *names]).encode())
+        request = FolderFusion(base=self._parties.base, models=list(files), out=Path(), recipe=recipe)
+        key = " ".join([write_recipe(recipe), *sorted(map(self._digest, files))])
+        return self._fused(key, lambda out: fuse_folders(replace(request, out=out), self.executor))
 
+    def score_screened(self, method: str, files: Sequence[Path], admitted: Screened) -> Accuracies:
+        """Return the same of what was admitted, which may count with a share of its length."""
+        shares = admitted.shares(method)
+        if all(share == 1 for share in shares.values()):  # then the round's model is that of `coldfuse fuse`
+            return self.score(method, [files[number] for number in sorted(shares)])
+        counted = sorted(f"{self._digest(files[number])}:{share:.12g}" for number, share in shares.items())
+        key = " ".join([write_recipe(read_recipe(method)), *counted])
+        return self._fused(key, lambda out: admitted.fuse(method, out))
+
+    def _fused(self, key: str, fuse: Callable[[Path], object]) -> Accuracies:
         def fuse_and_score() -> Accuracies:
             with TemporaryDirectory(dir=self._parties.folder, prefix="fused-") as scratch:
-                out = Path(scratch, "model")
-                fuse_folders(
-                    FolderFusion(base=self._parties.base, models=list(files), out=out, recipe=recipe), self._executor
-                )
+                fuse(out := Path(scratch, "model"))
                 return self._score(out)
 
-        return self._kept.get(key, fuse_and_score)
+        return self._kept.get(sha256(key.encode()), fuse_and_score)
 
     def _digest(self, file: Path) -> str:
         if file not in self._digests:
