@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,7 +45,7 @@ class Cast:
     """Examples of each contributor."""
     num_held_out: int = 400
     """Examples that nobody trains on, at most; the fused model is scored on them."""
-    training: Training = Training(num_epochs=2, learning_rate=2e-4, max_length=48)
+    training: Training = field(default_factory=lambda: Training(num_epochs=2, learning_rate=2e-4, max_length=48))
     seed: int = 0
 
 

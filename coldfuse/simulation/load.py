@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
@@ -48,6 +49,8 @@ class LoadSettings:
     method: str = "mean"
     quorum: int | None = None
     """Admitted contributions that let a round close; None: as many as come on time, are honest and do not crash."""
+    screening: ScreeningRules = field(default_factory=ScreeningRules)
+    """Rules by which contributions are compared with each other."""
     num_parameters: int = 100_000
     """Size of the made-up model."""
     base: Path | None = None
@@ -87,8 +90,9 @@ def simulate_load(settings: LoadSettings, callback: Callable[[str], None] = lamb
         base = settings.base or write_base(Path(scratch, "base"), settings.num_parameters, seed=settings.crowd.seed)
         store = open_store(settings.store or str(Path(scratch, "store")))
         federation = create_federation(
-            store, name="simulation", base=base, origin=str(base.name), method=settings.method, rules=settings.rules
-        )
+            store, name="simulation", base=base, origin=str(base.name), method=settings.method, rules=settings.rules,
+            screening=settings.screening,
+        )  # fmt: skip
         return _Run(settings, federation, base, callback).run()
 
 
