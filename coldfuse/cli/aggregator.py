@@ -9,7 +9,7 @@ import typer
 from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
 from coldfuse.cli.events import describe
 from coldfuse.cli.options.operator import AggregatorOptions
-from coldfuse.cli.source import open_store_of
+from coldfuse.cli.source import start_on
 from coldfuse.cli.units import parse_duration, parse_size
 from coldfuse.engine.execution import ray_executor
 from coldfuse.processes import stop_on_signals
@@ -18,7 +18,7 @@ from coldfuse.processes import stop_on_signals
 def aggregator(options: AggregatorOptions) -> None:
     """Screen, fuse and publish until stopped."""
     store, fusing = options.store, options.fusing
-    federation = open_store_of(store)
+    federation = start_on(store)
     memory_bytes = parse_size(fusing.memory) if fusing.memory else None
     poll_s = 2.0 if "://" in store else 0.5  # every look at S3 is paid for
     settings = AggregatorSettings(rounds=options.rounds, poll_s=poll_s, lease_ttl_s=parse_duration(fusing.lease))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from coldfuse.cli.options.operator import ServeOptions
-from coldfuse.cli.source import open_store_of
+from coldfuse.cli.source import start_on
 from coldfuse.cli.units import parse_duration, parse_size
 from coldfuse.processes import run_children
 
@@ -13,7 +13,7 @@ from coldfuse.processes import run_children
 def serve(options: ServeOptions) -> None:
     """Run a gateway and an aggregator together, until stopped."""
     listening, serving, fusing = options.listening, options.serving, options.fusing
-    open_store_of(options.store)  # a wrong store or option is one line, not two processes that fail
+    start_on(options.store)  # a wrong store or option is one line, not two processes that fail
     parse_duration(fusing.lease)
     if fusing.memory:
         parse_size(fusing.memory)
