@@ -24,6 +24,9 @@ STANDING_AGE_S = 0.5
 through, the last look at the journal refuses; what it refuses is looked at again."""
 
 
+_HELD = "screened: sound, but long beside the others; whether it is too long is said when the round closes, or before"
+
+
 @dataclass(frozen=True)
 class Standing:
     """The latest release, and the round that continues it."""
@@ -140,8 +143,8 @@ def explain_wait(rules: RoundRules, standing: Standing, *, now_s: float) -> str:
     if not state.is_open:
         count = len(state.closed.contributions) if state.closed else 0
         return f"round {standing.round} is closed; the aggregator fuses {count} contributions"
-    age_s, carried = max(now_s - state.opened.opened_at_s, 0.0), len(state.opened.carried)
-    is_refused = state.opened.is_refused
+    age_s, carried = max(now_s - state.opened.opened_at_s, 0.0), len(state.carried)
+    is_refused = state.is_refused
     _, reason = decide(rules, admitted=len(state.admitted), carried=carried, is_refused=is_refused, age_s=age_s)
     if standing.abandoned:
         reason += f" (round {standing.round - 1} was abandoned: {standing.abandoned})"
@@ -154,6 +157,8 @@ def find_verdict(state: RoundState, contribution: str) -> ContributionVerdict | 
         decision, reason, is_late = Decision.REJECTED, rejection.reason, rejection.is_late
     elif admission := state.admitted.get(contribution):
         decision, reason, is_late = Decision.ADMITTED, admission.reason or _explain_admission(state), False
+    elif contribution in state.held:
+        decision, reason, is_late = Decision.PENDING, _HELD, False
     elif contribution in state.received:
         return pending(contribution)
     else:
