@@ -24,7 +24,15 @@ from typing import TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 from coldfuse.errors import ConflictError, ObjectNotFoundError, StorageError
-from coldfuse.storage.base import ObjectInfo, ObjectStore, ObjectWriter, Page, collect_garbage, store_identity
+from coldfuse.storage.base import (
+    BuffersWrites,
+    ObjectInfo,
+    ObjectStore,
+    ObjectWriter,
+    Page,
+    collect_garbage,
+    store_identity,
+)
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +131,10 @@ class PatientStore:
     def open_writer(self, key: str) -> PatientWriter:
         """Start an object that is written in pieces. A piece that fails is not tried again: the writer has to be."""
         return PatientWriter(self, key, _patiently(lambda: self.inner.open_writer(key)))
+
+    def write_buffer_bytes(self, size_bytes: int) -> int:
+        """Return how many bytes a writer holds at its most of an object of this size."""
+        return self.inner.write_buffer_bytes(size_bytes) if isinstance(self.inner, BuffersWrites) else 0
 
     def list(self, prefix: str, *, after: str | None = None, limit: int = 1000) -> Page:
         """Return at most `limit` keys that begin with prefix and come after `after`."""
