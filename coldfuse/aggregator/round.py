@@ -9,17 +9,18 @@ verdict, and one that came too late is told so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from coldfuse.aggregator.judging import MAX_VERDICTS, judge, rejection, settle
 from coldfuse.aggregator.model import Base
-from coldfuse.aggregator.release import fuse_release
-from coldfuse.aggregator.screen import Screening, bounded, screen
-from coldfuse.core.contribution import Admission, Rejection
+from coldfuse.aggregator.release import describe_standing, fuse_release
+from coldfuse.aggregator.screen import bounded
+from coldfuse.core.contribution import Admission
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import (
     Abandoned,
-    Admitted,
     Closed,
     Fused,
     LeaderEvent,
@@ -35,10 +36,6 @@ from coldfuse.engine.execution import Executor
 from coldfuse.errors import ConflictError, FusionError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
-
-MAX_VERDICTS = 500
-"""Maximum number of verdicts in one entry: even with the longest reasons it must stay below `MAX_MANIFEST_BYTES`, the
-most that is read of an entry."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +63,9 @@ def advance(round_: Round) -> list[LeaderEvent]:
         ConflictError: Another aggregator acts on this round, or has published a newer release than `round_.base`.
         StorageError: The store is away; calling again goes on where this call ended.
     """
-    events = _next(round_, round_.journal.state())
+    events = _next(round_, round_.journal.state(max_age_s=None))
+    if any(isinstance(event, Abandoned) for event in events):  # nobody is given up for a list that is seconds old
+        events = _next(round_, round_.journal.state())
     for event in events:
         round_.journal.append(event)
     return events
@@ -76,10 +75,14 @@ def _next(round_: Round, state: RoundState) -> list[LeaderEvent]:
     if state.opened is None:
         return [_open(round_)]
     if state.is_open:
-        verdicts = _screen(round_, state, state.opened)
-        new = {a.contribution for event in verdicts if isinstance(event, Admitted) for a in event.admissions}
+        verdicts = judge(
+            round_.federation, round_.base, round_.executor,
+            round_number=round_.journal.round, state=state, opened=state.opened,
+        )  # fmt: skip
+        now = state.after(verdicts)
         # Decided in the same look: else a stream of bad contributions could keep a round open for ever.
-        return [*verdicts, *_decide(round_, state.admitted.keys() | new, state.opened)]
+        ending = _decide(round_, now, state.opened)
+        return [*verdicts, *(settle(round_.base, now, state.opened) if ending else ()), *ending]
     if state.waiting:
         return [_reject_late(round_.journal.round, state.waiting)]
     if state.is_over:
@@ -94,14 +97,17 @@ def _open(round_: Round) -> Opened:
     release = round_.base.release
     carried: tuple[Admission, ...] = ()
     refused_by: str | None = None
+    seed: str | None = None
     if round_.journal.round > release.round + 1:
         before = round_.federation.journal(round_.journal.round - 1).state()
         if before.abandoned is None:  # then it made, or is making, a newer release than `round_.base`
             raise ConflictError(f"round {round_.journal.round}: release {release.release} is the latest no more")
         carried, refused_by = tuple(before.admitted.values()), _refused_by(round_, before)
+        seed = before.opened.sketch_seed if before.opened else None  # sketches that are carried stay comparable
     return Opened(
         base_release=release.release, base_digest=release.model_digest, opened_at_s=round_.now_s(), carried=carried,
         terms=round_.federation.reopened().settings.terms, refused_by=refused_by,
+        sketch_seed=seed or secrets.token_hex(16),
     )  # fmt: skip
 
 
@@ -115,40 +121,12 @@ def _refused_by(round_: Round, before: RoundState) -> str | None:
     return None
 
 
-def _screen(round_: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]:
-    """Judge what waits: at most one contribution of each contributor at a time, in the order of arrival."""
-    served = {admission.contributor: admission.contribution for admission in state.admitted.values()}
-    rejections = [
-        _rejection(r, f"{r.contributor} has contributed to this base already ({served[r.contributor][:12]})")
-        for r in state.waiting
-        if r.contributor in served
-    ]
-    first: dict[str, Received] = {}  # a contributor's second try is judged in the next look, if the first was rejected
-    for received in state.waiting:
-        if received.contributor not in served:
-            first.setdefault(received.contributor, received)
-    items = [(r.contribution, r.contributor) for r in first.values()][:MAX_VERDICTS]
-    screening = Screening(
-        store_url=round_.federation.store.url, round=round_.journal.round, opened=opened, schema=round_.base.schema,
-        tied=round_.base.tied,
-        max_header_bytes=2 * sum(header.size_bytes for header in round_.base.checkpoint.headers.values()) + (64 << 10),
-    )  # fmt: skip
-    verdicts = [verdict for _, verdict in round_.executor.run(screen, screening, items)] if items else []
-    admissions = [verdict for verdict in verdicts if isinstance(verdict, Admission)]
-    rejections += [verdict for verdict in verdicts if isinstance(verdict, Rejection)]
-    events: list[LeaderEvent] = []
-    if rejections:
-        events.append(Rejected(rejections=tuple(rejections[:MAX_VERDICTS])))
-    if admissions:
-        events.append(Admitted(admissions=tuple(admissions)))
-    return events
-
-
-def _decide(round_: Round, admitted: Set[str], opened: Opened) -> list[LeaderEvent]:
+def _decide(round_: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]:
     terms = round_.federation.settings.under(opened.terms).terms
-    age_s, num_carried = round_.now_s() - opened.opened_at_s, len(opened.carried)
+    admitted = state.admitted.keys()
+    age_s, num_carried = round_.now_s() - opened.opened_at_s, len(state.carried)
     verdict, reason = decide(
-        terms.rules, admitted=len(admitted), carried=num_carried, is_refused=opened.is_refused, age_s=age_s
+        terms.rules, admitted=len(admitted), carried=num_carried, is_refused=state.is_refused, age_s=age_s
     )
     if verdict is RoundAction.WAIT and len(admitted) == num_carried:  # it has no end, and nobody counts on its rules
         now = round_.federation.reopened().settings.terms
@@ -156,7 +134,8 @@ def _decide(round_: Round, admitted: Set[str], opened: Opened) -> list[LeaderEve
             return [Abandoned(reason="the federation's rules were changed before anything new was admitted")]
     match verdict:
         case RoundAction.FUSE:
-            return [Closed(contributions=tuple(sorted(admitted)), reason=reason)]
+            notes = describe_standing(round_.federation.under(opened.terms), round_.base, state.admitted.values())
+            return [Closed(contributions=tuple(sorted(admitted)), reason=bounded(f"{reason}{notes}"))]
         case RoundAction.ABANDON:
             return [Abandoned(reason=reason)]
         case RoundAction.WAIT:
@@ -189,15 +168,5 @@ def _publish(round_: Round, fused: Fused) -> Published:
 
 def _reject_late(round_number: int, waiting: list[Received]) -> Rejected:
     reason = f"round {round_number} closed before it could be screened; send it again if the base is still the latest"
-    late = [_rejection(received, reason, is_late=True) for received in waiting[:MAX_VERDICTS]]
+    late = [rejection(received, reason, is_late=True) for received in waiting[:MAX_VERDICTS]]
     return Rejected(rejections=tuple(late))
-
-
-def _rejection(received: Received, reason: str, *, is_late: bool = False) -> Rejection:
-    return Rejection(
-        contribution=received.contribution,
-        contributor=received.contributor,
-        display_name=received.display_name,
-        reason=reason,
-        is_late=is_late,
-    )

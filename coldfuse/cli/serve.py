@@ -12,19 +12,27 @@ from coldfuse.processes import run_children
 
 def serve(options: ServeOptions) -> None:
     """Run a gateway and an aggregator together, until stopped."""
-    listening, fusing = options.listening, options.fusing
+    listening, serving, fusing = options.listening, options.serving, options.fusing
     open_store_of(options.store)  # a wrong store or option is one line, not two processes that fail
     parse_duration(fusing.lease)
     if fusing.memory:
         parse_size(fusing.memory)
+    parse_size(options.gateway_memory)
+    if serving.max_uncommitted:
+        parse_size(serving.max_uncommitted)
     files = {"--tls-cert": listening.tls_cert, "--tls-key": listening.tls_key, "--tls-ca": listening.tls_ca}
-    insecure = ["--insecure"] if listening.insecure else []
+    flags = {"--insecure": listening.insecure, "--show-names": serving.show_names}
+    limits = {
+        "--memory": options.gateway_memory, "--max-streams": serving.max_streams,
+        "--max-uncommitted": serving.max_uncommitted,
+    }  # fmt: skip
+    given = [*_words(files), *_words(limits), *(flag for flag, is_given in flags.items() if is_given)]
     settings = {
         "--ray-address": fusing.ray_address, "--workers": fusing.workers, "--memory": fusing.memory,
         "--lease": fusing.lease,
     }  # fmt: skip
     run_children(
-        ["gateway", options.store, *_words(files), *insecure, "--listen", listening.listen],
+        ["gateway", options.store, *given, "--listen", listening.listen],
         {"aggregator": ["aggregator", options.store, *_words(settings)]},
     )
 
