@@ -28,6 +28,7 @@ from coldfuse.cli.options.operator import (
     ServeOptions,
     SetOptions,
 )
+from coldfuse.cli.options.simulation import SimulateOptions
 from coldfuse.cli.options.statistics import StatisticsOptions
 from coldfuse.config import prepare_ray, prepare_training
 from coldfuse.durable import advise
@@ -73,6 +74,10 @@ COMMANDS = {
     ),
     "bench fuse": Command(options=BenchFuseOptions, runs="coldfuse.cli.bench:fuse", panel=_ALONE, extra="fuse"),
     "bench upload": Command(options=BenchUploadOptions, runs="coldfuse.cli.bench:upload", panel=_ALONE, extra="fuse"),
+    "simulate": Command(
+        options=SimulateOptions, runs="coldfuse.cli.simulate:simulate", panel=_OPERATE, extra="aggregator",
+        prepare=prepare_training,
+    ),
     "experiment fusion": Command(
         options=FusionOptions, runs="coldfuse.cli.experiment:fusion", panel=_ALONE, extra="demo",
         prepare=prepare_training,
