@@ -28,7 +28,7 @@ def fuse(line: str, deltas: list[np.ndarray]) -> np.ndarray:
 def test_as_many_as_are_tolerated_move_nothing_out_of_reach(line: str, attack: str, count: int) -> None:
     num_bad = read_recipe(line).combiner.tolerates(count)
     if not num_bad and "byzantine" in line:
-        with pytest.raises(FusionError, match="if . may be hostile"):
+        with pytest.raises(FusionError, match="may be hostile"):
             fuse(line, [np.ones(NUM_ELEMENTS)] * count)
         return
     rng = np.random.default_rng(count)
