@@ -159,9 +159,13 @@ def _without_copies(
         if reason := known.why_copy(admission):
             copied.append(_of(admission, reason))
         else:
+            original.append(_with_note(admission, known.why_alike(admission)))
             known.add(admission)
-            original.append(admission)
     return original, copied
+
+
+def _with_note(admission: Admission, note: str | None) -> Admission:
+    return admission if note is None else admission.model_copy(update={"reason": f"{admission.reason}; {note}"})
 
 
 def _too_long(admissions: Sequence[Admission], base: Base, rules: ScreeningRules) -> dict[str, str]:

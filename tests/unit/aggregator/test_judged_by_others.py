@@ -135,7 +135,7 @@ def test_an_admitted_outlier_is_shortened_and_the_release_says_so(tmp_path: Path
     assert {name: each.scale for name, each in fused.items() if name != "mallory"} == dict.fromkeys(NAMES[:4], 1.0)
     closed = federation.journal(1).state().closed
     assert closed is not None
-    assert "; mallory's delta counts with 0.00" in closed.reason
+    assert "; mallory's delta is shortened to 0.00" in closed.reason
     shortened = {n: fused["mallory"].scale * v.astype(np.float64) for n, v in times(1000, CHANGES["fay"]).items()}
     expected = naive_mean(MODEL, [shortened, *(CHANGES[name] for name in NAMES[:4])])
     for name, tensor in read_release(federation).items():
@@ -228,6 +228,16 @@ def test_the_original_is_the_first_that_came_wherever_it_stands_in_the_alphabet(
     assert set(reasons(federation)) == {"aaron", "ben", "cy"}
 
 
+def test_what_resembles_another_is_admitted_with_a_note(tmp_path: Path) -> None:
+    federation = make(tmp_path, quorum=9)
+    alike = {name: values + np.float32(0.2) * CHANGES["ben"][name] for name, values in CHANGES["ada"].items()}
+    send(federation, {"ada": CHANGES["ada"], "ben": CHANGES["ben"], "cy": alike})
+    lead(federation)
+    told = {a.contributor: a.reason for a in federation.journal(1).state().admitted.values()}
+    assert "; it resembles contribution" in told["cy"]
+    assert "resembles" not in told["ben"]
+
+
 def test_copies_of_what_an_abandoned_round_left_are_known(tmp_path: Path) -> None:
     federation = make(tmp_path)
     send(federation, {"ada": CHANGES["ada"]})
@@ -264,7 +274,7 @@ def test_nobody_takes_the_whole_weight_by_a_claim(tmp_path: Path) -> None:
     assert fused["mallory"].num_examples == 10**9
     closed = federation.journal(1).state().closed
     assert closed is not None
-    assert "mallory counts 900 instead of 1e+09" in closed.reason
+    assert "mallory weighs 900 instead of 1e+09" in closed.reason
 
 
 @pytest.mark.parametrize("method", ["fedadam", "fedyogi", "fedadagrad"])
