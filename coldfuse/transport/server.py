@@ -18,8 +18,8 @@ from coldfuse.errors import TransportError, UserInputError
 from coldfuse.gateway import StoreGateway
 from coldfuse.registry.federation import Federation
 from coldfuse.transport.address import Address, parse_address
-from coldfuse.transport.allocator import keep_freed_memory
 from coldfuse.transport.admission import Admission
+from coldfuse.transport.allocator import keep_freed_memory
 from coldfuse.transport.channel import server_credentials, server_options
 from coldfuse.transport.frames import SERVICE
 from coldfuse.transport.limits import DEFAULT_MEMORY_BYTES, limits_within
