@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
+from coldfuse.cli.aggregator import aggregator_arguments, check_fusing
 from coldfuse.cli.options.operator import ServeOptions
 from coldfuse.cli.source import open_store_of
-from coldfuse.cli.units import parse_duration, parse_size
 from coldfuse.processes import run_children
 
 
@@ -14,20 +12,11 @@ def serve(options: ServeOptions) -> None:
     """Run a gateway and an aggregator together, until stopped."""
     listening, fusing = options.listening, options.fusing
     open_store_of(options.store)  # a wrong store or option is one line, not two processes that fail
-    parse_duration(fusing.lease)
-    if fusing.memory:
-        parse_size(fusing.memory)
+    check_fusing(fusing)
     files = {"--tls-cert": listening.tls_cert, "--tls-key": listening.tls_key, "--tls-ca": listening.tls_ca}
+    tls = [word for option, value in files.items() if value is not None for word in (option, str(value))]
     insecure = ["--insecure"] if listening.insecure else []
-    settings = {
-        "--ray-address": fusing.ray_address, "--workers": fusing.workers, "--memory": fusing.memory,
-        "--lease": fusing.lease,
-    }  # fmt: skip
     run_children(
-        ["gateway", options.store, *_words(files), *insecure, "--listen", listening.listen],
-        {"aggregator": ["aggregator", options.store, *_words(settings)]},
+        ["gateway", options.store, *tls, *insecure, "--listen", listening.listen],
+        {"aggregator": aggregator_arguments(options.store, fusing)},
     )
-
-
-def _words(given: Mapping[str, object]) -> list[str]:
-    return [word for option, value in given.items() if value is not None for word in (option, str(value))]
