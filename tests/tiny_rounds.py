@@ -18,6 +18,7 @@ from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.dtypes import from_floats, to_floats
 from coldfuse.core.round import LeaderEvent, Received
 from coldfuse.core.schema import Schema, TensorSpec
+from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.serialization import blob_digest
 from coldfuse.engine.execution import Executor, ThreadExecutor
 from coldfuse.registry.creation import create_federation
@@ -126,13 +127,22 @@ def read_release(federation: Federation, number: int | None = None) -> Model:
 
 
 def make_federation(
-    root: Path, model: Model, *, num_files: int = 1, method: str = "mean", quorum: int = 2, deadline_s: float = 60.0
+    root: Path,
+    model: Model,
+    *,
+    num_files: int = 1,
+    method: str = "mean",
+    quorum: int = 2,
+    deadline_s: float = 60.0,
+    screening: ScreeningRules | None = None,
 ) -> Federation:
     """Create a federation in a folder."""
     folder = write_model(root / "base", model, num_files=num_files)
     rules = {"quorum": quorum, "deadline_s": deadline_s}
     store = LocalStore(root / "store")
-    return create_federation(store, name="tiny", base=folder, origin="base", method=method, rules=rules)
+    return create_federation(
+        store, name="tiny", base=folder, origin="base", method=method, rules=rules, screening=screening
+    )
 
 
 def store_delta(

@@ -1,17 +1,52 @@
-"""Judge what waits in an open round: who is asked to be screened, in which order, and which verdicts follow."""
+"""Judge what waits in an open round: who is asked to be screened, in which order, and which verdicts follow.
+
+What can be said of a contribution alone, or beside those that came before it, is said at once: it is admitted, or
+rejected for a reason of its own, as a copy, or because an operator has quarantined its contributor. Whether a delta is
+too long can be said only beside all others of the round. So one that looks too long is *held*: it has no verdict, and
+does not count, until others make it look like one of them, or the round ends and it is rejected. An admission is never
+taken back for its length: one that came before there was anything to compare it with is shortened when it is fused
+(`standing`). So everybody gets one verdict, and what is fused follows from the set that is fused, not from its order.
+
+Only an operator takes an admission back, by a quarantine while the round is still open.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from coldfuse.aggregator.meter import LayerGroups
 from coldfuse.aggregator.model import Base
-from coldfuse.aggregator.screen import Screening, screen
-from coldfuse.core.contribution import Admission, Rejection
-from coldfuse.core.round import Admitted, LeaderEvent, Opened, Received, Rejected, RoundState
+from coldfuse.aggregator.screen import Screening, bounded, screen
+from coldfuse.core.contribution import Admission, Measured, Rejection
+from coldfuse.core.copies import Known
+from coldfuse.core.lengths import Bounds
+from coldfuse.core.round import Admitted, Held, LeaderEvent, Opened, Received, Rejected, RoundState
+from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.engine.execution import Executor
 from coldfuse.registry.federation import Federation
+from coldfuse.registry.quarantine import read_quarantine
 
 MAX_VERDICTS = 500
 """Maximum number of verdicts in one entry: even with the longest reasons it must stay below `MAX_MANIFEST_BYTES`, the
 most that is read of an entry."""
+
+_UNLIKE = "its delta is longer than those of others that were there while the round was open; train fewer steps"
+"""Why a contribution is rejected whose length was an outlier until the round ended."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """What is judged, and by what."""
+
+    federation: Federation
+    base: Base
+    executor: Executor
+    round: int
+    """The round's number."""
+    state: RoundState
+    opened: Opened
 
 
 def judge(
@@ -28,32 +63,31 @@ def judge(
         opened: The entry that opened the round.
 
     Returns:
-        The verdicts as entries of the journal.
+        The verdicts, and what is held from now on, as entries of the journal.
     """
-    served = {admission.contributor: admission.contribution for admission in state.admitted.values()}
-    rejections = [
-        rejection(r, f"{r.contributor} has contributed to this base already ({served[r.contributor][:12]})")
-        for r in state.waiting
-        if r.contributor in served
-    ]
-    first: dict[str, Received] = {}  # a contributor's second try is judged in the next look, if the first was rejected
-    for received in state.waiting:
-        if received.contributor not in served:
-            first.setdefault(received.contributor, received)
-    items = [(r.contribution, r.contributor) for r in first.values()][:MAX_VERDICTS]
-    screening = Screening(
-        store_url=federation.store.url, round=round_number, opened=opened, schema=base.schema, tied=base.tied,
-        max_header_bytes=2 * sum(header.size_bytes for header in base.checkpoint.headers.values()) + (64 << 10),
+    case = _Case(
+        federation=federation, base=base, executor=executor, round=round_number, state=state, opened=opened
     )  # fmt: skip
-    verdicts = [verdict for _, verdict in executor.run(screen, screening, items)] if items else []
-    admissions = [verdict for verdict in verdicts if isinstance(verdict, Admission)]
-    rejections += [verdict for verdict in verdicts if isinstance(verdict, Rejection)]
-    events: list[LeaderEvent] = []
-    if rejections:
-        events.append(Rejected(rejections=tuple(rejections[:MAX_VERDICTS])))
-    if admissions:
-        events.append(Admitted(admissions=tuple(admissions)))
-    return events
+    out = _quarantined(case)
+    admitted = [a for a in state.admitted.values() if a.contribution not in out]
+    held = [a for a in state.held.values() if a.contribution not in out]
+    sound, rejections = _screen(case, _next_of_each(case, out, held))
+    original, copied = _without_copies([*admitted, *held], sound, opened.screening)
+    why_long = _too_long([*admitted, *held, *original], base, opened.screening)
+    return [
+        *_entries(Rejected, "rejections", [*out.values(), *_served(case, out, admitted), *rejections, *copied]),
+        *_entries(Held, "admissions", [a for a in original if a.contribution in why_long]),
+        *_entries(Admitted, "admissions", [a for a in (*held, *original) if a.contribution not in why_long]),
+    ]
+
+
+def settle(base: Base, state: RoundState, opened: Opened) -> list[LeaderEvent]:
+    """Return the verdicts on what is held, for a round that ends now with what its journal adds up to."""
+    if not state.held:
+        return []
+    why_long = _too_long([*state.admitted.values(), *state.held.values()], base, opened.screening)
+    settled = [_of(a, why_long.get(a.contribution, _UNLIKE)) for a in state.held.values()]
+    return _entries(Rejected, "rejections", settled)
 
 
 def rejection(received: Received, reason: str, *, is_late: bool = False) -> Rejection:
@@ -65,3 +99,98 @@ def rejection(received: Received, reason: str, *, is_late: bool = False) -> Reje
         reason=reason,
         is_late=is_late,
     )
+
+
+def _quarantined(case: _Case) -> dict[str, Rejection]:
+    """Return the rejections of all that came from whom an operator has quarantined, by digest."""
+    state = case.state
+    if not (state.waiting or state.held or state.admitted):
+        return {}
+    names = read_quarantine(case.federation.store).names
+    if not names:
+        return {}
+    why = {name: bounded(f"{name} is quarantined by the operator: {entry.reason}") for name, entry in names.items()}
+    found = {r.contribution: rejection(r, why[r.contributor]) for r in state.waiting if r.contributor in why}
+    there = (*state.held.values(), *state.admitted.values())
+    return found | {a.contribution: _of(a, why[a.contributor]) for a in there if a.contributor in why}
+
+
+def _served(case: _Case, out: Mapping[str, Rejection], admitted: Sequence[Admission]) -> list[Rejection]:
+    served = {admission.contributor: admission.contribution for admission in admitted}
+    return [
+        rejection(r, f"{r.contributor} has contributed to this base already ({served[r.contributor][:12]})")
+        for r in case.state.waiting
+        if r.contributor in served and r.contribution not in out
+    ]
+
+
+def _next_of_each(case: _Case, out: Mapping[str, Rejection], held: Sequence[Admission]) -> list[Received]:
+    """Return what is screened now; a contributor's second try comes in the next look, if the first was rejected."""
+    there = {a.contributor for a in (*case.state.admitted.values(), *held) if a.contribution not in out}
+    first: dict[str, Received] = {}
+    for received in case.state.waiting:
+        if received.contributor not in there and received.contribution not in out:
+            first.setdefault(received.contributor, received)
+    return list(first.values())[:MAX_VERDICTS]
+
+
+def _screen(case: _Case, waiting: Sequence[Received]) -> tuple[list[Admission], list[Rejection]]:
+    """Return what is sound by itself, in the order of arrival, and what is not."""
+    headers = case.base.checkpoint.headers.values()
+    screening = Screening(
+        store_url=case.federation.store.url, round=case.round, opened=case.opened, schema=case.base.schema,
+        tied=case.base.tied, max_header_bytes=2 * sum(header.size_bytes for header in headers) + (64 << 10),
+    )  # fmt: skip
+    items = [(r.contribution, r.contributor) for r in waiting]
+    verdicts = dict(case.executor.run(screen, screening, items)) if items else {}
+    ordered = [verdicts[index] for index in sorted(verdicts)]
+    return [v for v in ordered if isinstance(v, Admission)], [v for v in ordered if isinstance(v, Rejection)]
+
+
+def _without_copies(
+    there: Iterable[Admission], sound: Sequence[Admission], rules: ScreeningRules
+) -> tuple[list[Admission], list[Rejection]]:
+    """Return what is no copy of anything before it, and the rejections of copies."""
+    if not (rules.is_on and sound):
+        return list(sound), []
+    known, original, copied = Known(there, rules=rules), list[Admission](), list[Rejection]()
+    for admission in sound:
+        if reason := known.why_copy(admission):
+            copied.append(_of(admission, reason))
+        else:
+            known.add(admission)
+            original.append(admission)
+    return original, copied
+
+
+def _too_long(admissions: Sequence[Admission], base: Base, rules: ScreeningRules) -> dict[str, str]:
+    """Return why deltas are too long beside all others of their kind, by the digests of their contributions."""
+    by_kind: dict[str, list[Measured]] = defaultdict(list)
+    for admission in admissions:
+        if admission.measured is not None:
+            by_kind[admission.measured.kind].append(admission.measured)
+    bounds = {kind: Bounds.of(measured, rules) for kind, measured in by_kind.items()}
+    names = LayerGroups(base.schema).names if any(bounds.values()) else ()
+    found: dict[str, str] = {}
+    for admission in admissions:
+        bound = bounds[admission.measured.kind] if admission.measured else None
+        if bound and admission.measured and (reason := bound.why_too_long(admission.measured, names)):
+            found[admission.contribution] = reason
+    return found
+
+
+def _of(admission: Admission, reason: str) -> Rejection:
+    return Rejection(
+        contribution=admission.contribution,
+        contributor=admission.contributor,
+        display_name=admission.display_name,
+        reason=bounded(reason),
+    )
+
+
+def _entries(
+    kind: type[Rejected] | type[Admitted] | type[Held], field: str, values: Sequence[Admission | Rejection]
+) -> list[LeaderEvent]:
+    """Cut verdicts into entries that can be read."""
+    runs = (tuple(values[first : first + MAX_VERDICTS]) for first in range(0, len(values), MAX_VERDICTS))
+    return [kind.model_validate({field: some}) for some in runs]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy
 
 from coldfuse import __version__
 from coldfuse.aggregator.model import Base
-from coldfuse.core.contribution import Admission, ContributionManifest, in_fusing_order
-from coldfuse.core.release import FusedContribution, ReleaseManifest
+from coldfuse.aggregator.standing import Standing, describe, norms_after, standing
+from coldfuse.core.blob import Blob
+from coldfuse.core.contribution import Admission
+from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.screening_rules import ScreeningRules
+from coldfuse.core.value import Value
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.fuse import Prepared, Request, fuse, prepare, read_ahead
 from coldfuse.engine.inputs import Input, delta_input
@@ -18,6 +23,7 @@ from coldfuse.engine.job import require_memory as require_task_memory
 from coldfuse.engine.recipes import read_recipe, write_recipe
 from coldfuse.engine.sinks import StoreSink
 from coldfuse.engine.state import open_release_state
+from coldfuse.fusion.outer.adaptive import Adaptive
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.registry.federation import Federation
 from coldfuse.tensors.files import BlobFile
@@ -52,11 +58,11 @@ def fuse_release(
     Raises:
         FusionError: The method refuses these contributions.
     """
-    recipe = read_recipe(federation.settings.method)
-    ordered = in_fusing_order(admissions)
-    weights = _weights(recipe, ordered)
+    recipe = _bounded(read_recipe(federation.settings.method), federation.settings.screening)
+    rules, past = federation.settings.screening, base.release.norms
+    counted = standing(admissions, recipe, rules, past)
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-        inputs = list(pool.map(lambda a, w: _open_input(federation, base, a, w), ordered, weights))
+        inputs = list(pool.map(lambda each: _open_input(federation, base, each), counted))
     sink = StoreSink(federation.objects, federation.store.url, there=_headers_of(base))
     fused = fuse(_prepare(federation, base, inputs, recipe), sink, executor)
     return ReleaseManifest(
@@ -67,15 +73,20 @@ def fuse_release(
         method=write_recipe(recipe),
         model_digest=fused.digest,
         files=base.release.files | sink.files(fused.parts),
-        contributions=tuple(
-            FusedContribution(**a.model_dump(exclude={"reason", "score"}), weight=w)
-            for a, w in zip(ordered, weights, strict=True)
-        ),
+        contributions=tuple(each.fused() for each in counted),
         outer=sink.state(fused.parts, age=fused.fusion.age + 1),
         moved=fused.moved,
+        norms=norms_after(counted, rules, past),
         created_at_s=now_s,
         software={"coldfuse": __version__, "numpy": numpy.__version__},
     )
+
+
+def describe_standing(federation: Federation, base: Base, admissions: Iterable[Admission]) -> str:
+    """Say after a closing round's reason who counts less than they claim; "" if nobody does."""
+    recipe = read_recipe(federation.settings.method)
+    notes = describe(standing(admissions, recipe, federation.settings.screening, base.release.norms))
+    return f"; {notes}" if notes else ""
 
 
 def require_memory(federation: Federation, base: Base, executor: Executor) -> None:
@@ -103,13 +114,33 @@ def _headers_of(base: Base) -> set[str]:
     return {blob.parts[0].digest for blob in (*base.release.files.values(), *outer.values()) if blob.parts}
 
 
-def _weights(recipe: Recipe, ordered: Sequence[Admission]) -> tuple[float, ...]:
-    weights = tuple(recipe.combiner.weigh(admission.num_examples, admission.score) for admission in ordered)
-    return weights if any(weights) else (1.0,) * len(ordered)  # all scores are 0: all count alike
+def _bounded(recipe: Recipe, rules: ScreeningRules) -> Recipe:
+    """Return the recipe with outer steps that no single element can freeze, where it says nothing of that itself."""
+    if not rules.is_on:
+        return recipe
+    return dataclasses.replace(
+        recipe,
+        outers=tuple(
+            outer.model_copy(update={"bound": rules.outer_bound})
+            if isinstance(outer, Adaptive) and outer.bound is None
+            else outer
+            for outer in recipe.outers
+        ),
+    )
 
 
-def _open_input(federation: Federation, base: Base, admission: Admission, weight: float) -> Input:
-    manifest = federation.objects.get_value(ContributionManifest, admission.contribution)
+class _Stored(Value):
+    """What is read of a manifest again: all else was checked when it was screened."""
+
+    delta: Blob
+
+
+def _open_input(federation: Federation, base: Base, counted: Standing) -> Input:
+    admission = counted.admission
+    delta = federation.objects.get_value(_Stored, admission.contribution).delta
     name = f"the contribution of {admission.contributor} ({admission.contribution[:12]})"
-    file = open_tensors(BlobFile(federation.store.url, manifest.delta, name))
-    return delta_input(base.checkpoint, file, weight, tied=base.tied, path=name, digest=admission.delta_digest)
+    file = open_tensors(BlobFile(federation.store.url, delta, name))
+    item = delta_input(
+        base.checkpoint, file, counted.weight, tied=base.tied, path=name, digest=admission.delta_digest
+    )  # fmt: skip
+    return dataclasses.replace(item, share=counted.share)

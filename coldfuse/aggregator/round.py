@@ -9,18 +9,18 @@ verdict, and one that came too late is told so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from coldfuse.aggregator.judging import MAX_VERDICTS, judge, rejection
+from coldfuse.aggregator.judging import MAX_VERDICTS, judge, rejection, settle
 from coldfuse.aggregator.model import Base
-from coldfuse.aggregator.release import fuse_release
+from coldfuse.aggregator.release import describe_standing, fuse_release
 from coldfuse.aggregator.screen import bounded
 from coldfuse.core.contribution import Admission
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import (
     Abandoned,
-    Admitted,
     Closed,
     Fused,
     LeaderEvent,
@@ -63,7 +63,9 @@ def advance(round_: Round) -> list[LeaderEvent]:
         ConflictError: Another aggregator acts on this round, or has published a newer release than `round_.base`.
         StorageError: The store is away; calling again goes on where this call ended.
     """
-    events = _next(round_, round_.journal.state())
+    events = _next(round_, round_.journal.state(max_age_s=None))
+    if any(isinstance(event, Abandoned) for event in events):  # nobody is given up for a list that is seconds old
+        events = _next(round_, round_.journal.state())
     for event in events:
         round_.journal.append(event)
     return events
@@ -77,9 +79,10 @@ def _next(round_: Round, state: RoundState) -> list[LeaderEvent]:
             round_.federation, round_.base, round_.executor,
             round_number=round_.journal.round, state=state, opened=state.opened,
         )  # fmt: skip
-        new = {a.contribution for event in verdicts if isinstance(event, Admitted) for a in event.admissions}
+        now = state.after(verdicts)
         # Decided in the same look: else a stream of bad contributions could keep a round open for ever.
-        return [*verdicts, *_decide(round_, state.admitted.keys() | new, state.opened)]
+        ending = _decide(round_, now, state.opened)
+        return [*verdicts, *(settle(round_.base, now, state.opened) if ending else ()), *ending]
     if state.waiting:
         return [_reject_late(round_.journal.round, state.waiting)]
     if state.is_over:
@@ -94,14 +97,17 @@ def _open(round_: Round) -> Opened:
     release = round_.base.release
     carried: tuple[Admission, ...] = ()
     refused_by: str | None = None
+    seed: str | None = None
     if round_.journal.round > release.round + 1:
         before = round_.federation.journal(round_.journal.round - 1).state()
         if before.abandoned is None:  # then it made, or is making, a newer release than `round_.base`
             raise ConflictError(f"round {round_.journal.round}: release {release.release} is the latest no more")
         carried, refused_by = tuple(before.admitted.values()), _refused_by(round_, before)
+        seed = before.opened.sketch_seed if before.opened else None  # sketches that are carried stay comparable
     return Opened(
         base_release=release.release, base_digest=release.model_digest, opened_at_s=round_.now_s(), carried=carried,
         terms=round_.federation.reopened().settings.terms, refused_by=refused_by,
+        sketch_seed=seed or secrets.token_hex(16),
     )  # fmt: skip
 
 
@@ -115,11 +121,12 @@ def _refused_by(round_: Round, before: RoundState) -> str | None:
     return None
 
 
-def _decide(round_: Round, admitted: Set[str], opened: Opened) -> list[LeaderEvent]:
+def _decide(round_: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]:
     terms = round_.federation.settings.under(opened.terms).terms
-    age_s, num_carried = round_.now_s() - opened.opened_at_s, len(opened.carried)
+    admitted = state.admitted.keys()
+    age_s, num_carried = round_.now_s() - opened.opened_at_s, len(state.carried)
     verdict, reason = decide(
-        terms.rules, admitted=len(admitted), carried=num_carried, is_refused=opened.is_refused, age_s=age_s
+        terms.rules, admitted=len(admitted), carried=num_carried, is_refused=state.is_refused, age_s=age_s
     )
     if verdict is RoundAction.WAIT and len(admitted) == num_carried:  # it has no end, and nobody counts on its rules
         now = round_.federation.reopened().settings.terms
@@ -127,7 +134,8 @@ def _decide(round_: Round, admitted: Set[str], opened: Opened) -> list[LeaderEve
             return [Abandoned(reason="the federation's rules were changed before anything new was admitted")]
     match verdict:
         case RoundAction.FUSE:
-            return [Closed(contributions=tuple(sorted(admitted)), reason=reason)]
+            notes = describe_standing(round_.federation.under(opened.terms), round_.base, state.admitted.values())
+            return [Closed(contributions=tuple(sorted(admitted)), reason=bounded(f"{reason}{notes}"))]
         case RoundAction.ABANDON:
             return [Abandoned(reason=reason)]
         case RoundAction.WAIT:

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from coldfuse.aggregator.meter import LayerGroups, Meter
 from coldfuse.core.contribution import Admission, ContributionManifest, Rejection
-from coldfuse.core.dtypes import SAFE_CHANGE, to_floats
+from coldfuse.core.dtypes import SAFE_CHANGE, Floats, to_floats
 from coldfuse.core.round import Opened
 from coldfuse.core.schema import Schema
 from coldfuse.core.screening import screen_manifest, screen_name
+from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.serialization import blob_digest, sha256
 from coldfuse.core.words import printable
 from coldfuse.engine.tied import Tied, check_places
@@ -40,6 +42,12 @@ from coldfuse.tensors.tensor_file import TensorFile
 _REASONS = (CodecError, SchemaMismatchError, ContributionRejectedError, ObjectNotFoundError)
 
 
+_NOTHING = (
+    "delta: it changes nothing: all of its numbers are 0, or it has none; has the training moved the model, and does "
+    "the encoding hold steps that small? send it in F32"
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Screening:
     """What the screenings of a round share; small, because every task is sent it."""
@@ -55,6 +63,10 @@ class Screening:
     """The tensor that each copy among the base's tensors is a copy of: a delta that has both must have them alike."""
     max_header_bytes: int
     """Size of the longest header that is read: a delta names at most the base's tensors, each with its encoding."""
+
+    def meter(self) -> Meter:
+        """Return what measures one delta."""
+        return Meter(LayerGroups(self.schema), seed=self.opened.sketch_seed or self.opened.base_digest)
 
 
 def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejection:
@@ -85,7 +97,12 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
             reader.read_into, file_bytes=manifest.delta.size_bytes, what="delta", limit=screening.max_header_bytes
         )
         check_delta(header, screening.schema, base_digest=screening.opened.base_digest, what="delta")
-        _check_parts(header, manifest, reader, screening.schema)
+        _check_encoding(header, manifest)
+        meter = screening.meter()
+        _check_parts(header, manifest, reader, _Values(screening.schema, screening.opened.screening, meter))
+        measured = meter.measured(f"{manifest.trained}, dense")
+        if screening.opened.screening.is_on and not measured.num_changed:
+            raise ContributionRejectedError(_NOTHING)
         file = TensorFile(BlobFile(screening.store_url, manifest.delta, "delta"), header)
         check_places(places_of([file]), screening.tied, what="delta")
     except _REASONS as error:
@@ -97,7 +114,8 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
     return Admission(
         contribution=digest, contributor=manifest.contributor, display_name=manifest.display_name,
         delta_digest=manifest.delta_digest, num_examples=manifest.num_examples,
-        score=manifest.score.after if manifest.score else None, reason="base, schema, digests and finiteness are right",
+        score=manifest.score.after if manifest.score else None, measured=measured,
+        reason="base, schema, digests and finiteness are right",
     )  # fmt: skip
 
 
@@ -118,7 +136,34 @@ def bounded(reason: str) -> str:
     return printable(reason[:2000], instead=" ")
 
 
-def _check_parts(header: Header, manifest: ContributionManifest, reader: BlobReader, base: Schema) -> None:
+def _check_encoding(header: Header, manifest: ContributionManifest) -> None:
+    for name, spec in header.schema.items():
+        if spec.dtype != manifest.encoding:
+            raise ContributionRejectedError(
+                f"delta: tensor {name[:200]!r} is in {spec.dtype}, the manifest says {manifest.encoding}; "
+                "upload it with coldfuse"
+            )
+
+
+@dataclass(frozen=True)
+class _Values:
+    """Looks at a delta's numbers, a part at a time, and measures them."""
+
+    base: Schema
+    rules: ScreeningRules
+    meter: Meter
+
+    def check(self, layout: PartLayout, data: bytes) -> None:
+        """Raise `ContributionRejectedError` for numbers that no training makes."""
+        for piece in layout.pieces:
+            start = piece.start - layout.start
+            raw = np.frombuffer(data, np.uint8, count=piece.num_bytes, offset=start)
+            values = to_floats(raw, piece.tensor.spec.dtype)
+            _check_values(piece.tensor.name, values, self.base[piece.tensor.name].dtype, self.rules)
+            self.meter.add(piece.tensor.name, piece.first, values)
+
+
+def _check_parts(header: Header, manifest: ContributionManifest, reader: BlobReader, values: _Values) -> None:
     layouts = plan_parts(header)
     if [layout.size_bytes for layout in layouts] != [part.size_bytes for part in manifest.delta.parts]:
         raise ContributionRejectedError("delta: not cut into parts along its tensors; upload it with coldfuse")
@@ -126,24 +171,25 @@ def _check_parts(header: Header, manifest: ContributionManifest, reader: BlobRea
         data = reader.read(layout.start, layout.size_bytes)
         if sha256(data) != part.digest:
             raise CodecError(f"delta: part {part.digest[:12]} does not have the SHA-256 that it is named by")
-        _check_values(layout, data, base)
+        values.check(layout, data)
 
 
-def _check_values(layout: PartLayout, data: bytes, base: Schema) -> None:
-    for piece in layout.pieces:
-        start = piece.start - layout.start
-        raw = np.frombuffer(data, np.uint8, count=piece.num_bytes, offset=start)
-        values, name = to_floats(raw, piece.tensor.spec.dtype), repr(piece.tensor.name[:200])
-        if not surely_finite(values):  # finite float32 cannot overflow a float64 sum
-            bad = int(np.count_nonzero(~np.isfinite(values)))
-            raise ContributionRejectedError(
-                f"delta: tensor {name} has {bad} values that are NaN or infinite; "
-                "did the training diverge? lower the learning rate"
-            )
-        dtype = base[piece.tensor.name].dtype
-        largest = max(float(values.max()), -float(values.min()))
-        if largest >= SAFE_CHANGE[dtype]:  # else the fused model could overflow, and stop the round for everybody
-            raise ContributionRejectedError(
-                f"delta: tensor {name} has a change of {largest:g}, the base is {dtype} and takes less than "
-                f"{SAFE_CHANGE[dtype]:g}; did the training diverge? lower the learning rate"
-            )
+def _check_values(tensor: str, values: Floats, dtype: str, rules: ScreeningRules) -> None:
+    name = repr(tensor[:200])
+    if not surely_finite(values):  # finite float32 cannot overflow a float64 sum
+        bad = int(np.count_nonzero(~np.isfinite(values)))
+        raise ContributionRejectedError(
+            f"delta: tensor {name} has {bad} values that are NaN or infinite; "
+            "did the training diverge? lower the learning rate"
+        )
+    largest = max(float(values.max()), -float(values.min()))
+    if largest >= SAFE_CHANGE[dtype]:  # else the fused model could overflow, and stop the round for everybody
+        raise ContributionRejectedError(
+            f"delta: tensor {name} has a change of {largest:g}, the base is {dtype} and takes less than "
+            f"{SAFE_CHANGE[dtype]:g}; did the training diverge? lower the learning rate"
+        )
+    if rules.is_on and largest >= rules.max_change:
+        raise ContributionRejectedError(
+            f"delta: tensor {name} has a change of {largest:g}, less than {rules.max_change:g} is taken; did the "
+            "training diverge? lower the learning rate"
+        )

@@ -34,9 +34,13 @@ def check_fusing(fusing: Fusing) -> None:
 
 def aggregator_arguments(store: str, fusing: Fusing, *, until: int | None = None) -> list[str]:
     """Return the command line of an aggregator that somebody else starts again."""
-    given: Mapping[str, object] = {
+    given = words({
         "--ray-address": fusing.ray_address, "--workers": fusing.workers, "--memory": fusing.memory,
         "--lease": fusing.lease, "--until": until,
-    }  # fmt: skip
-    words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
-    return ["aggregator", store, *words, "--unsupervised"]
+    })  # fmt: skip
+    return ["aggregator", store, *given, "--unsupervised"]
+
+
+def words(given: Mapping[str, object]) -> list[str]:
+    """Return options and their values as words of a command line; those without a value are left out."""
+    return [word for option, value in given.items() if value is not None for word in (option, str(value))]

@@ -8,6 +8,7 @@ import typer
 
 from coldfuse.cli.options.operator import GatewayOptions
 from coldfuse.cli.source import open_store_of, tls_files
+from coldfuse.cli.units import parse_size
 from coldfuse.processes import LISTENING, stop_on_signals
 from coldfuse.storage import check_store, collect_garbage
 from coldfuse.transport.server import GatewaySettings, serve_gateway
@@ -23,7 +24,7 @@ def gateway(options: GatewayOptions) -> None:
     collect_garbage(federation.store, older_than_s=_GARBAGE_S)
     settings = GatewaySettings(
         listen=listening.listen, tls=tls_files(listening.tls_ca, listening.tls_cert, listening.tls_key),
-        insecure=listening.insecure, max_streams=options.max_streams,
+        insecure=listening.insecure, memory_bytes=parse_size(options.memory), max_streams=options.serving.max_streams,
     )  # fmt: skip
     stop = stop_on_signals()
     with serve_gateway(federation, settings) as running:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from coldfuse.cli.aggregator import aggregator_arguments, check_fusing
+from coldfuse.cli.aggregator import aggregator_arguments, check_fusing, words
 from coldfuse.cli.options.operator import ServeOptions
 from coldfuse.cli.source import open_store_of
+from coldfuse.cli.units import parse_size
 from coldfuse.processes import run_children
 
 
 def serve(options: ServeOptions) -> None:
     """Run a gateway and an aggregator together, until stopped."""
-    listening, fusing = options.listening, options.fusing
+    listening, serving, fusing = options.listening, options.serving, options.fusing
     open_store_of(options.store)  # a wrong store or option is one line, not two processes that fail
     check_fusing(fusing)
-    files = {"--tls-cert": listening.tls_cert, "--tls-key": listening.tls_key, "--tls-ca": listening.tls_ca}
-    tls = [word for option, value in files.items() if value is not None for word in (option, str(value))]
-    insecure = ["--insecure"] if listening.insecure else []
+    parse_size(options.gateway_memory)
+    if serving.max_uncommitted:
+        parse_size(serving.max_uncommitted)
+    given = words({
+        "--tls-cert": listening.tls_cert, "--tls-key": listening.tls_key, "--tls-ca": listening.tls_ca,
+        "--memory": options.gateway_memory, "--max-streams": serving.max_streams,
+        "--max-uncommitted": serving.max_uncommitted,
+    })  # fmt: skip
+    flags = {"--insecure": listening.insecure, "--show-names": serving.show_names}
+    given += [flag for flag, is_given in flags.items() if is_given]
     run_children(
-        ["gateway", options.store, *tls, *insecure, "--listen", listening.listen],
+        ["gateway", options.store, *given, "--listen", listening.listen],
         {"aggregator": aggregator_arguments(options.store, fusing)},
     )

@@ -25,7 +25,7 @@ class Part(Value):
 
     digest: Digest
     """SHA-256 of its bytes."""
-    size_bytes: Annotated[int, Field(ge=0)]
+    size_bytes: Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Blob(Value):

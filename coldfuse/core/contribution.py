@@ -14,14 +14,27 @@ from coldfuse.core.value import Digest, Name, Sentence, Value
 Count = Annotated[int, Field(ge=0, le=2**53)]
 """A number that JSON readers of every language, the wire's 64 bits and a float take as it is."""
 
-NumExamples = Annotated[int, Field(ge=1, le=2**40)]
-"""More than anybody trains on. It may weigh a contribution: sums over all of them must stay finite and exact."""
+MAX_EXAMPLES = 1 << 40
+"""More than anybody trains on."""
+
+NumExamples = Annotated[int, Field(ge=1, le=MAX_EXAMPLES)]
+"""It may weigh a contribution: sums over all of them must stay finite and exact."""
+
+
+Word = Annotated[str, Field(pattern=r"^[ -~]{0,64}$")]
+"""A short word of the contributor's, in printable ASCII: it is kept, and people may see it."""
+
+MAX_SOFTWARE = 64
+"""Maximum number of programs whose versions a manifest names."""
+
+MAX_GROUPS = 16
+"""Maximum number of groups of layers whose norms are kept: ten thousand contributions may be carried in one entry."""
 
 
 class Score(Value):
     """The contributor's own validation accuracy around its training."""
 
-    metric: Annotated[str, Field(max_length=64)] = "accuracy"
+    metric: Word = "accuracy"
     """Name of what is measured."""
     before: float
     """Accuracy of a linear probe of the unchanged base."""
@@ -32,7 +45,7 @@ class Score(Value):
 class ContributionManifest(Value):
     """Who, on which base, from how much data, and where the delta lies. Named by the SHA-256 of its canonical JSON."""
 
-    version: Literal[1] = 1
+    version: Annotated[int, Field(ge=1, le=1)] = 1
     federation: Digest
     """Name of the federation that it is for, which no other has."""
     contributor: Name
@@ -59,8 +72,23 @@ class ContributionManifest(Value):
     """SHA-256 of the delta's list of parts: the order in which contributions are summed."""
     score: Score | None = None
     """The contributor's own score, for methods that weigh by it."""
-    software: dict[Name, Annotated[str, Field(max_length=64)]] = Field(default_factory=dict)
+    software: Annotated[dict[Name, Word], Field(max_length=MAX_SOFTWARE)] = Field(default_factory=dict)
     """Versions of the software that trained, for people."""
+
+
+class Measured(Value):
+    """What was measured of a delta while it was screened: enough to compare it with others without reading it again."""
+
+    kind: Annotated[str, Field(max_length=64)]
+    """What was trained, and the class of the encoding: lengths of different kinds are not compared."""
+    norm: Annotated[float, Field(ge=0)]
+    """Length of the whole delta."""
+    layers: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(max_length=MAX_GROUPS)] = ()
+    """Lengths of its groups of layers, in the base's order."""
+    num_changed: Count
+    """Number of its elements that are not 0."""
+    sketch: Annotated[str, Field(pattern=r"^([0-9a-f]{2}){0,64}$")] = ""
+    """Random projection of the delta as signed bytes in hex, by which copies are known."""
 
 
 class Admission(Value):
@@ -73,10 +101,12 @@ class Admission(Value):
     """Name of its contributor for people; None where `contributor` is the name."""
     delta_digest: Digest
     """Digest of its delta's list of parts."""
-    num_examples: NumExamples
-    """Number of distinct examples that were trained on."""
+    num_examples: Annotated[int, Field(ge=1)]
+    """Number of distinct examples that were trained on, as it was claimed: older versions admitted any number."""
     score: float | None = None
     """Accuracy of the fine-tuned model, as its contributor says."""
+    measured: Measured | None = None
+    """What was measured of its delta; None where a version did that measured nothing."""
     reason: Sentence = ""
     """What was found right, for people."""
 

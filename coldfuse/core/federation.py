@@ -8,6 +8,7 @@ from pydantic import Field
 
 from coldfuse.core.contribution import Count
 from coldfuse.core.names import DisplayName, shown
+from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.value import Digest, Name, Value
 
 LAYOUT_VERSION = 1
@@ -34,6 +35,8 @@ class Terms(Value):
     """Rules by which it closes."""
     method: str
     """Recipe by which it is fused."""
+    screening: ScreeningRules = Field(default_factory=ScreeningRules.off)
+    """Rules by which contributions are compared; none in rounds of versions that compared nothing."""
 
 
 class ChangeableSettings(Value):
@@ -46,6 +49,7 @@ class ChangeableSettings(Value):
     quorum: int | None = None
     deadline_s: float | None = None
     method: str | None = None
+    screening: ScreeningRules | None = None
 
     def __str__(self) -> str:
         """Say what is spoken of."""
@@ -58,6 +62,7 @@ class ChangeableSettings(Value):
             "quorum": self.quorum,
             "deadline": None if self.deadline_s is None else format_duration(self.deadline_s),
             "method": self.method,
+            "screening": self.screening,
         }
         return {name: str(value) for name, value in words.items() if value is not None}
 
@@ -105,13 +110,16 @@ class FederationSettings(Value):
     """SHA-256 of the manifest of release 0."""
     max_contribution_bytes: Count = 1 << 42
     """Size above which a contribution is refused before it is read."""
+    screening: ScreeningRules = Field(default_factory=ScreeningRules.off)
+    """Rules by which contributions are compared; federations of versions that compared nothing have none until an
+    operator sets them."""
     change: SettingsChange | None = None
     """Change that made these settings of those before; None for those that the federation was created with."""
 
     @property
     def terms(self) -> Terms:
         """What a round that is opened now is opened with."""
-        return Terms(rules=self.rules, method=self.method)
+        return Terms(rules=self.rules, method=self.method, screening=self.screening)
 
     @property
     def changeable(self) -> ChangeableSettings:
@@ -122,11 +130,13 @@ class FederationSettings(Value):
             quorum=self.rules.quorum,
             deadline_s=self.rules.deadline_s,
             method=self.method,
+            screening=self.screening,
         )
 
     def under(self, terms: Terms | None) -> FederationSettings:
         """Return the same settings with the terms of a round; None, of a round of an older version: with these."""
-        return self if terms is None else self.model_copy(update={"rules": terms.rules, "method": terms.method})
+        own = {} if terms is None else {name: getattr(terms, name) for name in Terms.model_fields}
+        return self.model_copy(update=own)
 
 
 def change_settings(

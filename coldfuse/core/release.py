@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -29,6 +29,10 @@ class FusedContribution(Value):
     """Number of distinct examples that were trained on."""
     weight: float
     """Weight w_i, before normalisation."""
+    norm: Annotated[float, Field(ge=0)] | None = None
+    """Length of its delta as it came; None where nobody measured it."""
+    scale: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor by which its delta was shortened before anything else was done with it."""
 
 
 class OuterState(Value):
@@ -43,7 +47,7 @@ class OuterState(Value):
 class ReleaseManifest(Value):
     """What release `release` is. Release 0 is the pretrained base; immutable once published."""
 
-    version: Literal[1] = 1
+    version: Annotated[int, Field(ge=1, le=1)] = 1
     federation: Digest
     """Name of the federation, which no other has."""
     release: Count
@@ -63,6 +67,10 @@ class ReleaseManifest(Value):
     """State of the outer steps, and what rounding dropped; None where nothing is kept between rounds."""
     moved: float | None = None
     """Fraction of the model's elements whose bytes differ from the parent's; None where nobody counted."""
+    norms: dict[Annotated[str, Field(max_length=64)], tuple[Annotated[float, Field(ge=0)], ...]] = Field(
+        default_factory=dict
+    )
+    """Median length of the fused deltas of each kind, of this round and the last ones before it, the newest last."""
     created_at_s: float
     """Seconds since 1970, by the publisher's clock; for people."""
     software: dict[Name, str] = Field(default_factory=dict)

@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter
 from coldfuse.core.contribution import Admission, Count, Rejection
 from coldfuse.core.federation import RoundRules, Terms
 from coldfuse.core.names import DisplayName
+from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.value import Digest, Name, Sentence, Value
 
 
@@ -47,6 +48,13 @@ class Opened(Value):
     """What the round was opened with: it keeps them; None in journals of versions in which they could not change."""
     refused_by: str | None = None
     """Method that has refused exactly the carried contributions, if one has."""
+    sketch_seed: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
+    """Secret of the round, by which sketches of deltas are made; it goes on with what is carried."""
+
+    @property
+    def screening(self) -> ScreeningRules:
+        """Rules by which its contributions are compared; those of a round of an older version compare nothing."""
+        return self.terms.screening if self.terms else ScreeningRules.off()
 
     @property
     def is_refused(self) -> bool:
@@ -59,6 +67,14 @@ class Admitted(Value):
 
     event: Literal["admitted"] = "admitted"
     admissions: tuple[Admission, ...]
+
+
+class Held(Value):
+    """These contributions are sound, but look too long beside the others: whether they are is said later."""
+
+    event: Literal["held"] = "held"
+    admissions: tuple[Admission, ...]
+    """What is known of them: an entry like it follows if they are admitted."""
 
 
 class Rejected(Value):
@@ -104,7 +120,7 @@ class Abandoned(Value):
     reason: Sentence
 
 
-LeaderEvent = Opened | Admitted | Rejected | Closed | Fused | Published | Abandoned
+LeaderEvent = Opened | Admitted | Held | Rejected | Closed | Fused | Published | Abandoned
 Event = Received | LeaderEvent
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
@@ -117,6 +133,8 @@ class RoundState:
     received: Mapping[str, Received] = field(default_factory=dict)
     admitted: Mapping[str, Admission] = field(default_factory=dict)
     rejected: Mapping[str, Rejection] = field(default_factory=dict)
+    held: Mapping[str, Admission] = field(default_factory=dict)
+    """What was screened and has no verdict yet."""
     closed: Closed | None = None
     fused: Fused | None = None
     published: Published | None = None
@@ -133,33 +151,64 @@ class RoundState:
         return self.published is not None or self.abandoned is not None
 
     @property
+    def carried(self) -> list[Admission]:
+        """What an abandoned round has left and nobody has taken back since."""
+        left = self.opened.carried if self.opened else ()
+        return [admission for admission in left if admission.contribution in self.admitted]
+
+    @property
+    def is_refused(self) -> bool:
+        """True where the round's method would refuse the carried contributions once more: those very ones."""
+        return self.opened is not None and self.opened.is_refused and len(self.carried) == len(self.opened.carried)
+
+    @property
     def waiting(self) -> list[Received]:
-        """Contributions without a verdict, in the order of arrival (ties by digest)."""
-        waiting = [
-            r for digest, r in self.received.items() if digest not in self.admitted and digest not in self.rejected
-        ]
+        """Contributions that nobody has screened, in the order of arrival (ties by digest)."""
+        known = self.admitted.keys() | self.rejected.keys() | self.held.keys()
+        waiting = [r for digest, r in self.received.items() if digest not in known]
         return sorted(waiting, key=lambda r: (r.received_at_s, r.contribution))
 
+    def after(self, events: Iterable[Event]) -> RoundState:
+        """Return what the journal adds up to once these entries are in it, too."""
+        return fold(events, onto=self)
 
-def fold(events: Iterable[Event]) -> RoundState:
-    """Add up a journal. Of each single event the first counts; the journal's order makes that the only one."""
-    received: dict[str, Received] = {}
-    admitted: dict[str, Admission] = {}
-    rejected: dict[str, Rejection] = {}
-    single: dict[str, Event] = {}
+
+def _without(admissions: Mapping[str, Admission], out: Mapping[str, object]) -> dict[str, Admission]:
+    return {digest: admission for digest, admission in admissions.items() if digest not in out}
+
+
+def fold(events: Iterable[Event], *, onto: RoundState | None = None) -> RoundState:
+    """Add up a journal. Of each single event the first counts; the journal's order makes that the only one.
+
+    Args:
+        events: Its entries, in order.
+        onto: What the entries before these add up to; None: there are none.
+    """
+    before = onto or RoundState()
+    received, admitted, rejected = dict(before.received), dict(before.admitted), dict(before.rejected)
+    held = dict(before.held)
+    single: dict[str, Event] = {name: event for name in _SINGLE if (event := getattr(before, name)) is not None}
     for event in events:
         match event:
             case Received():
                 received[event.contribution] = event
             case Admitted():
                 admitted |= {a.contribution: a for a in event.admissions}
+            case Held():
+                held |= {a.contribution: a for a in event.admissions}
             case Rejected():
                 rejected |= {r.contribution: r for r in event.rejections}
             case _:
                 single.setdefault(event.event, event)
                 if isinstance(event, Opened):
                     admitted |= {a.contribution: a for a in event.carried}
-    return RoundState(received=received, admitted=admitted, rejected=rejected, **single)  # type: ignore[arg-type]
+    admitted = _without(admitted, rejected)  # an operator's quarantine takes back an admission; nothing else does
+    held = _without(held, {**admitted, **rejected})
+    return RoundState(received=received, admitted=admitted, rejected=rejected, held=held, **single)  # type: ignore[arg-type]
+
+
+_SINGLE = ("opened", "closed", "fused", "published", "abandoned")
+"""Events that a journal holds once, which are fields of the state by their names."""
 
 
 class RoundAction(Enum):

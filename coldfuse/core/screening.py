@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from coldfuse.core.blob import MIN_PART_BYTES
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.names import id_of, why_no_name
 from coldfuse.core.round import Opened
+from coldfuse.core.screening_rules import ScreeningRules
+
+_MAX_EXAMPLES_A_STEP = 1 << 16
+"""Number of examples of the largest step that anybody takes."""
+
+_MAX_SMALL_PARTS = 64
+"""Number of parts that a delta may be cut into whatever its size."""
 
 
 def screen_round(manifest: ContributionManifest, opened: Opened | None, round_number: int) -> str | None:
@@ -42,6 +50,26 @@ def screen_name(manifest: ContributionManifest) -> str | None:
     return f"the id of {shown!r} is {id_of(shown)}, not {manifest.contributor}; send it with coldfuse"
 
 
+def screen_claims(manifest: ContributionManifest, rules: ScreeningRules) -> str | None:
+    """Return what a manifest claims that cannot be, or None.
+
+    Args:
+        manifest: The contribution's.
+        rules: The federation's rules.
+    """
+    if not rules.is_on:
+        return None
+    num_examples, num_steps = manifest.num_examples, manifest.num_steps
+    if num_examples > rules.max_examples:
+        return f"it claims {num_examples:,} examples, at most {rules.max_examples:,} are taken; count each once"
+    if 0 < num_steps * _MAX_EXAMPLES_A_STEP < num_examples:  # 0 steps: nobody counted
+        return f"it claims {num_examples:,} examples in {num_steps:,} steps, which no training sees; count each once"
+    most = _MAX_SMALL_PARTS + 3 * manifest.delta.size_bytes // MIN_PART_BYTES
+    if (num_parts := len(manifest.delta.parts)) > most:
+        return f"its {manifest.delta.size_bytes:,} bytes are cut into {num_parts:,} parts, at most {most:,} are taken"
+    return None
+
+
 def screen_manifest(manifest: ContributionManifest, opened: Opened, round_number: int) -> str | None:
     """Return why a contribution cannot be fused in a round, or None. What costs a read comes after this.
 
@@ -52,8 +80,9 @@ def screen_manifest(manifest: ContributionManifest, opened: Opened, round_number
     """
     if reason := screen_round(manifest, opened, round_number):
         return reason
-    if reason := screen_name(manifest):
+    if reason := screen_name(manifest) or screen_claims(manifest, opened.screening):
         return reason
-    if manifest.score and not 0 <= manifest.score.after <= 1:  # it may be a weight
-        return f"its score after training is {manifest.score.after:g}, expected 0 to 1"
+    for when, score in (("before", manifest.score.before), ("after", manifest.score.after)) if manifest.score else ():
+        if not 0 <= score <= 1:  # it may be a weight
+            return f"its score {when} training is {score:g}, expected 0 to 1"
     return None

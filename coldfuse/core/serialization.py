@@ -58,7 +58,7 @@ def encode(value: Value) -> bytes:
 
 
 def decode(kind: type[V], data: bytes, *, what: str, digest: str | None = None) -> V:
-    """Parse and validate JSON from outside.
+    """Parse and validate JSON from outside: a number is a number, no text, no 5.0 for 5 and no `true` for 1.
 
     Args:
         kind: The class of the value.
@@ -67,23 +67,27 @@ def decode(kind: type[V], data: bytes, *, what: str, digest: str | None = None) 
         digest: SHA-256 that the bytes must have, checked first; None where nobody has named them.
 
     Raises:
-        CodecError: It is too long, no JSON, or no such value.
+        CodecError: It is too long, no JSON, or no such value, or says something twice.
         DigestMismatchError: The bytes are others than those that were named.
     """
     _check(data, what, digest)
     try:
-        return kind.model_validate_json(data)
+        value = kind.model_validate_json(data, strict=True)
     except ValidationError as error:
         raise CodecError(f"{what}: {_explain(error)}") from error
+    _require_unique(data, what)
+    return value
 
 
 def decode_any(adapter: TypeAdapter[T], data: bytes, *, what: str) -> T:
     """Like `decode`, for a union of values."""
     _check(data, what, None)
     try:
-        return adapter.validate_json(data)
+        value = adapter.validate_json(data, strict=True)
     except ValidationError as error:
         raise CodecError(f"{what}: {_explain(error)}") from error
+    _require_unique(data, what)
+    return value
 
 
 def blob_digest(blob: Blob) -> str:
@@ -96,6 +100,14 @@ def _check(data: bytes, what: str, digest: str | None) -> None:
         raise CodecError(f"{what}: {len(data):,} bytes, at most {MAX_MANIFEST_BYTES:,} are taken")
     if digest is not None and sha256(data) != digest:
         raise DigestMismatchError(f"{what}: SHA-256 is {sha256(data)}, expected {digest}; the object was altered")
+
+
+def _require_unique(data: bytes, what: str) -> None:
+    """Refuse a name that is said twice; the parser before has bounded how deep objects lie in each other."""
+    try:
+        json.loads(data, object_pairs_hook=unique_names)
+    except (ValueError, RecursionError) as error:
+        raise CodecError(f"{what}: {_short(str(error))}") from error
 
 
 def _explain(error: ValidationError) -> str:

@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
+
 from coldfuse.core.blob import Part
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.inputs import Input, content_digests, in_fusing_order
-from coldfuse.engine.job import Fusion, granularity_of, request_bytes, require_memory
+from coldfuse.engine.job import Fusion, Measured, granularity_of, request_bytes, require_memory
 from coldfuse.engine.measuring import measure_all, run_pass
 from coldfuse.engine.outputs import Layout, Output, layout_for
 from coldfuse.engine.passes import Pass, Progress, plan_passes
@@ -26,6 +28,7 @@ from coldfuse.engine.state import State, sources_of
 from coldfuse.engine.tied import Tied
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.recipe import Recipe
+from coldfuse.fusion.robust.shorten import Shorten
 from coldfuse.fusion.settings import Settings
 from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.files import BlobFile
@@ -149,7 +152,7 @@ def prepare(request: Request) -> Prepared:
     base, output, tied, state = request.base, request.output, request.tied, request.state
     ordered = in_fusing_order(request.inputs)
     fused = {name: spec for name, spec in base.schema.items() if spec.is_fused and name not in tied}
-    resolved = resolve(request.recipe, ordered, request.settings, list(fused))
+    resolved = resolve(_shortened(request.recipe, ordered), ordered, request.settings, list(fused))
     recipe = resolved.recipe
     read = Inputs(
         base=operands(base.files.values(), is_delta=False),
@@ -165,7 +168,7 @@ def prepare(request: Request) -> Prepared:
         recipe=recipe,
         weights=resolved.weights,
         tensor_weights=resolved.tensor_weights,
-        own=resolved.own,
+        own={**resolved.own, **_shares(ordered)},
         names=content_digests(ordered) if recipe.is_random else (),
         seed=request.seed,
         num_elements=sum(spec.num_elements for spec in fused.values()),
@@ -264,6 +267,20 @@ def sources_of_all(base: Checkpoint, inputs: Sequence[Input], state: State) -> l
     """Return all files that a fusion reads."""
     of_inputs = [file for item in inputs for file in (*item.files, *item.statistics)]
     return [*base.files.values(), *of_inputs, *sources_of(state)]
+
+
+def _shortened(recipe: Recipe, ordered: Sequence[Input]) -> Recipe:
+    """Return the recipe with a first step that takes a share of some deltas; the very same where all are whole."""
+    if all(item.share == 1 for item in ordered):
+        return recipe
+    return replace(recipe, transforms=(Shorten(), *recipe.transforms))
+
+
+def _shares(ordered: Sequence[Input]) -> Measured:
+    """Return the shares as what the recipe's first step looks up."""
+    if all(item.share == 1 for item in ordered):
+        return {}
+    return {(0, ""): {"share": np.array([item.share for item in ordered])}}
 
 
 def _layout(base: Checkpoint, read: Inputs, recipe: Recipe, output: Output) -> Layout:

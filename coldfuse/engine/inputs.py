@@ -54,6 +54,8 @@ class Input:
     """True for a delta or an adapter; False for a model, from which the base is subtracted."""
     weight: float
     """How much the input counts, w_i."""
+    share: float = 1.0
+    """Share of its delta that is taken, before anything else is done with it."""
     settings: Settings = field(default_factory=dict)
     """The input's own weights and parameters, where they are not one number for all."""
     statistics: tuple[TensorFile, ...] = ()

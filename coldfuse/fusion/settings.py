@@ -22,6 +22,11 @@ _EMBEDDINGS = ("embed", "wte", "wpe")
 _NUMBER = re.compile(r"(?:^|\.)(\d+)(?=\.|$)")
 
 
+def is_embedding(tensor: str) -> bool:
+    """Tell whether a tensor that is in no layer comes before the first one, by its name."""
+    return any(word in tensor for word in _EMBEDDINGS)
+
+
 @dataclass(frozen=True)
 class Layer:
     """Which of the layers of its stack a tensor belongs to."""
@@ -46,7 +51,7 @@ class Part:
         """Tell whether a tensor is in this part."""
         if layer is not None:
             return self.begin <= layer.index < self.end
-        return self.has_first if any(word in tensor for word in _EMBEDDINGS) else self.has_last
+        return self.has_first if is_embedding(tensor) else self.has_last
 
 
 @dataclass(frozen=True)

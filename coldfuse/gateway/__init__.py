@@ -4,6 +4,7 @@
     store           `StoreGateway`: the answers, straight from a store
     rounds          where a federation stands, and what that means for people
     contributions   taking a contribution: its parts, the checks, and the race with the round's end
+    presence        which parts were here a moment ago
     upload          which parts of a file are sent, several at a time
     single_flight   one read for all who ask at the same time
 

@@ -1,17 +1,24 @@
 """Taking a contribution.
 
-The race with the end of the round: a gateway writes `received`, then reads the journal again; the leader writes
-`closed`, then lists the journal again and rejects what came too late. If the gateway's second reading does not show
-`closed`, its `received` was there before `closed` and so before the leader's listing, which finds it: whoever was
-acknowledged gets a verdict. If it does show `closed`, the listing may be over, so nothing is acknowledged and the
-contributor is told at once. Verdicts are written by the leader alone, so none ever exists twice.
+The race with the end of the round: a gateway writes `received`, then reads the head of the leader's journal; the leader
+writes `closed`, then lists the journal again and rejects what came too late. `closed` takes place when the head is
+swapped, and from then on every reading of the head leads to it, whatever entry it holds by then. So if the gateway's
+reading, begun after its `received` was durable, shows a round that is open, `received` was there before `closed` and so
+before the leader's listing, which finds it: whoever was acknowledged gets a verdict. If it shows `closed`, the listing
+may be over, so nothing is acknowledged and the contributor is told at once. Verdicts are written by the leader alone,
+so none ever exists twice.
+
+All the checks before may rest on what was read a moment ago, as they only save work: a round whose end was missed is
+seen by that last reading. Whoever they refuse is checked again on a new one. The work is the same however many others
+contribute: nothing here lists the journal.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 
 from coldfuse.core.blob import Part
 from coldfuse.core.contribution import ContributionManifest
@@ -21,7 +28,8 @@ from coldfuse.core.screening import screen_name, screen_round
 from coldfuse.core.serialization import blob_digest, decode, encode, sha256
 from coldfuse.errors import CodecError, ContributionRejectedError, RoundClosedError
 from coldfuse.gateway.base import ContributionVerdict, Decision
-from coldfuse.gateway.rounds import Rounds, Standing, find_verdict
+from coldfuse.gateway.presence import Presence
+from coldfuse.gateway.rounds import STANDING_AGE_S, Rounds, Standing, find_verdict
 from coldfuse.registry.federation import Federation
 
 MAX_MANIFEST_BYTES = 2 << 20
@@ -31,40 +39,62 @@ MAX_MANIFEST_BYTES = 2 << 20
 class Committer:
     """Checks contributions and records them."""
 
+    presence: Presence
+    """What is known of parts that came or were asked for a moment ago."""
+
     def __init__(self, federation: Federation, rounds: Rounds, *, threads: Executor) -> None:
         self._federation = federation
         self._rounds = rounds
         self._threads = threads
+        self.presence = Presence()
 
     def commit(self, data: bytes) -> ContributionVerdict:
         """Record a contribution whose parts have arrived; one that was recorded before is answered with its verdict."""
         manifest = read_manifest(data)
         check_manifest(manifest, self._federation.settings)
-        contribution = sha256(data)
-        journal = self._federation.journal(manifest.round)
-        if not journal.has_received(contribution):
-            check_round(manifest, self._rounds.standing())
-            self._check_parts(manifest.delta.parts)
-            self._federation.objects.put(contribution, data)
-            journal.receive(
-                Received(
-                    contribution=contribution,
-                    contributor=manifest.contributor,
-                    display_name=manifest.display_name,
-                    received_at_s=time.time(),
-                )
-            )
-        state = self._rounds.state(manifest.round)  # only now: see above
-        return acknowledge(state, contribution, manifest.round)
+        received = Received(
+            contribution=sha256(data),
+            contributor=manifest.contributor,
+            display_name=manifest.display_name,
+            received_at_s=time.time(),
+        )
+        try:
+            self._record(manifest, data, received)
+        except ContributionRejectedError:
+            if not self._rounds.journal(manifest.round).has_received(received.contribution):
+                raise
+        state = self._rounds.led(manifest.round)  # only now: see above
+        return acknowledge(
+            replace(state, received={received.contribution: received}), received.contribution, manifest.round
+        )
 
-    def find_missing(self, parts: Sequence[Part]) -> list[Part]:
+    def _record(self, manifest: ContributionManifest, data: bytes, received: Received) -> None:
+        self._check_round(manifest)
+        self._check_parts(manifest.delta.parts)
+        self._federation.objects.put(received.contribution, data)
+        self._rounds.journal(manifest.round).receive(received)
+
+    def _check_round(self, manifest: ContributionManifest) -> None:
+        try:
+            check_round(manifest, self._rounds.current(max_age_s=STANDING_AGE_S))
+        except RoundClosedError:
+            check_round(manifest, self._rounds.current())
+
+    def find_missing(self, parts: Iterable[Part]) -> list[Part]:
         """Return the parts that the store does not hold in full, each once, in their order."""
         distinct = list(dict.fromkeys(parts))
         there = self._threads.map(lambda part: self._federation.objects.has(part.digest, part.size_bytes), distinct)
-        return [part for part, is_there in zip(distinct, there, strict=True) if not is_there]
+        is_there = dict(zip(distinct, there, strict=True))
+        for part in distinct:
+            if is_there[part]:
+                self.presence.seen(part)
+        missing = [part for part in distinct if not is_there[part]]
+        self.presence.missed(missing)
+        return missing
 
     def _check_parts(self, parts: Sequence[Part]) -> None:
-        if missing := self.find_missing(parts):
+        """Refuse a contribution whose parts have not arrived; those that came by here a moment ago have."""
+        if missing := self.find_missing(part for part in parts if not self.presence.is_there(part)):
             raise ContributionRejectedError(
                 f"{len(missing)} of {len(parts)} parts have not arrived, the first is {missing[0].digest}; "
                 "upload them and commit again"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from coldfuse.core.federation import FederationSettings, RoundRules
@@ -11,12 +11,20 @@ from coldfuse.core.round import RoundState, decide
 from coldfuse.gateway.base import ContributionVerdict, Decision, RoundStatus
 from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.registry.federation import Federation
+from coldfuse.registry.journal import Journal
 
 NUM_JOURNALS = 16
-"""Journals that are kept read; older rounds are read again when somebody asks."""
+"""Journals of older rounds that are kept read; others are read again when somebody asks."""
 
 MAX_NAMES = 100
 """Contributors named in the status; a round may have ten thousand."""
+
+STANDING_AGE_S = 0.5
+"""Largest age of what is known of the current round when a contribution is checked against it. What an old look lets
+through, the last look at the journal refuses; what it refuses is looked at again."""
+
+
+_HELD = "screened: sound, but long beside the others; whether it is too long is said when the round closes, or before"
 
 
 @dataclass(frozen=True)
@@ -30,29 +38,73 @@ class Standing:
     """Why the round before made no release; None if it made one."""
 
 
+class _Reading:
+    """One round's journal, read by one thread at a time: all of it, or the leader's entries alone."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.state = SingleFlight(lambda: journal.state(max_age_s=None))
+        self.led = SingleFlight(journal.led)
+
+
 class Rounds:
-    """The journals of a federation, each read by one thread at a time."""
+    """The journals of a federation, as gateways read them.
+
+    What a contribution or a verdict asks costs the same however many contributions there are: the leader's entries
+    alone tell which round is open and what was decided. Only a status counts what was received.
+    """
 
     def __init__(self, federation: Federation) -> None:
         self._federation = federation
         self._known_round = 1
         self._standing = SingleFlight(self._read_standing)
-        self._state = lru_cache(maxsize=NUM_JOURNALS)(lambda number: SingleFlight(federation.journal(number).state))
+        self._current = SingleFlight(self._read_current)
+        self._newest: dict[int, _Reading] = {}  # the current round and the one before: no question throws them out
+        self._older = lru_cache(maxsize=NUM_JOURNALS)(lambda number: _Reading(federation.journal(number)))
 
     def standing(self) -> Standing:
         """Say which round is the current one, and how far it is."""
         return self._standing.get()
 
+    def current(self, *, max_age_s: float = 0.0) -> Standing:
+        """Say which round is the current one, from its leader's entries: `received` stays empty."""
+        return self._current.get(max_age_s=max_age_s)
+
     def state(self, number: int, *, max_age_s: float = 0.0) -> RoundState:
         """Fold the journal of any round."""
-        return self._state(number).get(max_age_s=max_age_s)
+        return self._reading(number).state.get(max_age_s=max_age_s)
+
+    def led(self, number: int, *, max_age_s: float = 0.0) -> RoundState:
+        """Fold the leader's entries in the journal of any round: `received` stays empty."""
+        return self._reading(number).led.get(max_age_s=max_age_s)
+
+    def journal(self, number: int) -> Journal:
+        """Return the journal of any round, with what was read of it."""
+        return self._reading(number).journal
+
+    def _reading(self, number: int) -> _Reading:
+        return self._newest.get(number) or self._older(number)
 
     def _read_standing(self) -> Standing:
+        return replace(now := self.current(), state=self.state(now.round))
+
+    def _read_current(self) -> Standing:
         latest = self._federation.channel("latest")
         # Numbers of rounds only grow, so the search goes on where it ended; a race between threads costs a few reads.
-        number = self._known_round = self._federation.current_round(at_least=self._known_round)
-        before = self.state(number - 1).abandoned if number > latest.round + 1 else None
-        return Standing(latest, number, self.state(number), abandoned=before.reason if before else None)
+        number = self._keep(max(latest.round + 1, self._known_round))
+        state = self.led(number)
+        if state.abandoned:
+            number = self._keep(self._federation.current_round(at_least=number))
+            state = self.led(number)
+        before = self.led(number - 1).abandoned if number > latest.round + 1 else None
+        return Standing(latest, number, state, abandoned=before.reason if before else None)
+
+    def _keep(self, number: int) -> int:
+        """Keep the readings of this round, the current one, and of the one before."""
+        if number not in self._newest:
+            self._newest = {kept: self._reading(kept) for kept in (number - 1, number)}
+        self._known_round = number
+        return number
 
 
 def describe_round(rules: RoundRules, standing: Standing, *, now_s: float) -> RoundStatus:
@@ -91,8 +143,8 @@ def explain_wait(rules: RoundRules, standing: Standing, *, now_s: float) -> str:
     if not state.is_open:
         count = len(state.closed.contributions) if state.closed else 0
         return f"round {standing.round} is closed; the aggregator fuses {count} contributions"
-    age_s, carried = max(now_s - state.opened.opened_at_s, 0.0), len(state.opened.carried)
-    is_refused = state.opened.is_refused
+    age_s, carried = max(now_s - state.opened.opened_at_s, 0.0), len(state.carried)
+    is_refused = state.is_refused
     _, reason = decide(rules, admitted=len(state.admitted), carried=carried, is_refused=is_refused, age_s=age_s)
     if standing.abandoned:
         reason += f" (round {standing.round - 1} was abandoned: {standing.abandoned})"
@@ -105,11 +157,19 @@ def find_verdict(state: RoundState, contribution: str) -> ContributionVerdict | 
         decision, reason, is_late = Decision.REJECTED, rejection.reason, rejection.is_late
     elif admission := state.admitted.get(contribution):
         decision, reason, is_late = Decision.ADMITTED, admission.reason or _explain_admission(state), False
+    elif contribution in state.held:
+        decision, reason, is_late = Decision.PENDING, _HELD, False
     elif contribution in state.received:
-        decision, reason, is_late = Decision.PENDING, "received; the aggregator has not screened it yet", False
+        return pending(contribution)
     else:
         return None
     return ContributionVerdict(contribution=contribution, decision=decision, reason=reason, is_late=is_late)
+
+
+def pending(contribution: str) -> ContributionVerdict:
+    """Say that a contribution was received and has no verdict yet."""
+    reason = "received; the aggregator has not screened it yet"
+    return ContributionVerdict(contribution=contribution, decision=Decision.PENDING, reason=reason)
 
 
 def _explain_admission(state: RoundState) -> str:

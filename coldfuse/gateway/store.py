@@ -14,6 +14,7 @@ from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import LAYOUT_VERSION, SettingsChange
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, sha256
+from coldfuse.core.words import printable
 from coldfuse.errors import ObjectNotFoundError, UserInputError
 from coldfuse.gateway.base import (
     MAX_POLL_S,
@@ -29,12 +30,14 @@ from coldfuse.gateway.base import (
     UploadReport,
 )
 from coldfuse.gateway.contributions import Committer, encode_manifest
-from coldfuse.gateway.rounds import Rounds, describe_round, explain_change, find_verdict
+from coldfuse.gateway.rounds import Rounds, describe_round, explain_change, find_verdict, pending
 from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.gateway.upload import OnSent, PartUpload, send_parts
 from coldfuse.registry.channels import check_channel
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.objects import object_key
+from coldfuse.registry.quarantine import read_quarantine
+from coldfuse.storage.base import BuffersWrites
 from coldfuse.tensors.blobs import ReadRange
 
 PROTOCOL_VERSION = 1
@@ -128,6 +131,11 @@ class StoreGateway(Gateway):
         """Return the parts that the store does not hold in full, each once, in their order."""
         return self._committer.find_missing(parts)
 
+    def write_buffer_bytes(self, size_bytes: int) -> int:
+        """Return how many bytes the store keeps in memory of an object of this size while it is written."""
+        store = self._federation.store
+        return store.write_buffer_bytes(size_bytes) if isinstance(store, BuffersWrites) else 0
+
     def begin_upload(self, part: Part) -> PartUpload | None:
         """Start to take a part; None if it is there already."""
         if part.size_bytes > self._max_part_bytes:
@@ -135,9 +143,10 @@ class StoreGateway(Gateway):
                 f"part {part.digest[:12]} has {part.size_bytes:,} bytes, at most {self._max_part_bytes:,} are taken; "
                 "cut the file into smaller parts"
             )
-        if self._federation.objects.has(part.digest, part.size_bytes):
+        presence = self._committer.presence
+        if not presence.take_missing(part) and self._federation.objects.has(part.digest, part.size_bytes):
             return None
-        return PartUpload(self._federation.store, part)
+        return PartUpload(self._federation.store, part, on_stored=presence.seen)
 
     def upload(
         self, blob: Blob, read_range: ReadRange, *, progress: OnProgress | None = None, parallel: int = PARALLEL
@@ -176,9 +185,11 @@ class StoreGateway(Gateway):
     def verdict(self, round_number: int, contribution: str) -> ContributionVerdict:
         """Say what became of a contribution."""
         for max_age_s in (STATUS_AGE_S, 0.0):  # what was committed a moment ago needs a fresh look
-            verdict = find_verdict(self._rounds.state(round_number, max_age_s=max_age_s), contribution)
+            verdict = find_verdict(self._rounds.led(round_number, max_age_s=max_age_s), contribution)
             if verdict is not None:
                 return verdict
+            if self._rounds.journal(round_number).has_received(contribution):
+                return pending(contribution)
         raise ObjectNotFoundError(f"round {round_number} has received no contribution {contribution!r}")
 
     def close(self) -> None:
@@ -207,6 +218,10 @@ class StoreGateway(Gateway):
             poll_after_s=self._measure_pace(),
             display_name=settings.display_name,
             change=settings.change,
+            screening=terms.screening,
+            quarantined={
+                name: printable(entry.reason) for name, entry in read_quarantine(self._federation.store).names.items()
+            },
         )
 
     def _measure_pace(self) -> float:

@@ -27,8 +27,16 @@ class PartUpload:
     Chunks are written by one thread at a time, in order; `abort` may come from another thread at any time.
     """
 
-    def __init__(self, store: ObjectStore, part: Part) -> None:
+    def __init__(self, store: ObjectStore, part: Part, *, on_stored: Callable[[Part], None] | None = None) -> None:
+        """Start to take a part.
+
+        Args:
+            store: Where it goes.
+            part: Its declared digest and size.
+            on_stored: Is told once these very bytes are durable.
+        """
         self._part = part
+        self._on_stored = on_stored
         self._writer: ObjectWriter = store.open_writer(object_key(part.digest))
         self._sha256 = hashlib.sha256()
         self._received_bytes = 0
@@ -56,7 +64,8 @@ class PartUpload:
                     f"{self._name}: the bytes that came have SHA-256 {digest}; "
                     "has the file changed since it was digested?"
                 )
-            self._writer.commit()  # False: somebody sent the same bytes meanwhile
+            if self._writer.commit() and self._on_stored:  # False: somebody sent the same bytes meanwhile
+                self._on_stored(self._part)
             return self._received_bytes
 
     def abort(self) -> None:

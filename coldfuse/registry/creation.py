@@ -14,6 +14,7 @@ from coldfuse.core.blob import Blob
 from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.names import Identity
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.errors import FederationError, ObjectNotFoundError, UserInputError
 from coldfuse.registry.federation import Federation, create
@@ -30,8 +31,15 @@ from coldfuse.tensors.parts import PartLayout, plan_parts, plan_plain_parts
 _RELEASE_ZERO_KEY = "releases/00000.json"
 
 
-def create_federation(
-    store: ObjectStore, *, name: str, base: Path, origin: str, method: str, rules: Mapping[str, float]
+def create_federation(  # noqa: PLR0913 - what a federation is made of, by keyword
+    store: ObjectStore,
+    *,
+    name: str,
+    base: Path,
+    origin: str,
+    method: str,
+    rules: Mapping[str, float],
+    screening: ScreeningRules | None = None,
 ) -> Federation:
     """Store a base model's files and create a federation on it.
 
@@ -44,6 +52,8 @@ def create_federation(
         origin: What the user called the base.
         method: Fusion method.
         rules: The fields of `RoundRules`.
+        screening: Rules by which contributions are compared; the strict ones by default, `ScreeningRules.off()` for
+            experiments.
 
     Raises:
         UserInputError: The base or an option cannot be used; nothing was written.
@@ -59,6 +69,7 @@ def create_federation(
         federation=federation, name=called.id, display_name=called.display_name,
         rules=RoundRules.model_validate(rules), method=method, created_at_s=now_s, base=origin,
         release_zero="0" * 64,  # known when the files are
+        screening=screening or ScreeningRules(),
     )  # fmt: skip
     digest = folder.digest()
     if begun and begun.model_digest != digest:

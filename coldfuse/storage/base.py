@@ -123,6 +123,14 @@ class ObjectStore(Protocol):
 
 
 @runtime_checkable
+class BuffersWrites(Protocol):
+    """A store whose writers keep some of an object in memory."""
+
+    def write_buffer_bytes(self, size_bytes: int) -> int:
+        """Return how many bytes a writer holds at its most of an object of this size."""
+
+
+@runtime_checkable
 class LeavesGarbage(Protocol):
     """A store in which a writer that dies leaves something behind."""
 

@@ -112,6 +112,11 @@ class S3Store:
         """Start an object that is written in pieces; a large one must be named by its content (see `S3Writer`)."""
         return S3Writer(self._bucket, self._full(key))
 
+    def write_buffer_bytes(self, size_bytes: int) -> int:
+        """Return what a writer holds: the part that it gathers, and those on their way."""
+        settings = self._bucket.settings
+        return min(size_bytes, settings.part_bytes * (1 + settings.num_parallel_parts))
+
     def list(self, prefix: str, *, after: str | None = None, limit: int = 1000) -> Page:
         """Return at most `limit` keys (and at most 1,000) that begin with prefix and come after `after`."""
         check_limit(limit)

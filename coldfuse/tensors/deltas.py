@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.dtypes import Raw, from_floats
 from coldfuse.core.schema import Schema, TensorSpec
-from coldfuse.core.serialization import canonical_json, sha256
+from coldfuse.core.serialization import canonical_json, sha256, unique_names
 from coldfuse.durable import writing_whole
 from coldfuse.errors import CodecError, SchemaMismatchError
 from coldfuse.tensors.header import Header, format_header, parse_header
@@ -147,9 +147,9 @@ def _problems(header: Header, base: Schema) -> Iterator[tuple[str, str]]:
 
 def _encodings(header: Header) -> dict[str, str]:
     try:
-        encodings = json.loads(header.metadata.get("encodings", ""))
+        encodings = json.loads(header.metadata.get("encodings", ""), object_pairs_hook=unique_names)
     except (ValueError, RecursionError) as error:
-        raise CodecError("delta metadata: encodings is not JSON") from error
+        raise CodecError("delta metadata: encodings is not JSON, or names a tensor twice") from error
     if not isinstance(encodings, dict):
         raise CodecError("delta metadata: encodings must map each tensor to its encoding")
     return encodings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import grpc
 
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES
@@ -10,11 +12,32 @@ from coldfuse.transport.address import Address
 from coldfuse.transport.peer import Peer
 from coldfuse.trust.tls import TlsFiles, load
 
+if TYPE_CHECKING:
+    from coldfuse.transport.limits import Limits
+
 MAX_CHUNK_BYTES = 1 << 20
 """Maximum number of an object's bytes in one message."""
 
-_MAX_REQUEST_BYTES = 4 << 20
+MAX_REQUEST_BYTES = (2 << 20) + (64 << 10)
+"""Longer messages are refused: the longest is a contribution's manifest."""
+
+WINDOW_BYTES = 32 << 10
+"""Bytes of a call that HTTP/2 lets in before anybody reads it: small requests, and an upload's header."""
+
+_MAX_SENT_BYTES = 4 << 20
 _MAX_ANSWER_BYTES = MAX_MANIFEST_BYTES + (1 << 20)  # a release's manifest comes in one message
+
+_SOFT_HEADER_BYTES, _MAX_HEADER_BYTES = 8 << 10, 16 << 10
+"""Size from which a call's headers are refused now and then, and always; ours take a few hundred bytes."""
+
+_HANDSHAKE_MS = 15_000
+"""How long TLS and HTTP/2 may take to begin; whoever connects and says nothing is gone after it."""
+
+_IDLE_MS = 90_000
+"""How long a connection without a call stays: longer than the longest pause between two questions for the status."""
+
+_MAX_CALLS_OF_A_CONNECTION = 1024
+"""More than any node has; a proxy that carries many opens another connection."""
 
 # A ping may wait behind a megabyte that a slow link is still carrying, so its answer has minutes, not seconds.
 _PING_EVERY_MS = 60_000
@@ -32,18 +55,32 @@ _SHARED_OPTIONS = (
 SERVER_OPTIONS = (
     *_SHARED_OPTIONS,
     ("grpc.max_send_message_length", _MAX_ANSWER_BYTES),
-    ("grpc.max_receive_message_length", _MAX_REQUEST_BYTES),
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    ("grpc.max_metadata_size", _SOFT_HEADER_BYTES),
+    ("grpc.absolute_max_metadata_size", _MAX_HEADER_BYTES),
     ("grpc.so_reuseport", 0),  # two gateways on one port are a mistake, not load balancing
     ("grpc.http2.min_recv_ping_interval_without_data_ms", _PING_EVERY_MS // 2),
+    # Probing lets each window grow to what the link could hold, whoever reads it: that more than doubled the memory.
+    # Without it a window is what is being read, 1 MiB a stream, which fills 80 Mbit/s over 100 ms.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
+    ("grpc.max_concurrent_streams", _MAX_CALLS_OF_A_CONNECTION),
+    ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+    ("grpc.max_connection_idle_ms", _IDLE_MS),
 )
 
 CLIENT_OPTIONS = (
     *_SHARED_OPTIONS,
-    ("grpc.max_send_message_length", _MAX_REQUEST_BYTES),
+    ("grpc.max_send_message_length", _MAX_SENT_BYTES),
     ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
     ("grpc.max_reconnect_backoff_ms", 5_000),  # a gateway that comes back is found again soon
     ("grpc.enable_retries", 0),  # retrying is the client's, where it can be bounded and logged
 )
+
+
+def server_options(limits: Limits) -> tuple[tuple[str, int], ...]:
+    """Return what a gateway's server is started with."""
+    return (*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", limits.max_connections))
 
 
 def open_channel(peer: Peer, *, tls: TlsFiles | None, patience_s: float) -> grpc.Channel:

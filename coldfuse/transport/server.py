@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -19,14 +19,15 @@ from coldfuse.gateway import StoreGateway
 from coldfuse.registry.federation import Federation
 from coldfuse.transport.address import Address, parse_address
 from coldfuse.transport.allocator import keep_freed_memory
-from coldfuse.transport.channel import SERVER_OPTIONS, server_credentials
-from coldfuse.transport.pb import gateway_pb2, gateway_pb2_grpc
+from coldfuse.transport.admission import Admission
+from coldfuse.transport.channel import server_credentials, server_options
+from coldfuse.transport.frames import SERVICE
+from coldfuse.transport.limits import DEFAULT_MEMORY_BYTES, limits_within
+from coldfuse.transport.rooms import Rooms
 from coldfuse.transport.servicer import Servicer
 from coldfuse.trust.tls import TlsFiles
 
 logger = logging.getLogger(__name__)
-
-SERVICE = gateway_pb2.DESCRIPTOR.services_by_name["Gateway"].full_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +40,12 @@ class GatewaySettings:
     """Certificate and key of the gateway; with a CA, callers need a certificate of it."""
     insecure: bool = False
     """Permission for plain text on addresses that other machines can reach."""
+    memory_bytes: int = DEFAULT_MEMORY_BYTES
+    """What the gateway's process may take; transfers, calls and connections are limited accordingly (see `limits`)."""
     max_workers: int = 16
-    """Number of threads that wait for the store."""
-    max_streams: int = 128
-    """Maximum number of uploads at a time, and of downloads, a few MiB each; further uploads have to come again."""
-    max_calls: int = 4096
-    """Maximum number of calls that run or wait; further callers have to come again."""
+    """Number of threads that wait for the store, and of those that write and read chunks."""
+    max_streams: int | None = None
+    """Maximum number of uploads and downloads at a time; None: as many as fit into the memory."""
     idle_s: float = 300.0
     """Seconds after which an upload that brings nothing is dropped."""
     tune_allocator: bool = True
@@ -103,13 +104,18 @@ class RunningGateway:
             self._loop.close()
 
     async def _serve(self, asked: Address, credentials: grpc.ServerCredentials | None, started: Future[int]) -> None:
-        settings = self._settings
+        settings, limits = self._settings, limits_within(self._settings.memory_bytes)
         with ExitStack() as pools:  # leaving waits for writes that were cancelled halfway, so that none is left behind
             gateway = pools.enter_context(StoreGateway(self._federation, num_threads=settings.max_workers))
-            calls = pools.enter_context(ThreadPoolExecutor(settings.max_workers, "gateway-calls"))
-            server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=settings.max_calls)
-            servicer = Servicer(gateway, calls, max_streams=settings.max_streams, idle_s=settings.idle_s)
-            gateway_pb2_grpc.add_GatewayServicer_to_server(servicer, server)
+            rooms = Rooms(
+                limits, max_streams=settings.max_streams, idle_s=settings.idle_s, num_threads=settings.max_workers
+            )
+            pools.callback(rooms.close)
+            server = grpc.aio.server(
+                options=server_options(limits), maximum_concurrent_rpcs=limits.max_calls,
+                interceptors=(Admission(rooms),),
+            )  # fmt: skip
+            server.add_generic_rpc_handlers((Servicer(gateway, rooms).handler(),))
             healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]
             health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
             reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)

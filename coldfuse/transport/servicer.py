@@ -1,186 +1,151 @@
-"""The shell around a `StoreGateway`: asyncio streams outside, blocking calls in a bounded pool inside."""
+"""The shell around a `StoreGateway`: asyncio streams outside, blocking calls in bounded pools inside.
+
+Every method is served as a stream of bytes, whatever the `.proto` says: on the wire one message is a stream of one. gRPC
+lets a message in when somebody reads it, and for calls of one message it reads by itself, so that a thousand calls of
+2 MiB would lie in memory before anybody was asked. Here nothing is read without a turn (see `turns`).
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, NoReturn, TypeVar
 
 import grpc
 
 from coldfuse.core.serialization import sha256
-from coldfuse.errors import GatewayBusyError, TransportError
 from coldfuse.gateway import StoreGateway
+from coldfuse.gateway.contributions import read_manifest
 from coldfuse.gateway.upload import PartUpload
-from coldfuse.transport.channel import MAX_CHUNK_BYTES
+from coldfuse.transport.calls import SHORT_BYTES, Call, Context, Requests, serve
+from coldfuse.transport.callers import check_names
+from coldfuse.transport.channel import MAX_REQUEST_BYTES
+from coldfuse.transport.frames import SERVICE, NextSize, parse, read_frame, write_block
+from coldfuse.transport.limits import BLOCK_BYTES, DOWNLOAD_BYTES, UPLOAD_BYTES
 from coldfuse.transport.pb import gateway_pb2 as pb
-from coldfuse.transport.pb import gateway_pb2_grpc
-from coldfuse.transport.status import ERROR_KEY, to_status
-from coldfuse.transport.wire import (
-    read_chunk,
-    read_header,
-    read_parts,
-    read_which,
-    write_page,
-    write_status,
-    write_verdict,
-)
-
-A = TypeVar("A")
-Context = grpc.aio.ServicerContext[Any, Any]
-
-READ_AHEAD_BYTES = 4 << 20
-"""Read at once and sent as several messages: a range request to S3 costs a round trip."""
+from coldfuse.transport.rooms import Rooms
+from coldfuse.transport.turns import Turn
+from coldfuse.transport.wire import read_header, read_parts, read_which, write_page, write_status, write_verdict
 
 
-class Servicer(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]
-    """Hands calls to the gateway.
+class Servicer:
+    """Hands calls to the gateway."""
 
-    At most `max_streams` uploads and as many downloads run. Downloads are short and wait their turn. An upload may take
-    hours: one that waited for its turn would spend its caller's deadline, so it is told to come back.
-    """
-
-    def __init__(self, gateway: StoreGateway, pool: ThreadPoolExecutor, *, max_streams: int, idle_s: float) -> None:
+    def __init__(self, gateway: StoreGateway, rooms: Rooms) -> None:
         self._gateway = gateway
-        self._pool = pool
-        self._idle_s = idle_s
-        self._uploads = asyncio.Semaphore(max_streams)
-        self._reads = asyncio.Semaphore(max_streams)
+        self._rooms = rooms
 
-    async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:  # noqa: ARG002, N802
-        """See the .proto. The common case takes no thread: ten thousand nodes ask this all the time."""
-        if (status := self._gateway.recent_status()) is not None:
-            return write_status(status)
-        return await self._answer(context, lambda: write_status(self._gateway.status()))
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return what a server is given."""
+        methods = [
+            self.get_status, self.get_release, self.list_releases, self.read_object, self.find_missing,
+            self.upload_part, self.commit, self.get_verdict,
+        ]  # fmt: skip
+        handlers = {
+            method.__name__.title().replace("_", ""): grpc.stream_stream_rpc_method_handler(self._served(method))
+            for method in methods
+        }
+        return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
-    async def GetRelease(self, request: pb.GetReleaseRequest, context: Context) -> pb.GetReleaseResponse:  # noqa: N802
+    def _served(self, method: Callable[[Call], Awaitable[None]]) -> Callable[[Requests, Context], Awaitable[None]]:
+        async def run(requests: Requests, context: Context) -> None:
+            await serve(requests, context, self._rooms, method)
+
+        return run
+
+    async def get_status(self, call: Call) -> None:
+        """See the .proto. The common case takes no thread and no turn: ten thousand nodes ask this all the time."""
+        status = self._gateway.recent_status() or await call.ask(self._gateway.status)
+        await call.answer(write_status(status))
+
+    async def get_release(self, call: Call) -> None:
         """See the .proto."""
+        which = read_which(await call.read(pb.GetReleaseRequest))
+        await call.be_heavy()
+        data = await call.ask(lambda: self._gateway.release_bytes(which))
+        await call.answer(pb.GetReleaseResponse(manifest_json=data, manifest_digest=sha256(data)))
 
-        def answer() -> pb.GetReleaseResponse:
-            data = self._gateway.release_bytes(read_which(request))
-            return pb.GetReleaseResponse(manifest_json=data, manifest_digest=sha256(data))
-
-        return await self._answer(context, answer)
-
-    async def ListReleases(  # noqa: N802
-        self, request: pb.ListReleasesRequest, context: Context
-    ) -> pb.ListReleasesResponse:
+    async def list_releases(self, call: Call) -> None:
         """See the .proto."""
+        request = await call.read(pb.ListReleasesRequest)
         before = request.before if request.HasField("before") else None
-        return await self._answer(
-            context, lambda: write_page(self._gateway.releases(before=before), page_size=request.page_size)
+        await call.answer(
+            await call.ask(lambda: write_page(self._gateway.releases(before=before), page_size=request.page_size))
         )
 
-    async def FindMissing(self, request: pb.FindMissingRequest, context: Context) -> pb.FindMissingResponse:  # noqa: N802
+    async def find_missing(self, call: Call) -> None:
         """See the .proto."""
+        parts = read_parts(await call.read(pb.FindMissingRequest))
+        missing = await call.ask(lambda: self._gateway.find_missing(parts))
+        await call.answer(pb.FindMissingResponse(digests=[part.digest for part in missing]))
 
-        def answer() -> pb.FindMissingResponse:
-            missing = self._gateway.find_missing(read_parts(request))
-            return pb.FindMissingResponse(digests=[part.digest for part in missing])
-
-        return await self._answer(context, answer)
-
-    async def Commit(self, request: pb.CommitRequest, context: Context) -> pb.CommitResponse:  # noqa: N802
+    async def commit(self, call: Call) -> None:
         """See the .proto."""
+        data = (await call.read(pb.CommitRequest)).manifest_json
+        if (names := call.names) is not None:
+            check_names(await call.ask(lambda: read_manifest(data)), names)
+        verdict = await call.ask(lambda: self._gateway.commit_bytes(data))
+        await call.answer(pb.CommitResponse(contribution=verdict.contribution, verdict=write_verdict(verdict)))
 
-        def answer() -> pb.CommitResponse:
-            verdict = self._gateway.commit_bytes(request.manifest_json)
-            return pb.CommitResponse(contribution=verdict.contribution, verdict=write_verdict(verdict))
-
-        return await self._answer(context, answer)
-
-    async def GetVerdict(self, request: pb.GetVerdictRequest, context: Context) -> pb.GetVerdictResponse:  # noqa: N802
+    async def get_verdict(self, call: Call) -> None:
         """See the .proto."""
+        request = await call.read(pb.GetVerdictRequest)
+        verdict = await call.ask(lambda: self._gateway.verdict(request.round, request.contribution))
+        await call.answer(pb.GetVerdictResponse(verdict=write_verdict(verdict)))
 
-        def answer() -> pb.GetVerdictResponse:
-            return pb.GetVerdictResponse(
-                verdict=write_verdict(self._gateway.verdict(request.round, request.contribution))
-            )
-
-        return await self._answer(context, answer)
-
-    async def ReadObject(  # noqa: N802
-        self, request: pb.ReadObjectRequest, context: Context
-    ) -> AsyncIterator[pb.ReadObjectResponse]:
+    async def read_object(self, call: Call) -> None:
         """See the .proto. While one block is sent, the next one is read."""
+        request = await call.read(pb.ReadObjectRequest)
         digest, start, length = request.digest, request.start_bytes, request.length_bytes
-        async with _errors_as_status(context), self._reads:
-            await self._run(partial(self._gateway.check_read, request.release, digest, start=start, length=length))
-            end = start + length
+        await call.ask(partial(self._gateway.check_read, request.release, digest, start=start, length=length))
+        end, size = start + length, NextSize()
+        async with self._rooms.transfers.take(call.caller, DOWNLOAD_BYTES, total_bytes=length) as turn:
             blocks = (
-                self._run(partial(self._gateway.read, digest, first, min(READ_AHEAD_BYTES, end - first)))
-                for first in range(start, end, READ_AHEAD_BYTES)
+                self._rooms.move(partial(self._gateway.read, digest, first, min(BLOCK_BYTES, end - first)))
+                for first in range(start, end, BLOCK_BYTES)
             )
             coming = next(blocks, None)
             while coming is not None:
                 block, coming = await coming, next(blocks, None)
-                for offset in range(0, len(block), MAX_CHUNK_BYTES):
-                    yield pb.ReadObjectResponse(chunk=block[offset : offset + MAX_CHUNK_BYTES])
+                await _send(call, memoryview(block), turn, size)
 
-    async def UploadPart(  # noqa: N802
-        self, requests: AsyncIterator[pb.UploadPartRequest], context: Context
-    ) -> pb.UploadPartResponse:
+    async def upload_part(self, call: Call) -> None:
         """See the .proto."""
-        async with _errors_as_status(context), self._slot():
-            part = read_header(await self._next(requests))
-            upload = await self._run(partial(self._gateway.begin_upload, part))
+        async with self._rooms.messages.take(call.caller, MAX_REQUEST_BYTES):
+            first = await anext(call.requests, None)
+        part = read_header(None if first is None else parse(pb.UploadPartRequest, first))
+        cost_bytes = UPLOAD_BYTES + self._gateway.write_buffer_bytes(part.size_bytes)
+        async with self._rooms.transfers.take(call.caller, cost_bytes, total_bytes=part.size_bytes) as turn:
+            upload = await self._rooms.move(partial(self._gateway.begin_upload, part))
             if upload is None:
-                return pb.UploadPartResponse(received_bytes=0)
+                await call.answer(pb.UploadPartResponse(received_bytes=0))
+                return
             try:
-                await self._write(upload, requests)
-                return pb.UploadPartResponse(received_bytes=await self._run(upload.finish))
+                await self._write(upload, call.requests, turn)
+                received_bytes = await self._rooms.move(upload.finish)
             finally:
-                self._pool.submit(upload.abort)  # after the write that may still run; cancelling does not stop it
+                self._rooms.drop(upload.abort)  # after the write that may still run; cancelling does not stop it
+        await call.answer(pb.UploadPartResponse(received_bytes=received_bytes))
 
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        if self._uploads.locked():
-            raise GatewayBusyError("the gateway takes as many uploads as it can; try again later")
-        async with self._uploads:
-            yield
-
-    async def _write(self, upload: PartUpload, requests: AsyncIterator[pb.UploadPartRequest]) -> None:
+    async def _write(self, upload: PartUpload, requests: Requests, turn: Turn) -> None:
         """While one chunk is written, the next one arrives; not more, so that memory stays bounded."""
         writing: Awaitable[None] | None = None
-        while (message := await self._next(requests)) is not None:
+        while (message := await anext(requests, None)) is not None:
+            turn.moved(len(message))
             if writing is not None:
                 await writing
-            writing = self._run(partial(_write_chunk, upload, message))
+            writing = self._rooms.move(partial(_write_chunk, upload, message))
         if writing is not None:
             await writing
 
-    async def _next(self, requests: AsyncIterator[pb.UploadPartRequest]) -> pb.UploadPartRequest | None:
-        try:
-            async with asyncio.timeout(self._idle_s):
-                return await anext(requests, None)
-        except TimeoutError:
-            raise TransportError(f"nothing came for {self._idle_s:.0f} s; send the part again") from None
 
-    def _run(self, function: Callable[[], A]) -> Awaitable[A]:
-        """Begin to run a function that blocks, in a thread of the pool."""
-        return asyncio.get_running_loop().run_in_executor(self._pool, function)
-
-    async def _answer(self, context: Context, function: Callable[[], A]) -> A:
-        async with _errors_as_status(context):
-            return await self._run(function)
+async def _send(call: Call, block: memoryview, turn: Turn, size: NextSize) -> None:
+    """Send a block in messages that grow while they leave fast: a slow reader shows by small ones that it moves."""
+    while block:
+        piece, block = block[: size.num_bytes], block[size.num_bytes :]
+        with size.measured():
+            await call.context.write(write_block(piece))
+        turn.moved(len(piece))
 
 
-def _write_chunk(upload: PartUpload, message: pb.UploadPartRequest) -> None:
-    upload.write(read_chunk(message))
-
-
-@asynccontextmanager
-async def _errors_as_status(context: Context) -> AsyncIterator[None]:
-    """Tell the caller an error by its sentence and class, and never by a traceback."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 - a call's outermost frame: gRPC would send the error's text as it is
-        await _abort(context, error)
-
-
-async def _abort(context: Context, error: Exception) -> NoReturn:
-    code, sentence, kind = to_status(error)
-    await context.abort(code, sentence, trailing_metadata=((ERROR_KEY, kind),))
+def _write_chunk(upload: PartUpload, message: bytes) -> None:
+    upload.write(read_frame(message))

@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 ERROR_KEY = "coldfuse-error"
 """Trailing metadata: the name of the class in `errors.py`."""
 
+RETRY_KEY = "coldfuse-retry-ms"
+"""Trailing metadata: milliseconds after which a call that found no room may come again."""
+
 CODES: dict[type[ColdfuseError], grpc.StatusCode] = {
     errors.ColdfuseError: grpc.StatusCode.UNKNOWN,
     errors.MissingExtraError: grpc.StatusCode.FAILED_PRECONDITION,

@@ -24,7 +24,6 @@ from coldfuse.gateway import (
     Status,
 )
 from coldfuse.gateway.rounds import MAX_NAMES
-from coldfuse.transport.channel import MAX_CHUNK_BYTES
 from coldfuse.transport.pb import gateway_pb2 as pb
 from coldfuse.transport.text import plain
 
@@ -193,13 +192,6 @@ def read_header(message: pb.UploadPartRequest | None) -> Part:
     if message is None or message.WhichOneof("content") != "header":
         raise UserInputError("UploadPart: expected the header first")
     return _read_part(message.header)
-
-
-def read_chunk(message: pb.UploadPartRequest) -> bytes:
-    """Return the next bytes of an upload."""
-    if not 0 < len(message.chunk) <= MAX_CHUNK_BYTES:
-        raise UserInputError(f"a chunk has {len(message.chunk):,} bytes, expected 1 to {MAX_CHUNK_BYTES:,}")
-    return message.chunk
 
 
 def _write_summary(summary: ReleaseSummary) -> pb.ReleaseSummary:

@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "config": "",
     "extras": "",  # what to install for what
     "recipes": "core tensors fusion engine",
+    "simulation": "core processes tensors engine registry storage gateway transport aggregator data config",
     "api": "core durable recipes naming tensors adapters fusion engine registry storage gateway transport trust "
     "consumer contributor search config extras",
     "experiments": "*",

@@ -24,6 +24,7 @@ from coldfuse.aggregator.round import advance
 from coldfuse.consumer import fetch
 from coldfuse.core.contribution import Rejection
 from coldfuse.core.round import Abandoned, Admitted, Rejected
+from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import ConflictError
@@ -126,8 +127,10 @@ def test_bases_of_other_dtypes_are_rounded_once(tmp_path: Path, dtype: str, enco
 def test_what_nobody_changed_keeps_its_parts(tmp_path: Path, small_parts: int) -> None:
     federation = make_federation(tmp_path, MODEL)
     lead(federation)
-    for value, name in enumerate(("ada", "ben")):
-        contribute(federation, name, {"embeddings.weight": np.full((50, 8), value, np.float32)})
+    for value, name in enumerate(("ada", "ben"), start=1):
+        changes = {"embeddings.weight": np.full((50, 8), 0, np.float32)}
+        changes["embeddings.weight"][value * 10 :] = value
+        contribute(federation, name, changes)
     lead(federation)
     base, release = (federation.release(n).files for n in (0, 1))
     pairs = list(zip(base["model.safetensors"].parts, release["model.safetensors"].parts, strict=True))
@@ -136,7 +139,9 @@ def test_what_nobody_changed_keeps_its_parts(tmp_path: Path, small_parts: int) -
     assert read_release(federation)["layer.weight"] == MODEL["layer.weight"]
 
 
-def test_a_round_in_which_nothing_changed_keeps_the_model(federation: Federation) -> None:
+def test_a_round_in_which_nothing_changed_keeps_the_model(tmp_path: Path) -> None:
+    federation = make_federation(tmp_path, MODEL, screening=ScreeningRules.off())
+    lead(federation)
     for name in ("ada", "ben"):
         contribute(federation, name, {}, num_examples=len(name) + ord(name[0]))
     lead(federation)
@@ -195,7 +200,7 @@ def test_verdicts_come_in_few_entries(federation: Federation) -> None:
 def test_many_verdicts_are_split_into_entries_that_can_be_read(
     federation: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coldfuse.aggregator.round.MAX_VERDICTS", 2)
+    monkeypatch.setattr("coldfuse.aggregator.judging.MAX_VERDICTS", 2)
     bad = {"scale": np.float32(np.nan).reshape(())}
     for name in ("a", "b", "c", "d", "e"):
         contribute(federation, name, bad)

@@ -1,0 +1,66 @@
+"""Who calls: as far as a gateway can tell today, the address that the call comes from, and a certificate.
+
+Members with keys come later; what they are told apart by then takes the place of `caller_of`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from urllib.parse import unquote
+
+from coldfuse.core.contribution import ContributionManifest
+from coldfuse.core.names import id_of
+from coldfuse.errors import ContributionRejectedError
+
+_IPV6_NETWORK_BITS = 64
+"""Whoever has one IPv6 address usually has a whole network of this size."""
+
+_NAME_KEYS = ("x509_common_name", "x509_subject_alternative_name")
+
+
+def caller_of(peer: str) -> str:
+    """Return who shares one caller's limits, from gRPC's name of the other end.
+
+    >>> caller_of("ipv4:10.0.0.7:51234"), caller_of("ipv6:%5B2001:db8:0:1::7%5D:51234"), caller_of("unix:")
+    ('10.0.0.7', '2001:db8:0:1::/64', 'unix:')
+    """
+    kind, _, rest = unquote(peer).partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return peer
+    host = rest.rpartition(":")[0].strip("[]").partition("%")[0]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return peer
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, _IPV6_NETWORK_BITS), strict=False))
+
+
+def names_of(auth_context: Mapping[str, Iterable[bytes]]) -> list[str]:
+    """Return the names that a caller's certificate vouches for; none without one.
+
+    >>> names_of({"x509_common_name": [b"alice"], "x509_subject_alternative_name": [b"alice.example.org"]})
+    ['alice', 'alice.example.org']
+    """
+    values = (value for key in _NAME_KEYS for value in auth_context.get(key, ()))
+    return list(dict.fromkeys(value.decode("utf-8", "replace") for value in values))
+
+
+def check_names(manifest: ContributionManifest, names: Iterable[str]) -> None:
+    """Refuse a contribution under another name than those of its sender's certificate.
+
+    Raises:
+        ContributionRejectedError: The certificate is somebody else's.
+    """
+    known = list(names)
+    if manifest.contributor in {id_of(name) for name in known if name}:
+        return
+    shown = ", ".join(map(repr, known)) or "nobody"
+    raise ContributionRejectedError(
+        f"the certificate is for {shown}, and the contribution is of {manifest.contributor!r}; contribute under a name "
+        "that the certificate has as its common name (CN) or as an alternative name (SAN), with --name"
+    )

@@ -1,0 +1,86 @@
+"""What all calls of a gateway share: memory, threads, and a count of who calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from coldfuse.errors import GatewayBusyError
+from coldfuse.transport.limits import Limits
+from coldfuse.transport.turns import Pace, Turns
+
+A = TypeVar("A")
+
+LEAST_BYTES_PER_S = 1 << 10
+"""A transfer slower than this over minutes is cut in any case: a quarter of the slowest link, shared by four streams."""
+
+_HEAVY_CALLS = 2
+"""Long requests and answers that are worked on at a time: what is parsed takes several times its length."""
+
+
+class Rooms:
+    """Shared by all calls of one gateway, in one event loop."""
+
+    def __init__(self, limits: Limits, *, max_streams: int | None, idle_s: float, num_threads: int) -> None:
+        """Begin with everything free; threads are started when they are needed.
+
+        Args:
+            limits: What the calls may hold.
+            max_streams: How many uploads and downloads there may be at a time; None: as many as fit.
+            idle_s: Seconds after which a transfer that brings nothing is dropped.
+            num_threads: How many threads wait for the store; as many more write and read chunks.
+        """
+        least = Pace(LEAST_BYTES_PER_S, idle_s)
+        self.transfers = Turns(limits.transfers_bytes, max_turns=max_streams, max_waiting=limits.max_calls, least=least)
+        self.messages = Turns(limits.messages_bytes, max_waiting=limits.max_calls, least=least)
+        self.work = Turns(num_threads, max_waiting=limits.max_calls, least=Pace(1, float("inf")), can_cut=False)
+        self.heavy = asyncio.Semaphore(_HEAVY_CALLS)
+        """Taken by whoever works on a long request or answer."""
+        self._max_calls = limits.max_calls
+        self._open: Counter[str] = Counter()
+        self._threads = ThreadPoolExecutor(num_threads, "gateway-calls")
+        self._movers = ThreadPoolExecutor(num_threads, "gateway-chunks")  # a slow question must not hold up a chunk
+
+    @contextmanager
+    def count(self, caller: str) -> Iterator[None]:
+        """Count a call while the block runs.
+
+        Raises:
+            GatewayBusyError: There are too many, in all or of this caller.
+        """
+        num_open, num_own = self._open.total(), self._open[caller]
+        share = self._max_calls / (2 * max(len(self._open), 1))  # half is divided; the other half is for who comes next
+        if num_open >= self._max_calls or (num_open >= self._max_calls / 2 and num_own >= share):
+            raise GatewayBusyError(
+                f"the gateway has as many calls as it can hold ({num_open}, {num_own} of them from where this one "
+                "comes from); try again later"
+            )
+        self._open[caller] += 1
+        try:
+            yield
+        finally:
+            self._open[caller] -= 1
+            if not self._open[caller]:
+                del self._open[caller]
+
+    async def ask(self, caller: str, function: Callable[[], A]) -> A:
+        """Run what asks the store, in a thread; callers with less in hand go first."""
+        async with self.work.take(caller, 1):
+            return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+    def move(self, function: Callable[[], A]) -> Awaitable[A]:
+        """Begin to read or write a chunk, for who holds a turn already."""
+        return asyncio.get_running_loop().run_in_executor(self._movers, function)
+
+    def drop(self, function: Callable[[], object]) -> None:
+        """Run what nobody waits for, after the chunks that are on their way."""
+        self._movers.submit(function)
+
+    def close(self) -> None:
+        """Wait for the threads, so that no write that was cancelled halfway is left behind."""
+        self._threads.shutdown()
+        self._movers.shutdown()
