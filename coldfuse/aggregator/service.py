@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from coldfuse.aggregator.model import Base, open_base
-from coldfuse.aggregator.release import require_memory
+from coldfuse.aggregator.release import most_contributions
 from coldfuse.aggregator.round import Round, advance
 from coldfuse.aggregator.watchdog import Watchdog
 from coldfuse.core.round import LeaderEvent
@@ -144,6 +144,7 @@ class _Leader:
     def __init__(self, federation: Federation, executor: _Led, lease: Lease, watchdog: Watchdog) -> None:
         self._federation, self._executor, self._lease, self._watchdog = federation, executor, lease, watchdog
         self._journals: dict[int, Journal] = {}  # kept, because a journal remembers what it has read
+        self._most = 0  # how many contributions to a round this machine has the memory for
         self._ready_for = 0  # the number of the newest round whose rules this machine has the memory for
 
     def lead(self, settings: AggregatorSettings, stop: threading.Event) -> Iterator[tuple[int, LeaderEvent]]:
@@ -183,7 +184,7 @@ class _Leader:
     def _require_memory(self, federation: Federation, base: Base, number: int) -> None:
         """Before a round is opened: an operator may have set another method."""
         if number > self._ready_for:
-            require_memory(federation.reopened(), base, self._executor)
+            self._most = most_contributions(federation.reopened(), base, self._executor)
             self._ready_for = number
 
 

@@ -47,13 +47,16 @@ class Cluster(ABC):
         self._watch = Watch(time.monotonic())
 
     def start(self) -> None:
-        """Start or join the cluster; nothing happens while it is up.
+        """Start or join the cluster; nothing happens while it is up and well.
 
         Raises:
             UserInputError: The address is none.
             TransportError: There is no such cluster, or this process cannot join it.
             WorkerLostError: Ray did not start here.
         """
+        if self._is_up and not self._is_well():
+            log.warning("Ray was lost while nothing ran: it is started again")
+            self.end()
         if not self._is_up:
             _hush()
             self._start()
@@ -103,6 +106,10 @@ class Cluster(ABC):
         """Start or join it."""
 
     @abstractmethod
+    def _is_well(self) -> bool:
+        """Tell at once whether it can be used, as far as this process can see."""
+
+    @abstractmethod
     def _look(self, now_s: float) -> None:
         """See to it; raise `WorkerLostError` if it is lost."""
 
@@ -145,6 +152,9 @@ class LocalCluster(Cluster):
         self._family = [child for child in _children(psutil.Process()) if child not in before]
         self._needed = [child for child in self._family if name_of(child) in _NEEDED]
 
+    def _is_well(self) -> bool:
+        return all(is_alive(process) and not is_stopped(process) for process in self._needed)
+
     def _look(self, now_s: float) -> None:
         for process in self._needed:
             if not is_alive(process):
@@ -164,7 +174,7 @@ class LocalCluster(Cluster):
         import ray
 
         family = _with_descendants(self._family)
-        if not all(is_alive(process) and not is_stopped(process) for process in self._needed):
+        if not self._is_well():
             end_all(family)
         ray.shutdown()
         end_all(process for process in family if is_alive(process))
@@ -192,6 +202,13 @@ class JoinedCluster(Cluster):
         except (OSError, RuntimeError, ray.exceptions.RayError) as error:  # gone, or another version or token
             raise TransportError(f"cannot join the Ray cluster at {self._address}: {first_line(error)}") from error
         self._probes = Probes()
+
+    def _is_well(self) -> bool:
+        try:
+            require_reachable(self._address)
+        except TransportError:
+            return False
+        return True
 
     def _look(self, now_s: float) -> None:
         """Make sure that the head answers; where nothing ends for a while, ask the machines what they do."""
