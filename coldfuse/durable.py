@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,6 +40,13 @@ _ADVICE = {
 
 UNFINISHED = ".part"
 """What stands behind a file's name while it is written."""
+
+
+DAMAGED = ".damaged"
+"""What stands behind a file's name once it was found damaged."""
+
+OnDamage = Callable[[str], None]
+"""on_damage(sentence): is told what was found damaged, and what becomes of it."""
 
 
 class WholeFile:
@@ -104,6 +112,26 @@ def remove_whole(path: Path) -> None:
         name.unlink(missing_ok=True)
 
 
+def set_aside(path: Path, why: str, *, then: str, tell: OnDamage) -> None:
+    """Rename what is damaged, so that it is no longer in the way, and say so.
+
+    Args:
+        path: The file.
+        why: What is wrong with it.
+        then: What becomes of its work, the end of the sentence.
+        tell: Is told.
+
+    Raises:
+        UserInputError: It cannot be renamed.
+    """
+    aside = path.with_name(f"{path.name}{DAMAGED}")
+    with explained(path, "set aside"):
+        if aside.is_dir():
+            shutil.rmtree(aside)
+        os.replace(path, aside)
+    tell(f"{path}: {why}; it was set aside as {aside.name}, and {then}")
+
+
 def sync_folder(path: Path) -> None:
     """Make the names in a folder durable; a folder that is gone has none."""
     try:
@@ -116,18 +144,44 @@ def sync_folder(path: Path) -> None:
         os.close(fd)
 
 
-def make_folder(path: Path) -> None:
-    """Create a folder and those above it, durably. One that another process removes meanwhile is an `ENOENT`."""
+def make_folder(path: Path, *, private: Path | None = None) -> None:
+    """Create a folder and those above it, durably. One that another process removes meanwhile is an `ENOENT`.
+
+    Args:
+        path: The folder.
+        private: A folder on the way that only this user may enter, if it has to be created. If it is there it keeps its
+            permissions, and what is created in it gives nobody more, see `permissions_in`.
+    """
     if path.is_dir():
         return
-    make_folder(path.parent)
+    make_folder(path.parent, private=private)
     try:
-        path.mkdir()
+        if private is None or not path.is_relative_to(private):
+            path.mkdir()
+        else:
+            path.mkdir(0o700 if path == private else permissions_in(path.parent, 0o777))
     except FileExistsError:
         # One look decides: what was there may be gone by now, which is no file in the way. A link to nothing is.
         if (path.is_symlink() and not path.exists()) or not stat.S_ISDIR(path.stat().st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
     sync_folder(path.parent)
+
+
+def permissions_in(folder: Path, usual: int) -> int:
+    """Return the permissions of a new file or folder: the usual ones, but to nobody to whom its folder gives none.
+
+    So all that lies in a private folder is private, whatever the user's umask, also once it is moved elsewhere; and in
+    a folder that several users share, the umask decides.
+
+    Args:
+        folder: The folder that it lies in.
+        usual: What the umask would be applied to.
+    """
+    given = folder.stat().st_mode
+    for others in (0o070, 0o007):
+        if not given & others:
+            usual &= ~others
+    return usual
 
 
 def _unfinished(path: Path) -> Path:

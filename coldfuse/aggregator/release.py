@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy
 
@@ -14,6 +14,7 @@ from coldfuse.aggregator.standing import Standing, describe, norms_after, standi
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Admission
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.value import Value
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.fuse import Prepared, Request, fuse, prepare, read_ahead
@@ -22,6 +23,7 @@ from coldfuse.engine.job import require_memory as require_task_memory
 from coldfuse.engine.recipes import read_recipe, write_recipe
 from coldfuse.engine.sinks import StoreSink
 from coldfuse.engine.state import open_release_state
+from coldfuse.fusion.outer.adaptive import Adaptive
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.registry.federation import Federation
 from coldfuse.tensors.files import BlobFile
@@ -56,7 +58,7 @@ def fuse_release(
     Raises:
         FusionError: The method refuses these contributions.
     """
-    recipe = read_recipe(federation.settings.method)
+    recipe = _bounded(read_recipe(federation.settings.method), federation.settings.screening)
     rules, past = federation.settings.screening, base.release.norms
     counted = standing(admissions, recipe, rules, past)
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
@@ -112,6 +114,21 @@ def _headers_of(base: Base) -> set[str]:
     return {blob.parts[0].digest for blob in (*base.release.files.values(), *outer.values()) if blob.parts}
 
 
+def _bounded(recipe: Recipe, rules: ScreeningRules) -> Recipe:
+    """Return the recipe with outer steps that no single element can freeze, where it says nothing of that itself."""
+    if not rules.is_on:
+        return recipe
+    return dataclasses.replace(
+        recipe,
+        outers=tuple(
+            outer.model_copy(update={"bound": rules.outer_bound})
+            if isinstance(outer, Adaptive) and outer.bound is None
+            else outer
+            for outer in recipe.outers
+        ),
+    )
+
+
 class _Stored(Value):
     """What is read of a manifest again: all else was checked when it was screened."""
 
@@ -126,4 +143,4 @@ def _open_input(federation: Federation, base: Base, counted: Standing) -> Input:
     item = delta_input(
         base.checkpoint, file, counted.weight, tied=base.tied, path=name, digest=admission.delta_digest
     )  # fmt: skip
-    return replace(item, share=counted.share)
+    return dataclasses.replace(item, share=counted.share)

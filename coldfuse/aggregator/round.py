@@ -124,9 +124,9 @@ def _refused_by(round_: Round, before: RoundState) -> str | None:
 def _decide(round_: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]:
     terms = round_.federation.settings.under(opened.terms).terms
     admitted = state.admitted.keys()
-    age_s, num_carried = round_.now_s() - opened.opened_at_s, len(opened.carried)
+    age_s, num_carried = round_.now_s() - opened.opened_at_s, len(state.carried)
     verdict, reason = decide(
-        terms.rules, admitted=len(admitted), carried=num_carried, is_refused=opened.is_refused, age_s=age_s
+        terms.rules, admitted=len(admitted), carried=num_carried, is_refused=state.is_refused, age_s=age_s
     )
     if verdict is RoundAction.WAIT and len(admitted) == num_carried:  # it has no end, and nobody counts on its rules
         now = round_.federation.reopened().settings.terms

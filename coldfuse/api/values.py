@@ -123,14 +123,15 @@ def describe_release(summary: ReleaseSummary) -> str:
 
 def describe_change(change: SettingsChange) -> str:
     """Say in a line what was changed of a federation's settings, when, and by whom."""
-    return f"{'':>5}  {_when(change.changed_at_s)}  {change}, by {printable(change.by)}"
+    return f"{'':>5}  {when(change.changed_at_s)}  {change}, by {printable(change.by)}"
 
 
 def _made(summary: ReleaseSummary) -> str:
-    return _when(summary.created_at_s)
+    return when(summary.created_at_s)
 
 
-def _when(moment_s: float) -> str:
+def when(moment_s: float) -> str:
+    """Return a moment as people read it."""
     try:
         return datetime.fromtimestamp(moment_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):  # what a clock or a stranger said: a NaN, or the year 300000

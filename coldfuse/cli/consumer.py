@@ -14,6 +14,7 @@ from coldfuse.api.values import describe_change, describe_release
 from coldfuse.cli.options.consumer import FetchOptions, ReleasesOptions, StatusOptions
 from coldfuse.cli.pace import Pace
 from coldfuse.cli.source import connect
+from coldfuse.cli.standing import describe_stand, stands
 from coldfuse.consumer import fetch as fetch_release
 from coldfuse.consumer.folder import missing_code
 from coldfuse.core.federation import SettingsChange
@@ -78,10 +79,14 @@ def status(options: StatusOptions) -> None:
         document = dataclasses.asdict(answer) | {
             "rules": answer.rules.model_dump(),
             "change": answer.change and answer.change.model_dump(),
+            "screening": answer.screening and answer.screening.model_dump(),
+            "stands": stands(answer),
         }
         typer.echo(json.dumps(document))
         return
     typer.echo(str(answer))
+    if line := describe_stand(answer):
+        typer.echo(line)
 
 
 def releases(options: ReleasesOptions) -> None:

@@ -13,6 +13,7 @@ from coldfuse.cli.units import parse_duration
 from coldfuse.core.left_out import left_out_lines
 from coldfuse.core.model_files import is_tokenizer_file
 from coldfuse.core.names import Identity, shown
+from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.errors import MissingExtraError
 from coldfuse.extras import requiring
 from coldfuse.registry.creation import create_federation, require_creatable, require_fusable
@@ -38,7 +39,10 @@ def init(options: InitOptions) -> None:
     _say_what_can_be_trained(
         base, model, has_tokenizer=any(is_tokenizer_file(name.rpartition("/")[2]) for name in checkpoint.plain)
     )
-    federation = create_federation(store, name=options.name, base=model, origin=base, method=line, rules=rules)
+    screening = ScreeningRules(is_on=options.screening == "strict")
+    federation = create_federation(
+        store, name=options.name, base=model, origin=base, method=line, rules=rules, screening=screening
+    )
     release, settings = federation.latest(), federation.settings
     size = sum(blob.size_bytes for blob in release.files.values())
     typer.echo(

@@ -19,7 +19,15 @@ from coldfuse.cli.options.consumer import FetchOptions, ReleasesOptions, StatusO
 from coldfuse.cli.options.contributor import ContributeOptions
 from coldfuse.cli.options.experiments import BenchFuseOptions, BenchUploadOptions, DemoOptions, FusionOptions
 from coldfuse.cli.options.fuse import FuseOptions, MethodsOptions
-from coldfuse.cli.options.operator import AggregatorOptions, GatewayOptions, InitOptions, ServeOptions, SetOptions
+from coldfuse.cli.options.operator import (
+    AggregatorOptions,
+    GatewayOptions,
+    InitOptions,
+    QuarantineOptions,
+    ReadmitOptions,
+    ServeOptions,
+    SetOptions,
+)
 from coldfuse.cli.options.statistics import StatisticsOptions
 from coldfuse.config import prepare_ray, prepare_training
 from coldfuse.durable import advise
@@ -40,6 +48,10 @@ COMMANDS = {
     ),
     "init": Command(options=InitOptions, runs="coldfuse.cli.init:init", panel=_OPERATE, extra="fuse"),
     "set": Command(options=SetOptions, runs="coldfuse.cli.rules:change", panel=_OPERATE, extra="fuse"),
+    "quarantine": Command(
+        options=QuarantineOptions, runs="coldfuse.cli.quarantine:quarantine", panel=_OPERATE
+    ),
+    "readmit": Command(options=ReadmitOptions, runs="coldfuse.cli.quarantine:readmit", panel=_OPERATE),
     "serve": Command(options=ServeOptions, runs="coldfuse.cli.serve:serve", panel=_OPERATE),
     "gateway": Command(options=GatewayOptions, runs="coldfuse.cli.gateway:gateway", panel=_OPERATE),
     "aggregator": Command(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import re
-import socket
 from collections.abc import Sequence
 
 import typer
@@ -14,25 +12,26 @@ from coldfuse.cli.options.operator import SetOptions
 from coldfuse.cli.options.shared import RecipeChange, RecipeWords
 from coldfuse.cli.recipe import line_of, recipe_of, require_federated
 from coldfuse.cli.units import parse_duration
+from coldfuse.cli.who import who
 from coldfuse.core.federation import ChangeableSettings, FederationSettings
 from coldfuse.core.names import Identity, shown
 from coldfuse.core.round import RoundState
-from coldfuse.core.words import printable
+from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.engine.recipes import read_recipe
 from coldfuse.engine.state import outers_of
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.registry.settings import read_settings, write_change
 from coldfuse.storage import open_store
 
-_MAX_BY_CHARS = 200
-
 
 def change(options: SetOptions) -> None:
     """Change what was given, and say what that means for the rounds."""
     words = options.recipe
-    given = (options.name, options.quorum, options.deadline, words.method, words.variant)
+    given = (options.name, options.quorum, options.deadline, options.screening, words.method, words.variant)
     if all(value is None for value in given) and not words.param:
-        raise typer.BadParameter("say what to change: --quorum, --deadline, --method, --param, --variant or --name")
+        raise typer.BadParameter(
+            "say what to change: --quorum, --deadline, --method, --param, --variant, --screening or --name"
+        )
     store = open_store(options.store)
     before, etag = read_settings(store)
     called = Identity.of(options.name, what="--name") if options.name is not None else None
@@ -42,13 +41,14 @@ def change(options: SetOptions) -> None:
         quorum=options.quorum,
         deadline_s=parse_duration(options.deadline) if options.deadline is not None else None,
         method=_new_method(before, words),
+        screening=None if options.screening is None else ScreeningRules(is_on=options.screening == "strict"),
     )  # checked, with the words for people, as it is written
     quorum = options.quorum or before.rules.quorum
     if wanted.method is not None or wanted.quorum is not None:
         require_federated(read_recipe(wanted.method or before.method), quorum=quorum)
     federation = open_federation(store)
     latest = federation.channel("latest").release
-    after = write_change(store, before, etag, wanted, by=_who(options.by), after_release=latest)
+    after = write_change(store, before, etag, wanted, by=who(options.by), after_release=latest)
     _say(options, federation, before, after)
 
 
@@ -68,15 +68,6 @@ def _without(line: str, params: Sequence[str]) -> str:
         key = re.escape(param.partition("=")[0].strip())
         line = re.sub(rf"(?<![\w-])(?:{key})\s*=[^,()]*(?:,\s*)?", "", line)
     return line
-
-
-def _who(by: str | None) -> str:
-    if by is None:
-        try:
-            by = f"{getpass.getuser()}@{socket.gethostname()}"
-        except (OSError, KeyError, ImportError):  # a container without names
-            by = f"somebody@{socket.gethostname()}"
-    return printable(by)[:_MAX_BY_CHARS]
 
 
 def _say(options: SetOptions, federation: Federation, before: FederationSettings, after: FederationSettings) -> None:

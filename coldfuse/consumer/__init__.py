@@ -6,6 +6,6 @@ folder      whose a folder is, and whether what lies in it is still what was wri
 """
 
 from coldfuse.consumer.download import Fetched, ReleaseSource, fetch
-from coldfuse.consumer.folder import hold, read_fetched
+from coldfuse.consumer.folder import claim, hold, is_file_of, is_whole, read_fetched
 
-__all__ = ["Fetched", "ReleaseSource", "fetch", "hold", "read_fetched"]
+__all__ = ["Fetched", "ReleaseSource", "claim", "fetch", "hold", "is_file_of", "is_whole", "read_fetched"]

@@ -205,7 +205,7 @@ class _Download:
         there = place.resume(data)
         self.count.add(there)
         self._download(place, data, there)
-        if there and sha256(data) != place.part.digest:  # what the interrupted download left was not what it said
+        if sha256(data) != place.part.digest:  # by what an interrupted download left, or on its way: once more, whole
             self.count.add(-len(data))
             there = 0
             self._download(place, data, there)

@@ -18,10 +18,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from coldfuse.core.blob import Blob
 from coldfuse.core.left_out import LeftOut
 from coldfuse.core.model_files import may_be_released
 from coldfuse.core.release import ReleaseManifest
-from coldfuse.core.serialization import decode, encode, sha256
+from coldfuse.core.sealed import seal, unseal
+from coldfuse.core.serialization import sha256
 from coldfuse.durable import UNFINISHED, explained, sync_folder, write_whole
 from coldfuse.errors import CodecError, UserInputError
 from coldfuse.registry.settings import SETTINGS_KEY
@@ -94,7 +96,7 @@ def claim(out: Path) -> None:
 def read_fetched(out: Path) -> ReleaseManifest | None:
     """Return the manifest of the release that was put whole into a folder, if there is one that can be read."""
     try:
-        return decode(ReleaseManifest, (out / OWN / _RELEASE).read_bytes(), what=_RELEASE)
+        return unseal(ReleaseManifest, (out / OWN / _RELEASE).read_bytes(), what=_RELEASE)
     except (OSError, CodecError):
         return None
 
@@ -131,7 +133,7 @@ def end_swap(out: Path, manifest: ReleaseManifest, seen: Seen) -> None:
     """Say that a release lies here whole, and how its files looked when they were checked."""
     write_written(out, set(manifest.files))
     write_seen(out, seen)
-    write_whole(out / OWN / _RELEASE, encode(manifest))
+    write_whole(out / OWN / _RELEASE, seal(manifest))
 
 
 def look(folder: Path, paths: Sequence[str]) -> Seen:
@@ -154,28 +156,32 @@ def is_whole(out: Path, manifest: ReleaseManifest, *, verify: bool) -> bool:
     seen = look(out, sorted(manifest.files))
     if not verify and seen.keys() == manifest.files.keys() and seen == _read_json(out / OWN / _SEEN):
         return True
-    if not all(_has_digests(out, path, manifest) for path in manifest.files):
+    if not all(is_file_of(blob, out / path) for path, blob in manifest.files.items()):
         return False
     write_seen(out, seen)  # a copied folder: looked at before it was read, so a change since then shows
     return True
 
 
 def read_if_there(path: Path, start: int, data: bytearray | memoryview) -> bool:
-    """Fill `data` from `start` of a file; False if the file is not that long."""
-    if not path.is_file() or path.stat().st_size < start + len(data):
+    """Fill `data` from `start` of a file; False if the file is not that long, or the disk does not give it."""
+    try:
+        if not path.is_file() or path.stat().st_size < start + len(data):
+            return False
+        with LocalFile(path).open() as file:
+            file.read_into(memoryview(data), start)
+    except (OSError, UserInputError):  # a disk that decays is no reason to end: it is fetched again
         return False
-    with LocalFile(path).open() as file:
-        file.read_into(memoryview(data), start)
     return True
 
 
-def _has_digests(out: Path, path: str, manifest: ReleaseManifest) -> bool:
-    blob, start = manifest.files[path], 0
-    if not (out / path).is_file() or (out / path).stat().st_size != blob.size_bytes:
+def is_file_of(blob: Blob, path: Path) -> bool:
+    """Tell whether a file has exactly the parts that it should have, by their digests."""
+    if not path.is_file() or path.stat().st_size != blob.size_bytes:
         return False
+    start = 0
     for part in blob.parts:
         data = bytearray(part.size_bytes)
-        if not read_if_there(out / path, start, data) or sha256(data) != part.digest:
+        if not read_if_there(path, start, data) or sha256(data) != part.digest:
             return False
         start += part.size_bytes
     return True

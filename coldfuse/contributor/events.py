@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol, TypedDict, Unpack
 
 from coldfuse.core.contribution import Score
 
@@ -12,8 +13,8 @@ class NodeEvent:
     """What a node does, for people and scripts."""
 
     phase: str
-    """One of connecting, away, changed, waiting, fetching, training, trained, uploading, committed, admitted, rejected,
-    released and late."""
+    """One of connecting, away, changed, damaged, waiting, fetching, training, trained, uploading, committed, admitted,
+    rejected, released and late."""
     base_release: int | None
     """Number of the release that it works on; None while it knows none."""
     message: str
@@ -31,6 +32,21 @@ class NodeEvent:
             "phase": self.phase, "base_release": self.base_release, "message": self.message, "done": self.done,
             "accuracy": self.accuracy, "score": self.score.model_dump() if self.score else None,
         }  # fmt: skip
+
+
+class Facts(TypedDict, total=False):
+    """What an event may say beside its message."""
+
+    done: float | None
+    accuracy: float | None
+    score: Score | None
+
+
+class Say(Protocol):
+    """Reports an event."""
+
+    def __call__(self, phase: str, base_release: int | None, message: str, **facts: Unpack[Facts]) -> None:
+        """Report it; see `NodeEvent`."""
 
 
 class StoppedError(Exception):

@@ -9,52 +9,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import Unpack
 
 from coldfuse.consumer import fetch
-from coldfuse.contributor.events import NodeEvent, StoppedError
+from coldfuse.contributor.events import Facts, NodeEvent, StoppedError
 from coldfuse.contributor.manifest import software
+from coldfuse.contributor.mending import recall, send_delta
 from coldfuse.contributor.outliving import outlive
+from coldfuse.contributor.settings import NodeSettings
 from coldfuse.contributor.state import NodeFolder, Sent, Trained, WorkFolder
-from coldfuse.core.contribution import ContributionManifest, Score
-from coldfuse.core.names import Identity
+from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.release import ReleaseManifest
-from coldfuse.core.serialization import blob_digest, canonical_json, encode, sha256
-from coldfuse.data.dataset import TextDataset
+from coldfuse.core.serialization import blob_digest, encode, sha256
 from coldfuse.errors import ContributionRejectedError, ObjectNotFoundError, RoundClosedError
 from coldfuse.gateway import Decision, Gateway, Status
-from coldfuse.tensors.checkpoint import open_checkpoint
-from coldfuse.tensors.deltas import Encoding
-from coldfuse.tensors.files import LocalFile
-from coldfuse.training.job import TrainingSettings
-
-if TYPE_CHECKING:
-    from coldfuse.training.job import TrainingProgress
-
-
-@dataclass(frozen=True, kw_only=True)
-class NodeSettings:
-    """What a node contributes, and as whom."""
-
-    name: str
-    """Name of the contributor in the federation, of any script."""
-    train: TextDataset
-    """Private examples to learn from; they never leave the node."""
-    validation: TextDataset
-    """Private examples that scores are computed on."""
-    training: TrainingSettings
-    """Settings of the fine-tuning."""
-    encoding: Encoding = "F32"
-    """Dtype in which the delta travels."""
-
-    def __post_init__(self) -> None:
-        """Refuse what is no name before anything is done under it."""
-        Identity.of(self.name)
-
-    @property
-    def who(self) -> Identity:
-        """Id and name of the contributor."""
-        return Identity.of(self.name)
 
 
 @dataclass(frozen=True)
@@ -87,7 +55,7 @@ class Node:
         """
         while True:
             work, trained = self.prepare()
-            sent = work.sent()
+            sent = work.sent() or self._recall(work, trained)
             if sent is None or sent.federation != self.client.status().federation:
                 sent = self._send(work, trained)
             if sent is not None and self._await_verdict(work, trained, sent, wait_for_release=wait_for_release):
@@ -127,8 +95,8 @@ class Node:
         manifest = fetched.manifest
         if fetched.changed:
             self._say("changed", manifest.release, f"{fetched.changed}; going on with release {manifest.release}")
-        work = self.folder.work_on(manifest.release)
-        trained = work.trained(base_digest=manifest.model_digest, work_digest=self._work_digest())
+        work = self.folder.work_on(manifest.release, self._teller(manifest.release))
+        trained = work.trained(base_digest=manifest.model_digest, work_digest=self.settings.work_digest())
         return work, trained or self._train(work, manifest)
 
     def manifest(self, trained: Trained, *, status: Status) -> ContributionManifest:
@@ -146,42 +114,14 @@ class Node:
         )
 
     def _train(self, work: WorkFolder, base: ReleaseManifest) -> Trained:
-        from coldfuse.training.checkpoint import discard_checkpoint  # torch comes with the first training
-        from coldfuse.training.delta import write_delta
-        from coldfuse.training.fine_tuning import fine_tune
-        from coldfuse.training.head import save_head
-        from coldfuse.training.job import FineTuned, TrainingJob
+        from coldfuse.contributor.making import make_delta  # torch comes with the first training
 
-        def progress(now: TrainingProgress) -> None:
-            done = now.step / max(now.num_steps, 1)
-            self._say("training", base.release, _describe(now), done=done, accuracy=now.accuracy)
-
-        settings, base_model = self.settings, open_checkpoint(self.folder.base)
-        job = TrainingJob(
-            base_dir=self.folder.base, base_digest=base.model_digest, schema_names=base_model.schema.keys(),
-            round=base.release + 1, train=settings.train, validation=settings.validation,
-        )  # fmt: skip
-        self._say("training", base.release, "starting", done=0.0)
-        made = fine_tune(job, settings.training, checkpoint=work.checkpoint, progress=progress, stop=self.stop.is_set)
-        if not isinstance(made, FineTuned):
-            raise StoppedError
-        work.forget_trained()
-        delta = write_delta(
-            work.delta, base_model, made.tensors, encoding=settings.encoding, base_digest=base.model_digest
+        made = make_delta(
+            self.settings, work, base, gateway=self.client, base_dir=self.folder.base, say=self._say, stop=self.stop
         )
-        save_head(work.head, made.head, settings.train.label_names)
-        score = Score(before=made.accuracy_before, after=made.accuracy_after)
-        trained = Trained(
-            base_release=base.release, base_digest=base.model_digest, work_digest=self._work_digest(),
-            num_examples=made.num_examples, num_steps=made.num_steps, score=score,
-            encoding=settings.encoding, delta=delta,
-        )  # fmt: skip
-        work.forget_sent()
-        work.save_trained(trained)
-        discard_checkpoint(work.checkpoint)  # only now: what it spares is safe
-        message = f"accuracy {score.before:.1%} → {score.after:.1%}, delta {delta.size_bytes / 2**20:.1f} MiB"
-        self._say("trained", base.release, message, score=score)
-        return trained
+        if made is None:
+            raise StoppedError
+        return made
 
     def _send(self, work: WorkFolder, trained: Trained) -> Sent | None:
         """Upload and commit; None when the base is no longer the latest, or the round has closed: then begin anew."""
@@ -190,16 +130,17 @@ class Node:
         if status.latest.number != base:
             self._say("late", base, f"{_moved(base, status)} meanwhile")
             return None
-        with LocalFile(work.delta).open() as file:
-
-            def read(buffer: memoryview, start: int) -> None:
-                self._check_stop()  # a large delta on a thin line takes hours
-                file.read_into(buffer, start)
-
-            self.client.upload(trained.delta, read, progress=self._transfer_progress("uploading", base))
+        if not send_delta(
+            self.client, work, trained, check=self._check_stop, progress=self._transfer_progress("uploading", base),
+            tell=self._teller(base),
+        ):  # fmt: skip
+            return None
         status = self._wait(base, "for the round to open")
         manifest = self.manifest(trained, status=status)
-        sent = Sent(federation=manifest.federation, round=manifest.round, contribution=sha256(encode(manifest)))
+        sent = Sent(
+            federation=manifest.federation, round=manifest.round, contribution=sha256(encode(manifest)),
+            trained=trained,
+        )  # fmt: skip
         work.save_sent(sent)  # before the commit: should its answer be lost, the gateway is asked for the verdict
         try:
             self.client.commit(manifest)
@@ -208,8 +149,20 @@ class Node:
             self._say("late", base, str(error))
             self._pause(status)
             return None
+        except ContributionRejectedError:
+            if not self.client.find_missing(trained.delta.parts):
+                raise
+            work.forget_sent()  # parts that nobody commits are cleared in the end, or were damaged there
+            self._pause(status)
+            return None
         self._say("committed", base, f"round {sent.round}, contribution {sent.contribution[:12]}")
         return sent
+
+    def _recall(self, work: WorkFolder, trained: Trained) -> Sent | None:
+        """Return what was sent, where the note of that was lost."""
+        if not work.has_lost_sent:
+            return None
+        return recall(self.client, work, self.manifest(trained, status=self.client.status()))
 
     def _await_verdict(self, work: WorkFolder, trained: Trained, sent: Sent, *, wait_for_release: bool) -> bool:
         """Wait for the verdict and then for the next release; False when the contribution has to be sent again."""
@@ -251,34 +204,16 @@ class Node:
         if self.stop.is_set():
             raise StoppedError
 
-    def _work_digest(self) -> str:
-        """Digest what decides the delta: with the same, a finished training is not made again."""
-        settings = self.settings
-        data = [settings.train.digest(), settings.validation.digest()]
-        return sha256(canonical_json([settings.training.decisive(), data, settings.encoding]))
+    def _teller(self, base: int) -> Callable[[str], None]:
+        return lambda sentence: self._say("damaged", base, sentence)
 
     def _transfer_progress(self, phase: str, base: int) -> Callable[[int, int], None]:
         return lambda done, total: self._say(
             phase, base, f"{done / 2**20:.1f} of {total / 2**20:.1f} MiB", done=done / max(total, 1)
         )
 
-    def _say(self, phase: str, base_release: int | None, message: str, **facts: Unpack[_Facts]) -> None:
+    def _say(self, phase: str, base_release: int | None, message: str, **facts: Unpack[Facts]) -> None:
         self.report(NodeEvent(phase=phase, base_release=base_release, message=message, **facts))
-
-
-class _Facts(TypedDict, total=False):
-    """What an event may say beside its message."""
-
-    done: float | None
-    accuracy: float | None
-    score: Score | None
-
-
-def _describe(now: TrainingProgress) -> str:
-    if now.phase == "probe":
-        return f"fitting a head on the unchanged base, step {now.step} of {now.num_steps}"
-    accuracy = f", accuracy {now.accuracy:.1%}" if now.accuracy is not None else ""
-    return f"epoch {now.epoch}, step {now.step} of {now.num_steps}{accuracy}"
 
 
 def _moved(base: int, status: Status) -> str:

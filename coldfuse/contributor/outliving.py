@@ -15,7 +15,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from coldfuse.errors import StorageError, TransportError
+from coldfuse.errors import DigestMismatchError, StorageError, TransportError
 
 T = TypeVar("T")
 
@@ -36,6 +36,7 @@ def outlive(step: Callable[[], T], stop: threading.Event, on_trouble: Callable[[
     Raises:
         TransportError: The gateway was out of reach when the waiting was ended.
         StorageError: Its store was.
+        DigestMismatchError: What it sent was damaged.
     """
     retrying = Retrying(
         retry=retry_if_exception(_may_pass),
@@ -49,8 +50,8 @@ def outlive(step: Callable[[], T], stop: threading.Event, on_trouble: Callable[[
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Tell a gateway that is away, or whose store is, from one that has refused something."""
-    return isinstance(error, TransportError) or type(error) is StorageError
+    """Tell a gateway that is away, or whose store is, or whose bytes are damaged, from one that refuses something."""
+    return isinstance(error, TransportError | DigestMismatchError) or type(error) is StorageError
 
 
 def _error_of(state: RetryCallState) -> BaseException | None:

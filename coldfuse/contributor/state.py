@@ -8,25 +8,32 @@
         trained.json             training is done: delta and head are there
         sent.json                what was committed to the gateway
 
-Every file is there whole or not at all, and what a JSON file speaks of was on the disk before it.
+Every file is there whole or not at all, and what a JSON file speaks of was on the disk before it. A disk may still
+decay under them: what is read is checked against the digest that it carries or is named by, what is damaged is set
+aside as `<name>.damaged` with a word, and made again. All of it is private: only its owner may enter the folder.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from coldfuse.consumer import hold
+from coldfuse.consumer import claim, hold, is_file_of
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Score
-from coldfuse.core.serialization import V, decode, encode
+from coldfuse.core.sealed import seal, unseal
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES, V
 from coldfuse.core.value import Digest, Value
-from coldfuse.durable import explained, write_whole
-from coldfuse.errors import CodecError, UserInputError
+from coldfuse.durable import DAMAGED, OnDamage, explained, make_folder, set_aside, write_whole
+from coldfuse.errors import CodecError
 
+_LOG = logging.getLogger(__name__)
 _KEPT_RELEASES = 2
+_TRAINED, _SENT = "trained.json", "sent.json"
 
 
 class Trained(Value):
@@ -59,15 +66,17 @@ class Sent(Value):
     """Number of the round."""
     contribution: Digest
     """SHA-256 of its manifest."""
+    trained: Trained | None = None
+    """What was sent, should `trained.json` be lost; None in files of older versions."""
 
 
 class WorkFolder:
     """The work on one base release."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, on_damage: OnDamage = _LOG.warning) -> None:
+        self.path, self._on_damage = path, on_damage
         with explained(path):
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
 
     @property
     def checkpoint(self) -> Path:
@@ -84,46 +93,78 @@ class WorkFolder:
         """File of the private head."""
         return self.path / "head.safetensors"
 
+    @property
+    def has_lost_sent(self) -> bool:
+        """True from the moment when what was sent was found damaged, until it is known again."""
+        return self._path_of(_SENT, DAMAGED).exists()
+
     def trained(self, *, base_digest: str, work_digest: str) -> Trained | None:
         """Return the finished training, if it was on this base and of this data with these settings."""
-        trained = self._read(Trained, "trained.json")
+        sent = self.sent()
+        trained = self._read(Trained, _TRAINED) or (sent.trained if sent else None)
         if trained is None or (trained.base_digest, trained.work_digest) != (base_digest, work_digest):
             return None
-        return trained if self.delta.is_file() else None
+        return trained if sent or self.delta.is_file() else None
 
     def sent(self) -> Sent | None:
         """Return what was committed, if anything."""
-        return self._read(Sent, "sent.json")
+        return self._read(Sent, _SENT)
+
+    def has_delta(self, delta: Blob) -> bool:
+        """Tell whether the delta's file is still what was written; if not, it has to be trained again."""
+        if is_file_of(delta, self.delta):
+            return True
+        if self.delta.exists():
+            self._set_aside(self.delta, "not the bytes that were written")
+        self.forget_sent()
+        self.forget_trained()
+        return False
 
     def save_trained(self, trained: Trained) -> None:
         """Remember that training is done."""
-        write_whole(self.path / "trained.json", encode(trained))
+        write_whole(self._path_of(_TRAINED), seal(trained))
 
     def save_sent(self, sent: Sent) -> None:
         """Remember what is about to be committed."""
-        write_whole(self.path / "sent.json", encode(sent))
+        write_whole(self._path_of(_SENT), seal(sent))
+        self._forget(_SENT, DAMAGED)
 
     def forget_trained(self) -> None:
         """Say that the delta is about to be written anew: killed meanwhile, the new one must not pass for the old."""
-        self._forget("trained.json")
+        self._forget(_TRAINED)
 
     def forget_sent(self) -> None:
         """Allow this work to be sent again, in another round."""
-        self._forget("sent.json")
+        self._forget(_SENT)
+        self._forget(_SENT, DAMAGED)
 
-    def _forget(self, name: str) -> None:
-        with explained(self.path / name, "removed"):
-            (self.path / name).unlink(missing_ok=True)
+    def _path_of(self, name: str, behind: str = "") -> Path:
+        return self.path / f"{name}{behind}"
+
+    def _forget(self, name: str, behind: str = "") -> None:
+        path = self._path_of(name, behind)
+        with explained(path, "removed"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def _read(self, kind: type[V], name: str) -> V | None:
-        path = self.path / name
-        if not path.exists():
-            return None
+        path = self._path_of(name)
         try:
+            with path.open("rb") as file:
+                return unseal(kind, file.read(MAX_MANIFEST_BYTES + 1), what=name)
+        except FileNotFoundError:
+            return None
+        except PermissionError:
             with explained(path, "read"):
-                return decode(kind, path.read_bytes(), what=str(path))
-        except CodecError as error:  # none of ours: they are there whole or not at all
-            raise UserInputError(f"{error}; remove the file, and the node does this work again") from error
+                raise
+        except (OSError, CodecError) as error:
+            self._set_aside(path, str(error))
+            return None
+
+    def _set_aside(self, path: Path, why: str) -> None:
+        set_aside(path, why, then="what it held is made again", tell=self._on_damage)
 
 
 class NodeFolder:
@@ -137,16 +178,48 @@ class NodeFolder:
         """Folder that the base is fetched to."""
         return self._path / "base"
 
-    def work_on(self, base_release: int) -> WorkFolder:
-        """Return the folder of the work on a base release, and clear those of long ago."""
+    def work_on(self, base_release: int, on_damage: OnDamage = _LOG.warning) -> WorkFolder:
+        """Return the folder of the work on a base release, and clear those of long ago.
+
+        Args:
+            base_release: Number of the release.
+            on_damage: Told of each file in it that is found damaged.
+        """
         folders = sorted(self._path.glob("release-*"))
         for old in [folder for folder in folders if folder.name <= f"release-{base_release - _KEPT_RELEASES:05d}"]:
             with explained(old, "removed"):
                 shutil.rmtree(old)
-        return WorkFolder(self._path / f"release-{base_release:05d}")
+        return WorkFolder(self._path / f"release-{base_release:05d}", on_damage)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes out; the lock goes with the process, however it ends."""
-        with hold(self._path, hint="another node works in it; give each its own --work folder"):
-            yield
+        """Keep other processes out, and other users; the lock goes with the process, however it ends.
+
+        The process writes for its own user alone meanwhile, whatever library writes.
+        """
+        before = os.umask(0o077)
+        try:
+            with explained(self._path):
+                make_folder(self._path, private=self._path)
+            with hold(self._path, hint="another node works in it; give each its own --work folder"):
+                self._make_private()
+                if self.base.is_dir():
+                    claim(self.base)  # it is ours, also where the file that says so was lost
+                yield
+        finally:
+            os.umask(before)
+
+    def _make_private(self) -> None:
+        """Take from others what an older version, or whoever made the folder, gave them."""
+        if not self._path.stat().st_mode & 0o077:
+            return
+        try:
+            self._path.chmod(0o700)
+            for folder in self._path.glob("release-*"):
+                folder.chmod(0o700)
+                for file in folder.iterdir():
+                    file.chmod(0o600)
+        except OSError as error:  # a file system without permissions, or a folder of somebody else's
+            _LOG.warning("%s: other users can read what lies here, and that cannot be changed: %s", self._path, error)
+        else:
+            _LOG.warning("%s: other users could read what lies here; now only its owner can", self._path)

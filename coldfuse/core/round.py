@@ -151,6 +151,17 @@ class RoundState:
         return self.published is not None or self.abandoned is not None
 
     @property
+    def carried(self) -> list[Admission]:
+        """What an abandoned round has left and nobody has taken back since."""
+        left = self.opened.carried if self.opened else ()
+        return [admission for admission in left if admission.contribution in self.admitted]
+
+    @property
+    def is_refused(self) -> bool:
+        """True where the round's method would refuse the carried contributions once more: those very ones."""
+        return self.opened is not None and self.opened.is_refused and len(self.carried) == len(self.opened.carried)
+
+    @property
     def waiting(self) -> list[Received]:
         """Contributions that nobody has screened, in the order of arrival (ties by digest)."""
         known = self.admitted.keys() | self.rejected.keys() | self.held.keys()

@@ -30,6 +30,9 @@ class ScreeningRules(Value):
     """Distance from the median length up to which deltas are taken even if they are longer than that, in MADs."""
     min_cosine: Annotated[float, Field(gt=0, le=1)] = 0.999
     """Cosine above which of two deltas one is a copy, scaled, turned round or covered with noise."""
+    outer_bound: Annotated[float, Field(gt=0, le=1e6)] = 30.0
+    """Largest element of a fused delta that counts in adaptive outer steps, in their own units, unless the method's own
+    `bound` says otherwise."""
 
     @classmethod
     def off(cls) -> ScreeningRules:

@@ -164,7 +164,10 @@ class _PieceFusion:
             old = tuple(self._old(slot, elements) for slot in outer.slots)
             delta_N, new = outer.step(delta_N, old, age=self._fusion.age)
             for slot, values in zip(outer.slots, new, strict=True):
-                self._new(slot, elements)[:] = from_floats(values, STATE_DTYPE)
+                kept = self._new(slot, elements)
+                kept[:] = from_floats(values, STATE_DTYPE)
+                if not surely_finite(to_floats(kept, STATE_DTYPE)):
+                    raise FusionError(f"the outer step's {slot} leaves the range of float32; a delta is far too large")
         return delta_N
 
     def _finish(self, elements: ElementRange, delta_N: Float64) -> int:

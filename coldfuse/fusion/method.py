@@ -136,6 +136,13 @@ class Combiner(Method):
         """Weights that follow from the order in which a user names the models, for methods where it matters."""
         return None
 
+    def tolerates(self, num_contributions: int) -> int:  # noqa: ARG002
+        """Return how many contributions of so many may be hostile without taking the result where they like.
+
+        0 for what averages: one is enough there, as far as nobody bounds its length.
+        """
+        return 0
+
     @abstractmethod
     def fuse(self, block: Block) -> Float64:
         """Return the fused delta of a block, shape (N,)."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from html import escape
+from itertools import islice
 from typing import Protocol, Self
 
 from coldfuse.core.blob import Blob, Part
@@ -13,7 +14,11 @@ from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import RoundRules, SettingsChange, format_duration
 from coldfuse.core.names import shown
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.tensors.blobs import ReadRange
+
+_NAMED = 100
+"""Number of quarantined names that are shown; a status may have ten thousand."""
 
 PARALLEL = 4
 """Parts that are sent or brought at a time, unless the caller says otherwise."""
@@ -125,6 +130,10 @@ class Status:
     """Name of the federation for people; None where the id is the name."""
     change: SettingsChange | None = None
     """Last change of the federation's settings; None also from a gateway on another machine, which names nobody."""
+    screening: ScreeningRules | None = None
+    """Rules by which contributions are compared; None from a gateway that does not say."""
+    quarantined: Mapping[str, str] = field(default_factory=dict)
+    """Why an operator has shut contributors out, by id; empty from a gateway on another machine, which names nobody."""
 
     def __str__(self) -> str:
         """Say it in a few lines."""
@@ -137,6 +146,8 @@ class Status:
             f"latest release {self.latest.number}, model {self.latest.model_digest}",
             f"round {now.number}: {counts}{': ' if now.contributors else ''}{', '.join(now.who)}",
             f"waiting: {now.waits_for}",
+            *([f"screening: {self.screening}"] if self.screening else []),
+            *(f"quarantined: {name}: {reason}" for name, reason in islice(self.quarantined.items(), _NAMED)),
         ])  # fmt: skip
 
     def _repr_html_(self) -> str:

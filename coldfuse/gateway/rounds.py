@@ -143,8 +143,8 @@ def explain_wait(rules: RoundRules, standing: Standing, *, now_s: float) -> str:
     if not state.is_open:
         count = len(state.closed.contributions) if state.closed else 0
         return f"round {standing.round} is closed; the aggregator fuses {count} contributions"
-    age_s, carried = max(now_s - state.opened.opened_at_s, 0.0), len(state.opened.carried)
-    is_refused = state.opened.is_refused
+    age_s, carried = max(now_s - state.opened.opened_at_s, 0.0), len(state.carried)
+    is_refused = state.is_refused
     _, reason = decide(rules, admitted=len(state.admitted), carried=carried, is_refused=is_refused, age_s=age_s)
     if standing.abandoned:
         reason += f" (round {standing.round - 1} was abandoned: {standing.abandoned})"

@@ -14,6 +14,7 @@ from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import LAYOUT_VERSION, SettingsChange
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, sha256
+from coldfuse.core.words import printable
 from coldfuse.errors import ObjectNotFoundError, UserInputError
 from coldfuse.gateway.base import (
     MAX_POLL_S,
@@ -35,6 +36,7 @@ from coldfuse.gateway.upload import OnSent, PartUpload, send_parts
 from coldfuse.registry.channels import check_channel
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.objects import object_key
+from coldfuse.registry.quarantine import read_quarantine
 from coldfuse.storage.base import BuffersWrites
 from coldfuse.tensors.blobs import ReadRange
 
@@ -216,6 +218,10 @@ class StoreGateway(Gateway):
             poll_after_s=self._measure_pace(),
             display_name=settings.display_name,
             change=settings.change,
+            screening=terms.screening,
+            quarantined={
+                name: printable(entry.reason) for name, entry in read_quarantine(self._federation.store).names.items()
+            },
         )
 
     def _measure_pace(self) -> float:

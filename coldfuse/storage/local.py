@@ -6,6 +6,8 @@ and user space ones) get the same from a lock, a look and a rename: the lock is 
 any case, so nothing more is asked of them.
 
 The folder must be one file system, and its machines must agree on flock (local disks, NFSv4, Lustre with `-o flock`).
+The folder is created for its owner alone, and what lies in it is as private as the folder: users who share a store make
+it themselves, for their group and with the set-group-ID bit (`mkdir -m 2770`), and keep a umask of 007.
 One key cannot lie below another (`a` and `a/b`), as a file is no folder. A process that is stopped (not killed) in the
 microseconds in which it swaps keeps the lock of that key: the others say so, and go on when it does or is killed.
 """

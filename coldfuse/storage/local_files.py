@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from coldfuse.durable import advise, make_folder
+from coldfuse.durable import advise, make_folder, permissions_in
 from coldfuse.errors import ObjectNotFoundError, StorageError
 
 LOCK_TIMEOUT_S = 30.0
@@ -128,9 +128,9 @@ def _create_locked(folder: Path) -> tuple[Path, int]:
     while True:
         path = folder / uuid.uuid4().hex
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, permissions_in(folder, 0o666))
         except FileNotFoundError:
-            make_folder(folder)
+            make_folder(folder, private=folder.parents[1])  # the store's own folder
             continue
         if _try_lock(fd) and os.fstat(fd).st_nlink:
             return path, fd
@@ -167,10 +167,10 @@ def _remove_if_dead(path: Path, *, older_than_s: float) -> bool:
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file at path, against threads and processes. Lock files stay: removing them would race."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, permissions_in(path.parent, 0o666))
     except FileNotFoundError:
-        make_folder(path.parent)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        make_folder(path.parent, private=path.parents[2])
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, permissions_in(path.parent, 0o666))
     try:
         _wait_for_lock(fd, path)
         yield

@@ -27,7 +27,7 @@ def name_if_absent(source: Path, path: Path, *, by_link: bool) -> bool:
     """
     for _ in range(_MAX_TRIES):
         try:
-            make_folder(path.parent)
+            make_folder(path.parent, private=source.parents[2])  # the store's own folder, which gives what it likes
             if by_link:
                 os.link(source, path)
             elif path.is_file():

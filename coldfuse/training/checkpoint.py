@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from coldfuse.core.schema import TensorSpec
-from coldfuse.durable import remove_whole, writing_whole
-from coldfuse.errors import CodecError
+from coldfuse.durable import OnDamage, remove_whole, set_aside, writing_whole
+from coldfuse.errors import CodecError, DigestMismatchError, UserInputError
 from coldfuse.tensors.files import LocalFile
 from coldfuse.tensors.header import format_header, read_header
 
 _LOG = logging.getLogger(__name__)
 _KEY = "coldfuse.checkpoint"
+_SHA256 = "sha256"
 _LAYOUT = 1
 
 
@@ -59,32 +60,60 @@ def save_checkpoint(path: Path, *, identity: str, position: Position, tensors: M
         position: How far the run is.
         tensors: All float32; written from where they lie, one by one, so a checkpoint needs no memory of its own.
     """
-    note = json.dumps({"identity": identity, "position": dataclasses.asdict(position)}, sort_keys=True)
     specs = [(name, TensorSpec(dtype="F32", shape=tuple(tensor.shape))) for name, tensor in tensors.items()]
+    said = {"identity": identity, "position": dataclasses.asdict(position)}
+    digest = _digest(said, specs)
+    for tensor in tensors.values():
+        digest.update(_bytes_of(tensor.detach().cpu().contiguous()))
+    note = json.dumps(said | {_SHA256: digest.hexdigest()}, sort_keys=True)
     with writing_whole(path) as file:
         file.write(format_header(specs, {_KEY: note}))
         for tensor in tensors.values():
             file.write(_bytes_of(tensor.detach().cpu().contiguous()))
 
 
-def load_checkpoint(path: Path, *, identity: str) -> tuple[Position, dict[str, Tensor]] | None:
-    """Return position and tensors of the checkpoint at `path`, or None where there is none of this run."""
+def load_checkpoint(
+    path: Path, *, identity: str, on_damage: OnDamage = _LOG.warning
+) -> tuple[Position, dict[str, Tensor]] | None:
+    """Return position and tensors of the checkpoint at `path`, or None where there is none of this run.
+
+    Args:
+        path: The file. One that is damaged is renamed, and kept for whoever wants to look at it.
+        identity: What run it must be of.
+        on_damage: Called with a sentence where it is damaged.
+    """
     if not path.exists():
         return None
     try:
-        with LocalFile(path).open() as file:
-            header = read_header(file.read_into, file_bytes=file.size_bytes, what=str(path))
-            note: dict[str, Any] = json.loads(header.metadata[_KEY])
-            if note["identity"] != identity:
-                _LOG.info("%s belongs to other settings, data or another base: training starts anew", path)
-                return None
-            tensors = {entry.name: torch.empty(entry.spec.shape) for entry in header.tensors}
-            for entry in header.tensors:
-                file.read_into(_bytes_of(tensors[entry.name]), entry.start)
-            return Position(**note["position"]), tensors
-    except (CodecError, KeyError, TypeError, ValueError) as error:
-        _LOG.warning("%s is no readable checkpoint (%s): training starts anew", path, error)
+        return _read(path, identity)
+    except (CodecError, UserInputError, OSError, KeyError, TypeError, ValueError) as error:
+        set_aside(path, f"no readable checkpoint ({error})", then="training starts anew", tell=on_damage)
         return None
+
+
+def _read(path: Path, identity: str) -> tuple[Position, dict[str, Tensor]] | None:
+    with LocalFile(path).open() as file:
+        header = read_header(file.read_into, file_bytes=file.size_bytes, what=path.name)
+        note: dict[str, Any] = json.loads(header.metadata[_KEY])
+        tensors = {entry.name: torch.empty(entry.spec.shape) for entry in header.tensors}
+        digest = _digest(
+            {"identity": note["identity"], "position": note["position"]}, [(e.name, e.spec) for e in header.tensors]
+        )
+        for entry in header.tensors:
+            file.read_into(_bytes_of(tensors[entry.name]), entry.start)
+            digest.update(_bytes_of(tensors[entry.name]))
+    if note.get(_SHA256, digest.hexdigest()) != digest.hexdigest():  # an older version's checkpoint says none
+        raise DigestMismatchError("it was altered, its SHA-256 is not the one that it says")
+    if note["identity"] != identity:
+        _LOG.info("%s belongs to other settings, data or another base: training starts anew", path)
+        return None
+    return Position(**note["position"]), tensors
+
+
+def _digest(said: Mapping[str, object], specs: Sequence[tuple[str, TensorSpec]]) -> "hashlib._Hash":
+    """Begin the digest of a checkpoint with all that it says but its tensors' bytes, in the order of the file."""
+    names = [(name, spec.dtype, list(spec.shape)) for name, spec in specs]
+    return hashlib.sha256(json.dumps([said, names], sort_keys=True).encode())
 
 
 def discard_checkpoint(path: Path) -> None:

@@ -9,6 +9,7 @@ body, and that noise, unlike what the tasks have in common, would be fused.
 """
 
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from coldfuse.durable import OnDamage
 from coldfuse.errors import UserInputError
 from coldfuse.naming.building import quiet
 from coldfuse.training.checkpoint import (
@@ -40,6 +42,8 @@ from coldfuse.training.loading import load_body, load_tokenizer
 from coldfuse.training.model import Classifier, shared_tensors
 from coldfuse.training.schedule import derive_seed, epoch_batches, learning_rate_factor, split_batch
 
+_LOG = logging.getLogger(__name__)
+
 
 def fine_tune(
     job: TrainingJob,
@@ -48,6 +52,7 @@ def fine_tune(
     checkpoint: Path | None = None,
     progress: Callable[[TrainingProgress], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
+    on_damage: OnDamage = _LOG.warning,
 ) -> FineTuned | Stopped:
     """Fine-tune body and head, keep the best epoch, and resume from `checkpoint` if it is of this very run.
 
@@ -61,6 +66,7 @@ def fine_tune(
         checkpoint: The file to resume from and to save to; None keeps nothing.
         progress: Called at each step and each score.
         stop: Asked before each step; once it says True, the run saves itself and ends.
+        on_damage: Told of a checkpoint that cannot be resumed from.
 
     Returns:
         What came of it, or how far it came before it was stopped.
@@ -72,7 +78,7 @@ def fine_tune(
     # A body may have tensors that the base's files lack: they are drawn at random when it is loaded.
     seed = derive_seed(settings.seed, "load")
     with quiet(), reproducible(seed=seed, device=settings.device, threads=settings.threads):
-        run = _Run(job, settings, checkpoint, progress)
+        run = _Run(job, settings, checkpoint, progress, on_damage)
         resumed_at_step = run.position.step
         while not run.position.finished:
             for batch in run.remaining_batches():
@@ -94,8 +100,10 @@ class _Run:
         settings: TrainingSettings,
         checkpoint: Path | None,
         progress: Callable[[TrainingProgress], None],
+        on_damage: OnDamage,
     ) -> None:
         self.job, self.settings, self.checkpoint, self.progress = job, settings, checkpoint, progress
+        self.on_damage = on_damage
         self.device = pick_device(settings.device)
         self.epoch_steps = math.ceil(len(job.train) / settings.batch_size)
         self.num_steps = self.epoch_steps * settings.num_epochs
@@ -112,7 +120,11 @@ class _Run:
     def _start_or_resume(self, body: nn.Module) -> None:
         """Take model, optimiser and position from the checkpoint, or make them from the base."""
         self.identity = _identity(self.job, self.settings)
-        saved = load_checkpoint(self.checkpoint, identity=self.identity) if self.checkpoint else None
+        saved = (
+            load_checkpoint(self.checkpoint, identity=self.identity, on_damage=self.on_damage)
+            if self.checkpoint
+            else None
+        )
         if saved is None:
             self._report("probe", step=0)
             head, accuracy = self._fit_head(body)

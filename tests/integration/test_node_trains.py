@@ -8,7 +8,9 @@ from reviews import write_reviews
 from safetensors.torch import load_file
 from tiny_model import write_tiny_model
 
-from coldfuse.contributor.node import Node, NodeSettings, StoppedError
+from coldfuse.contributor.events import StoppedError
+from coldfuse.contributor.node import Node
+from coldfuse.contributor.settings import NodeSettings
 from coldfuse.contributor.state import NodeFolder
 from coldfuse.data.dataset import split
 from coldfuse.data.reading import read_dataset

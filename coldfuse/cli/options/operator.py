@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,6 +13,11 @@ from coldfuse.cli.options.shared import AsJson, RecipeChange, RecipeWords, Store
 _NAME = typer.Option(help="The federation's name, of any script.")
 _QUORUM = typer.Option(min=1, help="Admitted contributions that let a round close.")
 _DEADLINE = typer.Option(help="After so long a round without a quorum is abandoned (90s, 15m, 2h).")
+_SCREENING = typer.Option(
+    help="Whether contributions are judged by each other: lengths, copies and what they claim (strict), or taken if "
+    "they are sound by themselves (off)."
+)
+_BY = typer.Option(help="Who makes the change, for the history; your user and machine by default.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +35,7 @@ class InitOptions:
     recipe: RecipeWords = field(default_factory=RecipeWords)
     quorum: Annotated[int, _QUORUM] = 2
     deadline: Annotated[str, _DEADLINE] = "15m"
+    screening: Annotated[Literal["strict", "off"], _SCREENING] = "strict"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +53,38 @@ class SetOptions:
     recipe: RecipeChange = field(default_factory=RecipeChange)
     quorum: Annotated[int | None, _QUORUM] = None
     deadline: Annotated[str | None, _DEADLINE] = None
-    by: Annotated[
-        str | None, typer.Option(help="Who makes the change, for the history; your user and machine by default.")
-    ] = None
+    screening: Annotated[Literal["strict", "off"] | None, _SCREENING] = None
+    by: Annotated[str | None, _BY] = None
+    as_json: AsJson = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuarantineOptions:
+    """Shut a contributor out: what it sends is rejected, and what it sent to the open round is not fused.
+
+    Without a name, lists who is shut out and every change. `coldfuse readmit` lets it in again.
+
+    Example: coldfuse quarantine ./federation mallory --reason "sends noise"
+    """
+
+    store: Store
+    name: Annotated[str | None, typer.Argument(help="Name of the contributor.", show_default=False)] = None
+    reason: Annotated[str | None, typer.Option(help="Why, which the contributor is told.")] = None
+    by: Annotated[str | None, _BY] = None
+    as_json: AsJson = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadmitOptions:
+    """Let a contributor in again that was shut out.
+
+    Example: coldfuse readmit ./federation mallory
+    """
+
+    store: Store
+    name: Annotated[str, typer.Argument(help="Name of the contributor.", show_default=False)]
+    reason: Annotated[str | None, typer.Option(help="Why, for the history.")] = None
+    by: Annotated[str | None, _BY] = None
     as_json: AsJson = False
 
 

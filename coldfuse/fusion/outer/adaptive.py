@@ -21,7 +21,7 @@ from coldfuse.fusion.block import Float64
 from coldfuse.fusion.method import Outer
 
 
-class _Adaptive(Outer):
+class Adaptive(Outer):
     """What the three have in common."""
 
     source = "arXiv 2003.00295, algorithm 2"
@@ -33,12 +33,18 @@ class _Adaptive(Outer):
     """Decay β₁: the share of the mean delta m that is left after a round."""
     tau: float = Field(1e-3, gt=0)
     """Smallest divisor τ: deltas much smaller than this are not scaled up to η."""
+    bound: float | None = Field(None, gt=0)
+    """Largest |Δ| that counts, in units of √v + τ: one that is far larger would make v so large that the element moves
+    no more for hundreds of rounds, with FedAdagrad and FedYogi for ever. Any counts if not set, as in the paper."""
 
     def step(self, delta_N: Float64, state: tuple[Float64, ...], *, age: int) -> tuple[Float64, tuple[Float64, ...]]:
         """Return η m / (√v + τ), and m and v."""
         first_N, second_N = state
         if age == 0:
             second_N = np.full_like(second_N, self._initial())
+        if self.bound is not None:
+            most_N = self.bound * (np.sqrt(second_N) + self.tau)
+            delta_N = np.clip(delta_N, -most_N, most_N)
         first_N = self.beta1 * first_N + (1 - self.beta1) * delta_N
         second_N = self._second_moment(second_N, delta_N * delta_N)
         return self._rate(age) * first_N / (np.sqrt(second_N) + self.tau), (first_N, second_N)
@@ -54,7 +60,7 @@ class _Adaptive(Outer):
         """Return v from the one before and Δ²."""
 
 
-class _Forgetting(_Adaptive):
+class _Forgetting(Adaptive):
     """What the two that forget old rounds have in common."""
 
     beta2: float = Field(0.99, ge=0, lt=1)
@@ -96,7 +102,7 @@ class FedYogi(_Forgetting):
         return second_N - (1 - self.beta2) * squared_N * np.sign(second_N - squared_N)
 
 
-class FedAdagrad(_Adaptive):
+class FedAdagrad(Adaptive):
     """Adagrad as the outer optimiser."""
 
     summary = "Adagrad as the outer optimiser: steps shrink with all that was learnt"

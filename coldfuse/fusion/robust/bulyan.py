@@ -35,6 +35,10 @@ class Bulyan(Combiner):
         """The Gram matrix of the whole model."""
         return (gram("model"),)
 
+    def tolerates(self, num_contributions: int) -> int:
+        """Return f, if they are enough: the paper proves it for 4 f + 3 and more."""
+        return self.byzantine if num_contributions >= 4 * self.byzantine + 3 else 0
+
     def fuse(self, block: Block) -> Float64:
         """Return the mean around the median of what was chosen."""
         info, f = block.info, self.byzantine

@@ -37,6 +37,10 @@ class CentredClip(LinearCombiner):
         """The Gram matrix of the whole model."""
         return (gram("model"),)
 
+    def tolerates(self, num_contributions: int) -> int:
+        """Return a tenth of them, which the paper proves."""
+        return num_contributions // 10
+
     def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c = C times the shares of the deltas in v, and d = C."""
         count = info.num_contributions

@@ -43,6 +43,10 @@ class GeometricMedian(LinearCombiner):
         """The Gram matrix of the whole model."""
         return (gram("model"),)
 
+    def tolerates(self, num_contributions: int) -> int:
+        """Return one less than half of them, as far as their weights are alike."""
+        return max(num_contributions - 1, 0) // 2 if self.iterations else 0
+
     def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c = β and d = Σ β."""
         require_none_negative(info.weights_C)

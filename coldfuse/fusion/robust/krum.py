@@ -34,6 +34,10 @@ class Krum(LinearCombiner):
         """The Gram matrix of the whole model."""
         return (gram("model"),)
 
+    def tolerates(self, num_contributions: int) -> int:
+        """Return f, if they are enough: the paper proves it for 2 f + 3 and more."""
+        return self.byzantine if num_contributions >= 2 * self.byzantine + 3 else 0
+
     def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c = 1 for the best."""
         return _mean_of_best(info, self.byzantine, 1)
@@ -53,6 +57,10 @@ class MultiKrum(LinearCombiner):
     def measures(self) -> tuple[Measure, ...]:
         """The Gram matrix of the whole model."""
         return (gram("model"),)
+
+    def tolerates(self, num_contributions: int) -> int:
+        """Return f, if they are enough: the paper proves it for 2 f + 3 and more."""
+        return self.byzantine if num_contributions >= 2 * self.byzantine + 3 else 0
 
     def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c = 1 for the m best and d = m."""

@@ -18,6 +18,10 @@ class Median(Combiner):
     summary = "each element's median: safe from less than half of the contributions"
     source = "arXiv 1803.01498, definition 1"
 
+    def tolerates(self, num_contributions: int) -> int:
+        """Return one less than half of them."""
+        return max(num_contributions - 1, 0) // 2
+
     def fuse(self, block: Block) -> Float64:
         """Return the middle of the sorted values."""
         sort_contributions(block.deltas_CN)

@@ -23,11 +23,15 @@ class TrimmedMean(Combiner):
     trim: float = Field(0.2, ge=0, lt=0.5)
     """Share β of the contributions that is left out at either end."""
 
+    def tolerates(self, num_contributions: int) -> int:
+        """Return how many are left out at either end."""
+        return min(int(self.trim * num_contributions), max(num_contributions - 1, 0) // 2)
+
     def fuse(self, block: Block) -> Float64:
         """Sum the sorted values that are left, smallest first."""
         sort_contributions(block.deltas_CN)
         count = len(block.deltas_CN)
-        cut = min(int(self.trim * count), (count - 1) // 2)
+        cut = self.tolerates(count)
         fused_N: Float64 = block.deltas_CN[cut]
         for delta_N in block.deltas_CN[cut + 1 : count - cut]:
             fused_N += delta_N

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from coldfuse.contributor.node import Node, NodeEvent, NodeSettings, StoppedError
+from coldfuse.contributor.events import NodeEvent, StoppedError
+from coldfuse.contributor.node import Node
+from coldfuse.contributor.settings import NodeSettings
 from coldfuse.contributor.state import NodeFolder, Sent, Trained, WorkFolder
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest, Score
@@ -183,7 +185,7 @@ def test_only_what_decides_the_outcome_makes_it_train_again(tmp_path: Path) -> N
     def digest_with(**changes: object) -> str:
         training = dataclasses.replace(node.settings.training, **changes)  # type: ignore[arg-type]
         settings = dataclasses.replace(node.settings, training=training)
-        return dataclasses.replace(node, settings=settings)._work_digest()
+        return dataclasses.replace(node, settings=settings).settings.work_digest()
 
     assert digest_with(threads=7, checkpoint_every_s=1.0) == digest_with()
     assert digest_with(learning_rate=1e-3) != digest_with()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from coldfuse.errors import ObjectNotFoundError, StorageError
+from coldfuse.storage import LocalStore
 from coldfuse.storage.local_files import storage_error
 
 
@@ -32,3 +33,24 @@ def test_a_message_says_where_and_what_to_do(number, words):
 def test_a_missing_file_is_a_missing_object():
     ours = storage_error(FileNotFoundError(errno.ENOENT, "No such file"), Path("/store/key"))
     assert type(ours) is ObjectNotFoundError
+
+
+@pytest.mark.parametrize(
+    ("made_before", "umask", "expected"),
+    [(None, 0o022, {0o700, 0o600}), (0o2770, 0o007, {0o2770, 0o660}), (0o755, 0o022, {0o755, 0o644})],
+)
+def test_a_store_is_its_owners_alone_unless_others_were_let_into_its_folder(tmp_path, made_before, umask, expected):
+    root, before = tmp_path / "store", os.umask(umask)
+    try:
+        if made_before is not None:
+            root.mkdir()
+            root.chmod(made_before)
+        store = LocalStore(root)
+        store.put_if_absent("objects/a", b"x")
+        store.compare_and_swap("rounds/1/head", b"y", etag=store.compare_and_swap("rounds/1/head", b"x", etag=None))
+        with store.open_writer("objects/b") as writer:
+            writer.write(b"z")
+            writer.commit()
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o7777 for path in (root, *root.rglob("*"))} == expected

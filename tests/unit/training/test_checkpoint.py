@@ -39,3 +39,26 @@ def test_a_torn_checkpoint_counts_as_absent(tmp_path, num_bytes, caplog):
     path.write_bytes(path.read_bytes()[:num_bytes])
     assert load_checkpoint(path, identity="x") is None
     assert "training starts anew" in caplog.text
+
+
+@pytest.mark.parametrize("where", ["header", "position", "number"])
+def test_a_flipped_bit_counts_as_absent_and_the_file_is_kept_aside(tmp_path, where):
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, identity="x", position=POSITION, tensors={"a": torch.ones(2), "b": torch.zeros(2)})
+    data = bytearray(path.read_bytes())
+    at = {"header": data.index(b'"b"') + 1, "position": data.index(b'step\\": 7') + 8, "number": len(data) - 1}[where]
+    data[at] ^= 1
+    path.write_bytes(data)
+    said = []
+    assert load_checkpoint(path, identity="x", on_damage=said.append) is None
+    assert (tmp_path / "checkpoint.safetensors.damaged").read_bytes() == data
+    assert "training starts anew" in said[0]
+    assert load_checkpoint(path, identity="x") is None
+
+
+def test_a_checkpoint_of_an_older_version_says_no_digest(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.safetensors"
+    monkeypatch.setattr("coldfuse.training.checkpoint._SHA256", "something_else")
+    save_checkpoint(path, identity="x", position=POSITION, tensors={"a": torch.ones(2)})
+    monkeypatch.undo()
+    assert load_checkpoint(path, identity="x")[0] == POSITION
