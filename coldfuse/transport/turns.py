@@ -37,7 +37,7 @@ class Pace:
     """Seconds that a transfer may be ahead of what it has earned; it begins with them."""
 
 
-CROWDED = Pace(bytes_per_s=16 << 10, grace_s=5.0)
+CROWDED = Pace(bytes_per_s=16 << 10, grace_s=3.0)
 """What keeps a turn while others wait: the slowest link that coldfuse supports, and a moment's hiccup."""
 
 SOON_S = 20.0

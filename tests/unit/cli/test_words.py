@@ -229,7 +229,7 @@ def test_serve_passes_its_options_on(monkeypatch, held: Federation) -> None:
     fusing = ["--workers", "2", "--memory", "2GB", "--lease", "30s"]
     run("serve", store, *files, *fusing, "--listen", "127.0.0.1:7")
     assert passed[0] == ["gateway", store, *files, "--listen", "127.0.0.1:7"]
-    assert passed[1] == {"aggregator": ["aggregator", store, *fusing]}
+    assert passed[1] == {"aggregator": ["aggregator", store, *fusing, "--unsupervised"]}
 
 
 @pytest.mark.parametrize("command", ["fetch", "status", "releases"])
