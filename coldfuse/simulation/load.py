@@ -32,8 +32,9 @@ from coldfuse.tensors.checkpoint import open_checkpoint
 _SAMPLE_S = 1.0
 _CROWD_OF = 500
 """Contributors of one process of the crowd, about."""
-_SLACK_S = 5.0
-"""Seconds beyond its deadline after which a round counts as stuck."""
+_SLACK_S = 15.0
+"""Seconds beyond its deadline after which a round counts as stuck: one look at what came last, by workers that may only
+be starting."""
 _PATIENCE_S = 60.0
 """Seconds that are waited for a round, and for the last verdicts, beyond what they should take."""
 
