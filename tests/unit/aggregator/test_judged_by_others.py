@@ -24,7 +24,8 @@ from tiny_rounds import (
 
 from coldfuse.aggregator.model import open_base
 from coldfuse.aggregator.round import advance
-from coldfuse.core.round import fold
+from coldfuse.core.contribution import Admission
+from coldfuse.core.round import Opened, fold
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.engine.fuse import Request, fuse, prepare
@@ -32,6 +33,7 @@ from coldfuse.engine.inputs import delta_input
 from coldfuse.engine.recipes import read_recipe
 from coldfuse.engine.sinks import StoreSink
 from coldfuse.engine.state import open_release_state
+from coldfuse.gateway import StoreGateway
 from coldfuse.gateway.base import Decision
 from coldfuse.gateway.rounds import find_verdict
 from coldfuse.registry.federation import Federation
@@ -331,3 +333,28 @@ def test_what_two_looks_say_is_what_one_says(tmp_path: Path) -> None:
     after, read = before.after(events), federation.journal(1).state()
     assert (after.admitted, after.rejected, after.held) == (read.admitted, read.rejected, read.held)
     assert set(fold(events).held) == set(read.held)
+
+
+def test_what_an_older_version_has_admitted_ends_nothing(tmp_path: Path) -> None:
+    """A version before this one carried numbers of examples that no float holds, and scores that add up to infinity."""
+    federation = make_federation(tmp_path, MODEL, method="weighted-mean", quorum=3)
+    carried = [
+        Admission(
+            contribution=receive(federation, make_contribution(federation, name, CHANGES[name])),
+            contributor=name,
+            delta_digest=make_contribution(federation, name, CHANGES[name]).delta_digest,
+            num_examples=count,
+            score=1.7e308,
+        )
+        for name, count in (("ada", 10**400), ("ben", int(1.7e308)))
+    ]
+    latest = federation.latest()
+    federation.journal(1).append(
+        Opened(base_release=0, base_digest=latest.model_digest, opened_at_s=0.0, carried=tuple(carried))
+    )
+    send(federation, {"cy": CHANGES["cy"]})
+    lead(federation)
+    assert federation.latest().release == 1
+    assert max(each.weight for each in federation.latest().contributions) <= 2**40
+    with StoreGateway(federation) as gateway:
+        assert [each.name.number for each in gateway.releases()] == [1, 0]
