@@ -194,12 +194,13 @@ def test_a_few_are_held_against_past_rounds(tmp_path: Path) -> None:
         ({}, "it changes nothing"),
         ({"scale": np.zeros((), np.float32)}, "it changes nothing"),
         ({name: np.zeros_like(values) for name, values in CHANGES["ada"].items()}, "it changes nothing"),
+        (times(1e-20, CHANGES["fay"]), "it changes nothing: its largest number is"),
         ({"scale": np.float32(1e30).reshape(())}, "a change of 1e+30, less than 65536 is taken"),
         (CHANGES["ben"], "its delta is that of contribution"),
         (times(0.5, CHANGES["ben"]), "points the same way as that of contribution"),
         (times(-1, CHANGES["ben"]), "points exactly against that of contribution"),
     ],
-    ids=["no tensor", "one zero", "all zeros", "1e30", "a copy", "a scaled copy", "a copy turned round"],
+    ids=["no tensor", "one zero", "all zeros", "tiny", "1e30", "a copy", "a scaled copy", "a copy turned round"],
 )
 def test_what_is_no_work_of_ones_own_is_told_so_and_does_not_count(tmp_path: Path, changes, reason: str) -> None:
     federation = make(tmp_path, quorum=3)
