@@ -15,11 +15,8 @@ def serve(options: ServeOptions) -> None:
     listening, serving, fusing = options.listening, options.serving, options.fusing
     open_store_of(options.store)  # a wrong store or option is one line, not two processes that fail
     parse_duration(fusing.lease)
-    if fusing.memory:
-        parse_size(fusing.memory)
-    parse_size(options.gateway_memory)
-    if serving.max_uncommitted:
-        parse_size(serving.max_uncommitted)
+    for size in filter(None, (fusing.memory, options.gateway_memory, serving.max_uncommitted)):
+        parse_size(size)
     files = {"--tls-cert": listening.tls_cert, "--tls-key": listening.tls_key, "--tls-ca": listening.tls_ca}
     flags = {"--insecure": listening.insecure, "--show-names": serving.show_names}
     limits = {
