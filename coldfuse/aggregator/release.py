@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,6 +21,7 @@ from coldfuse.engine.execution import Executor
 from coldfuse.engine.fuse import Prepared, Request, fuse, prepare, read_ahead
 from coldfuse.engine.inputs import Input, delta_input
 from coldfuse.engine.job import require_memory as require_task_memory
+from coldfuse.engine.job import task_bytes
 from coldfuse.engine.recipes import read_recipe, write_recipe
 from coldfuse.engine.sinks import StoreSink
 from coldfuse.engine.state import open_release_state
@@ -28,6 +30,9 @@ from coldfuse.fusion.recipe import Recipe
 from coldfuse.registry.federation import Federation
 from coldfuse.tensors.files import BlobFile
 from coldfuse.tensors.tensor_file import open_tensors
+
+MOST_CONTRIBUTIONS = 1 << 17
+"""Number of contributions to a round that nobody counts beyond."""
 
 _PARALLEL_READS = 16
 """Number of small objects that are read at a time."""
@@ -89,15 +94,28 @@ def describe_standing(federation: Federation, base: Base, admissions: Iterable[A
     return f"; {notes}" if notes else ""
 
 
-def require_memory(federation: Federation, base: Base, executor: Executor) -> None:
-    """Raise `UserInputError` if a part of this model cannot be fused in the memory that a worker may take.
+def most_contributions(federation: Federation, base: Base, executor: Executor) -> int:
+    """Return how many contributions can be fused at once in the memory that a worker may take.
 
-    Only as many contributions as the quorum are counted; more are worked on in shorter blocks.
+    Raises:
+        UserInputError: Not even as many as the quorum.
     """
-    count = federation.settings.rules.quorum
-    empty = [Input(path="", files=(), is_delta=True, weight=1.0, known_digest="")] * count
-    prepared = read_ahead(_prepare(federation, base, empty, read_recipe(federation.settings.method)), executor)
-    require_task_memory(prepared.fusion, prepared.plan, executor.task_bytes)
+    quorum = federation.settings.rules.quorum
+    empty = [Input(path="", files=(), is_delta=True, weight=1.0, known_digest="")] * quorum
+    prepared = _prepare(federation, base, empty, read_recipe(federation.settings.method))
+    require_task_memory(read_ahead(prepared, executor).fusion, prepared.plan, executor.task_bytes)
+
+    def is_too_much(count: int) -> bool:
+        many = dataclasses.replace(prepared, fusion=dataclasses.replace(prepared.fusion, weights=(1.0,) * count))
+        return task_bytes(read_ahead(many, executor).fusion, prepared.plan) > executor.task_bytes
+
+    fits = quorum
+    while fits < MOST_CONTRIBUTIONS:
+        next_power = 1 << fits.bit_length()  # up to it blocks have one length, and memory grows with the count alone
+        if is_too_much(next_power):
+            return fits + bisect_left(range(fits + 1, next_power + 1), True, key=is_too_much)
+        fits = next_power
+    return fits
 
 
 def _prepare(federation: Federation, base: Base, inputs: Sequence[Input], recipe: Recipe) -> Prepared:

@@ -76,12 +76,12 @@ def norms_after(
 def describe(counted: Sequence[Standing]) -> str:
     """Say for people who counts less than they claimed; "" if nobody does."""
     notes = [
-        f"{each.admission.contributor}'s delta counts with {each.share:.3g} of its length, beside the others'"
+        f"{each.admission.contributor}'s delta is shortened to {each.share:.3g} of its length"
         for each in counted
         if each.share < 1
     ]
     notes += [
-        f"{each.admission.contributor} counts {each.weight:g} instead of {each.claimed:g}, beside the others' weights"
+        f"{each.admission.contributor} weighs {each.weight:g} instead of {each.claimed:g}"
         for each in counted
         if each.weight < each.claimed
     ]

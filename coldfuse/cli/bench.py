@@ -28,7 +28,7 @@ def fuse(options: BenchFuseOptions) -> None:
     _check_folder(options.folder)
     settings = FuseOptions(
         methods=recipes, shape=options.shape,
-        num_parameters=_count(options.parameters) if options.parameters else None,
+        num_parameters=count_of(options.parameters) if options.parameters else None,
         num_contributions=options.contributions, dtype=options.dtype, num_workers=options.workers,
         on_ray=options.use_ray, device=options.device, num_runs=options.runs, folder=options.folder,
         models=options.models,
@@ -68,11 +68,12 @@ def _split(methods: str) -> list[str]:
     return recipes
 
 
-def _count(text: str) -> int:
+def count_of(text: str, option: str = "--parameters") -> int:
+    """Return a number of parameters as people write it, such as 22M."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMB]?)", text.strip(), re.ASCII)
     count = int(float(match[1]) * _FACTORS.get(match[2], 1)) if match else 0
     if not 1 <= count <= _MAX_PARAMETERS:
-        raise UserInputError(f"--parameters {text}: expected a number such as 22M or 0.5B, from 1 to 1000B")
+        raise UserInputError(f"{option} {text}: expected a number such as 22M or 0.5B, from 1 to 1000B")
     return count
 
 

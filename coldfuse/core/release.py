@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from coldfuse.core.blob import Blob
-from coldfuse.core.contribution import Count, NumExamples
+from coldfuse.core.contribution import Count
 from coldfuse.core.names import DisplayName
 from coldfuse.core.value import Digest, Name, Value
 
@@ -25,8 +25,8 @@ class FusedContribution(Value):
     """Name of its contributor for people; None where `contributor` is the name."""
     delta_digest: Digest
     """Digest of its delta's list of parts."""
-    num_examples: NumExamples
-    """Number of distinct examples that were trained on."""
+    num_examples: Annotated[int, Field(ge=1)]
+    """Number of distinct examples that were trained on, as it was claimed: older versions took any number."""
     weight: float
     """Weight w_i, before normalisation."""
     norm: Annotated[float, Field(ge=0)] | None = None

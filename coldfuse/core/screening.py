@@ -53,10 +53,15 @@ def screen_name(manifest: ContributionManifest) -> str | None:
 def screen_claims(manifest: ContributionManifest, rules: ScreeningRules) -> str | None:
     """Return what a manifest claims that cannot be, or None.
 
+    A gateway asks before it takes the contribution, and the aggregator again before it fuses it.
+
     Args:
         manifest: The contribution's.
         rules: The federation's rules.
     """
+    for when, score in (("before", manifest.score.before), ("after", manifest.score.after)) if manifest.score else ():
+        if not 0 <= score <= 1:  # it may be a weight
+            return f"its score {when} training is {score:g}, expected 0 to 1"
     if not rules.is_on:
         return None
     num_examples, num_steps = manifest.num_examples, manifest.num_steps
@@ -80,9 +85,4 @@ def screen_manifest(manifest: ContributionManifest, opened: Opened, round_number
     """
     if reason := screen_round(manifest, opened, round_number):
         return reason
-    if reason := screen_name(manifest) or screen_claims(manifest, opened.screening):
-        return reason
-    for when, score in (("before", manifest.score.before), ("after", manifest.score.after)) if manifest.score else ():
-        if not 0 <= score <= 1:  # it may be a weight
-            return f"its score {when} training is {score:g}, expected 0 to 1"
-    return None
+    return screen_name(manifest) or screen_claims(manifest, opened.screening)

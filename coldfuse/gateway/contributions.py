@@ -24,7 +24,7 @@ from coldfuse.core.blob import Part
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import FederationSettings
 from coldfuse.core.round import Received, RoundState
-from coldfuse.core.screening import screen_name, screen_round
+from coldfuse.core.screening import screen_claims, screen_name, screen_round
 from coldfuse.core.serialization import blob_digest, decode, encode, sha256
 from coldfuse.errors import CodecError, ContributionRejectedError, RoundClosedError
 from coldfuse.gateway.base import ContributionVerdict, Decision
@@ -141,6 +141,8 @@ def check_round(manifest: ContributionManifest, standing: Standing) -> None:
         raise RoundClosedError(reason)
     if not standing.state.is_open:
         raise RoundClosedError(f"round {manifest.round} is closed; wait for the next release and train on that")
+    if standing.state.opened and (reason := screen_claims(manifest, standing.state.opened.screening)):
+        raise ContributionRejectedError(reason)
 
 
 def acknowledge(state: RoundState, contribution: str, round_number: int) -> ContributionVerdict:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from coldfuse.core.blob import Blob, Part, part_bytes
-from coldfuse.core.contribution import ContributionManifest
+from coldfuse.core.contribution import MAX_EXAMPLES, ContributionManifest
 from coldfuse.core.federation import LAYOUT_VERSION, SettingsChange
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, sha256
@@ -252,7 +252,7 @@ def _summarize(data: bytes) -> ReleaseSummary:
     contributions = tuple(
         ContributionSummary(
             contributor=fused.contributor,
-            num_examples=fused.num_examples,
+            num_examples=min(fused.num_examples, MAX_EXAMPLES),
             weight=fused.weight,
             contribution=fused.contribution,
             display_name=fused.display_name,

@@ -65,6 +65,11 @@ class S3Store:
         """What `open_store` was given; the settings travel apart."""
         return self._url
 
+    @property
+    def identity(self) -> str:
+        """The url, and the server that it is on."""
+        return f"{self._url} at {self._bucket.client.meta.endpoint_url}"
+
     def head(self, key: str) -> ObjectInfo | None:
         """Return size and etag, or None when there is no such object."""
         found = self._bucket.head(self._full(key))

@@ -116,7 +116,9 @@ class S3Bucket:
         try:
             return self.retry(attempt, is_transient=_is_busy)
         except S3Error as error:
-            raise StorageError(f"{self.where(key)}: others write this key all the time; try again later") from error
+            raise StorageError(
+                f"{self.where(key)}: others write this key all the time; try again later", may_pass=True
+            ) from error
 
     def retry(self, call: Callable[[], T], *, is_transient: Callable[[BaseException], bool]) -> T:
         """Call until it succeeds or fails for good, `num_attempts` times at most; then the last error is raised.
@@ -133,8 +135,8 @@ class S3Bucket:
 
     def settle(self, key: str, mark: dict[str, str], error: Exception) -> str | None:
         """Return the object's etag if the write with this mark took place although it ended in an error, else None."""
-        if isinstance(error, ClientError) and status_of(error) < 500 and not was_retried(error):
-            return None  # a clear answer to the only request
+        if isinstance(error, ClientError) and status_of(error) < 500 and not (was_retried(error) or _is_refused(error)):
+            return None  # a clear answer to the only request; a refusal is none, as proxies send requests twice, too
         try:
             found = self.head(key)
         except StorageError:

@@ -29,7 +29,7 @@ import os, sys
 os.chdir(sys.argv[1])
 os.environ["PYTHONPATH"] = sys.argv[1]  # where `python -m coldfuse` is the child above
 others = {"aggregator": ["aggregator", "store"]}
-processes.run_children(["gateway", "store", "--listen", "127.0.0.1:0"], others, hopeless_s=0.0)
+processes.run_children(["gateway", "store", "--listen", "127.0.0.1:0"], others)
 """
 
 

@@ -162,6 +162,9 @@ class GatewayOptions:
 class AggregatorOptions:
     """Screen, fuse and publish, round after round, on Ray. A second one on the same store waits, and takes over.
 
+    The process that does this is started again by another one whenever it is lost, Ray's death included. Exit status
+    78: the settings do not fit (too little memory for this model), and another start would not change that.
+
     Example: coldfuse aggregator s3://models/federation --ray-address auto
     """
 
@@ -170,6 +173,10 @@ class AggregatorOptions:
     rounds: Annotated[
         int | None, typer.Option(min=1, help="End after this many releases; until stopped by default.")
     ] = None
+    unsupervised: Annotated[
+        bool, typer.Option("--unsupervised", help="Leave it to somebody else to start it again: systemd, a container.")
+    ] = False
+    until: Annotated[int | None, typer.Option(hidden=True, min=1, help="End once this release is out.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -221,7 +221,7 @@ def test_serve_passes_its_options_on(monkeypatch, held: Federation) -> None:
     serving = ["--max-streams", "9", "--max-uncommitted", "1GB", "--show-names"]
     run("serve", store, *files, *fusing, *serving, "--gateway-memory", "1GiB", "--listen", "127.0.0.1:7")
     assert passed[0] == ["gateway", store, *files, "--memory", "1GiB", *serving, "--listen", "127.0.0.1:7"]
-    assert passed[1] == {"aggregator": ["aggregator", store, *fusing]}
+    assert passed[1] == {"aggregator": ["aggregator", store, *fusing, "--unsupervised"]}
 
 
 @pytest.mark.parametrize("command", ["fetch", "status", "releases"])
