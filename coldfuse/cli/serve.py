@@ -12,23 +12,12 @@ from coldfuse.processes import run_children
 def serve(options: ServeOptions) -> None:
     """Run a gateway and an aggregator together, until stopped."""
     listening, serving, fusing = options.listening, options.serving, options.fusing
-<<<<<<< HEAD
-    open_store_of(options.store)  # a wrong store or option is one line, not two processes that fail
-    parse_duration(fusing.lease)
-    for size in filter(None, (fusing.memory, options.gateway_memory, serving.max_uncommitted)):
-        parse_size(size)
-    files = {"--tls-cert": listening.tls_cert, "--tls-key": listening.tls_key, "--tls-ca": listening.tls_ca}
-    flags = {"--insecure": listening.insecure, "--show-names": serving.show_names}
-    limits = {
-=======
     start_on(options.store)  # a wrong store or option is one line, not two processes that fail
     check_fusing(fusing)
-    parse_size(options.gateway_memory)
-    if serving.max_uncommitted:
-        parse_size(serving.max_uncommitted)
+    for size in filter(None, (options.gateway_memory, serving.max_uncommitted)):
+        parse_size(size)
     given = words({
         "--tls-cert": listening.tls_cert, "--tls-key": listening.tls_key, "--tls-ca": listening.tls_ca,
->>>>>>> main
         "--memory": options.gateway_memory, "--max-streams": serving.max_streams,
         "--max-uncommitted": serving.max_uncommitted,
     })  # fmt: skip
