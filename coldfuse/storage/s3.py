@@ -196,7 +196,7 @@ class S3Store:
     def _fill(self, key: str, buffer: memoryview, start: int) -> tuple[int, Exception | None]:
         """Fill as much of the buffer as one answer brings; return how many bytes, and what has broken it off."""
         answer = self._request(key, start, len(buffer))
-        if answer is None:
+        if answer is None or not answer["ContentLength"]:
             raise StorageError(f"{self._where(key)}: ends at or before byte {start}, {len(buffer)} more were wanted")
         if answer["ContentLength"] > len(buffer):
             raise StorageError(f"{self._where(key)}: the server sends more than the range asked for; use another store")

@@ -18,9 +18,10 @@ from coldfuse.errors import TransportError, UserInputError
 from coldfuse.gateway import StoreGateway
 from coldfuse.registry.federation import Federation
 from coldfuse.transport.address import Address, parse_address
-from coldfuse.transport.allocator import keep_freed_memory
 from coldfuse.transport.admission import Admission
+from coldfuse.transport.allocator import keep_freed_memory
 from coldfuse.transport.channel import server_credentials, server_options
+from coldfuse.transport.connections import Doorkeeper
 from coldfuse.transport.frames import SERVICE
 from coldfuse.transport.limits import DEFAULT_MEMORY_BYTES, limits_within
 from coldfuse.transport.rooms import Rooms
@@ -121,6 +122,9 @@ class RunningGateway:
             reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
             port = _bind(server, asked, credentials)
             await server.start()
+            doorkeeper = Doorkeeper(port, max_connections=limits.max_connections)
+            doorkeeper.start()
+            pools.callback(doorkeeper.close)
             for name in ("", SERVICE):
                 await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
             started.set_result(port)

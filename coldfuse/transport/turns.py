@@ -37,7 +37,7 @@ class Pace:
     """Seconds that a transfer may be ahead of what it has earned; it begins with them."""
 
 
-CROWDED = Pace(bytes_per_s=16 << 10, grace_s=5.0)
+CROWDED = Pace(bytes_per_s=16 << 10, grace_s=3.0)
 """What keeps a turn while others wait: the slowest link that coldfuse supports, and a moment's hiccup."""
 
 SOON_S = 20.0
@@ -249,9 +249,7 @@ class Turns:
             return GatewayBusyError(
                 "this transfer moved too little while others waited for their turn, and was cut off; try again later"
             )
-        return TransportError(
-            f"nothing came for {self._least.grace_s:.0f} s, or next to nothing; send the part again"
-        )
+        return TransportError(f"nothing came for {self._least.grace_s:.0f} s, or next to nothing; send the part again")
 
 
 def find_victim(
