@@ -35,9 +35,7 @@ class Rooms:
             num_threads: How many threads wait for the store; as many more write and read chunks.
         """
         least = Pace(LEAST_BYTES_PER_S, idle_s)
-        self.transfers = Turns(
-            limits.transfers_bytes, max_turns=max_streams, max_waiting=limits.max_calls, least=least
-        )
+        self.transfers = Turns(limits.transfers_bytes, max_turns=max_streams, max_waiting=limits.max_calls, least=least)
         self.messages = Turns(limits.messages_bytes, max_waiting=limits.max_calls, least=least)
         self.work = Turns(num_threads, max_waiting=limits.max_calls, least=Pace(1, float("inf")), can_cut=False)
         self.heavy = asyncio.Semaphore(_HEAVY_CALLS)

@@ -18,8 +18,8 @@ from coldfuse.errors import TransportError, UserInputError
 from coldfuse.gateway import StoreGateway
 from coldfuse.registry.federation import Federation
 from coldfuse.transport.address import Address, parse_address
-from coldfuse.transport.allocator import keep_freed_memory
 from coldfuse.transport.admission import Admission
+from coldfuse.transport.allocator import keep_freed_memory
 from coldfuse.transport.channel import server_credentials, server_options
 from coldfuse.transport.frames import SERVICE
 from coldfuse.transport.limits import DEFAULT_MEMORY_BYTES, limits_within
@@ -95,13 +95,12 @@ class RunningGateway:
 
     def _run(self, asked: Address, credentials: grpc.ServerCredentials | None, started: Future[int]) -> None:
         try:
-            self._loop.run_until_complete(self._serve(asked, credentials, started))
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:  # leaving it cancels calls that still run
+                runner.run(self._serve(asked, credentials, started))
         except BaseException as error:  # this thread's outermost frame: whoever waits for the start must hear of it
             if started.done():
                 raise
             started.set_exception(error)
-        finally:
-            self._loop.close()
 
     async def _serve(self, asked: Address, credentials: grpc.ServerCredentials | None, started: Future[int]) -> None:
         settings, limits = self._settings, limits_within(self._settings.memory_bytes)

@@ -16,8 +16,8 @@ from coldfuse.core.serialization import sha256
 from coldfuse.gateway import StoreGateway
 from coldfuse.gateway.contributions import read_manifest
 from coldfuse.gateway.upload import PartUpload
-from coldfuse.transport.calls import SHORT_BYTES, Call, Context, Requests, serve
 from coldfuse.transport.callers import check_names
+from coldfuse.transport.calls import Call, Context, Requests, serve
 from coldfuse.transport.channel import MAX_REQUEST_BYTES
 from coldfuse.transport.frames import SERVICE, NextSize, parse, read_frame, write_block
 from coldfuse.transport.limits import BLOCK_BYTES, DOWNLOAD_BYTES, UPLOAD_BYTES

@@ -249,9 +249,7 @@ class Turns:
             return GatewayBusyError(
                 "this transfer moved too little while others waited for their turn, and was cut off; try again later"
             )
-        return TransportError(
-            f"nothing came for {self._least.grace_s:.0f} s, or next to nothing; send the part again"
-        )
+        return TransportError(f"nothing came for {self._least.grace_s:.0f} s, or next to nothing; send the part again")
 
 
 def find_victim(
