@@ -227,8 +227,9 @@ def test_serve_passes_its_options_on(monkeypatch, held: Federation) -> None:
     monkeypatch.setattr("coldfuse.cli.serve.run_children", lambda *arguments: passed.extend(arguments))
     files = ["--tls-cert", "c.pem", "--tls-key", "k.pem", "--tls-ca", "a.pem"]
     fusing = ["--workers", "2", "--memory", "2GB", "--lease", "30s"]
-    run("serve", store, *files, *fusing, "--listen", "127.0.0.1:7")
-    assert passed[0] == ["gateway", store, *files, "--listen", "127.0.0.1:7"]
+    serving = ["--max-streams", "9", "--max-uncommitted", "1GB", "--show-names"]
+    run("serve", store, *files, *fusing, *serving, "--gateway-memory", "1GiB", "--listen", "127.0.0.1:7")
+    assert passed[0] == ["gateway", store, *files, "--memory", "1GiB", *serving, "--listen", "127.0.0.1:7"]
     assert passed[1] == {"aggregator": ["aggregator", store, *fusing, "--unsupervised"]}
 
 
