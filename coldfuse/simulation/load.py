@@ -203,7 +203,10 @@ class _Run:
             repeated=dict(sum((Counter(outcome.repeated) for outcome in outcomes), Counter())),
             gateway_operations=round(sum(sum(each.values()) for each in counts[:-1]) * per_one, 1),
             aggregator_operations=round(sum(counts[-1].values()) * per_one, 1),
-            operations=dict(sum((Counter(each) for each in counts), Counter())),
+            operations={
+                "gateways": dict(sum((Counter(each) for each in counts[:-1]), Counter())),
+                "aggregator": dict(counts[-1]),
+            },
             files=round((count_files(self._federation.store) - self._files_before) * per_one, 1),
             memory=tuple(report.thinned(name, samples) for name, samples in memory.items()),
             took_s=round(time.monotonic() - self._began_s, 1),
