@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy
 
@@ -19,6 +20,8 @@ from coldfuse.engine.recipes import read_recipe, write_recipe
 from coldfuse.engine.sinks import StoreSink
 from coldfuse.engine.state import open_release_state
 from coldfuse.fusion.recipe import Recipe
+from coldfuse.fusion.settings import always
+from coldfuse.fusion.stale import Stale
 from coldfuse.registry.federation import Federation
 from coldfuse.tensors.files import BlobFile
 from coldfuse.tensors.tensor_file import open_tensors
@@ -54,11 +57,12 @@ def fuse_release(
     """
     recipe = read_recipe(federation.settings.method)
     ordered = in_fusing_order(admissions)
-    weights = _weights(recipe, ordered)
+    weights, ages = _weights(recipe, ordered), _ages(federation, base, ordered)
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-        inputs = list(pool.map(lambda a, w: _open_input(federation, base, a, w), ordered, weights))
+        inputs = list(pool.map(lambda a, w, s: _open_input(federation, base, a, w, s), ordered, weights, ages))
     sink = StoreSink(federation.objects, federation.store.url, there=_headers_of(base))
-    fused = fuse(_prepare(federation, base, inputs, recipe), sink, executor)
+    applied = recipe if set(ages) <= {None} else replace(recipe, transforms=(Stale(), *recipe.transforms))
+    fused = fuse(_prepare(federation, base, inputs, applied), sink, executor)
     return ReleaseManifest(
         federation=federation.settings.federation,
         release=base.release.release + 1,
@@ -68,8 +72,8 @@ def fuse_release(
         model_digest=fused.digest,
         files=base.release.files | sink.files(fused.parts),
         contributions=tuple(
-            FusedContribution(**a.model_dump(exclude={"reason", "score"}), weight=w)
-            for a, w in zip(ordered, weights, strict=True)
+            FusedContribution(**a.model_dump(exclude={"reason", "score"}), weight=w, staleness_weight=s)
+            for a, w, s in zip(ordered, weights, ages, strict=True)
         ),
         outer=sink.state(fused.parts, age=fused.fusion.age + 1),
         moved=fused.moved,
@@ -108,8 +112,23 @@ def _weights(recipe: Recipe, ordered: Sequence[Admission]) -> tuple[float, ...]:
     return weights if any(weights) else (1.0,) * len(ordered)  # all scores are 0: all count alike
 
 
-def _open_input(federation: Federation, base: Base, admission: Admission, weight: float) -> Input:
+def _ages(federation: Federation, base: Base, ordered: Sequence[Admission]) -> tuple[float | None, ...]:
+    """Return what each delta is multiplied by for the age of its base; None where that is the base of the round."""
+    rules, latest = federation.settings.rules, base.release.release
+    return tuple(
+        None if admission.base_release is None else rules.weight_of(latest - admission.base_release)
+        for admission in ordered
+    )
+
+
+def _open_input(
+    federation: Federation, base: Base, admission: Admission, weight: float, staleness_weight: float | None
+) -> Input:
     manifest = federation.objects.get_value(ContributionManifest, admission.contribution)
     name = f"the contribution of {admission.contributor} ({admission.contribution[:12]})"
     file = open_tensors(BlobFile(federation.store.url, manifest.delta, name))
-    return delta_input(base.checkpoint, file, weight, tied=base.tied, path=name, digest=admission.delta_digest)
+    item = delta_input(
+        base.checkpoint, file, weight, tied=base.tied, path=name, digest=admission.delta_digest,
+        base_digest=None if admission.base_release is None else manifest.base_digest,
+    )  # fmt: skip
+    return item if staleness_weight is None else replace(item, settings={"Stale.by": always(staleness_weight)})

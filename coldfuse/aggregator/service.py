@@ -17,6 +17,7 @@ from coldfuse.errors import ConflictError, LeaseLostError, StorageError, WorkerL
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.lease import Lease
+from coldfuse.registry.round_clock import RoundClock
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +102,7 @@ def _lead(
     pointer, federation = federation.channel("latest"), federation.reopened()
     base = open_base(federation, federation.latest())
     journals: dict[int, Journal] = {}  # kept, because a journal remembers what it has read
+    clocks: dict[int, RoundClock] = {}  # kept, because a round's age is measured from when it was first seen
     number = federation.current_round()
     settled = max(number - 2, 0)  # rounds up to this one have nothing left to be done
     ready_for = 0  # the number of the newest round whose rules this machine has the memory for
@@ -116,9 +118,11 @@ def _lead(
         idle = True
         for round_number in range(settled + 1, number + 1):
             journals.setdefault(round_number, federation.journal(round_number))
+            clocks.setdefault(round_number, RoundClock())
             round_ = Round(
-                federation=federation, journal=journals[round_number], base=base, executor=executor, now_s=time.time
-            )
+                federation=federation, journal=journals[round_number], base=base, executor=executor, now_s=time.time,
+                clock=clocks[round_number], before=journals.get(round_number - 1),
+            )  # fmt: skip
             for event in advance(round_):
                 idle = False
                 log.info("round %d: %s", round_number, event.event)
@@ -126,4 +130,5 @@ def _lead(
         if idle:
             settled = max(number - 1, settled)
             journals = {n: journal for n, journal in journals.items() if n > settled}
+            clocks = {n: clock for n, clock in clocks.items() if n > settled}
             stop.wait(settings.poll_s)

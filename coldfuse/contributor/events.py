@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
 
 from coldfuse.core.contribution import Score
+
+if TYPE_CHECKING:
+    from coldfuse.training.job import TrainingProgress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,5 +37,21 @@ class NodeEvent:
         }  # fmt: skip
 
 
+class EventFacts(TypedDict, total=False):
+    """What an event may say beside its message."""
+
+    done: float | None
+    accuracy: float | None
+    score: Score | None
+
+
 class StoppedError(Exception):
     """The node was asked to stop; everything it has done is in its folder."""
+
+
+def describe_training(now: TrainingProgress) -> str:
+    """Say how far a training is."""
+    if now.phase == "probe":
+        return f"fitting a head on the unchanged base, step {now.step} of {now.num_steps}"
+    accuracy = f", accuracy {now.accuracy:.1%}" if now.accuracy is not None else ""
+    return f"epoch {now.epoch}, step {now.step} of {now.num_steps}{accuracy}"

@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from coldfuse.consumer import fetch
-from coldfuse.contributor.events import NodeEvent, StoppedError
+from coldfuse.contributor.events import EventFacts, NodeEvent, StoppedError, describe_training
+from coldfuse.contributor.late import explain_drop, explain_weight, is_of, is_taken, list_unsettled, moved
 from coldfuse.contributor.manifest import software
 from coldfuse.contributor.outliving import outlive
 from coldfuse.contributor.state import NodeFolder, Sent, Trained, WorkFolder
@@ -86,7 +87,7 @@ class Node:
             StoppedError: The node was asked to stop.
         """
         while True:
-            work, trained = self.prepare()
+            work, trained = self._kept() or self.prepare()
             sent = work.sent()
             if sent is None or sent.federation != self.client.status().federation:
                 sent = self._send(work, trained)
@@ -112,7 +113,23 @@ class Node:
         except ContributionRejectedError as error:
             base = self.client.status().latest.number
             self._say("rejected", base, str(error))
-            self._wait(base, "for the next release", for_round=False)
+            self._wait_for_release(base)
+
+    def _kept(self) -> tuple[WorkFolder, Trained] | None:
+        """Return what was trained on an older base and has come to no end; what no round takes any more is dropped."""
+        status, found = self.client.status(), None
+        for work, trained in list_unsettled(self.folder, status.latest.number, self._work_digest()):
+            if found is None and is_of(trained, self.client):
+                if work.sent() is not None or is_taken(trained.base_release, status):
+                    found = work, trained
+                else:
+                    self._drop(work, trained, status)
+        return found
+
+    def _drop(self, work: WorkFolder, trained: Trained, status: Status) -> None:
+        """Say that what was trained counts nowhere, and look at it no more."""
+        work.forget_trained()
+        self._say("late", trained.base_release, explain_drop(trained.base_release, status))
 
     def prepare(self) -> tuple[WorkFolder, Trained]:
         """Fetch the latest base and fine-tune it, as far as that is not done already."""
@@ -154,7 +171,7 @@ class Node:
 
         def progress(now: TrainingProgress) -> None:
             done = now.step / max(now.num_steps, 1)
-            self._say("training", base.release, _describe(now), done=done, accuracy=now.accuracy)
+            self._say("training", base.release, describe_training(now), done=done, accuracy=now.accuracy)
 
         settings, base_model = self.settings, open_checkpoint(self.folder.base)
         job = TrainingJob(
@@ -184,11 +201,9 @@ class Node:
         return trained
 
     def _send(self, work: WorkFolder, trained: Trained) -> Sent | None:
-        """Upload and commit; None when the base is no longer the latest, or the round has closed: then begin anew."""
+        """Upload and commit; None when no round takes it any more, or this one has closed: then see what is left."""
         base = trained.base_release
-        status = self._wait(base, "for the round to open")
-        if status.latest.number != base:
-            self._say("late", base, f"{_moved(base, status)} meanwhile")
+        if self._wait_for_round(work, trained) is None:
             return None
         with LocalFile(work.delta).open() as file:
 
@@ -197,19 +212,38 @@ class Node:
                 file.read_into(buffer, start)
 
             self.client.upload(trained.delta, read, progress=self._transfer_progress("uploading", base))
-        status = self._wait(base, "for the round to open")
+        status = self._wait_for_round(work, trained)
+        if status is None:
+            return None
         manifest = self.manifest(trained, status=status)
-        sent = Sent(federation=manifest.federation, round=manifest.round, contribution=sha256(encode(manifest)))
+        sent = Sent(
+            federation=manifest.federation, round=manifest.round, contribution=sha256(encode(manifest)),
+            after_release=status.latest.number, is_done=False,
+        )  # fmt: skip
         work.save_sent(sent)  # before the commit: should its answer be lost, the gateway is asked for the verdict
         try:
             self.client.commit(manifest)
         except RoundClosedError as error:
             work.forget_sent()
             self._say("late", base, str(error))
+            now = self.client.status()
+            if base != now.latest.number and now.round.is_open and now.round.number == sent.round:
+                self._drop(work, trained, now)  # it was no race: this round does not take it, nor will a later one
             self._pause(status)
             return None
-        self._say("committed", base, f"round {sent.round}, contribution {sent.contribution[:12]}")
+        late = explain_weight(base, status)
+        self._say("committed", base, f"round {sent.round}, contribution {sent.contribution[:12]}{late}")
         return sent
+
+    def _wait_for_round(self, work: WorkFolder, trained: Trained) -> Status | None:
+        """Wait for an open round that takes what was trained; None once none will."""
+        while is_taken(trained.base_release, status := self.client.status()):
+            if status.round.is_open:
+                return status
+            self._say("waiting", trained.base_release, "for the round to open")
+            self._pause(status)
+        self._drop(work, trained, status)
+        return None
 
     def _await_verdict(self, work: WorkFolder, trained: Trained, sent: Sent, *, wait_for_release: bool) -> bool:
         """Wait for the verdict and then for the next release; False when the contribution has to be sent again."""
@@ -226,22 +260,22 @@ class Node:
                 self._say("late", base, verdict.reason)
                 return False
             if verdict.decision is Decision.REJECTED:
+                work.save_sent(sent.model_copy(update={"is_done": True}))
                 raise ContributionRejectedError(f"{self.settings.who.id}: rejected: {verdict.reason}")
-            if status.latest.number != base:
-                self._say("released", base, _moved(base, status))
-                return True
-            if verdict.decision is Decision.ADMITTED and not wait_for_release:
-                self._say("admitted", base, verdict.reason)
+            is_out = status.latest.number != (base if sent.after_release is None else sent.after_release)
+            if verdict.decision is Decision.ADMITTED and (is_out or not wait_for_release):
+                work.save_sent(sent.model_copy(update={"is_done": True}))
+                said = ("released", moved(base, status)) if is_out else ("admitted", verdict.reason)
+                self._say(said[0], base, said[1])
                 return True
             self._say("waiting", base, status.round.waits_for)
             self._pause(status)
 
-    def _wait(self, base: int, what: str, *, for_round: bool = True) -> Status:
-        """Wait until another release than the base is out, or a round is open where that will do."""
-        while (status := self.client.status()).latest.number == base and not (for_round and status.round.is_open):
-            self._say("waiting", base, what)
+    def _wait_for_release(self, base: int) -> None:
+        """Wait until another release than the base is out."""
+        while (status := self.client.status()).latest.number == base:
+            self._say("waiting", base, "for the next release")
             self._pause(status)
-        return status
 
     def _pause(self, status: Status) -> None:
         if self.stop.wait(status.poll_after_s):
@@ -262,26 +296,5 @@ class Node:
             phase, base, f"{done / 2**20:.1f} of {total / 2**20:.1f} MiB", done=done / max(total, 1)
         )
 
-    def _say(self, phase: str, base_release: int | None, message: str, **facts: Unpack[_Facts]) -> None:
+    def _say(self, phase: str, base_release: int | None, message: str, **facts: Unpack[EventFacts]) -> None:
         self.report(NodeEvent(phase=phase, base_release=base_release, message=message, **facts))
-
-
-class _Facts(TypedDict, total=False):
-    """What an event may say beside its message."""
-
-    done: float | None
-    accuracy: float | None
-    score: Score | None
-
-
-def _describe(now: TrainingProgress) -> str:
-    if now.phase == "probe":
-        return f"fitting a head on the unchanged base, step {now.step} of {now.num_steps}"
-    accuracy = f", accuracy {now.accuracy:.1%}" if now.accuracy is not None else ""
-    return f"epoch {now.epoch}, step {now.step} of {now.num_steps}{accuracy}"
-
-
-def _moved(base: int, status: Status) -> str:
-    """Say which way the federation has gone from a base."""
-    latest = status.latest.number
-    return f"release {latest} is out" if latest > base else f"the federation has gone back to release {latest}"

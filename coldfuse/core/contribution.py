@@ -79,6 +79,8 @@ class Admission(Value):
     """Accuracy of the fine-tuned model, as its contributor says."""
     reason: Sentence = ""
     """What was found right, for people."""
+    base_release: Count | None = None
+    """Number of the older release that its delta is relative to; None where that is the round's base."""
 
 
 class Rejection(Value):

@@ -29,6 +29,10 @@ class FusedContribution(Value):
     """Number of distinct examples that were trained on."""
     weight: float
     """Weight w_i, before normalisation."""
+    base_release: Count | None = None
+    """Number of the older release that its delta is relative to; None where that is the release's parent."""
+    staleness_weight: float | None = None
+    """What its delta was multiplied by for that; None where its base was the release's parent."""
 
 
 class OuterState(Value):

@@ -7,8 +7,7 @@ of gateways, have none and need none, because folding them commutes: what is fus
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
@@ -16,6 +15,7 @@ from pydantic import Field, TypeAdapter
 from coldfuse.core.contribution import Admission, Count, Rejection
 from coldfuse.core.federation import RoundRules, Terms
 from coldfuse.core.names import DisplayName
+from coldfuse.core.past import MAX_ACTIVE, MAX_PAST, ActiveContributor, PastRound, Seconds
 from coldfuse.core.value import Digest, Name, Sentence, Value
 
 
@@ -29,7 +29,7 @@ class Received(Value):
     display_name: DisplayName | None = None
     """Name of its contributor for people; None where `contributor` is the name."""
     received_at_s: float
-    """Seconds since 1970, by the gateway's clock."""
+    """Seconds since 1970, by the gateway's clock: for people, and for an order among what a leader finds at once."""
 
 
 class Opened(Value):
@@ -40,13 +40,30 @@ class Opened(Value):
     base_digest: Digest
     """Model digest of the base."""
     opened_at_s: float
-    """Seconds since 1970, by the aggregator's clock."""
+    """Seconds since 1970, by the aggregator's clock; for people."""
     carried: tuple[Admission, ...] = ()
     """Contributions admitted in the abandoned round before, on the same base: they still count."""
     terms: Terms | None = None
     """What the round was opened with: it keeps them; None in journals of versions in which they could not change."""
     refused_by: str | None = None
     """Method that has refused exactly the carried contributions, if one has."""
+    past: Annotated[tuple[PastRound, ...], Field(max_length=MAX_PAST)] = ()
+    """The last rounds that made a release, newest first."""
+    active: Annotated[tuple[ActiveContributor, ...], Field(max_length=MAX_ACTIVE)] = ()
+    """Those who have contributed lately."""
+
+    @property
+    def rules(self) -> RoundRules:
+        """Rules of the round; of an older version's round those that it cannot have had otherwise."""
+        return self.terms.rules if self.terms else RoundRules()
+
+    def staleness_of(self, base_release: int, base_digest: str) -> int | None:
+        """Return by how many releases a contribution's base is older than the round's; None where it is not taken."""
+        if (base_release, base_digest) == (self.base_release, self.base_digest):
+            return 0
+        staleness = self.base_release - base_release
+        known = any((one.base_release, one.base_digest) == (base_release, base_digest) for one in self.past)
+        return staleness if known and 0 < staleness <= self.rules.oldest else None
 
     @property
     def is_refused(self) -> bool:
@@ -54,21 +71,29 @@ class Opened(Value):
         return self.terms is None or self.refused_by == self.terms.method
 
 
-class Admitted(Value):
-    """These contributions may be fused."""
+class Timed(Value):
+    """What happened at an age of the round."""
+
+    elapsed_s: Seconds | None = None
+    """Seconds since the round was opened, by the monotonic clocks of those who led it, one after the other; None in
+    journals of versions in which nobody measured it. Clocks of two machines are never compared."""
+
+
+class Admitted(Timed):
+    """These contributions may be fused. Without any it only says how old the round is, for who leads it next."""
 
     event: Literal["admitted"] = "admitted"
     admissions: tuple[Admission, ...]
 
 
-class Rejected(Value):
+class Rejected(Timed):
     """These contributions may not be fused, each for its reason."""
 
     event: Literal["rejected"] = "rejected"
     rejections: tuple[Rejection, ...]
 
 
-class Closed(Value):
+class Closed(Timed):
     """Exactly these contributions are fused."""
 
     event: Literal["closed"] = "closed"
@@ -90,7 +115,7 @@ class Fused(Value):
     """Fraction of the model's elements whose bytes differ from the base's; None where nobody counted."""
 
 
-class Published(Value):
+class Published(Timed):
     """The release is out; the round is over."""
 
     event: Literal["published"] = "published"
@@ -121,6 +146,12 @@ class RoundState:
     fused: Fused | None = None
     published: Published | None = None
     abandoned: Abandoned | None = None
+    marked_s: float = 0.0
+    """The greatest age of the round that its journal speaks of, in seconds."""
+    came_s: Mapping[str, float] = field(default_factory=dict)
+    """Age of the round at which each admitted contribution was found, where its leader has measured it."""
+    found_s: Mapping[str, float] = field(default_factory=dict)
+    """The same for what was received, by who reads the journal; empty where nobody measures it."""
 
     @property
     def is_open(self) -> bool:
@@ -138,7 +169,32 @@ class RoundState:
         waiting = [
             r for digest, r in self.received.items() if digest not in self.admitted and digest not in self.rejected
         ]
-        return sorted(waiting, key=lambda r: (r.received_at_s, r.contribution))
+        return sorted(waiting, key=lambda r: (self.found_s.get(r.contribution, 0.0), r.received_at_s, r.contribution))
+
+    def after(self, events: Iterable[Event]) -> RoundState:
+        """Return what the journal adds up to once these entries are in it, as far as verdicts go."""
+        more = fold(events)
+        return replace(
+            self,
+            admitted={**self.admitted, **more.admitted},
+            rejected={**self.rejected, **more.rejected},
+            came_s={**self.came_s, **more.came_s},
+            marked_s=max(self.marked_s, more.marked_s),
+        )
+
+    def found(self, found_s: Mapping[str, float], *, until_s: float) -> RoundState:
+        """Return the state as if nothing had come after an age of the round, and in the order of this time.
+
+        Args:
+            found_s: Age of the round at which each contribution was found.
+            until_s: The age; what has a verdict stays.
+        """
+        kept = {
+            digest: received
+            for digest, received in self.received.items()
+            if found_s.get(digest, 0.0) <= until_s or digest in self.admitted or digest in self.rejected
+        }
+        return replace(self, received=kept, found_s=found_s)
 
 
 def fold(events: Iterable[Event]) -> RoundState:
@@ -146,62 +202,26 @@ def fold(events: Iterable[Event]) -> RoundState:
     received: dict[str, Received] = {}
     admitted: dict[str, Admission] = {}
     rejected: dict[str, Rejection] = {}
+    came_s: dict[str, float] = {}
     single: dict[str, Event] = {}
+    marked_s = 0.0
     for event in events:
         match event:
             case Received():
                 received[event.contribution] = event
             case Admitted():
                 admitted |= {a.contribution: a for a in event.admissions}
+                if event.elapsed_s is not None:
+                    came_s |= dict.fromkeys((a.contribution for a in event.admissions), event.elapsed_s)
             case Rejected():
                 rejected |= {r.contribution: r for r in event.rejections}
             case _:
                 single.setdefault(event.event, event)
                 if isinstance(event, Opened):
                     admitted |= {a.contribution: a for a in event.carried}
-    return RoundState(received=received, admitted=admitted, rejected=rejected, **single)  # type: ignore[arg-type]
-
-
-class RoundAction(Enum):
-    """What to do with an open round now."""
-
-    WAIT = "wait"
-    FUSE = "fuse"
-    ABANDON = "abandon"
-
-
-def decide(
-    rules: RoundRules, *, admitted: int, carried: int = 0, is_refused: bool = True, age_s: float
-) -> tuple[RoundAction, str]:
-    """Decide what to do with an open round, from its numbers alone.
-
-    Args:
-        rules: When a round closes.
-        admitted: Number of admitted contributions, with the carried ones.
-        carried: Number of those that an abandoned round before has left.
-        is_refused: False where nothing has refused the carried ones: they were too few for the rules of that round, or
-            its method was another.
-        age_s: Seconds since the round opened.
-
-    Returns:
-        What to do, and the reason for people.
-    """
-    if is_refused and admitted == carried >= rules.quorum:  # the method would refuse them once more
-        return RoundAction.WAIT, f"the method refused the {carried} contributions from before; more may change that"
-    if admitted >= rules.quorum:
-        return RoundAction.FUSE, f"quorum reached: {admitted} of {rules.quorum} contributions"
-    if admitted == carried:  # nothing would be gained by opening the same round again
-        have = f"{carried} of {rules.quorum} contributions from before" if carried else "no contribution yet"
-        return RoundAction.WAIT, f"{have}, {rules.quorum} make the quorum"
-    left_s = rules.deadline_s - age_s
-    if left_s > 0:
-        return RoundAction.WAIT, f"{admitted} of {rules.quorum} contributions, {_left(left_s)} left"
-    return RoundAction.ABANDON, f"deadline passed with {admitted} of {rules.quorum} contributions"
-
-
-def _left(left_s: float) -> str:
-    """Return what is left of a deadline, as finely as somebody who waits wants it."""
-    if left_s < 120:
-        return f"{left_s:.0f}s"
-    hours, minutes = divmod(int(left_s) // 60, 60)
-    return f"{hours}h {minutes}m" if hours else f"{minutes}m"
+        if isinstance(event, Timed):
+            marked_s = max(marked_s, event.elapsed_s or 0.0)
+    return RoundState(
+        received=received, admitted=admitted, rejected=rejected, came_s=came_s, marked_s=marked_s,
+        **single,  # type: ignore[arg-type]
+    )  # fmt: skip
