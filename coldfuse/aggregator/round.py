@@ -20,7 +20,7 @@ from coldfuse.aggregator.judging import MAX_VERDICTS, judge, rejection
 from coldfuse.aggregator.model import Base
 from coldfuse.aggregator.release import fuse_release
 from coldfuse.aggregator.screen import bounded
-from coldfuse.core.closing import RoundAction, RoundFacts, decide, end_s, facts_of
+from coldfuse.core.closing import RoundAction, RoundFacts, decide, facts_of, in_time
 from coldfuse.core.contribution import Admission
 from coldfuse.core.federation import RoundRules
 from coldfuse.core.history import hand_on
@@ -41,7 +41,7 @@ from coldfuse.engine.execution import Executor
 from coldfuse.errors import ConflictError, FusionError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
-from coldfuse.registry.round_clock import Look, RoundClock
+from coldfuse.registry.round_clock import RoundClock
 
 _NUM_MARKS = 20
 """Number of entries that only say how old a round is, at most: a takeover forgets a twentieth of its deadline."""
@@ -130,18 +130,14 @@ def _look(round_: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]
     """Screen what came in time, and decide in the same look on what was found."""
     rules = round_.federation.settings.under(opened.terms).rules
     look = round_.clock.look(state)
+    came = in_time(state, opened, rules, age_s=look.age_s, found_s=look.found_s)
     verdicts = judge(
         round_.federation, round_.base, round_.executor,
-        round_number=round_.journal.round, state=_in_time(state, opened, rules, look), opened=opened,
+        round_number=round_.journal.round, state=came, opened=opened,
     )  # fmt: skip
     timed = [event.model_copy(update={"elapsed_s": look.age_s}) for event in verdicts]
-    now = _in_time(state.after(timed), opened, rules, look)
+    now = in_time(state.after(timed), opened, rules, age_s=look.age_s, found_s=look.found_s)
     return [*timed, *_decide(round_, now, opened, facts_of(now, opened, rules, age_s=look.age_s))]
-
-
-def _in_time(state: RoundState, opened: Opened, rules: RoundRules, look: Look) -> RoundState:
-    """Return a round with what came before its end, in the order of its leader's clock."""
-    return state.found(look.found_s, until_s=end_s(rules, facts_of(state, opened, rules, age_s=look.age_s)))
 
 
 def _decide(round_: Round, state: RoundState, opened: Opened, facts: RoundFacts) -> list[LeaderEvent]:

@@ -8,6 +8,7 @@ closed or abandoned; what came later waits, so that nobody can keep a round open
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -102,6 +103,21 @@ def end_s(rules: RoundRules, facts: RoundFacts) -> float:
     if facts.admitted >= rules.quorum:
         return facts.ends_s
     return rules.deadline_s if facts.given_up_s is None else facts.given_up_s
+
+
+def in_time(
+    state: RoundState, opened: Opened, rules: RoundRules, *, age_s: float, found_s: Mapping[str, float]
+) -> RoundState:
+    """Return a round with what came before its end, as things stand, and in the order of its leader's clock.
+
+    Args:
+        state: The round with all that came.
+        opened: How it began.
+        rules: The rules by which it closes.
+        age_s: Seconds since it was opened.
+        found_s: Age of the round at which each contribution was found.
+    """
+    return state.found(found_s, until_s=end_s(rules, facts_of(state, opened, rules, age_s=age_s)))
 
 
 def decide(rules: RoundRules, facts: RoundFacts) -> tuple[RoundAction, str]:

@@ -31,7 +31,7 @@ _RELEASE_ZERO_KEY = "releases/00000.json"
 
 
 def create_federation(
-    store: ObjectStore, *, name: str, base: Path, origin: str, method: str, rules: Mapping[str, float]
+    store: ObjectStore, *, name: str, base: Path, origin: str, method: str, rules: Mapping[str, object]
 ) -> Federation:
     """Store a base model's files and create a federation on it.
 
@@ -73,7 +73,7 @@ def create_federation(
     return create(store, settings.model_copy(update={"release_zero": sha256(encode(manifest))}), manifest)
 
 
-def require_creatable(store: ObjectStore, *, name: str, rules: Mapping[str, float]) -> None:
+def require_creatable(store: ObjectStore, *, name: str, rules: Mapping[str, object]) -> None:
     """Refuse what `create_federation` would refuse, as far as that is known without the base.
 
     Raises:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from coldfuse.cli.options.closing import ClosingWords
 from coldfuse.cli.options.shared import AsJson, RecipeChange, RecipeWords, Store
 
 _NAME = typer.Option(help="The federation's name, of any script.")
@@ -30,6 +31,7 @@ class InitOptions:
     recipe: RecipeWords = field(default_factory=RecipeWords)
     quorum: Annotated[int, _QUORUM] = 2
     deadline: Annotated[str, _DEADLINE] = "15m"
+    closing: ClosingWords = field(default_factory=ClosingWords)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,7 @@ class SetOptions:
     recipe: RecipeChange = field(default_factory=RecipeChange)
     quorum: Annotated[int | None, _QUORUM] = None
     deadline: Annotated[str | None, _DEADLINE] = None
+    closing: ClosingWords = field(default_factory=ClosingWords)
     by: Annotated[
         str | None, typer.Option(help="Who makes the change, for the history; your user and machine by default.")
     ] = None
