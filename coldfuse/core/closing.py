@@ -69,12 +69,14 @@ def facts_of(state: RoundState, opened: Opened, rules: RoundRules, *, age_s: flo
     """
     served = {admission.contributor for admission in state.admitted.values()}
     waiting = {received.contributor for received in state.waiting} - served
-    missing = [one for one in opened.active if one.contributor not in served and one.contributor not in waiting]
-    patience_s = max((_PATIENCE * (one.usual_s or 0.0) for one in missing), default=0.0)
+    awaited = [one for one in opened.active if one.contributor not in served]
+    # What has come and is not screened yet is waited for, too: else the last one to come would end the round before it.
+    patience_s = max((_PATIENCE * (one.usual_s or 0.0) for one in awaited), default=0.0)
     first_s = min(state.came_s.values(), default=0.0)  # a round that nobody came to has its deadline from there on
     return RoundFacts(
         admitted=len(state.admitted), age_s=age_s, carried=len(opened.carried), is_refused=opened.is_refused,
-        unscreened=len(waiting), active=len(opened.active), missing=len(missing),
+        unscreened=len(waiting), active=len(opened.active),
+        missing=sum(one.contributor not in waiting for one in awaited),
         ends_s=grace_end_s(rules, opened, patience_s=patience_s),
         given_up_s=rules.deadline_s + (first_s if first_s >= rules.deadline_s else 0.0),
     )  # fmt: skip

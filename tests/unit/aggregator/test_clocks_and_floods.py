@@ -205,6 +205,8 @@ class Honest:
     train_s: float = 3.0
     done_s: float | None = None
     manifest: ContributionManifest | None = None
+    after: int = 0
+    """The latest release when it sent: the next one says what became of it."""
     late: int = 0
     sent: int = 0
 
@@ -220,12 +222,13 @@ class Honest:
             self.done_s = None
             number = self.federation.current_round()
             self.late += latest.release != self.manifest.base_release
+            self.after = latest.release
             try:
                 gateway.commit(self.manifest.model_copy(update={"round": number}))
                 self.sent += 1
             except RoundClosedError:
                 self.manifest = None
-        elif self.done_s is None and latest.release != self.manifest.base_release:
+        elif self.done_s is None and latest.release != self.after:
             self.manifest = None
 
 
