@@ -193,3 +193,12 @@ def test_a_round_takes_the_bases_that_its_rules_take(late: str, base_release: in
     start = opened(5, terms=Terms(rules=rules, method="mean"), past=before)
     assert start.staleness_of(base_release, BASE) == staleness
     assert start.staleness_of(base_release, "0" * 64) is None
+
+
+def test_who_comes_last_is_screened_although_nobody_is_waited_for_any_more() -> None:
+    rules, start = RoundRules(close="active"), opened(active=active(ada=1.0, ben=1.0, cy=40.0))
+    last = Received(contribution=digest("cy"), contributor="cy", received_at_s=0.0)
+    state = fold([start, admitted("ada", "ben", at_s=1.0), last])
+    seen = in_time(state, start, rules, age_s=41.0, found_s={digest("cy"): 40.0})
+    assert [received.contributor for received in seen.waiting] == ["cy"]
+    assert decide(rules, facts_of(seen, start, rules, age_s=41.0))[0] is RoundAction.WAIT
