@@ -132,6 +132,13 @@ def set_aside(path: Path, why: str, *, then: str, tell: OnDamage) -> None:
     tell(f"{path}: {why}; it was set aside as {aside.name}, and {then}")
 
 
+def sync_files(paths: Iterable[Path]) -> None:
+    """Make what was written to files durable. Raises `UserInputError` where the disk refuses."""
+    for path in paths:
+        with explained(path), open(path, "r+b") as file:
+            os.fsync(file.fileno())
+
+
 def sync_folder(path: Path) -> None:
     """Make the names in a folder durable; a folder that is gone has none."""
     try:

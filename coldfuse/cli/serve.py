@@ -14,9 +14,8 @@ def serve(options: ServeOptions) -> None:
     listening, serving, fusing = options.listening, options.serving, options.fusing
     start_on(options.store)  # a wrong store or option is one line, not two processes that fail
     check_fusing(fusing)
-    parse_size(options.gateway_memory)
-    if serving.max_uncommitted:
-        parse_size(serving.max_uncommitted)
+    for size in filter(None, (options.gateway_memory, serving.max_uncommitted)):
+        parse_size(size)
     given = words({
         "--tls-cert": listening.tls_cert, "--tls-key": listening.tls_key, "--tls-ca": listening.tls_ca,
         "--memory": options.gateway_memory, "--max-streams": serving.max_streams,

@@ -8,12 +8,13 @@ nobody loads half of two releases.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -25,7 +26,7 @@ from coldfuse.core.blob import Part
 from coldfuse.core.model_files import ENTRIES
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import sha256
-from coldfuse.durable import explained, sync_folder
+from coldfuse.durable import explained, sync_files, sync_folder
 from coldfuse.errors import DigestMismatchError, UserInputError
 from coldfuse.gateway import PARALLEL
 from coldfuse.registry.channels import check_channel
@@ -98,11 +99,6 @@ class _Place:
             file.flush()  # the note comes after the bytes; should a power cut undo that, the digest tells
             self.mark.write_text(str(offset + len(data)))
 
-    def sync(self) -> None:
-        """Wait until the target is on the disk."""
-        with explained(self.target), open(self.target, "r+b") as file:
-            os.fsync(file.fileno())
-
 
 def fetch(  # noqa: PLR0913 - what there is to say, by keyword
     source: ReleaseSource,
@@ -153,7 +149,8 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
         total = sum(blob.size_bytes for blob in manifest.files.values())
         if held == manifest and not any(incoming.iterdir()) and is_whole(out, manifest, verify=verify):
             return Fetched(manifest=manifest, downloaded_bytes=0, reused_bytes=total)
-        fetched = _fetch(_Download(source, manifest, pace, _Count(total, progress)), out)
+        with ThreadPoolExecutor(pace.parallel, thread_name_prefix="fetch-read") as readers:
+            fetched = _fetch(_Download(source, manifest, pace, _Count(total, progress), readers), out)
         return replace(fetched, changed=changed)
 
 
@@ -191,6 +188,8 @@ class _Download:
     manifest: ReleaseManifest
     pace: Pace
     count: _Count
+    readers: Executor
+    """Threads that wait for the source, one for each part on its way."""
 
     def bring(self, place: _Place) -> int:
         """Make sure that a part lies in its target; return how many of its bytes had not to be downloaded."""
@@ -199,31 +198,41 @@ class _Download:
             if read_if_there(path, start, data) and sha256(data) == place.part.digest:
                 if path != place.target:
                     place.write(data, 0)
-                    place.sync()
                 self.count.add(len(data))
                 return len(data)
         there = place.resume(data)
         self.count.add(there)
-        self._download(place, data, there)
-        if sha256(data) != place.part.digest:  # by what an interrupted download left, or on its way: once more, whole
+        digest = self._download(place, data, there)
+        if digest != place.part.digest:  # by what an interrupted download left, or on its way: once more, whole
             self.count.add(-len(data))
             there = 0
-            self._download(place, data, there)
-        if (digest := sha256(data)) != place.part.digest:
+            digest = self._download(place, data, there)
+        if digest != place.part.digest:
             place.mark.unlink(missing_ok=True)
             raise DigestMismatchError(f"part {place.part.digest[:12]} arrived with SHA-256 {digest[:12]}; try again")
-        place.sync()
         return there
 
-    def _download(self, place: _Place, data: memoryview, start: int) -> None:
-        size = self.pace.piece_bytes
-        while start < len(data):
-            piece, began_s = data[start : start + size], time.monotonic()
+    def _download(self, place: _Place, data: memoryview, start: int) -> str:
+        """Bring the part from `start` on, and return its SHA-256: a piece is written while the next one is coming."""
+        digest, size = hashlib.sha256(data[:start]), self.pace.piece_bytes
+        piece = data[start : start + size]
+        coming = self.readers.submit(self._read, place, piece, start)
+        while len(piece):
+            size *= 2 if coming.result() < self.pace.quick_s else 1
+            here, at, start = piece, start, start + len(piece)
+            piece = data[start : start + size]
+            coming = self.readers.submit(self._read, place, piece, start)
+            place.write(here, at)
+            digest.update(here)
+            self.count.add(len(here))
+        return digest.hexdigest()
+
+    def _read(self, place: _Place, piece: memoryview, start: int) -> float:
+        """Fill a piece, which may be empty, and return how many seconds that took."""
+        began_s = time.monotonic()
+        if len(piece):
             self.source.read_into(self.manifest.release, place.part.digest, piece, start)
-            place.write(piece, start)
-            start += len(piece)
-            self.count.add(len(piece))
-            size *= 2 if time.monotonic() - began_s < self.pace.quick_s else 1
+        return time.monotonic() - began_s
 
 
 def _fetch(download: _Download, out: Path) -> Fetched:
@@ -270,8 +279,11 @@ def _finish(manifest: ReleaseManifest, out: Path, old: ReleaseManifest | None) -
     incoming = out / OWN / "incoming"
     for path, blob in manifest.files.items():
         os.truncate(incoming / path, blob.size_bytes)
-    seen = folder.look(incoming, sorted(manifest.files))
-    digest = open_checkpoint(incoming).digest()
+    with ThreadPoolExecutor(1, thread_name_prefix="fetch-sync") as pool:
+        synced = pool.submit(sync_files, [incoming / path for path in manifest.files])
+        seen = folder.look(incoming, sorted(manifest.files))
+        digest = open_checkpoint(incoming).digest()
+    synced.result()
     if digest != manifest.model_digest:
         raise DigestMismatchError(f"the model has digest {digest}, its manifest says {manifest.model_digest}")
     # From here on a kill leaves a folder that no longer says that it is whole; the next fetch finishes the swap.

@@ -87,6 +87,8 @@ class Measured(Value):
     """Lengths of its groups of layers, in the base's order."""
     num_changed: Count
     """Number of its elements that are not 0."""
+    largest: Annotated[float, Field(ge=0)] = 0.0
+    """Size of its largest element."""
     sketch: Annotated[str, Field(pattern=r"^([0-9a-f]{2}){0,64}$")] = ""
     """Random projection of the delta as signed bytes in hex, by which copies are known."""
 

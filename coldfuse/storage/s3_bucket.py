@@ -11,6 +11,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Literal, TypedDict, TypeVar
@@ -63,6 +64,7 @@ class S3Bucket:
         self._clients: dict[int, S3Client] = {}
         self._locks: dict[int, threading.Lock] = {}  # one a process: a fork can leave its parent's locked for ever
         self._is_known = False
+        self._pools: dict[int, ThreadPoolExecutor] = {}
 
     @property
     def client(self) -> S3Client:
@@ -73,6 +75,15 @@ class S3Bucket:
                 with self.translated(""):
                     self._clients[process] = _connect(self.settings)
             return self._clients[process]
+
+    @property
+    def threads(self) -> ThreadPoolExecutor:
+        """Threads of this process for parts of large reads, as many as there may be connections."""
+        process = os.getpid()
+        with self._locks.setdefault(process, threading.Lock()):
+            if process not in self._pools:
+                self._pools[process] = ThreadPoolExecutor(self.settings.max_connections, "coldfuse-range")
+            return self._pools[process]
 
     def where(self, key: str) -> str:
         """Return the address of a key, for messages."""

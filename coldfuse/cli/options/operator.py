@@ -189,5 +189,7 @@ class ServeOptions:
     store: Store
     listening: Listening = field(default_factory=Listening)
     serving: Serving = field(default_factory=Serving)
-    gateway_memory: Annotated[str, typer.Option(help="Memory that the gateway may take.")] = "256MiB"
+    gateway_memory: Annotated[str | None, typer.Option(help="Memory that the gateway may take; 256MiB by default.")] = (
+        None
+    )
     fusing: Fusing = field(default_factory=Fusing)

@@ -24,7 +24,8 @@ from tiny_rounds import (
 
 from coldfuse.aggregator.model import open_base
 from coldfuse.aggregator.round import advance
-from coldfuse.core.round import fold
+from coldfuse.core.contribution import Admission
+from coldfuse.core.round import Opened, fold
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.engine.fuse import Request, fuse, prepare
@@ -32,6 +33,7 @@ from coldfuse.engine.inputs import delta_input
 from coldfuse.engine.recipes import read_recipe
 from coldfuse.engine.sinks import StoreSink
 from coldfuse.engine.state import open_release_state
+from coldfuse.gateway import StoreGateway
 from coldfuse.gateway.base import Decision
 from coldfuse.gateway.rounds import find_verdict
 from coldfuse.registry.federation import Federation
@@ -192,12 +194,13 @@ def test_a_few_are_held_against_past_rounds(tmp_path: Path) -> None:
         ({}, "it changes nothing"),
         ({"scale": np.zeros((), np.float32)}, "it changes nothing"),
         ({name: np.zeros_like(values) for name, values in CHANGES["ada"].items()}, "it changes nothing"),
+        (times(1e-20, CHANGES["fay"]), "it changes nothing: its largest number is"),
         ({"scale": np.float32(1e30).reshape(())}, "a change of 1e+30, less than 65536 is taken"),
         (CHANGES["ben"], "its delta is that of contribution"),
         (times(0.5, CHANGES["ben"]), "points the same way as that of contribution"),
         (times(-1, CHANGES["ben"]), "points exactly against that of contribution"),
     ],
-    ids=["no tensor", "one zero", "all zeros", "1e30", "a copy", "a scaled copy", "a copy turned round"],
+    ids=["no tensor", "one zero", "all zeros", "tiny", "1e30", "a copy", "a scaled copy", "a copy turned round"],
 )
 def test_what_is_no_work_of_ones_own_is_told_so_and_does_not_count(tmp_path: Path, changes, reason: str) -> None:
     federation = make(tmp_path, quorum=3)
@@ -331,3 +334,28 @@ def test_what_two_looks_say_is_what_one_says(tmp_path: Path) -> None:
     after, read = before.after(events), federation.journal(1).state()
     assert (after.admitted, after.rejected, after.held) == (read.admitted, read.rejected, read.held)
     assert set(fold(events).held) == set(read.held)
+
+
+def test_what_an_older_version_has_admitted_ends_nothing(tmp_path: Path) -> None:
+    """A version before this one carried numbers of examples that no float holds, and scores that add up to infinity."""
+    federation = make_federation(tmp_path, MODEL, method="weighted-mean", quorum=3)
+    carried = [
+        Admission(
+            contribution=receive(federation, make_contribution(federation, name, CHANGES[name])),
+            contributor=name,
+            delta_digest=make_contribution(federation, name, CHANGES[name]).delta_digest,
+            num_examples=count,
+            score=1.7e308,
+        )
+        for name, count in (("ada", 10**400), ("ben", int(1.7e308)))
+    ]
+    latest = federation.latest()
+    federation.journal(1).append(
+        Opened(base_release=0, base_digest=latest.model_digest, opened_at_s=0.0, carried=tuple(carried))
+    )
+    send(federation, {"cy": CHANGES["cy"]})
+    lead(federation)
+    assert federation.latest().release == 1
+    assert max(each.weight for each in federation.latest().contributions) <= 2**40
+    with StoreGateway(federation) as gateway:
+        assert [each.name.number for each in gateway.releases()] == [1, 0]
