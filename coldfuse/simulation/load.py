@@ -97,6 +97,14 @@ def simulate_load(settings: LoadSettings, callback: Callable[[str], None] = lamb
         return _Run(settings, federation, base, callback).run()
 
 
+@dataclass(frozen=True)
+class _Cost:
+    """What a server has done."""
+
+    operations: Counter[str]
+    cpu_s: float
+
+
 class _Run:
     def __init__(
         self, settings: LoadSettings, federation: Federation, base: Path, callback: Callable[[str], None]
@@ -116,12 +124,16 @@ class _Run:
             aggregator = stack.enter_context(aggregator_process(url, self._settings.aggregation))
             self._callback(f"{len(gateways)} gateways and an aggregator serve {url}")
             memory = stack.enter_context(_watched([*gateways, aggregator]))
+            cpu_before = [server.cpu_s() for server in (*gateways, aggregator)]
             with ExitStack() as crowds:
                 pipes = [crowds.enter_context(crowd_process(share)) for share in self._shares(gateways)]
                 self._watch(pipes, aggregator)
             found = self._await_verdicts(aggregator)
-            counts = [server.counts() for server in (*gateways, aggregator)]
-        return self._report(found, aggregator.happenings, counts, memory)
+            costs = [
+                _Cost(Counter(server.counts()), server.cpu_s() - before)
+                for server, before in zip((*gateways, aggregator), cpu_before, strict=True)
+            ]
+        return self._report(found, aggregator.happenings, costs, memory)
 
     def _shares(self, gateways: Sequence[Server]) -> Iterator[Share]:
         settings, crowd = self._settings, self._settings.crowd
@@ -179,7 +191,7 @@ class _Run:
         self,
         found: Audit,
         happenings: Sequence[Happening],
-        counts: Sequence[Mapping[str, int]],
+        costs: Sequence[_Cost],
         memory: Mapping[str, Sequence[Sample]],
     ) -> LoadReport:
         happenings = [happening for happening in happenings if happening.round <= self._settings.num_rounds]
@@ -201,12 +213,14 @@ class _Run:
             visit_p50_ms=report.percentile_ms(visits, 0.5),
             visit_p99_ms=report.percentile_ms(visits, 0.99),
             repeated=dict(sum((Counter(outcome.repeated) for outcome in outcomes), Counter())),
-            gateway_operations=round(sum(sum(each.values()) for each in counts[:-1]) * per_one, 1),
-            aggregator_operations=round(sum(counts[-1].values()) * per_one, 1),
+            gateway_operations=round(sum(cost.operations.total() for cost in costs[:-1]) * per_one, 1),
+            aggregator_operations=round(costs[-1].operations.total() * per_one, 1),
             operations={
-                "gateways": dict(sum((Counter(each) for each in counts[:-1]), Counter())),
-                "aggregator": dict(counts[-1]),
+                "gateways": dict(sum((cost.operations for cost in costs[:-1]), Counter())),
+                "aggregator": dict(costs[-1].operations),
             },
+            gateway_cpu_ms=round(1000 * sum(cost.cpu_s for cost in costs[:-1]) * per_one, 1),
+            aggregator_cpu_ms=round(1000 * costs[-1].cpu_s * per_one, 1),
             files=round((count_files(self._federation.store) - self._files_before) * per_one, 1),
             memory=tuple(report.thinned(name, samples) for name, samples in memory.items()),
             took_s=round(time.monotonic() - self._began_s, 1),
