@@ -15,10 +15,11 @@ from dataclasses import dataclass
 
 from coldfuse.aggregator.judging import MAX_VERDICTS, judge, rejection, settle
 from coldfuse.aggregator.model import Base
-from coldfuse.aggregator.release import describe_standing, fuse_release
+from coldfuse.aggregator.release import MOST_CONTRIBUTIONS, describe_standing, fuse_release
 from coldfuse.aggregator.screen import bounded
 from coldfuse.core.contribution import Admission
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.room import is_full, within
 from coldfuse.core.round import (
     Abandoned,
     Closed,
@@ -37,6 +38,9 @@ from coldfuse.errors import ConflictError, FusionError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 
+_JUDGED_AT_ONCE = 16
+"""Number of contributions a worker that are judged in one look."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
@@ -51,6 +55,8 @@ class Round:
     """What runs the tasks that screen and fuse."""
     now_s: Callable[[], float]
     """The clock, in seconds since 1970."""
+    most: int = MOST_CONTRIBUTIONS
+    """Number of contributions for which there is the memory to fuse them."""
 
 
 def advance(round_: Round) -> list[LeaderEvent]:
@@ -77,7 +83,8 @@ def _next(round_: Round, state: RoundState) -> list[LeaderEvent]:
     if state.is_open:
         verdicts = judge(
             round_.federation, round_.base, round_.executor,
-            round_number=round_.journal.round, state=state, opened=state.opened,
+            round_number=round_.journal.round, opened=state.opened,
+            state=within(state, most=round_.most, at_once=_JUDGED_AT_ONCE * round_.executor.num_workers),
         )  # fmt: skip
         now = state.after(verdicts)
         # Decided in the same look: else a stream of bad contributions could keep a round open for ever.
@@ -132,6 +139,8 @@ def _decide(round_: Round, state: RoundState, opened: Opened) -> list[LeaderEven
         now = round_.federation.reopened().settings.terms
         if now != terms:
             return [Abandoned(reason="the federation's rules were changed before anything new was admitted")]
+    if verdict is RoundAction.WAIT and is_full(state, most=round_.most):
+        verdict, reason = RoundAction.FUSE, f"{round_.most} contributions are all that the aggregator's --memory takes"
     match verdict:
         case RoundAction.FUSE:
             notes = describe_standing(round_.federation.under(opened.terms), round_.base, state.admitted.values())

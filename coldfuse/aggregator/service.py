@@ -179,7 +179,9 @@ class _Leader:
 
     def _round(self, federation: Federation, base: Base, number: int) -> Round:
         journal = self._journals.setdefault(number, federation.journal(number))
-        return Round(federation=federation, journal=journal, base=base, executor=self._executor, now_s=time.time)
+        return Round(
+            federation=federation, journal=journal, base=base, executor=self._executor, now_s=time.time, most=self._most
+        )
 
     def _require_memory(self, federation: Federation, base: Base, number: int) -> None:
         """Before a round is opened: an operator may have set another method."""
