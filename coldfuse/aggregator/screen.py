@@ -90,7 +90,7 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
         header = read_header(
             reader.read_into, file_bytes=manifest.delta.size_bytes, what="delta", limit=screening.max_header_bytes
         )
-        check_delta(header, screening.schema, base_digest=screening.opened.base_digest, what="delta")
+        check_delta(header, screening.schema, base_digest=manifest.base_digest, what="delta")
         _check_encoding(header, manifest)
         meter = screening.meter()
         _check_parts(header, manifest, reader, _Values(screening.schema, screening.opened.screening, meter))
@@ -110,6 +110,7 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
         delta_digest=manifest.delta_digest, num_examples=manifest.num_examples,
         score=manifest.score.after if manifest.score else None, measured=measured,
         reason="base, schema, digests and finiteness are right",
+        base_release=manifest.base_release if manifest.base_release != screening.opened.base_release else None,
     )  # fmt: skip
 
 

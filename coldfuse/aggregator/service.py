@@ -23,6 +23,7 @@ from coldfuse.errors import ColdfuseError, ConflictError, LeaseLostError, Missin
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.lease import Lease
+from coldfuse.registry.round_clock import RoundClock
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -144,6 +145,7 @@ class _Leader:
     def __init__(self, federation: Federation, executor: _Led, lease: Lease, watchdog: Watchdog) -> None:
         self._federation, self._executor, self._lease, self._watchdog = federation, executor, lease, watchdog
         self._journals: dict[int, Journal] = {}  # kept, because a journal remembers what it has read
+        self._clocks: dict[int, RoundClock] = {}  # kept, because a round's age is measured from when it was first seen
         self._most = 0  # how many contributions to a round this machine has the memory for
         self._ready_for = 0  # the number of the newest round whose rules this machine has the memory for
 
@@ -175,13 +177,15 @@ class _Leader:
                 return
             settled = max(number - 1, settled)
             self._journals = {n: journal for n, journal in self._journals.items() if n > settled}
+            self._clocks = {n: clock for n, clock in self._clocks.items() if n > settled}
             stop.wait(pause.next_s())
 
     def _round(self, federation: Federation, base: Base, number: int) -> Round:
         journal = self._journals.setdefault(number, federation.journal(number))
         return Round(
-            federation=federation, journal=journal, base=base, executor=self._executor, now_s=time.time, most=self._most
-        )
+            federation=federation, journal=journal, base=base, executor=self._executor, now_s=time.time, most=self._most,
+            clock=self._clocks.setdefault(number, RoundClock()), before=self._journals.get(number - 1),
+        )  # fmt: skip
 
     def _require_memory(self, federation: Federation, base: Base, number: int) -> None:
         """Before a round is opened: an operator may have set another method."""

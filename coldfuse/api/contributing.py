@@ -113,15 +113,17 @@ def _manifest(offer: Offer, delta: Blob, status: Status) -> ContributionManifest
 
 
 def _await_round(gateway: Gateway, offer: Offer, waiting: Waiting, *, is_open: bool = False) -> Status:
-    """Return the status, once a round is open where that is asked for; the base must still be the latest release."""
+    """Return the status, once a round is open where that is asked for; it must take what was made from the base."""
     while True:
         status = gateway.status()
-        if status.latest.number != offer.release:
+        age = status.latest.number - offer.release
+        if not 0 <= age <= status.rules.oldest:
+            policy = "" if status.rules.late == "drop" else f", and {status.rules.lateness}"
             raise RoundClosedError(
-                f"the model was made from release {offer.release}, and release {status.latest.number} is out; "
+                f"the model was made from release {offer.release}, and release {status.latest.number} is out{policy}; "
                 "fetch that and train on it"
             )
-        if status.latest.model_digest != offer.base_digest:
+        if not age and status.latest.model_digest != offer.base_digest:
             raise UserInputError(f"{offer.base}: a release of another federation; fetch this one's, and train on it")
         if status.round.is_open or not is_open:
             return status

@@ -14,7 +14,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +22,7 @@ from typing import Protocol
 from coldfuse.consumer import folder
 from coldfuse.consumer.changes import find_change
 from coldfuse.consumer.folder import OWN, check_path, hold, is_foreign, is_whole, read_fetched, read_if_there
-from coldfuse.core.blob import Part
+from coldfuse.consumer.place import Place
 from coldfuse.core.model_files import ENTRIES
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import sha256
@@ -68,36 +68,6 @@ class Fetched:
     """Number of bytes that were there already."""
     changed: str | None = None
     """What its caller may not expect: the source has gone back, or is another federation; None where it has not."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Place:
-    """One part of one file, and where its bytes may lie already."""
-
-    part: Part
-    target: Path
-    start: int
-    mark: Path
-    """File that says how many of its bytes lie in the target."""
-    candidates: tuple[tuple[Path, int], ...]
-    """Files and offsets at which its bytes may lie."""
-
-    def resume(self, data: memoryview) -> int:
-        """Read the pieces that an interrupted download left, and return how many bytes they are."""
-        try:
-            done = int(self.mark.read_bytes())
-        except (OSError, ValueError):
-            return 0
-        is_there = 0 < done < len(data) and read_if_there(self.target, self.start, data[:done])
-        return done if is_there else 0
-
-    def write(self, data: memoryview, offset: int) -> None:
-        """Write some bytes of the part, and note how far it has come."""
-        with explained(self.target), open(self.target, "r+b") as file:
-            file.seek(self.start + offset)
-            file.write(data)
-            file.flush()  # the note comes after the bytes; should a power cut undo that, the digest tells
-            self.mark.write_text(str(offset + len(data)))
 
 
 def fetch(  # noqa: PLR0913 - what there is to say, by keyword
@@ -150,7 +120,9 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
         if held == manifest and not any(incoming.iterdir()) and is_whole(out, manifest, verify=verify):
             return Fetched(manifest=manifest, downloaded_bytes=0, reused_bytes=total)
         with ThreadPoolExecutor(pace.parallel, thread_name_prefix="fetch-read") as readers:
-            fetched = _fetch(_Download(source, manifest, pace, _Count(total, progress), readers), out)
+            fetched = _fetch(
+                _Download(source, manifest, pace, _Count(total, progress), readers, threading.local()), out
+            )
         return replace(fetched, changed=changed)
 
 
@@ -190,10 +162,12 @@ class _Download:
     count: _Count
     readers: Executor
     """Threads that wait for the source, one for each part on its way."""
+    local: threading.local
+    """Buffer of each thread that brings parts: new memory costs as much as writing what comes into it."""
 
-    def bring(self, place: _Place) -> int:
+    def bring(self, place: Place) -> int:
         """Make sure that a part lies in its target; return how many of its bytes had not to be downloaded."""
-        data = memoryview(bytearray(place.part.size_bytes))
+        data = self._buffer(place.part.size_bytes)
         for path, start in place.candidates:
             if read_if_there(path, start, data) and sha256(data) == place.part.digest:
                 if path != place.target:
@@ -212,22 +186,31 @@ class _Download:
             raise DigestMismatchError(f"part {place.part.digest[:12]} arrived with SHA-256 {digest[:12]}; try again")
         return there
 
-    def _download(self, place: _Place, data: memoryview, start: int) -> str:
+    def _buffer(self, size_bytes: int) -> memoryview:
+        buffer: bytearray = getattr(self.local, "buffer", bytearray())
+        if len(buffer) < size_bytes:
+            self.local.buffer = buffer = bytearray(size_bytes)
+        return memoryview(buffer)[:size_bytes]
+
+    def _download(self, place: Place, data: memoryview, start: int) -> str:
         """Bring the part from `start` on, and return its SHA-256: a piece is written while the next one is coming."""
         digest, size = hashlib.sha256(data[:start]), self.pace.piece_bytes
         piece = data[start : start + size]
         coming = self.readers.submit(self._read, place, piece, start)
-        while len(piece):
-            size *= 2 if coming.result() < self.pace.quick_s else 1
-            here, at, start = piece, start, start + len(piece)
-            piece = data[start : start + size]
-            coming = self.readers.submit(self._read, place, piece, start)
-            place.write(here, at)
-            digest.update(here)
-            self.count.add(len(here))
+        try:
+            while len(piece):
+                size *= 2 if coming.result() < self.pace.quick_s else 1
+                here, at, start = piece, start, start + len(piece)
+                piece = data[start : start + size]
+                coming = self.readers.submit(self._read, place, piece, start)
+                place.write(here, at)
+                digest.update(here)
+                self.count.add(len(here))
+        finally:
+            wait([coming])  # the next part's bytes come into the same buffer
         return digest.hexdigest()
 
-    def _read(self, place: _Place, piece: memoryview, start: int) -> float:
+    def _read(self, place: Place, piece: memoryview, start: int) -> float:
         """Fill a piece, which may be empty, and return how many seconds that took."""
         began_s = time.monotonic()
         if len(piece):
@@ -255,7 +238,7 @@ def _forget_others(incoming: Path, manifest: ReleaseManifest) -> None:
             file.unlink()
 
 
-def _places(manifest: ReleaseManifest, old: ReleaseManifest | None, *, out: Path, incoming: Path) -> Iterator[_Place]:
+def _places(manifest: ReleaseManifest, old: ReleaseManifest | None, *, out: Path, incoming: Path) -> Iterator[Place]:
     known: dict[str, tuple[Path, int]] = {}
     for path, blob in old.files.items() if old else ():
         start = 0
@@ -271,7 +254,7 @@ def _places(manifest: ReleaseManifest, old: ReleaseManifest | None, *, out: Path
             elsewhere = known.get(part.digest) or (None if old else (out / path, start))
             candidates = ((target, start), *([elsewhere] if elsewhere else []))
             mark = out / OWN / "pieces" / sha256(f"{path}:{start}:{part.digest}".encode())
-            yield _Place(part=part, target=target, start=start, mark=mark, candidates=candidates)
+            yield Place(part=part, target=target, start=start, mark=mark, candidates=candidates)
             start += part.size_bytes
 
 

@@ -111,6 +111,8 @@ class Admission(Value):
     """What was measured of its delta; None where a version did that measured nothing."""
     reason: Sentence = ""
     """What was found right, for people."""
+    base_release: Count | None = None
+    """Number of the older release that its delta is relative to; None where that is the round's base."""
 
 
 class Rejection(Value):

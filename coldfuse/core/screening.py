@@ -30,10 +30,11 @@ def screen_round(manifest: ContributionManifest, opened: Opened | None, round_nu
     if manifest.round > round_number or opened is None:
         return f"round {manifest.round} is not open yet; wait for it and commit again"
     got, want = (manifest.base_release, manifest.base_digest), (opened.base_release, opened.base_digest)
-    if got != want:
+    if opened.staleness_of(*got) is None:
+        policy = "" if opened.rules.late == "drop" else f", and {opened.rules.lateness}"
         return (
             f"the delta is relative to release {got[0]} ({got[1][:12]}), round {round_number} is on release {want[0]} "
-            f"({want[1][:12]}); fetch that release and train on it"
+            f"({want[1][:12]}){policy}; fetch that release and train on it"
         )
     return None
 

@@ -140,7 +140,7 @@ def check_round(manifest: ContributionManifest, standing: Standing) -> None:
     if reason := screen_round(manifest, standing.state.opened, standing.round):
         raise RoundClosedError(reason)
     if not standing.state.is_open:
-        raise RoundClosedError(f"round {manifest.round} is closed; wait for the next release and train on that")
+        raise RoundClosedError(f"round {manifest.round} is closed; {_advise(standing.state)}")
     if standing.state.opened and (reason := screen_claims(manifest, standing.state.opened.screening)):
         raise ContributionRejectedError(reason)
 
@@ -149,10 +149,16 @@ def acknowledge(state: RoundState, contribution: str, round_number: int) -> Cont
     """Return the verdict, or that it is to come; raise if there may never be one, as the round has closed."""
     verdict = find_verdict(state, contribution)
     if verdict is None or (verdict.decision is Decision.PENDING and not state.is_open):
-        raise RoundClosedError(
-            f"round {round_number} closed before this contribution arrived; fetch the next release and train on that"
-        )
+        raise RoundClosedError(f"round {round_number} closed before this contribution arrived; {_advise(state)}")
     return verdict
+
+
+def _advise(state: RoundState) -> str:
+    """Say what becomes of what came too late for a round."""
+    rules = state.opened.rules if state.opened else None
+    if rules is None or rules.late == "drop":
+        return "wait for the next release and train on that"
+    return f"commit it to the next round, where {rules.lateness}"
 
 
 def _check_size(data: bytes) -> bytes:

@@ -210,5 +210,3 @@ def _read_announcement(store: ObjectStore) -> Announcement | None:
         return decode(Announcement, store.get(COLLECTING), what=COLLECTING)
     except (ObjectNotFoundError, CodecError):
         return None
-
-

@@ -9,10 +9,9 @@ of honest deltas differ a little.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -99,9 +98,10 @@ class DeltaMaker:
         return Packed(Blob(parts=tuple(Part(digest=sha256(piece), size_bytes=size) for piece, size in pieces)), data)
 
 
-def known_ones(contributors: Iterable[Contributor]) -> tuple[int, ...]:
-    """Return the numbers of a few honest contributors, who come on time: hostile ones know what they send."""
-    return tuple(islice((c.number for c in contributors if not c.attack and not c.is_late), _KNOWN))
+def known_ones(contributors: Sequence[Contributor]) -> tuple[int, ...]:
+    """Return the numbers of those whose deltas hostile ones know: a few honest ones on time, if there are any."""
+    honest = [c.number for c in contributors if not c.attack and not c.is_late]
+    return tuple((honest or [c.number for c in contributors])[:_KNOWN])
 
 
 def _honest(seed: int, round_number: int, number: int, num_elements: int) -> NDArray[np.float32]:

@@ -32,8 +32,9 @@ from coldfuse.tensors.checkpoint import open_checkpoint
 _SAMPLE_S = 1.0
 _CROWD_OF = 500
 """Contributors of one process of the crowd, about."""
-_SLACK_S = 5.0
-"""Seconds beyond its deadline after which a round counts as stuck."""
+_SLACK_S = 15.0
+"""Seconds beyond its deadline after which a round counts as stuck: one look at what came last, by workers that may only
+be starting."""
 _PATIENCE_S = 60.0
 """Seconds that are waited for a round, and for the last verdicts, beyond what they should take."""
 
@@ -202,7 +203,10 @@ class _Run:
             repeated=dict(sum((Counter(outcome.repeated) for outcome in outcomes), Counter())),
             gateway_operations=round(sum(sum(each.values()) for each in counts[:-1]) * per_one, 1),
             aggregator_operations=round(sum(counts[-1].values()) * per_one, 1),
-            operations=dict(sum((Counter(each) for each in counts), Counter())),
+            operations={
+                "gateways": dict(sum((Counter(each) for each in counts[:-1]), Counter())),
+                "aggregator": dict(counts[-1]),
+            },
             files=round((count_files(self._federation.store) - self._files_before) * per_one, 1),
             memory=tuple(report.thinned(name, samples) for name, samples in memory.items()),
             took_s=round(time.monotonic() - self._began_s, 1),

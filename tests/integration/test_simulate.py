@@ -56,7 +56,7 @@ def test_the_faults_have_landed(report):
 def test_cost_is_counted(report):
     assert 3 < report.files < 8
     assert 3 < report.gateway_operations < 40
-    assert report.operations["put"] >= 3 * report.audit.num_acknowledged
+    assert report.operations["gateways"]["put objects"] >= 3 * report.audit.num_acknowledged
     assert [m.name for m in report.memory] == ["gateway 1", "gateway 2", "aggregator 3"]
     assert all(0 < m.start_mib <= m.peak_mib < 1000 for m in report.memory)
     assert 0 < report.commit_p50_ms <= report.commit_p99_ms <= report.visit_p99_ms

@@ -54,4 +54,4 @@ def test_operations_are_counted_and_do_what_they_do():
     assert store.get("a") == b"1"
     assert store.head("b") is None
     assert count_files(store) == 1
-    assert store.counts() == {"put": 2, "get": 1, "head": 1, "list": 1}
+    assert store.counts() == {"put a": 2, "get a": 1, "head b": 1, "list": 1}
