@@ -21,7 +21,7 @@ import psutil
 from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
 from coldfuse.config import prepare_ray
 from coldfuse.core.round import LeaderEvent
-from coldfuse.engine.execution import Executor, ThreadExecutor, ray_executor
+from coldfuse.engine.execution import ThreadExecutor, WatchedExecutor, ray_executor
 from coldfuse.errors import ColdfuseError, TransportError
 from coldfuse.processes import stop_on_signals
 from coldfuse.registry.federation import Federation, open_federation
@@ -243,7 +243,7 @@ def _serve_rounds(
                 connection.send(Happening.of(number, event))
 
 
-def _executor(how: Aggregation) -> AbstractContextManager[Executor]:
+def _executor(how: Aggregation) -> AbstractContextManager[WatchedExecutor]:
     if not how.on_ray:
         return nullcontext(ThreadExecutor(how.num_workers))
     prepare_ray()
