@@ -19,13 +19,14 @@ from dataclasses import dataclass, field
 
 from coldfuse.aggregator.judging import MAX_VERDICTS, judge, rejection, settle
 from coldfuse.aggregator.model import Base
-from coldfuse.aggregator.release import describe_standing, fuse_release
+from coldfuse.aggregator.release import MOST_CONTRIBUTIONS, describe_standing, fuse_release
 from coldfuse.aggregator.screen import bounded
 from coldfuse.core.closing import RoundAction, RoundFacts, decide, facts_of, in_time
 from coldfuse.core.contribution import Admission
 from coldfuse.core.federation import RoundRules
 from coldfuse.core.history import hand_on
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.room import is_full, within
 from coldfuse.core.round import (
     Abandoned,
     Admitted,
@@ -50,6 +51,9 @@ _NUM_MARKS = 20
 _MIN_MARK_S = 2.0
 """Seconds between two such entries at least."""
 
+_JUDGED_AT_ONCE = 16
+"""Number of contributions a worker that are judged in one look."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
@@ -68,6 +72,8 @@ class Round:
     """What measures the round's age: the same for as long as this process leads it."""
     before: Journal | None = None
     """Journal of the round before, if it was read already."""
+    most: int = MOST_CONTRIBUTIONS
+    """Number of contributions for which there is the memory to fuse them."""
 
 
 def advance(round_: Round) -> list[LeaderEvent]:
@@ -139,7 +145,8 @@ def _look(round_: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]
     came = in_time(state, opened, rules, age_s=look.age_s, found_s=look.found_s)
     verdicts = judge(
         round_.federation, round_.base, round_.executor,
-        round_number=round_.journal.round, state=came, opened=opened,
+        round_number=round_.journal.round, opened=opened,
+        state=within(came, most=round_.most, at_once=_JUDGED_AT_ONCE * round_.executor.num_workers),
     )  # fmt: skip
     timed = [event.model_copy(update={"elapsed_s": look.age_s}) for event in verdicts]
     now = in_time(state.after(timed), opened, rules, age_s=look.age_s, found_s=look.found_s)
@@ -156,6 +163,8 @@ def _decide(round_: Round, state: RoundState, opened: Opened, facts: RoundFacts)
         if now != terms:
             return [Abandoned(reason="the federation's rules were changed before anything new was admitted")]
         return []
+    if verdict is RoundAction.WAIT and is_full(state, most=round_.most):
+        verdict, reason = RoundAction.FUSE, f"{round_.most} contributions are all that the aggregator's --memory takes"
     match verdict:
         case RoundAction.FUSE:
             notes = describe_standing(round_.federation.under(opened.terms), round_.base, state.admitted.values())

@@ -80,15 +80,29 @@ def contribute(gateway: Gateway, offer: Offer, waiting: Waiting, *, progress: On
         blob = _write(delta, base, finetuned, offer)
         with LocalFile(delta).open() as file:
             report = gateway.upload(blob, file.read_into, progress=progress)
-    status = _await_round(gateway, offer, waiting, is_open=waiting.is_wanted)
-    verdict = gateway.commit(_manifest(offer, blob, status))
-    acknowledged = Acknowledgement(
-        round=status.round.number, base_release=offer.release, verdict=verdict, delta_bytes=blob.size_bytes,
-        sent_bytes=report.sent_bytes, left_out=finetuned.left_out, unchanged=finetuned.unchanged,
-    )  # fmt: skip
-    return (
-        acknowledged if not waiting.is_wanted else acknowledged.with_verdict(_verdict(gateway, acknowledged, waiting))
-    )
+    while True:
+        status = _await_round(gateway, offer, waiting, is_open=waiting.is_wanted)
+        try:
+            verdict = gateway.commit(_manifest(offer, blob, status))
+            acknowledged = Acknowledgement(
+                round=status.round.number, base_release=offer.release, verdict=verdict, delta_bytes=blob.size_bytes,
+                sent_bytes=report.sent_bytes, left_out=finetuned.left_out, unchanged=finetuned.unchanged,
+            )  # fmt: skip
+            if not waiting.is_wanted:
+                return acknowledged
+            return acknowledged.with_verdict(_verdict(gateway, acknowledged, waiting))
+        except RoundClosedError:
+            if not (waiting.is_wanted and _is_next_round_its(gateway, status, waiting)):
+                raise
+
+
+def _is_next_round_its(gateway: Gateway, before: Status, waiting: Waiting) -> bool:
+    """Tell whether what was too late for a round can go to another one; by the same round it was refused for good."""
+    if before.rules.late == "drop":
+        return False
+    waiting.pause(before, "for a round to open")  # a status may be from before the refusal
+    now = gateway.status().round
+    return now.number != before.round.number or not now.is_open
 
 
 def _write(path: Path, base: Checkpoint, finetuned: FineTuned, offer: Offer) -> Blob:

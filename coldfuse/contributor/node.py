@@ -164,10 +164,10 @@ class Node:
         except RoundClosedError as error:
             work.forget_sent()
             self._say("late", base, str(error))
+            self._pause(status)  # before anything else is asked: a status may be from before the refusal
             now = self.client.status()
             if base != now.latest.number and now.round.is_open and now.round.number == sent.round:
                 self._drop(work, trained, now)  # it was no race: this round does not take it, nor will a later one
-            self._pause(status)
             return None
         except ContributionRejectedError:
             if not self.client.find_missing(trained.delta.parts):

@@ -359,3 +359,47 @@ def test_what_an_older_version_has_admitted_ends_nothing(tmp_path: Path) -> None
     assert max(each.weight for each in federation.latest().contributions) <= 2**40
     with StoreGateway(federation) as gateway:
         assert [each.name.number for each in gateway.releases()] == [1, 0]
+
+
+def stranger(rng: random.Random, seen: list[Changes]) -> Changes:
+    """Return a delta of some kind: honest, long, tiny, nothing, or a copy of one that was sent before."""
+    kind = rng.choice(["honest", "honest", "honest", "honest", "long", "tiny", "nothing", "copy"])
+    changes = make_changes(MODEL, rng.randrange(10**6))
+    if kind == "copy" and seen:
+        return times(rng.choice([1, 0.5, -3]), rng.choice(seen))
+    return {} if kind == "nothing" else times({"long": rng.choice([5, 50, 1e4]), "tiny": 1e-12}.get(kind, 1), changes)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whoever_sends_whatever_in_whatever_order_everybody_gets_one_verdict(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    federation = make(tmp_path, quorum=rng.randint(3, 7), method=rng.choice(["mean", "median", "weighted-mean"]))
+    seen: list[Changes] = []
+    number, now_s = 1, 0.0
+    for look in range(12):
+        for sender in range(rng.randint(0, 3)):
+            name = f"n{rng.randrange(12)}"
+            seen.append(stranger(rng, seen))
+            manifest = make_contribution(
+                federation, name, seen[-1], num_examples=rng.choice([1, 100, 10**8]), num_steps=0
+            )
+            receive(federation, manifest, at_s=look + sender / 10)
+        if rng.random() < 0.1:
+            write_quarantine(federation.store, f"n{rng.randrange(12)}", is_out=rng.random() < 0.7, reason="x", by="ann")
+        now_s += rng.choice([0, 0, 10, 61])
+        lead(federation, number, now_s=now_s)
+        number = federation.current_round()
+        lead(federation, number, now_s=now_s)
+    for each in range(1, number):
+        state = federation.journal(each).state()
+        carried = {a.contribution for a in state.opened.carried} if state.opened else set()
+        assert state.is_over
+        assert (list(state.held), state.waiting) == ([], [])
+        assert {*state.admitted, *state.rejected} == {*state.received, *carried}
+        assert not {*state.admitted} & {*state.rejected}
+        if state.closed:
+            assert set(state.closed.contributions) == set(state.admitted)
+    for release in range(1, federation.latest().release + 1):
+        fused = federation.release(release).contributions
+        assert len({c.contributor for c in fused}) == len({c.delta_digest for c in fused}) == len(fused)
+        assert all(np.isfinite(t.floats).all() for t in read_release(federation, release).values() if t.spec.is_fused)

@@ -206,3 +206,21 @@ def test_work_on_another_federation_s_release_is_left_alone(tmp_path: Path) -> N
     work.save_trained(trained_on(1, node).model_copy(update={"base_digest": FEDERATION}))
     node.contribute()
     assert node.trained == [2]
+
+
+def test_a_status_from_before_the_refusal_drops_nothing(tmp_path: Path) -> None:
+    federation = Federation(REBASE, 2)
+    node, events = node_of(federation, tmp_path)
+    finished(node, 1)
+    federation.refuses = "round 3 is over"
+
+    class Pause(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:  # meanwhile the gateway looks at its store again
+            federation.latest, federation.refuses = max(federation.latest, 3), None
+            return super().wait(timeout)
+
+    object.__setattr__(node, "stop", Pause())
+    node.contribute()
+    assert [(m.round, m.base_release) for m in federation.committed] == [(3, 1), (4, 1)]
+    assert said(events, "late") == ["round 3 is over"]
+    assert node.trained == []
