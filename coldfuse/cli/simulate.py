@@ -63,9 +63,10 @@ def _settings(options: SimulateOptions) -> LoadSettings:
     )  # fmt: skip
     settings = LoadSettings(
         crowd=crowd, num_rounds=load.rounds, store=load.store, method=method, quorum=load.quorum,
+        grace_s=parse_duration(load.grace) if load.grace else 0.0, late=load.late,
         num_parameters=count_of(load.parameters), num_gateways=load.gateways, clients=load.clients,
         screening=ScreeningRules(is_on=load.screening == "strict"),
         aggregation=Aggregation(num_workers=load.workers, on_ray=not load.threads),
     )  # fmt: skip
-    require_federated(recipe_of(method), quorum=int(settings.rules["quorum"]))
+    require_federated(recipe_of(method), quorum=settings.rules.quorum)
     return settings

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from coldfuse.core.federation import Late, RoundRules
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.registry.creation import create_federation
@@ -50,6 +51,10 @@ class LoadSettings:
     method: str = "mean"
     quorum: int | None = None
     """Admitted contributions that let a round close; None: as many as come on time, are honest and do not crash."""
+    grace_s: float = 0.0
+    """Seconds that a round stays open at least, whoever has come; as long as the deadline, and it closes on that."""
+    late: Late = "drop"
+    """What becomes of who comes late."""
     screening: ScreeningRules = field(default_factory=ScreeningRules)
     """Rules by which contributions are compared with each other."""
     num_parameters: int = 100_000
@@ -62,9 +67,12 @@ class LoadSettings:
     aggregation: Aggregation = field(default_factory=Aggregation)
 
     @property
-    def rules(self) -> Mapping[str, float]:
+    def rules(self) -> RoundRules:
         """Rules of the federation."""
-        return {"quorum": self.quorum or self._expected(), "deadline_s": self.crowd.deadline_s}
+        return RoundRules(
+            quorum=self.quorum or self._expected(), deadline_s=self.crowd.deadline_s, grace_s=self.grace_s,
+            late=self.late,
+        )  # fmt: skip
 
     def _expected(self) -> int:
         faults = self.crowd.faults
@@ -91,8 +99,8 @@ def simulate_load(settings: LoadSettings, callback: Callable[[str], None] = lamb
         base = settings.base or write_base(Path(scratch, "base"), settings.num_parameters, seed=settings.crowd.seed)
         store = open_store(settings.store or str(Path(scratch, "store")))
         federation = create_federation(
-            store, name="simulation", base=base, origin=str(base.name), method=settings.method, rules=settings.rules,
-            screening=settings.screening,
+            store, name="simulation", base=base, origin=str(base.name), method=settings.method,
+            rules=settings.rules.model_dump(), screening=settings.screening,
         )  # fmt: skip
         return _Run(settings, federation, base, callback).run()
 
@@ -179,7 +187,7 @@ class _Run:
 
     def _await_verdicts(self, aggregator: Server) -> Audit:
         """Look through the journals until all who were acknowledged have a verdict, or one does not come."""
-        acknowledged = [(o.round, o.contribution) for o in self._outcomes if o.end is End.ACKNOWLEDGED]
+        acknowledged = [o.contribution for o in self._outcomes if o.end is End.ACKNOWLEDGED]
         limit_s = time.monotonic() + _PATIENCE_S
         while not (found := audit(self._federation, acknowledged)).is_whole and time.monotonic() < limit_s:
             self._listen(aggregator)
