@@ -57,6 +57,9 @@ class LoadSettings:
     """What becomes of who comes late."""
     screening: ScreeningRules = field(default_factory=ScreeningRules)
     """Rules by which contributions are compared with each other."""
+    shared_delta: bool = False
+    """True where everybody sends the same delta, which strict screening would reject: what is left is the control path
+    of manifests, verdicts and the journal."""
     num_parameters: int = 100_000
     """Size of the made-up model."""
     base: Path | None = None
@@ -150,6 +153,7 @@ class _Run:
             yield Share(
                 crowd=crowd, part=part, num_parts=num_parts, addresses=[server.address for server in gateways],
                 schema=self._schema, num_rounds=settings.num_rounds, clients=max(settings.clients // num_parts, 1),
+                shared_delta=settings.shared_delta,
             )  # fmt: skip
 
     def _watch(self, pipes: Sequence[Connection], aggregator: Server) -> None:

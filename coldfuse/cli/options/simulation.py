@@ -64,6 +64,13 @@ class Load:
     parameters: Annotated[str, typer.Option(help="Size of the made-up model, 100K or 22M.", rich_help_panel=_LOAD)] = (
         "100K"
     )
+    shared_delta: Annotated[
+        bool,
+        typer.Option(
+            "--shared-delta", help="Everybody sends the same delta, to measure manifests and verdicts alone; with "
+            "--screening off.", rich_help_panel=_LOAD,
+        ),
+    ] = False  # fmt: skip
     threads: Annotated[
         bool,
         typer.Option(
