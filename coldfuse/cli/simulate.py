@@ -66,7 +66,8 @@ def _settings(options: SimulateOptions) -> LoadSettings:
     settings = LoadSettings(
         crowd=crowd, num_rounds=load.rounds, store=load.store, method=method, quorum=load.quorum,
         grace_s=parse_duration(load.grace) if load.grace else 0.0, late=load.late,
-        num_parameters=count_of(load.parameters), num_gateways=load.gateways, shared_delta=load.shared_delta, clients=load.clients,
+        num_parameters=count_of(load.parameters), num_gateways=load.gateways, shared_delta=load.shared_delta,
+        clients=load.clients,
         screening=ScreeningRules(is_on=load.screening == "strict"),
         aggregation=Aggregation(num_workers=load.workers, on_ray=not load.threads),
     )  # fmt: skip
