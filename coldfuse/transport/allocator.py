@@ -1,8 +1,8 @@
 """glibc's malloc, set for a process that takes and gives back a megabyte a thousand times a second.
 
 By default each such block goes back to the system when it is freed, and its next use faults in 256 zeroed pages: that
-was a fifth of a gateway's processor time. And every thread gets a heap of its own, whose holes add up. Kept in one heap,
-the same blocks serve again and again, and memory stays flat.
+was a fifth of a gateway's processor time. And every thread gets a heap of its own, whose holes add up. Kept in one
+heap, the same blocks serve again and again, and memory stays flat.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def choose_silent(connections: Sequence[Connection], *, num_most: int) -> list[C
 
     >>> silent = [Connection(1, "a", 9.0), Connection(2, "a", 5.0), Connection(3, "b", 60.0), Connection(4, "a", 0.1)]
     >>> [each.file for each in choose_silent(silent, num_most=2)]
-    [1, 3]
+    [1, 2]
     """
     num_of = Counter(each.caller for each in connections)
     silent: dict[str, list[Connection]] = {}

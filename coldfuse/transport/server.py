@@ -47,8 +47,10 @@ class GatewaySettings:
     """Number of threads that wait for the store, and of those that write and read chunks."""
     max_streams: int | None = None
     """Maximum number of uploads and downloads at a time; None: as many as fit into the memory."""
+    stall_s: float = 3.0
+    """Seconds without a byte after which a transfer gives way to one that waits."""
     idle_s: float = 300.0
-    """Seconds after which an upload that brings nothing is dropped."""
+    """Seconds without a byte after which a transfer is dropped although nobody waits."""
     tune_allocator: bool = True
     """Setting of this process's malloc for streams (see `allocator`); False for a guest in somebody else's process."""
 
@@ -96,24 +98,24 @@ class RunningGateway:
 
     def _run(self, asked: Address, credentials: grpc.ServerCredentials | None, started: Future[int]) -> None:
         try:
-            self._loop.run_until_complete(self._serve(asked, credentials, started))
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:  # leaving it cancels calls that still run
+                runner.run(self._serve(asked, credentials, started))
         except BaseException as error:  # this thread's outermost frame: whoever waits for the start must hear of it
             if started.done():
                 raise
             started.set_exception(error)
-        finally:
-            self._loop.close()
 
     async def _serve(self, asked: Address, credentials: grpc.ServerCredentials | None, started: Future[int]) -> None:
         settings, limits = self._settings, limits_within(self._settings.memory_bytes)
         with ExitStack() as pools:  # leaving waits for writes that were cancelled halfway, so that none is left behind
             gateway = pools.enter_context(StoreGateway(self._federation, num_threads=settings.max_workers))
             rooms = Rooms(
-                limits, max_streams=settings.max_streams, idle_s=settings.idle_s, num_threads=settings.max_workers
-            )
+                limits, max_streams=settings.max_streams, stall_s=settings.stall_s, idle_s=settings.idle_s,
+                num_threads=settings.max_workers,
+            )  # fmt: skip
             pools.callback(rooms.close)
             server = grpc.aio.server(
-                options=server_options(limits), maximum_concurrent_rpcs=limits.max_calls,
+                options=server_options(limits.max_connections), maximum_concurrent_rpcs=limits.max_calls,
                 interceptors=(Admission(rooms),),
             )  # fmt: skip
             server.add_generic_rpc_handlers((Servicer(gateway, rooms).handler(),))
