@@ -1,10 +1,10 @@
 """Parts that were sent and belong to no contribution yet: whose they are, and how much they are.
 
 A part is an object like any other, named by its digest, so that the same bytes are stored once. What is known beside it
-lies in lists (`sent`), each of what one sender has brought. They serve three ends. Whoever asks what is missing hears of
-the parts that they have sent themselves and of nobody else's: whether a private part exists is nobody's business, and
-who can guess its bytes could ask. The parts count against the federation's bound until a contribution names them. And
-those that no contribution ever names are found and dropped (`leftovers`).
+lies in lists (`sent`), each of what one sender has brought. They serve three ends. Whoever asks what is missing hears
+of the parts that they have sent themselves and of nobody else's: whether a private part exists is nobody's business,
+and who can guess its bytes could ask. The parts count against the federation's bound until a contribution names them.
+And those that no contribution ever names are found and dropped (`leftovers`).
 
 Lists are written by the gateway that took the parts, some seconds after them and many at a time: a contribution that is
 committed at once costs the store nothing here. A gateway that is killed within these seconds leaves parts that no list
@@ -34,7 +34,7 @@ from coldfuse.gateway.sent import (
 from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.storage.base import ObjectStore
 
-WRITE_AFTER_S = 5.0
+WRITE_AFTER_S = 1.0
 """Seconds after which a list is written of what came."""
 
 _USAGE_AGE_S = 30.0
@@ -77,8 +77,8 @@ class Arrivals:
             return
         raise GatewayBusyError(
             f"with this part {total:,} bytes would lie here that nobody has committed, {own:,} of them from where you "
-            f"call; the federation takes {self._max_bytes:,}, and half of that from one place; commit what you have sent, "
-            "or try again later, as such parts are dropped after a day"
+            f"call; the federation takes {self._max_bytes:,}, and half of that from one place; commit what you have "
+            "sent, or try again later, as such parts are dropped after a day"
         )
 
     def note(self, sender: Sender, part: Part, *, is_new: bool) -> None:

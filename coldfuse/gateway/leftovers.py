@@ -7,8 +7,8 @@ Gateways are many and share nothing but the store, which has no transaction over
   it names. So what was taken without knowing of an announcement was taken within `KNOWN_S` after it, was listed or
   recorded in some seconds more, and is there when the collector looks, minutes later. Only durations are compared, each
   by one process's own clock. A clock that is wrong makes parts old too early, and they are sent again; nothing is lost.
-- What a journal, a release or a contribution's manifest names stays, whatever the lists say. Names are looked for in the
-  text of these documents, so that a kind of reference which a later version adds counts, too.
+- What a journal, a release or a contribution's manifest names stays, whatever the lists say. Names are looked for in
+  the text of these documents, so that a kind of reference which a later version adds counts, too.
 - An aggregator stores a release's parts before it names them, and what it stores may be what somebody sent: whoever
   knows a round's contributions can compute its release. So nothing is dropped unless the round takes contributions,
   when no release is being made; that is looked at before each single drop.
@@ -210,5 +210,3 @@ def _read_announcement(store: ObjectStore) -> Announcement | None:
         return decode(Announcement, store.get(COLLECTING), what=COLLECTING)
     except (ObjectNotFoundError, CodecError):
         return None
-
-

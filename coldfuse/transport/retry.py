@@ -22,7 +22,7 @@ from tenacity.stop import stop_base
 
 from coldfuse.errors import ColdfuseError, StorageError
 from coldfuse.transport.peer import Peer
-from coldfuse.transport.status import from_rpc_error, is_transient
+from coldfuse.transport.status import from_rpc_error, is_transient, retry_after_s
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ def call_with_retries(call: Callable[[], T], peer: Peer, *, stop: StopWhenStalle
     growing = wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S)
     retrying = Retrying(
         retry=retry_if_exception(is_transient),
-        wait=lambda state: min(growing(state), stop.left_s()),
+        wait=lambda state: min(max(growing(state), _hint_s(state)), stop.left_s()),
         stop=stop | stop_when_event_set(cancellation.event),
         sleep=sleep_using_event(cancellation.event),
         before_sleep=lambda state: _say(state, peer),
@@ -165,6 +165,12 @@ def call_with_retries(call: Callable[[], T], peer: Peer, *, stop: StopWhenStalle
         return retrying(call)
     except grpc.RpcError as error:
         raise _translated(error, peer) from error
+
+
+def _hint_s(state: RetryCallState) -> float:
+    """Return how long the gateway asks to wait, if it does."""
+    error = state.outcome.exception() if state.outcome else None
+    return retry_after_s(error) if isinstance(error, grpc.RpcError) else 0.0
 
 
 def _translated(error: grpc.RpcError, peer: Peer) -> ColdfuseError:
