@@ -56,7 +56,7 @@ class Call:
     def names(self) -> list[str] | None:
         """Names that the caller's certificate vouches for; None where the gateway asks for no certificate."""
         known = self.context.auth_context()
-        return names_of(known) if "x509_common_name" in known or "x509_subject_alternative_name" in known else None
+        return names_of(known) if "x509_pem_cert" in known else None
 
     @property
     def sender(self) -> Sender:

@@ -133,6 +133,15 @@ def from_rpc_error(error: grpc.RpcError, peer: Peer) -> ColdfuseError:
     return TransportError(f"{address}: {code.name if code else 'no status'} ({details})")
 
 
+def is_closed_on_us(error: BaseException) -> bool:
+    """Tell whether a connection was closed before an answer came, for which the ends may have to agree on something."""
+    if not isinstance(error, grpc.RpcError) or _class_name(error) is not None:
+        return False
+    details = (error.details() or "").lower()
+    is_away = any(sign in details for sign in ("refused", "resol", "unreachable", "timed out"))
+    return error.code() is grpc.StatusCode.UNAVAILABLE and not is_away
+
+
 def is_transient(error: BaseException) -> bool:
     """Tell whether the same call may succeed later: the way was cut, or the gateway's store was out of reach."""
     if not isinstance(error, grpc.RpcError):
