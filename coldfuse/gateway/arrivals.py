@@ -28,7 +28,7 @@ from coldfuse.gateway.sent import (
     Sender,
     SentParts,
     find_lists,
-    read_list,
+    read_lists,
     write_list,
 )
 from coldfuse.gateway.single_flight import SingleFlight
@@ -89,7 +89,7 @@ class Arrivals:
 
     def held(self, owner: str) -> set[Part]:
         """Return the parts that an owner has brought, to whichever gateway, and not committed."""
-        found = {part for name in find_lists(self._store, owner) for part in read_list(self._store, name).parts}
+        found = set[Part]().union(*(sent.parts for sent in self._lists_of(owner).values()))
         with self._lock:
             return found.union(*(parts for sender, parts in self._fresh.items() if sender.owner == owner))
 
@@ -104,7 +104,7 @@ class Arrivals:
                 if owner in (None, name.sender.owner) and sent.parts & named
             }
         if owner is not None and left.difference(*(sent.parts for sent in lists.values())):  # another gateway took some
-            lists |= {name: read_list(self._store, name) for name in find_lists(self._store, owner)}
+            lists |= self._lists_of(owner)
         for name, sent in lists.items():
             if sent.parts <= named:  # a list with others on it stays until they are committed, or dropped
                 self._store.delete(name.key)
@@ -128,6 +128,9 @@ class Arrivals:
             for sender, parts in self._fresh.items():
                 usage[sender.caller] += _new_bytes(parts)
         return usage
+
+    def _lists_of(self, owner: str) -> dict[ListName, SentParts]:
+        return read_lists(self._store, find_lists(self._store, owner))
 
     def _forget(self, owner: str | None, named: set[Part]) -> set[Part]:
         found: set[Part] = set()

@@ -13,7 +13,7 @@ from raw_http2 import until
 
 from coldfuse.errors import TransportError
 from coldfuse.gateway import Decision
-from coldfuse.gateway.sent import find_lists, read_list
+from coldfuse.gateway.sent import find_lists, read_lists
 from coldfuse.storage import LocalStore
 from coldfuse.transport.client import GatewayClient
 
@@ -134,7 +134,7 @@ def test_a_second_upload_after_a_crash_of_both_ends_sends_only_the_rest(federati
 
 def _num_listed(federation):
     store = federation.store
-    return len(set().union(*(read_list(store, name).parts for name in find_lists(store))))
+    return len(set().union(*(sent.parts for sent in read_lists(store, find_lists(store)).values())))
 
 
 def _upload_in_vain(client, delta, reader):
