@@ -14,6 +14,7 @@ _RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
     "RAY_AUTH_MODE": "token",  # Ray's own default since 2.60, said aloud: without it Ray warns
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # bind to loopback; else the processes of a local Ray listen everywhere
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",  # then a process that has lost the GCS ends; 60 by default
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the coming default, said aloud: without it Ray warns
 }
 

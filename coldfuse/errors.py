@@ -20,6 +20,18 @@ class MissingExtraError(ColdfuseError, ImportError):
 class StorageError(ColdfuseError):
     """The object store could not do what was asked: out of reach, full, or refused."""
 
+    def __init__(self, *args: object, may_pass: bool = False, is_full: bool = False) -> None:
+        """Say what happened.
+
+        Args:
+            args: The sentence.
+            may_pass: True where the same call may succeed in a moment: a time-out, a lost connection, an overload.
+            is_full: True where the store takes nothing more, and can still be read.
+        """
+        super().__init__(*args)
+        self.may_pass = may_pass
+        self.is_full = is_full
+
 
 class ObjectNotFoundError(StorageError):
     """No object lies under this key."""

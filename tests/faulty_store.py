@@ -24,7 +24,7 @@ from typing import Self, TypeVar
 import pytest
 
 from coldfuse.errors import ConflictError, ObjectNotFoundError, StorageError
-from coldfuse.storage import ObjectInfo, ObjectStore, ObjectWriter, Page
+from coldfuse.storage import ObjectInfo, ObjectStore, ObjectWriter, Page, PatientStore
 
 T = TypeVar("T")
 
@@ -190,7 +190,7 @@ class FaultyStore:
             if fault is not None:
                 self.fired[operation, fault] += 1
         if fault is Fault.ERROR:
-            raise StorageError(f"{key}: injected error at {operation}; try again")
+            raise StorageError(f"{key}: injected error at {operation}; try again", may_pass=True)
         if fault is Fault.SLOW:
             time.sleep(self._slow_s)
         return fault
@@ -217,7 +217,7 @@ class FaultyStore:
         with self._lock:
             self._new_keys.add(key)
         if fault is Fault.LOST_ANSWER:
-            raise StorageError(f"{key}: injected loss of an answer; try again")
+            raise StorageError(f"{key}: injected loss of an answer; try again", may_pass=True)
         return result
 
     def _bent(self, data: bytes, fault: Fault | None, key: str) -> bytes:
@@ -256,12 +256,12 @@ class FaultyWriter(ObjectWriter):
 
 @contextmanager
 def installed(store: FaultyStore) -> Iterator[FaultyStore]:
-    """Give out this store wherever tasks and commands of this process open the store with its url."""
+    """Give out this store, patient as `open_store` makes it, wherever this process opens the store with its url."""
     from coldfuse import storage
     from coldfuse.tensors import stores
 
     def open_it(url: str, **options: object) -> ObjectStore:
-        return store if url == store.url else storage.open_store(url, **options)
+        return PatientStore(store) if url == store.url else storage.open_store(url, **options)
 
     caches = (stores.store_at, stores.federation_store)
     with pytest.MonkeyPatch.context() as patch:

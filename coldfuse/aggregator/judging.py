@@ -73,11 +73,12 @@ def judge(
     held = [a for a in state.held.values() if a.contribution not in out]
     sound, rejections = _screen(case, _next_of_each(case, out, held))
     original, copied = _without_copies([*admitted, *held], sound, opened.screening)
-    why_long = _too_long([*admitted, *held, *original], base, opened.screening)
+    undecided = [*held, *original]  # none at most looks
+    why_long = _too_long([*admitted, *undecided], base, opened.screening) if undecided else {}
     return [
         *_entries(Rejected, "rejections", [*out.values(), *_served(case, out, admitted), *rejections, *copied]),
         *_entries(Held, "admissions", [a for a in original if a.contribution in why_long]),
-        *_entries(Admitted, "admissions", [a for a in (*held, *original) if a.contribution not in why_long]),
+        *_entries(Admitted, "admissions", [a for a in undecided if a.contribution not in why_long]),
     ]
 
 
@@ -158,9 +159,13 @@ def _without_copies(
         if reason := known.why_copy(admission):
             copied.append(_of(admission, reason))
         else:
+            original.append(_with_note(admission, known.why_alike(admission)))
             known.add(admission)
-            original.append(admission)
     return original, copied
+
+
+def _with_note(admission: Admission, note: str | None) -> Admission:
+    return admission if note is None else admission.model_copy(update={"reason": f"{admission.reason}; {note}"})
 
 
 def _too_long(admissions: Sequence[Admission], base: Base, rules: ScreeningRules) -> dict[str, str]:

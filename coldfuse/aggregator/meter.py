@@ -37,7 +37,7 @@ class LayerGroups:
         layers = layers_of(name for name, spec in base.items() if spec.is_fused)
         count = max((layer.count for layer in layers.values() if layer), default=0)
         self._per_group = -(-count // _MOST_LAYERS) or 1
-        self._num_layers = -(-count // self._per_group)
+        self._count, self._num_layers = count, -(-count // self._per_group)
         self._group = {
             name: 1 + layer.index // self._per_group if layer else 0 if is_embedding(name) else 1 + self._num_layers
             for name, layer in layers.items()
@@ -54,10 +54,11 @@ class LayerGroups:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The groups' names for people."""
-        each, last = self._per_group, max(self._num_layers * self._per_group - 1, 0)
+        firsts = range(0, self._count, self._per_group)
+        ends = (min(first + self._per_group, self._count) for first in firsts)
         middle = (
-            f"layer {first}" if each == 1 else f"layers {first} to {min(first + each - 1, last)}"
-            for first in range(0, self._num_layers * each, each)
+            f"layer {first}" if end == first + 1 else f"layers {first} to {end - 1}"
+            for first, end in zip(firsts, ends, strict=True)
         )
         return ("the embeddings", *middle, "what is in no layer")
 
@@ -70,14 +71,15 @@ class Meter:
         self._groups, self._seed = groups, seed
         self._squares = [0.0] * len(groups)
         self._sums = np.zeros(SKETCH_SIZE)
-        self._num_changed = 0
+        self._num_changed, self._largest = 0, 0.0
 
     def add(self, tensor: str, first: int, values: Floats) -> None:
         """Count a run of a tensor's elements, of which `first` is the index of the first."""
         squares = 0.0
+        self._largest = max(self._largest, float(np.abs(values).max(initial=0.0)))
         for start, signs_N in self._signs(tensor, first, len(values)):
             part_N = values[start : start + len(signs_N)].astype(np.float64)
-            squares += float(part_N @ part_N)
+            squares += float(np.einsum("n,n->", part_N, part_N))  # a dot product would wake BLAS's threads
             self._num_changed += int(np.count_nonzero(part_N))
             part_N *= signs_N
             self._project(part_N, (first + start) % SKETCH_SIZE)
@@ -90,6 +92,7 @@ class Meter:
             norm=_rounded(math.sqrt(math.fsum(self._squares)), 9),
             layers=tuple(_rounded(math.sqrt(squares), 4) for squares in self._squares),
             num_changed=self._num_changed,
+            largest=_rounded(self._largest, 4),
             sketch=self._sketch(),
         )
 

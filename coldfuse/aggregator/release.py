@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy
 
@@ -15,11 +17,12 @@ from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Admission
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.screening_rules import ScreeningRules
-from coldfuse.core.value import Value
+from coldfuse.core.value import Digest, Value
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.fuse import Prepared, Request, fuse, prepare, read_ahead
 from coldfuse.engine.inputs import Input, delta_input
 from coldfuse.engine.job import require_memory as require_task_memory
+from coldfuse.engine.job import task_bytes
 from coldfuse.engine.recipes import read_recipe, write_recipe
 from coldfuse.engine.sinks import StoreSink
 from coldfuse.engine.state import open_release_state
@@ -28,6 +31,9 @@ from coldfuse.fusion.recipe import Recipe
 from coldfuse.registry.federation import Federation
 from coldfuse.tensors.files import BlobFile
 from coldfuse.tensors.tensor_file import open_tensors
+
+MOST_CONTRIBUTIONS = 1 << 17
+"""Number of contributions to a round that nobody counts beyond."""
 
 _PARALLEL_READS = 16
 """Number of small objects that are read at a time."""
@@ -60,7 +66,7 @@ def fuse_release(
     """
     recipe = _bounded(read_recipe(federation.settings.method), federation.settings.screening)
     rules, past = federation.settings.screening, base.release.norms
-    counted = standing(admissions, recipe, rules, past)
+    counted = standing(admissions, recipe, rules, past, staleness=partial(_staleness, federation, base))
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         inputs = list(pool.map(lambda each: _open_input(federation, base, each), counted))
     sink = StoreSink(federation.objects, federation.store.url, there=_headers_of(base))
@@ -89,15 +95,28 @@ def describe_standing(federation: Federation, base: Base, admissions: Iterable[A
     return f"; {notes}" if notes else ""
 
 
-def require_memory(federation: Federation, base: Base, executor: Executor) -> None:
-    """Raise `UserInputError` if a part of this model cannot be fused in the memory that a worker may take.
+def most_contributions(federation: Federation, base: Base, executor: Executor) -> int:
+    """Return how many contributions can be fused at once in the memory that a worker may take.
 
-    Only as many contributions as the quorum are counted; more are worked on in shorter blocks.
+    Raises:
+        UserInputError: Not even as many as the quorum.
     """
-    count = federation.settings.rules.quorum
-    empty = [Input(path="", files=(), is_delta=True, weight=1.0, known_digest="")] * count
-    prepared = read_ahead(_prepare(federation, base, empty, read_recipe(federation.settings.method)), executor)
-    require_task_memory(prepared.fusion, prepared.plan, executor.task_bytes)
+    quorum = federation.settings.rules.quorum
+    empty = [Input(path="", files=(), is_delta=True, weight=1.0, known_digest="")] * quorum
+    prepared = _prepare(federation, base, empty, read_recipe(federation.settings.method))
+    require_task_memory(read_ahead(prepared, executor).fusion, prepared.plan, executor.task_bytes)
+
+    def is_too_much(count: int) -> bool:
+        many = dataclasses.replace(prepared, fusion=dataclasses.replace(prepared.fusion, weights=(1.0,) * count))
+        return task_bytes(read_ahead(many, executor).fusion, prepared.plan) > executor.task_bytes
+
+    fits = quorum
+    while fits < MOST_CONTRIBUTIONS:
+        next_power = 1 << fits.bit_length()  # up to it blocks have one length, and memory grows with the count alone
+        if is_too_much(next_power):
+            return fits + bisect_left(range(fits + 1, next_power + 1), True, key=is_too_much)
+        fits = next_power
+    return fits
 
 
 def _prepare(federation: Federation, base: Base, inputs: Sequence[Input], recipe: Recipe) -> Prepared:
@@ -133,14 +152,23 @@ class _Stored(Value):
     """What is read of a manifest again: all else was checked when it was screened."""
 
     delta: Blob
+    base_digest: Digest
+
+
+def _staleness(federation: Federation, base: Base, admission: Admission) -> float:
+    """Return what a delta is multiplied by for the age of its base; 1 where that is the base of the round."""
+    if admission.base_release is None:
+        return 1.0
+    return federation.settings.rules.weight_of(base.release.release - admission.base_release)
 
 
 def _open_input(federation: Federation, base: Base, counted: Standing) -> Input:
     admission = counted.admission
-    delta = federation.objects.get_value(_Stored, admission.contribution).delta
+    stored = federation.objects.get_value(_Stored, admission.contribution)
     name = f"the contribution of {admission.contributor} ({admission.contribution[:12]})"
-    file = open_tensors(BlobFile(federation.store.url, delta, name))
+    file = open_tensors(BlobFile(federation.store.url, stored.delta, name))
     item = delta_input(
-        base.checkpoint, file, counted.weight, tied=base.tied, path=name, digest=admission.delta_digest
+        base.checkpoint, file, counted.weight, tied=base.tied, path=name, digest=admission.delta_digest,
+        base_digest=None if admission.base_release is None else stored.base_digest,
     )  # fmt: skip
-    return dataclasses.replace(item, share=counted.share)
+    return dataclasses.replace(item, share=counted.share * counted.staleness_weight)

@@ -1,24 +1,38 @@
-"""The aggregator as a service: take the lease, then round after round until stopped."""
+"""The aggregator as a service: take the lease, then round after round until stopped.
+
+It holds the lease only while it works: every look and every sign of a task goes to a watchdog, which the lease asks
+before each renewal. What goes wrong around it (a store, a network, Ray) is logged, waited for and tried again.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from coldfuse.aggregator.model import open_base
-from coldfuse.aggregator.release import require_memory
+from coldfuse.aggregator.model import Base, open_base
+from coldfuse.aggregator.release import most_contributions
 from coldfuse.aggregator.round import Round, advance
+from coldfuse.aggregator.watchdog import Watchdog
 from coldfuse.core.round import LeaderEvent
-from coldfuse.engine.execution import Executor
-from coldfuse.errors import ConflictError, LeaseLostError, StorageError, WorkerLostError
+from coldfuse.engine.execution import WatchedExecutor
+from coldfuse.errors import ColdfuseError, ConflictError, LeaseLostError, MissingExtraError, UserInputError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.lease import Lease
+from coldfuse.registry.round_clock import RoundClock
+
+S = TypeVar("S")
+T = TypeVar("T")
+R = TypeVar("R")
 
 log = logging.getLogger(__name__)
+
+_LONGEST_PAUSE_S = 60.0
+"""Maximum number of seconds before the next try, however often it has failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,19 +41,22 @@ class AggregatorSettings:
 
     rounds: int | None = None
     """Number of releases to publish before ending; None: no end."""
+    until: int | None = None
+    """Number of the release with which the service ends, whoever publishes it; None: no end."""
     poll_s: float = 0.5
-    """Seconds between two looks at the store while a round waits."""
+    """Seconds between two looks at the store while a round waits and nothing arrives."""
     lease_ttl_s: float = 10.0
     """Seconds after which another aggregator takes over from one that died."""
 
 
 def serve_rounds(
     federation: Federation,
-    executor: Executor,
+    executor: WatchedExecutor,
     settings: AggregatorSettings,
     *,
     stop: threading.Event,
     announce: Callable[[str], None] = log.info,
+    watchdog: Watchdog | None = None,
 ) -> Iterator[tuple[int, LeaderEvent]]:
     """Lead whenever the lease can be had, until enough is published or somebody stops it.
 
@@ -51,40 +68,53 @@ def serve_rounds(
         settings: How often to look, and when to end.
         stop: Ends the service once set; what a round has appended by then is kept.
         announce: Is told who leads whenever that changes: this process, or another that it waits for.
+        watchdog: Is shown every step; None: one of its own.
 
     Yields:
         The round's number and the event, for every event that was appended to a journal.
 
     Raises:
-        UserInputError: A worker has too little memory for this model.
+        UserInputError: A worker has too little memory for this model, from the start on.
     """
-    published = 0
+    watchdog, trouble, published = watchdog or Watchdog(), _Trouble(stop, settings), 0
     while not stop.is_set():
-        lease = Lease(federation.store, ttl_s=settings.lease_ttl_s)
+        lease = Lease(federation.store, ttl_s=settings.lease_ttl_s, moves=watchdog.moves)
+        leader = _Leader(federation, _Led(executor, lease, watchdog), lease, watchdog)
         try:
-            if not _acquire(lease, settings, stop, announce):
+            if not _acquire(lease, settings, stop=stop, announce=announce, watchdog=watchdog):
                 return
-            for number, event in _lead(federation, executor, settings, lease=lease, stop=stop):
+            for number, event in leader.lead(settings, stop):
+                trouble.is_over()
                 yield number, event
                 published += event.event == "published"
                 if published == settings.rounds:
                     return
+            return
         except (LeaseLostError, ConflictError) as error:
             log.warning("%s", error)  # somebody else acted: read everything again
             stop.wait(settings.poll_s)
-        except (StorageError, WorkerLostError) as error:
-            log.warning("trying again: %s", error)
-            stop.wait(settings.lease_ttl_s / 3)
+        except (ColdfuseError, OSError, MemoryError) as error:
+            if isinstance(error, UserInputError | MissingExtraError) and not trouble.has_led:
+                raise
+            trouble.wait_after(error)
         finally:
+            watchdog.sign()
             lease.release()
 
 
 def _acquire(
-    lease: Lease, settings: AggregatorSettings, stop: threading.Event, announce: Callable[[str], None]
+    lease: Lease,
+    settings: AggregatorSettings,
+    *,
+    stop: threading.Event,
+    announce: Callable[[str], None],
+    watchdog: Watchdog,
 ) -> bool:
     """Wait until this process leads; False if it was stopped before."""
     announced: str | None = None  # said once a leader, not at every look
+    watchdog.sign()
     while (record := lease.try_acquire()) is not None:
+        watchdog.sign()
         if record.holder != announced:
             announced = record.holder
             announce(f"waiting: {announced} leads")
@@ -94,36 +124,107 @@ def _acquire(
     return True
 
 
-def _lead(
-    federation: Federation, executor: Executor, settings: AggregatorSettings, *, lease: Lease, stop: threading.Event
-) -> Iterator[tuple[int, LeaderEvent]]:
-    """Advance the current round, and the one before it: late contributions to that one still get their verdicts."""
-    pointer, federation = federation.channel("latest"), federation.reopened()
-    base = open_base(federation, federation.latest())
-    journals: dict[int, Journal] = {}  # kept, because a journal remembers what it has read
-    number = federation.current_round()
-    settled = max(number - 2, 0)  # rounds up to this one have nothing left to be done
-    ready_for = 0  # the number of the newest round whose rules this machine has the memory for
-    while not stop.is_set():
-        lease.check()
-        if federation.channel("latest") != pointer:
-            pointer = federation.channel("latest")
-            base = open_base(federation, federation.latest())
-        number = federation.current_round(at_least=number)
-        if number > ready_for:  # before it is opened: an operator may have set another method
-            require_memory(federation.reopened(), base, executor)
-            ready_for = number
-        idle = True
-        for round_number in range(settled + 1, number + 1):
-            journals.setdefault(round_number, federation.journal(round_number))
-            round_ = Round(
-                federation=federation, journal=journals[round_number], base=base, executor=executor, now_s=time.time
-            )
-            for event in advance(round_):
-                idle = False
-                log.info("round %d: %s", round_number, event.event)
-                yield round_number, event
-        if idle:
+class _Led:
+    """An executor whose work is a sign of life, and that ends when the lease does."""
+
+    def __init__(self, executor: WatchedExecutor, lease: Lease, watchdog: Watchdog) -> None:
+        self._executor, self._lease, self._watchdog = executor, lease, watchdog
+        self.task_bytes, self.num_workers = executor.task_bytes, executor.num_workers
+
+    def run(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[tuple[int, R]]:
+        self._watchdog.sign()
+        for result in self._executor.run(task, shared, items, alive=self._watchdog.sign):
+            self._watchdog.sign()
+            self._lease.check()
+            yield result
+
+
+class _Leader:
+    """Leads: advances the current round, and the one before it, whose late contributions still get their verdicts."""
+
+    def __init__(self, federation: Federation, executor: _Led, lease: Lease, watchdog: Watchdog) -> None:
+        self._federation, self._executor, self._lease, self._watchdog = federation, executor, lease, watchdog
+        self._journals: dict[int, Journal] = {}  # kept, because a journal remembers what it has read
+        self._clocks: dict[int, RoundClock] = {}  # kept, because a round's age is measured from when it was first seen
+        self._most = 0  # how many contributions to a round this machine has the memory for
+        self._ready_for = 0  # the number of the newest round whose rules this machine has the memory for
+
+    def lead(self, settings: AggregatorSettings, stop: threading.Event) -> Iterator[tuple[int, LeaderEvent]]:
+        """Advance rounds until stopped, or until the release is out with which the service ends."""
+        pointer, federation = self._federation.channel("latest"), self._federation.reopened()
+        base = open_base(federation, federation.latest())
+        number = federation.current_round()
+        settled = max(number - 2, 0)  # rounds up to this one have nothing left to be done
+        pause = _Pause(settings.poll_s)
+        while not stop.is_set():
+            self._lease.check()
+            self._watchdog.sign()
+            if federation.channel("latest") != pointer:
+                pointer = federation.channel("latest")
+                base = open_base(federation, federation.latest())
+            number = federation.current_round(at_least=number)
+            self._require_memory(federation, base, number)
+            idle = True
+            for round_number in range(settled + 1, number + 1):
+                for event in advance(self._round(federation, base, round_number)):
+                    idle = False
+                    log.info("round %d: %s", round_number, event.event)
+                    yield round_number, event
+            if not idle:
+                pause.reset()
+                continue
+            if settings.until is not None and pointer.release >= settings.until:
+                return
             settled = max(number - 1, settled)
-            journals = {n: journal for n, journal in journals.items() if n > settled}
-            stop.wait(settings.poll_s)
+            self._journals = {n: journal for n, journal in self._journals.items() if n > settled}
+            self._clocks = {n: clock for n, clock in self._clocks.items() if n > settled}
+            stop.wait(pause.next_s())
+
+    def _round(self, federation: Federation, base: Base, number: int) -> Round:
+        journal = self._journals.setdefault(number, federation.journal(number))
+        return Round(
+            federation=federation, journal=journal, base=base, executor=self._executor, most=self._most,
+            now_s=time.time,
+            clock=self._clocks.setdefault(number, RoundClock()), before=self._journals.get(number - 1),
+        )  # fmt: skip
+
+    def _require_memory(self, federation: Federation, base: Base, number: int) -> None:
+        """Before a round is opened: an operator may have set another method."""
+        if number > self._ready_for:
+            self._most = most_contributions(federation.reopened(), base, self._executor)
+            self._ready_for = number
+
+
+class _Pause:
+    """Seconds until the next look: few while things arrive, more and more while nothing does."""
+
+    def __init__(self, longest_s: float) -> None:
+        self._longest_s = longest_s
+        self.reset()
+
+    def reset(self) -> None:
+        """Look again soon."""
+        self._next_s = self._longest_s / 20
+
+    def next_s(self) -> float:
+        """Return how long to wait now."""
+        now_s, self._next_s = self._next_s, min(self._next_s * 1.25, self._longest_s)
+        return now_s
+
+
+@dataclass
+class _Trouble:
+    """What goes wrong again and again: said, and tried again ever more slowly."""
+
+    stop: threading.Event
+    settings: AggregatorSettings
+    has_led: bool = False
+    pause_s: float = 0.0
+
+    def is_over(self) -> None:
+        self.has_led, self.pause_s = True, 0.0
+
+    def wait_after(self, error: Exception) -> None:
+        log.warning("trying again: %s", error)
+        self.pause_s = min(max(2 * self.pause_s, self.settings.lease_ttl_s / 3), _LONGEST_PAUSE_S)
+        self.stop.wait(self.pause_s)

@@ -1,36 +1,46 @@
-"""Fuse, round after round."""
+"""Fuse, round after round: a process that does it, and one beside it that starts it again."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Mapping
 
-import typer
-
-from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
-from coldfuse.cli.events import describe
-from coldfuse.cli.options.operator import AggregatorOptions
-from coldfuse.cli.source import open_store_of
+from coldfuse.cli.options.operator import AggregatorOptions, Fusing
+from coldfuse.cli.source import start_on
 from coldfuse.cli.units import parse_duration, parse_size
-from coldfuse.engine.execution import ray_executor
-from coldfuse.processes import stop_on_signals
+from coldfuse.processes import run_again
 
 
 def aggregator(options: AggregatorOptions) -> None:
-    """Screen, fuse and publish until stopped."""
-    store, fusing = options.store, options.fusing
-    federation = open_store_of(store)
-    memory_bytes = parse_size(fusing.memory) if fusing.memory else None
-    poll_s = 2.0 if "://" in store else 0.5  # every look at S3 is paid for
-    settings = AggregatorSettings(rounds=options.rounds, poll_s=poll_s, lease_ttl_s=parse_duration(fusing.lease))
-    stop = stop_on_signals()
-    with ray_executor(fusing.ray_address, num_cpus=fusing.workers, memory_bytes=memory_bytes) as executor:
-        stop_on_signals(stop)  # Ray has taken SIGTERM: with its handler the command would end in a trace
-        typer.echo("aggregating")
-        for number, event in serve_rounds(federation, executor, settings, stop=stop, announce=_say):
-            for line in describe(event):
-                _say(f"round {number}: {line}")
+    """Screen, fuse and publish until stopped; Ray may take its process with it, so that another one sees to that."""
+    federation = start_on(options.store)  # a wrong store or option is one line, not a process that fails
+    check_fusing(options.fusing)
+    if options.unsupervised:
+        from coldfuse.cli.leading import lead
+
+        lead(federation, options)
+        return
+    until = options.until
+    if options.rounds is not None:  # counted from now on, however often the process is started again
+        until = federation.channel("latest").release + options.rounds
+    run_again("aggregator", aggregator_arguments(options.store, options.fusing, until=until))
 
 
-def _say(line: str) -> None:
-    typer.echo(line)
-    sys.stdout.flush()  # a journal or a file shows it when it happens
+def check_fusing(fusing: Fusing) -> None:
+    """Raise `UserInputError` if a size or a duration is none."""
+    parse_duration(fusing.lease)
+    if fusing.memory:
+        parse_size(fusing.memory)
+
+
+def aggregator_arguments(store: str, fusing: Fusing, *, until: int | None = None) -> list[str]:
+    """Return the command line of an aggregator that somebody else starts again."""
+    given = words({
+        "--ray-address": fusing.ray_address, "--workers": fusing.workers, "--memory": fusing.memory,
+        "--lease": fusing.lease, "--until": until,
+    })  # fmt: skip
+    return ["aggregator", store, *given, "--unsupervised"]
+
+
+def words(given: Mapping[str, object]) -> list[str]:
+    """Return options and their values as words of a command line; those without a value are left out."""
+    return [word for option, value in given.items() if value is not None for word in (option, str(value))]

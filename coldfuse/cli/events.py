@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coldfuse.core.names import shown
-from coldfuse.core.round import Abandoned, Admitted, Closed, Fused, LeaderEvent, Opened, Published, Rejected
+from coldfuse.core.round import Abandoned, Admitted, Closed, Fused, Held, LeaderEvent, Opened, Published, Rejected
 from coldfuse.core.words import plural
 
 
@@ -13,6 +13,11 @@ def describe(event: LeaderEvent) -> list[str]:
         case Admitted():
             return [
                 f"admitted {shown(a.contributor, a.display_name)} ({plural(a.num_examples, 'example')})"
+                for a in event.admissions
+            ]
+        case Held():
+            return [
+                f"held {shown(a.contributor, a.display_name)}: long beside the others, judged when the round closes"
                 for a in event.admissions
             ]
         case Rejected():

@@ -7,10 +7,11 @@ import sys
 import typer
 
 from coldfuse.cli.options.operator import GatewayOptions
-from coldfuse.cli.source import open_store_of, tls_files
+from coldfuse.cli.source import start_on, tls_files
 from coldfuse.cli.units import parse_size
+from coldfuse.errors import StorageError
 from coldfuse.processes import LISTENING, stop_on_signals
-from coldfuse.storage import check_store, collect_garbage
+from coldfuse.storage import ObjectStore, collect_garbage, ensure_suitable, wait_for
 from coldfuse.transport.server import GatewaySettings, serve_gateway
 
 _GARBAGE_S = 7 * 86400.0
@@ -19,9 +20,10 @@ _GARBAGE_S = 7 * 86400.0
 
 def gateway(options: GatewayOptions) -> None:
     """Run a gateway until stopped."""
-    federation, listening = open_store_of(options.store), options.listening
-    check_store(federation.store)
-    collect_garbage(federation.store, older_than_s=_GARBAGE_S)
+    federation, listening = start_on(options.store), options.listening
+    if doubt := wait_for(lambda: ensure_suitable(federation.store), _warn):
+        _warn(doubt)
+    _collect_garbage(federation.store)
     settings = GatewaySettings(
         listen=listening.listen, tls=tls_files(listening.tls_ca, listening.tls_cert, listening.tls_key),
         insecure=listening.insecure, memory_bytes=parse_size(options.memory), max_streams=options.serving.max_streams,
@@ -31,3 +33,15 @@ def gateway(options: GatewayOptions) -> None:
         typer.echo(f"{LISTENING}{running.address}")
         sys.stdout.flush()
         stop.wait()
+
+
+def _collect_garbage(store: ObjectStore) -> None:
+    """Drop what dead writers left; where that fails, the next start does it."""
+    try:
+        collect_garbage(store, older_than_s=_GARBAGE_S)
+    except StorageError as error:
+        _warn(f"leftovers of dead writers stay for now: {error}")
+
+
+def _warn(message: str) -> None:
+    typer.echo(f"coldfuse: {message}", err=True)

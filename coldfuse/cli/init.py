@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from coldfuse.api.places import resolve_model
+from coldfuse.cli.closing import NEW_FEDERATION, rules_of
 from coldfuse.cli.options.operator import InitOptions
 from coldfuse.cli.recipe import line_of, recipe_of, require_federated
 from coldfuse.cli.units import parse_duration
@@ -14,10 +15,10 @@ from coldfuse.core.left_out import left_out_lines
 from coldfuse.core.model_files import is_tokenizer_file
 from coldfuse.core.names import Identity, shown
 from coldfuse.core.screening_rules import ScreeningRules
-from coldfuse.errors import MissingExtraError
+from coldfuse.errors import MissingExtraError, StorageError
 from coldfuse.extras import requiring
 from coldfuse.registry.creation import create_federation, require_creatable, require_fusable
-from coldfuse.storage import check_store, open_store
+from coldfuse.storage import ObjectStore, ensure_suitable, open_store
 from coldfuse.tensors.checkpoint import open_checkpoint
 
 _TRAINING = ("torch", "transformers")
@@ -28,14 +29,16 @@ def init(options: InitOptions) -> None:
     Identity.of(options.name, what="--name")  # before the base is looked at
     words, base = options.recipe, options.base
     recipe = recipe_of(words.method, words.param, words.variant)
-    require_federated(recipe, quorum=options.quorum)
+    quorum = options.closing.publish_every or options.quorum
+    require_federated(recipe, quorum=quorum)
     line = line_of(recipe, words)
-    rules = {"quorum": options.quorum, "deadline_s": parse_duration(options.deadline)}
+    rules = NEW_FEDERATION | {"deadline_s": parse_duration(options.deadline)} | rules_of(options.closing)
+    rules |= {"quorum": quorum}
     store, model = open_store(options.store), resolve_model(base)
     require_creatable(store, name=options.name, rules=rules)
     checkpoint = open_checkpoint(model)  # what is no model leaves no trace in the store
     require_fusable(checkpoint, model)
-    check_store(store)
+    _check(store)
     _say_what_can_be_trained(
         base, model, has_tokenizer=any(is_tokenizer_file(name.rpartition("/")[2]) for name in checkpoint.plain)
     )
@@ -53,6 +56,12 @@ def init(options: InitOptions) -> None:
         typer.echo(item)
     typer.echo(f"next: coldfuse serve {options.store}")
     typer.echo(f"digest {release.model_digest}")
+
+
+def _check(store: ObjectStore) -> None:
+    """Refuse a store that is unsuitable, or full."""
+    if doubt := ensure_suitable(store):
+        raise StorageError(doubt)
 
 
 def _say_what_can_be_trained(base: str, model: Path, *, has_tokenizer: bool) -> None:

@@ -17,7 +17,14 @@ from coldfuse import __version__
 from coldfuse.cli.command import Command, typer_function
 from coldfuse.cli.options.consumer import FetchOptions, ReleasesOptions, StatusOptions
 from coldfuse.cli.options.contributor import ContributeOptions
-from coldfuse.cli.options.experiments import BenchFuseOptions, BenchUploadOptions, DemoOptions, FusionOptions
+from coldfuse.cli.options.experiments import (
+    BenchFetchOptions,
+    BenchFuseOptions,
+    BenchRoundOptions,
+    BenchUploadOptions,
+    DemoOptions,
+    FusionOptions,
+)
 from coldfuse.cli.options.fuse import FuseOptions, MethodsOptions
 from coldfuse.cli.options.operator import (
     AggregatorOptions,
@@ -28,6 +35,7 @@ from coldfuse.cli.options.operator import (
     ServeOptions,
     SetOptions,
 )
+from coldfuse.cli.options.simulation import SimulateOptions
 from coldfuse.cli.options.statistics import StatisticsOptions
 from coldfuse.config import prepare_ray, prepare_training
 from coldfuse.durable import advise
@@ -52,11 +60,13 @@ COMMANDS = {
         options=QuarantineOptions, runs="coldfuse.cli.quarantine:quarantine", panel=_OPERATE
     ),
     "readmit": Command(options=ReadmitOptions, runs="coldfuse.cli.quarantine:readmit", panel=_OPERATE),
-    "serve": Command(options=ServeOptions, runs="coldfuse.cli.serve:serve", panel=_OPERATE),
+    "serve": Command(
+        options=ServeOptions, runs="coldfuse.cli.serve:serve", panel=_OPERATE, extra="aggregator", at_once=("ray",)
+    ),
     "gateway": Command(options=GatewayOptions, runs="coldfuse.cli.gateway:gateway", panel=_OPERATE),
     "aggregator": Command(
         options=AggregatorOptions, runs="coldfuse.cli.aggregator:aggregator", panel=_OPERATE, extra="aggregator",
-        prepare=prepare_ray,
+        at_once=("ray", "numba", "psutil"), prepare=prepare_ray,
     ),
     "contribute": Command(
         options=ContributeOptions, runs="coldfuse.cli.contributor:contribute", panel=_CONTRIBUTE, extra="contributor",
@@ -73,6 +83,14 @@ COMMANDS = {
     ),
     "bench fuse": Command(options=BenchFuseOptions, runs="coldfuse.cli.bench:fuse", panel=_ALONE, extra="fuse"),
     "bench upload": Command(options=BenchUploadOptions, runs="coldfuse.cli.bench:upload", panel=_ALONE, extra="fuse"),
+    "simulate": Command(
+        options=SimulateOptions, runs="coldfuse.cli.simulate:simulate", panel=_OPERATE, extra="aggregator",
+        prepare=prepare_training,
+    ),
+    "bench fetch": Command(options=BenchFetchOptions, runs="coldfuse.cli.bench:fetch", panel=_ALONE, extra="fuse"),
+    "bench round": Command(
+        options=BenchRoundOptions, runs="coldfuse.cli.bench:round_", panel=_ALONE, extra="aggregator"
+    ),
     "experiment fusion": Command(
         options=FusionOptions, runs="coldfuse.cli.experiment:fusion", panel=_ALONE, extra="demo",
         prepare=prepare_training,
@@ -127,6 +145,7 @@ _add_commands()
 def main() -> None:
     """Run a command. Exit status: 0 done, 1 could not (one line says why), 2 wrong usage, 128 + its number a signal.
 
+    An aggregator that would end alike however often it is started ends with 78, for whoever starts it again.
     SIGTERM ends it as Ctrl-C does, so that nothing half made is left; commands that serve take both for themselves.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
+from coldfuse.cli.aggregator import aggregator_arguments, check_fusing, words
 from coldfuse.cli.options.operator import ServeOptions
-from coldfuse.cli.source import open_store_of
-from coldfuse.cli.units import parse_duration, parse_size
+from coldfuse.cli.source import start_on
+from coldfuse.cli.units import parse_size
 from coldfuse.processes import run_children
 
 
 def serve(options: ServeOptions) -> None:
     """Run a gateway and an aggregator together, until stopped."""
     listening, serving, fusing = options.listening, options.serving, options.fusing
-    open_store_of(options.store)  # a wrong store or option is one line, not two processes that fail
-    parse_duration(fusing.lease)
-    if fusing.memory:
-        parse_size(fusing.memory)
-    parse_size(options.gateway_memory)
-    if serving.max_uncommitted:
-        parse_size(serving.max_uncommitted)
-    files = {"--tls-cert": listening.tls_cert, "--tls-key": listening.tls_key, "--tls-ca": listening.tls_ca}
-    flags = {"--insecure": listening.insecure, "--show-names": serving.show_names}
-    limits = {
+    start_on(options.store)  # a wrong store or option is one line, not two processes that fail
+    check_fusing(fusing)
+    for size in filter(None, (options.gateway_memory, serving.max_uncommitted)):
+        parse_size(size)
+    given = words({
+        "--tls-cert": listening.tls_cert, "--tls-key": listening.tls_key, "--tls-ca": listening.tls_ca,
         "--memory": options.gateway_memory, "--max-streams": serving.max_streams,
         "--max-uncommitted": serving.max_uncommitted,
-    }  # fmt: skip
-    given = [*_words(files), *_words(limits), *(flag for flag, is_given in flags.items() if is_given)]
-    settings = {
-        "--ray-address": fusing.ray_address, "--workers": fusing.workers, "--memory": fusing.memory,
-        "--lease": fusing.lease,
-    }  # fmt: skip
+    })  # fmt: skip
+    flags = {"--insecure": listening.insecure, "--show-names": serving.show_names}
+    given += [flag for flag, is_given in flags.items() if is_given]
     run_children(
         ["gateway", options.store, *given, "--listen", listening.listen],
-        {"aggregator": ["aggregator", options.store, *_words(settings)]},
+        {"aggregator": aggregator_arguments(options.store, fusing)},
     )
-
-
-def _words(given: Mapping[str, object]) -> list[str]:
-    return [word for option, value in given.items() if value is not None for word in (option, str(value))]

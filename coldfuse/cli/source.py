@@ -14,7 +14,7 @@ from coldfuse.cli.pace import Pace
 from coldfuse.cli.units import parse_duration
 from coldfuse.gateway import Gateway
 from coldfuse.registry.federation import Federation, open_federation
-from coldfuse.storage import open_store
+from coldfuse.storage import open_store, wait_for
 from coldfuse.transport import connect as transport
 from coldfuse.trust.tls import TlsFiles
 
@@ -22,6 +22,11 @@ from coldfuse.trust.tls import TlsFiles
 def open_store_of(source: str) -> Federation:
     """Open the federation in a store."""
     return open_federation(open_store(source))
+
+
+def start_on(source: str) -> Federation:
+    """Open the federation in a store for a service: a store that is away is waited for, with a word."""
+    return wait_for(lambda: open_store_of(source), _warn)
 
 
 def tls_files(ca: Path | None, cert: Path | None, key: Path | None) -> TlsFiles | None:

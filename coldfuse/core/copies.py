@@ -19,6 +19,9 @@ from coldfuse.core.screening_rules import ScreeningRules
 SKETCH_SIZE = 32
 """Number of numbers in a sketch."""
 
+_ALIKE = 0.9
+"""Cosine above which people are told that two deltas resemble each other."""
+
 _FEWEST_CHANGED = 2 * SKETCH_SIZE
 """Number of changed elements below which a sketch says too little: two deltas of one element always point one way."""
 
@@ -49,18 +52,28 @@ class Known:
         """Return of which contribution this one is a copy, as a sentence; None if it is none."""
         if (first := self._digests.get(admission.delta_digest)) is not None:
             return f"its delta is that of contribution {first[:12]}, which came before it{_ADVICE}"
-        row = _direction(admission)
-        if row is None or not self._sketched:
-            return None
-        cosines = self._rows[: len(self._sketched)] @ row
-        best = int(np.argmax(np.abs(cosines)))
-        if abs(cosine := float(cosines[best])) <= self._rules.min_cosine:
+        like, cosine = self._closest(admission)
+        if abs(cosine) <= self._rules.min_cosine:
             return None
         how = "the same way as" if cosine > 0 else "exactly against"
         return (
-            f"its delta points {how} that of contribution {self._sketched[best].contribution[:12]}, which came before "
-            f"it (cosine {cosine:.4f}): a copy, whatever its length{_ADVICE}"
+            f"its delta points {how} that of contribution {like}, which came before it (cosine {cosine:.4f}): a copy, "
+            f"whatever its length{_ADVICE}"
         )
+
+    def why_alike(self, admission: Admission) -> str | None:
+        """Return which contribution this one resembles, for people to look at: like tasks make like deltas, too."""
+        like, cosine = self._closest(admission)
+        return f"it resembles contribution {like} (cosine {cosine:.2f})" if abs(cosine) > _ALIKE else None
+
+    def _closest(self, admission: Admission) -> tuple[str, float]:
+        """Return the contribution whose delta points most in one's way, or against it, and the cosine; 0 for none."""
+        row = _direction(admission)
+        if row is None or not self._sketched:
+            return "", 0.0
+        cosines = self._rows[: len(self._sketched)] @ row
+        best = int(np.argmax(np.abs(cosines)))
+        return self._sketched[best].contribution[:12], float(cosines[best])
 
 
 _ADVICE = "; what is trained counts once. If the other one copied yours, tell the operator, who can quarantine it"

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from coldfuse.core.blob import Blob
-from coldfuse.core.contribution import Count, NumExamples
+from coldfuse.core.contribution import Count
 from coldfuse.core.names import DisplayName
 from coldfuse.core.value import Digest, Name, Value
 
@@ -25,14 +25,18 @@ class FusedContribution(Value):
     """Name of its contributor for people; None where `contributor` is the name."""
     delta_digest: Digest
     """Digest of its delta's list of parts."""
-    num_examples: NumExamples
-    """Number of distinct examples that were trained on."""
+    num_examples: Annotated[int, Field(ge=1)]
+    """Number of distinct examples that were trained on, as it was claimed: older versions took any number."""
     weight: float
     """Weight w_i, before normalisation."""
     norm: Annotated[float, Field(ge=0)] | None = None
     """Length of its delta as it came; None where nobody measured it."""
     scale: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Factor by which its delta was shortened before anything else was done with it."""
+    base_release: Count | None = None
+    """Number of the older release that its delta is relative to; None where that is the release's parent."""
+    staleness_weight: float | None = None
+    """What its delta was multiplied by for that; None where its base was the release's parent."""
 
 
 class OuterState(Value):

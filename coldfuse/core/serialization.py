@@ -103,11 +103,15 @@ def _check(data: bytes, what: str, digest: str | None) -> None:
 
 
 def _require_unique(data: bytes, what: str) -> None:
-    """Refuse a name that is said twice; the parser before has bounded how deep objects lie in each other."""
+    """Refuse a name that is said twice, and NaN; the parser before has bounded how deep objects lie in each other."""
     try:
-        json.loads(data, object_pairs_hook=unique_names)
+        json.loads(data, object_pairs_hook=unique_names, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise CodecError(f"{what}: {_short(str(error))}") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _explain(error: ValidationError) -> str:

@@ -5,12 +5,11 @@ Ray is a shell: a task is a plain function of plain data, and what it yields is 
 
 from __future__ import annotations
 
-import logging
 import math
-import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -19,7 +18,9 @@ import psutil
 if TYPE_CHECKING:
     import ray
 
-from coldfuse.errors import ColdfuseError, TransportError, UserInputError, WorkerLostError
+from coldfuse.engine.ray_cluster import LOOK_S, Cluster, JoinedCluster, LocalCluster, first_line
+from coldfuse.engine.work import Watch, done_by
+from coldfuse.errors import ColdfuseError, UserInputError, WorkerLostError
 
 _TASKS_PER_THREAD = 2
 """Number of tasks a thread that are submitted at a time, so that none waits for the next."""
@@ -33,6 +34,10 @@ _GPU_SHARES = 10_000
 S = TypeVar("S")
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def nobody() -> None:
+    """Tell nobody that the work goes on."""
 
 
 class Executor(Protocol):
@@ -63,6 +68,15 @@ class Executor(Protocol):
         """
 
 
+class WatchedExecutor(Executor, Protocol):
+    """An executor that tells whether its tasks move, for as long as nobody hears of a result."""
+
+    def run(
+        self, task: Callable[[S, T], R], shared: S, items: Sequence[T], *, alive: Callable[[], None] = nobody
+    ) -> Iterator[tuple[int, R]]:
+        """Call `task(shared, item)` for every item; call `alive` every second in which the tasks work."""
+
+
 class ThreadExecutor:
     """Threads: numpy, hashing and reading all release the interpreter's lock."""
 
@@ -76,8 +90,10 @@ class ThreadExecutor:
         self.num_workers = num_threads
         self.task_bytes = (memory_bytes or default_memory_bytes()) // num_threads
 
-    def run(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[tuple[int, R]]:
-        """Call `task(shared, item)` for every item."""
+    def run(
+        self, task: Callable[[S, T], R], shared: S, items: Sequence[T], *, alive: Callable[[], None] = nobody
+    ) -> Iterator[tuple[int, R]]:
+        """Call `task(shared, item)` for every item; `alive` is called while this process computes or reads."""
         todo = iter(enumerate(items))
         under_way: dict[Future[R], int] = {}
         with ThreadPoolExecutor(self.num_workers, thread_name_prefix="fuse") as pool:
@@ -88,30 +104,65 @@ class ThreadExecutor:
                         under_way[pool.submit(task, shared, item)] = index
                     if not under_way:
                         return
-                    ready = next(iter(wait(under_way, return_when=FIRST_COMPLETED).done))
+                    ready = _first(under_way, alive)
                     yield under_way.pop(ready), ready.result()
                     del ready
             finally:
                 pool.shutdown(cancel_futures=True)
 
 
+def _first(under_way: Mapping[Future[R], int], alive: Callable[[], None]) -> Future[R]:
+    """Wait for the first to end."""
+    watch, itself = Watch(time.monotonic()), psutil.Process()
+    while not (done := wait(under_way, timeout=LOOK_S, return_when=FIRST_COMPLETED).done):
+        before_s = watch.moved_at_s
+        watch.look(done_by([itself]), time.monotonic())
+        if watch.moved_at_s != before_s:
+            alive()
+    return next(iter(done))
+
+
 class RayExecutor:
     """Ray tasks of one CPU each. A task whose worker or node died is run again by Ray, with the same result."""
 
-    def __init__(self, *, memory_bytes: int | None = None, num_workers: int | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        *,
+        memory_bytes: int | None = None,
+        num_workers: int | None = None,
+        device: str = "cpu",
+        cluster: Cluster | None = None,
+    ) -> None:
         """Use the Ray cluster that this process has joined.
 
         Args:
             memory_bytes: Memory that all workers of one machine share; None: an eighth of this one's.
             num_workers: Number of workers of one machine; None: one a CPU of this one.
             device: Name of the device on which whole matrices are worked on.
+            cluster: The cluster to be watched, and started again once it is lost; None: nobody watches.
         """
         self._device = device
+        self._cluster = cluster
         self.num_workers = num_workers or psutil.cpu_count() or 1
         self.task_bytes = (memory_bytes or default_memory_bytes()) // self.num_workers
 
-    def run(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[tuple[int, R]]:
-        """Call `task(shared, item)` for every item."""
+    def run(
+        self, task: Callable[[S, T], R], shared: S, items: Sequence[T], *, alive: Callable[[], None] = nobody
+    ) -> Iterator[tuple[int, R]]:
+        """Call `task(shared, item)` for every item; `alive` is called while the cluster works."""
+        try:
+            if self._cluster is not None:
+                self._cluster.start()
+            with _translated(), self._cluster.watched() if self._cluster is not None else nullcontext():
+                yield from self._run(task, shared, items, alive)
+        except WorkerLostError:
+            if self._cluster is not None:
+                self._cluster.end()
+            raise
+
+    def _run(
+        self, task: Callable[[S, T], R], shared: S, items: Sequence[T], alive: Callable[[], None]
+    ) -> Iterator[tuple[int, R]]:
         import ray
 
         resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -128,11 +179,28 @@ class RayExecutor:
                     under_way[remote.remote(shared_ref, item)] = index
                 if not under_way:
                     return
-                ready, _ = ray.wait(list(under_way), num_returns=1)
-                yield under_way.pop(ready[0]), _get(ready[0])
+                ready = self._wait(list(under_way), alive)
+                yield under_way.pop(ready), _get(ready)
+        except WorkerLostError:
+            under_way.clear()  # there is nobody who could be told
+            raise
         finally:
             for reference in under_way:
                 ray.cancel(reference, force=False)
+
+    def _wait(self, references: list[ray.ObjectRef[R]], alive: Callable[[], None]) -> ray.ObjectRef[R]:
+        """Wait for one of them, with an eye on the cluster: Ray would wait for ever for what stands still."""
+        import ray
+
+        while True:
+            ready, _ = ray.wait(references, num_returns=1, timeout=LOOK_S)
+            if self._cluster is not None:
+                self._cluster.check()
+            alive()
+            if ready:
+                if self._cluster is not None:
+                    self._cluster.moved()
+                return ready[0]
 
 
 def gpu_share(device: str, resources: Mapping[str, float]) -> float:
@@ -165,7 +233,10 @@ def default_memory_bytes() -> int:
 
 
 def _get(reference: ray.ObjectRef[R]) -> R:
-    """Return a task's result; an error that coldfuse raised in it comes back as itself."""
+    """Return a task's result; an error that coldfuse raised in it comes back as itself.
+
+    What the task's machine did to it (its memory, its disk, its network) counts as a lost worker; a bug stays one.
+    """
     import ray
 
     try:
@@ -173,22 +244,23 @@ def _get(reference: ray.ObjectRef[R]) -> R:
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, ColdfuseError):
             raise error.cause from None
+        if isinstance(error.cause, OSError | MemoryError | ray.exceptions.RayError):
+            kind = type(error.cause).__name__
+            raise WorkerLostError(f"a Ray worker could not do its task: {kind}: {first_line(error.cause)}") from error
         raise
-    except ray.exceptions.RayError as error:
-        raise WorkerLostError(f"a Ray worker was lost: {str(error).splitlines()[0]}") from error
 
 
-def _require_reachable(address: str) -> None:
-    """Refuse an address where nobody listens, at once: Ray itself would try for minutes."""
-    host, separator, port = address.rpartition(":")
-    if address == "auto" or "://" in address:
-        return
-    if not separator or not port.isdigit():
-        raise UserInputError(f"Ray address {address!r}: expected HOST:PORT, ray://HOST:PORT or auto")
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn what Ray says of a cluster that is gone into `WorkerLostError`; a task's own error is none of that."""
+    import ray
+
     try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except (OSError, OverflowError) as error:
-        raise TransportError(f"no Ray cluster at {address} ({error}); see `ray status` on its head node") from error
+        yield
+    except ray.exceptions.RayTaskError:
+        raise
+    except (ray.exceptions.RayError, ConnectionError, TimeoutError) as error:
+        raise WorkerLostError(f"a Ray worker was lost: {first_line(error)}") from error
 
 
 @contextmanager
@@ -197,7 +269,7 @@ def ray_executor(
 ) -> Iterator[RayExecutor]:
     """Join a Ray cluster, or start one on this machine that ends with the block.
 
-    coldfuse puts no tensors into Ray's object store, so a local one is kept small.
+    It is watched while tasks run, and started or joined again by the next `run` after it was lost.
 
     Args:
         address: HOST:PORT, ray://HOST:PORT or auto; None: start a cluster here.
@@ -208,21 +280,11 @@ def ray_executor(
     Raises:
         UserInputError: The address is none.
         TransportError: There is no such cluster, or this process cannot join it.
+        WorkerLostError: Ray does not start here.
     """
-    import ray
-
-    if address is None:
-        ray.init(
-            address="local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=128 << 20,
-            logging_level=logging.ERROR, log_to_driver=False,
-        )  # fmt: skip
-    else:
-        _require_reachable(address)
-        try:
-            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-        except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:  # gone, or another version or token
-            raise TransportError(f"cannot join the Ray cluster at {address}: {error}") from error
+    cluster: Cluster = LocalCluster(num_cpus) if address is None else JoinedCluster(address)
+    cluster.start()
     try:
-        yield RayExecutor(memory_bytes=memory_bytes, num_workers=num_cpus, device=device)
+        yield RayExecutor(memory_bytes=memory_bytes, num_workers=num_cpus, device=device, cluster=cluster)
     finally:
-        ray.shutdown()
+        cluster.end()

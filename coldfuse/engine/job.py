@@ -49,6 +49,9 @@ _NUM_INFOS = 32
 _REMOTE_BYTES = 8 << 20
 """Size of the largest request to an object store."""
 
+_FEW_BYTES, _FEWEST_BYTES = 64 << 10, 8 << 10
+"""Size of the smallest request, where there is the memory for it, and where there is none: then requests cost."""
+
 _LOCAL_BYTES = 4 << 20
 """Number of bytes that are read ahead from a store in a folder, of all contributions together."""
 
@@ -186,7 +189,8 @@ def request_bytes(*, is_local: bool, num_contributions: int, limit_bytes: int) -
         limit_bytes: Memory that a worker may take; at most a quarter of it is read ahead.
     """
     wanted = _LOCAL_BYTES if is_local else limit_bytes // 4
-    return min(max(wanted // (num_contributions + 1), 64 << 10), _REMOTE_BYTES)
+    least = min(_FEW_BYTES, max(limit_bytes // 4 // (num_contributions + 1), _FEWEST_BYTES))
+    return min(max(wanted // (num_contributions + 1), least), _REMOTE_BYTES)
 
 
 def _longest_row(fusion: Fusion, plan: Plan) -> int:

@@ -65,9 +65,9 @@ def read_task(folder: Path, sizes: Sizes, *, seed: int, callback: Callable[[str]
         train, validation = split(train, seed=0)
     return Task(
         name=folder.name,
-        train=_sample(train, sizes.train, seed=seed),
-        validation=_sample(validation, sizes.validation, seed=0),
-        test=_sample(test, sizes.test, seed=0),
+        train=sample(train, sizes.train, seed=seed),
+        validation=sample(validation, sizes.validation, seed=0),
+        test=sample(test, sizes.test, seed=0),
     )
 
 
@@ -109,7 +109,8 @@ def _without(order: Sequence[int], taken: Sequence[int]) -> list[int]:
     return [index for index in order if index not in gone]
 
 
-def _sample(data: TextDataset, count: int, *, seed: int) -> TextDataset:
+def sample(data: TextDataset, count: int, *, seed: int) -> TextDataset:
+    """Take so many examples at random, or all if there are no more; they keep their order."""
     order = list(range(len(data)))
     random.Random(derive_seed(seed, "sample")).shuffle(order)  # noqa: S311 - a sample, not a secret
     return data.take(sorted(order[:count]))

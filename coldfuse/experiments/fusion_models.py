@@ -82,12 +82,12 @@ def publish(staging: Path, folder: Path) -> None:
 def read_model(folder: Path) -> dict[str, Tensor]:
     """Return the tensors that fusion changes, as float32."""
     files = open_checkpoint(folder).headers
-    return {name: tensor for file in files for name, tensor in _read_file(folder / file).items()}
+    return {name: tensor for file in files for name, tensor in read_tensors(folder / file).items()}
 
 
 def read_head(path: Path) -> LinearHead:
     """Return the head in a file: a contributor's own, or that of a model whose head is fused."""
-    tensors = _read_file(path)
+    tensors = read_tensors(path)
     weight, bias = (tensors.get(name, tensors.get(name.removeprefix("head."))) for name in HEAD_NAMES)
     if weight is None or bias is None:
         raise ValueError(f"{path} holds no head")
@@ -99,7 +99,8 @@ def head_tensors(head: LinearHead) -> dict[str, Tensor]:
     return dict(zip(HEAD_NAMES, (head.weight, head.bias), strict=True))
 
 
-def _read_file(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return a file's tensors that fusion changes, as float32."""
     entries = [entry for entry in read_file_header(path).tensors if entry.spec.is_fused]
     return {
         entry.name: torch.from_numpy(np.array(to_floats(_read(path, entry), entry.spec.dtype), np.float32)).reshape(

@@ -36,7 +36,7 @@ from coldfuse.experiments.fusion_models import (
     read_model,
     write_model,
 )
-from coldfuse.experiments.fusion_training import Labelled, Training, accuracy, fit_head, train
+from coldfuse.experiments.fusion_training import Labelled, Training, accuracy, fit_head, mean_head, train
 from coldfuse.training.head import HEAD_FILE, LinearHead, save_head
 from coldfuse.training.loading import load_body
 from coldfuse.training.schedule import derive_seed
@@ -174,7 +174,7 @@ def _partitions(setting: Setting, folder: Path, task: Task, parts: Sequence[Text
         body = load_body(setting.base)
         probes = [fit_head(body, _labelled(setting, part), task.train.num_classes) for part in parts]
         staging = folder / "base.part"
-        write_model(staging, setting.base, head_tensors(_mean(probes)))
+        write_model(staging, setting.base, head_tensors(mean_head(probes)))
         publish(staging, base)
     start = read_head(base / WEIGHTS)
     contributions = [
@@ -206,11 +206,6 @@ def _train(contribution: Contribution, setting: Setting, base: Path, head: Linea
     write_model(staging, base, tensors)
     save_head(staging / HEAD_FILE, tuned, contribution.data.label_names)
     publish(staging, contribution.folder)
-
-
-def _mean(probes: Sequence[LinearHead]) -> LinearHead:
-    weight = torch.stack([probe.weight for probe in probes]).mean(dim=0)
-    return LinearHead(weight=weight, bias=torch.stack([probe.bias for probe in probes]).mean(dim=0))
 
 
 def _labelled(setting: Setting, data: TextDataset) -> Labelled:

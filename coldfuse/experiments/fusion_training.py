@@ -7,6 +7,7 @@ one head, and no epoch is chosen by its score, so that all contributions have go
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,12 @@ def fit_head(body: nn.Module, data: Labelled, num_classes: int) -> LinearHead:
     """Fit a linear probe on the body's features."""
     features = encode_all(body, data.texts, batch_size=SCORING_BATCH)
     return fit_linear_probe(features, data.labels_N, num_classes=num_classes)
+
+
+def mean_head(heads: Sequence[LinearHead]) -> LinearHead:
+    """Return the head whose numbers are the means of these."""
+    weight = torch.stack([head.weight for head in heads]).mean(dim=0)
+    return LinearHead(weight=weight, bias=torch.stack([head.bias for head in heads]).mean(dim=0))
 
 
 def accuracy(body: nn.Module, head: LinearHead, data: Labelled) -> float:

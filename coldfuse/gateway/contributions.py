@@ -24,7 +24,7 @@ from coldfuse.core.blob import Part
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import FederationSettings
 from coldfuse.core.round import Received, RoundState
-from coldfuse.core.screening import screen_name, screen_round
+from coldfuse.core.screening import screen_claims, screen_name, screen_round
 from coldfuse.core.serialization import blob_digest, decode, encode, sha256
 from coldfuse.errors import CodecError, ContributionRejectedError, RoundClosedError
 from coldfuse.gateway.base import ContributionVerdict, Decision
@@ -140,17 +140,25 @@ def check_round(manifest: ContributionManifest, standing: Standing) -> None:
     if reason := screen_round(manifest, standing.state.opened, standing.round):
         raise RoundClosedError(reason)
     if not standing.state.is_open:
-        raise RoundClosedError(f"round {manifest.round} is closed; wait for the next release and train on that")
+        raise RoundClosedError(f"round {manifest.round} is closed; {_advise(standing.state)}")
+    if standing.state.opened and (reason := screen_claims(manifest, standing.state.opened.screening)):
+        raise ContributionRejectedError(reason)
 
 
 def acknowledge(state: RoundState, contribution: str, round_number: int) -> ContributionVerdict:
     """Return the verdict, or that it is to come; raise if there may never be one, as the round has closed."""
     verdict = find_verdict(state, contribution)
     if verdict is None or (verdict.decision is Decision.PENDING and not state.is_open):
-        raise RoundClosedError(
-            f"round {round_number} closed before this contribution arrived; fetch the next release and train on that"
-        )
+        raise RoundClosedError(f"round {round_number} closed before this contribution arrived; {_advise(state)}")
     return verdict
+
+
+def _advise(state: RoundState) -> str:
+    """Say what becomes of what came too late for a round."""
+    rules = state.opened.rules if state.opened else None
+    if rules is None or rules.late == "drop":
+        return "wait for the next release and train on that"
+    return f"commit it to the next round, where {rules.lateness}"
 
 
 def _check_size(data: bytes) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from coldfuse.core.blob import Blob, Part, part_bytes
-from coldfuse.core.contribution import ContributionManifest
+from coldfuse.core.contribution import MAX_EXAMPLES, ContributionManifest
 from coldfuse.core.federation import LAYOUT_VERSION, SettingsChange
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, sha256
@@ -200,7 +200,7 @@ class StoreGateway(Gateway):
         settings, standing = self._federation.reopened().settings, self._rounds.standing()
         latest, opened = standing.latest, standing.state.opened
         terms = settings.under(opened.terms if opened else None).terms
-        now = describe_round(terms.rules, standing, now_s=time.time())
+        now = describe_round(terms.rules, standing)
         if change := explain_change(settings, standing):
             now = replace(now, waits_for=f"{now.waits_for}; {change}")
         return Status(
@@ -252,10 +252,12 @@ def _summarize(data: bytes) -> ReleaseSummary:
     contributions = tuple(
         ContributionSummary(
             contributor=fused.contributor,
-            num_examples=fused.num_examples,
+            num_examples=min(fused.num_examples, MAX_EXAMPLES),
             weight=fused.weight,
             contribution=fused.contribution,
             display_name=fused.display_name,
+            base_release=fused.base_release,
+            staleness_weight=fused.staleness_weight,
         )
         for fused in manifest.contributions
     )

@@ -8,6 +8,7 @@
     releases/<00012>.json                   release manifests, immutable
     channels/latest                         pointer
     leases/aggregator                       who leads
+    probes/<sha256>                         that this very store has kept its promises, so that no start asks again
 
 Objects are written first and never change; then one small pointer moves by compare and swap. A crash between the two
 leaves objects that nobody points to, and the state as it was. The current round is not stored at all: it follows from

@@ -8,11 +8,13 @@ compare and swap (`journal`), so that nothing is decided twice.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from coldfuse.core.serialization import decode, encode
@@ -20,7 +22,14 @@ from coldfuse.core.value import Value
 from coldfuse.errors import ConflictError, LeaseLostError, ObjectNotFoundError, StorageError
 from coldfuse.storage.base import ObjectStore
 
+log = logging.getLogger(__name__)
+
 KEY = "leases/aggregator"
+
+
+def _always() -> bool:
+    """Say that the holder works, whatever it does."""
+    return True
 
 
 class LeaseRecord(Value):
@@ -39,15 +48,17 @@ class LeaseRecord(Value):
 class Lease:
     """One aggregator's hold, or wish for it. After `try_acquire` a thread renews it until `release`."""
 
-    def __init__(self, store: ObjectStore, *, ttl_s: float) -> None:
+    def __init__(self, store: ObjectStore, *, ttl_s: float, moves: Callable[[], bool] = _always) -> None:
         """Wish for the lease; nothing is asked of the store yet.
 
         Args:
             store: Where the federation lies.
             ttl_s: Seconds that the others wait for a renewal; a third of it passes between two.
+            moves: Asked before each renewal, from its thread: a holder whose work stands still gives the lease up.
         """
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._store = store
+        self._moves = moves
         self._ttl_s = ttl_s
         self._etag: str | None = None
         self._renewal = 0
@@ -87,14 +98,13 @@ class Lease:
 
     def release(self) -> None:
         """Stop renewing, and let another take over at once."""
+        was_lost = self._stop.is_set()
         self._stop.set()
         if self._thread is None:
             return
         self._thread.join()
-        try:
-            self._write("", self._etag)
-        except (ConflictError, StorageError):
-            pass  # it was lost or the store is away: the time to live ends it
+        if not was_lost:
+            self._give_back()
 
     def __enter__(self) -> Lease:
         return self
@@ -105,13 +115,30 @@ class Lease:
         self.release()
 
     def _keep(self) -> None:
+        told = ""  # a failing store is said when it begins to fail, not at every try
         while not self._stop.wait(self._ttl_s / 3):
+            if not self._moves():
+                log.error("nothing moves here any more: %s gives the lease up", self.holder)
+                self._stop.set()
+                self._give_back()
+                return
             try:
                 self._write(self.holder, self._etag)
             except ConflictError:
+                log.warning("the lease of %s was taken by another aggregator", self.holder)
                 self._stop.set()
-            except StorageError:
-                continue  # the store may come back before the time to live is over; `check` knows
+            except StorageError as error:  # the store may come back before the time to live is over; `check` knows
+                if str(error) != told:
+                    log.warning("the lease cannot be renewed: %s", error)
+                told = str(error)
+            else:
+                told = ""
+
+    def _give_back(self) -> None:
+        try:
+            self._write("", self._etag)
+        except StorageError as error:  # it was lost or the store is away: the time to live ends it
+            log.info("the lease was not given back: %s", error)
 
     def _write(self, holder: str, etag: str | None) -> None:
         began = time.monotonic()

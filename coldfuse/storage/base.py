@@ -138,6 +138,20 @@ class LeavesGarbage(Protocol):
         """Remove leftovers that were begun or last written longer ago than this; return how many."""
 
 
+@runtime_checkable
+class HasIdentity(Protocol):
+    """A store whose url alone does not tell which one it is."""
+
+    @property
+    def identity(self) -> str:
+        """Words that tell the place where the bytes lie from every other, as far as anybody knows."""
+
+
+def store_identity(store: ObjectStore) -> str:
+    """Return words that tell a store from every other; the same url may lead to another disk or server later."""
+    return store.identity if isinstance(store, HasIdentity) else store.url
+
+
 def collect_garbage(store: ObjectStore, *, older_than_s: float) -> int:
     """Remove unfinished writes of dead writers from the store, and return how many.
 

@@ -67,6 +67,13 @@ class LocalStore:
         """The folder as an absolute path, since other processes have other working folders."""
         return str(self._root)
 
+    @property
+    def identity(self) -> str:
+        """The folder, and the device that it lies on."""
+        with translated(self._root):
+            there = next(path for path in (self._root, *self._root.parents) if path.exists())  # it comes with use
+            return f"{self._root} on device {os.stat(there).st_dev}"
+
     def head(self, key: str) -> ObjectInfo | None:
         """Return size and etag, or None when there is no such object."""
         path = self._path(key)

@@ -21,6 +21,13 @@ from coldfuse.durable import advise, make_folder, permissions_in
 from coldfuse.errors import ObjectNotFoundError, StorageError
 
 LOCK_TIMEOUT_S = 30.0
+_PASSING = frozenset({
+    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ENOMEM, errno.EMFILE,
+    errno.ENFILE, errno.ENOLCK, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+    errno.ECONNRESET, errno.ECONNREFUSED, errno.ENOTCONN, errno.EREMOTEIO,
+})  # fmt: skip
+"""What disks and network file systems report and may not report again."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _MAX_READ_BYTES = 2**30  # Linux reads no more than 2 GiB at once, and Python would set aside all that is asked for
 
 
@@ -29,7 +36,7 @@ def storage_error(error: OSError, path: Path) -> StorageError:
     if isinstance(error, FileNotFoundError):
         return ObjectNotFoundError(f"{path}: no such object")
     reason = advise(error) or f"{error.strerror or error}; look at the folder"
-    return StorageError(f"{path}: {reason}")
+    return StorageError(f"{path}: {reason}", may_pass=error.errno in _PASSING, is_full=error.errno in _FULL)
 
 
 @contextmanager

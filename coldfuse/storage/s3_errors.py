@@ -55,6 +55,11 @@ _STATUSES = {
     503: "the server is overloaded or down; try again later",
     507: "the store is full; free some space",
 }
+_PASSING = frozenset(
+    {"SlowDown", "RequestTimeout", "ServiceUnavailable", "InternalError", "ConditionalRequestConflict"}
+    | {"OperationAborted", "RequestLimitExceeded", "Throttling", "ThrottlingException", 408, 409, 412, 429}
+)
+"""Codes and statuses of what may not come again."""
 
 
 def storage_error(error: Exception, where: str) -> StorageError:
@@ -70,7 +75,7 @@ def storage_error(error: Exception, where: str) -> StorageError:
         return StorageError(f"{where}: no usable credentials ({type(error).__name__}); {_CREDENTIALS}")
     for kind, advice in _UNREACHABLE:
         if isinstance(error, kind):
-            return StorageError(f"{where}: {advice} ({type(error).__name__})")
+            return StorageError(f"{where}: {advice} ({type(error).__name__})", may_pass=True)
     return StorageError(f"{where}: boto3 raised {type(error).__name__}; check the S3 settings and the AWS_* variables")
 
 
@@ -85,7 +90,10 @@ def _from_answer(error: boto.ClientError, where: str) -> StorageError:
         )
     advice = _CODES.get(code) or _STATUSES.get(status, "the server refused or failed; see its message and log")
     message = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())[:200]
-    return StorageError(f"{where}: {advice} ({error.operation_name}: {status} {code}{message and ': ' + message})")
+    sentence = f"{where}: {advice} ({error.operation_name}: {status} {code}{message and ': ' + message})"
+    is_full = code == "QuotaExceeded" or status == 507
+    may_pass = not is_full and (code in _PASSING or status in _PASSING or status >= 500)
+    return StorageError(sentence, may_pass=may_pass, is_full=is_full)
 
 
 def status_of(error: boto.ClientError) -> int:

@@ -117,5 +117,5 @@ async def _abort(context: Context, error: Exception) -> NoReturn:
     try:
         async with asyncio.timeout(_FARE_WELL_S):
             await context.abort(code, sentence, trailing_metadata=tuple(metadata))
-    except TimeoutError:
+    except (TimeoutError, grpc.aio.InternalError):  # the latter where a message is still on its way
         raise asyncio.CancelledError from None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import grpc
 
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES
@@ -11,9 +9,6 @@ from coldfuse.errors import UserInputError
 from coldfuse.transport.address import Address
 from coldfuse.transport.peer import Peer
 from coldfuse.trust.tls import TlsFiles, load
-
-if TYPE_CHECKING:
-    from coldfuse.transport.limits import Limits
 
 MAX_CHUNK_BYTES = 1 << 20
 """Maximum number of an object's bytes in one message."""
@@ -78,9 +73,9 @@ CLIENT_OPTIONS = (
 )
 
 
-def server_options(limits: Limits) -> tuple[tuple[str, int], ...]:
+def server_options(max_connections: int) -> tuple[tuple[str, int], ...]:
     """Return what a gateway's server is started with."""
-    return (*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", limits.max_connections))
+    return (*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", max_connections))
 
 
 def open_channel(peer: Peer, *, tls: TlsFiles | None, patience_s: float) -> grpc.Channel:

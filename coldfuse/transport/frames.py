@@ -28,7 +28,7 @@ _MAX_PREFIX_BYTES = 8
 _MAX_VARINT_BYTES = 4
 """What the length of a chunk takes at most."""
 
-FIRST_CHUNK_BYTES = 64 << 10
+FIRST_CHUNK_BYTES = 32 << 10
 """A stream's first message, and its shortest."""
 
 SWIFT_S, DRAGGING_S = 0.05, 1.0

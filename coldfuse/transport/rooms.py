@@ -11,12 +11,14 @@ from typing import TypeVar
 
 from coldfuse.errors import GatewayBusyError
 from coldfuse.transport.limits import Limits
-from coldfuse.transport.turns import Pace, Turns
+from coldfuse.transport.retry import FLOOR_BYTES_PER_S
+from coldfuse.transport.shares import Pace
+from coldfuse.transport.turns import Turns
 
 A = TypeVar("A")
 
 LEAST_BYTES_PER_S = 1 << 10
-"""A transfer slower than this over minutes is cut in any case: a quarter of the slowest link, shared by four streams."""
+"""Slower than this over minutes, a transfer is cut in any case: a quarter of what four streams on a slow link have."""
 
 _HEAVY_CALLS = 2
 """Long requests and answers that are worked on at a time: what is parsed takes several times its length."""
@@ -25,19 +27,25 @@ _HEAVY_CALLS = 2
 class Rooms:
     """Shared by all calls of one gateway, in one event loop."""
 
-    def __init__(self, limits: Limits, *, max_streams: int | None, idle_s: float, num_threads: int) -> None:
+    def __init__(
+        self, limits: Limits, *, max_streams: int | None, stall_s: float, idle_s: float, num_threads: int
+    ) -> None:
         """Begin with everything free; threads are started when they are needed.
 
         Args:
             limits: What the calls may hold.
             max_streams: How many uploads and downloads there may be at a time; None: as many as fit.
+            stall_s: Seconds without a byte after which a transfer gives way to who waits.
             idle_s: Seconds after which a transfer that brings nothing is dropped.
             num_threads: How many threads wait for the store; as many more write and read chunks.
         """
-        least = Pace(LEAST_BYTES_PER_S, idle_s)
-        self.transfers = Turns(limits.transfers_bytes, max_turns=max_streams, max_waiting=limits.max_calls, least=least)
-        self.messages = Turns(limits.messages_bytes, max_waiting=limits.max_calls, least=least)
-        self.work = Turns(num_threads, max_waiting=limits.max_calls, least=Pace(1, float("inf")), can_cut=False)
+        crowded, least = Pace(FLOOR_BYTES_PER_S, stall_s), Pace(LEAST_BYTES_PER_S, idle_s)
+        self.transfers = Turns(
+            limits.transfers_bytes, max_turns=max_streams, max_waiting=limits.max_calls, crowded=crowded, least=least
+        )
+        self.messages = Turns(limits.messages_bytes, max_waiting=limits.max_calls, crowded=crowded, least=least)
+        patient = Pace(1, float("inf"))  # a thread cannot be called back from a store that is slow
+        self.work = Turns(num_threads, max_waiting=limits.max_calls, crowded=patient, least=patient)
         self.heavy = asyncio.Semaphore(_HEAVY_CALLS)
         """Taken by whoever works on a long request or answer."""
         self._max_calls = limits.max_calls

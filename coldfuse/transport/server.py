@@ -21,6 +21,7 @@ from coldfuse.transport.address import Address, parse_address
 from coldfuse.transport.admission import Admission
 from coldfuse.transport.allocator import keep_freed_memory
 from coldfuse.transport.channel import server_credentials, server_options
+from coldfuse.transport.connections import Doorkeeper
 from coldfuse.transport.frames import SERVICE
 from coldfuse.transport.limits import DEFAULT_MEMORY_BYTES, limits_within
 from coldfuse.transport.rooms import Rooms
@@ -46,8 +47,10 @@ class GatewaySettings:
     """Number of threads that wait for the store, and of those that write and read chunks."""
     max_streams: int | None = None
     """Maximum number of uploads and downloads at a time; None: as many as fit into the memory."""
+    stall_s: float = 3.0
+    """Seconds without a byte after which a transfer gives way to one that waits."""
     idle_s: float = 300.0
-    """Seconds after which an upload that brings nothing is dropped."""
+    """Seconds without a byte after which a transfer is dropped although nobody waits."""
     tune_allocator: bool = True
     """Setting of this process's malloc for streams (see `allocator`); False for a guest in somebody else's process."""
 
@@ -107,11 +110,12 @@ class RunningGateway:
         with ExitStack() as pools:  # leaving waits for writes that were cancelled halfway, so that none is left behind
             gateway = pools.enter_context(StoreGateway(self._federation, num_threads=settings.max_workers))
             rooms = Rooms(
-                limits, max_streams=settings.max_streams, idle_s=settings.idle_s, num_threads=settings.max_workers
-            )
+                limits, max_streams=settings.max_streams, stall_s=settings.stall_s, idle_s=settings.idle_s,
+                num_threads=settings.max_workers,
+            )  # fmt: skip
             pools.callback(rooms.close)
             server = grpc.aio.server(
-                options=server_options(limits), maximum_concurrent_rpcs=limits.max_calls,
+                options=server_options(limits.max_connections), maximum_concurrent_rpcs=limits.max_calls,
                 interceptors=(Admission(rooms),),
             )  # fmt: skip
             server.add_generic_rpc_handlers((Servicer(gateway, rooms).handler(),))
@@ -120,6 +124,9 @@ class RunningGateway:
             reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
             port = _bind(server, asked, credentials)
             await server.start()
+            doorkeeper = Doorkeeper(port, max_connections=limits.max_connections)
+            doorkeeper.start()
+            pools.callback(doorkeeper.close)
             for name in ("", SERVICE):
                 await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
             started.set_result(port)

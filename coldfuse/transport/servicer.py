@@ -1,8 +1,8 @@
 """The shell around a `StoreGateway`: asyncio streams outside, blocking calls in bounded pools inside.
 
-Every method is served as a stream of bytes, whatever the `.proto` says: on the wire one message is a stream of one. gRPC
-lets a message in when somebody reads it, and for calls of one message it reads by itself, so that a thousand calls of
-2 MiB would lie in memory before anybody was asked. Here nothing is read without a turn (see `turns`).
+Every method is served as a stream of bytes, whatever the `.proto` says: on the wire one message is a stream of one.
+gRPC lets a message in when somebody reads it, and for calls of one message it reads by itself, so that a thousand calls
+of 2 MiB would lie in memory before anybody was asked. Here nothing is read without a turn (see `turns`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from coldfuse.transport.frames import SERVICE, NextSize, parse, read_frame, writ
 from coldfuse.transport.limits import BLOCK_BYTES, DOWNLOAD_BYTES, UPLOAD_BYTES
 from coldfuse.transport.pb import gateway_pb2 as pb
 from coldfuse.transport.rooms import Rooms
-from coldfuse.transport.turns import Turn
+from coldfuse.transport.shares import Turn
 from coldfuse.transport.wire import read_header, read_parts, read_which, write_page, write_status, write_verdict
 
 

@@ -14,6 +14,7 @@ from coldfuse.transport.client import GatewayClient
 from coldfuse.transport.pb import gateway_pb2 as pb
 from coldfuse.transport.pb import gateway_pb2_grpc
 from coldfuse.transport.server import GatewaySettings, serve_gateway
+from coldfuse.transport.status import RETRY_KEY
 
 MIB = 1 << 20
 
@@ -79,7 +80,7 @@ def test_a_stream_that_is_cut_off_leaves_nothing(stub, client, federation):
     assert federation.objects.has(delta.blob.parts[0].digest, 3 * MIB)
 
 
-def test_an_upload_without_a_free_slot_is_told_so_at_once_and_tries_again(federation, monkeypatch):
+def test_an_upload_that_stands_gives_way_to_one_that_waits(federation, monkeypatch):
     delta, other, never = make_delta([2 * MIB]), make_delta([10], seed=1), threading.Event()
     began, open_writer = threading.Event(), federation.store.open_writer
     monkeypatch.setattr(federation.store, "open_writer", lambda key: began.set() or open_writer(key))
@@ -89,19 +90,18 @@ def test_an_upload_without_a_free_slot_is_told_so_at_once_and_tries_again(federa
         never.wait(30)
 
     with (
-        serve_gateway(federation, GatewaySettings(max_streams=1)) as gateway,
+        serve_gateway(federation, GatewaySettings(max_streams=1, stall_s=0.1)) as gateway,
         grpc.insecure_channel(gateway.address) as channel,
         GatewayClient(gateway.address, retry_s=20.0) as client,
     ):
-        upload_part = gateway_pb2_grpc.GatewayStub(channel).UploadPart
-        slow = upload_part.future(messages())
+        slow = gateway_pb2_grpc.GatewayStub(channel).UploadPart.future(messages())
         assert began.wait(30)
-        with pytest.raises(grpc.RpcError, match="as many uploads as it can") as caught:
-            upload_part(_messages(other, [10]), timeout=10)
-        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        threading.Timer(0.5, slow.cancel).start()
         assert client.upload(other.blob, other.read_range).sent_bytes == 10
+        with pytest.raises(grpc.RpcError, match="moved too little while others waited"):
+            slow.result(timeout=30)
         never.set()
+    assert slow.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert dict(slow.trailing_metadata())[RETRY_KEY].isdecimal()
 
 
 def test_a_part_beyond_the_bound_is_refused_before_it_is_sent(stub):
@@ -115,7 +115,7 @@ def test_a_call_that_makes_no_sense_is_refused_in_its_callers_words(stub):
         (stub.UploadPart, iter([pb.UploadPartRequest(chunk=b"x")]), "expected the header first"),
         (stub.UploadPart, iter([]), "expected the header first"),
         (stub.GetRelease, pb.GetReleaseRequest(), "expected a number or a channel"),
-        (stub.Commit, pb.CommitRequest(manifest_json=b" " * (3 * MIB)), "at most 2,097,152"),
+        (stub.Commit, pb.CommitRequest(manifest_json=b" " * (2 * MIB + 1)), "at most 2,097,152"),
     ]
     for method, request, sentence in calls:
         with pytest.raises(grpc.RpcError, match=sentence) as caught:

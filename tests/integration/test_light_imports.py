@@ -102,6 +102,9 @@ NEEDS = {
     "statistics . --data x.csv --kind fisher --out new": "contributor",
     "bench fuse": "fuse",
     "bench upload": "fuse",
+    "bench fetch": "fuse",
+    "bench round": "aggregator",
+    "simulate": "aggregator",
     "experiment fusion tasks --data . --work new": "demo",
 }
 

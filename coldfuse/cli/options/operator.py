@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from coldfuse.cli.options.closing import ClosingWords
 from coldfuse.cli.options.shared import AsJson, RecipeChange, RecipeWords, Store
 
 _NAME = typer.Option(help="The federation's name, of any script.")
@@ -36,6 +37,7 @@ class InitOptions:
     quorum: Annotated[int, _QUORUM] = 2
     deadline: Annotated[str, _DEADLINE] = "15m"
     screening: Annotated[Literal["strict", "off"], _SCREENING] = "strict"
+    closing: ClosingWords = field(default_factory=ClosingWords)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ class SetOptions:
     quorum: Annotated[int | None, _QUORUM] = None
     deadline: Annotated[str | None, _DEADLINE] = None
     screening: Annotated[Literal["strict", "off"] | None, _SCREENING] = None
+    closing: ClosingWords = field(default_factory=ClosingWords)
     by: Annotated[str | None, _BY] = None
     as_json: AsJson = False
 
@@ -162,6 +165,9 @@ class GatewayOptions:
 class AggregatorOptions:
     """Screen, fuse and publish, round after round, on Ray. A second one on the same store waits, and takes over.
 
+    The process that does this is started again by another one whenever it is lost, Ray's death included. Exit status
+    78: the settings do not fit (too little memory for this model), and another start would not change that.
+
     Example: coldfuse aggregator s3://models/federation --ray-address auto
     """
 
@@ -170,6 +176,10 @@ class AggregatorOptions:
     rounds: Annotated[
         int | None, typer.Option(min=1, help="End after this many releases; until stopped by default.")
     ] = None
+    unsupervised: Annotated[
+        bool, typer.Option("--unsupervised", help="Leave it to somebody else to start it again: systemd, a container.")
+    ] = False
+    until: Annotated[int | None, typer.Option(hidden=True, min=1, help="End once this release is out.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,5 +192,7 @@ class ServeOptions:
     store: Store
     listening: Listening = field(default_factory=Listening)
     serving: Serving = field(default_factory=Serving)
-    gateway_memory: Annotated[str, typer.Option(help="Memory that the gateway may take.")] = "256MiB"
+    gateway_memory: Annotated[str | None, typer.Option(help="Memory that the gateway may take; 256MiB by default.")] = (
+        None
+    )
     fusing: Fusing = field(default_factory=Fusing)

@@ -9,6 +9,9 @@ changes by less than the tolerance's share of it.
 The authors' floor is 1e-5, a length; for small deltas it would exceed all distances, and every step would give the mean
 back. Here it is ν · (median of ‖m − δ_i‖ where w_i > 0), so that scaling the deltas scales the result. Where it is 0, m
 lies on at least half of the contributions, and stays there.
+
+Each step divides the pull of f far contributions among C by about C / f − 1 only. So a few steps stand as many bad ones
+as screening keeps within some median lengths, and not one of any length: `tolerates` says 0.
 """
 
 from __future__ import annotations
@@ -42,10 +45,6 @@ class GeometricMedian(LinearCombiner):
     def measures(self) -> tuple[Measure, ...]:
         """The Gram matrix of the whole model."""
         return (gram("model"),)
-
-    def tolerates(self, num_contributions: int) -> int:
-        """Return one less than half of them, as far as their weights are alike."""
-        return max(num_contributions - 1, 0) // 2 if self.iterations else 0
 
     def combination(self, info: TensorInfo) -> LinearCombination:
         """Return c = β and d = Σ β."""

@@ -22,7 +22,8 @@ def near_copies(known: Knowledge, *, noise: float = 1e-3) -> Rows:
     noise_FN = known.rng().standard_normal(known.own_FN.shape, np.float32)
     length = noise * np.linalg.norm(known.benign_CN[0])
     scale_F = (length / np.maximum(np.linalg.norm(noise_FN, axis=1), 1e-30)).astype(np.float32)
-    return known.benign_CN[0] + noise_FN * scale_F[:, None]
+    copies_FN: Rows = known.benign_CN[0] + noise_FN * scale_F[:, None]
+    return copies_FN
 
 
 def zeros(known: Knowledge) -> Rows:

@@ -23,4 +23,5 @@ def matched_noise(known: Knowledge) -> Rows:
     """Return noise that is as long as each one's own delta."""
     noise_FN = gaussian(known)
     lengths_F = np.linalg.norm(known.own_FN, axis=1) / np.maximum(np.linalg.norm(noise_FN, axis=1), 1e-30)
-    return noise_FN * lengths_F[:, None].astype(np.float32)
+    matched_FN: Rows = noise_FN * lengths_F[:, None].astype(np.float32)
+    return matched_FN

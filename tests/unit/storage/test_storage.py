@@ -13,8 +13,8 @@ from coldfuse.storage.s3_writer import MAX_PARTS, part_bytes
 
 def test_a_url_opens_its_kind_of_store(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert isinstance(open_store("s3://bucket/some/prefix"), S3Store)
-    assert isinstance(open_store("folder"), LocalStore)
+    assert isinstance(open_store("s3://bucket/some/prefix").inner, S3Store)
+    assert isinstance(open_store("folder").inner, LocalStore)
     assert open_store("folder").url == str(tmp_path / "folder")
     assert open_store("s3://bucket/some/prefix").url == "s3://bucket/some/prefix"
     assert not (tmp_path / "folder").exists()
@@ -95,8 +95,8 @@ class ForgetfulListStore(MemoryStore):
     [
         (OverwritingStore(), "overwrites an object"),
         (StaleSwapStore(), "although it has changed"),
-        (RacyCreateStore(), "8 of 8 concurrent writers create"),
-        (RacySwapStore(), "8 of 8 concurrent writers replace"),
+        (RacyCreateStore(), "32 of 32 concurrent writers create"),
+        (RacySwapStore(), "32 of 32 concurrent writers replace"),
         (ForgetfulListStore(), "does not list"),
     ],
 )

@@ -20,7 +20,6 @@ from coldfuse.gateway import (
     Status,
 )
 from coldfuse.transport import wire
-from coldfuse.transport.channel import MAX_CHUNK_BYTES
 from coldfuse.transport.pb import gateway_pb2 as pb
 from coldfuse.transport.text import MAX_CHARS
 
@@ -90,8 +89,6 @@ def test_a_page_ends_where_it_is_full_or_long(asked, num_contributions, numbers,
         (wire.read_header, pb.UploadPartRequest(chunk=b"x"), "expected the header first"),
         (wire.read_header, None, "expected the header first"),
         (wire.read_header, pb.UploadPartRequest(header=pb.Part(digest="../../etc/passwd")), "is no digest"),
-        (wire.read_chunk, pb.UploadPartRequest(), "a chunk has 0 bytes, expected 1 to"),
-        (wire.read_chunk, pb.UploadPartRequest(chunk=bytes(MAX_CHUNK_BYTES + 1)), "expected 1 to 1,048,576"),
         (wire.read_parts, pb.FindMissingRequest(parts=[pb.Part()] * 4097), "4,097 parts, at most 4,096 at a time"),
     ],
 )

@@ -1,0 +1,59 @@
+"""The process that leads: takes the lease, screens, fuses and publishes."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
+from coldfuse.aggregator.watchdog import Watchdog
+from coldfuse.cli.events import describe
+from coldfuse.cli.options.operator import AggregatorOptions
+from coldfuse.cli.units import parse_duration, parse_size
+from coldfuse.engine.execution import ray_executor
+from coldfuse.errors import UserInputError
+from coldfuse.processes import EX_CONFIG, EX_TEMPFAIL, stop_on_signals
+from coldfuse.registry.federation import Federation
+
+
+def lead(federation: Federation, options: AggregatorOptions) -> None:
+    """Screen, fuse and publish until stopped.
+
+    Raises:
+        SystemExit: The settings do not fit this federation; it has said why.
+    """
+    fusing = options.fusing
+    poll_s = 2.0 if "://" in options.store else 0.2  # every look at S3 is paid for
+    settings = AggregatorSettings(
+        rounds=options.rounds, until=options.until, poll_s=poll_s, lease_ttl_s=parse_duration(fusing.lease)
+    )
+    stop, watchdog = stop_on_signals(), Watchdog()
+    over = watchdog.guard(_give_up)
+    memory_bytes = parse_size(fusing.memory) if fusing.memory else None
+    try:
+        with ray_executor(fusing.ray_address, num_cpus=fusing.workers, memory_bytes=memory_bytes) as executor:
+            stop_on_signals(stop)  # Ray has taken SIGTERM: with its handler the command would end in a trace
+            typer.echo("aggregating")
+            events = serve_rounds(federation, executor, settings, stop=stop, announce=_say, watchdog=watchdog)
+            for number, event in events:
+                for line in describe(event):
+                    _say(f"round {number}: {line}")
+    except UserInputError as error:
+        sys.stderr.write(f"coldfuse: {' '.join(str(error).split())}\n")
+        raise SystemExit(EX_CONFIG) from error
+    finally:
+        over.set()
+
+
+def _say(line: str) -> None:
+    typer.echo(line)
+    sys.stdout.flush()  # a journal or a file shows it when it happens
+
+
+def _give_up(quiet_s: float) -> None:
+    """End at once: what hangs in a call to the system or to Ray cannot be woken up."""
+    sys.stderr.write(f"coldfuse: nothing has moved here for {quiet_s:.0f} s; this process ends, to be started again\n")
+    sys.stderr.flush()
+    os._exit(EX_TEMPFAIL)

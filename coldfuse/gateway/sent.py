@@ -1,0 +1,100 @@
+"""Lists of parts that were sent and belong to no contribution yet, as they lie in the store (see `arrivals`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from coldfuse.core.blob import Part
+from coldfuse.core.serialization import decode, encode
+from coldfuse.core.value import Value
+from coldfuse.errors import CodecError, ObjectNotFoundError
+from coldfuse.storage.base import ObjectStore
+
+SENT = "uploads/sent/"
+"""Folder of the lists: `<owner>/<time>-<bytes>-<caller>-<mark>`, numbers in hex."""
+
+MAX_PARTS_OF_A_LIST = 4096
+
+
+class SentParts(Value):
+    """Parts that one sender has brought."""
+
+    new: Annotated[tuple[Part, ...], Field(max_length=MAX_PARTS_OF_A_LIST)] = ()
+    """Those that the store did not have before."""
+    known: Annotated[tuple[Part, ...], Field(max_length=MAX_PARTS_OF_A_LIST)] = ()
+    """Those that it had, from whomever: they are not this sender's to drop."""
+
+    @property
+    def parts(self) -> frozenset[Part]:
+        """All of them."""
+        return frozenset((*self.new, *self.known))
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Who brings parts."""
+
+    owner: str
+    """Digest of the secret by which the sender shows later that the parts are theirs, 32 hex digits."""
+    caller: str
+    """Digest of where the sender calls from, 8 hex digits: nobody needs to know more for a fair share."""
+
+
+@dataclass(frozen=True)
+class ListName:
+    """What a list's key tells, so that counting reads no list."""
+
+    sender: Sender
+    sent_at_s: int
+    """Seconds since 1970, by the gateway's clock."""
+    size_bytes: int
+    """Size of the new ones among its parts."""
+    mark: str
+    """Tells two lists apart."""
+
+    @property
+    def key(self) -> str:
+        """Key of the list.
+
+        >>> ListName(Sender("0f", "ca11"), 16, 255, "a").key
+        'uploads/sent/0f/10-ff-ca11-a'
+        """
+        return f"{SENT}{self.sender.owner}/{self.sent_at_s:x}-{self.size_bytes:x}-{self.sender.caller}-{self.mark}"
+
+    @classmethod
+    def parse(cls, key: str) -> ListName | None:
+        """Read a key; None for what is no list's."""
+        owner, _, rest = key.removeprefix(SENT).partition("/")
+        try:
+            sent_at_s, size_bytes, caller, mark = rest.split("-")
+            return cls(Sender(owner, caller), int(sent_at_s, 16), int(size_bytes, 16), mark)
+        except ValueError:
+            return None
+
+
+def find_lists(store: ObjectStore, owner: str | None = None) -> Iterator[ListName]:
+    """Find the lists of one owner, or of all."""
+    after: str | None = None
+    while True:
+        page = store.list(SENT if owner is None else f"{SENT}{owner}/", after=after)
+        yield from filter(None, map(ListName.parse, page.keys))
+        if page.next_after is None:
+            return
+        after = page.next_after
+
+
+def write_list(store: ObjectStore, name: ListName, sent: SentParts) -> None:
+    """Store a list."""
+    store.put_if_absent(name.key, encode(sent))
+
+
+def read_list(store: ObjectStore, name: ListName) -> SentParts:
+    """Read a list; one that was removed meanwhile, or is damaged, names nothing."""
+    try:
+        return decode(SentParts, store.get(name.key), what=name.key)
+    except (ObjectNotFoundError, CodecError):
+        return SentParts()
