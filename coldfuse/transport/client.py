@@ -125,7 +125,8 @@ class GatewayClient(Gateway):
                     raise BrokenStreamError(f"{self.address}: sent more of part {digest[:12]} than was asked for")
                 buffer[done : done + len(message.chunk)] = message.chunk
                 done += len(message.chunk)
-                stop.count_progress()
+                if message.chunk:  # a stream of nothing is no progress
+                    stop.count_progress()
             if done != len(buffer):
                 raise BrokenStreamError(f"{self.address}: sent {done:,} of {len(buffer):,} bytes of part {digest[:12]}")
 
