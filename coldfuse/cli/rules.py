@@ -46,8 +46,7 @@ def change(options: SetOptions) -> None:
         display_name=called.display_name if called else None,
         deadline_s=parse_duration(options.deadline) if options.deadline is not None else None,
         method=_new_method(before, words),
-        **({"quorum": options.quorum} | closing),
-    )  # checked, with the words for people, as it is written
+    ).model_copy(update={"quorum": options.quorum} | closing)  # checked, with the words for people, as it is written
     quorum = wanted.quorum or before.rules.quorum
     if wanted.method is not None or wanted.quorum is not None:
         require_federated(read_recipe(wanted.method or before.method), quorum=quorum)
