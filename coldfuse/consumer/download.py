@@ -13,8 +13,9 @@ import os
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -31,6 +32,9 @@ from coldfuse.errors import DigestMismatchError, UserInputError
 from coldfuse.gateway import PARALLEL
 from coldfuse.registry.channels import check_channel
 from coldfuse.tensors.checkpoint import open_checkpoint
+
+AHEAD = 2
+"""Pieces of a part that are on their way while another is written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +123,7 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
         total = sum(blob.size_bytes for blob in manifest.files.values())
         if held == manifest and not any(incoming.iterdir()) and is_whole(out, manifest, verify=verify):
             return Fetched(manifest=manifest, downloaded_bytes=0, reused_bytes=total)
-        with ThreadPoolExecutor(pace.parallel, thread_name_prefix="fetch-read") as readers:
+        with ThreadPoolExecutor(AHEAD * pace.parallel, thread_name_prefix="fetch-read") as readers:
             fetched = _fetch(
                 _Download(source, manifest, pace, _Count(total, progress), readers, threading.local()), out
             )
@@ -161,7 +165,7 @@ class _Download:
     pace: Pace
     count: _Count
     readers: Executor
-    """Threads that wait for the source, one for each part on its way."""
+    """Threads that wait for the source."""
     local: threading.local
     """Buffer of each thread that brings parts: new memory costs as much as writing what comes into it."""
 
@@ -195,26 +199,28 @@ class _Download:
     def _download(self, place: Place, data: memoryview, start: int) -> str:
         """Bring the part from `start` on, and return its SHA-256: a piece is written while the next one is coming."""
         digest, size = hashlib.sha256(data[:start]), self.pace.piece_bytes
-        piece = data[start : start + size]
-        coming = self.readers.submit(self._read, place, piece, start)
+        coming: deque[tuple[int, memoryview, Future[float]]] = deque()
+        done = start
         try:
-            while len(piece):
-                size *= 2 if coming.result() < self.pace.quick_s else 1
-                here, at, start = piece, start, start + len(piece)
-                piece = data[start : start + size]
-                coming = self.readers.submit(self._read, place, piece, start)
-                place.write(here, at)
-                digest.update(here)
-                self.count.add(len(here))
+            while done < len(data):
+                while start < len(data) and len(coming) < AHEAD:
+                    piece = data[start : start + size]
+                    coming.append((start, piece, self.readers.submit(self._read, place, piece, start)))
+                    start += len(piece)
+                done, piece, reading = coming.popleft()
+                size *= 2 if reading.result() < self.pace.quick_s else 1
+                place.write(piece, done)
+                digest.update(piece)
+                done += len(piece)
+                self.count.add(len(piece))
         finally:
-            wait([coming])  # the next part's bytes come into the same buffer
+            wait([reading for _, _, reading in coming])  # the next part's bytes come into the same buffer
         return digest.hexdigest()
 
     def _read(self, place: Place, piece: memoryview, start: int) -> float:
-        """Fill a piece, which may be empty, and return how many seconds that took."""
+        """Fill a piece, and return how many seconds that took."""
         began_s = time.monotonic()
-        if len(piece):
-            self.source.read_into(self.manifest.release, place.part.digest, piece, start)
+        self.source.read_into(self.manifest.release, place.part.digest, piece, start)
         return time.monotonic() - began_s
 
 

@@ -6,16 +6,20 @@ import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
 from itertools import accumulate
 
 from coldfuse.core.blob import Blob, Part
-from coldfuse.errors import CodecError, DigestMismatchError
+from coldfuse.errors import CodecError, DigestMismatchError, StorageError
 from coldfuse.gateway.base import OnProgress, UploadReport
 from coldfuse.registry.objects import object_key
 from coldfuse.storage.base import ObjectStore, ObjectWriter
 
 OnSent = Callable[[int], None]
 """on_sent(done_bytes): so many bytes of the part have left."""
+
+OnStored = Callable[[Part, bool], None]
+"""on_stored(part, is_new): the part is durable; False: somebody had sent the same bytes."""
 
 SendPart = Callable[[Part, int, OnSent], int]
 """send(part, start, on_sent): bring the part at byte `start` of the file; return how many bytes were taken."""
@@ -27,13 +31,13 @@ class PartUpload:
     Chunks are written by one thread at a time, in order; `abort` may come from another thread at any time.
     """
 
-    def __init__(self, store: ObjectStore, part: Part, *, on_stored: Callable[[Part], None] | None = None) -> None:
+    def __init__(self, store: ObjectStore, part: Part, *, on_stored: OnStored | None = None) -> None:
         """Start to take a part.
 
         Args:
             store: Where it goes.
             part: Its declared digest and size.
-            on_stored: Is told once these very bytes are durable.
+            on_stored: Is told once these very bytes are durable, and whether the store did not have them before.
         """
         self._part = part
         self._on_stored = on_stored
@@ -64,13 +68,14 @@ class PartUpload:
                     f"{self._name}: the bytes that came have SHA-256 {digest}; "
                     "has the file changed since it was digested?"
                 )
-            if self._writer.commit() and self._on_stored:  # False: somebody sent the same bytes meanwhile
-                self._on_stored(self._part)
+            is_new = self._writer.commit()
+            if self._on_stored is not None:
+                self._on_stored(self._part, is_new)
             return self._received_bytes
 
     def abort(self) -> None:
-        """Drop what came, unless it is finished."""
-        with self._lock:
+        """Drop what came, unless it is finished; what a store that is away does not drop is collected as garbage."""
+        with self._lock, suppress(StorageError):  # whoever aborts has something more important to say
             self._writer.abort()
 
     @property

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Literal, TypedDict, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -110,26 +110,31 @@ class S3Bucket:
 
     def put(self, key: str, data: bytes, *, condition: Condition) -> str | None:
         """Write in one request; return the new etag, or None when the condition did not hold."""
-        mark = new_mark()
-
-        def attempt() -> str | None:
-            try:
-                answer = self.client.put_object(Bucket=self.name, Key=key, Body=data, Metadata=mark, **condition)
-            except S3Error as error:
-                if _is_busy(error):
-                    raise
-                etag = self.settle(key, mark, error)
-                if etag is not None or _is_refused(error):
-                    return etag
-                raise storage_error(error, self.where(key)) from error
-            return answer["ETag"].strip('"')
-
+        attempt = partial(self._put_once, key, data, condition, new_mark())
         try:
-            return self.retry(attempt, is_transient=_is_busy)
+            return self.retry(attempt, is_transient=lambda error: _is_busy(error) or type(error) is _FalseRefusalError)
+        except _FalseRefusalError as error:
+            reason = "the server refuses the write for its condition, which holds; try again"
+            raise StorageError(f"{self.where(key)}: {reason}", may_pass=True) from error
         except S3Error as error:
-            raise StorageError(
-                f"{self.where(key)}: others write this key all the time; try again later", may_pass=True
-            ) from error
+            reason = "others write this key all the time; try again later"
+            raise StorageError(f"{self.where(key)}: {reason}", may_pass=True) from error
+
+    def _put_once(self, key: str, data: bytes, condition: Condition, mark: dict[str, str]) -> str | None:
+        try:
+            answer = self.client.put_object(Bucket=self.name, Key=key, Body=data, Metadata=mark, **condition)
+        except S3Error as error:
+            if _is_busy(error):
+                raise
+            found = self._look_after(error, key)
+            if _is_marked(found, mark):
+                return _etag_of(found)
+            if not _is_refused(error):
+                raise storage_error(error, self.where(key)) from error
+            if _etag_of(found) == condition.get("IfMatch"):  # nobody has written: a server or proxy was wrong
+                raise _FalseRefusalError from error
+            return None
+        return answer["ETag"].strip('"')
 
     def retry(self, call: Callable[[], T], *, is_transient: Callable[[BaseException], bool]) -> T:
         """Call until it succeeds or fails for good, `num_attempts` times at most; then the last error is raised.
@@ -146,13 +151,17 @@ class S3Bucket:
 
     def settle(self, key: str, mark: dict[str, str], error: Exception) -> str | None:
         """Return the object's etag if the write with this mark took place although it ended in an error, else None."""
+        found = self._look_after(error, key)
+        return _etag_of(found) if _is_marked(found, mark) else None
+
+    def _look_after(self, error: Exception, key: str) -> HeadObjectOutputTypeDef | None:
+        """Return what is there after a write that ended in an error; None also where nobody need look."""
         if isinstance(error, ClientError) and status_of(error) < 500 and not (was_retried(error) or _is_refused(error)):
             return None  # a clear answer to the only request; a refusal is none, as proxies send requests twice, too
         try:
-            found = self.head(key)
+            return self.head(key)
         except StorageError:
             raise storage_error(error, self.where(key)) from error
-        return found["ETag"].strip('"') if found and found["Metadata"].get(MARK) == mark[MARK] else None
 
     def _require_bucket(self) -> None:
         """Tell a missing object from a missing bucket: the answer to HEAD has no body that would."""
@@ -167,6 +176,18 @@ class S3Bucket:
             if status_of(error) != 403:  # credentials for a prefix only may not look at the bucket
                 raise
         self._is_known = True
+
+
+class _FalseRefusalError(Exception):
+    """The server has refused a write for a condition that holds."""
+
+
+def _is_marked(found: HeadObjectOutputTypeDef | None, mark: dict[str, str]) -> bool:
+    return found is not None and found["Metadata"].get(MARK) == mark[MARK]
+
+
+def _etag_of(found: HeadObjectOutputTypeDef | None) -> str | None:
+    return None if found is None else found["ETag"].strip('"')
 
 
 def _is_refused(error: Exception) -> bool:
