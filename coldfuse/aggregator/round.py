@@ -152,7 +152,8 @@ def _look(round_: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]
     now = in_time(state.after(timed), opened, rules, age_s=look.age_s, found_s=look.found_s)
     # Decided in the same look: else a stream of bad contributions could keep a round open for ever.
     ending = _decide(round_, now, opened, facts_of(now, opened, rules, age_s=look.age_s))
-    return [*timed, *(settle(round_.base, now, opened) if ending else ()), *ending]
+    ends = any(isinstance(event, Closed | Abandoned) for event in ending)  # not an entry that only says its age
+    return [*timed, *(settle(round_.base, now, opened) if ends else ()), *ending]
 
 
 def _decide(round_: Round, state: RoundState, opened: Opened, facts: RoundFacts) -> list[LeaderEvent]:

@@ -183,7 +183,8 @@ class _Leader:
     def _round(self, federation: Federation, base: Base, number: int) -> Round:
         journal = self._journals.setdefault(number, federation.journal(number))
         return Round(
-            federation=federation, journal=journal, base=base, executor=self._executor, now_s=time.time, most=self._most,
+            federation=federation, journal=journal, base=base, executor=self._executor, most=self._most,
+            now_s=time.time,
             clock=self._clocks.setdefault(number, RoundClock()), before=self._journals.get(number - 1),
         )  # fmt: skip
 

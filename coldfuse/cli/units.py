@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -43,6 +44,6 @@ def parse_size(text: str) -> int:
 def _parse(text: str, units: Mapping[str, int], expected: str, *, given: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", text.strip())
     value = float(match[1]) * units[match[2]] if match and match[2] in units else 0.0
-    if value <= 0:
+    if not 0 < value < math.inf:
         raise UserInputError(f"{given!r}: expected {expected}")
     return value

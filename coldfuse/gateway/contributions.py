@@ -94,10 +94,9 @@ class Committer:
 
     def _check_parts(self, parts: Sequence[Part]) -> None:
         """Refuse a contribution whose parts have not arrived; those that came by here a moment ago have."""
-        if missing := self.find_missing(part for part in parts if not self.presence.is_there(part)):
+        if self.find_missing(part for part in parts if not self.presence.is_there(part)):
             raise ContributionRejectedError(
-                f"{len(missing)} of {len(parts)} parts have not arrived, the first is {missing[0].digest}; "
-                "upload them and commit again"
+                f"not all of the {len(parts)} parts have arrived; upload what is missing and commit again"
             )
 
 

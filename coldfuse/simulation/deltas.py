@@ -66,6 +66,8 @@ class DeltaMaker:
     seed: int
     benign: tuple[int, ...] = ()
     """Numbers of the honest contributors whose deltas hostile ones know."""
+    is_shared: bool = False
+    """True where everybody sends the same delta in a round: it is uploaded once, and the rest is the control path."""
 
     @property
     def names(self) -> list[str]:
@@ -79,7 +81,8 @@ class DeltaMaker:
 
     def delta(self, contributor: Contributor, round_number: int) -> NDArray[np.float32]:
         """Return what a contributor sends in a round: all elements, in the order of the tensors' names."""
-        own_N = _honest(self.seed, round_number, contributor.number, self.num_elements)
+        number = 0 if self.is_shared else contributor.number
+        own_N = _honest(self.seed, round_number, number, self.num_elements)
         craft = ATTACKS[contributor.attack].craft if contributor.attack else None
         if craft is None:
             return own_N

@@ -91,6 +91,14 @@ class Server:
         except psutil.Error:  # it ended
             return 0.0
 
+    def cpu_s(self) -> float:
+        """Return the processor time of the process and its children so far."""
+        try:
+            tree = [process := psutil.Process(self._process.pid), *process.children(recursive=True)]
+            return sum(_cpu_s(process) for process in tree)
+        except psutil.Error:  # it ended
+            return 0.0
+
     def resident_mib(self, *, at_most: bool = False) -> float:
         """Return the resident memory of the process alone; what it was at its most, if asked for."""
         lines = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii").splitlines()
@@ -248,6 +256,14 @@ def _executor(how: Aggregation) -> AbstractContextManager[WatchedExecutor]:
         return nullcontext(ThreadExecutor(how.num_workers))
     prepare_ray()
     return ray_executor(None, num_cpus=how.num_workers)
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+        return times.user + times.system
+    except psutil.Error:
+        return 0.0
 
 
 def _memory_bytes(process: psutil.Process) -> int:

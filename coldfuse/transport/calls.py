@@ -12,11 +12,13 @@ import grpc
 from google.protobuf.message import Message
 
 from coldfuse.errors import GatewayBusyError, UserInputError
+from coldfuse.gateway.intake import sender_of
+from coldfuse.gateway.sent import Sender
 from coldfuse.transport.callers import caller_of, names_of
 from coldfuse.transport.channel import MAX_REQUEST_BYTES
 from coldfuse.transport.frames import parse
 from coldfuse.transport.rooms import Rooms
-from coldfuse.transport.status import ERROR_KEY, RETRY_KEY, to_status
+from coldfuse.transport.status import ERROR_KEY, RETRY_KEY, SENDER_KEY, to_status
 
 A = TypeVar("A")
 M = TypeVar("M", bound=Message)
@@ -54,12 +56,13 @@ class Call:
     def names(self) -> list[str] | None:
         """Names that the caller's certificate vouches for; None where the gateway asks for no certificate."""
         known = self.context.auth_context()
-        return names_of(known) if "x509_common_name" in known or "x509_subject_alternative_name" in known else None
+        return names_of(known) if "x509_pem_cert" in known else None
 
-    def metadata(self, key: str) -> str | None:
-        """Return what the caller has sent under a key."""
+    @property
+    def sender(self) -> Sender:
+        """Who brings parts."""
         pairs: Any = self.context.invocation_metadata() or ()
-        return next((str(value) for name, value in pairs if name == key), None)
+        return sender_of(next((str(value) for name, value in pairs if name == SENDER_KEY), None), self.caller)
 
     async def read(self, kind: type[M]) -> M:
         """Read the only message of a call.

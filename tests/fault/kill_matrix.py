@@ -76,7 +76,7 @@ class Outcome:
     struck: tuple[int, ...]
     """Process ids of those that were struck, and that were seen to end or to stand still."""
     took_s: float
-    """Seconds from the strike to the release."""
+    """Seconds from the strike to the release; not above 0 where the release was out before the strike had landed."""
     restarts: int
     """Lines with which `serve` said that it starts something again."""
 
@@ -167,8 +167,9 @@ class Field:
     def __exit__(self, *_: object) -> None:
         family = psutil.Process(self.server.pid).children(recursive=True)
         self.server.send(signal.SIGTERM)
-        psutil.wait_procs(family, timeout=40)
-        left = [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+        self.server.wait()
+        _, left = psutil.wait_procs(family, timeout=20)
+        left = [process for process in left if is_alive(process)]
         for process in left:
             process.kill()
         assert not left, f"left behind: {left}"

@@ -46,10 +46,9 @@ def _structured(data: bytes) -> list[Callable[[bytes, random.Random], bytes]]:
 
 def _change_json(data: bytes, choose: random.Random) -> bytes:
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
+        text = json.dumps(_change(json.loads(data), choose))
+    except (ValueError, RecursionError):  # it has been broken, or is nested too deep
         return _flip(data, choose)
-    text = json.dumps(_change(document, choose))
     if choose.random() < 0.1 and text.startswith("{") and len(text) > 2:  # a name that is said twice
         text = "{" + text[1 : text.find(",") if "," in text else -1] + "," + text[1:]
     return text.encode(errors="surrogatepass")

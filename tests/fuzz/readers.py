@@ -37,7 +37,7 @@ from coldfuse.registry.lease import LeaseRecord
 from coldfuse.storage.keys import check_key
 from coldfuse.tensors.checkpoint import open_checkpoint, open_tensors_at
 from coldfuse.tensors.deltas import check_delta, delta_header
-from coldfuse.tensors.header import format_header, parse_header, read_header
+from coldfuse.tensors.header import format_header, read_header
 from coldfuse.tensors.index import check_index
 from coldfuse.tensors.parts import plan_parts
 from coldfuse.tensors.statistics import StatisticsInfo, check_statistics, statistics_header
@@ -86,12 +86,12 @@ def plain_readers() -> dict[str, Reader]:
         "duration": text(parse_duration, "90s", "15m", "2h"),
         "size": text(parse_size, "2GiB", "512MB"),
         "key": text(check_key, "objects/abc", "rounds/00001/head"),
-        "name": text(lambda said: Identity.of(said), "alice", "Klinik Köln", "北京协和医院", "نویسه‌ها"),
-        "recipe": text(read_recipe, "mean", "ties(density=0.3, scale=1) then nesterov", "dare(p=0.5) then mean"),
+        "name": text(Identity.of, "alice", "Klinik Köln", "北京协和医院", "نویسه‌ها"),
+        "recipe": text(read_recipe, "mean", "ties(density=0.3, scale=1) then nesterov", "dare(drop=0.5) then mean"),
         "wire text": text(plain, "a sentence", "\x1b[2J"),
         "proxy host": text(grpc_proxy, "example.org", "127.0.0.1"),
         "adapter config": Reader(lambda data: parse_adapter_config(data, what="a"), (LORA_CONFIG,)),
-        "index": Reader(lambda data: check_index(data, {"a.safetensors", "b.safetensors"}, "i"), (INDEX,)),
+        "index": Reader(lambda data: check_index(data, {"x", "y"}, "i"), (INDEX,)),
         "safetensors header": Reader(_read_header, (SAFETENSORS, delta())),
         "delta": Reader(_read_delta, (delta(), delta("BF16"))),
         "statistics": Reader(_read_statistics, statistics()),
@@ -135,8 +135,8 @@ def folder_readers(root: Path) -> dict[str, Reader]:
 def data_readers(root: Path) -> dict[str, Reader]:
     """Readers of private data in every form."""
     root.mkdir()
-    csv = write_reviews(root / "seed.csv", num=6).read_bytes()
-    rows = [{"text": f"a film {index}", "label": ["bad", "good"][index % 2]} for index in range(6)]
+    csv = write_reviews(root / "seed.csv", num=10).read_bytes()
+    rows = [{"text": f"a film {index}", "label": ["bad", "good"][index % 2]} for index in range(10)]
     table = pa.table({name: [row[name] for row in rows] for name in ("text", "label")})
     pa.parquet.write_table(table, root / "seed.parquet")
     pa.feather.write_feather(table, root / "seed.arrow", compression="uncompressed")
@@ -144,7 +144,7 @@ def data_readers(root: Path) -> dict[str, Reader]:
     seeds = {
         "csv": (csv, csv.replace(b",", b";"), csv.decode().encode("utf-16")),
         "tsv": (csv.replace(b",", b"\t"),),
-        "json": (json.dumps(rows).encode(), json.dumps({"text": ["a", "b"], "label": [0, 1]}).encode()),
+        "json": (json.dumps(rows).encode(), json.dumps({"text": list("abcdefghij"), "label": [0, 1] * 5}).encode()),
         "jsonl": (lines,),
         "parquet": ((root / "seed.parquet").read_bytes(),),
         "arrow": ((root / "seed.arrow").read_bytes(),),
@@ -159,7 +159,7 @@ def data_readers(root: Path) -> dict[str, Reader]:
     card = file(
         root / "card" / "card.json",
         lambda: read_dataset(root / "card" / "data.csv"),
-        b'{"label_names": ["bad", "good"]}',
+        b'{"label_names": ["negative", "positive"]}',
     )
     return readers | {"data card": card}
 
@@ -176,7 +176,7 @@ def statistics() -> tuple[bytes, ...]:
     gram = StatisticsInfo(
         kind="gram", estimator="inputs", model=DIGEST, num_examples=2, over="tokens", count=9, padding="excluded"
     )
-    return statistics_header({"layer.weight": (8, 8)}, fisher), statistics_header({"layer.weight": (8, 8)}, gram)
+    return tuple(statistics_header({"layer.weight": (8, 8)}, info) + bytes(256) for info in (fisher, gram))
 
 
 def _reader(data: bytes) -> Callable[[memoryview, int], None]:
@@ -199,8 +199,9 @@ def _read_delta(data: bytes) -> object:
 
 
 def _read_statistics(data: bytes) -> object:
-    header = parse_header(data[8:], what="s")
-    return [check_statistics(header, SCHEMA, kind=kind, what="s") for kind in ("fisher", "gram")]
+    header = read_header(_reader(data), file_bytes=len(data), what="s")
+    kind = "gram" if header.metadata.get("kind") == "gram" else "fisher"
+    return check_statistics(header, SCHEMA, kind=kind, what="s")
 
 
 def _read_adapter(path: Path) -> object:
@@ -239,7 +240,7 @@ CONFIGS = (
 RECIPES = (
     b"method: ties\nbase: b\nmodels: {a: {weight: 0.5, density: [0, 1]}, c: {}}\nparameters: {scale: 1}\nseed: 3\n",
     b'{"method": "mean", "base": "b", "models": ["a", "c"]}',
-    b"merge_method: ties\nbase_model: b\nmodels:\n- model: a\n  parameters: {weight: 0.5, density: 0.5}\ndtype: float32\n",
+    b"merge_method: ties\nbase_model: b\nmodels:\n- {model: a, parameters: {weight: 0.5, density: 1}}\ndtype: float32",
 )
 WEIGHTS = (
     json.dumps({"models": {"a": {"weight": 0.7}, "b": {"weight": [0, 0.5, 1], "density": [{"value": 0.3}]}}}).encode(),
@@ -264,9 +265,11 @@ _CHANGE = {
 }  # fmt: skip
 _ENTRIES = (
     {"event": "received", "contribution": DIGEST, "contributor": "ada", "received_at_s": 1.0},
-    {"event": "opened", "base_release": 0, "base_digest": DIGEST, "opened_at_s": 1.0, "carried": [_ADMISSION], "terms": _TERMS},
+    {"event": "opened", "base_release": 0, "base_digest": DIGEST, "opened_at_s": 1.0, "carried": [_ADMISSION],
+     "terms": _TERMS},
     {"event": "admitted", "admissions": [_ADMISSION]},
-    {"event": "rejected", "rejections": [{"contribution": DIGEST, "contributor": "eve", "reason": "no", "is_late": True}]},
+    {"event": "rejected",
+     "rejections": [{"contribution": DIGEST, "contributor": "eve", "reason": "no", "is_late": True}]},
     {"event": "closed", "contributions": [DIGEST], "reason": "quorum"},
     {"event": "fused", "manifest": DIGEST, "model_digest": DIGEST, "moved": 0.5},
     {"event": "published", "release": 1},

@@ -36,7 +36,8 @@ def stored_readers(root: Path) -> dict[str, Reader]:
     manifest = f"objects/{received.rpartition('/')[2].removesuffix('-received')}"
     names = [
         "federation.json", "settings/00001.json", "channels/latest", "releases/00002.json", "releases/00000.json",
-        "leases/aggregator", f"{ROUND}/head", f"{ROUND}/journal/00000000-opened", received, "rounds/00003/head", manifest,
+        "leases/aggregator", f"{ROUND}/head", f"{ROUND}/journal/00000000-opened", received, "rounds/00003/head",
+        manifest,
     ]  # fmt: skip
     short = {received: f"{ROUND}/journal/…-received", manifest: "objects/… of a manifest"}
     readers = {f"store {short.get(key, key)}": store_reader(objects, key) for key in names}

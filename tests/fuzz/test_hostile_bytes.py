@@ -25,26 +25,34 @@ def readers(tmp_path_factory):
         yield all_readers(tmp_path_factory.mktemp("fuzz"), stack)
 
 
-def test_every_sample_is_read_or_refused(readers):
-    outcomes = {name: [run(reader, seed) for seed in reader.seeds] for name, reader in readers.items()}
-    never_read = [name for name, said in outcomes.items() if "read" not in said and not name.startswith("request ")]
-    assert never_read == ["certificate", "recipe file"] or set(never_read) <= {"certificate"}
+def test_the_samples_get_to_the_end_of_their_readers(readers):
+    outcomes = {name: {run(reader, seed) for seed in reader.seeds} for name, reader in readers.items()}
+    refused = {name for name, said in outcomes.items() if "read" not in said}
+    # A certificate's bytes are OpenSSL's to read, mergekit's base is not there, and nobody has sent what is asked for.
+    assert refused <= {"certificate", "request Commit", "request GetVerdict"}
 
 
 def test_hostile_bytes_are_read_or_refused(readers):
     tracemalloc.start()
     try:
-        for reader in readers.values():
-
-            @settings(
-                max_examples=NUM_SLOW if reader.is_slow else NUM_FAST, deadline=None, database=None,
-                suppress_health_check=list(HealthCheck), derandomize=True,
-            )  # fmt: skip
-            @given(st.sampled_from(reader.seeds), st.integers(0, 2**32))
-            def try_it(seed, number, reader=reader):
-                run(reader, mutate(seed, random.Random(number)))
-
-            try_it()
+        for name, reader in readers.items():
+            try_it(name, reader)
         assert tracemalloc.get_traced_memory()[1] < MAX_BYTES
     finally:
         tracemalloc.stop()
+
+
+def try_it(name, reader):
+    @settings(
+        max_examples=NUM_SLOW if reader.is_slow else NUM_FAST, deadline=None, database=None, derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(st.sampled_from(reader.seeds), st.integers(0, 2**32))
+    def read(seed, number):
+        run(reader, mutate(seed, random.Random(number)))
+
+    try:
+        read()
+    except BaseException as error:
+        error.add_note(f"the reader is {name!r}")
+        raise

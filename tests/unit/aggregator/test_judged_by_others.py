@@ -95,6 +95,18 @@ def test_what_looks_too_long_has_no_verdict_until_the_round_ends(tmp_path: Path)
     assert (reasons(federation), len(federation.latest().contributions)) == ({}, 10)
 
 
+def test_an_entry_that_only_says_how_old_a_round_is_settles_nothing(tmp_path: Path) -> None:
+    federation = make(tmp_path, quorum=10)
+    send(federation, {name: CHANGES[name] for name in NAMES[:5]} | {"gil": times(10, make_changes(MODEL, 20))})
+    lead(federation)
+    for now_s in (10.0, 20.0, 30.0):
+        assert [event.event for event in advance(make_round(federation, now_s=now_s))] == ["admitted"]
+        assert (len(federation.journal(1).state().held), reasons(federation)) == (1, {})
+    send(federation, {f"hal{i}": times(10, make_changes(MODEL, 30 + i)) for i in range(4)})
+    lead(federation, now_s=40.0)
+    assert len(federation.latest().contributions) == 10
+
+
 def test_what_is_held_is_not_read_again(tmp_path: Path) -> None:
     federation = make(tmp_path, quorum=9)
     send(federation, {name: CHANGES[name] for name in NAMES[:5]})

@@ -186,6 +186,7 @@ MISTAKES = [
     ("simulate --store FILE", "expected a folder for the store, but"),
     ("simulate --attack no-such", "expected one of gaussian"),
     ("simulate --faults crash=many", "is no share"),
+    ("simulate --shared-delta", "give --screening off"),
     ("simulate --data NOWHERE", "nowhere"),
     ("bench fuse --parameters 0", "expected a number such as 22M"),
     ("bench fuse --parameters -1M", "expected a number such as 22M"),
