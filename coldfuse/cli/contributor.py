@@ -45,11 +45,11 @@ def contribute(options: ContributeOptions) -> None:
         contact = Contact(options.address, connection.patience, lambda phase, message: report(
             NodeEvent(phase=phase, base_release=None, message=message)
         ))  # fmt: skip
+        stack.enter_context(folder.held())
         client = stack.enter_context(GatewayClient(
             options.address, tls=tls_of(connection), insecure=connection.insecure,
-            retry_s=parse_duration(connection.patience), on_trouble=contact.trouble,
+            retry_s=parse_duration(connection.patience), on_trouble=contact.trouble, secret=folder.secret(),
         ))  # fmt: skip
-        stack.enter_context(folder.held())
         node = Node(settings, folder, client, report, stop)
         _hang_up_on(stop, client)
         try:

@@ -44,8 +44,7 @@ def change(options: SetOptions) -> None:
         deadline_s=parse_duration(options.deadline) if options.deadline is not None else None,
         method=_new_method(before, words),
         screening=None if options.screening is None else ScreeningRules(is_on=options.screening == "strict"),
-        **({"quorum": options.quorum} | closing),
-    )  # checked, with the words for people, as it is written
+    ).model_copy(update={"quorum": options.quorum} | closing)  # checked, with the words for people, as it is written
     quorum = wanted.quorum or before.rules.quorum
     if wanted.method is not None or wanted.quorum is not None:
         require_federated(read_recipe(wanted.method or before.method), quorum=quorum)

@@ -1,6 +1,7 @@
 """A node's folder: what it has fetched, trained and sent, so that `kill -9` costs no work.
 
     base/                        the latest release that was fetched
+    sender                       a secret by which gateways know the parts that this node sent
     release-00003/               the work on base release 3
         checkpoint.safetensors   training under way
         delta.safetensors        what will leave the node
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -179,6 +181,9 @@ class WorkFolder:
         set_aside(path, why, then="what it held is made again", tell=self._on_damage)
 
 
+_MAX_SECRET_BYTES = 64
+
+
 class NodeFolder:
     """A node's folder, held by one process at a time."""
 
@@ -226,6 +231,14 @@ class NodeFolder:
                 yield
         finally:
             os.umask(before)
+
+    def secret(self) -> str:
+        """Return what shows a gateway that this node is the one that sent parts before; made when it is first asked."""
+        path = self._path / "sender"
+        with explained(path):
+            if not path.exists():
+                write_whole(path, secrets.token_hex(32).encode())
+            return path.read_bytes()[:_MAX_SECRET_BYTES].hex()  # whatever a disk has made of it
 
     def _make_private(self) -> None:
         """Take from others what an older version, or whoever made the folder, gave them."""

@@ -1,10 +1,10 @@
 """Parts that were sent and belong to no contribution yet: whose they are, and how much they are.
 
 A part is an object like any other, named by its digest, so that the same bytes are stored once. What is known beside it
-lies in lists (`sent`), each of what one sender has brought. They serve three ends. Whoever asks what is missing hears of
-the parts that they have sent themselves and of nobody else's: whether a private part exists is nobody's business, and
-who can guess its bytes could ask. The parts count against the federation's bound until a contribution names them. And
-those that no contribution ever names are found and dropped (`leftovers`).
+lies in lists (`sent`), each of what one sender has brought. They serve three ends. Whoever asks what is missing hears
+of the parts that they have sent themselves and of nobody else's: whether a private part exists is nobody's business,
+and who can guess its bytes could ask. The parts count against the federation's bound until a contribution names them.
+And those that no contribution ever names are found and dropped (`leftovers`).
 
 Lists are written by the gateway that took the parts, some seconds after them and many at a time: a contribution that is
 committed at once costs the store nothing here. A gateway that is killed within these seconds leaves parts that no list
@@ -28,13 +28,13 @@ from coldfuse.gateway.sent import (
     Sender,
     SentParts,
     find_lists,
-    read_list,
+    read_lists,
     write_list,
 )
 from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.storage.base import ObjectStore
 
-WRITE_AFTER_S = 5.0
+WRITE_AFTER_S = 1.0
 """Seconds after which a list is written of what came."""
 
 _USAGE_AGE_S = 30.0
@@ -77,8 +77,8 @@ class Arrivals:
             return
         raise GatewayBusyError(
             f"with this part {total:,} bytes would lie here that nobody has committed, {own:,} of them from where you "
-            f"call; the federation takes {self._max_bytes:,}, and half of that from one place; commit what you have sent, "
-            "or try again later, as such parts are dropped after a day"
+            f"call; the federation takes {self._max_bytes:,}, and half of that from one place; commit what you have "
+            "sent, or try again later, as such parts are dropped after a day"
         )
 
     def note(self, sender: Sender, part: Part, *, is_new: bool) -> None:
@@ -89,7 +89,7 @@ class Arrivals:
 
     def held(self, owner: str) -> set[Part]:
         """Return the parts that an owner has brought, to whichever gateway, and not committed."""
-        found = {part for name in find_lists(self._store, owner) for part in read_list(self._store, name).parts}
+        found = set[Part]().union(*(sent.parts for sent in self._lists_of(owner).values()))
         with self._lock:
             return found.union(*(parts for sender, parts in self._fresh.items() if sender.owner == owner))
 
@@ -104,7 +104,7 @@ class Arrivals:
                 if owner in (None, name.sender.owner) and sent.parts & named
             }
         if owner is not None and left.difference(*(sent.parts for sent in lists.values())):  # another gateway took some
-            lists |= {name: read_list(self._store, name) for name in find_lists(self._store, owner)}
+            lists |= self._lists_of(owner)
         for name, sent in lists.items():
             if sent.parts <= named:  # a list with others on it stays until they are committed, or dropped
                 self._store.delete(name.key)
@@ -128,6 +128,9 @@ class Arrivals:
             for sender, parts in self._fresh.items():
                 usage[sender.caller] += _new_bytes(parts)
         return usage
+
+    def _lists_of(self, owner: str) -> dict[ListName, SentParts]:
+        return read_lists(self._store, find_lists(self._store, owner))
 
     def _forget(self, owner: str | None, named: set[Part]) -> set[Part]:
         found: set[Part] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 import threading
@@ -9,10 +10,12 @@ import time
 from collections.abc import Callable
 
 from coldfuse.errors import ColdfuseError
+from coldfuse.gateway.intake import Intake
 
 logger = logging.getLogger(__name__)
 
-_TICK_S = 1.0
+_TICK_S = 0.5
+_LOOK_AGAIN_TICKS = 60
 
 COLLECT_EVERY_S = 3600.0
 """Seconds between two looks for leftovers, with up to half of it more, so that many gateways do not look at once."""
@@ -21,18 +24,8 @@ COLLECT_EVERY_S = 3600.0
 class Housekeeper:
     """A thread that lasts as long as its block. What fails is tried again: the store may be away, or full."""
 
-    def __init__(
-        self, *, write_lists: Callable[[], object], collect: Callable[[Callable[[float], bool]], object]
-    ) -> None:
-        """Take what to do.
-
-        Args:
-            write_lists: Is called every second.
-            collect: Is called at the start and now and then, with what waits for some seconds and returns True when it
-                is time to end.
-        """
-        self._write_lists = write_lists
-        self._collect = collect
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
         self._ended = threading.Event()
         self._threads = [
             threading.Thread(target=self._keep_lists, name="gateway-lists", daemon=True),
@@ -52,13 +45,17 @@ class Housekeeper:
             thread.join()
 
     def _keep_lists(self) -> None:
-        while not self._ended.wait(_TICK_S):
-            _attempt(self._write_lists, "the lists of parts that came cannot be written")
+        for tick in itertools.count(1):
+            if self._ended.wait(_TICK_S):
+                return
+            _attempt(self._intake.write_lists, "the lists of parts that came cannot be written")
+            if tick % _LOOK_AGAIN_TICKS == 0:
+                _attempt(self._intake.look_again, "the store still takes nothing")
 
     def _keep_clean(self) -> None:
         rng = random.Random(time.time_ns())  # noqa: S311 - only spreads gateways
         while not self._ended.is_set():
-            _attempt(lambda: self._collect(self._ended.wait), "parts that nobody committed cannot be dropped")
+            _attempt(lambda: self._intake.collect(self._ended.wait), "parts that nobody committed cannot be dropped")
             self._ended.wait(COLLECT_EVERY_S * rng.uniform(1.0, 1.5))
 
 

@@ -7,8 +7,9 @@ Gateways are many and share nothing but the store, which has no transaction over
   it names. So what was taken without knowing of an announcement was taken within `KNOWN_S` after it, was listed or
   recorded in some seconds more, and is there when the collector looks, minutes later. Only durations are compared, each
   by one process's own clock. A clock that is wrong makes parts old too early, and they are sent again; nothing is lost.
-- What a journal, a release or a contribution's manifest names stays, whatever the lists say. Names are looked for in the
-  text of these documents, so that a kind of reference which a later version adds counts, too.
+- What a journal, a release or a contribution's manifest names stays, whatever the lists say; and where one of them is
+  damaged or gone, everything stays. Names are looked for in the text of these documents, so that a kind of reference
+  which a later version adds counts, too.
 - An aggregator stores a release's parts before it names them, and what it stores may be what somebody sent: whoever
   knows a round's contributions can compute its release. So nothing is dropped unless the round takes contributions,
   when no release is being made; that is looked at before each single drop.
@@ -21,19 +22,21 @@ own clock before each, and what is left of this is not answered here, but by ask
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from typing import Annotated
 
 from pydantic import Field
 
 from coldfuse.core.blob import Part
-from coldfuse.core.serialization import decode, encode
+from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.core.value import Digest, Value
 from coldfuse.errors import CodecError, GatewayBusyError, ObjectNotFoundError
-from coldfuse.gateway.sent import ListName, find_lists, read_list
+from coldfuse.gateway.sent import ListName, find_lists, read_lists
 from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.objects import object_key
@@ -59,6 +62,12 @@ STALE_S = 3600.0
 _MAX_BATCH = 10_000
 _MAX_DROPPING_S = 600.0
 """A collector drops for at most so long after its announcement has settled."""
+
+_RECEIVED = "-received"
+"""End of the keys under which a journal records contributions, named by them."""
+
+_NAMING = ("rounds/", "releases/", "channels/")
+"""Folders of documents that name objects; one of them that cannot be read stops the collector."""
 
 _DIGEST = re.compile(rb"[0-9a-f]{64}")
 _AFTER_OBJECTS, _AFTER_UPLOADS = "objects0", "uploads0"
@@ -109,11 +118,15 @@ def drop_leftovers(
         wait: Waits for so many seconds; True: stop.
         keep_s: Seconds for which parts are kept.
         settle_s: Seconds between announcing and dropping.
+
+    Raises:
+        StorageError: The store fails; what was dropped until then was nobody's.
+        CodecError: Nobody knows what a damaged document names.
     """
     store, now_s = federation.store, time.time()
     seen = set(find_lists(store))
-    old = {name: read_list(store, name) for name in seen if now_s - name.sent_at_s >= keep_s}
-    spared = _named_by(store, (name for name in seen if name not in old))
+    old = read_lists(store, (name for name in seen if now_s - name.sent_at_s >= keep_s))
+    spared = _named_by(store, seen.difference(old))
     candidates = list(dict.fromkeys(part.digest for sent in old.values() for part in sent.new))
     condemned = [digest for digest in candidates if digest not in spared][:_MAX_BATCH]
     if condemned and not _announce(store, condemned, now_s=now_s):
@@ -124,7 +137,7 @@ def drop_leftovers(
         try:
             if wait(settle_s):
                 return 0
-            spared |= _named_by(store, (name for name in find_lists(store) if name not in seen))
+            spared |= _named_by(store, set(find_lists(store)) - seen)
             kept = find_named(store, condemned)
             dropped = _drop(store, [each for each in condemned if each not in spared | kept], is_quiet=is_quiet)
         finally:
@@ -139,15 +152,26 @@ def drop_leftovers(
 
 
 def find_named(store: ObjectStore, digests: Collection[str]) -> set[str]:
-    """Return those of the digests that a journal, a release or a contribution's manifest names."""
+    """Return those of the digests that a journal, a release or a contribution's manifest names.
+
+    Raises:
+        StorageError: The store fails.
+        CodecError: A document is damaged or gone, so that nobody knows what it named.
+    """
     wanted, found = set(digests), set()
     followed: set[str] = set()
     for key in _documents(store):
-        named = _digests_in(store, key)
+        named = _digests_in(store.get(key), key)
         found |= named & wanted
-        if key.startswith("rounds/"):  # a journal names manifests, and these name parts
-            for manifest in named - followed:
-                found |= _digests_in(store, object_key(manifest), is_manifest=True) & wanted
+        if key.endswith(_RECEIVED):
+            contribution = key.rpartition("/")[2].removesuffix(_RECEIVED)
+            found |= _digests_of_manifest(store, contribution) & wanted
+            followed.add(contribution)
+        elif key.startswith("rounds/"):  # contributions that were carried over, and what a later version names
+            for digest in named - followed:
+                with suppress(ObjectNotFoundError):  # most are digests of something else
+                    if store.get(object_key(digest), length=1) == b"{":
+                        found |= _digests_of_manifest(store, digest) & wanted
             followed |= named
     return found
 
@@ -169,18 +193,28 @@ def _documents(store: ObjectStore) -> Iterator[str]:
             after = _AFTER_UPLOADS
 
 
-def _digests_in(store: ObjectStore, key: str, *, is_manifest: bool = False) -> set[str]:
-    """Return what looks like a digest in a document; nothing if there is none, or it is no JSON."""
+def _digests_in(data: bytes, key: str) -> set[str]:
+    """Return what looks like a digest in a document."""
+    if key.startswith(_NAMING):
+        try:
+            json.loads(data)
+        except ValueError as error:  # cut off or damaged
+            raise CodecError(f"{key}: is damaged, so nobody knows what it names ({error})") from error
+    return {match.decode() for match in _DIGEST.findall(data)}
+
+
+def _digests_of_manifest(store: ObjectStore, digest: str) -> set[str]:
     try:
-        if is_manifest and store.get(key, length=1) != b"{":
-            return set()
-        return {match.decode() for match in _DIGEST.findall(store.get(key))}
-    except ObjectNotFoundError:
-        return set()
+        data = store.get(object_key(digest))
+    except ObjectNotFoundError as error:
+        raise CodecError(f"the manifest {digest} is gone, so nobody knows which parts it names") from error
+    if sha256(data) != digest:
+        raise CodecError(f"the manifest {digest} is damaged, so nobody knows which parts it names")
+    return _digests_in(data, "")
 
 
 def _named_by(store: ObjectStore, names: Iterable[ListName]) -> set[str]:
-    return {part.digest for name in names for part in read_list(store, name).parts}
+    return {part.digest for sent in read_lists(store, names).values() for part in sent.parts}
 
 
 def _drop(store: ObjectStore, digests: Iterable[str], *, is_quiet: Callable[[], bool]) -> set[str]:

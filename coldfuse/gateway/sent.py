@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -13,6 +15,8 @@ from coldfuse.core.serialization import decode, encode
 from coldfuse.core.value import Value
 from coldfuse.errors import CodecError, ObjectNotFoundError
 from coldfuse.storage.base import ObjectStore
+
+logger = logging.getLogger(__name__)
 
 SENT = "uploads/sent/"
 """Folder of the lists: `<owner>/<time>-<bytes>-<caller>-<mark>`, numbers in hex."""
@@ -92,9 +96,15 @@ def write_list(store: ObjectStore, name: ListName, sent: SentParts) -> None:
     store.put_if_absent(name.key, encode(sent))
 
 
-def read_list(store: ObjectStore, name: ListName) -> SentParts:
-    """Read a list; one that was removed meanwhile, or is damaged, names nothing."""
-    try:
-        return decode(SentParts, store.get(name.key), what=name.key)
-    except (ObjectNotFoundError, CodecError):
-        return SentParts()
+def read_lists(store: ObjectStore, names: Iterable[ListName]) -> dict[ListName, SentParts]:
+    """Read lists; one that was removed meanwhile is left out, and one that is damaged names nothing."""
+    lists = {}
+    for name in names:
+        with suppress(ObjectNotFoundError):
+            data = store.get(name.key)
+            try:
+                lists[name] = decode(SentParts, data, what=name.key)
+            except CodecError as error:
+                logger.warning("what it names goes uncounted: %s", error)
+                lists[name] = SentParts()
+    return lists

@@ -32,7 +32,7 @@ from coldfuse.gateway.base import (
 from coldfuse.gateway.contributions import Committer, encode_manifest
 from coldfuse.gateway.rounds import Rounds, describe_round, explain_change, find_verdict, pending
 from coldfuse.gateway.single_flight import SingleFlight
-from coldfuse.gateway.upload import OnSent, PartUpload, send_parts
+from coldfuse.gateway.upload import OnSent, OnStored, PartUpload, send_parts
 from coldfuse.registry.channels import check_channel
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.objects import object_key
@@ -138,15 +138,31 @@ class StoreGateway(Gateway):
 
     def begin_upload(self, part: Part) -> PartUpload | None:
         """Start to take a part; None if it is there already."""
+        presence = self._committer.presence
+        if not presence.take_missing(part) and self._federation.objects.has(part.digest, part.size_bytes):
+            return None
+        return self.take(part)
+
+    def take(self, part: Part, *, on_stored: OnStored | None = None) -> PartUpload:
+        """Start to take a part, whether it is there or not; `on_stored` is told when it is durable."""
         if part.size_bytes > self._max_part_bytes:
             raise UserInputError(
                 f"part {part.digest[:12]} has {part.size_bytes:,} bytes, at most {self._max_part_bytes:,} are taken; "
                 "cut the file into smaller parts"
             )
-        presence = self._committer.presence
-        if not presence.take_missing(part) and self._federation.objects.has(part.digest, part.size_bytes):
-            return None
-        return PartUpload(self._federation.store, part, on_stored=presence.seen)
+
+        def stored(part: Part, is_new: bool) -> None:
+            if is_new:  # of another one only its size is known
+                self._committer.presence.seen(part)
+            if on_stored is not None:
+                on_stored(part, is_new)
+
+        return PartUpload(self._federation.store, part, on_stored=stored)
+
+    def takes_contributions(self) -> bool:
+        """Tell whether the current round waits for contributions, so that no release is being made."""
+        state = self._rounds.current().state
+        return state.opened is None or state.is_open
 
     def upload(
         self, blob: Blob, read_range: ReadRange, *, progress: OnProgress | None = None, parallel: int = PARALLEL

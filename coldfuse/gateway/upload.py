@@ -18,6 +18,9 @@ from coldfuse.storage.base import ObjectStore, ObjectWriter
 OnSent = Callable[[int], None]
 """on_sent(done_bytes): so many bytes of the part have left."""
 
+OnStored = Callable[[Part, bool], None]
+"""on_stored(part, is_new): the part is durable; False: somebody had sent the same bytes."""
+
 SendPart = Callable[[Part, int, OnSent], int]
 """send(part, start, on_sent): bring the part at byte `start` of the file; return how many bytes were taken."""
 
@@ -28,13 +31,13 @@ class PartUpload:
     Chunks are written by one thread at a time, in order; `abort` may come from another thread at any time.
     """
 
-    def __init__(self, store: ObjectStore, part: Part, *, on_stored: Callable[[Part], None] | None = None) -> None:
+    def __init__(self, store: ObjectStore, part: Part, *, on_stored: OnStored | None = None) -> None:
         """Start to take a part.
 
         Args:
             store: Where it goes.
             part: Its declared digest and size.
-            on_stored: Is told once these very bytes are durable.
+            on_stored: Is told once these very bytes are durable, and whether the store did not have them before.
         """
         self._part = part
         self._on_stored = on_stored
@@ -65,8 +68,9 @@ class PartUpload:
                     f"{self._name}: the bytes that came have SHA-256 {digest}; "
                     "has the file changed since it was digested?"
                 )
-            if self._writer.commit() and self._on_stored:  # False: somebody sent the same bytes meanwhile
-                self._on_stored(self._part)
+            is_new = self._writer.commit()
+            if self._on_stored is not None:
+                self._on_stored(self._part, is_new)
             return self._received_bytes
 
     def abort(self) -> None:

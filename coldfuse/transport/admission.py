@@ -16,13 +16,13 @@ Handler = Any
 """A `grpc.RpcMethodHandler`, whose stubs disagree with what gRPC has."""
 
 
-class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # it takes none
     """Turns every other service's methods into streams that are read when there is room."""
 
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
 
-    async def intercept_service(
+    async def intercept_service(  # type: ignore[override]  # the stubs know no method that is not there
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]], details: Any
     ) -> Handler | None:
         """Return the handler as it is, or one around it."""
@@ -57,7 +57,7 @@ async def _read_all(call: Call, handler: Handler) -> AsyncIterator[Any]:
     read: Any = handler.request_deserializer
     while True:
         async with call.rooms.messages.take(call.caller, MAX_REQUEST_BYTES):
-            data = await anext(call.requests, None)
+            data = await call.next_message()
         if data is None:
             return
         yield read(data)

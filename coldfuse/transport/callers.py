@@ -47,7 +47,7 @@ def names_of(auth_context: Mapping[str, Iterable[bytes]]) -> list[str]:
     ['alice', 'alice.example.org']
     """
     values = (value for key in _NAME_KEYS for value in auth_context.get(key, ()))
-    return list(dict.fromkeys(value.decode("utf-8", "replace") for value in values))
+    return list(dict.fromkeys(value.decode("utf-8", "replace") for value in values if value))
 
 
 def check_names(manifest: ContributionManifest, names: Iterable[str]) -> None:

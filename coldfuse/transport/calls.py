@@ -12,11 +12,14 @@ import grpc
 from google.protobuf.message import Message
 
 from coldfuse.errors import GatewayBusyError, UserInputError
+from coldfuse.gateway.intake import sender_of
+from coldfuse.gateway.sent import Sender
 from coldfuse.transport.callers import caller_of, names_of
 from coldfuse.transport.channel import MAX_REQUEST_BYTES
 from coldfuse.transport.frames import parse
 from coldfuse.transport.rooms import Rooms
-from coldfuse.transport.status import ERROR_KEY, RETRY_KEY, to_status
+from coldfuse.transport.status import ERROR_KEY, RETRY_KEY, SENDER_KEY, to_status
+from coldfuse.transport.traffic import place_of
 
 A = TypeVar("A")
 M = TypeVar("M", bound=Message)
@@ -47,6 +50,7 @@ class Call:
     def __post_init__(self) -> None:
         """Find out who calls."""
         self.caller = caller_of(self.context.peer())
+        self._place = place_of(self.context.peer())
         self._heavy = AsyncExitStack()
         self.held.push_async_exit(self._heavy)
 
@@ -54,12 +58,23 @@ class Call:
     def names(self) -> list[str] | None:
         """Names that the caller's certificate vouches for; None where the gateway asks for no certificate."""
         known = self.context.auth_context()
-        return names_of(known) if "x509_common_name" in known or "x509_subject_alternative_name" in known else None
+        return names_of(known) if "x509_pem_cert" in known else None
 
-    def metadata(self, key: str) -> str | None:
-        """Return what the caller has sent under a key."""
+    @property
+    def sender(self) -> Sender:
+        """Who brings parts."""
         pairs: Any = self.context.invocation_metadata() or ()
-        return next((str(value) for name, value in pairs if name == key), None)
+        return sender_of(next((str(value) for name, value in pairs if name == SENDER_KEY), None), self.caller)
+
+    async def next_message(self) -> bytes | None:
+        """Take the next message; None at the end."""
+        data: bytes | None = None
+        self.rooms.traffic.await_message(self._place)
+        try:
+            data = await anext(self.requests, None)
+            return data
+        finally:
+            self.rooms.traffic.read(self._place, None if data is None else len(data))
 
     async def read(self, kind: type[M]) -> M:
         """Read the only message of a call.
@@ -69,7 +84,7 @@ class Call:
             CodecError: It is none of this kind.
         """
         turn = await self.held.enter_async_context(self.rooms.messages.take(self.caller, MAX_REQUEST_BYTES))
-        data = await anext(self.requests, None)
+        data = await self.next_message()
         if data is None:
             raise UserInputError(f"expected a {kind.DESCRIPTOR.name}, and the call ended without a message")
         turn.moved(len(data))
@@ -100,12 +115,16 @@ class Call:
 
 async def serve(requests: Requests, context: Context, rooms: Rooms, method: Callable[[Call], Any]) -> None:
     """Run a call; an error reaches the caller by its sentence and class, and never as a traceback."""
+    place = place_of(context.peer())
+    rooms.traffic.begin(place)
     try:
         with rooms.count(caller_of(context.peer())):
             async with AsyncExitStack() as held:
                 await method(Call(requests, context, rooms, held))
     except Exception as error:  # noqa: BLE001 - a call's outermost frame: gRPC would send the error's text as it is
         await _abort(context, error)
+    finally:
+        rooms.traffic.end(place)
 
 
 async def _abort(context: Context, error: Exception) -> NoReturn:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 import grpc
 
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES
 from coldfuse.errors import UserInputError
 from coldfuse.transport.address import Address
 from coldfuse.transport.peer import Peer
-from coldfuse.trust.tls import TlsFiles, load
+from coldfuse.trust.tls import TlsBytes, TlsFiles, load
+
+logger = logging.getLogger(__name__)
 
 MAX_CHUNK_BYTES = 1 << 20
 """Maximum number of an object's bytes in one message."""
@@ -111,14 +116,55 @@ def server_credentials(address: Address, *, tls: TlsFiles | None, insecure: bool
             be used.
     """
     if tls is not None:
-        files = load(tls)
-        if files.cert is None or files.key is None:
-            raise UserInputError("a gateway with TLS needs a certificate and its key: give --tls-cert and --tls-key")
-        pairs = [(files.key, files.cert)]
-        return grpc.ssl_server_credentials(pairs, root_certificates=files.ca, require_client_auth=files.ca is not None)
+        return _reloaded_credentials(tls, load(tls))
     if not (insecure or address.is_loopback):
         raise UserInputError(
             f"{address.text} can be reached from other machines, so it needs TLS: give its certificate and key "
             "with --tls-cert and --tls-key, or allow plain text with --insecure where you trust the network"
         )
     return None
+
+
+def _reloaded_credentials(tls: TlsFiles, files: TlsBytes) -> grpc.ServerCredentials:
+    """Return credentials that follow their files: a certificate that was renewed counts from the next connection on.
+
+    Files that do not fit together, as in the middle of being replaced, change nothing.
+    """
+    state = [_stamps(tls)]
+
+    def renewed() -> grpc.ServerCertificateConfiguration | None:
+        now = _stamps(tls)
+        if now == state[0]:
+            return None
+        try:
+            config = _configuration(load(tls))
+        except UserInputError as error:
+            logger.warning("the gateway goes on with the certificate that it has: %s", error)
+            return None
+        state[0] = now
+        logger.info("the gateway has read its certificate again: %s", tls.cert)
+        return config
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(files),
+        renewed,  # type: ignore[arg-type]  # None means "as before", whatever the stubs say
+        require_client_authentication=files.ca is not None,
+    )
+
+
+def _configuration(files: TlsBytes) -> grpc.ServerCertificateConfiguration:
+    if files.key is None or files.cert is None:
+        raise UserInputError("a gateway with TLS needs a certificate and its key: give --tls-cert and --tls-key")
+    return grpc.ssl_server_certificate_configuration([(files.key, files.cert)], root_certificates=files.ca)
+
+
+def _stamps(tls: TlsFiles) -> list[tuple[int, int] | None]:
+    """Return what changes with each version of the files."""
+    return [_stamp(path) for path in (tls.ca, tls.cert, tls.key)]
+
+
+def _stamp(path: Path | None) -> tuple[int, int] | None:
+    try:
+        return None if path is None else ((state := path.stat()).st_ino, state.st_mtime_ns)
+    except OSError:
+        return None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TypeVar
 
 from coldfuse.core.blob import Blob, Part
@@ -23,7 +26,7 @@ from coldfuse.transport.pb import gateway_pb2_grpc
 from coldfuse.transport.peer import OnTrouble, find_peer
 from coldfuse.transport.retry import CALL_S, Cancellation, StopWhenStalled, call_with_retries, stream_deadline_s
 from coldfuse.transport.sender import PartSender
-from coldfuse.transport.status import BrokenStreamError
+from coldfuse.transport.status import SENDER_KEY, BrokenStreamError
 from coldfuse.trust.tls import TlsFiles
 
 T = TypeVar("T")
@@ -47,6 +50,7 @@ class GatewayClient(Gateway):
         insecure: bool = False,
         retry_s: float = 120.0,
         on_trouble: OnTrouble | None = None,
+        secret: str | None = None,
     ) -> None:
         """Connect with the first call.
 
@@ -57,12 +61,15 @@ class GatewayClient(Gateway):
             insecure: Speak plain text to other hosts, too.
             retry_s: How long to try while the gateway is out of reach.
             on_trouble: Called with each failure that is followed by another try, by any thread.
+            secret: Shows the gateway that parts which came earlier were this client's own, so that they are not sent
+                again; any text. None: a new one, so that the next client begins anew.
 
         Raises:
             UserInputError: The address is none, the certificates cannot be used, or a proxy would get everything in
                 plain text.
         """
         self._retry_s = retry_s
+        self._metadata = ((SENDER_KEY, hashlib.sha256((secret or secrets.token_hex()).encode()).hexdigest()),)
         self._cancellation = Cancellation()
         self._peer = find_peer(parse_address(address), tls=tls, insecure=insecure, on_trouble=on_trouble)
         self._line = Line(lambda: open_channel(self._peer, tls=tls, patience_s=retry_s))
@@ -138,7 +145,10 @@ class GatewayClient(Gateway):
         self, blob: Blob, read_range: ReadRange, *, progress: OnProgress | None = None, parallel: int = PARALLEL
     ) -> UploadReport:
         """Send what the gateway has not got of a file, several parts at a time."""
-        sender = PartSender(self._upload_part, read_range, peer=self._peer, retry_s=self._retry_s, parallel=parallel)
+        sender = PartSender(
+            partial(self._upload_part.future, metadata=self._metadata), read_range,
+            peer=self._peer, retry_s=self._retry_s, parallel=parallel,
+        )  # fmt: skip
         missing = self.find_missing(blob.parts)
         return send_parts(blob, missing, sender.send, parallel=parallel, progress=progress, stop=sender.stop)
 
@@ -162,6 +172,6 @@ class GatewayClient(Gateway):
         stop = StopWhenStalled(self._retry_s, stream_s=CALL_S)
 
         def call() -> T:
-            return self._line.call(lambda stub: method(stub)(request, timeout=CALL_S))
+            return self._line.call(lambda stub: method(stub)(request, timeout=CALL_S, metadata=self._metadata))
 
         return call_with_retries(call, self._peer, stop=stop, cancellation=self._cancellation)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.proxies import Proxy, grpc_proxy
 from coldfuse.transport.address import Address
+from coldfuse.transport.handshake import find_disagreement
 from coldfuse.trust.tls import TlsFiles
 
 OnTrouble = Callable[[ColdfuseError], None]
@@ -26,6 +27,8 @@ class Peer:
     """Proxy that the connection goes through."""
     on_trouble: OnTrouble | None = None
     """Callback for each failure that is followed by another try."""
+    find_disagreement: Callable[[], str | None] = lambda: None
+    """Says, slowly, what both ends have to agree on before any try can succeed; None where nothing is found."""
 
 
 def find_peer(address: Address, *, tls: TlsFiles | None, insecure: bool, on_trouble: OnTrouble | None = None) -> Peer:
@@ -41,4 +44,8 @@ def find_peer(address: Address, *, tls: TlsFiles | None, insecure: bool, on_trou
             f"{address.text}: would be reached in plain text through the proxy {proxy}, which could read and change "
             f"everything; use TLS, or name {address.host} in no_proxy to go there directly"
         )
-    return Peer(address.text, is_plain, proxy, on_trouble)
+
+    def disagreement() -> str | None:
+        return find_disagreement(address, is_plain=is_plain, tls=tls, proxy=None if proxy is None else proxy.place)
+
+    return Peer(address.text, is_plain, proxy, on_trouble, disagreement)

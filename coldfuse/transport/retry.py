@@ -20,9 +20,9 @@ from tenacity import (
 )
 from tenacity.stop import stop_base
 
-from coldfuse.errors import ColdfuseError, StorageError
+from coldfuse.errors import ColdfuseError, StorageError, TransportError
 from coldfuse.transport.peer import Peer
-from coldfuse.transport.status import BrokenStreamError, from_rpc_error, is_transient
+from coldfuse.transport.status import BrokenStreamError, from_rpc_error, is_closed_on_us, is_transient, retry_after_s
 
 logger = logging.getLogger(__name__)
 
@@ -152,10 +152,19 @@ def call_with_retries(call: Callable[[], T], peer: Peer, *, stop: StopWhenStalle
         stop: Decides after each failure whether to give up.
         cancellation: Ends a wait at once, and lets nothing be tried again.
     """
+    looked: list[str] = []  # what the ends disagree on, once that was looked for: it is asked at the first failure only
+
+    def may_pass(error: BaseException) -> bool:
+        if not is_transient(error):
+            return False
+        if is_closed_on_us(error) and not looked:
+            looked.append(peer.find_disagreement() or "")
+        return not any(looked)
+
     growing = wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S)
     retrying = Retrying(
-        retry=retry_if_exception(is_transient),
-        wait=lambda state: min(growing(state), stop.left_s()),
+        retry=retry_if_exception(may_pass),
+        wait=lambda state: min(max(growing(state), _hint_s(state)), stop.left_s()),
         stop=stop | stop_when_event_set(cancellation.event),
         sleep=sleep_using_event(cancellation.event),
         before_sleep=lambda state: _say(state, peer),
@@ -164,7 +173,15 @@ def call_with_retries(call: Callable[[], T], peer: Peer, *, stop: StopWhenStalle
     try:
         return retrying(call)
     except grpc.RpcError as error:
+        if any(looked):
+            raise TransportError(f"{peer.text}: cannot be spoken to: {looked[0]}") from error
         raise _translated(error, peer) from error
+
+
+def _hint_s(state: RetryCallState) -> float:
+    """Return how long the gateway asks to wait, if it does."""
+    error = state.outcome.exception() if state.outcome else None
+    return retry_after_s(error) if isinstance(error, grpc.RpcError) else 0.0
 
 
 def _translated(error: grpc.RpcError, peer: Peer) -> ColdfuseError:

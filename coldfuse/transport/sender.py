@@ -3,41 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
-import grpc
+from typing import Protocol
 
 from coldfuse.core.blob import Part
 from coldfuse.errors import ColdfuseError
 from coldfuse.gateway.upload import OnSent
 from coldfuse.tensors.blobs import ReadRange
-from coldfuse.transport.channel import MAX_CHUNK_BYTES
-from coldfuse.transport.frames import Frame, FrameBuffer
+from coldfuse.transport.frames import Frame, FrameBuffer, NextSize
 from coldfuse.transport.pb import gateway_pb2 as pb
 from coldfuse.transport.peer import Peer
-from coldfuse.transport.retry import Cancellation, Progress, StopWhenStalled, call_with_retries, stream_deadline_s
+from coldfuse.transport.retry import (
+    Cancellation,
+    Progress,
+    RunningCall,
+    StopWhenStalled,
+    call_with_retries,
+    stream_deadline_s,
+)
 from coldfuse.transport.wire import write_part
 
-if TYPE_CHECKING:
-    UploadPart = grpc.StreamUnaryMultiCallable[Frame, pb.UploadPartResponse]
+
+class StartUpload(Protocol):
+    """Starts an upload, which goes on by itself."""
+
+    def __call__(self, messages: Iterator[Frame], *, timeout: float) -> RunningCall[pb.UploadPartResponse]:
+        """Return the call."""
 
 
 class PartSender:
     """Sends parts of one file; threads share it, one a part."""
 
-    def __init__(
-        self, upload_part: UploadPart, read_range: ReadRange, *, peer: Peer, retry_s: float, parallel: int
-    ) -> None:
+    def __init__(self, start: StartUpload, read_range: ReadRange, *, peer: Peer, retry_s: float, parallel: int) -> None:
         """Take what is sent and where to.
 
         Args:
-            upload_part: The gateway's method.
+            start: Starts a call of the gateway's method.
             read_range: Reads the file.
             peer: The gateway.
             retry_s: Seconds without progress in any part after which none is tried again.
             parallel: How many parts share the link.
         """
-        self._upload_part = upload_part
+        self._start = start
         self._read_range = read_range
         self._peer = peer
         self._retry_s = retry_s
@@ -57,7 +63,7 @@ class PartSender:
 
         def call() -> pb.UploadPartResponse:
             messages = self._messages(part, start, on_chunk)
-            return self._cancellation.run(lambda: self._upload_part.future(messages, timeout=deadline_s))
+            return self._cancellation.run(lambda: self._start(messages, timeout=deadline_s))
 
         try:
             answer = call_with_retries(call, self._peer, stop=stop, cancellation=self._cancellation)
@@ -73,14 +79,16 @@ class PartSender:
 
     def _messages(self, part: Part, start: int, on_chunk: OnSent) -> Iterator[Frame]:
         yield pb.UploadPartRequest(header=write_part(part))
-        buffer = FrameBuffer()
-        for offset in range(0, part.size_bytes, MAX_CHUNK_BYTES):
-            length = min(MAX_CHUNK_BYTES, part.size_bytes - offset)
-            frame = self._read(buffer, start + offset, length)
+        buffer, size, done = FrameBuffer(), NextSize(), 0
+        while done < part.size_bytes:
+            length = min(size.num_bytes, part.size_bytes - done)
+            frame = self._read(buffer, start + done, length)
             if frame is None or self._cancellation.event.is_set():
                 return
-            yield frame
-            on_chunk(offset + length)
+            with size.measured():
+                yield frame
+            done += length
+            on_chunk(done)
 
     def _read(self, buffer: FrameBuffer, start: int, length: int) -> bytes | None:
         """Read; None where that failed, as gRPC's thread would only log what is raised there, and try again."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from grpc_reflection.v1alpha import reflection
 
 from coldfuse.errors import TransportError, UserInputError
 from coldfuse.gateway import StoreGateway
+from coldfuse.gateway.housekeeping import Housekeeper
+from coldfuse.gateway.intake import Intake
 from coldfuse.registry.federation import Federation
 from coldfuse.transport.address import Address, parse_address
 from coldfuse.transport.admission import Admission
@@ -47,6 +50,12 @@ class GatewaySettings:
     """Number of threads that wait for the store, and of those that write and read chunks."""
     max_streams: int | None = None
     """Maximum number of uploads and downloads at a time; None: as many as fit into the memory."""
+    max_uncommitted_bytes: int | None = None
+    """Maximum number of bytes in the store that were sent and not committed, by all gateways; None: any number."""
+    show_names: bool = False
+    """Whether the status names those who contributed, to whoever asks."""
+    why_not: Callable[[], str | None] | None = None
+    """Says why the store takes nothing at present, or None; asked at the start, and again until it does."""
     stall_s: float = 3.0
     """Seconds without a byte after which a transfer gives way to one that waits."""
     idle_s: float = 300.0
@@ -109,6 +118,12 @@ class RunningGateway:
         settings, limits = self._settings, limits_within(self._settings.memory_bytes)
         with ExitStack() as pools:  # leaving waits for writes that were cancelled halfway, so that none is left behind
             gateway = pools.enter_context(StoreGateway(self._federation, num_threads=settings.max_workers))
+            intake = Intake(
+                gateway, self._federation,
+                max_uncommitted_bytes=settings.max_uncommitted_bytes, why_not=settings.why_not,
+            )  # fmt: skip
+            pools.enter_context(intake)
+            pools.enter_context(Housekeeper(intake))
             rooms = Rooms(
                 limits, max_streams=settings.max_streams, stall_s=settings.stall_s, idle_s=settings.idle_s,
                 num_threads=settings.max_workers,
@@ -118,13 +133,14 @@ class RunningGateway:
                 options=server_options(limits.max_connections), maximum_concurrent_rpcs=limits.max_calls,
                 interceptors=(Admission(rooms),),
             )  # fmt: skip
-            server.add_generic_rpc_handlers((Servicer(gateway, rooms).handler(),))
+            servicer = Servicer(gateway, intake, rooms, show_names=settings.show_names)
+            server.add_generic_rpc_handlers((servicer.handler(),))
             healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]
             health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
             reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
             port = _bind(server, asked, credentials)
             await server.start()
-            doorkeeper = Doorkeeper(port, max_connections=limits.max_connections)
+            doorkeeper = Doorkeeper(port, rooms.traffic, max_connections=limits.max_connections)
             doorkeeper.start()
             pools.callback(doorkeeper.close)
             for name in ("", SERVICE):

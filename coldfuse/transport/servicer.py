@@ -8,13 +8,16 @@ of 2 MiB would lie in memory before anybody was asked. Here nothing is read with
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import grpc
 
 from coldfuse.core.serialization import sha256
-from coldfuse.gateway import StoreGateway
+from coldfuse.gateway import Status, StoreGateway
 from coldfuse.gateway.contributions import read_manifest
+from coldfuse.gateway.intake import Intake
 from coldfuse.gateway.upload import PartUpload
 from coldfuse.transport.callers import check_names
 from coldfuse.transport.calls import Call, Context, Requests, serve
@@ -30,11 +33,13 @@ from coldfuse.transport.wire import read_header, read_parts, read_which, write_p
 class Servicer:
     """Hands calls to the gateway."""
 
-    def __init__(self, gateway: StoreGateway, rooms: Rooms) -> None:
+    def __init__(self, gateway: StoreGateway, intake: Intake, rooms: Rooms, *, show_names: bool) -> None:
         self._gateway = gateway
+        self._intake = intake
+        self._show_names = show_names
         self._rooms = rooms
 
-    def handler(self) -> grpc.GenericRpcHandler:
+    def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         """Return what a server is given."""
         methods = [
             self.get_status, self.get_release, self.list_releases, self.read_object, self.find_missing,
@@ -54,8 +59,19 @@ class Servicer:
 
     async def get_status(self, call: Call) -> None:
         """See the .proto. The common case takes no thread and no turn: ten thousand nodes ask this all the time."""
-        status = self._gateway.recent_status() or await call.ask(self._gateway.status)
-        await call.answer(write_status(status))
+        status = self._gateway.recent_status()
+        if status is None:
+            status = await call.ask(self._gateway.status)
+        await call.answer(write_status(self._shown(status)))
+
+    def _shown(self, status: Status) -> Status:
+        """Return what strangers are told: how many have contributed, and not who."""
+        now = status.round
+        if not self._show_names:
+            now = replace(now, contributors=(), display_names={})
+        if (refusal := self._intake.refusal) is not None:
+            now = replace(now, waits_for=f"{now.waits_for}; this gateway takes no contributions: {refusal}")
+        return replace(status, round=now)
 
     async def get_release(self, call: Call) -> None:
         """See the .proto."""
@@ -75,7 +91,7 @@ class Servicer:
     async def find_missing(self, call: Call) -> None:
         """See the .proto."""
         parts = read_parts(await call.read(pb.FindMissingRequest))
-        missing = await call.ask(lambda: self._gateway.find_missing(parts))
+        missing = await call.ask(lambda: self._intake.find_missing(parts, call.sender))
         await call.answer(pb.FindMissingResponse(digests=[part.digest for part in missing]))
 
     async def commit(self, call: Call) -> None:
@@ -83,7 +99,7 @@ class Servicer:
         data = (await call.read(pb.CommitRequest)).manifest_json
         if (names := call.names) is not None:
             check_names(await call.ask(lambda: read_manifest(data)), names)
-        verdict = await call.ask(lambda: self._gateway.commit_bytes(data))
+        verdict = await call.ask(lambda: self._intake.commit(data, call.sender))
         await call.answer(pb.CommitResponse(contribution=verdict.contribution, verdict=write_verdict(verdict)))
 
     async def get_verdict(self, call: Call) -> None:
@@ -111,25 +127,22 @@ class Servicer:
     async def upload_part(self, call: Call) -> None:
         """See the .proto."""
         async with self._rooms.messages.take(call.caller, MAX_REQUEST_BYTES):
-            first = await anext(call.requests, None)
+            first = await call.next_message()
         part = read_header(None if first is None else parse(pb.UploadPartRequest, first))
         cost_bytes = UPLOAD_BYTES + self._gateway.write_buffer_bytes(part.size_bytes)
         async with self._rooms.transfers.take(call.caller, cost_bytes, total_bytes=part.size_bytes) as turn:
-            upload = await self._rooms.move(partial(self._gateway.begin_upload, part))
-            if upload is None:
-                await call.answer(pb.UploadPartResponse(received_bytes=0))
-                return
+            upload = await self._rooms.move(partial(self._intake.begin_upload, part, call.sender))
             try:
-                await self._write(upload, call.requests, turn)
+                await self._write(upload, call, turn)
                 received_bytes = await self._rooms.move(upload.finish)
             finally:
                 self._rooms.drop(upload.abort)  # after the write that may still run; cancelling does not stop it
         await call.answer(pb.UploadPartResponse(received_bytes=received_bytes))
 
-    async def _write(self, upload: PartUpload, requests: Requests, turn: Turn) -> None:
+    async def _write(self, upload: PartUpload, call: Call, turn: Turn) -> None:
         """While one chunk is written, the next one arrives; not more, so that memory stays bounded."""
         writing: Awaitable[None] | None = None
-        while (message := await anext(requests, None)) is not None:
+        while (message := await call.next_message()) is not None:
             turn.moved(len(message))
             if writing is not None:
                 await writing

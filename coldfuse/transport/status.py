@@ -23,8 +23,14 @@ logger = logging.getLogger(__name__)
 ERROR_KEY = "coldfuse-error"
 """Trailing metadata: the name of the class in `errors.py`."""
 
+SENDER_KEY = "coldfuse-sender"
+"""Metadata: a secret by which a client shows that parts which came earlier were its own."""
+
 RETRY_KEY = "coldfuse-retry-ms"
 """Trailing metadata: milliseconds after which a call that found no room may come again."""
+
+MAX_RETRY_AFTER_S = 10.0
+"""Longest wait that a gateway can ask for."""
 
 CODES: dict[type[ColdfuseError], grpc.StatusCode] = {
     errors.ColdfuseError: grpc.StatusCode.UNKNOWN,
@@ -131,6 +137,15 @@ def from_rpc_error(error: grpc.RpcError, peer: Peer) -> ColdfuseError:
     return TransportError(f"{address}: {code.name if code else 'no status'} ({details})")
 
 
+def is_closed_on_us(error: BaseException) -> bool:
+    """Tell whether a connection was closed before an answer came, for which the ends may have to agree on something."""
+    if not isinstance(error, grpc.RpcError) or _class_name(error) is not None:
+        return False
+    details = (error.details() or "").lower()
+    is_away = any(sign in details for sign in ("refused", "resol", "unreachable", "timed out"))
+    return error.code() is grpc.StatusCode.UNAVAILABLE and not is_away
+
+
 def is_transient(error: BaseException) -> bool:
     """Tell whether the same call may succeed later: the way was cut, or the gateway's store was out of reach."""
     if not isinstance(error, grpc.RpcError):
@@ -149,11 +164,21 @@ def is_transient(error: BaseException) -> bool:
     return error.code() in _TRANSIENT_CODES
 
 
+def retry_after_s(error: grpc.RpcError) -> float:
+    """Return how long the gateway asks to wait before the next try; at most a few seconds, whoever says it."""
+    text = _trailer(error, RETRY_KEY) or ""
+    return min(int(text[:6]) / 1000, MAX_RETRY_AFTER_S) if text.isascii() and text.isdecimal() else 0.0
+
+
 def _is_too_large(error: grpc.RpcError) -> bool:
     """Tell a message beyond the limit of either end from a gateway that has no room for a call: one code has both."""
     return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (error.details() or "").lower()
 
 
 def _class_name(error: grpc.RpcError) -> str | None:
+    return _trailer(error, ERROR_KEY)
+
+
+def _trailer(error: grpc.RpcError, name: str) -> str | None:
     metadata: Iterable[Any] = error.trailing_metadata() or ()  # pairs, whatever the stubs say
-    return next((str(value) for key, value in metadata if key == ERROR_KEY), None)
+    return next((str(value) for key, value in metadata if key == name), None)

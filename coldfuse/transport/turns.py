@@ -156,7 +156,8 @@ class Turns:
         """While somebody waits, cut what is too slow: one turn for each who waits."""
         while self._waiters:
             now_s = asyncio.get_running_loop().time()
-            share_bytes = self._capacity_bytes / len({each.caller for each in (*self._turns, *self._waiters)})
+            callers = {turn.caller for turn in self._turns} | {waiter.caller for waiter in self._waiters}
+            share_bytes = self._capacity_bytes / len(callers)
             for waiter in self._waiters:
                 has_waited = now_s - waiter.since_s >= self._crowded.grace_s
                 if victim := find_victim(

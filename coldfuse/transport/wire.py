@@ -188,10 +188,13 @@ def write_part(part: Part) -> pb.Part:
 
 
 def read_parts(message: pb.FindMissingRequest) -> list[Part]:
-    """Return the parts that are asked for."""
+    """Return the parts that are asked for, each once."""
     if len(message.parts) > MAX_PARTS_ASKED:
         raise UserInputError(f"FindMissing: {len(message.parts):,} parts, at most {MAX_PARTS_ASKED:,} at a time")
-    return [_read_part(part) for part in message.parts]
+    parts = {part.digest: part for part in message.parts}
+    if any(parts[part.digest].size_bytes != part.size_bytes for part in message.parts):
+        raise UserInputError("FindMissing: one part is asked for with two sizes")
+    return [_read_part(part) for part in parts.values()]
 
 
 def read_header(message: pb.UploadPartRequest | None) -> Part:

@@ -142,7 +142,7 @@ def test_a_contribution_that_does_not_fit_is_refused_and_leaves_nothing(gateway,
 
 def test_a_contribution_whose_parts_are_missing_is_refused(gateway: Gateway):
     delta = make_delta([10, 20, 30])
-    with pytest.raises(ContributionRejectedError, match="3 of 3 parts have not arrived"):
+    with pytest.raises(ContributionRejectedError, match="not all of the 3 parts have arrived"):
         gateway.commit(make_manifest(delta.blob))
 
 
@@ -184,7 +184,7 @@ def test_the_status_says_where_the_federation_stands(gateway: Gateway):
     status = gateway.status()
     assert (status.federation, status.name, status.latest.model_digest) == (FEDERATION, "tiny", BASE_DIGEST)
     assert (status.round.number, status.round.is_open, status.round.num_received) == (1, True, 1)
-    assert status.round.contributors == ("ada",)
+    assert status.round.contributors == (("ada",) if isinstance(gateway, StoreGateway) else ())  # strangers get a count
     assert status.round.waits_for == "no contribution yet, 2 make the quorum; 1 not screened yet"
     assert status.poll_after_s >= 0.5
 

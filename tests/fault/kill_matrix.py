@@ -42,7 +42,8 @@ RAYS = ("raylet", "gcs", "worker", "agent")
 """Victims that belong to Ray."""
 
 MATRIX = [
-    *(f"{victim}:KILL:{moment}" for victim in ("aggregator", "raylet", "gcs", "worker") for moment in MOMENTS),
+    *(f"{victim}:KILL:{moment}" for victim in ("aggregator", "raylet", "gcs") for moment in MOMENTS),
+    *(f"worker:KILL:{moment}" for moment in MOMENTS[1:]),  # without a task Ray may have none
     *(f"gateway:KILL:{moment}" for moment in ("opened", "received", "closed")),
     *("agent:KILL:opened", "agent:KILL:closed", "contributor:KILL:opened", "contributor:KILL:received"),
     *(f"{victim}:STOP:closed" for victim in ("raylet", "gcs", "worker", "agent", "aggregator", "gateway")),

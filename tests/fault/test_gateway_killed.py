@@ -9,9 +9,11 @@ import time
 
 import pytest
 from federations import make_delta, make_federation, make_manifest, open_round
+from raw_http2 import until
 
 from coldfuse.errors import TransportError
 from coldfuse.gateway import Decision
+from coldfuse.gateway.sent import find_lists, read_lists
 from coldfuse.storage import LocalStore
 from coldfuse.transport.client import GatewayClient
 
@@ -64,14 +66,14 @@ class GatedReader:
         self._open = threading.Event()
         self._lock = threading.Lock()
         self.waiting = threading.Event()
-        self.num_reads = 0
+        self.num_bytes = 0
 
     def read_range(self, buffer, start):
         if start >= self._last_free:
             self.waiting.set()
             assert self._open.wait(120)
         with self._lock:
-            self.num_reads += 1
+            self.num_bytes += len(buffer)
         self._delta.read_range(buffer, start)
 
     def open(self):
@@ -105,7 +107,7 @@ def test_an_upload_outlives_its_gateway_and_sends_only_what_is_missing(federatio
     # Of the four streams that were cut off, some had stored their part and only the answer was lost: they send nothing.
     # The others begin their part again.
     assert (NUM_PARTS - 4) * MIB <= outcome[0].sent_bytes <= NUM_PARTS * MIB
-    assert NUM_PARTS <= reader.num_reads <= NUM_PARTS + 4
+    assert NUM_PARTS * MIB <= reader.num_bytes <= (NUM_PARTS + 4) * MIB
     assert federation.journal(1).state().received.keys() == {receipt.contribution}
 
 
@@ -113,18 +115,26 @@ def test_a_second_upload_after_a_crash_of_both_ends_sends_only_the_rest(federati
     delta = make_delta([MIB] * NUM_PARTS)
     reader = GatedReader(delta, num_free_parts=5)
     with GatewayProcess(federation.store.url, "127.0.0.1:0") as victim:
-        with GatewayClient(victim.address, retry_s=0.1) as client:
+        with GatewayClient(victim.address, retry_s=0.1, secret="a node's") as client:
             upload = threading.Thread(target=_upload_in_vain, args=(client, delta, reader))
             upload.start()
             _wait_for_parts(federation, delta, at_least=5)
+            assert until(lambda: _num_listed(federation) == 5)  # a moment after they came, for all gateways to know
             victim.kill()
             reader.open()
             upload.join(120)
         there = _num_there(federation, delta)
         assert 5 <= there < NUM_PARTS
-    with GatewayProcess(federation.store.url, "127.0.0.1:0") as gateway, GatewayClient(gateway.address) as client:
-        report = client.upload(delta.blob, delta.read_range)
-    assert report.sent_bytes == (NUM_PARTS - there) * MIB
+    with GatewayProcess(federation.store.url, "127.0.0.1:0") as gateway:
+        with GatewayClient(gateway.address, secret="a node's") as client:
+            assert client.upload(delta.blob, delta.read_range).sent_bytes == (NUM_PARTS - there) * MIB
+        with GatewayClient(gateway.address) as stranger:
+            assert len(stranger.find_missing(delta.blob.parts)) == NUM_PARTS
+
+
+def _num_listed(federation):
+    store = federation.store
+    return len(set().union(*(sent.parts for sent in read_lists(store, find_lists(store)).values())))
 
 
 def _upload_in_vain(client, delta, reader):

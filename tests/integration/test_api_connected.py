@@ -14,7 +14,7 @@ from tiny_rounds import Model, floats, lead, make_changes, make_federation, make
 import coldfuse
 from coldfuse.core.names import id_of
 from coldfuse.registry.federation import Federation
-from coldfuse.transport.server import serve_gateway
+from coldfuse.transport.server import GatewaySettings, serve_gateway
 
 MODEL = make_model()
 
@@ -30,7 +30,8 @@ def federation(request: pytest.FixtureRequest, held: Federation) -> Iterator[col
         with coldfuse.connect(held.store.url) as federation:
             yield federation
         return
-    with serve_gateway(held) as gateway, coldfuse.connect(gateway.address, retry_s=5) as federation:
+    settings = GatewaySettings(show_names=True)
+    with serve_gateway(held, settings) as gateway, coldfuse.connect(gateway.address, retry_s=5) as federation:
         yield federation
 
 

@@ -44,10 +44,12 @@ def stub(gateway):
         yield gateway_pb2_grpc.GatewayStub(channel)
 
 
-def test_a_part_that_arrived_meanwhile_costs_no_byte(stub, client):
+def test_a_part_that_is_there_is_taken_again_to_its_last_byte(stub, client):
     delta = make_delta([100])
     client.upload(delta.blob, delta.read_range)
-    assert stub.UploadPart(_messages(delta, [100])).received_bytes == 0
+    assert stub.UploadPart(_messages(delta, [100])).received_bytes == 100
+    with pytest.raises(grpc.RpcError, match="ended after 99"):
+        stub.UploadPart(_messages(delta, [99]))
 
 
 @pytest.mark.parametrize(

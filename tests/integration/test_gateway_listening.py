@@ -1,18 +1,22 @@
 """How a gateway listens: its port, its services, and TLS."""
 
 import socket
+import threading
 import time
 
 import grpc
 import pytest
 import trustme
-from federations import make_delta, make_federation
+from federations import make_delta, make_federation, make_manifest, open_round
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from coldfuse.errors import TransportError, UserInputError
+from coldfuse.errors import ContributionRejectedError, TransportError, UserInputError
+from coldfuse.gateway import Decision
 from coldfuse.storage import LocalStore
+from coldfuse.transport.address import parse_address
 from coldfuse.transport.client import GatewayClient
+from coldfuse.transport.handshake import find_disagreement
 from coldfuse.transport.server import SERVICE, GatewaySettings, serve_gateway
 from coldfuse.trust.tls import TlsFiles
 
@@ -118,6 +122,10 @@ def certificates(tmp_path):
         leaf.cert_chain_pems[0].write_to_path(str(tmp_path / f"{name}.pem"))
         leaf.private_key_pem.write_to_path(str(tmp_path / f"{name}.key"))
 
+    leaf = ours.issue_cert("ada")
+    leaf.cert_chain_pems[0].write_to_path(str(tmp_path / "ada.pem"))
+    leaf.private_key_pem.write_to_path(str(tmp_path / "ada.key"))
+
     def files(name=None, *, ca=None):
         cert, key = (tmp_path / f"{name}.pem", tmp_path / f"{name}.key") if name else (None, None)
         return TlsFiles(ca=tmp_path / f"{ca}.pem" if ca else None, cert=cert, key=key)
@@ -144,6 +152,72 @@ def test_mutual_tls_lets_in_only_certificates_of_the_authority(federation, certi
         for wrong in (certificates("stranger", ca="ca"), certificates(ca="ca")):
             with GatewayClient(gateway.address, tls=wrong, retry_s=1.0) as client, pytest.raises(TransportError):
                 client.status()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "sentence"),
+    [
+        ({"ca": "ca"}, {"ca": "ca"}, "asks for your certificate"),
+        ({"ca": "ca"}, {"name": "stranger", "ca": "ca"}, "does not accept your certificate"),
+        ({}, None, "speaks TLS; give its authority"),
+        ({"ca": "ca"}, None, "speaks TLS; give its authority"),
+        (None, {"ca": "ca"}, "speaks no TLS"),
+        ({}, {"ca": "other-ca"}, "of no authority that is known here"),
+    ],
+)
+def test_ends_that_disagree_on_tls_hear_it_with_their_first_try(federation, certificates, theirs, ours, sentence):
+    tls = None if theirs is None else certificates("gateway", **theirs)
+    troubles = []
+    with (
+        serve_gateway(federation, GatewaySettings(listen="localhost:0", tls=tls)) as gateway,
+        GatewayClient(
+            gateway.address,
+            tls=None if ours is None else certificates(**ours),
+            retry_s=60.0,
+            on_trouble=troubles.append,
+        ) as client,
+        pytest.raises(TransportError, match=sentence) as caught,
+    ):
+        client.status()
+    assert "\n" not in str(caught.value)
+    assert troubles == []  # nothing was tried again
+
+
+def test_a_gateway_that_ends_is_not_taken_for_one_that_disagrees(certificates):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=lambda: [listener.accept()[0].close() for _ in range(3)], daemon=True)
+        thread.start()
+        address = parse_address(f"127.0.0.1:{listener.getsockname()[1]}")
+        for tls in (None, certificates("node", ca="ca")):
+            assert find_disagreement(address, is_plain=tls is None, tls=tls, proxy=None) is None
+    thread.join(10)
+
+
+def test_a_certificate_commits_under_its_own_names_alone(federation, certificates):
+    open_round(federation)
+    settings = GatewaySettings(listen="localhost:0", tls=certificates("gateway", ca="ca"))
+    delta = make_delta([10])
+    with (
+        serve_gateway(federation, settings) as gateway,
+        GatewayClient(gateway.address, tls=certificates("ada", ca="ca")) as client,
+    ):
+        client.upload(delta.blob, delta.read_range)
+        with pytest.raises(ContributionRejectedError, match=r"is for 'ada'.*is of 'bob'; contribute under a name"):
+            client.commit(make_manifest(delta.blob, contributor="bob"))
+        assert client.commit(make_manifest(delta.blob)).decision is Decision.PENDING
+    assert [each.contributor for each in federation.journal(1).state().received.values()] == ["ada"]
+
+
+def test_a_renewed_certificate_counts_from_the_next_connection_on(federation, certificates, tmp_path):
+    tls = certificates("gateway")
+    with serve_gateway(federation, GatewaySettings(listen="localhost:0", tls=tls)) as gateway:
+        for authority, files in (("ca", None), ("ca", "node.pem"), ("other-ca", "stranger.pem")):
+            if files is not None:
+                tls.cert.write_bytes((tmp_path / files).read_bytes())
+                if files == "stranger.pem":  # certificate and key fit together again
+                    tls.key.write_bytes((tmp_path / "stranger.key").read_bytes())
+            with GatewayClient(gateway.address, tls=certificates(ca=authority)) as client:
+                assert client.status().name == "tiny"
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,9 @@ def test_an_older_client_is_understood_and_understands(federation):
             answers = channel.stream_stream(f"/coldfuse.v1.Gateway/{call['method']}")(iter(requests), timeout=60)
             found = [MessageToDict(read(kinds[call["method"]], answer)) for answer in answers]
             recorded = [MessageToDict(read(kinds[call["method"]], decoded)) for decoded in decode_all(call)]
+            if call["method"] == "FindMissing":  # who does not say who it is hears of no part that is there
+                assert set(recorded[0]["digests"]) < set(found[0]["digests"])
+                continue
             assert_contains(found, recorded, call["method"])
 
     assert_contains(outcome_of(federation), EXPECTED["with_session"])

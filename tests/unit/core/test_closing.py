@@ -202,3 +202,15 @@ def test_who_comes_last_is_screened_although_nobody_is_waited_for_any_more() -> 
     seen = in_time(state, start, rules, age_s=41.0, found_s={digest("cy"): 40.0})
     assert [received.contributor for received in seen.waiting] == ["cy"]
     assert decide(rules, facts_of(seen, start, rules, age_s=41.0))[0] is RoundAction.WAIT
+
+
+def test_entries_and_settings_of_a_version_before_mean_what_they_meant() -> None:
+    terms = {"rules": {"quorum": 2, "deadline_s": 60.0}, "method": "mean"}
+    start = {"event": "opened", "base_release": 3, "base_digest": BASE, "opened_at_s": 1.8e9, "terms": terms}
+    old = Opened.model_validate(start)
+    assert (old.past, old.active) == ((), ())
+    assert (old.rules.close, old.rules.grace_s, old.rules.oldest) == ("quorum", 0.0, 0)
+    assert old.staleness_of(2, BASE) is None
+    events = admitted("ada", "ben", at_s=None)
+    assert look(old.rules, old, events, age_s=0.0)[0] is RoundAction.FUSE
+    assert fold([old, events]).marked_s == 0.0
