@@ -25,9 +25,8 @@ class GatewayProcess:
         """Start it; `prepare` runs in the new process, before anything else, and its words stay in the pipe."""
         self.federation = make_open_federation(folder)
         command = [sys.executable, "-m", "coldfuse", "gateway", str(folder), *options]
-        self.process = subprocess.Popen(  # noqa: PLW1509
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE if prepare else None, text=True, preexec_fn=prepare
-        )
+        words = subprocess.PIPE if prepare else None
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=words, text=True, preexec_fn=prepare)  # noqa: PLW1509
         self.address = self.process.stdout.readline().removeprefix("listening on ").strip()
         self.seen = psutil.Process(self.process.pid)
 
