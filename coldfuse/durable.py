@@ -11,7 +11,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -130,6 +130,13 @@ def set_aside(path: Path, why: str, *, then: str, tell: OnDamage) -> None:
             shutil.rmtree(aside)
         os.replace(path, aside)
     tell(f"{path}: {why}; it was set aside as {aside.name}, and {then}")
+
+
+def sync_files(paths: Iterable[Path]) -> None:
+    """Make what was written to files durable. Raises `UserInputError` where the disk refuses."""
+    for path in paths:
+        with explained(path), open(path, "r+b") as file:
+            os.fsync(file.fileno())
 
 
 def sync_folder(path: Path) -> None:

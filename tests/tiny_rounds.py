@@ -24,6 +24,7 @@ from coldfuse.engine.execution import Executor, ThreadExecutor
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.objects import Objects
+from coldfuse.registry.round_clock import RoundClock
 from coldfuse.storage import LocalStore
 from coldfuse.tensors.blobs import put_part
 from coldfuse.tensors.deltas import delta_header
@@ -135,10 +136,11 @@ def make_federation(
     quorum: int = 2,
     deadline_s: float = 60.0,
     screening: ScreeningRules | None = None,
+    **rules: object,
 ) -> Federation:
-    """Create a federation in a folder."""
+    """Create a federation in a folder; `rules` are the others of `RoundRules`."""
     folder = write_model(root / "base", model, num_files=num_files)
-    rules = {"quorum": quorum, "deadline_s": deadline_s}
+    rules |= {"quorum": quorum, "deadline_s": deadline_s}
     store = LocalStore(root / "store")
     return create_federation(
         store, name="tiny", base=folder, origin="base", method=method, rules=rules, screening=screening
@@ -191,16 +193,31 @@ def contribute(federation: Federation, contributor: str, changes: Mapping[str, n
     return receive(federation, make_contribution(federation, contributor, changes, **options))  # type: ignore[arg-type]
 
 
+_CLOCKS: dict[tuple[str, int], tuple[list[float], RoundClock]] = {}
+"""A clock for each round of each store, which tests set, and what measures the round's age by it."""
+
+
+def clock_of(federation: Federation, number: int, now_s: float) -> RoundClock:
+    """Return what measures a round's age for a leader that stays, with its clock set; it never goes back."""
+    if (federation.store.url, number) not in _CLOCKS:
+        times = [now_s]
+        _CLOCKS[federation.store.url, number] = times, RoundClock(lambda: times[0])
+    times, clock = _CLOCKS[federation.store.url, number]
+    times[0] = max(times[0], now_s)
+    return clock
+
+
 def make_round(
     federation: Federation, number: int = 1, *, executor: Executor | None = None, now_s: float = 0.0
 ) -> Round:
-    """Make a round on the latest release, as an aggregator does that has just started."""
+    """Make a round on the latest release, as an aggregator does that has read nothing yet."""
     return Round(
         federation=federation,
         journal=federation.journal(number),
         base=open_base(federation, federation.latest()),
         executor=executor or ThreadExecutor(1),
         now_s=lambda: now_s,
+        clock=clock_of(federation, number, now_s),
     )
 
 

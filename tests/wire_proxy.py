@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,6 +11,12 @@ import grpc
 
 from coldfuse.transport.channel import SERVER_OPTIONS
 
+_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 200),
+)
 Messages = Iterator[bytes]
 Change = Callable[[str, Messages], Messages]
 
@@ -30,12 +35,15 @@ def unchanged(method: str, messages: Messages) -> Messages:
 
 
 class WireProxy(grpc.GenericRpcHandler):
-    """Stands before a gateway; `calls` has what passed, in the order in which calls began."""
+    """Stands before a gateway; `calls` has what passed, in the order in which calls began.
+
+    `requests` and `responses` may change what passes, and raise `ConnectionResetError` to cut the call off.
+    """
 
     def __init__(self, address: str, *, requests: Change = unchanged, responses: Change = unchanged) -> None:
         self.requests, self.responses = requests, responses
         self.calls: list[Exchange] = []
-        self._channel = grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)])
+        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
         self._server = grpc.server(ThreadPoolExecutor(32), handlers=[self], options=SERVER_OPTIONS)
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
 
@@ -52,6 +60,9 @@ class WireProxy(grpc.GenericRpcHandler):
         context.add_callback(call.cancel)
         try:
             yield from _noted(self.responses(name, call), exchange.responses)
+        except ConnectionResetError:
+            call.cancel()
+            context.abort(grpc.StatusCode.UNAVAILABLE, "cut by the test")
         except grpc.RpcError as error:
             context.set_trailing_metadata(error.trailing_metadata() or ())
             context.abort(error.code(), error.details())
@@ -69,13 +80,3 @@ def _noted(messages: Messages, into: list[bytes]) -> Messages:
     for message in messages:
         into.append(message)
         yield message
-
-
-def hold_until(event: threading.Event, limit_s: float = 60.0) -> Change:
-    """Let nothing pass before the event."""
-
-    def change(method: str, messages: Messages) -> Messages:
-        assert event.wait(limit_s)
-        yield from messages
-
-    return change

@@ -71,11 +71,12 @@ class Meter:
         self._groups, self._seed = groups, seed
         self._squares = [0.0] * len(groups)
         self._sums = np.zeros(SKETCH_SIZE)
-        self._num_changed = 0
+        self._num_changed, self._largest = 0, 0.0
 
     def add(self, tensor: str, first: int, values: Floats) -> None:
         """Count a run of a tensor's elements, of which `first` is the index of the first."""
         squares = 0.0
+        self._largest = max(self._largest, float(np.abs(values).max(initial=0.0)))
         for start, signs_N in self._signs(tensor, first, len(values)):
             part_N = values[start : start + len(signs_N)].astype(np.float64)
             squares += float(np.einsum("n,n->", part_N, part_N))  # a dot product would wake BLAS's threads
@@ -91,6 +92,7 @@ class Meter:
             norm=_rounded(math.sqrt(math.fsum(self._squares)), 9),
             layers=tuple(_rounded(math.sqrt(squares), 4) for squares in self._squares),
             num_changed=self._num_changed,
+            largest=_rounded(self._largest, 4),
             sketch=self._sketch(),
         )
 

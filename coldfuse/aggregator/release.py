@@ -6,6 +6,7 @@ import dataclasses
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy
 
@@ -16,7 +17,7 @@ from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Admission
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.screening_rules import ScreeningRules
-from coldfuse.core.value import Value
+from coldfuse.core.value import Digest, Value
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.fuse import Prepared, Request, fuse, prepare, read_ahead
 from coldfuse.engine.inputs import Input, delta_input
@@ -65,7 +66,7 @@ def fuse_release(
     """
     recipe = _bounded(read_recipe(federation.settings.method), federation.settings.screening)
     rules, past = federation.settings.screening, base.release.norms
-    counted = standing(admissions, recipe, rules, past)
+    counted = standing(admissions, recipe, rules, past, staleness=partial(_staleness, federation, base))
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         inputs = list(pool.map(lambda each: _open_input(federation, base, each), counted))
     sink = StoreSink(federation.objects, federation.store.url, there=_headers_of(base))
@@ -151,14 +152,23 @@ class _Stored(Value):
     """What is read of a manifest again: all else was checked when it was screened."""
 
     delta: Blob
+    base_digest: Digest
+
+
+def _staleness(federation: Federation, base: Base, admission: Admission) -> float:
+    """Return what a delta is multiplied by for the age of its base; 1 where that is the base of the round."""
+    if admission.base_release is None:
+        return 1.0
+    return federation.settings.rules.weight_of(base.release.release - admission.base_release)
 
 
 def _open_input(federation: Federation, base: Base, counted: Standing) -> Input:
     admission = counted.admission
-    delta = federation.objects.get_value(_Stored, admission.contribution).delta
+    stored = federation.objects.get_value(_Stored, admission.contribution)
     name = f"the contribution of {admission.contributor} ({admission.contribution[:12]})"
-    file = open_tensors(BlobFile(federation.store.url, delta, name))
+    file = open_tensors(BlobFile(federation.store.url, stored.delta, name))
     item = delta_input(
-        base.checkpoint, file, counted.weight, tied=base.tied, path=name, digest=admission.delta_digest
+        base.checkpoint, file, counted.weight, tied=base.tied, path=name, digest=admission.delta_digest,
+        base_digest=None if admission.base_release is None else stored.base_digest,
     )  # fmt: skip
-    return dataclasses.replace(item, share=counted.share)
+    return dataclasses.replace(item, share=counted.share * counted.staleness_weight)

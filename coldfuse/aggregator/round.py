@@ -5,22 +5,31 @@ thing ends in one entry: killed between any two lines, another aggregator calls 
 bytes. Late contributions: a gateway checks that the round is open, records the contribution, and checks again; the
 leader closes the round, and then judges what was recorded before that. So a contribution that was acknowledged gets a
 verdict, and one that came too late is told so.
+
+How old a round is the leader measures itself (`registry.round_clock`), and every entry that it writes into an open
+round says it for who leads next. What was found before the round ended is screened before it closes or is abandoned;
+what comes after that waits for its verdict until then, so that no stream of contributions keeps a round open.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coldfuse.aggregator.judging import MAX_VERDICTS, judge, rejection, settle
 from coldfuse.aggregator.model import Base
-from coldfuse.aggregator.release import describe_standing, fuse_release
+from coldfuse.aggregator.release import MOST_CONTRIBUTIONS, describe_standing, fuse_release
 from coldfuse.aggregator.screen import bounded
+from coldfuse.core.closing import RoundAction, RoundFacts, decide, facts_of, in_time
 from coldfuse.core.contribution import Admission
+from coldfuse.core.federation import RoundRules
+from coldfuse.core.history import hand_on
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.room import is_full, within
 from coldfuse.core.round import (
     Abandoned,
+    Admitted,
     Closed,
     Fused,
     LeaderEvent,
@@ -28,14 +37,22 @@ from coldfuse.core.round import (
     Published,
     Received,
     Rejected,
-    RoundAction,
     RoundState,
-    decide,
 )
 from coldfuse.engine.execution import Executor
 from coldfuse.errors import ConflictError, FusionError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
+from coldfuse.registry.round_clock import RoundClock
+
+_NUM_MARKS = 20
+"""Number of entries that only say how old a round is, at most: a takeover forgets a twentieth of its deadline."""
+
+_MIN_MARK_S = 2.0
+"""Seconds between two such entries at least."""
+
+_JUDGED_AT_ONCE = 16
+"""Number of contributions a worker that are judged in one look."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +67,13 @@ class Round:
     executor: Executor
     """What runs the tasks that screen and fuse."""
     now_s: Callable[[], float]
-    """The clock, in seconds since 1970."""
+    """The clock, in seconds since 1970; for people."""
+    clock: RoundClock = field(default_factory=RoundClock)
+    """What measures the round's age: the same for as long as this process leads it."""
+    before: Journal | None = None
+    """Journal of the round before, if it was read already."""
+    most: int = MOST_CONTRIBUTIONS
+    """Number of contributions for which there is the memory to fuse them."""
 
 
 def advance(round_: Round) -> list[LeaderEvent]:
@@ -75,38 +98,32 @@ def _next(round_: Round, state: RoundState) -> list[LeaderEvent]:
     if state.opened is None:
         return [_open(round_)]
     if state.is_open:
-        verdicts = judge(
-            round_.federation, round_.base, round_.executor,
-            round_number=round_.journal.round, state=state, opened=state.opened,
-        )  # fmt: skip
-        now = state.after(verdicts)
-        # Decided in the same look: else a stream of bad contributions could keep a round open for ever.
-        ending = _decide(round_, now, state.opened)
-        return [*verdicts, *(settle(round_.base, now, state.opened) if ending else ()), *ending]
+        return _look(round_, state, state.opened)
     if state.waiting:
-        return [_reject_late(round_.journal.round, state.waiting)]
+        return [_reject_late(round_.journal.round, state.waiting, state.opened.rules)]
     if state.is_over:
         return []
     if state.fused is None:
         return [_fuse(round_, state)]
-    return [_publish(round_, state.fused)]
+    return [_publish(round_, state.fused, age_s=round_.clock.age_s(state))]
 
 
 def _open(round_: Round) -> Opened:
     """Open on the latest release; what an abandoned round admitted on the same base still counts."""
-    release = round_.base.release
+    release, number = round_.base.release, round_.journal.round
+    before = (round_.before or round_.federation.journal(number - 1)).state() if number > 1 else RoundState()
     carried: tuple[Admission, ...] = ()
     refused_by: str | None = None
     seed: str | None = None
-    if round_.journal.round > release.round + 1:
-        before = round_.federation.journal(round_.journal.round - 1).state()
+    if number > release.round + 1:
         if before.abandoned is None:  # then it made, or is making, a newer release than `round_.base`
-            raise ConflictError(f"round {round_.journal.round}: release {release.release} is the latest no more")
+            raise ConflictError(f"round {number}: release {release.release} is the latest no more")
         carried, refused_by = tuple(before.admitted.values()), _refused_by(round_, before)
         seed = before.opened.sketch_seed if before.opened else None  # sketches that are carried stay comparable
+    past, active = hand_on(before)
     return Opened(
         base_release=release.release, base_digest=release.model_digest, opened_at_s=round_.now_s(), carried=carried,
-        terms=round_.federation.reopened().settings.terms, refused_by=refused_by,
+        terms=round_.federation.reopened().settings.terms, refused_by=refused_by, past=past, active=active,
         sketch_seed=seed or secrets.token_hex(16),
     )  # fmt: skip
 
@@ -121,25 +138,48 @@ def _refused_by(round_: Round, before: RoundState) -> str | None:
     return None
 
 
-def _decide(round_: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]:
+def _look(round_: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]:
+    """Screen what came in time, and decide in the same look on what was found."""
+    rules = round_.federation.settings.under(opened.terms).rules
+    look = round_.clock.look(state)
+    came = in_time(state, opened, rules, age_s=look.age_s, found_s=look.found_s)
+    verdicts = judge(
+        round_.federation, round_.base, round_.executor,
+        round_number=round_.journal.round, opened=opened,
+        state=within(came, most=round_.most, at_once=_JUDGED_AT_ONCE * round_.executor.num_workers),
+    )  # fmt: skip
+    timed = [event.model_copy(update={"elapsed_s": look.age_s}) for event in verdicts]
+    now = in_time(state.after(timed), opened, rules, age_s=look.age_s, found_s=look.found_s)
+    # Decided in the same look: else a stream of bad contributions could keep a round open for ever.
+    ending = _decide(round_, now, opened, facts_of(now, opened, rules, age_s=look.age_s))
+    ends = any(isinstance(event, Closed | Abandoned) for event in ending)  # not an entry that only says its age
+    return [*timed, *(settle(round_.base, now, opened) if ends else ()), *ending]
+
+
+def _decide(round_: Round, state: RoundState, opened: Opened, facts: RoundFacts) -> list[LeaderEvent]:
     terms = round_.federation.settings.under(opened.terms).terms
-    admitted = state.admitted.keys()
-    age_s, num_carried = round_.now_s() - opened.opened_at_s, len(state.carried)
-    verdict, reason = decide(
-        terms.rules, admitted=len(admitted), carried=num_carried, is_refused=state.is_refused, age_s=age_s
-    )
-    if verdict is RoundAction.WAIT and len(admitted) == num_carried:  # it has no end, and nobody counts on its rules
+    verdict, reason = decide(terms.rules, facts)
+    if verdict is RoundAction.WAIT and facts.is_idle:  # it has no end, and nobody counts on its rules
         now = round_.federation.reopened().settings.terms
         if now != terms:
             return [Abandoned(reason="the federation's rules were changed before anything new was admitted")]
+        return []
+    if verdict is RoundAction.WAIT and is_full(state, most=round_.most):
+        verdict, reason = RoundAction.FUSE, f"{round_.most} contributions are all that the aggregator's --memory takes"
     match verdict:
         case RoundAction.FUSE:
             notes = describe_standing(round_.federation.under(opened.terms), round_.base, state.admitted.values())
-            return [Closed(contributions=tuple(sorted(admitted)), reason=bounded(f"{reason}{notes}"))]
+            return [
+                Closed(
+                    contributions=tuple(sorted(state.admitted)), reason=bounded(f"{reason}{notes}"),
+                    elapsed_s=facts.age_s,
+                )
+            ]  # fmt: skip
         case RoundAction.ABANDON:
             return [Abandoned(reason=reason)]
         case RoundAction.WAIT:
-            return []
+            is_due = facts.age_s - state.marked_s >= max(terms.rules.deadline_s / _NUM_MARKS, _MIN_MARK_S)
+            return [Admitted(admissions=(), elapsed_s=facts.age_s)] if is_due else []
 
 
 def _fuse(round_: Round, state: RoundState) -> Fused | Abandoned:
@@ -160,13 +200,14 @@ def _fuse(round_: Round, state: RoundState) -> Fused | Abandoned:
     return Fused(manifest=digest, model_digest=manifest.model_digest, moved=manifest.moved)
 
 
-def _publish(round_: Round, fused: Fused) -> Published:
+def _publish(round_: Round, fused: Fused, *, age_s: float) -> Published:
     manifest = round_.federation.objects.get_value(ReleaseManifest, fused.manifest)
     round_.federation.publish(manifest)
-    return Published(release=manifest.release)
+    return Published(release=manifest.release, elapsed_s=age_s)
 
 
-def _reject_late(round_number: int, waiting: list[Received]) -> Rejected:
-    reason = f"round {round_number} closed before it could be screened; send it again if the base is still the latest"
+def _reject_late(round_number: int, waiting: list[Received], rules: RoundRules) -> Rejected:
+    again = "if the base is still the latest" if rules.late == "drop" else f"to the open round: {rules.lateness}"
+    reason = f"round {round_number} closed before it could be screened; send it again {again}"
     late = [rejection(received, reason, is_late=True) for received in waiting[:MAX_VERDICTS]]
     return Rejected(rejections=tuple(late))

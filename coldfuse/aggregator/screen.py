@@ -15,7 +15,7 @@ from coldfuse.core.contribution import Admission, ContributionManifest, Rejectio
 from coldfuse.core.dtypes import SAFE_CHANGE, Floats, to_floats
 from coldfuse.core.round import Opened
 from coldfuse.core.schema import Schema
-from coldfuse.core.screening import screen_manifest, screen_name
+from coldfuse.core.screening import screen_change, screen_manifest, screen_name
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.serialization import blob_digest, sha256
 from coldfuse.core.words import printable
@@ -40,12 +40,6 @@ from coldfuse.tensors.tensor_file import TensorFile
 
 # Faults of the contributor's, which become the reason of a rejection.
 _REASONS = (CodecError, SchemaMismatchError, ContributionRejectedError, ObjectNotFoundError)
-
-
-_NOTHING = (
-    "delta: it changes nothing: all of its numbers are 0, or it has none; has the training moved the model, and does "
-    "the encoding hold steps that small? send it in F32"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,13 +90,13 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
         header = read_header(
             reader.read_into, file_bytes=manifest.delta.size_bytes, what="delta", limit=screening.max_header_bytes
         )
-        check_delta(header, screening.schema, base_digest=screening.opened.base_digest, what="delta")
+        check_delta(header, screening.schema, base_digest=manifest.base_digest, what="delta")
         _check_encoding(header, manifest)
         meter = screening.meter()
         _check_parts(header, manifest, reader, _Values(screening.schema, screening.opened.screening, meter))
         measured = meter.measured(f"{manifest.trained}, dense")
-        if screening.opened.screening.is_on and not measured.num_changed:
-            raise ContributionRejectedError(_NOTHING)
+        if reason := screen_change(measured, screening.opened.screening):
+            raise ContributionRejectedError(f"delta: {reason}")
         file = TensorFile(BlobFile(screening.store_url, manifest.delta, "delta"), header)
         check_places(places_of([file]), screening.tied, what="delta")
     except _REASONS as error:
@@ -116,6 +110,7 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
         delta_digest=manifest.delta_digest, num_examples=manifest.num_examples,
         score=manifest.score.after if manifest.score else None, measured=measured,
         reason="base, schema, digests and finiteness are right",
+        base_release=manifest.base_release if manifest.base_release != screening.opened.base_release else None,
     )  # fmt: skip
 
 

@@ -17,12 +17,13 @@ from coldfuse.aggregator.model import Base, open_base
 from coldfuse.aggregator.release import most_contributions
 from coldfuse.aggregator.round import Round, advance
 from coldfuse.aggregator.watchdog import Watchdog
-from coldfuse.core.round import LeaderEvent
+from coldfuse.core.round import LeaderEvent, Published
 from coldfuse.engine.execution import WatchedExecutor
 from coldfuse.errors import ColdfuseError, ConflictError, LeaseLostError, MissingExtraError, UserInputError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.lease import Lease
+from coldfuse.registry.round_clock import RoundClock
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -85,7 +86,7 @@ def serve_rounds(
             for number, event in leader.lead(settings, stop):
                 trouble.is_over()
                 yield number, event
-                published += event.event == "published"
+                published += isinstance(event, Published)
                 if published == settings.rounds:
                     return
             return
@@ -144,6 +145,7 @@ class _Leader:
     def __init__(self, federation: Federation, executor: _Led, lease: Lease, watchdog: Watchdog) -> None:
         self._federation, self._executor, self._lease, self._watchdog = federation, executor, lease, watchdog
         self._journals: dict[int, Journal] = {}  # kept, because a journal remembers what it has read
+        self._clocks: dict[int, RoundClock] = {}  # kept, because a round's age is measured from when it was first seen
         self._most = 0  # how many contributions to a round this machine has the memory for
         self._ready_for = 0  # the number of the newest round whose rules this machine has the memory for
 
@@ -160,6 +162,8 @@ class _Leader:
             if federation.channel("latest") != pointer:
                 pointer = federation.channel("latest")
                 base = open_base(federation, federation.latest())
+            if settings.until is not None and pointer.release >= settings.until and _is_over(federation, pointer.round):
+                return
             number = federation.current_round(at_least=number)
             self._require_memory(federation, base, number)
             idle = True
@@ -171,21 +175,29 @@ class _Leader:
             if not idle:
                 pause.reset()
                 continue
-            if settings.until is not None and pointer.release >= settings.until:
-                return
             settled = max(number - 1, settled)
             self._journals = {n: journal for n, journal in self._journals.items() if n > settled}
+            self._clocks = {n: clock for n, clock in self._clocks.items() if n > settled}
             stop.wait(pause.next_s())
 
     def _round(self, federation: Federation, base: Base, number: int) -> Round:
         journal = self._journals.setdefault(number, federation.journal(number))
-        return Round(federation=federation, journal=journal, base=base, executor=self._executor, now_s=time.time)
+        return Round(
+            federation=federation, journal=journal, base=base, executor=self._executor, most=self._most,
+            now_s=time.time,
+            clock=self._clocks.setdefault(number, RoundClock()), before=self._journals.get(number - 1),
+        )  # fmt: skip
 
     def _require_memory(self, federation: Federation, base: Base, number: int) -> None:
         """Before a round is opened: an operator may have set another method."""
         if number > self._ready_for:
             self._most = most_contributions(federation.reopened(), base, self._executor)
             self._ready_for = number
+
+
+def _is_over(federation: Federation, number: int) -> bool:
+    """Tell whether a round's release is written down, too; else that is done first."""
+    return federation.journal(number).state().published is not None
 
 
 class _Pause:

@@ -7,7 +7,7 @@ finds the same, whatever the order in which they came.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from coldfuse.core.contribution import MAX_EXAMPLES, Admission, in_fusing_order
@@ -30,7 +30,9 @@ class Standing:
     claimed: float
     """The same, as what its contributor claims would make it."""
     share: float = 1.0
-    """Share of its delta that is taken."""
+    """Share of its delta that is taken, as it is too long."""
+    staleness_weight: float = 1.0
+    """What its delta is multiplied by besides, for the age of its base."""
 
     def fused(self) -> FusedContribution:
         """Return what a release says of it."""
@@ -40,11 +42,18 @@ class Standing:
             display_name=admission.display_name, delta_digest=admission.delta_digest,
             num_examples=_examples(admission), weight=self.weight,
             norm=admission.measured.norm if admission.measured else None, scale=self.share,
+            base_release=admission.base_release,
+            staleness_weight=None if admission.base_release is None else self.staleness_weight,
         )  # fmt: skip
 
 
 def standing(
-    admissions: Iterable[Admission], recipe: Recipe, rules: ScreeningRules, past: Mapping[str, Sequence[float]]
+    admissions: Iterable[Admission],
+    recipe: Recipe,
+    rules: ScreeningRules,
+    past: Mapping[str, Sequence[float]],
+    *,
+    staleness: Callable[[Admission], float] = lambda _: 1.0,
 ) -> list[Standing]:
     """Say how much each contribution counts, in the order of fusing.
 
@@ -53,6 +62,7 @@ def standing(
         recipe: How.
         rules: The rules that the round was opened with.
         past: Median lengths of deltas in past rounds, by kind.
+        staleness: What a delta is multiplied by for the age of its base.
     """
     ordered = in_fusing_order(admissions)
     claimed = [recipe.combiner.weigh(_examples(a), None if a.score is None else min(a.score, 1.0)) for a in ordered]
@@ -60,7 +70,13 @@ def standing(
         claimed = [1.0] * len(ordered)
     limits = {kind: limit_of(lengths, past.get(kind, ()), rules) for kind, lengths in _lengths(ordered, rules).items()}
     return [
-        Standing(admission=admission, weight=weight, claimed=claim, share=_share(admission, limits))
+        Standing(
+            admission=admission,
+            weight=weight,
+            claimed=claim,
+            share=_share(admission, limits),
+            staleness_weight=staleness(admission),
+        )
         for admission, weight, claim in zip(ordered, even_out(claimed, rules), claimed, strict=True)
     ]
 

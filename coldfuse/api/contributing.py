@@ -80,15 +80,29 @@ def contribute(gateway: Gateway, offer: Offer, waiting: Waiting, *, progress: On
         blob = _write(delta, base, finetuned, offer)
         with LocalFile(delta).open() as file:
             report = gateway.upload(blob, file.read_into, progress=progress)
-    status = _await_round(gateway, offer, waiting, is_open=waiting.is_wanted)
-    verdict = gateway.commit(_manifest(offer, blob, status))
-    acknowledged = Acknowledgement(
-        round=status.round.number, base_release=offer.release, verdict=verdict, delta_bytes=blob.size_bytes,
-        sent_bytes=report.sent_bytes, left_out=finetuned.left_out, unchanged=finetuned.unchanged,
-    )  # fmt: skip
-    return (
-        acknowledged if not waiting.is_wanted else acknowledged.with_verdict(_verdict(gateway, acknowledged, waiting))
-    )
+    while True:
+        status = _await_round(gateway, offer, waiting, is_open=waiting.is_wanted)
+        try:
+            verdict = gateway.commit(_manifest(offer, blob, status))
+            acknowledged = Acknowledgement(
+                round=status.round.number, base_release=offer.release, verdict=verdict, delta_bytes=blob.size_bytes,
+                sent_bytes=report.sent_bytes, left_out=finetuned.left_out, unchanged=finetuned.unchanged,
+            )  # fmt: skip
+            if not waiting.is_wanted:
+                return acknowledged
+            return acknowledged.with_verdict(_verdict(gateway, acknowledged, waiting))
+        except RoundClosedError:
+            if not (waiting.is_wanted and _is_next_round_its(gateway, status, waiting)):
+                raise
+
+
+def _is_next_round_its(gateway: Gateway, before: Status, waiting: Waiting) -> bool:
+    """Tell whether what was too late for a round can go to another one; by the same round it was refused for good."""
+    if before.rules.late == "drop":
+        return False
+    waiting.pause(before, "for a round to open")  # a status may be from before the refusal
+    now = gateway.status().round
+    return now.number != before.round.number or not now.is_open
 
 
 def _write(path: Path, base: Checkpoint, finetuned: FineTuned, offer: Offer) -> Blob:
@@ -113,15 +127,17 @@ def _manifest(offer: Offer, delta: Blob, status: Status) -> ContributionManifest
 
 
 def _await_round(gateway: Gateway, offer: Offer, waiting: Waiting, *, is_open: bool = False) -> Status:
-    """Return the status, once a round is open where that is asked for; the base must still be the latest release."""
+    """Return the status, once a round is open where that is asked for; it must take what was made from the base."""
     while True:
         status = gateway.status()
-        if status.latest.number != offer.release:
+        age = status.latest.number - offer.release
+        if not 0 <= age <= status.rules.oldest:
+            policy = "" if status.rules.late == "drop" else f", and {status.rules.lateness}"
             raise RoundClosedError(
-                f"the model was made from release {offer.release}, and release {status.latest.number} is out; "
+                f"the model was made from release {offer.release}, and release {status.latest.number} is out{policy}; "
                 "fetch that and train on it"
             )
-        if status.latest.model_digest != offer.base_digest:
+        if not age and status.latest.model_digest != offer.base_digest:
             raise UserInputError(f"{offer.base}: a release of another federation; fetch this one's, and train on it")
         if status.round.is_open or not is_open:
             return status

@@ -12,7 +12,7 @@ from coldfuse.api.tables import html_table
 from coldfuse.core.federation import SettingsChange
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.words import printable
-from coldfuse.gateway import ContributionVerdict, Decision, ReleaseSummary
+from coldfuse.gateway import ContributionSummary, ContributionVerdict, Decision, ReleaseSummary
 
 _SHOWN = 5
 
@@ -139,8 +139,14 @@ def when(moment_s: float) -> str:
 
 
 def _who(summary: ReleaseSummary) -> str:
-    names = ", ".join(fused.who for fused in summary.contributions)
+    names = ", ".join(f"{fused.who}{_late(fused)}" for fused in summary.contributions)
     return names or (f"{summary.num_contributions} contributions" if summary.num_contributions else "the base")
+
+
+def _late(fused: ContributionSummary) -> str:
+    if fused.base_release is None or fused.staleness_weight is None:
+        return ""
+    return f" (made on {fused.base_release}, ×{fused.staleness_weight:g})"
 
 
 def _some(names: Iterable[str]) -> str:

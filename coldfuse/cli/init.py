@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from coldfuse.api.places import resolve_model
+from coldfuse.cli.closing import NEW_FEDERATION, rules_of
 from coldfuse.cli.options.operator import InitOptions
 from coldfuse.cli.recipe import line_of, recipe_of, require_federated
 from coldfuse.cli.units import parse_duration
@@ -28,9 +29,11 @@ def init(options: InitOptions) -> None:
     Identity.of(options.name, what="--name")  # before the base is looked at
     words, base = options.recipe, options.base
     recipe = recipe_of(words.method, words.param, words.variant)
-    require_federated(recipe, quorum=options.quorum)
+    quorum = options.closing.publish_every or options.quorum
+    require_federated(recipe, quorum=quorum)
     line = line_of(recipe, words)
-    rules = {"quorum": options.quorum, "deadline_s": parse_duration(options.deadline)}
+    rules = NEW_FEDERATION | {"deadline_s": parse_duration(options.deadline)} | rules_of(options.closing)
+    rules |= {"quorum": quorum}
     store, model = open_store(options.store), resolve_model(base)
     require_creatable(store, name=options.name, rules=rules)
     checkpoint = open_checkpoint(model)  # what is no model leaves no trace in the store

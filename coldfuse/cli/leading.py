@@ -25,7 +25,7 @@ def lead(federation: Federation, options: AggregatorOptions) -> None:
         SystemExit: The settings do not fit this federation; it has said why.
     """
     fusing = options.fusing
-    poll_s = 2.0 if "://" in options.store else 0.5  # every look at S3 is paid for
+    poll_s = 2.0 if "://" in options.store else 0.2  # every look at S3 is paid for
     settings = AggregatorSettings(
         rounds=options.rounds, until=options.until, poll_s=poll_s, lease_ttl_s=parse_duration(fusing.lease)
     )

@@ -17,7 +17,14 @@ from coldfuse import __version__
 from coldfuse.cli.command import Command, typer_function
 from coldfuse.cli.options.consumer import FetchOptions, ReleasesOptions, StatusOptions
 from coldfuse.cli.options.contributor import ContributeOptions
-from coldfuse.cli.options.experiments import BenchFuseOptions, BenchUploadOptions, DemoOptions, FusionOptions
+from coldfuse.cli.options.experiments import (
+    BenchFetchOptions,
+    BenchFuseOptions,
+    BenchRoundOptions,
+    BenchUploadOptions,
+    DemoOptions,
+    FusionOptions,
+)
 from coldfuse.cli.options.fuse import FuseOptions, MethodsOptions
 from coldfuse.cli.options.operator import (
     AggregatorOptions,
@@ -79,6 +86,10 @@ COMMANDS = {
     "simulate": Command(
         options=SimulateOptions, runs="coldfuse.cli.simulate:simulate", panel=_OPERATE, extra="aggregator",
         prepare=prepare_training,
+    ),
+    "bench fetch": Command(options=BenchFetchOptions, runs="coldfuse.cli.bench:fetch", panel=_ALONE, extra="fuse"),
+    "bench round": Command(
+        options=BenchRoundOptions, runs="coldfuse.cli.bench:round_", panel=_ALONE, extra="aggregator"
     ),
     "experiment fusion": Command(
         options=FusionOptions, runs="coldfuse.cli.experiment:fusion", panel=_ALONE, extra="demo",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
+from coldfuse.cli.closing import rules_of
 from coldfuse.cli.options.operator import SetOptions
 from coldfuse.cli.options.shared import RecipeChange, RecipeWords
 from coldfuse.cli.recipe import line_of, recipe_of, require_federated
@@ -27,10 +28,12 @@ from coldfuse.storage import open_store
 def change(options: SetOptions) -> None:
     """Change what was given, and say what that means for the rounds."""
     words = options.recipe
+    closing = rules_of(options.closing)
     given = (options.name, options.quorum, options.deadline, options.screening, words.method, words.variant)
-    if all(value is None for value in given) and not words.param:
+    if all(value is None for value in given) and not (words.param or closing):
         raise typer.BadParameter(
-            "say what to change: --quorum, --deadline, --method, --param, --variant, --screening or --name"
+            "say what to change: --quorum, --deadline, --close, --late, --method, --param, --variant, --screening, "
+            "--name or another of the options"
         )
     store = open_store(options.store)
     before, etag = read_settings(store)
@@ -38,12 +41,11 @@ def change(options: SetOptions) -> None:
     wanted = ChangeableSettings.model_construct(
         name=called.id if called else None,
         display_name=called.display_name if called else None,
-        quorum=options.quorum,
         deadline_s=parse_duration(options.deadline) if options.deadline is not None else None,
         method=_new_method(before, words),
         screening=None if options.screening is None else ScreeningRules(is_on=options.screening == "strict"),
-    )  # checked, with the words for people, as it is written
-    quorum = options.quorum or before.rules.quorum
+    ).model_copy(update={"quorum": options.quorum} | closing)  # checked, with the words for people, as it is written
+    quorum = wanted.quorum or before.rules.quorum
     if wanted.method is not None or wanted.quorum is not None:
         require_federated(read_recipe(wanted.method or before.method), quorum=quorum)
     federation = open_federation(store)

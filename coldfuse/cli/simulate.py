@@ -55,6 +55,8 @@ def _settings(options: SimulateOptions) -> LoadSettings:
     load = options.load
     if len(options.method) > 1:
         raise UserInputError("--method: one at a time, unless --data is given")
+    if load.shared_delta and load.screening != "off":
+        raise UserInputError("--shared-delta: copies are rejected; give --screening off, too")
     method, deadline_s = (options.method or ["mean"])[0], parse_duration(load.deadline)
     crowd = Crowd(
         num_contributors=options.contributors or _USUAL_CONTRIBUTORS, faults=parse_faults(options.faults),
@@ -63,9 +65,11 @@ def _settings(options: SimulateOptions) -> LoadSettings:
     )  # fmt: skip
     settings = LoadSettings(
         crowd=crowd, num_rounds=load.rounds, store=load.store, method=method, quorum=load.quorum,
-        num_parameters=count_of(load.parameters), num_gateways=load.gateways, clients=load.clients,
+        grace_s=parse_duration(load.grace) if load.grace else 0.0, late=load.late,
+        num_parameters=count_of(load.parameters), num_gateways=load.gateways, shared_delta=load.shared_delta,
+        clients=load.clients,
         screening=ScreeningRules(is_on=load.screening == "strict"),
         aggregation=Aggregation(num_workers=load.workers, on_ray=not load.threads),
     )  # fmt: skip
-    require_federated(recipe_of(method), quorum=int(settings.rules["quorum"]))
+    require_federated(recipe_of(method), quorum=settings.rules.quorum)
     return settings

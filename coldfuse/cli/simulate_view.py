@@ -24,7 +24,10 @@ def load_lines(report: LoadReport) -> list[str]:
         "connection to acknowledgement": _spread(report.visit_p50_ms, report.visit_p99_ms),
         "repeated": _counts(report.repeated) or "nothing",
         "store operations a contribution": f"gateways {report.gateway_operations:g}, "
-        f"aggregator {report.aggregator_operations:g} ({_counts(report.operations)})",
+        f"aggregator {report.aggregator_operations:g}",
+        **{f"operations, {who}": _counts(counts) for who, counts in report.operations.items()},
+        "processor time a contribution": f"gateways {report.gateway_cpu_ms:g} ms, "
+        f"aggregator {report.aggregator_cpu_ms:g} ms",
         "files a contribution": f"{report.files:g}",
         **{f"memory, {m.name}": f"{m.start_mib:g} → {m.end_mib:g} MiB, peak {m.peak_mib:g}" for m in report.memory},
         "took": f"{report.took_s:g} s on {report.cpus} processors, load {report.load_before:g} before",

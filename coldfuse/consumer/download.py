@@ -8,12 +8,14 @@ nobody loads half of two releases.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -21,15 +23,18 @@ from typing import Protocol
 from coldfuse.consumer import folder
 from coldfuse.consumer.changes import find_change
 from coldfuse.consumer.folder import OWN, check_path, hold, is_foreign, is_whole, read_fetched, read_if_there
-from coldfuse.core.blob import Part
+from coldfuse.consumer.place import Place
 from coldfuse.core.model_files import ENTRIES
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import sha256
-from coldfuse.durable import explained, sync_folder
+from coldfuse.durable import explained, sync_files, sync_folder
 from coldfuse.errors import DigestMismatchError, UserInputError
 from coldfuse.gateway import PARALLEL
 from coldfuse.registry.channels import check_channel
 from coldfuse.tensors.checkpoint import open_checkpoint
+
+AHEAD = 2
+"""Pieces of a part that are on their way while another is written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,41 +72,6 @@ class Fetched:
     """Number of bytes that were there already."""
     changed: str | None = None
     """What its caller may not expect: the source has gone back, or is another federation; None where it has not."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Place:
-    """One part of one file, and where its bytes may lie already."""
-
-    part: Part
-    target: Path
-    start: int
-    mark: Path
-    """File that says how many of its bytes lie in the target."""
-    candidates: tuple[tuple[Path, int], ...]
-    """Files and offsets at which its bytes may lie."""
-
-    def resume(self, data: memoryview) -> int:
-        """Read the pieces that an interrupted download left, and return how many bytes they are."""
-        try:
-            done = int(self.mark.read_bytes())
-        except (OSError, ValueError):
-            return 0
-        is_there = 0 < done < len(data) and read_if_there(self.target, self.start, data[:done])
-        return done if is_there else 0
-
-    def write(self, data: memoryview, offset: int) -> None:
-        """Write some bytes of the part, and note how far it has come."""
-        with explained(self.target), open(self.target, "r+b") as file:
-            file.seek(self.start + offset)
-            file.write(data)
-            file.flush()  # the note comes after the bytes; should a power cut undo that, the digest tells
-            self.mark.write_text(str(offset + len(data)))
-
-    def sync(self) -> None:
-        """Wait until the target is on the disk."""
-        with explained(self.target), open(self.target, "r+b") as file:
-            os.fsync(file.fileno())
 
 
 def fetch(  # noqa: PLR0913 - what there is to say, by keyword
@@ -153,7 +123,10 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
         total = sum(blob.size_bytes for blob in manifest.files.values())
         if held == manifest and not any(incoming.iterdir()) and is_whole(out, manifest, verify=verify):
             return Fetched(manifest=manifest, downloaded_bytes=0, reused_bytes=total)
-        fetched = _fetch(_Download(source, manifest, pace, _Count(total, progress)), out)
+        with ThreadPoolExecutor(AHEAD * pace.parallel, thread_name_prefix="fetch-read") as readers:
+            fetched = _fetch(
+                _Download(source, manifest, pace, _Count(total, progress), readers, threading.local()), out
+            )
         return replace(fetched, changed=changed)
 
 
@@ -191,39 +164,64 @@ class _Download:
     manifest: ReleaseManifest
     pace: Pace
     count: _Count
+    readers: Executor
+    """Threads that wait for the source."""
+    local: threading.local
+    """Buffer of each thread that brings parts: new memory costs as much as writing what comes into it."""
 
-    def bring(self, place: _Place) -> int:
+    def bring(self, place: Place) -> int:
         """Make sure that a part lies in its target; return how many of its bytes had not to be downloaded."""
-        data = memoryview(bytearray(place.part.size_bytes))
+        data = self._buffer(place.part.size_bytes)
         for path, start in place.candidates:
             if read_if_there(path, start, data) and sha256(data) == place.part.digest:
                 if path != place.target:
                     place.write(data, 0)
-                    place.sync()
                 self.count.add(len(data))
                 return len(data)
         there = place.resume(data)
         self.count.add(there)
-        self._download(place, data, there)
-        if sha256(data) != place.part.digest:  # by what an interrupted download left, or on its way: once more, whole
+        digest = self._download(place, data, there)
+        if digest != place.part.digest:  # by what an interrupted download left, or on its way: once more, whole
             self.count.add(-len(data))
             there = 0
-            self._download(place, data, there)
-        if (digest := sha256(data)) != place.part.digest:
+            digest = self._download(place, data, there)
+        if digest != place.part.digest:
             place.mark.unlink(missing_ok=True)
             raise DigestMismatchError(f"part {place.part.digest[:12]} arrived with SHA-256 {digest[:12]}; try again")
-        place.sync()
         return there
 
-    def _download(self, place: _Place, data: memoryview, start: int) -> None:
-        size = self.pace.piece_bytes
-        while start < len(data):
-            piece, began_s = data[start : start + size], time.monotonic()
-            self.source.read_into(self.manifest.release, place.part.digest, piece, start)
-            place.write(piece, start)
-            start += len(piece)
-            self.count.add(len(piece))
-            size *= 2 if time.monotonic() - began_s < self.pace.quick_s else 1
+    def _buffer(self, size_bytes: int) -> memoryview:
+        buffer: bytearray = getattr(self.local, "buffer", bytearray())
+        if len(buffer) < size_bytes:
+            self.local.buffer = buffer = bytearray(size_bytes)
+        return memoryview(buffer)[:size_bytes]
+
+    def _download(self, place: Place, data: memoryview, start: int) -> str:
+        """Bring the part from `start` on, and return its SHA-256: a piece is written while the next one is coming."""
+        digest, size = hashlib.sha256(data[:start]), self.pace.piece_bytes
+        coming: deque[tuple[int, memoryview, Future[float]]] = deque()
+        done = start
+        try:
+            while done < len(data):
+                while start < len(data) and len(coming) < AHEAD:
+                    piece = data[start : start + size]
+                    coming.append((start, piece, self.readers.submit(self._read, place, piece, start)))
+                    start += len(piece)
+                done, piece, reading = coming.popleft()
+                size *= 2 if reading.result() < self.pace.quick_s else 1
+                place.write(piece, done)
+                digest.update(piece)
+                done += len(piece)
+                self.count.add(len(piece))
+        finally:
+            wait([reading for _, _, reading in coming])  # the next part's bytes come into the same buffer
+        return digest.hexdigest()
+
+    def _read(self, place: Place, piece: memoryview, start: int) -> float:
+        """Fill a piece, and return how many seconds that took."""
+        began_s = time.monotonic()
+        self.source.read_into(self.manifest.release, place.part.digest, piece, start)
+        return time.monotonic() - began_s
 
 
 def _fetch(download: _Download, out: Path) -> Fetched:
@@ -246,7 +244,7 @@ def _forget_others(incoming: Path, manifest: ReleaseManifest) -> None:
             file.unlink()
 
 
-def _places(manifest: ReleaseManifest, old: ReleaseManifest | None, *, out: Path, incoming: Path) -> Iterator[_Place]:
+def _places(manifest: ReleaseManifest, old: ReleaseManifest | None, *, out: Path, incoming: Path) -> Iterator[Place]:
     known: dict[str, tuple[Path, int]] = {}
     for path, blob in old.files.items() if old else ():
         start = 0
@@ -262,7 +260,7 @@ def _places(manifest: ReleaseManifest, old: ReleaseManifest | None, *, out: Path
             elsewhere = known.get(part.digest) or (None if old else (out / path, start))
             candidates = ((target, start), *([elsewhere] if elsewhere else []))
             mark = out / OWN / "pieces" / sha256(f"{path}:{start}:{part.digest}".encode())
-            yield _Place(part=part, target=target, start=start, mark=mark, candidates=candidates)
+            yield Place(part=part, target=target, start=start, mark=mark, candidates=candidates)
             start += part.size_bytes
 
 
@@ -270,8 +268,11 @@ def _finish(manifest: ReleaseManifest, out: Path, old: ReleaseManifest | None) -
     incoming = out / OWN / "incoming"
     for path, blob in manifest.files.items():
         os.truncate(incoming / path, blob.size_bytes)
-    seen = folder.look(incoming, sorted(manifest.files))
-    digest = open_checkpoint(incoming).digest()
+    with ThreadPoolExecutor(1, thread_name_prefix="fetch-sync") as pool:
+        synced = pool.submit(sync_files, [incoming / path for path in manifest.files])
+        seen = folder.look(incoming, sorted(manifest.files))
+        digest = open_checkpoint(incoming).digest()
+    synced.result()
     if digest != manifest.model_digest:
         raise DigestMismatchError(f"the model has digest {digest}, its manifest says {manifest.model_digest}")
     # From here on a kill leaves a folder that no longer says that it is whole; the next fetch finishes the swap.

@@ -191,6 +191,6 @@ def _read_json(path: Path) -> list[str] | Mapping[str, list[int]] | None:
     """Read a file of ours; None if it is torn or not there."""
     try:
         value: list[str] | Mapping[str, list[int]] = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value

@@ -13,6 +13,7 @@ from typing import Unpack
 
 from coldfuse.consumer import fetch
 from coldfuse.contributor.events import Facts, NodeEvent, StoppedError
+from coldfuse.contributor.late import explain_drop, explain_weight, is_of, is_taken, list_unsettled, moved
 from coldfuse.contributor.manifest import software
 from coldfuse.contributor.mending import recall, send_delta
 from coldfuse.contributor.outliving import outlive
@@ -54,7 +55,7 @@ class Node:
             StoppedError: The node was asked to stop.
         """
         while True:
-            work, trained = self.prepare()
+            work, trained = self._kept() or self.prepare()
             sent = work.sent() or self._recall(work, trained)
             if sent is None or sent.federation != self.client.status().federation:
                 sent = self._send(work, trained)
@@ -80,7 +81,23 @@ class Node:
         except ContributionRejectedError as error:
             base = self.client.status().latest.number
             self._say("rejected", base, str(error))
-            self._wait(base, "for the next release", for_round=False)
+            self._wait_for_release(base)
+
+    def _kept(self) -> tuple[WorkFolder, Trained] | None:
+        """Return what was trained on an older base and has come to no end; what no round takes any more is dropped."""
+        status, found = self.client.status(), None
+        for work, trained in list_unsettled(self.folder, status.latest.number, self.settings.work_digest()):
+            if found is None and is_of(trained, self.client):
+                if work.sent() is not None or is_taken(trained.base_release, status):
+                    found = work, trained
+                else:
+                    self._drop(work, trained, status)
+        return found
+
+    def _drop(self, work: WorkFolder, trained: Trained, status: Status) -> None:
+        """Say that what was trained counts nowhere, and look at it no more."""
+        work.forget_trained()
+        self._say("late", trained.base_release, explain_drop(trained.base_release, status))
 
     def prepare(self) -> tuple[WorkFolder, Trained]:
         """Fetch the latest base and fine-tune it, as far as that is not done already."""
@@ -124,22 +141,22 @@ class Node:
         return made
 
     def _send(self, work: WorkFolder, trained: Trained) -> Sent | None:
-        """Upload and commit; None when the base is no longer the latest, or the round has closed: then begin anew."""
+        """Upload and commit; None when no round takes it any more, or this one has closed: then see what is left."""
         base = trained.base_release
-        status = self._wait(base, "for the round to open")
-        if status.latest.number != base:
-            self._say("late", base, f"{_moved(base, status)} meanwhile")
+        if self._wait_for_round(work, trained) is None:
             return None
         if not send_delta(
             self.client, work, trained, check=self._check_stop, progress=self._transfer_progress("uploading", base),
             tell=self._teller(base),
         ):  # fmt: skip
             return None
-        status = self._wait(base, "for the round to open")
+        status = self._wait_for_round(work, trained)
+        if status is None:
+            return None
         manifest = self.manifest(trained, status=status)
         sent = Sent(
             federation=manifest.federation, round=manifest.round, contribution=sha256(encode(manifest)),
-            trained=trained,
+            trained=trained, after_release=status.latest.number, is_done=False,
         )  # fmt: skip
         work.save_sent(sent)  # before the commit: should its answer be lost, the gateway is asked for the verdict
         try:
@@ -147,7 +164,10 @@ class Node:
         except RoundClosedError as error:
             work.forget_sent()
             self._say("late", base, str(error))
-            self._pause(status)
+            self._pause(status)  # before anything else is asked: a status may be from before the refusal
+            now = self.client.status()
+            if base != now.latest.number and now.round.is_open and now.round.number == sent.round:
+                self._drop(work, trained, now)  # it was no race: this round does not take it, nor will a later one
             return None
         except ContributionRejectedError:
             if not self.client.find_missing(trained.delta.parts):
@@ -155,7 +175,8 @@ class Node:
             work.forget_sent()  # parts that nobody commits are cleared in the end, or were damaged there
             self._pause(status)
             return None
-        self._say("committed", base, f"round {sent.round}, contribution {sent.contribution[:12]}")
+        late = explain_weight(base, status)
+        self._say("committed", base, f"round {sent.round}, contribution {sent.contribution[:12]}{late}")
         return sent
 
     def _recall(self, work: WorkFolder, trained: Trained) -> Sent | None:
@@ -163,6 +184,16 @@ class Node:
         if not work.has_lost_sent:
             return None
         return recall(self.client, work, self.manifest(trained, status=self.client.status()))
+
+    def _wait_for_round(self, work: WorkFolder, trained: Trained) -> Status | None:
+        """Wait for an open round that takes what was trained; None once none will."""
+        while is_taken(trained.base_release, status := self.client.status()):
+            if status.round.is_open:
+                return status
+            self._say("waiting", trained.base_release, "for the round to open")
+            self._pause(status)
+        self._drop(work, trained, status)
+        return None
 
     def _await_verdict(self, work: WorkFolder, trained: Trained, sent: Sent, *, wait_for_release: bool) -> bool:
         """Wait for the verdict and then for the next release; False when the contribution has to be sent again."""
@@ -179,22 +210,22 @@ class Node:
                 self._say("late", base, verdict.reason)
                 return False
             if verdict.decision is Decision.REJECTED:
+                work.save_sent(sent.model_copy(update={"is_done": True}))
                 raise ContributionRejectedError(f"{self.settings.who.id}: rejected: {verdict.reason}")
-            if status.latest.number != base:
-                self._say("released", base, _moved(base, status))
-                return True
-            if verdict.decision is Decision.ADMITTED and not wait_for_release:
-                self._say("admitted", base, verdict.reason)
+            is_out = status.latest.number != (base if sent.after_release is None else sent.after_release)
+            if verdict.decision is Decision.ADMITTED and (is_out or not wait_for_release):
+                work.save_sent(sent.model_copy(update={"is_done": True}))
+                said = ("released", moved(base, status)) if is_out else ("admitted", verdict.reason)
+                self._say(said[0], base, said[1])
                 return True
             self._say("waiting", base, status.round.waits_for)
             self._pause(status)
 
-    def _wait(self, base: int, what: str, *, for_round: bool = True) -> Status:
-        """Wait until another release than the base is out, or a round is open where that will do."""
-        while (status := self.client.status()).latest.number == base and not (for_round and status.round.is_open):
-            self._say("waiting", base, what)
+    def _wait_for_release(self, base: int) -> None:
+        """Wait until another release than the base is out."""
+        while (status := self.client.status()).latest.number == base:
+            self._say("waiting", base, "for the next release")
             self._pause(status)
-        return status
 
     def _pause(self, status: Status) -> None:
         if self.stop.wait(status.poll_after_s):
@@ -214,9 +245,3 @@ class Node:
 
     def _say(self, phase: str, base_release: int | None, message: str, **facts: Unpack[Facts]) -> None:
         self.report(NodeEvent(phase=phase, base_release=base_release, message=message, **facts))
-
-
-def _moved(base: int, status: Status) -> str:
-    """Say which way the federation has gone from a base."""
-    latest = status.latest.number
-    return f"release {latest} is out" if latest > base else f"the federation has gone back to release {latest}"

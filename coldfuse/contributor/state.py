@@ -70,6 +70,10 @@ class Sent(Value):
     """SHA-256 of its manifest."""
     trained: Trained | None = None
     """What was sent, should `trained.json` be lost; None in files of older versions."""
+    after_release: int | None = None
+    """Number of the release that the round was on; None, of an older version: the base."""
+    is_done: bool | None = None
+    """True once it is known what became of it; None of an older version, which did not say."""
 
 
 class WorkFolder:
@@ -107,6 +111,14 @@ class WorkFolder:
         if trained is None or (trained.base_digest, trained.work_digest) != (base_digest, work_digest):
             return None
         return trained if sent or self.delta.is_file() else None
+
+    def kept(self, *, work_digest: str) -> Trained | None:
+        """Return the finished training of this data with these settings, if nobody knows yet what became of it."""
+        sent = self.sent()
+        trained = self._read(Trained, _TRAINED) or (sent.trained if sent else None)
+        if trained is None or trained.work_digest != work_digest or not (sent or self.delta.is_file()):
+            return None
+        return trained if sent is None or sent.is_done is False else None
 
     def sent(self) -> Sent | None:
         """Return what was committed, if anything."""
@@ -195,6 +207,12 @@ class NodeFolder:
             with explained(old, "removed"):
                 shutil.rmtree(old)
         return WorkFolder(self._path / f"release-{base_release:05d}", on_damage)
+
+    def works(self, *, but: int) -> list[WorkFolder]:
+        """Return the folders of the finished trainings, the newest first, but for those on one release."""
+        folders = sorted(self._path.glob("release-*"), reverse=True)
+        wanted = [folder for folder in folders if folder.name != f"release-{but:05d}"]
+        return [WorkFolder(folder) for folder in wanted if (folder / "trained.json").is_file()]
 
     @contextmanager
     def held(self) -> Iterator[None]:

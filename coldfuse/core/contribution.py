@@ -87,6 +87,8 @@ class Measured(Value):
     """Lengths of its groups of layers, in the base's order."""
     num_changed: Count
     """Number of its elements that are not 0."""
+    largest: Annotated[float, Field(ge=0)] = 0.0
+    """Size of its largest element."""
     sketch: Annotated[str, Field(pattern=r"^([0-9a-f]{2}){0,64}$")] = ""
     """Random projection of the delta as signed bytes in hex, by which copies are known."""
 
@@ -109,6 +111,8 @@ class Admission(Value):
     """What was measured of its delta; None where a version did that measured nothing."""
     reason: Sentence = ""
     """What was found right, for people."""
+    base_release: Count | None = None
+    """Number of the older release that its delta is relative to; None where that is the round's base."""
 
 
 class Rejection(Value):

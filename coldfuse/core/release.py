@@ -33,6 +33,10 @@ class FusedContribution(Value):
     """Length of its delta as it came; None where nobody measured it."""
     scale: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Factor by which its delta was shortened before anything else was done with it."""
+    base_release: Count | None = None
+    """Number of the older release that its delta is relative to; None where that is the release's parent."""
+    staleness_weight: float | None = None
+    """What its delta was multiplied by for that; None where its base was the release's parent."""
 
 
 class OuterState(Value):

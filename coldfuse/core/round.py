@@ -7,8 +7,7 @@ of gateways, have none and need none, because folding them commutes: what is fus
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
@@ -16,6 +15,7 @@ from pydantic import Field, TypeAdapter
 from coldfuse.core.contribution import Admission, Count, Rejection
 from coldfuse.core.federation import RoundRules, Terms
 from coldfuse.core.names import DisplayName
+from coldfuse.core.past import MAX_ACTIVE, MAX_PAST, ActiveContributor, PastRound, Seconds
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.value import Digest, Name, Sentence, Value
 
@@ -30,7 +30,7 @@ class Received(Value):
     display_name: DisplayName | None = None
     """Name of its contributor for people; None where `contributor` is the name."""
     received_at_s: float
-    """Seconds since 1970, by the gateway's clock."""
+    """Seconds since 1970, by the gateway's clock: for people, and for an order among what a leader finds at once."""
 
 
 class Opened(Value):
@@ -41,7 +41,7 @@ class Opened(Value):
     base_digest: Digest
     """Model digest of the base."""
     opened_at_s: float
-    """Seconds since 1970, by the aggregator's clock."""
+    """Seconds since 1970, by the aggregator's clock; for people."""
     carried: tuple[Admission, ...] = ()
     """Contributions admitted in the abandoned round before, on the same base: they still count."""
     terms: Terms | None = None
@@ -50,6 +50,10 @@ class Opened(Value):
     """Method that has refused exactly the carried contributions, if one has."""
     sketch_seed: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
     """Secret of the round, by which sketches of deltas are made; it goes on with what is carried."""
+    past: Annotated[tuple[PastRound, ...], Field(max_length=MAX_PAST)] = ()
+    """The last rounds that made a release, newest first."""
+    active: Annotated[tuple[ActiveContributor, ...], Field(max_length=MAX_ACTIVE)] = ()
+    """Those who have contributed lately."""
 
     @property
     def screening(self) -> ScreeningRules:
@@ -57,19 +61,40 @@ class Opened(Value):
         return self.terms.screening if self.terms else ScreeningRules.off()
 
     @property
+    def rules(self) -> RoundRules:
+        """Rules of the round; of an older version's round those that it cannot have had otherwise."""
+        return self.terms.rules if self.terms else RoundRules()
+
+    def staleness_of(self, base_release: int, base_digest: str) -> int | None:
+        """Return by how many releases a contribution's base is older than the round's; None where it is not taken."""
+        if (base_release, base_digest) == (self.base_release, self.base_digest):
+            return 0
+        staleness = self.base_release - base_release
+        known = any((one.base_release, one.base_digest) == (base_release, base_digest) for one in self.past)
+        return staleness if known and 0 < staleness <= self.rules.oldest else None
+
+    @property
     def is_refused(self) -> bool:
         """True where the round's method would refuse the carried contributions once more, if they make a quorum."""
         return self.terms is None or self.refused_by == self.terms.method
 
 
-class Admitted(Value):
-    """These contributions may be fused."""
+class Timed(Value):
+    """What happened at an age of the round."""
+
+    elapsed_s: Seconds | None = None
+    """Seconds since the round was opened, by the monotonic clocks of those who led it, one after the other; None in
+    journals of versions in which nobody measured it. Clocks of two machines are never compared."""
+
+
+class Admitted(Timed):
+    """These contributions may be fused. Without any it only says how old the round is, for who leads it next."""
 
     event: Literal["admitted"] = "admitted"
     admissions: tuple[Admission, ...]
 
 
-class Held(Value):
+class Held(Timed):
     """These contributions are sound, but look too long beside the others: whether they are is said later."""
 
     event: Literal["held"] = "held"
@@ -77,14 +102,14 @@ class Held(Value):
     """What is known of them: an entry like it follows if they are admitted."""
 
 
-class Rejected(Value):
+class Rejected(Timed):
     """These contributions may not be fused, each for its reason."""
 
     event: Literal["rejected"] = "rejected"
     rejections: tuple[Rejection, ...]
 
 
-class Closed(Value):
+class Closed(Timed):
     """Exactly these contributions are fused."""
 
     event: Literal["closed"] = "closed"
@@ -106,7 +131,7 @@ class Fused(Value):
     """Fraction of the model's elements whose bytes differ from the base's; None where nobody counted."""
 
 
-class Published(Value):
+class Published(Timed):
     """The release is out; the round is over."""
 
     event: Literal["published"] = "published"
@@ -139,6 +164,12 @@ class RoundState:
     fused: Fused | None = None
     published: Published | None = None
     abandoned: Abandoned | None = None
+    marked_s: float = 0.0
+    """The greatest age of the round that its journal speaks of, in seconds."""
+    came_s: Mapping[str, float] = field(default_factory=dict)
+    """Age of the round at which each admitted contribution was found, where its leader has measured it."""
+    found_s: Mapping[str, float] = field(default_factory=dict)
+    """The same for what was received, by who reads the journal; empty where nobody measures it."""
 
     @property
     def is_open(self) -> bool:
@@ -163,10 +194,25 @@ class RoundState:
 
     @property
     def waiting(self) -> list[Received]:
-        """Contributions that nobody has screened, in the order of arrival (ties by digest)."""
+        """Contributions that nobody has screened, in the order in which they were found (ties as they arrived)."""
         known = self.admitted.keys() | self.rejected.keys() | self.held.keys()
         waiting = [r for digest, r in self.received.items() if digest not in known]
-        return sorted(waiting, key=lambda r: (r.received_at_s, r.contribution))
+        return sorted(waiting, key=lambda r: (self.found_s.get(r.contribution, 0.0), r.received_at_s, r.contribution))
+
+    def found(self, found_s: Mapping[str, float], *, until_s: float) -> RoundState:
+        """Return the state as if nothing had come after an age of the round, and in the order of this time.
+
+        Args:
+            found_s: Age of the round at which each contribution was found.
+            until_s: The age; what was screened stays.
+        """
+        known = self.admitted.keys() | self.rejected.keys() | self.held.keys()
+        kept = {
+            digest: received
+            for digest, received in self.received.items()
+            if found_s.get(digest, 0.0) <= until_s or digest in known
+        }
+        return replace(self, received=kept, found_s=found_s)
 
     def after(self, events: Iterable[Event]) -> RoundState:
         """Return what the journal adds up to once these entries are in it, too."""
@@ -175,6 +221,11 @@ class RoundState:
 
 def _without(admissions: Mapping[str, Admission], out: Mapping[str, object]) -> dict[str, Admission]:
     return {digest: admission for digest, admission in admissions.items() if digest not in out}
+
+
+def _came(event: Admitted) -> dict[str, float]:
+    age_s = event.elapsed_s
+    return {} if age_s is None else dict.fromkeys((a.contribution for a in event.admissions), age_s)
 
 
 def fold(events: Iterable[Event], *, onto: RoundState | None = None) -> RoundState:
@@ -186,7 +237,7 @@ def fold(events: Iterable[Event], *, onto: RoundState | None = None) -> RoundSta
     """
     before = onto or RoundState()
     received, admitted, rejected = dict(before.received), dict(before.admitted), dict(before.rejected)
-    held = dict(before.held)
+    held, came_s, marked_s = dict(before.held), dict(before.came_s), before.marked_s
     single: dict[str, Event] = {name: event for name in _SINGLE if (event := getattr(before, name)) is not None}
     for event in events:
         match event:
@@ -194,6 +245,7 @@ def fold(events: Iterable[Event], *, onto: RoundState | None = None) -> RoundSta
                 received[event.contribution] = event
             case Admitted():
                 admitted |= {a.contribution: a for a in event.admissions}
+                came_s |= _came(event)
             case Held():
                 held |= {a.contribution: a for a in event.admissions}
             case Rejected():
@@ -202,55 +254,15 @@ def fold(events: Iterable[Event], *, onto: RoundState | None = None) -> RoundSta
                 single.setdefault(event.event, event)
                 if isinstance(event, Opened):
                     admitted |= {a.contribution: a for a in event.carried}
+        if isinstance(event, Timed) and event.elapsed_s is not None:
+            marked_s = max(marked_s, event.elapsed_s)
     admitted = _without(admitted, rejected)  # an operator's quarantine takes back an admission; nothing else does
-    held = _without(held, {**admitted, **rejected})
-    return RoundState(received=received, admitted=admitted, rejected=rejected, held=held, **single)  # type: ignore[arg-type]
+    return RoundState(
+        received=received, admitted=admitted, rejected=rejected, held=_without(held, {**admitted, **rejected}),
+        came_s=came_s, marked_s=marked_s, found_s=before.found_s,
+        **single,  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
 _SINGLE = ("opened", "closed", "fused", "published", "abandoned")
 """Events that a journal holds once, which are fields of the state by their names."""
-
-
-class RoundAction(Enum):
-    """What to do with an open round now."""
-
-    WAIT = "wait"
-    FUSE = "fuse"
-    ABANDON = "abandon"
-
-
-def decide(
-    rules: RoundRules, *, admitted: int, carried: int = 0, is_refused: bool = True, age_s: float
-) -> tuple[RoundAction, str]:
-    """Decide what to do with an open round, from its numbers alone.
-
-    Args:
-        rules: When a round closes.
-        admitted: Number of admitted contributions, with the carried ones.
-        carried: Number of those that an abandoned round before has left.
-        is_refused: False where nothing has refused the carried ones: they were too few for the rules of that round, or
-            its method was another.
-        age_s: Seconds since the round opened.
-
-    Returns:
-        What to do, and the reason for people.
-    """
-    if is_refused and admitted == carried >= rules.quorum:  # the method would refuse them once more
-        return RoundAction.WAIT, f"the method refused the {carried} contributions from before; more may change that"
-    if admitted >= rules.quorum:
-        return RoundAction.FUSE, f"quorum reached: {admitted} of {rules.quorum} contributions"
-    if admitted == carried:  # nothing would be gained by opening the same round again
-        have = f"{carried} of {rules.quorum} contributions from before" if carried else "no contribution yet"
-        return RoundAction.WAIT, f"{have}, {rules.quorum} make the quorum"
-    left_s = rules.deadline_s - age_s
-    if left_s > 0:
-        return RoundAction.WAIT, f"{admitted} of {rules.quorum} contributions, {_left(left_s)} left"
-    return RoundAction.ABANDON, f"deadline passed with {admitted} of {rules.quorum} contributions"
-
-
-def _left(left_s: float) -> str:
-    """Return what is left of a deadline, as finely as somebody who waits wants it."""
-    if left_s < 120:
-        return f"{left_s:.0f}s"
-    hours, minutes = divmod(int(left_s) // 60, 60)
-    return f"{hours}h {minutes}m" if hours else f"{minutes}m"

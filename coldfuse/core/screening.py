@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coldfuse.core.blob import MIN_PART_BYTES
-from coldfuse.core.contribution import ContributionManifest
+from coldfuse.core.contribution import ContributionManifest, Measured
 from coldfuse.core.names import id_of, why_no_name
 from coldfuse.core.round import Opened
 from coldfuse.core.screening_rules import ScreeningRules
@@ -30,10 +30,11 @@ def screen_round(manifest: ContributionManifest, opened: Opened | None, round_nu
     if manifest.round > round_number or opened is None:
         return f"round {manifest.round} is not open yet; wait for it and commit again"
     got, want = (manifest.base_release, manifest.base_digest), (opened.base_release, opened.base_digest)
-    if got != want:
+    if opened.staleness_of(*got) is None:
+        policy = "" if opened.rules.late == "drop" else f", and {opened.rules.lateness}"
         return (
             f"the delta is relative to release {got[0]} ({got[1][:12]}), round {round_number} is on release {want[0]} "
-            f"({want[1][:12]}); fetch that release and train on it"
+            f"({want[1][:12]}){policy}; fetch that release and train on it"
         )
     return None
 
@@ -73,6 +74,19 @@ def screen_claims(manifest: ContributionManifest, rules: ScreeningRules) -> str 
     if (num_parts := len(manifest.delta.parts)) > most:
         return f"its {manifest.delta.size_bytes:,} bytes are cut into {num_parts:,} parts, at most {most:,} are taken"
     return None
+
+
+def screen_change(measured: Measured, rules: ScreeningRules) -> str | None:
+    """Return why a delta changes nothing, or None."""
+    if not rules.is_on or measured.largest >= rules.min_change:
+        return None
+    what = (
+        f"its largest number is {measured.largest:g}" if measured.largest else "all its numbers are 0, or it has none"
+    )
+    return (
+        f"it changes nothing: {what}; has the training moved the model, and does the encoding hold such steps? send "
+        "it in F32"
+    )
 
 
 def screen_manifest(manifest: ContributionManifest, opened: Opened, round_number: int) -> str | None:

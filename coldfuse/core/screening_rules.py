@@ -22,6 +22,8 @@ class ScreeningRules(Value):
     """Maximum number of examples that a contribution may claim."""
     max_change: Annotated[float, Field(gt=0)] = 2.0**16
     """Size that every change of a weight stays below: numbers of 16 bits hold no larger weight."""
+    min_change: Annotated[float, Field(ge=0)] = 1e-9
+    """Size that the largest change of a delta has at least: weights of 32 bits notice none that is smaller."""
     enough: Annotated[int, Field(ge=3, le=10_000)] = 5
     """Number of contributions of a kind from which they are judged by each other, and before which by past rounds."""
     factor: Annotated[float, Field(gt=1, le=1e6)] = 3.0

@@ -26,7 +26,7 @@ def open_arrow(source: Source, kind: Kind) -> Table:
         raise UserInputError(f"{source.name}: a packed {kind.value} file; unpack it (it is compressed inside already)")
     with _explaining(source), ExitStack() as stack:
         schema, _ = _opened(source, kind, stack)
-    names: list[str] = list(schema.names)
+        names: list[str] = list(schema.names)  # of a damaged file, they may be no text
     return Table(
         name=source.name,
         names=tuple(dict.fromkeys(names)),
@@ -42,6 +42,7 @@ def _rows(source: Source, kind: Kind, wanted: Wanted) -> Iterator[Row]:
     with _explaining(source), ExitStack() as stack:
         _, batches = _opened(source, kind, stack, columns=list(wanted.columns))
         for batch in batches:
+            batch.validate(full=True)  # else offsets that lead out of a damaged file are followed, into a crash
             columns = [batch.column(name).to_pylist() for name in wanted.columns]
             for cells in zip(*columns, strict=True):
                 number += 1

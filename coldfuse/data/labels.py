@@ -158,6 +158,8 @@ def _as_integer(label: str | float) -> int | None:
     if isinstance(label, str):
         found = _INTEGER.fullmatch(label)
         return int(found[1]) if found else None
+    if isinstance(label, int):  # JSON has them of any length
+        return label if abs(label) < 10**100 else None
     return int(label) if math.isfinite(label) and label == int(label) else None
 
 

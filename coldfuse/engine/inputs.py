@@ -190,8 +190,15 @@ def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -
     )  # fmt: skip
 
 
-def delta_input(
-    base: Checkpoint, file: TensorFile, weight: float, *, tied: Tied, path: Location, digest: str | None = None
+def delta_input(  # noqa: PLR0913 - what there is to say, by keyword
+    base: Checkpoint,
+    file: TensorFile,
+    weight: float,
+    *,
+    tied: Tied,
+    path: Location,
+    digest: str | None = None,
+    base_digest: str | None = None,
 ) -> Input:
     """Check a delta against the base, and return it as an input.
 
@@ -202,12 +209,13 @@ def delta_input(
         tied: The base's copies, as `find_tied` finds them.
         path: The delta's name or place, for people.
         digest: The delta's digest, where it is known; None: it is read when somebody asks for it.
+        base_digest: Digest of the model that the delta is relative to, where that is an older one with the same schema.
 
     Raises:
         CodecError: The file is no delta, or one of another version.
         SchemaMismatchError: It does not fit the base.
     """
-    check_delta(file.header, base.schema, base_digest=base.digest(), what=str(path))
+    check_delta(file.header, base.schema, base_digest=base_digest or base.digest(), what=str(path))
     check_places(places_of([file]), tied, what=str(path))
     return Input(path=path, files=(file,), is_delta=True, weight=weight, tied=tied, known_digest=digest)
 

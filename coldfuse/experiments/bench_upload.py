@@ -1,43 +1,33 @@
-"""How fast a gateway takes uploads, beside what gRPC itself can do on the same machine in the same minute.
+"""How fast a gateway takes uploads, beside a bare gRPC stream, and boto3 where the store is on S3 (`bench_transfer`).
 
-The bound is a stream of 1 MiB frames to a process that throws them away. The upload does what it must beside: cut a
-file into parts, ask for what is missing, hash every byte, write it, and sync it to disk before it is acknowledged. Both
-run in turns, with as many streams at a time, against a server process of their own.
+All run in turns, with as many streams at a time. A store that keeps nothing of a part shows what the way itself costs.
 """
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import multiprocessing
 import os
-import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Self
 
-import grpc
-
-from coldfuse.core.blob import Blob, Part, part_bytes
+from coldfuse.core.blob import Blob
 from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import encode, sha256
-from coldfuse.errors import TransportError
 from coldfuse.experiments.bench_fuse import Spread
+from coldfuse.experiments.bench_transfer import MIB, Boto3, Source, scratch_store, send_bare
 from coldfuse.registry.federation import create
-from coldfuse.storage import LocalStore
-from coldfuse.transport.channel import CLIENT_OPTIONS, MAX_CHUNK_BYTES, SERVER_OPTIONS
+from coldfuse.simulation.counting import CountedStore
+from coldfuse.simulation.servers import gateway_process
+from coldfuse.storage import ObjectInfo, ObjectStore, ObjectWriter, open_store
+from coldfuse.transport.channel import MAX_CHUNK_BYTES
 from coldfuse.transport.client import GatewayClient
-from coldfuse.transport.server import serve_gateway
 
-_MIB = 1 << 20
-_METHOD = "/bench/Sink"
-_START_TIMEOUT_S = 60.0
+NULL = "null"
+"""The store that keeps nothing of a part."""
+
 _DISK_PARTS = 8
 
 
@@ -46,24 +36,36 @@ class UploadFigures:
     """What was measured for one size."""
 
     size_mib: int
+    store: str
     num_streams: int
     num_runs: int
     bare_mib_s: Spread
     """gRPC frames of 1 MiB to a process that drops them."""
     upload_mib_s: Spread
-    """`GatewayClient.upload` to a gateway on a folder, until the last part is acknowledged."""
+    """`GatewayClient.upload` to a gateway, until the last part is acknowledged."""
     ratio: Spread
     """Rate of the upload over that of the bare stream, each pair measured one after the other."""
+    boto3_mib_s: Spread | None
+    """boto3's `upload_fileobj` to the same S3 server; None where the store is a folder."""
+    boto3_ratio: Spread | None
+    """Rate of the upload over that of boto3."""
+    store_operations: float
+    """Store operations of the gateway, a part."""
     gateway_start_rss_mib: Spread
     """The gateway's memory before the first byte came."""
     gateway_peak_rss_mib: Spread
     """The gateway's memory at its most."""
-    disk_mib_s: Spread
-    """One thread that writes parts to the same folder and syncs each."""
+    disk_mib_s: Spread | None
+    """One thread that writes parts to the same folder and syncs each; None where the store is no folder."""
 
 
 def bench_upload(
-    sizes_mib: Sequence[int], *, num_runs: int = 5, parallel: int = 4, folder: Path | None = None
+    sizes_mib: Sequence[int],
+    *,
+    num_runs: int = 5,
+    parallel: int = 4,
+    folder: Path | None = None,
+    store: str | None = None,
 ) -> Iterator[UploadFigures]:
     """Measure one size after the other.
 
@@ -72,114 +74,59 @@ def bench_upload(
         num_runs: Counted pairs of a bare stream and an upload; one more comes first and warms up.
         parallel: Parts on their way at once.
         folder: Where the gateway's store lies; None: the system's temporary folder.
+        store: A `s3://` url for a store there, or `null` for one that keeps nothing of a part; None: in the folder.
     """
     for size_mib in sizes_mib:
-        source = _Source.make(size_mib * _MIB)
-        runs = []
-        for _ in range(num_runs + 1):
-            with tempfile.TemporaryDirectory(dir=folder, prefix="bench-upload-") as scratch:
-                bare = _bare_rate(source, parallel)
-                upload, start_rss, peak_rss = _upload_rate(source, scratch, parallel)
-                runs.append((bare, upload, upload / bare, start_rss, peak_rss, _disk_rate(Path(scratch), source)))
-        bares, uploads, ratios, starts, peaks, disks = map(Spread.of, zip(*runs[1:], strict=True))
+        source = Source.make(size_mib * MIB)
+        runs = [_run(source, parallel, folder, store) for _ in range(num_runs + 1)][1:]
+        is_s3, is_folder = store not in (None, NULL), store is None
         yield UploadFigures(
-            size_mib=size_mib, num_streams=parallel, num_runs=num_runs, bare_mib_s=bares, upload_mib_s=uploads,
-            ratio=ratios, gateway_start_rss_mib=starts, gateway_peak_rss_mib=peaks, disk_mib_s=disks,
+            size_mib=size_mib, store=store or "folder", num_streams=parallel, num_runs=num_runs,
+            bare_mib_s=Spread.of([run.bare for run in runs]),
+            upload_mib_s=Spread.of([run.upload for run in runs]),
+            ratio=Spread.of([run.upload / run.bare for run in runs]),
+            boto3_mib_s=Spread.of([run.boto3 for run in runs]) if is_s3 else None,
+            boto3_ratio=Spread.of([run.upload / run.boto3 for run in runs]) if is_s3 else None,
+            store_operations=round(runs[-1].operations / len(source.blob.parts), 1),
+            gateway_start_rss_mib=Spread.of([run.start_mib for run in runs]),
+            gateway_peak_rss_mib=Spread.of([run.peak_mib for run in runs]),
+            disk_mib_s=Spread.of([run.disk for run in runs]) if is_folder else None,
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A file of random bytes that takes no room: its parts are one block whose first bytes count them."""
-
-    blob: Blob
-    block: bytes
-
-    @classmethod
-    def make(cls, num_bytes: int) -> _Source:
-        size = min(part_bytes(num_bytes), num_bytes)
-        block = os.urandom(size)
-        digests = [
-            hashlib.sha256(number.to_bytes(8, "big") + block[8:]).hexdigest() for number in range(num_bytes // size)
-        ]
-        return cls(Blob(parts=tuple(Part(digest=digest, size_bytes=size) for digest in digests)), block)
-
-    def read_range(self, buffer: memoryview, start: int) -> None:
-        number, offset = divmod(start, len(self.block))
-        buffer[:] = memoryview(self.block)[offset : offset + len(buffer)]
-        if offset == 0:
-            buffer[:8] = number.to_bytes(8, "big")
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    bare: float
+    upload: float
+    boto3: float
+    disk: float
+    start_mib: float
+    peak_mib: float
+    operations: int
 
 
-def _bare_rate(source: _Source, parallel: int) -> float:
-    frame = source.block[:MAX_CHUNK_BYTES]
-
-    def frames(num_bytes: int) -> Iterator[bytes]:
-        yield from (frame for _ in range(num_bytes // MAX_CHUNK_BYTES))
-
-    with _server_process(_serve_sink, "") as connection:
-        address = connection.recv()
-        with grpc.insecure_channel(address, options=CLIENT_OPTIONS) as channel, ThreadPoolExecutor(parallel) as pool:
-            send = channel.stream_unary(_METHOD, request_serializer=None, response_deserializer=None)
-            send(iter([frame]))  # the connection stands before the clock starts
-            began = time.perf_counter()
-            received = sum(int(answer) for answer in pool.map(lambda p: send(frames(p.size_bytes)), source.blob.parts))
-            took_s = time.perf_counter() - began
-        connection.send("stop")
-        connection.recv()
-    return _rate("the sink", received, source, took_s)
-
-
-def _upload_rate(source: _Source, scratch: str, parallel: int) -> tuple[float, float, float]:
-    with _server_process(_serve_store, scratch) as connection:
-        address = connection.recv()
-        with GatewayClient(address) as client:
-            client.status()
-            began = time.perf_counter()
-            report = client.upload(source.blob, source.read_range, parallel=parallel)
-            took_s = time.perf_counter() - began
-        connection.send("stop")
-        start_rss, peak_rss = connection.recv()
-    return _rate("the gateway", report.sent_bytes, source, took_s), start_rss, peak_rss
+def _run(source: Source, parallel: int, folder: Path | None, store: str | None) -> _Run:
+    with scratch_store(None if store == NULL else store, folder) as (url, scratch):
+        bare = send_bare(source, parallel)
+        _create(open_store(url))
+        with gateway_process(url, wrap=DroppingStore if store == NULL else None) as gateway:
+            with GatewayClient(gateway.address) as client:
+                client.status()
+                start_mib, before = gateway.resident_mib(), sum(gateway.counts().values())
+                began = time.perf_counter()
+                report = client.upload(source.blob, source.read_range, parallel=parallel)
+                took_s = time.perf_counter() - began
+            operations = sum(gateway.counts().values()) - before
+            peak_mib = gateway.resident_mib(at_most=True)
+        return _Run(
+            bare=bare, upload=source.rate("the gateway", report.sent_bytes, took_s), operations=operations,
+            boto3=Boto3(url).send(source) if url.startswith("s3://") else 0.0,
+            disk=_disk_rate(scratch, source) if store is None else 0.0, start_mib=start_mib, peak_mib=peak_mib,
+        )  # fmt: skip
 
 
-def _rate(what: str, received: int, source: _Source, took_s: float) -> float:
-    if received != source.blob.size_bytes:
-        raise TransportError(f"{what} took {received:,} of {source.blob.size_bytes:,} bytes; measure again")
-    return received / _MIB / took_s
-
-
-def _disk_rate(folder: Path, source: _Source) -> float:
-    began = time.perf_counter()
-    for number in range(_DISK_PARTS):
-        with (folder / f"raw-{number}").open("wb", buffering=0) as file:
-            for start in range(0, len(source.block), MAX_CHUNK_BYTES):
-                file.write(source.block[start : start + MAX_CHUNK_BYTES])
-            os.fsync(file.fileno())
-    return _DISK_PARTS * len(source.block) / _MIB / (time.perf_counter() - began)
-
-
-@contextmanager
-def _server_process(target: Callable[[Connection, str], None], argument: str) -> Iterator[Connection]:
-    """Run a server in a process of its own, which ends with this one: its end of the pipe closes."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=target, args=(there, argument), daemon=True)
-    process.start()
-    there.close()
-    try:
-        if not here.poll(_START_TIMEOUT_S):
-            raise TransportError(
-                f"the server to measure did not start in {_START_TIMEOUT_S:.0f} s; is the machine busy?"
-            )
-        yield here
-    finally:
-        here.close()
-        process.join(timeout=10)
-        process.kill()
-
-
-def _serve_store(connection: Connection, folder: str) -> None:
+def _create(store: ObjectStore) -> None:
+    """Create a federation on a base without tensors: nothing but uploads is measured."""
     name = sha256(b"bench")
     base = ReleaseManifest(
         federation=name, release=0, parent=None, round=0, method="base", model_digest=name,
@@ -189,32 +136,51 @@ def _serve_store(connection: Connection, folder: str) -> None:
         federation=name, name="bench", rules=RoundRules(), method="mean", created_at_s=0.0, base="none",
         release_zero=sha256(encode(base)),
     )  # fmt: skip
-    with serve_gateway(create(LocalStore(Path(folder, "store")), settings, base)) as gateway:
-        start_rss = _memory_mib("VmRSS")
-        connection.send(gateway.address)
-        connection.recv()
-        connection.send((start_rss, _memory_mib("VmHWM")))
+    create(store, settings, base)
 
 
-def _serve_sink(connection: Connection, _: str) -> None:
-    asyncio.run(_sink(connection))
+def _disk_rate(folder: Path, source: Source) -> float:
+    began = time.perf_counter()
+    for number in range(_DISK_PARTS):
+        with (folder / f"raw-{number}").open("wb", buffering=0) as file:
+            for start in range(0, len(source.block), MAX_CHUNK_BYTES):
+                file.write(source.block[start : start + MAX_CHUNK_BYTES])
+            os.fsync(file.fileno())
+    return _DISK_PARTS * len(source.block) / MIB / (time.perf_counter() - began)
 
 
-async def _sink(connection: Connection) -> None:
-    async def drop(requests: AsyncIterator[bytes], _: Any) -> bytes:
-        return str(sum([len(frame) async for frame in requests])).encode()
+class DroppingStore(CountedStore):
+    """A store that keeps nothing of what is written piece by piece, but for its size."""
 
-    handler = grpc.method_handlers_generic_handler("bench", {"Sink": grpc.stream_unary_rpc_method_handler(drop)})
-    server = grpc.aio.server(options=SERVER_OPTIONS)
-    server.add_generic_rpc_handlers((handler,))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    connection.send(f"127.0.0.1:{port}")
-    await asyncio.to_thread(connection.recv)
-    connection.send("stopped")
-    await server.stop(0)
+    def __init__(self, inner: ObjectStore) -> None:
+        super().__init__(inner)
+        self.sizes: dict[str, int] = {}
+        """Sizes of what was dropped, by key."""
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """Return the size of what was dropped, or ask the store."""
+        if key in self.sizes:
+            return ObjectInfo(size_bytes=self.sizes[key], etag="dropped")
+        return super().head(key)
+
+    def open_writer(self, key: str) -> ObjectWriter:
+        """Return a writer that counts bytes."""
+        return _Dropped(self, key)
 
 
-def _memory_mib(field: str) -> float:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
+class _Dropped(ObjectWriter):
+    def __init__(self, store: DroppingStore, key: str) -> None:
+        self._store, self._key, self._size = store, key, 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._size += len(data)
+
+    def commit(self) -> bool:
+        self._store.sizes[self._key] = self._size
+        return True
+
+    def abort(self) -> None:
+        """Nothing was kept."""
+
+    def __enter__(self) -> Self:
+        return self

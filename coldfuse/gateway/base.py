@@ -55,6 +55,10 @@ class ContributionSummary:
     """SHA-256 of the contribution's manifest."""
     display_name: str | None = None
     """Name of the contributor for people; None where the id is the name."""
+    base_release: int | None = None
+    """Number of the older release that the contribution was made on; None where that is the release's parent."""
+    staleness_weight: float | None = None
+    """What the contribution's delta was multiplied by for that; None where its base was the release's parent."""
 
     @property
     def who(self) -> str:
@@ -97,6 +101,13 @@ class RoundStatus:
     """Sentence for people on what the round waits for."""
     display_names: Mapping[str, str] = field(default_factory=dict)
     """Names for people of those whose id is not their name, by id."""
+    num_active: int | None = None
+    """Number of contributors who have contributed to one of the last rounds; None from a gateway of an older version,
+    and while no round is open."""
+    num_missing: int | None = None
+    """Number of those of whom nothing has come to this round; None likewise."""
+    left_s: float | None = None
+    """Seconds until the round closes or is abandoned, as things stand; None where no end is known."""
 
     @property
     def who(self) -> list[str]:
@@ -140,6 +151,10 @@ class Status:
         now = self.round
         counts = f"{now.num_received} received, {now.num_admitted} admitted, {now.num_rejected} rejected"
         rules = f"quorum {self.rules.quorum}, deadline {format_duration(self.rules.deadline_s)}"
+        if self.rules.close != "quorum" or self.rules.grace_s:
+            rules += f", close {self.rules.close}, grace {format_duration(self.rules.grace_s)}"
+        if self.rules.late != "drop":
+            rules += f", late {self.rules.late} ({self.rules.lateness})"
         return "\n".join([
             f"federation {shown(self.name, self.display_name)}, method {self.method}",
             f"rules: {rules}{f'; last changed: {self.change}, by {self.change.by}' if self.change else ''}",

@@ -31,6 +31,7 @@ from coldfuse.gateway.base import ContributionVerdict, Decision
 from coldfuse.gateway.presence import Presence
 from coldfuse.gateway.rounds import STANDING_AGE_S, Rounds, Standing, find_verdict
 from coldfuse.registry.federation import Federation
+from coldfuse.registry.objects import object_key
 
 MAX_MANIFEST_BYTES = 2 << 20
 """Longer manifests of contributions are refused; about 20,000 parts fit."""
@@ -83,13 +84,14 @@ class Committer:
     def find_missing(self, parts: Iterable[Part]) -> list[Part]:
         """Return the parts that the store does not hold in full, each once, in their order."""
         distinct = list(dict.fromkeys(parts))
-        there = self._threads.map(lambda part: self._federation.objects.has(part.digest, part.size_bytes), distinct)
-        is_there = dict(zip(distinct, there, strict=True))
-        for part in distinct:
-            if is_there[part]:
+        found = list(self._threads.map(lambda part: self._federation.store.head(object_key(part.digest)), distinct))
+        missing = []
+        for part, info in zip(distinct, found, strict=True):
+            if info is not None and info.size_bytes == part.size_bytes:
                 self.presence.seen(part)
-        missing = [part for part in distinct if not is_there[part]]
-        self.presence.missed(missing)
+                continue
+            missing.append(part)
+            self.presence.missed(part, is_absent=info is None)
         return missing
 
     def _check_parts(self, parts: Sequence[Part]) -> None:
@@ -139,7 +141,7 @@ def check_round(manifest: ContributionManifest, standing: Standing) -> None:
     if reason := screen_round(manifest, standing.state.opened, standing.round):
         raise RoundClosedError(reason)
     if not standing.state.is_open:
-        raise RoundClosedError(f"round {manifest.round} is closed; wait for the next release and train on that")
+        raise RoundClosedError(f"round {manifest.round} is closed; {_advise(standing.state)}")
     if standing.state.opened and (reason := screen_claims(manifest, standing.state.opened.screening)):
         raise ContributionRejectedError(reason)
 
@@ -148,10 +150,16 @@ def acknowledge(state: RoundState, contribution: str, round_number: int) -> Cont
     """Return the verdict, or that it is to come; raise if there may never be one, as the round has closed."""
     verdict = find_verdict(state, contribution)
     if verdict is None or (verdict.decision is Decision.PENDING and not state.is_open):
-        raise RoundClosedError(
-            f"round {round_number} closed before this contribution arrived; fetch the next release and train on that"
-        )
+        raise RoundClosedError(f"round {round_number} closed before this contribution arrived; {_advise(state)}")
     return verdict
+
+
+def _advise(state: RoundState) -> str:
+    """Say what becomes of what came too late for a round."""
+    rules = state.opened.rules if state.opened else None
+    if rules is None or rules.late == "drop":
+        return "wait for the next release and train on that"
+    return f"commit it to the next round, where {rules.lateness}"
 
 
 def _check_size(data: bytes) -> bytes:

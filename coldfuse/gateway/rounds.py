@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from coldfuse.core.closing import RoundFacts, decide, end_s, facts_of
+from coldfuse.core.contribution import Admission
 from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.release import Channel
-from coldfuse.core.round import RoundState, decide
+from coldfuse.core.round import RoundState
 from coldfuse.gateway.base import ContributionVerdict, Decision, RoundStatus
 from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
+from coldfuse.registry.round_clock import RoundClock
 
 NUM_JOURNALS = 16
 """Journals of older rounds that are kept read; others are read again when somebody asks."""
@@ -36,6 +40,14 @@ class Standing:
     state: RoundState
     abandoned: str | None = None
     """Why the round before made no release; None if it made one."""
+    age_s: float = 0.0
+    """Seconds since the round was opened, as far as the gateway and the round's journal know."""
+
+    def facts(self, rules: RoundRules) -> RoundFacts | None:
+        """Return what the decision on the round follows from; None unless it is open."""
+        if self.state.opened is None or not self.state.is_open:
+            return None
+        return facts_of(self.state, self.state.opened, rules, age_s=self.age_s)
 
 
 class _Reading:
@@ -57,6 +69,7 @@ class Rounds:
     def __init__(self, federation: Federation) -> None:
         self._federation = federation
         self._known_round = 1
+        self._clock: tuple[int, RoundClock] = 1, RoundClock()
         self._standing = SingleFlight(self._read_standing)
         self._current = SingleFlight(self._read_current)
         self._newest: dict[int, _Reading] = {}  # the current round and the one before: no question throws them out
@@ -97,7 +110,10 @@ class Rounds:
             number = self._keep(self._federation.current_round(at_least=number))
             state = self.led(number)
         before = self.led(number - 1).abandoned if number > latest.round + 1 else None
-        return Standing(latest, number, state, abandoned=before.reason if before else None)
+        if number != self._clock[0]:
+            self._clock = number, RoundClock()
+        age_s = self._clock[1].age_s(state) if state.opened else 0.0
+        return Standing(latest, number, state, abandoned=before.reason if before else None, age_s=age_s)
 
     def _keep(self, number: int) -> int:
         """Keep the readings of this round, the current one, and of the one before."""
@@ -107,9 +123,10 @@ class Rounds:
         return number
 
 
-def describe_round(rules: RoundRules, standing: Standing, *, now_s: float) -> RoundStatus:
+def describe_round(rules: RoundRules, standing: Standing) -> RoundStatus:
     """Sum a round up for people."""
-    state = standing.state
+    state, facts = standing.state, standing.facts(rules)
+    ends_s = end_s(rules, facts) if facts else math.inf
     names = {r.contributor: r.display_name for r in state.received.values()}
     names |= {a.contributor: a.display_name for a in state.admitted.values()}
     named = sorted(names)[:MAX_NAMES]
@@ -120,8 +137,11 @@ def describe_round(rules: RoundRules, standing: Standing, *, now_s: float) -> Ro
         num_admitted=len(state.admitted),
         num_rejected=len(state.rejected),
         contributors=tuple(named),
-        waits_for=explain_wait(rules, standing, now_s=now_s),
+        waits_for=explain_wait(rules, standing),
         display_names={name: shown for name in named if (shown := names[name]) is not None},
+        num_active=facts.active if facts else None,
+        num_missing=facts.missing if facts else None,
+        left_s=max(ends_s - facts.age_s, 0.0) if facts and ends_s < math.inf else None,
     )
 
 
@@ -135,17 +155,15 @@ def explain_change(settings: FederationSettings, standing: Standing) -> str | No
     return f"from the next round on: {', '.join(changed)}"
 
 
-def explain_wait(rules: RoundRules, standing: Standing, *, now_s: float) -> str:
+def explain_wait(rules: RoundRules, standing: Standing) -> str:
     """Say what the round waits for."""
-    state = standing.state
+    state, facts = standing.state, standing.facts(rules)
     if state.opened is None:
         return f"round {standing.round} waits for an aggregator to open it"
-    if not state.is_open:
+    if facts is None:
         count = len(state.closed.contributions) if state.closed else 0
         return f"round {standing.round} is closed; the aggregator fuses {count} contributions"
-    age_s, carried = max(now_s - state.opened.opened_at_s, 0.0), len(state.carried)
-    is_refused = state.is_refused
-    _, reason = decide(rules, admitted=len(state.admitted), carried=carried, is_refused=is_refused, age_s=age_s)
+    _, reason = decide(rules, facts)
     if standing.abandoned:
         reason += f" (round {standing.round - 1} was abandoned: {standing.abandoned})"
     return f"{reason}; {len(state.waiting)} not screened yet" if state.waiting else reason
@@ -156,7 +174,7 @@ def find_verdict(state: RoundState, contribution: str) -> ContributionVerdict | 
     if rejection := state.rejected.get(contribution):
         decision, reason, is_late = Decision.REJECTED, rejection.reason, rejection.is_late
     elif admission := state.admitted.get(contribution):
-        decision, reason, is_late = Decision.ADMITTED, admission.reason or _explain_admission(state), False
+        decision, reason, is_late = Decision.ADMITTED, _reason_of(state, admission), False
     elif contribution in state.held:
         decision, reason, is_late = Decision.PENDING, _HELD, False
     elif contribution in state.received:
@@ -170,6 +188,14 @@ def pending(contribution: str) -> ContributionVerdict:
     """Say that a contribution was received and has no verdict yet."""
     reason = "received; the aggregator has not screened it yet"
     return ContributionVerdict(contribution=contribution, decision=Decision.PENDING, reason=reason)
+
+
+def _reason_of(state: RoundState, admission: Admission) -> str:
+    reason = admission.reason or _explain_admission(state)
+    if admission.base_release is None or state.opened is None:
+        return reason
+    weight = state.opened.rules.weight_of(state.opened.base_release - admission.base_release)
+    return f"{reason}; made on release {admission.base_release}, it counts ×{weight:g} on {state.opened.base_release}"
 
 
 def _explain_admission(state: RoundState) -> str:

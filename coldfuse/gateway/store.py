@@ -216,7 +216,7 @@ class StoreGateway(Gateway):
         settings, standing = self._federation.reopened().settings, self._rounds.standing()
         latest, opened = standing.latest, standing.state.opened
         terms = settings.under(opened.terms if opened else None).terms
-        now = describe_round(terms.rules, standing, now_s=time.time())
+        now = describe_round(terms.rules, standing)
         if change := explain_change(settings, standing):
             now = replace(now, waits_for=f"{now.waits_for}; {change}")
         return Status(
@@ -272,6 +272,8 @@ def _summarize(data: bytes) -> ReleaseSummary:
             weight=fused.weight,
             contribution=fused.contribution,
             display_name=fused.display_name,
+            base_release=fused.base_release,
+            staleness_weight=fused.staleness_weight,
         )
         for fused in manifest.contributions
     )

@@ -6,10 +6,11 @@ import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
 from itertools import accumulate
 
 from coldfuse.core.blob import Blob, Part
-from coldfuse.errors import CodecError, DigestMismatchError
+from coldfuse.errors import CodecError, DigestMismatchError, StorageError
 from coldfuse.gateway.base import OnProgress, UploadReport
 from coldfuse.registry.objects import object_key
 from coldfuse.storage.base import ObjectStore, ObjectWriter
@@ -73,8 +74,8 @@ class PartUpload:
             return self._received_bytes
 
     def abort(self) -> None:
-        """Drop what came, unless it is finished."""
-        with self._lock:
+        """Drop what came, unless it is finished; what a store that is away does not drop is collected as garbage."""
+        with self._lock, suppress(StorageError):  # whoever aborts has something more important to say
             self._writer.abort()
 
     @property

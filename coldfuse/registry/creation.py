@@ -38,7 +38,7 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
     base: Path,
     origin: str,
     method: str,
-    rules: Mapping[str, float],
+    rules: Mapping[str, object],
     screening: ScreeningRules | None = None,
 ) -> Federation:
     """Store a base model's files and create a federation on it.
@@ -84,7 +84,7 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
     return create(store, settings.model_copy(update={"release_zero": sha256(encode(manifest))}), manifest)
 
 
-def require_creatable(store: ObjectStore, *, name: str, rules: Mapping[str, float]) -> None:
+def require_creatable(store: ObjectStore, *, name: str, rules: Mapping[str, object]) -> None:
     """Refuse what `create_federation` would refuse, as far as that is known without the base.
 
     Raises:

@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from os.path import commonprefix
 
-from coldfuse.core.round import EVENT, Event, LeaderEvent, Received, RoundState, fold
+from coldfuse.core.round import EVENT, Abandoned, Event, LeaderEvent, Received, Rejected, RoundState, fold
 from coldfuse.core.serialization import decode, decode_any, encode
 from coldfuse.core.value import Value
 from coldfuse.errors import CodecError, ConflictError, ObjectNotFoundError, StorageError
@@ -46,6 +46,8 @@ class Head(Value):
     seq: int
     """Place of the entry in the leader's sequence, from 0."""
     entry: LeaderEvent
+    is_abandoned: bool | None = None
+    """Whether the round was abandoned, by this entry or by one before; None: an older version wrote it."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,15 @@ class Journal:
         """Return the leader's last entry; None before the round is opened."""
         return self._read_head()[0]
 
+    def is_abandoned(self) -> bool:
+        """Tell whether the round was abandoned; verdicts on late contributions may have followed. One small read."""
+        head = self.head()
+        if head is None:
+            return False
+        if head.is_abandoned is not None:
+            return head.is_abandoned
+        return isinstance(head.entry, Abandoned) or (isinstance(head.entry, Rejected) and bool(self.led().abandoned))
+
     def append(self, event: LeaderEvent) -> None:
         """Append as the leader.
 
@@ -94,7 +105,8 @@ class Journal:
                 raise ConflictError(f"round {self.round}: another aggregator wrote {head.entry.event!r} meanwhile")
             if head is not None and self._num_written <= head.seq:
                 self._write_entry(head)
-            new = Head(seq=0 if head is None else head.seq + 1, entry=event)
+            is_abandoned = isinstance(event, Abandoned) or self._led.abandoned is not None
+            new = Head(seq=0 if head is None else head.seq + 1, entry=event, is_abandoned=is_abandoned)
             self._store.compare_and_swap(self._head_key, encode(new), etag=etag)
             self._write_entry(new)
             self._learn([event])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from coldfuse.core.round import EVENT, Admitted, Rejected
@@ -32,19 +32,23 @@ class Audit:
         return not self.num_without_verdict and not self.num_with_two
 
 
-def audit(federation: Federation, acknowledged: Sequence[tuple[int, str]]) -> Audit:
-    """Look up the verdicts of acknowledged contributions, given by round and digest."""
+def audit(federation: Federation, acknowledged: Collection[str]) -> Audit:
+    """Look up the verdicts of acknowledged contributions in all rounds: under some rules a late one comes to the next.
+
+    Args:
+        federation: The federation.
+        acknowledged: Digests of the contributions.
+    """
     wanted = set(acknowledged)
-    verdicts: Counter[tuple[int, str]] = Counter()
-    admitted: set[tuple[int, str]] = set()
+    verdicts: Counter[str] = Counter()
+    admitted: set[str] = set()
     reasons: Counter[str] = Counter()
-    for number in sorted({round_number for round_number, _ in wanted}):
+    for number in range(1, federation.current_round() + 1):
         for kind, contribution, reason in _verdicts(federation.store, number):
-            found = (number, contribution)
-            if found in wanted:
-                verdicts[found] += 1
+            if contribution in wanted:
+                verdicts[contribution] += 1
                 if kind is Admitted:
-                    admitted.add(found)
+                    admitted.add(contribution)
                 else:
                     reasons[_in_general(reason)] += 1
     return Audit(

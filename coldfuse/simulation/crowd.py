@@ -39,6 +39,8 @@ class Share:
     num_rounds: int
     clients: int
     """Number of contributors that are at it at a time."""
+    shared_delta: bool = False
+    """True where everybody sends the same delta."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,7 @@ class _Part:
         self._connection, self._share = connection, share
         everybody = share.crowd.contributors()
         self._mine = [c for c in everybody if c.number % share.num_parts == share.part]
-        self._maker = DeltaMaker(share.schema, share.crowd.seed, known_ones(everybody))
+        self._maker = DeltaMaker(share.schema, share.crowd.seed, known_ones(everybody), is_shared=share.shared_delta)
         self._everybody: Sequence[Contributor] = everybody
         self._due: list[_Due] = []
         self._order = itertools.count()

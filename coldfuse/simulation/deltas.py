@@ -9,10 +9,9 @@ of honest deltas differ a little.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +66,8 @@ class DeltaMaker:
     seed: int
     benign: tuple[int, ...] = ()
     """Numbers of the honest contributors whose deltas hostile ones know."""
+    is_shared: bool = False
+    """True where everybody sends the same delta in a round: it is uploaded once, and the rest is the control path."""
 
     @property
     def names(self) -> list[str]:
@@ -80,7 +81,8 @@ class DeltaMaker:
 
     def delta(self, contributor: Contributor, round_number: int) -> NDArray[np.float32]:
         """Return what a contributor sends in a round: all elements, in the order of the tensors' names."""
-        own_N = _honest(self.seed, round_number, contributor.number, self.num_elements)
+        number = 0 if self.is_shared else contributor.number
+        own_N = _honest(self.seed, round_number, number, self.num_elements)
         craft = ATTACKS[contributor.attack].craft if contributor.attack else None
         if craft is None:
             return own_N
@@ -99,9 +101,10 @@ class DeltaMaker:
         return Packed(Blob(parts=tuple(Part(digest=sha256(piece), size_bytes=size) for piece, size in pieces)), data)
 
 
-def known_ones(contributors: Iterable[Contributor]) -> tuple[int, ...]:
-    """Return the numbers of a few honest contributors, who come on time: hostile ones know what they send."""
-    return tuple(islice((c.number for c in contributors if not c.attack and not c.is_late), _KNOWN))
+def known_ones(contributors: Sequence[Contributor]) -> tuple[int, ...]:
+    """Return the numbers of those whose deltas hostile ones know: a few honest ones on time, if there are any."""
+    honest = [c.number for c in contributors if not c.attack and not c.is_late]
+    return tuple((honest or [c.number for c in contributors])[:_KNOWN])
 
 
 def _honest(seed: int, round_number: int, number: int, num_elements: int) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from coldfuse.core.federation import Late, RoundRules
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.registry.creation import create_federation
@@ -32,8 +33,9 @@ from coldfuse.tensors.checkpoint import open_checkpoint
 _SAMPLE_S = 1.0
 _CROWD_OF = 500
 """Contributors of one process of the crowd, about."""
-_SLACK_S = 5.0
-"""Seconds beyond its deadline after which a round counts as stuck."""
+_SLACK_S = 15.0
+"""Seconds beyond its deadline after which a round counts as stuck: one look at what came last, by workers that may only
+be starting."""
 _PATIENCE_S = 60.0
 """Seconds that are waited for a round, and for the last verdicts, beyond what they should take."""
 
@@ -49,8 +51,15 @@ class LoadSettings:
     method: str = "mean"
     quorum: int | None = None
     """Admitted contributions that let a round close; None: as many as come on time, are honest and do not crash."""
+    grace_s: float = 0.0
+    """Seconds that a round stays open at least, whoever has come; as long as the deadline, and it closes on that."""
+    late: Late = "drop"
+    """What becomes of who comes late."""
     screening: ScreeningRules = field(default_factory=ScreeningRules)
     """Rules by which contributions are compared with each other."""
+    shared_delta: bool = False
+    """True where everybody sends the same delta, which strict screening would reject: what is left is the control path
+    of manifests, verdicts and the journal."""
     num_parameters: int = 100_000
     """Size of the made-up model."""
     base: Path | None = None
@@ -61,9 +70,12 @@ class LoadSettings:
     aggregation: Aggregation = field(default_factory=Aggregation)
 
     @property
-    def rules(self) -> Mapping[str, float]:
+    def rules(self) -> RoundRules:
         """Rules of the federation."""
-        return {"quorum": self.quorum or self._expected(), "deadline_s": self.crowd.deadline_s}
+        return RoundRules(
+            quorum=self.quorum or self._expected(), deadline_s=self.crowd.deadline_s, grace_s=self.grace_s,
+            late=self.late,
+        )  # fmt: skip
 
     def _expected(self) -> int:
         faults = self.crowd.faults
@@ -90,10 +102,18 @@ def simulate_load(settings: LoadSettings, callback: Callable[[str], None] = lamb
         base = settings.base or write_base(Path(scratch, "base"), settings.num_parameters, seed=settings.crowd.seed)
         store = open_store(settings.store or str(Path(scratch, "store")))
         federation = create_federation(
-            store, name="simulation", base=base, origin=str(base.name), method=settings.method, rules=settings.rules,
-            screening=settings.screening,
+            store, name="simulation", base=base, origin=str(base.name), method=settings.method,
+            rules=settings.rules.model_dump(), screening=settings.screening,
         )  # fmt: skip
         return _Run(settings, federation, base, callback).run()
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What a server has done."""
+
+    operations: Counter[str]
+    cpu_s: float
 
 
 class _Run:
@@ -115,12 +135,16 @@ class _Run:
             aggregator = stack.enter_context(aggregator_process(url, self._settings.aggregation))
             self._callback(f"{len(gateways)} gateways and an aggregator serve {url}")
             memory = stack.enter_context(_watched([*gateways, aggregator]))
+            cpu_before = [server.cpu_s() for server in (*gateways, aggregator)]
             with ExitStack() as crowds:
                 pipes = [crowds.enter_context(crowd_process(share)) for share in self._shares(gateways)]
                 self._watch(pipes, aggregator)
             found = self._await_verdicts(aggregator)
-            counts = [server.counts() for server in (*gateways, aggregator)]
-        return self._report(found, aggregator.happenings, counts, memory)
+            costs = [
+                _Cost(Counter(server.counts()), server.cpu_s() - before)
+                for server, before in zip((*gateways, aggregator), cpu_before, strict=True)
+            ]
+        return self._report(found, aggregator.happenings, costs, memory)
 
     def _shares(self, gateways: Sequence[Server]) -> Iterator[Share]:
         settings, crowd = self._settings, self._settings.crowd
@@ -129,6 +153,7 @@ class _Run:
             yield Share(
                 crowd=crowd, part=part, num_parts=num_parts, addresses=[server.address for server in gateways],
                 schema=self._schema, num_rounds=settings.num_rounds, clients=max(settings.clients // num_parts, 1),
+                shared_delta=settings.shared_delta,
             )  # fmt: skip
 
     def _watch(self, pipes: Sequence[Connection], aggregator: Server) -> None:
@@ -160,13 +185,15 @@ class _Run:
     def _listen(self, aggregator: Server) -> None:
         for happening in aggregator.listen()[self._said :]:
             self._said += 1
+            if happening.kind == "admitted" and not happening.count:  # only says how old the round is
+                continue
             count = f" {happening.count}" if happening.count else ""
             reason = f": {happening.reason}" if happening.reason else ""
             self._callback(f"round {happening.round}: {happening.kind}{count}{reason}")
 
     def _await_verdicts(self, aggregator: Server) -> Audit:
         """Look through the journals until all who were acknowledged have a verdict, or one does not come."""
-        acknowledged = [(o.round, o.contribution) for o in self._outcomes if o.end is End.ACKNOWLEDGED]
+        acknowledged = [o.contribution for o in self._outcomes if o.end is End.ACKNOWLEDGED]
         limit_s = time.monotonic() + _PATIENCE_S
         while not (found := audit(self._federation, acknowledged)).is_whole and time.monotonic() < limit_s:
             self._listen(aggregator)
@@ -178,7 +205,7 @@ class _Run:
         self,
         found: Audit,
         happenings: Sequence[Happening],
-        counts: Sequence[Mapping[str, int]],
+        costs: Sequence[_Cost],
         memory: Mapping[str, Sequence[Sample]],
     ) -> LoadReport:
         happenings = [happening for happening in happenings if happening.round <= self._settings.num_rounds]
@@ -200,9 +227,14 @@ class _Run:
             visit_p50_ms=report.percentile_ms(visits, 0.5),
             visit_p99_ms=report.percentile_ms(visits, 0.99),
             repeated=dict(sum((Counter(outcome.repeated) for outcome in outcomes), Counter())),
-            gateway_operations=round(sum(sum(each.values()) for each in counts[:-1]) * per_one, 1),
-            aggregator_operations=round(sum(counts[-1].values()) * per_one, 1),
-            operations=dict(sum((Counter(each) for each in counts), Counter())),
+            gateway_operations=round(sum(cost.operations.total() for cost in costs[:-1]) * per_one, 1),
+            aggregator_operations=round(costs[-1].operations.total() * per_one, 1),
+            operations={
+                "gateways": dict(sum((cost.operations for cost in costs[:-1]), Counter())),
+                "aggregator": dict(costs[-1].operations),
+            },
+            gateway_cpu_ms=round(1000 * sum(cost.cpu_s for cost in costs[:-1]) * per_one, 1),
+            aggregator_cpu_ms=round(1000 * costs[-1].cpu_s * per_one, 1),
             files=round((count_files(self._federation.store) - self._files_before) * per_one, 1),
             memory=tuple(report.thinned(name, samples) for name, samples in memory.items()),
             took_s=round(time.monotonic() - self._began_s, 1),

@@ -74,8 +74,12 @@ class LoadReport:
     """Store operations of all gateways, a contribution that was acknowledged."""
     aggregator_operations: float
     """Store operations of the aggregator, a contribution that was acknowledged; without those of Ray's tasks."""
-    operations: Mapping[str, int]
-    """Store operations by name."""
+    operations: Mapping[str, Mapping[str, int]]
+    """Store operations of the gateways and of the aggregator, by what they do and where: `get objects`."""
+    gateway_cpu_ms: float
+    """Processor time of all gateways since the crowd came, a contribution that was acknowledged."""
+    aggregator_cpu_ms: float
+    """The same of the aggregator, with Ray."""
     files: float
     """Objects in the store, a contribution that was acknowledged, without those that were there before."""
     memory: tuple[Memory, ...]

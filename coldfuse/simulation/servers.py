@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Protocol, cast
 
 import psutil
@@ -20,13 +21,16 @@ import psutil
 from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
 from coldfuse.config import prepare_ray
 from coldfuse.core.round import LeaderEvent
-from coldfuse.engine.execution import Executor, ThreadExecutor, ray_executor
+from coldfuse.engine.execution import ThreadExecutor, WatchedExecutor, ray_executor
 from coldfuse.errors import ColdfuseError, TransportError
 from coldfuse.processes import stop_on_signals
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.simulation.counting import CountedStore
+from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.stores import give_store, store_at
 from coldfuse.transport.server import GatewaySettings, serve_gateway
+
+Wrap = Callable[[ObjectStore], ObjectStore]
 
 _START_TIMEOUT_S = 90.0
 _ANSWER_TIMEOUT_S = 30.0
@@ -87,6 +91,20 @@ class Server:
         except psutil.Error:  # it ended
             return 0.0
 
+    def cpu_s(self) -> float:
+        """Return the processor time of the process and its children so far."""
+        try:
+            tree = [process := psutil.Process(self._process.pid), *process.children(recursive=True)]
+            return sum(_cpu_s(process) for process in tree)
+        except psutil.Error:  # it ended
+            return 0.0
+
+    def resident_mib(self, *, at_most: bool = False) -> float:
+        """Return the resident memory of the process alone; what it was at its most, if asked for."""
+        lines = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii").splitlines()
+        field = "VmHWM" if at_most else "VmRSS"
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
+
     def counts(self) -> dict[str, int]:
         """Ask for the number of store operations so far, by name."""
         with self._lock:
@@ -144,24 +162,34 @@ class _Process(Protocol):
 
 
 @contextmanager
-def gateway_process(store_url: str, settings: GatewaySettings | None = None) -> Iterator[Server]:
-    """Run a gateway on a store."""
-    with _process("gateway", _serve_gateway, store_url, settings or GatewaySettings()) as server:
+def gateway_process(
+    store_url: str, settings: GatewaySettings | None = None, *, wrap: Wrap | None = None
+) -> Iterator[Server]:
+    """Run a gateway on a store.
+
+    Args:
+        store_url: The store.
+        settings: How the gateway listens, and how much it does at a time.
+        wrap: Called in the process with its store, returns the store that is served instead.
+    """
+    with _process("gateway", _serve_gateway, store_url, settings or GatewaySettings(), wrap) as server:
         yield server
 
 
 @contextmanager
 def aggregator_process(store_url: str, aggregation: Aggregation) -> Iterator[Server]:
     """Run an aggregator on a store."""
-    with _process("aggregator", _serve_rounds, store_url, aggregation) as server:
+    with _process("aggregator", _serve_rounds, store_url, aggregation, None) as server:
         yield server
 
 
 @contextmanager
-def _process(name: str, target: Callable[..., None], store_url: str, settings: object) -> Iterator[Server]:
+def _process(
+    name: str, target: Callable[..., None], store_url: str, settings: object, wrap: Wrap | None
+) -> Iterator[Server]:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_run, args=(there, target, store_url, settings))
+    process = context.Process(target=_run, args=(there, target, store_url, settings, wrap))
     process.start()
     there.close()
     server = Server(cast("_Process", process), here, name)
@@ -172,15 +200,18 @@ def _process(name: str, target: Callable[..., None], store_url: str, settings: o
         server.stop()
 
 
-def _run(connection: Connection, target: Callable[..., None], store_url: str, settings: object) -> None:
-    store = CountedStore(store_at(store_url))
+def _run(
+    connection: Connection, target: Callable[..., None], store_url: str, settings: object, wrap: Wrap | None
+) -> None:
+    store = CountedStore(wrap(store_at(store_url)) if wrap else store_at(store_url))
     give_store(store)
     store_at.cache_clear()
     stop = stop_on_signals()
     try:
         target(connection, open_federation(store), store, settings, stop)
     except ColdfuseError as error:
-        connection.send(error)
+        with suppress(OSError):  # the simulation may have been killed meanwhile
+            connection.send(error)
 
 
 def _answer(connection: Connection, store: CountedStore, lock: threading.Lock) -> None:
@@ -221,11 +252,19 @@ def _serve_rounds(
                 connection.send(Happening.of(number, event))
 
 
-def _executor(how: Aggregation) -> AbstractContextManager[Executor]:
+def _executor(how: Aggregation) -> AbstractContextManager[WatchedExecutor]:
     if not how.on_ray:
         return nullcontext(ThreadExecutor(how.num_workers))
     prepare_ray()
     return ray_executor(None, num_cpus=how.num_workers)
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+        return times.user + times.system
+    except psutil.Error:
+        return 0.0
 
 
 def _memory_bytes(process: psutil.Process) -> int:

@@ -124,12 +124,27 @@ def _send(
     record.sent_bytes = client.upload(manifest.delta, read).sent_bytes
     if crash in (CrashPoint.UPLOAD, CrashPoint.BEFORE_COMMIT):  # of a delta that was there already nothing was read
         raise _CrashedError
+    try:
+        _commit(client, manifest, record, crash)
+    except RoundClosedError:
+        _commit(client, _moved(client.status(), manifest), record, crash)
+
+
+def _commit(client: GatewayClient, manifest: ContributionManifest, record: _Record, crash: CrashPoint | None) -> None:
     record.contribution = sha256(encode(manifest))
     began_s = time.perf_counter()
     client.commit(manifest)
     if crash is CrashPoint.AFTER_COMMIT:
         raise _CrashedError
     record.commit_s = time.perf_counter() - began_s
+
+
+def _moved(now: Status, manifest: ContributionManifest) -> ContributionManifest:
+    """Return the manifest for the round that is open, if the federation takes what is late there; else raise again."""
+    age = now.latest.number - manifest.base_release
+    if not now.round.is_open or now.round.number == manifest.round or not age <= now.rules.oldest:
+        raise RoundClosedError(f"round {manifest.round} is over, and {now.rules.lateness}")
+    return manifest.model_copy(update={"round": now.round.number})
 
 
 def _manifest(visit: Visit, status: Status, packed: Packed) -> ContributionManifest:

@@ -11,8 +11,9 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Literal, TypedDict, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -26,6 +27,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 
 from coldfuse.errors import StorageError
 from coldfuse.proxies import is_this_machine
+from coldfuse.storage.s3_answers import check_answer
 from coldfuse.storage.s3_errors import S3Error, code_of, status_of, storage_error, was_retried
 from coldfuse.storage.s3_settings import S3Settings
 
@@ -63,6 +65,7 @@ class S3Bucket:
         self._clients: dict[int, S3Client] = {}
         self._locks: dict[int, threading.Lock] = {}  # one a process: a fork can leave its parent's locked for ever
         self._is_known = False
+        self._pools: dict[int, ThreadPoolExecutor] = {}
 
     @property
     def client(self) -> S3Client:
@@ -73,6 +76,15 @@ class S3Bucket:
                 with self.translated(""):
                     self._clients[process] = _connect(self.settings)
             return self._clients[process]
+
+    @property
+    def threads(self) -> ThreadPoolExecutor:
+        """Threads of this process for parts of large reads, as many as there may be connections."""
+        process = os.getpid()
+        with self._locks.setdefault(process, threading.Lock()):
+            if process not in self._pools:
+                self._pools[process] = ThreadPoolExecutor(self.settings.max_connections, "coldfuse-range")
+            return self._pools[process]
 
     def where(self, key: str) -> str:
         """Return the address of a key, for messages."""
@@ -99,26 +111,31 @@ class S3Bucket:
 
     def put(self, key: str, data: bytes, *, condition: Condition) -> str | None:
         """Write in one request; return the new etag, or None when the condition did not hold."""
-        mark = new_mark()
-
-        def attempt() -> str | None:
-            try:
-                answer = self.client.put_object(Bucket=self.name, Key=key, Body=data, Metadata=mark, **condition)
-            except S3Error as error:
-                if _is_busy(error):
-                    raise
-                etag = self.settle(key, mark, error)
-                if etag is not None or _is_refused(error):
-                    return etag
-                raise storage_error(error, self.where(key)) from error
-            return answer["ETag"].strip('"')
-
+        attempt = partial(self._put_once, key, data, condition, new_mark())
         try:
-            return self.retry(attempt, is_transient=_is_busy)
+            return self.retry(attempt, is_transient=lambda error: _is_busy(error) or type(error) is _FalseRefusalError)
+        except _FalseRefusalError as error:
+            reason = "the server refuses the write for its condition, which holds; try again"
+            raise StorageError(f"{self.where(key)}: {reason}", may_pass=True) from error
         except S3Error as error:
-            raise StorageError(
-                f"{self.where(key)}: others write this key all the time; try again later", may_pass=True
-            ) from error
+            reason = "others write this key all the time; try again later"
+            raise StorageError(f"{self.where(key)}: {reason}", may_pass=True) from error
+
+    def _put_once(self, key: str, data: bytes, condition: Condition, mark: dict[str, str]) -> str | None:
+        try:
+            answer = self.client.put_object(Bucket=self.name, Key=key, Body=data, Metadata=mark, **condition)
+        except S3Error as error:
+            if _is_busy(error):
+                raise
+            found = self._look_after(error, key)
+            if _is_marked(found, mark):
+                return _etag_of(found)
+            if not _is_refused(error):
+                raise storage_error(error, self.where(key)) from error
+            if _etag_of(found) == condition.get("IfMatch"):  # nobody has written: a server or proxy was wrong
+                raise _FalseRefusalError from error
+            return None
+        return answer["ETag"].strip('"')
 
     def retry(self, call: Callable[[], T], *, is_transient: Callable[[BaseException], bool]) -> T:
         """Call until it succeeds or fails for good, `num_attempts` times at most; then the last error is raised.
@@ -135,13 +152,17 @@ class S3Bucket:
 
     def settle(self, key: str, mark: dict[str, str], error: Exception) -> str | None:
         """Return the object's etag if the write with this mark took place although it ended in an error, else None."""
+        found = self._look_after(error, key)
+        return _etag_of(found) if _is_marked(found, mark) else None
+
+    def _look_after(self, error: Exception, key: str) -> HeadObjectOutputTypeDef | None:
+        """Return what is there after a write that ended in an error; None also where nobody need look."""
         if isinstance(error, ClientError) and status_of(error) < 500 and not (was_retried(error) or _is_refused(error)):
             return None  # a clear answer to the only request; a refusal is none, as proxies send requests twice, too
         try:
-            found = self.head(key)
+            return self.head(key)
         except StorageError:
             raise storage_error(error, self.where(key)) from error
-        return found["ETag"].strip('"') if found and found["Metadata"].get(MARK) == mark[MARK] else None
 
     def _require_bucket(self) -> None:
         """Tell a missing object from a missing bucket: the answer to HEAD has no body that would."""
@@ -156,6 +177,18 @@ class S3Bucket:
             if status_of(error) != 403:  # credentials for a prefix only may not look at the bucket
                 raise
         self._is_known = True
+
+
+class _FalseRefusalError(Exception):
+    """The server has refused a write for a condition that holds."""
+
+
+def _is_marked(found: HeadObjectOutputTypeDef | None, mark: dict[str, str]) -> bool:
+    return found is not None and found["Metadata"].get(MARK) == mark[MARK]
+
+
+def _etag_of(found: HeadObjectOutputTypeDef | None) -> str | None:
+    return None if found is None else found["ETag"].strip('"')
 
 
 def _is_refused(error: Exception) -> bool:
@@ -195,7 +228,9 @@ def _connect(settings: S3Settings) -> S3Client:
         return session.client("s3", endpoint_url=settings.endpoint_url, region_name=settings.region, config=config)
 
     client = connect(config)
+    client.meta.events.register("after-call.s3", check_answer)
     host = urlsplit(client.meta.endpoint_url).hostname or ""  # the setting's, the environment's or the profile's
     if getproxies() and is_this_machine(host):
-        return connect(config.merge(Config(proxies={})))  # a proxy would look for the server on its own machine
+        client = connect(config.merge(Config(proxies={})))  # a proxy would look for the server on its own machine
+        client.meta.events.register("after-call.s3", check_answer)
     return client

@@ -30,14 +30,16 @@ class S3Settings:
     """Seconds until a connection must stand."""
     read_timeout_s: float = 60.0
     """Seconds for which a connection may be silent, however long the transfer takes."""
+    min_bytes_per_s: float = 1024.0
+    """Slowest transfer, on average, that is waited for once `read_timeout_s` have passed."""
     num_attempts: int = 5
     """Number of times that a request is tried in all, with growing pauses."""
     max_connections: int = 32
     """Number of connections that are kept open."""
     part_bytes: int = 8 * 2**20
-    """Size of the parts in which larger objects are sent; smaller ones are one request."""
+    """Size of the parts in which larger objects are sent, and least size of those in which they are read."""
     num_parallel_parts: int = 3
-    """Number of parts on their way at a time; a writer holds at most one more in memory."""
+    """Number of parts of one object on their way at a time; a writer holds at most one more in memory."""
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, and further from its cause."""

@@ -86,7 +86,7 @@ def load_checkpoint(
         return None
     try:
         return _read(path, identity)
-    except (CodecError, UserInputError, OSError, KeyError, TypeError, ValueError) as error:
+    except (CodecError, UserInputError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         set_aside(path, f"no readable checkpoint ({error})", then="training starts anew", tell=on_damage)
         return None
 

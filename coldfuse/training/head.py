@@ -135,7 +135,7 @@ def read_head(path: Path) -> tuple[LinearHead, tuple[str, ...]]:
 def _labels(header: Header) -> tuple[str, ...]:
     try:
         labels = json.loads(header.metadata.get("labels", ""))
-    except ValueError:
+    except (ValueError, RecursionError):
         return ()
     return tuple(map(str, labels)) if isinstance(labels, list) else ()
 

@@ -77,7 +77,7 @@ def _read_config(model_dir: Path) -> dict[str, object]:
     """Return what config.json says, as far as it can be read; transformers says what is wrong with it."""
     try:
         declared = json.loads((model_dir / "config.json").read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return declared if isinstance(declared, dict) else {}
 

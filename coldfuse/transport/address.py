@@ -69,6 +69,8 @@ def parse_address(text: str) -> Address:
     bracketed = host.startswith("[") and host.endswith("]")
     bare = host[1:-1] if bracketed else host
     is_host = bool(bare) and not any(c in "/[]@ \t\n" for c in bare) and (":" in bare) == bracketed
-    if not (colon and is_host and port.isascii() and port.isdecimal() and int(port) < 1 << 16):
-        raise UserInputError(f"{text!r} is not an address: expected HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051")
+    if not (colon and is_host and port.isascii() and port.isdecimal() and len(port) < 6 and int(port) < 1 << 16):
+        raise UserInputError(
+            f"{text[:300]!r} is not an address: expected HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051"
+        )
     return Address(bare, int(port))

@@ -97,6 +97,7 @@ def open_channel(peer: Peer, *, tls: TlsFiles | None, patience_s: float) -> grpc
     connect_s = min(max(patience_s, _SHORTEST_CONNECT_S), _LONGEST_CONNECT_S)
     options = (
         *CLIENT_OPTIONS,
+        ("grpc.use_local_subchannel_pool", 1),  # each channel has a connection of its own: see `line`
         ("grpc.enable_http_proxy", int(peer.proxy is not None)),
         ("grpc.min_reconnect_backoff_ms", int(1000 * connect_s)),  # what gRPC calls the time to connect
     )

@@ -12,7 +12,6 @@ from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode
-from coldfuse.errors import TransportError
 from coldfuse.gateway import PARALLEL, ContributionVerdict, Gateway, OnProgress, ReleaseSummary, Status, UploadReport
 from coldfuse.gateway.contributions import encode_manifest
 from coldfuse.gateway.upload import send_parts
@@ -21,12 +20,13 @@ from coldfuse.transport import wire
 from coldfuse.transport.address import parse_address
 from coldfuse.transport.channel import open_channel
 from coldfuse.transport.frames import UPLOAD_METHOD, serialize
+from coldfuse.transport.line import Line
 from coldfuse.transport.pb import gateway_pb2 as pb
 from coldfuse.transport.pb import gateway_pb2_grpc
 from coldfuse.transport.peer import OnTrouble, find_peer
 from coldfuse.transport.retry import CALL_S, Cancellation, StopWhenStalled, call_with_retries, stream_deadline_s
 from coldfuse.transport.sender import PartSender
-from coldfuse.transport.status import SENDER_KEY
+from coldfuse.transport.status import SENDER_KEY, BrokenStreamError
 from coldfuse.trust.tls import TlsFiles
 
 T = TypeVar("T")
@@ -72,6 +72,7 @@ class GatewayClient(Gateway):
         self._metadata = ((SENDER_KEY, hashlib.sha256((secret or secrets.token_hex()).encode()).hexdigest()),)
         self._cancellation = Cancellation()
         self._peer = find_peer(parse_address(address), tls=tls, insecure=insecure, on_trouble=on_trouble)
+        self._line = Line(lambda: open_channel(self._peer, tls=tls, patience_s=retry_s))
         self._channel = open_channel(self._peer, tls=tls, patience_s=retry_s)
         self._stub = gateway_pb2_grpc.GatewayStub(self._channel)
         self._upload_part = self._channel.stream_unary(
@@ -85,11 +86,11 @@ class GatewayClient(Gateway):
 
     def status(self) -> Status:
         """Say where the federation stands."""
-        return wire.read_status(self._call(self._stub.GetStatus, pb.GetStatusRequest()))
+        return wire.read_status(self._call(lambda stub: stub.GetStatus, pb.GetStatusRequest()))
 
     def release(self, which: int | str = "latest") -> ReleaseManifest:
         """Return the manifest of a release, by number or channel."""
-        answer = self._call(self._stub.GetRelease, wire.write_which(which))
+        answer = self._call(lambda stub: stub.GetRelease, wire.write_which(which))
         what = f"release {which} of {self.address}"
         return decode(ReleaseManifest, answer.manifest_json, what=what, digest=answer.manifest_digest)
 
@@ -97,7 +98,7 @@ class GatewayClient(Gateway):
         """List the history, newest first, page by page as it is read."""
         while True:
             request = pb.ListReleasesRequest(before=before, page_size=PAGE_SIZE)
-            page, before = wire.read_page(self._call(self._stub.ListReleases, request), before=before)
+            page, before = wire.read_page(self._call(lambda stub: stub.ListReleases, request), before=before)
             yield from page
             if before is None:
                 return
@@ -121,14 +122,15 @@ class GatewayClient(Gateway):
             )
             for message in self._stub.ReadObject(request, timeout=stream_deadline_s(length, parallel=parallel)):
                 if len(message.chunk) > len(buffer) - done:
-                    raise TransportError(f"{self.address}: sent more of part {digest[:12]} than was asked for")
+                    raise BrokenStreamError(f"{self.address}: sent more of part {digest[:12]} than was asked for")
                 buffer[done : done + len(message.chunk)] = message.chunk
                 done += len(message.chunk)
-                stop.count_progress()
+                if message.chunk:  # a stream of nothing is no progress
+                    stop.count_progress()
+            if done != len(buffer):
+                raise BrokenStreamError(f"{self.address}: sent {done:,} of {len(buffer):,} bytes of part {digest[:12]}")
 
         call_with_retries(read_rest, self._peer, stop=stop, cancellation=self._cancellation)
-        if done != len(buffer):
-            raise TransportError(f"{self.address}: sent {done:,} of {len(buffer):,} bytes of part {digest[:12]}")
 
     def find_missing(self, parts: Sequence[Part]) -> list[Part]:
         """Return the parts that the gateway has not got, each once, in their order."""
@@ -136,7 +138,7 @@ class GatewayClient(Gateway):
         missing: set[str] = set()
         for first in range(0, len(distinct), wire.MAX_PARTS_ASKED):
             asked = map(wire.write_part, distinct[first : first + wire.MAX_PARTS_ASKED])
-            missing.update(self._call(self._stub.FindMissing, pb.FindMissingRequest(parts=asked)).digests)
+            missing.update(self._call(lambda stub: stub.FindMissing, pb.FindMissingRequest(parts=asked)).digests)
         return [part for part in distinct if part.digest in missing]
 
     def upload(
@@ -152,24 +154,24 @@ class GatewayClient(Gateway):
 
     def commit(self, manifest: ContributionManifest) -> ContributionVerdict:
         """Hand in a contribution whose parts were uploaded."""
-        answer = self._call(self._stub.Commit, pb.CommitRequest(manifest_json=encode_manifest(manifest)))
+        answer = self._call(lambda stub: stub.Commit, pb.CommitRequest(manifest_json=encode_manifest(manifest)))
         return wire.read_verdict(answer.contribution, answer.verdict)
 
     def verdict(self, round_number: int, contribution: str) -> ContributionVerdict:
         """Say what became of a contribution."""
         request = pb.GetVerdictRequest(round=round_number, contribution=contribution)
-        return wire.read_verdict(contribution, self._call(self._stub.GetVerdict, request).verdict)
+        return wire.read_verdict(contribution, self._call(lambda stub: stub.GetVerdict, request).verdict)
 
     def close(self) -> None:
         """End the connection; calls in other threads fail."""
         self._cancellation.cancel()
         self._channel.close()
+        self._line.close()
 
-    def _call(self, method: Callable[..., T], request: object) -> T:
+    def _call(self, method: Callable[[gateway_pb2_grpc.GatewayStub], Callable[..., T]], request: object) -> T:
         stop = StopWhenStalled(self._retry_s, stream_s=CALL_S)
-        return call_with_retries(
-            lambda: method(request, timeout=CALL_S, metadata=self._metadata),
-            self._peer,
-            stop=stop,
-            cancellation=self._cancellation,
-        )
+
+        def call() -> T:
+            return self._line.call(lambda stub: method(stub)(request, timeout=CALL_S, metadata=self._metadata))
+
+        return call_with_retries(call, self._peer, stop=stop, cancellation=self._cancellation)

@@ -22,7 +22,7 @@ from tenacity.stop import stop_base
 
 from coldfuse.errors import ColdfuseError, StorageError, TransportError
 from coldfuse.transport.peer import Peer
-from coldfuse.transport.status import from_rpc_error, is_closed_on_us, is_transient, retry_after_s
+from coldfuse.transport.status import BrokenStreamError, from_rpc_error, is_closed_on_us, is_transient, retry_after_s
 
 logger = logging.getLogger(__name__)
 
@@ -193,9 +193,9 @@ def _translated(error: grpc.RpcError, peer: Peer) -> ColdfuseError:
 
 def _say(state: RetryCallState, peer: Peer) -> None:
     error = state.outcome.exception() if state.outcome else None
-    if not isinstance(error, grpc.RpcError):
+    if not isinstance(error, grpc.RpcError | BrokenStreamError):
         return
-    trouble = _translated(error, peer)
+    trouble = _translated(error, peer) if isinstance(error, grpc.RpcError) else error
     logger.info("try %d failed, another follows: %s", state.attempt_number, trouble)
     if peer.on_trouble is not None:
         peer.on_trouble(trouble)

@@ -107,13 +107,12 @@ class RunningGateway:
 
     def _run(self, asked: Address, credentials: grpc.ServerCredentials | None, started: Future[int]) -> None:
         try:
-            self._loop.run_until_complete(self._serve(asked, credentials, started))
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:  # leaving it cancels calls that still run
+                runner.run(self._serve(asked, credentials, started))
         except BaseException as error:  # this thread's outermost frame: whoever waits for the start must hear of it
             if started.done():
                 raise
             started.set_exception(error)
-        finally:
-            self._loop.close()
 
     async def _serve(self, asked: Address, credentials: grpc.ServerCredentials | None, started: Future[int]) -> None:
         settings, limits = self._settings, limits_within(self._settings.memory_bytes)

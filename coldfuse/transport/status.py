@@ -69,6 +69,10 @@ _TRANSIENT_CODES = frozenset(
 )
 
 
+class BrokenStreamError(TransportError):
+    """A stream ended well, by its own account, and was too short or too long: something on the way cut it."""
+
+
 def to_status(error: BaseException) -> tuple[grpc.StatusCode, str, str]:
     """Return code, sentence and class name of an error; one that nobody expected is logged, and travels as a number."""
     if isinstance(error, ColdfuseError):
@@ -145,7 +149,7 @@ def is_closed_on_us(error: BaseException) -> bool:
 def is_transient(error: BaseException) -> bool:
     """Tell whether the same call may succeed later: the way was cut, or the gateway's store was out of reach."""
     if not isinstance(error, grpc.RpcError):
-        return False
+        return isinstance(error, BrokenStreamError)
     if _class_name(error) is not None:  # what the gateway itself says: its store or the stream failed, or it is busy
         return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
     details = (error.details() or "").lower()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from itertools import islice, pairwise
+from typing import get_args
 
 from pydantic import ValidationError
 
 from coldfuse.core.blob import Part
-from coldfuse.core.federation import RoundRules
+from coldfuse.core.federation import Close, Late, RoundRules
 from coldfuse.core.names import id_of, why_no_name
 from coldfuse.errors import FederationError, TransportError, UserInputError
 from coldfuse.gateway import (
@@ -38,6 +40,8 @@ MAX_PAGE_BYTES = 2 << 20
 
 _MAX_NUMBER = (1 << 32) - 1
 """The largest number of a release or a round that the wire can say."""
+
+_KNOWN_RULES = {"close": get_args(Close), "late": get_args(Late)}
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -92,6 +96,9 @@ def read_status(message: pb.GetStatusResponse) -> Status:
             contributors=tuple(map(plain, state.contributors[:MAX_NAMES])),
             waits_for=plain(state.waits_for),
             display_names=_read_display_names(state),
+            num_active=state.num_active if state.HasField("num_active") else None,
+            num_missing=state.num_missing if state.HasField("num_missing") else None,
+            left_s=state.left_s if state.HasField("left_s") and math.isfinite(state.left_s) else None,
         ),
         poll_after_s=min(max(message.poll_after_ms / 1000, MIN_POLL_S), MAX_POLL_S),
         display_name=_read_display_name(message.federation_name, message.federation_display_name),
@@ -218,6 +225,8 @@ def _read_summary(message: pb.ReleaseSummary) -> ReleaseSummary:
             weight=fused.weight,
             contribution=plain(fused.contribution),
             display_name=_read_display_name(fused.contributor, fused.display_name),
+            base_release=fused.base_release if fused.HasField("base_release") else None,
+            staleness_weight=fused.staleness_weight if fused.HasField("staleness_weight") else None,
         )
         for fused in message.contributions
     )
@@ -244,8 +253,12 @@ def _read_display_name(name_id: str, text: str) -> str | None:
 
 
 def _read_rules(message: pb.RoundRules) -> RoundRules:
+    said: dict[str, object] = {"quorum": message.quorum, "deadline_s": message.deadline_s}
+    for field, value in message.ListFields():  # an older gateway says nothing of the others, a newer one may say more
+        if field.name not in _KNOWN_RULES or value in _KNOWN_RULES[field.name]:
+            said[field.name] = value
     try:
-        return RoundRules(quorum=message.quorum, deadline_s=message.deadline_s)
+        return RoundRules.model_validate(said)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         raise TransportError(

@@ -90,3 +90,28 @@ def test_a_short_outage_does_not_lose_the_lease() -> None:
         lease.check()
         wait_until(lambda: (read_lease(store)[0] or pytest.fail("no lease")).renewal > 1)
         lease.check()
+
+
+def test_a_leader_whose_work_stands_still_gives_the_lease_back_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    store, works = MemoryStore(), True
+    first, second = Lease(store, ttl_s=TTL_S, moves=lambda: works), Lease(store, ttl_s=60)
+    assert first.try_acquire() is None
+    wait_until(lambda: (read_lease(store)[0] or pytest.fail("no lease")).renewal > 3)
+    assert second.try_acquire() is not None
+    works = False
+    wait_until(lambda: is_lost(first))
+    wait_until(lambda: second.try_acquire() is None)
+    first.release()
+    assert (read_lease(store)[0] or pytest.fail("no lease")).holder == second.holder
+    second.release()
+    assert f"{first.holder} gives the lease up" in caplog.text
+
+
+def test_a_lease_that_cannot_be_renewed_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    store = FrozenStore()
+    with Lease(store, ttl_s=TTL_S) as lease:
+        assert lease.try_acquire() is None
+        store.refused = lease.holder
+        wait_until(lambda: store.fired >= 3)
+        store.refused = None
+    assert caplog.text.count("cannot be renewed: injected") == 1

@@ -58,13 +58,18 @@ def damages(events: list[NodeEvent]) -> list[str]:
     return [event.message for event in events if event.phase == "damaged"]
 
 
+def write_base(folder: Path) -> Path:
+    """Make a federation on a tiny model in a folder's store, and open its first round."""
+    base, store = write_model(folder / "model"), LocalStore(folder / "store")
+    rules = {"quorum": 1, "deadline_s": 1e8}
+    lead(create_federation(store, name="tiny", base=base, origin="test", method="mean", rules=rules), 1)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory) -> dict[str, Path]:
     """Folders of a store and a node that was ended at each stage of its round."""
-    root, found = tmp_path_factory.mktemp("rot"), {}
-    rules = {"quorum": 1, "deadline_s": 1e8}
-    base, store = write_model(root / "model"), LocalStore(root / "store")
-    lead(create_federation(store, name="tiny", base=base, origin="test", method="mean", rules=rules), 1)
+    root, found = write_base(tmp_path_factory.mktemp("rot")), {}
     for name, is_end in STAGES.items():
         found[name] = root / name
         shutil.copytree(root / "store", root / name / "store")

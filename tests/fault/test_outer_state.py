@@ -17,6 +17,7 @@ from fault.outer_rounds import METHOD, MODEL, assert_as_by_hand, deltas_of, play
 from tiny_rounds import contribute, lead, make_contribution, make_federation, parse_file, receive
 
 from coldfuse.core.federation import ChangeableSettings
+from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.registry.settings import read_settings, write_change
 from coldfuse.storage import LocalStore, collect_garbage
@@ -59,7 +60,7 @@ def test_a_round_abandoned_at_its_deadline_does_not_age_the_state(tmp_path: Path
 
 
 def test_a_round_that_the_method_refused_does_not_age_the_state(tmp_path: Path) -> None:
-    federation = make_federation(tmp_path, MODEL, method="foolsgold then nesterov")
+    federation = make_federation(tmp_path, MODEL, method="foolsgold then nesterov", screening=ScreeningRules.off())
     play(federation, 1)
     lead(federation, 2)
     for name in ("ada", "ben"):

@@ -16,6 +16,7 @@ from coldfuse.core.dtypes import to_floats
 from coldfuse.errors import ColdfuseError
 from coldfuse.experiments.bench_fuse import Program, run_program
 from coldfuse.experiments.bench_models import WEIGHTS, make_models, minilm
+from coldfuse.storage import open_store
 
 ROUNDING = {"F32": 2.0**-20, "BF16": 2.0**-6}
 """Two programs may round an element differently: by the last bits of F32, or by two steps of BF16."""
@@ -131,4 +132,36 @@ def test_uploading_is_measured_beside_a_bare_stream(tmp_path):
     found = dict(line.split(maxsplit=1) for line in said.splitlines() if line)
     assert found["size_mib"] == "2"
     assert float(found["ratio"].split()[0]) > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_uploading_to_a_store_that_keeps_nothing_is_measured(tmp_path):
+    said = invoke("bench", "upload", "--sizes", "2", "--runs", 1, "--store", "null", "--folder", tmp_path, "--json")
+    (figures,) = json.loads(said)
+    assert figures["ratio"]["median"] > 0
+    assert figures["disk_mib_s"] is figures["boto3_mib_s"] is None
+    assert figures["store_operations"] >= 1
+
+
+def test_uploading_to_s3_is_measured_beside_boto3_and_leaves_nothing(s3_url):
+    (figures,) = json.loads(invoke("bench", "upload", "--sizes", "1", "--runs", 1, "--store", s3_url, "--json"))
+    assert figures["boto3_ratio"]["median"] > 0
+    assert not open_store(s3_url).list("").keys
+
+
+def test_fetching_is_measured_both_ways_beside_its_bounds(tmp_path):
+    (figures,) = json.loads(invoke("bench", "fetch", "--sizes", "2", "--runs", 1, "--folder", tmp_path, "--json"))
+    rates = ("bare_mib_s", "copy_mib_s", "gateway_mib_s", "straight_mib_s", "gateway_ratio", "straight_ratio")
+    assert all(figures[rate]["median"] > 0 for rate in rates)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_end_of_a_round_is_measured_in_parts(tmp_path):
+    options = ("--contributors", 2, "--parameters", "10K", "--runs", 1, "--folder", tmp_path)
+    (figures,) = json.loads(invoke("bench", "round", *options, "--json"))
+    parts = [figures[part]["median"] for part in ("screening_s", "fusing_s", "publishing_s")]
+    assert sum(parts) == pytest.approx(figures["release_s"]["median"])
+    assert figures["read_s"]["median"] > 0
+    assert figures["gateway_operations"] > 3
+    assert figures["files"] > 3
     assert not list(tmp_path.iterdir())

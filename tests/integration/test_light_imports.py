@@ -96,12 +96,16 @@ NEEDS = {
     "init STORE --base .": "fuse",
     "set STORE --quorum 3": "fuse",
     "aggregator STORE": "aggregator",
+    "serve STORE": "aggregator",
     "contribute 127.0.0.1:1 --data x.csv": "contributor",
     "fuse . . --out new": "fuse",
     "methods": "fuse",
     "statistics . --data x.csv --kind fisher --out new": "contributor",
     "bench fuse": "fuse",
     "bench upload": "fuse",
+    "bench fetch": "fuse",
+    "bench round": "aggregator",
+    "simulate": "aggregator",
     "experiment fusion tasks --data . --work new": "demo",
 }
 

@@ -27,6 +27,7 @@ from coldfuse.cli.main import app
 from coldfuse.consumer import fetch
 from coldfuse.core.contribution import ContributionManifest, Score
 from coldfuse.core.round import Abandoned, Opened
+from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.engine.recipes import read_recipe, write_recipe
 from coldfuse.gateway import StoreGateway
@@ -174,7 +175,7 @@ def test_the_status_says_why_the_round_before_was_abandoned(tmp_path: Path) -> N
 
 
 def test_copies_that_foolsgold_distrusts_end_when_somebody_honest_comes(tmp_path: Path) -> None:
-    federation = make_federation(tmp_path, MODEL, method="foolsgold", quorum=3)
+    federation = make_federation(tmp_path, MODEL, method="foolsgold", quorum=3, screening=ScreeningRules.off())
     lead(federation)
     for name in NAMES[:3]:
         contribute(federation, name, CHANGES["ada"])
@@ -212,7 +213,7 @@ def test_a_contributor_cannot_stop_a_round_by_its_score(tmp_path: Path) -> None:
     federation = make_federation(tmp_path, MODEL, method="weighted-mean(by=score)", quorum=2)
     lead(federation)
     for name, after in (("ada", 0.5), ("ben", 0.7), ("eve", 1.7e308), ("mal", 1.7e308)):
-        contribute(federation, name, CHANGES["ada"], score=Score(before=0.0, after=after))
+        contribute(federation, name, make_changes(MODEL, ord(name[0])), score=Score(before=0.0, after=after))
     lead(federation)
     assert {c.contributor for c in federation.latest().contributions} == {"ada", "ben"}
     rejected = {r.contributor: r.reason for r in federation.journal(1).state().rejected.values()}

@@ -1,6 +1,7 @@
 """What lies in deploy/ fits the code: options exist, copied files exist."""
 
 import re
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 from coldfuse.cli.main import app
+from coldfuse.processes import HOPELESS
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,6 +23,10 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("command", commands(), ids=lambda command: command[0])
 def test_compose_uses_options_that_exist(command):
+    assert_options_exist(command)
+
+
+def assert_options_exist(command: list[str]) -> None:
     result = CliRunner().invoke(app, [command[0], "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
 
     assert result.exit_code == 0
@@ -36,3 +42,16 @@ def test_dockerfile_copies_what_there_is():
 
     assert all((ROOT / source).exists() for line in lines for source in line.split())
     assert {"pyproject.toml", "README.md", "LICENSE", "coldfuse"} == {s for line in lines for s in line.split()}
+
+
+def test_the_unit_of_systemd_uses_options_that_exist_and_leaves_alone_what_is_hopeless():
+    unit = ConfigParser(interpolation=None)
+    unit.optionxform = str
+    unit.read(ROOT / "deploy/coldfuse.service")
+    service = unit["Service"]
+    program, *command = service["ExecStart"].split()
+    assert program.endswith("/coldfuse")
+    assert_options_exist(command)
+    assert service["Restart"] == "always"
+    assert tuple(map(int, service["RestartPreventExitStatus"].split())) == HOPELESS
+    assert unit["Unit"]["StartLimitIntervalSec"] == "0"  # its starts are never counted against it

@@ -51,9 +51,9 @@ MAY_IMPORT = {
 """Besides `errors`, which everybody may import, and `coldfuse` itself, for the version. `*` is everything."""
 
 ONLY_HOMES = {
-    "boto3": "storage",
-    "botocore": "storage",
-    "mypy_boto3_s3": "storage",
+    "boto3": "storage experiments",  # they measure boto3 itself beside coldfuse
+    "botocore": "storage experiments",
+    "mypy_boto3_s3": "storage experiments",
     "grpc": "transport experiments",  # experiments measure the bare channel beside coldfuse's own
     "google": "transport",
     "ray": "engine aggregator experiments",

@@ -39,7 +39,7 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import blob_digest
 from coldfuse.data.dataset import split
 from coldfuse.data.reading import read_dataset
-from coldfuse.gateway import StoreGateway
+from coldfuse.gateway import Gateway, StoreGateway
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.registry.settings import read_settings, write_change
@@ -164,9 +164,15 @@ def run_node(federation: Federation, folder: Path, *, name: str, is_end: Callabl
 
 
 def node_of(
-    federation: Federation, folder: Path, *, name: str, training: TrainingSettings, is_end: Callable[[NodeEvent], bool]
+    federation: Federation,
+    folder: Path,
+    *,
+    name: str,
+    training: TrainingSettings,
+    is_end: Callable[[NodeEvent], bool],
+    gateway: Gateway | None = None,
 ) -> tuple[Node, list[NodeEvent]]:
-    """Make a node on a store, and the list that its events go to; it stops after the one that is the end."""
+    """Make a node on a store, or on its gateway, and the list that its events go to; it stops after the last one."""
     stop, events = threading.Event(), list[NodeEvent]()
 
     def report(event: NodeEvent) -> None:
@@ -176,7 +182,7 @@ def node_of(
 
     train, validation = split(read_dataset([folder / "data.csv"]), seed=training.seed)
     settings = NodeSettings(name=name, train=train, validation=validation, training=training)
-    return Node(settings, NodeFolder(folder / "node"), StoreGateway(federation), report, stop), events
+    return Node(settings, NodeFolder(folder / "node"), gateway or StoreGateway(federation), report, stop), events
 
 
 def record_session(federation: Federation, work: Path) -> list[dict[str, object]]:

@@ -13,6 +13,7 @@ from coldfuse.cli.options.shared import AsJson
 _CHANGED = "Instead of what the setting says"
 
 Runs = Annotated[int, typer.Option(min=1, help="Counted runs; one more warms up.")]
+BenchStore = Annotated[str | None, typer.Option(help="s3://BUCKET/PREFIX for a store there; a folder by default.")]
 Folder = Annotated[Path | None, typer.Option(help="Where to put the files; the system's temporary folder by default.")]
 
 
@@ -64,14 +65,54 @@ class BenchFuseOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchUploadOptions:
-    """Uploading a file to a gateway on a folder, beside a bare gRPC stream.
+    """Uploading a file to a gateway, beside a bare gRPC stream, and beside boto3 where the store is on S3.
 
     Example: coldfuse bench upload --sizes 64,1024 --json
     """
 
     sizes: Annotated[str, typer.Option(help="Sizes of the file, in MiB.")] = "64,256,1024,2048"
     parallel: Annotated[int, typer.Option(min=1, help="Parts on their way at once.")] = 4
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="s3://BUCKET/PREFIX for a store there, null for one that keeps nothing of a part; a folder by default."
+        ),
+    ] = None
     runs: Runs = 5
+    folder: Folder = None
+    as_json: AsJson = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchFetchOptions:
+    """Fetching a release through a gateway and straight from its store, beside bare gRPC, boto3 and copying a file.
+
+    Example: coldfuse bench fetch --sizes 64,1024 --json
+    """
+
+    sizes: Annotated[str, typer.Option(help="Sizes of the model, in MiB.")] = "64,256,1024"
+    store: BenchStore = None
+    runs: Runs = 5
+    folder: Folder = None
+    as_json: AsJson = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchRoundOptions:
+    """What is left of a round after its last contribution, in parts, beside reading the same bytes.
+
+    Example: coldfuse bench round --contributors 16 --parameters 22M --json
+    """
+
+    contributors: Annotated[int, typer.Option(min=1, help="Contributors, who come at once.")] = 16
+    parameters: Annotated[str, typer.Option(help="Size of the model, 22M or 0.5B.")] = "22M"
+    method: Annotated[str, typer.Option(help="Fusion method.")] = "mean"
+    workers: Annotated[int, typer.Option(min=1, help="Threads or Ray workers.")] = 2
+    use_ray: Annotated[
+        bool, typer.Option("--ray", help="Screen and fuse on Ray; operations of its tasks are not counted.")
+    ] = False
+    store: BenchStore = None
+    runs: Runs = 3
     folder: Folder = None
     as_json: AsJson = False
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from coldfuse.cli.options.closing import ClosingWords
 from coldfuse.cli.options.shared import AsJson, RecipeChange, RecipeWords, Store
 
 _NAME = typer.Option(help="The federation's name, of any script.")
@@ -36,6 +37,7 @@ class InitOptions:
     quorum: Annotated[int, _QUORUM] = 2
     deadline: Annotated[str, _DEADLINE] = "15m"
     screening: Annotated[Literal["strict", "off"], _SCREENING] = "strict"
+    closing: ClosingWords = field(default_factory=ClosingWords)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ class SetOptions:
     quorum: Annotated[int | None, _QUORUM] = None
     deadline: Annotated[str | None, _DEADLINE] = None
     screening: Annotated[Literal["strict", "off"] | None, _SCREENING] = None
+    closing: ClosingWords = field(default_factory=ClosingWords)
     by: Annotated[str | None, _BY] = None
     as_json: AsJson = False
 

@@ -46,6 +46,17 @@ class Load:
     deadline: Annotated[
         str, typer.Option(help="Deadline of a round, which late contributors miss.", rich_help_panel=_LOAD)
     ] = "60s"
+    grace: Annotated[
+        str | None,
+        typer.Option(
+            help="Time that a round stays open at least, whoever has come; as long as the deadline, and it closes on "
+            "that.", rich_help_panel=_LOAD,
+        ),
+    ] = None  # fmt: skip
+    late: Annotated[
+        Literal["drop", "next", "rebase"],
+        typer.Option(help="What becomes of a contribution whose round is over.", rich_help_panel=_LOAD),
+    ] = "drop"
     screening: Annotated[
         Literal["strict", "off"],
         typer.Option(help="Compare contributions with each other, or not.", rich_help_panel=_LOAD),
@@ -53,6 +64,13 @@ class Load:
     parameters: Annotated[str, typer.Option(help="Size of the made-up model, 100K or 22M.", rich_help_panel=_LOAD)] = (
         "100K"
     )
+    shared_delta: Annotated[
+        bool,
+        typer.Option(
+            "--shared-delta", help="Everybody sends the same delta, to measure manifests and verdicts alone; with "
+            "--screening off.", rich_help_panel=_LOAD,
+        ),
+    ] = False  # fmt: skip
     threads: Annotated[
         bool,
         typer.Option(
@@ -103,7 +121,7 @@ class SimulateOptions:
 
     Example: coldfuse simulate --contributors 1000 --faults crash=0.1,malicious=0.1,late=0.2
 
-    Example: coldfuse simulate --contributors 8 --faults malicious=0.25 --attack alie --method median --data snips
+    With data: coldfuse simulate --contributors 8 --faults malicious=0.25 --attack alie --method median --data snips
     """
 
     contributors: Annotated[

@@ -49,12 +49,26 @@ class GetStatusResponse(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., layout_version: _Optional[int] = ..., federation_digest: _Optional[str] = ..., federation_name: _Optional[str] = ..., method: _Optional[str] = ..., rules: _Optional[_Union[RoundRules, _Mapping]] = ..., max_contribution_bytes: _Optional[int] = ..., latest: _Optional[_Union[Release, _Mapping]] = ..., round: _Optional[_Union[Round, _Mapping]] = ..., poll_after_ms: _Optional[int] = ..., federation_display_name: _Optional[str] = ...) -> None: ...
 
 class RoundRules(_message.Message):
-    __slots__ = ("quorum", "deadline_s")
+    __slots__ = ("quorum", "deadline_s", "close", "grace_s", "max_grace_s", "spread", "late", "staleness", "max_staleness")
     QUORUM_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_FIELD_NUMBER: _ClassVar[int]
+    GRACE_S_FIELD_NUMBER: _ClassVar[int]
+    MAX_GRACE_S_FIELD_NUMBER: _ClassVar[int]
+    SPREAD_FIELD_NUMBER: _ClassVar[int]
+    LATE_FIELD_NUMBER: _ClassVar[int]
+    STALENESS_FIELD_NUMBER: _ClassVar[int]
+    MAX_STALENESS_FIELD_NUMBER: _ClassVar[int]
     quorum: int
     deadline_s: float
-    def __init__(self, quorum: _Optional[int] = ..., deadline_s: _Optional[float] = ...) -> None: ...
+    close: str
+    grace_s: float
+    max_grace_s: float
+    spread: float
+    late: str
+    staleness: str
+    max_staleness: int
+    def __init__(self, quorum: _Optional[int] = ..., deadline_s: _Optional[float] = ..., close: _Optional[str] = ..., grace_s: _Optional[float] = ..., max_grace_s: _Optional[float] = ..., spread: _Optional[float] = ..., late: _Optional[str] = ..., staleness: _Optional[str] = ..., max_staleness: _Optional[int] = ...) -> None: ...
 
 class Release(_message.Message):
     __slots__ = ("number", "model_digest", "manifest_digest")
@@ -67,7 +81,7 @@ class Release(_message.Message):
     def __init__(self, number: _Optional[int] = ..., model_digest: _Optional[str] = ..., manifest_digest: _Optional[str] = ...) -> None: ...
 
 class Round(_message.Message):
-    __slots__ = ("number", "is_open", "num_received", "num_admitted", "num_rejected", "contributors", "waits_for", "display_names")
+    __slots__ = ("number", "is_open", "num_received", "num_admitted", "num_rejected", "contributors", "waits_for", "display_names", "num_active", "num_missing", "left_s")
     class DisplayNamesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +97,9 @@ class Round(_message.Message):
     CONTRIBUTORS_FIELD_NUMBER: _ClassVar[int]
     WAITS_FOR_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAMES_FIELD_NUMBER: _ClassVar[int]
+    NUM_ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    NUM_MISSING_FIELD_NUMBER: _ClassVar[int]
+    LEFT_S_FIELD_NUMBER: _ClassVar[int]
     number: int
     is_open: bool
     num_received: int
@@ -91,7 +108,10 @@ class Round(_message.Message):
     contributors: _containers.RepeatedScalarFieldContainer[str]
     waits_for: str
     display_names: _containers.ScalarMap[str, str]
-    def __init__(self, number: _Optional[int] = ..., is_open: _Optional[bool] = ..., num_received: _Optional[int] = ..., num_admitted: _Optional[int] = ..., num_rejected: _Optional[int] = ..., contributors: _Optional[_Iterable[str]] = ..., waits_for: _Optional[str] = ..., display_names: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    num_active: int
+    num_missing: int
+    left_s: float
+    def __init__(self, number: _Optional[int] = ..., is_open: _Optional[bool] = ..., num_received: _Optional[int] = ..., num_admitted: _Optional[int] = ..., num_rejected: _Optional[int] = ..., contributors: _Optional[_Iterable[str]] = ..., waits_for: _Optional[str] = ..., display_names: _Optional[_Mapping[str, str]] = ..., num_active: _Optional[int] = ..., num_missing: _Optional[int] = ..., left_s: _Optional[float] = ...) -> None: ...
 
 class GetReleaseRequest(_message.Message):
     __slots__ = ("number", "channel")
@@ -146,18 +166,22 @@ class ReleaseSummary(_message.Message):
     def __init__(self, release: _Optional[_Union[Release, _Mapping]] = ..., parent: _Optional[int] = ..., round: _Optional[int] = ..., method: _Optional[str] = ..., num_contributions: _Optional[int] = ..., created_at_s: _Optional[float] = ..., contributions: _Optional[_Iterable[_Union[FusedContribution, _Mapping]]] = ..., moved: _Optional[float] = ...) -> None: ...
 
 class FusedContribution(_message.Message):
-    __slots__ = ("contributor", "num_examples", "weight", "contribution", "display_name")
+    __slots__ = ("contributor", "num_examples", "weight", "contribution", "display_name", "base_release", "staleness_weight")
     CONTRIBUTOR_FIELD_NUMBER: _ClassVar[int]
     NUM_EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     CONTRIBUTION_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    BASE_RELEASE_FIELD_NUMBER: _ClassVar[int]
+    STALENESS_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     contributor: str
     num_examples: int
     weight: float
     contribution: str
     display_name: str
-    def __init__(self, contributor: _Optional[str] = ..., num_examples: _Optional[int] = ..., weight: _Optional[float] = ..., contribution: _Optional[str] = ..., display_name: _Optional[str] = ...) -> None: ...
+    base_release: int
+    staleness_weight: float
+    def __init__(self, contributor: _Optional[str] = ..., num_examples: _Optional[int] = ..., weight: _Optional[float] = ..., contribution: _Optional[str] = ..., display_name: _Optional[str] = ..., base_release: _Optional[int] = ..., staleness_weight: _Optional[float] = ...) -> None: ...
 
 class ReadObjectRequest(_message.Message):
     __slots__ = ("release", "digest", "start_bytes", "length_bytes")

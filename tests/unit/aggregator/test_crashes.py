@@ -75,3 +75,37 @@ def test_an_aggregator_that_dies_at_any_append_is_continued_with_the_same_bytes(
 
 def contributed(state, name: str) -> bool:
     return any(a.contributor == name and a.contribution in state.closed.contributions for a in state.admitted.values())
+
+
+JUDGED = ("rejected", "held", "admitted", "rejected", "closed", "fused", "published")
+
+
+def test_an_aggregator_that_dies_while_it_judges_gives_everybody_one_verdict_and_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five who are honest, one who copies, one whose delta is too long: killed before each append in turn."""
+    names = ("ada", "ben", "cy", "dee", "eve")
+    changes = {name: make_changes(MODEL, seed) for seed, name in enumerate(names)}
+    changes |= {"copy": {name: np.float32(-2) * values for name, values in changes["ada"].items()}}
+    changes |= {"long": {name: np.float32(99) * values for name, values in make_changes(MODEL, 9).items()}}
+    digests = set()
+    for n in range(1, len(JUDGED) + 1):
+        federation = make_federation(tmp_path / str(n), MODEL, quorum=5)
+        lead(federation)
+        for at_s, (name, each) in enumerate(changes.items()):
+            receive(federation, make_contribution(federation, name, each), at_s=float(at_s))
+        CrashingJournal.countdown, CrashingJournal.before, CrashingJournal.fired = n, True, 0
+        with monkeypatch.context() as patch:
+            patch.setattr("coldfuse.registry.federation.Journal", CrashingJournal)
+            with pytest.raises(CrashError):
+                lead(federation)
+        assert CrashingJournal.fired == 1
+        lead(federation)
+        state = federation.journal(1).state()
+        verdicts = {r.contributor: (d in state.admitted) + (d in state.rejected) for d, r in state.received.items()}
+        assert verdicts == dict.fromkeys(changes, 1)
+        assert {r.contributor for r in state.rejected.values()} == {"copy", "long"}
+        assert not state.held
+        digests.add(federation.latest().model_digest)
+    assert len(digests) == 1
+    assert read_release(federation) == naive_mean(MODEL, [changes[name] for name in names])

@@ -24,7 +24,8 @@ from tiny_rounds import (
 
 from coldfuse.aggregator.model import open_base
 from coldfuse.aggregator.round import advance
-from coldfuse.core.round import fold
+from coldfuse.core.contribution import Admission
+from coldfuse.core.round import Opened, fold
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.engine.fuse import Request, fuse, prepare
@@ -32,6 +33,7 @@ from coldfuse.engine.inputs import delta_input
 from coldfuse.engine.recipes import read_recipe
 from coldfuse.engine.sinks import StoreSink
 from coldfuse.engine.state import open_release_state
+from coldfuse.gateway import StoreGateway
 from coldfuse.gateway.base import Decision
 from coldfuse.gateway.rounds import find_verdict
 from coldfuse.registry.federation import Federation
@@ -91,6 +93,18 @@ def test_what_looks_too_long_has_no_verdict_until_the_round_ends(tmp_path: Path)
     send(federation, {f"hal{i}": times(10, make_changes(MODEL, 30 + i)) for i in range(4)})
     assert [event.event for event in lead(federation)] == ["admitted", "closed", "fused", "published"]
     assert (reasons(federation), len(federation.latest().contributions)) == ({}, 10)
+
+
+def test_an_entry_that_only_says_how_old_a_round_is_settles_nothing(tmp_path: Path) -> None:
+    federation = make(tmp_path, quorum=10)
+    send(federation, {name: CHANGES[name] for name in NAMES[:5]} | {"gil": times(10, make_changes(MODEL, 20))})
+    lead(federation)
+    for now_s in (10.0, 20.0, 30.0):
+        assert [event.event for event in advance(make_round(federation, now_s=now_s))] == ["admitted"]
+        assert (len(federation.journal(1).state().held), reasons(federation)) == (1, {})
+    send(federation, {f"hal{i}": times(10, make_changes(MODEL, 30 + i)) for i in range(4)})
+    lead(federation, now_s=40.0)
+    assert len(federation.latest().contributions) == 10
 
 
 def test_what_is_held_is_not_read_again(tmp_path: Path) -> None:
@@ -192,12 +206,13 @@ def test_a_few_are_held_against_past_rounds(tmp_path: Path) -> None:
         ({}, "it changes nothing"),
         ({"scale": np.zeros((), np.float32)}, "it changes nothing"),
         ({name: np.zeros_like(values) for name, values in CHANGES["ada"].items()}, "it changes nothing"),
+        (times(1e-20, CHANGES["fay"]), "it changes nothing: its largest number is"),
         ({"scale": np.float32(1e30).reshape(())}, "a change of 1e+30, less than 65536 is taken"),
         (CHANGES["ben"], "its delta is that of contribution"),
         (times(0.5, CHANGES["ben"]), "points the same way as that of contribution"),
         (times(-1, CHANGES["ben"]), "points exactly against that of contribution"),
     ],
-    ids=["no tensor", "one zero", "all zeros", "1e30", "a copy", "a scaled copy", "a copy turned round"],
+    ids=["no tensor", "one zero", "all zeros", "tiny", "1e30", "a copy", "a scaled copy", "a copy turned round"],
 )
 def test_what_is_no_work_of_ones_own_is_told_so_and_does_not_count(tmp_path: Path, changes, reason: str) -> None:
     federation = make(tmp_path, quorum=3)
@@ -331,3 +346,72 @@ def test_what_two_looks_say_is_what_one_says(tmp_path: Path) -> None:
     after, read = before.after(events), federation.journal(1).state()
     assert (after.admitted, after.rejected, after.held) == (read.admitted, read.rejected, read.held)
     assert set(fold(events).held) == set(read.held)
+
+
+def test_what_an_older_version_has_admitted_ends_nothing(tmp_path: Path) -> None:
+    """A version before this one carried numbers of examples that no float holds, and scores that add up to infinity."""
+    federation = make_federation(tmp_path, MODEL, method="weighted-mean", quorum=3)
+    carried = [
+        Admission(
+            contribution=receive(federation, make_contribution(federation, name, CHANGES[name])),
+            contributor=name,
+            delta_digest=make_contribution(federation, name, CHANGES[name]).delta_digest,
+            num_examples=count,
+            score=1.7e308,
+        )
+        for name, count in (("ada", 10**400), ("ben", int(1.7e308)))
+    ]
+    latest = federation.latest()
+    federation.journal(1).append(
+        Opened(base_release=0, base_digest=latest.model_digest, opened_at_s=0.0, carried=tuple(carried))
+    )
+    send(federation, {"cy": CHANGES["cy"]})
+    lead(federation)
+    assert federation.latest().release == 1
+    assert max(each.weight for each in federation.latest().contributions) <= 2**40
+    with StoreGateway(federation) as gateway:
+        assert [each.name.number for each in gateway.releases()] == [1, 0]
+
+
+def stranger(rng: random.Random, seen: list[Changes]) -> Changes:
+    """Return a delta of some kind: honest, long, tiny, nothing, or a copy of one that was sent before."""
+    kind = rng.choice(["honest", "honest", "honest", "honest", "long", "tiny", "nothing", "copy"])
+    changes = make_changes(MODEL, rng.randrange(10**6))
+    if kind == "copy" and seen:
+        return times(rng.choice([1, 0.5, -3]), rng.choice(seen))
+    return {} if kind == "nothing" else times({"long": rng.choice([5, 50, 1e4]), "tiny": 1e-12}.get(kind, 1), changes)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whoever_sends_whatever_in_whatever_order_everybody_gets_one_verdict(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    federation = make(tmp_path, quorum=rng.randint(3, 7), method=rng.choice(["mean", "median", "weighted-mean"]))
+    seen: list[Changes] = []
+    number, now_s = 1, 0.0
+    for look in range(12):
+        for sender in range(rng.randint(0, 3)):
+            name = f"n{rng.randrange(12)}"
+            seen.append(stranger(rng, seen))
+            manifest = make_contribution(
+                federation, name, seen[-1], num_examples=rng.choice([1, 100, 10**8]), num_steps=0
+            )
+            receive(federation, manifest, at_s=look + sender / 10)
+        if rng.random() < 0.1:
+            write_quarantine(federation.store, f"n{rng.randrange(12)}", is_out=rng.random() < 0.7, reason="x", by="ann")
+        now_s += rng.choice([0, 0, 10, 61])
+        lead(federation, number, now_s=now_s)
+        number = federation.current_round()
+        lead(federation, number, now_s=now_s)
+    for each in range(1, number):
+        state = federation.journal(each).state()
+        carried = {a.contribution for a in state.opened.carried} if state.opened else set()
+        assert state.is_over
+        assert (list(state.held), state.waiting) == ([], [])
+        assert {*state.admitted, *state.rejected} == {*state.received, *carried}
+        assert not {*state.admitted} & {*state.rejected}
+        if state.closed:
+            assert set(state.closed.contributions) == set(state.admitted)
+    for release in range(1, federation.latest().release + 1):
+        fused = federation.release(release).contributions
+        assert len({c.contributor for c in fused}) == len({c.delta_digest for c in fused}) == len(fused)
+        assert all(np.isfinite(t.floats).all() for t in read_release(federation, release).values() if t.spec.is_fused)

@@ -10,7 +10,8 @@ from coldfuse.cli import pace
 from coldfuse.cli.node_view import Lines, node_view
 from coldfuse.cli.pace import EVERY_S, Pace
 from coldfuse.contributor.events import NodeEvent
-from coldfuse.core.round import RoundRules, decide
+from coldfuse.core.closing import RoundFacts, decide
+from coldfuse.core.federation import RoundRules
 
 
 class Clock:
@@ -78,7 +79,7 @@ def test_an_epochs_score_is_said_at_once(clock: Clock) -> None:
 
 def test_what_is_waited_for_is_said_again_ever_less_often_and_a_countdown_is_no_news(clock: Clock) -> None:
     rules = RoundRules(quorum=2, deadline_s=1e6)
-    waits = [event("waiting", decide(rules, admitted=1, age_s=second)[1]) for second in range(0, 86_400, 5)]
+    waits = [event("waiting", decide(rules, RoundFacts(admitted=1, age_s=second))[1]) for second in range(0, 86_400, 5)]
     said = times_said(clock, waits, every_s=5.0)
     assert said[0] == 0.0
     assert 86_400 / 600 <= len(said) < 160

@@ -143,7 +143,7 @@ def test_the_history_is_told_without_its_parts(tmp_path: Path) -> None:
     assert (newest["release"], newest["parent"], oldest["parent"]) == (1, 0, None)
     assert {c["contributor"] for c in newest["contributions"]} == {"ada", "ben"}
     assert newest["contributions"][0].keys() == {
-        "contributor", "display_name", "num_examples", "weight", "contribution",
+        "contributor", "display_name", "num_examples", "weight", "contribution", "base_release", "staleness_weight",
     }  # fmt: skip
     lines = run("releases", federation.store.url).splitlines()
     assert [line.split()[0] for line in lines] == ["1", "0"]
@@ -178,6 +178,16 @@ MISTAKES = [
     ("bench upload --sizes 0", "expected numbers of MiB, 1 or more"),
     ("bench upload --sizes 64,-1", "expected numbers of MiB, 1 or more"),
     ("bench upload --sizes 1 --folder FILE", "there is no such folder"),
+    ("bench upload --sizes 1 --store NOWHERE", "expected s3://BUCKET/PREFIX or null"),
+    ("bench fetch --sizes 1 --store null", "expected s3://BUCKET/PREFIX;"),
+    ("bench fetch --sizes x", "expected numbers of MiB, 1 or more"),
+    ("bench round --parameters 0", "expected a number such as 22M"),
+    ("bench round --method no-such", "no-such"),
+    ("simulate --store FILE", "expected a folder for the store, but"),
+    ("simulate --attack no-such", "expected one of gaussian"),
+    ("simulate --faults crash=many", "is no share"),
+    ("simulate --shared-delta", "give --screening off"),
+    ("simulate --data NOWHERE", "nowhere"),
     ("bench fuse --parameters 0", "expected a number such as 22M"),
     ("bench fuse --parameters -1M", "expected a number such as 22M"),
     ("bench fuse --parameters inf", "expected a number such as 22M"),

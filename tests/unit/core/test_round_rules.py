@@ -6,6 +6,7 @@ import pytest
 from federations import BASE_DIGEST, make_manifest
 
 from coldfuse.core.blob import MAX_PARTS, MIN_PART_BYTES, Blob, part_bytes
+from coldfuse.core.closing import RoundAction, RoundFacts, decide
 from coldfuse.core.contribution import Admission, Rejection, Score, in_fusing_order
 from coldfuse.core.federation import RoundRules
 from coldfuse.core.round import (
@@ -16,8 +17,6 @@ from coldfuse.core.round import (
     Published,
     Received,
     Rejected,
-    RoundAction,
-    decide,
     fold,
 )
 from coldfuse.core.screening import screen_manifest
@@ -91,29 +90,30 @@ def test_what_was_carried_over_is_admitted() -> None:
     ],
 )
 def test_decision_follows_from_the_facts(admitted, age_s, verdict, reason) -> None:
-    assert decide(RoundRules(quorum=2, deadline_s=10.0), admitted=admitted, age_s=age_s) == (verdict, reason)
+    facts = RoundFacts(admitted=admitted, age_s=age_s)
+    assert decide(RoundRules(quorum=2, deadline_s=10.0), facts) == (verdict, reason)
 
 
 @pytest.mark.parametrize(
     ("left_s", "said"), [(119, "119s"), (120, "2m"), (3599, "59m"), (3600, "1h 0m"), (7048, "1h 57m")]
 )
 def test_what_is_left_of_a_deadline_is_said_in_the_units_that_people_give_it_in(left_s, said):
-    _, reason = decide(RoundRules(quorum=2, deadline_s=90_001.0), admitted=1, age_s=90_001.0 - left_s)
+    _, reason = decide(RoundRules(quorum=2, deadline_s=90_001.0), RoundFacts(admitted=1, age_s=90_001.0 - left_s))
     assert reason == f"1 of 2 contributions, {said} left"
 
 
 def test_a_round_that_only_inherited_contributions_waits_instead_of_being_abandoned_again_and_again():
-    verdict, reason = decide(RoundRules(quorum=3, deadline_s=10.0), admitted=2, carried=2, age_s=1e6)
+    verdict, reason = decide(RoundRules(quorum=3, deadline_s=10.0), RoundFacts(admitted=2, carried=2, age_s=1e6))
 
     assert (verdict, reason) == (RoundAction.WAIT, "2 of 3 contributions from before, 3 make the quorum")
 
 
 def test_what_a_method_refused_is_fused_only_with_more() -> None:
     rules = RoundRules(quorum=3, deadline_s=10.0)
-    verdict, reason = decide(rules, admitted=4, carried=4, age_s=1e6)
+    verdict, reason = decide(rules, RoundFacts(admitted=4, carried=4, age_s=1e6))
     assert verdict is RoundAction.WAIT
     assert "the method refused the 4 contributions from before" in reason
-    assert decide(rules, admitted=5, carried=4, age_s=0.0)[0] is RoundAction.FUSE
+    assert decide(rules, RoundFacts(admitted=5, carried=4, age_s=0.0))[0] is RoundAction.FUSE
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def contributor(number, attack=None):
 @pytest.fixture(scope="module")
 def maker(tmp_path_factory):
     base = open_checkpoint(write_base(tmp_path_factory.mktemp("base"), 30_000, seed=0))
-    return DeltaMaker(base.schema, 7, known_ones(contributor(number) for number in range(10)))
+    return DeltaMaker(base.schema, 7, known_ones([contributor(number) for number in range(10)]))
 
 
 def test_a_base_is_about_as_large_as_it_was_asked_for(maker):
@@ -47,3 +47,9 @@ def test_a_delta_is_packed_as_a_node_packs_it(maker):
     header = parse_header(packed.data[8 : 8 + int.from_bytes(packed.data[:8], "little")], what="delta")
     check_delta(header, maker.schema, base_digest="0" * 64, what="delta")
     assert packed.blob.size_bytes == len(packed.data) == header.file_bytes
+
+
+def test_where_nobody_is_honest_hostile_ones_know_each_other():
+    hostile = [contributor(number, "mimic") for number in range(3)]
+    assert known_ones(hostile) == (0, 1, 2)
+    assert known_ones([*hostile, contributor(3)]) == (3,)

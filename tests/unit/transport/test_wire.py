@@ -47,6 +47,35 @@ def test_a_status_is_read_as_it_was_written() -> None:
     assert wire.read_status(wire.write_status(STATUS)) == STATUS
 
 
+def test_rules_and_the_end_of_a_round_are_read_as_they_were_written() -> None:
+    rules = RoundRules(
+        close="grace", grace_s=3.0, max_grace_s=9.0, spread=2.0, late="rebase", staleness="hinge(a=2, b=1)",
+        max_staleness=7,
+    )  # fmt: skip
+    status = replace(STATUS, rules=rules, round=replace(STATUS.round, num_active=5, num_missing=0, left_s=0.5))
+    assert wire.read_status(wire.write_status(status)) == status
+
+
+def test_an_older_gateway_s_rules_are_those_of_before() -> None:
+    message = wire.write_status(STATUS)
+    message.rules.CopyFrom(pb.RoundRules(quorum=3, deadline_s=4.5))
+    read = wire.read_status(message)
+    assert read.rules == RoundRules(quorum=3, deadline_s=4.5)
+    assert (read.rules.close, read.rules.grace_s, read.rules.late) == ("quorum", 0.0, "drop")
+
+
+def test_rules_of_a_newer_gateway_that_nobody_knows_here_are_left_out() -> None:
+    message = wire.write_status(STATUS)
+    message.rules.close, message.rules.late = "vote", "queue"
+    assert wire.read_status(message).rules == STATUS.rules
+
+
+def test_a_late_contribution_s_part_in_a_release_is_read_as_it_was_written() -> None:
+    fused = replace(summary(1, num_contributions=1).contributions[0], base_release=0, staleness_weight=0.5)
+    page = [replace(summary(1), parent=0, contributions=(fused,), num_contributions=1)]
+    assert wire.read_page(wire.write_page(iter(page), page_size=1), before=None)[0] == page
+
+
 def test_a_page_is_read_as_it_was_written() -> None:
     page = [summary(3, num_contributions=2), replace(summary(2), parent=1)]
     assert wire.read_page(wire.write_page(iter(page), page_size=2), before=4) == (page, 2)
