@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy
 
 from coldfuse import __version__
+from coldfuse.aggregator.checking import make_checks, needs_checks, with_checks
 from coldfuse.aggregator.model import Base
 from coldfuse.core.contribution import Admission, ContributionManifest, in_fusing_order
 from coldfuse.core.release import FusedContribution, ReleaseManifest
@@ -18,8 +19,10 @@ from coldfuse.engine.job import require_memory as require_task_memory
 from coldfuse.engine.recipes import read_recipe, write_recipe
 from coldfuse.engine.sinks import StoreSink
 from coldfuse.engine.state import open_release_state
+from coldfuse.errors import DamagedObjectError
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.registry.federation import Federation
+from coldfuse.tensors.checks import checks_of
 from coldfuse.tensors.files import BlobFile
 from coldfuse.tensors.tensor_file import open_tensors
 
@@ -53,12 +56,15 @@ def fuse_release(
         FusionError: The method refuses these contributions.
     """
     recipe = read_recipe(federation.settings.method)
+    base = with_checks(federation, base, executor)
     ordered = in_fusing_order(admissions)
     weights = _weights(recipe, ordered)
+    deltas = _checked_deltas(federation, executor, ordered)
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-        inputs = list(pool.map(lambda a, w: _open_input(federation, base, a, w), ordered, weights))
+        inputs = list(pool.map(lambda d, a, w: _open_input(base, d, a, w), deltas, ordered, weights))
     sink = StoreSink(federation.objects, federation.store.url, there=_headers_of(base))
     fused = fuse(_prepare(federation, base, inputs, recipe), sink, executor)
+    files, checks = sink.files(fused.parts)
     return ReleaseManifest(
         federation=federation.settings.federation,
         release=base.release.release + 1,
@@ -66,9 +72,10 @@ def fuse_release(
         round=round_number,
         method=write_recipe(recipe),
         model_digest=fused.digest,
-        files=base.release.files | sink.files(fused.parts),
+        files=base.release.files | files,
+        checks={name: root for name, root in base.release.checks.items() if name not in files} | checks,
         contributions=tuple(
-            FusedContribution(**a.model_dump(exclude={"reason", "score"}), weight=w)
+            FusedContribution(**a.model_dump(exclude={"reason", "score", "checks"}), weight=w)
             for a, w in zip(ordered, weights, strict=True)
         ),
         outer=sink.state(fused.parts, age=fused.fusion.age + 1),
@@ -92,7 +99,8 @@ def require_memory(federation: Federation, base: Base, executor: Executor) -> No
 def _prepare(federation: Federation, base: Base, inputs: Sequence[Input], recipe: Recipe) -> Prepared:
     outer, url = base.release.outer, federation.store.url
     # Nothing is opened here: of the slots that the release carries, only those that the recipe keeps are read.
-    kept = {name: BlobFile(url, blob, name) for name, blob in outer.files.items()} if outer else {}
+    files = outer.files.items() if outer else ()
+    kept = {name: BlobFile(url, blob, name, checks_of(blob, outer and outer.checks.get(name))) for name, blob in files}
     state = open_release_state(base.checkpoint, recipe, kept, outer.age if outer else 0, made_by=base.release.method)
     return prepare(Request(base=base.checkpoint, inputs=inputs, recipe=recipe, state=state, tied=base.tied))
 
@@ -108,8 +116,35 @@ def _weights(recipe: Recipe, ordered: Sequence[Admission]) -> tuple[float, ...]:
     return weights if any(weights) else (1.0,) * len(ordered)  # all scores are 0: all count alike
 
 
-def _open_input(federation: Federation, base: Base, admission: Admission, weight: float) -> Input:
+def _checked_deltas(federation: Federation, executor: Executor, ordered: Sequence[Admission]) -> list[BlobFile]:
+    """Return the contributions' deltas with what they are verified by, which is made for those of older versions."""
+    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+        manifests = list(pool.map(lambda a: _manifest_of(federation, a), ordered))
+    blobs, roots = [manifest.delta for manifest in manifests], [admission.checks for admission in ordered]
+    without = [i for i, blob in enumerate(blobs) if roots[i] is None and needs_checks(blob)]
+    for index, root in zip(without, make_checks(federation, executor, [blobs[i] for i in without]), strict=True):
+        roots[index] = root
+    names = [f"the contribution of {a.contributor} ({a.contribution[:12]})" for a in ordered]
+    url = federation.store.url
+    return [BlobFile(url, b, name, checks_of(b, root)) for b, root, name in zip(blobs, roots, names, strict=True)]
+
+
+def _manifest_of(federation: Federation, admission: Admission) -> ContributionManifest:
+    """Read a contribution's manifest, which the journal must agree with: a bit of that may have flipped, too.
+
+    Raises:
+        DamagedObjectError: The manifest is damaged, or the journal says something else.
+    """
     manifest = federation.objects.get_value(ContributionManifest, admission.contribution)
-    name = f"the contribution of {admission.contributor} ({admission.contribution[:12]})"
-    file = open_tensors(BlobFile(federation.store.url, manifest.delta, name))
-    return delta_input(base.checkpoint, file, weight, tied=base.tied, path=name, digest=admission.delta_digest)
+    own = manifest.contributor, manifest.delta_digest, manifest.num_examples
+    if own != (admission.contributor, admission.delta_digest, admission.num_examples):
+        raise DamagedObjectError(
+            f"{federation.store.url}: the journal has admitted contribution {admission.contribution[:12]} with other "
+            f"facts than its manifest has ({', '.join(map(str, own))}); restore the journal from a copy of the store"
+        )
+    return manifest
+
+
+def _open_input(base: Base, delta: BlobFile, admission: Admission, weight: float) -> Input:
+    file = open_tensors(delta)
+    return delta_input(base.checkpoint, file, weight, tied=base.tied, path=delta.name, digest=admission.delta_digest)

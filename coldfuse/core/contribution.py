@@ -77,6 +77,8 @@ class Admission(Value):
     """Number of distinct examples that were trained on."""
     score: float | None = None
     """Accuracy of the fine-tuned model, as its contributor says."""
+    checks: Digest | None = None
+    """Name of the checks that its delta is verified by as it is read; None where none were made yet, or none are needed."""
     reason: Sentence = ""
     """What was found right, for people."""
 

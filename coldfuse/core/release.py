@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Count, NumExamples
@@ -31,7 +31,22 @@ class FusedContribution(Value):
     """Weight w_i, before normalisation."""
 
 
-class OuterState(Value):
+class _Checked(Value):
+    """Files in parts, and the checks that they are verified by as they are read."""
+
+    checks: dict[str, Digest] = Field(default_factory=dict)
+    """Name of each file's checks; files of small parts need none, and in releases of older versions none has any."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Write what an older version has written as it was written: its bytes have a name already."""
+        data: dict[str, object] = handler(self)
+        if not self.checks:
+            data.pop("checks", None)
+        return data
+
+
+class OuterState(_Checked):
     """What the outer steps remember of the rounds so far."""
 
     age: Count
@@ -40,7 +55,7 @@ class OuterState(Value):
     """Parts of each file: `<slot>/<path>` for each safetensors file of the model, with its tensors in float32."""
 
 
-class ReleaseManifest(Value):
+class ReleaseManifest(_Checked):
     """What release `release` is. Release 0 is the pretrained base; immutable once published."""
 
     version: Literal[1] = 1
