@@ -6,25 +6,17 @@ verified by from then on is made meanwhile.
 
 from __future__ import annotations
 
-import hashlib
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from coldfuse.aggregator.model import Base
 from coldfuse.core.blob import Blob, Part
 from coldfuse.engine.execution import Executor
-from coldfuse.errors import StorageError
-from coldfuse.registry.damage import find_damage, name_damage
 from coldfuse.registry.federation import Federation
-from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.checkpoint import open_release
-from coldfuse.tensors.checks import PIECE_BYTES, checks_in
+from coldfuse.tensors.checks import PIECE_BYTES
 from coldfuse.tensors.stores import federation_store
-from coldfuse.tensors.verified import ADVICE, TRIES
-
-_READ_BYTES = 16 * PIECE_BYTES
-"""Number of bytes of a part that are read and held at a time."""
+from coldfuse.tensors.verified import scan_part
 
 
 def make_checks(federation: Federation, executor: Executor, files: Sequence[Blob]) -> list[str | None]:
@@ -42,16 +34,7 @@ def make_checks(federation: Federation, executor: Executor, files: Sequence[Blob
 
 def check_part(store_url: str, part: Part) -> bytes:
     """Read a part whole, verify it, and return its list of checks: what a task does; raises as `make_checks`."""
-    store = federation_store(store_url)
-    for number in range(TRIES):
-        time.sleep(number / 20)
-        try:
-            if (made := _read(store, part)) is not None:
-                return made
-        except StorageError:
-            pass  # cut, missing or away: the next look says which
-    key = f"objects/{part.digest}"
-    raise name_damage(store, key, find_damage(store, part.digest, part.size_bytes) or "it was read wrong", advice=ADVICE)
+    return scan_part(federation_store(store_url), part)
 
 
 def with_checks(federation: Federation, base: Base, executor: Executor) -> Base:
@@ -79,16 +62,6 @@ def needs_checks(file: Blob) -> bool:
 
 def _unchecked(files: Mapping[str, Blob], checks: Mapping[str, str]) -> dict[str, Blob]:
     return {name: blob for name, blob in files.items() if name not in checks and needs_checks(blob)}
-
-
-def _read(store: ObjectStore, part: Part) -> bytes | None:
-    digest, made, buffer = hashlib.sha256(), [], memoryview(bytearray(min(_READ_BYTES, part.size_bytes)))
-    for start in range(0, part.size_bytes, _READ_BYTES):
-        data = buffer[: min(_READ_BYTES, part.size_bytes - start)]
-        store.read_into(f"objects/{part.digest}", data, start=start)
-        digest.update(data)
-        made.append(checks_in(data))
-    return b"".join(made) if digest.hexdigest() == part.digest else None
 
 
 def _digest_of(part: Part) -> str:

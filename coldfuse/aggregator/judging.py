@@ -5,6 +5,7 @@ from __future__ import annotations
 from coldfuse.aggregator.model import Base
 from coldfuse.aggregator.screen import Screening, screen
 from coldfuse.core.contribution import Admission, Rejection
+from coldfuse.core.damage import Damage, Damaged
 from coldfuse.core.round import Admitted, LeaderEvent, Opened, Received, Rejected, RoundState
 from coldfuse.engine.execution import Executor
 from coldfuse.registry.federation import Federation
@@ -14,8 +15,15 @@ MAX_VERDICTS = 500
 most that is read of an entry."""
 
 
-def judge(
-    federation: Federation, base: Base, executor: Executor, *, round_number: int, state: RoundState, opened: Opened
+def judge(  # noqa: PLR0913 - what there is to say, by keyword
+    federation: Federation,
+    base: Base,
+    executor: Executor,
+    *,
+    round_number: int,
+    state: RoundState,
+    opened: Opened,
+    now_s: float,
 ) -> list[LeaderEvent]:
     """Judge what waits: at most one contribution of each contributor at a time, in the order of arrival.
 
@@ -26,6 +34,7 @@ def judge(
         round_number: The round's number.
         state: What the round's journal adds up to.
         opened: The entry that opened the round.
+        now_s: Seconds since 1970.
 
     Returns:
         The verdicts as entries of the journal.
@@ -49,6 +58,8 @@ def judge(
     admissions = [verdict for verdict in verdicts if isinstance(verdict, Admission)]
     rejections += [verdict for verdict in verdicts if isinstance(verdict, Rejection)]
     events: list[LeaderEvent] = []
+    if damages := [verdict for verdict in verdicts if isinstance(verdict, Damage)]:
+        events.append(Damaged(damages=tuple(damages), found_at_s=now_s))
     if rejections:
         events.append(Rejected(rejections=tuple(rejections[:MAX_VERDICTS])))
     if admissions:

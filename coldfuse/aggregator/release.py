@@ -99,8 +99,8 @@ def require_memory(federation: Federation, base: Base, executor: Executor) -> No
 def _prepare(federation: Federation, base: Base, inputs: Sequence[Input], recipe: Recipe) -> Prepared:
     outer, url = base.release.outer, federation.store.url
     # Nothing is opened here: of the slots that the release carries, only those that the recipe keeps are read.
-    files = outer.files.items() if outer else ()
-    kept = {name: BlobFile(url, blob, name, checks_of(blob, outer and outer.checks.get(name))) for name, blob in files}
+    files, checks = (outer.files, outer.checks) if outer else ({}, {})
+    kept = {name: BlobFile(url, blob, name, checks_of(blob, checks.get(name))) for name, blob in files.items()}
     state = open_release_state(base.checkpoint, recipe, kept, outer.age if outer else 0, made_by=base.release.method)
     return prepare(Request(base=base.checkpoint, inputs=inputs, recipe=recipe, state=state, tied=base.tied))
 

@@ -13,10 +13,12 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 from coldfuse.aggregator.judging import MAX_VERDICTS, judge, rejection
+from coldfuse.aggregator.mending import damaged_in_fusion, late_reason, mend, without_damaged
 from coldfuse.aggregator.model import Base
 from coldfuse.aggregator.release import fuse_release
 from coldfuse.aggregator.screen import bounded
 from coldfuse.core.contribution import Admission
+from coldfuse.core.damage import Damaged
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import (
     Abandoned,
@@ -26,14 +28,13 @@ from coldfuse.core.round import (
     LeaderEvent,
     Opened,
     Published,
-    Received,
     Rejected,
     RoundAction,
     RoundState,
     decide,
 )
 from coldfuse.engine.execution import Executor
-from coldfuse.errors import ConflictError, FusionError
+from coldfuse.errors import ConflictError, DamagedObjectError, FusionError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 
@@ -75,18 +76,20 @@ def _next(round_: Round, state: RoundState) -> list[LeaderEvent]:
     if state.is_open:
         verdicts = judge(
             round_.federation, round_.base, round_.executor,
-            round_number=round_.journal.round, state=state, opened=state.opened,
+            round_number=round_.journal.round, state=without_damaged(round_.federation, state), opened=state.opened,
+            now_s=round_.now_s(),
         )  # fmt: skip
         new = {a.contribution for event in verdicts if isinstance(event, Admitted) for a in event.admissions}
         # Decided in the same look: else a stream of bad contributions could keep a round open for ever.
         return [*verdicts, *_decide(round_, state.admitted.keys() | new, state.opened)]
     if state.waiting:
-        return [_reject_late(round_.journal.round, state.waiting)]
+        return [_reject_late(round_.journal.round, state)]
     if state.is_over:
         return []
-    if state.fused is None:
-        return [_fuse(round_, state)]
-    return [_publish(round_, state.fused)]
+    if state.fused is not None:
+        return [_publish(round_, state.fused)]
+    mending = _mend(round_, state)
+    return [_fuse(round_, state)] if mending is None else mending
 
 
 def _open(round_: Round) -> Opened:
@@ -107,6 +110,8 @@ def _open(round_: Round) -> Opened:
 
 def _refused_by(round_: Round, before: RoundState) -> str | None:
     """Return the method that has refused exactly what an abandoned round admitted."""
+    if before.damages or before.fused is not None:  # it was the store's fault
+        return None
     if before.closed is not None:
         terms = before.opened.terms if before.opened else None
         return round_.federation.settings.under(terms).method
@@ -134,9 +139,21 @@ def _decide(round_: Round, admitted: Set[str], opened: Opened) -> list[LeaderEve
             return []
 
 
-def _fuse(round_: Round, state: RoundState) -> Fused | Abandoned:
-    """Fuse exactly what `closed` lists, and store the manifest that will be published, time and all."""
-    admissions = [state.admitted[digest] for digest in state.closed.contributions] if state.closed else []
+def _mend(round_: Round, state: RoundState) -> list[LeaderEvent] | None:
+    opened = state.opened
+    quorum = round_.federation.settings.under(opened.terms if opened else None).rules.quorum
+    return mend(
+        round_.federation, state, quorum=quorum, round_number=round_.journal.round, now_s=round_.now_s()
+    )  # fmt: skip
+
+
+def _fuse(round_: Round, state: RoundState) -> Fused | Abandoned | Damaged:
+    """Fuse exactly what `closed` lists, but for what the store has damaged since and was left out.
+
+    The manifest that will be published is stored, time and all.
+    """
+    listed = state.closed.contributions if state.closed else ()
+    admissions = [state.admitted[digest] for digest in listed if digest in state.admitted]
     try:
         manifest = fuse_release(
             round_.federation.under(state.opened.terms if state.opened else None),
@@ -148,17 +165,26 @@ def _fuse(round_: Round, state: RoundState) -> Fused | Abandoned:
         )
     except FusionError as error:  # no fault of the aggregator's: with other contributions the next round may go well
         return Abandoned(reason=bounded(f"the method refused {len(admissions)} contributions: {error}"))
+    except DamagedObjectError as error:
+        return damaged_in_fusion(round_.federation, admissions, error, now_s=round_.now_s())
     digest = round_.federation.objects.put_value(manifest)
     return Fused(manifest=digest, model_digest=manifest.model_digest, moved=manifest.moved)
 
 
-def _publish(round_: Round, fused: Fused) -> Published:
-    manifest = round_.federation.objects.get_value(ReleaseManifest, fused.manifest)
+def _publish(round_: Round, fused: Fused) -> Published | Abandoned:
+    try:
+        manifest = round_.federation.objects.get_value(ReleaseManifest, fused.manifest)
+    except DamagedObjectError as error:
+        found = round_.federation.find_manifest(round_.base.release.release + 1, fused.manifest)
+        if found is None:  # nobody has published it; what was admitted is fused again in the next round
+            return Abandoned(reason=bounded(f"what was fused cannot be published: {error}"))
+        manifest = found
     round_.federation.publish(manifest)
     return Published(release=manifest.release)
 
 
-def _reject_late(round_number: int, waiting: list[Received]) -> Rejected:
+def _reject_late(round_number: int, state: RoundState) -> Rejected:
     reason = f"round {round_number} closed before it could be screened; send it again if the base is still the latest"
-    late = [rejection(received, reason, is_late=True) for received in waiting[:MAX_VERDICTS]]
+    waiting = state.waiting[:MAX_VERDICTS]
+    late = [rejection(received, late_reason(state, received, reason), is_late=True) for received in waiting]
     return Rejected(rejections=tuple(late))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coldfuse.core.damage import Damaged
 from coldfuse.core.names import shown
 from coldfuse.core.round import Abandoned, Admitted, Closed, Fused, LeaderEvent, Opened, Published, Rejected
 from coldfuse.core.words import plural
@@ -17,6 +18,8 @@ def describe(event: LeaderEvent) -> list[str]:
             ]
         case Rejected():
             return [f"rejected {shown(r.contributor, r.display_name)}: {r.reason}" for r in event.rejections]
+        case Damaged():
+            return [f"damaged in the store: {d.names} of {d.contribution[:12]}; {d.reason}" for d in event.damages]
         case Opened():
             carried = f", {len(event.carried)} contributions carried over" if event.carried else ""
             return [f"opened on release {event.base_release}{carried}"]

@@ -190,13 +190,7 @@ class Node:
         if status.latest.number != base:
             self._say("late", base, f"{_moved(base, status)} meanwhile")
             return None
-        with LocalFile(work.delta).open() as file:
-
-            def read(buffer: memoryview, start: int) -> None:
-                self._check_stop()  # a large delta on a thin line takes hours
-                file.read_into(buffer, start)
-
-            self.client.upload(trained.delta, read, progress=self._transfer_progress("uploading", base))
+        self._upload(work, trained)
         status = self._wait(base, "for the round to open")
         manifest = self.manifest(trained, status=status)
         sent = Sent(federation=manifest.federation, round=manifest.round, contribution=sha256(encode(manifest)))
@@ -210,6 +204,28 @@ class Node:
             return None
         self._say("committed", base, f"round {sent.round}, contribution {sent.contribution[:12]}")
         return sent
+
+    def _upload(self, work: WorkFolder, trained: Trained) -> None:
+        with LocalFile(work.delta).open() as file:
+
+            def read(buffer: memoryview, start: int) -> None:
+                self._check_stop()  # a large delta on a thin line takes hours
+                file.read_into(buffer, start)
+
+            progress = self._transfer_progress("uploading", trained.base_release)
+            self.client.upload(trained.delta, read, progress=progress)
+
+    def _send_again(self, work: WorkFolder, trained: Trained, sent: Sent, reason: str) -> None:
+        """Send what the store has damaged of a contribution; what it holds in full is not sent."""
+        base = trained.base_release
+        self._say("damaged", base, reason)
+        self._upload(work, trained)
+        manifest = self.manifest(trained, status=self.client.status()).model_copy(update={"round": sent.round})
+        if sha256(encode(manifest)) == sent.contribution:  # else another version of coldfuse has made it
+            try:
+                self.client.commit(manifest)
+            except RoundClosedError:
+                pass  # it was received before: its verdict says what comes of it
 
     def _await_verdict(self, work: WorkFolder, trained: Trained, sent: Sent, *, wait_for_release: bool) -> bool:
         """Wait for the verdict and then for the next release; False when the contribution has to be sent again."""
@@ -225,6 +241,8 @@ class Node:
                 work.forget_sent()
                 self._say("late", base, verdict.reason)
                 return False
+            if verdict.send_again:
+                self._send_again(work, trained, sent, verdict.reason)
             if verdict.decision is Decision.REJECTED:
                 raise ContributionRejectedError(f"{self.settings.who.id}: rejected: {verdict.reason}")
             if status.latest.number != base:

@@ -78,7 +78,7 @@ class Admission(Value):
     score: float | None = None
     """Accuracy of the fine-tuned model, as its contributor says."""
     checks: Digest | None = None
-    """Name of the checks that its delta is verified by as it is read; None where none were made yet, or none are needed."""
+    """Name of the checks that its delta is verified by as it is read; None where none are needed, or none were made."""
     reason: Sentence = ""
     """What was found right, for people."""
 

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from coldfuse.core.contribution import Admission, Count, Rejection
+from coldfuse.core.damage import Damage, Damaged
 from coldfuse.core.federation import RoundRules, Terms
 from coldfuse.core.names import DisplayName
 from coldfuse.core.value import Digest, Name, Sentence, Value
@@ -104,7 +105,7 @@ class Abandoned(Value):
     reason: Sentence
 
 
-LeaderEvent = Opened | Admitted | Rejected | Closed | Fused | Published | Abandoned
+LeaderEvent = Opened | Admitted | Rejected | Damaged | Closed | Fused | Published | Abandoned
 Event = Received | LeaderEvent
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
@@ -117,6 +118,10 @@ class RoundState:
     received: Mapping[str, Received] = field(default_factory=dict)
     admitted: Mapping[str, Admission] = field(default_factory=dict)
     rejected: Mapping[str, Rejection] = field(default_factory=dict)
+    damaged: Mapping[str, Damage] = field(default_factory=dict)
+    """The last damage of each contribution that the store has damaged, whether it was repaired since or not."""
+    damages: tuple[Damaged, ...] = ()
+    """Every finding of damage since the round was closed, in order."""
     closed: Closed | None = None
     fused: Fused | None = None
     published: Published | None = None
@@ -146,6 +151,8 @@ def fold(events: Iterable[Event]) -> RoundState:
     received: dict[str, Received] = {}
     admitted: dict[str, Admission] = {}
     rejected: dict[str, Rejection] = {}
+    damaged: dict[str, Damage] = {}
+    damages: list[Damaged] = []
     single: dict[str, Event] = {}
     for event in events:
         match event:
@@ -155,11 +162,19 @@ def fold(events: Iterable[Event]) -> RoundState:
                 admitted |= {a.contribution: a for a in event.admissions}
             case Rejected():
                 rejected |= {r.contribution: r for r in event.rejections}
+            case Damaged():
+                damaged |= {d.contribution: d for d in event.damages}
+                damages += [event] if "closed" in single else []
             case _:
                 single.setdefault(event.event, event)
                 if isinstance(event, Opened):
                     admitted |= {a.contribution: a for a in event.carried}
-    return RoundState(received=received, admitted=admitted, rejected=rejected, **single)  # type: ignore[arg-type]
+    # What was damaged after its admission, and never came again, is left out by a rejection.
+    admitted = {digest: admission for digest, admission in admitted.items() if digest not in rejected}
+    return RoundState(
+        received=received, admitted=admitted, rejected=rejected, damaged=damaged, damages=tuple(damages),
+        **single,  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
 class RoundAction(Enum):

@@ -24,6 +24,7 @@ from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.checks import make_list
 from coldfuse.tensors.stores import federation_store
 
+
 @dataclass(frozen=True)
 class Written:
     """A part as it was written, and what ranges of it are verified by."""
@@ -139,7 +140,7 @@ class StoreSink:
         """Do nothing: a release names the parts."""
 
     def files(self, parts: Mapping[tuple[str, int], tuple[Written, ...]]) -> tuple[dict[str, Blob], dict[str, str]]:
-        """Return the model's safetensors files and the names of their checks, given the parts as `Fused.parts` has them."""
+        """Return the model's files and the names of their checks, given the parts as `Fused.parts` has them."""
         layout, plan, _ = self._required()
         return self._named({
             file: self._store_head(head, [parts[file, index][0] for index in _indices(plan, file)])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 
 from coldfuse.core.blob import Part
 from coldfuse.core.contribution import ContributionManifest
@@ -22,6 +23,7 @@ from coldfuse.core.serialization import blob_digest, decode, encode, sha256
 from coldfuse.errors import CodecError, ContributionRejectedError, RoundClosedError
 from coldfuse.gateway.base import ContributionVerdict, Decision
 from coldfuse.gateway.rounds import Rounds, Standing, find_verdict
+from coldfuse.registry.damage import set_aside
 from coldfuse.registry.federation import Federation
 
 MAX_MANIFEST_BYTES = 2 << 20
@@ -42,7 +44,9 @@ class Committer:
         check_manifest(manifest, self._federation.settings)
         contribution = sha256(data)
         journal = self._federation.journal(manifest.round)
-        if not journal.has_received(contribution):
+        if journal.has_received(contribution):
+            self._federation.objects.put(contribution, data)  # the store may have damaged it since
+        else:
             check_round(manifest, self._rounds.standing())
             self._check_parts(manifest.delta.parts)
             self._federation.objects.put(contribution, data)
@@ -62,6 +66,27 @@ class Committer:
         distinct = list(dict.fromkeys(parts))
         there = self._threads.map(lambda part: self._federation.objects.has(part.digest, part.size_bytes), distinct)
         return [part for part, is_there in zip(distinct, there, strict=True) if not is_there]
+
+    def has_part(self, part: Part) -> bool:
+        """Tell whether the store holds a part; one of another size is none, and is moved out of the way of the part."""
+        objects = self._federation.objects
+        if objects.has(part.digest, part.size_bytes):
+            return True
+        if objects.is_there(part.digest):
+            set_aside(objects.store, part.digest)  # who calls may be wrong about the size, so it is read
+        return False
+
+    def ask_again(self, verdict: ContributionVerdict, state: RoundState) -> ContributionVerdict:
+        """Return a verdict with whether the store lacks something of the contribution that it has damaged."""
+        damage = state.damaged.get(verdict.contribution)
+        if damage is None or verdict.decision is Decision.REJECTED or state.is_over or state.fused:
+            return verdict
+        is_lacking = bool(self.find_missing(damage.parts)) or (
+            damage.is_manifest_damaged and not self._federation.objects.is_there(damage.contribution)
+        )
+        if not is_lacking:
+            return verdict
+        return replace(verdict, send_again=True, reason=f"{damage.names} was damaged in the store: send it again")
 
     def _check_parts(self, parts: Sequence[Part]) -> None:
         if missing := self.find_missing(parts):

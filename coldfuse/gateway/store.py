@@ -135,7 +135,7 @@ class StoreGateway(Gateway):
                 f"part {part.digest[:12]} has {part.size_bytes:,} bytes, at most {self._max_part_bytes:,} are taken; "
                 "cut the file into smaller parts"
             )
-        if self._federation.objects.has(part.digest, part.size_bytes):
+        if self._committer.has_part(part):
             return None
         return PartUpload(self._federation.store, part)
 
@@ -178,7 +178,7 @@ class StoreGateway(Gateway):
         for max_age_s in (STATUS_AGE_S, 0.0):  # what was committed a moment ago needs a fresh look
             verdict = find_verdict(self._rounds.state(round_number, max_age_s=max_age_s), contribution)
             if verdict is not None:
-                return verdict
+                return self._committer.ask_again(verdict, self._rounds.state(round_number, max_age_s=max_age_s))
         raise ObjectNotFoundError(f"round {round_number} has received no contribution {contribution!r}")
 
     def close(self) -> None:

@@ -8,20 +8,16 @@ it then misses it, which everybody notices, and whoever has it can store it anew
 from __future__ import annotations
 
 import hashlib
-import time
 
 from coldfuse.errors import DamagedObjectError, ObjectNotFoundError, StorageError
 from coldfuse.storage.base import ObjectStore
-from coldfuse.tensors.verified import TRIES, why_unreadable
+from coldfuse.tensors.rereading import TRIES, pause, why_unreadable
 
 DAMAGED = "damaged/"
 """Prefix of what was moved out of the way; nothing reads it."""
 
 _CHUNK_BYTES = 4 << 20
 """Number of bytes that are read and held at a time."""
-
-_PAUSE_S = 0.05
-"""Seconds before an object is read again; each time longer."""
 
 
 def find_damage(store: ObjectStore, digest: str, size_bytes: int | None = None) -> str | None:
@@ -37,20 +33,20 @@ def find_damage(store: ObjectStore, digest: str, size_bytes: int | None = None) 
     """
     why = None
     for number in range(TRIES):
-        time.sleep(number * _PAUSE_S)
+        pause(number)
         why = _look(store, f"objects/{digest}", digest, size_bytes)
         if why is None:
             return None
     return why
 
 
-def set_aside(store: ObjectStore, digest: str, size_bytes: int | None = None) -> str | None:
+def set_aside(store: ObjectStore, digest: str) -> str | None:
     """Move an object out of the way if it is damaged; return what was wrong with it, None: it is sound and stays.
 
     Another process may do the same at the same time, and its contributor send it again in between: then the sound
     object is not touched but in the moment between the last look and the removal, and is asked for once more.
     """
-    why = find_damage(store, digest, size_bytes)
+    why = find_damage(store, digest)
     if why is None or why == MISSING:
         return why
     key = f"objects/{digest}"
@@ -58,7 +54,7 @@ def set_aside(store: ObjectStore, digest: str, size_bytes: int | None = None) ->
         _copy(store, key, f"{DAMAGED}{digest}")
     except StorageError:
         pass  # it cannot be read, or there is no room: what it was is of no use to anybody but for finding the cause
-    if _look(store, key, digest, size_bytes) is not None:
+    if _look(store, key, digest, None) is not None:
         store.delete(key)
     return why
 

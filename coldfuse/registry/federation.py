@@ -9,7 +9,7 @@ from typing import Self
 from coldfuse.core.federation import FederationSettings, SettingsChange, Terms
 from coldfuse.core.release import Channel, ReleaseManifest
 from coldfuse.core.serialization import decode, encode, sha256
-from coldfuse.errors import ConflictError, FederationError, ObjectNotFoundError
+from coldfuse.errors import CodecError, ConflictError, FederationError, ObjectNotFoundError
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.objects import Objects
 from coldfuse.registry.settings import SETTINGS_KEY, list_changes, read_settings
@@ -60,6 +60,13 @@ class Federation:
         except ObjectNotFoundError:
             latest = self.channel("latest").release
             raise FederationError(f"there is no release {number}; the latest is {latest}") from None
+
+    def find_manifest(self, number: int, digest: str) -> ReleaseManifest | None:
+        """Read a release's manifest by number, if it is there and has this digest."""
+        try:
+            return decode(ReleaseManifest, self.store.get(_release_key(number)), what="", digest=digest)
+        except (ObjectNotFoundError, CodecError):
+            return None
 
     def channel(self, name: str) -> Channel:
         """Read where a channel points.

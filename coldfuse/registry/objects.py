@@ -10,7 +10,8 @@ from coldfuse.core.value import Value
 from coldfuse.registry.damage import set_aside
 from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.checks import checks_key, checks_of, join_lists
-from coldfuse.tensors.verified import VerifiedReader, get_verified
+from coldfuse.tensors.rereading import get_verified
+from coldfuse.tensors.verified import VerifiedReader
 
 
 def object_key(digest: str) -> str:
@@ -24,6 +25,11 @@ class Objects:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
+    @property
+    def store(self) -> ObjectStore:
+        """The store that they lie in."""
+        return self._store
+
     def put(self, digest: str, data: bytes | memoryview) -> bool:
         """Store bytes under their digest, which the caller has computed; False if they were there.
 
@@ -31,7 +37,7 @@ class Objects:
         """
         if self._store.put_if_absent(object_key(digest), data):
             return True
-        if set_aside(self._store, digest, len(data)) is None:
+        if set_aside(self._store, digest) is None:
             return False
         return self._store.put_if_absent(object_key(digest), data)
 
@@ -84,3 +90,7 @@ class Objects:
         """Tell whether an object is there in full; one of another size counts as missing."""
         info = self._store.head(object_key(digest))
         return info is not None and info.size_bytes == size_bytes
+
+    def is_there(self, digest: str) -> bool:
+        """Tell whether an object is there, of whatever size."""
+        return self._store.head(object_key(digest)) is not None

@@ -219,7 +219,9 @@ class BlobFile:
         first = bisect_right(self._ends, start)
         last = bisect_right(self._ends, start + max(length, 1) - 1)
         before = self._ends[first - 1] if first else 0
-        few = BlobFile(self.store_url, Blob(parts=self.blob.parts[first : last + 1]), self.name, self._checks_from(first))
+        few = BlobFile(
+            self.store_url, Blob(parts=self.blob.parts[first : last + 1]), self.name, self._checks_from(first)
+        )
         return ByteRange(few, start - before, length)
 
     def _checks_from(self, first: int) -> Checks | None:

@@ -195,7 +195,7 @@ def test_verdicts_come_in_few_entries(federation: Federation) -> None:
 def test_many_verdicts_are_split_into_entries_that_can_be_read(
     federation: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coldfuse.aggregator.round.MAX_VERDICTS", 2)
+    monkeypatch.setattr("coldfuse.aggregator.judging.MAX_VERDICTS", 2)
     bad = {"scale": np.float32(np.nan).reshape(())}
     for name in ("a", "b", "c", "d", "e"):
         contribute(federation, name, bad)

@@ -10,7 +10,14 @@ from tiny_rounds import integers, make_model, read_release, write_model
 from coldfuse.core.names import id_of
 from coldfuse.core.round import Abandoned, Opened
 from coldfuse.core.serialization import sha256
-from coldfuse.errors import CodecError, ConflictError, DigestMismatchError, FederationError, UserInputError
+from coldfuse.errors import (
+    CodecError,
+    ConflictError,
+    DamagedObjectError,
+    DigestMismatchError,
+    FederationError,
+    UserInputError,
+)
 from coldfuse.gateway import StoreGateway
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation, open_federation
@@ -204,7 +211,7 @@ def test_the_current_round_follows_the_release(federation: Federation) -> None:
 def test_an_object_is_checked_when_it_is_read(federation: Federation) -> None:
     digest = sha256(b"{}")
     federation.store.put_if_absent(f"objects/{digest}", b"{ }")
-    with pytest.raises(DigestMismatchError):
+    with pytest.raises(DamagedObjectError):
         federation.objects.get_value(Abandoned, digest)
     assert federation.objects.has(digest, 3)
     assert not federation.objects.has(digest, 2)
