@@ -64,16 +64,19 @@ def advance(round_: Round) -> list[LeaderEvent]:
         ConflictError: Another aggregator acts on this round, or has published a newer release than `round_.base`.
         StorageError: The store is away; calling again goes on where this call ended.
     """
-    events = _next(round_, round_.journal.state())
+    state = round_.journal.state()
+    if round_.journal.needs_head:
+        round_.journal.mend_head()
+    events = _next(round_, state)
     for event in events:
         round_.journal.append(event)
     return events
 
 
 def _next(round_: Round, state: RoundState) -> list[LeaderEvent]:
-    if state.opened is None:
+    if state.opened is None and not state.is_over:
         return [_open(round_)]
-    if state.is_open:
+    if state.opened is not None and state.is_open:
         verdicts = judge(
             round_.federation, round_.base, round_.executor,
             round_number=round_.journal.round, state=without_damaged(round_.federation, state), opened=state.opened,

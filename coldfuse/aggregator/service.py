@@ -17,6 +17,7 @@ from coldfuse.errors import ConflictError, LeaseLostError, StorageError, WorkerL
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.lease import Lease
+from coldfuse.registry.settings import keep_copy, mend_settings
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,9 @@ def _lead(
     federation: Federation, executor: Executor, settings: AggregatorSettings, *, lease: Lease, stop: threading.Event
 ) -> Iterator[tuple[int, LeaderEvent]]:
     """Advance the current round, and the one before it: late contributions to that one still get their verdicts."""
-    pointer, federation = federation.channel("latest"), federation.reopened()
+    mend_settings(federation.store)
+    pointer, federation = federation.mended_latest(), federation.reopened()
+    keep_copy(federation.store, federation.settings)
     base = open_base(federation, federation.latest())
     journals: dict[int, Journal] = {}  # kept, because a journal remembers what it has read
     number = federation.current_round()
@@ -106,8 +109,8 @@ def _lead(
     ready_for = 0  # the number of the newest round whose rules this machine has the memory for
     while not stop.is_set():
         lease.check()
-        if federation.channel("latest") != pointer:
-            pointer = federation.channel("latest")
+        if (now := federation.mended_latest()) != pointer:
+            pointer = now
             base = open_base(federation, federation.latest())
         number = federation.current_round(at_least=number)
         if number > ready_for:  # before it is opened: an operator may have set another method

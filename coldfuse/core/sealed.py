@@ -1,0 +1,61 @@
+"""Values that are stored under a name of their own, such as pointers and entries of a journal, with a seal.
+
+An object named by its SHA-256 tells by its name whether it is what it was. A pointer cannot: a bit that flips in it
+would move it, unnoticed. So it carries its own digest, as one more field, which older versions read over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TypeVar
+
+from coldfuse.core.serialization import V, canonical_json, decode, sha256, unique_names
+from coldfuse.core.value import Value
+from coldfuse.errors import CodecError
+
+FIELD = "seal"
+"""Name of the field."""
+
+_SEAL_CHARS = 32
+"""Length of a seal: 128 bits."""
+
+T = TypeVar("T")
+
+
+def seal(value: Value) -> bytes:
+    """Return a value's canonical JSON with its seal.
+
+    >>> from coldfuse.core.round import Published
+    >>> seal(Published(release=3))
+    b'{"event":"published","release":3,"seal":"f8edc7ff5ca0a21e0e04b3c2cf3a9c15"}'
+    """
+    fields = value.model_dump(mode="json")
+    return canonical_json(fields | {FIELD: _seal_of(fields)})
+
+
+def unseal(kind: type[V], data: bytes, *, what: str) -> V:
+    """Return a value from what `seal` made of it, or an older version, which made no seals.
+
+    Raises:
+        CodecError: It is no such value, or not the one that was sealed.
+    """
+    return unsealed(data, lambda: decode(kind, data, what=what), what=what)
+
+
+def unsealed(data: bytes, read: Callable[[], T], *, what: str) -> T:
+    """Return what `read` makes of some JSON, if its seal is right.
+
+    Raises:
+        CodecError: As `read` does, or the seal is not that of the JSON.
+    """
+    value = read()
+    fields = json.loads(data, object_pairs_hook=unique_names)
+    found = fields.pop(FIELD, None)
+    if found is not None and found != _seal_of(fields):
+        raise CodecError(f"{what}: its seal is not that of what it says; it was altered")
+    return value
+
+
+def _seal_of(fields: dict[str, object]) -> str:
+    return sha256(canonical_json(fields))[:_SEAL_CHARS]
