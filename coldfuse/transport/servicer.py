@@ -111,7 +111,9 @@ class Servicer(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]
             await self._run(partial(self._gateway.check_read, request.release, digest, start=start, length=length))
             end = start + length
             blocks = (
-                self._run(partial(self._gateway.read, digest, first, min(READ_AHEAD_BYTES, end - first)))
+                self._run(
+                    partial(self._gateway.read, request.release, digest, first, min(READ_AHEAD_BYTES, end - first))
+                )
                 for first in range(start, end, READ_AHEAD_BYTES)
             )
             coming = next(blocks, None)
