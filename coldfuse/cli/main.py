@@ -17,6 +17,7 @@ from coldfuse import __version__
 from coldfuse.cli.command import Command, typer_function
 from coldfuse.cli.options.consumer import FetchOptions, ReleasesOptions, StatusOptions
 from coldfuse.cli.options.contributor import ContributeOptions
+from coldfuse.cli.options.doctor import DoctorOptions
 from coldfuse.cli.options.experiments import BenchFuseOptions, BenchUploadOptions, DemoOptions, FusionOptions
 from coldfuse.cli.options.fuse import FuseOptions, MethodsOptions
 from coldfuse.cli.options.operator import AggregatorOptions, GatewayOptions, InitOptions, ServeOptions, SetOptions
@@ -46,6 +47,7 @@ COMMANDS = {
         options=AggregatorOptions, runs="coldfuse.cli.aggregator:aggregator", panel=_OPERATE, extra="aggregator",
         prepare=prepare_ray,
     ),
+    "doctor": Command(options=DoctorOptions, runs="coldfuse.cli.doctor:doctor", panel=_OPERATE),
     "contribute": Command(
         options=ContributeOptions, runs="coldfuse.cli.contributor:contribute", panel=_CONTRIBUTE, extra="contributor",
         at_once=("torch", "transformers"), prepare=prepare_training,

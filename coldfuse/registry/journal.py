@@ -89,6 +89,11 @@ class Journal:
         self._store.compare_and_swap(self._head_key, seal(last), etag=etag)
         return True
 
+    def recovered(self, key: str) -> bytes | None:
+        """Return what belongs under the key of a damaged entry, if the store says that elsewhere."""
+        event = self._recover(key)
+        return seal(event) if event is not None else None
+
     def receive(self, event: Received) -> bool:
         """Record a contribution as a gateway; False if it was recorded before."""
         return self._store.put_if_absent(f"{self._folder}{event.contribution}-received", seal(event))
