@@ -13,14 +13,14 @@ from coldfuse.core.serialization import decode_any
 from coldfuse.core.value import Value
 from coldfuse.doctor.findings import Finding
 from coldfuse.doctor.inventory import list_keys, list_rounds
-from coldfuse.errors import CodecError, ObjectNotFoundError
+from coldfuse.errors import CodecError, DamagedObjectError, ObjectNotFoundError
 from coldfuse.registry.damage import MISSING
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Head
 from coldfuse.registry.lease import KEY as LEASE_KEY
 from coldfuse.registry.lease import LeaseRecord
 from coldfuse.registry.reading import read_again
-from coldfuse.registry.releases import is_manifest, list_releases, release_key
+from coldfuse.registry.releases import find_release, list_releases, release_key
 from coldfuse.registry.settings import COPY_KEY, SETTINGS_KEY
 
 
@@ -54,14 +54,25 @@ class Named:
             yield from self._look(key, _reads(Channel, key), by=f"everybody who follows {key.partition('/')[2]!r}")
 
     def _releases(self) -> Iterator[Finding]:
-        newest = max(list_releases(self.federation.store), default=0)
-        for number in range(newest + 1):
-            yield from self._look(release_key(number), self._is_release(release_key(number)), by=f"release {number}")
+        for number in range(self._newest() + 1):
+            yield from self._look(release_key(number), self._is_release(number), by=f"release {number}")
 
-    def _is_release(self, key: str) -> Callable[[bytes], object]:
+    def _newest(self) -> int:
+        """Return the number of the newest release that is there, or that a journal speaks of."""
+        store = self.federation.store
+        made = (self.federation.journal(number).state().published for number in list_rounds(store))
+        return max([0, *list_releases(store), *(one.release for one in made if one is not None)])
+
+    def _is_release(self, number: int) -> Callable[[bytes], object]:
+        store, release_zero = self.federation.store, self.federation.settings.release_zero
+
         def read(data: bytes) -> object:
-            if not is_manifest(self.federation.store, data, release_zero=self.federation.settings.release_zero):
-                raise CodecError(f"{key}: it is not what was published")
+            try:
+                is_right = find_release(store, number, release_zero=release_zero) == data
+            except DamagedObjectError:
+                is_right = False
+            if not is_right:
+                raise CodecError("it is not what was published")
             return data
 
         return read

@@ -13,7 +13,7 @@ from coldfuse.errors import CodecError, ConflictError, DamagedObjectError, Feder
 from coldfuse.registry.damage import set_aside
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.lease import KEY as LEASE_KEY
-from coldfuse.registry.releases import find_release
+from coldfuse.registry.releases import find_release, list_releases, release_key
 from coldfuse.registry.settings import COPY_KEY, SETTINGS_KEY, keep_copy, mend_settings
 from coldfuse.tensors.verified import scan_part
 
@@ -72,6 +72,10 @@ class Repair:
             moved = b""
         if moved and sha256(moved) == digest:
             return [("what was moved out of the way", moved)]
+        for number in list_releases(store):  # a manifest lies under its number, too
+            data = store.get(release_key(number))
+            if sha256(data) == digest:
+                return [(release_key(number), data)]
         found = ((str(source), source.find(digest)) for source in self.sources)
         return [(where, data) for where, data in found if data is not None][:1]
 
@@ -108,16 +112,18 @@ class Repair:
         return None
 
     def _release(self, key: str, number: int) -> str | None:
-        federation, store = self.federation, self.federation.store
+        store = self.federation.store
         try:
-            data = find_release(store, number, release_zero=federation.settings.release_zero)
-            return self._write(key, data, "from the object that its round names")
+            data = find_release(store, number, release_zero=self.federation.settings.release_zero)
         except DamagedObjectError:
-            for source in self._copies():
-                data = source.named(key)
-                if data and (number == 0 or source.find(sha256(data)) == data):
-                    return self._write(key, data, f"from {source}")
-            raise
+            data = None
+        if data is not None:
+            return self._write(key, data, "from the object that its round names")
+        for source in self._copies():
+            data = source.named(key)
+            if data and (number == 0 or source.find(sha256(data)) == data):
+                return self._write(key, data, f"from {source}")
+        return None
 
     def _copies(self) -> Iterator[Source]:
         """List the sources that are copies of this store: no other federation has its name."""

@@ -54,18 +54,23 @@ def find_release(store: ObjectStore, number: int, *, release_zero: str) -> bytes
     Raises:
         DamagedObjectError: It is damaged, and nothing says what it was.
     """
+    data = b""
     for attempt in range(TRIES):
         pause(attempt)
         try:
             data = store.get(release_key(number))
         except ObjectNotFoundError:
-            return _find_object(store, number, release_zero)
+            break
         if is_manifest(store, data, release_zero=release_zero):
             return data
-    found = _find_object(store, number, release_zero)
-    if found is None:
+    digest = _digest_of(store, number) if number else release_zero
+    if digest is not None and sha256(data) == digest:  # it is the object beside it that is damaged
+        return data
+    found = _get(store, digest)
+    if found is None and store.head(release_key(number)) is not None:
         raise name_damage(store, release_key(number), "it is not what was published", advice=ADVICE)
-    log.warning("%s %s is damaged; taken from its object", store.url, release_key(number))
+    if found is not None:
+        log.warning("%s %s is damaged; taken from its object", store.url, release_key(number))
     return found
 
 
@@ -93,34 +98,24 @@ def list_releases(store: ObjectStore) -> Iterator[int]:
         after = page.next_after
 
 
-def _find_object(store: ObjectStore, number: int, release_zero: str) -> bytes | None:
-    """Return a release's manifest from the object that the settings, or its round, name; None if they name none."""
-    if number:
-        return _fused_by(store, number)
+def _digest_of(store: ObjectStore, number: int) -> str | None:
+    """Return the digest of a release's manifest, from the journal of the round that made it; None if none did."""
     try:
-        return Objects(store).get(release_zero)
-    except DamagedObjectError:
-        return None
-
-
-def _fused_by(store: ObjectStore, number: int) -> bytes | None:
-    """Look for the round that made a release, from the one on that made the release before."""
-    try:
-        before = decode(ReleaseManifest, store.get(release_key(number - 1)), what="")
+        before = decode(ReleaseManifest, store.get(release_key(number - 1)), what="").round
     except (ObjectNotFoundError, CodecError):
-        before = None
-    first = before.round + 1 if before else number
-    first = max(first, 1)
-    for round_number in range(first, first + _ROUNDS_AHEAD):
+        before = number - 1
+    for round_number in range(before + 1, before + 1 + _ROUNDS_AHEAD):
         state = Journal(store, round_number).state()
         if state.opened is None and state.fused is None:
             return None
-        if state.fused is None:
-            continue
-        try:
-            data = Objects(store).get(state.fused.manifest)
-            if decode(ReleaseManifest, data, what="").release == number:
-                return data
-        except (DamagedObjectError, CodecError):
-            return None
+        made = state.published.release if state.published else state.opened.base_release + 1 if state.opened else None
+        if state.fused is not None and made == number:
+            return state.fused.manifest
     return None
+
+
+def _get(store: ObjectStore, digest: str | None) -> bytes | None:
+    try:
+        return Objects(store).get(digest) if digest else None
+    except DamagedObjectError:
+        return None

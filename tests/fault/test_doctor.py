@@ -89,10 +89,11 @@ def test_whatever_is_damaged_is_found_and_named_with_what_needs_it(federation: F
         if how == "missing" and (key in (LEASE, "settings/copy.json", "federation.json") or "received" in key):
             continue  # nobody has led yet, older versions have none, no federation, and nobody was acknowledged
         whole = (store / key).read_bytes()
-        rot(federation, key, how)
+        rot(federation, key, how, at=0.2)  # in what it says: one in the name of its seal changes nothing
         found = {finding.key: finding for finding in Examination(federation).run().findings}
-        last = sorted(k for k in keys_of(store) if k.startswith(key.rpartition("/")[0]))[-1:]
-        if key not in found and not (how == "missing" and "/journal/" in key and (found or key > last[0])):
+        is_back = how == "missing" and "/journal/" in key and (store / key).exists()  # whoever reads the head writes it
+        gap = key.rpartition("-")[0] + "-*"  # of an entry that is gone only its place is known
+        if not found.keys() & {key, gap} and not is_back:
             missed.append(key)
         missed += [f"{key} needed by?" for finding in found.values() if not finding.needed_by]
         (store / key).parent.mkdir(exist_ok=True)
