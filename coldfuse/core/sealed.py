@@ -28,7 +28,7 @@ def seal(value: Value) -> bytes:
 
     >>> from coldfuse.core.round import Published
     >>> seal(Published(release=3))
-    b'{"event":"published","release":3,"seal":"f8edc7ff5ca0a21e0e04b3c2cf3a9c15"}'
+    b'{"event":"published","release":3,"seal":"e60ae7499e447edd3fb9b432f1f1f909"}'
     """
     fields = value.model_dump(mode="json")
     return canonical_json(fields | {FIELD: _seal_of(fields)})
