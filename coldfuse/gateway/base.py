@@ -188,6 +188,8 @@ class ContributionVerdict:
     """Sentence for the contributor."""
     is_late: bool = False
     """True for a rejection only because the round closed before screening: nothing is wrong with the contribution."""
+    send_again: bool = False
+    """True while the store lacks something of the contribution that it has damaged: upload it and commit it again."""
 
 
 @dataclass(frozen=True, kw_only=True)

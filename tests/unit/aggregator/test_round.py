@@ -30,8 +30,8 @@ from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import ConflictError
 from coldfuse.gateway import StoreGateway
 from coldfuse.registry.creation import create_federation
+from coldfuse.registry.entries import Head
 from coldfuse.registry.federation import Federation
-from coldfuse.registry.journal import Head
 from coldfuse.storage import LocalStore
 
 MODEL = make_model()
