@@ -40,6 +40,8 @@ class Head(Value):
     seq: int
     """Place of the entry in the leader's sequence, from 0."""
     entry: LeaderEvent
+    is_abandoned: bool = False
+    """True once the round was abandoned, whatever came after that, such as verdicts on what was late."""
 
 
 class Journal:
@@ -72,7 +74,8 @@ class Journal:
         head, etag, _ = self._read_head()
         if head is not None and self._leader_key(head) not in self._entries:
             raise ConflictError(f"round {self.round}: another aggregator wrote {head.entry.event!r} meanwhile")
-        new = Head(seq=self._next_seq() if head is None else head.seq + 1, entry=event)
+        is_abandoned = event.event == "abandoned" or (head is not None and head.is_abandoned)
+        new = Head(seq=self._next_seq() if head is None else head.seq + 1, entry=event, is_abandoned=is_abandoned)
         self._store.compare_and_swap(self._head_key, seal(new), etag=etag)
         self._write_entry(new)
 
@@ -164,7 +167,8 @@ class Journal:
         for key in reversed(keys):
             entry = self._entries.get(key) or self._read_entry(key)
             if entry is not None and not isinstance(entry, Received):
-                return Head(seq=_seq_of(keys[-1]) or 0, entry=entry)
+                is_abandoned = any(key.endswith("-abandoned") for key in keys)
+                return Head(seq=_seq_of(keys[-1]) or 0, entry=entry, is_abandoned=is_abandoned)
         return None
 
     def _next_seq(self) -> int:
