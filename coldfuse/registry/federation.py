@@ -184,7 +184,9 @@ class Federation:
             at_least: A number known from before: the search begins there.
         """
         number = max(self.channel("latest").round + 1, at_least)
-        while (head := self.journal(number).head()) is not None and head.entry.event == "abandoned":
+        while (head := self.journal(number).head()) is not None and (
+            head.is_abandoned or head.entry.event == "abandoned"
+        ):
             number += 1
         return number
 
