@@ -49,7 +49,11 @@ class RawConnection:
 
     def open_call(self, path: str, *, extra: dict[str, str] | None = None) -> int:
         stream, self._next_stream = self._next_stream, self._next_stream + 2
-        self.socket.sendall(frame(HEADERS, headers(path, extra), flags=END_HEADERS, stream=stream))
+        block = headers(path, extra)
+        pieces = [block[first : first + MAX_FRAME_BYTES] for first in range(0, len(block), MAX_FRAME_BYTES)]
+        for number, piece in enumerate(pieces):
+            flags = END_HEADERS if number == len(pieces) - 1 else 0
+            self.socket.sendall(frame(CONTINUATION if number else HEADERS, piece, flags=flags, stream=stream))
         return stream
 
     def send(self, stream: int, data: bytes, *, within_s: float = 3.0) -> int:

@@ -17,7 +17,7 @@ from coldfuse.aggregator.model import Base, open_base
 from coldfuse.aggregator.release import most_contributions
 from coldfuse.aggregator.round import Round, advance
 from coldfuse.aggregator.watchdog import Watchdog
-from coldfuse.core.round import LeaderEvent
+from coldfuse.core.round import LeaderEvent, Published
 from coldfuse.engine.execution import WatchedExecutor
 from coldfuse.errors import ColdfuseError, ConflictError, LeaseLostError, MissingExtraError, UserInputError
 from coldfuse.registry.federation import Federation
@@ -87,7 +87,7 @@ def serve_rounds(
             for number, event in leader.lead(settings, stop):
                 trouble.is_over()
                 yield number, event
-                published += event.event == "published"
+                published += isinstance(event, Published)
                 if published == settings.rounds:
                     return
             return
@@ -165,6 +165,8 @@ class _Leader:
             if (now := federation.mended_latest()) != pointer:
                 pointer = now
                 base = open_base(federation, federation.latest())
+            if settings.until is not None and pointer.release >= settings.until and _is_over(federation, pointer.round):
+                return
             number = federation.current_round(at_least=number)
             self._require_memory(federation, base, number)
             idle = True
@@ -176,8 +178,6 @@ class _Leader:
             if not idle:
                 pause.reset()
                 continue
-            if settings.until is not None and pointer.release >= settings.until:
-                return
             settled = max(number - 1, settled)
             self._journals = {n: journal for n, journal in self._journals.items() if n > settled}
             self._clocks = {n: clock for n, clock in self._clocks.items() if n > settled}
@@ -196,6 +196,11 @@ class _Leader:
         if number > self._ready_for:
             self._most = most_contributions(federation.reopened(), base, self._executor)
             self._ready_for = number
+
+
+def _is_over(federation: Federation, number: int) -> bool:
+    """Tell whether a round's release is written down, too; else that is done first."""
+    return federation.journal(number).state().published is not None
 
 
 class _Pause:

@@ -6,7 +6,7 @@ import codecs
 import io
 from collections.abc import Iterator
 
-from coldfuse.data.sources import Source
+from coldfuse.data.sources import Source, read_at_most
 from coldfuse.data.words import shown
 from coldfuse.errors import UserInputError
 
@@ -99,7 +99,7 @@ def _line_by_line(source: Source, encoding: str, longest_bytes: int) -> Iterator
 def _at_once(source: Source, encoding: str) -> Iterator[str]:
     """Read an encoding in which the byte of `\\n` may be half of something else."""
     with source.open() as file:
-        raw = file.read(_MOST_AT_ONCE_BYTES + 1)
+        raw = read_at_most(file, _MOST_AT_ONCE_BYTES + 1)
     if len(raw) > _MOST_AT_ONCE_BYTES:
         raise UserInputError(f"{source.name}: is more than {_MOST_AT_ONCE_BYTES >> 30} GiB; save it as UTF-8")
     try:

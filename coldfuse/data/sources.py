@@ -134,9 +134,18 @@ def _on_disk(name: str, path: Path) -> list[Source]:
     raise UserInputError(f"{shown_name}: no such file or folder{why}")
 
 
+def read_at_most(file: IO[bytes], most_bytes: int) -> bytes:
+    """Read a file to its end, or so many bytes; `read` itself would set all of them aside before it begins."""
+    pieces, left = [], most_bytes
+    while left and (piece := file.read(min(left, 1 << 20))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
+
+
 def _piped(name: str, file: IO[bytes]) -> Source:
     with explaining(name):
-        content = file.read(_MOST_PIPED_BYTES + 1)
+        content = read_at_most(file, _MOST_PIPED_BYTES + 1)
     if len(content) > _MOST_PIPED_BYTES:
         raise UserInputError(f"{name}: more than {_MOST_PIPED_BYTES >> 30} GiB through a pipe; save it as a file first")
     return Source(name=name, path=None, piped=content)

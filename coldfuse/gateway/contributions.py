@@ -32,6 +32,7 @@ from coldfuse.gateway.presence import Presence
 from coldfuse.gateway.rounds import STANDING_AGE_S, Rounds, Standing, find_verdict
 from coldfuse.registry.damage import set_aside
 from coldfuse.registry.federation import Federation
+from coldfuse.registry.objects import object_key
 
 MAX_MANIFEST_BYTES = 2 << 20
 """Longer manifests of contributions are refused; about 20,000 parts fit."""
@@ -85,13 +86,14 @@ class Committer:
     def find_missing(self, parts: Iterable[Part]) -> list[Part]:
         """Return the parts that the store does not hold in full, each once, in their order."""
         distinct = list(dict.fromkeys(parts))
-        there = self._threads.map(lambda part: self._federation.objects.has(part.digest, part.size_bytes), distinct)
-        is_there = dict(zip(distinct, there, strict=True))
-        for part in distinct:
-            if is_there[part]:
+        found = list(self._threads.map(lambda part: self._federation.store.head(object_key(part.digest)), distinct))
+        missing = []
+        for part, info in zip(distinct, found, strict=True):
+            if info is not None and info.size_bytes == part.size_bytes:
                 self.presence.seen(part)
-        missing = [part for part in distinct if not is_there[part]]
-        self.presence.missed(missing)
+                continue
+            missing.append(part)
+            self.presence.missed(part, is_absent=info is None)
         return missing
 
     def has_part(self, part: Part) -> bool:

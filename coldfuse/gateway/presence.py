@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from coldfuse.core.blob import Part
 
@@ -31,10 +31,15 @@ class Presence:
         self._missing.pop(part, None)
         self._note(self._there, part)
 
-    def missed(self, parts: Iterable[Part]) -> None:
-        """Note that the store does not hold these parts in full."""
-        for part in parts:
-            self._there.pop(part, None)
+    def missed(self, part: Part, *, is_absent: bool) -> None:
+        """Note that the store does not hold this part in full.
+
+        Args:
+            part: The part.
+            is_absent: True if nothing lies under its digest; what is damaged lies in the way of who takes the part.
+        """
+        self._there.pop(part, None)
+        if is_absent:
             self._note(self._missing, part)
 
     def is_there(self, part: Part) -> bool:

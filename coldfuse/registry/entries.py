@@ -45,8 +45,8 @@ class Head(Value):
     seq: int
     """Place of the entry in the leader's sequence, from 0."""
     entry: LeaderEvent
-    is_abandoned: bool = False
-    """True once the round was abandoned, whatever came after that, such as verdicts on what was late."""
+    is_abandoned: bool | None = None
+    """Whether the round was abandoned, by this entry or by one before; None: an older version wrote it."""
 
 
 class Entries:

@@ -184,11 +184,16 @@ class Federation:
             at_least: A number known from before: the search begins there.
         """
         number = max(self.channel("latest").round + 1, at_least)
-        while (head := self.journal(number).head()) is not None and (
-            head.is_abandoned or head.entry.event == "abandoned"
-        ):
-            number += 1
-        return number
+        if not self.journal(number).is_abandoned():
+            return number
+        step = 1  # ever longer ones, and then half as long: of thousand abandoned rounds twenty are looked at
+        while self.journal(number + step).is_abandoned():
+            number, step = number + step, 2 * step
+        end = number + step
+        while end - number > 1:
+            middle = (number + end) // 2
+            number, end = (middle, end) if self.journal(middle).is_abandoned() else (number, middle)
+        return end
 
 
 def create(store: ObjectStore, settings: FederationSettings, release_zero: ReleaseManifest) -> Federation:

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from coldfuse.core.round import Abandoned, LeaderEvent, Received, RoundState, fold
+from coldfuse.core.round import Abandoned, LeaderEvent, Received, Rejected, RoundState, fold
 from coldfuse.core.serialization import encode
 from coldfuse.errors import ConflictError, StorageError
 from coldfuse.registry.entries import LOST_REASON, Entries, Head
@@ -83,6 +83,15 @@ class Journal:
         with self._lock:
             self._read_leader()
             return self._last()
+
+    def is_abandoned(self) -> bool:
+        """Tell whether the round was abandoned; verdicts on late contributions may have followed. One small read."""
+        head = self.head()
+        if head is None:
+            return False
+        if head.is_abandoned is not None:
+            return head.is_abandoned
+        return isinstance(head.entry, Abandoned) or (isinstance(head.entry, Rejected) and bool(self.led().abandoned))
 
     def append(self, event: LeaderEvent) -> None:
         """Append as the leader. A damaged or missing head is replaced by this entry.
@@ -234,7 +243,7 @@ class Journal:
 
     def _announced(self, head: Head) -> None:
         """Take what a head says of what is lost: the entry in its own place, and that the round was abandoned."""
-        self._was_abandoned |= head.is_abandoned
+        self._was_abandoned |= bool(head.is_abandoned)
         if head.seq < len(self._leader) and self._leader[head.seq] is None:
             entries, self._leader, self._read = self._leader, [], RoundState()
             self._learn([*entries[: head.seq], head.entry, *entries[head.seq + 1 :]])

@@ -185,6 +185,8 @@ class _Run:
     def _listen(self, aggregator: Server) -> None:
         for happening in aggregator.listen()[self._said :]:
             self._said += 1
+            if happening.kind == "admitted" and not happening.count:  # only says how old the round is
+                continue
             count = f" {happening.count}" if happening.count else ""
             reason = f": {happening.reason}" if happening.reason else ""
             self._callback(f"round {happening.round}: {happening.kind}{count}{reason}")

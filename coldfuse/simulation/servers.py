@@ -210,7 +210,8 @@ def _run(
     try:
         target(connection, open_federation(store), store, settings, stop)
     except ColdfuseError as error:
-        connection.send(error)
+        with suppress(OSError):  # the simulation may have been killed meanwhile
+            connection.send(error)
 
 
 def _answer(connection: Connection, store: CountedStore, lock: threading.Lock) -> None:

@@ -27,6 +27,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 
 from coldfuse.errors import StorageError
 from coldfuse.proxies import is_this_machine
+from coldfuse.storage.s3_answers import check_answer
 from coldfuse.storage.s3_errors import S3Error, code_of, status_of, storage_error, was_retried
 from coldfuse.storage.s3_settings import S3Settings
 
@@ -227,7 +228,9 @@ def _connect(settings: S3Settings) -> S3Client:
         return session.client("s3", endpoint_url=settings.endpoint_url, region_name=settings.region, config=config)
 
     client = connect(config)
+    client.meta.events.register("after-call.s3", check_answer)
     host = urlsplit(client.meta.endpoint_url).hostname or ""  # the setting's, the environment's or the profile's
     if getproxies() and is_this_machine(host):
-        return connect(config.merge(Config(proxies={})))  # a proxy would look for the server on its own machine
+        client = connect(config.merge(Config(proxies={})))  # a proxy would look for the server on its own machine
+        client.meta.events.register("after-call.s3", check_answer)
     return client

@@ -6,11 +6,14 @@ No message holds a secret: of a request it names the address only, of an answer 
 from __future__ import annotations
 
 from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from coldfuse.errors import ObjectNotFoundError, StorageError, UnsuitableStoreError
 
-S3Error = (boto.BotoCoreError, boto.ClientError)
+NonsenseError = (ValueError, KeyError, TypeError, OverflowError, ResponseParserError)
+"""What botocore, and who reads its answers, raise for one that is not as S3's are: a proxy's page, a torn header."""
+S3Error = (boto.BotoCoreError, boto.ClientError, *NonsenseError)
 BrokenBody = (boto.ReadTimeoutError, boto.ResponseStreamingError, boto.IncompleteReadError, HTTPError)
 """How an answer breaks off after it has begun, where boto3 does not try again."""
 
@@ -73,6 +76,11 @@ def storage_error(error: Exception, where: str) -> StorageError:
         return _from_answer(error, where)
     if isinstance(error, _CREDENTIAL_ERRORS):
         return StorageError(f"{where}: no usable credentials ({type(error).__name__}); {_CREDENTIALS}")
+    if isinstance(error, NonsenseError) and not isinstance(error, (boto.BotoCoreError, boto.ClientError)):
+        return StorageError(
+            f"{where}: the answer is not one of S3 ({type(error).__name__}); check the endpoint, and what lies on the "
+            "way to it", may_pass=True,
+        )  # fmt: skip
     for kind, advice in _UNREACHABLE:
         if isinstance(error, kind):
             return StorageError(f"{where}: {advice} ({type(error).__name__})", may_pass=True)

@@ -57,7 +57,7 @@ async def _read_all(call: Call, handler: Handler) -> AsyncIterator[Any]:
     read: Any = handler.request_deserializer
     while True:
         async with call.rooms.messages.take(call.caller, MAX_REQUEST_BYTES):
-            data = await anext(call.requests, None)
+            data = await call.next_message()
         if data is None:
             return
         yield read(data)

@@ -19,6 +19,7 @@ from coldfuse.transport.channel import MAX_REQUEST_BYTES
 from coldfuse.transport.frames import parse
 from coldfuse.transport.rooms import Rooms
 from coldfuse.transport.status import ERROR_KEY, RETRY_KEY, SENDER_KEY, to_status
+from coldfuse.transport.traffic import place_of
 
 A = TypeVar("A")
 M = TypeVar("M", bound=Message)
@@ -49,6 +50,7 @@ class Call:
     def __post_init__(self) -> None:
         """Find out who calls."""
         self.caller = caller_of(self.context.peer())
+        self._place = place_of(self.context.peer())
         self._heavy = AsyncExitStack()
         self.held.push_async_exit(self._heavy)
 
@@ -64,6 +66,16 @@ class Call:
         pairs: Any = self.context.invocation_metadata() or ()
         return sender_of(next((str(value) for name, value in pairs if name == SENDER_KEY), None), self.caller)
 
+    async def next_message(self) -> bytes | None:
+        """Take the next message; None at the end."""
+        data: bytes | None = None
+        self.rooms.traffic.await_message(self._place)
+        try:
+            data = await anext(self.requests, None)
+            return data
+        finally:
+            self.rooms.traffic.read(self._place, None if data is None else len(data))
+
     async def read(self, kind: type[M]) -> M:
         """Read the only message of a call.
 
@@ -72,7 +84,7 @@ class Call:
             CodecError: It is none of this kind.
         """
         turn = await self.held.enter_async_context(self.rooms.messages.take(self.caller, MAX_REQUEST_BYTES))
-        data = await anext(self.requests, None)
+        data = await self.next_message()
         if data is None:
             raise UserInputError(f"expected a {kind.DESCRIPTOR.name}, and the call ended without a message")
         turn.moved(len(data))
@@ -103,12 +115,16 @@ class Call:
 
 async def serve(requests: Requests, context: Context, rooms: Rooms, method: Callable[[Call], Any]) -> None:
     """Run a call; an error reaches the caller by its sentence and class, and never as a traceback."""
+    place = place_of(context.peer())
+    rooms.traffic.begin(place)
     try:
         with rooms.count(caller_of(context.peer())):
             async with AsyncExitStack() as held:
                 await method(Call(requests, context, rooms, held))
     except Exception as error:  # noqa: BLE001 - a call's outermost frame: gRPC would send the error's text as it is
         await _abort(context, error)
+    finally:
+        rooms.traffic.end(place)
 
 
 async def _abort(context: Context, error: Exception) -> NoReturn:

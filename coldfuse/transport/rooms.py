@@ -13,12 +13,16 @@ from coldfuse.errors import GatewayBusyError
 from coldfuse.transport.limits import Limits
 from coldfuse.transport.retry import FLOOR_BYTES_PER_S
 from coldfuse.transport.shares import Pace
+from coldfuse.transport.traffic import Traffic
 from coldfuse.transport.turns import Turns
 
 A = TypeVar("A")
 
 LEAST_BYTES_PER_S = 1 << 10
 """Slower than this over minutes, a transfer is cut in any case: a quarter of what four streams on a slow link have."""
+
+_MESSAGE_S = 1.0
+"""Seconds in which a call's only message comes while others wait: it left together with the headers."""
 
 _HEAVY_CALLS = 2
 """Long requests and answers that are worked on at a time: what is parsed takes several times its length."""
@@ -43,11 +47,14 @@ class Rooms:
         self.transfers = Turns(
             limits.transfers_bytes, max_turns=max_streams, max_waiting=limits.max_calls, crowded=crowded, least=least
         )
-        self.messages = Turns(limits.messages_bytes, max_waiting=limits.max_calls, crowded=crowded, least=least)
+        brief = Pace(FLOOR_BYTES_PER_S, min(stall_s, _MESSAGE_S))
+        self.messages = Turns(limits.messages_bytes, max_waiting=limits.max_calls, crowded=brief, least=least)
         patient = Pace(1, float("inf"))  # a thread cannot be called back from a store that is slow
         self.work = Turns(num_threads, max_waiting=limits.max_calls, crowded=patient, least=patient)
         self.heavy = asyncio.Semaphore(_HEAVY_CALLS)
         """Taken by whoever works on a long request or answer."""
+        self.traffic = Traffic()
+        """What each connection brought that somebody read."""
         self._max_calls = limits.max_calls
         self._open: Counter[str] = Counter()
         self._threads = ThreadPoolExecutor(num_threads, "gateway-calls")

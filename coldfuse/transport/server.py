@@ -140,7 +140,7 @@ class RunningGateway:
             reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
             port = _bind(server, asked, credentials)
             await server.start()
-            doorkeeper = Doorkeeper(port, max_connections=limits.max_connections)
+            doorkeeper = Doorkeeper(port, rooms.traffic, max_connections=limits.max_connections)
             doorkeeper.start()
             pools.callback(doorkeeper.close)
             for name in ("", SERVICE):

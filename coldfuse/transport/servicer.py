@@ -129,22 +129,22 @@ class Servicer:
     async def upload_part(self, call: Call) -> None:
         """See the .proto."""
         async with self._rooms.messages.take(call.caller, MAX_REQUEST_BYTES):
-            first = await anext(call.requests, None)
+            first = await call.next_message()
         part = read_header(None if first is None else parse(pb.UploadPartRequest, first))
         cost_bytes = UPLOAD_BYTES + self._gateway.write_buffer_bytes(part.size_bytes)
         async with self._rooms.transfers.take(call.caller, cost_bytes, total_bytes=part.size_bytes) as turn:
             upload = await self._rooms.move(partial(self._intake.begin_upload, part, call.sender))
             try:
-                await self._write(upload, call.requests, turn)
+                await self._write(upload, call, turn)
                 received_bytes = await self._rooms.move(upload.finish)
             finally:
                 self._rooms.drop(upload.abort)  # after the write that may still run; cancelling does not stop it
         await call.answer(pb.UploadPartResponse(received_bytes=received_bytes))
 
-    async def _write(self, upload: PartUpload, requests: Requests, turn: Turn) -> None:
+    async def _write(self, upload: PartUpload, call: Call, turn: Turn) -> None:
         """While one chunk is written, the next one arrives; not more, so that memory stays bounded."""
         writing: Awaitable[None] | None = None
-        while (message := await anext(requests, None)) is not None:
+        while (message := await call.next_message()) is not None:
             turn.moved(len(message))
             if writing is not None:
                 await writing

@@ -113,7 +113,8 @@ def test_what_the_store_has_damaged_is_asked_for_until_it_was_sent_again(gateway
     verdict = gateway.verdict(1, contribution)
     assert (verdict.decision, verdict.send_again) == (Decision.PENDING, True)
     assert f"part {part.digest[:12]}, its manifest was damaged in the store" in verdict.reason
-    assert gateway.upload(delta.blob, delta.read_range).num_sent == 1
+    # A server does not say what it holds of what was committed, so all of it may travel again.
+    assert gateway.upload(delta.blob, delta.read_range).num_sent >= 1
     assert not gateway.verdict(1, contribution).send_again
 
 

@@ -16,8 +16,8 @@ from coldfuse.fusion.compiling import LOADING_PAYS
 
 BUDGET_MIB = 84
 NOISE_MIB = 8
-"""About 5 %: what lies between two runs of the same command, as threads meet or do not. 24 models more would take
-768 MiB, and 64 MiB more of each model 64 MiB, if any of it were held."""
+"""About 5 %: what lies between two runs of the same command, as threads meet or do not. 12 models more would take
+384 MiB, and 64 MiB more of each model 64 MiB, if any of it were held."""
 
 METHODS = ["mean", "median", "dare then ties", "pcb"]
 NUM_PARAMETERS = {"nothing": 30_000, "few": 1 << 24, "large": 3 << 24}
@@ -26,7 +26,7 @@ NUM_PARAMETERS = {"nothing": 30_000, "few": 1 << 24, "large": 3 << 24}
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory):
-    """Models of each kind; `many` are the few, seven times each, and `most` so many that numba pays for a mean, too."""
+    """Models of each kind; `many` are the few, four times each, and `most` so many that numba pays for a mean, too."""
     jobs = {
         name: make_models(tmp_path_factory.mktemp(name), square(count), dtype="BF16", num_models=4)
         for name, count in NUM_PARAMETERS.items()
@@ -34,7 +34,7 @@ def jobs(tmp_path_factory):
     few = jobs["few"]
     most = LOADING_PAYS // NUM_PARAMETERS["few"] + 1
     return jobs | {
-        "many": replace(few, models=few.models * 7),
+        "many": replace(few, models=few.models * 4),
         "most": replace(few, models=(few.models * most)[:most]),
     }
 

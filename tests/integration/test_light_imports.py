@@ -96,6 +96,7 @@ NEEDS = {
     "init STORE --base .": "fuse",
     "set STORE --quorum 3": "fuse",
     "aggregator STORE": "aggregator",
+    "serve STORE": "aggregator",
     "contribute 127.0.0.1:1 --data x.csv": "contributor",
     "fuse . . --out new": "fuse",
     "methods": "fuse",

@@ -121,7 +121,7 @@ class SimulateOptions:
 
     Example: coldfuse simulate --contributors 1000 --faults crash=0.1,malicious=0.1,late=0.2
 
-    Example: coldfuse simulate --contributors 8 --faults malicious=0.25 --attack alie --method median --data snips
+    With data: coldfuse simulate --contributors 8 --faults malicious=0.25 --attack alie --method median --data snips
     """
 
     contributors: Annotated[

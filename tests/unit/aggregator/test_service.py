@@ -93,3 +93,9 @@ def test_a_successor_finishes_what_was_published_but_not_written_down(
     assert (1, "published") in list(serve(federation))
     assert federation.journal(1).state().published is not None
     assert federation.latest().release == 2
+
+
+def test_an_aggregator_ends_with_the_release_that_it_was_told_whoever_published_it(federation: Federation) -> None:
+    until = AggregatorSettings(until=2, poll_s=0.005, lease_ttl_s=0.3)
+    assert list(serve(federation, until))[-1] == (2, "published")
+    assert list(serve(federation, until)) == []

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
-import pytest
+import json
 
-from coldfuse.core.round import Abandoned, Closed, Opened, Published, Received
+import pytest
+from faulty_store import FaultyStore
+from federations import make_federation
+
+from coldfuse.core.round import Abandoned, Closed, Opened, Published, Received, Rejected
 from coldfuse.core.serialization import sha256
 from coldfuse.errors import ConflictError, StorageError
+from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 from coldfuse.storage import MemoryStore
 
@@ -151,3 +156,42 @@ def test_a_journal_of_many_pages_is_read_whole() -> None:
         journal.receive(Received(contribution=digest, contributor="a", received_at_s=0.0))
     assert set(journal.state().received) == set(contributions)
     assert journal.state().opened == OPENED
+
+
+def federation_on(store: MemoryStore) -> Federation:
+    federation = make_federation(store)
+    for number in range(1, 41):
+        journal = federation.journal(number)
+        journal.append(OPENED)
+        journal.append(ABANDONED)
+    return federation
+
+
+def test_after_many_abandoned_rounds_a_few_looks_find_the_current_one() -> None:
+    store = FaultyStore(MemoryStore())
+    federation = federation_on(store)
+    store.calls.clear()
+    assert federation.current_round() == 41
+    assert store.num_calls <= 15
+    for at_least in (2, 3, 39, 40, 41, 42):
+        assert federation.current_round(at_least=at_least) == max(41, at_least)
+
+
+def test_a_round_stays_abandoned_when_late_contributions_get_their_verdicts() -> None:
+    federation = federation_on(MemoryStore())
+    late = federation.journal(40)
+    late.state()
+    late.append(Rejected(rejections=()))
+    assert federation.current_round() == 41
+
+
+def test_an_abandoned_round_of_an_older_version_is_known_for_one() -> None:
+    store = MemoryStore()
+    federation = make_federation(store)
+    journal = federation.journal(1)
+    for event in (OPENED, ABANDONED, Rejected(rejections=())):
+        journal.append(event)
+    data, etag = store.get_with_etag("rounds/00001/head")
+    old = {"seq": 2, "entry": json.loads(data)["entry"]}
+    store.compare_and_swap("rounds/00001/head", json.dumps(old).encode(), etag=etag)
+    assert federation.current_round() == 2

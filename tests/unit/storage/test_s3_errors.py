@@ -1,12 +1,15 @@
 """Every error of botocore comes out as one of ours, as a sentence and without secrets."""
 
 import inspect
+from types import SimpleNamespace
 
 import pytest
 from botocore import exceptions as boto
 from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
 
 from coldfuse.errors import ObjectNotFoundError, StorageError, UnsuitableStoreError
+from coldfuse.storage.s3_answers import check_answer
 from coldfuse.storage.s3_errors import S3Error, storage_error
 
 BOTO_ERRORS = [
@@ -54,3 +57,21 @@ def test_a_message_says_what_to_do(error, kind, words):
     ours = storage_error(error, "s3://bucket/key")
     assert type(ours) is kind
     assert words in str(ours)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("PutObject", {}),
+        ("GetObject", {"ETag": '"e"', "ContentLength": -1}),
+        ("HeadObject", {"ETag": '"e"', "ContentLength": 1}),
+        ("ListObjectsV2", {"IsTruncated": False, "Contents": [{"Size": 1}]}),
+    ],
+)
+def test_an_answer_that_lacks_what_is_read_of_it_is_refused_as_none_of_s3(name, answer):
+    answer |= {"ResponseMetadata": {"HTTPStatusCode": 200}}
+    with pytest.raises(ResponseParserError) as caught:
+        check_answer(answer, SimpleNamespace(name=name))
+    error = storage_error(caught.value, "s3://bucket/key")
+    assert "the answer is not one of S3" in str(error)
+    assert error.may_pass

@@ -1,0 +1,68 @@
+"""What a whole round costs in store operations, at the gateway and at the aggregator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from faulty_store import FaultyStore, installed
+from tiny_rounds import lead, make_changes, make_contribution, make_federation, make_model
+
+from coldfuse.core.round import Published
+from coldfuse.gateway.store import StoreGateway
+from coldfuse.registry.federation import open_federation
+from coldfuse.storage import MemoryStore
+from coldfuse.tensors.blobs import BlobReader
+
+MODEL = make_model()
+MOST_OPERATIONS = 19
+"""Of one contribution whose delta has two parts: seven at the gateway, the others to screen and to fuse it."""
+
+
+def count_operations(folder: Path, num_contributors: int) -> float:
+    """Lead a round, and return how many operations each contribution has cost."""
+    made = make_federation(folder, MODEL, quorum=num_contributors)
+    store, elsewhere = FaultyStore(made.store), MemoryStore()
+    with installed(store):
+        federation = open_federation(store)
+        lead(federation)
+        manifests = [
+            make_contribution(federation, f"c{number}", make_changes(MODEL, number))
+            for number in range(num_contributors)
+        ]
+        parts = [part for manifest in manifests for part in manifest.delta.parts]
+        for digest in {part.digest for part in parts}:
+            elsewhere.put_if_absent(digest, store.get(f"objects/{digest}"))
+            store.delete(f"objects/{digest}")
+        store.calls.clear()
+        with StoreGateway(federation) as gateway:
+            for manifest in manifests:
+                gateway.upload(manifest.delta, BlobReader(manifest.delta, _from(elsewhere)).read_into)
+                gateway.commit(manifest)
+        assert isinstance(lead(federation)[-1], Published)
+    return store.num_calls / num_contributors
+
+
+def _from(store: MemoryStore):
+    return lambda digest, buffer, start: store.read_into(digest, buffer, start=start)
+
+
+def test_what_a_contribution_costs_does_not_grow_with_their_number(tmp_path: Path) -> None:
+    few, many = (count_operations(tmp_path / str(number), number) for number in (8, 40))
+    assert many < few
+    assert many <= MOST_OPERATIONS
+
+
+def test_what_a_round_costs_does_not_grow_with_the_rounds_before(tmp_path: Path) -> None:
+    made = make_federation(tmp_path, MODEL, quorum=1)
+    store = FaultyStore(made.store)
+    with installed(store):
+        federation, costs = open_federation(store), []
+        for number in range(1, 9):
+            lead(federation, number)
+            manifest = make_contribution(federation, "ada", make_changes(MODEL, number))
+            store.calls.clear()
+            with StoreGateway(federation) as gateway:
+                gateway.commit(manifest)
+            lead(federation, number)
+            costs.append(store.num_calls)
+    assert max(costs[3:]) <= max(costs[:3])
