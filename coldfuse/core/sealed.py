@@ -26,9 +26,9 @@ T = TypeVar("T")
 def seal(value: Value) -> bytes:
     """Return a value's canonical JSON with its seal.
 
-    >>> from coldfuse.core.round import Published
-    >>> seal(Published(release=3))
-    b'{"event":"published","release":3,"seal":"e60ae7499e447edd3fb9b432f1f1f909"}'
+    >>> from coldfuse.core.blob import Part
+    >>> unseal(Part, seal(Part(digest="0" * 64, size_bytes=1)), what="a part").size_bytes
+    1
     """
     fields = value.model_dump(mode="json")
     return canonical_json(fields | {FIELD: _seal_of(fields)})

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from os.path import commonprefix
 from typing import get_args
 
-from coldfuse.core.round import EVENT, Event, LeaderEvent, Received
+from coldfuse.core.round import EVENT, Abandoned, Event, LeaderEvent, Received
 from coldfuse.core.sealed import seal, unseal, unsealed
 from coldfuse.core.serialization import decode_any
 from coldfuse.core.value import Value
@@ -32,6 +32,9 @@ _RECEIVED = "-received"
 
 _LEADERS = re.compile(r"[0-9]{8}-[a-z-]+")
 """Name of an entry that a leader has written."""
+
+LOST_REASON = "the entry that says why is damaged"
+"""Reason of a round of which no more is known than that it was abandoned."""
 
 _KINDS = tuple(kind.model_fields["event"].default for kind in get_args(LeaderEvent))
 
@@ -171,6 +174,8 @@ class Entries:
                 if not isinstance(entry, Received):
                     return entry
                 why = f"{candidate}: holds another entry than its name says"
+        if key is not None and key.endswith("-abandoned"):  # the name says what counts
+            return Abandoned(reason=LOST_REASON)
         log.warning("%s: left out; what it said is decided anew", why)
         return None
 

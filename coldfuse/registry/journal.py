@@ -22,12 +22,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coldfuse.core.round import Abandoned, LeaderEvent, Received, Rejected, RoundState, fold
 from coldfuse.core.serialization import encode
 from coldfuse.errors import ConflictError, StorageError
-from coldfuse.registry.entries import Entries, Head
+from coldfuse.registry.entries import LOST_REASON, Entries, Head
 from coldfuse.registry.recovery import complete, is_consistent
 from coldfuse.storage.base import ObjectStore
 
@@ -67,6 +67,7 @@ class Journal:
         self._read = RoundState()  # what the leader's entries add up to
         self._led = self._read  # the same, with what was lost of it
         self._is_whole = True
+        self._was_abandoned = False  # as a head says
         self._listing = _Listing()
         self._folded = (self._led, 0, self._led)
         self._lock = threading.Lock()
@@ -106,7 +107,7 @@ class Journal:
                 raise ConflictError(f"round {self.round}: another aggregator wrote {head.entry.event!r} meanwhile")
             elif self._num_written <= head.seq:
                 self._write_entry(head)
-            is_abandoned = isinstance(event, Abandoned) or self._whole().abandoned is not None
+            is_abandoned = isinstance(event, Abandoned) or self._is_abandoned()
             new = Head(seq=len(self._leader), entry=event, is_abandoned=is_abandoned)
             self._entries.swap_head(new, etag)
             self._write_entry(new)
@@ -241,7 +242,8 @@ class Journal:
         return max((place + 1 for place in places if place is not None), default=0)
 
     def _announced(self, head: Head) -> None:
-        """Take what a head says of a place whose entry is lost."""
+        """Take what a head says of what is lost: the entry in its own place, and that the round was abandoned."""
+        self._was_abandoned |= bool(head.is_abandoned)
         if head.seq < len(self._leader) and self._leader[head.seq] is None:
             entries, self._leader, self._read = self._leader, [], RoundState()
             self._learn([*entries[: head.seq], head.entry, *entries[head.seq + 1 :]])
@@ -256,6 +258,8 @@ class Journal:
         """Return what the leader's entries add up to, with what was lost of it."""
         if not self._is_whole:
             self._led = complete(self._store, self._read)
+        if self._was_abandoned and self._led.abandoned is None:
+            self._led = replace(self._led, abandoned=Abandoned(reason=LOST_REASON))
         return self._led
 
     def _last(self) -> Head | None:
@@ -263,7 +267,10 @@ class Journal:
         entry = next((entry for entry in reversed(self._leader) if entry is not None), None)
         if entry is None:
             return None
-        return Head(seq=len(self._leader) - 1, entry=entry, is_abandoned=self._whole().abandoned is not None)
+        return Head(seq=len(self._leader) - 1, entry=entry, is_abandoned=self._is_abandoned())
+
+    def _is_abandoned(self) -> bool:
+        return self._was_abandoned or self._read.abandoned is not None
 
     def _write_entry(self, head: Head) -> None:
         self._entries.write(head)

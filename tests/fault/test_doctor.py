@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 from click.testing import Result
+from commands import wait_until
 from rot import HOW, large_model, rot
 from tiny_rounds import contribute, lead, make_changes, make_federation, read_release
 from typer.testing import CliRunner
 
+from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
 from coldfuse.cli.main import app
 from coldfuse.consumer import fetch
 from coldfuse.doctor.examine import Examination
+from coldfuse.engine.execution import ThreadExecutor
+from coldfuse.errors import DamagedObjectError
 from coldfuse.gateway import StoreGateway
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.registry.lease import KEY as LEASE
@@ -84,10 +89,11 @@ def test_whatever_is_damaged_is_found_and_named_with_what_needs_it(federation: F
     store = Path(federation.store.url)
     kinds = {key.partition("/")[0] for key in keys_of(store)}
     assert kinds == {"channels", "checks", "federation.json", "leases", "objects", "releases", "rounds", "settings"}
+    optional = {LEASE, "settings/copy.json", "federation.json", f"objects/{federation.settings.release_zero}"}
     missed = []
     for key in keys_of(store):
-        if how == "missing" and (key in (LEASE, "settings/copy.json", "federation.json") or "received" in key):
-            continue  # nobody has led yet, older versions have none, no federation, and nobody was acknowledged
+        if how == "missing" and (key in optional or "received" in key):
+            continue  # older versions have none of them, or there is no federation, or nobody was acknowledged
         whole = (store / key).read_bytes()
         rot(federation, key, how, at=0.2)  # in what it says: one in the name of its seal changes nothing
         found = {finding.key: finding for finding in Examination(federation).run().findings}
@@ -168,3 +174,41 @@ def test_what_makes_no_sense_is_wrong_usage(words: list[str]) -> None:
 
 def test_without_a_store_it_tells_of_this_machine() -> None:
     assert "coldfuse" in json.loads(run("--json").stdout)
+
+
+def test_a_service_on_a_damaged_base_says_so_stays_up_and_goes_on_once_it_is_repaired(
+    federation: Federation, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fetch(StoreGateway(federation), tmp_path / "fetched")
+    part = federation.latest().files["model.safetensors"].parts[-1]
+    rot(federation, f"objects/{part.digest}", "flipped")
+    contribute(federation, "ben", CHANGES["ben"])
+    settings, stop, published = AggregatorSettings(rounds=1, poll_s=0.01, lease_ttl_s=0.3), threading.Event(), []
+
+    def serve() -> None:
+        reopened = open_federation(LocalStore(federation.store.url))
+        published.extend(event.event for _, event in serve_rounds(reopened, ThreadExecutor(1), settings, stop=stop))
+
+    service = threading.Thread(target=serve)
+    service.start()
+    try:
+        wait_until(lambda: caplog.text.count(f"objects/{part.digest}") >= 2, "the second word of the damage")
+        assert service.is_alive()
+        assert "fused" not in published
+        assert run(federation.store.url, "--repair", "--from", tmp_path / "fetched").exit_code == 0
+        service.join(60)
+    finally:
+        stop.set()
+        service.join()
+    assert federation.latest().release == 2
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_damaged_outer_state_is_never_fused(federation: Federation, how: str) -> None:
+    files = federation.latest().outer.files
+    part = next(iter(files.values())).parts[-1]
+    rot(federation, f"objects/{part.digest}", how)
+    contribute(federation, "ben", CHANGES["ben"])
+    with pytest.raises(DamagedObjectError, match=part.digest):
+        lead(federation, 2)
+    assert federation.latest().release == 1
