@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -222,10 +223,8 @@ class Node:
         self._upload(work, trained)
         manifest = self.manifest(trained, status=self.client.status()).model_copy(update={"round": sent.round})
         if sha256(encode(manifest)) == sent.contribution:  # else another version of coldfuse has made it
-            try:
+            with suppress(RoundClosedError):  # it was received before: its verdict says what comes of it
                 self.client.commit(manifest)
-            except RoundClosedError:
-                pass  # it was received before: its verdict says what comes of it
 
     def _await_verdict(self, work: WorkFolder, trained: Trained, sent: Sent, *, wait_for_release: bool) -> bool:
         """Wait for the verdict and then for the next release; False when the contribution has to be sent again."""
