@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -21,10 +21,12 @@ MIB = 1 << 20
 class GatewayProcess:
     """`coldfuse gateway` on a folder with an open round."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, prepare: Callable[[], object] | None = None) -> None:
+        """Start it; `prepare` runs in the new process, before anything else, and its words stay in the pipe."""
         self.federation = make_open_federation(folder)
         command = [sys.executable, "-m", "coldfuse", "gateway", str(folder), *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        words = subprocess.PIPE if prepare else None
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=words, text=True, preexec_fn=prepare)  # noqa: PLW1509
         self.address = self.process.stdout.readline().removeprefix("listening on ").strip()
         self.seen = psutil.Process(self.process.pid)
 

@@ -18,8 +18,8 @@ from coldfuse.transport.server import GatewaySettings, serve_gateway
 _GARBAGE_S = 7 * 86400.0
 """Unfinished writes older than this are dropped when a gateway starts; an upload that slow will send its part again."""
 
-
 _UNCOMMITTED_IN_A_BUCKET = 256 << 30
+"""Bytes that lie in a bucket, which has no end, and that nobody has committed; of a folder a quarter of its disk."""
 
 
 def gateway(options: GatewayOptions) -> None:

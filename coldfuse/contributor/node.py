@@ -140,7 +140,7 @@ class Node:
             raise StoppedError
         return made
 
-    def _send(self, work: WorkFolder, trained: Trained) -> Sent | None:
+    def _send(self, work: WorkFolder, trained: Trained, *, may_send_again: bool = True) -> Sent | None:
         """Upload and commit; None when no round takes it any more, or this one has closed: then see what is left."""
         base = trained.base_release
         if self._wait_for_round(work, trained) is None:
@@ -170,11 +170,11 @@ class Node:
                 self._drop(work, trained, now)  # it was no race: this round does not take it, nor will a later one
             return None
         except ContributionRejectedError:
-            if not self.client.find_missing(trained.delta.parts):
+            work.forget_sent()
+            if not may_send_again or not self.client.find_missing(trained.delta.parts):
                 raise
-            work.forget_sent()  # parts that nobody commits are cleared in the end, or were damaged there
-            self._pause(status)
-            return None
+            self._pause(status)  # parts that nobody commits are cleared in the end, or were damaged there
+            return self._send(work, trained, may_send_again=False)
         late = explain_weight(base, status)
         self._say("committed", base, f"round {sent.round}, contribution {sent.contribution[:12]}{late}")
         return sent

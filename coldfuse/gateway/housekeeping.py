@@ -15,7 +15,7 @@ from coldfuse.gateway.intake import Intake
 logger = logging.getLogger(__name__)
 
 _TICK_S = 0.5
-_LOOK_AGAIN_TICKS = 60
+_LOOK_AGAIN_TICKS = 10
 
 COLLECT_EVERY_S = 3600.0
 """Seconds between two looks for leftovers, with up to half of it more, so that many gateways do not look at once."""

@@ -6,9 +6,17 @@
     client      `GatewayClient`, a `Gateway` on another machine
     server      starting and stopping a gateway that listens
     servicer    the shell: asyncio streams around a `StoreGateway`
+    admission   the same care for health and reflection
+    calls       one call: bytes in, bytes out, nothing without a turn
+    turns       who may hold memory now; `shares`: what is fair
+    rooms       what all calls share
+    limits      what fits into the gateway's memory
+    callers     who shares limits, and whose name a certificate vouches for
+    connections silent connections make room; `traffic`: which bytes belong to a call
     wire        protobuf to values and back, for both ends
     status      errors to status codes and back, in one table
     channel     options and credentials of both ends
+    handshake   what the two ends disagree on, where gRPC knows only of a closed socket
     sender      sending parts, each until nothing moves any more
     frames      an upload's chunks on the wire, with few copies
     retry       deadlines, what is tried again and for how long, and calling off
@@ -24,7 +32,13 @@ chunk at a time, so memory does not grow with the size of a part.
 Why the digest comes first: a stream that was cut off ends at the server like one that was finished. Only the declared
 length and digest tell them apart, so an object appears when both match and not at all otherwise.
 
-Limits: gateways do not know their callers yet; where strangers can reach the port, ask for client certificates.
+Why nothing is read without a turn: a gateway's memory is a setting, whatever its callers do. gRPC lets in what
+somebody reads, so a turn is taken before each reading, and flow control makes the senders wait. Limits of a caller are
+shares of what is scarce at the moment, so that many nodes behind one address lose nothing while there is room.
+
+Limits: gateways do not know their callers yet. Shares go by address, and whoever has many addresses has many shares;
+where strangers can reach the port, ask for client certificates. gRPC keeps headers that never end, at ten times their
+length; a connection that brings them is closed within a fraction of a second, and what came until then is in no budget.
 """
 
 from coldfuse.config import prepare_grpc

@@ -75,6 +75,7 @@ def report(name: str, seconds: int, out: Path) -> int:
     child = os.fork()
     if child == 0:
         with log.open("wb") as file:
+            os.dup2(file.fileno(), 1)  # where atheris says what a reader has raised
             os.dup2(file.fileno(), 2)
         fuzz_one(name, seconds, out)
         os._exit(0)

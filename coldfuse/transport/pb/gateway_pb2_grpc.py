@@ -110,7 +110,7 @@ class GatewayServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FindMissing(self, request, context):
-        """Says which parts the gateway has not got yet; whoever sends only those resumes an upload.
+        """Says which parts have not come from this sender yet; whoever sends only those resumes an upload.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
