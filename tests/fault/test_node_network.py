@@ -59,7 +59,7 @@ def test_a_node_comes_to_the_same_release_through_a_network_that_cuts_dribbles_a
         serve_gateway(federation, settings) as two,
         BadNetwork(one.address, two.address) as network,
     ):
-        network.cut_after_bytes, network.latency_s, network.is_dribbling = 20_000, 0.005, True
+        network.cut_after_bytes, network.latency_s, network.is_dribbling = 11_000, 0.005, True
         played, events = play(tmp_path / "disturbed", network)
     assert network.num_cut >= 2
     assert events[-1].phase == "released"
