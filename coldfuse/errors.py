@@ -37,6 +37,23 @@ class ObjectNotFoundError(StorageError):
     """No object lies under this key."""
 
 
+class DamagedObjectError(StorageError):
+    """An object of the store is not what it was: altered, cut, empty or missing, also when it was read again.
+
+    The store is there, so that trying again does not help: the object has to come back from somewhere else.
+    """
+
+    def __init__(self, message: str, *, key: str = "") -> None:
+        """Name the object.
+
+        Args:
+            message: The sentence for people, which names it too.
+            key: Key of the object; "" where it comes from another process that does not say.
+        """
+        super().__init__(message)
+        self.key = key
+
+
 class ConflictError(StorageError):
     """Somebody else changed the pointer first; read it again and decide again."""
 

@@ -21,6 +21,7 @@ from coldfuse.aggregator.model import Base
 from coldfuse.aggregator.screen import Screening, bounded, screen
 from coldfuse.core.contribution import Admission, Measured, Rejection
 from coldfuse.core.copies import Known
+from coldfuse.core.damage import Damage, Damaged
 from coldfuse.core.lengths import Bounds
 from coldfuse.core.round import Admitted, Held, LeaderEvent, Opened, Received, Rejected, RoundState
 from coldfuse.core.screening_rules import ScreeningRules
@@ -31,6 +32,9 @@ from coldfuse.registry.quarantine import read_quarantine
 MAX_VERDICTS = 500
 """Maximum number of verdicts in one entry: even with the longest reasons it must stay below `MAX_MANIFEST_BYTES`, the
 most that is read of an entry."""
+
+_MAX_DAMAGES = 50
+"""The same for contributions that the store has damaged, of which each names up to `damage.MAX_PARTS_NAMED` parts."""
 
 _UNLIKE = "its delta is longer than those of others that were there while the round was open; train fewer steps"
 """Why a contribution is rejected whose length was an outlier until the round ended."""
@@ -49,10 +53,19 @@ class _Case:
     opened: Opened
 
 
-def judge(
-    federation: Federation, base: Base, executor: Executor, *, round_number: int, state: RoundState, opened: Opened
+def judge(  # noqa: PLR0913 - what there is to say, by keyword
+    federation: Federation,
+    base: Base,
+    executor: Executor,
+    *,
+    round_number: int,
+    state: RoundState,
+    opened: Opened,
+    now_s: float = 0.0,
 ) -> list[LeaderEvent]:
     """Judge what waits: at most one contribution of each contributor at a time, in the order of arrival.
+
+    What the store has damaged of a contribution is no verdict on it: it waits until that was sent again.
 
     Args:
         federation: Where the contributions lie.
@@ -61,9 +74,10 @@ def judge(
         round_number: The round's number.
         state: What the round's journal adds up to.
         opened: The entry that opened the round.
+        now_s: Seconds since 1970, for people.
 
     Returns:
-        The verdicts, and what is held from now on, as entries of the journal.
+        The verdicts, what is held from now on, and what is damaged, as entries of the journal.
     """
     case = _Case(
         federation=federation, base=base, executor=executor, round=round_number, state=state, opened=opened
@@ -71,11 +85,12 @@ def judge(
     out = _quarantined(case)
     admitted = [a for a in state.admitted.values() if a.contribution not in out]
     held = [a for a in state.held.values() if a.contribution not in out]
-    sound, rejections = _screen(case, _next_of_each(case, out, held))
+    sound, rejections, damages = _screen(case, _next_of_each(case, out, held))
     original, copied = _without_copies([*admitted, *held], sound, opened.screening)
     undecided = [*held, *original]  # none at most looks
     why_long = _too_long([*admitted, *undecided], base, opened.screening) if undecided else {}
     return [
+        *_damaged(damages, now_s),
         *_entries(Rejected, "rejections", [*out.values(), *_served(case, out, admitted), *rejections, *copied]),
         *_entries(Held, "admissions", [a for a in original if a.contribution in why_long]),
         *_entries(Admitted, "admissions", [a for a in undecided if a.contribution not in why_long]),
@@ -135,8 +150,8 @@ def _next_of_each(case: _Case, out: Mapping[str, Rejection], held: Sequence[Admi
     return list(first.values())[:MAX_VERDICTS]
 
 
-def _screen(case: _Case, waiting: Sequence[Received]) -> tuple[list[Admission], list[Rejection]]:
-    """Return what is sound by itself, in the order of arrival, and what is not."""
+def _screen(case: _Case, waiting: Sequence[Received]) -> tuple[list[Admission], list[Rejection], list[Damage]]:
+    """Return what is sound by itself, in the order of arrival, what is not, and what the store has damaged."""
     headers = case.base.checkpoint.headers.values()
     screening = Screening(
         store_url=case.federation.store.url, round=case.round, opened=case.opened, schema=case.base.schema,
@@ -145,7 +160,11 @@ def _screen(case: _Case, waiting: Sequence[Received]) -> tuple[list[Admission], 
     items = [(r.contribution, r.contributor) for r in waiting]
     verdicts = dict(case.executor.run(screen, screening, items)) if items else {}
     ordered = [verdicts[index] for index in sorted(verdicts)]
-    return [v for v in ordered if isinstance(v, Admission)], [v for v in ordered if isinstance(v, Rejection)]
+    return (
+        [verdict for verdict in ordered if isinstance(verdict, Admission)],
+        [verdict for verdict in ordered if isinstance(verdict, Rejection)],
+        [verdict for verdict in ordered if isinstance(verdict, Damage)],
+    )
 
 
 def _without_copies(
@@ -191,6 +210,11 @@ def _of(admission: Admission, reason: str) -> Rejection:
         display_name=admission.display_name,
         reason=bounded(reason),
     )
+
+
+def _damaged(damages: Sequence[Damage], now_s: float) -> list[LeaderEvent]:
+    runs = (tuple(damages[first : first + _MAX_DAMAGES]) for first in range(0, len(damages), _MAX_DAMAGES))
+    return [Damaged(damages=some, found_at_s=now_s) for some in runs]
 
 
 def _entries(

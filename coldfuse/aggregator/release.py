@@ -11,13 +11,13 @@ from functools import partial
 import numpy
 
 from coldfuse import __version__
+from coldfuse.aggregator.checking import make_checks, needs_checks, with_checks
 from coldfuse.aggregator.model import Base
 from coldfuse.aggregator.standing import Standing, describe, norms_after, standing
-from coldfuse.core.blob import Blob
+from coldfuse.aggregator.stored import Stored
 from coldfuse.core.contribution import Admission
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.screening_rules import ScreeningRules
-from coldfuse.core.value import Digest, Value
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.fuse import Prepared, Request, fuse, prepare, read_ahead
 from coldfuse.engine.inputs import Input, delta_input
@@ -26,9 +26,11 @@ from coldfuse.engine.job import task_bytes
 from coldfuse.engine.recipes import read_recipe, write_recipe
 from coldfuse.engine.sinks import StoreSink
 from coldfuse.engine.state import open_release_state
+from coldfuse.errors import DamagedObjectError
 from coldfuse.fusion.outer.adaptive import Adaptive
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.registry.federation import Federation
+from coldfuse.tensors.checks import checks_of
 from coldfuse.tensors.files import BlobFile
 from coldfuse.tensors.tensor_file import open_tensors
 
@@ -65,12 +67,15 @@ def fuse_release(
         FusionError: The method refuses these contributions.
     """
     recipe = _bounded(read_recipe(federation.settings.method), federation.settings.screening)
+    base = with_checks(federation, base, executor)
     rules, past = federation.settings.screening, base.release.norms
     counted = standing(admissions, recipe, rules, past, staleness=partial(_staleness, federation, base))
+    deltas = _checked_deltas(federation, executor, [each.admission for each in counted])
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-        inputs = list(pool.map(lambda each: _open_input(federation, base, each), counted))
+        inputs = list(pool.map(lambda each, delta: _open_input(base, each, delta), counted, deltas))
     sink = StoreSink(federation.objects, federation.store.url, there=_headers_of(base))
     fused = fuse(_prepare(federation, base, inputs, recipe), sink, executor)
+    files, checks = sink.files(fused.parts)
     return ReleaseManifest(
         federation=federation.settings.federation,
         release=base.release.release + 1,
@@ -78,7 +83,8 @@ def fuse_release(
         round=round_number,
         method=write_recipe(recipe),
         model_digest=fused.digest,
-        files=base.release.files | sink.files(fused.parts),
+        files=base.release.files | files,
+        checks={name: root for name, root in base.release.checks.items() if name not in files} | checks,
         contributions=tuple(each.fused() for each in counted),
         outer=sink.state(fused.parts, age=fused.fusion.age + 1),
         moved=fused.moved,
@@ -122,7 +128,8 @@ def most_contributions(federation: Federation, base: Base, executor: Executor) -
 def _prepare(federation: Federation, base: Base, inputs: Sequence[Input], recipe: Recipe) -> Prepared:
     outer, url = base.release.outer, federation.store.url
     # Nothing is opened here: of the slots that the release carries, only those that the recipe keeps are read.
-    kept = {name: BlobFile(url, blob, name) for name, blob in outer.files.items()} if outer else {}
+    files, checks = (outer.files, outer.checks) if outer else ({}, {})
+    kept = {name: BlobFile(url, blob, name, checks_of(blob, checks.get(name))) for name, blob in files.items()}
     state = open_release_state(base.checkpoint, recipe, kept, outer.age if outer else 0, made_by=base.release.method)
     return prepare(Request(base=base.checkpoint, inputs=inputs, recipe=recipe, state=state, tied=base.tied))
 
@@ -148,13 +155,6 @@ def _bounded(recipe: Recipe, rules: ScreeningRules) -> Recipe:
     )
 
 
-class _Stored(Value):
-    """What is read of a manifest again: all else was checked when it was screened."""
-
-    delta: Blob
-    base_digest: Digest
-
-
 def _staleness(federation: Federation, base: Base, admission: Admission) -> float:
     """Return what a delta is multiplied by for the age of its base; 1 where that is the base of the round."""
     if admission.base_release is None:
@@ -162,13 +162,49 @@ def _staleness(federation: Federation, base: Base, admission: Admission) -> floa
     return federation.settings.rules.weight_of(base.release.release - admission.base_release)
 
 
-def _open_input(federation: Federation, base: Base, counted: Standing) -> Input:
+@dataclasses.dataclass(frozen=True)
+class _Delta:
+    """A contribution's delta, with what it is verified by."""
+
+    stored: Stored
+    file: BlobFile
+
+
+def _checked_deltas(federation: Federation, executor: Executor, ordered: Sequence[Admission]) -> list[_Delta]:
+    """Return the contributions' deltas with what they are verified by, which is made for those of older versions."""
+    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+        found = list(pool.map(lambda a: _stored_of(federation, a), ordered))
+    blobs, roots = [stored.delta for stored in found], [admission.checks for admission in ordered]
+    without = [i for i, blob in enumerate(blobs) if roots[i] is None and needs_checks(blob)]
+    for index, root in zip(without, make_checks(federation, executor, [blobs[i] for i in without]), strict=True):
+        roots[index] = root
+    names = [f"the contribution of {a.contributor} ({a.contribution[:12]})" for a in ordered]
+    url = federation.store.url
+    files = [BlobFile(url, b, name, checks_of(b, root)) for b, root, name in zip(blobs, roots, names, strict=True)]
+    return [_Delta(stored, file) for stored, file in zip(found, files, strict=True)]
+
+
+def _stored_of(federation: Federation, admission: Admission) -> Stored:
+    """Read a contribution's manifest, which the journal must agree with: a bit of that may have flipped, too.
+
+    Raises:
+        DamagedObjectError: The manifest is damaged, or the journal says something else.
+    """
+    stored = federation.objects.get_value(Stored, admission.contribution)
+    own = stored.contributor, stored.delta_digest, stored.num_examples
+    if own != (admission.contributor, admission.delta_digest, admission.num_examples):
+        raise DamagedObjectError(
+            f"{federation.store.url}: the journal has admitted contribution {admission.contribution[:12]} with other "
+            f"facts than its manifest has ({', '.join(map(str, own))}); restore the journal from a copy of the store"
+        )
+    return stored
+
+
+def _open_input(base: Base, counted: Standing, delta: _Delta) -> Input:
     admission = counted.admission
-    stored = federation.objects.get_value(_Stored, admission.contribution)
-    name = f"the contribution of {admission.contributor} ({admission.contribution[:12]})"
-    file = open_tensors(BlobFile(federation.store.url, stored.delta, name))
     item = delta_input(
-        base.checkpoint, file, counted.weight, tied=base.tied, path=name, digest=admission.delta_digest,
-        base_digest=None if admission.base_release is None else stored.base_digest,
+        base.checkpoint, open_tensors(delta.file), counted.weight, tied=base.tied, path=delta.file.name,
+        digest=admission.delta_digest,
+        base_digest=None if admission.base_release is None else delta.stored.base_digest,
     )  # fmt: skip
     return dataclasses.replace(item, share=counted.share * counted.staleness_weight)

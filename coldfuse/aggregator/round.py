@@ -18,11 +18,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from coldfuse.aggregator.judging import MAX_VERDICTS, judge, rejection, settle
+from coldfuse.aggregator.mending import damaged_in_fusion, late_reason, mend, without_damaged
 from coldfuse.aggregator.model import Base
 from coldfuse.aggregator.release import MOST_CONTRIBUTIONS, describe_standing, fuse_release
 from coldfuse.aggregator.screen import bounded
 from coldfuse.core.closing import RoundAction, RoundFacts, decide, facts_of, in_time
 from coldfuse.core.contribution import Admission
+from coldfuse.core.damage import Damaged
 from coldfuse.core.federation import RoundRules
 from coldfuse.core.history import hand_on
 from coldfuse.core.release import ReleaseManifest
@@ -35,12 +37,11 @@ from coldfuse.core.round import (
     LeaderEvent,
     Opened,
     Published,
-    Received,
     Rejected,
     RoundState,
 )
 from coldfuse.engine.execution import Executor
-from coldfuse.errors import ConflictError, FusionError
+from coldfuse.errors import ConflictError, DamagedObjectError, FusionError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.round_clock import RoundClock
@@ -86,7 +87,10 @@ def advance(round_: Round) -> list[LeaderEvent]:
         ConflictError: Another aggregator acts on this round, or has published a newer release than `round_.base`.
         StorageError: The store is away; calling again goes on where this call ended.
     """
-    events = _next(round_, round_.journal.state(max_age_s=None))
+    state = round_.journal.state(max_age_s=None)
+    if round_.journal.needs_head:
+        round_.journal.mend_head()
+    events = _next(round_, state)
     if any(isinstance(event, Abandoned) for event in events):  # nobody is given up for a list that is seconds old
         events = _next(round_, round_.journal.state())
     for event in events:
@@ -95,17 +99,19 @@ def advance(round_: Round) -> list[LeaderEvent]:
 
 
 def _next(round_: Round, state: RoundState) -> list[LeaderEvent]:
-    if state.opened is None:
+    if state.opened is None and not state.is_over:
         return [_open(round_)]
-    if state.is_open:
+    if state.opened is not None and state.is_open:
         return _look(round_, state, state.opened)
     if state.waiting:
-        return [_reject_late(round_.journal.round, state.waiting, state.opened.rules)]
+        return [_reject_late(round_.journal.round, state)]
     if state.is_over:
         return []
-    if state.fused is None:
-        return [_fuse(round_, state)]
-    return [_publish(round_, state.fused, age_s=round_.clock.age_s(state))]
+    age_s = round_.clock.age_s(state)
+    if state.fused is not None:
+        return [_publish(round_, state.fused, age_s=age_s)]
+    mending = _mend(round_, state, age_s=age_s)
+    return [_fuse(round_, state, age_s=age_s)] if mending is None else mending
 
 
 def _open(round_: Round) -> Opened:
@@ -130,6 +136,8 @@ def _open(round_: Round) -> Opened:
 
 def _refused_by(round_: Round, before: RoundState) -> str | None:
     """Return the method that has refused exactly what an abandoned round admitted."""
+    if before.damages or before.fused is not None:  # it was the store's fault
+        return None
     if before.closed is not None:
         terms = before.opened.terms if before.opened else None
         return round_.federation.settings.under(terms).method
@@ -139,17 +147,20 @@ def _refused_by(round_: Round, before: RoundState) -> str | None:
 
 
 def _look(round_: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]:
-    """Screen what came in time, and decide in the same look on what was found."""
-    rules = round_.federation.settings.under(opened.terms).rules
+    """Screen what came in time, and decide in the same look on what was found; what is damaged does not count."""
+    federation, rules = round_.federation, round_.federation.settings.under(opened.terms).rules
     look = round_.clock.look(state)
+    state = without_damaged(federation, state)
     came = in_time(state, opened, rules, age_s=look.age_s, found_s=look.found_s)
     verdicts = judge(
-        round_.federation, round_.base, round_.executor,
-        round_number=round_.journal.round, opened=opened,
+        federation, round_.base, round_.executor,
+        round_number=round_.journal.round, opened=opened, now_s=round_.now_s(),
         state=within(came, most=round_.most, at_once=_JUDGED_AT_ONCE * round_.executor.num_workers),
     )  # fmt: skip
     timed = [event.model_copy(update={"elapsed_s": look.age_s}) for event in verdicts]
-    now = in_time(state.after(timed), opened, rules, age_s=look.age_s, found_s=look.found_s)
+    now = in_time(
+        without_damaged(federation, state.after(timed)), opened, rules, age_s=look.age_s, found_s=look.found_s
+    )
     # Decided in the same look: else a stream of bad contributions could keep a round open for ever.
     ending = _decide(round_, now, opened, facts_of(now, opened, rules, age_s=look.age_s))
     ends = any(isinstance(event, Closed | Abandoned) for event in ending)  # not an entry that only says its age
@@ -182,9 +193,19 @@ def _decide(round_: Round, state: RoundState, opened: Opened, facts: RoundFacts)
             return [Admitted(admissions=(), elapsed_s=facts.age_s)] if is_due else []
 
 
-def _fuse(round_: Round, state: RoundState) -> Fused | Abandoned:
-    """Fuse exactly what `closed` lists, and store the manifest that will be published, time and all."""
-    admissions = [state.admitted[digest] for digest in state.closed.contributions] if state.closed else []
+def _mend(round_: Round, state: RoundState, *, age_s: float) -> list[LeaderEvent] | None:
+    opened = state.opened
+    quorum = round_.federation.settings.under(opened.terms if opened else None).rules.quorum
+    return mend(round_.federation, state, quorum=quorum, round_number=round_.journal.round, age_s=age_s)
+
+
+def _fuse(round_: Round, state: RoundState, *, age_s: float) -> Fused | Abandoned | Damaged:
+    """Fuse exactly what `closed` lists, but for what the store has damaged since and was left out.
+
+    The manifest that will be published is stored, time and all.
+    """
+    listed = state.closed.contributions if state.closed else ()
+    admissions = [state.admitted[digest] for digest in listed if digest in state.admitted]
     try:
         manifest = fuse_release(
             round_.federation.under(state.opened.terms if state.opened else None),
@@ -196,18 +217,28 @@ def _fuse(round_: Round, state: RoundState) -> Fused | Abandoned:
         )
     except FusionError as error:  # no fault of the aggregator's: with other contributions the next round may go well
         return Abandoned(reason=bounded(f"the method refused {len(admissions)} contributions: {error}"))
+    except DamagedObjectError as error:
+        return damaged_in_fusion(round_.federation, admissions, error, now_s=round_.now_s(), age_s=age_s)
     digest = round_.federation.objects.put_value(manifest)
     return Fused(manifest=digest, model_digest=manifest.model_digest, moved=manifest.moved)
 
 
-def _publish(round_: Round, fused: Fused, *, age_s: float) -> Published:
-    manifest = round_.federation.objects.get_value(ReleaseManifest, fused.manifest)
+def _publish(round_: Round, fused: Fused, *, age_s: float) -> Published | Abandoned:
+    try:
+        manifest = round_.federation.objects.get_value(ReleaseManifest, fused.manifest)
+    except DamagedObjectError as error:
+        found = round_.federation.find_manifest(round_.base.release.release + 1, fused.manifest)
+        if found is None:  # nobody has published it; what was admitted is fused again in the next round
+            return Abandoned(reason=bounded(f"what was fused cannot be published: {error}"))
+        manifest = found
     round_.federation.publish(manifest)
     return Published(release=manifest.release, elapsed_s=age_s)
 
 
-def _reject_late(round_number: int, waiting: list[Received], rules: RoundRules) -> Rejected:
+def _reject_late(round_number: int, state: RoundState) -> Rejected:
+    rules = state.opened.rules if state.opened else RoundRules()
     again = "if the base is still the latest" if rules.late == "drop" else f"to the open round: {rules.lateness}"
     reason = f"round {round_number} closed before it could be screened; send it again {again}"
-    late = [rejection(received, reason, is_late=True) for received in waiting[:MAX_VERDICTS]]
+    waiting = state.waiting[:MAX_VERDICTS]
+    late = [rejection(received, late_reason(state, received, reason), is_late=True) for received in waiting]
     return Rejected(rejections=tuple(late))

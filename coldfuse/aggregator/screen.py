@@ -10,36 +10,33 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from coldfuse.aggregator.mending import find_damages
 from coldfuse.aggregator.meter import LayerGroups, Meter
-from coldfuse.core.contribution import Admission, ContributionManifest, Rejection
+from coldfuse.core.contribution import Admission, ContributionManifest, Measured, Rejection
+from coldfuse.core.damage import Damage
 from coldfuse.core.dtypes import SAFE_CHANGE, Floats, to_floats
 from coldfuse.core.round import Opened
 from coldfuse.core.schema import Schema
 from coldfuse.core.screening import screen_change, screen_manifest, screen_name
 from coldfuse.core.screening_rules import ScreeningRules
-from coldfuse.core.serialization import blob_digest, sha256
+from coldfuse.core.serialization import blob_digest
 from coldfuse.core.words import printable
 from coldfuse.engine.tied import Tied, check_places
-from coldfuse.errors import (
-    CodecError,
-    ContributionRejectedError,
-    ObjectNotFoundError,
-    SchemaMismatchError,
-    StorageError,
-)
+from coldfuse.errors import CodecError, ContributionRejectedError, DamagedObjectError, SchemaMismatchError
 from coldfuse.fusion.apply import surely_finite
 from coldfuse.registry.objects import Objects
-from coldfuse.tensors.blobs import BlobReader
 from coldfuse.tensors.checkpoint import places_of
+from coldfuse.tensors.checks import checks_of, make_list
 from coldfuse.tensors.deltas import check_delta
 from coldfuse.tensors.files import BlobFile
 from coldfuse.tensors.header import Header, read_header
 from coldfuse.tensors.parts import PartLayout, plan_parts
 from coldfuse.tensors.stores import federation_store
 from coldfuse.tensors.tensor_file import TensorFile
+from coldfuse.tensors.verified import VerifiedReader
 
 # Faults of the contributor's, which become the reason of a rejection.
-_REASONS = (CodecError, SchemaMismatchError, ContributionRejectedError, ObjectNotFoundError)
+_REASONS = (CodecError, SchemaMismatchError, ContributionRejectedError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +60,10 @@ class Screening:
         return Meter(LayerGroups(self.schema), seed=self.opened.sketch_seed or self.opened.base_digest)
 
 
-def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejection:
+def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejection | Damage:
     """Judge one received contribution: what a task of the screening does.
+
+    What the store has damaged of it is moved out of the way, so that it can be sent again; that is no verdict.
 
     Args:
         screening: What the round asks for.
@@ -86,29 +85,15 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
             raise ContributionRejectedError(
                 "its manifest has a digest that is not its delta's; upload it with coldfuse"
             )
-        reader = objects.open(manifest.delta)
-        header = read_header(
-            reader.read_into, file_bytes=manifest.delta.size_bytes, what="delta", limit=screening.max_header_bytes
-        )
-        check_delta(header, screening.schema, base_digest=manifest.base_digest, what="delta")
-        _check_encoding(header, manifest)
-        meter = screening.meter()
-        _check_parts(header, manifest, reader, _Values(screening.schema, screening.opened.screening, meter))
-        measured = meter.measured(f"{manifest.trained}, dense")
-        if reason := screen_change(measured, screening.opened.screening):
-            raise ContributionRejectedError(f"delta: {reason}")
-        file = TensorFile(BlobFile(screening.store_url, manifest.delta, "delta"), header)
-        check_places(places_of([file]), screening.tied, what="delta")
+        measured, checks = _check_delta(screening, objects, manifest, digest)
     except _REASONS as error:
         return _rejection(digest, contributor, manifest, bounded(str(error)))
-    except StorageError:
-        if not (damaged := _find_damaged(objects, manifest)):
-            raise  # the store is away: that is no fault of the contributor's
-        return _rejection(digest, contributor, manifest, f"delta: part {damaged} is incomplete")
+    except DamagedObjectError as error:
+        return find_damages(objects, digest, manifest.delta if manifest else None, error)
     return Admission(
         contribution=digest, contributor=manifest.contributor, display_name=manifest.display_name,
         delta_digest=manifest.delta_digest, num_examples=manifest.num_examples,
-        score=manifest.score.after if manifest.score else None, measured=measured,
+        score=manifest.score.after if manifest.score else None, measured=measured, checks=checks,
         reason="base, schema, digests and finiteness are right",
         base_release=manifest.base_release if manifest.base_release != screening.opened.base_release else None,
     )  # fmt: skip
@@ -120,15 +105,38 @@ def _rejection(digest: str, contributor: str, manifest: ContributionManifest | N
     return Rejection(contribution=digest, contributor=contributor, display_name=name, reason=reason)
 
 
-def _find_damaged(objects: Objects, manifest: ContributionManifest | None) -> str | None:
-    """Return the digest of a part that the store holds in another size than its contributor sent."""
-    parts = manifest.delta.parts if manifest else ()
-    return next((part.digest for part in parts if not objects.has(part.digest, part.size_bytes)), None)
+def _check_delta(
+    screening: Screening, objects: Objects, manifest: ContributionManifest, digest: str
+) -> tuple[Measured, str | None]:
+    """Check a delta's header and its numbers; return what was measured, and the name of what it is verified by."""
+    reader = objects.open(manifest.delta, what=f"the delta of contribution {digest[:12]}")
+    _check_first_part(manifest, screening.max_header_bytes)
+    header = read_header(
+        reader.read_into, file_bytes=manifest.delta.size_bytes, what="delta", limit=screening.max_header_bytes
+    )
+    check_delta(header, screening.schema, base_digest=manifest.base_digest, what="delta")
+    _check_encoding(header, manifest)
+    meter = screening.meter()
+    lists = _check_parts(header, manifest, reader, _Values(screening.schema, screening.opened.screening, meter))
+    measured = meter.measured(f"{manifest.trained}, dense")
+    if reason := screen_change(measured, screening.opened.screening):
+        raise ContributionRejectedError(f"delta: {reason}")
+    checks = objects.put_checks(lists)
+    file = TensorFile(BlobFile(screening.store_url, manifest.delta, "delta", checks_of(manifest.delta, checks)), header)
+    check_places(places_of([file]), screening.tied, what="delta")
+    return measured, checks
 
 
 def bounded(reason: str) -> str:
     """Bound a reason, and keep what a contributor put into it from acting on the terminal that shows it."""
     return printable(reason[:2000], instead=" ")
+
+
+def _check_first_part(manifest: ContributionManifest, max_header_bytes: int) -> None:
+    """Refuse what would have to be read whole to see that its header is too long."""
+    first = manifest.delta.parts[0].size_bytes if manifest.delta.parts else 0
+    if first > max_header_bytes:
+        raise CodecError(f"delta: its header claims {first:,} bytes, at most {max_header_bytes:,} are taken")
 
 
 def _check_encoding(header: Header, manifest: ContributionManifest) -> None:
@@ -158,15 +166,19 @@ class _Values:
             self.meter.add(piece.tensor.name, piece.first, values)
 
 
-def _check_parts(header: Header, manifest: ContributionManifest, reader: BlobReader, values: _Values) -> None:
+def _check_parts(
+    header: Header, manifest: ContributionManifest, reader: VerifiedReader, values: _Values
+) -> list[bytes]:
+    """Look at every number; return the list of checks of each part, which is read whole."""
     layouts = plan_parts(header)
     if [layout.size_bytes for layout in layouts] != [part.size_bytes for part in manifest.delta.parts]:
         raise ContributionRejectedError("delta: not cut into parts along its tensors; upload it with coldfuse")
-    for layout, part in zip(layouts, manifest.delta.parts, strict=True):
-        data = reader.read(layout.start, layout.size_bytes)
-        if sha256(data) != part.digest:
-            raise CodecError(f"delta: part {part.digest[:12]} does not have the SHA-256 that it is named by")
+    lists = []
+    for layout in layouts:
+        data = reader.read(layout.start, layout.size_bytes)  # it has the SHA-256 that it is named by
+        lists.append(make_list(data))
         values.check(layout, data)
+    return lists
 
 
 def _check_values(tensor: str, values: Floats, dtype: str, rules: ScreeningRules) -> None:

@@ -24,6 +24,7 @@ from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.lease import Lease
 from coldfuse.registry.round_clock import RoundClock
+from coldfuse.registry.settings import keep_copy, mend_settings
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -151,7 +152,9 @@ class _Leader:
 
     def lead(self, settings: AggregatorSettings, stop: threading.Event) -> Iterator[tuple[int, LeaderEvent]]:
         """Advance rounds until stopped, or until the release is out with which the service ends."""
-        pointer, federation = self._federation.channel("latest"), self._federation.reopened()
+        mend_settings(self._federation.store)
+        pointer, federation = self._federation.mended_latest(), self._federation.reopened()
+        keep_copy(federation.store, federation.settings)
         base = open_base(federation, federation.latest())
         number = federation.current_round()
         settled = max(number - 2, 0)  # rounds up to this one have nothing left to be done
@@ -159,8 +162,8 @@ class _Leader:
         while not stop.is_set():
             self._lease.check()
             self._watchdog.sign()
-            if federation.channel("latest") != pointer:
-                pointer = federation.channel("latest")
+            if (now := federation.mended_latest()) != pointer:
+                pointer = now
                 base = open_base(federation, federation.latest())
             if settings.until is not None and pointer.release >= settings.until and _is_over(federation, pointer.round):
                 return

@@ -17,6 +17,7 @@ from coldfuse import __version__
 from coldfuse.cli.command import Command, typer_function
 from coldfuse.cli.options.consumer import FetchOptions, ReleasesOptions, StatusOptions
 from coldfuse.cli.options.contributor import ContributeOptions
+from coldfuse.cli.options.doctor import DoctorOptions
 from coldfuse.cli.options.experiments import (
     BenchFetchOptions,
     BenchFuseOptions,
@@ -68,6 +69,7 @@ COMMANDS = {
         options=AggregatorOptions, runs="coldfuse.cli.aggregator:aggregator", panel=_OPERATE, extra="aggregator",
         at_once=("ray", "numba", "psutil"), prepare=prepare_ray,
     ),
+    "doctor": Command(options=DoctorOptions, runs="coldfuse.cli.doctor:doctor", panel=_OPERATE),
     "contribute": Command(
         options=ContributeOptions, runs="coldfuse.cli.contributor:contribute", panel=_CONTRIBUTE, extra="contributor",
         at_once=("torch", "transformers"), prepare=prepare_training,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Unpack
 
@@ -145,10 +146,7 @@ class Node:
         base = trained.base_release
         if self._wait_for_round(work, trained) is None:
             return None
-        if not send_delta(
-            self.client, work, trained, check=self._check_stop, progress=self._transfer_progress("uploading", base),
-            tell=self._teller(base),
-        ):  # fmt: skip
+        if not self._upload(work, trained):
             return None
         status = self._wait_for_round(work, trained)
         if status is None:
@@ -178,6 +176,24 @@ class Node:
         late = explain_weight(base, status)
         self._say("committed", base, f"round {sent.round}, contribution {sent.contribution[:12]}{late}")
         return sent
+
+    def _upload(self, work: WorkFolder, trained: Trained) -> bool:
+        base = trained.base_release
+        return send_delta(
+            self.client, work, trained, check=self._check_stop, progress=self._transfer_progress("uploading", base),
+            tell=self._teller(base),
+        )  # fmt: skip
+
+    def _send_again(self, work: WorkFolder, trained: Trained, sent: Sent, reason: str) -> None:
+        """Send what the store has damaged of a contribution; what it holds in full is not sent."""
+        self._say("damaged", trained.base_release, reason)
+        if not self._upload(work, trained):
+            self._say("damaged", trained.base_release, f"{work.delta}: is damaged here, too; it cannot be sent again")
+            return
+        manifest = self.manifest(trained, status=self.client.status()).model_copy(update={"round": sent.round})
+        if sha256(encode(manifest)) == sent.contribution:  # else another version of coldfuse has made it
+            with suppress(RoundClosedError):  # it was received before: its verdict says what comes of it
+                self.client.commit(manifest)
 
     def _recall(self, work: WorkFolder, trained: Trained) -> Sent | None:
         """Return what was sent, where the note of that was lost."""
@@ -209,6 +225,8 @@ class Node:
                 work.forget_sent()
                 self._say("late", base, verdict.reason)
                 return False
+            if verdict.send_again:
+                self._send_again(work, trained, sent, verdict.reason)
             if verdict.decision is Decision.REJECTED:
                 work.save_sent(sent.model_copy(update={"is_done": True}))
                 raise ContributionRejectedError(f"{self.settings.who.id}: rejected: {verdict.reason}")

@@ -109,6 +109,8 @@ class Admission(Value):
     """Accuracy of the fine-tuned model, as its contributor says."""
     measured: Measured | None = None
     """What was measured of its delta; None where a version did that measured nothing."""
+    checks: Digest | None = None
+    """Name of the checks that its delta is verified by as it is read; None where none are needed, or none were made."""
     reason: Sentence = ""
     """What was found right, for people."""
     base_release: Count | None = None

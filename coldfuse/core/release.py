@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Count
@@ -39,7 +39,22 @@ class FusedContribution(Value):
     """What its delta was multiplied by for that; None where its base was the release's parent."""
 
 
-class OuterState(Value):
+class _Checked(Value):
+    """Files in parts, and the checks that they are verified by as they are read."""
+
+    checks: dict[str, Digest] = Field(default_factory=dict)
+    """Name of each file's checks; files of small parts need none, and in releases of older versions none has any."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Write what an older version has written as it was written: its bytes have a name already."""
+        data: dict[str, object] = handler(self)
+        if not self.checks:
+            data.pop("checks", None)
+        return data
+
+
+class OuterState(_Checked):
     """What the outer steps remember of the rounds so far."""
 
     age: Count
@@ -48,7 +63,7 @@ class OuterState(Value):
     """Parts of each file: `<slot>/<path>` for each safetensors file of the model, with its tensors in float32."""
 
 
-class ReleaseManifest(Value):
+class ReleaseManifest(_Checked):
     """What release `release` is. Release 0 is the pretrained base; immutable once published."""
 
     version: Annotated[int, Field(ge=1, le=1)] = 1

@@ -13,10 +13,12 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from coldfuse.core.contribution import Admission, Count, Rejection
+from coldfuse.core.damage import Damage, Damaged
 from coldfuse.core.federation import RoundRules, Terms
 from coldfuse.core.names import DisplayName
-from coldfuse.core.past import MAX_ACTIVE, MAX_PAST, ActiveContributor, PastRound, Seconds
+from coldfuse.core.past import MAX_ACTIVE, MAX_PAST, ActiveContributor, PastRound
 from coldfuse.core.screening_rules import ScreeningRules
+from coldfuse.core.timed import Timed
 from coldfuse.core.value import Digest, Name, Sentence, Value
 
 
@@ -79,14 +81,6 @@ class Opened(Value):
         return self.terms is None or self.refused_by == self.terms.method
 
 
-class Timed(Value):
-    """What happened at an age of the round."""
-
-    elapsed_s: Seconds | None = None
-    """Seconds since the round was opened, by the monotonic clocks of those who led it, one after the other; None in
-    journals of versions in which nobody measured it. Clocks of two machines are never compared."""
-
-
 class Admitted(Timed):
     """These contributions may be fused. Without any it only says how old the round is, for who leads it next."""
 
@@ -145,7 +139,7 @@ class Abandoned(Value):
     reason: Sentence
 
 
-LeaderEvent = Opened | Admitted | Held | Rejected | Closed | Fused | Published | Abandoned
+LeaderEvent = Opened | Admitted | Held | Rejected | Damaged | Closed | Fused | Published | Abandoned
 Event = Received | LeaderEvent
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
@@ -160,6 +154,10 @@ class RoundState:
     rejected: Mapping[str, Rejection] = field(default_factory=dict)
     held: Mapping[str, Admission] = field(default_factory=dict)
     """What was screened and has no verdict yet."""
+    damaged: Mapping[str, Damage] = field(default_factory=dict)
+    """The last damage of each contribution that the store has damaged, whether it was repaired since or not."""
+    damages: tuple[Damaged, ...] = ()
+    """Every finding of damage since the round was closed, in order."""
     closed: Closed | None = None
     fused: Fused | None = None
     published: Published | None = None
@@ -228,6 +226,14 @@ def _came(event: Admitted) -> dict[str, float]:
     return {} if age_s is None else dict.fromkeys((a.contribution for a in event.admissions), age_s)
 
 
+def _carried_by(event: Event) -> tuple[Admission, ...]:
+    return event.carried if isinstance(event, Opened) else ()
+
+
+def _age_at(event: Event) -> float:
+    return (event.elapsed_s or 0.0) if isinstance(event, Timed) else 0.0
+
+
 def fold(events: Iterable[Event], *, onto: RoundState | None = None) -> RoundState:
     """Add up a journal. Of each single event the first counts; the journal's order makes that the only one.
 
@@ -238,6 +244,7 @@ def fold(events: Iterable[Event], *, onto: RoundState | None = None) -> RoundSta
     before = onto or RoundState()
     received, admitted, rejected = dict(before.received), dict(before.admitted), dict(before.rejected)
     held, came_s, marked_s = dict(before.held), dict(before.came_s), before.marked_s
+    damaged, damages = dict(before.damaged), before.damages
     single: dict[str, Event] = {name: event for name in _SINGLE if (event := getattr(before, name)) is not None}
     for event in events:
         match event:
@@ -250,16 +257,18 @@ def fold(events: Iterable[Event], *, onto: RoundState | None = None) -> RoundSta
                 held |= {a.contribution: a for a in event.admissions}
             case Rejected():
                 rejected |= {r.contribution: r for r in event.rejections}
+            case Damaged():
+                damaged |= {d.contribution: d for d in event.damages}
+                damages += (event,) if "closed" in single else ()
             case _:
                 single.setdefault(event.event, event)
-                if isinstance(event, Opened):
-                    admitted |= {a.contribution: a for a in event.carried}
-        if isinstance(event, Timed) and event.elapsed_s is not None:
-            marked_s = max(marked_s, event.elapsed_s)
-    admitted = _without(admitted, rejected)  # an operator's quarantine takes back an admission; nothing else does
+                admitted |= {a.contribution: a for a in _carried_by(event)}
+        marked_s = max(marked_s, _age_at(event))
+    # An admission is taken back by an operator's quarantine, or as the store has damaged it for good; by nothing else.
+    admitted = _without(admitted, rejected)
     return RoundState(
         received=received, admitted=admitted, rejected=rejected, held=_without(held, {**admitted, **rejected}),
-        came_s=came_s, marked_s=marked_s, found_s=before.found_s,
+        damaged=damaged, damages=damages, came_s=came_s, marked_s=marked_s, found_s=before.found_s,
         **single,  # type: ignore[arg-type]
     )  # fmt: skip
 

@@ -1,44 +1,65 @@
-"""Values that lie on a disk for long and that nobody else names: each carries the SHA-256 of what it says.
+"""Values that lie under a name of their own, such as pointers, entries of a journal and a node's notes, with a seal.
 
-The seal is one more field of the JSON, so that an older version reads what a newer one wrote, and the other way round.
+An object named by its SHA-256 tells by its name whether it is what it was. A pointer cannot: a bit that flips in it
+would move it, unnoticed. So it carries its own digest, as one more field, which older versions read over.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import TypeVar
 
-from coldfuse.core.serialization import V, canonical_json, decode, sha256
+from coldfuse.core.serialization import V, canonical_json, decode, sha256, unique_names
 from coldfuse.core.value import Value
-from coldfuse.errors import CodecError, DigestMismatchError
+from coldfuse.errors import CodecError
 
-_SEAL = "sha256"
+FIELD = "seal"
+"""Name of the field."""
+
+_SEAL_CHARS = 32
+"""Length of a seal: 128 bits."""
+
+T = TypeVar("T")
 
 
 def seal(value: Value) -> bytes:
-    """Return the value's canonical JSON with its own digest in it."""
-    document = value.model_dump(mode="json")
-    return canonical_json(document | {_SEAL: sha256(canonical_json(document))})
+    """Return a value's canonical JSON with its seal.
+
+    >>> from coldfuse.core.blob import Part
+    >>> unseal(Part, seal(Part(digest="0" * 64, size_bytes=1)), what="a part").size_bytes
+    1
+    """
+    fields = value.model_dump(mode="json")
+    return canonical_json(fields | {FIELD: _seal_of(fields)})
 
 
 def unseal(kind: type[V], data: bytes, *, what: str) -> V:
-    """Parse and validate what `seal` made; what an older version wrote has no seal, and is taken as it is.
-
-    Args:
-        kind: The class of the value.
-        data: The JSON.
-        what: What the errors call it.
+    """Return a value from what `seal` made of it, or an older version, which made no seals.
 
     Raises:
-        CodecError: It is too long, no JSON, or no such value.
-        DigestMismatchError: It was altered.
+        CodecError: It is no such value, or not the one that was sealed.
     """
-    value = decode(kind, data, what=what)
+    return unsealed(data, lambda: decode(kind, data, what=what), what=what)
+
+
+def unsealed(data: bytes, read: Callable[[], T], *, what: str) -> T:
+    """Return what `read` makes of some JSON, if its seal is right.
+
+    Raises:
+        CodecError: As `read` does, or the seal is not that of the JSON.
+    """
+    value = read()
     try:
-        document = json.loads(data)
-        sealed = document.pop(_SEAL, None)
-        found = sha256(canonical_json(document))
+        fields = json.loads(data, object_pairs_hook=unique_names)
+        found = fields.pop(FIELD, None)
+        is_altered = found is not None and found != _seal_of(fields)
     except (ValueError, RecursionError) as error:
         raise CodecError(f"{what}: no JSON that coldfuse writes: {str(error)[:80]}") from error
-    if sealed is not None and sealed != found:
-        raise DigestMismatchError(f"{what}: it was altered, its SHA-256 is not the one that it says")
+    if is_altered:
+        raise CodecError(f"{what}: its seal is not that of what it says; it was altered")
     return value
+
+
+def _seal_of(fields: dict[str, object]) -> str:
+    return sha256(canonical_json(fields))[:_SEAL_CHARS]

@@ -13,7 +13,6 @@ from functools import cached_property
 
 import numpy as np
 
-from coldfuse.core.blob import Part
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.inputs import Input, content_digests, in_fusing_order
 from coldfuse.engine.job import Fusion, Measured, granularity_of, request_bytes, require_memory
@@ -23,7 +22,7 @@ from coldfuse.engine.passes import Pass, Progress, plan_passes
 from coldfuse.engine.plan import Inputs, Plan, Shard, all_shards, measured_shards, operands, plan_shards
 from coldfuse.engine.settings import resolve
 from coldfuse.engine.shard import fuse_shard
-from coldfuse.engine.sinks import Sink, Writer
+from coldfuse.engine.sinks import Sink, Writer, Written
 from coldfuse.engine.state import State, sources_of
 from coldfuse.engine.tied import Tied
 from coldfuse.errors import UserInputError
@@ -85,7 +84,7 @@ class Fused:
     """Digest of the fused model's tensors, or of the delta's."""
     fusion: Fusion
     """The fusion with all that was measured."""
-    parts: Mapping[tuple[str, int], tuple[Part, ...]]
+    parts: Mapping[tuple[str, int], tuple[Written, ...]]
     """Where each part and its state lie, by file and index, if they went to a store."""
     num_moved: int
     """Number of elements whose bytes differ from the base's."""
@@ -102,7 +101,7 @@ class FusedPart:
 
     index: int
     """Index of the part in its file."""
-    parts: tuple[Part, ...]
+    parts: tuple[Written, ...]
     """Where the part and then the state of each slot lie, if they went to a store."""
     blocks: Mapping[str, Sequence[str]]
     """The block digests of each tensor in the part, or of the piece of it that is there."""

@@ -19,6 +19,7 @@ from coldfuse.fusion.block import Float64, TensorInfo
 from coldfuse.fusion.method import LinearCombiner, MatrixCombiner
 from coldfuse.fusion.random import key
 from coldfuse.fusion.recipe import Recipe
+from coldfuse.tensors.checks import PIECE_BYTES
 from coldfuse.tensors.deltas import Encoding
 
 _STACK_ELEMENTS = 1 << 18
@@ -166,7 +167,8 @@ def task_bytes(fusion: Fusion, plan: Plan) -> int:
     if any(step.measures() for step in fusion.recipe.steps):
         values = 4 * fusion.num_contributions  # what a measure may make of a block: two rows of each, twice
         blocks = max(blocks, max(fusion.block_elements, row) * (2 * rows + values)) + _COUNTER_ELEMENTS
-    ahead = fusion.request_bytes * (fusion.num_contributions + 1)
+    # What is read ahead of a store is verified in whole pieces: one more at each end, and its checks.
+    ahead = (fusion.request_bytes and fusion.request_bytes + 3 * PIECE_BYTES) * (fusion.num_contributions + 1)
     return part + state + blocks * 8 + ahead + _matrix_bytes(fusion, plan)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from coldfuse.core.dtypes import Raw
 from coldfuse.engine.bulk_read import read_ranges
 from coldfuse.tensors.files import ByteRange, File, LocalFile, OpenFile, OpenLocalFile, close
+from coldfuse.tensors.verified import VerifiedReader
 
 _MAX_OPEN_FILES = 256
 """Maximum number of files that one task keeps open; a fusion may read thousands."""
@@ -24,6 +25,13 @@ long to transfer as the request itself."""
 
 Read = Callable[[File, memoryview, int], None]
 """read(file, buffer, start): fill the buffer with the file's bytes from `start`."""
+
+Span = Callable[[File, int, int], tuple[int, int]]
+"""span(file, start, length): the first byte and the end of what is read anyway for a range of the file."""
+
+
+def _exactly(_file: File, start: int, length: int) -> tuple[int, int]:
+    return start, start + length
 
 
 class RangeReader:
@@ -38,7 +46,7 @@ class RangeReader:
         """
         self._open: OrderedDict[File, OpenFile] = OrderedDict()
         self._max_open_files = max_open_files
-        self._ahead = ReadAhead(request_bytes, self._fetch)
+        self._ahead = ReadAhead(request_bytes, self._fetch, self._span)
 
     def read_into(self, where: ByteRange, buffer: memoryview, offset: int) -> None:
         """Fill the buffer with the range's bytes from `offset`."""
@@ -78,6 +86,10 @@ class RangeReader:
     def _fetch(self, file: File, buffer: memoryview, start: int) -> None:
         self._opened(file).read_into(buffer, start)
 
+    def _span(self, file: File, start: int, length: int) -> tuple[int, int]:
+        reader = self._opened(file)
+        return reader.span(start, length) if isinstance(reader, VerifiedReader) else (start, start + length)
+
     def _descriptor(self, file: File) -> int:
         reader = self._opened(file)
         return reader.fileno() if isinstance(reader, OpenLocalFile) else -1
@@ -95,15 +107,16 @@ class RangeReader:
 class ReadAhead:
     """Reads ranges of remote files for one task, each mostly from its beginning to its end."""
 
-    def __init__(self, request_bytes: int, fetch: Read) -> None:
+    def __init__(self, request_bytes: int, fetch: Read, span: Span = _exactly) -> None:
         """Hold nothing yet.
 
         Args:
-            request_bytes: Number of bytes of a file that are read at once, and at most held.
+            request_bytes: Number of bytes of a file that are read at once, and about as many held at most.
             fetch: Reads from a file itself.
+            span: Says what has to be read for a range: what is verified, is verified in whole pieces.
         """
         self._request_bytes = request_bytes
-        self._fetch = fetch
+        self._fetch, self._span = fetch, span
         self._held: dict[File, tuple[int, memoryview]] = {}
         self._used: set[File] = set()
 
@@ -117,7 +130,7 @@ class ReadAhead:
         self._used.add(where.file)
         first, data = self._held.get(where.file, (0, memoryview(b"")))
         if not first <= start <= end <= first + len(data):
-            first, data = start, self._read(where, start, len(buffer))
+            first, data = self._read(where, start, len(buffer))
         buffer[:] = data[start - first : end - first]
 
     def forget(self) -> None:
@@ -125,10 +138,24 @@ class ReadAhead:
         small = {key: held for key, held in self._held.items() if key in self._used and len(held[1]) <= _SMALL_BYTES}
         self._held, self._used = small, set()
 
-    def _read(self, where: ByteRange, start: int, wanted: int) -> memoryview:
+    def _read(self, where: ByteRange, start: int, wanted: int) -> tuple[int, memoryview]:
         rest = where.start + where.length - start
         little = min(_SMALL_BYTES, where.file.size_bytes - start)
-        data = memoryview(bytearray(max(wanted, min(self._request_bytes, max(rest, little)))))
-        self._fetch(where.file, data, start)
-        self._held[where.file] = start, data
-        return data
+        first, end = self._span(where.file, start, wanted)
+        length = max(end - first, min(self._request_bytes, max(rest, little)))
+        if first + length > end:  # not beyond what was asked for: a piece more would be held for nothing
+            end = max(end, self._span(where.file, first + length, 0)[0])
+        data = memoryview(bytearray(end - first))
+        there = self._take_held(where.file, first, data)
+        self._fetch(where.file, data[there:], first + there)
+        self._held[where.file] = first, data
+        return first, data
+
+    def _take_held(self, file: File, first: int, data: memoryview) -> int:
+        """Copy what is held of a file's bytes from `first` on; return how many there are, at most as many as asked."""
+        held_first, held = self._held.pop(file, (0, memoryview(b"")))
+        if not held_first <= first < held_first + len(held):
+            return 0
+        there = held[first - held_first :][: len(data)]
+        data[: len(there)] = there
+        return len(there)

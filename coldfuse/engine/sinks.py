@@ -21,16 +21,26 @@ from coldfuse.engine.state import FOLDER, INDEX, StateIndex, outers_of, part_sta
 from coldfuse.registry.objects import Objects
 from coldfuse.tensors.blobs import put_part
 from coldfuse.tensors.checkpoint import Checkpoint
+from coldfuse.tensors.checks import make_list
 from coldfuse.tensors.stores import federation_store
 
-NOTHING = Part(digest=sha256(b""), size_bytes=0)
+
+@dataclass(frozen=True)
+class Written:
+    """A part as it was written, and what ranges of it are verified by."""
+
+    part: Part
+    checks: bytes
+
+
+NOTHING = Written(Part(digest=sha256(b""), size_bytes=0), b"")
 """The state of a part without elements in a slot: no object."""
 
 
 class Writer(Protocol):
     """Writes parts, in any process."""
 
-    def write(self, file: str, fused: FusedBytes) -> tuple[Part, ...]:
+    def write(self, file: str, fused: FusedBytes) -> tuple[Written, ...]:
         """Write a part and its state.
 
         Args:
@@ -100,7 +110,7 @@ class FolderWriter:
     state_starts: Mapping[str, Mapping[int, int]]
     """The byte at which each part's numbers begin, by the name of the state's file and the part's index."""
 
-    def write(self, file: str, fused: FusedBytes) -> tuple[Part, ...]:
+    def write(self, file: str, fused: FusedBytes) -> tuple[Written, ...]:
         """Write a part and its state."""
         _write(self.out / file, fused.part.start, fused.data)
         for slot, data in fused.state.items():
@@ -129,15 +139,15 @@ class StoreSink:
     def end(self, digest: str, fusion: Fusion) -> None:
         """Do nothing: a release names the parts."""
 
-    def files(self, parts: Mapping[tuple[str, int], tuple[Part, ...]]) -> dict[str, Blob]:
-        """Return the model's safetensors files, given the parts as `Fused.parts` has them."""
+    def files(self, parts: Mapping[tuple[str, int], tuple[Written, ...]]) -> tuple[dict[str, Blob], dict[str, str]]:
+        """Return the model's files and the names of their checks, given the parts as `Fused.parts` has them."""
         layout, plan, _ = self._required()
-        return {
-            file: self._blob(head, [parts[file, index][0] for index in _indices(plan, file)])
+        return self._named({
+            file: self._store_head(head, [parts[file, index][0] for index in _indices(plan, file)])
             for file, head in layout.heads.items()
-        }
+        })  # fmt: skip
 
-    def state(self, parts: Mapping[tuple[str, int], tuple[Part, ...]], *, age: int) -> OuterState | None:
+    def state(self, parts: Mapping[tuple[str, int], tuple[Written, ...]], *, age: int) -> OuterState | None:
         """Return what is kept for the next round; None if the recipe keeps nothing.
 
         Args:
@@ -147,19 +157,25 @@ class StoreSink:
         layout, plan, slots = self._required()
         if not slots:
             return None
-        files = {}
+        found = {}
         for number, slot in enumerate(slots, start=1):
             for file, header in layout.headers.items():
-                found = [parts[file, index][number] for index in _indices(plan, file)]
-                blob = self._blob(state_header(header, slot), [part for part in found if part.size_bytes])
-                files[state_name(slot, file)] = blob
-        return OuterState(age=age, files=files)
+                written = [parts[file, index][number] for index in _indices(plan, file)]
+                kept = self._store_head(state_header(header, slot), [one for one in written if one.part.size_bytes])
+                found[state_name(slot, file)] = kept
+        files, checks = self._named(found)
+        return OuterState(age=age, files=files, checks=checks)
 
-    def _blob(self, head: bytes, parts: list[Part]) -> Blob:
+    def _store_head(self, head: bytes, parts: list[Written]) -> list[Written]:
         part = Part(digest=sha256(head), size_bytes=len(head))
         if part.digest not in self.there:
             self.objects.put(part.digest, head)
-        return Blob(parts=(part, *parts))
+        return [Written(part, make_list(head)), *parts]
+
+    def _named(self, files: Mapping[str, list[Written]]) -> tuple[dict[str, Blob], dict[str, str]]:
+        blobs = {name: Blob(parts=tuple(one.part for one in written)) for name, written in files.items()}
+        roots = {name: self.objects.put_checks([one.checks for one in written]) for name, written in files.items()}
+        return blobs, {name: root for name, root in roots.items() if root is not None}
 
     def _required(self) -> tuple[Layout, Plan, tuple[str, ...]]:
         if self._begun is None:
@@ -173,11 +189,14 @@ class StoreWriter:
 
     store_url: str
 
-    def write(self, file: str, fused: FusedBytes) -> tuple[Part, ...]:  # noqa: ARG002  # an object needs no file
+    def write(self, file: str, fused: FusedBytes) -> tuple[Written, ...]:  # noqa: ARG002  # an object needs no file
         """Put a part and its state."""
-        put = Objects(federation_store(self.store_url)).put
-        state = (put_part(data, put) if len(data) else NOTHING for data in fused.state.values())
-        return put_part(fused.data, put), *state
+        objects = Objects(federation_store(self.store_url))
+
+        def put(data: memoryview) -> Written:
+            return Written(put_part(data, objects.put), make_list(data))
+
+        return put(fused.data), *(put(data) if len(data) else NOTHING for data in fused.state.values())
 
 
 def _indices(plan: Plan, file: str) -> list[int]:

@@ -19,13 +19,11 @@ from coldfuse.tensors.blobs import ReadRange
 
 _NAMED = 100
 """Number of quarantined names that are shown; a status may have ten thousand."""
-
 PARALLEL = 4
 """Parts that are sent or brought at a time, unless the caller says otherwise."""
 
 MIN_POLL_S, MAX_POLL_S = 0.5, 60.0
 """Bounds of the pause that a status asks for, whoever says it."""
-
 OnProgress = Callable[[int, int], None]
 """on_progress(done_bytes, total_bytes): called from several threads, never from two at once."""
 
@@ -188,6 +186,8 @@ class ContributionVerdict:
     """Sentence for the contributor."""
     is_late: bool = False
     """True for a rejection only because the round closed before screening: nothing is wrong with the contribution."""
+    send_again: bool = False
+    """True while the store lacks something of the contribution that it has damaged: upload it and commit it again."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,7 @@ from coldfuse.errors import CodecError, ContributionRejectedError, RoundClosedEr
 from coldfuse.gateway.base import ContributionVerdict, Decision
 from coldfuse.gateway.presence import Presence
 from coldfuse.gateway.rounds import STANDING_AGE_S, Rounds, Standing, find_verdict
+from coldfuse.registry.damage import set_aside
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.objects import object_key
 
@@ -64,6 +65,7 @@ class Committer:
         except ContributionRejectedError:
             if not self._rounds.journal(manifest.round).has_received(received.contribution):
                 raise
+            self._federation.objects.put(received.contribution, data)  # the store may have damaged it since
         state = self._rounds.led(manifest.round)  # only now: see above
         return acknowledge(
             replace(state, received={received.contribution: received}), received.contribution, manifest.round
@@ -93,6 +95,27 @@ class Committer:
             missing.append(part)
             self.presence.missed(part, is_absent=info is None)
         return missing
+
+    def has_part(self, part: Part) -> bool:
+        """Tell whether the store holds a part; one of another size is none, and is moved out of the way of the part."""
+        objects = self._federation.objects
+        if objects.has(part.digest, part.size_bytes):
+            return True
+        if objects.is_there(part.digest):
+            set_aside(objects.store, part.digest)  # who calls may be wrong about the size, so it is read
+        return False
+
+    def ask_again(self, verdict: ContributionVerdict, state: RoundState) -> ContributionVerdict:
+        """Return a verdict with whether the store lacks something of the contribution that it has damaged."""
+        damage = state.damaged.get(verdict.contribution)
+        if damage is None or verdict.decision is Decision.REJECTED or state.is_over or state.fused:
+            return verdict
+        is_lacking = bool(self.find_missing(damage.parts)) or (
+            damage.is_manifest_damaged and not self._federation.objects.is_there(damage.contribution)
+        )
+        if not is_lacking:
+            return verdict
+        return replace(verdict, send_again=True, reason=f"{damage.names} was damaged in the store: send it again")
 
     def _check_parts(self, parts: Sequence[Part]) -> None:
         """Refuse a contribution whose parts have not arrived; those that came by here a moment ago have."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import lru_cache
 
 from coldfuse.core.blob import Blob, Part, part_bytes
 from coldfuse.core.contribution import MAX_EXAMPLES, ContributionManifest
@@ -15,7 +14,7 @@ from coldfuse.core.federation import LAYOUT_VERSION, SettingsChange
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, sha256
 from coldfuse.core.words import printable
-from coldfuse.errors import ObjectNotFoundError, UserInputError
+from coldfuse.errors import ObjectNotFoundError, StorageError, UserInputError
 from coldfuse.gateway.base import (
     MAX_POLL_S,
     MIN_POLL_S,
@@ -30,12 +29,12 @@ from coldfuse.gateway.base import (
     UploadReport,
 )
 from coldfuse.gateway.contributions import Committer, encode_manifest
+from coldfuse.gateway.reading import ReleaseReader
 from coldfuse.gateway.rounds import Rounds, describe_round, explain_change, find_verdict, pending
 from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.gateway.upload import OnSent, OnStored, PartUpload, send_parts
 from coldfuse.registry.channels import check_channel
 from coldfuse.registry.federation import Federation
-from coldfuse.registry.objects import object_key
 from coldfuse.registry.quarantine import read_quarantine
 from coldfuse.storage.base import BuffersWrites
 from coldfuse.tensors.blobs import ReadRange
@@ -47,9 +46,6 @@ STATUS_AGE_S = 0.5
 
 CALLS_PER_S = 500.0
 """Number of status calls a second that a gateway wants to answer at most."""
-
-NUM_RELEASES_KEPT = 16
-"""Releases whose lists of parts are kept in memory, a megabyte each at the very most."""
 
 _CHUNK_BYTES = 1 << 20
 
@@ -72,7 +68,7 @@ class StoreGateway(Gateway):
         self._rounds = Rounds(federation)
         self._committer = Committer(federation, self._rounds, threads=self._threads)
         self._status = SingleFlight(self._read_status)
-        self._parts_of = lru_cache(maxsize=NUM_RELEASES_KEPT)(self._read_parts_of)
+        self._reader = ReleaseReader(federation)
         self._max_part_bytes = part_bytes(federation.settings.max_contribution_bytes)
         self._num_calls, self._counted_at_s, self._poll_s = 0, time.monotonic(), MIN_POLL_S
 
@@ -108,24 +104,18 @@ class StoreGateway(Gateway):
 
     def check_read(self, release: int, digest: str, *, start: int, length: int) -> None:
         """Refuse to read what is no part of the release, or lies outside of it: contributions stay private."""
-        size_bytes = self._parts_of(release).get(digest)
-        if size_bytes is None:
-            raise ObjectNotFoundError(
-                f"release {release} has no part {digest!r}; only what a release lists can be read"
-            )
-        if start + length > size_bytes:
-            raise UserInputError(
-                f"part {digest[:12]} has {size_bytes:,} bytes, asked for bytes up to {start + length:,}"
-            )
+        self._reader.check(release, digest, start=start, length=length)
 
-    def read(self, digest: str, start: int, length: int) -> bytes:
-        """Return a range that `check_read` let through."""
-        return self._federation.store.get(object_key(digest), start=start, length=length)
+    def read(self, release: int, digest: str, start: int, length: int) -> bytes:
+        """Return a range that `check_read` let through, verified."""
+        data = bytearray(length)
+        self._reader.read_into(release, digest, memoryview(data), start)
+        return bytes(data)
 
     def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:
         """Fill the buffer from `start` of a release's part."""
-        self.check_read(release, digest, start=start, length=len(buffer))
-        self._federation.objects.read_into(digest, buffer, start)
+        self._reader.check(release, digest, start=start, length=len(buffer))
+        self._reader.read_into(release, digest, buffer, start)
 
     def find_missing(self, parts: Sequence[Part]) -> list[Part]:
         """Return the parts that the store does not hold in full, each once, in their order."""
@@ -139,7 +129,7 @@ class StoreGateway(Gateway):
     def begin_upload(self, part: Part) -> PartUpload | None:
         """Start to take a part; None if it is there already."""
         presence = self._committer.presence
-        if not presence.take_missing(part) and self._federation.objects.has(part.digest, part.size_bytes):
+        if not presence.take_missing(part) and self._committer.has_part(part):
             return None
         return self.take(part)
 
@@ -154,6 +144,8 @@ class StoreGateway(Gateway):
         def stored(part: Part, is_new: bool) -> None:
             if is_new:  # of another one only its size is known
                 self._committer.presence.seen(part)
+            elif not self._committer.has_part(part):
+                raise StorageError(f"part {part.digest[:12]} was damaged in the store, and is gone now; send it again")
             if on_stored is not None:
                 on_stored(part, is_new)
 
@@ -201,11 +193,12 @@ class StoreGateway(Gateway):
     def verdict(self, round_number: int, contribution: str) -> ContributionVerdict:
         """Say what became of a contribution."""
         for max_age_s in (STATUS_AGE_S, 0.0):  # what was committed a moment ago needs a fresh look
-            verdict = find_verdict(self._rounds.led(round_number, max_age_s=max_age_s), contribution)
+            state = self._rounds.led(round_number, max_age_s=max_age_s)
+            verdict = find_verdict(state, contribution)
             if verdict is not None:
-                return verdict
+                return self._committer.ask_again(verdict, state)
             if self._rounds.journal(round_number).has_received(contribution):
-                return pending(contribution)
+                return self._committer.ask_again(pending(contribution), state)
         raise ObjectNotFoundError(f"round {round_number} has received no contribution {contribution!r}")
 
     def close(self) -> None:
@@ -246,10 +239,6 @@ class StoreGateway(Gateway):
         self._poll_s = pace(self._poll_s, calls_per_s=calls_per_s)
         self._num_calls, self._counted_at_s = 0, now_s
         return self._poll_s
-
-    def _read_parts_of(self, release: int) -> Mapping[str, int]:
-        manifest = self._federation.release(release)
-        return {part.digest: part.size_bytes for blob in manifest.files.values() for part in blob.parts}
 
 
 def pace(poll_s: float, *, calls_per_s: float) -> float:

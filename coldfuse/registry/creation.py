@@ -23,6 +23,7 @@ from coldfuse.registry.settings import SETTINGS_KEY, explain_setting
 from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.blobs import put_part
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
+from coldfuse.tensors.checks import make_list
 from coldfuse.tensors.dequantised import open_as_floats
 from coldfuse.tensors.files import File, opened
 from coldfuse.tensors.folders import existing
@@ -74,9 +75,10 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
     digest = folder.digest()
     if begun and begun.model_digest != digest:
         raise _other_base(store, begun)
+    files, checks = _import_model(Objects(store), folder)
     manifest = ReleaseManifest(
         federation=federation, release=0, parent=None, round=0, method="base", model_digest=digest,
-        files=_import_model(Objects(store), folder), created_at_s=now_s, software={"coldfuse": __version__},
+        files=files, checks=checks, created_at_s=now_s, software={"coldfuse": __version__},
     )  # fmt: skip
     if begun and begun.files != manifest.files:
         raise _other_base(store, begun)
@@ -119,23 +121,34 @@ def _read_begun(store: ObjectStore) -> ReleaseManifest | None:
         return None
 
 
-def _import_model(objects: Objects, model: Checkpoint) -> dict[str, Blob]:
-    """Store every file of a model part by part, and return their parts. What is there already is not written again."""
-    files = {name: _import_file(objects, file.file, plan_parts(file.header)) for name, file in model.files.items()}
+def _import_model(objects: Objects, model: Checkpoint) -> tuple[dict[str, Blob], dict[str, str]]:
+    """Store every file of a model part by part; return their parts, and the names of their checks.
+
+    What is there already is not written again.
+    """
+    layouts: dict[str, tuple[File, list[PartLayout]]] = {
+        name: (file.file, plan_parts(file.header)) for name, file in model.files.items()
+    }
     for name in model.plain:
         file = existing(model.folder, name)
-        files[name] = _import_file(objects, file, plan_plain_parts(file.size_bytes))
-    return files
+        layouts[name] = file, plan_plain_parts(file.size_bytes)
+    files, checks = {}, {}
+    for name, (file, parts) in layouts.items():
+        files[name], lists = _import_file(objects, file, parts)
+        if root := objects.put_checks(lists):
+            checks[name] = root
+    return files, checks
 
 
-def _import_file(objects: Objects, file: File, layouts: list[PartLayout]) -> Blob:
-    parts = []
+def _import_file(objects: Objects, file: File, layouts: list[PartLayout]) -> tuple[Blob, list[bytes]]:
+    parts, lists = [], []
     with opened(file) as reader:
         for layout in layouts:
             data = bytearray(layout.size_bytes)
             reader.read_into(memoryview(data), layout.start)
             parts.append(put_part(data, objects.put))
-    return Blob(parts=tuple(parts))
+            lists.append(make_list(data))
+    return Blob(parts=tuple(parts)), lists
 
 
 def _other_base(store: ObjectStore, begun: ReleaseManifest) -> FederationError:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
 from coldfuse.core.federation import FederationSettings, SettingsChange, Terms
 from coldfuse.core.release import Channel, ReleaseManifest
-from coldfuse.core.serialization import decode, encode, sha256
-from coldfuse.errors import ConflictError, FederationError, ObjectNotFoundError
+from coldfuse.core.sealed import seal, unseal
+from coldfuse.core.serialization import decode, encode
+from coldfuse.errors import CodecError, ConflictError, FederationError, ObjectNotFoundError
+from coldfuse.registry.damage import MISSING, name_damage
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.objects import Objects
-from coldfuse.registry.settings import SETTINGS_KEY, list_changes, read_settings
+from coldfuse.registry.reading import read_again
+from coldfuse.registry.releases import channel_to, find_latest, find_release, is_manifest, release_key
+from coldfuse.registry.settings import SETTINGS_KEY, keep_copy, list_changes, read_settings
 from coldfuse.storage.base import ObjectStore
+from coldfuse.tensors.rereading import ADVICE
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,31 +58,68 @@ class Federation:
 
         Raises:
             FederationError: There is no such release; the message names the latest.
+            DamagedObjectError: Its manifest is damaged, and nothing says what it was.
         """
-        return decode(ReleaseManifest, self.release_bytes(number), what=_release_key(number))
+        return decode(ReleaseManifest, self.release_bytes(number), what=release_key(number))
 
     def release_bytes(self, number: int) -> bytes:
-        """Read a release's manifest as it was written: its digest holds for exactly these bytes."""
-        try:
-            return self.store.get(_release_key(number))
-        except ObjectNotFoundError:
+        """Read a release's manifest as it was written, for which alone its digest holds; raises as `release`."""
+        data = find_release(self.store, number, release_zero=self.settings.release_zero)
+        if data is None:
             latest = self.channel("latest").release
-            raise FederationError(f"there is no release {number}; the latest is {latest}") from None
+            if number <= latest:
+                raise name_damage(self.store, release_key(number), MISSING, advice=ADVICE)
+            raise FederationError(f"there is no release {number}; the latest is {latest}")
+        return data
+
+    def find_manifest(self, number: int, digest: str) -> ReleaseManifest | None:
+        """Read a release's manifest by number, if it is there and has this digest."""
+        try:
+            return decode(ReleaseManifest, self.store.get(release_key(number)), what="", digest=digest)
+        except (ObjectNotFoundError, CodecError):
+            return None
 
     def channel(self, name: str) -> Channel:
-        """Read where a channel points.
+        """Read where a channel points; what of `latest` is damaged or missing follows from the releases.
 
         Args:
             name: The channel; what users type goes through `check_channel` before.
 
         Raises:
             FederationError: There is no such channel.
+            DamagedObjectError: It is damaged, and nothing says where it pointed.
         """
-        key = f"channels/{name}"
+        return self._read_channel(name)[0]
+
+    def _read_channel(self, name: str) -> tuple[Channel, str | None, bool]:
+        """Return where a channel points, its etag, and whether it was damaged or missing."""
+        key, etag = f"channels/{name}", None
         try:
-            return decode(Channel, self.store.get(key), what=key)
+            pointer, etag = read_again(self.store, key, lambda data: unseal(Channel, data, what=key))
+            return pointer, etag, False
         except ObjectNotFoundError:
+            why = MISSING
+        except CodecError as error:
+            why, etag = str(error), self.store.get_with_etag(key)[1]
+        found = find_latest(self.store, release_zero=self.settings.release_zero) if name == "latest" else None
+        if found is None and etag is None:
             raise FederationError(f"there is no channel {name!r}; every federation has 'latest'") from None
+        if found is None:
+            raise name_damage(self.store, key, why, advice=ADVICE)
+        log.warning("%s %s is damaged: %s; taken from the releases: %d", self.store.url, key, why, found.release)
+        return found, etag, True
+
+    def mended_latest(self) -> Channel:
+        """Read where `latest` points, as the leader: a damaged pointer is written anew.
+
+        Raises:
+            ConflictError: Another aggregator has done it.
+            DamagedObjectError: As `channel`.
+        """
+        pointer, etag, is_damaged = self._read_channel("latest")
+        if is_damaged:
+            self.store.compare_and_swap("channels/latest", seal(pointer), etag=etag)
+        return pointer
 
     def latest(self) -> ReleaseManifest:
         """Read the latest release's manifest, checked against the pointer."""
@@ -85,11 +130,14 @@ class Federation:
 
         Raises:
             FederationError: There is no such channel.
-            DigestMismatchError: The manifest is not the one that the pointer names.
+            DamagedObjectError: The manifest is not the one that the pointer names, and that is nowhere.
         """
         pointer = self.channel(channel)
-        key = _release_key(pointer.release)
-        return decode(ReleaseManifest, self.store.get(key), what=key, digest=pointer.manifest)
+        found = self.find_manifest(pointer.release, pointer.manifest)
+        if found is not None:
+            return found
+        log.warning("%s %s is not what %r points to", self.store.url, release_key(pointer.release), channel)
+        return self.objects.get_value(ReleaseManifest, pointer.manifest)
 
     def publish(self, manifest: ReleaseManifest) -> None:
         """Make this the latest release; publishing the same again is success.
@@ -101,22 +149,31 @@ class Federation:
             ConflictError: Another release has this number, or the latest release is not the parent of this one.
         """
         data = encode(manifest)
-        key = _release_key(manifest.release)
+        if not is_manifest(self.store, data):  # its bytes are verified by that they are an object's, too
+            self.objects.put_value(manifest)
+        key = release_key(manifest.release)
         if not self.store.put_if_absent(key, data) and self.store.get(key) != data:
-            raise ConflictError(f"release {manifest.release} was published by another aggregator")
-        pointer = Channel(
-            release=manifest.release, round=manifest.round, manifest=sha256(data), model_digest=manifest.model_digest
-        )
+            self._replace_damaged(manifest, data)
+        pointer = channel_to(manifest)
         if manifest.parent is None:  # release 0: there is no pointer to compare with
-            self.store.put_if_absent("channels/latest", encode(pointer))
+            self.store.put_if_absent("channels/latest", seal(pointer))
             return
-        current, etag = self.store.get_with_etag("channels/latest")
-        if current == encode(pointer):  # an earlier try got this far
+        current, etag, is_damaged = self._read_channel("latest")
+        if current == pointer and not is_damaged:  # an earlier try got this far
             return
-        latest = decode(Channel, current, what="channels/latest").release
-        if latest != manifest.parent:
-            raise ConflictError(f"release {manifest.release} continues {manifest.parent}, but {latest} is the latest")
-        self.store.compare_and_swap("channels/latest", encode(pointer), etag=etag)
+        if current != pointer and current.release != manifest.parent:
+            raise ConflictError(
+                f"release {manifest.release} continues {manifest.parent}, but {current.release} is the latest"
+            )
+        self.store.compare_and_swap("channels/latest", seal(pointer), etag=etag)
+
+    def _replace_damaged(self, manifest: ReleaseManifest, data: bytes) -> None:
+        """Write a release's manifest in the place of a damaged one. Raises `ConflictError` if that is another's."""
+        key = release_key(manifest.release)
+        there, etag = self.store.get_with_etag(key)
+        if there != data and is_manifest(self.store, there):
+            raise ConflictError(f"release {manifest.release} was published by another aggregator")
+        self.store.compare_and_swap(key, data, etag=etag)
 
     def current_round(self, *, at_least: int = 1) -> int:
         """Return the number of the round that is open or to be opened next.
@@ -155,7 +212,8 @@ def create(store: ObjectStore, settings: FederationSettings, release_zero: Relea
         raise FederationError(f"{store.url} holds a federation already; choose another folder or prefix")
     try:
         federation.publish(release_zero)
-        store.compare_and_swap(SETTINGS_KEY, encode(settings), etag=None)
+        store.compare_and_swap(SETTINGS_KEY, seal(settings), etag=None)
+        keep_copy(store, settings)
     except ConflictError as error:
         raise FederationError(
             f"{store.url}: another process creates a federation here, or one died while it did; choose another folder "
@@ -171,7 +229,3 @@ def open_federation(store: ObjectStore) -> Federation:
         FederationError: The store holds none, or one of a newer layout, or settings that make no sense.
     """
     return Federation(store, read_settings(store)[0])
-
-
-def _release_key(number: int) -> str:
-    return f"releases/{number:05d}.json"

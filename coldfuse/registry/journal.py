@@ -11,43 +11,31 @@ committing twice is one entry, and 10,000 contributors do not queue for one poin
 What a look costs: the leader's entries are counted by the head, so one small read tells whether any is new (`led`),
 however many contributions there are. Only who needs `received` entries, which nobody counts, lists them (`state`), and
 of a round that is open and has many of them, not at every look.
+
+What the store has damaged is made of what it holds elsewhere: the head of the entries, an entry of what was received
+or fused (`recovery`). A lost entry of the leader's keeps its place, and is as if it had never been written.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from os.path import commonprefix
+from dataclasses import dataclass, replace
 
-from coldfuse.core.round import EVENT, Abandoned, Event, LeaderEvent, Received, Rejected, RoundState, fold
-from coldfuse.core.serialization import decode, decode_any, encode
-from coldfuse.core.value import Value
-from coldfuse.errors import CodecError, ConflictError, ObjectNotFoundError, StorageError
+from coldfuse.core.round import Abandoned, LeaderEvent, Received, Rejected, RoundState, fold
+from coldfuse.core.serialization import encode
+from coldfuse.errors import ConflictError, StorageError
+from coldfuse.registry.entries import LOST_REASON, Entries, Head
+from coldfuse.registry.recovery import complete, is_consistent
 from coldfuse.storage.base import ObjectStore
-
-_PARALLEL_READS = 16
-"""Entries that are read at a time: after a takeover there may be ten thousand."""
 
 _S_PER_PAGE = 0.5
 """Seconds for which a listing of an open round counts, for each page of it after the first. So a round of ten thousand
 is listed every five seconds, and what listing costs does not grow with the square of the contributors."""
 
 _PAGE_KEYS = 1000
-_RECEIVED = "-received"
-
-
-class Head(Value):
-    """The last entry, and its place in the sequence."""
-
-    seq: int
-    """Place of the entry in the leader's sequence, from 0."""
-    entry: LeaderEvent
-    is_abandoned: bool | None = None
-    """Whether the round was abandoned, by this entry or by one before; None: an older version wrote it."""
 
 
 @dataclass(frozen=True)
@@ -68,21 +56,33 @@ class Journal:
 
     def __init__(self, store: ObjectStore, round_number: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.round = round_number
+        self.needs_head = False
+        """True if the head was damaged or missing when the state was read, though the round has begun."""
         self._store = store
         self._clock = clock
-        self._folder = f"rounds/{round_number:05d}/journal/"
-        self._head_key = f"rounds/{round_number:05d}/head"
-        self._leader: list[LeaderEvent] = []
+        self._entries = Entries(store, round_number)
+        self._leader: list[LeaderEvent | None] = []  # None: the entry in this place is lost
         self._num_written = 0  # of the leader's entries, those whose objects are known to be there
         self._received: dict[str, Received] = {}
-        self._led = RoundState()
+        self._read = RoundState()  # what the leader's entries add up to
+        self._led = self._read  # the same, with what was lost of it
+        self._is_whole = True
+        self._was_abandoned = False  # as a head says
         self._listing = _Listing()
         self._folded = (self._led, 0, self._led)
         self._lock = threading.Lock()
 
     def head(self) -> Head | None:
-        """Return the leader's last entry; None before the round is opened."""
-        return self._read_head()[0]
+        """Return the leader's last entry; None before the round is opened.
+
+        A head that is damaged is made of the last entry that can be read.
+        """
+        head, _, is_damaged = self._entries.read_head()
+        if not is_damaged:
+            return head
+        with self._lock:
+            self._read_leader()
+            return self._last()
 
     def is_abandoned(self) -> bool:
         """Tell whether the round was abandoned; verdicts on late contributions may have followed. One small read."""
@@ -94,33 +94,58 @@ class Journal:
         return isinstance(head.entry, Abandoned) or (isinstance(head.entry, Rejected) and bool(self.led().abandoned))
 
     def append(self, event: LeaderEvent) -> None:
-        """Append as the leader.
+        """Append as the leader. A damaged or missing head is replaced by this entry.
 
         Raises:
             ConflictError: Another aggregator appended since this journal's `state` was read.
         """
         with self._lock:
-            head, etag = self._read_head()
-            if head is not None and [encode(entry) for entry in self._leader[head.seq :]] != [encode(head.entry)]:
+            head, etag, is_damaged = self._entries.read_head()
+            if head is None:
+                self._check_unannounced(is_damaged=is_damaged)
+            elif [entry and encode(entry) for entry in self._leader[head.seq :]] != [encode(head.entry)]:
                 raise ConflictError(f"round {self.round}: another aggregator wrote {head.entry.event!r} meanwhile")
-            if head is not None and self._num_written <= head.seq:
+            elif self._num_written <= head.seq:
                 self._write_entry(head)
-            is_abandoned = isinstance(event, Abandoned) or self._led.abandoned is not None
-            new = Head(seq=0 if head is None else head.seq + 1, entry=event, is_abandoned=is_abandoned)
-            self._store.compare_and_swap(self._head_key, encode(new), etag=etag)
+            is_abandoned = isinstance(event, Abandoned) or self._is_abandoned()
+            new = Head(seq=len(self._leader), entry=event, is_abandoned=is_abandoned)
+            self._entries.swap_head(new, etag)
             self._write_entry(new)
             self._learn([event])
 
+    def mend_head(self) -> bool:
+        """Write the head anew, as the leader, if it is damaged or missing though there are entries; True if it was.
+
+        Raises:
+            ConflictError: Another aggregator has done it, or has appended.
+        """
+        with self._lock:
+            head, etag, is_damaged = self._entries.read_head()
+            if head is not None:
+                return False
+            self._check_unannounced(is_damaged=is_damaged)
+            last = self._last()
+            if last is None:
+                return False
+            self._entries.swap_head(last, etag)
+            self._announced(last)
+            self.needs_head = False
+            return True
+
+    def recovered(self, key: str) -> bytes | None:
+        """Return what belongs under the key of a damaged entry, if the store says that elsewhere."""
+        return self._entries.recovered(key)
+
     def receive(self, event: Received) -> bool:
         """Record a contribution as a gateway; False if it was recorded before."""
-        is_new = self._store.put_if_absent(self._received_key(event.contribution), encode(event))
+        is_new = self._entries.receive(event)
         if is_new:
             self._received[event.contribution] = event
         return is_new
 
     def has_received(self, contribution: str) -> bool:
         """Tell whether a contribution was recorded."""
-        return contribution in self._received or self._store.head(self._received_key(contribution)) is not None
+        return contribution in self._received or self._entries.has_received(contribution)
 
     def led(self) -> RoundState:
         """Read what is new of the leader's entries, and fold them; `received` stays empty.
@@ -129,7 +154,7 @@ class Journal:
         """
         with self._lock:
             self._read_leader()
-            return self._led
+            return self._whole()
 
     def state(self, *, max_age_s: float | None = 0.0) -> RoundState:
         """Read what is new, and fold it all. A leader that died before it wrote its last entry is helped out.
@@ -138,8 +163,7 @@ class Journal:
             max_age_s: The age at which the list of what was received is good enough while the round is open; None:
                 for as long as its length demands. The leader's entries are always the newest.
         """
-        led = self.led()
-        self._list_received(led, max_age_s)
+        led = self._list_received(self.led(), max_age_s)
         received = list(self._received.values())  # at once: gateways add entries in other threads
         before, num_received, state = self._folded
         if before is not led or num_received != len(received):
@@ -147,103 +171,107 @@ class Journal:
             self._folded = (led, len(received), state)
         return state
 
-    def _list_received(self, led: RoundState, max_age_s: float | None) -> None:
+    def _list_received(self, led: RoundState, max_age_s: float | None) -> RoundState:
         """Read the `received` entries that are new. Once the round has ended, every entry of the leader's asks for it.
 
         Of what was acknowledged nothing may be missing when the last verdicts are written, even if one listing was
         stale: after `closed` there are as many as there are entries.
+
+        Returns:
+            What the leader's entries add up to: with those that the list has and no head announces.
         """
         now_s, last = self._clock(), self._listing
         age_s = last.num_seconds_good if max_age_s is None else max_age_s
         if now_s - last.began_s < age_s and (led.is_open or last.num_leader == len(self._leader)):
-            return
-        num_leader, keys = len(self._leader), list(self._keys(self._folder))
-        new = [key for key in keys if key.endswith(_RECEIVED) and self._name(key) not in self._received]
-        if new:
-            with ThreadPoolExecutor(min(_PARALLEL_READS, len(new))) as pool:
-                self._received |= zip(map(self._name, new), pool.map(self._read_received, new), strict=True)
+            return led
+        num_leader, keys = len(self._leader), list(self._entries.keys())
+        listed = map(self._entries.contribution_of, keys)
+        self._received |= self._entries.read_received([c for c in listed if c is not None and c not in self._received])
         self._listing = _Listing(began_s=now_s, num_leader=num_leader, num_keys=len(keys))
-        self._help_out(keys)
+        with self._lock:
+            if not self._leader:  # no head was there: it is gone, if there are entries
+                self._read_unannounced(keys)
+                led = self._whole()
+            self._help_out(keys)
+        return led
 
     def _help_out(self, keys: list[str]) -> None:
         """Write the last entry of a leader that died before it did; where this store is only read, others will."""
-        with self._lock:
-            last = len(self._leader) - 1
-            if last < self._num_written:
-                return
-            if self._leader_key(last, self._leader[last]) in keys:
-                self._num_written = last + 1
-                return
-            with suppress(StorageError):
-                self._write_entry(Head(seq=last, entry=self._leader[last]))
+        place = len(self._leader) - 1
+        entry = self._leader[place] if self._leader else None
+        if place < self._num_written or entry is None:
+            return
+        head = Head(seq=place, entry=entry)
+        if self._entries.leader_key(head) in keys:
+            self._num_written = place + 1
+            return
+        with suppress(StorageError):
+            self._write_entry(head)
 
     def _read_leader(self) -> None:
-        """Read the leader's entries up to the head."""
-        head, _ = self._read_head()
-        if head is None and self._leader:
-            raise StorageError(f"{self._head_key}: was there and is gone; try again, or restore it")
-        if head is None or head.seq < len(self._leader):  # an old reply tells nothing new
+        """Read the leader's entries up to the head; where it is damaged or gone, all that are there."""
+        head, _, is_damaged = self._entries.read_head()
+        if head is not None:
+            self.needs_head = False
+            if head.seq >= len(self._leader):  # an old reply tells nothing new
+                self._read_up_to(head.seq)
+                self._learn([head.entry])
+            self._announced(head)
             return
-        self._learn([*self._read_entries(range(len(self._leader), head.seq)), head.entry])
+        if is_damaged or self._leader:  # else it has not begun, as far as a look tells that lists nothing
+            self._read_unannounced(list(self._entries.keys()))
+        self.needs_head = is_damaged or bool(self._leader)
 
-    def _read_entries(self, places: range) -> list[LeaderEvent]:
-        """Read these of the leader's entries; each was written before the next one was announced."""
-        if not places:
-            return []
-        digits = commonprefix([f"{places[0]:08d}", f"{places[-1]:08d}"])  # noqa: RUF071 - of characters, not of folders
-        prefix = self._folder + digits  # which few digests of contributions begin with
-        after = f"{self._folder}{places[0] - 1:08d}~" if places[0] else None
-        found = {self._name(key): key for key in self._keys(prefix, after=after) if not key.endswith(_RECEIVED)}
-        for place in places:
-            if f"{place:08d}" not in found:
-                raise StorageError(
-                    f"round {self.round}: entry {place} of its journal ({self._folder}{place:08d}-…) is missing; "
-                    "try again, or restore it from a copy of the store"
-                )
-        with ThreadPoolExecutor(min(_PARALLEL_READS, len(places))) as pool:
-            entries = list(pool.map(lambda place: self._read_entry(found[f"{place:08d}"]), places))
-        self._num_written = max(self._num_written, places.stop)
-        return [entry for entry in entries if not isinstance(entry, Received)]
+    def _read_up_to(self, end: int) -> None:
+        """Read the leader's entries before this place, which are all written."""
+        if end > len(self._leader):
+            self._learn(self._entries.read_led(range(len(self._leader), end)))
+            self._num_written = max(self._num_written, end)
 
-    def _learn(self, entries: list[LeaderEvent]) -> None:
+    def _read_unannounced(self, keys: list[str]) -> None:
+        """Read the leader's entries that are there, as no head says which is the last."""
+        self._read_up_to(self._end(keys))
+        self.needs_head |= bool(self._leader)
+
+    def _check_unannounced(self, *, is_damaged: bool) -> None:
+        if (is_damaged or self._leader) and self._end(list(self._entries.keys())) > len(self._leader):
+            raise ConflictError(f"round {self.round}: another aggregator has written meanwhile")
+
+    def _end(self, keys: list[str]) -> int:
+        places = (self._entries.place_of(key) for key in keys)
+        return max((place + 1 for place in places if place is not None), default=0)
+
+    def _announced(self, head: Head) -> None:
+        """Take what a head says of what is lost: the entry in its own place, and that the round was abandoned."""
+        self._was_abandoned |= bool(head.is_abandoned)
+        if head.seq < len(self._leader) and self._leader[head.seq] is None:
+            entries, self._leader, self._read = self._leader, [], RoundState()
+            self._learn([*entries[: head.seq], head.entry, *entries[head.seq + 1 :]])
+
+    def _learn(self, entries: list[LeaderEvent | None]) -> None:
         self._leader += entries
-        self._led = fold(entries, onto=self._led)
+        self._read = fold((entry for entry in entries if entry is not None), onto=self._read)
+        self._led = self._read
+        self._is_whole = None not in self._leader and is_consistent(self._read)
 
-    def _read_received(self, key: str) -> Received:
-        entry = self._read_entry(key)
-        if not isinstance(entry, Received) or entry.contribution != self._name(key):
-            raise CodecError(f"{key}: holds another entry than its name says; try again, or restore it from a copy")
-        return entry
+    def _whole(self) -> RoundState:
+        """Return what the leader's entries add up to, with what was lost of it."""
+        if not self._is_whole:
+            self._led = complete(self._store, self._read)
+        if self._was_abandoned and self._led.abandoned is None:
+            self._led = replace(self._led, abandoned=Abandoned(reason=LOST_REASON))
+        return self._led
 
-    def _read_entry(self, key: str) -> Event:
-        return decode_any(EVENT, self._store.get(key), what=key)
+    def _last(self) -> Head | None:
+        """Return the last of the leader's entries that can be read, in the place of the last that is there."""
+        entry = next((entry for entry in reversed(self._leader) if entry is not None), None)
+        if entry is None:
+            return None
+        return Head(seq=len(self._leader) - 1, entry=entry, is_abandoned=self._is_abandoned())
 
-    def _keys(self, prefix: str, *, after: str | None = None) -> Iterator[str]:
-        while True:
-            page = self._store.list(prefix, after=after)
-            yield from page.keys
-            if page.next_after is None:
-                return
-            after = page.next_after
-
-    def _read_head(self) -> tuple[Head | None, str | None]:
-        try:
-            data, etag = self._store.get_with_etag(self._head_key)
-        except ObjectNotFoundError:
-            return None, None
-        return decode(Head, data, what=self._head_key), etag
-
-    def _name(self, key: str) -> str:
-        """Return the contribution of a `received` entry, or the place of one of the leader's."""
-        return key.removeprefix(self._folder).partition("-")[0]
-
-    def _received_key(self, contribution: str) -> str:
-        return f"{self._folder}{contribution}{_RECEIVED}"
-
-    def _leader_key(self, seq: int, entry: LeaderEvent) -> str:
-        return f"{self._folder}{seq:08d}-{entry.event}"
+    def _is_abandoned(self) -> bool:
+        return self._was_abandoned or self._read.abandoned is not None
 
     def _write_entry(self, head: Head) -> None:
-        """Write the entry that the head announces; harmless if somebody did already."""
-        self._store.put_if_absent(self._leader_key(head.seq, head.entry), encode(head.entry))
+        self._entries.write(head)
         self._num_written = head.seq + 1

@@ -17,14 +17,17 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from coldfuse.core.serialization import decode, encode
+from coldfuse.core.sealed import seal, unseal
 from coldfuse.core.value import Value
-from coldfuse.errors import ConflictError, LeaseLostError, ObjectNotFoundError, StorageError
+from coldfuse.errors import CodecError, ConflictError, LeaseLostError, ObjectNotFoundError, StorageError
 from coldfuse.storage.base import ObjectStore
 
 log = logging.getLogger(__name__)
 
 KEY = "leases/aggregator"
+
+MAX_TTL_S = 3600.0
+"""Seconds after which any lease is dead, whatever it says."""
 
 
 def _always() -> bool:
@@ -76,7 +79,8 @@ class Lease:
         if etag != self._seen[0]:
             self._seen = (etag, time.monotonic())
         free = record is None or not record.holder
-        if record is not None and not free and time.monotonic() - self._seen[1] < record.ttl_s:
+        ttl_s = min(record.ttl_s, MAX_TTL_S) if record and record.renewal else self._ttl_s  # damaged: as one's own
+        if record is not None and not free and time.monotonic() - self._seen[1] < ttl_s:
             return record
         self._renewal = 0 if record is None else record.renewal
         try:
@@ -145,7 +149,7 @@ class Lease:
         self._renewal += 1
         expires_at_s = round(time.time() + self._ttl_s, 3)
         record = LeaseRecord(holder=holder, renewal=self._renewal, ttl_s=self._ttl_s, expires_at_s=expires_at_s)
-        self._etag = self._store.compare_and_swap(KEY, encode(record), etag=etag)
+        self._etag = self._store.compare_and_swap(KEY, seal(record), etag=etag)
         self._renewed_at = began  # not the end: the others may have seen the record since the store took it
 
 
@@ -155,4 +159,7 @@ def read_lease(store: ObjectStore) -> tuple[LeaseRecord | None, str | None]:
         data, etag = store.get_with_etag(KEY)
     except ObjectNotFoundError:
         return None, None
-    return decode(LeaseRecord, data, what=KEY), etag
+    try:
+        return unseal(LeaseRecord, data, what=KEY), etag
+    except CodecError:  # damaged: it is dead when nobody has written it anew for as long as leases live
+        return LeaseRecord(holder="whoever wrote a damaged lease", renewal=0, ttl_s=MAX_TTL_S, expires_at_s=0.0), etag

@@ -7,6 +7,7 @@ it, a writer has changed nothing, and after it, all is there.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 
@@ -19,12 +20,19 @@ from coldfuse.core.federation import (
     SettingsChange,
     change_settings,
 )
-from coldfuse.core.serialization import decode, encode
+from coldfuse.core.sealed import seal, unseal
+from coldfuse.core.serialization import decode
 from coldfuse.core.value import Value
 from coldfuse.errors import CodecError, ConflictError, FederationError, ObjectNotFoundError, UserInputError
+from coldfuse.registry.reading import read_again
 from coldfuse.storage.base import ObjectStore
 
+log = logging.getLogger(__name__)
+
 SETTINGS_KEY = "federation.json"
+
+COPY_KEY = "settings/copy.json"
+"""Key of a copy of the settings."""
 
 
 class _Layout(Value):
@@ -38,20 +46,76 @@ def read_settings(store: ObjectStore) -> tuple[FederationSettings, str]:
         FederationError: The store holds no federation, or one of a newer layout, or settings that make no sense.
     """
     try:
-        data, etag = store.get_with_etag(SETTINGS_KEY)
+        settings, etag = read_again(store, SETTINGS_KEY, lambda data: _decode(store, data))
     except ObjectNotFoundError:
-        hint = "create one with `coldfuse init STORE --base MODEL`"
-        raise FederationError(f"{store.url} holds no federation (no {SETTINGS_KEY}); {hint}") from None
-    try:
-        layout = decode(_Layout, data, what=SETTINGS_KEY)  # first: nothing else of a newer layout need be readable
-        if layout.version > LAYOUT_VERSION:
-            raise FederationError(
-                f"{store.url} has layout version {layout.version}, this coldfuse knows {LAYOUT_VERSION}; "
-                "upgrade coldfuse"
-            )
-        return decode(FederationSettings, data, what=SETTINGS_KEY), etag
+        raise _no_federation(store) from None
     except CodecError as error:
-        raise FederationError(f"{store.url}: {error}") from error
+        copy = _read_copy(store)
+        if copy is None:
+            raise FederationError(f"{store.url}: {error}") from error
+        log.warning("%s; its copy is taken, with the change that is the last there: %s", error, copy.change or "none")
+        return copy, store.get_with_etag(SETTINGS_KEY)[1]
+    return settings, etag
+
+
+def keep_copy(store: ObjectStore, settings: FederationSettings) -> None:
+    """Write the settings to a second place, for the day when the first is damaged; an older copy is replaced."""
+    try:
+        there, etag = store.get_with_etag(COPY_KEY)
+        if there == seal(settings) or _number_of(_read_copy(store)) > _number_of(settings):
+            return
+        store.compare_and_swap(COPY_KEY, seal(settings), etag=etag)
+    except ObjectNotFoundError:
+        store.put_if_absent(COPY_KEY, seal(settings))
+    except ConflictError:
+        pass  # another process keeps the same or a newer one
+
+
+def mend_settings(store: ObjectStore) -> bool:
+    """Write damaged or missing settings anew from their copy; True if they were. Raises as `read_settings`."""
+    try:
+        data, etag = store.get_with_etag(SETTINGS_KEY)
+        _decode(store, data)
+    except ObjectNotFoundError:
+        etag = None
+    except CodecError:
+        pass
+    else:
+        return False
+    copy = _read_copy(store)
+    if copy is None:
+        raise _no_federation(store)
+    store.compare_and_swap(SETTINGS_KEY, seal(copy), etag=etag)
+    return True
+
+
+def _decode(store: ObjectStore, data: bytes) -> FederationSettings:
+    layout = decode(_Layout, data, what=SETTINGS_KEY)  # first: nothing else of a newer layout need be readable
+    if layout.version > LAYOUT_VERSION:
+        raise FederationError(
+            f"{store.url} has layout version {layout.version}, this coldfuse knows {LAYOUT_VERSION}; upgrade coldfuse"
+        )
+    return unseal(FederationSettings, data, what=SETTINGS_KEY)
+
+
+def _read_copy(store: ObjectStore) -> FederationSettings | None:
+    try:
+        return read_again(store, COPY_KEY, lambda data: unseal(FederationSettings, data, what=COPY_KEY))[0]
+    except (ObjectNotFoundError, CodecError):
+        return None
+
+
+def _number_of(settings: FederationSettings | None) -> int:
+    return settings.change.number if settings and settings.change else 0
+
+
+def _no_federation(store: ObjectStore) -> FederationError:
+    if _read_copy(store) is not None:
+        return FederationError(
+            f"{store.url}: {SETTINGS_KEY} is missing; `coldfuse doctor STORE --repair` writes it anew from its copy"
+        )
+    hint = "create one with `coldfuse init STORE --base MODEL`"
+    return FederationError(f"{store.url} holds no federation (no {SETTINGS_KEY}); {hint}")
 
 
 def write_change(
@@ -89,9 +153,10 @@ def write_change(
     if settings.change:  # its only other place is overwritten below
         _keep(store, settings.change)
     try:
-        store.compare_and_swap(SETTINGS_KEY, encode(changed), etag=etag)
+        store.compare_and_swap(SETTINGS_KEY, seal(changed), etag=etag)
     except ConflictError as error:
         raise _overtaken(store, changed) from error
+    keep_copy(store, changed)
     return changed
 
 
@@ -113,7 +178,8 @@ def list_changes(store: ObjectStore) -> Iterator[SettingsChange]:
 
 def _read_change(store: ObjectStore, number: int) -> SettingsChange:
     try:
-        return decode(SettingsChange, store.get(_change_key(number)), what=_change_key(number))
+        key = _change_key(number)
+        return read_again(store, key, lambda data: unseal(SettingsChange, data, what=key))[0]
     except (ObjectNotFoundError, CodecError) as error:
         raise _broken(store, number, str(error)) from error
 
@@ -127,8 +193,8 @@ def _broken(store: ObjectStore, number: int, why: str) -> FederationError:
 
 def _keep(store: ObjectStore, change: SettingsChange) -> None:
     """Write a change to its place in the history. Raises `FederationError` if another one has it."""
-    key, data = _change_key(change.number), encode(change)
-    if not store.put_if_absent(key, data) and store.get(key) != data:
+    key = _change_key(change.number)
+    if not store.put_if_absent(key, seal(change)) and _read_change(store, change.number) != change:
         raise FederationError(
             f"{store.url}: {key} holds another change than {SETTINGS_KEY}, so an older {SETTINGS_KEY} was restored; "
             f"restore the newest one, or move the files in settings/ from {change.number:05d}.json on away"

@@ -13,6 +13,7 @@ from coldfuse.core.model_files import folder_of, why_left_out
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.schema import Schema
 from coldfuse.errors import UserInputError
+from coldfuse.tensors.checks import checks_of
 from coldfuse.tensors.composed import sources_of
 from coldfuse.tensors.contents import content_digest
 from coldfuse.tensors.custom_code import CustomCode, find_code
@@ -213,7 +214,10 @@ def open_release(store_url: str, release: ReleaseManifest) -> Checkpoint:
     Returns:
         The release's files, which lie in parts; its digest is known.
     """
-    blobs = {path: BlobFile(store_url, blob, path) for path, blob in release.files.items()}
+    blobs = {
+        path: BlobFile(store_url, blob, path, checks_of(blob, release.checks.get(path)))
+        for path, blob in release.files.items()
+    }
     files = open_all({path: blob for path, blob in blobs.items() if path.endswith(".safetensors")})
     plain = tuple(path for path in blobs if path not in files)
     folder = ReleaseFolder(f"release {release.release}", blobs)

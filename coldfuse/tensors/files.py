@@ -19,8 +19,9 @@ from typing import Protocol
 from coldfuse.core.blob import Blob
 from coldfuse.errors import StorageError, UserInputError
 from coldfuse.storage.base import ObjectStore
-from coldfuse.tensors.blobs import BlobReader
+from coldfuse.tensors.checks import Checks, list_starts
 from coldfuse.tensors.stores import federation_store, store_at
+from coldfuse.tensors.verified import VerifiedReader
 
 
 class OpenFile(Protocol):
@@ -196,6 +197,8 @@ class BlobFile:
     """The parts, in the order of the file."""
     name: str
     """What the file is, for people."""
+    checks: Checks | None = None
+    """What ranges of it are verified by as they are read; None: parts are read and verified whole."""
 
     @property
     def size_bytes(self) -> int:
@@ -207,20 +210,26 @@ class BlobFile:
         """True: also in a folder every read opens an object."""
         return True
 
-    def open(self) -> OpenFile:
-        """Return what reads it."""
-        store = federation_store(self.store_url)
-        return BlobReader(
-            self.blob, lambda digest, buffer, start: store.read_into(f"objects/{digest}", buffer, start=start)
-        )
+    def open(self) -> VerifiedReader:
+        """Return what reads it, and verifies all that it reads."""
+        return VerifiedReader(federation_store(self.store_url), self.blob, self.checks, what=self.name)
 
     def range(self, start: int, length: int) -> ByteRange:
         """Name some of the file's bytes by the few parts that hold them: a model's list of parts may be long."""
         first = bisect_right(self._ends, start)
         last = bisect_right(self._ends, start + max(length, 1) - 1)
         before = self._ends[first - 1] if first else 0
-        few = BlobFile(self.store_url, Blob(parts=self.blob.parts[first : last + 1]), self.name)
+        few = BlobFile(
+            self.store_url, Blob(parts=self.blob.parts[first : last + 1]), self.name, self._checks_from(first)
+        )
         return ByteRange(few, start - before, length)
+
+    def _checks_from(self, first: int) -> Checks | None:
+        return self.checks and self.checks.range(first, self._list_starts[first])
+
+    @cached_property
+    def _list_starts(self) -> list[int]:
+        return list_starts(self.blob)
 
     @cached_property
     def _ends(self) -> list[int]:

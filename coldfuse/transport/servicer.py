@@ -116,7 +116,9 @@ class Servicer:
         end, size = start + length, NextSize()
         async with self._rooms.transfers.take(call.caller, DOWNLOAD_BYTES, total_bytes=length) as turn:
             blocks = (
-                self._rooms.move(partial(self._gateway.read, digest, first, min(BLOCK_BYTES, end - first)))
+                self._rooms.move(
+                    partial(self._gateway.read, request.release, digest, first, min(BLOCK_BYTES, end - first))
+                )
                 for first in range(start, end, BLOCK_BYTES)
             )
             coming = next(blocks, None)

@@ -38,6 +38,7 @@ CODES: dict[type[ColdfuseError], grpc.StatusCode] = {
     errors.UserInputError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.StorageError: grpc.StatusCode.UNAVAILABLE,
     errors.ObjectNotFoundError: grpc.StatusCode.NOT_FOUND,
+    errors.DamagedObjectError: grpc.StatusCode.DATA_LOSS,
     errors.ConflictError: grpc.StatusCode.ABORTED,
     errors.UnsuitableStoreError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.CodecError: grpc.StatusCode.INVALID_ARGUMENT,

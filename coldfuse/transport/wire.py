@@ -171,14 +171,20 @@ def read_page(message: pb.ListReleasesResponse, *, before: int | None) -> tuple[
 def write_verdict(verdict: ContributionVerdict) -> pb.Verdict:
     """Put a verdict on the wire."""
     decision = _DECISION_NUMBERS[verdict.decision]
-    return pb.Verdict(decision=decision, reason=verdict.reason, is_late=verdict.is_late)
+    return pb.Verdict(
+        decision=decision, reason=verdict.reason, is_late=verdict.is_late, send_again=verdict.send_again
+    )  # fmt: skip
 
 
 def read_verdict(contribution: str, message: pb.Verdict) -> ContributionVerdict:
     """Take a verdict off the wire; a decision of a newer gateway counts as pending."""
     decision = _DECISIONS.get(message.decision, Decision.PENDING)
     return ContributionVerdict(
-        contribution=contribution, decision=decision, reason=plain(message.reason), is_late=message.is_late
+        contribution=contribution,
+        decision=decision,
+        reason=plain(message.reason),
+        is_late=message.is_late,
+        send_again=message.send_again,
     )
 
 

@@ -20,12 +20,14 @@ from federations import (
 
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest
+from coldfuse.core.damage import Damage, Damaged
 from coldfuse.core.release import FusedContribution
 from coldfuse.core.round import Abandoned, Closed, Published
 from coldfuse.core.serialization import encode, sha256
 from coldfuse.errors import (
     CodecError,
     ContributionRejectedError,
+    DamagedObjectError,
     DigestMismatchError,
     FederationError,
     ObjectNotFoundError,
@@ -92,6 +94,55 @@ def test_committing_twice_is_success_even_after_the_end(gateway: Gateway, federa
     again = gateway.commit(make_manifest(delta.blob))
     assert (again.decision, again.reason) == (Decision.ADMITTED, "fused into release 1")
     assert len(journal.state().received) == 1
+
+
+def test_what_the_store_has_damaged_is_asked_for_until_it_was_sent_again(gateway: Gateway, federation: Federation):
+    delta = make_delta(SIZES)
+    gateway.upload(delta.blob, delta.read_range)
+    manifest = make_manifest(delta.blob)
+    contribution = gateway.commit(manifest).contribution
+    assert not gateway.verdict(1, contribution).send_again
+    part, journal = delta.blob.parts[0], federation.journal(1)
+    journal.state()
+    damage = Damage(contribution=contribution, parts=(part,), is_manifest_damaged=True, reason="a bit flipped")
+    journal.append(Damaged(damages=(damage,), found_at_s=0.0))
+    for digest in (part.digest, contribution):
+        federation.store.delete(f"objects/{digest}")
+    asked = gateway.commit(manifest)  # brings the manifest back
+    assert asked.decision is Decision.PENDING
+    verdict = gateway.verdict(1, contribution)
+    assert (verdict.decision, verdict.send_again) == (Decision.PENDING, True)
+    assert f"part {part.digest[:12]}, its manifest was damaged in the store" in verdict.reason
+    # A server does not say what it holds of what was committed, so all of it may travel again.
+    assert gateway.upload(delta.blob, delta.read_range).num_sent >= 1
+    assert not gateway.verdict(1, contribution).send_again
+
+
+def test_a_part_that_was_cut_is_replaced_when_it_is_sent_again(gateway: Gateway, federation: Federation):
+    delta = make_delta([MIB])
+    key = f"objects/{delta.blob.parts[0].digest}"
+    federation.store.put_if_absent(key, b"cut")
+    assert gateway.upload(delta.blob, delta.read_range).sent_bytes == MIB
+    assert federation.store.head(key).size_bytes == MIB
+
+
+def test_a_wrong_size_that_somebody_claims_moves_no_sound_part_away(gateway: Gateway, federation: Federation):
+    delta = make_delta([MIB])
+    gateway.upload(delta.blob, delta.read_range)
+    claimed = Blob(parts=(Part(digest=delta.blob.parts[0].digest, size_bytes=5),))
+    with pytest.raises(DigestMismatchError):
+        gateway.upload(claimed, delta.read_range)
+    assert federation.objects.open(delta.blob).read(0, 10)
+
+
+def test_damage_is_told_as_damage_and_no_byte_of_it_is_handed_out(gateway: Gateway, federation: Federation):
+    part = federation.latest().files["model.safetensors"].parts[0]
+    data = bytearray(federation.store.get(f"objects/{part.digest}"))
+    data[5] ^= 1
+    federation.store.delete(f"objects/{part.digest}")
+    federation.store.put_if_absent(f"objects/{part.digest}", bytes(data))
+    with pytest.raises(DamagedObjectError, match=f"objects/{part.digest}.*is damaged"):
+        gateway.read_into(0, part.digest, memoryview(bytearray(10)), 0)
 
 
 def test_what_is_there_already_is_not_sent_again(gateway: Gateway):

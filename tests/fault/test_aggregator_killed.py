@@ -18,10 +18,11 @@ LEASE_S = 0.3
 
 WRITES = (
     *("rounds/00001/head", "rounds/00001/journal/00000000-opened"),
+    *("checks/…", "checks/…"),  # what the two good deltas are verified by as they are fused
     *("rounds/00001/head", "rounds/00001/journal/00000001-rejected"),
     *("rounds/00001/head", "rounds/00001/journal/00000002-admitted"),
     *("rounds/00001/head", "rounds/00001/journal/00000003-closed"),
-    *("objects/…", "objects/…"),  # the fused part, and the manifest of the release to be
+    *("objects/…", "checks/…", "objects/…"),  # the fused part, its checks, and the manifest of the release to be
     *("rounds/00001/head", "rounds/00001/journal/00000004-fused"),
     *("releases/00001.json", "channels/latest"),
     *("rounds/00001/head", "rounds/00001/journal/00000005-published"),
@@ -36,7 +37,7 @@ def start_aggregator(federation, folder: Path, *strike: object) -> Process:
 
 
 def read_log(folder: Path) -> list[str]:
-    return [re.sub(r"^objects/.*", "objects/…", line) for line in (folder / "writes").read_text().splitlines()]
+    return [re.sub(r"^(objects|checks)/.*", r"\1/…", line) for line in (folder / "writes").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")

@@ -264,11 +264,13 @@ class GetVerdictResponse(_message.Message):
     def __init__(self, verdict: _Optional[_Union[Verdict, _Mapping]] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("decision", "reason", "is_late")
+    __slots__ = ("decision", "reason", "is_late", "send_again")
     DECISION_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     IS_LATE_FIELD_NUMBER: _ClassVar[int]
+    SEND_AGAIN_FIELD_NUMBER: _ClassVar[int]
     decision: Decision
     reason: str
     is_late: bool
-    def __init__(self, decision: _Optional[_Union[Decision, str]] = ..., reason: _Optional[str] = ..., is_late: _Optional[bool] = ...) -> None: ...
+    send_again: bool
+    def __init__(self, decision: _Optional[_Union[Decision, str]] = ..., reason: _Optional[str] = ..., is_late: _Optional[bool] = ..., send_again: _Optional[bool] = ...) -> None: ...

@@ -27,6 +27,7 @@ from coldfuse.aggregator.round import advance
 from coldfuse.core.contribution import Admission
 from coldfuse.core.round import Opened, fold
 from coldfuse.core.screening_rules import ScreeningRules
+from coldfuse.core.serialization import canonical_json, sha256
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.engine.fuse import Request, fuse, prepare
 from coldfuse.engine.inputs import delta_input
@@ -351,16 +352,16 @@ def test_what_two_looks_say_is_what_one_says(tmp_path: Path) -> None:
 def test_what_an_older_version_has_admitted_ends_nothing(tmp_path: Path) -> None:
     """A version before this one carried numbers of examples that no float holds, and scores that add up to infinity."""
     federation = make_federation(tmp_path, MODEL, method="weighted-mean", quorum=3)
-    carried = [
-        Admission(
-            contribution=receive(federation, make_contribution(federation, name, CHANGES[name])),
-            contributor=name,
-            delta_digest=make_contribution(federation, name, CHANGES[name]).delta_digest,
-            num_examples=count,
+    carried = []
+    for name, count in (("ada", 10**400), ("ben", int(1.7e308))):
+        manifest = make_contribution(federation, name, CHANGES[name])
+        data = canonical_json(manifest.model_dump(mode="json") | {"num_examples": count})
+        federation.objects.put(sha256(data), data)
+        admission = Admission(
+            contribution=sha256(data), contributor=name, delta_digest=manifest.delta_digest, num_examples=count,
             score=1.7e308,
-        )
-        for name, count in (("ada", 10**400), ("ben", int(1.7e308)))
-    ]
+        )  # fmt: skip
+        carried.append(admission)
     latest = federation.latest()
     federation.journal(1).append(
         Opened(base_release=0, base_digest=latest.model_digest, opened_at_s=0.0, carried=tuple(carried))

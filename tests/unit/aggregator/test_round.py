@@ -30,8 +30,8 @@ from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import ConflictError
 from coldfuse.gateway import StoreGateway
 from coldfuse.registry.creation import create_federation
+from coldfuse.registry.entries import Head
 from coldfuse.registry.federation import Federation
-from coldfuse.registry.journal import Head
 from coldfuse.storage import LocalStore
 
 MODEL = make_model()
@@ -247,3 +247,13 @@ def test_a_round_keeps_the_modules_that_no_contribution_changes(tmp_path: Path) 
     assert {file: set(change.round(5).reshape(-1).tolist()) for file, change in moved.items()} == {
         ROOT: {0.5}, DENSE: {1.0}, ROUTED: {0.0}
     }  # fmt: skip
+
+
+def test_a_late_verdict_after_an_abandoned_round_does_not_hide_that_it_is_over(federation: Federation) -> None:
+    contribute(federation, "ada", CHANGES["ada"])
+    lead(federation)
+    late = make_contribution(federation, "ben", CHANGES["ben"])
+    assert [event.event for event in lead(federation, now_s=1e6)][-1] == "abandoned"
+    receive(federation, late)
+    assert [event.event for event in lead(federation, 1, now_s=1e6)] == ["rejected"]
+    assert federation.current_round() == 2

@@ -12,7 +12,14 @@ from tiny_rounds import make_federation, make_model, write_model
 
 from coldfuse.consumer import fetch, read_fetched
 from coldfuse.consumer.download import Pace
-from coldfuse.errors import CodecError, DigestMismatchError, FederationError, TransportError, UserInputError
+from coldfuse.errors import (
+    CodecError,
+    DamagedObjectError,
+    DigestMismatchError,
+    FederationError,
+    TransportError,
+    UserInputError,
+)
 from coldfuse.gateway import StoreGateway
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
@@ -117,11 +124,14 @@ def test_a_model_that_is_not_the_manifests_is_not_put_in_place(federation: Feder
     assert not (tmp_path / "out" / "config.json").exists()
 
 
-def test_a_manifest_that_is_not_the_channels_is_refused(tmp_path: Path, small_parts: int) -> None:
+def test_a_manifest_that_is_not_the_channels_is_not_taken(tmp_path: Path, small_parts: int) -> None:
     changed = make_federation(tmp_path, make_model())
+    manifest = changed.latest()
     changed.store.delete("releases/00000.json")
     changed.store.put_if_absent("releases/00000.json", b"{}")
-    with pytest.raises(DigestMismatchError):
+    assert fetch(StoreGateway(changed), tmp_path / "out").manifest == manifest
+    changed.store.delete(f"objects/{changed.channel('latest').manifest}")
+    with pytest.raises(DamagedObjectError):
         fetch(StoreGateway(changed), tmp_path / "out")
 
 

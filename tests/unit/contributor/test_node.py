@@ -26,6 +26,7 @@ PENDING = (Decision.PENDING, False)
 ADMITTED = (Decision.ADMITTED, False)
 REJECTED = (Decision.REJECTED, False)
 LATE = (Decision.REJECTED, True)
+DAMAGED = (Decision.PENDING, None)
 
 
 class FakeGateway:
@@ -35,6 +36,7 @@ class FakeGateway:
         self.answers, self.closed, self.round, self.release = list(answers), closed, 1, 0
         self.committed: list[ContributionManifest] = []
         self.looks_until_release = 0
+        self.num_uploads = 0
 
     def status(self) -> Status:
         if self.looks_until_release:
@@ -52,6 +54,7 @@ class FakeGateway:
 
     def upload(self, blob: Blob, read: object, *, progress: object) -> None:
         assert blob == BLOB
+        self.num_uploads += 1
 
     def commit(self, manifest: ContributionManifest) -> None:
         self.committed.append(manifest)
@@ -69,7 +72,9 @@ class FakeGateway:
             self.round += 1
         if answer == REJECTED:  # others have made the next release
             self.looks_until_release = 3
-        return ContributionVerdict(contribution=contribution, decision=answer[0], reason="why", is_late=answer[1])
+        return ContributionVerdict(
+            contribution=contribution, decision=answer[0], reason="why", is_late=answer[1], send_again=answer is DAMAGED
+        )
 
 
 class TrainedNode(Node):
@@ -142,6 +147,16 @@ def test_what_was_only_late_is_sent_again_to_the_next_round(tmp_path: Path) -> N
 
     assert [manifest.round for manifest in gateway.committed] == [1, 2]
     assert "late" in [event.phase for event in events]
+
+
+def test_what_the_store_has_damaged_is_sent_again_under_its_name(tmp_path: Path) -> None:
+    gateway = FakeGateway(DAMAGED, PENDING, ADMITTED, ADMITTED)
+    node, events = node_of(gateway, tmp_path)
+    node.run(rounds=1)
+    assert gateway.num_uploads == 2
+    first, again = gateway.committed
+    assert again == first  # the same contribution, in the same round
+    assert [event.message for event in events if event.phase == "damaged"] == ["why"]
 
 
 def test_a_round_that_closes_before_the_commit_costs_nothing(tmp_path: Path) -> None:

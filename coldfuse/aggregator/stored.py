@@ -1,0 +1,21 @@
+"""What is read again of a contribution that was admitted."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from coldfuse.core.blob import Blob
+from coldfuse.core.value import Digest, Value
+
+
+class Stored(Value):
+    """What is read of a manifest again: all else was checked when it was screened, maybe by an older version."""
+
+    contributor: str
+    delta: Blob
+    delta_digest: Digest
+    num_examples: Annotated[int, Field(strict=False)]
+    """Number of examples, as it was claimed."""
+    base_digest: Digest

@@ -1,0 +1,126 @@
+"""What a store should hold: every object, and what it is needed by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from coldfuse.core.blob import Blob
+from coldfuse.core.contribution import Admission, ContributionManifest
+from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.round import RoundState
+from coldfuse.core.serialization import decode, sha256
+from coldfuse.errors import CodecError, DamagedObjectError
+from coldfuse.registry.federation import Federation
+from coldfuse.registry.releases import find_release, list_releases
+from coldfuse.storage.base import ObjectStore
+from coldfuse.tensors.checks import checks_key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """An object that something depends on."""
+
+    key: str
+    digest: str
+    """SHA-256 of its bytes, or of the head of checks."""
+    size_bytes: int | None = None
+    """Its size, where that is known."""
+    by: str
+    """What needs it, for people."""
+    checked: Blob | None = None
+    """The file whose checks it holds; None for other objects."""
+    is_asked_again: bool = False
+    """True for what a contributor is asked to send again, once it is out of the way: its round is not over."""
+
+
+def needs(federation: Federation) -> Iterator[Need]:
+    """List what a federation needs, releases first; an object may be listed again for something else."""
+    for number in list_releases(federation.store):
+        yield from _needs_of_release(federation, number)
+    for number in reversed(list_rounds(federation.store)):  # what is carried is needed by the round that is open
+        yield from _needs_of_round(federation, number)
+
+
+def list_rounds(store: ObjectStore) -> list[int]:
+    """List the numbers of the rounds that have left something in the store."""
+    found = {key.split("/")[1] for key in list_keys(store, "rounds/") if key.count("/") >= 2}
+    return sorted(int(name) for name in found if name.isdecimal())
+
+
+def list_keys(store: ObjectStore, prefix: str) -> Iterator[str]:
+    """List all keys that begin with a prefix, page by page."""
+    after: str | None = None
+    while True:
+        page = store.list(prefix, after=after)
+        yield from page.keys
+        if page.next_after is None:
+            return
+        after = page.next_after
+
+
+def _needs_of_release(federation: Federation, number: int) -> Iterator[Need]:
+    try:
+        data = find_release(federation.store, number, release_zero=federation.settings.release_zero)
+        if data is None:
+            return
+        release = decode(ReleaseManifest, data, what="release")
+    except (CodecError, DamagedObjectError):
+        return  # which is found, and named, where manifests are looked at
+    by = f"release {number}"
+    digest = sha256(data)
+    if number or federation.objects.is_there(digest):  # that of release 0 lies under its number alone in older stores
+        yield Need(key=f"objects/{digest}", digest=digest, size_bytes=len(data), by=f"{by}, its manifest")
+    for name, blob in release.files.items():
+        yield from _needs_of_file(blob, release.checks.get(name), f"{by}, {name}")
+    files, checks = (release.outer.files, release.outer.checks) if release.outer else ({}, {})
+    for name, blob in files.items():
+        yield from _needs_of_file(blob, checks.get(name), f"{by}, outer state {name}")
+
+
+def _needs_of_round(federation: Federation, number: int) -> Iterator[Need]:
+    state = federation.journal(number).state()
+    admissions = _admissions(state)
+    for contribution in sorted(state.received.keys() | admissions.keys()):
+        yield from _needs_of_contribution(federation, number, contribution, state)
+    if state.fused is not None and state.published is None:
+        digest = state.fused.manifest
+        yield Need(key=f"objects/{digest}", digest=digest, by=f"round {number}, what it has fused")
+        try:
+            release = federation.objects.get_value(ReleaseManifest, digest)
+        except (CodecError, DamagedObjectError):
+            return
+        for name, blob in release.files.items():
+            yield from _needs_of_file(blob, release.checks.get(name), f"round {number}, what it has fused, {name}")
+
+
+def _needs_of_contribution(federation: Federation, number: int, contribution: str, state: RoundState) -> Iterator[Need]:
+    if contribution in state.rejected:
+        return  # nobody reads it again
+    received = state.received.get(contribution)
+    admission = _admissions(state).get(contribution)
+    who = received.contributor if received else admission.contributor if admission else "?"
+    by, is_asked = f"round {number}, the contribution of {who}", not state.is_over and state.fused is None
+    key = f"objects/{contribution}"
+    yield Need(key=key, digest=contribution, by=f"{by}, its manifest", is_asked_again=is_asked)
+    try:
+        manifest = federation.objects.get_value(ContributionManifest, contribution)
+    except (CodecError, DamagedObjectError):
+        return
+    root = admission.checks if admission else None
+    yield from _needs_of_file(manifest.delta, root, f"{by}, its delta", is_asked_again=is_asked)
+
+
+def _needs_of_file(blob: Blob, root: str | None, by: str, *, is_asked_again: bool = False) -> Iterator[Need]:
+    for part in blob.parts:
+        yield Need(
+            key=f"objects/{part.digest}", digest=part.digest, size_bytes=part.size_bytes, by=by,
+            is_asked_again=is_asked_again,
+        )  # fmt: skip
+    if root is not None:
+        yield Need(key=checks_key(root), digest=root, by=f"{by}, what it is verified by", checked=blob)
+
+
+def _admissions(state: RoundState) -> dict[str, Admission]:
+    carried = state.opened.carried if state.opened else ()
+    return {a.contribution: a for a in carried} | dict(state.admitted)

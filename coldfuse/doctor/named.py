@@ -1,0 +1,106 @@
+"""What has a name of its own: settings, channels, release manifests, the lease, heads and entries of journals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from coldfuse.core.federation import FederationSettings, SettingsChange
+from coldfuse.core.release import Channel
+from coldfuse.core.round import EVENT
+from coldfuse.core.sealed import unseal, unsealed
+from coldfuse.core.serialization import decode_any
+from coldfuse.core.value import Value
+from coldfuse.doctor.findings import Finding
+from coldfuse.doctor.inventory import list_keys, list_rounds
+from coldfuse.errors import CodecError, DamagedObjectError, ObjectNotFoundError
+from coldfuse.registry.damage import MISSING
+from coldfuse.registry.entries import Head
+from coldfuse.registry.federation import Federation
+from coldfuse.registry.lease import KEY as LEASE_KEY
+from coldfuse.registry.lease import LeaseRecord
+from coldfuse.registry.reading import read_again
+from coldfuse.registry.releases import find_release, list_releases, release_key
+from coldfuse.registry.settings import COPY_KEY, SETTINGS_KEY
+
+
+@dataclass(frozen=True)
+class Named:
+    """Looks at everything that has a name of its own."""
+
+    federation: Federation
+
+    def findings(self) -> Iterator[Finding]:
+        """List what is damaged or missing."""
+        yield from self._settings()
+        yield from self._channels()
+        yield from self._look(
+            LEASE_KEY, lambda d: unseal(LeaseRecord, d, what=LEASE_KEY), by="who leads", may_miss=True
+        )
+        yield from self._releases()
+        for number in list_rounds(self.federation.store):
+            yield from self._round(number)
+
+    def _settings(self) -> Iterator[Finding]:
+        for key, may_miss in ((SETTINGS_KEY, False), (COPY_KEY, True)):
+            yield from self._look(key, _reads(FederationSettings, key), by="the federation", may_miss=may_miss)
+        change = self.federation.settings.change
+        for number in range(1, change.number if change else 1):
+            key = f"settings/{number:05d}.json"
+            yield from self._look(key, _reads(SettingsChange, key), by="the history of the settings")
+
+    def _channels(self) -> Iterator[Finding]:
+        for key in {"channels/latest", *list_keys(self.federation.store, "channels/")}:
+            yield from self._look(key, _reads(Channel, key), by=f"everybody who follows {key.partition('/')[2]!r}")
+
+    def _releases(self) -> Iterator[Finding]:
+        for number in range(self._newest() + 1):
+            yield from self._look(release_key(number), self._is_release(number), by=f"release {number}")
+
+    def _newest(self) -> int:
+        """Return the number of the newest release that is there, or that a journal speaks of."""
+        store = self.federation.store
+        made = (self.federation.journal(number).state().published for number in list_rounds(store))
+        return max([0, *list_releases(store), *(one.release for one in made if one is not None)])
+
+    def _is_release(self, number: int) -> Callable[[bytes], object]:
+        store, release_zero = self.federation.store, self.federation.settings.release_zero
+
+        def read(data: bytes) -> object:
+            try:
+                is_right = find_release(store, number, release_zero=release_zero) == data
+            except DamagedObjectError:
+                is_right = False
+            if not is_right:
+                raise CodecError("it is not what was published")
+            return data
+
+        return read
+
+    def _round(self, number: int) -> Iterator[Finding]:
+        folder, by = f"rounds/{number:05d}/", f"round {number}"
+        entries = list(list_keys(self.federation.store, f"{folder}journal/"))
+        led = sorted(int(key.rpartition("/")[2][:8]) for key in entries if not key.endswith("-received"))
+        if led:
+            yield from self._look(f"{folder}head", _reads(Head, f"{folder}head"), by=by)
+        for key in entries:
+            yield from self._look(key, lambda d, key=key: _entry(d, key), by=by)  # type: ignore[misc]
+        for seq in sorted(set(range(led[-1])) - set(led)) if led else ():
+            yield Finding(key=f"{folder}journal/{seq:08d}-*", why=MISSING, needed_by=(by,))
+
+    def _look(self, key: str, read: Callable[[bytes], object], *, by: str, may_miss: bool = False) -> Iterator[Finding]:
+        try:
+            read_again(self.federation.store, key, read)
+        except ObjectNotFoundError:
+            if not may_miss:
+                yield Finding(key=key, why=MISSING, needed_by=(by,))
+        except CodecError as error:
+            yield Finding(key=key, why=str(error).removeprefix(f"{key}: "), needed_by=(by,))
+
+
+def _reads(kind: type[Value], key: str) -> Callable[[bytes], object]:
+    return lambda data: unseal(kind, data, what=key)
+
+
+def _entry(data: bytes, key: str) -> object:
+    return unsealed(data, lambda: decode_any(EVENT, data, what=key), what=key)

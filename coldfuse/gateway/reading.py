@@ -1,0 +1,64 @@
+"""Reading what a release lists, and nothing else, verified."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import lru_cache
+
+from coldfuse.core.blob import Blob, Part
+from coldfuse.errors import DamagedObjectError, ObjectNotFoundError, UserInputError
+from coldfuse.registry.federation import Federation
+from coldfuse.tensors.checks import Checks, checks_of, list_starts
+from coldfuse.tensors.verified import VerifiedReader
+
+log = logging.getLogger(__name__)
+
+NUM_RELEASES_KEPT = 16
+"""Releases whose lists of parts are kept in memory, a megabyte each at the very most."""
+
+_NUM_READERS = 64
+"""Parts of releases that are ready to be read, each with at most 64 KiB that were read of it, or of its checks."""
+
+
+class ReleaseReader:
+    """Reads the parts of a federation's releases; any thread may use it."""
+
+    def __init__(self, federation: Federation) -> None:
+        self._federation = federation
+        self._parts_of = lru_cache(maxsize=NUM_RELEASES_KEPT)(self._read_parts_of)
+        self._reader_of = lru_cache(maxsize=_NUM_READERS)(self._open_part)
+
+    def check(self, release: int, digest: str, *, start: int, length: int) -> None:
+        """Refuse to read what is no part of the release, or lies outside of it: contributions stay private."""
+        found = self._parts_of(release).get(digest)
+        if found is None:
+            raise ObjectNotFoundError(
+                f"release {release} has no part {digest!r}; only what a release lists can be read"
+            )
+        if start + length > found[0].size_bytes:
+            raise UserInputError(
+                f"part {digest[:12]} has {found[0].size_bytes:,} bytes, asked for bytes up to {start + length:,}"
+            )
+
+    def read_into(self, release: int, digest: str, buffer: memoryview, start: int) -> None:
+        """Fill the buffer from `start` of a part that `check` let through."""
+        try:
+            self._reader_of(release, digest).read_into(buffer, start)
+        except DamagedObjectError as error:  # who asked can do nothing about it
+            log.error("release %d: %s", release, error)
+            raise
+
+    def _open_part(self, release: int, digest: str) -> VerifiedReader:
+        part, checks = self._parts_of(release)[digest]
+        return VerifiedReader(self._federation.store, Blob(parts=(part,)), checks, what=f"release {release}")
+
+    def _read_parts_of(self, release: int) -> Mapping[str, tuple[Part, Checks | None]]:
+        """Return a release's parts by their digests, each with what it is verified by."""
+        manifest = self._federation.release(release)
+        found: dict[str, tuple[Part, Checks | None]] = {}
+        for name, blob in manifest.files.items():
+            checks = checks_of(blob, manifest.checks.get(name))
+            for index, (part, at) in enumerate(zip(blob.parts, list_starts(blob), strict=False)):
+                found[part.digest] = part, checks.range(index, at) if checks else None
+        return found

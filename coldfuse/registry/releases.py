@@ -1,0 +1,121 @@
+"""Release manifests by number, verified, and found elsewhere where they are damaged.
+
+A manifest `releases/<n>.json` is not named by its SHA-256. But the same bytes lie under it as an object, which the
+entry `fused` of the round names; that of release 0 is named by the settings. So bytes that are an object's, too, are a
+manifest as it was written, and a damaged one is found again by the journal.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from coldfuse.core.release import Channel, ReleaseManifest
+from coldfuse.core.serialization import decode, encode, sha256
+from coldfuse.errors import CodecError, DamagedObjectError, ObjectNotFoundError
+from coldfuse.registry.damage import name_damage
+from coldfuse.registry.journal import Journal
+from coldfuse.registry.objects import Objects
+from coldfuse.storage.base import ObjectStore
+from coldfuse.tensors.rereading import ADVICE, TRIES, pause
+
+log = logging.getLogger(__name__)
+
+_FOLDER = "releases/"
+
+_ROUNDS_AHEAD = 100
+"""Number of abandoned rounds in a row that are looked through for one that made a release."""
+
+
+def release_key(number: int) -> str:
+    """Return the key of a release's manifest."""
+    return f"{_FOLDER}{number:05d}.json"
+
+
+def channel_to(manifest: ReleaseManifest) -> Channel:
+    """Return a pointer to a release."""
+    return Channel(
+        release=manifest.release,
+        round=manifest.round,
+        manifest=sha256(encode(manifest)),
+        model_digest=manifest.model_digest,
+    )
+
+
+def is_manifest(store: ObjectStore, data: bytes, *, release_zero: str = "") -> bool:
+    """Tell whether these bytes are a release's manifest as it was written."""
+    digest = sha256(data)
+    return digest == release_zero or Objects(store).has(digest, len(data))
+
+
+def find_release(store: ObjectStore, number: int, *, release_zero: str) -> bytes | None:
+    """Return a release's manifest as it was written; None if there is none.
+
+    Raises:
+        DamagedObjectError: It is damaged, and nothing says what it was.
+    """
+    data = b""
+    for attempt in range(TRIES):
+        pause(attempt)
+        try:
+            data = store.get(release_key(number))
+        except ObjectNotFoundError:
+            break
+        if is_manifest(store, data, release_zero=release_zero):
+            return data
+    digest = _digest_of(store, number) if number else release_zero
+    if digest is not None and sha256(data) == digest:  # it is the object beside it that is damaged
+        return data
+    found = _get(store, digest)
+    if found is None and store.head(release_key(number)) is not None:
+        raise name_damage(store, release_key(number), "it is not what was published", advice=ADVICE)
+    if found is not None:
+        log.warning("%s %s is damaged; taken from its object", store.url, release_key(number))
+    return found
+
+
+def find_latest(store: ObjectStore, *, release_zero: str) -> Channel | None:
+    """Return a pointer to the newest release that is there; None if there is none."""
+    for number in reversed(list(list_releases(store))):
+        try:
+            data = find_release(store, number, release_zero=release_zero)
+            if data is not None:
+                return channel_to(decode(ReleaseManifest, data, what=release_key(number)))
+        except (CodecError, DamagedObjectError) as error:
+            log.warning("%s", error)
+    return None
+
+
+def list_releases(store: ObjectStore) -> Iterator[int]:
+    """List the numbers of the releases whose manifests are there, damaged or not."""
+    after: str | None = None
+    while True:
+        page = store.list(_FOLDER, after=after)
+        names = (key.removeprefix(_FOLDER).removesuffix(".json") for key in page.keys)
+        yield from (int(name) for name in names if name.isdecimal())
+        if page.next_after is None:
+            return
+        after = page.next_after
+
+
+def _digest_of(store: ObjectStore, number: int) -> str | None:
+    """Return the digest of a release's manifest, from the journal of the round that made it; None if none did."""
+    try:
+        before = decode(ReleaseManifest, store.get(release_key(number - 1)), what="").round
+    except (ObjectNotFoundError, CodecError):
+        before = number - 1
+    for round_number in range(before + 1, before + 1 + _ROUNDS_AHEAD):
+        state = Journal(store, round_number).state()
+        if state.opened is None and state.fused is None:
+            return None
+        made = state.published.release if state.published else state.opened.base_release + 1 if state.opened else None
+        if state.fused is not None and made == number:
+            return state.fused.manifest
+    return None
+
+
+def _get(store: ObjectStore, digest: str | None) -> bytes | None:
+    try:
+        return Objects(store).get(digest) if digest else None
+    except DamagedObjectError:
+        return None
