@@ -166,3 +166,13 @@ def test_a_listing_that_is_stale_hides_no_entry_of_the_leaders() -> None:
         state = reader.led()
     assert store.num_fired == 1
     assert state.closed is not None
+
+
+def test_a_part_that_a_store_once_fails_to_find_is_no_reason_to_refuse() -> None:
+    store, federation = make(0)
+    with StoreGateway(federation) as sender:
+        sender.upload(DELTA.blob, DELTA.read_range)
+    with StoreGateway(federation) as gateway:  # another one, which has seen no part
+        store.arm("head", Fault.FALSE_NOT_FOUND, prefix="objects/")
+        assert gateway.commit(make_manifest(DELTA.blob)).decision is Decision.PENDING
+    assert store.num_fired == 1
