@@ -37,6 +37,9 @@ from coldfuse.registry.objects import object_key
 MAX_MANIFEST_BYTES = 2 << 20
 """Longer manifests of contributions are refused; about 20,000 parts fit."""
 
+_NUM_LOOKS = 4
+"""Number of times that a store must say that a part is not there before its contribution is refused."""
+
 
 class Committer:
     """Checks contributions and records them."""
@@ -119,7 +122,10 @@ class Committer:
 
     def _check_parts(self, parts: Sequence[Part]) -> None:
         """Refuse a contribution whose parts have not arrived; those that came by here a moment ago have."""
-        if self.find_missing(part for part in parts if not self.presence.is_there(part)):
+        missing = [part for part in parts if not self.presence.is_there(part)]
+        for _ in range(_NUM_LOOKS):  # a store may once fail to find what is there
+            missing = self.find_missing(missing) if missing else missing
+        if missing:
             raise ContributionRejectedError(
                 f"not all of the {len(parts)} parts have arrived; upload what is missing and commit again"
             )
