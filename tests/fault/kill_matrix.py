@@ -1,6 +1,6 @@
 """Kill or stop one process of a running federation in each round, and see whether anything is lost.
 
-    python tests/fault/kill_matrix.py FOLDER [--faults raylet:KILL:closed,gateway:KILL:opened] [--repeat N]
+    cd tests && python -m fault.kill_matrix FOLDER [--faults raylet:KILL:closed,gateway:KILL:opened] [--repeat N]
 
 `coldfuse serve` runs a gateway and an aggregator on Ray; two contributors send through the gateway in turn.
 In every round one fault strikes when the journal says its moment. The round has to end with the release that the same
@@ -23,21 +23,23 @@ from pathlib import Path
 import numpy as np
 import psutil
 from commands import Process, coldfuse, wait_until
+from fault import sender
 from tiny_rounds import Model, floats, lead, make_changes, receive, store_delta, write_model
 
 from coldfuse.aggregator.model import open_base
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.serialization import blob_digest
-from coldfuse.errors import ColdfuseError
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.registry.objects import Objects
 from coldfuse.storage import LocalStore
-from coldfuse.transport.client import GatewayClient
 
 LEASE_S = 2.0
 NAMES = ("ada", "ben")
 MOMENTS = ("opened", "received", "admitted", "closed", "fused", "published")
+_CONTRIBUTOR_S = 300.0
+"""Seconds in which a contribution is acknowledged, however often its contributor is started again."""
+
 RAYS = ("raylet", "gcs", "worker", "agent")
 """Victims that belong to Ray."""
 
@@ -158,7 +160,7 @@ class Field:
         """Start a contributor; it is started again until its contribution is acknowledged."""
         path = self.folder / f"{manifest.contributor}-{manifest.round}.json"
         path.write_text(manifest.model_dump_json())
-        script = (sys.executable, __file__, "--send", self.address, self.folder / "own", path)
+        script = (sys.executable, sender.__file__, self.address, self.folder / "own", path)
         self.contributors = [Process(*script)]
         return self.contributors[0]
 
@@ -194,7 +196,9 @@ def play(field: Field, number: int, fault: Fault) -> Outcome:
         if fault.victim == "contributor" and index == (fault.moment != "opened"):
             watcher.start()
             watcher.join(60)
+        give_up = time.monotonic() + _CONTRIBUTOR_S
         while contributor.wait() != 0:
+            assert time.monotonic() < give_up, contributor
             contributor = field.contribute(manifest)
         field.acknowledged.add(contributor.lines[-1])
     wait_until(lambda: federation.latest().release == number, f"release {number}; {fault}; {field.server}", limit_s=300)
@@ -263,21 +267,6 @@ def run(folder: Path, faults: Sequence[Fault]) -> Iterator[Outcome]:
         check(field, len(faults), folder / "calm")
 
 
-def send(address: str, store: str, path: str) -> None:
-    """Contribute as a node does: upload, commit, again until it is acknowledged; print the contribution's digest."""
-    manifest = ContributionManifest.model_validate_json(Path(path).read_text())
-    own = Objects(LocalStore(store))
-    while True:
-        try:
-            with GatewayClient(address, retry_s=60) as client:
-                client.upload(manifest.delta, own.open(manifest.delta).read_into)
-                print(client.commit(manifest).contribution, flush=True)
-                return
-        except ColdfuseError as error:
-            print(error, file=sys.stderr)
-            time.sleep(0.5)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -293,7 +282,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--send"]:
-        send(*sys.argv[2:])
-    else:
-        main()
+    main()

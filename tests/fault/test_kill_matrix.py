@@ -1,6 +1,6 @@
 """A federation under `coldfuse serve` whose processes are killed and stopped in the middle of rounds: nothing is lost.
 
-A few cells of the matrix; `python tests/fault/kill_matrix.py FOLDER` plays all of them.
+A few cells of the matrix; `cd tests && python -m fault.kill_matrix FOLDER` plays all of them.
 """
 
 from __future__ import annotations
