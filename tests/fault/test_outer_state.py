@@ -51,6 +51,7 @@ def test_a_round_abandoned_at_its_deadline_does_not_age_the_state(tmp_path: Path
     play(federation, 1)
     lead(federation, 2)
     contribute(federation, "ada", deltas_of(2)[0])
+    assert lead(federation, 2)[-1].event == "admitted"
     assert lead(federation, 2, now_s=1e3)[-1].event == "abandoned"
     lead(federation, 3, now_s=1e3)
     contribute(federation, "ben", deltas_of(2)[1])
