@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from functools import lru_cache
 
 from coldfuse.core.blob import Blob, Part
-from coldfuse.errors import DamagedObjectError, ObjectNotFoundError, UserInputError
+from coldfuse.errors import ObjectNotFoundError, UserInputError
 from coldfuse.registry.federation import Federation
 from coldfuse.tensors.checks import Checks, checks_of, list_starts
 from coldfuse.tensors.verified import VerifiedReader
-
-log = logging.getLogger(__name__)
 
 NUM_RELEASES_KEPT = 16
 """Releases whose lists of parts are kept in memory, a megabyte each at the very most."""
@@ -43,11 +40,7 @@ class ReleaseReader:
 
     def read_into(self, release: int, digest: str, buffer: memoryview, start: int) -> None:
         """Fill the buffer from `start` of a part that `check` let through."""
-        try:
-            self._reader_of(release, digest).read_into(buffer, start)
-        except DamagedObjectError as error:  # who asked can do nothing about it
-            log.error("release %d: %s", release, error)
-            raise
+        self._reader_of(release, digest).read_into(buffer, start)
 
     def _open_part(self, release: int, digest: str) -> VerifiedReader:
         part, checks = self._parts_of(release)[digest]

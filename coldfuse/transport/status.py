@@ -77,6 +77,8 @@ class BrokenStreamError(TransportError):
 def to_status(error: BaseException) -> tuple[grpc.StatusCode, str, str]:
     """Return code, sentence and class name of an error; one that nobody expected is logged, and travels as a number."""
     if isinstance(error, ColdfuseError):
+        if isinstance(error, errors.DamagedObjectError):
+            logger.error("%s", error)  # who has asked can do nothing about it
         kind = next(base for base in type(error).__mro__ if base in CODES)
         return CODES[kind], plain(str(error)), kind.__name__
     incident = secrets.token_hex(4)
