@@ -31,6 +31,9 @@ from coldfuse.transport.limits import limits_within
 from coldfuse.transport.pb import gateway_pb2 as pb
 
 MEMORY_MIB = 160
+NOISE_MIB = 16
+"""What lies between two runs of all attacks on one process: holes in the heap, and what comes at the same moment.
+Without a bound each attack takes hundreds of MiB more."""
 MEMORY = ("--memory", f"{MEMORY_MIB}MiB")
 MODEL = random.Random(1).randbytes(8 * MIB)
 PART = Part(digest=sha256(MODEL), size_bytes=len(MODEL))
@@ -78,7 +81,7 @@ def assert_others_are_served(gateway: GatewayProcess, seed: int) -> None:
         assert client.upload(delta.blob, delta.read_range).sent_bytes == MIB
         client.read_into(1, PART.digest, memoryview(buffer))
     assert bytes(buffer) == MODEL
-    assert gateway.peak_mib < MEMORY_MIB
+    assert gateway.peak_mib < MEMORY_MIB + NOISE_MIB
 
 
 def test_downloads_that_nobody_reads_give_way(gateway, connect):
