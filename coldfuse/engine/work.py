@@ -115,21 +115,16 @@ def has_task(process: psutil.Process) -> bool:
 
 
 def tend_machine() -> dict[Hashable, Done]:
-    """Look after this user's Ray workers on the machine where this runs: kill those that are stopped.
+    """Look after the workers beside this one, which runs as a Ray task: kill those that are stopped.
+
+    They are the children of one raylet. Workers of another cluster on this machine are somebody else's business.
 
     Returns:
         What each worker that has a task has done.
     """
-    mine = _owner(psutil.Process())
-    found = [process for process in psutil.process_iter() if has_task(process) and _owner(process) == mine]
+    raylet = psutil.Process().parent()
+    found = [process for process in (raylet.children() if raylet else ()) if has_task(process)]
     if stopped := list(filter(is_stopped, found)):
         time.sleep(STILL_S)
         end_all(filter(is_stopped, stopped))
     return done_by(found)
-
-
-def _owner(process: psutil.Process) -> int | None:
-    try:
-        return int(process.uids().real)
-    except psutil.Error:
-        return None

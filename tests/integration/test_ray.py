@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import ipaddress
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import psutil
 import pytest
+from commands import wait_until
 from folder_fusions import fuse
-from ray_tasks import kill_worker_once, raise_bug, raise_error, tell_process
+from ray_tasks import kill_worker_once, raise_bug, raise_error, stand_still_once, tell_process
 from tiny_rounds import contribute, lead, make_changes, make_federation, make_model, write_model
 
 from coldfuse.config import prepare_ray
 from coldfuse.engine.execution import Executor, RayExecutor, ThreadExecutor, ray_executor
 from coldfuse.engine.fuse import fuse_part
+from coldfuse.engine.work import has_task, is_stopped, tend_machine
 from coldfuse.errors import CodecError, ContributionRejectedError, DigestMismatchError, FusionError
 
 S = TypeVar("S")
@@ -140,3 +146,36 @@ def test_folders_are_fused_by_ray_too(ray_on_two_cpus: RayExecutor, tmp_path: Pa
         for n, executor in enumerate((ThreadExecutor(2), ray_on_two_cpus))
     }
     assert len(digests) == 1
+
+
+CALLED_LIKE_A_TASK = """
+import ctypes, os, signal
+ctypes.CDLL(None).prctl(15, b"ray::somebody", 0, 0, 0)  # PR_SET_NAME
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process is given another's name as Linux does it")
+def test_a_stopped_worker_is_ended_and_another_cluster_s_is_left_alone(
+    ray_on_two_cpus: RayExecutor, tmp_path: Path
+) -> None:
+    import ray
+
+    with subprocess.Popen([sys.executable, "-c", CALLED_LIKE_A_TASK]) as others:
+        try:
+            foreign = psutil.Process(others.pid)
+            wait_until(lambda: is_stopped(foreign), "the other cluster's worker to stop")
+            assert has_task(foreign)  # by its name nobody could tell
+            marker, found = tmp_path / "stopped", list[tuple[int, int]]()
+            work = threading.Thread(target=lambda: found.extend(RayExecutor().run(stand_still_once, marker, [0])))
+            work.start()
+            wait_until(lambda: marker.is_file() and bool(marker.read_text()), "a worker to stop")
+            stopped = int(marker.read_text())
+            ray.get(ray.remote(num_cpus=0, max_retries=0)(tend_machine).remote())
+            work.join(60)
+            assert [index for index, _ in found] == [0]
+            assert found[0][1] != stopped
+            assert not psutil.pid_exists(stopped)
+            assert is_stopped(foreign)
+        finally:
+            others.send_signal(signal.SIGKILL)
