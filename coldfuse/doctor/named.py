@@ -1,11 +1,13 @@
-"""What has a name of its own: settings, channels, release manifests, the lease, heads and entries of journals."""
+"""What has a name of its own: settings, quarantine, channels, release manifests, the lease, heads and entries."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from coldfuse.core.federation import FederationSettings, SettingsChange
+from coldfuse.core.quarantine import Quarantine, QuarantineChange
 from coldfuse.core.release import Channel
 from coldfuse.core.round import EVENT
 from coldfuse.core.sealed import unseal, unsealed
@@ -13,15 +15,17 @@ from coldfuse.core.serialization import decode_any
 from coldfuse.core.value import Value
 from coldfuse.doctor.findings import Finding
 from coldfuse.doctor.inventory import list_keys, list_rounds
-from coldfuse.errors import CodecError, DamagedObjectError, ObjectNotFoundError
+from coldfuse.errors import CodecError, DamagedObjectError, ObjectNotFoundError, StorageError
 from coldfuse.registry.damage import MISSING
 from coldfuse.registry.entries import Head
 from coldfuse.registry.federation import Federation
+from coldfuse.registry.history import History
 from coldfuse.registry.lease import KEY as LEASE_KEY
 from coldfuse.registry.lease import LeaseRecord
+from coldfuse.registry.quarantine import QUARANTINE_HISTORY, QUARANTINE_KEY, read_quarantine
 from coldfuse.registry.reading import read_again
 from coldfuse.registry.releases import find_release, list_releases, release_key
-from coldfuse.registry.settings import COPY_KEY, SETTINGS_KEY
+from coldfuse.registry.settings import COPY_KEY, SETTINGS_HISTORY, SETTINGS_KEY
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Named:
     def findings(self) -> Iterator[Finding]:
         """List what is damaged or missing."""
         yield from self._settings()
+        yield from self._quarantine()
         yield from self._channels()
         yield from self._look(
             LEASE_KEY, lambda d: unseal(LeaseRecord, d, what=LEASE_KEY), by="who leads", may_miss=True
@@ -45,9 +50,22 @@ class Named:
         for key, may_miss in ((SETTINGS_KEY, False), (COPY_KEY, True)):
             yield from self._look(key, _reads(FederationSettings, key), by="the federation", may_miss=may_miss)
         change = self.federation.settings.change
-        for number in range(1, change.number if change else 1):
-            key = f"settings/{number:05d}.json"
-            yield from self._look(key, _reads(SettingsChange, key), by="the history of the settings")
+        yield from self._history(SETTINGS_HISTORY, end=change.number if change else 1)
+
+    def _quarantine(self) -> Iterator[Finding]:
+        """Look at who is shut out; where there is a history, there has been somebody."""
+        numbers = [int(key[-10:-5]) for key in list_keys(self.federation.store, f"{QUARANTINE_HISTORY.folder}/")]
+        reads = _reads(Quarantine, QUARANTINE_KEY)
+        yield from self._look(QUARANTINE_KEY, reads, by="who is shut out", may_miss=not numbers)
+        with suppress(StorageError):  # it is damaged, which was said
+            change = read_quarantine(self.federation.store).change
+            numbers += [change.number - 1] if change else []
+        yield from self._history(QUARANTINE_HISTORY, end=max(numbers, default=0) + 1)
+
+    def _history(self, history: History[SettingsChange] | History[QuarantineChange], *, end: int) -> Iterator[Finding]:
+        for number in range(1, end):
+            key = history.key(number)
+            yield from self._look(key, _reads(history.kind, key), by=f"the history of the {history.folder}")
 
     def _channels(self) -> Iterator[Finding]:
         for key in {"channels/latest", *list_keys(self.federation.store, "channels/")}:

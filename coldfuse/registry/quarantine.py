@@ -1,8 +1,4 @@
-"""The quarantine in the store, and the history of its changes.
-
-`quarantine.json` holds who is shut out and the last change. Before it is swapped for the next one, that change is
-written to `quarantine/<00001>.json`, where it stays, as it is with a federation's settings.
-"""
+"""The quarantine in the store: who is shut out, with the last change (`history` has those before)."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ from collections.abc import Iterator
 from pydantic import ValidationError
 
 from coldfuse.core.quarantine import Quarantine, QuarantineChange, change_quarantine
-from coldfuse.core.serialization import decode, encode
+from coldfuse.core.sealed import seal, unseal
 from coldfuse.errors import (
     CodecError,
     ConflictError,
@@ -21,9 +17,14 @@ from coldfuse.errors import (
     StorageError,
     UserInputError,
 )
+from coldfuse.registry.history import History
+from coldfuse.registry.reading import read_again
 from coldfuse.storage.base import ObjectStore
 
 QUARANTINE_KEY = "quarantine.json"
+
+QUARANTINE_HISTORY = History(kind=QuarantineChange, document=QUARANTINE_KEY, folder="quarantine")
+"""Where the changes of the quarantine lie."""
 
 
 def read_quarantine(store: ObjectStore) -> Quarantine:
@@ -61,9 +62,9 @@ def write_quarantine(store: ObjectStore, name: str, *, is_out: bool, reason: str
     if after == before:
         return None
     if before.change:  # its only other place is overwritten below
-        store.put_if_absent(_key(before.change.number), encode(before.change))
+        QUARANTINE_HISTORY.keep(store, before.change)
     try:
-        store.compare_and_swap(QUARANTINE_KEY, encode(after), etag=etag)
+        store.compare_and_swap(QUARANTINE_KEY, seal(after), etag=etag)
     except ConflictError as error:
         raise FederationError(
             f"{store.url}: somebody else changed the quarantine meanwhile; look at it, and do it again if it is right"
@@ -72,30 +73,20 @@ def write_quarantine(store: ObjectStore, name: str, *, is_out: bool, reason: str
 
 
 def list_quarantine_changes(store: ObjectStore) -> Iterator[QuarantineChange]:
-    """List the changes, newest first; one that is lost is left out."""
-    change = read_quarantine(store).change
-    if change is None:
-        return
-    yield change
-    for number in range(change.number - 1, 0, -1):
-        try:
-            yield decode(QuarantineChange, store.get(_key(number)), what=_key(number))
-        except (ObjectNotFoundError, CodecError):
-            continue
+    """List the changes, newest first.
+
+    Raises:
+        FederationError: One of them is missing, or is not what the history says.
+    """
+    return QUARANTINE_HISTORY.list(store, read_quarantine(store).change)
 
 
 def _read(store: ObjectStore) -> tuple[Quarantine, str | None]:
     try:
-        data, etag = store.get_with_etag(QUARANTINE_KEY)
+        return read_again(store, QUARANTINE_KEY, lambda data: unseal(Quarantine, data, what=QUARANTINE_KEY))
     except ObjectNotFoundError:
         return Quarantine(), None
-    try:
-        return decode(Quarantine, data, what=QUARANTINE_KEY), etag
     except CodecError as error:
         raise StorageError(
             f"{store.url}: {error}; restore {QUARANTINE_KEY} from a copy, or move it away and quarantine again"
         ) from error
-
-
-def _key(number: int) -> str:
-    return f"quarantine/{number:05d}.json"

@@ -1,9 +1,4 @@
-"""A federation's settings in the store, and the history of their changes.
-
-`federation.json` holds the settings and the last change, the one that made them. Before it is swapped for the next
-ones, that change is written to `settings/<00001>.json`, where it stays. So the swap is the only switch: killed before
-it, a writer has changed nothing, and after it, all is there.
-"""
+"""A federation's settings in the store, with the last change, the one that made them (`history` has those before)."""
 
 from __future__ import annotations
 
@@ -24,6 +19,7 @@ from coldfuse.core.sealed import seal, unseal
 from coldfuse.core.serialization import decode
 from coldfuse.core.value import Value
 from coldfuse.errors import CodecError, ConflictError, FederationError, ObjectNotFoundError, UserInputError
+from coldfuse.registry.history import History
 from coldfuse.registry.reading import read_again
 from coldfuse.storage.base import ObjectStore
 
@@ -33,6 +29,9 @@ SETTINGS_KEY = "federation.json"
 
 COPY_KEY = "settings/copy.json"
 """Key of a copy of the settings."""
+
+SETTINGS_HISTORY = History(kind=SettingsChange, document=SETTINGS_KEY, folder="settings")
+"""Where the changes of the settings lie."""
 
 
 class _Layout(Value):
@@ -151,7 +150,7 @@ def write_change(
     if changed == settings:
         return settings
     if settings.change:  # its only other place is overwritten below
-        _keep(store, settings.change)
+        SETTINGS_HISTORY.keep(store, settings.change)
     try:
         store.compare_and_swap(SETTINGS_KEY, seal(changed), etag=etag)
     except ConflictError as error:
@@ -166,39 +165,7 @@ def list_changes(store: ObjectStore) -> Iterator[SettingsChange]:
     Raises:
         FederationError: One of them is missing, or is not what the history says.
     """
-    change = read_settings(store)[0].change
-    number = change.number if change else 0
-    while change is not None:
-        if change.number != number:
-            raise _broken(store, number, f"it calls itself number {change.number}")
-        yield change
-        number -= 1
-        change = _read_change(store, number) if number else None
-
-
-def _read_change(store: ObjectStore, number: int) -> SettingsChange:
-    try:
-        key = _change_key(number)
-        return read_again(store, key, lambda data: unseal(SettingsChange, data, what=key))[0]
-    except (ObjectNotFoundError, CodecError) as error:
-        raise _broken(store, number, str(error)) from error
-
-
-def _broken(store: ObjectStore, number: int, why: str) -> FederationError:
-    return FederationError(
-        f"{store.url}: change {number} of the settings cannot be read ({why}); restore {_change_key(number)} from a "
-        "copy of the store"
-    )
-
-
-def _keep(store: ObjectStore, change: SettingsChange) -> None:
-    """Write a change to its place in the history. Raises `FederationError` if another one has it."""
-    key = _change_key(change.number)
-    if not store.put_if_absent(key, seal(change)) and _read_change(store, change.number) != change:
-        raise FederationError(
-            f"{store.url}: {key} holds another change than {SETTINGS_KEY}, so an older {SETTINGS_KEY} was restored; "
-            f"restore the newest one, or move the files in settings/ from {change.number:05d}.json on away"
-        )
+    return SETTINGS_HISTORY.list(store, read_settings(store)[0].change)
 
 
 def explain_setting(error: ValidationError) -> str:
@@ -215,7 +182,3 @@ def _overtaken(store: ObjectStore, mine: FederationSettings) -> FederationError:
         f"{store.url}: somebody else changed the settings meanwhile: {other}; your change ({mine.change}) was not "
         "made; look at them, and make it again if it is still right"
     )
-
-
-def _change_key(number: int) -> str:
-    return f"settings/{number:05d}.json"

@@ -24,6 +24,7 @@ from coldfuse.gateway import StoreGateway
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.registry.lease import KEY as LEASE
 from coldfuse.registry.lease import Lease
+from coldfuse.registry.quarantine import write_quarantine
 from coldfuse.registry.settings import write_change
 from coldfuse.storage import LocalStore
 
@@ -55,6 +56,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lead(made, 2)
     contribute(made, "cy", CHANGES["cy"])
     lead(made, 2)
+    for name in ("mallory", "eve"):
+        write_quarantine(made.store, name, is_out=True, reason="sends noise", by="me")
     lease = Lease(made.store, ttl_s=60.0)
     lease.try_acquire()
     lease.release()
@@ -88,7 +91,8 @@ def test_a_sound_store_is_sound_and_nothing_in_it_is_garbage(federation: Federat
 def test_whatever_is_damaged_is_found_and_named_with_what_needs_it(federation: Federation, how: str) -> None:
     store = Path(federation.store.url)
     kinds = {key.partition("/")[0] for key in keys_of(store)}
-    assert kinds == {"channels", "checks", "federation.json", "leases", "objects", "releases", "rounds", "settings"}
+    documents = {"federation.json", "settings", "quarantine.json", "quarantine", "channels", "leases"}
+    assert kinds == {*documents, "checks", "objects", "releases", "rounds"}
     optional = {LEASE, "settings/copy.json", "federation.json", f"objects/{federation.settings.release_zero}"}
     missed = []
     for key in keys_of(store):

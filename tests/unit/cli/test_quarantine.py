@@ -55,6 +55,19 @@ def test_a_name_is_shut_out_and_let_in_and_all_of_it_is_kept(federation: Federat
     assert (list(document["quarantined"]), len(document["changes"])) == (["eve"], 3)
 
 
+def test_a_bit_that_flips_lets_nobody_in_and_a_lost_change_is_named(federation: Federation) -> None:
+    store = Path(federation.store.url)
+    for name in ("mallory", "eve"):
+        run("quarantine", store, name)
+    document = store / QUARANTINE_KEY
+    whole = document.read_bytes()
+    document.write_bytes(whole.replace(b"mallory", b"mallorx"))
+    assert "restore quarantine.json from a copy" in refused("quarantine", store)
+    document.write_bytes(whole)
+    (store / "quarantine" / "00001.json").unlink()
+    assert "restore quarantine/00001.json" in refused("quarantine", store)
+
+
 def test_who_is_not_out_cannot_be_let_in(federation: Federation) -> None:
     assert "ada is not quarantined" in refused("readmit", federation.store.url, "ada")
 
