@@ -172,7 +172,7 @@ def explain_setting(error: ValidationError) -> str:
     """Say which setting cannot be, and what was expected."""
     first = error.errors(include_url=False)[0]
     field, value = first["loc"][-1], first["input"]
-    return f"{field} {value!r}: {first['msg']}"
+    return f"{field} {value!r}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _overtaken(store: ObjectStore, mine: FederationSettings) -> FederationError:
