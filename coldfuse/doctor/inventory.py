@@ -13,7 +13,7 @@ from coldfuse.core.serialization import decode, sha256
 from coldfuse.errors import CodecError, DamagedObjectError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.releases import find_release, list_releases
-from coldfuse.storage.base import ObjectStore
+from coldfuse.storage.base import ObjectStore, list_keys
 from coldfuse.tensors.checks import checks_key
 
 
@@ -46,17 +46,6 @@ def list_rounds(store: ObjectStore) -> list[int]:
     """List the numbers of the rounds that have left something in the store."""
     found = {key.split("/")[1] for key in list_keys(store, "rounds/") if key.count("/") >= 2}
     return sorted(int(name) for name in found if name.isdecimal())
-
-
-def list_keys(store: ObjectStore, prefix: str) -> Iterator[str]:
-    """List all keys that begin with a prefix, page by page."""
-    after: str | None = None
-    while True:
-        page = store.list(prefix, after=after)
-        yield from page.keys
-        if page.next_after is None:
-            return
-        after = page.next_after
 
 
 def _needs_of_release(federation: Federation, number: int) -> Iterator[Need]:

@@ -14,7 +14,7 @@ from coldfuse.core.sealed import unseal, unsealed
 from coldfuse.core.serialization import decode_any
 from coldfuse.core.value import Value
 from coldfuse.doctor.findings import Finding
-from coldfuse.doctor.inventory import list_keys, list_rounds
+from coldfuse.doctor.inventory import list_rounds
 from coldfuse.errors import CodecError, DamagedObjectError, ObjectNotFoundError, StorageError
 from coldfuse.registry.damage import MISSING
 from coldfuse.registry.entries import Head
@@ -26,6 +26,7 @@ from coldfuse.registry.quarantine import QUARANTINE_HISTORY, QUARANTINE_KEY, rea
 from coldfuse.registry.reading import read_again
 from coldfuse.registry.releases import find_release, list_releases, release_key
 from coldfuse.registry.settings import COPY_KEY, SETTINGS_HISTORY, SETTINGS_KEY
+from coldfuse.storage.base import list_keys
 
 
 @dataclass(frozen=True)

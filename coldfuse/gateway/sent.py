@@ -14,7 +14,7 @@ from coldfuse.core.blob import Part
 from coldfuse.core.serialization import decode, encode
 from coldfuse.core.value import Value
 from coldfuse.errors import CodecError, ObjectNotFoundError
-from coldfuse.storage.base import ObjectStore
+from coldfuse.storage.base import ObjectStore, list_keys
 
 logger = logging.getLogger(__name__)
 
@@ -82,13 +82,8 @@ class ListName:
 
 def find_lists(store: ObjectStore, owner: str | None = None) -> Iterator[ListName]:
     """Find the lists of one owner, or of all."""
-    after: str | None = None
-    while True:
-        page = store.list(SENT if owner is None else f"{SENT}{owner}/", after=after)
-        yield from filter(None, map(ListName.parse, page.keys))
-        if page.next_after is None:
-            return
-        after = page.next_after
+    keys = list_keys(store, SENT if owner is None else f"{SENT}{owner}/")
+    yield from filter(None, map(ListName.parse, keys))
 
 
 def write_list(store: ObjectStore, name: ListName, sent: SentParts) -> None:

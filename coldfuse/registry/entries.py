@@ -20,7 +20,7 @@ from coldfuse.core.value import Value
 from coldfuse.errors import CodecError, ObjectNotFoundError
 from coldfuse.registry.reading import read_again
 from coldfuse.registry.recovery import recover_received
-from coldfuse.storage.base import ObjectStore
+from coldfuse.storage.base import ObjectStore, list_keys
 from coldfuse.tensors.rereading import TRIES, pause
 
 log = logging.getLogger(__name__)
@@ -59,12 +59,7 @@ class Entries:
 
     def keys(self, prefix: str | None = None, *, after: str | None = None) -> Iterator[str]:
         """List the keys of entries, or of those with a prefix."""
-        while True:
-            page = self._store.list(self.folder if prefix is None else prefix, after=after)
-            yield from page.keys
-            if page.next_after is None:
-                return
-            after = page.next_after
+        return list_keys(self._store, self.folder if prefix is None else prefix, after=after)
 
     def read_head(self) -> tuple[Head | None, str | None, bool]:
         """Return the head, None if it is missing or damaged; its etag; and whether it is damaged."""

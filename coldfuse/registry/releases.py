@@ -16,7 +16,7 @@ from coldfuse.errors import CodecError, DamagedObjectError, ObjectNotFoundError
 from coldfuse.registry.damage import name_damage
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.objects import Objects
-from coldfuse.storage.base import ObjectStore
+from coldfuse.storage.base import ObjectStore, list_keys
 from coldfuse.tensors.rereading import ADVICE, TRIES, pause
 
 log = logging.getLogger(__name__)
@@ -88,14 +88,8 @@ def find_latest(store: ObjectStore, *, release_zero: str) -> Channel | None:
 
 def list_releases(store: ObjectStore) -> Iterator[int]:
     """List the numbers of the releases whose manifests are there, damaged or not."""
-    after: str | None = None
-    while True:
-        page = store.list(_FOLDER, after=after)
-        names = (key.removeprefix(_FOLDER).removesuffix(".json") for key in page.keys)
-        yield from (int(name) for name in names if name.isdecimal())
-        if page.next_after is None:
-            return
-        after = page.next_after
+    names = (key.removeprefix(_FOLDER).removesuffix(".json") for key in list_keys(store, _FOLDER))
+    yield from (int(name) for name in names if name.isdecimal())
 
 
 def _digest_of(store: ObjectStore, number: int) -> str | None:

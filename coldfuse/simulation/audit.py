@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from coldfuse.core.round import EVENT, Admitted, Rejected
 from coldfuse.core.serialization import decode_any
 from coldfuse.registry.federation import Federation
-from coldfuse.storage.base import ObjectStore
+from coldfuse.storage.base import ObjectStore, list_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +60,11 @@ def audit(federation: Federation, acknowledged: Collection[str]) -> Audit:
 
 def count_files(store: ObjectStore) -> int:
     """Return the number of objects in a store."""
-    return sum(1 for _ in _keys(store, ""))
+    return sum(1 for _ in list_keys(store, ""))
 
 
 def _verdicts(store: ObjectStore, number: int) -> Iterator[tuple[type[Admitted] | type[Rejected], str, str]]:
-    for key in _keys(store, f"rounds/{number:05d}/journal/"):
+    for key in list_keys(store, f"rounds/{number:05d}/journal/"):
         if key.endswith(("-admitted", "-rejected")):
             match decode_any(EVENT, store.get(key), what=key):
                 case Admitted(admissions=admissions):
@@ -77,13 +77,3 @@ def _in_general(reason: str) -> str:
     """Return a reason without names, digests and numbers, so that those of a thousand contributors are a few."""
     words = ["…" if any(letter.isdigit() for letter in word) else word for word in reason.split()]
     return " ".join(words)[:160]
-
-
-def _keys(store: ObjectStore, prefix: str) -> Iterator[str]:
-    after: str | None = None
-    while True:
-        page = store.list(prefix, after=after)
-        yield from page.keys
-        if page.next_after is None:
-            return
-        after = page.next_after

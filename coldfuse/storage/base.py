@@ -7,6 +7,7 @@ reading.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
@@ -128,6 +129,16 @@ class BuffersWrites(Protocol):
 
     def write_buffer_bytes(self, size_bytes: int) -> int:
         """Return how many bytes a writer holds at its most of an object of this size."""
+
+
+def list_keys(store: ObjectStore, prefix: str, *, after: str | None = None) -> Iterator[str]:
+    """List all keys that begin with a prefix and come after `after`, page by page."""
+    while True:
+        page = store.list(prefix, after=after)
+        yield from page.keys
+        if page.next_after is None:
+            return
+        after = page.next_after
 
 
 @runtime_checkable
