@@ -61,7 +61,11 @@ ONLY_HOMES = {
     "cryptography": "trust",
     "safetensors": "",  # tensors parses and writes headers itself, in ranges of files that lie anywhere
     "torch": "adapters engine naming training evaluation search experiments",  # the engine only moves matrices to a GPU
-    "peft": "adapters",
+    "peft": "adapters training",
+    "accelerate": "training",
+    "datasets": "data",
+    "sqlalchemy": "data",
+    "seqeval": "training",
     "transformers": "adapters naming training evaluation experiments",
     "sklearn": "training evaluation experiments",
     "numba": "engine fusion experiments",  # experiments report its version
