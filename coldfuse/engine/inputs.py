@@ -35,7 +35,7 @@ from coldfuse.tensors.deltas import FORMAT, check_delta
 from coldfuse.tensors.dequantised import open_as_floats
 from coldfuse.tensors.files import File, LocalFile, find_object, opened
 from coldfuse.tensors.folders import Location, is_remote
-from coldfuse.tensors.statistics import check_statistics
+from coldfuse.tensors.statistics import check_statistics, read_statistics_info
 from coldfuse.tensors.tensor_file import TensorFile, open_tensors
 
 _DIGESTS_AT_A_TIME = 4
@@ -90,7 +90,13 @@ class Input:
         names = self.fitting.base_names if self.fitting else {}
         places = operands(self.statistics, is_delta=True).tensors
         places = {names.get(name, name): place for name, place in places.items()}
-        return Operands(by_first_name(places, self.tied), is_delta=True)
+        infos = [read_statistics_info(file.header, what=str(file)) for file in self.statistics]
+        return Operands(
+            by_first_name(places, self.tied),
+            is_delta=True,
+            coding=infos[0].coding if infos else None,
+            is_gram=any(info.kind == "gram" for info in infos),
+        )
 
     @cached_property
     def digest(self) -> str:
