@@ -27,6 +27,7 @@ def open_document(source: Source, file_format: FileFormat) -> Table:
     encoding = encoding_of(source, file_format.encoding)
 
     def rows(wanted: Wanted) -> Iterator[Row]:
+        places: Iterator[tuple[int, str]]
         lines = read_lines(source, encoding, longest_bytes=_LONGEST_BYTES)
         if by_line:
             places = ((number, line.rstrip("\r\n")) for number, line in enumerate(lines, start=1) if line.strip())
