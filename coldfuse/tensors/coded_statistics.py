@@ -7,7 +7,6 @@ the coding changed. A diagonal is coded as exactly as the coding can.
 Letters: I inputs of a layer, N numbers.
 """
 
-
 from __future__ import annotations
 
 import math
