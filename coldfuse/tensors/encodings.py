@@ -1,4 +1,3 @@
-# ruff: noqa: N806 - tensor names end in their shape
 """The forms in which a delta holds a tensor's change, and the tensors that it stores for each.
 
     dense      δ itself, under the tensor's own name
