@@ -195,7 +195,7 @@ def read_records(
     if limit is not None and limit < 1:
         raise UserInputError(f"--max-examples {limit}: expected 1 or more")
     collected = _Collected(choice, limit)
-    for table in open_tables(data, choice, file_format or FileFormat()):
+    for table in open_tables(data, choice, file_format or FileFormat(), limit=limit):
         with explaining(table.name):
             collected.add(table)
         if collected.is_full:
