@@ -48,6 +48,12 @@ def open_tables(
             table.close()
 
 
+def check_limit(limit: int | None) -> None:
+    """Refuse a bound that leaves nothing."""
+    if limit is not None and limit < 1:
+        raise UserInputError(f"--max-examples {limit}: expected 1 or more")
+
+
 def _endings(choice: Choice) -> tuple[str, ...]:
     """Return the endings of files that a folder may hold instead of tables."""
     if choice.takes_tokens:
