@@ -101,7 +101,13 @@ def with_statistics(
 
 
 def bring(
-    federation: Federation, model: Model, name: str, kind: StatisticsKind | None, *, seed: int, coding: Coding | None = None
+    federation: Federation,
+    model: Model,
+    name: str,
+    kind: StatisticsKind | None,
+    *,
+    seed: int,
+    coding: Coding | None = None,
 ) -> ContributionManifest:
     """Contribute to the open round with statistics, or without where there is no kind."""
     manifest = make_contribution(federation, name, make_changes(model, seed))

@@ -17,7 +17,7 @@ from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.serialization import blob_digest, encode
 from coldfuse.core.statistics import Coding, ContributedStatistics, StatisticsRule
-from coldfuse.doctor import examine
+from coldfuse.doctor.examine import Examination
 from coldfuse.errors import ContributionRejectedError
 from coldfuse.gateway import StoreGateway
 from coldfuse.gateway.contributions import check_manifest
@@ -79,9 +79,13 @@ def test_who_brings_none_is_refused_with_a_reason_or_counts_by_the_rule(tmp_path
     lead(optional)
     found = {c.contributor: c.statistics for c in optional.latest().contributions}
     assert found == {"ada": kind, "ben": None, "cy": kind}
-    assert "it brought no statistics" in optional.journal(1).state().admitted[
-        next(c.contribution for c in optional.latest().contributions if c.contributor == "ben")
-    ].reason
+    assert (
+        "it brought no statistics"
+        in optional.journal(1)
+        .state()
+        .admitted[next(c.contribution for c in optional.latest().contributions if c.contributor == "ben")]
+        .reason
+    )
 
 
 def test_a_gateway_refuses_at_once_what_brings_none(tmp_path: Path) -> None:
@@ -120,8 +124,9 @@ def test_the_doctor_looks_at_statistics_and_a_damaged_part_is_asked_for_again(tm
     (path,) = [found for found in (tmp_path / "store").rglob(f"*{part.digest[2:]}*") if found.is_file()]
     path.chmod(0o644)
     path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
-    found = [finding for finding in find_all(federation.store) if "statistics" in str(finding)]
-    assert len(found) == 1
+    (finding,) = Examination(federation).run().findings
+    assert finding.key.endswith(part.digest)
+    assert any("ben, its statistics" in who for who in finding.needed_by)
     lead(federation)
     state = federation.journal(1).state()
     assert [damage.parts for damage in state.damaged.values()] == [(part,)]
