@@ -20,7 +20,7 @@ from coldfuse.fusion.method import LinearCombiner, MatrixCombiner
 from coldfuse.fusion.random import key
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.tensors.checks import PIECE_BYTES
-from coldfuse.tensors.deltas import Encoding
+from coldfuse.tensors.encodings import Encoding
 
 _STACK_ELEMENTS = 1 << 18
 """Number of elements in one block of all deltas together: 2 MiB of float64."""

@@ -9,7 +9,7 @@ different examples in it; so would an expectation over y inside the square, whic
 
 Shape letters: N examples, K classes, B texts of a batch, L tokens, I input features of a layer, T rows of inputs.
 """
-# ruff: noqa: N803, N806 - the names of tensors end in their shape
+
 
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

@@ -7,7 +7,7 @@ of its classes in the metadata.
 
 Shape letters: N examples, H features, K classes.
 """
-# ruff: noqa: N803, N806 - the names of tensors end in their shape
+
 
 from __future__ import annotations
 
