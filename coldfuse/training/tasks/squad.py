@@ -65,7 +65,7 @@ def _one(question: object, context: object, answers: object, start: object) -> Q
 def _pairs(answers: object, start: object) -> list[tuple[object, object]]:
     """Return texts and places of answers in any of the forms that files have."""
     match answers:
-        case None | "" | [] | {}:
+        case None | "" | []:
             return []
         case str():
             return [(answers, start)]
@@ -78,6 +78,8 @@ def _pairs(answers: object, start: object) -> list[tuple[object, object]]:
             return [(text, rest.get("answer_start"))]
         case list():
             return [pair for each in answers for pair in _pairs(each, None)]
+        case Mapping() if not answers:
+            return []
     raise ValueError(f"answers are {type(answers).__name__}, expected `text` and `answer_start`, or a text")
 
 
