@@ -16,7 +16,7 @@ class NodeEvent:
     """What a node does, for people and scripts."""
 
     phase: str
-    """One of connecting, away, changed, damaged, waiting, fetching, training, trained, uploading, committed, admitted,
+    """One of connecting, away, changed, damaged, waiting, fetching, training, statistics, trained, uploading, committed, admitted,
     rejected, released and late."""
     base_release: int | None
     """Number of the release that it works on; None while it knows none."""

@@ -5,6 +5,7 @@
     release-00003/               the work on base release 3
         checkpoint.safetensors   training under way
         delta.safetensors        what will leave the node
+        statistics.safetensors   what will leave it beside that, where the federation's method looks at statistics
         head.safetensors         the private head that belongs to the fine-tuned body, and its labels; never leaves
         trained.json             training is done: delta and head are there
         sent.json                what was committed to the gateway
@@ -29,6 +30,7 @@ from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Score
 from coldfuse.core.sealed import seal, unseal
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, V
+from coldfuse.core.statistics import ContributedStatistics
 from coldfuse.core.value import Digest, Value
 from coldfuse.durable import DAMAGED, OnDamage, explained, make_folder, set_aside, write_whole
 from coldfuse.errors import CodecError
@@ -57,6 +59,15 @@ class Trained(Value):
     """Dtype of the delta."""
     delta: Blob
     """Parts of the delta's file."""
+    statistics: ContributedStatistics | None = None
+    """What travels beside it, where the federation asked for that."""
+    asked: str = "none"
+    """Kind of statistics that the federation asked for when it was made."""
+
+    @property
+    def files(self) -> tuple[Blob, ...]:
+        """All files that travel."""
+        return (self.delta,) if self.statistics is None else (self.delta, self.statistics.file)
 
 
 class Sent(Value):
@@ -95,6 +106,11 @@ class WorkFolder:
         return self.path / "delta.safetensors"
 
     @property
+    def statistics(self) -> Path:
+        """File that will leave the node beside the delta, where the federation asks for statistics."""
+        return self.path / "statistics.safetensors"
+
+    @property
     def head(self) -> Path:
         """File of the private head."""
         return self.path / "head.safetensors"
@@ -126,10 +142,18 @@ class WorkFolder:
 
     def has_delta(self, delta: Blob) -> bool:
         """Tell whether the delta's file is still what was written; if not, it has to be trained again."""
-        if is_file_of(delta, self.delta):
+        return self._has(delta, self.delta)
+
+    def has_files(self, trained: Trained) -> bool:
+        """Tell the same of all files that travel."""
+        is_whole = trained.statistics is None or self._has(trained.statistics.file, self.statistics)
+        return self.has_delta(trained.delta) and is_whole
+
+    def _has(self, blob: Blob, path: Path) -> bool:
+        if is_file_of(blob, path):
             return True
-        if self.delta.exists():
-            self._set_aside(self.delta, "not the bytes that were written")
+        if path.exists():
+            self._set_aside(path, "not the bytes that were written")
         self.forget_sent()
         self.forget_trained()
         return False
