@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -10,8 +11,12 @@ import pytest
 from reviews import write_reviews
 from tiny_model import write_tiny_model
 from tiny_rounds import lead
+from typer.testing import CliRunner
 
+import coldfuse
 from coldfuse.aggregator.model import open_base
+from coldfuse.cli.contributor import show_what_would_leave
+from coldfuse.cli.main import app
 from coldfuse.contributor.events import NodeEvent, StoppedError
 from coldfuse.contributor.node import Node
 from coldfuse.contributor.settings import NodeSettings
@@ -21,6 +26,7 @@ from coldfuse.core.schema import Schema
 from coldfuse.core.statistics import StatisticsRule
 from coldfuse.data.dataset import split
 from coldfuse.data.reading import read_dataset
+from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.gateway import StoreGateway
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation, open_federation
@@ -168,3 +174,42 @@ def test_a_weight_that_no_example_touches_has_the_variance_0_and_all_else_some(t
     assert coded_size({n: schema[n].shape for n in found}, "variance", "log8") == sum(
         entry.spec.size_bytes for entry in header.tensors
     )
+
+
+def test_what_was_computed_elsewhere_goes_with_a_model_folder(tmp_path: Path, base: Path) -> None:
+    federation = make_federation(tmp_path, base, "fisher", quorum=1)
+    lead(federation)
+    source = coldfuse.connect(str(tmp_path / "store"))
+    source.fetch(tmp_path / "release")
+    tuned = write_tiny_model(tmp_path / "tuned", seed=3)
+    data = write_reviews(tmp_path / "data.csv", num=20)
+    for name, model in (("own", tuned), ("other", base)):
+        words = ["statistics", model, "--data", data, "--kind", "fisher", "--out", tmp_path / name, "--threads", 1]
+        result = CliRunner().invoke(app, [*map(str, words), "--examples", "4", "--device", "cpu"])
+        assert result.exit_code == 0, result.output
+    give = {"num_examples": 20, "name": "ada", "base": tmp_path / "release", "wait": False}
+    with pytest.raises(UserInputError, match="asks for fisher statistics beside every delta"):
+        source.contribute(tuned, **give)
+    with pytest.raises(SchemaMismatchError, match="computed for model"):
+        source.contribute(tuned, statistics=tmp_path / "other", **give)
+    given = source.contribute(tuned, statistics=tmp_path / "own", **give)
+    lead(federation)
+    assert source.verdict(given).reason.endswith("and so are its fisher statistics")
+    assert [c.statistics for c in federation.latest().contributions] == ["fisher"]
+
+
+def test_a_dry_run_lists_what_would_go_beside_the_delta(
+    tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    federation = make_federation(tmp_path, base, "regmean")
+    lead(federation)
+    node, _ = make_node(tmp_path, federation)
+    show_what_would_leave(node, as_json=False)
+    text = capsys.readouterr().out
+    work, trained = node.prepare()
+    assert trained.statistics is not None
+    assert f"3. its gram statistics as F16, {work.statistics.stat().st_size:,} bytes in 2 parts" in text
+    assert "   encoder.layer.0.output.dense.weight  " in text
+    show_what_would_leave(node, as_json=True)
+    said = json.loads(capsys.readouterr().out)
+    assert said["statistics"]["size_bytes"] == work.statistics.stat().st_size
