@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,7 +148,7 @@ def _check_first_part(manifest: ContributionManifest, max_header_bytes: int) -> 
 
 def _check_encoding(header: Header, manifest: ContributionManifest) -> None:
     for name, spec in header.schema.items():
-        if spec.dtype != manifest.encoding:
+        if spec.dtype not in (manifest.encoding, "U8"):  # bytes are indices: that there are no others is known
             raise ContributionRejectedError(
                 f"delta: tensor {name[:200]!r} is in {spec.dtype}, the manifest says {manifest.encoding}; "
                 "upload it with coldfuse"
@@ -199,8 +200,8 @@ def _check_expanded(file: TensorFile, encoded: Mapping[str, Encoded], values: _V
                 continue
             spec = values.base[name]
 
-            def read(part: str, first: int, count: int, name: str = name) -> NDArray[np.float64]:
-                return reader.floats(part_name(name, part), first, count)
+            def read(part: str, first: int, count: int, name: str = name) -> NDArray[Any]:
+                return reader.numbers(part_name(name, part), first, count)
 
             for first in range(0, spec.num_elements, _RUN_ELEMENTS):
                 count = min(_RUN_ELEMENTS, spec.num_elements - first)

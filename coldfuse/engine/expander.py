@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coldfuse.adapters.adapter import Stored
 from coldfuse.engine.operands import AdapterOperand, EncodedOperand, Operand, operand_of
@@ -13,7 +15,7 @@ from coldfuse.engine.ranges import ElementRange
 from coldfuse.fusion.block import Float64
 from coldfuse.tensors.files import ByteRange
 
-Read = Callable[[Operand, int, int], Float64]
+Read = Callable[[Operand, int, int], NDArray[Any]]
 """read(operand, first, count): return elements of what is stored."""
 
 
@@ -28,7 +30,7 @@ class Expander:
             read: Reads what is not held.
         """
         self._most_bytes, self._read = most_bytes, read
-        self._held: dict[tuple[ByteRange, int, int], Float64] = {}
+        self._held: dict[tuple[ByteRange, int, int], NDArray[Any]] = {}
         self._num_bytes = 0
 
     def expand(self, operand: AdapterOperand | EncodedOperand, base: Operand, elements: ElementRange) -> Float64:
@@ -56,13 +58,13 @@ class Expander:
         self._held.clear()
         self._num_bytes = 0
 
-    def _read_part(self, operand: EncodedOperand, part: str, first: int, count: int) -> Float64:
+    def _read_part(self, operand: EncodedOperand, part: str, first: int, count: int) -> NDArray[Any]:
         return self._values(operand.parts[part], first, count)
 
     def _read_factor(self, stored: Stored, first: int, count: int) -> Float64:
         return self._values(operand_of(stored), first, count)
 
-    def _values(self, operand: Operand, first: int, count: int) -> Float64:
+    def _values(self, operand: Operand, first: int, count: int) -> NDArray[Any]:
         key = operand.where, first, count
         if key not in self._held:
             values = self._read(operand, first, count)
