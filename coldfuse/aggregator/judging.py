@@ -155,7 +155,7 @@ def _screen(case: _Case, waiting: Sequence[Received]) -> tuple[list[Admission], 
     headers = case.base.checkpoint.headers.values()
     screening = Screening(
         store_url=case.federation.store.url, round=case.round, opened=case.opened, schema=case.base.schema,
-        tied=case.base.tied, max_header_bytes=2 * sum(header.size_bytes for header in headers) + (64 << 10),
+        tied=case.base.tied, max_header_bytes=4 * sum(header.size_bytes for header in headers) + (64 << 10),
     )  # fmt: skip
     items = [(r.contribution, r.contributor) for r in waiting]
     verdicts = dict(case.executor.run(screen, screening, items)) if items else {}
