@@ -14,7 +14,7 @@ from coldfuse.core.blob import Blob
 from coldfuse.core.dtypes import SAFE_CHANGE, Floats, to_floats
 from coldfuse.core.schema import Schema
 from coldfuse.core.screening_rules import ScreeningRules
-from coldfuse.errors import ContributionRejectedError
+from coldfuse.errors import CodecError, ContributionRejectedError
 from coldfuse.fusion.apply import surely_finite
 from coldfuse.tensors.checks import make_list
 from coldfuse.tensors.encodings import DENSE, Encoded, part_name
@@ -95,7 +95,13 @@ def check_expanded(file: TensorFile, mask: TensorFile | None, encoded: Mapping[s
 
             for first in range(0, spec.num_elements, _RUN_ELEMENTS):
                 count = min(_RUN_ELEMENTS, spec.num_elements - first)
-                values.check(name, first, how.delta(spec.shape, read, first, count))
+                try:
+                    delta_N = how.delta(spec.shape, read, first, count)
+                except CodecError as error:
+                    raise ContributionRejectedError(
+                        f"delta: tensor {name[:200]!r}: {error}; upload it with coldfuse"
+                    ) from error
+                values.check(name, first, delta_N)
 
 
 def _check_values(tensor: str, values: Floats, dtype: str, rules: ScreeningRules) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from coldfuse.adapters.adapter import Stored
 from coldfuse.engine.operands import AdapterOperand, EncodedOperand, Operand, operand_of
 from coldfuse.engine.ranges import ElementRange
+from coldfuse.errors import CodecError
 from coldfuse.fusion.block import Float64
 from coldfuse.tensors.files import ByteRange
 
@@ -42,7 +43,11 @@ class Expander:
             elements: Which elements of the tensor.
         """
         if isinstance(operand, EncodedOperand):
-            return operand.how.delta(operand.shape, partial(self._read_part, operand), *elements)
+            try:
+                return operand.how.delta(operand.shape, partial(self._read_part, operand), *elements)
+            except CodecError as error:
+                file = operand.parts["values"].where.file
+                raise CodecError(f"{file.name}: {error}; make the delta again") from error
         _, columns = operand.change.rows_columns
         first_row, end_row = elements[0] // columns, -(-(elements[0] + elements[1]) // columns)
         base_rows = np.empty((0, columns))
