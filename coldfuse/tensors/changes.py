@@ -11,7 +11,7 @@ elements, N elements.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +84,25 @@ class SparseChange:
 
 Change = DenseChange | LowRankChange | SparseChange
 """What a training did to one tensor."""
+
+
+class ChangesByName(Mapping[str, Change]):
+    """Changes that are made when they are asked for, and not kept."""
+
+    def __init__(self, names: Collection[str], make: Callable[[str], Change]) -> None:
+        """Take the tensors' names, and what makes the change of one."""
+        self._names, self._make = names, make
+
+    def __getitem__(self, name: str) -> Change:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def write_changes(
