@@ -70,7 +70,7 @@ ONLY_HOMES = {
     "sklearn": "training evaluation experiments",
     "numba": "engine fusion experiments",  # experiments report its version
     "huggingface_hub": "api naming training",  # training names an error that loading raises
-    "yaml": "recipes",
+    "yaml": "recipes training",
     "typer": "cli",
     "rich": "api cli experiments",
 }
