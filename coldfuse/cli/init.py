@@ -41,9 +41,15 @@ def init(options: InitOptions) -> None:
     checkpoint = open_checkpoint(model)  # what is no model leaves no trace in the store
     require_fusable(checkpoint, model)
     _check(store)
-    _say_what_can_be_trained(
-        base, model, has_tokenizer=any(is_tokenizer_file(name.rpartition("/")[2]) for name in checkpoint.plain)
-    )
+    if checkpoint.plain:
+        _say_what_can_be_trained(
+            base, model, has_tokenizer=any(is_tokenizer_file(name.rpartition("/")[2]) for name in checkpoint.plain)
+        )
+    else:
+        typer.echo(
+            f"base: {len(checkpoint.schema)} tensors without a configuration: whoever trains or loads it builds the "
+            "module in code of their own, and takes part from Python (Federation.round)"
+        )
     screening = ScreeningRules(is_on=options.screening == "strict")
     federation = create_federation(
         store, name=options.name, base=model, origin=base, method=line, rules=rules, screening=screening,
