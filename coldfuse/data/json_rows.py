@@ -59,7 +59,8 @@ def _table(source: Source, objects: Callable[[], Objects], *, unit: str, form: t
     names: dict[str, None] = {}
     inner: dict[str, None] = {}
     num_rows = 0
-    for num_rows, (place, found) in enumerate(objects(), start=1):
+    for place, found in objects():
+        num_rows += 1
         if not isinstance(found, dict):
             what = {list: "a list", str: "a text", type(None): "null"}.get(type(found), f"a {type(found).__name__}")
             raise UserInputError(
