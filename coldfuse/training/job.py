@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,15 @@ from coldfuse.training.tasks import DEFAULT_TASK, find_task
 from coldfuse.training.tasks.task import Task
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
+    from coldfuse.tensors.changes import Change
     from coldfuse.training.private import PrivatePart
+
+ReadBase = Callable[[str, int, int], "NDArray[np.float64]"]
+"""floats(name, first, count): return some elements of one of the base's tensors."""
 
 _LIMITS = {
     "num_epochs": (1, 10_000),
@@ -32,6 +39,7 @@ _LIMITS = {
     "checkpoint_every_s": (0.0, 1e9),
 }
 
+_FULL = "full"
 _UNDECISIVE = ("threads", "device", "checkpoint_every_s", "train_args")
 """Settings that decide nothing but, at most, the last bits: when to save, and where to compute."""
 
@@ -69,6 +77,8 @@ class TrainingSettings:
     """Device to train on: `cpu`, `cuda`, `cuda:1`, or `auto` for a GPU where there is one."""
     checkpoint_every_s: float = 120.0
     """Seconds of training after which a checkpoint is written, besides the one at the end of every epoch."""
+    way: str = "full"
+    """What is trained of the shared part: a way in one line, such as `full` or `bias`."""
     train_args: Mapping[str, Any] = field(default_factory=dict)
     """What else the user says, by the names of transformers' `TrainingArguments`; it goes before the settings above."""
 
@@ -83,6 +93,8 @@ class TrainingSettings:
     def decisive(self) -> dict[str, object]:
         """Return the settings that decide the outcome: with others, what was trained is trained again."""
         chosen = {name: value for name, value in asdict(self).items() if name not in _UNDECISIVE}
+        if self.way == _FULL:
+            del chosen["way"]  # as before there were ways
         given = {name: value for name, value in self.train_args.items() if name not in UNDECISIVE}
         return chosen | {"train_args": given} if given else chosen  # as before train_args were there
 
@@ -107,6 +119,8 @@ class TrainingJob:
     """Task that the examples are of."""
     kept: PrivatePart | None = None
     """Private tensors of an earlier round, from which this one starts where they score better than new ones."""
+    folder: Path | None = None
+    """Folder of the node in which a way of training keeps what lasts over rounds; None: it keeps nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +147,12 @@ class TrainingProgress:
 class FineTuned:
     """What fine-tuning made of the base, and how it scored on the validation examples."""
 
-    tensors: Mapping[str, Tensor]
-    """Shared body after the best epoch: float32 on the CPU, by the base's names."""
+    shared: Callable[[], Mapping[str, Tensor]]
+    """shared(): return the shared tensors after the best epoch, float32 on the CPU, by the base's names."""
+    changes: Callable[[ReadBase], Mapping[str, Change]]
+    """changes(floats): return what became of the base's tensors, whose elements `floats` gives, by the base's names."""
+    trained: str
+    """Name of the way in which they were trained."""
     private: PrivatePart
     """Private tensors that belong to them, such as the head; they stay on the node."""
     num_examples: int
@@ -157,6 +175,11 @@ class FineTuned:
     """Whether the score is better than before, or, where it is the same, the loss is."""
     resumed_at_step: int
     """Number of steps that a checkpoint spared this process; 0 without one."""
+
+    @cached_property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Shared tensors after the best epoch: float32 on the CPU, by the base's names."""
+        return self.shared()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,9 @@ from torch.nn.functional import cross_entropy
 
 from coldfuse.errors import SchemaMismatchError
 from coldfuse.naming.architecture import Architecture
-from coldfuse.training.checkpoint import trained_tensors
 from coldfuse.training.encoding import Intake, encode
 from coldfuse.training.head import LinearHead
+from coldfuse.training.ways.way import moving_tensors
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """loss(logits, labels): the mean over a batch."""
@@ -118,4 +118,21 @@ def private_tensors(model: nn.Module, body: nn.Module, schema_names: Collection[
     architecture, held = Architecture(body), body.state_dict()
     in_memory = {architecture.in_memory(name) for name in schema_names}
     places = {held[name].data_ptr() for name in in_memory if name in held and held[name].numel()}
-    return {name: tensor for name, tensor in trained_tensors(model).items() if tensor.data_ptr() not in places}
+    return {name: tensor for name, tensor in moving_tensors(model).items() if tensor.data_ptr() not in places}
+
+
+def stored_names_in(model: nn.Module, body: nn.Module, schema_names: Collection[str]) -> dict[str, str]:
+    """Return the base's name of each parameter that its files have, by its name in the model around the body.
+
+    Args:
+        model: What is trained.
+        body: The part of it that is a model of transformers.
+        schema_names: The names of all tensors in the base's files.
+    """
+    stored = stored_parameters(body, schema_names)
+    own = {id(parameter): name for name, parameter in body.named_parameters()}
+    return {
+        name: stored[own[id(parameter)]]
+        for name, parameter in model.named_parameters()
+        if own.get(id(parameter)) in stored
+    }
