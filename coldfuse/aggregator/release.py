@@ -21,8 +21,8 @@ from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.fuse import Prepared, Request, fuse, prepare, read_ahead
 from coldfuse.engine.inputs import Input, delta_input
+from coldfuse.engine.job import LEAST_FACTOR_BYTES, task_bytes
 from coldfuse.engine.job import require_memory as require_task_memory
-from coldfuse.engine.job import task_bytes
 from coldfuse.engine.recipes import read_recipe, write_recipe
 from coldfuse.engine.sinks import StoreSink
 from coldfuse.engine.state import open_release_state
@@ -131,7 +131,10 @@ def _prepare(federation: Federation, base: Base, inputs: Sequence[Input], recipe
     files, checks = (outer.files, outer.checks) if outer else ({}, {})
     kept = {name: BlobFile(url, blob, name, checks_of(blob, checks.get(name))) for name, blob in files.items()}
     state = open_release_state(base.checkpoint, recipe, kept, outer.age if outer else 0, made_by=base.release.method)
-    return prepare(Request(base=base.checkpoint, inputs=inputs, recipe=recipe, state=state, tied=base.tied))
+    prepared = prepare(Request(base=base.checkpoint, inputs=inputs, recipe=recipe, state=state, tied=base.tied))
+    # There is memory for factors before any come: else a contribution could stop a round.
+    fusion = dataclasses.replace(prepared.fusion, factor_bytes=LEAST_FACTOR_BYTES)
+    return dataclasses.replace(prepared, fusion=fusion)
 
 
 def _headers_of(base: Base) -> set[str]:

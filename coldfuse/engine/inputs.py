@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,11 +13,12 @@ from coldfuse.adapters.adapter import OTHER_WEIGHTS, Adapter, no_weights, read_a
 from coldfuse.adapters.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from coldfuse.adapters.config import CONFIG as ADAPTER_CONFIG
 from coldfuse.core.left_out import LeftOut
+from coldfuse.core.schema import Schema
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, sha256
 from coldfuse.engine.left_out import fit, named_left_out, weights_alone
 from coldfuse.engine.mismatches import Fitting
-from coldfuse.engine.plan import Operands, operands
-from coldfuse.engine.tied import Tied, by_first_name, check_adapter, check_places
+from coldfuse.engine.operands import Operands, delta_operands, operands
+from coldfuse.engine.tied import Tied, by_first_name, check_adapter, check_changes
 from coldfuse.engine.untied import untied_model
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.method import Statistic
@@ -28,11 +29,11 @@ from coldfuse.tensors.checkpoint import (
     open_checkpoint_or_tensors,
     open_file,
     open_tensors_at,
-    places_of,
 )
 from coldfuse.tensors.contents import content_digest, delta_digest, sample_digest
 from coldfuse.tensors.deltas import FORMAT, check_delta
 from coldfuse.tensors.dequantised import open_as_floats
+from coldfuse.tensors.encodings import Encoded
 from coldfuse.tensors.files import File, LocalFile, find_object, opened
 from coldfuse.tensors.folders import Location, is_remote
 from coldfuse.tensors.statistics import check_statistics
@@ -69,6 +70,10 @@ class Input:
     """Digest of a delta, where it is known without reading it."""
     deltas: Path | None = None
     """The file that PEFT's deltas of an adapter will be in while a fusion runs, if PEFT computes them."""
+    encoded: Mapping[str, Encoded] = field(default_factory=dict)
+    """How each tensor of a delta is stored, by the base's names; empty for what is no delta."""
+    shapes: Schema = field(default_factory=dict)
+    """The base's tensors, by which a delta's encodings are read."""
     left_out: tuple[LeftOut, ...] = ()
     """What it has and no result can have, and what it lacks."""
     fitting: Fitting | None = None
@@ -80,6 +85,8 @@ class Input:
         if self.adapter:
             return replace(self.adapter, tensors=by_first_name(self.adapter.tensors, self.tied))
         places = operands(self.files, is_delta=self.is_delta).tensors
+        if self.encoded:
+            return delta_operands(self.files[0], self.encoded, self.shapes, self.tied)
         if self.fitting is not None:
             places = {to: places[name] for name, to in self.fitting.base_names.items()}
         return Operands(by_first_name(places, self.tied), self.is_delta)
@@ -215,9 +222,12 @@ def delta_input(  # noqa: PLR0913 - what there is to say, by keyword
         CodecError: The file is no delta, or one of another version.
         SchemaMismatchError: It does not fit the base.
     """
-    check_delta(file.header, base.schema, base_digest=base_digest or base.digest(), what=str(path))
-    check_places(places_of([file]), tied, what=str(path))
-    return Input(path=path, files=(file,), is_delta=True, weight=weight, tied=tied, known_digest=digest)
+    encoded = check_delta(file.header, base.schema, base_digest=base_digest or base.digest(), what=str(path))
+    check_changes(file, encoded, tied, what=str(path))
+    return Input(
+        path=path, files=(file,), is_delta=True, weight=weight, tied=tied, known_digest=digest, encoded=encoded,
+        shapes={name: base.schema[name] for name in encoded},
+    )  # fmt: skip
 
 
 def in_fusing_order(inputs: Sequence[Input]) -> list[Input]:

@@ -15,7 +15,8 @@ from coldfuse.core.schema import ITEM_BYTES, size_of
 from coldfuse.engine.devices import CPU
 from coldfuse.engine.job import Fusion
 from coldfuse.engine.measure import SAMPLE_RUN, Measuring, group_of, is_sorted, measured_pieces
-from coldfuse.engine.plan import AdapterOperand, Operand, PieceTask, Shard, copied_shards
+from coldfuse.engine.operands import AnyOperand, Operand
+from coldfuse.engine.plan import PieceTask, Shard, copied_shards
 from coldfuse.fusion.method import MatrixCombiner, Measure, Method, Ranked, Sums
 from coldfuse.fusion.selection import Windows, all_keys
 
@@ -245,6 +246,6 @@ def _matrix_bytes(piece: PieceTask) -> int:
     return piece.tensor_elements * sum(_items(piece.base, delta) for delta in deltas) + squares
 
 
-def _items(*operands: Operand | AdapterOperand | None) -> int:
-    """Return what one element takes in all operands; the factors of adapters are small, and not counted."""
+def _items(*operands: AnyOperand | None) -> int:
+    """Return what one element takes in all operands; factors are small, and not counted."""
     return sum(ITEM_BYTES[operand.dtype] for operand in operands if isinstance(operand, Operand))

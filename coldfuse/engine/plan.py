@@ -15,14 +15,12 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Literal
 
-from coldfuse.adapters.adapter import Adapter, AdapterTensor, Stored
+from coldfuse.adapters.adapter import Adapter
 from coldfuse.core.schema import TensorSpec, size_of
+from coldfuse.engine.operands import AdapterOperand, AnyOperand, Operand, Operands
 from coldfuse.errors import SchemaMismatchError
-from coldfuse.tensors.checkpoint import Place
-from coldfuse.tensors.files import ByteRange
 from coldfuse.tensors.header import Header
 from coldfuse.tensors.parts import PartLayout, Piece, plan_parts
-from coldfuse.tensors.tensor_file import TensorFile
 
 Granularity = Literal["piece", "rows", "matrix"]
 """How much of a tensor a method looks at to fuse a piece of it."""
@@ -38,30 +36,6 @@ NARROW_DTYPES = frozenset({"BF16", "F16"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Operand:
-    """Some consecutive elements of one tensor of one model, delta or other file."""
-
-    where: ByteRange
-    """The bytes of these elements."""
-    first: int
-    """Index in the tensor of the element at which the range begins."""
-    dtype: str
-    """Dtype of these elements, which may differ from the base's."""
-    is_delta: bool
-    """True if the values count as they are; False for a model's own values, from which the base is subtracted."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdapterOperand:
-    """An adapter's change of one tensor, to be expanded rows by rows from its factors."""
-
-    what: str
-    """The adapter's name, for errors."""
-    change: AdapterTensor
-    """What the adapter does to the tensor."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class PieceTask:
     """Fuse some elements of one tensor."""
 
@@ -74,7 +48,7 @@ class PieceTask:
     num_elements: int
     base: Operand
     """The base's elements, at least those of the piece."""
-    contributions: tuple[Operand | AdapterOperand | None, ...]
+    contributions: tuple[AnyOperand | None, ...]
     """Each contribution's elements, in fusing order; None where it does not change the tensor."""
     statistics: tuple[Operand | None, ...] = ()
     """Each contribution's statistics under the tensor's name; empty if the recipe asks for none."""
@@ -139,16 +113,6 @@ Plan = Mapping[str, Sequence[Shard]]
 """All shards, by file and in the order of the file."""
 
 
-@dataclass(frozen=True)
-class Operands:
-    """One model's or one delta's tensors, and where they lie."""
-
-    tensors: Mapping[str, Place]
-    """The file that holds each tensor, and where it lies there."""
-    is_delta: bool
-    """True if the values count as they are; False for a model's own values, from which the base is subtracted."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
     """Everything that is read."""
@@ -166,17 +130,6 @@ class Inputs:
 def has_state(slot: str, dtype: str) -> bool:
     """Tell whether a fused tensor of this dtype has numbers in a slot: all have those of outer steps."""
     return slot != RESIDUAL or dtype in NARROW_DTYPES
-
-
-def operands(files: Iterable[TensorFile], *, is_delta: bool) -> Operands:
-    """Index the tensors of a model's or delta's files by name; `is_delta` as in `Operands`."""
-    return Operands({entry.name: (file, entry) for file in files for entry in file.header.tensors}, is_delta)
-
-
-def operand_of(stored: Stored) -> Operand:
-    """Return a whole factor of an adapter as an operand, which ranges can be read of."""
-    start, spec = stored.tensor.start, stored.tensor.spec
-    return Operand(where=stored.file.range(start, spec.size_bytes), first=0, dtype=spec.dtype, is_delta=True)
 
 
 def plan_shards(
@@ -262,11 +215,9 @@ def _plan_piece(piece: Piece, inputs: Inputs, granularity: Granularity) -> Piece
     )
 
 
-def _locate_contribution(
-    source: Operands | Adapter, piece: Piece, granularity: Granularity
-) -> Operand | AdapterOperand | None:
+def _locate_contribution(source: Operands | Adapter, piece: Piece, granularity: Granularity) -> AnyOperand | None:
     if isinstance(source, Operands):
-        return _locate(source, piece, granularity)
+        return source.encoded.get(piece.tensor.name) or _locate(source, piece, granularity)
     change = source.tensors.get(piece.tensor.name)
     return AdapterOperand(what=source.what, change=change) if change else None
 

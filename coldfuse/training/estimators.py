@@ -10,7 +10,6 @@ different examples in it; so would an expectation over y inside the square, whic
 Shape letters: N examples, K classes, B texts of a batch, L tokens, I input features of a layer, T rows of inputs.
 """
 
-
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
