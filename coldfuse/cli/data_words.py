@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypedDict, cast, get_args
 
@@ -38,6 +39,20 @@ def text_columns_of(columns: Columns) -> TextColumns:
 def columns_of(columns: Columns) -> ColumnNames:
     """Return the columns as arguments of what reads texts with labels."""
     return ColumnNames(label_column=columns.label_column, **text_columns_of(columns))
+
+
+def roles_of(columns: Columns, named: Sequence[str]) -> dict[str, str]:
+    """Return the column of each role that the user names, `ROLE=NAME` or by an option of its own."""
+    own = {"text": columns.text_column, "text_pair": columns.text_pair_column, "label": columns.label_column}
+    found = {role: name for role, name in own.items() if name is not None}
+    for words in named:
+        role, equals, name = map(str.strip, words.partition("="))
+        if not (equals and role and name):
+            raise typer.BadParameter(f"--column {words}: expected ROLE=NAME, such as text=body")
+        if found.get(role, name) != name:
+            raise typer.BadParameter(f"--column {words}: {role} is {found[role]} already; name its column once")
+        found[role] = name
+    return found
 
 
 def encodings_of(given: str, columns: Columns) -> tuple[Encoding, Columns]:

@@ -29,12 +29,13 @@ class NodeEvent:
     """Validation score before and after training, once it is done."""
 
     def as_json(self) -> dict[str, object]:
-        """Return the event as scripts read it: with these names, whatever it is."""
-        accuracy = self.value if self.metric == "accuracy" else None
+        """Return the event as scripts read it: with these names, and `metric` and `value` where no accuracy is."""
+        is_accuracy = self.metric in (None, "accuracy")
+        other = {} if is_accuracy else {"metric": self.metric, "value": self.value}
         return {
             "phase": self.phase, "base_release": self.base_release, "message": self.message, "done": self.done,
-            "accuracy": accuracy, "metric": self.metric, "value": self.value,
-            "score": self.score.model_dump() if self.score else None,
+            "accuracy": self.value if is_accuracy else None,
+            "score": self.score.model_dump() if self.score else None, **other,
         }  # fmt: skip
 
 

@@ -47,9 +47,17 @@ def make_delta(  # noqa: PLR0913 - what there is to say, by keyword
     Returns:
         What was made; None if it was stopped before.
     """
+    metric = settings.task.metric
 
     def progress(now: TrainingProgress) -> None:
-        say("training", base.release, _describe(now, settings.task.metric), done=now.step / max(now.num_steps, 1), metric=settings.task.metric, value=now.score)
+        say(
+            "training",
+            base.release,
+            _describe(now, metric),
+            done=now.step / max(now.num_steps, 1),
+            metric=settings.task.metric,
+            value=now.score,
+        )
 
     def tell(sentence: str) -> None:
         say("damaged", base.release, sentence)
@@ -105,7 +113,7 @@ def _kept(work: WorkFolder, tell: Callable[[str], None]) -> PrivatePart | None:
 
 def _bounded(score: float) -> float:
     """Return a score that a manifest can carry: a perplexity may be beyond all numbers, and a correlation be none."""
-    return max(min(score, 1e300), -1e300) if score == score else 0.0  # noqa: PLR0124 - NaN is not itself
+    return max(min(score, 1e300), -1e300) if score == score else 0.0
 
 
 def _write(work: WorkFolder, base_dir: Path, made: FineTuned, *, settings: NodeSettings, base: ReleaseManifest) -> Blob:

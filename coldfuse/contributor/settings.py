@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from coldfuse.core.names import Identity
 from coldfuse.core.serialization import canonical_json, sha256
 from coldfuse.tensors.encodings import Encoding
-from coldfuse.training.job import TrainingSettings
+from coldfuse.training.settings import TrainingSettings
 from coldfuse.training.tasks import DEFAULT_TASK, describe_task, find_task
 from coldfuse.training.tasks.task import Task
 

@@ -53,6 +53,12 @@ class Trained(Value):
     """Optimiser steps done."""
     score: Score | None
     """Validation score before and after; None where nobody validates."""
+    task: str = "text-classification"
+    """Name of the task."""
+    trained: str = "full"
+    """What was trained of the shared part."""
+    beats_base: bool = True
+    """Whether it is better than its base on the validation examples; older versions did not ask."""
     encoding: str
     """Dtype of the delta."""
     delta: Blob
@@ -210,7 +216,9 @@ class NodeFolder:
             on_damage: Told of each file in it that is found damaged.
         """
         folders = sorted(self._path.glob("release-*"))
-        heads = [folder for folder in folders if (folder / _HEAD).is_file() and folder.name < f"release-{base_release:05d}"]
+        heads = [
+            folder for folder in folders if (folder / _HEAD).is_file() and folder.name < f"release-{base_release:05d}"
+        ]
         old_folders = [folder for folder in folders if folder.name <= f"release-{base_release - _KEPT_RELEASES:05d}"]
         for old in [folder for folder in old_folders if folder not in heads[-1:]]:  # the next round may start from it
             with explained(old, "removed"):

@@ -148,13 +148,13 @@ def set_trained_tensors(model: nn.Module, values: Mapping[str, Tensor]) -> None:
 
 
 def pack(
-    model: nn.Module, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor]
+    model: nn.Module, optimizer: torch.optim.Optimizer | None, best: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Return model, optimiser state and best weights as one mapping of tensors, and one of the state's numbers."""
     tensors = {f"model/{name}": tensor for name, tensor in moving_tensors(model).items()}
     tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
     numbers: dict[str, float] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in model.named_parameters() if optimizer is not None else ():
         for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
                 tensors[f"optimizer/{key}/{name}"] = value

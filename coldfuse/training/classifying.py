@@ -16,9 +16,9 @@ from coldfuse.training.compute import pick_device
 from coldfuse.training.encoding import TokenizedTexts, encode_all, tokenize
 from coldfuse.training.head import LinearHead
 from coldfuse.training.intake import find_intake
-from coldfuse.training.job import TrainingSettings
 from coldfuse.training.loading import load_body, load_tokenizer
 from coldfuse.training.model import Classifier
+from coldfuse.training.settings import TrainingSettings
 from coldfuse.training.tasks.task import Feature, TaskModel
 
 _CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -217,11 +217,11 @@ class Run:
         if self.checkpoint is None:
             return
         optimizer, scheduler = self.trainer.optimizer, self.trainer.lr_scheduler
-        empty = torch.optim.SGD([torch.zeros(1)])  # only the weights are needed once training is over
-        is_over = self.position.finished or optimizer is None
-        tensors, numbers = pack(self.loaded.model, empty if is_over else optimizer, self.best)
+        if self.position.finished:  # only the weights are needed from here on
+            optimizer = scheduler = None
+        tensors, numbers = pack(self.loaded.model, optimizer, self.best)
         tensors |= {f"start/{name}": tensor for name, tensor in self.start.items()}
-        schedule = None if is_over or scheduler is None else scheduler.state_dict()
+        schedule = None if scheduler is None else scheduler.state_dict()
         self.position = dataclasses.replace(self.position, numbers=numbers, schedule=schedule)
         save_checkpoint(self.checkpoint, identity=self.identity, position=self.position, tensors=tensors)
         self.saved_s = time.monotonic()

@@ -25,8 +25,8 @@ from coldfuse.errors import UserInputError
 from coldfuse.naming.building import LIBRARY_FAILURES
 from coldfuse.training.compute import computes_bf16, pick_device
 from coldfuse.training.failures import failures_of, first_line
-from coldfuse.training.job import TrainingSettings
 from coldfuse.training.schedule import derive_seed, epoch_batches, learning_rate_factor, split_batch
+from coldfuse.training.settings import TrainingSettings
 from coldfuse.training.tasks.task import Feature, TaskModel
 
 STATE_FILE = "trainer_state.json"
@@ -211,7 +211,7 @@ class NodeTrainer(Trainer):
         for part, num_targets in zip(inputs["parts"], inputs["num_targets"], strict=True):
             with failures_of(self.loaded.shared_part, f"training on {len(next(iter(part.values())))} examples"):
                 with self.compute_loss_context_manager():
-                    loss = self.compute_loss(model, part)
+                    loss: Any = self.compute_loss(model, part)
                 loss = loss.mean() * (num_targets / num_items_in_batch)
                 self.accelerator.backward(loss)
             total += loss.detach()
@@ -260,7 +260,7 @@ class NodeTrainer(Trainer):
                     return 0.0
                 return learning_rate_factor(step, num_steps=num_training_steps, warmup_fraction=warmup)
 
-            inner = self.optimizer if optimizer is None else optimizer
+            inner: Any = self.optimizer if optimizer is None else optimizer
             self.lr_scheduler = LambdaLR(getattr(inner, "optimizer", inner), factor)
             self._created_lr_scheduler = True
             return self.lr_scheduler
@@ -275,7 +275,7 @@ class NodeTrainer(Trainer):
         """
         self.resumed, length = resumed, Length.of(len(self.lengths), self.args)
         state = TrainerState(global_step=resumed.step, epoch=resumed.step / length.epoch_steps)
-        state.compute_steps(self.args, length.num_steps)
+        state.compute_steps(self.args, length.num_steps)  # type: ignore[no-untyped-call]
         state.train_batch_size = self._train_batch_size
         state.save_to_json(str(scratch / STATE_FILE))
         self.train(resume_from_checkpoint=str(scratch))

@@ -14,7 +14,7 @@ from coldfuse.training.tasks.task import DataRequest, Feature, TaskModel
 
 if TYPE_CHECKING:
     from coldfuse.training.classifying import TextFeatures
-    from coldfuse.training.job import TrainingSettings
+    from coldfuse.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
