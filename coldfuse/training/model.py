@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from coldfuse.errors import SchemaMismatchError
 from coldfuse.naming.architecture import Architecture
 from coldfuse.training.encoding import Intake, encode
-from coldfuse.training.head import LinearHead
+from coldfuse.training.head import LinearHead, Loss, entropy
 from coldfuse.training.ways.way import moving_tensors
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""loss(logits, labels): the mean over a batch."""
-
-
-def _entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return cross_entropy(logits, labels)
 
 
 class Classified(NamedTuple):
@@ -39,7 +31,7 @@ class Classifier(nn.Module):
     """
 
     def __init__(
-        self, body: nn.Module, head: LinearHead, *, dropout: float, intake: Intake | None = None, loss: Loss = _entropy
+        self, body: nn.Module, head: LinearHead, *, dropout: float, intake: Intake | None = None, loss: Loss = entropy
     ) -> None:
         super().__init__()
         self.body, self.loss = body, loss
