@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from coldfuse.aggregator.mending import find_damages
 from coldfuse.aggregator.meter import LayerGroups, Meter
-from coldfuse.core.contribution import Admission, ContributionManifest, Measured, Rejection
+from coldfuse.aggregator.screen_statistics import check_brought
+from coldfuse.core.contribution import Admission, AdmittedStatistics, ContributionManifest, Measured, Rejection
 from coldfuse.core.damage import Damage
 from coldfuse.core.dtypes import SAFE_CHANGE, Floats, to_floats
 from coldfuse.core.round import Opened
@@ -92,17 +93,39 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
                 "its manifest has a digest that is not its delta's; upload it with coldfuse"
             )
         measured, checks = _check_delta(screening, objects, manifest, digest)
+        statistics = _check_statistics(screening, objects, manifest)
     except _REASONS as error:
         return _rejection(digest, contributor, manifest, bounded(str(error)))
     except DamagedObjectError as error:
-        return find_damages(objects, digest, manifest.delta if manifest else None, error)
+        return find_damages(objects, digest, manifest.files if manifest else None, error)
     return Admission(
         contribution=digest, contributor=manifest.contributor, display_name=manifest.display_name,
         delta_digest=manifest.delta_digest, num_examples=manifest.num_examples,
         score=manifest.score.quality if manifest.score else None, measured=measured, checks=checks,
-        reason="base, schema, digests and finiteness are right",
+        reason=_why_right(screening, statistics), statistics=statistics,
         base_release=manifest.base_release if manifest.base_release != screening.opened.base_release else None,
     )  # fmt: skip
+
+
+def _check_statistics(
+    screening: Screening, objects: Objects, manifest: ContributionManifest
+) -> AdmittedStatistics | None:
+    """Check what came beside the delta; None where nothing came, or nobody asks for it."""
+    wanted = screening.opened.statistics.wanted
+    if wanted is None or manifest.statistics is None:  # one that is required was asked for before
+        return None
+    return check_brought(
+        objects, manifest, screening.schema, wanted, max_header_bytes=screening.max_header_bytes
+    )  # fmt: skip
+
+
+def _why_right(screening: Screening, statistics: AdmittedStatistics | None) -> str:
+    reason = "base, schema, digests and finiteness are right"
+    if statistics is not None:
+        return f"{reason}, and so are its {statistics.kind} statistics"
+    if screening.opened.statistics.wanted is not None:
+        return f"{reason}; it brought no statistics, and counts like one whose data say the same of everything"
+    return reason
 
 
 def _rejection(digest: str, contributor: str, manifest: ContributionManifest | None, reason: str) -> Rejection:

@@ -12,7 +12,7 @@ import typer
 
 from coldfuse.cli.contact import Contact
 from coldfuse.cli.data_view import show_data
-from coldfuse.cli.data_words import encodings_of, roles_of
+from coldfuse.cli.data_words import encodings_of, file_format_of, named_columns
 from coldfuse.cli.node_view import node_view
 from coldfuse.cli.options.contributor import ContributeOptions, Training
 from coldfuse.cli.source import tls_of
@@ -24,7 +24,7 @@ from coldfuse.contributor.settings import NodeSettings
 from coldfuse.contributor.state import NodeFolder
 from coldfuse.core.names import Identity
 from coldfuse.core.serialization import encode
-from coldfuse.data.tables import FileFormat
+from coldfuse.data.addresses import place_of
 from coldfuse.errors import ColdfuseError
 from coldfuse.gateway import Gateway
 from coldfuse.processes import stop_on_signals
@@ -85,14 +85,14 @@ def _run(node: Node, options: ContributeOptions) -> None:
 
 
 def _settings(options: ContributeOptions) -> NodeSettings:
-    places = "\n".join(str(path.absolute()) for path in options.data)
+    places = "\n".join(map(place_of, options.data))
     name = default_name(places) if options.name is None else options.name
     Identity.of(name, what="--name")  # before anything is read
     encoding, columns = encodings_of(options.encoding, options.columns)
     training, task = _training(options.training), find_task(options.task)
     request = DataRequest(
-        data=options.data, columns=roles_of(columns, options.column),
-        file_format=FileFormat(separator=columns.separator, encoding=columns.text_encoding),
+        data=options.data, columns=named_columns(columns), file_format=file_format_of(columns),
+        limit=columns.max_examples,
     )  # fmt: skip
     train = show_data(task.read(request), as_events=options.as_json)
     if options.validation:

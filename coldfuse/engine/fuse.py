@@ -157,7 +157,7 @@ def prepare(request: Request) -> Prepared:
     read = Inputs(
         base=operands(base.files.values(), is_delta=False),
         contributions=[item.operands for item in ordered],
-        statistics=[item.statistics_operands for item in ordered if item.statistics],
+        statistics=[item.statistics_operands for item in ordered] if any(item.statistics for item in ordered) else [],
         state=state.operands,
         tied=tied,
     )

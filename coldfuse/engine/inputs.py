@@ -36,7 +36,7 @@ from coldfuse.tensors.dequantised import open_as_floats
 from coldfuse.tensors.encodings import Encoded
 from coldfuse.tensors.files import File, LocalFile, find_object, opened
 from coldfuse.tensors.folders import Location, is_remote
-from coldfuse.tensors.statistics import check_statistics
+from coldfuse.tensors.statistics import check_statistics, read_statistics_info
 from coldfuse.tensors.tensor_file import TensorFile, open_tensors
 
 _DIGESTS_AT_A_TIME = 4
@@ -97,7 +97,13 @@ class Input:
         names = self.fitting.base_names if self.fitting else {}
         places = operands(self.statistics, is_delta=True).tensors
         places = {names.get(name, name): place for name, place in places.items()}
-        return Operands(by_first_name(places, self.tied), is_delta=True)
+        infos = [read_statistics_info(file.header, what=str(file)) for file in self.statistics]
+        return Operands(
+            by_first_name(places, self.tied),
+            is_delta=True,
+            coding=infos[0].coding if infos else None,
+            is_gram=any(info.kind == "gram" for info in infos),
+        )
 
     @cached_property
     def digest(self) -> str:
@@ -150,17 +156,47 @@ def open_inputs(
         SchemaMismatchError: An input or its statistics do not fit the base or each other.
         CodecError: A file is not what it claims to be.
     """
-    kind = next((step.statistic for step in recipe.steps if step.statistic), None)
+    kind = recipe.statistic
     if (kind is not None) != bool(statistics) or len(statistics) not in (0, len(models)):
         wanted = f"one file of {kind} statistics a model, in their order" if kind else "none: the method uses none"
         raise UserInputError(f"--statistics: expected {wanted}, got {len(statistics)} for {len(models)} models")
     with ThreadPoolExecutor(_DIGESTS_AT_A_TIME) as pool:
         digests = list(pool.map(_digest, models)) if statistics else [None] * len(models)
     inputs = [open_input(base, path, weight, tied=tied) for path, weight in zip(models, weights, strict=True)]
+    if kind is None:
+        return inputs
     return [
-        replace(item, statistics=_open_statistics(base, kind, statistics[i : i + 1], digests[i], item.fitting))
-        for i, item in enumerate(inputs)
+        with_statistics(base, item, kind, open_tensors_at(path), model=of, delta=_known_delta(item))
+        for item, path, of in zip(inputs, statistics, digests, strict=True)
     ]
+
+
+def with_statistics(
+    base: Checkpoint,
+    item: Input,
+    kind: Statistic,
+    file: TensorFile,
+    *,
+    model: str | None = None,
+    delta: str | None = None,
+) -> Input:
+    """Return an input with its statistics, checked.
+
+    Args:
+        base: The base.
+        item: The input.
+        kind: The kind that the recipe asks for.
+        file: The statistics.
+        model: Digest of the model that was measured, where the input is one.
+        delta: Digest of the delta that they belong to, where the input is one.
+
+    Raises:
+        CodecError: The file is none of statistics, or of another version.
+        SchemaMismatchError: They are of another kind or model, or do not fit the base.
+    """
+    names = {} if item.fitting is None else {name: base.schema[to] for name, to in item.fitting.base_names.items()}
+    check_statistics(file.header, {**base.schema, **names}, kind=kind, model=model, delta=delta, what=str(file))
+    return replace(item, statistics=(file,))
 
 
 def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -> Input:
@@ -271,16 +307,9 @@ def _read_at_most(file: File) -> bytes:
     return bytes(data)
 
 
-def _open_statistics(
-    base: Checkpoint, kind: Statistic | None, paths: Sequence[Location], of: str | None, fitting: Fitting | None
-) -> tuple[TensorFile, ...]:
-    files = tuple(open_tensors_at(path) for path in paths)
-    if kind is None:
-        return ()
-    own_names = {} if fitting is None else {name: base.schema[to] for name, to in fitting.base_names.items()}
-    for file in files:
-        check_statistics(file.header, {**base.schema, **own_names}, kind=kind, model=of, what=str(file))
-    return files
+def _known_delta(item: Input) -> str | None:
+    """Return the digest of a delta; a model or an adapter has none."""
+    return item.digest if item.is_delta and item.adapter is None else None
 
 
 def _digest(path: Location) -> str | None:

@@ -108,14 +108,16 @@ class Fusion:
         return len(self.weights)
 
     @cached_property
-    def info(self) -> Callable[[str, tuple[int, ...], tuple[bool, ...], int], TensorInfo]:
-        """What a step, by its index in the recipe, knows of a tensor, by its name, shape and who has it.
+    def info(self) -> Callable[[str, tuple[int, ...], tuple[bool, ...], tuple[bool, ...], int], TensorInfo]:
+        """What a step, by its index in the recipe, knows of a tensor, by its name, shape, who has it and who knows it.
 
         The last few are kept, as a tensor has many blocks: each takes 24 bytes a contribution.
         """
         return lru_cache(maxsize=_NUM_INFOS)(self._info)
 
-    def _info(self, tensor: str, shape: tuple[int, ...], present: tuple[bool, ...], step: int) -> TensorInfo:
+    def _info(
+        self, tensor: str, shape: tuple[int, ...], present: tuple[bool, ...], informed: tuple[bool, ...], step: int
+    ) -> TensorInfo:
         return TensorInfo(
             tensor=tensor,
             shape=shape,
@@ -123,6 +125,7 @@ class Fusion:
             present_C=np.array(present, bool),
             keys_C=np.array([key(self.seed, name, tensor) for name in self.names if self.recipe.is_random], np.uint64),
             num_elements=self.num_elements,
+            informed_C=np.array(informed, bool) if informed else None,
             own={**self.own.get((step, ""), {}), **self.own.get((step, tensor), {})},
             measured={**self.measured.get((step, ""), {}), **self.measured.get((step, tensor), {})},
         )

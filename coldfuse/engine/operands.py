@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from coldfuse.adapters.adapter import AdapterTensor, Stored
 from coldfuse.core.schema import Schema, TensorSpec
+from coldfuse.core.statistics import Coding
 from coldfuse.tensors.checkpoint import Place
 from coldfuse.tensors.encodings import DENSE, Encoded, part_name
 from coldfuse.tensors.files import ByteRange
@@ -50,6 +51,22 @@ class EncodedOperand:
     """Where each stored part lies, whole."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class CodedOperand:
+    """Some consecutive numbers of one tensor of coded statistics, in whole blocks."""
+
+    where: ByteRange
+    """The bytes of these blocks."""
+    first: int
+    """Index in the tensor of the first number of the first block."""
+    num_coded: int
+    """Number of numbers in these blocks."""
+    coding: Coding
+    """How they are coded."""
+    triangle: int = 0
+    """Number of rows of the symmetric matrix of which they are the upper triangle; 0 for other tensors."""
+
+
 AnyOperand = Operand | AdapterOperand | EncodedOperand
 """Where a contribution's elements of a tensor come from."""
 
@@ -64,6 +81,10 @@ class Operands:
     """True if the values count as they are; False for a model's own values, from which the base is subtracted."""
     encoded: Mapping[str, EncodedOperand] = field(default_factory=dict)
     """What is not stored element by element, by name."""
+    coding: Coding | None = None
+    """How the numbers are coded, of statistics that have travelled; None where they lie as they are."""
+    is_gram: bool = False
+    """True for Gram matrices."""
 
     def __contains__(self, name: str) -> bool:
         """Tell whether there is anything of a tensor."""

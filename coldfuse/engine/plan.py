@@ -17,8 +17,9 @@ from typing import Literal
 
 from coldfuse.adapters.adapter import Adapter
 from coldfuse.core.schema import TensorSpec, size_of
-from coldfuse.engine.operands import AdapterOperand, AnyOperand, Operand, Operands
+from coldfuse.engine.operands import AdapterOperand, AnyOperand, CodedOperand, Operand, Operands
 from coldfuse.errors import SchemaMismatchError
+from coldfuse.tensors.codes import BLOCK, coded_range
 from coldfuse.tensors.header import Header
 from coldfuse.tensors.parts import PartLayout, Piece, plan_parts
 
@@ -50,8 +51,9 @@ class PieceTask:
     """The base's elements, at least those of the piece."""
     contributions: tuple[AnyOperand | None, ...]
     """Each contribution's elements, in fusing order; None where it does not change the tensor."""
-    statistics: tuple[Operand | None, ...] = ()
-    """Each contribution's statistics under the tensor's name; empty if the recipe asks for none."""
+    statistics: tuple[Operand | CodedOperand | None, ...] = ()
+    """Each contribution's statistics under the tensor's name, None where it has none; empty if the recipe asks for
+    none."""
     state: tuple[Operand | None, ...] = ()
     """Each slot's numbers of the fusion before; None where there are none yet."""
     is_fused: bool
@@ -208,7 +210,7 @@ def _plan_piece(piece: Piece, inputs: Inputs, granularity: Granularity) -> Piece
         num_elements=piece.num_elements,
         base=_locate(inputs.base, known, granularity, by_rows=by_rows) or _missing(piece),
         contributions=contributions,
-        statistics=tuple(_locate(s, known, granularity) for s in inputs.statistics),
+        statistics=tuple(_locate_statistics(s, known, granularity) for s in inputs.statistics),
         state=tuple(_locate(s, known, granularity) if s and is_fused else None for s in inputs.state),
         is_fused=is_fused,
         tied_to=tied_to,
@@ -234,6 +236,27 @@ def _locate(source: Operands, piece: Piece, granularity: Granularity, *, by_rows
     dtype = entry.spec.dtype
     where = file.file.range(entry.start + size_of(dtype, first), size_of(dtype, end - first))
     return Operand(where=where, first=first, dtype=dtype, is_delta=source.is_delta)
+
+
+def _locate_statistics(source: Operands, piece: Piece, granularity: Granularity) -> Operand | CodedOperand | None:
+    """Find what statistics say of a piece: its elements, or a whole Gram matrix."""
+    if source.coding is None or piece.tensor.name not in source.tensors:
+        return _locate(source, piece, granularity)
+    file, entry = source.tensors[piece.tensor.name]
+    shape = piece.tensor.spec.shape
+    if source.is_gram:
+        triangle, first, count = shape[-1], 0, shape[-1] * (shape[-1] + 1) // 2
+        total = count
+    else:
+        triangle, total = 0, piece.tensor.spec.num_elements
+        first, end = _element_range(piece, granularity, by_rows=False)
+        count = end - first
+    begin, start, stop = coded_range(first, count, source.coding)
+    where = file.file.range(entry.start + start, min(stop, entry.spec.size_bytes) - start)
+    blocks_end = min(-(-(first + count) // BLOCK) * BLOCK, total)
+    return CodedOperand(
+        where=where, first=begin, num_coded=blocks_end - begin, coding=source.coding, triangle=triangle
+    )  # fmt: skip
 
 
 def _element_range(piece: Piece, granularity: Granularity, *, by_rows: bool) -> tuple[int, int]:

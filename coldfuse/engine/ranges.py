@@ -16,7 +16,8 @@ ElementRange = tuple[int, int]
 def info_of(fusion: Fusion, piece: PieceTask, step: int) -> TensorInfo:
     """Return what a step of the recipe knows of a piece's tensor; `step` is its index in the recipe."""
     present = tuple(operand is not None for operand in piece.contributions)
-    return fusion.info(piece.known_as, piece.shape, present, step)
+    informed = tuple(operand is not None for operand in piece.statistics)
+    return fusion.info(piece.known_as, piece.shape, present, informed, step)
 
 
 def element_ranges(

@@ -19,7 +19,7 @@ from coldfuse.engine.devices import own_stream, to_device
 from coldfuse.engine.expander import Expander
 from coldfuse.engine.finite import require_finite
 from coldfuse.engine.job import SUM_ELEMENTS, Fusion
-from coldfuse.engine.operands import AnyOperand, Operand
+from coldfuse.engine.operands import AnyOperand, CodedOperand, Operand
 from coldfuse.engine.plan import PieceTask
 from coldfuse.engine.preload import expect
 from coldfuse.engine.range_reader import RangeReader
@@ -30,6 +30,8 @@ from coldfuse.fusion.block import Array, Block, Float64, Matrix
 from coldfuse.fusion.kernels import decode, subtract_rows, sum_rows
 from coldfuse.fusion.method import LinearCombination
 from coldfuse.fusion.rows import DeltaRows
+from coldfuse.tensors.coded_statistics import matrix_of
+from coldfuse.tensors.codes import BLOCK, coded_range, decode_values
 
 _idle = threading.local()
 """Buffers of tasks that this thread has finished, for the next one: fresh memory costs a page fault every 4 KiB."""
@@ -210,7 +212,12 @@ class BlockReader:
             if operand is None:
                 return None
             rows, columns = piece.shape[-1] if is_gram else piece.shape[0], piece.shape[-1]
-            return to_device(self.values(operand, (0, rows * columns)).reshape(rows, columns), self._fusion.device)
+            if isinstance(operand, CodedOperand):
+                values = self._decoded(operand)
+                values = matrix_of(values, columns) if operand.triangle else values.reshape(rows, columns)
+            else:
+                values = self.values(operand, (0, rows * columns)).reshape(rows, columns)
+            return to_device(values, self._fusion.device)
 
         info = info_of(self._fusion, piece, step)
         return Matrix(info=info, read_delta=read_delta, read_statistic=read_statistic)
@@ -265,17 +272,38 @@ class BlockReader:
         return subtract_rows(raw, dtype, base_N=base_N, out_CN=out_RN)
 
     def statistics(self, piece: PieceTask, elements: ElementRange, step: int) -> Float64 | None:
-        """Read what every contribution's statistics say of these elements, if a step asks and all say something."""
+        """Read what contributions' statistics say of these elements, if a step asks; None if nobody's say anything."""
         kind = self._fusion.recipe.steps[step].statistic
-        if kind in (None, "gram") or not piece.statistics or not all(piece.statistics):
+        if kind in (None, "gram") or not any(piece.statistics):
             return None
-        dtype = next(operand.dtype for operand in piece.statistics if operand is not None)  # one, by their format
         rows = self._floats("statistics", len(piece.statistics) * elements[1]).reshape(-1, elements[1])
-        raw = self._read_rows(piece.statistics, elements, dtype, piece.statistics)
-        subtract_rows(raw, dtype, base_N=None, out_CN=rows)
+        plain = [operand if isinstance(operand, Operand) else None for operand in piece.statistics]
+        if dtype := next((operand.dtype for operand in plain if operand), None):  # one, by their format
+            subtract_rows(self._read_rows(plain, elements, dtype, plain), dtype, base_N=None, out_CN=rows)
+        for operand, row_N in zip(piece.statistics, rows, strict=True):
+            if operand is None:
+                row_N[:] = 0.0
+            elif isinstance(operand, CodedOperand):
+                row_N[:] = self._decoded_range(operand, elements)
         if not (surely_finite(rows) and rows.min(initial=0.0) >= 0):
             raise FusionError(f"tensor {piece.tensor}: statistics that are negative or not finite; compute them anew")
         return rows
+
+    def _decoded_range(self, operand: CodedOperand, elements: ElementRange) -> Float64:
+        """Read some of an operand's numbers, and no blocks but theirs."""
+        wanted = elements[0] - operand.first
+        first, start, stop = coded_range(wanted, elements[1], operand.coding)
+        count = min(-(-(wanted + elements[1]) // BLOCK) * BLOCK, operand.num_coded) - first
+        raw = self.buffer("codes", min(stop, operand.where.length) - start)
+        self._reader.read_into(operand.where, raw.data, start)
+        values_N = decode_values(raw, count, operand.coding, is_signed=False)
+        return values_N[wanted - first : wanted - first + elements[1]]
+
+    def _decoded(self, operand: CodedOperand) -> Float64:
+        """Read all of an operand's numbers."""
+        raw = self.buffer("codes", operand.where.length)
+        self._reader.read_into(operand.where, raw.data, 0)
+        return decode_values(raw, operand.num_coded, operand.coding, is_signed=operand.triangle > 0)
 
     def _floats(self, name: str, count: int) -> Float64:
         return self.buffer(name, count * 8).view(np.float64)

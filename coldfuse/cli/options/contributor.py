@@ -67,10 +67,10 @@ class ContributeOptions:
 
     address: Annotated[str, typer.Argument(help="The gateway, HOST:PORT.", show_default=False)]
     data: Annotated[
-        list[Path], typer.Option("--data", help=f"Private examples: {DATA_HELP}", rich_help_panel=DATA_PANEL)
+        list[str], typer.Option("--data", help=f"Private examples: {DATA_HELP}", rich_help_panel=DATA_PANEL)
     ]
     validation: Annotated[
-        list[Path],
+        list[str],
         typer.Option(
             "--validation", help="Examples to validate on; a tenth of the data by default.", rich_help_panel=DATA_PANEL
         ),
@@ -84,14 +84,6 @@ class ContributeOptions:
         ),
     ] = DEFAULT_TASK
     columns: NodeColumns = field(default_factory=NodeColumns)
-    column: Annotated[
-        list[str],
-        typer.Option(
-            "--column",
-            help="ROLE=NAME: the column of what a task reads, such as text=body; as often as needed.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = field(default_factory=list)
     name: Annotated[
         str | None, typer.Option(help="Your name, of any script, which the whole federation sees; node-… by default.")
     ] = None

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 from coldfuse.data.records import Records, read_records
 from coldfuse.data.roles import Role
 from coldfuse.errors import UserInputError
+from coldfuse.training.tasks.targets import TEXT, TEXT_PAIR, TextsWithTargets, require_pairs_like, texts_of
 from coldfuse.training.tasks.task import DataRequest, Feature, TaskModel
-from coldfuse.training.tasks.texts import TEXT, TEXT_PAIR, TextsWithTargets, require_pairs_like, texts_of
 
 if TYPE_CHECKING:
     from coldfuse.training.classifying import TextFeatures
