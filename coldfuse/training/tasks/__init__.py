@@ -2,6 +2,12 @@
 
 task                  what a task is
 text_classification   texts or pairs of texts with one label each
+token_classification  words with a tag each
+question_answering    parts of texts that answer questions
+masked_lm             hidden words of unlabelled text
+causal_lm             unlabelled text, word for word
+instructions          answers of an assistant
+text_to_text          one text from another
 
 A package adds one by an entry point of the group `coldfuse.tasks`: its name is the task's, its value a class that can
 be made without arguments and has all that `coldfuse.training.tasks.task.Task` asks for.
@@ -27,6 +33,12 @@ DEFAULT_TASK = "text-classification"
 
 TASKS: dict[str, str] = {
     "text-classification": "coldfuse.training.tasks.text_classification:TextClassification",
+    "token-classification": "coldfuse.training.tasks.token_classification:TokenClassification",
+    "question-answering": "coldfuse.training.tasks.question_answering:QuestionAnswering",
+    "fill-mask": "coldfuse.training.tasks.masked_lm:MaskedLM",
+    "text-generation": "coldfuse.training.tasks.causal_lm:CausalLM",
+    "instructions": "coldfuse.training.tasks.instructions:Instructions",
+    "text2text-generation": "coldfuse.training.tasks.text_to_text:TextToText",
 }
 """Where each of coldfuse's own tasks is, by name; it is imported with its first use."""
 
