@@ -3,7 +3,6 @@
 Shape letters: N examples, B of them in a batch, L tokens of the longest text in the batch, H hidden features.
 """
 
-
 from __future__ import annotations
 
 import inspect

@@ -8,7 +8,6 @@ of its classes in the metadata.
 Shape letters: N examples, H features, K classes.
 """
 
-
 from __future__ import annotations
 
 import json
