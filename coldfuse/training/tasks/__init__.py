@@ -2,6 +2,9 @@
 
 task                  what a task is
 text_classification   texts or pairs of texts with one label each
+multi_label           the same with any number of labels each
+regression            the same with a number each
+splitting             examples set apart for validation
 token_classification  words with a tag each
 question_answering    parts of texts that answer questions
 masked_lm             hidden words of unlabelled text
@@ -33,6 +36,8 @@ DEFAULT_TASK = "text-classification"
 
 TASKS: dict[str, str] = {
     "text-classification": "coldfuse.training.tasks.text_classification:TextClassification",
+    "multi-label-classification": "coldfuse.training.tasks.multi_label:MultiLabel",
+    "regression": "coldfuse.training.tasks.regression:Regression",
     "token-classification": "coldfuse.training.tasks.token_classification:TokenClassification",
     "question-answering": "coldfuse.training.tasks.question_answering:QuestionAnswering",
     "fill-mask": "coldfuse.training.tasks.masked_lm:MaskedLM",
