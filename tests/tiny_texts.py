@@ -115,3 +115,30 @@ def write_json_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
     """Write rows as JSON lines."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def rows_of(task: str) -> list[dict[str, Any]]:
+    """Return private data of a task, made of the proverbs: a tiny model learns something of it."""
+    made = {
+        "token-classification": _tagged, "question-answering": _asked, "instructions": _chat,
+        "text2text-generation": lambda number: {"source": PROVERBS[number], "target": PROVERBS[number].split()[0]},
+    }  # fmt: skip
+    make = made.get(task, lambda number: {"text": PROVERBS[number]})
+    return [make(number) for number in range(len(PROVERBS))]
+
+
+def _tagged(number: int) -> dict[str, Any]:
+    words = PROVERBS[number].replace(".", " .").replace(",", " ,").split()
+    return {"tokens": words, "ner_tags": ["B-START" if word[0].isupper() else "O" for word in words]}
+
+
+def _asked(number: int) -> dict[str, Any]:
+    words = PROVERBS[number].split()
+    answers = {"text": [words[1]], "answer_start": [len(words[0]) + 1]} if number % 4 else {"text": []}
+    return {"question": f"What comes after {words[0]}?", "context": PROVERBS[number], "answers": answers}
+
+
+def _chat(number: int) -> dict[str, Any]:
+    contents = ("One, please.", PROVERBS[number], "Another.", PROVERBS[number - 1])
+    roles = ("user", "assistant", "user", "assistant")
+    return {"messages": [{"role": r, "content": c} for r, c in zip(roles, contents, strict=True)]}
