@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 
 PROVERBS = (
     "A stitch in time saves nine.", "All that glitters is not gold.", "A rolling stone gathers no moss.",
@@ -72,6 +73,10 @@ def write_text_model(folder: Path, kind: str, *, seed: int = 0, chat_template: s
         torch.manual_seed(seed)
         config = transformers.AutoConfig.for_model(architecture, **sizes)
         getattr(transformers, loader).from_config(config).save_pretrained(folder)
+        if kind == "t5 v1.1":  # its files have a head of their own, which transformers itself would not write any more
+            weights = load_file(folder / "model.safetensors")
+            head = torch.randn(VOCABULARY_SIZE, 32) / 8
+            save_file(weights | {"lm_head.weight": head}, folder / "model.safetensors", metadata={"format": "pt"})
     write_text_tokenizer(folder, ends_in="" if kind in ("gpt2", "llama") else "</s>", chat_template=chat_template,
                          starts_with="<s>" if "bert" in kind else "")  # fmt: skip
     return folder
