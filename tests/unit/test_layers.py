@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "transport": "core tensors gateway registry storage trust config proxies",
     "aggregator": "core tensors fusion engine registry storage trust evaluation",
     "data": "core",
-    "training": "core durable naming tensors data",
+    "training": "core durable naming tensors adapters data",  # which types of adapter are a change of weights
     "evaluation": "core tensors data training",
     "consumer": "core durable tensors registry gateway",
     "contributor": "core durable tensors data training consumer gateway",

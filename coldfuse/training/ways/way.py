@@ -120,7 +120,7 @@ class Way(BaseModel, ABC):
             preparation: What else may be needed.
         """
 
-    def changes(self, model: nn.Module, base: Base) -> dict[str, Change]:
+    def changes(self, model: nn.Module, base: Base) -> Mapping[str, Change]:
         """Return what became of the base's tensors, by the base's names; the model is unwrapped for it.
 
         Nothing large is made before it is read: a dense change reads the model's own memory and the base's file.
