@@ -15,6 +15,7 @@ from coldfuse.core.left_out import left_out_lines
 from coldfuse.core.model_files import is_tokenizer_file
 from coldfuse.core.names import Identity, shown
 from coldfuse.core.screening_rules import ScreeningRules
+from coldfuse.core.statistics import StatisticsRule
 from coldfuse.errors import MissingExtraError, StorageError
 from coldfuse.extras import requiring
 from coldfuse.registry.creation import create_federation, require_creatable, require_fusable
@@ -30,7 +31,8 @@ def init(options: InitOptions) -> None:
     words, base = options.recipe, options.base
     recipe = recipe_of(words.method, words.param, words.variant)
     quorum = options.closing.publish_every or options.quorum
-    require_federated(recipe, quorum=quorum)
+    require_federated(recipe, quorum=quorum, with_statistics=True)
+    statistics = StatisticsRule(kind=recipe.statistic or "none", presence=options.statistics)
     line = line_of(recipe, words)
     rules = NEW_FEDERATION | {"deadline_s": parse_duration(options.deadline)} | rules_of(options.closing)
     rules |= {"quorum": quorum}
@@ -39,13 +41,20 @@ def init(options: InitOptions) -> None:
     checkpoint = open_checkpoint(model)  # what is no model leaves no trace in the store
     require_fusable(checkpoint, model)
     _check(store)
-    _say_what_can_be_trained(
-        base, model, has_tokenizer=any(is_tokenizer_file(name.rpartition("/")[2]) for name in checkpoint.plain)
-    )
+    if checkpoint.plain:
+        _say_what_can_be_trained(
+            base, model, has_tokenizer=any(is_tokenizer_file(name.rpartition("/")[2]) for name in checkpoint.plain)
+        )
+    else:
+        typer.echo(
+            f"base: {len(checkpoint.schema)} tensors without a configuration: whoever trains or loads it builds the "
+            "module in code of their own, and takes part from Python (Federation.round)"
+        )
     screening = ScreeningRules(is_on=options.screening == "strict")
     federation = create_federation(
-        store, name=options.name, base=model, origin=base, method=line, rules=rules, screening=screening
-    )
+        store, name=options.name, base=model, origin=base, method=line, rules=rules, screening=screening,
+        statistics=statistics,
+    )  # fmt: skip
     release, settings = federation.latest(), federation.settings
     size = sum(blob.size_bytes for blob in release.files.values())
     typer.echo(
@@ -54,6 +63,8 @@ def init(options: InitOptions) -> None:
     typer.echo(f"files, which everybody who reaches the federation can have: {', '.join(sorted(release.files))}")
     for item in left_out_lines(checkpoint.left_out(base, how="no release has it, so who loads one needs it, too")):
         typer.echo(item)
+    if statistics.wanted:
+        typer.echo(f"statistics beside every delta: {statistics}")
     typer.echo(f"next: coldfuse serve {options.store}")
     typer.echo(f"digest {release.model_digest}")
 

@@ -6,7 +6,6 @@ the coding changed. A diagonal is coded as exactly as the coding can.
 
 Letters: I inputs of a layer, N numbers.
 """
-# ruff: noqa: N806 - the names of tensors end in their shape
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """What lies in a model's folder: its weights, the files beside them that belong to it, and what does not.
 
-Three kinds of folders are models:
+Four kinds of folders are models:
 
 - one with `config.json`, as transformers and diffusers save one model;
 - one with `modules.json`, as sentence-transformers saves a chain of modules: the file names their folders, and those
   with weights (Dense, LayerNorm, …) have files of their own; a Router's modules lie another folder down;
-- one with `model_index.json`, as diffusers saves a pipeline: each component that the file names has a folder.
+- one with `model_index.json`, as diffusers saves a pipeline: each component that the file names has a folder;
+- one with weights by their usual names and no tokenizer, as whoever builds the module in code of their own saves it.
 
 Each of these folders is a component. What its files hold is known by its name and theirs,
 `2_Dense/linear.weight`; the tensors in the model's own folder keep their names.
@@ -27,6 +28,7 @@ from coldfuse.core.model_files import (
     TEMPLATES,
     is_model_file,
     is_module_file,
+    is_tokenizer_file,
     may_be_released,
     named_files,
     why_left_out,
@@ -157,8 +159,17 @@ def _places(folder: Folder) -> dict[str, bool]:
         is_loaded_too = not root.isdisjoint({"model.safetensors", INDEX})  # by libraries that know of no modules
         return {"": is_loaded_too} | {place: True for one in found for place in _with_routes(folder, one)}
     if "config.json" not in root:
-        raise UserInputError(_no_model(folder, sorted(root)))
+        if root.isdisjoint({"model.safetensors", INDEX}) or any(map(is_tokenizer_file, root)):
+            raise UserInputError(_no_model(folder, sorted(root)))
+        _require_fetched(folder, root)
     return {"": True}
+
+
+def _require_fetched(folder: Folder, root: set[str]) -> None:
+    """Refuse a folder that lacks a configuration because a fetch into it was ended while files were swapped."""
+    own = folder.entries(_OURS[0]) if _OURS[0] in root else set[str]()
+    if "written.json" in own and "release.json" not in own:
+        raise UserInputError(f"{folder}: a fetch into it was ended before all was in place; fetch again")
 
 
 def _with_routes(folder: Folder, place: str) -> Iterator[str]:

@@ -12,10 +12,11 @@ always trains, whatever the way.
 
 from __future__ import annotations
 
+from coldfuse.training.moving import moving_tensors
 from coldfuse.training.ways.adapted import ADAPTED
 from coldfuse.training.ways.parsing import find_known, make, split_call
 from coldfuse.training.ways.parts import Bias, Full, Layers, Norms
-from coldfuse.training.ways.way import Base, Preparation, Way, moving_tensors
+from coldfuse.training.ways.way import Base, Preparation, Way
 
 __all__ = ["WAYS", "Base", "Preparation", "Way", "moving_tensors", "parse_way"]
 

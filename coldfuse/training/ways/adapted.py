@@ -17,8 +17,9 @@ from torch import nn
 from coldfuse.adapters.types import EXPANDED, NATIVE
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.changes import Change
+from coldfuse.training.moving import freeze_statistics
 from coldfuse.training.schedule import derive_seed
-from coldfuse.training.ways.way import Base, Parameters, Preparation, Way, freeze_statistics
+from coldfuse.training.ways.way import Base, Parameters, Preparation, Way
 
 TYPES = tuple(sorted(NATIVE | EXPANDED))
 """PEFT's names of the types that are a change of weights."""

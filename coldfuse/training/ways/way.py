@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -13,10 +13,22 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.changes import Change, DenseChange
+from coldfuse.training.moving import frozen_statistics, moving_tensors
+
+__all__ = [
+    "Base",
+    "Batch",
+    "Parameters",
+    "Preparation",
+    "Way",
+    "difference",
+    "freeze_all_but",
+    "moving_tensors",
+    "no_examples",
+]
 
 Parameters = Mapping[str, nn.Parameter]
 """Parameters by the model's own names."""
@@ -158,28 +170,6 @@ def freeze_embeddings(model: nn.Module, shared: Parameters) -> None:
     for module in model.modules():
         if isinstance(module, nn.Embedding | nn.EmbeddingBag) and id(module.weight) in own:
             module.weight.requires_grad_(False)
-
-
-def freeze_statistics(model: nn.Module) -> None:
-    """Keep the running means of normalisations whose weights do not train: with momentum 0, no batch moves them."""
-    for module in model.modules():
-        if isinstance(module, _BatchNorm) and not (module.affine and module.weight.requires_grad):
-            module.momentum = 0.0
-
-
-def frozen_statistics(model: nn.Module) -> Iterator[Tensor]:
-    """Return the running means that `freeze_statistics` keeps."""
-    for module in model.modules():
-        if isinstance(module, _BatchNorm) and module.momentum == 0.0:
-            yield from module.buffers(recurse=False)
-
-
-def moving_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return all that training changes in a prepared model, by its own names: what a checkpoint has to hold."""
-    kept = {id(buffer) for buffer in frozen_statistics(model)}
-    parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    buffers = {n: b for n, b in model.named_buffers() if b.is_floating_point() and id(b) not in kept}
-    return parameters | buffers
 
 
 def difference(name: str, tensor: Tensor, base: Base) -> DenseChange:
