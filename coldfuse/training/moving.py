@@ -20,10 +20,10 @@ def moving_tensors(model: nn.Module) -> dict[str, Tensor]:
     return parameters | buffers
 
 
-def freeze_statistics(model: nn.Module) -> None:
+def freeze_statistics(model: nn.Module, *, all_of_them: bool = False) -> None:
     """Keep the running means of normalisations whose weights do not train: with momentum 0, no batch moves them."""
     for module in model.modules():
-        if isinstance(module, _BatchNorm) and not (module.affine and module.weight.requires_grad):
+        if isinstance(module, _BatchNorm) and (all_of_them or not (module.affine and module.weight.requires_grad)):
             module.momentum = 0.0
 
 

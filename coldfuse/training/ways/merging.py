@@ -32,7 +32,7 @@ from coldfuse.errors import UserInputError
 from coldfuse.naming.building import LIBRARY_FAILURES
 from coldfuse.tensors.changes import Change, DenseChange, LowRankChange, SparseChange
 from coldfuse.training.ways.injecting import ADAPTER
-from coldfuse.training.ways.way import Base, difference
+from coldfuse.training.ways.way import Base, LazyChanges, difference
 
 _Factors = tuple[Floats, Floats, float]
 """B, A and s of s·BA."""
@@ -80,22 +80,6 @@ def merged_changes(model: nn.Module, base: Base) -> Mapping[str, Change]:
                 name = names[parameter.data_ptr()]
                 found[name] = _Merged(path, layer, config, kind, name, base, last).change
     return LazyChanges(found)
-
-
-class LazyChanges(Mapping[str, Change]):
-    """Changes that are made when they are asked for, and not kept."""
-
-    def __init__(self, makers: Mapping[str, Callable[[], Change]]) -> None:
-        self._makers = makers
-
-    def __getitem__(self, name: str) -> Change:
-        return self._makers[name]()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._makers)
-
-    def __len__(self) -> int:
-        return len(self._makers)
 
 
 def _take_out(model: nn.Module) -> list[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -26,6 +26,7 @@ __all__ = [
     "Way",
     "difference",
     "freeze_all_but",
+    "freeze_embeddings",
     "moving_tensors",
     "no_examples",
 ]
@@ -73,7 +74,9 @@ class Way(BaseModel, ABC):
     after training what became of the base's tensors. What the base does not have, such as a head, always trains.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True, use_attribute_docstrings=True
+    )
 
     name: ClassVar[str]
     """Name in recipes and manifests."""
@@ -94,7 +97,7 @@ class Way(BaseModel, ABC):
 
     def line(self) -> str:
         """Return the way with every parameter: equal lines train equally."""
-        given = {key: value for key, value in self.model_dump(mode="json").items() if value is not None}
+        given = {key: value for key, value in self.model_dump(mode="json", by_alias=True).items() if value is not None}
         return f"{self.name}({', '.join(f'{key}={_text(value)}' for key, value in given.items())})"
 
     def prepare(
@@ -145,6 +148,22 @@ class Way(BaseModel, ABC):
         frozen |= {buffer.data_ptr() for buffer in frozen_statistics(model)}
         tensors = base.tensors(model)
         return {name: difference(name, t, base) for name, t in tensors.items() if t.data_ptr() not in frozen}
+
+
+class LazyChanges(Mapping[str, Change]):
+    """Changes that are made when they are asked for, and not kept."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], Change]]) -> None:
+        self._makers = makers
+
+    def __getitem__(self, name: str) -> Change:
+        return self._makers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
 
 
 def shared_parameters(model: nn.Module, stored_names: Mapping[str, str]) -> Parameters:
