@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from coldfuse.core.serialization import canonical_json, sha256
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.changes import Change, SparseChange
-from coldfuse.training.moving import freeze_statistics
+from coldfuse.training.moving import freeze_statistics, frozen_statistics
 from coldfuse.training.schedule import derive_seed
 from coldfuse.training.ways.kept import read_tensors, write_tensors
 from coldfuse.training.ways.way import Base, LazyChanges, Parameters, Preparation, Way, difference, freeze_embeddings
@@ -71,7 +71,10 @@ class Masked(Way):
         """Return the values at the mask's elements, by the base's names."""
         own = {p.data_ptr(): (name, p) for name, p in model.named_parameters()}
         makers: dict[str, Callable[[], Change]] = {}
+        kept = {buffer.data_ptr() for buffer in frozen_statistics(model)}
         for name, tensor in base.tensors(model).items():
+            if tensor.data_ptr() in kept:
+                continue
             owner, parameter = own.get(tensor.data_ptr(), ("", None))
             if parameter is None or parameter.requires_grad:
                 whole = None if parameter is None or tensor.shape != parameter.shape else _MASKS[model].get(owner)
