@@ -43,10 +43,9 @@ _EXACT = 2.0**-20
 _ROUNDING = 2.0**-22
 """Share of the largest weight that merging in float32 may round away."""
 
-_RANKS: Mapping[str, Callable[[Any], int]] = {
+RANKS: Mapping[str, Callable[[Any], int]] = {
     "DELORA": lambda config: int(config.r),
     "GRALORA": lambda config: int(config.r * config.gralora_k),
-    "HRA": lambda config: int(config.r),
     "LOHA": lambda config: int(config.r**2),
     "MISS": lambda config: int(config.r),
     "TINYLORA": lambda config: int(config.r),
@@ -160,7 +159,7 @@ class _Merged:
 
     def _converted(self, delta: NDArray[np.float64]) -> _Factors | None:
         """Have PEFT convert the layer to LoRA, where the rank of what it adds is known and small."""
-        rank_of, own = _RANKS.get(str(self.config.peft_type.value)), self.layer.get_base_layer()
+        rank_of, own = RANKS.get(str(self.config.peft_type.value)), self.layer.get_base_layer()
         rank = min(rank_of(self.config), *own.weight.shape[:2]) if rank_of and own.weight.dim() == 2 else 0
         if not 0 < rank * sum(own.weight.shape) < delta.size or not self.layer.supports_lora_conversion(ADAPTER):
             return None
