@@ -5,7 +5,7 @@
     release-00003/               the work on base release 3
         checkpoint.safetensors   training under way
         delta.safetensors        what will leave the node
-        head.safetensors         the private head that belongs to the fine-tuned body, and its labels; never leaves
+        head.safetensors         the private tensors that belong to the fine-tuned ones, and the labels; never leave
         trained.json             training is done: delta and head are there
         sent.json                what was committed to the gateway
 
@@ -35,7 +35,7 @@ from coldfuse.errors import CodecError
 
 _LOG = logging.getLogger(__name__)
 _KEPT_RELEASES = 2
-_TRAINED, _SENT = "trained.json", "sent.json"
+_TRAINED, _SENT, _HEAD = "trained.json", "sent.json", "head.safetensors"
 
 
 class Trained(Value):
@@ -53,6 +53,12 @@ class Trained(Value):
     """Optimiser steps done."""
     score: Score | None
     """Validation score before and after; None where nobody validates."""
+    task: str = "text-classification"
+    """Name of the task."""
+    trained: str = "full"
+    """What was trained of the shared part."""
+    beats_base: bool = True
+    """Whether it is better than its base on the validation examples; older versions did not ask."""
     encoding: str
     """Dtype of the delta."""
     delta: Blob
@@ -96,8 +102,13 @@ class WorkFolder:
 
     @property
     def head(self) -> Path:
-        """File of the private head."""
-        return self.path / "head.safetensors"
+        """File of the private tensors, such as the head: what the base's files do not have."""
+        return self.path / _HEAD
+
+    def earlier_heads(self) -> list[Path]:
+        """Return the files of private tensors of the rounds before, the latest first."""
+        found = self.path.parent.glob(f"release-*/{self.head.name}")
+        return sorted((path for path in found if path.parent.name < self.path.name), reverse=True)
 
     @property
     def has_lost_sent(self) -> bool:
@@ -117,6 +128,8 @@ class WorkFolder:
         sent = self.sent()
         trained = self._read(Trained, _TRAINED) or (sent.trained if sent else None)
         if trained is None or trained.work_digest != work_digest or not (sent or self.delta.is_file()):
+            return None
+        if not sent and not trained.beats_base:  # nobody is to know of it
             return None
         return trained if sent is None or sent.is_done is False else None
 
@@ -203,7 +216,11 @@ class NodeFolder:
             on_damage: Told of each file in it that is found damaged.
         """
         folders = sorted(self._path.glob("release-*"))
-        for old in [folder for folder in folders if folder.name <= f"release-{base_release - _KEPT_RELEASES:05d}"]:
+        heads = [
+            folder for folder in folders if (folder / _HEAD).is_file() and folder.name < f"release-{base_release:05d}"
+        ]
+        old_folders = [folder for folder in folders if folder.name <= f"release-{base_release - _KEPT_RELEASES:05d}"]
+        for old in [folder for folder in old_folders if folder not in heads[-1:]]:  # the next round may start from it
             with explained(old, "removed"):
                 shutil.rmtree(old)
         return WorkFolder(self._path / f"release-{base_release:05d}", on_damage)
