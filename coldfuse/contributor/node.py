@@ -88,6 +88,13 @@ class Sender:
             sent = self._send(work, trained)
         return sent is not None and self._await_verdict(work, trained, sent, wait_for_release=wait_for_release)
 
+    def settle(self, work: WorkFolder, trained: Trained, *, wait_for_release: bool = True) -> bool:
+        """Deliver what was made until it comes to an end; False where no round takes it any more, or it is damaged."""
+        while not self.deliver(work, trained, wait_for_release=wait_for_release):
+            if work.trained(base_digest=trained.base_digest, work_digest=trained.work_digest) is None:
+                return False
+        return True
+
     def manifest(self, trained: Trained, *, status: Status) -> ContributionManifest:
         """Return what accompanies the delta."""
         return ContributionManifest.model_validate(
@@ -200,7 +207,7 @@ class Sender:
             self._say("waiting", base, status.round.waits_for)
             self._pause(status)
 
-    def _wait_for_release(self, base: int) -> None:
+    def wait_for_release(self, base: int) -> None:
         """Wait until another release than the base is out."""
         while (status := self.client.status()).latest.number == base:
             self._say("waiting", base, "for the next release")
@@ -270,7 +277,7 @@ class Node(Sender):
         except ContributionRejectedError as error:
             base = self.client.status().latest.number
             self._say("rejected", base, str(error))
-            self._wait_for_release(base)
+            self.wait_for_release(base)
 
     def prepare(self) -> tuple[WorkFolder, Trained]:
         """Fetch the latest base and fine-tune it, as far as that is not done already."""
