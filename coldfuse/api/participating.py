@@ -37,7 +37,8 @@ _TROUBLE = ("away", "changed", "damaged", "late", "rejected", "unsent")
 def log_event(event: NodeEvent) -> None:
     """Log what happens, and what goes wrong as a warning, which Python shows unless it is told otherwise."""
     base = "" if event.base_release is None else f"release {event.base_release}: "
-    level = logging.WARNING if event.phase in _TROUBLE else logging.INFO
+    level = logging.DEBUG if event.done is not None else logging.INFO
+    level = logging.WARNING if event.phase in _TROUBLE else level
     _LOG.log(level, "%s%s: %s", base, event.phase, event.message)
 
 
@@ -127,6 +128,11 @@ class Participant:
             self.report(NodeEvent(phase="damaged", base_release=manifest.release, message=sentence))
 
         return mend_base(self._sender.client, self.base_dir, manifest, tell)
+
+    @property
+    def adapter(self) -> Path:
+        """File of the adapter that rounds begin with."""
+        return self._folder.adapter
 
     def report(self, event: NodeEvent) -> None:
         """Say what happens."""

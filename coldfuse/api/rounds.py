@@ -14,17 +14,17 @@ from pathlib import Path
 
 from coldfuse.api.models import Floats, Model, open_finetuned
 from coldfuse.api.participating import Begun, Made, Participant
-from coldfuse.attached.adapters import require_mergeable
+from coldfuse.attached.adapters import remake, require_mergeable
 from coldfuse.attached.live import Live, ReadChange
 from coldfuse.attached.own import TorchModule, is_module
 from coldfuse.attached.plan import only
-from coldfuse.attached.ranks import is_first, on_first
+from coldfuse.attached.ranks import on_first
 from coldfuse.contributor.state import Trained, WorkFolder
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Score
 from coldfuse.errors import UserInputError
 from coldfuse.gateway import ContributionVerdict
-from coldfuse.tensors.deltas import write_delta
+from coldfuse.tensors.deltas import has_changed, write_delta
 from coldfuse.tensors.tensor_file import read_file_header
 
 
@@ -69,16 +69,51 @@ class Round:
             UserInputError: Its adapter is no change of weights, or a pattern of `share` names nothing.
         """
         live = self._hold(model)
+        live.set_base(self._participant.base())
         if live.is_peft:
             require_mergeable(model)
-        live.set_base(self._participant.base())
+            live = self._with_fresh_adapter(live)
         self._loaded = live
-        if others := live.set_kept(self._participant.private):
+        if others := live.set_private(self._participant.private):
             self._participant.say(
                 "changed", self.base_release,
                 f"{others[0]} and {len(others) - 1} other private tensors are not what the last round kept, or have "
                 "another shape; they stay as they are",
             )  # fmt: skip
+
+    def _with_fresh_adapter(self, live: Live) -> Live:
+        """Have the model's adapter change nothing of the release, as one that has just been made."""
+        if not self._is_neutral(live):
+            live.set_adapter(self._participant.adapter)
+        if not self._is_neutral(live):
+            if live.is_sharded:
+                raise UserInputError(
+                    "the adapter is not neutral on this release, and in a sharded model it cannot be made anew; begin "
+                    "a new process for each round (rounds=1), on the release"
+                )
+            remake(live.model)
+            self._participant.say("changed", self.base_release, "the adapter was made anew, to begin from the release")
+            live = self._hold(live.model)
+            live.set_base(self._participant.base())
+        if not self._is_neutral(live):
+            raise UserInputError(
+                "a new adapter of this type changes the weights before it is trained; take one that begins neutral"
+            )
+        live.keep_adapter(self._participant.adapter)
+        return live
+
+    def _is_neutral(self, live: Live) -> bool:
+        """Tell whether the model computes what the release does, in all processes."""
+        with ExitStack() as stack:
+            names, read = self._open(live.model, live, stack)
+
+            def look() -> dict[str, object]:
+                base = self._participant.base()
+                assert base is not None  # noqa: S101 - the first process has it
+                changed = next((n for n in names if has_changed(n, base.schema[n].num_elements, read)), None)
+                return {"is_neutral": changed is None}
+
+            return bool(on_first(look)["is_neutral"])
 
     def contribute(
         self,
@@ -124,7 +159,7 @@ class Round:
         trained: Trained | None = None
         with ExitStack() as stack:
             live = self._hold(model) if is_module(model) else None
-            names, read = self._open(model, live, work, stack)
+            names, read = self._open(model, live, stack)
 
             def write() -> dict[str, object]:
                 nonlocal trained
@@ -132,14 +167,35 @@ class Round:
                 trained = self._write(work, names, read, made)
                 return {}
 
+            if live is not None and live.is_peft:
+                self._refuse_beside_the_adapter(live, names, stack)
             on_first(write)
             if live is not None:
                 self.left_out = live.plan.private
-                live.keep(self._participant.private)
+                live.keep_private(self._participant.private)
         if work is not None and trained is not None:
             work.forget_sent()
             work.save_trained(trained)
         return trained
+
+    def _refuse_beside_the_adapter(self, live: Live, names: tuple[str, ...], stack: ExitStack) -> None:
+        """Refuse weights that were trained beside PEFT's adapter: what it saves would leave them out."""
+        beside = set(live.trained_outside) - set(names)
+        scratch = self._participant.scratch / "beside.safetensors"
+        found, read = stack.enter_context(live.changes(self._participant.base(), scratch, beside))
+
+        def look() -> dict[str, object]:
+            base = self._participant.base()
+            assert base is not None  # noqa: S101 - the first process has it
+            for name in found:
+                if has_changed(name, base.schema[name].num_elements, read):
+                    raise UserInputError(
+                        f"tensor {name} was trained beside the adapter, and PEFT does not save it; freeze it, or name "
+                        "its module in modules_to_save"
+                    )
+            return {}
+
+        on_first(look)
 
     def _hold(self, model: TorchModule) -> Live:
         live = Live.hold(model, self._participant.base(), self._participant.terms.share)
@@ -147,9 +203,7 @@ class Round:
             live.set_as.update(self._loaded.set_as)
         return live
 
-    def _open(
-        self, model: Model, live: Live | None, work: WorkFolder | None, stack: ExitStack
-    ) -> tuple[tuple[str, ...], ReadChange]:
+    def _open(self, model: Model, live: Live | None, stack: ExitStack) -> tuple[tuple[str, ...], ReadChange]:
         """Return the base's names of what is sent and what reads its delta, which works in the first process."""
         scratch = self._participant.scratch
         stack.callback(self._participant.clear_scratch)
@@ -158,10 +212,9 @@ class Round:
         if live is not None:
             live.save_adapter(scratch / "adapter")
             model = scratch / "adapter"
-        if not is_first():
-            return (), _never
         base = self._participant.base()
-        assert base is not None and work is not None  # noqa: S101, PT018 - the first process has both
+        if base is None:
+            return (), _never
         finetuned = open_finetuned(model, base, scratch / "expanded", stack)
         named = only(self._participant.terms.share, [(name, name) for name in finetuned.names])
         self.left_out = finetuned.left_out

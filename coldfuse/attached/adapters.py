@@ -2,7 +2,8 @@
 
 Each round begins with a fresh adapter on the new release: that holds already what the last one changed, fused with the
 others', and an adapter that were kept would add it once more. What it makes of the weights is merged in float32 as it
-leaves (`coldfuse.adapters`), never in the model.
+leaves (`coldfuse.adapters`), never in the model. A fresh adapter is the one that the user made, kept in a file; where
+that is not neutral on the new release (DoRA and others begin from its values), PEFT makes it anew.
 """
 
 from __future__ import annotations
@@ -27,12 +28,20 @@ def adapter_names(model: nn.Module) -> set[str]:
     for prefix, module in inner.named_modules(remove_duplicate=False):
         if isinstance(module, BaseTunerLayer):  # which PEFT does not say is a module
             begin = without_wrappers(f"{prefix}.")
-            found |= {
-                begin + name for name in own_tensors(cast("nn.Module", module)) if not name.startswith("base_layer.")
-            }
+            names = own_tensors(cast("nn.Module", module))
+            found |= {begin + name for name in names if not name.startswith(("base_layer.", "ln_tuning_layers."))}
     if hasattr(inner, "get_base_model"):
         found |= {name for name in own_tensors(inner) if not name.startswith(_MODEL)}
     return found
+
+
+def remake(model: Any) -> None:
+    """Have PEFT make a model's adapter anew, on the weights that the model has now."""
+    inner = unwrapped(model)
+    ((name, config),) = inner.peft_config.items()
+    inner.delete_adapter(name)
+    inner.add_adapter(name, config) if hasattr(inner, "get_base_model") else inner.add_adapter(config, name)
+    inner.set_adapter(name)
 
 
 def require_mergeable(model: Any) -> None:

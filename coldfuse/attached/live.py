@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,14 +48,21 @@ class Live:
         with _reading(base) as theta:
             set_shared(self.model, self.owns, self.plan.shared, theta)
 
-    def set_kept(self, path: Path) -> tuple[str, ...]:
+    def set_private(self, path: Path) -> tuple[str, ...]:
         """Set what an earlier round kept of the private tensors; return those that no longer fit, which stay."""
+        return self._set_from(path, self.plan.private)
+
+    def set_adapter(self, path: Path) -> None:
+        """Set the adapter that `keep_adapter` has kept, as far as it fits."""
+        self._set_from(path, self.plan.adapters)
+
+    def _set_from(self, path: Path, names: tuple[str, ...]) -> tuple[str, ...]:
 
         def compare() -> dict[str, object]:
             if not path.is_file():
                 return {"fitting": [], "others": []}
             with open_kept(path) as kept:
-                fits = {name: _fits(kept, name, self.owns[name]) for name in self.plan.private}
+                fits = {name: _fits(kept, name, self.owns[name]) for name in names}
             return {
                 "fitting": [n for n, fit in fits.items() if fit],
                 "others": [n for n, fit in fits.items() if not fit],
@@ -71,19 +78,40 @@ class Live:
                     reader.close()
         return tuple(told["others"])
 
-    def keep(self, path: Path) -> None:
+    def keep_private(self, path: Path) -> None:
         """Keep the private tensors for the next round."""
         keep(self.model, self.owns, self.plan.private, path)
 
+    def keep_adapter(self, path: Path) -> None:
+        """Keep the adapter as it is, for the rounds that will begin with it."""
+        keep(self.model, self.owns, self.plan.adapters, path)
+
+    @property
+    def is_sharded(self) -> bool:
+        """True where no process holds the model whole."""
+        return any(is_sharded(self.owns[name], self.model) for name in self.plan.shared)
+
+    @property
+    def trained_outside(self) -> tuple[str, ...]:
+        """The base's names of shared weights that are trained beside PEFT's adapter."""
+        found = (to for own, to in self.plan.shared.items() if self.owns[own].tensor.requires_grad)
+        return tuple(sorted(set(found)))
+
     @contextmanager
-    def changes(self, base: Checkpoint | None, scratch: Path) -> Iterator[tuple[tuple[str, ...], ReadChange]]:
+    def changes(
+        self, base: Checkpoint | None, scratch: Path, only: Collection[str] | None = None
+    ) -> Iterator[tuple[tuple[str, ...], ReadChange]]:
         """Yield the base's names of what is shared, and what reads its delta, which works in the first process alone.
 
         Args:
             base: The release that was set; the first process has it.
             scratch: File to gather a sharded model in.
+            only: Those that are asked for, by the base's names; None: all.
         """
-        own_of = {to: own for own, to in reversed(list(self.plan.shared.items()))}
+        wanted = {own: to for own, to in self.plan.shared.items() if only is None or to in only}
+        # Of PEFT's original and its copy of a module, the copy is trained.
+        order = sorted(wanted.items(), key=lambda item: self.owns[item[0]].tensor.requires_grad)
+        own_of = {to: own for own, to in order}
         with source_of(self.model, self.owns, own_of.values(), scratch) as source, _reading(base) as theta:
 
             def read(name: str, first: int, count: int) -> NDArray[np.float64]:
@@ -110,7 +138,9 @@ class Live:
                 with whole(self.owns[name], self.model) as tensor:
                     gathered[name] = tensor.cpu().clone() if is_first() else torch.empty(0)
         if is_first():
-            inner.save_pretrained(str(folder), safe_serialization=True, state_dict=gathered)
+            inner.save_pretrained(
+                str(folder), safe_serialization=True, save_embedding_layers=False, state_dict=gathered
+            )
 
 
 def _fits(kept: TensorReader, name: str, own: Own) -> bool:

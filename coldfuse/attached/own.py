@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from coldfuse.naming.prefixes import without_wrappers
 
 _PEFT_PREFIX = "base_model.model."
-_PEFT_LAYER = re.compile(r"\.(base_layer|original_module|modules_to_save\.[^.]+)(?=\.)")
+_PEFT_LAYER = re.compile(r"\.(base_layer|original_module|modules_to_save\.[^.]+|ln_tuning_layers\.[^.]+)(?=\.)")
 """What PEFT puts into the name of a tensor of the model that it adapts, or of its copy of a whole module."""
 
 

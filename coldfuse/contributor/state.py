@@ -3,6 +3,7 @@
     base/                        the latest release that was fetched
     private.safetensors          private tensors of a model of the user's own, for the next round; never leaves
     sender                       a secret by which gateways know the parts that this node sent
+    adapter.safetensors          the adapter that its rounds begin with
     release-00003/               the work on base release 3
         checkpoint.safetensors   training under way
         delta.safetensors        what will leave the node
@@ -200,6 +201,11 @@ class NodeFolder:
     def private(self) -> Path:
         """File of the tensors that stay of a model of the user's own."""
         return self._path / "private.safetensors"
+
+    @property
+    def adapter(self) -> Path:
+        """File of the adapter that each round of a model of the user's own begins with."""
+        return self._path / "adapter.safetensors"
 
     @property
     def scratch(self) -> Path:

@@ -69,7 +69,7 @@ def write_delta(
         encoding: Dtype to which they are rounded, once.
         base_digest: Model digest of the base, which the delta names.
     """
-    changed = [name for name in names if base[name].is_fused and _has_changed(name, base[name].num_elements, read)]
+    changed = [name for name in names if base[name].is_fused and has_changed(name, base[name].num_elements, read)]
     header = delta_header(base, changed, encoding=encoding, base_digest=base_digest)
 
     def read_piece(piece: Piece) -> Raw:
@@ -78,7 +78,8 @@ def write_delta(
     return write_safetensors(path, header, read_piece)
 
 
-def _has_changed(name: str, num_elements: int, read: ReadDelta) -> bool:
+def has_changed(name: str, num_elements: int, read: ReadDelta) -> bool:
+    """Tell whether any element of a tensor's delta is not zero."""
     return any(
         read(name, first, min(_COMPARED, num_elements - first)).any() for first in range(0, num_elements, _COMPARED)
     )
