@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,6 +12,7 @@ import typer
 from coldfuse.cli.contact import Contact
 from coldfuse.cli.data_view import show_data
 from coldfuse.cli.data_words import encodings_of, file_format_of, named_columns
+from coldfuse.cli.leaving import show_what_would_leave
 from coldfuse.cli.node_view import node_view
 from coldfuse.cli.options.contributor import ContributeOptions, Training
 from coldfuse.cli.source import tls_of
@@ -23,12 +23,10 @@ from coldfuse.contributor.node import Node
 from coldfuse.contributor.settings import NodeSettings
 from coldfuse.contributor.state import NodeFolder
 from coldfuse.core.names import Identity
-from coldfuse.core.serialization import encode
 from coldfuse.data.addresses import place_of
 from coldfuse.errors import ColdfuseError
 from coldfuse.gateway import Gateway
 from coldfuse.processes import stop_on_signals
-from coldfuse.tensors.tensor_file import read_file_header
 from coldfuse.training.arguments import read_train_args
 from coldfuse.training.settings import TrainingSettings, line_of_way
 from coldfuse.training.tasks import find_task
@@ -77,7 +75,7 @@ def _hang_up_on(stop: threading.Event, client: Gateway) -> None:
 
 def _run(node: Node, options: ContributeOptions) -> None:
     if options.dry_run:
-        _show_what_would_leave(node, as_json=options.as_json)
+        show_what_would_leave(node, as_json=options.as_json)
     elif options.once:
         node.contribute(wait_for_release=False)
     else:
@@ -113,24 +111,3 @@ def _training(given: Training) -> TrainingSettings:
         max_length=given.max_length, tokens_at_once=given.tokens_at_once, threads=given.threads, device=given.device,
         seed=given.seed, way=line_of_way(given.train), train_args=args,
     )  # fmt: skip
-
-
-def _show_what_would_leave(node: Node, *, as_json: bool) -> None:
-    work, trained = node.prepare()
-    manifest = node.manifest(trained, status=node.client.status())
-    header = read_file_header(work.delta)
-    if as_json:
-        tensors = {entry.name: entry.spec.model_dump() for entry in header.tensors}
-        delta = {"path": str(work.delta), "size_bytes": trained.delta.size_bytes, "tensors": tensors}
-        event = NodeEvent(phase="dry-run", base_release=manifest.base_release, message="would leave this node")
-        found = {"manifest": manifest.model_dump(mode="json"), "delta": delta}
-        typer.echo(json.dumps(event.as_json() | found))
-        return
-    typer.echo("would leave this node, and nothing else:")
-    typer.echo(f"1. the manifest, {len(encode(manifest)):,} bytes:")
-    typer.echo(json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False))
-    typer.echo(f"2. the delta, {trained.delta.size_bytes:,} bytes in {len(trained.delta.parts)} parts ({work.delta}):")
-    for entry in header.tensors:
-        shape = "×".join(map(str, entry.spec.shape)) or "scalar"
-        typer.echo(f"   {entry.name}  {entry.spec.dtype}  {shape}  {entry.spec.size_bytes:,} bytes")
-    typer.echo("stays here: the data, the head, the labels' names, the optimiser's state")
