@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import typer
 
@@ -13,6 +14,7 @@ from coldfuse.contributor.node import Node
 from coldfuse.contributor.state import Trained, WorkFolder
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.serialization import encode
+from coldfuse.core.statistics import ContributedStatistics
 from coldfuse.tensors.tensor_file import read_file_header
 
 
@@ -32,6 +34,8 @@ def show_what_would_leave(node: Node, *, as_json: bool) -> None:
         shape = "×".join(map(str, entry.spec.shape)) or "scalar"
         typer.echo(f"   {entry.name}  {entry.spec.dtype}  {shape}  {entry.spec.size_bytes:,} bytes")
     _show_changes(leaving)
+    if manifest.statistics is not None:
+        _show_statistics(manifest.statistics, work.statistics)
     typer.echo("stays here: the data, the head, the labels' names, the optimiser's state")
     if private := list_private(work.head):
         typer.echo(f"   private tensors ({work.head}):")
@@ -41,6 +45,13 @@ def show_what_would_leave(node: Node, *, as_json: bool) -> None:
         typer.echo(
             f"it would not be sent without --send-anyway: {describe_score(trained.score)} does not beat the base"
         )
+
+
+def _show_statistics(given: ContributedStatistics, path: Path) -> None:
+    num_parts, size_bytes = len(given.file.parts), given.file.size_bytes
+    typer.echo(f"3. its {given.kind} statistics as {given.coding}, {size_bytes:,} bytes in {num_parts} parts ({path}):")
+    for entry in read_file_header(path).tensors:
+        typer.echo(f"   {entry.name}  {entry.spec.size_bytes:,} bytes")
 
 
 def _show_changes(leaving: list[LeavingTensor]) -> None:
@@ -67,9 +78,14 @@ def _show_json(
     tensors = {entry.name: entry.spec.model_dump() for entry in read_file_header(work.delta).tensors}
     delta = {"path": str(work.delta), "size_bytes": trained.delta.size_bytes, "tensors": tensors}
     event = NodeEvent(phase="dry-run", base_release=manifest.base_release, message="would leave this node")
-    found = {
+    found: dict[str, object] = {
         "manifest": manifest.model_dump(mode="json"), "delta": delta, "beats_base": trained.beats_base,
         "changes": [tensor.as_json() for tensor in leaving],
         "private": {name: list(shape) for name, shape in list_private(work.head)},
     }  # fmt: skip
+    if manifest.statistics is not None:
+        found["statistics"] = {
+            "path": str(work.statistics), "size_bytes": manifest.statistics.file.size_bytes,
+            "tensors": {entry.name: entry.spec.model_dump() for entry in read_file_header(work.statistics).tensors},
+        }  # fmt: skip
     typer.echo(json.dumps(event.as_json() | found))
