@@ -40,10 +40,26 @@ class Training:
         str,
         typer.Option(
             "--train",
-            help="What is trained of the model: full, or a way that trains less, such as bias.",
+            help="What is trained of the model: full, or a way that trains less: bias, norms, layers, lora(rank=16), …",
             rich_help_panel=_PANEL,
         ),
     ] = "full"
+    freeze_embeddings: Annotated[
+        bool,
+        typer.Option(
+            "--freeze-embeddings",
+            help="Leave embeddings as they are: the rows that move name the tokens that were seen.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False
+    objective: Annotated[
+        list[str],
+        typer.Option(
+            "--objective",
+            help='What else is minimised, such as "fedprox(mu=0.01)", sam or wise-ft; several joined by +.',
+            rich_help_panel=_PANEL,
+        ),
+    ] = field(default_factory=list)
     train_args: Annotated[
         Path | None,
         typer.Option(
