@@ -34,7 +34,7 @@ _NEGATIVE = 1e-6
 """How far below 0 a direction of a Gram matrix may be, of one whose diagonal is 1: rounding, and a fused system with a
 diagonal of its own stays solvable."""
 
-_FIRST_SHORTENING = 2.0**-10
+_FIRST_SHORTENING = 2.0**-13
 _CODINGS: dict[StatisticsKind, Coding] = {"fisher": "log8", "variance": "log8", "gram": "F16"}
 
 
