@@ -21,8 +21,8 @@ from coldfuse.core.statistics import ContributedStatistics
 from coldfuse.durable import explained
 from coldfuse.errors import ContributionRejectedError, RoundClosedError, TransportError, UserInputError
 from coldfuse.gateway import ContributionVerdict, Decision, Gateway, OnProgress, Status
+from coldfuse.tensors.changes import write_changes
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
-from coldfuse.tensors.deltas import write_delta
 from coldfuse.tensors.encodings import Encoding
 from coldfuse.tensors.files import LocalFile
 from coldfuse.tensors.tensor_file import read_file_header
@@ -116,9 +116,7 @@ def _is_next_round_its(gateway: Gateway, before: Status, waiting: Waiting) -> bo
 
 
 def _write(path: Path, base: Checkpoint, finetuned: FineTuned, offer: Offer) -> Blob:
-    blob = write_delta(
-        path, base.schema, finetuned.names, finetuned.read, encoding=offer.encoding, base_digest=offer.base_digest
-    )
+    blob = write_changes(path, base.schema, finetuned.changes, dtype=offer.encoding, base_digest=offer.base_digest)
     if not read_file_header(path).tensors:  # it would count for the quorum, and hold the others back
         raise UserInputError(
             f"nothing differs from release {offer.release} in what was given; give the model that was fine-tuned"
