@@ -83,7 +83,12 @@ def run(args: argparse.Namespace, seed: int) -> None:
         began_s = time.monotonic()
         folder = fused(args, root / method.replace("(", "-").replace(")", ""), method, parties)
         took_s = time.monotonic() - began_s
-        say(seed=seed, model=method, round_s=round(took_s, 1), scores={p.task: score(p, settings, folder) for p in parties})
+        say(
+            seed=seed,
+            model=method,
+            round_s=round(took_s, 1),
+            scores={p.task: score(p, settings, folder) for p in parties},
+        )
     shutil.rmtree(root)
 
 
