@@ -2,8 +2,8 @@
 
     python tests/benchmarks/statistics_rounds.py DATA --folder /tmp/statistics --base MODEL --seeds 0,1,2
 
-DATA holds a folder a task, each with train.parquet, validation.parquet and test.parquet. Every task is a contributor: it
-fine-tunes the base as a node does, computes its Gram matrices and its Fisher information, and codes them to travel.
+DATA holds a folder a task, each with train.parquet, validation.parquet and test.parquet. Every task is a contributor:
+it fine-tunes the base as a node does, computes its Gram matrices and its Fisher information, and codes them to travel.
 Then each method has a federation of its own, in a folder, to which all of them contribute the same deltas, with the
 statistics that the method asks for; an aggregator screens and fuses one round. A release is scored with each
 contributor's own head on its own test set. Prints JSON lines: what each contributor sent, and the scores.
@@ -83,12 +83,8 @@ def run(args: argparse.Namespace, seed: int) -> None:
         began_s = time.monotonic()
         folder = fused(args, root / method.replace("(", "-").replace(")", ""), method, parties)
         took_s = time.monotonic() - began_s
-        say(
-            seed=seed,
-            model=method,
-            round_s=round(took_s, 1),
-            scores={p.task: score(p, settings, folder) for p in parties},
-        )
+        scores = {p.task: score(p, settings, folder) for p in parties}
+        say(seed=seed, model=method, round_s=round(took_s, 1), scores=scores)
     shutil.rmtree(root)
 
 
@@ -117,8 +113,9 @@ def train(args: argparse.Namespace, root: Path, name: str, settings: TrainingSet
         began_s = time.monotonic()
         file = root / f"{name}.{kind}"
         given = make_statistics(
-            job, settings, made, asked=Asked(kind=kind), delta=delta, path=file, tell=lambda _sentence, _done: None
-        )
+            job, settings, made, asked=Asked(kind=kind, num_examples=args.statistics_examples), delta=delta, path=file,
+            tell=lambda _sentence, _done: None,
+        )  # fmt: skip
         found[kind] = given, file
         facts[kind] = {
             "bytes": given.file.size_bytes, "error": given.error, "coding": given.coding, "estimator": given.estimator,
@@ -160,8 +157,8 @@ def contribute(gateway: StoreGateway, party: Party, rule: StatisticsRule) -> Non
         with LocalFile(path).open() as file:
             gateway.upload(blob, file.read_into)
     gateway.commit(ContributionManifest(
-        federation=status.federation, contributor=party.task.replace("_", "-"), round=status.round.number, base_release=0,
-        base_digest=party.job.base_digest, encoding="F32", num_examples=party.made.num_examples,
+        federation=status.federation, contributor=party.task.replace("_", "-"), round=status.round.number,
+        base_release=0, base_digest=party.job.base_digest, encoding="F32", num_examples=party.made.num_examples,
         num_steps=party.made.num_steps, delta=party.delta[0], delta_digest=blob_digest(party.delta[0]), statistics=given,
     ))  # fmt: skip
 
@@ -173,7 +170,7 @@ def score(party: Party, settings: TrainingSettings, release: Path | None) -> flo
         files = open_checkpoint(release)
         own = shared_tensors(loaded.shared_part, party.job.schema_names)
         with TensorReader(files.files.values()) as reader:
-            values = {n: torch.from_numpy(reader.floats(n).reshape(tuple(t.shape))).to(t) for n, t in own.items()}
+            values = {n: torch.from_numpy(reader.floats(n)).reshape(t.shape).to(t) for n, t in own.items()}
         set_tensors(own, values)
     loaded.model.eval()
     with torch.no_grad():
@@ -193,6 +190,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tasks", default="snli,mrpc,cola,sick,trec_coarse,subj,sst2")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--examples", type=int, default=1000)
+    parser.add_argument("--statistics-examples", type=int, default=256)
     parser.add_argument("--test", type=int, default=500)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=2e-4)
