@@ -92,7 +92,7 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
     return Admission(
         contribution=digest, contributor=manifest.contributor, display_name=manifest.display_name,
         delta_digest=manifest.delta_digest, num_examples=manifest.num_examples,
-        score=manifest.score.after if manifest.score else None, measured=measured, checks=checks,
+        score=manifest.score.quality if manifest.score else None, measured=measured, checks=checks,
         reason=_why_right(screening, statistics), statistics=statistics,
         base_release=manifest.base_release if manifest.base_release != screening.opened.base_release else None,
     )  # fmt: skip

@@ -36,14 +36,39 @@ MAX_GROUPS = 16
 
 
 class Score(Value):
-    """The contributor's own validation accuracy around its training."""
+    """The contributor's own validation score around its training, by its task's metric."""
 
     metric: Word = "accuracy"
     """Name of what is measured."""
     before: float
-    """Accuracy of a linear probe of the unchanged base."""
+    """Score of the start on the unchanged base: of a linear probe, where the task has a head."""
     after: float
-    """Accuracy of the fine-tuned model."""
+    """Score of the fine-tuned model."""
+    higher_is_better: bool = True
+    """False for what is better when it is lower, such as a perplexity."""
+
+    @property
+    def quality(self) -> float:
+        """Score after training as a number from 0 to 1 of which more is better, for methods that weigh by it.
+
+        >>> Score(before=0.5, after=0.75).quality, Score(metric="Spearman", before=0.1, after=-0.2).quality
+        (0.75, 0.0)
+        >>> Score(metric="perplexity", before=9.0, after=3.0, higher_is_better=False).quality
+        0.25
+        """
+        if not self.higher_is_better:
+            return 1.0 / (1.0 + max(self.after, 0.0))
+        return min(max(self.after, 0.0), 1.0)
+
+    def problem(self) -> str | None:
+        """Return what cannot be a score, or None."""
+        low, high = (0.0, 1.0) if self.metric == "accuracy" else (-1.0, 1.0)
+        if not self.higher_is_better:
+            low, high = 0.0, float("inf")
+        for when, score in (("before", self.before), ("after", self.after)):
+            if not low <= score <= high:  # it may be a weight
+                return f"its score {when} training is {score:g}, expected {low:g} to {high:g}"
+        return None
 
 
 class ContributionManifest(Value):
@@ -64,7 +89,7 @@ class ContributionManifest(Value):
     task: Kind = "text-classification"
     """Kind of the task that was trained."""
     trained: Kind = "full"
-    """What was trained of the body, such as `full` for all of it or `lora(rank=16)`."""
+    """What was trained of the shared part: `full` for all of it, or a way that trains some, such as `lora(rank=16)`."""
     encoding: Kind
     """Dtype of the delta's numbers."""
     num_examples: NumExamples
@@ -141,7 +166,7 @@ class Admission(Value):
     num_examples: Annotated[int, Field(ge=1)]
     """Number of distinct examples that were trained on, as it was claimed: older versions admitted any number."""
     score: float | None = None
-    """Accuracy of the fine-tuned model, as its contributor says."""
+    """Quality of the fine-tuned model by its contributor's own score, from 0 to 1; see `Score.quality`."""
     measured: Measured | None = None
     """What was measured of its delta; None where a version did that measured nothing."""
     checks: Digest | None = None

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "transport": "core tensors gateway registry storage trust config proxies",
     "aggregator": "core tensors fusion engine registry storage trust evaluation",
     "data": "core extras",  # databases and the Hub need libraries of an extra
-    "training": "core durable naming tensors data",
+    "training": "core durable naming tensors data extras",  # pictures need a library of an extra
     "evaluation": "core tensors data training",
     "consumer": "core durable tensors registry gateway",
     "contributor": "core durable tensors data training consumer gateway",
