@@ -39,7 +39,7 @@ def mend_base(gateway: Gateway, folder: Path, manifest: ReleaseManifest, tell: T
 def send_files(
     gateway: Gateway, work: WorkFolder, trained: Trained, *, check: Callable[[], None], progress: OnProgress, tell: Tell
 ) -> bool:
-    """Upload the delta, and its statistics where it has some; False if one is damaged here, and has to be made again.
+    """Upload the delta and what travels beside it, a mask once; False if one is damaged here, and has to be made again.
 
     Args:
         gateway: Where to.
@@ -56,7 +56,9 @@ def send_files(
         if not work.has_files(trained):
             return False
         try:
-            for blob, path in zip(trained.files, (work.delta, work.statistics), strict=False):
+            for blob, path in work.files(trained):
+                if blob == trained.mask and work.masks.is_sent(blob):
+                    continue
                 with LocalFile(path).open() as file:
                     gateway.upload(blob, _checked(file.read_into, check), progress=progress)
         except CodecError as error:
