@@ -2,6 +2,9 @@
 
 task                  what a task is
 text_classification   texts or pairs of texts with one label each
+multi_label           the same with any number of labels each
+regression            the same with a number each
+splitting             examples set apart for validation
 image_classification  pictures with one label each (pictures, seeing)
 contrastive           pictures with a text each, told from all others: CLIP
 
@@ -29,6 +32,8 @@ DEFAULT_TASK = "text-classification"
 
 TASKS: dict[str, str] = {
     "text-classification": "coldfuse.training.tasks.text_classification:TextClassification",
+    "multi-label-classification": "coldfuse.training.tasks.multi_label:MultiLabel",
+    "regression": "coldfuse.training.tasks.regression:Regression",
     "image-classification": "coldfuse.training.tasks.image_classification:ImageClassification",
     "contrastive-image-text": "coldfuse.training.tasks.contrastive:Contrastive",
 }

@@ -19,6 +19,7 @@ from coldfuse.training.job import TrainingSettings
 from coldfuse.training.loading import length_limit, load_tokenizer, load_with_head
 from coldfuse.training.tasks.task import Feature, TaskModel
 
+
 @dataclass(frozen=True, kw_only=True)
 class TextProcessor:
     """What makes features of texts: a tokenizer, and how the model takes its tokens."""

@@ -5,7 +5,6 @@ masked language modelling, the private tensors are trained alone for a while.
 
 Shape letters: T tokens, W windows, L tokens of the longest window, H hidden features, K outputs of the layer.
 """
-# ruff: noqa: N803, N806 - the names of tensors end in their shape
 
 from __future__ import annotations
 

@@ -71,9 +71,7 @@ class QuestionAnswering:
                 "no question has an answer; name the column of the answers with --column answers=NAME: `text` and "
                 "`answer_start`, or the text of the answer"
             )
-        return Rows(
-            rows=tuple(questions), options=self, report=said(records.report, num_empty=num_empty, notes=notes)
-        )
+        return Rows(rows=tuple(questions), options=self, report=said(records.report, num_empty=num_empty, notes=notes))
 
     def load(self, base_dir: Path, examples: Rows[Question], settings: TrainingSettings) -> TaskModel:
         """Put a layer for first and last token on the base's body; see `Task.load`."""

@@ -34,9 +34,7 @@ def batches_of(features: Sequence[Feature], *, tokens_at_once: int = _TOKENS_AT_
 
 
 @torch.no_grad()
-def run_over(
-    loaded: TaskModel, features: Sequence[Feature]
-) -> Iterator[tuple[list[int], dict[str, Tensor], Any]]:
+def run_over(loaded: TaskModel, features: Sequence[Feature]) -> Iterator[tuple[list[int], dict[str, Tensor], Any]]:
     """Run the model over all features without dropout; yield indices, batch and output of each batch.
 
     The model is left in the mode it was in.

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from coldfuse.training.job import TrainingSettings
 
 _ROLES = (
-    Role("source", ("source", "input", "text", "document", "article", "question", "src", "inputs", "prompt", "dialogue")),
+    Role(
+        "source", ("source", "input", "text", "document", "article", "question", "src", "inputs", "prompt", "dialogue")
+    ),
     Role("target", ("target", "output", "summary", "highlights", "answer", "tgt", "targets", "completion", "label")),
 )
 _PERPLEXITY, _EXACT = "perplexity", "exact match"

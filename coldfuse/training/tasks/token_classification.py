@@ -65,9 +65,7 @@ class TokenClassification:
         """Put a layer for the tags on the base's body; see `Task.load`."""
         from coldfuse.training.tasks.models import collate, load_model, takes_types
 
-        loaded = load_model(
-            base_dir, "AutoModelForTokenClassification", settings, num_labels=len(examples.names)
-        )
+        loaded = load_model(base_dir, "AutoModelForTokenClassification", settings, num_labels=len(examples.names))
         loaded.processor.require_offsets()
         loaded.body = loaded.model.base_model
         loaded.notes = {"labels": json.dumps(list(examples.names))}
