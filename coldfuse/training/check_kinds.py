@@ -8,8 +8,10 @@ from typing import Any
 
 from coldfuse.errors import UserInputError
 from coldfuse.training.failures import failures_of
-from coldfuse.training.job import TrainingSettings
 from coldfuse.training.loading import is_encoder_decoder, load_structure
+from coldfuse.training.settings import TrainingSettings
+from coldfuse.training.tasks.seeing import Grey, load_picture_classifier, load_two_towers
+from coldfuse.training.tasks.seq2seq import load_seq2seq
 from coldfuse.training.tasks.task import Feature, TaskModel
 
 _SETTINGS = TrainingSettings(device="cpu")
@@ -50,23 +52,17 @@ def try_another_kind(model_dir: Path, *, is_tried: bool, has_tokenizer: bool) ->
 
 
 def _pictures(model_dir: Path) -> None:
-    from coldfuse.training.tasks.seeing import Grey, load_picture_classifier
-
     loaded = load_picture_classifier(model_dir, num_classes=2, settings=_SETTINGS)
     _train(loaded, [{"picture": Grey(), "labels": label} for label in (0, 1)])
 
 
 def _two_towers(model_dir: Path) -> None:
-    from coldfuse.training.tasks.seeing import Grey, load_two_towers
-
     loaded = load_two_towers(model_dir, _SETTINGS)
     tokens = loaded.processor.tokenize(["a text", "another"])
     _train(loaded, [{"picture": Grey(), "input_ids": ids} for ids in tokens])
 
 
 def _text_to_text(model_dir: Path) -> None:
-    from coldfuse.training.tasks.seq2seq import load_seq2seq
-
     loaded = load_seq2seq(model_dir, _SETTINGS, private_head=False)
     ids = loaded.processor.tokenizer(["a text", "another"])["input_ids"]
     _train(loaded, [{"input_ids": row, "labels": row} for row in ids])

@@ -21,9 +21,9 @@ from coldfuse.naming.building import failures, offline, quiet
 from coldfuse.training.compute import native_autocast, pick_device
 from coldfuse.training.failures import failures_of, first_line
 from coldfuse.training.head import fit_linear_probe
-from coldfuse.training.job import TrainingSettings
 from coldfuse.training.loading import load_tokenizer, load_with_head
 from coldfuse.training.model import Classified
+from coldfuse.training.settings import TrainingSettings
 from coldfuse.training.tasks.models import pad
 from coldfuse.training.tasks.pictures import Picture
 from coldfuse.training.tasks.scoring import batches_of, run_over
