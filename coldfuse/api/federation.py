@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -25,6 +26,8 @@ from coldfuse.trust.tls import TlsFiles
 
 if TYPE_CHECKING:
     from coldfuse.api.models import Model
+    from coldfuse.api.rounds import Round
+    from coldfuse.attached.plan import Share
 
 Folder = str | os.PathLike[str]
 
@@ -157,6 +160,39 @@ class Federation:
             waiting = contributing.Waiting(is_wanted=wait, until_s=until_s)
             with watching("uploading", progress) as on_progress:
                 return contributing.contribute(self._gateway, offer, waiting, progress=on_progress)
+
+    @contextmanager
+    def round(
+        self,
+        *,
+        name: str | None = None,
+        share: Share = None,
+        work: Folder | None = None,
+        encoding: Literal["F32", "BF16", "F16"] = "F32",
+    ) -> Iterator[Round]:
+        """Take part in one round with a training of your own: yield it, to load the release from and to contribute to.
+
+        Killed and entered again, it goes on: a delta that was finished and not sent is sent first.
+
+        Args:
+            name: As `contribute`.
+            share: Patterns of what is shared, such as `"encoder.*"`, by the model's names or the base's; all that the
+                base has by default. What is not shared stays here, and is set again in the next round.
+            work: Folder that remembers what is done, for you alone; `.coldfuse/` and the name's id by default.
+            encoding: Dtype in which the delta travels.
+
+        Raises:
+            UserInputError: The name or the folder cannot be used.
+            TransportError: The gateway is out of reach.
+        """
+        who = Identity.of(default_name(os.getcwd()) if name is None else name)
+        with requiring("Federation.round", "contributor"):
+            from coldfuse.api.participating import OwnTraining, Participant  # noqa: PLC0415 - torch comes with it
+            from coldfuse.api.rounds import open_round  # noqa: PLC0415
+        terms = OwnTraining(who=who, share=share, encoding=encoding)
+        folder = Path(work) if work is not None else Path(".coldfuse") / who.id
+        with open_round(Participant(self._gateway, terms, folder)) as round_:
+            yield round_
 
     def verdict(self, acknowledgement: Acknowledgement) -> ContributionVerdict:
         """Say what became of a contribution that nobody has waited for.

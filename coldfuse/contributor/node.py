@@ -95,6 +95,13 @@ class Sender:
             sent = self._send(work, trained)
         return sent is not None and self._await_verdict(work, trained, sent, wait_for_release=wait_for_release)
 
+    def settle(self, work: WorkFolder, trained: Trained, *, wait_for_release: bool = True) -> bool:
+        """Deliver what was made until it comes to an end; False where no round takes it any more, or it is damaged."""
+        while not self.deliver(work, trained, wait_for_release=wait_for_release):
+            if work.trained(base_digest=trained.base_digest, work_digest=trained.work_digest) is None:
+                return False
+        return True
+
     def manifest(self, trained: Trained, *, status: Status) -> ContributionManifest:
         """Return what accompanies the delta."""
         if trained.statistics is not None and trained.statistics.kind != status.statistics.wanted:
@@ -209,7 +216,7 @@ class Sender:
             self._say("waiting", base, status.round.waits_for)
             self._pause(status)
 
-    def _wait_for_release(self, base: int) -> None:
+    def wait_for_release(self, base: int) -> None:
         """Wait until another release than the base is out."""
         while (status := self.client.status()).latest.number == base:
             self._say("waiting", base, "for the next release")
@@ -287,7 +294,7 @@ class Node(Sender):
                 raise
             base = self.client.status().latest.number
             self._say("kept" if isinstance(error, NoGainError) else "rejected", base, str(error))
-            self._wait_for_release(base)
+            self.wait_for_release(base)
 
     def _require_gain(self, work: WorkFolder, trained: Trained) -> None:
         """Refuse to send what would make the others' model worse, as far as this node can see."""

@@ -1,7 +1,9 @@
 """A node's folder: what it has fetched, trained and sent, so that `kill -9` costs no work.
 
     base/                        the latest release that was fetched
+    private.safetensors          private tensors of a model of the user's own, for the next round; never leaves
     sender                       a secret by which gateways know the parts that this node sent
+    adapter.safetensors          the adapter that its rounds begin with
     release-00003/               the work on base release 3
         checkpoint.safetensors   training under way
         delta.safetensors        what will leave the node
@@ -232,6 +234,21 @@ class NodeFolder:
         """Folder that the base is fetched to."""
         return self._path / "base"
 
+    @property
+    def private(self) -> Path:
+        """File of the tensors that stay of a model of the user's own."""
+        return self._path / "private.safetensors"
+
+    @property
+    def adapter(self) -> Path:
+        """File of the adapter that each round of a model of the user's own begins with."""
+        return self._path / "adapter.safetensors"
+
+    @property
+    def scratch(self) -> Path:
+        """Folder of what is gathered of a model on its way to a delta, gone when that is written."""
+        return self._path / "scratch"
+
     def work_on(self, base_release: int, on_damage: OnDamage = _LOG.warning) -> WorkFolder:
         """Return the folder of the work on a base release, and clear those of long ago.
 
@@ -256,12 +273,14 @@ class NodeFolder:
         return [WorkFolder(folder) for folder in wanted if (folder / "trained.json").is_file()]
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, *, alone: bool = True) -> Iterator[None]:
         """Keep other processes out, and other users; the lock goes with the process, however it ends.
 
-        The process writes for its own user alone meanwhile, whatever library writes.
+        Args:
+            alone: The process is the node's own, and writes for its own user alone meanwhile, whatever library writes.
+                False: it is somebody's script, which may write elsewhere for others.
         """
-        before = os.umask(0o077)
+        before = os.umask(0o077) if alone else None
         try:
             with explained(self._path):
                 make_folder(self._path, private=self._path)
@@ -271,7 +290,8 @@ class NodeFolder:
                     claim(self.base)  # it is ours, also where the file that says so was lost
                 yield
         finally:
-            os.umask(before)
+            if before is not None:
+                os.umask(before)
 
     def secret(self) -> str:
         """Return what shows a gateway that this node is the one that sent parts before; made when it is first asked."""
