@@ -166,8 +166,6 @@ def test_two_contributors_make_a_release_that_its_own_class_loads(name: str, tmp
     assert {tensor: values.shape for tensor, values in before.items()} == {
         tensor: values.shape for tensor, values in after.items()
     }
-        name: tensor.shape for name, tensor in after.items()
-    }
     moved = {tensor for tensor in before if not before[tensor].equal(after[tensor])}
     assert len(moved) > len(before) / 2
     own = getattr(transformers, family.kind)
