@@ -109,7 +109,7 @@ def write_data(folder: Path, task: str, first: int) -> Path:
     if task == "image-classification":
         return write_pictures(folder / "pictures", num=4, first=first)
     if task == "contrastive-image-text":
-        return write_captions(folder / "pictures", num=8)
+        return write_captions(folder / "pictures", num=8, first=first)
     lines = [json.dumps({name: row[name] for name in COLUMNS[task]}) for row in rows(first)]
     path = folder / "data.jsonl"
     path.write_text("\n".join(lines))
