@@ -13,9 +13,11 @@ from functools import cached_property
 
 import numpy as np
 
+from coldfuse.engine.cutting import CutNorms
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.inputs import Input, content_digests, in_fusing_order
 from coldfuse.engine.job import Fusion, Measured, granularity_of, request_bytes, require_memory
+from coldfuse.engine.low_rank import LowRankPlan, find_low_rank, require_products
 from coldfuse.engine.measuring import measure_all, run_pass
 from coldfuse.engine.outputs import Layout, Output, layout_for
 from coldfuse.engine.passes import Pass, Progress, plan_passes
@@ -88,11 +90,13 @@ class Fused:
     """Where each part and its state lie, by file and index, if they went to a store."""
     num_moved: int
     """Number of elements whose bytes differ from the base's."""
+    cuts: Mapping[str, CutNorms] = field(default_factory=dict)
+    """What was lost of each module of a shared LoRA as it was cut to its rank."""
 
     @property
     def moved(self) -> float:
         """The fraction of elements whose bytes differ from the base's."""
-        return self.num_moved / max(self.fusion.num_elements, 1)
+        return self.num_moved / max(self.fusion.num_written, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +111,8 @@ class FusedPart:
     """The block digests of each tensor in the part, or of the piece of it that is there."""
     num_moved: int
     """Number of elements whose bytes differ from the base's."""
+    cuts: Mapping[str, CutNorms]
+    """What was lost of modules of a shared LoRA."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +156,12 @@ def prepare(request: Request) -> Prepared:
     """
     base, output, tied, state = request.base, request.output, request.tied, request.state
     ordered = in_fusing_order(request.inputs)
+    modules = find_low_rank(base)
+    require_products(request.recipe, modules, output)
     fused = {name: spec for name, spec in base.schema.items() if spec.is_fused and name not in tied}
+    num_written = sum(spec.num_elements for spec in fused.values())
+    for module in modules:
+        fused = {name: spec for name, spec in fused.items() if name not in module.names} | {module.name: module.spec}
     resolved = resolve(_shortened(request.recipe, ordered), ordered, request.settings, list(fused))
     recipe = resolved.recipe
     read = Inputs(
@@ -171,15 +182,22 @@ def prepare(request: Request) -> Prepared:
         names=content_digests(ordered) if recipe.is_random else (),
         seed=request.seed,
         num_elements=sum(spec.num_elements for spec in fused.values()),
+        num_written=num_written,
         slots=state.slots if output.kind == "model" else (),
         age=state.age,
         device=request.device,
         delta_dtype=output.delta_dtype,
     )
+    plan, measured = own if is_own else plan_shards(layout.headers, read, granularity=granularity_of(recipe)), None
+    if modules:
+        products = LowRankPlan(modules, read)
+        measured = [
+            *products.without_factors(measured_shards(own)), *all_shards(products.measured(granularity_of(recipe)))
+        ]  # fmt: skip
+        plan = products.made(plan)
     return Prepared(
-        base=base, inputs=tuple(ordered), fusion=fusion, measured=measured_shards(own), tied=tied, state=state,
-        plan=own if is_own else plan_shards(layout.headers, read, granularity=granularity_of(recipe)),
-        output=output, layout=layout,
+        base=base, inputs=tuple(ordered), fusion=fusion, measured=measured or measured_shards(own), tied=tied,
+        state=state, plan=plan, output=output, layout=layout,
     )  # fmt: skip
 
 
@@ -230,6 +248,7 @@ def fuse(prepared: Prepared, sink: Sink, executor: Executor, *, progress: Progre
         fusion=fusion,
         parts={(shard.file, part.index): part.parts for i, shard in enumerate(last.shards) for part in made[i]},
         num_moved=sum(part.num_moved for parts in made.values() for part in parts),
+        cuts={name: cut for i in range(len(last.shards)) for part in made[i] for name, cut in part.cuts.items()},
     )
     sink.end(fused.digest, fusion)
     return fused
@@ -251,6 +270,7 @@ def fuse_part(making: Making, shard: Shard) -> list[FusedPart]:
             parts=making.writer.write(shard.file, fused),
             blocks=fused.blocks,
             num_moved=fused.num_moved,
+            cuts=fused.cuts,
         )
         for fused in fuse_shard(making.fusion, shard)
     ]

@@ -12,7 +12,9 @@ from pathlib import Path
 from coldfuse.adapters.adapter import OTHER_WEIGHTS, Adapter, no_weights, read_adapter, refuse_nested
 from coldfuse.adapters.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from coldfuse.adapters.config import CONFIG as ADAPTER_CONFIG
+from coldfuse.adapters.module_names import match_module
 from coldfuse.core.left_out import LeftOut
+from coldfuse.core.model_files import MODULE_WEIGHT_FILES
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, sha256
 from coldfuse.engine.left_out import fit, named_left_out, weights_alone
 from coldfuse.engine.mismatches import Fitting
@@ -25,6 +27,7 @@ from coldfuse.fusion.recipe import Recipe
 from coldfuse.fusion.settings import Settings
 from coldfuse.tensors.checkpoint import (
     Checkpoint,
+    open_checkpoint,
     open_checkpoint_or_tensors,
     open_file,
     open_tensors_at,
@@ -158,6 +161,8 @@ def open_inputs(
 
 def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -> Input:
     """Open one input without its statistics, and check that it fits the base; arguments and errors as `open_inputs`."""
+    if base.module is not None and (found := _open_module(base, path)) is not None:
+        return replace(found, weight=weight, tied=tied)
     if (config := find_beside(path, ADAPTER_CONFIG)) is not None:
         file = find_beside(path, ADAPTER_WEIGHTS)
         if file is None:
@@ -187,6 +192,25 @@ def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -
     return Input(
         path=path, files=tuple(model.files.values()), is_delta=False, weight=weight, tied=tied, fitting=fitting,
         left_out=(*found.left_out_as_read(str(path)), *left_out),
+    )  # fmt: skip
+
+
+def _open_module(base: Checkpoint, path: Location) -> Input | None:
+    """Open what a folder has of the module that is the base; None for what is no folder, such as a delta."""
+    file = next((file for name in MODULE_WEIGHT_FILES if (file := find_beside(path, name)) is not None), None)
+    if file is not None:
+        files = {file.name: open_tensors(file)}
+    elif is_remote(path) or not Path(path).is_dir():
+        return None
+    else:  # a model, of which the module is a part
+        files = dict(open_checkpoint(path).files)
+    shapes = {entry.name: entry.spec.shape for item in files.values() for entry in item.header.tensors}
+    own = match_module(shapes, base.schema, what=str(path))
+    left_out = tuple(sorted(shapes.keys() - set(own.values())))
+    return Input(
+        path=path, files=tuple(files.values()), is_delta=False, weight=1.0,
+        fitting=Fitting(base_names={name: to for to, name in own.items()}, left_out=left_out, unchanged=()),
+        left_out=named_left_out(str(path), left_out, "no part of the module that is fused"),
     )  # fmt: skip
 
 

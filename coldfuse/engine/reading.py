@@ -254,11 +254,11 @@ class BlockReader:
         if operand.change.needs_base:
             rows = first_row * columns, (end_row - first_row) * columns
             base = self.values(piece.base, rows).reshape(-1, columns)
-        delta = operand.change.delta_rows(self._read_factor, base, first_row, end_row - first_row).reshape(-1)
+        delta = operand.change.delta_rows(self.read_factor, base, first_row, end_row - first_row).reshape(-1)
         start = elements[0] - first_row * columns
         return delta[start : start + elements[1]]
 
-    def _read_factor(self, stored: Stored, first: int, count: int) -> Float64:
+    def read_factor(self, stored: Stored, first: int, count: int) -> Float64:
         """Read a factor, or find it again: every block of a tensor needs all of A."""
         key = (stored.file, stored.tensor.name, first, count)
         if key not in self._factors:

@@ -1,11 +1,12 @@
 """What lies in a model's folder: its weights, the files beside them that belong to it, and what does not.
 
-Three kinds of folders are models:
+Four kinds of folders are models:
 
 - one with `config.json`, as transformers and diffusers save one model;
 - one with `modules.json`, as sentence-transformers saves a chain of modules: the file names their folders, and those
   with weights (Dense, LayerNorm, …) have files of their own; a Router's modules lie another folder down;
-- one with `model_index.json`, as diffusers saves a pipeline: each component that the file names has a folder.
+- one with `model_index.json`, as diffusers saves a pipeline: each component that the file names has a folder;
+- one with `coldfuse_module.json`: a module on a frozen body (`core.shared_module`), whose body lies elsewhere.
 
 Each of these folders is a component. What its files hold is known by its name and theirs,
 `2_Dense/linear.weight`; the tensors in the model's own folder keep their names.
@@ -20,6 +21,8 @@ from pathlib import PurePosixPath
 
 from coldfuse.core.model_files import (
     INDEX,
+    MODULE_FILES,
+    MODULE_WEIGHT_FILES,
     MODULES,
     NAMING_FILES,
     OTHER_WEIGHTS,
@@ -31,6 +34,7 @@ from coldfuse.core.model_files import (
     named_files,
     why_left_out,
 )
+from coldfuse.core.shared_module import MODULE_FILE
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.files import read_bytes
 from coldfuse.tensors.folders import Folder
@@ -140,6 +144,8 @@ def read_small(folder: Folder, name: str, *, most: int = _MAX_PLAIN_BYTES) -> by
 def _places(folder: Folder) -> dict[str, bool]:
     """Return the folders that make a model, the model's own first, and whether each may have weights."""
     root = folder.entries("")
+    if MODULE_FILE in root:
+        return {"": True}
     if PIPELINE in root:
         components = read_json(folder, PIPELINE)
         if not isinstance(components, dict):
@@ -189,6 +195,8 @@ def is_inside(path: str) -> bool:
 
 def _weights(folder: Folder, place: str, names: set[str], *, is_alone: bool) -> Weights | None:
     what = f"{folder}/{place}".rstrip("/") if place else str(folder)
+    if MODULE_FILE in names and not place:
+        return _module_weights(what, names)
     is_diffusers = {"model.safetensors", "diffusion_pytorch_model.safetensors"} <= names and _is_of_diffusers(
         folder, place
     )
@@ -199,6 +207,17 @@ def _weights(folder: Folder, place: str, names: set[str], *, is_alone: bool) -> 
     return found
 
 
+def _module_weights(what: str, names: set[str]) -> Weights:
+    """Return the file with a module's tensors, of which there must be one."""
+    found = [name for name in MODULE_WEIGHT_FILES if name in names]
+    if len(found) != 1:
+        raise UserInputError(
+            f"{what}: a module has its tensors in one of {' and '.join(MODULE_WEIGHT_FILES)}, and here "
+            f"{'are both' if found else 'is none'}; fetch it again"
+        )
+    return Weights((found[0],), None)
+
+
 def _is_of_diffusers(folder: Folder, place: str) -> bool:
     config = lenient_json(folder, f"{place}config.json")
     return isinstance(config, Mapping) and "_class_name" in config
@@ -206,6 +225,8 @@ def _is_of_diffusers(folder: Folder, place: str) -> bool:
 
 def _plain(folder: Folder, place: str, names: set[str]) -> set[str]:
     """Return the files of a folder that belong to the model beside its weights, by their names there."""
+    if MODULE_FILE in names and not place:
+        return names & {*MODULE_FILES}
     belongs = is_module_file if place else is_model_file
     plain = {name for name in names if belongs(name)}
     if f"{TEMPLATES}/" in names:

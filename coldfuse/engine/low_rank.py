@@ -1,0 +1,211 @@
+"""Modules of a shared LoRA: their factors are fused as changes of weights, see `adapters.refactored`.
+
+A fusion of such a base has two views. The files that are made hold factors, and are cut into parts as ever. What is
+measured and combined are the products, which lie nowhere: a plan of its own names them, whose base is computed from
+factors as it is read, and whose contributions are expanded rows by rows as an adapter's are. So every method measures
+and combines products as it would any other tensors. The task that makes a part cuts what it needs of them (`cutting`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from coldfuse.adapters.adapter import AdapterTensor
+from coldfuse.adapters.changes import Factor, Matrix, Stored
+from coldfuse.adapters.config import CONFIG, AdapterConfig, parse_adapter_config
+from coldfuse.adapters.names import PEFT_PREFIX, sort_tensors
+from coldfuse.adapters.refactored import Moved, Pair, ProductValues, Refactored
+from coldfuse.core.schema import TensorSpec
+from coldfuse.engine.outputs import Output
+from coldfuse.engine.plan import (
+    Changing,
+    FactorTask,
+    Granularity,
+    Inputs,
+    Operands,
+    PartTask,
+    PieceTask,
+    Plan,
+    Shard,
+    operands,
+    plan_shards,
+    plan_whole,
+)
+from coldfuse.errors import UserInputError
+from coldfuse.fusion.recipe import Recipe
+from coldfuse.tensors.checkpoint import Checkpoint
+from coldfuse.tensors.composed import compose
+
+KIND = "LORA"
+"""The kind of module whose factors are fused as products."""
+
+_FILE = "products"
+"""Name of the file that the products would lie in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowRank:
+    """One module's product among a base's tensors."""
+
+    name: str
+    """The module's path in the body."""
+    up: Stored
+    """The base's B."""
+    down: Stored
+    """The base's A."""
+    scale: float
+    """The factor s that PEFT multiplies BA by."""
+
+    @property
+    def pair(self) -> Pair:
+        """The base's factors."""
+        return Pair(Factor(self.up), Factor(self.down))
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Names of B and A among the base's tensors."""
+        return self.up.tensor.name, self.down.tensor.name
+
+    @property
+    def spec(self) -> TensorSpec:
+        """The product as a tensor."""
+        return TensorSpec(dtype="F64", shape=self.pair.shape)
+
+    def moved_by(self, source: Operands) -> AdapterTensor | None:
+        """Return what a contribution makes of the product; None if it has neither factor."""
+        if not any(name in source.tensors for name in self.names):
+            return None
+        own = Pair(self._own(self.up, source), self._own(self.down, source))
+        return AdapterTensor(
+            name=self.name, shape=self.pair.shape, changes=(Refactored(own, self.pair, self.scale),)
+        )  # fmt: skip
+
+    def _own(self, factor: Stored, source: Operands) -> Matrix:
+        place = source.tensors.get(factor.tensor.name)
+        if place is None:
+            return Factor(factor)
+        own = Factor(Stored(place[0].file, place[1]))
+        return Moved(Factor(factor), own) if source.is_delta else own
+
+
+def find_low_rank(base: Checkpoint) -> tuple[LowRank, ...]:
+    """Return the products among a base's tensors; none unless it is a module of LoRA."""
+    if base.module is None or base.module.kind != KIND:
+        return ()
+    config = parse_adapter_config(base.read(CONFIG) or b"", what=f"{base.folder}/{CONFIG}")
+    stored = [Stored(file.file, entry) for file in base.files.values() for entry in file.header.tensors]
+    contents = sort_tensors(stored, KIND, what=str(base.folder))
+    found = [_product(name, parts, config) for name, parts in contents.modules.items()]
+    return tuple(sorted((item for item in found if item), key=lambda item: item.name))
+
+
+def _product(name: str, parts: Mapping[str, Stored], config: AdapterConfig) -> LowRank | None:
+    infix = "embedding_" if "lora_embedding_A" in parts else ""
+    up, down = parts.get(f"lora_{infix}B"), parts.get(f"lora_{infix}A")
+    if up is None or down is None:
+        return None
+    return LowRank(name=name.removeprefix(PEFT_PREFIX), up=up, down=down, scale=config.scale(name))
+
+
+def require_products(recipe: Recipe, modules: Sequence[LowRank], output: Output) -> None:
+    """Raise `UserInputError` for what cannot be made of modules of low rank."""
+    if modules and (output.kind != "model" or output.shard_bytes):
+        raise UserInputError(
+            "of a module on a frozen body a module is made, in one file; leave --as and --shard-size out"
+        )
+    if modules and recipe.slots:
+        raise UserInputError(
+            f"this method keeps {', '.join(recipe.slots)} for each element of what is fused, and of a shared LoRA that "
+            "are the products of its factors, as large as the frozen body; take a method without outer steps"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Products:
+    """What one contribution makes of the products."""
+
+    what: str
+    tensors: Mapping[str, AdapterTensor]
+
+
+class LowRankPlan:
+    """The products of a fusion: how they are measured, and what makes each factor."""
+
+    def __init__(self, modules: Sequence[LowRank], read: Inputs) -> None:
+        """Take the modules, and where everything lies that is read."""
+        self.modules = modules
+        made = [(module.name, module.spec, ProductValues(module.pair, module.scale).whole) for module in modules]
+        self._file = compose(_FILE, made, {})
+        contributions = [
+            _Products(
+                what=f"contribution {number} in the order of digests",
+                tensors={m.name: own for m in modules if (own := m.moved_by(_operands(source)))},
+            )
+            for number, source in enumerate(read.contributions, start=1)
+        ]
+        self._inputs = Inputs(base=operands([self._file], is_delta=False), contributions=contributions)
+
+    @property
+    def specs(self) -> dict[str, TensorSpec]:
+        """Each product as a tensor, by its name."""
+        return {module.name: module.spec for module in self.modules}
+
+    @property
+    def factors(self) -> frozenset[str]:
+        """Names of all factors among the base's tensors."""
+        return frozenset(name for module in self.modules for name in module.names)
+
+    def measured(self, granularity: Granularity) -> dict[str, list[Shard]]:
+        """Plan the products as if they were written to a file."""
+        return plan_shards({_FILE: self._file.header}, self._inputs, granularity=granularity)
+
+    def made(self, plan: Plan) -> dict[str, list[Shard]]:
+        """Return a plan in which factors are made from products; parts that share a module are one task's."""
+        return {file: list(self._together(shards)) for file, shards in plan.items()}
+
+    def without_factors(self, shards: Sequence[Shard]) -> list[Shard]:
+        """Return the shards without the pieces of factors."""
+        factors = self.factors
+
+        def others(part: PartTask) -> PartTask:
+            return replace(part, pieces=tuple(piece for piece in part.pieces if piece.tensor not in factors))
+
+        kept = [replace(shard, parts=tuple(others(part) for part in shard.parts)) for shard in shards]
+        return [shard for shard in kept if any(True for _ in shard.pieces)]
+
+    @cached_property
+    def _tasks(self) -> dict[str, FactorTask]:
+        found: dict[str, FactorTask] = {}
+        for module in self.modules:
+            product = plan_whole(self._inputs.base.tensors[module.name][1], self._inputs)
+            for is_up, name in zip((True, False), module.names, strict=True):
+                found[name] = FactorTask(is_up=is_up, product=product, base=module.pair, scale=module.scale)
+        return found
+
+    def _together(self, shards: Sequence[Shard]) -> Iterator[Shard]:
+        held: list[PartTask] = []
+        for shard in shards:
+            parts = [replace(part, pieces=tuple(map(self._with_task, part.pieces))) for part in shard.parts]
+            if held and not _module_at(held[-1], -1) == _module_at(parts[0], 0) != "":
+                yield Shard(file=shard.file, parts=tuple(held))
+                held = []
+            held += parts
+        if held:
+            yield Shard(file=shards[0].file, parts=tuple(held))
+
+    def _with_task(self, piece: PieceTask) -> PieceTask:
+        return replace(piece, factor=self._tasks.get(piece.tensor))
+
+
+def _module_at(part: PartTask, index: int) -> str:
+    """Return the module that a part ends or begins with; "" if with something else."""
+    piece = part.pieces[index] if part.pieces else None
+    return piece.factor.product.tensor if piece and piece.factor else ""
+
+
+def _operands(source: Operands | Changing) -> Operands:
+    if not isinstance(source, Operands):
+        raise UserInputError(f"{source.what}: is to be fused as what it has of the module, not as changes of the body")
+    return source
