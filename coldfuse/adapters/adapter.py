@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from coldfuse.adapters.changes import Added, Change, Float64, Read, Stored, as_matrix, read_stored
+from coldfuse.adapters.changes import Added, Change, Float64, Read, Stored, read_stored
 from coldfuse.adapters.config import CONFIG, AdapterConfig, parse_adapter_config
 from coldfuse.adapters.expansion import Expansion, Pending
 from coldfuse.adapters.experts import Experts
@@ -26,6 +26,7 @@ from coldfuse.core.serialization import MAX_MANIFEST_BYTES, encode, sha256
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.tensors.files import File, LocalFile
 from coldfuse.tensors.header import Header
+from coldfuse.tensors.products import as_matrix
 from coldfuse.tensors.quantised import explain_quantised
 from coldfuse.tensors.tensor_file import read_file_header
 

@@ -10,7 +10,7 @@ import typer
 from coldfuse.cli.options.shared import Columns
 from coldfuse.data.lines import is_text_encoding
 from coldfuse.data.tables import FileFormat
-from coldfuse.tensors.deltas import Encoding
+from coldfuse.tensors.encodings import Encoding
 
 
 class TextColumns(TypedDict):

@@ -18,7 +18,7 @@ from coldfuse.contributor.late import explain_drop, explain_weight, is_of, is_ta
 from coldfuse.contributor.manifest import software
 from coldfuse.contributor.mending import recall, send_delta
 from coldfuse.contributor.outliving import outlive
-from coldfuse.contributor.settings import NodeSettings
+from coldfuse.contributor.settings import NodeSettings, Offering
 from coldfuse.contributor.state import NodeFolder, Sent, Trained, WorkFolder
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.release import ReleaseManifest
@@ -28,11 +28,11 @@ from coldfuse.gateway import Decision, Gateway, Status
 
 
 @dataclass(frozen=True)
-class Node:
-    """A contributor's node; `contribute` and `run` are its life, the other methods its steps."""
+class Sender:
+    """What every contributor does, whoever trains: fetch a base, send what was made of it, wait for the outcome."""
 
-    settings: NodeSettings
-    """What it contributes, and as whom."""
+    settings: Offering
+    """As whom it contributes, and what decides the delta."""
     folder: NodeFolder
     """Folder that remembers what is done."""
     client: Gateway
@@ -42,49 +42,7 @@ class Node:
     stop: threading.Event
     """Event that ends the node where it is."""
 
-    def contribute(self, *, wait_for_release: bool = True) -> int:
-        """Take part in one round.
-
-        Args:
-            wait_for_release: False: come back with the verdict, and do not wait for what the round makes of it.
-
-        Returns:
-            The number of the release that was the base.
-
-        Raises:
-            ContributionRejectedError: The aggregator has rejected the contribution; the message says why.
-            StoppedError: The node was asked to stop.
-        """
-        while True:
-            work, trained = self._kept() or self.prepare()
-            sent = work.sent() or self._recall(work, trained)
-            if sent is None or sent.federation != self.client.status().federation:
-                sent = self._send(work, trained)
-            if sent is not None and self._await_verdict(work, trained, sent, wait_for_release=wait_for_release):
-                return trained.base_release
-
-    def run(self, *, rounds: int | None) -> None:
-        """Take part in this many rounds, or until stopped; see `contribute`.
-
-        Without a number of rounds a rejection is reported, and the node goes on with the next base; and it waits for a
-        gateway that is away for as long as that takes.
-        """
-        if rounds is not None:
-            for _ in range(rounds):
-                self.contribute()
-            return
-        while True:
-            outlive(self._go_on, self.stop, lambda reason: self._say("away", None, f"{reason}; trying again"))
-
-    def _go_on(self) -> None:
-        try:
-            self.contribute()
-        except ContributionRejectedError as error:
-            base = self.client.status().latest.number
-            self._say("rejected", base, str(error))
-            self._wait_for_release(base)
-
-    def _kept(self) -> tuple[WorkFolder, Trained] | None:
+    def kept(self) -> tuple[WorkFolder, Trained] | None:
         """Return what was trained on an older base and has come to no end; what no round takes any more is dropped."""
         status, found = self.client.status(), None
         for work, trained in list_unsettled(self.folder, status.latest.number, self.settings.work_digest()):
@@ -100,22 +58,35 @@ class Node:
         work.forget_trained()
         self._say("late", trained.base_release, explain_drop(trained.base_release, status))
 
-    def prepare(self) -> tuple[WorkFolder, Trained]:
-        """Fetch the latest base and fine-tune it, as far as that is not done already."""
-        base = self.client.release().release
+    def begin(self, which: int | str = "latest") -> tuple[WorkFolder, ReleaseManifest]:
+        """Fetch a release to work on, and return where the work on it goes."""
+        base = self.client.release(which).release
         say = self._transfer_progress("fetching", base)
 
         def progress(done: int, total: int) -> None:
             self._check_stop()
             say(done, total)
 
-        fetched = fetch(self.client, self.folder.base, progress=progress, allow_older=True)
+        fetched = fetch(self.client, self.folder.base, which=which, progress=progress, allow_older=True)
         manifest = fetched.manifest
         if fetched.changed:
             self._say("changed", manifest.release, f"{fetched.changed}; going on with release {manifest.release}")
-        work = self.folder.work_on(manifest.release, self._teller(manifest.release))
-        trained = work.trained(base_digest=manifest.model_digest, work_digest=self.settings.work_digest())
-        return work, trained or self._train(work, manifest)
+        return self.folder.work_on(manifest.release, self._teller(manifest.release)), manifest
+
+    def deliver(self, work: WorkFolder, trained: Trained, *, wait_for_release: bool = True) -> bool:
+        """Send what was made, unless that is done, and wait for its verdict and release.
+
+        Returns:
+            False where it has to be sent again, or counts nowhere any more: then `work` says what is left of it.
+
+        Raises:
+            ContributionRejectedError: The aggregator has rejected the contribution; the message says why.
+            StoppedError: The node was asked to stop.
+        """
+        sent = work.sent() or self._recall(work, trained)
+        if sent is None or sent.federation != self.client.status().federation:
+            sent = self._send(work, trained)
+        return sent is not None and self._await_verdict(work, trained, sent, wait_for_release=wait_for_release)
 
     def manifest(self, trained: Trained, *, status: Status) -> ContributionManifest:
         """Return what accompanies the delta."""
@@ -130,16 +101,6 @@ class Node:
                 **trained.model_dump(exclude={"work_digest"}),
             }
         )
-
-    def _train(self, work: WorkFolder, base: ReleaseManifest) -> Trained:
-        from coldfuse.contributor.making import make_delta  # torch comes with the first training
-
-        made = make_delta(
-            self.settings, work, base, gateway=self.client, base_dir=self.folder.base, say=self._say, stop=self.stop
-        )
-        if made is None:
-            raise StoppedError
-        return made
 
     def _send(self, work: WorkFolder, trained: Trained, *, may_send_again: bool = True) -> Sent | None:
         """Upload and commit; None when no round takes it any more, or this one has closed: then see what is left."""
@@ -263,3 +224,66 @@ class Node:
 
     def _say(self, phase: str, base_release: int | None, message: str, **facts: Unpack[Facts]) -> None:
         self.report(NodeEvent(phase=phase, base_release=base_release, message=message, **facts))
+
+
+@dataclass(frozen=True)
+class Node(Sender):
+    """A contributor's node, which trains; `contribute` and `run` are its life, the other methods its steps."""
+
+    settings: NodeSettings
+    """What it contributes, and as whom."""
+
+    def contribute(self, *, wait_for_release: bool = True) -> int:
+        """Take part in one round.
+
+        Args:
+            wait_for_release: False: come back with the verdict, and do not wait for what the round makes of it.
+
+        Returns:
+            The number of the release that was the base.
+
+        Raises:
+            ContributionRejectedError: The aggregator has rejected the contribution; the message says why.
+            StoppedError: The node was asked to stop.
+        """
+        while True:
+            work, trained = self.kept() or self.prepare()
+            if self.deliver(work, trained, wait_for_release=wait_for_release):
+                return trained.base_release
+
+    def run(self, *, rounds: int | None) -> None:
+        """Take part in this many rounds, or until stopped; see `contribute`.
+
+        Without a number of rounds a rejection is reported, and the node goes on with the next base; and it waits for a
+        gateway that is away for as long as that takes.
+        """
+        if rounds is not None:
+            for _ in range(rounds):
+                self.contribute()
+            return
+        while True:
+            outlive(self._go_on, self.stop, lambda reason: self._say("away", None, f"{reason}; trying again"))
+
+    def _go_on(self) -> None:
+        try:
+            self.contribute()
+        except ContributionRejectedError as error:
+            base = self.client.status().latest.number
+            self._say("rejected", base, str(error))
+            self._wait_for_release(base)
+
+    def prepare(self) -> tuple[WorkFolder, Trained]:
+        """Fetch the latest base and fine-tune it, as far as that is not done already."""
+        work, manifest = self.begin()
+        trained = work.trained(base_digest=manifest.model_digest, work_digest=self.settings.work_digest())
+        return work, trained or self._train(work, manifest)
+
+    def _train(self, work: WorkFolder, base: ReleaseManifest) -> Trained:
+        from coldfuse.contributor.making import make_delta  # torch comes with the first training
+
+        made = make_delta(
+            self.settings, work, base, gateway=self.client, base_dir=self.folder.base, say=self._say, stop=self.stop
+        )
+        if made is None:
+            raise StoppedError
+        return made

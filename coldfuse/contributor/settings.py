@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from coldfuse.core.names import Identity
 from coldfuse.core.serialization import canonical_json, sha256
 from coldfuse.data.dataset import TextDataset
-from coldfuse.tensors.deltas import Encoding
+from coldfuse.tensors.encodings import Encoding
 from coldfuse.training.job import TrainingSettings
+
+
+class Offering(Protocol):
+    """What is contributed, whoever makes it: a node from data, or somebody else's own training."""
+
+    @property
+    def who(self) -> Identity:
+        """Id and name of the contributor."""
+
+    def work_digest(self) -> str:
+        """Digest what decides the delta: with the same, what is finished is not made again."""
 
 
 @dataclass(frozen=True, kw_only=True)

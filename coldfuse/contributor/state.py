@@ -51,8 +51,8 @@ class Trained(Value):
     """Distinct examples trained on."""
     num_steps: int
     """Optimiser steps done."""
-    score: Score
-    """Validation accuracy before and after."""
+    score: Score | None
+    """Validation score before and after; None where nobody validates."""
     encoding: str
     """Dtype of the delta."""
     delta: Blob

@@ -7,6 +7,7 @@ private data are written nowhere.
 from __future__ import annotations
 
 import bz2
+import glob
 import gzip
 import io
 import lzma
@@ -70,8 +71,12 @@ class Source:
         return io.BytesIO(self.piped) if self.piped is not None else cast("Path", self.path).open("rb")
 
 
-def find_sources(data: Path | str | Sequence[Path | str]) -> list[Source]:
-    """Return the sources of what a user names: one or several files and folders; `-` is standard input.
+def find_sources(data: Path | str | Sequence[Path | str], *, also: Sequence[str] = ()) -> list[Source]:
+    """Return the sources of what a user names: one or several files, folders and patterns; `-` is standard input.
+
+    Args:
+        data: What the user names.
+        also: Endings of files that a folder may hold instead of tables, such as `.txt`.
 
     Raises:
         UserInputError: Something is not there, is named twice, or cannot be read as data.
@@ -79,7 +84,7 @@ def find_sources(data: Path | str | Sequence[Path | str]) -> list[Source]:
     named = [data] if isinstance(data, Path | str) else list(data)
     if not named:
         raise UserInputError("no data: expected a file, a folder or -")
-    found = [source for each in named for source in _sources_of(str(each))]
+    found = [source for each in named for source in _sources_of(str(each), also)]
     seen: set[object] = set()
     for source in found:
         place = source.path.resolve() if source.path else source.name
@@ -100,7 +105,7 @@ def explaining(name: str) -> Iterator[None]:
         raise UserInputError(f"{name}: cannot be read: {error.strerror or error}") from error
 
 
-def _sources_of(name: str) -> list[Source]:
+def _sources_of(name: str, also: Sequence[str]) -> list[Source]:
     if name == "-":
         if sys.stdin is None or sys.stdin.closed:
             raise UserInputError("-: there is no standard input; name a file")
@@ -112,26 +117,39 @@ def _sources_of(name: str) -> list[Source]:
             f"{printable(name)}: is an address ({scheme[1]}), and data are read from files; download it first"
         )
     try:
-        return _on_disk(name, Path(name))
+        return _on_disk(name, Path(name), also)
     except (OSError, ValueError) as error:
         raise UserInputError(f"{printable(name)}: cannot be read: {error}") from error
 
 
-def _on_disk(name: str, path: Path) -> list[Source]:
+def _on_disk(name: str, path: Path, also: Sequence[str]) -> list[Source]:
     shown_name = printable(name)
     if path.is_fifo():
         with path.open("rb") as file:
             return [_piped(shown_name, file)]
     if path.is_dir():
-        return [Source(name=printable(str(inside)), path=inside) for inside in files_of(path)]
+        return [Source(name=printable(str(inside)), path=inside) for inside in files_of(path, also=also)]
     if path.is_file():
         return [Source(name=shown_name, path=path)]
     if path.exists():
         raise UserInputError(f"{shown_name}: is no file, folder or pipe; name the file that holds the data")
+    if found := _matching(name):
+        return found
     why = ": it is a link to what is not there" if path.is_symlink() else ""
     if not why and not path.parent.exists():
         why = f"; there is no folder {printable(str(path.parent))} either"
     raise UserInputError(f"{shown_name}: no such file or folder{why}")
+
+
+def _matching(pattern: str) -> list[Source]:
+    """Return the files that a pattern such as `letters/*.txt` or `letters/**/*.txt` names, in the order of their names.
+
+    Hidden files are none, as in a shell.
+    """
+    if not any(mark in pattern for mark in "*?["):
+        return []
+    names = sorted(glob.glob(pattern, recursive=True))
+    return [Source(name=printable(name), path=Path(name)) for name in names if Path(name).is_file()]
 
 
 def read_at_most(file: IO[bytes], most_bytes: int) -> bytes:

@@ -21,7 +21,7 @@ from coldfuse.fusion.random import key
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.fusion.robust.shorten import Shorten
 from coldfuse.tensors.checks import PIECE_BYTES
-from coldfuse.tensors.deltas import Encoding
+from coldfuse.tensors.encodings import Encoding
 
 _STACK_ELEMENTS = 1 << 18
 """Number of elements in one block of all deltas together: 2 MiB of float64."""
