@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
 
-from coldfuse.api.places import resolve_model
+from coldfuse.api.places import resolve_model, revision_of
 from coldfuse.cli.closing import NEW_FEDERATION, rules_of
 from coldfuse.cli.options.operator import InitOptions
 from coldfuse.cli.recipe import line_of, recipe_of, require_federated
@@ -15,7 +19,8 @@ from coldfuse.core.left_out import left_out_lines
 from coldfuse.core.model_files import is_tokenizer_file
 from coldfuse.core.names import Identity, shown
 from coldfuse.core.screening_rules import ScreeningRules
-from coldfuse.errors import MissingExtraError, StorageError
+from coldfuse.engine.low_rank import require_shareable
+from coldfuse.errors import MissingExtraError, StorageError, UserInputError
 from coldfuse.extras import requiring
 from coldfuse.registry.creation import create_federation, require_creatable, require_fusable
 from coldfuse.storage import ObjectStore, ensure_suitable, open_store
@@ -37,25 +42,54 @@ def init(options: InitOptions) -> None:
     store, model = open_store(options.store), resolve_model(base)
     require_creatable(store, name=options.name, rules=rules)
     checkpoint = open_checkpoint(model)  # what is no model leaves no trace in the store
-    require_fusable(checkpoint, model)
-    _check(store)
-    _say_what_can_be_trained(
-        base, model, has_tokenizer=any(is_tokenizer_file(name.rpartition("/")[2]) for name in checkpoint.plain)
-    )
+    has_tokenizer = any(is_tokenizer_file(name.rpartition("/")[2]) for name in checkpoint.plain)
     screening = ScreeningRules(is_on=options.screening == "strict")
-    federation = create_federation(
-        store, name=options.name, base=model, origin=base, method=line, rules=rules, screening=screening
-    )
+    with _shared(options, model) as shared:
+        if shared == model:
+            require_fusable(checkpoint, model)
+        else:
+            require_shareable(shared, recipe)
+        _check(store)
+        if shared == model:
+            _say_what_can_be_trained(base, model, has_tokenizer=has_tokenizer)
+        federation = create_federation(
+            store, name=options.name, base=shared, origin=base, method=line, rules=rules, screening=screening
+        )
     release, settings = federation.latest(), federation.settings
     size = sum(blob.size_bytes for blob in release.files.values())
     typer.echo(
         f"created {shown(settings.name, settings.display_name)} in {options.store}: release 0, {size / 2**20:.1f} MiB"
     )
     typer.echo(f"files, which everybody who reaches the federation can have: {', '.join(sorted(release.files))}")
-    for item in left_out_lines(checkpoint.left_out(base, how="no release has it, so who loads one needs it, too")):
+    if release.module:
+        typer.echo(f"shared: {release.module}")
+    for item in () if release.module else left_out_lines(checkpoint.left_out(base, how="no release has it, so who loads one needs it, too")):
         typer.echo(item)
     typer.echo(f"next: coldfuse serve {options.store}")
     typer.echo(f"digest {release.model_digest}")
+
+
+@contextmanager
+def _shared(options: InitOptions, model: Path) -> Iterator[Path]:
+    """Give the folder of what is shared: the model's own, or of a module that is made for it."""
+    if options.share is None:
+        if options.base_digest is not None:
+            raise UserInputError("--base-digest says whose body a module fits, and no --share names one; leave it out")
+        yield model
+        return
+    digest = options.base_digest
+    if digest is not None and not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise UserInputError(f"--base-digest {digest[:80]}: expected a model's SHA-256, 64 hex digits in lower case")
+    with requiring("a federation that shares a module", "contributor", at_once=("torch", "transformers", "peft")):
+        from coldfuse.training.sharing.kinds import parse_share  # noqa: PLC0415 - torch comes with it
+        from coldfuse.training.sharing.making import Source, make_module  # noqa: PLC0415
+
+        share = parse_share(options.share)
+        source = Source(folder=model, origin=options.base, revision=revision_of(model), digest=digest)
+        with tempfile.TemporaryDirectory(prefix="coldfuse-") as scratch:
+            folder = Path(scratch) / "module"
+            make_module(source, share, options.share, folder)
+            yield folder
 
 
 def _check(store: ObjectStore) -> None:

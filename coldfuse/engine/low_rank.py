@@ -35,8 +35,9 @@ from coldfuse.engine.plan import (
 )
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.recipe import Recipe
-from coldfuse.tensors.checkpoint import Checkpoint
+from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
 from coldfuse.tensors.composed import compose
+from coldfuse.tensors.folders import Location
 
 KIND = "LORA"
 """The kind of module whose factors are fused as products."""
@@ -107,6 +108,11 @@ def _product(name: str, parts: Mapping[str, Stored], config: AdapterConfig) -> L
     if up is None or down is None:
         return None
     return LowRank(name=name.removeprefix(PEFT_PREFIX), up=up, down=down, scale=config.scale(name))
+
+
+def require_shareable(folder: Location, recipe: Recipe) -> None:
+    """Raise `UserInputError` if no round could fuse a module of this folder by this recipe."""
+    require_products(recipe, find_low_rank(open_checkpoint(folder)), Output())
 
 
 def require_products(recipe: Recipe, modules: Sequence[LowRank], output: Output) -> None:
