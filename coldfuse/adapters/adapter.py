@@ -106,6 +106,10 @@ class Adapter:
     expansion: Expansion | None = None
     """What PEFT has to compute before any delta is read; None: nothing."""
 
+    def __contains__(self, name: str) -> bool:
+        """Tell whether it changes a tensor of the base."""
+        return name in self.tensors
+
     def placed(self, deltas: Path) -> Adapter:
         """Return the adapter with the deltas that PEFT computes read from a file, which `expanding.expand` writes."""
         if self.expansion is None:

@@ -29,10 +29,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from coldfuse.adapters.changes import Factor, Float64, Matrix, Read, multiply, read_stored
+from coldfuse.adapters.changes import Factor, Float64, Matrix, Read, read_stored
 from coldfuse.adapters.recompress import norm_of
 from coldfuse.errors import FusionError
 from coldfuse.tensors.files import ByteRange
+from coldfuse.tensors.products import multiply
 
 _ITEM = 8
 """Bytes of an element in float64."""
@@ -43,7 +44,7 @@ class Moved:
     """A factor of a base with a delta added."""
 
     base: Factor
-    delta: Factor
+    delta: Matrix
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from coldfuse.core.left_out import left_out_lines
 from coldfuse.core.model_files import is_tokenizer_file
 from coldfuse.core.names import Identity, shown
 from coldfuse.core.screening_rules import ScreeningRules
+from coldfuse.core.statistics import StatisticsRule
 from coldfuse.engine.low_rank import require_shareable
 from coldfuse.errors import MissingExtraError, StorageError, UserInputError
 from coldfuse.extras import requiring
@@ -35,7 +36,8 @@ def init(options: InitOptions) -> None:
     words, base = options.recipe, options.base
     recipe = recipe_of(words.method, words.param, words.variant)
     quorum = options.closing.publish_every or options.quorum
-    require_federated(recipe, quorum=quorum)
+    require_federated(recipe, quorum=quorum, with_statistics=True)
+    statistics = StatisticsRule(kind=recipe.statistic or "none", presence=options.statistics)
     line = line_of(recipe, words)
     rules = NEW_FEDERATION | {"deadline_s": parse_duration(options.deadline)} | rules_of(options.closing)
     rules |= {"quorum": quorum}
@@ -53,8 +55,9 @@ def init(options: InitOptions) -> None:
         if shared == model:
             _say_what_can_be_trained(base, model, has_tokenizer=has_tokenizer)
         federation = create_federation(
-            store, name=options.name, base=shared, origin=base, method=line, rules=rules, screening=screening
-        )
+            store, name=options.name, base=shared, origin=base, method=line, rules=rules, screening=screening,
+            statistics=statistics,
+        )  # fmt: skip
     release, settings = federation.latest(), federation.settings
     size = sum(blob.size_bytes for blob in release.files.values())
     typer.echo(
@@ -63,8 +66,11 @@ def init(options: InitOptions) -> None:
     typer.echo(f"files, which everybody who reaches the federation can have: {', '.join(sorted(release.files))}")
     if release.module:
         typer.echo(f"shared: {release.module}")
-    for item in () if release.module else left_out_lines(checkpoint.left_out(base, how="no release has it, so who loads one needs it, too")):
-        typer.echo(item)
+    else:
+        for item in left_out_lines(checkpoint.left_out(base, how="no release has it, so who loads one needs it, too")):
+            typer.echo(item)
+    if statistics.wanted:
+        typer.echo(f"statistics beside every delta: {statistics}")
     typer.echo(f"next: coldfuse serve {options.store}")
     typer.echo(f"digest {release.model_digest}")
 

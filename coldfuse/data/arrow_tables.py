@@ -32,7 +32,7 @@ def open_arrow(source: Source, kind: Kind) -> Table:
         name=source.name,
         path=source.path,
         names=tuple(dict.fromkeys(names)),
-        inner=_inner_names(schema),
+        inner=inner_names(schema),
         repeated=frozenset(name for name in names if names.count(name) > 1),
         rows=lambda wanted: _rows(source, kind, wanted),
         unit="row",
@@ -73,7 +73,7 @@ def _opened(
     return reader.schema, (reader.get_batch(index) for index in range(reader.num_record_batches))
 
 
-def _inner_names(schema: Any) -> tuple[str, ...]:
+def inner_names(schema: Any) -> tuple[str, ...]:
     """Return the names inside of columns that are structs, or lists of them."""
     import pyarrow as pa
 

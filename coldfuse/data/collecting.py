@@ -22,12 +22,14 @@ class Collected:
     Args:
         wanted: The columns, which every table must have.
         may_be_single: Whether the task is one of single texts where the column of second texts is empty throughout.
+        limit: Number of rows with texts after which no more are read.
     """
 
-    def __init__(self, wanted: Wanted, *, may_be_single: bool) -> None:
+    def __init__(self, wanted: Wanted, *, may_be_single: bool, limit: int | None = None) -> None:
         self.wanted = wanted
         self._num_texts = len(wanted.columns) - (wanted.label is not None)
         self._may_be_single = may_be_single
+        self._limit = limit
         self.texts: list[str] = []
         self.labels: list[object] = []
         self.files: list[str] = []
@@ -39,6 +41,11 @@ class Collected:
         self._letters = Letters()
         self._num_words = 0
         self._seen_labels: dict[str, str] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many rows as were asked for."""
+        return self._limit is not None and len(self.texts) >= self._limit
 
     @property
     def name(self) -> str:
@@ -70,6 +77,8 @@ class Collected:
             self.texts.append(texts[0])
             self._pairs += texts[1:]
             self.labels.append(self._label(table, place, cells[-1]) if self.wanted.label is not None else None)
+            if self.is_full:
+                break
         self._notes += table.notes
 
     def finish(self) -> None:
@@ -90,6 +99,8 @@ class Collected:
         notes = [*self._notes, *self._letters.notes()]
         if self.texts and all(_NUMBER.fullmatch(text.strip()) for text in self.texts):
             notes.append(f"every text is a number; is {quoted(self.text_columns[0])} the column of the texts?")
+        if self.is_full:
+            notes.append(f"no more than {plural(len(self.texts), 'row')} were asked for; the rest was not read")
         if self._num_words:
             notes.append(f"{plural(self._num_words, 'text')} of only a word like nan or None, kept as text")
         return notes

@@ -62,6 +62,11 @@ class ColumnChoice:
         """Never: texts are meant."""
         return False
 
+    @property
+    def takes_media(self) -> None:
+        """Never: texts are meant."""
+        return
+
     def is_likely(self, names: Sequence[str]) -> int:
         """Count the names that say that these are the columns of a task: the more, the likelier."""
         given = {name for name in (self.text, self.pair, self.label) if name is not None}

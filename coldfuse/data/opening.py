@@ -5,33 +5,60 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from coldfuse.data.addresses import Address, HubAddress, QueryAddress
 from coldfuse.data.arrow_tables import open_arrow
 from coldfuse.data.conll import open_conll
+from coldfuse.data.database import open_query
 from coldfuse.data.delimited import open_delimited
 from coldfuse.data.documents import open_document
 from coldfuse.data.folders import DOCUMENT_ENDINGS, TOKEN_ENDINGS
+from coldfuse.data.hub import open_hub
 from coldfuse.data.json_rows import open_json
 from coldfuse.data.kinds import Kind, kind_of
 from coldfuse.data.labels import names_on_card
+from coldfuse.data.media import open_media_folder
 from coldfuse.data.sources import Source, explaining, find_sources
 from coldfuse.data.tables import Choice, FileFormat, Table
-from coldfuse.data.words import listing
+from coldfuse.data.words import listing, printable
 from coldfuse.errors import UserInputError
 
 _TEXT_KINDS = (Kind.DELIMITED, Kind.DOCUMENT, Kind.TOKENS)
 
 
-def open_tables(data: Path | str | Sequence[Path | str], choice: Choice, file_format: FileFormat) -> Iterator[Table]:
-    """Open all that is named, one after the other; `choice` says what is looked for in it.
+def open_tables(
+    data: Path | str | Sequence[Path | str], choice: Choice, file_format: FileFormat, *, limit: int | None = None
+) -> Iterator[Table]:
+    """Open all that is named, one after the other.
+
+    Args:
+        data: Files, folders, patterns and addresses.
+        choice: What is looked for.
+        file_format: How text files are written.
+        limit: Number of rows of which no more are needed, so that a data set of the Hub is not downloaded whole.
 
     Raises:
         UserInputError: Something is not there, cannot be read, or an option does not fit it.
     """
-    also = DOCUMENT_ENDINGS if choice.takes_documents or choice.takes_tokens else ()
-    for source in find_sources(data, also=(*also, *TOKEN_ENDINGS) if choice.takes_tokens else also):
+    for source in find_sources(data, also=_endings(choice), media=choice.takes_media):
         with explaining(source.name):
-            table = _open(source, choice, file_format)
-        yield table
+            table = _open(source, choice, file_format, limit)
+        try:
+            yield table
+        finally:
+            table.close()
+
+
+def check_limit(limit: int | None) -> None:
+    """Refuse a bound that leaves nothing."""
+    if limit is not None and limit < 1:
+        raise UserInputError(f"--max-examples {limit}: expected 1 or more")
+
+
+def _endings(choice: Choice) -> tuple[str, ...]:
+    """Return the endings of files that a folder may hold instead of tables."""
+    if choice.takes_tokens:
+        return (*TOKEN_ENDINGS, *DOCUMENT_ENDINGS)
+    return DOCUMENT_ENDINGS if choice.takes_documents else ()
 
 
 class KnownClasses:
@@ -62,7 +89,20 @@ class KnownClasses:
             )
 
 
-def _open(source: Source, choice: Choice, file_format: FileFormat) -> Table:
+def _open(source: Source | Address, choice: Choice, file_format: FileFormat, limit: int | None) -> Table:
+    if isinstance(source, QueryAddress):
+        return open_query(source)
+    if isinstance(source, HubAddress):
+        return open_hub(source, is_streamed=limit is not None)
+    if source.path is not None and source.path.is_dir():
+        media = choice.takes_media or "image"
+        return open_media_folder(source.path, media, lambda path: _open_file(
+            Source(name=printable(str(path)), path=path), choice, file_format
+        ))  # fmt: skip
+    return _open_file(source, choice, file_format)
+
+
+def _open_file(source: Source, choice: Choice, file_format: FileFormat) -> Table:
     kind = kind_of(source, choice, file_format)
     for option, given in (("--separator", file_format.separator), ("--text-encoding", file_format.encoding)):
         applies = kind in _TEXT_KINDS or (kind is Kind.JSON and option == "--text-encoding")

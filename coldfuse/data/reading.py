@@ -16,7 +16,7 @@ from coldfuse.data.collecting import Collected
 from coldfuse.data.columns import ColumnChoice
 from coldfuse.data.dataset import TextDataset
 from coldfuse.data.labels import Labels, name_labels
-from coldfuse.data.opening import KnownClasses, open_tables
+from coldfuse.data.opening import KnownClasses, check_limit, open_tables
 from coldfuse.data.report import DataReport
 from coldfuse.data.sources import explaining
 from coldfuse.data.tables import FileFormat
@@ -26,7 +26,7 @@ from coldfuse.errors import UserInputError
 _FEWEST_ROWS = 8
 
 
-def read_dataset(
+def read_dataset(  # noqa: PLR0913 - one for each thing that a user may say
     data: Path | str | Sequence[Path | str],
     *,
     text_column: str | None = None,
@@ -34,6 +34,7 @@ def read_dataset(
     label_column: str | None = None,
     label_names: Sequence[str] | None = None,
     file_format: FileFormat | None = None,
+    limit: int | None = None,
 ) -> TextDataset:
     """Read a classification task from CSV, TSV, JSON, Parquet or Arrow; rows without text or label are left out.
 
@@ -45,6 +46,7 @@ def read_dataset(
         label_names: The classes' names, to read a second file (validation, test) as the first was. By default a
             `card.json` beside the file names them (`label_names`), then the file itself, then the labels in it.
         file_format: Separator and encoding of text files; by default they are found.
+        limit: Number of rows with texts after which no more are read; None: all.
 
     Returns:
         The data set; its `report` says what was read, what was left out and why.
@@ -53,7 +55,7 @@ def read_dataset(
         UserInputError: A file cannot be read, a column cannot be told, or no classifier can be trained on it.
     """
     choice = ColumnChoice(text=text_column, pair=text_pair_column, label=label_column)
-    found, known = _collect(data, choice, file_format or FileFormat())
+    found, known = _collect(data, choice, file_format or FileFormat(), limit)
     where = f"{found.name}, column {found.wanted.label!r}"
     labels = name_labels(found.labels, known=label_names or known, where=where)
     dataset = _assemble(found, labels)
@@ -67,10 +69,11 @@ def read_texts(
     text_column: str | None = None,
     text_pair_column: str | None = None,
     file_format: FileFormat | None = None,
+    limit: int | None = None,
 ) -> TextDataset:
     """Read texts, or pairs of them, as a data set of the one class `unlabelled`; see `read_dataset`."""
     choice = ColumnChoice(text=text_column, pair=text_pair_column, needs_label=False)
-    found, _ = _collect(data, choice, file_format or FileFormat())
+    found, _ = _collect(data, choice, file_format or FileFormat(), limit)
     dataset = _assemble(found, Labels(numbers=(0,) * len(found.texts), names=("unlabelled",)))
     if not len(dataset):
         raise UserInputError(f"{found.name}: no row has a text in column {found.text_columns[0]!r}")
@@ -78,17 +81,20 @@ def read_texts(
 
 
 def _collect(
-    data: Path | str | Sequence[Path | str], choice: ColumnChoice, file_format: FileFormat
+    data: Path | str | Sequence[Path | str], choice: ColumnChoice, file_format: FileFormat, limit: int | None
 ) -> tuple[Collected, Sequence[str] | None]:
     """Read the wanted columns of all files, and the names of the classes as a card or a file says them."""
+    check_limit(limit)
     collected: Collected | None = None
     known = KnownClasses()
-    for table in open_tables(data, choice, file_format):
+    for table in open_tables(data, choice, file_format, limit=limit):
         with explaining(table.name):
             if collected is None:
-                collected = Collected(choice.find(table), may_be_single=choice.pair is None)
+                collected = Collected(choice.find(table), may_be_single=choice.pair is None, limit=limit)
             known.add(table, collected.wanted.label)
             collected.add(table)
+        if collected.is_full:
+            break
     if collected is None:
         raise UserInputError("no data: expected a file, a folder or -")
     collected.finish()

@@ -16,7 +16,7 @@ from typing import overload
 
 from coldfuse.core.words import plural
 from coldfuse.data.letters import Letters
-from coldfuse.data.opening import KnownClasses, open_tables
+from coldfuse.data.opening import KnownClasses, check_limit, open_tables
 from coldfuse.data.report import files_in_short
 from coldfuse.data.roles import Role, RoleChoice
 from coldfuse.data.sources import explaining
@@ -192,10 +192,9 @@ def read_records(
         UserInputError: The data cannot be read, a column cannot be told, or no row has all that is required.
     """
     choice = RoleChoice(tuple(roles), columns or {})
-    if limit is not None and limit < 1:
-        raise UserInputError(f"--max-examples {limit}: expected 1 or more")
+    check_limit(limit)
     collected = _Collected(choice, limit)
-    for table in open_tables(data, choice, file_format or FileFormat()):
+    for table in open_tables(data, choice, file_format or FileFormat(), limit=limit):
         with explaining(table.name):
             collected.add(table)
         if collected.is_full:

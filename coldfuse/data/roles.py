@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from coldfuse.data.documents import TEXT_COLUMN
+from coldfuse.data.media import MEDIA_ENDINGS
 from coldfuse.data.tables import Table, Wanted
 from coldfuse.data.words import listing, shown
 from coldfuse.errors import UserInputError
@@ -60,6 +61,11 @@ class RoleChoice:
     def takes_tokens(self) -> bool:
         """Whether tokens are needed."""
         return any(role.name == "tokens" for role in self.roles)
+
+    @property
+    def takes_media(self) -> str | None:
+        """Role of pictures or sounds, if there is one."""
+        return next((role.name for role in self.roles if role.name in MEDIA_ENDINGS), None)
 
     def find(self, table: Table) -> dict[str, str]:
         """Return the column of each role that the table has; no column has two roles.

@@ -20,7 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import IO, BinaryIO, cast
 
+from coldfuse.data.addresses import Address, address_of
 from coldfuse.data.folders import PACKED, files_of
+from coldfuse.data.media import is_media_folder
 from coldfuse.data.words import printable
 from coldfuse.errors import UserInputError
 
@@ -51,6 +53,11 @@ class Source:
         return next((end for end in reversed(PurePath(self.name.lower()).suffixes) if end not in PACKED), "")
 
     @property
+    def place(self) -> object:
+        """What two sources of the same bytes have in common."""
+        return self.path.resolve() if self.path else self.name
+
+    @property
     def is_packed(self) -> bool:
         """Whether the bytes are unpacked as they are read."""
         with self._open_raw() as file:
@@ -71,12 +78,15 @@ class Source:
         return io.BytesIO(self.piped) if self.piped is not None else cast("Path", self.path).open("rb")
 
 
-def find_sources(data: Path | str | Sequence[Path | str], *, also: Sequence[str] = ()) -> list[Source]:
+def find_sources(
+    data: Path | str | Sequence[Path | str], *, also: Sequence[str] = (), media: str | None = None
+) -> list[Source | Address]:
     """Return the sources of what a user names: one or several files, folders and patterns; `-` is standard input.
 
     Args:
         data: What the user names.
         also: Endings of files that a folder may hold instead of tables, such as `.txt`.
+        media: `image` or `audio`, where a folder of them is one source.
 
     Raises:
         UserInputError: Something is not there, is named twice, or cannot be read as data.
@@ -84,10 +94,10 @@ def find_sources(data: Path | str | Sequence[Path | str], *, also: Sequence[str]
     named = [data] if isinstance(data, Path | str) else list(data)
     if not named:
         raise UserInputError("no data: expected a file, a folder or -")
-    found = [source for each in named for source in _sources_of(str(each), also)]
+    found = [source for each in named for source in _sources_of(str(each), also, media)]
     seen: set[object] = set()
     for source in found:
-        place = source.path.resolve() if source.path else source.name
+        place = source.place if isinstance(source, Source) else source
         if place in seen:
             raise UserInputError(f"{source.name}: is given twice; its rows would count twice")
         seen.add(place)
@@ -105,18 +115,18 @@ def explaining(name: str) -> Iterator[None]:
         raise UserInputError(f"{name}: cannot be read: {error.strerror or error}") from error
 
 
-def _sources_of(name: str, also: Sequence[str]) -> list[Source]:
+def _sources_of(name: str, also: Sequence[str], media: str | None) -> Sequence[Source | Address]:
     if name == "-":
         if sys.stdin is None or sys.stdin.closed:
             raise UserInputError("-: there is no standard input; name a file")
         if sys.stdin.isatty():
             raise UserInputError("-: standard input is a terminal; pipe the data into it, or name a file")
         return [_piped("standard input", sys.stdin.buffer)]
-    if scheme := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", name):
-        raise UserInputError(
-            f"{printable(name)}: is an address ({scheme[1]}), and data are read from files; download it first"
-        )
+    if (address := address_of(name)) is not None:
+        return [address]
     try:
+        if media is not None and is_media_folder(Path(name), media):
+            return [Source(name=printable(name), path=Path(name))]
         return _on_disk(name, Path(name), also)
     except (OSError, ValueError) as error:
         raise UserInputError(f"{printable(name)}: cannot be read: {error}") from error

@@ -48,6 +48,10 @@ class Choice(Protocol):
     def takes_tokens(self) -> bool:
         """Whether tokens with their tags are wanted, as CoNLL files have them."""
 
+    @property
+    def takes_media(self) -> str | None:
+        """Role whose values are files of a kind that folders hold, `image` or `audio`; None: tables are wanted."""
+
     def is_likely(self, names: Sequence[str]) -> int:
         """Count the names that say that these are the columns that are looked for: the more, the likelier."""
 
@@ -68,6 +72,8 @@ class Table:
     """Names that several columns have."""
     rows: Callable[[Wanted], Iterator[Row]]
     """Yields the values of the wanted columns, in their order."""
+    close: Callable[[], None] = lambda: None
+    """Gives back what the rows come from, once they were read or are not wanted."""
     unit: str = "line"
     """What a row's place counts: lines or rows."""
     form: tuple[str, ...] = ()

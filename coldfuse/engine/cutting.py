@@ -18,7 +18,8 @@ from coldfuse.adapters.changes import Float64, Read
 from coldfuse.adapters.refactored import CutFactors, Refactored, cut_matrix, cut_stack
 from coldfuse.engine.devices import decompositions, one_blas_thread
 from coldfuse.engine.job import Fusion
-from coldfuse.engine.plan import AdapterOperand, FactorTask, PieceTask
+from coldfuse.engine.operands import AdapterOperand
+from coldfuse.engine.plan import FactorTask, PieceTask
 from coldfuse.engine.ranges import info_of
 from coldfuse.fusion.method import LinearCombiner
 

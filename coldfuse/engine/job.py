@@ -8,12 +8,14 @@ neither with the model nor (up to some hundred) with the contributions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
 
-from coldfuse.engine.plan import FactorTask, Granularity, Plan, all_shards
+from coldfuse.core.schema import ITEM_BYTES
+from coldfuse.engine.operands import AdapterOperand, EncodedOperand
+from coldfuse.engine.plan import FactorTask, Granularity, PieceTask, Plan, all_shards
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.block import Float64, TensorInfo
 from coldfuse.fusion.method import LinearCombiner, MatrixCombiner
@@ -57,6 +59,12 @@ _FEW_BYTES, _FEWEST_BYTES = 64 << 10, 8 << 10
 _LOCAL_BYTES = 4 << 20
 """Number of bytes that are read ahead from a store in a folder, of all contributions together."""
 
+LEAST_FACTOR_BYTES = 2 << 20
+"""Size of what a task holds of factors at least: a few runs of them, and the rows that they expand to."""
+
+MOST_FACTOR_BYTES = 64 << 20
+"""Size of what a task holds of factors at most."""
+
 Measured = Mapping[tuple[int, str], Mapping[str, Float64]]
 """Results of measures by step and tensor; the tensor is "" for the whole model."""
 
@@ -90,6 +98,8 @@ class Fusion:
     """Name of the device on which whole matrices are worked on."""
     request_bytes: int = 0
     """Number of bytes of each operand in a store that are read at once; 0: just what a block needs."""
+    factor_bytes: int = 0
+    """Number of bytes of low-rank factors and the like that a task holds, so that not every block reads them again."""
     delta_dtype: Encoding | None = None
     """Dtype of the fused delta, if that is made; None: the fused model is made, in the base's dtypes."""
     measured: Measured = field(default_factory=dict)
@@ -101,14 +111,16 @@ class Fusion:
         return len(self.weights)
 
     @cached_property
-    def info(self) -> Callable[[str, tuple[int, ...], tuple[bool, ...], int], TensorInfo]:
-        """What a step, by its index in the recipe, knows of a tensor, by its name, shape and who has it.
+    def info(self) -> Callable[[str, tuple[int, ...], tuple[bool, ...], tuple[bool, ...], int], TensorInfo]:
+        """What a step, by its index in the recipe, knows of a tensor, by its name, shape, who has it and who knows it.
 
         The last few are kept, as a tensor has many blocks: each takes 24 bytes a contribution.
         """
         return lru_cache(maxsize=_NUM_INFOS)(self._info)
 
-    def _info(self, tensor: str, shape: tuple[int, ...], present: tuple[bool, ...], step: int) -> TensorInfo:
+    def _info(
+        self, tensor: str, shape: tuple[int, ...], present: tuple[bool, ...], informed: tuple[bool, ...], step: int
+    ) -> TensorInfo:
         return TensorInfo(
             tensor=tensor,
             shape=shape,
@@ -116,6 +128,7 @@ class Fusion:
             present_C=np.array(present, bool),
             keys_C=np.array([key(self.seed, name, tensor) for name in self.names if self.recipe.is_random], np.uint64),
             num_elements=self.num_elements,
+            informed_C=np.array(informed, bool) if informed else None,
             own={**self.own.get((step, ""), {}), **self.own.get((step, tensor), {})},
             measured={**self.measured.get((step, ""), {}), **self.measured.get((step, tensor), {})},
         )
@@ -178,8 +191,8 @@ def task_bytes(fusion: Fusion, plan: Plan) -> int:
     # What is read ahead of a store is verified in whole pieces: one more at each end, and its checks.
     ahead = (fusion.request_bytes and fusion.request_bytes + 3 * PIECE_BYTES) * (fusion.num_contributions + 1)
     factors = {piece.factor.product.tensor: piece.factor for s in shards for piece in s.pieces if piece.factor}
-    cut = max((_factor_bytes(fusion, factor) for factor in factors.values()), default=0)
-    return part + state + blocks * 8 + ahead + _matrix_bytes(fusion, plan) + cut
+    cut = max((_cut_bytes(fusion, factor) for factor in factors.values()), default=0)
+    return part + state + blocks * 8 + ahead + fusion.factor_bytes + _matrix_bytes(fusion, plan) + cut
 
 
 def require_memory(fusion: Fusion, plan: Plan, limit_bytes: int) -> None:
@@ -205,13 +218,42 @@ def request_bytes(*, is_local: bool, num_contributions: int, limit_bytes: int) -
     return min(max(wanted // (num_contributions + 1), least), _REMOTE_BYTES)
 
 
+def holding_factors(fusion: Fusion, plan: Plan, limit_bytes: int) -> Fusion:
+    """Return the fusion with factors held as far as the memory allows; no byte of the result changes.
+
+    Args:
+        fusion: The fusion, whose contributions may have factors.
+        plan: What it reads.
+        limit_bytes: Memory that a worker may take.
+    """
+    pieces = [piece.factor.product if piece.factor else piece for s in all_shards(plan) for piece in s.pieces]
+    needed = max(map(_factor_bytes, pieces), default=0)
+    if not needed:
+        return fusion
+    spare = limit_bytes - task_bytes(fusion, plan)
+    return replace(fusion, factor_bytes=max(min(needed, spare, MOST_FACTOR_BYTES), LEAST_FACTOR_BYTES))
+
+
+def _factor_bytes(piece: PieceTask) -> int:
+    """Return what a tensor's factors take in float64, beside what is held while a range is expanded."""
+    found = 0
+    for operand in piece.contributions:
+        match operand:
+            case EncodedOperand():
+                parts = operand.parts.values()
+                found += 8 * sum(part.where.length // ITEM_BYTES[part.dtype] for part in parts)
+            case AdapterOperand():
+                found += MOST_FACTOR_BYTES // 8
+    return found and found + LEAST_FACTOR_BYTES
+
+
 def _longest_row(fusion: Fusion, plan: Plan) -> int:
     if not fusion.recipe.whole_rows:
         return 0
     return max((p.shape[-1] for s in all_shards(plan) for p in s.pieces if p.shape and p.is_fused), default=0)
 
 
-def _factor_bytes(fusion: Fusion, task: FactorTask) -> int:
+def _cut_bytes(fusion: Fusion, task: FactorTask) -> int:
     """Return what it takes to make a module's factors, those of all contributions or the whole product included."""
     rows, columns = task.product.shape
     rank = (fusion.num_contributions + 1) * task.base.up.shape[1]

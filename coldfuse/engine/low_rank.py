@@ -13,23 +13,22 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from coldfuse.adapters.adapter import AdapterTensor
-from coldfuse.adapters.changes import Factor, Matrix, Stored
+from coldfuse.adapters.changes import Factor, Float64, Matrix, Read, Stored
 from coldfuse.adapters.config import CONFIG, AdapterConfig, parse_adapter_config
 from coldfuse.adapters.names import PEFT_PREFIX, sort_tensors
 from coldfuse.adapters.refactored import Moved, Pair, ProductValues, Refactored
-from coldfuse.core.schema import TensorSpec
+from coldfuse.core.schema import ITEM_BYTES, TensorSpec
+from coldfuse.engine.operands import EncodedOperand, Operands, operands
 from coldfuse.engine.outputs import Output
 from coldfuse.engine.plan import (
     Changing,
     FactorTask,
     Granularity,
     Inputs,
-    Operands,
     PartTask,
     PieceTask,
     Plan,
     Shard,
-    operands,
     plan_shards,
     plan_whole,
 )
@@ -38,6 +37,8 @@ from coldfuse.fusion.recipe import Recipe
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
 from coldfuse.tensors.composed import compose
 from coldfuse.tensors.folders import Location
+from coldfuse.tensors.header import TensorEntry
+from coldfuse.tensors.products import as_matrix
 
 KIND = "LORA"
 """The kind of module whose factors are fused as products."""
@@ -76,7 +77,7 @@ class LowRank:
 
     def moved_by(self, source: Operands) -> AdapterTensor | None:
         """Return what a contribution makes of the product; None if it has neither factor."""
-        if not any(name in source.tensors for name in self.names):
+        if not any(name in source for name in self.names):
             return None
         own = Pair(self._own(self.up, source), self._own(self.down, source))
         return AdapterTensor(
@@ -84,11 +85,38 @@ class LowRank:
         )  # fmt: skip
 
     def _own(self, factor: Stored, source: Operands) -> Matrix:
-        place = source.tensors.get(factor.tensor.name)
-        if place is None:
-            return Factor(factor)
+        base, name = Factor(factor), factor.tensor.name
+        if (encoded := source.encoded.get(name)) is not None:
+            return Moved(base, EncodedFactor(encoded))
+        if (place := source.tensors.get(name)) is None:
+            return base
         own = Factor(Stored(place[0].file, place[1]))
-        return Moved(Factor(factor), own) if source.is_delta else own
+        return Moved(base, own) if source.is_delta else own
+
+
+@dataclass(frozen=True)
+class EncodedFactor:
+    """A factor's delta that is not stored element by element."""
+
+    operand: EncodedOperand
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return as_matrix(self.operand.shape)
+
+    def rows(self, read: Read, first: int, num: int) -> Float64:
+        """Return rows `first` to `first + num`."""
+
+        def read_part(name: str, start: int, count: int) -> Float64:
+            part = self.operand.parts[name]
+            spec = TensorSpec(dtype=part.dtype, shape=(part.where.length // ITEM_BYTES[part.dtype],))
+            entry = TensorEntry(name=name, spec=spec, start=part.where.start)
+            return read(Stored(part.where.file, entry), start, count)
+
+        columns = self.shape[1]
+        delta_N = self.operand.how.delta(self.operand.shape, read_part, first * columns, num * columns)
+        return delta_N.reshape(num, columns)
 
 
 def find_low_rank(base: Checkpoint) -> tuple[LowRank, ...]:
@@ -121,6 +149,11 @@ def require_products(recipe: Recipe, modules: Sequence[LowRank], output: Output)
         raise UserInputError(
             "of a module on a frozen body a module is made, in one file; leave --as and --shard-size out"
         )
+    if modules and any(step.statistic for step in recipe.steps):
+        raise UserInputError(
+            "this method weighs by statistics of tensors, and of a shared LoRA products of tensors are fused; take "
+            "another method"
+        )
     if modules and recipe.slots:
         raise UserInputError(
             f"this method keeps {', '.join(recipe.slots)} for each element of what is fused, and of a shared LoRA that "
@@ -134,6 +167,9 @@ class _Products:
 
     what: str
     tensors: Mapping[str, AdapterTensor]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.tensors
 
 
 class LowRankPlan:

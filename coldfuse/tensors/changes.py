@@ -1,4 +1,3 @@
-# ruff: noqa: N806 - tensor names end in their shape
 """What a contributor's training did to each tensor, in the form that it has, and how it is written to a delta file.
 
     write_changes(path, schema, {"q.weight": LowRankChange(up, down, 2.0), "norm.weight": DenseChange(read)}, ...)

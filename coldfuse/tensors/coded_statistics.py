@@ -6,7 +6,6 @@ the coding changed. A diagonal is coded as exactly as the coding can.
 
 Letters: I inputs of a layer, N numbers.
 """
-# ruff: noqa: N806 - the names of tensors end in their shape
 
 from __future__ import annotations
 
@@ -157,7 +156,9 @@ def why_no_statistics(values: NDArray[np.floating], kind: StatisticsKind) -> str
     if kind != "gram":
         least = float(values.min(initial=0.0))
         return f"holds {least:g}, and nothing of it is negative" if least < 0 else None
-    if values.ndim == 2 and not np.allclose(values, values.T, rtol=1e-4, atol=1e-6 * float(np.abs(values).max(initial=0))):
+    if values.ndim == 2 and not np.allclose(
+        values, values.T, rtol=1e-4, atol=1e-6 * float(np.abs(values).max(initial=0))
+    ):
         return "is not symmetric, as products of inputs are"
     return None
 

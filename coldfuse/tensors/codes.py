@@ -10,6 +10,8 @@ endian int32, `first` and `step`, and then a code for each element:
 Powers come from a table of 64 correctly rounded numbers and exact shifts of the exponent, so that every machine reads
 the same bits. A block spans up to 32 octaves (signed: 16); what is nearer to 0 than that becomes the least code, or
 signed 0. Then a value is off by at most 2^(step/128) − 1: 5 % at a step of 9.
+
+Letters: N elements.
 """
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: N803, N806 - tensor names end in their shape
 """The product of two factors, with the same bits wherever and however it is computed.
 
 BLAS adds in an order that depends on the processor, the threads and the number of rows. Here an element is the float64

@@ -124,7 +124,7 @@ def read_statistics_info(header: Header, *, what: str) -> StatisticsInfo:
     return info
 
 
-def check_statistics(  # noqa: PLR0913 - what there is to hold against it, by keyword
+def check_statistics(
     header: Header, base: Schema, *, kind: Kind, what: str, model: str | None = None, delta: str | None = None
 ) -> StatisticsInfo:
     """Check that a file holds statistics of this kind for models like the base, and return what it says of itself.
