@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from coldfuse.aggregator.mending import find_damages
 from coldfuse.aggregator.meter import LayerGroups, Meter
+from coldfuse.aggregator.products import check_products
 from coldfuse.aggregator.screen_statistics import check_brought
 from coldfuse.core.contribution import Admission, AdmittedStatistics, ContributionManifest, Measured, Rejection
 from coldfuse.core.damage import Damage
@@ -24,6 +25,7 @@ from coldfuse.core.screening import screen_change, screen_manifest, screen_name
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.serialization import blob_digest
 from coldfuse.core.words import printable
+from coldfuse.engine.low_rank import LowRank
 from coldfuse.engine.tied import Tied, check_changes
 from coldfuse.errors import CodecError, ContributionRejectedError, DamagedObjectError, SchemaMismatchError
 from coldfuse.fusion.apply import surely_finite
@@ -59,6 +61,8 @@ class Screening:
     """Every tensor's dtype and shape in the base."""
     tied: Tied = field(default_factory=dict)
     """The tensor that each copy among the base's tensors is a copy of: a delta that has both must have them alike."""
+    products: tuple[LowRank, ...] = ()
+    """The modules of a shared LoRA: their factors are measured as the change of a product."""
     max_header_bytes: int
     """Size of the longest header that is read: a delta names at most the base's tensors, each with its encoding."""
 
@@ -145,10 +149,12 @@ def _check_delta(
     )
     encoded = check_delta(header, screening.schema, base_digest=manifest.base_digest, what="delta")
     _check_encoding(header, manifest)
-    values = _Values(screening.schema, screening.opened.screening, screening.meter())
+    factors = frozenset(name for product in screening.products for name in product.names)
+    values = _Values(screening.schema, screening.opened.screening, screening.meter(), factors)
     checks = objects.put_checks(_check_parts(header, manifest, reader, values))
     file = TensorFile(BlobFile(screening.store_url, manifest.delta, "delta", checks_of(manifest.delta, checks)), header)
     _check_expanded(file, encoded, values)
+    check_products(screening.products, file, encoded, values.rules, values.meter)
     measured = values.meter.measured(f"{manifest.trained}, {class_of(encoded)}")
     if reason := screen_change(measured, screening.opened.screening):
         raise ContributionRejectedError(f"delta: {reason}")
@@ -184,6 +190,8 @@ class _Values:
     base: Schema
     rules: ScreeningRules
     meter: Meter
+    factors: frozenset[str] = frozenset()
+    """Tensors that are measured as products."""
 
     def check_part(self, layout: PartLayout, data: bytes) -> None:
         """Look at what a part holds element by element; what has to be expanded is looked at then."""
@@ -196,7 +204,10 @@ class _Values:
     def check(self, name: str, first: int, values: Floats) -> None:
         """Raise `ContributionRejectedError` for numbers that no training makes; measure what it could have made."""
         _check_values(name, values, self.base[name].dtype, self.rules)
-        self.meter.add(name, first, values)
+        if name in self.factors:
+            self.meter.count(values)
+        else:
+            self.meter.add(name, first, values)
 
 
 def _check_parts(

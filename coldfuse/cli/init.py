@@ -25,7 +25,7 @@ from coldfuse.errors import MissingExtraError, StorageError, UserInputError
 from coldfuse.extras import requiring
 from coldfuse.registry.creation import create_federation, require_creatable, require_fusable
 from coldfuse.storage import ObjectStore, ensure_suitable, open_store
-from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
 
 _TRAINING = ("torch", "transformers")
 
@@ -44,16 +44,15 @@ def init(options: InitOptions) -> None:
     store, model = open_store(options.store), resolve_model(base)
     require_creatable(store, name=options.name, rules=rules)
     checkpoint = open_checkpoint(model)  # what is no model leaves no trace in the store
-    has_tokenizer = any(is_tokenizer_file(name.rpartition("/")[2]) for name in checkpoint.plain)
     screening = ScreeningRules(is_on=options.screening == "strict")
     with _shared(options, model) as shared:
         if shared == model:
             require_fusable(checkpoint, model)
         else:
-            require_shareable(shared, recipe)
+            require_shareable(open_checkpoint(shared), recipe, str(rules.get("late", "drop")))
         _check(store)
         if shared == model:
-            _say_what_can_be_trained(base, model, has_tokenizer=has_tokenizer)
+            _say_who_can_train(base, model, checkpoint)
         federation = create_federation(
             store, name=options.name, base=shared, origin=base, method=line, rules=rules, screening=screening,
             statistics=statistics,
@@ -102,6 +101,18 @@ def _check(store: ObjectStore) -> None:
     """Refuse a store that is unsuitable, or full."""
     if doubt := ensure_suitable(store):
         raise StorageError(doubt)
+
+
+def _say_who_can_train(base: str, model: Path, checkpoint: Checkpoint) -> None:
+    """Say whether contributors can train the base with `coldfuse contribute`, or in code of their own."""
+    if checkpoint.plain:
+        has_tokenizer = any(is_tokenizer_file(name.rpartition("/")[2]) for name in checkpoint.plain)
+        _say_what_can_be_trained(base, model, has_tokenizer=has_tokenizer)
+        return
+    typer.echo(
+        f"base: {len(checkpoint.schema)} tensors without a configuration: whoever trains or loads it builds the "
+        "module in code of their own, and takes part from Python (Federation.round)"
+    )
 
 
 def _say_what_can_be_trained(base: str, model: Path, *, has_tokenizer: bool) -> None:

@@ -34,9 +34,8 @@ from coldfuse.engine.plan import (
 )
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.recipe import Recipe
-from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
+from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.composed import compose
-from coldfuse.tensors.folders import Location
 from coldfuse.tensors.header import TensorEntry
 from coldfuse.tensors.products import as_matrix
 
@@ -77,12 +76,17 @@ class LowRank:
 
     def moved_by(self, source: Operands) -> AdapterTensor | None:
         """Return what a contribution makes of the product; None if it has neither factor."""
-        if not any(name in source for name in self.names):
+        if (own := self.moved_pair(source)) is None:
             return None
-        own = Pair(self._own(self.up, source), self._own(self.down, source))
         return AdapterTensor(
             name=self.name, shape=self.pair.shape, changes=(Refactored(own, self.pair, self.scale),)
         )  # fmt: skip
+
+    def moved_pair(self, source: Operands) -> Pair | None:
+        """Return the factors that a contribution has made of the base's; None if it has neither."""
+        if not any(name in source for name in self.names):
+            return None
+        return Pair(self._own(self.up, source), self._own(self.down, source))
 
     def _own(self, factor: Stored, source: Operands) -> Matrix:
         base, name = Factor(factor), factor.tensor.name
@@ -138,9 +142,21 @@ def _product(name: str, parts: Mapping[str, Stored], config: AdapterConfig) -> L
     return LowRank(name=name.removeprefix(PEFT_PREFIX), up=up, down=down, scale=config.scale(name))
 
 
-def require_shareable(folder: Location, recipe: Recipe) -> None:
-    """Raise `UserInputError` if no round could fuse a module of this folder by this recipe."""
-    require_products(recipe, find_low_rank(open_checkpoint(folder)), Output())
+def require_shareable(base: Checkpoint, recipe: Recipe, late: str) -> None:
+    """Raise `UserInputError` if no round could fuse modules of a base by a recipe, with what comes late.
+
+    Args:
+        base: A release, or the folder of one to be.
+        recipe: What rounds do.
+        late: What becomes of late contributions, see `RoundRules.late`.
+    """
+    modules = find_low_rank(base)
+    require_products(recipe, modules, Output())
+    if modules and late != "drop":
+        raise UserInputError(
+            f"--late {late}: the factors of a shared LoRA are turned in every release, so that a change of older ones "
+            "is none of the newer; take --late drop"
+        )
 
 
 def require_products(recipe: Recipe, modules: Sequence[LowRank], output: Output) -> None:

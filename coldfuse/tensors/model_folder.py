@@ -1,12 +1,13 @@
 """What lies in a model's folder: its weights, the files beside them that belong to it, and what does not.
 
-Four kinds of folders are models:
+Five kinds of folders are models:
 
 - one with `config.json`, as transformers and diffusers save one model;
 - one with `modules.json`, as sentence-transformers saves a chain of modules: the file names their folders, and those
   with weights (Dense, LayerNorm, …) have files of their own; a Router's modules lie another folder down;
 - one with `model_index.json`, as diffusers saves a pipeline: each component that the file names has a folder;
-- one with `coldfuse_module.json`: a module on a frozen body (`core.shared_module`), whose body lies elsewhere.
+- one with `coldfuse_module.json`: a module on a frozen body (`core.shared_module`), whose body lies elsewhere;
+- one with weights by their usual names and no tokenizer, as whoever builds the module in code of their own saves it.
 
 Each of these folders is a component. What its files hold is known by its name and theirs,
 `2_Dense/linear.weight`; the tensors in the model's own folder keep their names.
@@ -30,6 +31,7 @@ from coldfuse.core.model_files import (
     TEMPLATES,
     is_model_file,
     is_module_file,
+    is_tokenizer_file,
     may_be_released,
     named_files,
     why_left_out,
@@ -147,13 +149,7 @@ def _places(folder: Folder) -> dict[str, bool]:
     if MODULE_FILE in root:
         return {"": True}
     if PIPELINE in root:
-        components = read_json(folder, PIPELINE)
-        if not isinstance(components, dict):
-            raise UserInputError(f"{folder}/{PIPELINE}: expected an object that names a pipeline's components")
-        named = [name for name, of in components.items() if isinstance(of, list) and any(of) and name[:1] != "_"]
-        if missing := [name for name in named if f"{name}/" not in root]:
-            raise UserInputError(f"{folder}: {PIPELINE} names {missing[0]}, which is not there; fetch the whole model")
-        return {"": False} | {f"{name}/": True for name in sorted(named)}
+        return _components(folder, root)
     if MODULES in root:
         modules = read_json(folder, MODULES)
         paths = [of.get("path") for of in modules if isinstance(of, dict)] if isinstance(modules, list) else [None]
@@ -163,8 +159,28 @@ def _places(folder: Folder) -> dict[str, bool]:
         is_loaded_too = not root.isdisjoint({"model.safetensors", INDEX})  # by libraries that know of no modules
         return {"": is_loaded_too} | {place: True for one in found for place in _with_routes(folder, one)}
     if "config.json" not in root:
-        raise UserInputError(_no_model(folder, sorted(root)))
+        if root.isdisjoint({"model.safetensors", INDEX}) or any(map(is_tokenizer_file, root)):
+            raise UserInputError(_no_model(folder, sorted(root)))
+        _require_fetched(folder, root)
     return {"": True}
+
+
+def _components(folder: Folder, root: set[str]) -> dict[str, bool]:
+    """Return the folders of a pipeline."""
+    components = read_json(folder, PIPELINE)
+    if not isinstance(components, dict):
+        raise UserInputError(f"{folder}/{PIPELINE}: expected an object that names a pipeline's components")
+    named = [name for name, of in components.items() if isinstance(of, list) and any(of) and name[:1] != "_"]
+    if missing := [name for name in named if f"{name}/" not in root]:
+        raise UserInputError(f"{folder}: {PIPELINE} names {missing[0]}, which is not there; fetch the whole model")
+    return {"": False} | {f"{name}/": True for name in sorted(named)}
+
+
+def _require_fetched(folder: Folder, root: set[str]) -> None:
+    """Refuse a folder that lacks a configuration because a fetch into it was ended while files were swapped."""
+    own = folder.entries(_OURS[0]) if _OURS[0] in root else set[str]()
+    if "written.json" in own and "release.json" not in own:
+        raise UserInputError(f"{folder}: a fetch into it was ended before all was in place; fetch again")
 
 
 def _with_routes(folder: Folder, place: str) -> Iterator[str]:

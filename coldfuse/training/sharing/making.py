@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peft
 import torch
 from torch import nn
 
@@ -101,15 +102,13 @@ def _matches(name: str, share: Patterns) -> bool:
 
 
 def _write_adapter(body: Checkpoint, share: Share, source: Source, out: Path) -> None:
-    from peft import get_peft_model_state_dict
-
     architecture = find_architecture(body.config)
     if isinstance(architecture, Unknown):
         raise UserInputError(f"{source.origin}: no module can be put into it: {architecture.why}")
     with TensorReader(body.files.values()) as reader:
         model = _hollow(body, architecture, reader)
         made = _wrapped(model, share, source)
-        state = get_peft_model_state_dict(made, save_embedding_layers=False)
+        state = peft.get_peft_model_state_dict(made, save_embedding_layers=False)
         tensors = {name: t.detach().float().contiguous().numpy() for name, t in sorted(state.items())}
         if isinstance(share, Dora):
             tensors |= _lengths(tensors, architecture, body, reader)
@@ -140,8 +139,6 @@ def _hollow(body: Checkpoint, architecture: Architecture, reader: TensorReader) 
 
 def _wrapped(model: Any, share: Share, source: Source) -> Any:
     """Return PEFT's model; what it draws at random depends on the seed alone."""
-    import peft
-
     config_class = peft.PEFT_TYPE_TO_CONFIG_MAPPING[peft.PeftType(share.kind)]
     settings = {**share.settings(), **_targets(model, share)}
     config = config_class(

@@ -153,9 +153,28 @@ def test_an_index_of_one_file_is_no_second_model(tmp_path: Path) -> None:
 )
 def test_an_incomplete_folder_is_refused(tmp_path: Path, missing: str, says: str) -> None:
     folder = write_model(tmp_path / "m", make_model())
+    (folder / "tokenizer.json").write_text("{}")
     (folder / missing).unlink()
     with pytest.raises(UserInputError, match=says):
         open_checkpoint(folder)
+
+
+def test_weights_alone_are_a_model_of_their_own_code(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", make_model())
+    (folder / "config.json").unlink()
+    assert open_checkpoint(folder).schema.keys() == make_model().keys()
+    assert open_checkpoint(folder).config == {}
+
+
+def test_a_fetch_that_was_ended_between_two_releases_leaves_no_model_of_its_own_code(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", make_model())
+    (folder / "config.json").unlink()
+    (folder / ".coldfuse").mkdir()
+    (folder / ".coldfuse" / "written.json").write_text("[]")
+    with pytest.raises(UserInputError, match="fetch again"):
+        open_checkpoint(folder)
+    (folder / ".coldfuse" / "release.json").write_text("{}")
+    assert open_checkpoint(folder).schema
 
 
 def test_no_folder_is_refused(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def train(model: nn.Module, num_steps: int = 3) -> None:
 
 
 def moved(line: str) -> set[str]:
-    """Return the tensors that a way changed in training, by the model's own names, after holding its word against it."""
+    """Return the tensors that a way changed in training, by own names, after holding its word against it."""
     model = body()
     base = base_of(model)
     before = {name: value.clone() for name, value in model.state_dict().items() if value.is_floating_point()}
