@@ -22,7 +22,7 @@ from coldfuse.engine.measuring import measure_all, run_pass
 from coldfuse.engine.operands import operands
 from coldfuse.engine.outputs import Layout, Output, layout_for
 from coldfuse.engine.passes import Pass, Progress, plan_passes
-from coldfuse.engine.plan import Inputs, Plan, Shard, all_shards, measured_shards, plan_shards
+from coldfuse.engine.plan import Inputs, Plan, Shard, all_shards, plan_shards
 from coldfuse.engine.settings import resolve
 from coldfuse.engine.shard import fuse_shard
 from coldfuse.engine.sinks import Sink, Writer, Written
@@ -157,14 +157,6 @@ def prepare(request: Request) -> Prepared:
     """
     base, output, tied, state = request.base, request.output, request.tied, request.state
     ordered = in_fusing_order(request.inputs)
-    modules = find_low_rank(base)
-    require_products(request.recipe, modules, output)
-    fused = {name: spec for name, spec in base.schema.items() if spec.is_fused and name not in tied}
-    num_written = sum(spec.num_elements for spec in fused.values())
-    for module in modules:
-        fused = {name: spec for name, spec in fused.items() if name not in module.names} | {module.name: module.spec}
-    resolved = resolve(_shortened(request.recipe, ordered), ordered, request.settings, list(fused))
-    recipe = resolved.recipe
     read = Inputs(
         base=operands(base.files.values(), is_delta=False),
         contributions=[item.operands for item in ordered],
@@ -172,6 +164,12 @@ def prepare(request: Request) -> Prepared:
         state=state.operands,
         tied=tied,
     )
+    products = LowRankPlan(find_low_rank(base), read)
+    require_products(request.recipe, products.modules, output)
+    written = {name: spec for name, spec in base.schema.items() if spec.is_fused and name not in tied}
+    fused = products.in_place_of_factors(written)
+    resolved = resolve(_shortened(request.recipe, ordered), ordered, request.settings, list(fused))
+    recipe = resolved.recipe
     own = plan_shards(base.headers, read, granularity=granularity_of(recipe))
     layout = _layout(base, read, recipe, output)
     is_own = layout.headers == base.headers
@@ -183,22 +181,16 @@ def prepare(request: Request) -> Prepared:
         names=content_digests(ordered) if recipe.is_random else (),
         seed=request.seed,
         num_elements=sum(spec.num_elements for spec in fused.values()),
-        num_written=num_written,
+        num_written=sum(spec.num_elements for spec in written.values()),
         slots=state.slots if output.kind == "model" else (),
         age=state.age,
         device=request.device,
         delta_dtype=output.delta_dtype,
     )
-    plan, measured = own if is_own else plan_shards(layout.headers, read, granularity=granularity_of(recipe)), None
-    if modules:
-        products = LowRankPlan(modules, read)
-        measured = [
-            *products.without_factors(measured_shards(own)), *all_shards(products.measured(granularity_of(recipe)))
-        ]  # fmt: skip
-        plan = products.made(plan)
+    plan = own if is_own else plan_shards(layout.headers, read, granularity=granularity_of(recipe))
     return Prepared(
-        base=base, inputs=tuple(ordered), fusion=fusion, measured=measured or measured_shards(own), tied=tied,
-        state=state, plan=plan, output=output, layout=layout,
+        base=base, inputs=tuple(ordered), fusion=fusion, measured=products.measured(own, granularity_of(recipe)),
+        tied=tied, state=state, plan=products.made(plan), output=output, layout=layout,
     )  # fmt: skip
 
 

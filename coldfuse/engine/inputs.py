@@ -12,13 +12,12 @@ from pathlib import Path
 from coldfuse.adapters.adapter import OTHER_WEIGHTS, Adapter, no_weights, read_adapter, refuse_nested
 from coldfuse.adapters.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from coldfuse.adapters.config import CONFIG as ADAPTER_CONFIG
-from coldfuse.adapters.module_names import match_module
 from coldfuse.core.left_out import LeftOut
-from coldfuse.core.model_files import MODULE_WEIGHT_FILES
 from coldfuse.core.schema import Schema
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, sha256
 from coldfuse.engine.left_out import fit, named_left_out, weights_alone
 from coldfuse.engine.mismatches import Fitting
+from coldfuse.engine.module_inputs import find_beside, open_module
 from coldfuse.engine.operands import Operands, delta_operands, operands
 from coldfuse.engine.tied import Tied, by_first_name, check_adapter, check_changes
 from coldfuse.engine.untied import untied_model
@@ -28,7 +27,6 @@ from coldfuse.fusion.recipe import Recipe
 from coldfuse.fusion.settings import Settings
 from coldfuse.tensors.checkpoint import (
     Checkpoint,
-    open_checkpoint,
     open_checkpoint_or_tensors,
     open_file,
     open_tensors_at,
@@ -37,7 +35,7 @@ from coldfuse.tensors.contents import content_digest, delta_digest, sample_diges
 from coldfuse.tensors.deltas import FORMAT, check_delta
 from coldfuse.tensors.dequantised import open_as_floats
 from coldfuse.tensors.encodings import Encoded
-from coldfuse.tensors.files import File, LocalFile, find_object, opened
+from coldfuse.tensors.files import File, opened
 from coldfuse.tensors.folders import Location, is_remote
 from coldfuse.tensors.statistics import check_statistics, read_statistics_info
 from coldfuse.tensors.tensor_file import TensorFile, open_tensors
@@ -204,8 +202,10 @@ def with_statistics(
 
 def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -> Input:
     """Open one input without its statistics, and check that it fits the base; arguments and errors as `open_inputs`."""
-    if base.module is not None and (part := _open_module(base, path)) is not None:
-        return replace(part, weight=weight, tied=tied)
+    if base.module is not None and (part := open_module(base, path)) is not None:
+        return Input(
+            path=path, files=part.files, is_delta=False, weight=weight, fitting=part.fitting, left_out=part.left_out
+        )
     if (config := find_beside(path, ADAPTER_CONFIG)) is not None:
         file = find_beside(path, ADAPTER_WEIGHTS)
         if file is None:
@@ -235,25 +235,6 @@ def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -
     return Input(
         path=path, files=tuple(model.files.values()), is_delta=False, weight=weight, tied=tied, fitting=fitting,
         left_out=(*found.left_out_as_read(str(path)), *left_out),
-    )  # fmt: skip
-
-
-def _open_module(base: Checkpoint, path: Location) -> Input | None:
-    """Open what a folder has of the module that is the base; None for what is no folder, such as a delta."""
-    file = next((file for name in MODULE_WEIGHT_FILES if (file := find_beside(path, name)) is not None), None)
-    if file is not None:
-        files = {file.name: open_tensors(file)}
-    elif is_remote(path) or not Path(path).is_dir():
-        return None
-    else:  # a model, of which the module is a part
-        files = dict(open_checkpoint(path).files)
-    shapes = {entry.name: entry.spec.shape for item in files.values() for entry in item.header.tensors}
-    own = match_module(shapes, base.schema, what=str(path))
-    left_out = tuple(sorted(shapes.keys() - set(own.values())))
-    return Input(
-        path=path, files=tuple(files.values()), is_delta=False, weight=1.0,
-        fitting=Fitting(base_names={name: to for to, name in own.items()}, left_out=left_out, unchanged=()),
-        left_out=named_left_out(str(path), left_out, "no part of the module that is fused"),
     )  # fmt: skip
 
 
@@ -314,14 +295,6 @@ def content_digests(inputs: Sequence[Input]) -> tuple[str, ...]:
     """Return the digest of all that each input holds; reads what is not known."""
     with ThreadPoolExecutor(_DIGESTS_AT_A_TIME) as pool:
         return tuple(pool.map(lambda item: item.digest, inputs))
-
-
-def find_beside(where: Location, name: str) -> File | None:
-    """Return a file of what may be a folder, or a prefix in S3; None if there is none."""
-    if is_remote(where):
-        return find_object(str(where).rstrip("/"), name)
-    file = Path(where) / name
-    return LocalFile(file) if file.is_file() else None
 
 
 def _read_at_most(file: File) -> bytes:

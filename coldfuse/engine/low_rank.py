@@ -18,10 +18,9 @@ from coldfuse.adapters.config import CONFIG, AdapterConfig, parse_adapter_config
 from coldfuse.adapters.names import PEFT_PREFIX, sort_tensors
 from coldfuse.adapters.refactored import Moved, Pair, ProductValues, Refactored
 from coldfuse.core.schema import ITEM_BYTES, TensorSpec
-from coldfuse.engine.operands import EncodedOperand, Operands, operands
+from coldfuse.engine.operands import Changing, EncodedOperand, Operands, operands
 from coldfuse.engine.outputs import Output
 from coldfuse.engine.plan import (
-    Changing,
     FactorTask,
     Granularity,
     Inputs,
@@ -29,6 +28,8 @@ from coldfuse.engine.plan import (
     PieceTask,
     Plan,
     Shard,
+    all_shards,
+    measured_shards,
     plan_shards,
     plan_whole,
 )
@@ -205,25 +206,30 @@ class LowRankPlan:
         ]
         self._inputs = Inputs(base=operands([self._file], is_delta=False), contributions=contributions)
 
-    @property
-    def specs(self) -> dict[str, TensorSpec]:
-        """Each product as a tensor, by its name."""
-        return {module.name: module.spec for module in self.modules}
+    def in_place_of_factors(self, fused: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]:
+        """Return what is fused: the tensors that are written, with products in the place of their factors."""
+        others = {name: spec for name, spec in fused.items() if name not in self.factors}
+        return others | {module.name: module.spec for module in self.modules}
 
-    @property
+    @cached_property
     def factors(self) -> frozenset[str]:
         """Names of all factors among the base's tensors."""
         return frozenset(name for module in self.modules for name in module.names)
 
-    def measured(self, granularity: Granularity) -> dict[str, list[Shard]]:
-        """Plan the products as if they were written to a file."""
-        return plan_shards({_FILE: self._file.header}, self._inputs, granularity=granularity)
+    def measured(self, plan: Plan, granularity: Granularity) -> list[Shard]:
+        """Return the shards of what is measured: those of a plan without its factors, and the products'."""
+        if not self.modules:
+            return measured_shards(plan)
+        products = plan_shards({_FILE: self._file.header}, self._inputs, granularity=granularity)
+        return [*self._without_factors(measured_shards(plan)), *all_shards(products)]
 
-    def made(self, plan: Plan) -> dict[str, list[Shard]]:
+    def made(self, plan: Plan) -> Plan:
         """Return a plan in which factors are made from products; parts that share a module are one task's."""
+        if not self.modules:
+            return plan
         return {file: list(self._together(shards)) for file, shards in plan.items()}
 
-    def without_factors(self, shards: Sequence[Shard]) -> list[Shard]:
+    def _without_factors(self, shards: Sequence[Shard]) -> list[Shard]:
         """Return the shards without the pieces of factors."""
         factors = self.factors
 

@@ -13,12 +13,11 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Literal, Protocol
+from typing import Literal
 
-from coldfuse.adapters.adapter import AdapterTensor
 from coldfuse.adapters.refactored import Pair
 from coldfuse.core.schema import TensorSpec, size_of
-from coldfuse.engine.operands import AdapterOperand, AnyOperand, CodedOperand, Operand, Operands
+from coldfuse.engine.operands import AdapterOperand, AnyOperand, Changing, CodedOperand, Operand, Operands
 from coldfuse.errors import SchemaMismatchError
 from coldfuse.tensors.codes import BLOCK, coded_range
 from coldfuse.tensors.header import Header, TensorEntry
@@ -130,22 +129,6 @@ class Shard:
 
 Plan = Mapping[str, Sequence[Shard]]
 """All shards, by file and in the order of the file."""
-
-
-class Changing(Protocol):
-    """What says of each tensor how it changes, such as an adapter."""
-
-    @property
-    def what(self) -> str:
-        """Its name, for errors."""
-
-    @property
-    def tensors(self) -> Mapping[str, AdapterTensor]:
-        """The tensors that it changes."""
-
-    def __contains__(self, name: str) -> bool:
-        """Tell whether it changes a tensor."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
 from coldfuse.core.shared_module import Body
 from coldfuse.durable import write_whole
 from coldfuse.errors import UserInputError
@@ -86,9 +89,6 @@ def _in_cache(body: Body) -> Path | None:
     """Return the hub's copy of a body, if this machine has it; nothing is downloaded."""
     if _is_path(body):
         return None
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
     try:
         return Path(snapshot_download(body.origin, revision=body.revision, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError, OSError, ValueError):

@@ -70,13 +70,13 @@ def load_module(model: nn.Module, folder: Path) -> Any:  # a PeftModel; PEFT is 
     if not is_wrapping(module):
         config.task_type = None  # that of the task's model is none of the module's
     with _explained(folder):
-        made: Any = peft.get_peft_model(model, config)  # type: ignore[arg-type]
+        made: Any = peft.get_peft_model(model, config)
     put_tensors(made, checkpoint)
     return made
 
 
 def inject_module(body: nn.Module, checkpoint: Checkpoint) -> None:
-    """Put the module of a release into a body that keeps its class and its names; the body is frozen. See `load_module`.
+    """Put the module of a release into a body that keeps its class and its names; the body is frozen.
 
     Raises:
         UserInputError: It works around a whole model.
@@ -86,7 +86,7 @@ def inject_module(body: nn.Module, checkpoint: Checkpoint) -> None:
         parameter.requires_grad_(False)
     if module.kind != TENSORS:
         with _explained(checkpoint.folder):
-            peft.inject_adapter_in_model(read_config(checkpoint), body)  # type: ignore[no-untyped-call]
+            peft.inject_adapter_in_model(read_config(checkpoint), body)
     put_tensors(body, checkpoint)
 
 
@@ -124,7 +124,7 @@ def put_tensors(model: nn.Module, checkpoint: Checkpoint) -> None:
     if hasattr(model, "peft_config"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            peft.set_peft_model_state_dict(model, values)  # type: ignore[no-untyped-call]
+            peft.set_peft_model_state_dict(model, values)
         return
     parameters = dict(model.named_parameters())
     with torch.no_grad():
@@ -167,7 +167,7 @@ def _own_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Return the tensors of a model's adapter, or all of its own if it has none."""
     if not hasattr(model, "peft_config"):
         return {name: tensor.detach() for name, tensor in model.state_dict().items()}
-    found: Mapping[str, Tensor] = peft.get_peft_model_state_dict(model, save_embedding_layers=False)  # type: ignore[no-untyped-call]
+    found: Mapping[str, Tensor] = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
     return dict(found)
 
 

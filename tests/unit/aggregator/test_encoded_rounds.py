@@ -7,8 +7,8 @@ import pytest
 from encoded_deltas import dense, factors, send, whole, write
 from tiny_rounds import lead, make_federation, make_model, naive_mean, read_model, read_release
 
-from coldfuse.aggregator.model import open_base
 from coldfuse import fuse
+from coldfuse.aggregator.model import open_base
 from coldfuse.engine.execution import ThreadExecutor
 
 MODEL = make_model()
