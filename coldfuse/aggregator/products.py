@@ -8,8 +8,6 @@ has the same of both; a huge B beside a tiny A is judged by what they make toget
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from coldfuse.adapters.changes import read_stored
@@ -17,16 +15,13 @@ from coldfuse.aggregator.meter import Meter
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.engine.devices import one_blas_thread
 from coldfuse.engine.low_rank import LowRank
-from coldfuse.engine.operands import delta_operands
+from coldfuse.engine.operands import Operands
 from coldfuse.errors import ContributionRejectedError
-from coldfuse.tensors.encodings import Encoded
-from coldfuse.tensors.tensor_file import TensorFile
 
 
 def check_products(
     products: tuple[LowRank, ...],
-    file: TensorFile,
-    encoded: Mapping[str, Encoded],
+    changes: Operands,
     rules: ScreeningRules,
     meter: Meter,
 ) -> None:
@@ -34,20 +29,15 @@ def check_products(
 
     Args:
         products: The modules.
-        file: The delta, whose numbers are finite.
-        encoded: How each of its tensors is stored.
+        changes: Where the delta's changes of factors lie, whose numbers are finite.
         rules: The federation's.
         meter: What counts.
 
     Raises:
         ContributionRejectedError: A weight would change more than any is taken to.
     """
-    if not products:
-        return
-    schema = {stored.tensor.name: stored.tensor.spec for product in products for stored in (product.up, product.down)}
-    source = delta_operands(file, {name: how for name, how in encoded.items() if name in schema}, schema, {})
     for product in products:
-        own = product.moved_pair(source)
+        own = product.moved_pair(changes)
         if own is None:
             continue
         up, down = product.pair.read(read_stored)

@@ -11,6 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from coldfuse.adapters.adapter import AdapterTensor
 from coldfuse.adapters.changes import Factor, Float64, Matrix, Read, Stored
@@ -37,6 +41,7 @@ from coldfuse.errors import UserInputError
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.composed import compose
+from coldfuse.tensors.files import opened
 from coldfuse.tensors.header import TensorEntry
 from coldfuse.tensors.products import as_matrix
 
@@ -113,8 +118,13 @@ class EncodedFactor:
     def rows(self, read: Read, first: int, num: int) -> Float64:
         """Return rows `first` to `first + num`."""
 
-        def read_part(name: str, start: int, count: int) -> Float64:
+        def read_part(name: str, start: int, count: int) -> NDArray[Any]:
             part = self.operand.parts[name]
+            if part.dtype == "U8":  # codes, which are no floats
+                raw = np.empty(count, np.uint8)
+                with opened(part.where.file) as file:
+                    file.read_into(raw.data, part.where.start + start)
+                return raw
             spec = TensorSpec(dtype=part.dtype, shape=(part.where.length // ITEM_BYTES[part.dtype],))
             entry = TensorEntry(name=name, spec=spec, start=part.where.start)
             return read(Stored(part.where.file, entry), start, count)

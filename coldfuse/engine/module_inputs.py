@@ -10,10 +10,10 @@ from coldfuse.adapters.config import CONFIG as ADAPTER_CONFIG
 from coldfuse.adapters.module_names import match_module
 from coldfuse.core.left_out import LeftOut
 from coldfuse.core.model_files import MODULE_WEIGHT_FILES
+from coldfuse.engine.beside import find_beside
 from coldfuse.engine.left_out import named_left_out
 from coldfuse.engine.mismatches import Fitting
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
-from coldfuse.tensors.files import File, LocalFile, find_object
 from coldfuse.tensors.folders import Location, is_remote
 from coldfuse.tensors.tensor_file import TensorFile, open_tensors
 
@@ -64,11 +64,3 @@ def open_part(path: Location) -> tuple[TensorFile, ...]:
     if find_beside(path, ADAPTER_CONFIG) is not None:
         raise no_weights(str(path), [name for name in OTHER_WEIGHTS if find_beside(path, name)])
     return tuple(open_checkpoint(path).files.values())
-
-
-def find_beside(where: Location, name: str) -> File | None:
-    """Return a file of what may be a folder, or a prefix in S3; None if there is none."""
-    if is_remote(where):
-        return find_object(str(where).rstrip("/"), name)
-    file = Path(where) / name
-    return LocalFile(file) if file.is_file() else None

@@ -19,9 +19,9 @@ from coldfuse.training.compute import reproducible
 from coldfuse.training.encoding import Intake, encode, tokenize
 from coldfuse.training.failures import first_line
 from coldfuse.training.intake import find_intake, num_embedded_tokens
-from coldfuse.training.job import TrainingSettings
 from coldfuse.training.loading import NO_LIMIT, length_limit, load_body, load_tokenizer
 from coldfuse.training.model import stored_parameters
+from coldfuse.training.settings import TrainingSettings
 
 MAX_TRIED_BYTES = 2 << 30
 """Size of a body's weights in float32 up to which it is tried; its gradients need as much again."""

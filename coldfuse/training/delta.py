@@ -14,9 +14,11 @@ from coldfuse.core.dtypes import Floats
 from coldfuse.core.schema import TensorSpec
 from coldfuse.errors import SchemaMismatchError
 from coldfuse.tensors import deltas
+from coldfuse.tensors.changes import write_changes
 from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.encodings import Encoding
 from coldfuse.tensors.tensor_reader import TensorReader
+from coldfuse.training.job import FineTuned
 
 
 def write_delta(
@@ -43,6 +45,21 @@ def write_delta(
             return values[name][first : first + count].astype(np.float64) - theta.floats(name, first, count)
 
         return deltas.write_delta(path, schema, values, read, encoding=encoding, base_digest=base_digest)
+
+
+def write_finetuned(path: Path, base: Checkpoint, made: FineTuned, *, encoding: Encoding, base_digest: str) -> Blob:
+    """Write what training changed to a file, each change in the form that it has, and return the file's parts.
+
+    Args:
+        path: The file to write, whole or not at all.
+        base: The base's folder.
+        made: What came of the training.
+        encoding: Dtype to which values and factors are rounded.
+        base_digest: Model digest of the base, which the delta names.
+    """
+    with TensorReader(base.files.values()) as theta:
+        changes = made.changes(theta.floats)
+        return write_changes(path, base.schema, changes, dtype=encoding, base_digest=base_digest)
 
 
 def _floats(name: str, tensor: Tensor, base: TensorSpec) -> Floats:

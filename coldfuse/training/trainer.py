@@ -25,8 +25,8 @@ from coldfuse.errors import UserInputError
 from coldfuse.naming.building import LIBRARY_FAILURES
 from coldfuse.training.compute import computes_bf16, pick_device
 from coldfuse.training.failures import failures_of, first_line
-from coldfuse.training.job import TrainingSettings
 from coldfuse.training.schedule import derive_seed, epoch_batches, learning_rate_factor, split_batch
+from coldfuse.training.settings import TrainingSettings
 from coldfuse.training.tasks.task import Feature, TaskModel
 
 STATE_FILE = "trainer_state.json"
@@ -75,6 +75,29 @@ def make_arguments(settings: TrainingSettings, output_dir: Path) -> NodeArgument
         return arguments
     except (*LIBRARY_FAILURES, OSError) as error:
         raise UserInputError(f"training arguments: {first_line(error)}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """How long a run is."""
+
+    step_examples: int
+    """Examples of one optimiser step."""
+    epoch_steps: int
+    """Optimiser steps of an epoch."""
+    num_steps: int
+    """Steps of the whole run, if it does not end early."""
+
+    @classmethod
+    def of(cls, num_examples: int, arguments: TrainingArguments) -> Length:
+        """Count as the Trainer does."""
+        num_batches = math.ceil(num_examples / arguments.train_batch_size)
+        epoch_steps = math.ceil(num_batches / arguments.gradient_accumulation_steps)
+        whole = math.ceil(arguments.num_train_epochs * epoch_steps)
+        return cls(
+            step_examples=min(arguments.train_batch_size * arguments.gradient_accumulation_steps, num_examples),
+            epoch_steps=epoch_steps, num_steps=arguments.max_steps if arguments.max_steps > 0 else whole,
+        )  # fmt: skip
 
 
 @dataclass
@@ -156,29 +179,11 @@ class NodeTrainer(Trainer):
         self._clip = self.accelerator.clip_grad_norm_
         self.accelerator.clip_grad_norm_ = self._clip_finite
 
-    @property
-    def step_size(self) -> int:
-        """Examples that pass between two steps of the data loader."""
-        return int(self.args.train_batch_size)
-
-    @property
-    def epoch_steps(self) -> int:
-        """Optimiser steps of an epoch."""
-        num_batches = math.ceil(len(self.lengths) / self.step_size)
-        return math.ceil(num_batches / self.args.gradient_accumulation_steps)
-
-    @property
-    def num_steps(self) -> int:
-        """Steps of the whole run, if it does not end early."""
-        if self.args.max_steps > 0:
-            return int(self.args.max_steps)
-        return math.ceil(self.args.num_train_epochs * self.epoch_steps)
-
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return the examples in an order that follows from seed, round and epoch."""
         seed = self.settings.seed
         batches = EpochBatches(
-            self.lengths, self.step_size, lambda epoch: derive_seed(seed, "order", self.round, epoch)
+            self.lengths, self.args.train_batch_size, lambda epoch: derive_seed(seed, "order", self.round, epoch)
         )
         workers = {
             name: getattr(self.args, f"dataloader_{name}")
@@ -206,7 +211,7 @@ class NodeTrainer(Trainer):
         for part, num_targets in zip(inputs["parts"], inputs["num_targets"], strict=True):
             with failures_of(self.loaded.shared_part, f"training on {len(next(iter(part.values())))} examples"):
                 with self.compute_loss_context_manager():
-                    loss = self.compute_loss(model, part)
+                    loss: Any = self.compute_loss(model, part)
                 loss = loss.mean() * (num_targets / num_items_in_batch)
                 self.accelerator.backward(loss)
             total += loss.detach()
@@ -255,7 +260,7 @@ class NodeTrainer(Trainer):
                     return 0.0
                 return learning_rate_factor(step, num_steps=num_training_steps, warmup_fraction=warmup)
 
-            inner = self.optimizer if optimizer is None else optimizer
+            inner: Any = self.optimizer if optimizer is None else optimizer
             self.lr_scheduler = LambdaLR(getattr(inner, "optimizer", inner), factor)
             self._created_lr_scheduler = True
             return self.lr_scheduler
@@ -268,9 +273,9 @@ class NodeTrainer(Trainer):
             resumed: Where that was; the model has its weights already.
             scratch: Folder for the note by which the Trainer knows the step.
         """
-        self.resumed = resumed
-        state = TrainerState(global_step=resumed.step, epoch=resumed.step / self.epoch_steps)
-        state.compute_steps(self.args, self.num_steps)
+        self.resumed, length = resumed, Length.of(len(self.lengths), self.args)
+        state = TrainerState(global_step=resumed.step, epoch=resumed.step / length.epoch_steps)
+        state.compute_steps(self.args, length.num_steps)  # type: ignore[no-untyped-call]
         state.train_batch_size = self._train_batch_size
         state.save_to_json(str(scratch / STATE_FILE))
         self.train(resume_from_checkpoint=str(scratch))

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from coldfuse.cli.options.shared import DATA_HELP, DATA_PANEL, Connection, NodeColumns
+from coldfuse.training.tasks import DEFAULT_TASK, TASKS
 
 _PANEL = "Training"
 
@@ -35,6 +36,23 @@ class Training:
         int | None, typer.Option(min=1, help="Processor threads; torch's choice by default.", rich_help_panel=_PANEL)
     ] = None
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.", rich_help_panel=_PANEL)] = "auto"
+    train: Annotated[
+        str,
+        typer.Option(
+            "--train",
+            help="What is trained of the model: full, or a way that trains less, such as bias.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = "full"
+    train_args: Annotated[
+        Path | None,
+        typer.Option(
+            "--train-args",
+            help="YAML or JSON with more, by the names of transformers' TrainingArguments; it goes before these "
+            "options.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
     seed: Annotated[int, typer.Option(help="Decides split, order and dropout.", rich_help_panel=_PANEL)] = 0
 
 
@@ -57,6 +75,14 @@ class ContributeOptions:
             "--validation", help="Examples to validate on; a tenth of the data by default.", rich_help_panel=DATA_PANEL
         ),
     ] = field(default_factory=list)
+    task: Annotated[
+        str,
+        typer.Option(
+            help=f"What is learnt: {', '.join(TASKS)}, or a task of a package that is installed; with options in "
+            "parentheses.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = DEFAULT_TASK
     columns: NodeColumns = field(default_factory=NodeColumns)
     name: Annotated[
         str | None, typer.Option(help="Your name, of any script, which the whole federation sees; node-… by default.")
@@ -72,6 +98,12 @@ class ContributeOptions:
     ] = False
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Train, show exactly what would leave the node, send nothing.")
+    ] = False
+    send_anyway: Annotated[
+        bool,
+        typer.Option(
+            "--send-anyway", help="Send also what is no better than its base on your own validation examples."
+        ),
     ] = False
     encoding: Annotated[
         str,

@@ -71,18 +71,16 @@ class QuestionAnswering:
                 "no question has an answer; name the column of the answers with --column answers=NAME: `text` and "
                 "`answer_start`, or the text of the answer"
             )
-        return Rows(
-            rows=tuple(questions), options=self, report=said(records.report, num_empty=num_empty, notes=notes)
-        )
+        return Rows(rows=tuple(questions), options=self, report=said(records.report, num_empty=num_empty, notes=notes))
 
     def load(self, base_dir: Path, examples: Rows[Question], settings: TrainingSettings) -> TaskModel:
         """Put a layer for first and last token on the base's body; see `Task.load`."""
-        from coldfuse.training.tasks.models import load_model
+        from coldfuse.training.tasks.models import body_of, load_model
         from coldfuse.training.tasks.spans import span_batches
 
         loaded = load_model(base_dir, "AutoModelForQuestionAnswering", settings)
         loaded.processor.require_offsets()
-        loaded.body = loaded.model.base_model
+        loaded.body = body_of(loaded.model)
         loaded.collate = span_batches(loaded)
         loaded.notes = {_NONE: str(any(not question.answers for question in examples.rows))}
         return loaded

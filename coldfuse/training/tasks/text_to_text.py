@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from coldfuse.training.job import TrainingSettings
 
 _ROLES = (
-    Role("source", ("source", "input", "text", "document", "article", "question", "src", "inputs", "prompt", "dialogue")),
+    Role(
+        "source", ("source", "input", "text", "document", "article", "question", "src", "inputs", "prompt", "dialogue")
+    ),
     Role("target", ("target", "output", "summary", "highlights", "answer", "tgt", "targets", "completion", "label")),
 )
 _PERPLEXITY, _EXACT = "perplexity", "exact match"
@@ -43,7 +45,7 @@ class TextToText:
     private_head: bool = False
     """True keeps the layer that predicts tokens at the node."""
     score_by: str = _PERPLEXITY
-    """What chooses the best epoch: `perplexity` of the targets, or `exact match` of what is written, which is slower."""
+    """What chooses the best epoch: `perplexity` of the targets, or `exact match` of what is written (slower)."""
     prefix: str = ""
     """Text put before every source, such as T5's `summarize: `."""
 
