@@ -30,7 +30,7 @@ from coldfuse.gateway import Gateway
 from coldfuse.processes import stop_on_signals
 from coldfuse.tensors.tensor_file import read_file_header
 from coldfuse.training.arguments import read_train_args
-from coldfuse.training.settings import TrainingSettings, line_of_way
+from coldfuse.training.settings import TrainingSettings, line_of_way, lines_of_objectives
 from coldfuse.training.tasks import find_task
 from coldfuse.training.tasks.splitting import set_apart
 from coldfuse.training.tasks.task import DataRequest
@@ -111,7 +111,8 @@ def _training(given: Training) -> TrainingSettings:
     return TrainingSettings(
         num_epochs=given.epochs, learning_rate=given.learning_rate, batch_size=given.batch_size,
         max_length=given.max_length, tokens_at_once=given.tokens_at_once, threads=given.threads, device=given.device,
-        seed=given.seed, way=line_of_way(given.train), train_args=args,
+        seed=given.seed, way=line_of_way(given.train, freeze_embeddings=given.freeze_embeddings),
+        objectives=lines_of_objectives([*given.objectives, *(["wise-ft"] if given.wise_ft else [])]), train_args=args,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers.trainer_callback import TrainerCallback
 
 from coldfuse.durable import OnDamage
+from coldfuse.errors import UserInputError
 from coldfuse.tensors.changes import Change
 from coldfuse.training.checkpoint import (
     Position,
@@ -29,6 +30,7 @@ from coldfuse.training.compute import native_autocast, pick_device
 from coldfuse.training.head import MAX_FITTING_EXAMPLES
 from coldfuse.training.job import FineTuned, ReadBase, Stopped, TrainingJob, TrainingProgress, TrainingSettings
 from coldfuse.training.model import private_tensors, shared_tensors, stored_names_in
+from coldfuse.training.objectives import Beginning, Terms, parse_objectives
 from coldfuse.training.private import PrivatePart
 from coldfuse.training.schedule import derive_seed
 from coldfuse.training.scoring import mean_loss, take_features
@@ -79,11 +81,17 @@ class Run:
         self.length = Length.of(len(self.features), arguments)
         saved = self._start_or_load()
         self._prepare()
+        self.terms = self._begin_terms(saved)
         resumed = self._resume(*saved) if saved else None
         if self.position.finished:
             return self._result(self.position.step)
         self.trainer = NodeTrainer(
-            self.loaded, self.features, settings=self.settings, arguments=arguments, round=self.job.round
+            self.loaded,
+            self.features,
+            settings=self.settings,
+            arguments=arguments,
+            round=self.job.round,
+            terms=self.terms,
         )
         self.trainer.add_callback(_Steps(self))
         if self.stop():
@@ -118,6 +126,20 @@ class Run:
             seed=self.settings.seed, round=self.job.round, examples=self._single_examples, folder=self.job.folder
         )
         self.loaded.model = self.way.prepare(self.loaded.model, names, preparation)
+
+    def _begin_terms(self, saved: tuple[Position, dict[str, Tensor]] | None) -> Terms | None:
+        """Give the objective's options the base to look at; None where there are none, or nothing is left to train."""
+        objectives = parse_objectives(self.settings.objectives)
+        if not objectives or (saved is not None and saved[0].finished):
+            return None
+        if self.settings.train_args.get("fp16") and (reads := [o.name for o in objectives if o.reads_gradients]):
+            raise UserInputError(f"--objective {reads[0]}: gradients are scaled with fp16; train in bf16 or fp32")
+        names = stored_names_in(self.loaded.model, self.loaded.shared_part, self.job.schema_names)
+        beginning = Beginning(
+            model=self.loaded.model, round=self.job.round, examples=self._single_examples, folder=self.job.folder,
+            shared={n: p for n, p in self.loaded.model.named_parameters() if n in names and p.requires_grad},
+        )  # fmt: skip
+        return Terms(objectives, beginning, saved=saved_part(saved[1], "objective") if saved else None)
 
     def _single_examples(self, count: int) -> Iterator[dict[str, Tensor]]:
         generator = torch.Generator().manual_seed(derive_seed(self.settings.seed, "examples", self.job.round))
@@ -178,6 +200,8 @@ class Run:
     def close_step(self, step: int) -> bool:
         """Note a step that is done, save it where that is due; True where the run is to end here."""
         self.position = dataclasses.replace(self.position, step=step)
+        if self.terms:
+            self.terms.after_step()
         self.num_trained += self.length.step_examples
         self._report("train", step=step, loss=self.trainer.last_loss)
         if step % self.length.epoch_steps == 0 or step >= self.length.num_steps:
@@ -210,6 +234,8 @@ class Run:
     def _finish(self) -> None:
         set_trained_tensors(self.loaded.model, self.best)
         self.best = {}
+        if self.terms and (score := self.terms.finish(self._score, self._is_better)) is not None:
+            self.position = dataclasses.replace(self.position, score_best=score)
         self.position = dataclasses.replace(self.position, finished=True, loss_after=self._loss())
 
     def save(self) -> None:
@@ -221,6 +247,8 @@ class Run:
             optimizer = scheduler = None
         tensors, numbers = pack(self.loaded.model, optimizer, self.best)
         tensors |= {f"start/{name}": tensor for name, tensor in self.start.items()}
+        if self.terms and not self.position.finished:
+            tensors |= {f"objective/{name}": tensor for name, tensor in self.terms.tensors().items()}
         schedule = None if scheduler is None else scheduler.state_dict()
         self.position = dataclasses.replace(self.position, numbers=numbers, schedule=schedule)
         save_checkpoint(self.checkpoint, identity=self.identity, position=self.position, tensors=tensors)
