@@ -161,11 +161,10 @@ class Run:
 
     def _start(self) -> Position:
         """Give the private tensors their start: new, or as an earlier round left them, whichever scores better."""
-        if self.task.has_private_head:
-            generator = torch.Generator().manual_seed(derive_seed(self.settings.seed, "probe"))
-            chosen = torch.randperm(len(self.features), generator=generator)[:MAX_FITTING_EXAMPLES].tolist()
-            with native_autocast(self.device):
-                self.task.start_head(self.loaded, take_features(self.features, chosen))
+        generator = torch.Generator().manual_seed(derive_seed(self.settings.seed, "probe"))
+        chosen = torch.randperm(len(self.features), generator=generator)[:MAX_FITTING_EXAMPLES].tolist()
+        with native_autocast(self.device):  # a base may lack a part of the head that otherwise travels
+            self.task.start_head(self.loaded, take_features(self.features, chosen))
         score, kept = self._score(), self.job.kept
         if kept is not None and kept.fits(self.private, task=self.line, notes=self.loaded.notes):
             new = {name: tensor.clone() for name, tensor in self.private.items()}

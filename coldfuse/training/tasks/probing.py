@@ -112,7 +112,8 @@ class _inputs_of:  # noqa: N801 - a context
 def _some(features: Sequence[Feature], layer: nn.Linear, most: int) -> list[Feature]:
     """Return features at random, as many as there is memory for their hidden states."""
     generator = torch.Generator().manual_seed(derive_seed("probe", len(features)))
-    budget, chosen = _MOST_VALUES // layer.in_features, []
+    budget = _MOST_VALUES // layer.in_features
+    chosen: list[Feature] = []
     for index in torch.randperm(len(features), generator=generator)[:most].tolist():
         length: Any = features[index]["length"]
         if budget < length and chosen:
@@ -129,17 +130,18 @@ def _set(layer: nn.Linear, head: LinearHead) -> None:
         layer.bias.copy_(head.bias)
 
 
-def train_alone(loaded: TaskModel, features: Sequence[Feature], private: Sequence[str]) -> None:
-    """Train some tensors of a model, without dropout, and leave all others as they are.
+def train_alone(loaded: TaskModel, features: Sequence[Feature]) -> None:
+    """Train the private parameters of a language model alone, without dropout; all others stay as they are.
+
+    Most models have none: then nothing is done.
 
     Args:
-        loaded: The model.
+        loaded: The model; its processor says which parameters the base's files lack.
         features: What it learns from: passes over them until there have been enough steps.
-        private: Names of the parameters.
     """
     model = loaded.model
     own = dict(model.named_parameters())
-    wanted, frozen = [own[name] for name in private if name in own], []
+    wanted, frozen = [own[name] for name in loaded.processor.private], []
     if not wanted or not features:
         return
     for parameter in own.values():
@@ -158,7 +160,7 @@ def train_alone(loaded: TaskModel, features: Sequence[Feature], private: Sequenc
             parameter.grad = None
 
 
-@torch.enable_grad()  # type: ignore[untyped-decorator]
+@torch.enable_grad()
 def _steps(loaded: TaskModel, features: Sequence[Feature], optimizer: torch.optim.Optimizer) -> None:
     lengths: list[Any] = [feature["length"] for feature in features]
     device = next(loaded.model.parameters()).device

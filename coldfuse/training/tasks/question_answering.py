@@ -75,12 +75,12 @@ class QuestionAnswering:
 
     def load(self, base_dir: Path, examples: Rows[Question], settings: TrainingSettings) -> TaskModel:
         """Put a layer for first and last token on the base's body; see `Task.load`."""
-        from coldfuse.training.tasks.models import load_model
+        from coldfuse.training.tasks.models import body_of, load_model
         from coldfuse.training.tasks.spans import span_batches
 
         loaded = load_model(base_dir, "AutoModelForQuestionAnswering", settings)
         loaded.processor.require_offsets()
-        loaded.body = loaded.model.base_model
+        loaded.body = body_of(loaded.model)
         loaded.collate = span_batches(loaded)
         loaded.notes = {_NONE: str(any(not question.answers for question in examples.rows))}
         return loaded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +15,7 @@ from coldfuse.errors import UserInputError
 
 R = TypeVar("R")
 C = TypeVar("C")
+F = TypeVar("F", bound=Sized)
 
 NO_LABEL = -100
 """Label of what is not predicted; every loss of transformers leaves it out."""
@@ -89,6 +90,13 @@ def parse_rows(records: Records, parse: Callable[[Mapping[str, object]], Iterabl
     if not parsed:
         raise UserInputError(f"none of {plural(num_empty, 'row')} has anything to learn from: all are empty")
     return parsed, num_empty
+
+
+def require_some(features: F, lacking: str) -> F:
+    """Return features as they are. Raises `UserInputError`, saying what is lacking, where there is none."""
+    if not len(features):
+        raise UserInputError(f"{lacking}, so that there is nothing to learn from; see that the base is for such data")
+    return features
 
 
 def said(report: RecordsReport | None, *, num_empty: int = 0, notes: Sequence[str] = ()) -> RecordsReport | None:

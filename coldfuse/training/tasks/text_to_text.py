@@ -45,7 +45,7 @@ class TextToText:
     private_head: bool = False
     """True keeps the layer that predicts tokens at the node."""
     score_by: str = _PERPLEXITY
-    """What chooses the best epoch: `perplexity` of the targets, or `exact match` of what is written, which is slower."""
+    """What chooses the best epoch: `perplexity` of the targets, or `exact match` of what is written (slower)."""
     prefix: str = ""
     """Text put before every source, such as T5's `summarize: `."""
 
