@@ -24,13 +24,15 @@ from coldfuse.training.head import fit_linear_probe
 from coldfuse.training.job import TrainingSettings
 from coldfuse.training.loading import load_tokenizer, load_with_head
 from coldfuse.training.model import Classified
+from coldfuse.training.scoring import scoring_batches
 from coldfuse.training.tasks.models import pad
 from coldfuse.training.tasks.pictures import Picture
-from coldfuse.training.tasks.scoring import batches_of, run_over
+from coldfuse.training.tasks.scoring import run_over
 from coldfuse.training.tasks.task import Feature, TaskModel
 
 _USUAL_PATCHES = 256
 _FEWEST_TOKENS = 4
+_TOKENS_AT_ONCE = 4096
 _MOST_SIMILARITIES = 1 << 24
 
 
@@ -214,8 +216,7 @@ def probe_pictures(loaded: TaskModel, features: Sequence[Feature]) -> None:
     device, was_training = next(model.parameters()).device, model.training
     model.eval()
     inputs, labels = [], []
-    for indices in batches_of(features):
-        batch = {name: rows.to(device) for name, rows in loaded.collate([features[i] for i in indices]).items()}
+    for indices, batch in scoring_batches(loaded, features, tokens_at_once=_TOKENS_AT_ONCE):
         with native_autocast(device), failures_of(model.body, f"on {len(indices)} pictures"):
             inputs.append(model.features(batch["pixel_values"]).float())
         labels.append(batch["labels"])
