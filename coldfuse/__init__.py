@@ -36,6 +36,7 @@ from coldfuse.errors import (
 )
 
 if TYPE_CHECKING:
+    from coldfuse.api.attach import attach
     from coldfuse.api.federation import Federation, connect, fetch
     from coldfuse.api.fuse import fuse, methods
     from coldfuse.api.fused import FusedModel, MethodInfo, Methods, ParameterInfo
@@ -45,13 +46,14 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "coldfuse.api.attach": ("attach",),
     "coldfuse.api.federation": ("Federation", "connect", "fetch"),
     "coldfuse.api.fuse": ("fuse", "methods"),
     "coldfuse.api.fused": ("FusedModel", "MethodInfo", "Methods", "ParameterInfo"),
     "coldfuse.api.values": ("Acknowledgement", "FetchedRelease", "Releases"),
     "coldfuse.gateway": ("ContributionVerdict", "Decision", "ReleaseSummary", "Status"),
 }  # fmt: skip
-"""Names that are loaded when they are used, by their modules, each of which works without any extra."""
+"""Names that are loaded when they are used, by their modules; without their extra, some say what to install."""
 
 __all__ = [
     "Acknowledgement",
@@ -86,6 +88,7 @@ __all__ = [
     "UserInputError",
     "WorkerLostError",
     "__version__",
+    "attach",
     "connect",
     "fetch",
     "fuse",

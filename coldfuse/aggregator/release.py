@@ -18,6 +18,7 @@ from coldfuse.aggregator.stored import Stored
 from coldfuse.core.contribution import Admission
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.screening_rules import ScreeningRules
+from coldfuse.core.serialization import blob_digest
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.fuse import Prepared, Request, fuse, prepare, read_ahead
 from coldfuse.engine.inputs import Input, delta_input, with_statistics
@@ -172,6 +173,7 @@ class _Files:
 
     stored: Stored
     delta: BlobFile
+    mask: BlobFile | None
     statistics: BlobFile | None
 
 
@@ -186,10 +188,24 @@ def _checked_files(federation: Federation, executor: Executor, ordered: Sequence
     names = [f"the contribution of {a.contributor} ({a.contribution[:12]})" for a in ordered]
     url = federation.store.url
     files = [BlobFile(url, b, name, checks_of(b, root)) for b, root, name in zip(blobs, roots, names, strict=True)]
+    masks = _masks(federation, executor, found)
     return [
-        _Files(stored, file, _statistics_of(url, admission, stored, name))
+        _Files(
+            stored, file, masks.get(blob_digest(stored.mask)) if stored.mask else None,
+            _statistics_of(url, admission, stored, name),
+        )
         for stored, file, admission, name in zip(found, files, ordered, names, strict=True)
-    ]
+    ]  # fmt: skip
+
+
+def _masks(federation: Federation, executor: Executor, found: Sequence[Stored]) -> dict[str, BlobFile]:
+    """Return the masks that contributions name, by their digests; each is verified once, however many name it."""
+    blobs = {blob_digest(stored.mask): stored.mask for stored in found if stored.mask}
+    roots = make_checks(federation, executor, list(blobs.values()))
+    return {
+        digest: BlobFile(federation.store.url, blob, f"the mask {digest[:12]}", checks_of(blob, root))
+        for (digest, blob), root in zip(blobs.items(), roots, strict=True)
+    }
 
 
 def _statistics_of(url: str, admission: Admission, stored: Stored, name: str) -> BlobFile | None:
@@ -227,6 +243,7 @@ def _open_input(base: Base, counted: Standing, files: _Files, kind: Statistic | 
         base.checkpoint, open_tensors(delta), counted.weight, tied=base.tied, path=delta.name,
         digest=admission.delta_digest,
         base_digest=None if admission.base_release is None else files.stored.base_digest,
+        mask=open_tensors(files.mask) if files.mask else None,
     )  # fmt: skip
     item = dataclasses.replace(item, share=counted.share * counted.staleness_weight)
     if kind is None or files.statistics is None:

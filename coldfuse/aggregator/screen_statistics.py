@@ -12,6 +12,7 @@ import numpy as np
 from coldfuse.core.contribution import AdmittedStatistics, ContributionManifest
 from coldfuse.core.dtypes import Raw
 from coldfuse.core.schema import Schema, TensorSpec
+from coldfuse.core.serialization import blob_digest
 from coldfuse.core.statistics import ContributedStatistics, StatisticsKind
 from coldfuse.errors import CodecError, ContributionRejectedError
 from coldfuse.registry.objects import Objects
@@ -49,6 +50,8 @@ def check_brought(
     if given is None:
         raise ContributionRejectedError("statistics: there are none")
     file = given.file
+    if given.digest != blob_digest(file):
+        raise ContributionRejectedError("statistics: their digest is not that of their parts; send them with coldfuse")
     if (first := file.parts[0].size_bytes if file.parts else 0) > max_header_bytes:
         raise CodecError(f"statistics: the header claims {first:,} bytes, at most {max_header_bytes:,} are taken")
     reader = objects.open(file, what="the statistics")
@@ -67,7 +70,7 @@ def _require_as_said(info: StatisticsInfo, given: ContributedStatistics) -> None
         )
     if info.delta is None:
         raise ContributionRejectedError(
-            "statistics: they do not say which delta they belong to; send them with coldfuse"
+            "statistics: they do not say to which delta they belong; send them with coldfuse"
         )
     own = (info.kind, info.estimator, info.coding, info.num_examples, info.count)
     said = (given.kind, given.estimator, given.coding, given.num_examples, given.count)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -25,6 +26,8 @@ from coldfuse.trust.tls import TlsFiles
 
 if TYPE_CHECKING:
     from coldfuse.api.models import Model
+    from coldfuse.api.rounds import Round
+    from coldfuse.attached.plan import Share
 
 Folder = str | os.PathLike[str]
 
@@ -100,11 +103,14 @@ class Federation:
         name: str | None = None,
         base: Folder | None = None,
         encoding: Literal["F32", "BF16", "F16"] = "F32",
+        statistics: Folder | None = None,
         wait: bool = True,
         timeout_s: float | None = None,
         progress: Watching = None,
     ) -> Acknowledgement:
         """Send what fine-tuning changed: the delta of the tensors that the base has, and a manifest, nothing else.
+
+        Where the federation's method looks at statistics, they go with it.
 
         Args:
             model: The fine-tuned model: the folder of a model or of a PEFT adapter, a state dict, or a model in memory
@@ -116,6 +122,8 @@ class Federation:
             base: Folder of the release that was fine-tuned, as `fetch` wrote it; the one that was last fetched by this
                 object by default.
             encoding: Dtype in which the delta travels.
+            statistics: File of the fine-tuned model's statistics, as `coldfuse statistics` wrote it, for a federation
+                that asks for some. They travel coded in 8 or 16 bits; where none are asked for, they stay here.
             wait: False to come back once the contribution is acknowledged. True: wait for a round to open if none is,
                 and for the aggregator's verdict.
             timeout_s: Seconds after which waiting ends in a `TransportError`; None: never.
@@ -146,11 +154,45 @@ class Federation:
             offer = contributing.Offer(
                 model=model, base=folder, release=manifest.release, base_digest=manifest.model_digest,
                 who=who, num_examples=num_examples, encoding=encoding,
+                statistics=None if statistics is None else Path(statistics),
             )  # fmt: skip
             until_s = None if timeout_s is None else time.monotonic() + timeout_s
             waiting = contributing.Waiting(is_wanted=wait, until_s=until_s)
             with watching("uploading", progress) as on_progress:
                 return contributing.contribute(self._gateway, offer, waiting, progress=on_progress)
+
+    @contextmanager
+    def round(
+        self,
+        *,
+        name: str | None = None,
+        share: Share = None,
+        work: Folder | None = None,
+        encoding: Literal["F32", "BF16", "F16"] = "F32",
+    ) -> Iterator[Round]:
+        """Take part in one round with a training of your own: yield it, to load the release from and to contribute to.
+
+        Killed and entered again, it goes on: a delta that was finished and not sent is sent first.
+
+        Args:
+            name: As `contribute`.
+            share: Patterns of what is shared, such as `"encoder.*"`, by the model's names or the base's; all that the
+                base has by default. What is not shared stays here, and is set again in the next round.
+            work: Folder that remembers what is done, for you alone; `.coldfuse/` and the name's id by default.
+            encoding: Dtype in which the delta travels.
+
+        Raises:
+            UserInputError: The name or the folder cannot be used.
+            TransportError: The gateway is out of reach.
+        """
+        who = Identity.of(default_name(os.getcwd()) if name is None else name)
+        with requiring("Federation.round", "contributor"):
+            from coldfuse.api.participating import OwnTraining, Participant  # noqa: PLC0415 - torch comes with it
+            from coldfuse.api.rounds import open_round  # noqa: PLC0415
+        terms = OwnTraining(who=who, share=share, encoding=encoding)
+        folder = Path(work) if work is not None else Path(".coldfuse") / who.id
+        with open_round(Participant(self._gateway, terms, folder)) as round_:
+            yield round_
 
     def verdict(self, acknowledgement: Acknowledgement) -> ContributionVerdict:
         """Say what became of a contribution that nobody has waited for.

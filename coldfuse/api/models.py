@@ -5,7 +5,8 @@
     a module of torch       its state dict
     a model with adapters   the adapter as PEFT saves it
 
-Nothing is merged in memory: elements are read, or computed from an adapter's factors, as they are written. Names are
+Nothing is merged in memory: elements are read, or computed from an adapter's factors, as they are written; and where
+these are a product of two small factors, as LoRA's are, the factors themselves are written, exactly. Names are
 matched as transformers matches them when it loads the base (`coldfuse.naming`). What the base does not have, such as a
 task's head, stays here.
 """
@@ -16,6 +17,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
@@ -32,11 +34,13 @@ from coldfuse.adapters.adapter import (
     refuse_nested,
 )
 from coldfuse.adapters.config import CONFIG
+from coldfuse.adapters.factored import factored
 from coldfuse.core.schema import Schema
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES
 from coldfuse.engine.expansions import write_deltas
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.naming.matching import Config, Names, match_model
+from coldfuse.tensors.changes import Change, ChangesByName, DenseChange, LowRankChange
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
 from coldfuse.tensors.deltas import ReadDelta
 from coldfuse.tensors.folders import Location, folder_at, is_remote
@@ -73,6 +77,10 @@ Model = str | os.PathLike[str] | Mapping[str, object] | Module | ModelWithAdapte
 """A fine-tuned model: the folder of a model or adapter, a state dict, or a model in memory."""
 
 
+def _no_factors(_name: str) -> None:
+    """Return None: a whole model's delta is no product."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FineTuned:
     """A fine-tuned model, held against the base."""
@@ -85,6 +93,13 @@ class FineTuned:
     """Its tensors that the base does not have, by its own names."""
     unchanged: tuple[str, ...] = ()
     """Tensors of the base that it does not have."""
+    factored: Callable[[str], LowRankChange | None] = _no_factors
+    """Returns the factors of a tensor's delta, where it is a product."""
+
+    @property
+    def changes(self) -> Mapping[str, Change]:
+        """What was done to each tensor, in the form that it has; made when it is asked for."""
+        return ChangesByName(self.names, lambda name: self.factored(name) or DenseChange(partial(self.read, name)))
 
 
 def open_finetuned(model: Model, base: Checkpoint, scratch: Path, stack: ExitStack) -> FineTuned:
@@ -225,6 +240,7 @@ def _open_adapter(where: Location, base: Checkpoint, theta: TensorReader, scratc
     return FineTuned(
         names=tuple(adapter.tensors), read=_adapter_reader(adapter, theta, what), left_out=adapter.ignored,
         unchanged=_absent(adapter.tensors, base.schema),
+        factored=lambda name: factored(adapter.tensors[name], read_stored),
     )  # fmt: skip
 
 

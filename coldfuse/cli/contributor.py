@@ -24,6 +24,7 @@ from coldfuse.contributor.settings import NodeSettings
 from coldfuse.contributor.state import NodeFolder
 from coldfuse.core.names import Identity
 from coldfuse.core.serialization import encode
+from coldfuse.core.statistics import ContributedStatistics
 from coldfuse.data.addresses import place_of
 from coldfuse.errors import ColdfuseError
 from coldfuse.gateway import Gateway
@@ -77,7 +78,7 @@ def _hang_up_on(stop: threading.Event, client: Gateway) -> None:
 
 def _run(node: Node, options: ContributeOptions) -> None:
     if options.dry_run:
-        _show_what_would_leave(node, as_json=options.as_json)
+        show_what_would_leave(node, as_json=options.as_json)
     elif options.once:
         node.contribute(wait_for_release=False)
     else:
@@ -115,7 +116,8 @@ def _training(given: Training) -> TrainingSettings:
     )  # fmt: skip
 
 
-def _show_what_would_leave(node: Node, *, as_json: bool) -> None:
+def show_what_would_leave(node: Node, *, as_json: bool) -> None:
+    """Train as far as that is not done, and show all that would be sent."""
     work, trained = node.prepare()
     manifest = node.manifest(trained, status=node.client.status())
     header = read_file_header(work.delta)
@@ -124,6 +126,11 @@ def _show_what_would_leave(node: Node, *, as_json: bool) -> None:
         delta = {"path": str(work.delta), "size_bytes": trained.delta.size_bytes, "tensors": tensors}
         event = NodeEvent(phase="dry-run", base_release=manifest.base_release, message="would leave this node")
         found = {"manifest": manifest.model_dump(mode="json"), "delta": delta}
+        if manifest.statistics is not None:
+            found["statistics"] = {
+                "path": str(work.statistics), "size_bytes": manifest.statistics.file.size_bytes,
+                "tensors": {entry.name: entry.spec.model_dump() for entry in read_file_header(work.statistics).tensors},
+            }  # fmt: skip
         typer.echo(json.dumps(event.as_json() | found))
         return
     typer.echo("would leave this node, and nothing else:")
@@ -133,4 +140,13 @@ def _show_what_would_leave(node: Node, *, as_json: bool) -> None:
     for entry in header.tensors:
         shape = "×".join(map(str, entry.spec.shape)) or "scalar"
         typer.echo(f"   {entry.name}  {entry.spec.dtype}  {shape}  {entry.spec.size_bytes:,} bytes")
+    if manifest.statistics is not None:
+        _show_statistics(manifest.statistics, work.statistics)
     typer.echo("stays here: the data, the head, the labels' names, the optimiser's state")
+
+
+def _show_statistics(given: ContributedStatistics, path: Path) -> None:
+    num_parts, size_bytes = len(given.file.parts), given.file.size_bytes
+    typer.echo(f"3. its {given.kind} statistics as {given.coding}, {size_bytes:,} bytes in {num_parts} parts ({path}):")
+    for entry in read_file_header(path).tensors:
+        typer.echo(f"   {entry.name}  {entry.spec.size_bytes:,} bytes")

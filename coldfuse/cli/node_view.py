@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 _BEAT_S = 2.0
 _TROUBLE = ("connecting", "away")
-_MOVING = ("fetching", "training", "uploading", "waiting", *_TROUBLE)
+_MOVING = ("fetching", "training", "statistics", "uploading", "waiting", *_TROUBLE)
 """Phases that say the same thing again and again, a little further on."""
 
 

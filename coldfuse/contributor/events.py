@@ -13,8 +13,8 @@ class NodeEvent:
     """What a node does, for people and scripts."""
 
     phase: str
-    """One of connecting, away, changed, damaged, waiting, fetching, training, trained, kept, uploading, committed,
-    admitted, rejected, released and late."""
+    """One of connecting, away, changed, damaged, waiting, fetching, training, statistics, trained, kept, uploading,
+    committed, admitted, rejected, released and late."""
     base_release: int | None
     """Number of the release that it works on; None while it knows none."""
     message: str

@@ -6,13 +6,15 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from coldfuse.contributor.events import Say, describe_score, format_score
+from coldfuse.contributor.events import Say, StoppedError, describe_score, format_score
 from coldfuse.contributor.mending import mend_base
 from coldfuse.contributor.settings import NodeSettings
 from coldfuse.contributor.state import Trained, WorkFolder
+from coldfuse.contributor.statistics import add_statistics
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Score
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.statistics import StatisticsRule
 from coldfuse.errors import ColdfuseError
 from coldfuse.gateway import Gateway
 from coldfuse.tensors.checkpoint import open_checkpoint
@@ -32,6 +34,7 @@ def make_delta(  # noqa: PLR0913 - what there is to say, by keyword
     base_dir: Path,
     say: Say,
     stop: threading.Event,
+    asked: StatisticsRule | None = None,
 ) -> Trained | None:
     """Fine-tune the base and write the delta, going on where an earlier process was ended.
 
@@ -43,6 +46,7 @@ def make_delta(  # noqa: PLR0913 - what there is to say, by keyword
         base_dir: The node's copy of it.
         say: Reports how far it is.
         stop: Event that ends the training where it is.
+        asked: Statistics that the federation asks for beside the delta.
 
     Returns:
         What was made; None if it was stopped before.
@@ -82,6 +86,13 @@ def make_delta(  # noqa: PLR0913 - what there is to say, by keyword
     while mend():  # it may be the difference from what no longer was the base
         delta = _write(work, base_dir, made, settings=settings, base=base)
     save_private(work.head, made.private)
+    rule = asked or StatisticsRule()
+    try:
+        statistics = add_statistics(
+            job, settings, made, rule=rule, delta=delta, path=work.statistics, say=say, stop=stop
+        )
+    except StoppedError:
+        return None
     task = settings.task
     score = Score(
         metric=task.metric, before=_bounded(made.score_before), after=_bounded(made.score_after),
@@ -90,7 +101,7 @@ def make_delta(  # noqa: PLR0913 - what there is to say, by keyword
     trained = Trained(
         base_release=base.release, base_digest=base.model_digest, work_digest=settings.work_digest(),
         num_examples=made.num_examples, num_steps=made.num_steps, score=score, encoding=settings.encoding, delta=delta,
-        task=task.name, trained=made.trained, beats_base=made.beats_base,
+        statistics=statistics, asked=rule.kind, task=task.name, trained=made.trained, beats_base=made.beats_base,
     )  # fmt: skip
     work.forget_sent()
     work.save_trained(trained)

@@ -36,10 +36,10 @@ def mend_base(gateway: Gateway, folder: Path, manifest: ReleaseManifest, tell: T
     return True
 
 
-def send_delta(
+def send_files(
     gateway: Gateway, work: WorkFolder, trained: Trained, *, check: Callable[[], None], progress: OnProgress, tell: Tell
 ) -> bool:
-    """Upload the delta; False if it is damaged here, and has to be made again.
+    """Upload the delta, and its statistics where it has some; False if one is damaged here, and has to be made again.
 
     Args:
         gateway: Where to.
@@ -53,13 +53,14 @@ def send_delta(
         TransportError: Again and again, other bytes arrive.
     """
     for tries_left in reversed(range(_SENDING_TRIES)):
-        if not work.has_delta(trained.delta):
+        if not work.has_files(trained):
             return False
         try:
-            with LocalFile(work.delta).open() as file:
-                gateway.upload(trained.delta, _checked(file.read_into, check), progress=progress)
+            for blob, path in zip(trained.files, (work.delta, work.statistics), strict=False):
+                with LocalFile(path).open() as file:
+                    gateway.upload(blob, _checked(file.read_into, check), progress=progress)
         except CodecError as error:
-            if not work.has_delta(trained.delta):  # it changed while it was read
+            if not work.has_files(trained):  # it changed while it was read
                 return False
             trouble = f"the delta was changed on its way ({error})"
             if not tries_left:

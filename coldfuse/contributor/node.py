@@ -16,13 +16,14 @@ from coldfuse.consumer import fetch
 from coldfuse.contributor.events import Facts, NodeEvent, StoppedError, describe_score
 from coldfuse.contributor.late import explain_drop, explain_weight, is_of, is_taken, list_unsettled, moved
 from coldfuse.contributor.manifest import software
-from coldfuse.contributor.mending import recall, send_delta
+from coldfuse.contributor.mending import recall, send_files
 from coldfuse.contributor.outliving import outlive
 from coldfuse.contributor.settings import NodeSettings, Offering
 from coldfuse.contributor.state import NodeFolder, Sent, Trained, WorkFolder
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import blob_digest, encode, sha256
+from coldfuse.core.statistics import StatisticsRule
 from coldfuse.errors import (
     ColdfuseError,
     ContributionRejectedError,
@@ -94,8 +95,17 @@ class Sender:
             sent = self._send(work, trained)
         return sent is not None and self._await_verdict(work, trained, sent, wait_for_release=wait_for_release)
 
+    def settle(self, work: WorkFolder, trained: Trained, *, wait_for_release: bool = True) -> bool:
+        """Deliver what was made until it comes to an end; False where no round takes it any more, or it is damaged."""
+        while not self.deliver(work, trained, wait_for_release=wait_for_release):
+            if work.trained(base_digest=trained.base_digest, work_digest=trained.work_digest) is None:
+                return False
+        return True
+
     def manifest(self, trained: Trained, *, status: Status) -> ContributionManifest:
         """Return what accompanies the delta."""
+        if trained.statistics is not None and trained.statistics.kind != status.statistics.wanted:
+            trained = trained.model_copy(update={"statistics": None})  # by now nobody looks at them
         return ContributionManifest.model_validate(
             {
                 "federation": status.federation,
@@ -136,7 +146,7 @@ class Sender:
             return None
         except ContributionRejectedError:
             work.forget_sent()
-            if not may_send_again or not self.client.find_missing(trained.delta.parts):
+            if not may_send_again or not self.client.find_missing(manifest.parts):
                 raise
             self._pause(status)  # parts that nobody commits are cleared in the end, or were damaged there
             return self._send(work, trained, may_send_again=False)
@@ -146,7 +156,7 @@ class Sender:
 
     def _upload(self, work: WorkFolder, trained: Trained) -> bool:
         base = trained.base_release
-        return send_delta(
+        return send_files(
             self.client, work, trained, check=self._check_stop, progress=self._transfer_progress("uploading", base),
             tell=self._teller(base),
         )  # fmt: skip
@@ -206,7 +216,7 @@ class Sender:
             self._say("waiting", base, status.round.waits_for)
             self._pause(status)
 
-    def _wait_for_release(self, base: int) -> None:
+    def wait_for_release(self, base: int) -> None:
         """Wait until another release than the base is out."""
         while (status := self.client.status()).latest.number == base:
             self._say("waiting", base, "for the next release")
@@ -284,7 +294,7 @@ class Node(Sender):
                 raise
             base = self.client.status().latest.number
             self._say("kept" if isinstance(error, NoGainError) else "rejected", base, str(error))
-            self._wait_for_release(base)
+            self.wait_for_release(base)
 
     def _require_gain(self, work: WorkFolder, trained: Trained) -> None:
         """Refuse to send what would make the others' model worse, as far as this node can see."""
@@ -301,14 +311,19 @@ class Node(Sender):
         """Fetch the latest base and fine-tune it, as far as that is not done already."""
         work, manifest = self.begin()
         trained = work.trained(base_digest=manifest.model_digest, work_digest=self.settings.work_digest())
-        return work, trained or self._train(work, manifest)
+        asked = self.client.status().statistics
+        if trained is not None and work.sent() is None and asked.kind not in ("none", trained.asked):
+            self._say("statistics", manifest.release, f"the federation asks for {asked.kind} statistics by now")
+            trained = None
+        return work, trained or self._train(work, manifest, asked)
 
-    def _train(self, work: WorkFolder, base: ReleaseManifest) -> Trained:
+    def _train(self, work: WorkFolder, base: ReleaseManifest, asked: StatisticsRule) -> Trained:
         from coldfuse.contributor.making import make_delta  # torch comes with the first training
 
         made = make_delta(
-            self.settings, work, base, gateway=self.client, base_dir=self.folder.base, say=self._say, stop=self.stop
-        )
+            self.settings, work, base, gateway=self.client, base_dir=self.folder.base, say=self._say, stop=self.stop,
+            asked=asked,
+        )  # fmt: skip
         if made is None:
             raise StoppedError
         return made

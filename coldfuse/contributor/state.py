@@ -1,10 +1,13 @@
 """A node's folder: what it has fetched, trained and sent, so that `kill -9` costs no work.
 
     base/                        the latest release that was fetched
+    private.safetensors          private tensors of a model of the user's own, for the next round; never leaves
     sender                       a secret by which gateways know the parts that this node sent
+    adapter.safetensors          the adapter that its rounds begin with
     release-00003/               the work on base release 3
         checkpoint.safetensors   training under way
         delta.safetensors        what will leave the node
+        statistics.safetensors   what will leave it beside that, where the federation's method looks at statistics
         head.safetensors         the private tensors that belong to the fine-tuned ones, and the labels; never leave
         trained.json             training is done: delta and head are there
         sent.json                what was committed to the gateway
@@ -29,6 +32,7 @@ from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Score
 from coldfuse.core.sealed import seal, unseal
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, V
+from coldfuse.core.statistics import ContributedStatistics
 from coldfuse.core.value import Digest, Value
 from coldfuse.durable import DAMAGED, OnDamage, explained, make_folder, set_aside, write_whole
 from coldfuse.errors import CodecError
@@ -63,6 +67,15 @@ class Trained(Value):
     """Dtype of the delta."""
     delta: Blob
     """Parts of the delta's file."""
+    statistics: ContributedStatistics | None = None
+    """What travels beside it, where the federation asked for that."""
+    asked: str = "none"
+    """Kind of statistics that the federation asked for when it was made."""
+
+    @property
+    def files(self) -> tuple[Blob, ...]:
+        """All files that travel."""
+        return (self.delta,) if self.statistics is None else (self.delta, self.statistics.file)
 
 
 class Sent(Value):
@@ -99,6 +112,11 @@ class WorkFolder:
     def delta(self) -> Path:
         """File that will leave the node."""
         return self.path / "delta.safetensors"
+
+    @property
+    def statistics(self) -> Path:
+        """File that will leave the node beside the delta, where the federation asks for statistics."""
+        return self.path / "statistics.safetensors"
 
     @property
     def head(self) -> Path:
@@ -139,10 +157,18 @@ class WorkFolder:
 
     def has_delta(self, delta: Blob) -> bool:
         """Tell whether the delta's file is still what was written; if not, it has to be trained again."""
-        if is_file_of(delta, self.delta):
+        return self._has(delta, self.delta)
+
+    def has_files(self, trained: Trained) -> bool:
+        """Tell the same of all files that travel."""
+        is_whole = trained.statistics is None or self._has(trained.statistics.file, self.statistics)
+        return self.has_delta(trained.delta) and is_whole
+
+    def _has(self, blob: Blob, path: Path) -> bool:
+        if is_file_of(blob, path):
             return True
-        if self.delta.exists():
-            self._set_aside(self.delta, "not the bytes that were written")
+        if path.exists():
+            self._set_aside(path, "not the bytes that were written")
         self.forget_sent()
         self.forget_trained()
         return False
@@ -208,6 +234,21 @@ class NodeFolder:
         """Folder that the base is fetched to."""
         return self._path / "base"
 
+    @property
+    def private(self) -> Path:
+        """File of the tensors that stay of a model of the user's own."""
+        return self._path / "private.safetensors"
+
+    @property
+    def adapter(self) -> Path:
+        """File of the adapter that each round of a model of the user's own begins with."""
+        return self._path / "adapter.safetensors"
+
+    @property
+    def scratch(self) -> Path:
+        """Folder of what is gathered of a model on its way to a delta, gone when that is written."""
+        return self._path / "scratch"
+
     def work_on(self, base_release: int, on_damage: OnDamage = _LOG.warning) -> WorkFolder:
         """Return the folder of the work on a base release, and clear those of long ago.
 
@@ -232,12 +273,14 @@ class NodeFolder:
         return [WorkFolder(folder) for folder in wanted if (folder / "trained.json").is_file()]
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, *, alone: bool = True) -> Iterator[None]:
         """Keep other processes out, and other users; the lock goes with the process, however it ends.
 
-        The process writes for its own user alone meanwhile, whatever library writes.
+        Args:
+            alone: The process is the node's own, and writes for its own user alone meanwhile, whatever library writes.
+                False: it is somebody's script, which may write elsewhere for others.
         """
-        before = os.umask(0o077)
+        before = os.umask(0o077) if alone else None
         try:
             with explained(self._path):
                 make_folder(self._path, private=self._path)
@@ -247,7 +290,8 @@ class NodeFolder:
                     claim(self.base)  # it is ours, also where the file that says so was lost
                 yield
         finally:
-            os.umask(before)
+            if before is not None:
+                os.umask(before)
 
     def secret(self) -> str:
         """Return what shows a gateway that this node is the one that sent parts before; made when it is first asked."""

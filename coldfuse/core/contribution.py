@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -24,6 +24,9 @@ NumExamples = Annotated[int, Field(ge=1, le=MAX_EXAMPLES)]
 
 Word = Annotated[str, Field(pattern=r"^[ -~]{0,64}$")]
 """A short word of the contributor's, in printable ASCII: it is kept, and people may see it."""
+
+Kind = Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,46}[!-~])?$")]
+"""A name of a task, of a way to train or of a dtype, in printable ASCII; which ones there are, versions differ in."""
 
 MAX_SOFTWARE = 64
 """Maximum number of programs whose versions a manifest names."""
@@ -83,12 +86,12 @@ class ContributionManifest(Value):
     """Number of the release that the delta is relative to."""
     base_digest: Digest
     """Model digest of that release."""
-    task: Name = "text-classification"
+    task: Kind = "text-classification"
     """Kind of the task that was trained."""
-    trained: Name = "full"
-    """What was trained of the shared part: all of it, or the name of a way that trains some."""
-    encoding: Literal["F32", "BF16", "F16"]
-    """Dtype of the dense delta."""
+    trained: Kind = "full"
+    """What was trained of the shared part: `full` for all of it, or a way that trains some, such as `lora(rank=16)`."""
+    encoding: Kind
+    """Dtype of the delta's numbers."""
     num_examples: NumExamples
     """Number of distinct examples that were trained on."""
     num_steps: Count
@@ -100,13 +103,16 @@ class ContributionManifest(Value):
     """The contributor's own score, for methods that weigh by it."""
     software: Annotated[dict[Name, Word], Field(max_length=MAX_SOFTWARE)] = Field(default_factory=dict)
     """Versions of the software that trained, for people."""
+    mask: Blob | None = None
+    """The mask whose elements the delta's values are at: it is sent once, and named by all that use it."""
     statistics: ContributedStatistics | None = None
     """What its data say of the fine-tuned model, for fusion methods that ask for it."""
 
     @property
     def files(self) -> tuple[Blob, ...]:
         """All files that travel with it."""
-        return (self.delta,) if self.statistics is None else (self.delta, self.statistics.file)
+        others = (self.mask, self.statistics.file if self.statistics else None)
+        return self.delta, *(blob for blob in others if blob is not None)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -115,11 +121,9 @@ class ContributionManifest(Value):
 
     @model_serializer(mode="wrap")
     def _leave_out_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Write what has no statistics as it was always written: it is named by its bytes."""
+        """Write what has no mask and no statistics as it was always written: it is named by its bytes."""
         data: dict[str, object] = handler(self)
-        if self.statistics is None:
-            data.pop("statistics", None)
-        return data
+        return {name: value for name, value in data.items() if name not in ("mask", "statistics") or value is not None}
 
 
 class Measured(Value):

@@ -102,5 +102,5 @@ class RoleChoice:
         form = f" ({', '.join(table.form)})" if table.form else ""
         return UserInputError(
             f"{table.name}{form}: cannot tell which column holds the {role.word}; name it with --column "
-            f"{role.name}=NAME; its columns are {listing(table.names)}"
+            f"{role.name}=NAME; {table.columns_said}"
         )

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coldfuse.core.dtypes import Raw
 from coldfuse.core.schema import ITEM_BYTES, size_of
@@ -76,8 +78,10 @@ class BlockReader:
         self._base_held = None
         self._expander.forget()
 
-    def values(self, operand: Operand, elements: ElementRange) -> Float64:
-        """Read elements as float64, into an array of their own."""
+    def values(self, operand: Operand, elements: ElementRange) -> NDArray[Any]:
+        """Read elements as float64, into an array of their own; bytes are no floats, and stay what they are."""
+        if operand.dtype == "U8":
+            return self.raw(operand, elements).copy()
         values = np.empty(elements[1])
         decode(self.raw(operand, elements), operand.dtype, values)
         return values

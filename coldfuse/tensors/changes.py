@@ -4,13 +4,14 @@
 
 A mapping may make a change when it is asked for it: each is asked for twice and let go of, so that no more than one
 tensor is held. What changes nothing is left out. A product is written as its factors where they are smaller than the
-tensor, and whole otherwise. Letters: O rows, I columns of the tensor seen as a matrix (all dimensions after the first
-are one), r rank, K stored elements.
+tensor, and whole otherwise; so are some of its elements, and those of a mask are written without their indices.
+Letters: O rows, I columns of the tensor seen as a matrix (all dimensions after the first are one), r rank, K stored
+elements, N elements.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldfuse.core.blob import Blob
-from coldfuse.core.dtypes import Floats
-from coldfuse.core.schema import Schema, TensorSpec
+from coldfuse.core.dtypes import Floats, Raw
+from coldfuse.core.schema import Schema, TensorSpec, size_of
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.tensors.deltas import encoded_header, has_changed, write_numbers
-from coldfuse.tensors.encodings import DENSE, Encoded, Encoding, LowRank
+from coldfuse.tensors.encodings import DENSE, Encoded, Encoding, LowRank, Masked, Sparse, part_of
+from coldfuse.tensors.index_codes import IndexCode
+from coldfuse.tensors.masks import Mask, check_indices, read_indices
 from coldfuse.tensors.products import Float64, as_matrix, multiply
 
 ReadChange = Callable[[int, int], Float64]
@@ -83,8 +86,33 @@ Change = DenseChange | LowRankChange | SparseChange
 """What a training did to one tensor."""
 
 
+class ChangesByName(Mapping[str, Change]):
+    """Changes that are made when they are asked for, and not kept."""
+
+    def __init__(self, names: Collection[str], make: Callable[[str], Change]) -> None:
+        """Take the tensors' names, and what makes the change of one."""
+        self._names, self._make = names, make
+
+    def __getitem__(self, name: str) -> Change:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 def write_changes(
-    path: Path, base: Schema, changes: Mapping[str, Change], *, dtype: Encoding, base_digest: str
+    path: Path,
+    base: Schema,
+    changes: Mapping[str, Change],
+    *,
+    dtype: Encoding,
+    base_digest: str,
+    mask: Mask | None = None,
 ) -> Blob:
     """Write a delta file, tensor by tensor, and return its parts.
 
@@ -94,41 +122,72 @@ def write_changes(
         changes: Changes by the base's names; integers among the tensors are no weights, and stay out.
         dtype: Dtype to which values and factors are rounded, once.
         base_digest: Model digest of the base, which the delta names.
+        mask: The mask that is sent beside the delta: sparse changes at just its elements are written without indices.
 
     Raises:
         SchemaMismatchError: A change does not fit its tensor.
         UserInputError: A change is not finite, or the file cannot be written.
     """
-    encoded = {name: found for name in sorted(changes) if (found := _encode(name, base, changes[name]))}
-    header = encoded_header(base, encoded, encoding=dtype, base_digest=base_digest)
+    choice = _Choice(base, dtype, mask)
+    encoded = {name: found for name in sorted(changes) if (found := choice.of(name, changes[name]))}
+    uses_mask = mask if any(isinstance(how, Masked) for how in encoded.values()) else None
+    header = encoded_header(
+        base, encoded, encoding=dtype, base_digest=base_digest, mask_digest=uses_mask.digest if uses_mask else None
+    )
     sources = {stored: name for name, how in encoded.items() for stored in how.stored(name, base[name], dtype)}
     held: tuple[str, Change] | None = None
 
-    def read(stored: str, first: int, count: int) -> Floats:
+    def read(stored: str, first: int, count: int) -> Floats | Raw:
         nonlocal held
         name = sources[stored]
         if held is None or held[0] != name:
             held = name, changes[name]
-        return _read(held[1], encoded[name], stored.removeprefix(name), first, count)
+        return _read(held[1], part_of(stored, name), base[name], first, count)
 
     return write_numbers(path, header, read)
 
 
-def _encode(name: str, base: Schema, change: Change) -> Encoded | None:
-    """Return how a change is written; None where there is none."""
-    spec = base[name]
-    if not spec.is_fused:
-        return None
-    if isinstance(change, SparseChange):
-        _check_indices(name, spec, change)
-    if not isinstance(change, LowRankChange):
+@dataclass(frozen=True)
+class _Choice:
+    """How changes of a base's tensors are written: in the smallest form that they have."""
+
+    base: Schema
+    dtype: Encoding
+    mask: Mask | None
+
+    def of(self, name: str, change: Change) -> Encoded | None:
+        """Return how a change is written; None where there is none."""
+        spec = self.base[name]
+        if not spec.is_fused:
+            return None
+        match change:
+            case LowRankChange():
+                _check_factors(name, spec, change)
+                if change.is_zero:
+                    return None
+                return self._smaller(name, LowRank(rank=change.up.shape[1], scale=float(change.scale)))
+            case SparseChange():
+                _check_values(name, spec, change)
+                if not change.values.any():
+                    return None
+                kind = Masked if self._is_masked(name, change) else Sparse
+                return self._smaller(name, kind(len(change.values)))
         return DENSE if has_changed(change.read, spec.num_elements) else None
-    _check_factors(name, spec, change)
-    if change.is_zero:
-        return None
-    found = LowRank(rank=change.up.shape[1], scale=float(change.scale))
-    is_free = not found.stored(name, spec, "F32").keys() & base.keys()
-    return found if is_free and found.problem(spec) is None else DENSE
+
+    def _smaller(self, name: str, how: Encoded) -> Encoded:
+        spec = self.base[name]
+        if how.problem(spec) is not None:
+            return DENSE
+        stored = how.stored(name, spec, self.dtype)
+        size = sum(part.size_bytes for part in stored.values())
+        is_smaller = size < size_of(self.dtype, spec.num_elements)
+        return how if is_smaller and not stored.keys() & self.base.keys() else DENSE
+
+    def _is_masked(self, name: str, change: SparseChange) -> bool:
+        mask = self.mask
+        if mask is None or mask.counts.get(name) != len(change.indices):
+            return False
+        return np.array_equal(read_indices(mask, name, self.base[name].num_elements), change.indices)
 
 
 def _check_factors(name: str, spec: TensorSpec, change: LowRankChange) -> None:
@@ -143,19 +202,25 @@ def _check_factors(name: str, spec: TensorSpec, change: LowRankChange) -> None:
         raise UserInputError(f"tensor {name}: factors that are not finite; train with a lower learning rate")
 
 
-def _check_indices(name: str, spec: TensorSpec, change: SparseChange) -> None:
-    indices, values = change.indices, change.values
-    if indices.ndim != 1 or indices.shape != values.shape or (np.diff(indices) <= 0).any():
-        raise SchemaMismatchError(f"tensor {name}: expected one value for each of strictly ascending indices")
-    if indices.size and not 0 <= indices[0] <= indices[-1] < spec.num_elements:
+def _check_values(name: str, spec: TensorSpec, change: SparseChange) -> None:
+    check_indices(name, change.indices, spec.num_elements)
+    if change.indices.shape != change.values.shape:
         raise SchemaMismatchError(
-            f"tensor {name}: indices {indices[0]} to {indices[-1]}, the tensor has {spec.num_elements:,} elements"
+            f"tensor {name}: {change.values.size:,} values, expected one for each of {change.indices.size:,} indices"
         )
+    if not np.isfinite(change.values).all():
+        raise UserInputError(f"tensor {name}: values that are not finite; train with a lower learning rate")
 
 
-def _read(change: Change, how: Encoded, part: str, first: int, count: int) -> Floats:
+def _read(change: Change, part: str, spec: TensorSpec, first: int, count: int) -> Floats | Raw:
     """Return some elements of one of the tensors that a change is stored as."""
-    if how is DENSE or not isinstance(change, LowRankChange):
-        return change.read(first, count)
-    factor = change.up if part == "|up" else change.down
-    return factor.reshape(-1)[first : first + count]
+    match change, part:
+        case LowRankChange(up=up), "up":
+            return up.reshape(-1)[first : first + count]
+        case LowRankChange(down=down), "down":
+            return down.reshape(-1)[first : first + count]
+        case SparseChange(values=values), "values":
+            return values[first : first + count]
+        case SparseChange(indices=indices), "indices":
+            return IndexCode(spec.num_elements, len(indices)).encode(indices)[first : first + count]
+    return change.read(first, count)

@@ -32,10 +32,12 @@ MAY_IMPORT = {
     "transport": "core tensors gateway registry storage trust config proxies",
     "aggregator": "core tensors fusion engine registry storage trust evaluation",
     "data": "core extras",  # databases and the Hub need libraries of an extra
-    "training": "core durable naming tensors data",
+    # pictures need a library of an extra; adapters know which types are a change of weights
+    "training": "core durable naming tensors adapters data extras",
     "evaluation": "core tensors data training",
     "consumer": "core durable tensors registry gateway",
     "contributor": "core durable tensors data training consumer gateway",
+    "attached": "core durable naming tensors",  # models and Trainers of the user's own, which `api` takes part with
     "search": "core tensors fusion engine data training evaluation",
     "testing": "core tensors fusion engine",
     "config": "",
@@ -43,7 +45,7 @@ MAY_IMPORT = {
     "recipes": "core tensors fusion engine",
     "simulation": "core processes tensors engine registry storage gateway transport aggregator data config",
     "api": "core durable recipes naming tensors adapters fusion engine registry storage gateway transport trust "
-    "consumer contributor search config extras",
+    "consumer contributor attached search config extras",
     "experiments": "*",
     "cli": "*",
     "__main__": "cli",
@@ -60,13 +62,14 @@ ONLY_HOMES = {
     "ray": "engine aggregator experiments",
     "cryptography": "trust",
     "safetensors": "",  # tensors parses and writes headers itself, in ranges of files that lie anywhere
-    "torch": "adapters engine naming training evaluation search experiments",  # the engine only moves matrices to a GPU
-    "peft": "adapters training",
+    # the engine only moves matrices to a GPU
+    "torch": "adapters attached engine naming training evaluation search experiments",
+    "peft": "adapters attached training",
     "accelerate": "training",
     "datasets": "data",
     "sqlalchemy": "data",
     "seqeval": "training",
-    "transformers": "adapters naming training evaluation experiments",
+    "transformers": "adapters attached naming training evaluation experiments",
     "sklearn": "training evaluation experiments",
     "numba": "engine fusion experiments",  # experiments report its version
     "huggingface_hub": "api naming training",  # training names an error that loading raises

@@ -11,6 +11,8 @@ masked_lm             hidden words of unlabelled text
 causal_lm             unlabelled text, word for word
 instructions          answers of an assistant
 text_to_text          one text from another
+image_classification  pictures with one label each (pictures, seeing)
+contrastive           pictures with a text each, told from all others: CLIP
 
 A package adds one by an entry point of the group `coldfuse.tasks`: its name is the task's, its value a class that can
 be made without arguments and has all that `coldfuse.training.tasks.task.Task` asks for.
@@ -44,6 +46,8 @@ TASKS: dict[str, str] = {
     "text-generation": "coldfuse.training.tasks.causal_lm:CausalLM",
     "instructions": "coldfuse.training.tasks.instructions:Instructions",
     "text2text-generation": "coldfuse.training.tasks.text_to_text:TextToText",
+    "image-classification": "coldfuse.training.tasks.image_classification:ImageClassification",
+    "contrastive-image-text": "coldfuse.training.tasks.contrastive:Contrastive",
 }
 """Where each of coldfuse's own tasks is, by name; it is imported with its first use."""
 

@@ -1,0 +1,230 @@
+"""Taking part with a model that somebody else trains: the node's folder and sending, around a training of the user's.
+
+Where several processes train one model, each has a participant, and calls the same methods in the same order: the first
+one speaks with the federation, the others wait and are told.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coldfuse.attached.plan import Share
+from coldfuse.attached.ranks import is_first, on_first
+from coldfuse.consumer import read_fetched
+from coldfuse.contributor.events import NodeEvent
+from coldfuse.contributor.mending import mend_base
+from coldfuse.contributor.node import Sender
+from coldfuse.contributor.state import NodeFolder, Trained, WorkFolder
+from coldfuse.core.contribution import Score
+from coldfuse.core.names import Identity
+from coldfuse.core.serialization import canonical_json, sha256
+from coldfuse.errors import RoundClosedError, UserInputError
+from coldfuse.gateway import ContributionVerdict, Gateway
+from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
+from coldfuse.tensors.deltas import Encoding
+
+_LOG = logging.getLogger("coldfuse")
+_TROUBLE = ("away", "changed", "damaged", "late", "rejected", "unsent")
+
+
+def log_event(event: NodeEvent) -> None:
+    """Log what happens, and what goes wrong as a warning, which Python shows unless it is told otherwise."""
+    base = "" if event.base_release is None else f"release {event.base_release}: "
+    level = logging.DEBUG if event.done is not None else logging.INFO
+    level = logging.WARNING if event.phase in _TROUBLE else level
+    _LOG.log(level, "%s%s: %s", base, event.phase, event.message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnTraining:
+    """As whom somebody takes part whose training is their own, and what decides the delta."""
+
+    who: Identity
+    """Id and name of the contributor."""
+    share: Share = None
+    """Patterns of the names of what is shared; None: all that the base has."""
+    encoding: Encoding = "F32"
+    """Dtype in which the delta travels."""
+    decisive: tuple[object, ...] = ()
+    """What else decides the delta, as far as it can be told: with others, what is finished is made again."""
+
+    def work_digest(self) -> str:
+        """Digest what decides the delta."""
+        share = [self.share] if isinstance(self.share, str) else list(self.share or [])
+        return sha256(canonical_json(["own training", self.who.id, share, self.encoding, list(self.decisive)]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """A round that has begun for this participant, or what became of the work of an earlier process."""
+
+    base_release: int
+    """Number of the release to train on, or of the one that was trained on."""
+    base_digest: str = ""
+    """Its model digest."""
+    round: int = 0
+    """Number of the round that is open, or opens next."""
+    is_settled: bool = False
+    """True where a delta that an earlier process had finished was sent instead, and has its release."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What training made, beside the delta."""
+
+    num_examples: int
+    """Distinct examples trained on."""
+    num_steps: int = 0
+    """Optimiser steps done."""
+    score: Score | None = None
+    """The contributor's own score, where it has one."""
+
+
+class Participant:
+    """Takes part in rounds with a model of the user's own."""
+
+    def __init__(self, gateway: Gateway, terms: OwnTraining, work: Path) -> None:
+        """Take where it takes part, as whom, and the folder that remembers what is done."""
+        self.terms, self._folder = terms, NodeFolder(work)
+        self._stop, self.last_word = threading.Event(), ""
+        self._sender = Sender(terms, self._folder, gateway, self.report, self._stop)
+
+    @property
+    def base_dir(self) -> Path:
+        """Folder of the release that is trained on; only the first process reads it."""
+        return self._folder.base
+
+    @property
+    def private(self) -> Path:
+        """File of the private tensors."""
+        return self._folder.private
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for what is on its way, which `clear_scratch` removes."""
+        return self._folder.scratch
+
+    def clear_scratch(self) -> None:
+        """Remove what is on its way."""
+        if is_first():
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def mend(self) -> bool:
+        """Hash this node's copy of the base, and fetch again what is not what it was; False if all was right."""
+        manifest = read_fetched(self.base_dir)
+        if manifest is None:
+            raise UserInputError(
+                f"{self.base_dir}: the base was changed while it was trained on; begin the round again"
+            )
+
+        def tell(sentence: str) -> None:
+            self.report(NodeEvent(phase="damaged", base_release=manifest.release, message=sentence))
+
+        return mend_base(self._sender.client, self.base_dir, manifest, tell)
+
+    @property
+    def adapter(self) -> Path:
+        """File of the adapter that rounds begin with."""
+        return self._folder.adapter
+
+    def report(self, event: NodeEvent) -> None:
+        """Say what happens."""
+        if event.phase in _TROUBLE:
+            self.last_word = event.message
+        log_event(event)
+
+    def say(self, phase: str, base_release: int, message: str) -> None:
+        """Report an event, once for all processes."""
+        if is_first():
+            self.report(NodeEvent(phase=phase, base_release=base_release, message=message))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out of the folder, and other participants of this one."""
+        with ExitStack() as stack:
+
+            def hold() -> dict[str, object]:
+                stack.enter_context(self._folder.held(alone=False))
+                return {}
+
+            on_first(hold)
+            yield
+
+    def begin(self, *, wait: bool = True) -> Begun:
+        """Send what an earlier process has finished, or fetch the latest base to be trained on."""
+        told: Any = on_first(lambda: self._begin(wait), stop=self._stop)
+        return Begun(**{name: told[name] for name in ("base_release", "base_digest", "round", "is_settled")})
+
+    def _begin(self, wait: bool) -> dict[str, object]:
+        while True:
+            work, trained = self._sender.kept() or (None, None)
+            if trained is None:
+                work, manifest = self._sender.begin()
+                digest = self.terms.work_digest()
+                trained = work.trained(base_digest=manifest.model_digest, work_digest=digest)
+                if trained is None:
+                    self.mend()
+                    status = self._sender.client.status()
+                    return {
+                        "base_release": manifest.release, "base_digest": manifest.model_digest,
+                        "round": status.round.number, "is_settled": False,
+                    }  # fmt: skip
+            assert work is not None  # noqa: S101 - it comes with what was trained
+            if self._sender.settle(work, trained, wait_for_release=wait):
+                base = trained.base_release
+                self.report(NodeEvent(phase="settled", base_release=base, message="was trained before, and sent now"))
+                return {"base_release": base, "base_digest": trained.base_digest, "round": 0, "is_settled": True}
+
+    def base(self) -> Checkpoint | None:
+        """Open the release that is trained on, in the first process."""
+        return open_checkpoint(self.base_dir) if is_first() else None
+
+    def work_on(self, begun: Begun) -> WorkFolder | None:
+        """Return the folder of a round's work, in the first process."""
+        return self._folder.work_on(begun.base_release) if is_first() else None
+
+    def send(self, begun: Begun, trained: Trained | None, *, wait: bool) -> ContributionVerdict | None:
+        """Send what was made, and wait for its verdict, and its release where that is wanted.
+
+        Args:
+            begun: The round.
+            trained: What was made, saved already; the first process has it.
+            wait: False to come back with the verdict.
+
+        Returns:
+            The verdict, in the first process.
+
+        Raises:
+            RoundClosedError: No round takes it any more.
+            ContributionRejectedError: It was rejected; the message says why.
+        """
+        verdict: ContributionVerdict | None = None
+
+        def deliver() -> dict[str, object]:
+            nonlocal verdict
+            assert trained is not None  # noqa: S101 - the first process has made it
+            work = self._folder.work_on(begun.base_release)
+            if not self._sender.settle(work, trained, wait_for_release=wait):
+                raise RoundClosedError(self.last_word or "no round takes what was trained any more")
+            if sent := work.sent():
+                verdict = self._sender.client.verdict(sent.round, sent.contribution)
+            return {}
+
+        on_first(deliver, stop=self._stop)
+        return verdict
+
+    def wait_for_release(self, begun: Begun) -> None:
+        """Wait until another release than the one that was trained on is out."""
+
+        def wait() -> dict[str, object]:
+            self._sender.wait_for_release(begun.base_release)
+            return {}
+
+        on_first(wait, stop=self._stop)

@@ -1,0 +1,263 @@
+"""One round in somebody's own training: the release goes into their model, and what changed of it goes out.
+
+with federation.round(name="alice") as round:
+round.load_into(model)
+train(model)                                   # yours
+round.contribute(model, num_examples=5000)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from coldfuse.api.models import Floats, Model, open_finetuned
+from coldfuse.api.participating import Begun, Made, Participant
+from coldfuse.attached.adapters import remake, require_mergeable
+from coldfuse.attached.live import Live, ReadChange
+from coldfuse.attached.own import TorchModule, is_module
+from coldfuse.attached.plan import only
+from coldfuse.attached.ranks import on_first
+from coldfuse.contributor.state import Trained, WorkFolder
+from coldfuse.core.blob import Blob
+from coldfuse.core.contribution import Score
+from coldfuse.errors import UserInputError
+from coldfuse.gateway import ContributionVerdict
+from coldfuse.tensors.deltas import has_changed, write_delta
+from coldfuse.tensors.tensor_file import read_file_header
+
+
+class Round:
+    """One round of a federation: the release that it begins from, and what becomes of what is trained on it."""
+
+    def __init__(self, participant: Participant, begun: Begun) -> None:
+        """Take who takes part, and the round that has begun."""
+        self._participant, self._begun = participant, begun
+        self._loaded: Live | None = None
+        self.is_contributed = False
+        self.left_out: tuple[str, ...] = ()
+        """Tensors of the model that stayed here, by its own names."""
+
+    @property
+    def number(self) -> int:
+        """Number of the round that was open when this one began, or was to open next."""
+        return self._begun.round
+
+    @property
+    def base_release(self) -> int:
+        """Number of the release that it begins from."""
+        return self._begun.base_release
+
+    @property
+    def folder(self) -> Path:
+        """Folder of that release, which `from_pretrained` loads; not to be written to."""
+        return self._participant.base_dir
+
+    def load_into(self, model: TorchModule) -> None:
+        """Set the release into a model that you built, and what earlier rounds kept of its private tensors.
+
+        Shared is what the base has, by its names or those that transformers loads into the same places, or what the
+        patterns of `share` name: floats, also buffers such as a batch norm's running statistics. All else is private
+        and stays as it is, or becomes what the last round left. With PEFT the frozen weights are set.
+
+        Args:
+            model: Any `torch.nn.Module`: also a `PreTrainedModel` or `PeftModel`, wrapped in DDP or FSDP or not.
+
+        Raises:
+            SchemaMismatchError: It is no copy of the base, or a tensor has another shape.
+            UserInputError: Its adapter is no change of weights, or a pattern of `share` names nothing.
+        """
+        live = self._hold(model)
+        live.set_base(self._participant.base())
+        if live.is_peft:
+            require_mergeable(model)
+            live = self._with_fresh_adapter(live)
+        self._loaded = live
+        if others := live.set_private(self._participant.private):
+            self._participant.say(
+                "changed", self.base_release,
+                f"{others[0]} and {len(others) - 1} other private tensors are not what the last round kept, or have "
+                "another shape; they stay as they are",
+            )  # fmt: skip
+
+    def _with_fresh_adapter(self, live: Live) -> Live:
+        """Have the model's adapter change nothing of the release, as one that has just been made."""
+        if not self._is_neutral(live):
+            live.set_adapter(self._participant.adapter)
+        if not self._is_neutral(live):
+            if live.is_sharded:
+                raise UserInputError(
+                    "the adapter is not neutral on this release, and in a sharded model it cannot be made anew; begin "
+                    "a new process for each round (rounds=1), on the release"
+                )
+            remake(live.model)
+            self._participant.say("changed", self.base_release, "the adapter was made anew, to begin from the release")
+            live = self._hold(live.model)
+            live.set_base(self._participant.base())
+        if not self._is_neutral(live):
+            raise UserInputError(
+                "a new adapter of this type changes the weights before it is trained; take one that begins neutral"
+            )
+        live.keep_adapter(self._participant.adapter)
+        return live
+
+    def _is_neutral(self, live: Live) -> bool:
+        """Tell whether the model computes what the release does, in all processes."""
+        with ExitStack() as stack:
+            names, read = self._open(live.model, live, stack)
+
+            def look() -> dict[str, object]:
+                base = self._participant.base()
+                assert base is not None  # noqa: S101 - the first process has it
+                changed = next((n for n in names if has_changed(n, base.schema[n].num_elements, read)), None)
+                return {"is_neutral": changed is None}
+
+            return bool(on_first(look)["is_neutral"])
+
+    def contribute(
+        self,
+        model: Model,
+        *,
+        num_examples: int,
+        num_steps: int = 0,
+        score: Score | None = None,
+        wait: bool = True,
+    ) -> ContributionVerdict | None:
+        """Send what training changed of the shared tensors, and keep the private ones here for the next round.
+
+        Args:
+            model: What was trained: the model that the release was set into, or any form that `Federation.contribute`
+                takes.
+            num_examples: Distinct examples that it was trained on. Methods may weigh by it.
+            num_steps: Optimiser steps, for people.
+            score: Your own score before and after; methods may weigh by it.
+            wait: True: come back when the next release is out. False: with the aggregator's verdict.
+
+        Returns:
+            The verdict; None in all but the first of several processes.
+
+        Raises:
+            UserInputError: Nothing differs from the release, or a value is not finite; nothing was sent.
+            SchemaMismatchError: It is no fine-tuned copy of the base.
+            RoundClosedError: The federation has gone on, and no round takes it any more.
+            ContributionRejectedError: The contribution was rejected; the message says why.
+        """
+        if self.is_contributed:
+            raise UserInputError("this round has your contribution already; begin the next one for another")
+        trained = self.make(model, Made(num_examples=num_examples, num_steps=num_steps, score=score))
+        return self.send(trained, wait=wait)
+
+    def send(self, trained: Trained | None, *, wait: bool = True) -> ContributionVerdict | None:
+        """Send what `make` has made; see `contribute`."""
+        self.is_contributed = True
+        return self._participant.send(self._begun, trained, wait=wait)
+
+    def make(self, model: Model, made: Made) -> Trained | None:
+        """Write the delta to the work folder, and keep what is private; the first process returns what was made."""
+        work = self._participant.work_on(self._begun)
+        trained: Trained | None = None
+        with ExitStack() as stack:
+            live = self._hold(model) if is_module(model) else None
+            names, read = self._open(model, live, stack)
+
+            def write() -> dict[str, object]:
+                nonlocal trained
+                assert work is not None  # noqa: S101 - the first process has it
+                trained = self._write(work, names, read, made)
+                return {}
+
+            if live is not None and live.is_peft:
+                self._refuse_beside_the_adapter(live, names, stack)
+            on_first(write)
+            if live is not None:
+                self.left_out = live.plan.private
+                live.keep_private(self._participant.private)
+        if work is not None and trained is not None:
+            work.forget_sent()
+            work.save_trained(trained)
+        return trained
+
+    def _refuse_beside_the_adapter(self, live: Live, names: tuple[str, ...], stack: ExitStack) -> None:
+        """Refuse weights that were trained beside PEFT's adapter: what it saves would leave them out."""
+        beside = set(live.trained_outside) - set(names)
+        scratch = self._participant.scratch / "beside.safetensors"
+        found, read = stack.enter_context(live.changes(self._participant.base(), scratch, beside))
+
+        def look() -> dict[str, object]:
+            base = self._participant.base()
+            assert base is not None  # noqa: S101 - the first process has it
+            for name in found:
+                if has_changed(name, base.schema[name].num_elements, read):
+                    raise UserInputError(
+                        f"tensor {name} was trained beside the adapter, and PEFT does not save it; freeze it, or name "
+                        "its module in modules_to_save"
+                    )
+            return {}
+
+        on_first(look)
+
+    def _hold(self, model: TorchModule) -> Live:
+        live = Live.hold(model, self._participant.base(), self._participant.terms.share)
+        if self._loaded is not None:
+            live.set_as.update(self._loaded.set_as)
+        return live
+
+    def _open(self, model: Model, live: Live | None, stack: ExitStack) -> tuple[tuple[str, ...], ReadChange]:
+        """Return the base's names of what is sent and what reads its delta, which works in the first process."""
+        scratch = self._participant.scratch
+        stack.callback(self._participant.clear_scratch)
+        if live is not None and not live.is_peft:
+            return stack.enter_context(live.changes(self._participant.base(), scratch / "gathered.safetensors"))
+        if live is not None:
+            live.save_adapter(scratch / "adapter")
+            model = scratch / "adapter"
+        base = self._participant.base()
+        if base is None:
+            return (), _never
+        finetuned = open_finetuned(model, base, scratch / "expanded", stack)
+        named = only(self._participant.terms.share, [(name, name) for name in finetuned.names])
+        self.left_out = finetuned.left_out
+        return tuple(name for name in finetuned.names if name in named), finetuned.read
+
+    def _write(self, work: WorkFolder, names: tuple[str, ...], read: ReadChange, made: Made) -> Trained:
+        terms, base = self._participant.terms, self._participant.base()
+        assert base is not None  # noqa: S101 - the first process has it
+        work.forget_trained()
+        blob = self._write_delta(work, names, read)
+        while self._participant.mend():  # it may be the difference from what no longer was the base
+            blob = self._write_delta(work, names, read)
+        if not read_file_header(work.delta).tensors:
+            raise UserInputError(
+                f"nothing differs from release {self.base_release} in what is shared; nothing was sent. Is the model "
+                "frozen, or was another one trained?"
+            )
+        return Trained(
+            base_release=self.base_release, base_digest=self._begun.base_digest, work_digest=terms.work_digest(),
+            num_examples=made.num_examples, num_steps=made.num_steps, score=made.score, encoding=terms.encoding,
+            delta=blob,
+        )  # fmt: skip
+
+    def _write_delta(self, work: WorkFolder, names: tuple[str, ...], read: ReadChange) -> Blob:
+        base = self._participant.base()
+        assert base is not None  # noqa: S101 - the first process has it
+        return write_delta(
+            work.delta, base.schema, names, read, encoding=self._participant.terms.encoding,
+            base_digest=self._begun.base_digest,
+        )  # fmt: skip
+
+
+def _never(*_: object) -> Floats:
+    raise AssertionError("only the first process reads")
+
+
+@contextmanager
+def open_round(participant: Participant) -> Iterator[Round]:
+    """Begin a round and yield it; what an earlier process has finished is sent before."""
+    with participant.held():
+        while (begun := participant.begin()).is_settled:
+            pass
+        round_ = Round(participant, begun)
+        yield round_
+        if not round_.is_contributed:
+            participant.say("unsent", begun.base_release, "the round ended without round.contribute: nothing was sent")

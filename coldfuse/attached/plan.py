@@ -1,0 +1,137 @@
+"""Which tensors of a model in memory are shared, by the base's names, and which stay and are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import nn
+
+from coldfuse.attached.access import whole_shape
+from coldfuse.attached.adapters import adapter_names
+from coldfuse.attached.own import Own, config_of, is_peft, own_tensors, plain_model, without_peft
+from coldfuse.core.schema import Schema
+from coldfuse.errors import SchemaMismatchError, UserInputError
+from coldfuse.naming.matching import Names, match_model
+from coldfuse.tensors.checkpoint import Checkpoint
+
+Share = str | Sequence[str] | None
+"""Patterns of the names of what is shared, such as `encoder.*`; None: all that the base has."""
+
+_FEWEST = 0.5
+"""Share of the base's elements that a model must have, to count as the base with a head of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What becomes of each tensor of a model; made by the first process, and the same for all."""
+
+    shared: Mapping[str, str]
+    """The base's name of each shared tensor, by the model's own name; tied tensors have several."""
+    private: tuple[str, ...]
+    """The model's tensors that stay, and are kept for the next round."""
+    adapters: tuple[str, ...]
+    """PEFT's own tensors."""
+    unchanged: tuple[str, ...]
+    """Tensors of the base that the model does not have, or that are not shared."""
+
+    def as_told(self) -> dict[str, object]:
+        """Return it as the processes tell it to each other."""
+        return {
+            "shared": dict(self.shared), "private": self.private, "adapters": self.adapters,
+            "unchanged": self.unchanged,
+        }  # fmt: skip
+
+    @classmethod
+    def of_told(cls, told: Any) -> Plan:
+        """Undo `as_told`, after JSON."""
+        return cls(
+            shared=dict(told["shared"]), private=tuple(told["private"]), adapters=tuple(told["adapters"]),
+            unchanged=tuple(told["unchanged"]),
+        )  # fmt: skip
+
+
+def make_plan(model: nn.Module, base: Checkpoint, share: Share = None) -> Plan:
+    """Hold a model in memory against the base.
+
+    Names are matched as transformers matches them when it loads the base; those of a module that is none of its own,
+    as they are or by one prefix. Floats are shared, buffers such as a batch norm's running statistics too; integers
+    and booleans never are.
+
+    Raises:
+        SchemaMismatchError: It is no copy of the base, or a tensor has another shape.
+        UserInputError: A pattern names nothing.
+    """
+    own = own_tensors(model)
+    adapters = adapter_names(model) if is_peft(model) else set[str]()
+    plain = {name: without_peft(name) if adapters else name for name in own if name not in adapters}
+    found = _match(set(plain.values()), config_of(model), base, type(plain_model(model)).__name__)
+    shared = {name: found[short] for name, short in plain.items() if short in found}
+    named = only(share, shared.items())
+    shared = {name: to for name, to in shared.items() if name in named}
+    _check(own, shared, base.schema)
+    taken = {id(own[name].tensor) for name in shared}
+    private = tuple(
+        name for name in own
+        if name not in shared and name not in adapters and id(own[name].tensor) not in taken and _may_change(own[name])
+    )  # fmt: skip
+    unchanged = {name for name, spec in base.schema.items() if spec.is_fused} - set(shared.values())
+    return Plan(shared=shared, private=private, adapters=tuple(sorted(adapters)), unchanged=tuple(sorted(unchanged)))
+
+
+def _match(names: Collection[str], config: Mapping[str, object], base: Checkpoint, what: str) -> dict[str, str]:
+    """Return the base's name of each of the model's tensors that the base has and that is fused."""
+    sizes = {name: spec.num_elements for name, spec in base.schema.items() if spec.is_fused}
+    matched = match_model(
+        Names(tensors=names, needed=names, config=config),
+        Names(tensors=base.schema.keys(), needed={name for name, size in sizes.items() if size}, config=base.config),
+        what=what,
+    )
+    found = {name: to for name, to in matched.base_names.items() if to in sizes}
+    if sum(sizes[to] for to in found.values()) < _FEWEST * sum(sizes.values()):
+        hint = f" ({matched.unknown})" if matched.unknown else ""
+        raise SchemaMismatchError(
+            f"{what}: has {len(found)} of the base's {len(sizes)} tensors, such as {min(sizes, default='-')}; expected "
+            f"the base's architecture, with its names or those that transformers loads into the same places{hint}"
+        )
+    return found
+
+
+def only(share: Share, names: Iterable[tuple[str, str]]) -> set[str]:
+    """Return which of the model's tensors patterns name, by their own name or by the base's.
+
+    >>> sorted(only("encoder.*", [("bert.encoder.w", "encoder.w"), ("bert.pooler.w", "pooler.w")]))
+    ['bert.encoder.w']
+    """
+    pairs = list(names)
+    patterns = [share] if isinstance(share, str) else list(share or ["*"])
+    found: set[str] = set()
+    for pattern in patterns:
+        named = {own for own, to in pairs if fnmatchcase(own, pattern) or fnmatchcase(to, pattern)}
+        if not named:
+            some = ", ".join(sorted(to for _, to in pairs)[:3])
+            raise UserInputError(f"share={pattern!r}: no tensor that the base has is called so; it has {some}, …")
+        found |= named
+    return found
+
+
+def _check(own: Mapping[str, Own], shared: Mapping[str, str], base: Schema) -> None:
+    for name, to in shared.items():
+        if not own[name].is_float:
+            raise UserInputError(
+                f"tensor {name} is of {own[name].tensor.dtype}, and {base[to].dtype} in the base: a quantised model "
+                "cannot be set to a release; load it in bfloat16 or float32"
+            )
+        shape = whole_shape(own[name].tensor)
+        if shape != base[to].shape:
+            raise SchemaMismatchError(
+                f"tensor {name}: shape {list(shape)}, the base has {list(base[to].shape)}; was its vocabulary or a "
+                "layer resized? What stays private is left out by patterns: share='encoder.*'"
+            )
+
+
+def _may_change(own: Own) -> bool:
+    """Tell what training changes from what a user has frozen, and builds the same again."""
+    return own.tensor.requires_grad or own.attribute in own.module._buffers
