@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from coldfuse.adapters.changes import Added, Change, Float64, Read, Stored, as_matrix, read_stored
+from coldfuse.adapters.changes import Added, Change, Float64, Read, Stored, read_stored
 from coldfuse.adapters.config import CONFIG, AdapterConfig, parse_adapter_config
 from coldfuse.adapters.expansion import Expansion, Pending
 from coldfuse.adapters.experts import Experts
@@ -26,6 +26,7 @@ from coldfuse.core.serialization import MAX_MANIFEST_BYTES, encode, sha256
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.tensors.files import File, LocalFile
 from coldfuse.tensors.header import Header
+from coldfuse.tensors.products import as_matrix
 from coldfuse.tensors.quantised import explain_quantised
 from coldfuse.tensors.tensor_file import read_file_header
 
@@ -104,6 +105,10 @@ class Adapter:
     """The adapter's names of tensors that the base does not have, such as a task's head."""
     expansion: Expansion | None = None
     """What PEFT has to compute before any delta is read; None: nothing."""
+
+    def __contains__(self, name: str) -> bool:
+        """Tell whether it changes a tensor of the base."""
+        return name in self.tensors
 
     def placed(self, deltas: Path) -> Adapter:
         """Return the adapter with the deltas that PEFT computes read from a file, which `expanding.expand` writes."""

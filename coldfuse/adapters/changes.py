@@ -15,7 +15,6 @@ delta's bits depend on neither the machine nor on how its rows are cut. Letters:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
@@ -28,15 +27,13 @@ from coldfuse.core.schema import ITEM_BYTES
 from coldfuse.tensors.contents import same_bytes
 from coldfuse.tensors.files import File, opened
 from coldfuse.tensors.header import Header, TensorEntry
+from coldfuse.tensors.products import as_matrix, multiply
 from coldfuse.tensors.tensor_file import TensorFile
 
 Float64 = NDArray[np.float64]
 
 _NO_HEADER = Header(size_bytes=0, tensors=())
 """Header of a file of which only a tensor is known."""
-
-_TILE_ELEMENTS = 16_384
-"""Number of elements of a product that are made at a time: 128 KiB, which stay in a core's cache over all ranks."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +60,6 @@ def read_stored(stored: Stored, first: int, count: int) -> Float64:
     with opened(stored.file) as file:
         file.read_into(raw.data, stored.tensor.start + first * item)
     return to_floats(raw, spec.dtype).astype(np.float64)
-
-
-def as_matrix(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return rows and columns of a tensor seen as a matrix.
-
-    >>> as_matrix((8, 4, 3, 3)), as_matrix((8,)), as_matrix(())
-    ((8, 36), (8, 1), (1, 1))
-    """
-    return (shape[0], math.prod(shape[1:])) if shape else (1, 1)
 
 
 class Matrix(Protocol):
@@ -125,18 +113,6 @@ class Product:
     def rows(self, read: Read, first: int, num: int) -> Float64:
         """Return rows `first` to `first + num`, reading these rows of B and all of A."""
         return multiply(self.left.rows(read, first, num), self.right.rows(read, 0, self.right.shape[0]))
-
-
-def multiply(left_OK: Float64, right_KI: Float64, *, tile_elements: int = _TILE_ELEMENTS) -> Float64:
-    """Multiply, adding over the rank in its order: neither the number of rows nor the tiles' size changes a bit."""
-    product_OI = np.zeros((len(left_OK), right_KI.shape[1]))
-    step = max(tile_elements // max(right_KI.shape[1], 1), 1)
-    term = np.empty((step, right_KI.shape[1]))
-    for start in range(0, len(left_OK), step):
-        tile, left = product_OI[start : start + step], left_OK[start : start + step]
-        for k in range(len(right_KI)):
-            tile += np.multiply(left[:, k, None], right_KI[k], out=term[: len(tile)])
-    return product_OI
 
 
 class Change(Protocol):

@@ -21,10 +21,11 @@ from itertools import permutations
 
 import numpy as np
 
-from coldfuse.adapters.changes import Added, Change, Float64, Read, Stored, multiply
+from coldfuse.adapters.changes import Added, Change, Float64, Read, Stored
 from coldfuse.adapters.config import AdapterConfig
 from coldfuse.core.schema import Schema
 from coldfuse.errors import SchemaMismatchError
+from coldfuse.tensors.products import multiply
 
 IN_FIRST_MODEL_TYPES = frozenset({"aria", "aria_text", "gpt_oss", "openai_privacy_filter"})
 """Values of `model_type` whose experts are stored as inputs × outputs, which PEFT is told."""

@@ -22,13 +22,13 @@ from coldfuse.adapters.changes import (
     Rescaled,
     SomeReplaced,
     Stored,
-    as_matrix,
 )
 from coldfuse.adapters.config import MERGE, AdapterConfig
 from coldfuse.adapters.names import TOKENS
 from coldfuse.adapters.types import EXPANDED
 from coldfuse.core.schema import Schema
 from coldfuse.errors import SchemaMismatchError, UserInputError
+from coldfuse.tensors.products import as_matrix
 from coldfuse.tensors.shapes import differing_shapes
 
 _TOKEN_ROWS = f"token_adapter.{TOKENS}"

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coldfuse.adapters.changes import Float64, as_matrix
+from coldfuse.adapters.changes import Float64
 from coldfuse.adapters.layout import LoraLayout
 from coldfuse.core.schema import Schema
 from coldfuse.errors import FusionError, UserInputError
+from coldfuse.tensors.products import as_matrix
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from coldfuse.aggregator.stored import Stored
@@ -17,23 +17,26 @@ from coldfuse.registry.federation import Federation
 from coldfuse.registry.objects import Objects
 
 
-def find_damages(objects: Objects, contribution: str, delta: Blob | None, error: DamagedObjectError) -> Damage:
+def find_damages(
+    objects: Objects, contribution: str, files: Sequence[Blob] | None, error: DamagedObjectError
+) -> Damage:
     """Prove what is damaged of a contribution, and move it out of the way.
 
     Args:
         objects: The store's objects.
         contribution: The contribution's digest.
-        delta: Its delta's parts; None if its manifest is what could not be read.
+        files: Its files, the delta first; None if its manifest is what could not be read.
         error: What was met first.
 
     Raises:
         DamagedObjectError: Nothing of the contribution is damaged: it was read wrong, or something else is damaged.
     """
-    if delta is None:
+    if files is None:
         if set_aside(objects.store, contribution) is None:
             raise error
         return Damage(contribution=contribution, is_manifest_damaged=True, reason=_bounded(error))
-    parts = [part for part in delta.parts if set_aside(objects.store, part.digest)]
+    named = [part for blob in files for part in blob.parts]
+    parts = [part for part in named if set_aside(objects.store, part.digest)]
     if not parts:
         raise error
     return Damage(contribution=contribution, parts=tuple(parts[:MAX_PARTS_NAMED]), reason=_bounded(error))
@@ -69,12 +72,12 @@ def damaged_in_fusion(
     """
     digest = error.key.removeprefix("objects/")
     for admission in admissions:
-        delta: Blob | None = None
+        files: Sequence[Blob] | None = None
         if digest != admission.contribution:
-            delta = federation.objects.get_value(Stored, admission.contribution).delta
-            if all(part.digest != digest for part in delta.parts):
+            files = federation.objects.get_value(Stored, admission.contribution).files
+            if all(part.digest != digest for blob in files for part in blob.parts):
                 continue
-        damage = find_damages(federation.objects, admission.contribution, delta, error)
+        damage = find_damages(federation.objects, admission.contribution, files, error)
         return Damaged(damages=(damage,), found_at_s=now_s, elapsed_s=age_s)
     raise error
 

@@ -20,13 +20,14 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.fuse import Prepared, Request, fuse, prepare, read_ahead
-from coldfuse.engine.inputs import Input, delta_input
+from coldfuse.engine.inputs import Input, delta_input, with_statistics
+from coldfuse.engine.job import LEAST_FACTOR_BYTES, task_bytes
 from coldfuse.engine.job import require_memory as require_task_memory
-from coldfuse.engine.job import task_bytes
 from coldfuse.engine.recipes import read_recipe, write_recipe
 from coldfuse.engine.sinks import StoreSink
 from coldfuse.engine.state import open_release_state
 from coldfuse.errors import DamagedObjectError
+from coldfuse.fusion.method import Statistic
 from coldfuse.fusion.outer.adaptive import Adaptive
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.registry.federation import Federation
@@ -70,9 +71,9 @@ def fuse_release(
     base = with_checks(federation, base, executor)
     rules, past = federation.settings.screening, base.release.norms
     counted = standing(admissions, recipe, rules, past, staleness=partial(_staleness, federation, base))
-    deltas = _checked_deltas(federation, executor, [each.admission for each in counted])
+    files_of = _checked_files(federation, executor, [each.admission for each in counted])
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-        inputs = list(pool.map(lambda each, delta: _open_input(base, each, delta), counted, deltas))
+        inputs = list(pool.map(lambda each, of: _open_input(base, each, of, recipe.statistic), counted, files_of))
     sink = StoreSink(federation.objects, federation.store.url, there=_headers_of(base))
     fused = fuse(_prepare(federation, base, inputs, recipe), sink, executor)
     files, checks = sink.files(fused.parts)
@@ -85,7 +86,7 @@ def fuse_release(
         model_digest=fused.digest,
         files=base.release.files | files,
         checks={name: root for name, root in base.release.checks.items() if name not in files} | checks,
-        contributions=tuple(each.fused() for each in counted),
+        contributions=tuple(each.fused(uses_statistics=recipe.statistic is not None) for each in counted),
         outer=sink.state(fused.parts, age=fused.fusion.age + 1),
         moved=fused.moved,
         norms=norms_after(counted, rules, past),
@@ -131,7 +132,10 @@ def _prepare(federation: Federation, base: Base, inputs: Sequence[Input], recipe
     files, checks = (outer.files, outer.checks) if outer else ({}, {})
     kept = {name: BlobFile(url, blob, name, checks_of(blob, checks.get(name))) for name, blob in files.items()}
     state = open_release_state(base.checkpoint, recipe, kept, outer.age if outer else 0, made_by=base.release.method)
-    return prepare(Request(base=base.checkpoint, inputs=inputs, recipe=recipe, state=state, tied=base.tied))
+    prepared = prepare(Request(base=base.checkpoint, inputs=inputs, recipe=recipe, state=state, tied=base.tied))
+    # There is memory for factors before any come: else a contribution could stop a round.
+    fusion = dataclasses.replace(prepared.fusion, factor_bytes=LEAST_FACTOR_BYTES)
+    return dataclasses.replace(prepared, fusion=fusion)
 
 
 def _headers_of(base: Base) -> set[str]:
@@ -163,15 +167,16 @@ def _staleness(federation: Federation, base: Base, admission: Admission) -> floa
 
 
 @dataclasses.dataclass(frozen=True)
-class _Delta:
-    """A contribution's delta, with what it is verified by."""
+class _Files:
+    """A contribution's delta and its statistics, with what they are verified by."""
 
     stored: Stored
-    file: BlobFile
+    delta: BlobFile
+    statistics: BlobFile | None
 
 
-def _checked_deltas(federation: Federation, executor: Executor, ordered: Sequence[Admission]) -> list[_Delta]:
-    """Return the contributions' deltas with what they are verified by, which is made for those of older versions."""
+def _checked_files(federation: Federation, executor: Executor, ordered: Sequence[Admission]) -> list[_Files]:
+    """Return the contributions' files with what they are verified by, which is made for those of older versions."""
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         found = list(pool.map(lambda a: _stored_of(federation, a), ordered))
     blobs, roots = [stored.delta for stored in found], [admission.checks for admission in ordered]
@@ -181,7 +186,23 @@ def _checked_deltas(federation: Federation, executor: Executor, ordered: Sequenc
     names = [f"the contribution of {a.contributor} ({a.contribution[:12]})" for a in ordered]
     url = federation.store.url
     files = [BlobFile(url, b, name, checks_of(b, root)) for b, root, name in zip(blobs, roots, names, strict=True)]
-    return [_Delta(stored, file) for stored, file in zip(found, files, strict=True)]
+    return [
+        _Files(stored, file, _statistics_of(url, admission, stored, name))
+        for stored, file, admission, name in zip(found, files, ordered, names, strict=True)
+    ]
+
+
+def _statistics_of(url: str, admission: Admission, stored: Stored, name: str) -> BlobFile | None:
+    """Return the file of the statistics that a contribution was admitted with; the manifest must agree with that."""
+    used, there = admission.statistics, stored.statistics
+    if used is None:
+        return None
+    if there is None or there.digest != used.digest:
+        raise DamagedObjectError(
+            f"{url}: the journal has admitted contribution {admission.contribution[:12]} with other statistics than "
+            "its manifest names; restore the journal from a copy of the store"
+        )
+    return BlobFile(url, there.file, f"the statistics of {name}", checks_of(there.file, used.checks))
 
 
 def _stored_of(federation: Federation, admission: Admission) -> Stored:
@@ -200,11 +221,14 @@ def _stored_of(federation: Federation, admission: Admission) -> Stored:
     return stored
 
 
-def _open_input(base: Base, counted: Standing, delta: _Delta) -> Input:
-    admission = counted.admission
+def _open_input(base: Base, counted: Standing, files: _Files, kind: Statistic | None) -> Input:
+    admission, delta = counted.admission, files.delta
     item = delta_input(
-        base.checkpoint, open_tensors(delta.file), counted.weight, tied=base.tied, path=delta.file.name,
+        base.checkpoint, open_tensors(delta), counted.weight, tied=base.tied, path=delta.name,
         digest=admission.delta_digest,
-        base_digest=None if admission.base_release is None else delta.stored.base_digest,
+        base_digest=None if admission.base_release is None else files.stored.base_digest,
     )  # fmt: skip
-    return dataclasses.replace(item, share=counted.share * counted.staleness_weight)
+    item = dataclasses.replace(item, share=counted.share * counted.staleness_weight)
+    if kind is None or files.statistics is None:
+        return item
+    return with_statistics(base.checkpoint, item, kind, open_tensors(files.statistics), delta=admission.delta_digest)

@@ -6,13 +6,16 @@ contribution that fails is rejected with a sentence for its contributor; it neve
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coldfuse.aggregator.mending import find_damages
 from coldfuse.aggregator.meter import LayerGroups, Meter
-from coldfuse.core.contribution import Admission, ContributionManifest, Measured, Rejection
+from coldfuse.aggregator.screen_statistics import check_brought
+from coldfuse.core.contribution import Admission, AdmittedStatistics, ContributionManifest, Measured, Rejection
 from coldfuse.core.damage import Damage
 from coldfuse.core.dtypes import SAFE_CHANGE, Floats, to_floats
 from coldfuse.core.round import Opened
@@ -21,19 +24,23 @@ from coldfuse.core.screening import screen_change, screen_manifest, screen_name
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.serialization import blob_digest
 from coldfuse.core.words import printable
-from coldfuse.engine.tied import Tied, check_places
+from coldfuse.engine.tied import Tied, check_changes
 from coldfuse.errors import CodecError, ContributionRejectedError, DamagedObjectError, SchemaMismatchError
 from coldfuse.fusion.apply import surely_finite
 from coldfuse.registry.objects import Objects
-from coldfuse.tensors.checkpoint import places_of
 from coldfuse.tensors.checks import checks_of, make_list
 from coldfuse.tensors.deltas import check_delta
+from coldfuse.tensors.encodings import DENSE, Encoded, class_of, part_name
 from coldfuse.tensors.files import BlobFile
 from coldfuse.tensors.header import Header, read_header
 from coldfuse.tensors.parts import PartLayout, plan_parts
 from coldfuse.tensors.stores import federation_store
 from coldfuse.tensors.tensor_file import TensorFile
+from coldfuse.tensors.tensor_reader import TensorReader
 from coldfuse.tensors.verified import VerifiedReader
+
+_RUN_ELEMENTS = 1 << 18
+"""Number of elements that are expanded at a time: 2 MiB."""
 
 # Faults of the contributor's, which become the reason of a rejection.
 _REASONS = (CodecError, SchemaMismatchError, ContributionRejectedError)
@@ -86,17 +93,39 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
                 "its manifest has a digest that is not its delta's; upload it with coldfuse"
             )
         measured, checks = _check_delta(screening, objects, manifest, digest)
+        statistics = _check_statistics(screening, objects, manifest)
     except _REASONS as error:
         return _rejection(digest, contributor, manifest, bounded(str(error)))
     except DamagedObjectError as error:
-        return find_damages(objects, digest, manifest.delta if manifest else None, error)
+        return find_damages(objects, digest, manifest.files if manifest else None, error)
     return Admission(
         contribution=digest, contributor=manifest.contributor, display_name=manifest.display_name,
         delta_digest=manifest.delta_digest, num_examples=manifest.num_examples,
         score=manifest.score.after if manifest.score else None, measured=measured, checks=checks,
-        reason="base, schema, digests and finiteness are right",
+        reason=_why_right(screening, statistics), statistics=statistics,
         base_release=manifest.base_release if manifest.base_release != screening.opened.base_release else None,
     )  # fmt: skip
+
+
+def _check_statistics(
+    screening: Screening, objects: Objects, manifest: ContributionManifest
+) -> AdmittedStatistics | None:
+    """Check what came beside the delta; None where nothing came, or nobody asks for it."""
+    wanted = screening.opened.statistics.wanted
+    if wanted is None or manifest.statistics is None:  # one that is required was asked for before
+        return None
+    return check_brought(
+        objects, manifest, screening.schema, wanted, max_header_bytes=screening.max_header_bytes
+    )  # fmt: skip
+
+
+def _why_right(screening: Screening, statistics: AdmittedStatistics | None) -> str:
+    reason = "base, schema, digests and finiteness are right"
+    if statistics is not None:
+        return f"{reason}, and so are its {statistics.kind} statistics"
+    if screening.opened.statistics.wanted is not None:
+        return f"{reason}; it brought no statistics, and counts like one whose data say the same of everything"
+    return reason
 
 
 def _rejection(digest: str, contributor: str, manifest: ContributionManifest | None, reason: str) -> Rejection:
@@ -114,16 +143,16 @@ def _check_delta(
     header = read_header(
         reader.read_into, file_bytes=manifest.delta.size_bytes, what="delta", limit=screening.max_header_bytes
     )
-    check_delta(header, screening.schema, base_digest=manifest.base_digest, what="delta")
+    encoded = check_delta(header, screening.schema, base_digest=manifest.base_digest, what="delta")
     _check_encoding(header, manifest)
-    meter = screening.meter()
-    lists = _check_parts(header, manifest, reader, _Values(screening.schema, screening.opened.screening, meter))
-    measured = meter.measured(f"{manifest.trained}, dense")
+    values = _Values(screening.schema, screening.opened.screening, screening.meter())
+    checks = objects.put_checks(_check_parts(header, manifest, reader, values))
+    file = TensorFile(BlobFile(screening.store_url, manifest.delta, "delta", checks_of(manifest.delta, checks)), header)
+    _check_expanded(file, encoded, values)
+    measured = values.meter.measured(f"{manifest.trained}, {class_of(encoded)}")
     if reason := screen_change(measured, screening.opened.screening):
         raise ContributionRejectedError(f"delta: {reason}")
-    checks = objects.put_checks(lists)
-    file = TensorFile(BlobFile(screening.store_url, manifest.delta, "delta", checks_of(manifest.delta, checks)), header)
-    check_places(places_of([file]), screening.tied, what="delta")
+    check_changes(file, encoded, screening.tied, what="delta")
     return measured, checks
 
 
@@ -156,14 +185,18 @@ class _Values:
     rules: ScreeningRules
     meter: Meter
 
-    def check(self, layout: PartLayout, data: bytes) -> None:
-        """Raise `ContributionRejectedError` for numbers that no training makes."""
+    def check_part(self, layout: PartLayout, data: bytes) -> None:
+        """Look at what a part holds element by element; what has to be expanded is looked at then."""
         for piece in layout.pieces:
-            start = piece.start - layout.start
-            raw = np.frombuffer(data, np.uint8, count=piece.num_bytes, offset=start)
-            values = to_floats(raw, piece.tensor.spec.dtype)
-            _check_values(piece.tensor.name, values, self.base[piece.tensor.name].dtype, self.rules)
-            self.meter.add(piece.tensor.name, piece.first, values)
+            if piece.tensor.name in self.base:
+                start = piece.start - layout.start
+                raw = np.frombuffer(data, np.uint8, count=piece.num_bytes, offset=start)
+                self.check(piece.tensor.name, piece.first, to_floats(raw, piece.tensor.spec.dtype))
+
+    def check(self, name: str, first: int, values: Floats) -> None:
+        """Raise `ContributionRejectedError` for numbers that no training makes; measure what it could have made."""
+        _check_values(name, values, self.base[name].dtype, self.rules)
+        self.meter.add(name, first, values)
 
 
 def _check_parts(
@@ -177,8 +210,24 @@ def _check_parts(
     for layout in layouts:
         data = reader.read(layout.start, layout.size_bytes)  # it has the SHA-256 that it is named by
         lists.append(make_list(data))
-        values.check(layout, data)
+        values.check_part(layout, data)
     return lists
+
+
+def _check_expanded(file: TensorFile, encoded: Mapping[str, Encoded], values: _Values) -> None:
+    """Look at every number of what is not stored element by element, a run at a time."""
+    with TensorReader([file]) as reader:
+        for name, how in encoded.items():
+            if how is DENSE:
+                continue
+            spec = values.base[name]
+
+            def read(part: str, first: int, count: int, name: str = name) -> NDArray[np.float64]:
+                return reader.floats(part_name(name, part), first, count)
+
+            for first in range(0, spec.num_elements, _RUN_ELEMENTS):
+                count = min(_RUN_ELEMENTS, spec.num_elements - first)
+                values.check(name, first, how.delta(spec.shape, read, first, count))
 
 
 def _check_values(tensor: str, values: Floats, dtype: str, rules: ScreeningRules) -> None:

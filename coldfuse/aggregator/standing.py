@@ -34,9 +34,10 @@ class Standing:
     staleness_weight: float = 1.0
     """What its delta is multiplied by besides, for the age of its base."""
 
-    def fused(self) -> FusedContribution:
+    def fused(self, *, uses_statistics: bool = False) -> FusedContribution:
         """Return what a release says of it."""
         admission = self.admission
+        used = admission.statistics if uses_statistics else None
         return FusedContribution(
             contribution=admission.contribution, contributor=admission.contributor,
             display_name=admission.display_name, delta_digest=admission.delta_digest,
@@ -44,6 +45,7 @@ class Standing:
             norm=admission.measured.norm if admission.measured else None, scale=self.share,
             base_release=admission.base_release,
             staleness_weight=None if admission.base_release is None else self.staleness_weight,
+            statistics=used.kind if used else None,
         )  # fmt: skip
 
 

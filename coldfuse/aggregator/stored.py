@@ -10,6 +10,13 @@ from coldfuse.core.blob import Blob
 from coldfuse.core.value import Digest, Value
 
 
+class StoredStatistics(Value):
+    """The same of its statistics."""
+
+    file: Blob
+    digest: Digest
+
+
 class Stored(Value):
     """What is read of a manifest again: all else was checked when it was screened, maybe by an older version."""
 
@@ -19,3 +26,9 @@ class Stored(Value):
     num_examples: Annotated[int, Field(strict=False)]
     """Number of examples, as it was claimed."""
     base_digest: Digest
+    statistics: StoredStatistics | None = None
+
+    @property
+    def files(self) -> tuple[Blob, ...]:
+        """All files that travelled with it."""
+        return (self.delta,) if self.statistics is None else (self.delta, self.statistics.file)

@@ -19,7 +19,8 @@ from coldfuse.durable import explained
 from coldfuse.errors import ContributionRejectedError, RoundClosedError, TransportError, UserInputError
 from coldfuse.gateway import ContributionVerdict, Decision, Gateway, OnProgress, Status
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
-from coldfuse.tensors.deltas import Encoding, write_delta
+from coldfuse.tensors.deltas import write_delta
+from coldfuse.tensors.encodings import Encoding
 from coldfuse.tensors.files import LocalFile
 from coldfuse.tensors.tensor_file import read_file_header
 

@@ -28,7 +28,7 @@ from coldfuse.core.serialization import canonical_json, sha256
 from coldfuse.errors import RoundClosedError, UserInputError
 from coldfuse.gateway import ContributionVerdict, Gateway
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
-from coldfuse.tensors.deltas import Encoding
+from coldfuse.tensors.encodings import Encoding
 
 _LOG = logging.getLogger("coldfuse")
 _TROUBLE = ("away", "changed", "damaged", "late", "rejected", "unsent")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from coldfuse.api.models import Floats, Model, open_finetuned
@@ -110,7 +111,7 @@ class Round:
             def look() -> dict[str, object]:
                 base = self._participant.base()
                 assert base is not None  # noqa: S101 - the first process has it
-                changed = next((n for n in names if has_changed(n, base.schema[n].num_elements, read)), None)
+                changed = next((n for n in names if has_changed(partial(read, n), base.schema[n].num_elements)), None)
                 return {"is_neutral": changed is None}
 
             return bool(on_first(look)["is_neutral"])
@@ -188,7 +189,7 @@ class Round:
             base = self._participant.base()
             assert base is not None  # noqa: S101 - the first process has it
             for name in found:
-                if has_changed(name, base.schema[name].num_elements, read):
+                if has_changed(partial(read, name), base.schema[name].num_elements):
                     raise UserInputError(
                         f"tensor {name} was trained beside the adapter, and PEFT does not save it; freeze it, or name "
                         "its module in modules_to_save"

@@ -80,6 +80,7 @@ def status(options: StatusOptions) -> None:
             "rules": answer.rules.model_dump(),
             "change": answer.change and answer.change.model_dump(),
             "screening": answer.screening and answer.screening.model_dump(),
+            "statistics": answer.statistics.model_dump(),
             "stands": stands(answer),
         }
         typer.echo(json.dumps(document))

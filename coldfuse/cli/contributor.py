@@ -23,6 +23,7 @@ from coldfuse.contributor.settings import NodeSettings
 from coldfuse.contributor.state import NodeFolder
 from coldfuse.core.names import Identity
 from coldfuse.core.serialization import encode
+from coldfuse.data.addresses import place_of
 from coldfuse.data.dataset import require_pairs_alike, split
 from coldfuse.data.reading import read_dataset
 from coldfuse.errors import ColdfuseError
@@ -81,7 +82,7 @@ def _run(node: Node, options: ContributeOptions) -> None:
 
 
 def _settings(options: ContributeOptions) -> NodeSettings:
-    places = "\n".join(str(path.absolute()) for path in options.data)
+    places = "\n".join(map(place_of, options.data))
     name = default_name(places) if options.name is None else options.name
     Identity.of(name, what="--name")  # before anything is read
     given = options.training

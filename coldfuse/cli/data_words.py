@@ -10,7 +10,7 @@ import typer
 from coldfuse.cli.options.shared import Columns
 from coldfuse.data.lines import is_text_encoding
 from coldfuse.data.tables import FileFormat
-from coldfuse.tensors.deltas import Encoding
+from coldfuse.tensors.encodings import Encoding
 
 
 class TextColumns(TypedDict):
@@ -19,6 +19,7 @@ class TextColumns(TypedDict):
     text_column: str | None
     text_pair_column: str | None
     file_format: FileFormat
+    limit: int | None
 
 
 class ColumnNames(TextColumns):
@@ -27,17 +28,43 @@ class ColumnNames(TextColumns):
     label_column: str | None
 
 
+def named_columns(columns: Columns) -> dict[str, str]:
+    """Return the columns that the user names, by role."""
+    named = {
+        "text": columns.text_column, "text_pair": columns.text_pair_column, "label": columns.label_column
+    }  # fmt: skip
+    found = {role: name for role, name in named.items() if name is not None}
+    for given in columns.column:
+        role, equals, name = map(str.strip, given.partition("="))
+        if not (role and equals and name):
+            raise typer.BadParameter(f"--column {given}: expected ROLE=NAME, such as tokens=words or text=data.body")
+        if found.setdefault(role, name) != name:
+            raise typer.BadParameter(
+                f"--column {given}: the column of {role} is said to be {found[role]}, too; say one"
+            )
+    return found
+
+
+def file_format_of(columns: Columns) -> FileFormat:
+    """Return how the user says that files are written."""
+    documents = getattr(columns, "documents", None)
+    return FileFormat(separator=columns.separator, encoding=columns.text_encoding, documents=documents)
+
+
 def text_columns_of(columns: Columns) -> TextColumns:
     """Return the columns as arguments of what reads texts."""
+    named = named_columns(columns)
+    if others := named.keys() - {"text", "text_pair", "label"}:
+        raise typer.BadParameter(f"--column {min(others)}=…: texts with labels are read here: text, text_pair, label")
     return TextColumns(
-        text_column=columns.text_column, text_pair_column=columns.text_pair_column,
-        file_format=FileFormat(separator=columns.separator, encoding=columns.text_encoding),
+        text_column=named.get("text"), text_pair_column=named.get("text_pair"), limit=columns.max_examples,
+        file_format=file_format_of(columns),
     )  # fmt: skip
 
 
 def columns_of(columns: Columns) -> ColumnNames:
     """Return the columns as arguments of what reads texts with labels."""
-    return ColumnNames(label_column=columns.label_column, **text_columns_of(columns))
+    return ColumnNames(label_column=named_columns(columns).get("label"), **text_columns_of(columns))
 
 
 def encodings_of(given: str, columns: Columns) -> tuple[Encoding, Columns]:

@@ -15,6 +15,7 @@ from coldfuse.core.left_out import left_out_lines
 from coldfuse.core.model_files import is_tokenizer_file
 from coldfuse.core.names import Identity, shown
 from coldfuse.core.screening_rules import ScreeningRules
+from coldfuse.core.statistics import StatisticsRule
 from coldfuse.errors import MissingExtraError, StorageError
 from coldfuse.extras import requiring
 from coldfuse.registry.creation import create_federation, require_creatable, require_fusable
@@ -30,7 +31,8 @@ def init(options: InitOptions) -> None:
     words, base = options.recipe, options.base
     recipe = recipe_of(words.method, words.param, words.variant)
     quorum = options.closing.publish_every or options.quorum
-    require_federated(recipe, quorum=quorum)
+    require_federated(recipe, quorum=quorum, with_statistics=True)
+    statistics = StatisticsRule(kind=recipe.statistic or "none", presence=options.statistics)
     line = line_of(recipe, words)
     rules = NEW_FEDERATION | {"deadline_s": parse_duration(options.deadline)} | rules_of(options.closing)
     rules |= {"quorum": quorum}
@@ -50,8 +52,9 @@ def init(options: InitOptions) -> None:
         )
     screening = ScreeningRules(is_on=options.screening == "strict")
     federation = create_federation(
-        store, name=options.name, base=model, origin=base, method=line, rules=rules, screening=screening
-    )
+        store, name=options.name, base=model, origin=base, method=line, rules=rules, screening=screening,
+        statistics=statistics,
+    )  # fmt: skip
     release, settings = federation.latest(), federation.settings
     size = sum(blob.size_bytes for blob in release.files.values())
     typer.echo(
@@ -60,6 +63,8 @@ def init(options: InitOptions) -> None:
     typer.echo(f"files, which everybody who reaches the federation can have: {', '.join(sorted(release.files))}")
     for item in left_out_lines(checkpoint.left_out(base, how="no release has it, so who loads one needs it, too")):
         typer.echo(item)
+    if statistics.wanted:
+        typer.echo(f"statistics beside every delta: {statistics}")
     typer.echo(f"next: coldfuse serve {options.store}")
     typer.echo(f"digest {release.model_digest}")
 

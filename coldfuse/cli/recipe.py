@@ -12,8 +12,13 @@ from coldfuse.core.release import MAX_METHOD_CHARS
 from coldfuse.engine.recipes import write_recipe
 from coldfuse.errors import FusionError, UserInputError
 from coldfuse.fusion.in_memory import InMemory
+from coldfuse.fusion.informed.regmean import RegMean
+from coldfuse.fusion.method import Combiner
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.search.methods import read_search
+
+_LARGEST_OFF_DIAGONAL, _LEAST_RIDGE = 0.999, 1e-4
+"""With these a sum of Gram matrices stays solvable whatever passes the screening."""
 
 _TRIED_QUORUM = 256
 """Whether a method takes a larger one is not tried: it would take a while, and no known method minds."""
@@ -43,23 +48,37 @@ def _pair(text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
-def require_federated(recipe: Recipe, *, quorum: int) -> None:
+def require_federated(recipe: Recipe, *, quorum: int, with_statistics: bool = False) -> None:
     """Refuse what cannot work in a federation.
 
-    That is an order of models, statistics, which contributions do not carry, and methods that would refuse a round.
+    That is an order of models, methods that would refuse a round, or that one contribution could make refuse every
+    round, and, where nobody computes any, statistics.
     """
     if any(_positional(recipe, count) for count in (2, 3)):
         raise UserInputError("this method depends on the order of the models, and a federation has none")
-    if kind := next((step.statistic for step in recipe.steps if step.statistic), None):
-        raise UserInputError(
-            f"this method needs {kind} statistics, which contributions do not carry; use coldfuse fuse"
-        )
+    if (kind := recipe.statistic) and not with_statistics:
+        raise UserInputError(f"this method needs {kind} statistics, which these contributions do not bring")
+    if reason := _why_one_could_stop_it(recipe.combiner):
+        raise UserInputError(reason)
     if len(line := write_recipe(recipe)) > MAX_METHOD_CHARS:
         raise UserInputError(f"the recipe with every parameter has {len(line)} characters, at most {MAX_METHOD_CHARS}")
     if quorum <= _TRIED_QUORUM:
         for count, what in ((quorum, "a round of the quorum"), (quorum + 1, "a round of one more than the quorum")):
             if refusal := _refusal(recipe, count):
                 raise UserInputError(f"--quorum {quorum}: the method would refuse {what}: {refusal}")
+
+
+def _why_one_could_stop_it(combiner: Combiner) -> str | None:
+    """Say why one contribution's statistics could make the method refuse every round."""
+    if not isinstance(combiner, RegMean) or combiner.off_diagonal <= _LARGEST_OFF_DIAGONAL:
+        return None
+    if combiner.ridge >= _LEAST_RIDGE:
+        return None
+    return (
+        f"regmean(off_diagonal={combiner.off_diagonal:g}): one contribution could make the sum of the Gram matrices "
+        f"singular, and stop every round; set off_diagonal to at most {_LARGEST_OFF_DIAGONAL}, or ridge to "
+        f"{_LEAST_RIDGE} or more"
+    )
 
 
 def _refusal(recipe: Recipe, count: int) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 import typer
 
@@ -18,6 +19,7 @@ from coldfuse.core.federation import ChangeableSettings, FederationSettings
 from coldfuse.core.names import Identity, shown
 from coldfuse.core.round import RoundState
 from coldfuse.core.screening_rules import ScreeningRules
+from coldfuse.core.statistics import StatisticsRule
 from coldfuse.engine.recipes import read_recipe
 from coldfuse.engine.state import outers_of
 from coldfuse.registry.federation import Federation, open_federation
@@ -29,29 +31,44 @@ def change(options: SetOptions) -> None:
     """Change what was given, and say what that means for the rounds."""
     words = options.recipe
     closing = rules_of(options.closing)
-    given = (options.name, options.quorum, options.deadline, options.screening, words.method, words.variant)
+    given = (
+        options.name, options.quorum, options.deadline, options.screening, options.statistics, words.method,
+        words.variant,
+    )  # fmt: skip
     if all(value is None for value in given) and not (words.param or closing):
         raise typer.BadParameter(
             "say what to change: --quorum, --deadline, --close, --late, --method, --param, --variant, --screening, "
-            "--name or another of the options"
+            "--statistics, --name or another of the options"
         )
     store = open_store(options.store)
     before, etag = read_settings(store)
     called = Identity.of(options.name, what="--name") if options.name is not None else None
+    method = _new_method(before, words)
     wanted = ChangeableSettings.model_construct(
         name=called.id if called else None,
         display_name=called.display_name if called else None,
         deadline_s=parse_duration(options.deadline) if options.deadline is not None else None,
-        method=_new_method(before, words),
+        method=method,
+        statistics=_new_statistics(before, method, options.statistics),
         screening=None if options.screening is None else ScreeningRules(is_on=options.screening == "strict"),
     ).model_copy(update={"quorum": options.quorum} | closing)  # checked, with the words for people, as it is written
     quorum = wanted.quorum or before.rules.quorum
     if wanted.method is not None or wanted.quorum is not None:
-        require_federated(read_recipe(wanted.method or before.method), quorum=quorum)
+        recipe = read_recipe(wanted.method or before.method)
+        require_federated(recipe, quorum=quorum, with_statistics=True)
     federation = open_federation(store)
     latest = federation.channel("latest").release
     after = write_change(store, before, etag, wanted, by=who(options.by), after_release=latest)
     _say(options, federation, before, after)
+
+
+def _new_statistics(
+    settings: FederationSettings, method: str | None, presence: Literal["require", "optional"] | None
+) -> StatisticsRule | None:
+    """Return which statistics are asked for from now on; None if that is as it was."""
+    kind = settings.statistics.kind if method is None else read_recipe(method).statistic or "none"
+    rule = StatisticsRule(kind=kind, presence=presence or settings.statistics.presence)
+    return None if rule == settings.statistics else rule
 
 
 def _new_method(settings: FederationSettings, words: RecipeChange) -> str | None:

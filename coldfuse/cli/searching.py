@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from coldfuse.cli.data_words import columns_of, text_columns_of
 from coldfuse.cli.options.fuse import Evidence
@@ -57,7 +56,7 @@ def search(
     return greedy_soup(request, score, executor, callback=callback)
 
 
-def _labelled(evidence: Evidence, path: Path, label_names: tuple[str, ...] | None = None) -> TextDataset:
+def _labelled(evidence: Evidence, path: str, label_names: tuple[str, ...] | None = None) -> TextDataset:
     return read_dataset(path, **columns_of(evidence.columns), label_names=label_names)
 
 

@@ -17,8 +17,8 @@ from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.checkpoint import discard_checkpoint
 from coldfuse.training.delta import write_delta
 from coldfuse.training.fine_tuning import fine_tune
-from coldfuse.training.head import save_head
 from coldfuse.training.job import FineTuned, Stopped, TrainingJob, TrainingProgress
+from coldfuse.training.private import save_private
 
 
 def make_delta(  # noqa: PLR0913 - what there is to say, by keyword
@@ -47,7 +47,7 @@ def make_delta(  # noqa: PLR0913 - what there is to say, by keyword
     """
 
     def progress(now: TrainingProgress) -> None:
-        say("training", base.release, _describe(now), done=now.step / max(now.num_steps, 1), accuracy=now.accuracy)
+        say("training", base.release, _describe(now), done=now.step / max(now.num_steps, 1), accuracy=now.score)
 
     def tell(sentence: str) -> None:
         say("damaged", base.release, sentence)
@@ -70,8 +70,8 @@ def make_delta(  # noqa: PLR0913 - what there is to say, by keyword
     delta = _write(work, base_dir, made, settings=settings, base=base)
     while mend():  # it may be the difference from what no longer was the base
         delta = _write(work, base_dir, made, settings=settings, base=base)
-    save_head(work.head, made.head, settings.train.label_names)
-    score = Score(before=made.accuracy_before, after=made.accuracy_after)
+    save_private(work.head, made.private)
+    score = Score(before=made.score_before, after=made.score_after)
     trained = Trained(
         base_release=base.release, base_digest=base.model_digest, work_digest=settings.work_digest(),
         num_examples=made.num_examples, num_steps=made.num_steps, score=score, encoding=settings.encoding, delta=delta,
@@ -93,5 +93,5 @@ def _write(work: WorkFolder, base_dir: Path, made: FineTuned, *, settings: NodeS
 def _describe(now: TrainingProgress) -> str:
     if now.phase == "probe":
         return f"fitting a head on the unchanged base, step {now.step} of {now.num_steps}"
-    accuracy = f", accuracy {now.accuracy:.1%}" if now.accuracy is not None else ""
+    accuracy = f", accuracy {now.score:.1%}" if now.score is not None else ""
     return f"epoch {now.epoch}, step {now.step} of {now.num_steps}{accuracy}"

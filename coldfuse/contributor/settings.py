@@ -8,7 +8,7 @@ from typing import Protocol
 from coldfuse.core.names import Identity
 from coldfuse.core.serialization import canonical_json, sha256
 from coldfuse.data.dataset import TextDataset
-from coldfuse.tensors.deltas import Encoding
+from coldfuse.tensors.encodings import Encoding
 from coldfuse.training.job import TrainingSettings
 
 

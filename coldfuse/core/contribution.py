@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from coldfuse.core.blob import Blob
+from coldfuse.core.blob import Blob, Part
 from coldfuse.core.names import DisplayName
+from coldfuse.core.statistics import ContributedStatistics, StatisticsKind
 from coldfuse.core.value import Digest, Name, Sentence, Value
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
@@ -74,6 +75,26 @@ class ContributionManifest(Value):
     """The contributor's own score, for methods that weigh by it."""
     software: Annotated[dict[Name, Word], Field(max_length=MAX_SOFTWARE)] = Field(default_factory=dict)
     """Versions of the software that trained, for people."""
+    statistics: ContributedStatistics | None = None
+    """What its data say of the fine-tuned model, for fusion methods that ask for it."""
+
+    @property
+    def files(self) -> tuple[Blob, ...]:
+        """All files that travel with it."""
+        return (self.delta,) if self.statistics is None else (self.delta, self.statistics.file)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Parts of all its files."""
+        return tuple(part for blob in self.files for part in blob.parts)
+
+    @model_serializer(mode="wrap")
+    def _leave_out_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Write what has no statistics as it was always written: it is named by its bytes."""
+        data: dict[str, object] = handler(self)
+        if self.statistics is None:
+            data.pop("statistics", None)
+        return data
 
 
 class Measured(Value):
@@ -91,6 +112,16 @@ class Measured(Value):
     """Size of its largest element."""
     sketch: Annotated[str, Field(pattern=r"^([0-9a-f]{2}){0,64}$")] = ""
     """Random projection of the delta as signed bytes in hex, by which copies are known."""
+
+
+class AdmittedStatistics(Value):
+    """Statistics that a round uses."""
+
+    kind: StatisticsKind
+    digest: Digest
+    """Digest of their file's list of parts."""
+    checks: Digest | None = None
+    """Name of the checks that their file is verified by as it is read; None where none are needed."""
 
 
 class Admission(Value):
@@ -115,6 +146,8 @@ class Admission(Value):
     """What was found right, for people."""
     base_release: Count | None = None
     """Number of the older release that its delta is relative to; None where that is the round's base."""
+    statistics: AdmittedStatistics | None = None
+    """Its statistics, where the round uses some; None where it brought none."""
 
 
 class Rejection(Value):

@@ -10,6 +10,7 @@ from coldfuse.core.contribution import Count
 from coldfuse.core.names import DisplayName, shown
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.staleness import MAX_STALENESS, StalenessRule, staleness_weight
+from coldfuse.core.statistics import StatisticsRule
 from coldfuse.core.value import Digest, Name, Value
 
 LAYOUT_VERSION = 1
@@ -88,6 +89,8 @@ class Terms(Value):
     """Recipe by which it is fused."""
     screening: ScreeningRules = Field(default_factory=ScreeningRules.off)
     """Rules by which contributions are compared; none in rounds of versions that compared nothing."""
+    statistics: StatisticsRule = Field(default_factory=StatisticsRule)
+    """Statistics that contributions bring beside their deltas."""
 
 
 class ChangeableSettings(Value):
@@ -101,6 +104,7 @@ class ChangeableSettings(Value):
     deadline_s: float | None = None
     method: str | None = None
     screening: ScreeningRules | None = None
+    statistics: StatisticsRule | None = None
     close: Close | None = None
     grace_s: float | None = None
     max_grace_s: float | None = None
@@ -121,6 +125,7 @@ class ChangeableSettings(Value):
             "deadline": None if self.deadline_s is None else format_duration(self.deadline_s),
             "method": self.method,
             "screening": self.screening,
+            "statistics": self.statistics,
             "close": self.close,
             "grace": None if self.grace_s is None else format_duration(self.grace_s),
             "max-grace": None if self.max_grace_s is None else format_duration(self.max_grace_s),
@@ -178,13 +183,17 @@ class FederationSettings(Value):
     screening: ScreeningRules = Field(default_factory=ScreeningRules.off)
     """Rules by which contributions are compared; federations of versions that compared nothing have none until an
     operator sets them."""
+    statistics: StatisticsRule = Field(default_factory=StatisticsRule)
+    """Statistics that contributions bring beside their deltas, as the method asks for them."""
     change: SettingsChange | None = None
     """Change that made these settings of those before; None for those that the federation was created with."""
 
     @property
     def terms(self) -> Terms:
         """What a round that is opened now is opened with."""
-        return Terms(rules=self.rules, method=self.method, screening=self.screening)
+        return Terms(
+            rules=self.rules, method=self.method, screening=self.screening, statistics=self.statistics
+        )  # fmt: skip
 
     @property
     def changeable(self) -> ChangeableSettings:
@@ -194,6 +203,7 @@ class FederationSettings(Value):
             display_name=self.display_name,
             method=self.method,
             screening=self.screening,
+            statistics=self.statistics,
             **self.rules.model_dump(),
         )
 

@@ -9,6 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Count
 from coldfuse.core.names import DisplayName
+from coldfuse.core.statistics import StatisticsKind
 from coldfuse.core.value import Digest, Name, Value
 
 MAX_METHOD_CHARS = 1000
@@ -37,6 +38,16 @@ class FusedContribution(Value):
     """Number of the older release that its delta is relative to; None where that is the release's parent."""
     staleness_weight: float | None = None
     """What its delta was multiplied by for that; None where its base was the release's parent."""
+    statistics: StatisticsKind | None = None
+    """Kind of the statistics that it brought and the round used; None where it brought none, or none were used."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Write what has no statistics as it was always written: a release is named by its bytes."""
+        data: dict[str, object] = handler(self)
+        if self.statistics is None:
+            data.pop("statistics", None)
+        return data
 
 
 class _Checked(Value):

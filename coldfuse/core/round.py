@@ -18,6 +18,7 @@ from coldfuse.core.federation import RoundRules, Terms
 from coldfuse.core.names import DisplayName
 from coldfuse.core.past import MAX_ACTIVE, MAX_PAST, ActiveContributor, PastRound
 from coldfuse.core.screening_rules import ScreeningRules
+from coldfuse.core.statistics import StatisticsRule
 from coldfuse.core.timed import Timed
 from coldfuse.core.value import Digest, Name, Sentence, Value
 
@@ -61,6 +62,11 @@ class Opened(Value):
     def screening(self) -> ScreeningRules:
         """Rules by which its contributions are compared; those of a round of an older version compare nothing."""
         return self.terms.screening if self.terms else ScreeningRules.off()
+
+    @property
+    def statistics(self) -> StatisticsRule:
+        """Statistics that contributions to it bring; none in a round of an older version."""
+        return self.terms.statistics if self.terms else StatisticsRule()
 
     @property
     def rules(self) -> RoundRules:

@@ -7,9 +7,13 @@ from coldfuse.core.contribution import ContributionManifest, Measured
 from coldfuse.core.names import id_of, why_no_name
 from coldfuse.core.round import Opened
 from coldfuse.core.screening_rules import ScreeningRules
+from coldfuse.core.statistics import StatisticsRule
 
 _MAX_EXAMPLES_A_STEP = 1 << 16
 """Number of examples of the largest step that anybody takes."""
+
+_MAX_TOKENS_AN_EXAMPLE = 1 << 24
+"""Number of tokens of the longest example that anybody reads."""
 
 _MAX_SMALL_PARTS = 64
 """Number of parts that a delta may be cut into whatever its size."""
@@ -70,9 +74,39 @@ def screen_claims(manifest: ContributionManifest, rules: ScreeningRules) -> str 
         return f"it claims {num_examples:,} examples, at most {rules.max_examples:,} are taken; count each once"
     if 0 < num_steps * _MAX_EXAMPLES_A_STEP < num_examples:  # 0 steps: nobody counted
         return f"it claims {num_examples:,} examples in {num_steps:,} steps, which no training sees; count each once"
-    most = _MAX_SMALL_PARTS + 3 * manifest.delta.size_bytes // MIN_PART_BYTES
-    if (num_parts := len(manifest.delta.parts)) > most:
-        return f"its {manifest.delta.size_bytes:,} bytes are cut into {num_parts:,} parts, at most {most:,} are taken"
+    for blob in manifest.files:
+        most = _MAX_SMALL_PARTS + 3 * blob.size_bytes // MIN_PART_BYTES
+        if (num_parts := len(blob.parts)) > most:
+            return f"its {blob.size_bytes:,} bytes are cut into {num_parts:,} parts, at most {most:,} are taken"
+    return None
+
+
+def screen_statistics(manifest: ContributionManifest, rule: StatisticsRule) -> str | None:
+    """Return what is wrong with the statistics that a manifest names or lacks, or None.
+
+    A gateway asks before it takes the contribution, and the aggregator again before it fuses it.
+    """
+    given = manifest.statistics
+    if rule.wanted is None:
+        return None
+    if given is None:
+        if not rule.is_required:
+            return None
+        return (
+            f"it brings no statistics, and the federation's method asks for {rule.kind} statistics beside every delta; "
+            "contribute with a coldfuse that computes them, or compute them with coldfuse statistics and give the file"
+        )
+    if given.kind != rule.kind:
+        return f"it brings {given.kind} statistics, the federation's method asks for {rule.kind} statistics"
+    if given.num_examples > manifest.num_examples:
+        return (
+            f"its statistics are of {given.num_examples:,} examples, and it was trained on {manifest.num_examples:,}; "
+            "count each once"
+        )
+    if given.kind == "gram" and given.count > max(given.num_examples, 1) * _MAX_TOKENS_AN_EXAMPLE:
+        return f"its statistics count {given.count:,} tokens in {given.num_examples:,} examples, which nobody reads"
+    if given.kind == "fisher" and given.count != given.num_examples:
+        return f"its statistics are of {given.num_examples:,} examples, and a mean over {given.count:,}; they are one"
     return None
 
 
@@ -99,4 +133,8 @@ def screen_manifest(manifest: ContributionManifest, opened: Opened, round_number
     """
     if reason := screen_round(manifest, opened, round_number):
         return reason
-    return screen_name(manifest) or screen_claims(manifest, opened.screening)
+    return (
+        screen_name(manifest)
+        or screen_claims(manifest, opened.screening)
+        or screen_statistics(manifest, opened.statistics)
+    )

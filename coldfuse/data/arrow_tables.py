@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from coldfuse.data.kinds import Kind
+from coldfuse.data.nested import ColumnPath
 from coldfuse.data.sources import Source
 from coldfuse.data.tables import Row, Table, Wanted
 from coldfuse.data.words import shown
@@ -29,7 +30,9 @@ def open_arrow(source: Source, kind: Kind) -> Table:
         names: list[str] = list(schema.names)  # of a damaged file, they may be no text
     return Table(
         name=source.name,
+        path=source.path,
         names=tuple(dict.fromkeys(names)),
+        inner=inner_names(schema),
         repeated=frozenset(name for name in names if names.count(name) > 1),
         rows=lambda wanted: _rows(source, kind, wanted),
         unit="row",
@@ -40,10 +43,12 @@ def open_arrow(source: Source, kind: Kind) -> Table:
 def _rows(source: Source, kind: Kind, wanted: Wanted) -> Iterator[Row]:
     number = 0
     with _explaining(source), ExitStack() as stack:
-        _, batches = _opened(source, kind, stack, columns=list(wanted.columns))
+        schema, _ = _opened(source, kind, stack)
+        paths = [ColumnPath.of(name, schema.names) for name in wanted.columns]
+        _, batches = _opened(source, kind, stack, columns=list(dict.fromkeys(path.column for path in paths)))
         for batch in batches:
             batch.validate(full=True)  # else offsets that lead out of a damaged file are followed, into a crash
-            columns = [batch.column(name).to_pylist() for name in wanted.columns]
+            columns = [map(path.inside, batch.column(path.column).to_pylist()) for path in paths]
             for cells in zip(*columns, strict=True):
                 number += 1
                 yield number, cells
@@ -66,6 +71,24 @@ def _opened(
         return reader.schema, iter(reader)
     reader = stack.enter_context(pa.ipc.open_file(file))
     return reader.schema, (reader.get_batch(index) for index in range(reader.num_record_batches))
+
+
+def inner_names(schema: Any) -> tuple[str, ...]:
+    """Return the names inside of columns that are structs, or lists of them."""
+    import pyarrow as pa
+
+    found: list[str] = []
+
+    def look(kind: Any, prefix: str) -> None:
+        while isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
+            kind = kind.value_type
+        for field in kind if isinstance(kind, pa.StructType) else ():
+            found.append(f"{prefix}.{field.name}")
+            look(field.type, found[-1])
+
+    for field in schema:
+        look(field.type, field.name)
+    return tuple(found)
 
 
 @contextmanager

@@ -5,20 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 from coldfuse.core.words import plural
+from coldfuse.data.letters import NO_TEXT, Letters
 from coldfuse.data.tables import Table, Wanted
 from coldfuse.data.words import listing, quoted
 from coldfuse.errors import UserInputError
 
-_NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
-"""NUL and other control characters, and halves of surrogate pairs, which UTF-8 cannot hold. Line ends are text."""
-_LATE = re.compile("[\x80-\x84\x86-\x9f]")
-"""Control characters that hardly anybody means: what Latin-1 makes of letters of cp1252."""
-_ODD = re.compile(f"{_NO_TEXT.pattern}|{_LATE.pattern}")
 _NUMBER = re.compile(r"[-+]?[0-9]+(?:[.,][0-9]+)?")
-_REPLACEMENT = "\ufffd"
 _WORDS_FOR_NOTHING = frozenset({"nan", "null", "none", "na", "n/a", "<na>"})
 
 
@@ -28,11 +22,14 @@ class Collected:
     Args:
         wanted: The columns, which every table must have.
         may_be_single: Whether the task is one of single texts where the column of second texts is empty throughout.
+        limit: Number of rows with texts after which no more are read.
     """
 
-    def __init__(self, wanted: Wanted, *, may_be_single: bool) -> None:
+    def __init__(self, wanted: Wanted, *, may_be_single: bool, limit: int | None = None) -> None:
         self.wanted = wanted
+        self._num_texts = len(wanted.columns) - (wanted.label is not None)
         self._may_be_single = may_be_single
+        self._limit = limit
         self.texts: list[str] = []
         self.labels: list[object] = []
         self.files: list[str] = []
@@ -41,9 +38,14 @@ class Collected:
         self.num_without_text = 0
         self._pairs: list[str | None] = []
         self._notes: list[str] = []
-        self._num_replaced = self._num_late = self._num_words = 0
-        self._first_replaced = ""
+        self._letters = Letters()
+        self._num_words = 0
         self._seen_labels: dict[str, str] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many rows as were asked for."""
+        return self._limit is not None and len(self.texts) >= self._limit
 
     @property
     def name(self) -> str:
@@ -51,9 +53,14 @@ class Collected:
         return self.files[0] + (f" and {plural(len(self.files) - 1, 'more file')}" if len(self.files) > 1 else "")
 
     @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Columns of the texts: one, or two in tasks of pairs."""
+        return self.wanted.columns[: self._num_texts]
+
+    @property
     def pairs(self) -> list[str] | None:
         """Second texts, in tasks of pairs."""
-        return [str(pair) for pair in self._pairs] if len(self.wanted.texts) > 1 else None
+        return [str(pair) for pair in self._pairs] if self._num_texts > 1 else None
 
     def add(self, table: Table) -> None:
         """Read a table's rows."""
@@ -61,16 +68,17 @@ class Collected:
             table.require(column)
         self.files.append(table.name)
         self.form += [word for word in table.form if word not in self.form]
-        num_texts = len(self.wanted.texts)
         for place, cells in table.rows(self.wanted):
             self.num_rows += 1
-            texts = [self._text(table, place, column, cells[n]) for n, column in enumerate(self.wanted.texts)]
+            texts = [self._text(table, place, column, cells[n]) for n, column in enumerate(self.text_columns)]
             if texts[0] is None:
                 self.num_without_text += 1
                 continue
             self.texts.append(texts[0])
             self._pairs += texts[1:]
-            self.labels.append(self._label(table, place, cells[num_texts]) if self.wanted.label is not None else None)
+            self.labels.append(self._label(table, place, cells[-1]) if self.wanted.label is not None else None)
+            if self.is_full:
+                break
         self._notes += table.notes
 
     def finish(self) -> None:
@@ -78,7 +86,7 @@ class Collected:
         if None not in self._pairs:
             return
         if self._may_be_single and not any(self._pairs):
-            self.wanted = replace(self.wanted, texts=self.wanted.texts[:1])
+            self._num_texts = 1
             return
         kept = [row for row, pair in enumerate(self._pairs) if pair is not None]
         self.num_without_text += len(self._pairs) - len(kept)
@@ -88,19 +96,11 @@ class Collected:
 
     def notes(self) -> list[str]:
         """Say what is noteworthy of the texts."""
-        notes = list(self._notes)
-        if self._num_replaced:
-            notes.append(
-                f"{plural(self._num_replaced, 'text')} with characters that are none (NUL, control, half of a pair), "
-                f"each replaced by {_REPLACEMENT}, first in {self._first_replaced}"
-            )
-        if self._num_late:
-            notes.append(
-                f"{plural(self._num_late, 'text')} with control characters U+0080 to U+009F, which are quotes and "
-                "dashes in cp1252; if that is meant, say --text-encoding cp1252"
-            )
+        notes = [*self._notes, *self._letters.notes()]
         if self.texts and all(_NUMBER.fullmatch(text.strip()) for text in self.texts):
-            notes.append(f"every text is a number; is {quoted(self.wanted.texts[0])} the column of the texts?")
+            notes.append(f"every text is a number; is {quoted(self.text_columns[0])} the column of the texts?")
+        if self.is_full:
+            notes.append(f"no more than {plural(len(self.texts), 'row')} were asked for; the rest was not read")
         if self._num_words:
             notes.append(f"{plural(self._num_words, 'text')} of only a word like nan or None, kept as text")
         return notes
@@ -116,27 +116,17 @@ class Collected:
             )
         if not value.strip():
             return None
-        if _ODD.search(value):
-            value = self._without_odd(value, f"{table.name}, {table.unit} {place}")
+        value = self._letters.clean(value, lambda: f"{table.name}, {table.unit} {place}")
         if len(value) < 5 and value.strip().lower() in _WORDS_FOR_NOTHING:
             self._num_words += 1
         return value
-
-    def _without_odd(self, text: str, where: str) -> str:
-        """Replace what is no text, and count it."""
-        clean = _NO_TEXT.sub(_REPLACEMENT, text)
-        self._num_late += _LATE.search(text) is not None
-        if clean != text:
-            self._num_replaced += 1
-            self._first_replaced = self._first_replaced or where
-        return clean
 
     def _label(self, table: Table, place: int, value: object) -> object:
         """Return a label as the file has it; refuse what is none."""
         if isinstance(value, str):
             if value in self._seen_labels:
                 return self._seen_labels[value]  # the same object: millions of rows have a few labels
-            if _NO_TEXT.search(value):
+            if NO_TEXT.search(value):
                 raise UserInputError(
                     f"{table.name}: {table.unit} {place}: the label {quoted(value)} holds a character that is none"
                 )

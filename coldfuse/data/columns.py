@@ -49,7 +49,23 @@ class ColumnChoice:
         pair = self._find_pair(table, text, label)
         if text == label:
             raise UserInputError(f"{table.name}: column {text!r} cannot be text and label at once; name two columns")
-        return Wanted(texts=(text,) if pair is None else (text, pair), label=label)
+        texts = (text,) if pair is None else (text, pair)
+        return Wanted(columns=texts if label is None else (*texts, label), label=label)
+
+    @property
+    def takes_documents(self) -> bool:
+        """Never: a table is meant, whatever its name ends in."""
+        return False
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Never: texts are meant."""
+        return False
+
+    @property
+    def takes_media(self) -> None:
+        """Never: texts are meant."""
+        return
 
     def is_likely(self, names: Sequence[str]) -> int:
         """Count the names that say that these are the columns of a task: the more, the likelier."""

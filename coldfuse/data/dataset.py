@@ -8,7 +8,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coldfuse.data.report import DataReport
 from coldfuse.errors import UserInputError
@@ -16,20 +16,20 @@ from coldfuse.errors import UserInputError
 
 @dataclass(frozen=True, kw_only=True)
 class TextDataset:
-    """Texts with their labels; a label is an index into `label_names`.
+    """Texts with their labels; a label is an index into `label_names`. No text is in its `repr`.
 
     >>> data = TextDataset(texts=("good", "bad"), labels=(1, 0), label_names=("negative", "positive"))
     >>> len(data), data.num_classes, data.take([1]).texts
     (2, 2, ('bad',))
     """
 
-    texts: tuple[str, ...]
+    texts: tuple[str, ...] = field(repr=False)
     """Texts to classify."""
-    labels: tuple[int, ...]
+    labels: tuple[int, ...] = field(repr=False)
     """Class of each text."""
     label_names: tuple[str, ...]
     """Names of the classes, in the order that the labels count them."""
-    text_pairs: tuple[str, ...] | None = None
+    text_pairs: tuple[str, ...] | None = field(default=None, repr=False)
     """Second text of each example, in tasks that classify pairs."""
     report: DataReport | None = None
     """What was read to make it, unless it was made otherwise."""

@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from coldfuse.core.words import plural
-from coldfuse.data.columns import ColumnChoice
 from coldfuse.data.lines import encoding_of, read_lines
 from coldfuse.data.quotes import (
     LONGEST_LINE_BYTES,
-    Records,
+    CellRows,
     SwallowedRows,
     TabEvidence,
     fits_only_quoted,
@@ -24,7 +23,7 @@ from coldfuse.data.quotes import (
     read_unquoted,
 )
 from coldfuse.data.sources import Source
-from coldfuse.data.tables import FileFormat, Row, Table, Wanted
+from coldfuse.data.tables import Choice, FileFormat, Row, Table, Wanted
 from coldfuse.data.words import listing, shown
 from coldfuse.errors import UserInputError
 
@@ -63,7 +62,7 @@ class _Layout:
         for place, line in enumerate(read_lines(self.source, self.encoding, longest_bytes=LONGEST_LINE_BYTES)):
             yield line if place >= self.skipped else "\n"
 
-    def records(self) -> Records:
+    def records(self) -> CellRows:
         """Yield all records with their first lines, the header first."""
         if self.is_quoted:
             return read_quoted(self.lines(), self.separator, name=self.source.name, spaced=self.is_spaced)
@@ -102,7 +101,7 @@ class _Layout:
         return f"{between}, and a text that holds one stands in quotes" if num > len(self.header) else between
 
 
-def open_delimited(source: Source, file_format: FileFormat, choice: ColumnChoice) -> Table:
+def open_delimited(source: Source, file_format: FileFormat, choice: Choice) -> Table:
     """Open a CSV or TSV file as a table.
 
     Args:
@@ -115,6 +114,7 @@ def open_delimited(source: Source, file_format: FileFormat, choice: ColumnChoice
     notes: list[str] = []
     return Table(
         name=source.name,
+        path=source.path,
         names=tuple(dict.fromkeys(names)),
         repeated=frozenset(name for name in names if names.count(name) > 1),
         rows=lambda wanted: _rows(layout, wanted, notes),
@@ -123,7 +123,7 @@ def open_delimited(source: Source, file_format: FileFormat, choice: ColumnChoice
     )
 
 
-def _layout(source: Source, file_format: FileFormat, choice: ColumnChoice) -> _Layout:
+def _layout(source: Source, file_format: FileFormat, choice: Choice) -> _Layout:
     """Find out how a file is written."""
     given = _separator_named(file_format.separator)
     encoding = encoding_of(source, file_format.encoding)
@@ -156,7 +156,7 @@ def _separator_named(given: str | None) -> str | None:
     return separator
 
 
-def _likeliest(header: str, usual: str, choice: ColumnChoice) -> str:
+def _likeliest(header: str, usual: str, choice: Choice) -> str:
     """Return the separator whose columns have the likeliest names, then the one with most columns, then the usual."""
 
     def rank(separator: str) -> tuple[int, int, bool]:
@@ -191,7 +191,7 @@ def _rows(layout: _Layout, wanted: Wanted, notes: list[str]) -> Iterator[Row]:
     places = [layout.header.index(name) for name in wanted.columns]
     swallowed = SwallowedRows(
         name=layout.source.name, separator=layout.separator, num_columns=len(layout.header),
-        label=places[-1] if wanted.label is not None else None,
+        label=layout.header.index(wanted.label) if wanted.label is not None else None,
     )  # fmt: skip
     nameless = [place for place, name in enumerate(layout.header) if not name]
     num_filled = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from coldfuse.data.words import listing
@@ -12,6 +13,10 @@ _KINDS = {
     ".csv": "CSV", ".tsv": "TSV", ".tab": "TSV", ".jsonl": "JSON lines", ".ndjson": "JSON lines", ".json": "JSON",
     ".parquet": "Parquet", ".pq": "Parquet", ".arrow": "Arrow", ".feather": "Arrow",
 }  # fmt: skip
+DOCUMENT_ENDINGS = (".txt", ".text", ".md", ".markdown")
+"""Endings of plain text files, each of which may be a document."""
+TOKEN_ENDINGS = (".conll", ".conll2002", ".conll2003", ".conllu", ".bio", ".iob", ".iob2", ".bioes")
+"""Endings of files with a token a line."""
 PACKED = (".gz", ".bz2", ".xz")
 """Endings that only say how a file is packed."""
 _NO_DATA = {
@@ -23,8 +28,12 @@ _PARTS = re.compile(r"(?:^|[^a-z])(train|training|test|dev|val|valid|validation|
 _SAME_PART = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation", "eval": "test"}
 
 
-def files_of(folder: Path) -> list[Path]:
+def files_of(folder: Path, *, also: Sequence[str] = ()) -> list[Path]:
     """Return a folder's data files in the order of their names.
+
+    Args:
+        folder: The folder.
+        also: Endings of files that are data where there are no tables, such as `.txt`.
 
     Raises:
         UserInputError: It holds none, files of several kinds, or the parts of a task (training beside test data), of
@@ -35,7 +44,11 @@ def files_of(folder: Path) -> list[Path]:
     if any(path.name == "dataset_dict.json" for path in inside):
         parts = [path.name for path in inside if path.is_dir()]
         raise UserInputError(f"{folder}: holds a data set in parts; name the folder of one: {listing(parts)}")
-    files = [path for path in inside if path.is_file() and _kind(path) and path.name.lower() not in _NO_DATA]
+    files = [
+        path for path in inside if path.is_file() and _ending(path) in _KINDS and path.name.lower() not in _NO_DATA
+    ]
+    if not files:
+        files = [path for path in inside if path.is_file() and _ending(path) in also]
     if not files:
         names = [path.name + "/" * path.is_dir() for path in inside]
         raise UserInputError(
@@ -54,8 +67,12 @@ def files_of(folder: Path) -> list[Path]:
     return files
 
 
-def _kind(path: Path) -> str | None:
-    return _KINDS.get(PurePath(_unpacked(path)).suffix)
+def _kind(path: Path) -> str:
+    return _KINDS.get(_ending(path), _ending(path))
+
+
+def _ending(path: Path) -> str:
+    return PurePath(_unpacked(path)).suffix
 
 
 def _unpacked(path: Path) -> str:

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from coldfuse.core.serialization import unique_names
 from coldfuse.data.lines import encoding_of, read_lines
+from coldfuse.data.nested import ColumnPath, note_inner_names
 from coldfuse.data.sources import Source
 from coldfuse.data.tables import FileFormat, Row, Table, Wanted
 from coldfuse.data.words import listing
@@ -55,6 +56,7 @@ def open_json(source: Source, file_format: FileFormat) -> Table:
 
 def _table(source: Source, objects: Callable[[], Objects], *, unit: str, form: tuple[str, ...]) -> Table:
     names: dict[str, None] = {}
+    inner: dict[str, None] = {}
     for place, found in objects():
         if not isinstance(found, dict):
             what = {list: "a list", str: "a text", type(None): "null"}.get(type(found), f"a {type(found).__name__}")
@@ -62,13 +64,17 @@ def _table(source: Source, objects: Callable[[], Objects], *, unit: str, form: t
                 f"{source.name}: {unit} {place} holds {what}, expected one JSON object a row, such as {_EXAMPLE}"
             )
         names |= dict.fromkeys(found)
+        note_inner_names(found, inner)
 
     def rows(wanted: Wanted) -> Iterator[Row]:
+        paths = [ColumnPath.of(name, names) for name in wanted.columns]
         for place, found in objects():
             get = cast("dict[str, object]", found).get
-            yield place, [get(name) for name in wanted.columns]
+            yield place, [path.inside(get(path.column)) for path in paths]
 
-    return Table(name=source.name, names=tuple(names), rows=rows, unit=unit, form=form)
+    return Table(
+        name=source.name, path=source.path, names=tuple(names), inner=tuple(inner), rows=rows, unit=unit, form=form
+    )
 
 
 def _has_rows_in_lines(source: Source, encoding: str) -> bool:

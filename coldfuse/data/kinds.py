@@ -6,7 +6,9 @@ import re
 import zipfile
 from enum import Enum
 
+from coldfuse.data.folders import DOCUMENT_ENDINGS, TOKEN_ENDINGS
 from coldfuse.data.sources import Source
+from coldfuse.data.tables import Choice, FileFormat
 from coldfuse.errors import UserInputError
 
 
@@ -17,6 +19,8 @@ class Kind(Enum):
     JSON = "JSON"
     PARQUET = "Parquet"
     ARROW = "Arrow"
+    DOCUMENT = "plain text"
+    TOKENS = "CoNLL"
 
 
 _MARKS = {
@@ -27,6 +31,7 @@ _BY_ENDING = {
     ".jsonl": Kind.JSON, ".json": Kind.JSON, ".ndjson": Kind.JSON, ".parquet": Kind.PARQUET, ".pq": Kind.PARQUET,
     ".arrow": Kind.ARROW, ".feather": Kind.ARROW,
 }  # fmt: skip
+_TABLES = (".csv", ".tsv", ".tab", *_BY_ENDING)
 _JSON_START = re.compile(rb'\s*(?:\{\s*["}]|\[\s*[\[{\]])')
 
 _SPREADSHEET = "a spreadsheet; save its sheet as CSV (UTF-8)"
@@ -68,18 +73,22 @@ _CONTROLS = bytes({*range(32)} - set(b"\t\n\v\f\r"))
 _UNICODE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 
 
-def kind_of(source: Source, *, encoding: str | None = None) -> Kind:
+def kind_of(source: Source, choice: Choice, file_format: FileFormat) -> Kind:
     """Say how a file is to be read.
 
     Args:
         source: The file.
-        encoding: What the user says of its letters; then it holds text.
+        choice: What is looked for: of texts alone, a plain text file is one.
+        file_format: What the user says of it; with an encoding, it holds text.
 
     Raises:
         UserInputError: It is of a kind that is not read, is empty, or is not what its ending says.
     """
     head = source.head()
+    plain = _plain(source, choice, file_format, head)
     if not head.strip(b"\x00 \t\r\n\xef\xbb\xbf\xff\xfe"):
+        if plain is Kind.DOCUMENT:
+            return plain
         raise UserInputError(
             f"{source.name}: cannot be read: it is empty, expected a table with a text and a label column"
         )
@@ -91,9 +100,34 @@ def kind_of(source: Source, *, encoding: str | None = None) -> Kind:
     by_ending = _BY_ENDING.get(source.ending)
     if by_ending in (Kind.PARQUET, Kind.ARROW):
         raise UserInputError(f"{source.name}: cannot be read: it does not begin as a {by_ending.value} file does")
-    if encoding is None and not head.startswith(_UNICODE_MARKS) and (reason := _no_text(head)):
+    if file_format.encoding is None and not head.startswith(_UNICODE_MARKS) and (reason := _no_text(head)):
         raise UserInputError(f"{source.name}: {reason}")
-    return by_ending or (Kind.JSON if _JSON_START.match(head.removeprefix(b"\xef\xbb\xbf")) else Kind.DELIMITED)
+    return plain or by_ending or (Kind.JSON if _is_json(head) else Kind.DELIMITED)
+
+
+def _plain(source: Source, choice: Choice, file_format: FileFormat, head: bytes) -> Kind | None:
+    """Say whether a file of text is no table: documents, or tokens with their tags."""
+    if choice.takes_documents and file_format.documents is not None and source.ending not in _TABLES:
+        return Kind.DOCUMENT
+    if choice.takes_documents and source.ending in DOCUMENT_ENDINGS and not _is_json(head):
+        return Kind.DOCUMENT
+    if choice.takes_tokens and (source.ending in TOKEN_ENDINGS or _looks_like_tokens(source, choice, head)):
+        return Kind.TOKENS
+    return None
+
+
+def _looks_like_tokens(source: Source, choice: Choice, head: bytes) -> bool:
+    """Tell a CoNLL file under another ending: its first line names no column, and a blank line ends a sentence."""
+    if source.ending in (".csv", *_BY_ENDING) or _is_json(head):
+        return False
+    lines = head.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").splitlines()
+    if not lines or choice.is_likely(re.split(r"[\t,;| ]", lines[0])) > 1:
+        return False
+    return source.ending in DOCUMENT_ENDINGS or any(not line.strip() for line in lines[1:])
+
+
+def _is_json(head: bytes) -> bool:
+    return _JSON_START.match(head.removeprefix(b"\xef\xbb\xbf")) is not None
 
 
 def _refused(source: Source, head: bytes) -> str | None:

@@ -17,11 +17,11 @@ _WELL_FORMED = re.compile(r'"(?:[^"]|"")*"', re.DOTALL)
 _LINE_ENDS = re.compile(r"\r\n|\r|\n")
 
 
-Records = Iterator[tuple[int, list[str]]]
+CellRows = Iterator[tuple[int, list[str]]]
 """Cells of each record, and the line that it begins in."""
 
 
-def read_quoted(lines: Iterable[str], separator: str, *, name: str, spaced: bool = False) -> Records:
+def read_quoted(lines: Iterable[str], separator: str, *, name: str, spaced: bool = False) -> CellRows:
     """Yield the cells of each record and its first line: quotes stand around whole cells, and are doubled inside.
 
     Args:
@@ -47,7 +47,7 @@ def read_quoted(lines: Iterable[str], separator: str, *, name: str, spaced: bool
             yield first, cells
 
 
-def read_unquoted(lines: Iterable[str], separator: str) -> Records:
+def read_unquoted(lines: Iterable[str], separator: str) -> CellRows:
     """Yield the cells of each line and its number; a quote is a letter."""
     for number, line in enumerate(lines, start=1):
         if line.strip() or separator in line:

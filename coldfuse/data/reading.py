@@ -12,24 +12,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from coldfuse.core.words import plural
-from coldfuse.data.arrow_tables import open_arrow
 from coldfuse.data.collecting import Collected
 from coldfuse.data.columns import ColumnChoice
 from coldfuse.data.dataset import TextDataset
-from coldfuse.data.delimited import open_delimited
-from coldfuse.data.json_rows import open_json
-from coldfuse.data.kinds import Kind, kind_of
-from coldfuse.data.labels import Labels, name_labels, names_on_card
+from coldfuse.data.labels import Labels, name_labels
+from coldfuse.data.opening import KnownClasses, check_limit, open_tables
 from coldfuse.data.report import DataReport
-from coldfuse.data.sources import Source, explaining, find_sources
-from coldfuse.data.tables import FileFormat, Table, Wanted
-from coldfuse.data.words import listing, quoted
+from coldfuse.data.sources import explaining
+from coldfuse.data.tables import FileFormat
+from coldfuse.data.words import quoted
 from coldfuse.errors import UserInputError
 
 _FEWEST_ROWS = 8
 
 
-def read_dataset(
+def read_dataset(  # noqa: PLR0913 - one for each thing that a user may say
     data: Path | str | Sequence[Path | str],
     *,
     text_column: str | None = None,
@@ -37,6 +34,7 @@ def read_dataset(
     label_column: str | None = None,
     label_names: Sequence[str] | None = None,
     file_format: FileFormat | None = None,
+    limit: int | None = None,
 ) -> TextDataset:
     """Read a classification task from CSV, TSV, JSON, Parquet or Arrow; rows without text or label are left out.
 
@@ -48,6 +46,7 @@ def read_dataset(
         label_names: The classes' names, to read a second file (validation, test) as the first was. By default a
             `card.json` beside the file names them (`label_names`), then the file itself, then the labels in it.
         file_format: Separator and encoding of text files; by default they are found.
+        limit: Number of rows with texts after which no more are read; None: all.
 
     Returns:
         The data set; its `report` says what was read, what was left out and why.
@@ -56,7 +55,7 @@ def read_dataset(
         UserInputError: A file cannot be read, a column cannot be told, or no classifier can be trained on it.
     """
     choice = ColumnChoice(text=text_column, pair=text_pair_column, label=label_column)
-    found, known = _collect(data, choice, file_format or FileFormat())
+    found, known = _collect(data, choice, file_format or FileFormat(), limit)
     where = f"{found.name}, column {found.wanted.label!r}"
     labels = name_labels(found.labels, known=label_names or known, where=where)
     dataset = _assemble(found, labels)
@@ -70,60 +69,36 @@ def read_texts(
     text_column: str | None = None,
     text_pair_column: str | None = None,
     file_format: FileFormat | None = None,
+    limit: int | None = None,
 ) -> TextDataset:
     """Read texts, or pairs of them, as a data set of the one class `unlabelled`; see `read_dataset`."""
     choice = ColumnChoice(text=text_column, pair=text_pair_column, needs_label=False)
-    found, _ = _collect(data, choice, file_format or FileFormat())
+    found, _ = _collect(data, choice, file_format or FileFormat(), limit)
     dataset = _assemble(found, Labels(numbers=(0,) * len(found.texts), names=("unlabelled",)))
     if not len(dataset):
-        raise UserInputError(f"{found.name}: no row has a text in column {found.wanted.texts[0]!r}")
+        raise UserInputError(f"{found.name}: no row has a text in column {found.text_columns[0]!r}")
     return dataset
 
 
 def _collect(
-    data: Path | str | Sequence[Path | str], choice: ColumnChoice, file_format: FileFormat
+    data: Path | str | Sequence[Path | str], choice: ColumnChoice, file_format: FileFormat, limit: int | None
 ) -> tuple[Collected, Sequence[str] | None]:
     """Read the wanted columns of all files, and the names of the classes as a card or a file says them."""
-    sources = find_sources(data)
+    check_limit(limit)
     collected: Collected | None = None
-    known: Sequence[str] | None = None
-    for source in sources:
-        with explaining(source.name):
-            table = _open_table(source, choice, file_format)
+    known = KnownClasses()
+    for table in open_tables(data, choice, file_format, limit=limit):
+        with explaining(table.name):
             if collected is None:
-                wanted = choice.find(table)
-                collected = Collected(wanted, may_be_single=choice.pair is None)
-                known = _known_names(source, table, wanted)
-            elif (names := _known_names(source, table, collected.wanted)) != known:
-                raise UserInputError(
-                    f"{source.name}: its classes are {listing(names or ())}, and those of {sources[0].name} are "
-                    f"{listing(known or ())}; read files of one task together"
-                )
+                collected = Collected(choice.find(table), may_be_single=choice.pair is None, limit=limit)
+            known.add(table, collected.wanted.label)
             collected.add(table)
+        if collected.is_full:
+            break
     if collected is None:
         raise UserInputError("no data: expected a file, a folder or -")
     collected.finish()
-    return collected, known
-
-
-def _open_table(source: Source, choice: ColumnChoice, file_format: FileFormat) -> Table:
-    kind = kind_of(source, encoding=file_format.encoding)
-    for option, given in (("--separator", file_format.separator), ("--text-encoding", file_format.encoding)):
-        applies = kind is Kind.DELIMITED or (kind is Kind.JSON and option == "--text-encoding")
-        if given is not None and not applies:
-            raise UserInputError(f"{source.name}: {option} is for text files, and this is {kind.value}; leave it out")
-    if kind is Kind.DELIMITED:
-        return open_delimited(source, file_format, choice)
-    if kind is Kind.JSON:
-        return open_json(source, file_format)
-    return open_arrow(source, kind)
-
-
-def _known_names(source: Source, table: Table, wanted: Wanted) -> Sequence[str] | None:
-    if wanted.label is None:
-        return None
-    on_card = names_on_card(source.path) if source.path is not None else None
-    return on_card or table.class_names.get(wanted.label)
+    return collected, known.names
 
 
 def _assemble(found: Collected, labels: Labels) -> TextDataset:
@@ -135,7 +110,7 @@ def _assemble(found: Collected, labels: Labels) -> TextDataset:
     classes = {name: counted[number] for number, name in enumerate(labels.names)}
     texts = tuple(found.texts[row] for row in kept)
     second = None if pairs is None else tuple(pairs[row] for row in kept)
-    columns = found.wanted.texts
+    columns = found.text_columns
     report = DataReport(
         files=tuple(found.files), form=tuple(found.form), text_column=columns[0],
         text_pair_column=columns[1] if pairs is not None else None, label_column=found.wanted.label,

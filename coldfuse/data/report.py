@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from coldfuse.core.words import plural
@@ -10,6 +10,12 @@ from coldfuse.data.words import quoted, shown
 
 _MOST_FILES = 3
 _MOST_CLASSES = 8
+
+
+def files_in_short(files: Sequence[str]) -> str:
+    """Return names of files for one line: the first of them, and how many more."""
+    rest = len(files) - _MOST_FILES
+    return ", ".join(files[:_MOST_FILES]) + (f" and {plural(rest, 'more file')}" if rest > 0 else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +57,7 @@ class DataReport:
         """Return the report in words: one line, and one for each note."""
         form = f" ({', '.join(self.form)})" if self.form else ""
         return [
-            f"{self._files()}{form}: {self._columns()}; {self._rows()}; {self._examples()}",
+            f"{files_in_short(self.files)}{form}: {self._columns()}; {self._rows()}; {self._examples()}",
             *(f"note: {note}" for note in self.notes),
         ]
 
@@ -64,10 +70,6 @@ class DataReport:
             "left_out": left_out, "examples": self.num_examples, "classes": dict(self.classes),
             "notes": list(self.notes),
         }  # fmt: skip
-
-    def _files(self) -> str:
-        rest = len(self.files) - _MOST_FILES
-        return ", ".join(self.files[:_MOST_FILES]) + (f" and {plural(rest, 'more file')}" if rest > 0 else "")
 
     def _columns(self) -> str:
         named = [f"texts from {quoted(self.text_column)}"]

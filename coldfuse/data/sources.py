@@ -7,6 +7,7 @@ private data are written nowhere.
 from __future__ import annotations
 
 import bz2
+import glob
 import gzip
 import io
 import lzma
@@ -19,7 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import IO, BinaryIO, cast
 
+from coldfuse.data.addresses import Address, address_of
 from coldfuse.data.folders import PACKED, files_of
+from coldfuse.data.media import is_media_folder
 from coldfuse.data.words import printable
 from coldfuse.errors import UserInputError
 
@@ -50,6 +53,11 @@ class Source:
         return next((end for end in reversed(PurePath(self.name.lower()).suffixes) if end not in PACKED), "")
 
     @property
+    def place(self) -> object:
+        """What two sources of the same bytes have in common."""
+        return self.path.resolve() if self.path else self.name
+
+    @property
     def is_packed(self) -> bool:
         """Whether the bytes are unpacked as they are read."""
         with self._open_raw() as file:
@@ -70,8 +78,15 @@ class Source:
         return io.BytesIO(self.piped) if self.piped is not None else cast("Path", self.path).open("rb")
 
 
-def find_sources(data: Path | str | Sequence[Path | str]) -> list[Source]:
-    """Return the sources of what a user names: one or several files and folders; `-` is standard input.
+def find_sources(
+    data: Path | str | Sequence[Path | str], *, also: Sequence[str] = (), media: str | None = None
+) -> list[Source | Address]:
+    """Return the sources of what a user names: one or several files, folders and patterns; `-` is standard input.
+
+    Args:
+        data: What the user names.
+        also: Endings of files that a folder may hold instead of tables, such as `.txt`.
+        media: `image` or `audio`, where a folder of them is one source.
 
     Raises:
         UserInputError: Something is not there, is named twice, or cannot be read as data.
@@ -79,10 +94,10 @@ def find_sources(data: Path | str | Sequence[Path | str]) -> list[Source]:
     named = [data] if isinstance(data, Path | str) else list(data)
     if not named:
         raise UserInputError("no data: expected a file, a folder or -")
-    found = [source for each in named for source in _sources_of(str(each))]
+    found = [source for each in named for source in _sources_of(str(each), also, media)]
     seen: set[object] = set()
     for source in found:
-        place = source.path.resolve() if source.path else source.name
+        place = source.place if isinstance(source, Source) else source
         if place in seen:
             raise UserInputError(f"{source.name}: is given twice; its rows would count twice")
         seen.add(place)
@@ -100,38 +115,51 @@ def explaining(name: str) -> Iterator[None]:
         raise UserInputError(f"{name}: cannot be read: {error.strerror or error}") from error
 
 
-def _sources_of(name: str) -> list[Source]:
+def _sources_of(name: str, also: Sequence[str], media: str | None) -> Sequence[Source | Address]:
     if name == "-":
         if sys.stdin is None or sys.stdin.closed:
             raise UserInputError("-: there is no standard input; name a file")
         if sys.stdin.isatty():
             raise UserInputError("-: standard input is a terminal; pipe the data into it, or name a file")
         return [_piped("standard input", sys.stdin.buffer)]
-    if scheme := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", name):
-        raise UserInputError(
-            f"{printable(name)}: is an address ({scheme[1]}), and data are read from files; download it first"
-        )
+    if (address := address_of(name)) is not None:
+        return [address]
     try:
-        return _on_disk(name, Path(name))
+        if media is not None and is_media_folder(Path(name), media):
+            return [Source(name=printable(name), path=Path(name))]
+        return _on_disk(name, Path(name), also)
     except (OSError, ValueError) as error:
         raise UserInputError(f"{printable(name)}: cannot be read: {error}") from error
 
 
-def _on_disk(name: str, path: Path) -> list[Source]:
+def _on_disk(name: str, path: Path, also: Sequence[str]) -> list[Source]:
     shown_name = printable(name)
     if path.is_fifo():
         with path.open("rb") as file:
             return [_piped(shown_name, file)]
     if path.is_dir():
-        return [Source(name=printable(str(inside)), path=inside) for inside in files_of(path)]
+        return [Source(name=printable(str(inside)), path=inside) for inside in files_of(path, also=also)]
     if path.is_file():
         return [Source(name=shown_name, path=path)]
     if path.exists():
         raise UserInputError(f"{shown_name}: is no file, folder or pipe; name the file that holds the data")
+    if found := _matching(name):
+        return found
     why = ": it is a link to what is not there" if path.is_symlink() else ""
     if not why and not path.parent.exists():
         why = f"; there is no folder {printable(str(path.parent))} either"
     raise UserInputError(f"{shown_name}: no such file or folder{why}")
+
+
+def _matching(pattern: str) -> list[Source]:
+    """Return the files that a pattern such as `letters/*.txt` or `letters/**/*.txt` names, in the order of their names.
+
+    Hidden files are none, as in a shell.
+    """
+    if not any(mark in pattern for mark in "*?["):
+        return []
+    names = sorted(glob.glob(pattern, recursive=True))
+    return [Source(name=printable(name), path=Path(name)) for name in names if Path(name).is_file()]
 
 
 def read_at_most(file: IO[bytes], most_bytes: int) -> bytes:

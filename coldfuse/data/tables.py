@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
 
 from coldfuse.data.words import listing
 from coldfuse.errors import UserInputError
@@ -20,21 +22,38 @@ class FileFormat:
     """Character between the cells, or one of the words tab, comma, semicolon, pipe and space."""
     encoding: str | None = None
     """Encoding of text files, such as cp1252."""
+    documents: str | None = None
+    """What an example of a plain text file is: the whole `file` or a `line`; None: the file, where only texts are
+    wanted, and else a table."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
     """Which columns are read."""
 
-    texts: tuple[str, ...]
-    """Columns of texts: one, or two in tasks of pairs."""
-    label: str | None
-    """Column of the labels."""
+    columns: tuple[str, ...]
+    """All of them, in the order in which rows have their values."""
+    label: str | None = None
+    """The one of the labels: by its values, rows that a stray quote swallowed are told from a text."""
+
+
+class Choice(Protocol):
+    """What is looked for in tables, for who opens them."""
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """All of them, the label's last."""
-        return (*self.texts, self.label) if self.label is not None else self.texts
+    def takes_documents(self) -> bool:
+        """Whether texts alone are wanted, so that a plain text file is one."""
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether tokens with their tags are wanted, as CoNLL files have them."""
+
+    @property
+    def takes_media(self) -> str | None:
+        """Role whose values are files of a kind that folders hold, `image` or `audio`; None: tables are wanted."""
+
+    def is_likely(self, names: Sequence[str]) -> int:
+        """Count the names that say that these are the columns that are looked for: the more, the likelier."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +62,18 @@ class Table:
 
     name: str
     """Name of the file, for messages."""
+    path: Path | None = None
+    """Where it lies, if it is a file."""
     names: tuple[str, ...]
     """Names of its columns."""
+    inner: tuple[str, ...] = ()
+    """Names of columns inside of others, such as `data.body`; as many as were looked for."""
     repeated: frozenset[str] = frozenset()
     """Names that several columns have."""
     rows: Callable[[Wanted], Iterator[Row]]
     """Yields the values of the wanted columns, in their order."""
+    close: Callable[[], None] = lambda: None
+    """Gives back what the rows come from, once they were read or are not wanted."""
     unit: str = "line"
     """What a row's place counts: lines or rows."""
     form: tuple[str, ...] = ()
@@ -65,6 +90,8 @@ class Table:
                 f"{self.name}: two columns have the same name {column!r}; rename one; its columns are "
                 f"{listing(self.names)}"
             )
-        if column not in self.names:
-            raise UserInputError(f"{self.name}: no column {column!r}; its columns are {listing(self.names)}")
+        if column not in self.names and column not in self.inner:
+            outer = column.partition(".")[0] + "."
+            inside = [name for name in self.inner if name.startswith(outer)]
+            raise UserInputError(f"{self.name}: no column {column!r}; its columns are {listing(inside or self.names)}")
         return column

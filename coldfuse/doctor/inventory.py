@@ -98,6 +98,10 @@ def _needs_of_contribution(federation: Federation, number: int, contribution: st
         return
     root = admission.checks if admission else None
     yield from _needs_of_file(manifest.delta, root, f"{by}, its delta", is_asked_again=is_asked)
+    if manifest.statistics is not None:
+        used = admission.statistics if admission else None
+        file, checks = manifest.statistics.file, used.checks if used else None
+        yield from _needs_of_file(file, checks, f"{by}, its statistics", is_asked_again=is_asked)
 
 
 def _needs_of_file(blob: Blob, root: str | None, by: str, *, is_asked_again: bool = False) -> Iterator[Need]:

@@ -28,8 +28,9 @@ from coldfuse.engine.fuse import Prepared
 from coldfuse.engine.inputs import open_input
 from coldfuse.engine.job import Fusion, require_memory
 from coldfuse.engine.measuring import measure_all
+from coldfuse.engine.operands import AdapterOperand, AnyOperand, Operand, Operands
 from coldfuse.engine.passes import Pass, Progress, measuring_passes
-from coldfuse.engine.plan import AdapterOperand, Operand, Operands, PieceTask, Shard
+from coldfuse.engine.plan import PieceTask, Shard
 from coldfuse.engine.ranges import info_of
 from coldfuse.fusion.average.mean import Mean
 from coldfuse.fusion.block import Float64
@@ -182,7 +183,7 @@ def _probe(prepared: Prepared, made: Operands | Adapter | None) -> tuple[Fusion,
     return fusion, [shard for shard in map(only_read, prepared.measured) if any(True for _ in shard.pieces)]
 
 
-def _made(source: Operands | Adapter | None, piece: PieceTask) -> Operand | AdapterOperand | None:
+def _made(source: Operands | Adapter | None, piece: PieceTask) -> AnyOperand | None:
     """Find a piece's elements in what was made, which may be a model, a delta or an adapter."""
     if source is None:
         return piece.base

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from coldfuse.engine.plan import AdapterOperand, Operand, PieceTask
+from coldfuse.engine.operands import AdapterOperand, AnyOperand, EncodedOperand
+from coldfuse.engine.plan import PieceTask
 from coldfuse.errors import FusionError
 from coldfuse.fusion.block import Float64
 from coldfuse.tensors.files import BlobFile
@@ -39,8 +40,10 @@ def require_finite(piece: PieceTask, rows: Sequence[int], deltas_RN: Float64, ba
     )
 
 
-def file_of(operand: Operand | AdapterOperand | None) -> str | None:
+def file_of(operand: AnyOperand | None) -> str | None:
     """Return the name of an operand's file or adapter; None for a file in parts, which has no name that people know."""
     if isinstance(operand, AdapterOperand):
         return operand.what
+    if isinstance(operand, EncodedOperand):
+        operand = next(iter(operand.parts.values()))
     return operand.where.file.name if operand and not isinstance(operand.where.file, BlobFile) else None

@@ -15,11 +15,12 @@ import numpy as np
 
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.inputs import Input, content_digests, in_fusing_order
-from coldfuse.engine.job import Fusion, Measured, granularity_of, request_bytes, require_memory
+from coldfuse.engine.job import Fusion, Measured, granularity_of, holding_factors, request_bytes, require_memory
 from coldfuse.engine.measuring import measure_all, run_pass
+from coldfuse.engine.operands import operands
 from coldfuse.engine.outputs import Layout, Output, layout_for
 from coldfuse.engine.passes import Pass, Progress, plan_passes
-from coldfuse.engine.plan import Inputs, Plan, Shard, all_shards, measured_shards, operands, plan_shards
+from coldfuse.engine.plan import Inputs, Plan, Shard, all_shards, measured_shards, plan_shards
 from coldfuse.engine.settings import resolve
 from coldfuse.engine.shard import fuse_shard
 from coldfuse.engine.sinks import Sink, Writer, Written
@@ -156,7 +157,7 @@ def prepare(request: Request) -> Prepared:
     read = Inputs(
         base=operands(base.files.values(), is_delta=False),
         contributions=[item.operands for item in ordered],
-        statistics=[item.statistics_operands for item in ordered if item.statistics],
+        statistics=[item.statistics_operands for item in ordered] if any(item.statistics for item in ordered) else [],
         state=state.operands,
         tied=tied,
     )
@@ -212,6 +213,8 @@ def fuse(prepared: Prepared, sink: Sink, executor: Executor, *, progress: Progre
         SchemaMismatchError: Models disagree on what is copied from the base.
     """
     prepared = read_ahead(prepared, executor)
+    held = holding_factors(prepared.fusion, prepared.plan, executor.task_bytes)
+    prepared = replace(prepared, fusion=held)
     require_memory(prepared.fusion, prepared.plan, executor.task_bytes)
     for one in (one for one in prepared.passes if one.kind == "compare"):
         for _ in run_pass(executor, one, compare_shard, prepared.fusion, progress):
@@ -289,5 +292,5 @@ def _layout(base: Checkpoint, read: Inputs, recipe: Recipe, output: Output) -> L
     fused = {name: read.tied.get(name, name) for name, spec in base.schema.items() if spec.is_fused}
     if output.kind == "adapter":  # merged into a model that ties, factors for both would be added twice
         fused = {name: first for name, first in fused.items() if name == first}
-    changed = [name for name, first in fused.items() if any(first in item.tensors for item in read.contributions)]
+    changed = [name for name, first in fused.items() if any(first in item for item in read.contributions)]
     return layout_for(output, base, changed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,11 +13,12 @@ from coldfuse.adapters.adapter import OTHER_WEIGHTS, Adapter, no_weights, read_a
 from coldfuse.adapters.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from coldfuse.adapters.config import CONFIG as ADAPTER_CONFIG
 from coldfuse.core.left_out import LeftOut
+from coldfuse.core.schema import Schema
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, sha256
 from coldfuse.engine.left_out import fit, named_left_out, weights_alone
 from coldfuse.engine.mismatches import Fitting
-from coldfuse.engine.plan import Operands, operands
-from coldfuse.engine.tied import Tied, by_first_name, check_adapter, check_places
+from coldfuse.engine.operands import Operands, delta_operands, operands
+from coldfuse.engine.tied import Tied, by_first_name, check_adapter, check_changes
 from coldfuse.engine.untied import untied_model
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.method import Statistic
@@ -28,14 +29,14 @@ from coldfuse.tensors.checkpoint import (
     open_checkpoint_or_tensors,
     open_file,
     open_tensors_at,
-    places_of,
 )
 from coldfuse.tensors.contents import content_digest, delta_digest, sample_digest
 from coldfuse.tensors.deltas import FORMAT, check_delta
 from coldfuse.tensors.dequantised import open_as_floats
+from coldfuse.tensors.encodings import Encoded
 from coldfuse.tensors.files import File, LocalFile, find_object, opened
 from coldfuse.tensors.folders import Location, is_remote
-from coldfuse.tensors.statistics import check_statistics
+from coldfuse.tensors.statistics import check_statistics, read_statistics_info
 from coldfuse.tensors.tensor_file import TensorFile, open_tensors
 
 _DIGESTS_AT_A_TIME = 4
@@ -69,6 +70,10 @@ class Input:
     """Digest of a delta, where it is known without reading it."""
     deltas: Path | None = None
     """The file that PEFT's deltas of an adapter will be in while a fusion runs, if PEFT computes them."""
+    encoded: Mapping[str, Encoded] = field(default_factory=dict)
+    """How each tensor of a delta is stored, by the base's names; empty for what is no delta."""
+    shapes: Schema = field(default_factory=dict)
+    """The base's tensors, by which a delta's encodings are read."""
     left_out: tuple[LeftOut, ...] = ()
     """What it has and no result can have, and what it lacks."""
     fitting: Fitting | None = None
@@ -80,6 +85,8 @@ class Input:
         if self.adapter:
             return replace(self.adapter, tensors=by_first_name(self.adapter.tensors, self.tied))
         places = operands(self.files, is_delta=self.is_delta).tensors
+        if self.encoded:
+            return delta_operands(self.files[0], self.encoded, self.shapes, self.tied)
         if self.fitting is not None:
             places = {to: places[name] for name, to in self.fitting.base_names.items()}
         return Operands(by_first_name(places, self.tied), self.is_delta)
@@ -90,7 +97,13 @@ class Input:
         names = self.fitting.base_names if self.fitting else {}
         places = operands(self.statistics, is_delta=True).tensors
         places = {names.get(name, name): place for name, place in places.items()}
-        return Operands(by_first_name(places, self.tied), is_delta=True)
+        infos = [read_statistics_info(file.header, what=str(file)) for file in self.statistics]
+        return Operands(
+            by_first_name(places, self.tied),
+            is_delta=True,
+            coding=infos[0].coding if infos else None,
+            is_gram=any(info.kind == "gram" for info in infos),
+        )
 
     @cached_property
     def digest(self) -> str:
@@ -143,17 +156,47 @@ def open_inputs(
         SchemaMismatchError: An input or its statistics do not fit the base or each other.
         CodecError: A file is not what it claims to be.
     """
-    kind = next((step.statistic for step in recipe.steps if step.statistic), None)
+    kind = recipe.statistic
     if (kind is not None) != bool(statistics) or len(statistics) not in (0, len(models)):
         wanted = f"one file of {kind} statistics a model, in their order" if kind else "none: the method uses none"
         raise UserInputError(f"--statistics: expected {wanted}, got {len(statistics)} for {len(models)} models")
     with ThreadPoolExecutor(_DIGESTS_AT_A_TIME) as pool:
         digests = list(pool.map(_digest, models)) if statistics else [None] * len(models)
     inputs = [open_input(base, path, weight, tied=tied) for path, weight in zip(models, weights, strict=True)]
+    if kind is None:
+        return inputs
     return [
-        replace(item, statistics=_open_statistics(base, kind, statistics[i : i + 1], digests[i], item.fitting))
-        for i, item in enumerate(inputs)
+        with_statistics(base, item, kind, open_tensors_at(path), model=of, delta=_known_delta(item))
+        for item, path, of in zip(inputs, statistics, digests, strict=True)
     ]
+
+
+def with_statistics(
+    base: Checkpoint,
+    item: Input,
+    kind: Statistic,
+    file: TensorFile,
+    *,
+    model: str | None = None,
+    delta: str | None = None,
+) -> Input:
+    """Return an input with its statistics, checked.
+
+    Args:
+        base: The base.
+        item: The input.
+        kind: The kind that the recipe asks for.
+        file: The statistics.
+        model: Digest of the model that was measured, where the input is one.
+        delta: Digest of the delta that they belong to, where the input is one.
+
+    Raises:
+        CodecError: The file is none of statistics, or of another version.
+        SchemaMismatchError: They are of another kind or model, or do not fit the base.
+    """
+    names = {} if item.fitting is None else {name: base.schema[to] for name, to in item.fitting.base_names.items()}
+    check_statistics(file.header, {**base.schema, **names}, kind=kind, model=model, delta=delta, what=str(file))
+    return replace(item, statistics=(file,))
 
 
 def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -> Input:
@@ -215,9 +258,12 @@ def delta_input(  # noqa: PLR0913 - what there is to say, by keyword
         CodecError: The file is no delta, or one of another version.
         SchemaMismatchError: It does not fit the base.
     """
-    check_delta(file.header, base.schema, base_digest=base_digest or base.digest(), what=str(path))
-    check_places(places_of([file]), tied, what=str(path))
-    return Input(path=path, files=(file,), is_delta=True, weight=weight, tied=tied, known_digest=digest)
+    encoded = check_delta(file.header, base.schema, base_digest=base_digest or base.digest(), what=str(path))
+    check_changes(file, encoded, tied, what=str(path))
+    return Input(
+        path=path, files=(file,), is_delta=True, weight=weight, tied=tied, known_digest=digest, encoded=encoded,
+        shapes={name: base.schema[name] for name in encoded},
+    )  # fmt: skip
 
 
 def in_fusing_order(inputs: Sequence[Input]) -> list[Input]:
@@ -261,16 +307,9 @@ def _read_at_most(file: File) -> bytes:
     return bytes(data)
 
 
-def _open_statistics(
-    base: Checkpoint, kind: Statistic | None, paths: Sequence[Location], of: str | None, fitting: Fitting | None
-) -> tuple[TensorFile, ...]:
-    files = tuple(open_tensors_at(path) for path in paths)
-    if kind is None:
-        return ()
-    own_names = {} if fitting is None else {name: base.schema[to] for name, to in fitting.base_names.items()}
-    for file in files:
-        check_statistics(file.header, {**base.schema, **own_names}, kind=kind, model=of, what=str(file))
-    return files
+def _known_delta(item: Input) -> str | None:
+    """Return the digest of a delta; a model or an adapter has none."""
+    return item.digest if item.is_delta and item.adapter is None else None
 
 
 def _digest(path: Location) -> str | None:

@@ -8,19 +8,21 @@ neither with the model nor (up to some hundred) with the contributions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
 
-from coldfuse.engine.plan import Granularity, Plan, all_shards
+from coldfuse.core.schema import ITEM_BYTES
+from coldfuse.engine.operands import AdapterOperand, EncodedOperand
+from coldfuse.engine.plan import Granularity, PieceTask, Plan, all_shards
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.block import Float64, TensorInfo
 from coldfuse.fusion.method import LinearCombiner, MatrixCombiner
 from coldfuse.fusion.random import key
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.tensors.checks import PIECE_BYTES
-from coldfuse.tensors.deltas import Encoding
+from coldfuse.tensors.encodings import Encoding
 
 _STACK_ELEMENTS = 1 << 18
 """Number of elements in one block of all deltas together: 2 MiB of float64."""
@@ -56,6 +58,12 @@ _FEW_BYTES, _FEWEST_BYTES = 64 << 10, 8 << 10
 _LOCAL_BYTES = 4 << 20
 """Number of bytes that are read ahead from a store in a folder, of all contributions together."""
 
+LEAST_FACTOR_BYTES = 2 << 20
+"""Size of what a task holds of factors at least: a few runs of them, and the rows that they expand to."""
+
+MOST_FACTOR_BYTES = 64 << 20
+"""Size of what a task holds of factors at most."""
+
 Measured = Mapping[tuple[int, str], Mapping[str, Float64]]
 """Results of measures by step and tensor; the tensor is "" for the whole model."""
 
@@ -87,6 +95,8 @@ class Fusion:
     """Name of the device on which whole matrices are worked on."""
     request_bytes: int = 0
     """Number of bytes of each operand in a store that are read at once; 0: just what a block needs."""
+    factor_bytes: int = 0
+    """Number of bytes of low-rank factors and the like that a task holds, so that not every block reads them again."""
     delta_dtype: Encoding | None = None
     """Dtype of the fused delta, if that is made; None: the fused model is made, in the base's dtypes."""
     measured: Measured = field(default_factory=dict)
@@ -98,14 +108,16 @@ class Fusion:
         return len(self.weights)
 
     @cached_property
-    def info(self) -> Callable[[str, tuple[int, ...], tuple[bool, ...], int], TensorInfo]:
-        """What a step, by its index in the recipe, knows of a tensor, by its name, shape and who has it.
+    def info(self) -> Callable[[str, tuple[int, ...], tuple[bool, ...], tuple[bool, ...], int], TensorInfo]:
+        """What a step, by its index in the recipe, knows of a tensor, by its name, shape, who has it and who knows it.
 
         The last few are kept, as a tensor has many blocks: each takes 24 bytes a contribution.
         """
         return lru_cache(maxsize=_NUM_INFOS)(self._info)
 
-    def _info(self, tensor: str, shape: tuple[int, ...], present: tuple[bool, ...], step: int) -> TensorInfo:
+    def _info(
+        self, tensor: str, shape: tuple[int, ...], present: tuple[bool, ...], informed: tuple[bool, ...], step: int
+    ) -> TensorInfo:
         return TensorInfo(
             tensor=tensor,
             shape=shape,
@@ -113,6 +125,7 @@ class Fusion:
             present_C=np.array(present, bool),
             keys_C=np.array([key(self.seed, name, tensor) for name in self.names if self.recipe.is_random], np.uint64),
             num_elements=self.num_elements,
+            informed_C=np.array(informed, bool) if informed else None,
             own={**self.own.get((step, ""), {}), **self.own.get((step, tensor), {})},
             measured={**self.measured.get((step, ""), {}), **self.measured.get((step, tensor), {})},
         )
@@ -169,7 +182,7 @@ def task_bytes(fusion: Fusion, plan: Plan) -> int:
         blocks = max(blocks, max(fusion.block_elements, row) * (2 * rows + values)) + _COUNTER_ELEMENTS
     # What is read ahead of a store is verified in whole pieces: one more at each end, and its checks.
     ahead = (fusion.request_bytes and fusion.request_bytes + 3 * PIECE_BYTES) * (fusion.num_contributions + 1)
-    return part + state + blocks * 8 + ahead + _matrix_bytes(fusion, plan)
+    return part + state + blocks * 8 + ahead + fusion.factor_bytes + _matrix_bytes(fusion, plan)
 
 
 def require_memory(fusion: Fusion, plan: Plan, limit_bytes: int) -> None:
@@ -193,6 +206,34 @@ def request_bytes(*, is_local: bool, num_contributions: int, limit_bytes: int) -
     wanted = _LOCAL_BYTES if is_local else limit_bytes // 4
     least = min(_FEW_BYTES, max(limit_bytes // 4 // (num_contributions + 1), _FEWEST_BYTES))
     return min(max(wanted // (num_contributions + 1), least), _REMOTE_BYTES)
+
+
+def holding_factors(fusion: Fusion, plan: Plan, limit_bytes: int) -> Fusion:
+    """Return the fusion with factors held as far as the memory allows; no byte of the result changes.
+
+    Args:
+        fusion: The fusion, whose contributions may have factors.
+        plan: What it reads.
+        limit_bytes: Memory that a worker may take.
+    """
+    needed = max((_factor_bytes(piece) for shard in all_shards(plan) for piece in shard.pieces), default=0)
+    if not needed:
+        return fusion
+    spare = limit_bytes - task_bytes(fusion, plan)
+    return replace(fusion, factor_bytes=max(min(needed, spare, MOST_FACTOR_BYTES), LEAST_FACTOR_BYTES))
+
+
+def _factor_bytes(piece: PieceTask) -> int:
+    """Return what a tensor's factors take in float64, beside what is held while a range is expanded."""
+    found = 0
+    for operand in piece.contributions:
+        match operand:
+            case EncodedOperand():
+                parts = operand.parts.values()
+                found += 8 * sum(part.where.length // ITEM_BYTES[part.dtype] for part in parts)
+            case AdapterOperand():
+                found += MOST_FACTOR_BYTES // 8
+    return found and found + LEAST_FACTOR_BYTES
 
 
 def _longest_row(fusion: Fusion, plan: Plan) -> int:

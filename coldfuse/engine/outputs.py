@@ -28,7 +28,8 @@ from coldfuse.errors import UserInputError
 from coldfuse.fusion.block import Float64
 from coldfuse.naming.architecture import Architecture, Unknown, find_architecture
 from coldfuse.tensors.checkpoint import Checkpoint
-from coldfuse.tensors.deltas import Encoding, delta_header
+from coldfuse.tensors.deltas import delta_header
+from coldfuse.tensors.encodings import Encoding
 from coldfuse.tensors.files import LocalFile, OpenFile, opened
 from coldfuse.tensors.header import Header, format_header, parse_header
 from coldfuse.tensors.index import Weights, index_of, shard_names

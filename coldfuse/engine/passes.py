@@ -15,9 +15,11 @@ from coldfuse.core.schema import ITEM_BYTES, size_of
 from coldfuse.engine.devices import CPU
 from coldfuse.engine.job import Fusion
 from coldfuse.engine.measure import SAMPLE_RUN, Measuring, group_of, is_sorted, measured_pieces
-from coldfuse.engine.plan import AdapterOperand, Operand, PieceTask, Shard, copied_shards
+from coldfuse.engine.operands import AnyOperand, CodedOperand, Operand
+from coldfuse.engine.plan import PieceTask, Shard, copied_shards
 from coldfuse.fusion.method import MatrixCombiner, Measure, Method, Ranked, Sums
 from coldfuse.fusion.selection import Windows, all_keys
+from coldfuse.tensors.codes import item_bytes
 
 _KEY_BITS = 31
 """Number of bits of the keys that are ranked; see `coldfuse.fusion.selection`."""
@@ -217,8 +219,7 @@ def _num_elements(fusion: Fusion, piece: PieceTask) -> int:
 
 def _element_bytes(piece: PieceTask, step: Method) -> int:
     """Return what one element takes in the base, in all contributions, and in statistics if the step looks at them."""
-    is_used = step.statistic not in (None, "gram") and all(operand is not None for operand in piece.statistics)
-    statistics = piece.statistics if is_used else ()
+    statistics = piece.statistics if step.statistic not in (None, "gram") else ()
     return _items(piece.base, *piece.contributions, *statistics)
 
 
@@ -241,10 +242,12 @@ def _fused_bytes(fusion: Fusion, piece: PieceTask) -> int:
 def _matrix_bytes(piece: PieceTask) -> int:
     """Return what a whole matrix takes: the base is read again for every delta."""
     deltas = [operand for operand in piece.contributions if operand is not None]
-    squares = piece.shape[-1] ** 2 * _items(*piece.statistics)
+    coded = sum(operand.where.length for operand in piece.statistics if isinstance(operand, CodedOperand))
+    squares = piece.shape[-1] ** 2 * _items(*(o for o in piece.statistics if isinstance(o, Operand))) + coded
     return piece.tensor_elements * sum(_items(piece.base, delta) for delta in deltas) + squares
 
 
-def _items(*operands: Operand | AdapterOperand | None) -> int:
-    """Return what one element takes in all operands; the factors of adapters are small, and not counted."""
-    return sum(ITEM_BYTES[operand.dtype] for operand in operands if isinstance(operand, Operand))
+def _items(*operands: AnyOperand | CodedOperand | None) -> int:
+    """Return what one element takes in all operands; factors are small, and not counted."""
+    coded = sum(item_bytes(operand.coding) for operand in operands if isinstance(operand, CodedOperand))
+    return coded + sum(ITEM_BYTES[operand.dtype] for operand in operands if isinstance(operand, Operand))

@@ -15,14 +15,13 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Literal
 
-from coldfuse.adapters.adapter import Adapter, AdapterTensor, Stored
+from coldfuse.adapters.adapter import Adapter
 from coldfuse.core.schema import TensorSpec, size_of
+from coldfuse.engine.operands import AdapterOperand, AnyOperand, CodedOperand, Operand, Operands
 from coldfuse.errors import SchemaMismatchError
-from coldfuse.tensors.checkpoint import Place
-from coldfuse.tensors.files import ByteRange
+from coldfuse.tensors.codes import BLOCK, coded_range
 from coldfuse.tensors.header import Header
 from coldfuse.tensors.parts import PartLayout, Piece, plan_parts
-from coldfuse.tensors.tensor_file import TensorFile
 
 Granularity = Literal["piece", "rows", "matrix"]
 """How much of a tensor a method looks at to fuse a piece of it."""
@@ -38,30 +37,6 @@ NARROW_DTYPES = frozenset({"BF16", "F16"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Operand:
-    """Some consecutive elements of one tensor of one model, delta or other file."""
-
-    where: ByteRange
-    """The bytes of these elements."""
-    first: int
-    """Index in the tensor of the element at which the range begins."""
-    dtype: str
-    """Dtype of these elements, which may differ from the base's."""
-    is_delta: bool
-    """True if the values count as they are; False for a model's own values, from which the base is subtracted."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdapterOperand:
-    """An adapter's change of one tensor, to be expanded rows by rows from its factors."""
-
-    what: str
-    """The adapter's name, for errors."""
-    change: AdapterTensor
-    """What the adapter does to the tensor."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class PieceTask:
     """Fuse some elements of one tensor."""
 
@@ -74,10 +49,11 @@ class PieceTask:
     num_elements: int
     base: Operand
     """The base's elements, at least those of the piece."""
-    contributions: tuple[Operand | AdapterOperand | None, ...]
+    contributions: tuple[AnyOperand | None, ...]
     """Each contribution's elements, in fusing order; None where it does not change the tensor."""
-    statistics: tuple[Operand | None, ...] = ()
-    """Each contribution's statistics under the tensor's name; empty if the recipe asks for none."""
+    statistics: tuple[Operand | CodedOperand | None, ...] = ()
+    """Each contribution's statistics under the tensor's name, None where it has none; empty if the recipe asks for
+    none."""
     state: tuple[Operand | None, ...] = ()
     """Each slot's numbers of the fusion before; None where there are none yet."""
     is_fused: bool
@@ -139,16 +115,6 @@ Plan = Mapping[str, Sequence[Shard]]
 """All shards, by file and in the order of the file."""
 
 
-@dataclass(frozen=True)
-class Operands:
-    """One model's or one delta's tensors, and where they lie."""
-
-    tensors: Mapping[str, Place]
-    """The file that holds each tensor, and where it lies there."""
-    is_delta: bool
-    """True if the values count as they are; False for a model's own values, from which the base is subtracted."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
     """Everything that is read."""
@@ -166,17 +132,6 @@ class Inputs:
 def has_state(slot: str, dtype: str) -> bool:
     """Tell whether a fused tensor of this dtype has numbers in a slot: all have those of outer steps."""
     return slot != RESIDUAL or dtype in NARROW_DTYPES
-
-
-def operands(files: Iterable[TensorFile], *, is_delta: bool) -> Operands:
-    """Index the tensors of a model's or delta's files by name; `is_delta` as in `Operands`."""
-    return Operands({entry.name: (file, entry) for file in files for entry in file.header.tensors}, is_delta)
-
-
-def operand_of(stored: Stored) -> Operand:
-    """Return a whole factor of an adapter as an operand, which ranges can be read of."""
-    start, spec = stored.tensor.start, stored.tensor.spec
-    return Operand(where=stored.file.range(start, spec.size_bytes), first=0, dtype=spec.dtype, is_delta=True)
 
 
 def plan_shards(
@@ -255,18 +210,16 @@ def _plan_piece(piece: Piece, inputs: Inputs, granularity: Granularity) -> Piece
         num_elements=piece.num_elements,
         base=_locate(inputs.base, known, granularity, by_rows=by_rows) or _missing(piece),
         contributions=contributions,
-        statistics=tuple(_locate(s, known, granularity) for s in inputs.statistics),
+        statistics=tuple(_locate_statistics(s, known, granularity) for s in inputs.statistics),
         state=tuple(_locate(s, known, granularity) if s and is_fused else None for s in inputs.state),
         is_fused=is_fused,
         tied_to=tied_to,
     )
 
 
-def _locate_contribution(
-    source: Operands | Adapter, piece: Piece, granularity: Granularity
-) -> Operand | AdapterOperand | None:
+def _locate_contribution(source: Operands | Adapter, piece: Piece, granularity: Granularity) -> AnyOperand | None:
     if isinstance(source, Operands):
-        return _locate(source, piece, granularity)
+        return source.encoded.get(piece.tensor.name) or _locate(source, piece, granularity)
     change = source.tensors.get(piece.tensor.name)
     return AdapterOperand(what=source.what, change=change) if change else None
 
@@ -283,6 +236,27 @@ def _locate(source: Operands, piece: Piece, granularity: Granularity, *, by_rows
     dtype = entry.spec.dtype
     where = file.file.range(entry.start + size_of(dtype, first), size_of(dtype, end - first))
     return Operand(where=where, first=first, dtype=dtype, is_delta=source.is_delta)
+
+
+def _locate_statistics(source: Operands, piece: Piece, granularity: Granularity) -> Operand | CodedOperand | None:
+    """Find what statistics say of a piece: its elements, or a whole Gram matrix."""
+    if source.coding is None or piece.tensor.name not in source.tensors:
+        return _locate(source, piece, granularity)
+    file, entry = source.tensors[piece.tensor.name]
+    shape = piece.tensor.spec.shape
+    if source.is_gram:
+        triangle, first, count = shape[-1], 0, shape[-1] * (shape[-1] + 1) // 2
+        total = count
+    else:
+        triangle, total = 0, piece.tensor.spec.num_elements
+        first, end = _element_range(piece, granularity, by_rows=False)
+        count = end - first
+    begin, start, stop = coded_range(first, count, source.coding)
+    where = file.file.range(entry.start + start, min(stop, entry.spec.size_bytes) - start)
+    blocks_end = min(-(-(first + count) // BLOCK) * BLOCK, total)
+    return CodedOperand(
+        where=where, first=begin, num_coded=blocks_end - begin, coding=source.coding, triangle=triangle
+    )  # fmt: skip
 
 
 def _element_range(piece: Piece, granularity: Granularity, *, by_rows: bool) -> tuple[int, int]:

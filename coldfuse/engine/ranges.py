@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from coldfuse.engine.job import Fusion
-from coldfuse.engine.plan import AdapterOperand, Operand, PieceTask
+from coldfuse.engine.operands import AnyOperand, Operand
+from coldfuse.engine.plan import PieceTask
 from coldfuse.fusion.block import TensorInfo
 
 ElementRange = tuple[int, int]
@@ -15,7 +16,8 @@ ElementRange = tuple[int, int]
 def info_of(fusion: Fusion, piece: PieceTask, step: int) -> TensorInfo:
     """Return what a step of the recipe knows of a piece's tensor; `step` is its index in the recipe."""
     present = tuple(operand is not None for operand in piece.contributions)
-    return fusion.info(piece.known_as, piece.shape, present, step)
+    informed = tuple(operand is not None for operand in piece.statistics)
+    return fusion.info(piece.known_as, piece.shape, present, informed, step)
 
 
 def element_ranges(
@@ -50,7 +52,7 @@ def whole_rows(first: int, end: int, row: int, length: int) -> Iterator[ElementR
         yield start, min(step, end - start)
 
 
-def kind_of(operands: Sequence[Operand | AdapterOperand | None]) -> tuple[str, bool] | None:
+def kind_of(operands: Sequence[AnyOperand | None]) -> tuple[str, bool] | None:
     """Return the dtype, and whether it is a delta, that all operands share that are there; None: they differ."""
     kinds = {(o.dtype, o.is_delta) if isinstance(o, Operand) else None for o in operands if o is not None}
     return kinds.pop() if len(kinds) == 1 else None

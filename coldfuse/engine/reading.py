@@ -13,13 +13,14 @@ from types import TracebackType
 
 import numpy as np
 
-from coldfuse.adapters.adapter import Stored
 from coldfuse.core.dtypes import Raw
 from coldfuse.core.schema import ITEM_BYTES, size_of
 from coldfuse.engine.devices import own_stream, to_device
+from coldfuse.engine.expander import Expander
 from coldfuse.engine.finite import require_finite
 from coldfuse.engine.job import SUM_ELEMENTS, Fusion
-from coldfuse.engine.plan import AdapterOperand, Operand, PieceTask, operand_of
+from coldfuse.engine.operands import AnyOperand, CodedOperand, Operand
+from coldfuse.engine.plan import PieceTask
 from coldfuse.engine.preload import expect
 from coldfuse.engine.range_reader import RangeReader
 from coldfuse.engine.ranges import ElementRange, has_rows, info_of, kind_of, whole_rows
@@ -29,12 +30,11 @@ from coldfuse.fusion.block import Array, Block, Float64, Matrix
 from coldfuse.fusion.kernels import decode, subtract_rows, sum_rows
 from coldfuse.fusion.method import LinearCombination
 from coldfuse.fusion.rows import DeltaRows
+from coldfuse.tensors.coded_statistics import matrix_of
+from coldfuse.tensors.codes import BLOCK, coded_range, decode_values
 
 _idle = threading.local()
 """Buffers of tasks that this thread has finished, for the next one: fresh memory costs a page fault every 4 KiB."""
-
-_FACTOR_ELEMENTS = 1 << 20
-"""Of adapters' factors that are held at a time: 8 MiB."""
 
 
 class BlockReader:
@@ -46,7 +46,7 @@ class BlockReader:
         self._buffers: dict[str, Raw] = {}
         self._base_held: tuple[int, ElementRange] | None = None
         self._is_base_decoded = False
-        self._factors: dict[tuple[object, ...], Float64] = {}
+        self._expander = Expander(fusion.factor_bytes, lambda operand, *elements: self.values(operand, elements))
         self._stream = ExitStack()
 
     def __enter__(self) -> BlockReader:
@@ -74,7 +74,7 @@ class BlockReader:
         """Let go of what was read ahead: another piece comes."""
         self._reader.forget()
         self._base_held = None
-        self._factors.clear()
+        self._expander.forget()
 
     def values(self, operand: Operand, elements: ElementRange) -> Float64:
         """Read elements as float64, into an array of their own."""
@@ -127,6 +127,8 @@ class BlockReader:
     def sum_deltas(self, piece: PieceTask, elements: ElementRange, combination: LinearCombination) -> Float64:
         """Return (b θ_t + Σ c_i δ_i) / d: what `LinearCombiner.fuse` returns, for element_ranges of `sum_length`."""
         kind = self._summed_as_read(piece, combination)
+        if kind is None and self._is_summed_singly(combination):
+            return self._sum_singly(piece, elements, combination)
         if kind is None:
             return combination.of(self.block(piece, elements, step=len(self._fusion.recipe.transforms)))
         dtype, is_delta = kind
@@ -139,7 +141,25 @@ class BlockReader:
 
     def sum_length(self, piece: PieceTask, combination: LinearCombination) -> int:
         """Return how many elements to sum at a time: fewer if the deltas have to be held together."""
-        return self._fusion.sum_elements if self._summed_as_read(piece, combination) else self._fusion.block_elements
+        if self._summed_as_read(piece, combination):
+            return self._fusion.sum_elements
+        return SUM_ELEMENTS if self._is_summed_singly(combination) else self._fusion.block_elements
+
+    def _is_summed_singly(self, combination: LinearCombination) -> bool:
+        """Tell whether deltas can be added one after the other: each is then expanded in long runs, however many."""
+        return not (combination.base or self._fusion.recipe.transforms)
+
+    def _sum_singly(self, piece: PieceTask, elements: ElementRange, combination: LinearCombination) -> Float64:
+        """Return what `LinearCombination.of` returns, bit by bit, holding one delta at a time."""
+        base_N, sum_N = self.base(piece, elements), self._floats("sum", elements[1])
+        sum_N[:] = 0.0
+        delta_N = self._floats("delta", elements[1])
+        for index, coefficient in enumerate(combination.deltas_C.tolist()):
+            if coefficient and piece.contributions[index] is not None:
+                self._fill(piece, elements, base_N, delta_N[None], [index])
+                sum_N += delta_N if coefficient == 1 else np.multiply(delta_N, coefficient, out=delta_N)
+        sum_N /= combination.divisor
+        return sum_N
 
     def _summed_as_read(self, piece: PieceTask, combination: LinearCombination) -> tuple[str, bool] | None:
         """Return dtype and kind, if all deltas can be summed as they lie in their files."""
@@ -151,7 +171,7 @@ class BlockReader:
 
     def _read_rows(
         self,
-        operands: Sequence[Operand | AdapterOperand | None],
+        operands: Sequence[AnyOperand | None],
         elements: ElementRange,
         dtype: str,
         wanted: Sequence[object] | Float64,
@@ -192,7 +212,12 @@ class BlockReader:
             if operand is None:
                 return None
             rows, columns = piece.shape[-1] if is_gram else piece.shape[0], piece.shape[-1]
-            return to_device(self.values(operand, (0, rows * columns)).reshape(rows, columns), self._fusion.device)
+            if isinstance(operand, CodedOperand):
+                values = self._decoded(operand)
+                values = matrix_of(values, columns) if operand.triangle else values.reshape(rows, columns)
+            else:
+                values = self.values(operand, (0, rows * columns)).reshape(rows, columns)
+            return to_device(values, self._fusion.device)
 
         info = info_of(self._fusion, piece, step)
         return Matrix(info=info, read_delta=read_delta, read_statistic=read_statistic)
@@ -230,13 +255,13 @@ class BlockReader:
         is_finite = kind is None or self._fill_dense(operands, elements, None if kind[1] else base_N, out_RN)
         for operand, delta_N in zip(operands, out_RN, strict=True):
             if not isinstance(operand, Operand):
-                delta_N[:] = 0.0 if operand is None else self.expand(operand, piece, elements)
+                delta_N[:] = 0.0 if operand is None else self._expander.expand(operand, piece.base, elements)
         if not (is_finite and (kind is not None or surely_finite(out_RN))):
             require_finite(piece, rows, out_RN, base_N)
 
     def _fill_dense(
         self,
-        operands: Sequence[Operand | AdapterOperand | None],
+        operands: Sequence[AnyOperand | None],
         elements: ElementRange,
         base_N: Float64 | None,
         out_RN: Float64,
@@ -246,39 +271,39 @@ class BlockReader:
         raw = self._read_rows(operands, elements, dtype, operands)
         return subtract_rows(raw, dtype, base_N=base_N, out_CN=out_RN)
 
-    def expand(self, operand: AdapterOperand, piece: PieceTask, elements: ElementRange) -> Float64:
-        """Expand the rows of an adapter's delta that hold these elements."""
-        _, columns = operand.change.rows_columns
-        first_row, end_row = elements[0] // columns, -(-(elements[0] + elements[1]) // columns)
-        base = np.empty((0, columns))
-        if operand.change.needs_base:
-            rows = first_row * columns, (end_row - first_row) * columns
-            base = self.values(piece.base, rows).reshape(-1, columns)
-        delta = operand.change.delta_rows(self._read_factor, base, first_row, end_row - first_row).reshape(-1)
-        start = elements[0] - first_row * columns
-        return delta[start : start + elements[1]]
-
-    def _read_factor(self, stored: Stored, first: int, count: int) -> Float64:
-        """Read a factor, or find it again: every block of a tensor needs all of A."""
-        key = (stored.file, stored.tensor.name, first, count)
-        if key not in self._factors:
-            if sum(len(factor) for factor in self._factors.values()) > _FACTOR_ELEMENTS:
-                self._factors.clear()
-            self._factors[key] = self.values(operand_of(stored), (first, count))
-        return self._factors[key]
-
     def statistics(self, piece: PieceTask, elements: ElementRange, step: int) -> Float64 | None:
-        """Read what every contribution's statistics say of these elements, if a step asks and all say something."""
+        """Read what contributions' statistics say of these elements, if a step asks; None if nobody's say anything."""
         kind = self._fusion.recipe.steps[step].statistic
-        if kind in (None, "gram") or not piece.statistics or not all(piece.statistics):
+        if kind in (None, "gram") or not any(piece.statistics):
             return None
-        dtype = next(operand.dtype for operand in piece.statistics if operand is not None)  # one, by their format
         rows = self._floats("statistics", len(piece.statistics) * elements[1]).reshape(-1, elements[1])
-        raw = self._read_rows(piece.statistics, elements, dtype, piece.statistics)
-        subtract_rows(raw, dtype, base_N=None, out_CN=rows)
+        plain = [operand if isinstance(operand, Operand) else None for operand in piece.statistics]
+        if dtype := next((operand.dtype for operand in plain if operand), None):  # one, by their format
+            subtract_rows(self._read_rows(plain, elements, dtype, plain), dtype, base_N=None, out_CN=rows)
+        for operand, row_N in zip(piece.statistics, rows, strict=True):
+            if operand is None:
+                row_N[:] = 0.0
+            elif isinstance(operand, CodedOperand):
+                row_N[:] = self._decoded_range(operand, elements)
         if not (surely_finite(rows) and rows.min(initial=0.0) >= 0):
             raise FusionError(f"tensor {piece.tensor}: statistics that are negative or not finite; compute them anew")
         return rows
+
+    def _decoded_range(self, operand: CodedOperand, elements: ElementRange) -> Float64:
+        """Read some of an operand's numbers, and no blocks but theirs."""
+        wanted = elements[0] - operand.first
+        first, start, stop = coded_range(wanted, elements[1], operand.coding)
+        count = min(-(-(wanted + elements[1]) // BLOCK) * BLOCK, operand.num_coded) - first
+        raw = self.buffer("codes", min(stop, operand.where.length) - start)
+        self._reader.read_into(operand.where, raw.data, start)
+        values_N = decode_values(raw, count, operand.coding, is_signed=False)
+        return values_N[wanted - first : wanted - first + elements[1]]
+
+    def _decoded(self, operand: CodedOperand) -> Float64:
+        """Read all of an operand's numbers."""
+        raw = self.buffer("codes", operand.where.length)
+        self._reader.read_into(operand.where, raw.data, 0)
+        return decode_values(raw, operand.num_coded, operand.coding, is_signed=operand.triangle > 0)
 
     def _floats(self, name: str, count: int) -> Float64:
         return self.buffer(name, count * 8).view(np.float64)

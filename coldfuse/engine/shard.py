@@ -17,7 +17,8 @@ from coldfuse.core.schema import ITEM_BYTES, size_of
 from coldfuse.engine.devices import decompositions, one_blas_thread, to_cpu
 from coldfuse.engine.finite import NotFiniteError, file_of
 from coldfuse.engine.job import SUM_ELEMENTS, Fusion
-from coldfuse.engine.plan import RESIDUAL, STATE_DTYPE, Operand, PartTask, PieceTask, Shard
+from coldfuse.engine.operands import Operand
+from coldfuse.engine.plan import RESIDUAL, STATE_DTYPE, PartTask, PieceTask, Shard
 from coldfuse.engine.ranges import ElementRange, element_ranges, has_rows, info_of
 from coldfuse.engine.reading import BlockReader
 from coldfuse.errors import FusionError, SchemaMismatchError

@@ -23,7 +23,8 @@ from coldfuse.core.dtypes import to_floats
 from coldfuse.core.schema import TensorSpec
 from coldfuse.core.serialization import decode
 from coldfuse.core.value import Digest, Value
-from coldfuse.engine.plan import NARROW_DTYPES, RESIDUAL, STATE_DTYPE, Operands, Shard, has_state, operands
+from coldfuse.engine.operands import Operands, operands
+from coldfuse.engine.plan import NARROW_DTYPES, RESIDUAL, STATE_DTYPE, Shard, has_state
 from coldfuse.engine.recipes import known_methods, read_recipe
 from coldfuse.errors import CodecError, FusionError, SchemaMismatchError, UserInputError
 from coldfuse.fusion.recipe import Recipe

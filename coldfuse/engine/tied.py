@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import starmap
 from typing import TypeVar
 
 from coldfuse.adapters.adapter import Adapter, AdapterTensor
@@ -24,6 +26,7 @@ from coldfuse.adapters.layout import is_embedding_name
 from coldfuse.errors import SchemaMismatchError
 from coldfuse.tensors.checkpoint import Checkpoint, Place
 from coldfuse.tensors.contents import same_bytes
+from coldfuse.tensors.encodings import Encoded, part_name
 from coldfuse.tensors.header import Header
 from coldfuse.tensors.tensor_file import TensorFile
 
@@ -94,7 +97,24 @@ def check_places(places: Mapping[str, Place], tied: Tied, *, what: str) -> None:
         tied: The base's copies.
         what: Its name, for errors.
     """
-    _check(places, tied, what)
+    _check({name: Compared((place,)) for name, place in places.items()}, tied, what)
+
+
+def check_changes(file: TensorFile, encoded: Mapping[str, Encoded], tied: Tied, *, what: str) -> None:
+    """Raise `SchemaMismatchError` if tied tensors differ in a delta, in what is stored or in how.
+
+    Args:
+        file: The delta.
+        encoded: How each of its tensors is stored, by the base's names.
+        tied: The base's copies.
+        what: Its name, for errors.
+    """
+    entries = {entry.name: entry for entry in file.header.tensors}
+    found = {
+        name: Compared(tuple((file, entries[part_name(name, part)]) for part in how.parts), how)
+        for name, how in encoded.items()
+    }
+    _check(found, tied, what)
 
 
 def check_adapter(adapter: Adapter, tied: Tied, *, what: str) -> None:
@@ -102,22 +122,35 @@ def check_adapter(adapter: Adapter, tied: Tied, *, what: str) -> None:
     _check({name: _whole(tensor) for name, tensor in adapter.tensors.items()}, tied, what)
 
 
-def _whole(tensor: AdapterTensor) -> Place | None:
+@dataclass(frozen=True)
+class Compared:
+    """What is stored of a tensor, to be held against what is stored of a copy."""
+
+    places: tuple[Place, ...]
+    how: object = None
+    """How it is stored, which must be the same, too."""
+
+    def is_like(self, other: Compared) -> bool:
+        """Tell whether the other is stored alike, byte by byte."""
+        return self.how == other.how and all(starmap(same_bytes, zip(self.places, other.places, strict=True)))
+
+
+def _whole(tensor: AdapterTensor) -> Compared | None:
     """Return where an adapter stores a tensor whole; None: it has factors."""
     match tensor.changes:
         case (Replaced(stored=stored),):
-            return TensorFile(stored.file, Header(size_bytes=0, tensors=())), stored.tensor
+            return Compared(((TensorFile(stored.file, Header(size_bytes=0, tensors=())), stored.tensor),))
     return None
 
 
-def _check(places: Mapping[str, Place | None], tied: Tied, what: str) -> None:
+def _check(places: Mapping[str, Compared | None], tied: Tied, what: str) -> None:
     """Compare all copies that are there with one of them; None cannot be compared, and is like nothing else."""
     known = by_first_name({name: name for name in places}, tied)
     for name, first in tied.items():
         if name not in places or (one := known[first]) == name:
             continue
         place, other = places[one], places[name]
-        if place is None or other is None or not same_bytes(place, other):
+        if place is None or other is None or not place.is_like(other):
             raise SchemaMismatchError(
                 f"{what}: tensors {one} and {name} differ, but in the base they are one tied weight; make them alike "
                 "or leave one out, or fuse them apart with --untie (in a federation: say "

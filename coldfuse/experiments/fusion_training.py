@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from coldfuse.data.dataset import TextDataset
 from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.training.compute import native_autocast
 from coldfuse.training.encoding import Intake, TokenizedTexts, encode_all, tokenize
 from coldfuse.training.head import LinearHead, fit_linear_probe
 from coldfuse.training.loading import load_body, load_tokenizer
@@ -88,8 +88,9 @@ def train(
             factor = learning_rate_factor(step, num_steps=num_steps, warmup_fraction=settings.warmup_fraction)
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * factor
-            loss = cross_entropy(model(data.texts.batch(batch, torch.device("cpu"))), data.labels_N[batch])
-            loss.backward()  # type: ignore[no-untyped-call]
+            with native_autocast(torch.device("cpu")):
+                loss = model(labels=data.labels_N[batch], **data.texts.batch(batch, torch.device("cpu"))).loss
+            loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()

@@ -36,6 +36,8 @@ class TensorInfo:
     recipe `is_random`."""
     num_elements: int
     """Number of elements of all tensors that are fused."""
+    informed_C: NDArray[np.bool_] | None = None
+    """True for contributions whose statistics hold this tensor; None where no step asks for statistics."""
     own: Mapping[str, Float64] = field(default_factory=dict)
     """Values of the step's parameters in this tensor, by name, one a contribution, where they are not the step's own
     everywhere."""
@@ -73,7 +75,8 @@ class Block:
     deltas_CN: Float64
     """Deltas δ_i, one row a contribution, in the order of their digests. A method may overwrite them."""
     statistics_CN: Float64 | None = None
-    """Statistics of each contribution for these elements (Fisher information, variance), if the method asked."""
+    """Statistics of each contribution for these elements (Fisher information, variance), if the method asked; 0 in the
+    rows of those that are not `info.informed_C`. None where nobody's hold the tensor."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,6 +100,7 @@ class InMemory:
             present_C=np.array([tensor in delta for delta in self.deltas]),
             keys_C=np.array([key(self.seed, name, tensor) for name in names if self.recipe.is_random], np.uint64),
             num_elements=self._num_elements,
+            informed_C=None if self.statistics is None else np.array([tensor in s for s in self.statistics]),
         )
 
     @cached_property
@@ -108,9 +109,11 @@ class InMemory:
 
     def _statistics(self, tensor: str) -> Float64 | None:
         size = self.base[tensor].size
-        if self.statistics is None or any(s.get(tensor, np.empty(0)).size != size for s in self.statistics):
+        found = [s[tensor] for s in self.statistics or () if tensor in s]
+        if not found or any(array.size != size for array in found):
             return None
-        return np.array([np.asarray(s[tensor], np.float64).ravel() for s in self.statistics])
+        zeros = np.zeros(size)
+        return np.array([np.asarray(s.get(tensor, zeros), np.float64).ravel() for s in self.statistics or ()])
 
 
 def move_in_memory(

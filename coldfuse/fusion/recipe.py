@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.average.mean import Mean
-from coldfuse.fusion.method import Combiner, Method, Outer, Transform
+from coldfuse.fusion.method import Combiner, Method, Outer, Statistic, Transform
 from coldfuse.fusion.methods import Methods
 
 _STEP = re.compile(r"\s*(?P<name>[a-z0-9][a-z0-9-]*)\s*(?:\((?P<params>[^()]*)\))?\s*")
@@ -45,6 +45,11 @@ class Recipe:
     def is_random(self) -> bool:
         """Whether a step looks at random keys."""
         return any(step.is_random for step in self.steps)
+
+    @property
+    def statistic(self) -> Statistic | None:
+        """The kind of statistics that contributions bring; None for none."""
+        return next((step.statistic for step in self.steps if step.statistic), None)
 
     @property
     def slots(self) -> tuple[str, ...]:

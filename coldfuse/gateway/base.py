@@ -15,6 +15,7 @@ from coldfuse.core.federation import RoundRules, SettingsChange, format_duration
 from coldfuse.core.names import shown
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.screening_rules import ScreeningRules
+from coldfuse.core.statistics import StatisticsRule
 from coldfuse.tensors.blobs import ReadRange
 
 _NAMED = 100
@@ -57,6 +58,8 @@ class ContributionSummary:
     """Number of the older release that the contribution was made on; None where that is the release's parent."""
     staleness_weight: float | None = None
     """What the contribution's delta was multiplied by for that; None where its base was the release's parent."""
+    statistics: str | None = None
+    """Kind of the statistics that it brought and the round used; None where it brought none."""
 
     @property
     def who(self) -> str:
@@ -141,6 +144,8 @@ class Status:
     """Last change of the federation's settings; None also from a gateway on another machine, which names nobody."""
     screening: ScreeningRules | None = None
     """Rules by which contributions are compared; None from a gateway that does not say."""
+    statistics: StatisticsRule = field(default_factory=StatisticsRule)
+    """Statistics that contributions to the round bring beside their deltas; none from a gateway of an older version."""
     quarantined: Mapping[str, str] = field(default_factory=dict)
     """Why an operator has shut contributors out, by id; empty from a gateway on another machine, which names nobody."""
 
@@ -160,6 +165,7 @@ class Status:
             f"round {now.number}: {counts}{': ' if now.contributors else ''}{', '.join(now.who)}",
             f"waiting: {now.waits_for}",
             *([f"screening: {self.screening}"] if self.screening else []),
+            *([f"statistics: {self.statistics}"] if self.statistics.wanted else []),
             *(f"quarantined: {name}: {reason}" for name, reason in islice(self.quarantined.items(), _NAMED)),
         ])  # fmt: skip
 

@@ -24,7 +24,7 @@ from coldfuse.core.blob import Part
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import FederationSettings
 from coldfuse.core.round import Received, RoundState
-from coldfuse.core.screening import screen_claims, screen_name, screen_round
+from coldfuse.core.screening import screen_claims, screen_name, screen_round, screen_statistics
 from coldfuse.core.serialization import blob_digest, decode, encode, sha256
 from coldfuse.errors import CodecError, ContributionRejectedError, RoundClosedError
 from coldfuse.gateway.base import ContributionVerdict, Decision
@@ -76,7 +76,7 @@ class Committer:
 
     def _record(self, manifest: ContributionManifest, data: bytes, received: Received) -> None:
         self._check_round(manifest)
-        self._check_parts(manifest.delta.parts)
+        self._check_parts(manifest.parts)
         self._federation.objects.put(received.contribution, data)
         self._rounds.journal(manifest.round).receive(received)
 
@@ -154,14 +154,22 @@ def check_manifest(manifest: ContributionManifest, settings: FederationSettings)
         )
     if reason := screen_name(manifest):
         raise ContributionRejectedError(reason)
-    if manifest.delta.size_bytes > settings.max_contribution_bytes:
+    size_bytes = sum(blob.size_bytes for blob in manifest.files)
+    if size_bytes > settings.max_contribution_bytes:
+        what = "the delta has" if manifest.statistics is None else "the delta and its statistics have"
         raise ContributionRejectedError(
-            f"the delta has {manifest.delta.size_bytes:,} bytes, {settings.name} takes at most "
+            f"{what} {size_bytes:,} bytes, {settings.name} takes at most "
             f"{settings.max_contribution_bytes:,}; choose a smaller encoding"
         )
     if manifest.delta_digest != (digest := blob_digest(manifest.delta)):
         raise ContributionRejectedError(
             f"delta_digest is {manifest.delta_digest}, but the list of parts has {digest}; build the manifest again"
+        )
+    statistics = manifest.statistics
+    if statistics is not None and statistics.digest != (digest := blob_digest(statistics.file)):
+        raise ContributionRejectedError(
+            f"the digest of the statistics is {statistics.digest}, but their list of parts has {digest}; build the "
+            "manifest again"
         )
 
 
@@ -171,7 +179,9 @@ def check_round(manifest: ContributionManifest, standing: Standing) -> None:
         raise RoundClosedError(reason)
     if not standing.state.is_open:
         raise RoundClosedError(f"round {manifest.round} is closed; {_advise(standing.state)}")
-    if standing.state.opened and (reason := screen_claims(manifest, standing.state.opened.screening)):
+    if (opened := standing.state.opened) is None:
+        return
+    if reason := screen_claims(manifest, opened.screening) or screen_statistics(manifest, opened.statistics):
         raise ContributionRejectedError(reason)
 
 

@@ -103,7 +103,7 @@ class Intake:
     def commit(self, data: bytes, sender: Sender) -> ContributionVerdict:
         """Take a contribution by its manifest's bytes."""
         self._require_open()
-        parts = read_manifest(data).delta.parts
+        parts = read_manifest(data).parts
         self._condemned.check(parts)
         verdict = self._gateway.commit_bytes(data)
         self._arrivals.committed(sender.owner if sender.owner != _UNNAMED else None, parts)

@@ -228,6 +228,7 @@ class StoreGateway(Gateway):
             display_name=settings.display_name,
             change=settings.change,
             screening=terms.screening,
+            statistics=terms.statistics,
             quarantined={
                 name: printable(entry.reason) for name, entry in read_quarantine(self._federation.store).names.items()
             },
@@ -263,6 +264,7 @@ def _summarize(data: bytes) -> ReleaseSummary:
             display_name=fused.display_name,
             base_release=fused.base_release,
             staleness_weight=fused.staleness_weight,
+            statistics=fused.statistics,
         )
         for fused in manifest.contributions
     )

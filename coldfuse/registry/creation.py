@@ -16,6 +16,7 @@ from coldfuse.core.names import Identity
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.serialization import decode, encode, sha256
+from coldfuse.core.statistics import StatisticsRule
 from coldfuse.errors import FederationError, ObjectNotFoundError, UserInputError
 from coldfuse.registry.federation import Federation, create
 from coldfuse.registry.objects import Objects
@@ -41,6 +42,7 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
     method: str,
     rules: Mapping[str, object],
     screening: ScreeningRules | None = None,
+    statistics: StatisticsRule | None = None,
 ) -> Federation:
     """Store a base model's files and create a federation on it.
 
@@ -55,6 +57,7 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
         rules: The fields of `RoundRules`.
         screening: Rules by which contributions are compared; the strict ones by default, `ScreeningRules.off()` for
             experiments.
+        statistics: What contributions bring beside their deltas, as the method asks for it; nothing by default.
 
     Raises:
         UserInputError: The base or an option cannot be used; nothing was written.
@@ -70,7 +73,7 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
         federation=federation, name=called.id, display_name=called.display_name,
         rules=RoundRules.model_validate(rules), method=method, created_at_s=now_s, base=origin,
         release_zero="0" * 64,  # known when the files are
-        screening=screening or ScreeningRules(),
+        screening=screening or ScreeningRules(), statistics=statistics or StatisticsRule(),
     )  # fmt: skip
     digest = folder.digest()
     if begun and begun.model_digest != digest:

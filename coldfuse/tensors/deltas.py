@@ -3,33 +3,36 @@
     metadata: {"format": "coldfuse-delta", "version": "1", "base": <model digest>, "encodings": '{"<tensor>":"dense"}'}
 
 Dense: the tensor δ = θ_i − θ_t itself, in F32, BF16 or F16, in the shape that the base has. A tensor that is absent did
-not change. Subtraction is done in float64 and rounded once to the encoding's dtype.
+not change. Subtraction is done in float64 and rounded once to the encoding's dtype. A file with any other encoding is
+of version 2, which older versions of coldfuse refuse by name; `encodings` lists them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coldfuse.core.blob import Blob, Part
-from coldfuse.core.dtypes import Raw, from_floats
+from coldfuse.core.dtypes import Floats, Raw, from_floats
 from coldfuse.core.schema import Schema, TensorSpec
 from coldfuse.core.serialization import canonical_json, sha256, unique_names
 from coldfuse.durable import writing_whole
 from coldfuse.errors import CodecError, SchemaMismatchError
+from coldfuse.tensors.encodings import DENSE, ENCODINGS, Encoded, Encoding, parse_encoding
 from coldfuse.tensors.header import Header, format_header, parse_header
 from coldfuse.tensors.parts import Piece, plan_parts
 
-Encoding = Literal["F32", "BF16", "F16"]
-"""Dtype in which a delta is written."""
-
 FORMAT = "coldfuse-delta"
 VERSION = "1"
+"""Version of a file that is dense."""
+
+ENCODED_VERSION = "2"
+"""Version of a file with other encodings."""
 
 ReadPiece = Callable[[Piece], Raw]
 """read(piece): return the raw bytes of some elements of a tensor."""
@@ -50,10 +53,28 @@ def delta_header(base: Schema, names: Iterable[str], *, encoding: Encoding, base
         encoding: Dtype of the delta's tensors.
         base_digest: The model digest of the base.
     """
-    specs = [(name, TensorSpec(dtype=encoding, shape=base[name].shape)) for name in sorted(names)]
-    encodings = canonical_json({name: "dense" for name, _ in specs}).decode()
-    metadata = {"format": FORMAT, "version": VERSION, "base": base_digest, "encodings": encodings}
-    return format_header(specs, metadata)
+    return encoded_header(base, dict.fromkeys(names, DENSE), encoding=encoding, base_digest=base_digest)
+
+
+def encoded_header(base: Schema, encoded: Mapping[str, Encoded], *, encoding: Encoding, base_digest: str) -> bytes:
+    """Return the first bytes of a delta: its header, after which what is stored follows in the order of its names.
+
+    Args:
+        base: Dtypes and shapes of the base's tensors.
+        encoded: How each tensor that the delta holds is stored.
+        encoding: Dtype of the delta's numbers.
+        base_digest: The model digest of the base.
+    """
+    specs = {
+        stored: spec for name, how in encoded.items() for stored, spec in how.stored(name, base[name], encoding).items()
+    }
+    metadata = {
+        "format": FORMAT,
+        "version": VERSION if all(how is DENSE for how in encoded.values()) else ENCODED_VERSION,
+        "base": base_digest,
+        "encodings": canonical_json({name: how.said() for name, how in encoded.items()}).decode(),
+    }
+    return format_header(sorted(specs.items()), metadata)
 
 
 def write_delta(
@@ -69,20 +90,30 @@ def write_delta(
         encoding: Dtype to which they are rounded, once.
         base_digest: Model digest of the base, which the delta names.
     """
-    changed = [name for name in names if base[name].is_fused and has_changed(name, base[name].num_elements, read)]
+    fused = [name for name in names if base[name].is_fused]
+    changed = [name for name in fused if has_changed(partial(read, name), base[name].num_elements)]
     header = delta_header(base, changed, encoding=encoding, base_digest=base_digest)
+    return write_numbers(path, header, read)
+
+
+def has_changed(read: Callable[[int, int], Floats], num_elements: int) -> bool:
+    """Tell whether a change, asked for by first element and number, is anywhere not 0."""
+    return any(read(first, min(_COMPARED, num_elements - first)).any() for first in range(0, num_elements, _COMPARED))
+
+
+def write_numbers(path: Path, header_bytes: bytes, read: Callable[[str, int, int], Floats]) -> Blob:
+    """Write a file of float tensors part by part, rounding each number once to its tensor's dtype.
+
+    Args:
+        path: The file to write; it is there whole or not at all.
+        header_bytes: The file's first bytes.
+        read: Returns elements of a stored tensor.
+    """
 
     def read_piece(piece: Piece) -> Raw:
-        return from_floats(read(piece.tensor.name, piece.first, piece.num_elements), encoding)
+        return from_floats(read(piece.tensor.name, piece.first, piece.num_elements), piece.tensor.spec.dtype)
 
-    return write_safetensors(path, header, read_piece)
-
-
-def has_changed(name: str, num_elements: int, read: ReadDelta) -> bool:
-    """Tell whether any element of a tensor's delta is not zero."""
-    return any(
-        read(name, first, min(_COMPARED, num_elements - first)).any() for first in range(0, num_elements, _COMPARED)
-    )
+    return write_safetensors(path, header_bytes, read_piece)
 
 
 def write_safetensors(path: Path, header_bytes: bytes, read: ReadPiece) -> Blob:
@@ -106,14 +137,17 @@ def write_safetensors(path: Path, header_bytes: bytes, read: ReadPiece) -> Blob:
     return Blob(parts=tuple(parts))
 
 
-def check_delta(header: Header, base: Schema, *, base_digest: str, what: str) -> None:
-    """Check a delta's metadata and tensors against the base.
+def check_delta(header: Header, base: Schema, *, base_digest: str, what: str) -> dict[str, Encoded]:
+    """Check a delta's metadata and tensors against the base; nothing but its header is looked at.
 
     Args:
         header: The delta's header.
         base: Dtypes and shapes of the base's tensors.
         base_digest: The model digest of the base.
         what: The delta's name, for errors.
+
+    Returns:
+        How each tensor that it holds is stored, by the base's names.
 
     Raises:
         CodecError: This is no delta, or one of another version.
@@ -122,31 +156,70 @@ def check_delta(header: Header, base: Schema, *, base_digest: str, what: str) ->
     metadata = header.metadata
     if metadata.get("format") != FORMAT:
         raise CodecError(f"{what}: not a coldfuse delta (metadata format is {metadata.get('format')!r})")
-    if metadata.get("version") != VERSION:
+    if metadata.get("version") not in (VERSION, ENCODED_VERSION):
         raise CodecError(
-            f"{what}: delta version {metadata.get('version')!r}, this coldfuse knows {VERSION}; upgrade it"
+            f"{what}: delta version {metadata.get('version')!r}, this coldfuse knows {VERSION} and {ENCODED_VERSION}; "
+            "upgrade it"
         )
     if metadata.get("base") != base_digest:
         raise SchemaMismatchError(f"{what}: made from base {metadata.get('base')}, expected {base_digest}")
-    for name, problem in _problems(header, base):
+    encodings = _encodings(header)
+    if metadata.get("version") == VERSION:
+        for name, spec in header.schema.items():
+            _check_dense(name, spec, encodings.get(name), base, what)
+        return dict.fromkeys(header.schema, DENSE)
+    return _check_encoded(header, encodings, base, what)
+
+
+def _check_dense(name: str, spec: TensorSpec, encoding: object, base: Schema, what: str) -> None:
+    problem = _base_problem(name, base)
+    if problem is None and spec.shape != base[name].shape:
+        problem = f"shape {list(spec.shape)}, base has {list(base[name].shape)}; fetch this round's base"
+    if problem is None and (spec.dtype not in ENCODINGS or encoding != DENSE.kind):
+        problem = f"encoding {repr(encoding)[:100]} of {spec.dtype}, expected dense F32, BF16 or F16"
+    if problem is not None:
         raise SchemaMismatchError(f"{what}: tensor {name[:200]!r}: {problem}")
 
 
-def _problems(header: Header, base: Schema) -> Iterator[tuple[str, str]]:
-    encodings = _encodings(header)
-    for name, spec in header.schema.items():
-        want = base.get(name)
-        if want is None:
-            yield name, "the base has no such tensor; send the shared body only"
-        elif not want.is_fused:
-            yield name, f"dtype {want.dtype} is never fused and must not be in a delta"
-        elif spec.shape != want.shape:
-            yield name, f"shape {list(spec.shape)}, base has {list(want.shape)}; fetch this round's base"
-        elif spec.dtype not in ("F32", "BF16", "F16") or encodings.get(name) != "dense":
-            yield name, f"encoding {encodings.get(name)!r} of {spec.dtype}, expected dense F32, BF16 or F16"
+def _check_encoded(header: Header, said: Mapping[str, object], base: Schema, what: str) -> dict[str, Encoded]:
+    """Check that a file stores exactly what its encodings ask for, and nothing under a name of the base's."""
+    schema = header.schema
+    encoded: dict[str, Encoded] = {}
+    wanted: dict[str, TensorSpec] = {}
+    dtype = next((spec.dtype for spec in schema.values() if spec.dtype in ENCODINGS), "F32")
+    for name, encoding in said.items():
+        how = parse_encoding(name, encoding)
+        problem = _base_problem(name, base) or how.problem(base[name])
+        if problem is not None:
+            raise SchemaMismatchError(f"{what}: tensor {name[:200]!r}: {problem}")
+        for stored, spec in how.stored(name, base[name], dtype).items():
+            if stored in wanted or (stored != name and stored in base):
+                raise SchemaMismatchError(
+                    f"{what}: tensor {stored[:200]!r} would be two things; send {name[:200]} dense"
+                )
+            wanted[stored] = spec
+        encoded[name] = how
+    for stored in sorted(schema.keys() | wanted.keys()):
+        if schema.get(stored) != wanted.get(stored):
+            raise SchemaMismatchError(
+                f"{what}: tensor {stored[:200]!r}: {_said(schema.get(stored))}, by its encodings it has to be "
+                f"{_said(wanted.get(stored))}; upload it with coldfuse"
+            )
+    return encoded
 
 
-def _encodings(header: Header) -> dict[str, str]:
+def _said(spec: TensorSpec | None) -> str:
+    return "not there" if spec is None else f"{spec.dtype} of shape {list(spec.shape)}"
+
+
+def _base_problem(name: str, base: Schema) -> str | None:
+    want = base.get(name)
+    if want is None:
+        return "the base has no such tensor; send the shared body only"
+    return None if want.is_fused else f"dtype {want.dtype} is never fused and must not be in a delta"
+
+
+def _encodings(header: Header) -> dict[str, object]:
     try:
         encodings = json.loads(header.metadata.get("encodings", ""), object_pairs_hook=unique_names)
     except (ValueError, RecursionError) as error:

@@ -10,6 +10,10 @@
 
 Every tensor is F32, and a mean over `count` examples, tokens or snapshots, so that files of different sizes compare.
 `model` is the fine-tuned model's digest. A tensor of the model that is absent has no statistics.
+
+What travels is version 2: every tensor is U8 of one dimension, the blocks of `codes` in the `coding` that the metadata
+names; of a Gram matrix, which is symmetric, the upper triangle, row by row, from the diagonal on. `delta` is the digest
+of the list of parts of the delta that they belong to.
 """
 
 from __future__ import annotations
@@ -21,15 +25,17 @@ from pydantic import ValidationError
 
 from coldfuse.core.contribution import Count
 from coldfuse.core.schema import Schema, TensorSpec
+from coldfuse.core.statistics import Coding, Estimator, StatisticsKind
 from coldfuse.core.value import Digest, Value
 from coldfuse.errors import CodecError, SchemaMismatchError
+from coldfuse.tensors.codes import coded_bytes
 from coldfuse.tensors.header import Header, format_header
 
 FORMAT = "coldfuse-statistics"
-VERSION = "1"
-DTYPE = "F32"
+VERSION, CODED_VERSION = "1", "2"
+DTYPE, CODED_DTYPE = "F32", "U8"
 
-Kind = Literal["fisher", "gram", "variance"]
+Kind = StatisticsKind
 
 
 class StatisticsInfo(Value):
@@ -37,10 +43,12 @@ class StatisticsInfo(Value):
 
     kind: Kind
     """What the numbers are."""
-    estimator: Literal["exact", "empirical", "inputs", "swag-diagonal"]
+    estimator: Estimator
     """How the numbers were found: a Fisher's two ways, a layer's inputs, or the moments of SWAG-Diagonal."""
-    model: Digest
-    """Digest of the fine-tuned model that was measured."""
+    model: Digest | None = None
+    """Digest of the fine-tuned model that was measured; None where a delta says which one that is."""
+    delta: Digest | None = None
+    """Digest of the list of parts of the delta that they travel beside; None for a model's own."""
     num_examples: Count
     """Number of examples that were looked at."""
     reduction: Literal["mean"] = "mean"
@@ -51,18 +59,38 @@ class StatisticsInfo(Value):
     """Number of examples, tokens or snapshots that the mean is over."""
     padding: Literal["excluded", "included"] | None = None
     """What became of the padding's inputs in a Gram matrix; None for other kinds."""
+    coding: Coding | None = None
+    """How the numbers are coded to travel; None for plain F32."""
 
 
 def statistics_header(tensors: Mapping[str, tuple[int, ...]], info: StatisticsInfo) -> bytes:
     """Return the first bytes of a file of statistics; the tensors' data follow in the order of their names.
 
     Args:
-        tensors: The shape of each tensor by its name.
+        tensors: The shape of each tensor by its name, as it is without a coding.
         info: What the file says about itself.
     """
-    specs = [(name, TensorSpec(dtype=DTYPE, shape=tensors[name])) for name in sorted(tensors)]
+    specs = [(name, _spec(tensors[name], info)) for name in sorted(tensors)]
     own = {key: str(value) for key, value in info.model_dump().items() if value is not None}
-    return format_header(specs, {"format": FORMAT, "version": VERSION, **own})
+    version = VERSION if info.coding is None else CODED_VERSION
+    return format_header(specs, {"format": FORMAT, "version": version, **own})
+
+
+def num_coded(shape: tuple[int, ...], kind: Kind) -> int:
+    """Return how many numbers of a tensor travel: all, or a symmetric matrix's upper triangle.
+
+    >>> num_coded((3, 3), "gram"), num_coded((3, 3), "fisher")
+    (6, 9)
+    """
+    if kind == "gram":
+        return shape[0] * (shape[0] + 1) // 2
+    return TensorSpec(dtype=DTYPE, shape=shape).num_elements
+
+
+def _spec(shape: tuple[int, ...], info: StatisticsInfo) -> TensorSpec:
+    if info.coding is None:
+        return TensorSpec(dtype=DTYPE, shape=shape)
+    return TensorSpec(dtype=CODED_DTYPE, shape=(coded_bytes(num_coded(shape, info.kind), info.coding),))
 
 
 def read_statistics_info(header: Header, *, what: str) -> StatisticsInfo:
@@ -79,18 +107,25 @@ def read_statistics_info(header: Header, *, what: str) -> StatisticsInfo:
     if metadata.pop("format", None) != FORMAT:
         found = header.metadata.get("format")
         raise CodecError(f"{what}: not a file of coldfuse statistics (metadata format is {found!r:.100})")
-    if (version := metadata.pop("version", None)) != VERSION:
-        raise CodecError(f"{what}: statistics of version {version!r}, this coldfuse knows {VERSION}; upgrade it")
+    if (version := metadata.pop("version", None)) not in (VERSION, CODED_VERSION):
+        raise CodecError(
+            f"{what}: statistics of version {version!r}, this coldfuse knows {VERSION} and {CODED_VERSION}; upgrade it"
+        )
     try:
-        return StatisticsInfo.model_validate(metadata)
+        info = StatisticsInfo.model_validate(metadata)
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
         raise CodecError(f"{what}: metadata {key} is {metadata.get(key)!r:.100}: {first['msg']}") from error
+    if (info.coding is not None) != (version == CODED_VERSION):
+        raise CodecError(f"{what}: statistics of version {version} with coding {info.coding}; compute them anew")
+    if version == VERSION and info.model is None:
+        raise CodecError(f"{what}: metadata model is None: expected the digest of the model that was measured")
+    return info
 
 
 def check_statistics(
-    header: Header, base: Schema, *, kind: Kind, what: str, model: str | None = None
+    header: Header, base: Schema, *, kind: Kind, what: str, model: str | None = None, delta: str | None = None
 ) -> StatisticsInfo:
     """Check that a file holds statistics of this kind for models like the base, and return what it says of itself.
 
@@ -100,6 +135,7 @@ def check_statistics(
         kind: The kind that the fusion method asks for.
         what: The file's name, for errors.
         model: The digest of the fine-tuned model; None where nobody has named it.
+        delta: The digest of the delta that they should belong to, likewise.
 
     Raises:
         CodecError: This is no file of statistics, or one of another version.
@@ -108,23 +144,32 @@ def check_statistics(
     info = read_statistics_info(header, what=what)
     if info.kind != kind:
         raise SchemaMismatchError(f"{what}: holds statistics of kind {info.kind}, the fusion method asks for {kind}")
-    if model is not None and info.model != model:
+    if model is not None and info.model not in (None, model):
         raise SchemaMismatchError(f"{what}: computed for model {info.model}, expected {model}; compute them anew")
-    for name, problem in _problems(header, base, kind):
+    if delta is not None and info.delta not in (None, delta):
+        raise SchemaMismatchError(f"{what}: belongs to delta {info.delta}, expected {delta}; send each with its own")
+    for name, problem in _problems(header, base, info):
         raise SchemaMismatchError(f"{what}: tensor {name[:200]!r}: {problem}")
     return info
 
 
-def _problems(header: Header, base: Schema, kind: Kind) -> Iterator[tuple[str, str]]:
+def shape_of(of: TensorSpec, kind: Kind) -> tuple[int, ...]:
+    """Return the shape of the statistics of a tensor: its own, or that of a linear layer's Gram matrix."""
+    return (of.shape[1], of.shape[1]) if kind == "gram" else of.shape
+
+
+def _problems(header: Header, base: Schema, info: StatisticsInfo) -> Iterator[tuple[str, str]]:
+    dtype = DTYPE if info.coding is None else CODED_DTYPE
     for name, spec in header.schema.items():
         of = base.get(name)
         if of is None:
             yield name, "the base has no such tensor"
         elif not of.is_fused:
             yield name, f"dtype {of.dtype} is never fused and has no statistics"
-        elif spec.dtype != DTYPE:
-            yield name, f"dtype {spec.dtype}, expected {DTYPE}"
-        elif kind == "gram" and len(of.shape) != 2:
+        elif spec.dtype != dtype:
+            yield name, f"dtype {spec.dtype}, expected {dtype}"
+        elif info.kind == "gram" and len(of.shape) != 2:
             yield name, f"the base's has shape {list(of.shape)}; only a linear layer's weight has a Gram matrix"
-        elif spec.shape != (want := (of.shape[1], of.shape[1]) if kind == "gram" else of.shape):
-            yield name, f"shape {list(spec.shape)}, expected {list(want)}"
+        elif spec.shape != (want := _spec(shape_of(of, info.kind), info).shape):
+            coded = f" bytes of {info.coding} for {list(shape_of(of, info.kind))}" if info.coding else ""
+            yield name, f"shape {list(spec.shape)}, expected {list(want)}{coded}"

@@ -27,7 +27,13 @@ from coldfuse.tensors.header import format_header, read_header
 _LOG = logging.getLogger(__name__)
 _KEY = "coldfuse.checkpoint"
 _SHA256 = "sha256"
-_LAYOUT = 1
+_LAYOUT = 2
+DTYPES = {
+    torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16", torch.uint8: "U8",
+    torch.int8: "I8", torch.int16: "I16", torch.int32: "I32", torch.int64: "I64", torch.bool: "BOOL",
+}  # fmt: skip
+"""Codes of safetensors for what a model or an optimiser may hold."""
+_BY_NAME = {name: dtype for dtype, name in DTYPES.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +42,20 @@ class Position:
 
     step: int = 0
     """Optimiser steps done. A multiple of an epoch's steps also says that the epoch was scored."""
-    accuracy_before: float
-    """Validation accuracy of the linear probe on the unchanged base."""
-    accuracy_best: float | None = None
-    """Validation accuracy of the best epoch so far."""
+    score_before: float
+    """Score of the start on the unchanged base, on the validation examples."""
+    loss_before: float
+    """Mean validation loss of the same."""
+    score_best: float | None = None
+    """Score of the best epoch so far."""
     best_epoch: int = 0
-    """Number of the epoch, from 1, with the best accuracy; 0 before the first has been scored."""
+    """Number of the epoch, from 1, with the best score; 0 before the first has been scored."""
+    loss_after: float | None = None
+    """Mean validation loss of the best epoch, once training is over."""
+    schedule: dict[str, object] | None = None
+    """State of the learning rate's schedule; None before the first step and once training is over."""
+    numbers: dict[str, float] = dataclasses.field(default_factory=dict)
+    """What the optimiser holds besides tensors, by the names of `pack`."""
     finished: bool = False
     """True once training is over, after its last epoch or early."""
 
@@ -58,18 +72,20 @@ def save_checkpoint(path: Path, *, identity: str, position: Position, tensors: M
         path: The file.
         identity: What run it is of, see `run_identity`.
         position: How far the run is.
-        tensors: All float32; written from where they lie, one by one, so a checkpoint needs no memory of its own.
+        tensors: Written from where they lie, one by one, so a checkpoint needs no memory of its own.
     """
-    specs = [(name, TensorSpec(dtype="F32", shape=tuple(tensor.shape))) for name, tensor in tensors.items()]
+    specs = [
+        (name, TensorSpec(dtype=DTYPES[tensor.dtype], shape=tuple(tensor.shape))) for name, tensor in tensors.items()
+    ]
     said = {"identity": identity, "position": dataclasses.asdict(position)}
     digest = _digest(said, specs)
     for tensor in tensors.values():
-        digest.update(_bytes_of(tensor.detach().cpu().contiguous()))
+        digest.update(bytes_of(tensor.detach().cpu().contiguous()))
     note = json.dumps(said | {_SHA256: digest.hexdigest()}, sort_keys=True)
     with writing_whole(path) as file:
         file.write(format_header(specs, {_KEY: note}))
         for tensor in tensors.values():
-            file.write(_bytes_of(tensor.detach().cpu().contiguous()))
+            file.write(bytes_of(tensor.detach().cpu().contiguous()))
 
 
 def load_checkpoint(
@@ -95,13 +111,15 @@ def _read(path: Path, identity: str) -> tuple[Position, dict[str, Tensor]] | Non
     with LocalFile(path).open() as file:
         header = read_header(file.read_into, file_bytes=file.size_bytes, what=path.name)
         note: dict[str, Any] = json.loads(header.metadata[_KEY])
-        tensors = {entry.name: torch.empty(entry.spec.shape) for entry in header.tensors}
+        tensors = {
+            entry.name: torch.empty(entry.spec.shape, dtype=torch_dtype(entry.spec.dtype)) for entry in header.tensors
+        }
         digest = _digest(
             {"identity": note["identity"], "position": note["position"]}, [(e.name, e.spec) for e in header.tensors]
         )
         for entry in header.tensors:
-            file.read_into(_bytes_of(tensors[entry.name]), entry.start)
-            digest.update(_bytes_of(tensors[entry.name]))
+            file.read_into(bytes_of(tensors[entry.name]), entry.start)
+            digest.update(bytes_of(tensors[entry.name]))
     if note.get(_SHA256, digest.hexdigest()) != digest.hexdigest():  # an older version's checkpoint says none
         raise DigestMismatchError("it was altered, its SHA-256 is not the one that it says")
     if note["identity"] != identity:
@@ -124,7 +142,7 @@ def discard_checkpoint(path: Path) -> None:
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Return everything that training changes in the model, tied tensors once: the model's own memory, not copies."""
     # Buffers too: batch norm learns its statistics there.
-    tensors = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    tensors = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
     return tensors | {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
 
 
@@ -135,32 +153,48 @@ def set_trained_tensors(model: nn.Module, values: Mapping[str, Tensor]) -> None:
         tensors[name].copy_(value)
 
 
-def pack(model: nn.Module, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return model, optimiser state and best weights as one mapping of tensors."""
+def pack(
+    model: nn.Module, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Return model, optimiser state and best weights as one mapping of tensors, and one of the state's numbers."""
     tensors = {f"model/{name}": tensor for name, tensor in trained_tensors(model).items()}
     tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
+    numbers: dict[str, float] = {}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer/{key}/{name}"] = value
-    return tensors
+            if isinstance(value, Tensor):
+                tensors[f"optimizer/{key}/{name}"] = value
+            elif value is not None:
+                numbers[f"optimizer/{key}/{name}"] = value
+    return tensors, numbers
 
 
-def unpack(tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Undo `pack`: set model and optimiser, and return the best weights."""
-    groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
-    for name, tensor in tensors.items():
-        group, _, rest = name.partition("/")
-        groups[group][rest] = tensor
-    set_trained_tensors(model, groups["model"])
-    for name, value in groups["optimizer"].items():
+def unpack(
+    tensors: Mapping[str, Tensor], numbers: Mapping[str, float], model: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
+    """Undo `pack` for the optimiser: `saved_part` gives the rest."""
+    state: dict[str, Tensor | float] = {**saved_part(tensors, "optimizer"), **{
+        name.partition("/")[2]: number for name, number in numbers.items()
+    }}  # fmt: skip
+    for name, value in state.items():
         key, _, parameter_name = name.partition("/")
         parameter = model.get_parameter(parameter_name)
-        optimizer.state[parameter][key] = value.to(parameter.device)
-    own = trained_tensors(model)
-    return {name: value.to(own[name].device) for name, value in groups["best"].items()}
+        optimizer.state[parameter][key] = value.to(parameter.device) if isinstance(value, Tensor) else value
 
 
-def _bytes_of(tensor: Tensor) -> memoryview:
+def saved_part(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """Return what `pack` has put under `model`, `best` or `optimizer`."""
+    return {name.removeprefix(f"{part}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{part}/")}
+
+
+def torch_dtype(code: str) -> torch.dtype:
+    """Return the dtype of a code of safetensors. Raises `CodecError` for one that no checkpoint has."""
+    if code not in _BY_NAME:
+        raise CodecError(f"dtype {code} is in no checkpoint; expected one of {', '.join(_BY_NAME)}")
+    return _BY_NAME[code]
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
     """Return the tensor's own bytes, to read from and write to."""
-    raw: NDArray[np.uint8] = tensor.reshape(-1).numpy().view(np.uint8)
+    raw: NDArray[np.uint8] = tensor.reshape(-1).view(torch.uint8).numpy()
     return raw.data

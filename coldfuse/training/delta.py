@@ -15,7 +15,7 @@ from coldfuse.core.schema import TensorSpec
 from coldfuse.errors import SchemaMismatchError
 from coldfuse.tensors import deltas
 from coldfuse.tensors.checkpoint import Checkpoint
-from coldfuse.tensors.deltas import Encoding
+from coldfuse.tensors.encodings import Encoding
 from coldfuse.tensors.tensor_reader import TensorReader
 
 

@@ -2,7 +2,6 @@
 
 Shape letters: N examples, B of them in a batch, L tokens of the longest text in the batch, H hidden features.
 """
-# ruff: noqa: N806 - the names of tensors end in their shape
 
 from __future__ import annotations
 

@@ -9,10 +9,10 @@ different examples in it; so would an expectation over y inside the square, whic
 
 Shape letters: N examples, K classes, B texts of a batch, L tokens, I input features of a layer, T rows of inputs.
 """
-# ruff: noqa: N803, N806 - the names of tensors end in their shape
 
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Literal
@@ -27,7 +27,8 @@ from coldfuse.training.schedule import derive_seed
 
 Estimator = Literal["exact", "empirical"]
 
-_GRAM_BATCH = 16
+GRAM_BATCH = 16
+"""Number of texts that pass at a time while Gram matrices are summed."""
 
 
 def choose(count: int, num_examples: int | None, *, seed: int = 0) -> list[int]:
@@ -55,16 +56,36 @@ def diagonal_fisher(
     One pass forward for each text; backward, one for each class but the last (exact), or one in all (empirical).
     """
     device = next(body.parameters()).device
-    with _evaluating(body), _sparse_embeddings(body), torch.enable_grad(), _squares_summed(body) as sums:
+
+    def outputs() -> Iterator[tuple[Tensor, Iterable[Tensor]]]:
         for index, label in enumerate(labels):
             features_1H = encode(body, texts.batch([index], device))
             logits_K = (features_1H @ head.weight.T + head.bias)[0]
-            for direction_K in _directions(logits_K.detach(), label, estimator):
-                logits_K.backward(direction_K, retain_graph=True)  # type: ignore[no-untyped-call]
-    return {name: total / len(labels) for name, total in sums.items()}
+            yield logits_K, directions_of(logits_K.detach(), label, estimator)
+
+    return mean_squares(body, outputs())
 
 
-def _directions(logits_K: Tensor, label: int, estimator: Estimator) -> Tensor:
+def mean_squares(
+    model: nn.Module, outputs: Iterable[tuple[Tensor, Iterable[Tensor]]], *, names: Collection[str] | None = None
+) -> dict[str, Tensor]:
+    """Return the mean of Σ_s (Jᵀs)² over examples of each parameter by name, float32; J = ∂ output / ∂θ.
+
+    Args:
+        model: The model, which is put to evaluation meanwhile.
+        outputs: Makes the output of one example after the other, with its directions s; each is a pass backward.
+        names: Names of the parameters that are looked at; None for all that are trained.
+    """
+    count = 0
+    with evaluating(model), _sparse_embeddings(model), torch.enable_grad(), _squares_summed(model, names) as sums:
+        for output, directions in outputs:
+            for direction in directions:
+                output.backward(direction, retain_graph=True)  # type: ignore[no-untyped-call]
+            count += 1
+    return {name: total / max(count, 1) for name, total in sums.items()}
+
+
+def directions_of(logits_K: Tensor, label: int, estimator: Estimator) -> Tensor:
     """Return the rows s of a matrix S whose Σ_s (Jᵀs)² is one example's Fisher information; J = ∂ logits / ∂θ.
 
     ∂ log p_y = Jᵀ(e_y − p), so the exact one is the diagonal of Jᵀ(Σ_y p_y (e_y − p)(e_y − p)ᵀ)J = Jᵀ(diag p − ppᵀ)J.
@@ -81,7 +102,7 @@ def _directions(logits_K: Tensor, label: int, estimator: Estimator) -> Tensor:
 
 
 @contextmanager
-def _squares_summed(body: nn.Module) -> Iterator[dict[str, Tensor]]:
+def _squares_summed(body: nn.Module, names: Collection[str] | None) -> Iterator[dict[str, Tensor]]:
     """Sum the square of each gradient as soon as it is there, and drop it: all of them would be a second model."""
     sums: dict[str, Tensor] = {}
 
@@ -95,6 +116,9 @@ def _squares_summed(body: nn.Module) -> Iterator[dict[str, Tensor]]:
 
     with ExitStack() as stack:
         for name, parameter in body.named_parameters():
+            if parameter.requires_grad and names is not None and name not in names:
+                parameter.requires_grad_(False)
+                stack.callback(parameter.requires_grad_, True)
             if parameter.requires_grad:
                 parameter.grad = None
                 sums[name] = torch.zeros_like(parameter, dtype=torch.float32)
@@ -114,26 +138,33 @@ def input_grams(
     """
     device = next(body.parameters()).device
     order = list(range(len(texts))) if include_padding else sorted(range(len(texts)), key=texts.lengths.__getitem__)
-    sums = _GramSums()
+    sums = GramSums()
     num_tokens = 0
-    with _evaluating(body), sums.gathered_from(body), torch.no_grad():
-        for start in range(0, len(order), _GRAM_BATCH):
-            batch = texts.batch(order[start : start + _GRAM_BATCH], device)
+    with evaluating(body), sums.gathered_from(body), torch.no_grad():
+        for start in range(0, len(order), GRAM_BATCH):
+            batch = texts.batch(order[start : start + GRAM_BATCH], device)
             mask_BL = batch["attention_mask"].bool()
             sums.counted_BL = torch.ones_like(mask_BL) if include_padding else mask_BL
             num_tokens += int(sums.counted_BL.sum())
             run(body, batch)
-    return {name: (total / sums.counts[name]).float() for name, total in sums.totals.items()}, num_tokens
+    return sums.means(), num_tokens
 
 
-class _GramSums:
-    """Σ x xᵀ and the number of x of each linear layer, gathered by hooks while the body runs."""
+class GramSums:
+    """Σ x xᵀ and the number of x of each linear layer, gathered by hooks while a model runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Collection[str] | None = None) -> None:
+        """Take the names of the weights whose layers are looked at; None for all."""
+        self._names = names
         self.totals: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
-        self.counted_BL = torch.empty(0)
+        self.counted_BL: Tensor = torch.empty(0)
+        """Which positions of a batch count; inputs of another shape count in full."""
         self._last: tuple[Tensor, Tensor, int] | None = None
+
+    def means(self) -> dict[str, Tensor]:
+        """Return the mean of x xᵀ by the weight's name, float32."""
+        return {name: (total / max(self.counts[name], 1)).float() for name, total in self.totals.items()}
 
     @contextmanager
     def gathered_from(self, body: nn.Module) -> Iterator[None]:
@@ -141,8 +172,9 @@ class _GramSums:
         names = {id(parameter): name for name, parameter in body.named_parameters()}  # tied weights have one name
         with ExitStack() as stack:
             for module in body.modules():
-                if isinstance(module, nn.Linear):
-                    handle = module.register_forward_pre_hook(self._hook(names[id(module.weight)]))
+                name = names.get(id(module.weight)) if isinstance(module, nn.Linear) else None
+                if name is not None and (self._names is None or name in self._names):
+                    handle = module.register_forward_pre_hook(self._hook(name))
                     stack.callback(handle.remove)
             yield
         self._last = None
@@ -171,7 +203,7 @@ def by_stored_name(body: nn.Module, values: Mapping[str, Tensor], schema_names: 
 
 
 @contextmanager
-def _evaluating(body: nn.Module) -> Iterator[None]:
+def evaluating(body: nn.Module) -> Iterator[None]:
     """Run the body without dropout, and leave it as it was."""
     was_training = body.training
     body.eval()
@@ -184,7 +216,14 @@ def _evaluating(body: nn.Module) -> Iterator[None]:
 @contextmanager
 def _sparse_embeddings(body: nn.Module) -> Iterator[None]:
     """Have gradients of embeddings hold a text's words alone: half of a small model is its vocabulary."""
-    dense = [module for module in body.modules() if isinstance(module, nn.Embedding) and not module.sparse]
+    uses = Counter(id(p) for module in body.modules() for p in module.parameters(recurse=False))
+    dense = [
+        module
+        for module in body.modules()
+        if isinstance(module, nn.Embedding)
+        and not module.sparse
+        and uses[id(module.weight)] == 1  # a tied one is dense
+    ]
     for module in dense:
         module.sparse = True
     try:

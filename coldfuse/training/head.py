@@ -7,7 +7,6 @@ of its classes in the metadata.
 
 Shape letters: N examples, H features, K classes.
 """
-# ruff: noqa: N803, N806 - the names of tensors end in their shape
 
 from __future__ import annotations
 
@@ -121,7 +120,8 @@ def read_head(path: Path) -> tuple[LinearHead, tuple[str, ...]]:
     if not path.is_file():
         raise UserInputError(f"{path}: no such file; expected the {HEAD_FILE} that a node keeps for its task")
     header = read_file_header(path)
-    entries = {entry.name: entry for entry in header.tensors}
+    # A node's file has the names of its model, and may have more than the head: what the base's files lack.
+    entries = {entry.name.removeprefix("head."): entry for entry in header.tensors if "body." not in entry.name}
     labels = _labels(header)
     shapes = {name: entry.spec.shape for name, entry in entries.items()}
     if not labels or shapes.keys() != {"weight", "bias"} or shapes["bias"] != (len(labels),):

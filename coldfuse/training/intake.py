@@ -6,8 +6,6 @@ one, and, where it is to be trained, a tiny batch passes forward and backward.
 Shape letters: B texts of a batch, H hidden features.
 """
 
-# ruff: noqa: N803, N806 - the names of tensors end in their shape
-
 from __future__ import annotations
 
 from dataclasses import replace

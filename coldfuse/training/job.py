@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import UserInputError
+from coldfuse.training.arguments import UNDECISIVE, check_train_args
+from coldfuse.training.tasks import DEFAULT_TASK, find_task
+from coldfuse.training.tasks.task import Task
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from coldfuse.training.head import LinearHead
+    from coldfuse.training.private import PrivatePart
 
 _LIMITS = {
     "num_epochs": (1, 10_000),
@@ -30,7 +32,7 @@ _LIMITS = {
     "checkpoint_every_s": (0.0, 1e9),
 }
 
-_UNDECISIVE = ("threads", "device", "checkpoint_every_s")
+_UNDECISIVE = ("threads", "device", "checkpoint_every_s", "train_args")
 """Settings that decide nothing but, at most, the last bits: when to save, and where to compute."""
 
 
@@ -67,9 +69,12 @@ class TrainingSettings:
     """Device to train on: `cpu`, `cuda`, `cuda:1`, or `auto` for a GPU where there is one."""
     checkpoint_every_s: float = 120.0
     """Seconds of training after which a checkpoint is written, besides the one at the end of every epoch."""
+    train_args: Mapping[str, Any] = field(default_factory=dict)
+    """What else the user says, by the names of transformers' `TrainingArguments`; it goes before the settings above."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained with, by name."""
+        check_train_args(self.train_args)
         for name, (low, high) in _LIMITS.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:  # also refuses NaN
@@ -77,7 +82,9 @@ class TrainingSettings:
 
     def decisive(self) -> dict[str, object]:
         """Return the settings that decide the outcome: with others, what was trained is trained again."""
-        return {name: value for name, value in asdict(self).items() if name not in _UNDECISIVE}
+        chosen = {name: value for name, value in asdict(self).items() if name not in _UNDECISIVE}
+        given = {name: value for name, value in self.train_args.items() if name not in UNDECISIVE}
+        return chosen | {"train_args": given} if given else chosen  # as before train_args were there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,10 +99,14 @@ class TrainingJob:
     """Names of the tensors in the base's files."""
     round: int
     """Number of the round; each has its own order of examples and dropout."""
-    train: TextDataset
-    """Examples to learn from."""
-    validation: TextDataset
+    train: Any
+    """Examples to learn from, see `Examples`."""
+    validation: Any
     """Examples that choose the best epoch and give the scores."""
+    task: Task = field(default_factory=lambda: find_task(DEFAULT_TASK))
+    """Task that the examples are of."""
+    kept: PrivatePart | None = None
+    """Private tensors of an earlier round, from which this one starts where they score better than new ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +123,8 @@ class TrainingProgress:
     """Steps of the whole run if it does not end early."""
     loss: float | None = None
     """Mean training loss of the last batch."""
-    accuracy: float | None = None
-    """Validation accuracy of the epoch, after a `score`."""
+    score: float | None = None
+    """Score of the epoch on the validation examples, by the task's metric, after a `score`."""
     examples_per_s: float | None = None
     """Training examples a second since this process began to train."""
 
@@ -124,8 +135,8 @@ class FineTuned:
 
     tensors: Mapping[str, Tensor]
     """Shared body after the best epoch: float32 on the CPU, by the base's names."""
-    head: LinearHead
-    """Private head that belongs to the body; it stays on the node."""
+    private: PrivatePart
+    """Private tensors that belong to them, such as the head; they stay on the node."""
     num_examples: int
     """Distinct examples trained on."""
     num_steps: int
@@ -134,10 +145,16 @@ class FineTuned:
     """Epochs done, with those after the best one."""
     best_epoch: int
     """Number of the epoch, from 1, whose weights these are."""
-    accuracy_before: float
-    """Validation accuracy of the linear probe on the unchanged base."""
-    accuracy_after: float
-    """Validation accuracy of these tensors with this head."""
+    score_before: float
+    """Score of the start on the unchanged base: of the better of a linear probe and the head of an earlier round."""
+    score_after: float
+    """Score of these tensors with these private ones."""
+    loss_before: float
+    """Mean validation loss of the start on the unchanged base."""
+    loss_after: float
+    """Mean validation loss of these tensors."""
+    beats_base: bool
+    """Whether the score is better than before, or, where it is the same, the loss is."""
     resumed_at_step: int
     """Number of steps that a checkpoint spared this process; 0 without one."""
 

@@ -1,7 +1,7 @@
 """Load a model from a folder: its body, its tokenizer, and what both can take. Never from the network, never code."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,7 @@ def load_body(model_dir: Path, *, structure_only: bool = False) -> nn.Module:
         UserInputError: The folder holds no model, or one that cannot be trained on texts: an encoder-decoder, one of
             images or sounds, a quantised one, or one that needs code of its own.
     """
-    checkpoint = open_checkpoint(model_dir)  # a missing, torn or pickled file is refused here, in words
-    declared = _read_config(model_dir)
-    _refuse_declared(model_dir, declared, num_tensors=len(checkpoint.schema))
-    with quiet(), offline():
-        try:
-            body = _load(model_dir, structure_only=structure_only)
-        except failures() as error:
-            raise _not_a_model(model_dir, error, needs_code="auto_map" in declared) from error
+    body = load_guarded(model_dir, lambda: _load(model_dir, structure_only=structure_only))
     kind, inputs = type(body).__name__, getattr(body, "main_input_name", "input_ids")
     if inputs != "input_ids":
         raise UserInputError(f"{model_dir}: {kind} takes {inputs}, expected a model of texts such as BERT or RoBERTa")
@@ -51,6 +44,55 @@ def load_body(model_dir: Path, *, structure_only: bool = False) -> nn.Module:
     if hasattr(body.config, "use_cache"):
         body.config.use_cache = False  # of the keys and values, for generating: memory that nothing reads
     return body
+
+
+def load_guarded(model_dir: Path, load: Callable[[], nn.Module]) -> nn.Module:
+    """Load the model in a folder with a class of transformers, once the folder is one that can be trained.
+
+    Args:
+        model_dir: A Hugging Face model folder.
+        load: Loads it; what transformers raises there is said in one line.
+
+    Raises:
+        UserInputError: The folder holds no model, a quantised one, or one that needs code of its own.
+    """
+    checkpoint = open_checkpoint(model_dir)  # a missing, torn or pickled file is refused here, in words
+    declared = _read_config(model_dir)
+    _refuse_declared(model_dir, declared, num_tensors=len(checkpoint.schema))
+    with quiet(), offline():
+        try:
+            return load()
+        except failures() as error:
+            raise _not_a_model(model_dir, error, needs_code="auto_map" in declared) from error
+
+
+def load_with_head(model_dir: Path, auto_class: str, **settings: object) -> nn.Module:
+    """Load the model in a folder with the head of a task, in float32; what its files lack is drawn at random.
+
+    Args:
+        model_dir: A Hugging Face model folder.
+        auto_class: Name of transformers' class for the task, such as `AutoModelForMaskedLM`.
+        settings: Settings of its configuration, such as `num_labels`.
+
+    Raises:
+        UserInputError: The folder holds no model that can be trained, or one of no architecture with such a head.
+    """
+    model = load_guarded(model_dir, lambda: _load_with_head(model_dir, auto_class, settings))
+    if hasattr(model.config, "use_cache"):
+        model.config.use_cache = False  # of the keys and values, for generating: memory that nothing reads
+    return model
+
+
+def _load_with_head(model_dir: Path, auto_class: str, settings: Mapping[str, object]) -> nn.Module:
+    import transformers
+
+    own: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    config = transformers.AutoConfig.from_pretrained(model_dir, **own, **settings)
+    loader: Any = getattr(transformers, auto_class)
+    model: nn.Module = loader.from_pretrained(
+        model_dir, config=config, dtype=torch.float32, use_safetensors=True, ignore_mismatched_sizes=True, **own
+    )
+    return model
 
 
 def _load(model_dir: Path, *, structure_only: bool) -> nn.Module:

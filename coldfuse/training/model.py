@@ -2,34 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection
+from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from coldfuse.errors import SchemaMismatchError
 from coldfuse.naming.architecture import Architecture
-from coldfuse.training.compute import native_autocast
-from coldfuse.training.encoding import encode
+from coldfuse.training.checkpoint import trained_tensors
+from coldfuse.training.encoding import Intake, encode
 from coldfuse.training.head import LinearHead
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""loss(logits, labels): the mean over a batch."""
+
+
+def _entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return cross_entropy(logits, labels)
+
+
+class Classified(NamedTuple):
+    """What a classifier says of a batch."""
+
+    loss: Tensor | None
+    """Mean loss over the batch; None for a batch without labels."""
+    logits: Tensor
+    """Shape (examples, outputs of the head)."""
 
 
 class Classifier(nn.Module):
-    """A shared body and a linear head on its mean-pooled features; the head never leaves the node."""
+    """A shared body and a linear head on its mean-pooled features; the head never leaves the node.
 
-    def __init__(self, body: nn.Module, head: LinearHead, *, dropout: float) -> None:
+    Only the body computes in bf16, where whoever calls has asked for that: the head stays in float32.
+    """
+
+    def __init__(
+        self, body: nn.Module, head: LinearHead, *, dropout: float, intake: Intake | None = None, loss: Loss = _entropy
+    ) -> None:
         super().__init__()
-        self.body = body
+        self.body, self.loss = body, loss
+        self.intake = intake or Intake(max_length=1)
         self.dropout = nn.Dropout(dropout)
         num_classes, num_features = head.weight.shape
-        self.head = nn.Linear(num_features, num_classes, device=head.weight.device)
+        self.head = nn.Linear(num_features, num_classes, device=next(body.parameters()).device)
         self.head.load_state_dict({"weight": head.weight, "bias": head.bias})
 
-    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the logits of a batch, shape (examples, classes); only the body runs in bf16, where native."""
-        with native_autocast(self.head.weight.device):
-            features = encode(self.body, batch)
-        logits: Tensor = self.head(self.dropout(features))
-        return logits
+    def forward(self, labels: Tensor | None = None, **batch: Tensor) -> Classified:
+        """Return loss and logits of a batch."""
+        features = encode(self.body, batch)
+        with torch.autocast(features.device.type, enabled=False):
+            logits = self.head(self.dropout(features))
+            return Classified(None if labels is None else self.loss(logits, labels), logits)
+
+    def gradient_checkpointing_enable(self, **how: object) -> None:
+        """Have the body compute its layers again on the way back, which saves the memory of what they gave."""
+        self.body.gradient_checkpointing_enable(**how)  # type: ignore[operator]
 
     def linear_head(self) -> LinearHead:
         """Return the head as it is now: the model's own memory, not a copy."""
@@ -76,3 +105,17 @@ def stored_parameters(body: nn.Module, schema_names: Collection[str]) -> dict[st
     found = {own_names[place]: name for place, name in stored.items() if place in own_names}
     architecture = Architecture(body)  # a cut begins where the whole does
     return {own: name for own, name in found.items() if not architecture.is_part(name)}
+
+
+def private_tensors(model: nn.Module, body: nn.Module, schema_names: Collection[str]) -> dict[str, Tensor]:
+    """Return what training changes in the model and the base's files do not have, by the model's own names.
+
+    Args:
+        model: What is trained.
+        body: The part of it that is a model of transformers, see `shared_tensors`.
+        schema_names: The names of all tensors in the base's files.
+    """
+    architecture, held = Architecture(body), body.state_dict()
+    in_memory = {architecture.in_memory(name) for name in schema_names}
+    places = {held[name].data_ptr() for name in in_memory if name in held and held[name].numel()}
+    return {name: tensor for name, tensor in trained_tensors(model).items() if tensor.data_ptr() not in places}

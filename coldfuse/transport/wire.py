@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from coldfuse.core.blob import Part
 from coldfuse.core.federation import Close, Late, RoundRules
 from coldfuse.core.names import id_of, why_no_name
+from coldfuse.core.statistics import StatisticsRule
 from coldfuse.errors import FederationError, TransportError, UserInputError
 from coldfuse.gateway import (
     MAX_POLL_S,
@@ -67,6 +68,7 @@ def write_status(status: Status) -> pb.GetStatusResponse:
         round=pb.Round(**vars(status.round)),
         poll_after_ms=round(status.poll_after_s * 1000),
         federation_display_name=status.display_name,
+        statistics=pb.StatisticsRule(**status.statistics.model_dump()) if status.statistics.wanted else None,
     )
 
 
@@ -102,6 +104,7 @@ def read_status(message: pb.GetStatusResponse) -> Status:
         ),
         poll_after_s=min(max(message.poll_after_ms / 1000, MIN_POLL_S), MAX_POLL_S),
         display_name=_read_display_name(message.federation_name, message.federation_display_name),
+        statistics=_read_statistics(message) if message.HasField("statistics") else StatisticsRule(),
     )
 
 
@@ -233,6 +236,7 @@ def _read_summary(message: pb.ReleaseSummary) -> ReleaseSummary:
             display_name=_read_display_name(fused.contributor, fused.display_name),
             base_release=fused.base_release if fused.HasField("base_release") else None,
             staleness_weight=fused.staleness_weight if fused.HasField("staleness_weight") else None,
+            statistics=plain(fused.statistics) if fused.HasField("statistics") else None,
         )
         for fused in message.contributions
     )
@@ -270,6 +274,15 @@ def _read_rules(message: pb.RoundRules) -> RoundRules:
         raise TransportError(
             f"the gateway's rules are none: {problem['loc'][0]} {problem['input']!r}: {problem['msg']}"
         ) from None
+
+
+def _read_statistics(message: pb.GetStatusResponse) -> StatisticsRule:
+    """Return what is wanted beside deltas; what only a newer version knows cannot be brought, and is not asked for."""
+    said = message.statistics
+    try:
+        return StatisticsRule.model_validate({"kind": said.kind, "presence": said.presence or "require"})
+    except ValidationError:
+        return StatisticsRule()
 
 
 def _read_part(message: pb.Part) -> Part:

@@ -18,7 +18,7 @@ from torch import nn
 
 from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.evaluation.probe import ProbeScorer, linear_probe
-from coldfuse.training.checkpoint import discard_checkpoint, pack, unpack
+from coldfuse.training.checkpoint import discard_checkpoint, pack, saved_part, set_trained_tensors, unpack
 from coldfuse.training.fine_tuning import fine_tune
 from coldfuse.training.job import FineTuned, Stopped, TrainingProgress
 from coldfuse.training.loading import load_body, load_tokenizer
@@ -45,8 +45,8 @@ def finished(outcome: FineTuned | Stopped) -> FineTuned:
 def assert_same_bytes(left: FineTuned, right: FineTuned) -> None:
     assert left.tensors.keys() == right.tensors.keys()
     assert [name for name, tensor in left.tensors.items() if not torch.equal(tensor, right.tensors[name])] == []
-    assert torch.equal(left.head.weight, right.head.weight)
-    assert (left.accuracy_before, left.accuracy_after) == (right.accuracy_before, right.accuracy_after)
+    assert torch.equal(left.private.tensors["head.weight"], right.private.tensors["head.weight"])
+    assert (left.score_before, left.score_after) == (right.score_before, right.score_after)
 
 
 def test_training_learns_the_task_and_moves_the_shared_body(base_dir, uninterrupted):
@@ -56,7 +56,7 @@ def test_training_learns_the_task_and_moves_the_shared_body(base_dir, uninterrup
     assert len(moved) > len(base) / 2
     assert "pooler.dense.weight" not in moved  # the loss does not reach it
     assert all(tensor.dtype == torch.float32 for tensor in uninterrupted.tensors.values())
-    assert uninterrupted.accuracy_after == 1.0
+    assert uninterrupted.score_after == 1.0
     assert uninterrupted.num_examples == 64
 
 
@@ -149,7 +149,7 @@ def test_a_batch_in_parts_gives_the_same_model_up_to_rounding(base_dir):
     still = replace(SETTINGS, num_epochs=1, dropout=0.0)
     whole = finished(fine_tune(job(base_dir), still))
     parts = finished(fine_tune(job(base_dir), replace(still, tokens_at_once=20)))
-    assert parts.accuracy_after == pytest.approx(whole.accuracy_after, abs=0.2)  # the body's dropout differs
+    assert parts.score_after == pytest.approx(whole.score_after, abs=0.2)  # the body's dropout differs
 
 
 def test_training_leaves_the_random_state_and_threads_of_the_process_alone(base_dir):
@@ -172,7 +172,7 @@ def test_a_broken_base_is_said_in_words(base_dir, tmp_path):
 
 def test_divergence_is_said_in_words(base_dir, monkeypatch):
     monkeypatch.setattr(
-        torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("inf"))
+        torch.nn.utils, "clip_grad_norm_", lambda *_, **__: torch.tensor(float("inf"))
     )  # too tiny to overflow
     with pytest.raises(UserInputError, match=r"diverged at step 1: .* choose a learning rate below"):
         fine_tune(job(base_dir), SETTINGS)
@@ -215,10 +215,12 @@ def test_unpack_undoes_pack():
     model, optimizer = run()
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    packed = {name: tensor.clone() for name, tensor in pack(model, optimizer, {"weight": torch.ones(2, 3)}).items()}
+    tensors, numbers = pack(model, optimizer, {"weight": torch.ones(2, 3)})
+    packed = {name: tensor.clone() for name, tensor in tensors.items()}
+    assert torch.equal(saved_part(packed, "best")["weight"], torch.ones(2, 3))
     other_model, other_optimizer = run()
-    best = unpack(packed, other_model, other_optimizer)
-    assert torch.equal(best["weight"], torch.ones(2, 3))
-    repacked = pack(other_model, other_optimizer, best)
+    set_trained_tensors(other_model, saved_part(packed, "model"))
+    unpack(packed, numbers, other_model, other_optimizer)
+    repacked, _ = pack(other_model, other_optimizer, saved_part(packed, "best"))
     assert repacked.keys() == packed.keys()
     assert all(torch.equal(repacked[name], packed[name]) for name in packed)

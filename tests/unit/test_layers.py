@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "doctor": "core tensors registry storage",
     "transport": "core tensors gateway registry storage trust config proxies",
     "aggregator": "core tensors fusion engine registry storage trust evaluation",
-    "data": "core",
+    "data": "core extras",  # databases and the Hub need libraries of an extra
     "training": "core durable naming tensors data",
     "evaluation": "core tensors data training",
     "consumer": "core durable tensors registry gateway",
@@ -72,7 +72,7 @@ ONLY_HOMES = {
     "sklearn": "training evaluation experiments",
     "numba": "engine fusion experiments",  # experiments report its version
     "huggingface_hub": "api naming training",  # training names an error that loading raises
-    "yaml": "recipes",
+    "yaml": "recipes training",
     "typer": "cli",
     "rich": "api cli experiments",
 }

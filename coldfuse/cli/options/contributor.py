@@ -49,10 +49,10 @@ class ContributeOptions:
 
     address: Annotated[str, typer.Argument(help="The gateway, HOST:PORT.", show_default=False)]
     data: Annotated[
-        list[Path], typer.Option("--data", help=f"Private examples: {DATA_HELP}", rich_help_panel=DATA_PANEL)
+        list[str], typer.Option("--data", help=f"Private examples: {DATA_HELP}", rich_help_panel=DATA_PANEL)
     ]
     validation: Annotated[
-        list[Path],
+        list[str],
         typer.Option(
             "--validation", help="Examples to validate on; a tenth of the data by default.", rich_help_panel=DATA_PANEL
         ),

@@ -76,11 +76,11 @@ class Evidence:
         ),
     ] = None
     data: Annotated[
-        list[Path],
+        list[str],
         typer.Option(
             "--data",
             help="Held-out examples that --tune, greedy-soup, learned-soup and adamerging look at: CSV, TSV, JSON, "
-            "Parquet or Arrow, a file or a folder; once for each task.",
+            "Parquet or Arrow, a file, a folder or what else `coldfuse contribute` reads; once for each task.",
             rich_help_panel=DATA_PANEL,
         ),
     ] = field(default_factory=list)

@@ -18,6 +18,10 @@ _SCREENING = typer.Option(
     help="Whether contributions are judged by each other: lengths, copies and what they claim (strict), or taken if "
     "they are sound by themselves (off)."
 )
+_STATISTICS = typer.Option(
+    help="For a method that looks at statistics (regmean, fisher, precision): whether a contribution without them is "
+    "rejected (require), or counts as one whose data say the same of everything (optional)."
+)
 _BY = typer.Option(help="Who makes the change, for the history; your user and machine by default.")
 
 
@@ -37,6 +41,7 @@ class InitOptions:
     quorum: Annotated[int, _QUORUM] = 2
     deadline: Annotated[str, _DEADLINE] = "15m"
     screening: Annotated[Literal["strict", "off"], _SCREENING] = "strict"
+    statistics: Annotated[Literal["require", "optional"], _STATISTICS] = "require"
     closing: ClosingWords = field(default_factory=ClosingWords)
 
 
@@ -56,6 +61,7 @@ class SetOptions:
     quorum: Annotated[int | None, _QUORUM] = None
     deadline: Annotated[str | None, _DEADLINE] = None
     screening: Annotated[Literal["strict", "off"] | None, _SCREENING] = None
+    statistics: Annotated[Literal["require", "optional"] | None, _STATISTICS] = None
     closing: ClosingWords = field(default_factory=ClosingWords)
     by: Annotated[str | None, _BY] = None
     as_json: AsJson = False

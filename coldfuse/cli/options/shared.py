@@ -9,7 +9,10 @@ from typing import Annotated
 import typer
 
 DATA_PANEL = "The data"
-DATA_HELP = "CSV, TSV, JSON, Parquet or Arrow: a file, a folder, or - for standard input; may be repeated."
+DATA_HELP = (
+    "CSV, TSV, JSON, Parquet, Arrow, CoNLL or text: a file, a folder, a pattern in quotes, or - for standard input; "
+    "hf://ORG/NAME:SPLIT of the Hub; a database as 'sqlite:///FILE?query=SELECT …'; may be repeated."
+)
 _ENCODING_HELP = "Of text files, such as cp1252 or latin-1; UTF-8, or what the file's first bytes say, by default."
 CONNECTION_PANEL = "Connection"
 
@@ -76,6 +79,17 @@ class Columns:
     label_column: Annotated[
         str | None, typer.Option(help="Found by itself if it has a usual name.", rich_help_panel=DATA_PANEL)
     ] = None
+    column: Annotated[
+        list[str],
+        typer.Option(
+            "--column",
+            help="The column of anything that a task reads, ROLE=NAME: tokens=words, text=data.body; may be repeated.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = field(default_factory=list)
+    max_examples: Annotated[
+        int | None, typer.Option(min=1, help="How many are read at most; all by default.", rich_help_panel=DATA_PANEL)
+    ] = None
     separator: Annotated[
         str | None,
         typer.Option(
@@ -94,6 +108,10 @@ class NodeColumns(Columns):
 
     text_encoding: Annotated[
         str | None, typer.Option("--text-encoding", help=_ENCODING_HELP, rich_help_panel=DATA_PANEL)
+    ] = None
+    documents: Annotated[
+        str | None,
+        typer.Option(help="What an example of a plain text file is: file or line.", rich_help_panel=DATA_PANEL),
     ] = None
 
 

@@ -30,7 +30,7 @@ class StatisticsOptions:
     ]
     out: Annotated[Path, typer.Option(help="The file to create.", show_default=False)]
     data: Annotated[
-        list[Path], typer.Option("--data", help=f"Private examples: {DATA_HELP}", rich_help_panel=DATA_PANEL)
+        list[str], typer.Option("--data", help=f"Private examples: {DATA_HELP}", rich_help_panel=DATA_PANEL)
     ] = field(default_factory=list)
     columns: Columns = field(default_factory=Columns)
     examples: Annotated[

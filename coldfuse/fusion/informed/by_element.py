@@ -3,12 +3,14 @@
     δ = Σ_i k_i δ_i / Σ_i k_i      k_i follows from contribution i's statistics of the element
 
 Where nobody knows anything of an element (every k_i is 0), and in a tensor without statistics, it is the weighted mean.
+A contribution without statistics, where others have some, counts as one whose data say the same of every element: as
+much as its own say on average elsewhere, or, where it has none at all, as the others' do (root mean squares).
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -62,11 +64,24 @@ class ByElement(Combiner):
             return WeightedMean().fuse(block)
         require_none_negative(info.weights_C)
         weights_C = average(info.weights_C, info, "zero").deltas_C
+        info, statistics_CN = _completed(info, statistics_CN)
         rule = self.rule(info, weights_C)
         numbers = rule.scale_C, rule.least_C, rule.added, rule.is_inverse
         fused_N = np.empty(len(block.base_N))
         _average(block.deltas_CN, statistics_CN, numbers, weights_C, np.empty((3, _TILE)), fused_N)
         return fused_N
+
+
+def _completed(info: TensorInfo, statistics_CN: Float64) -> tuple[TensorInfo, Float64]:
+    """Put what is the same everywhere in the rows of those who know nothing of a tensor that others know of."""
+    if info.informed_C is None or info.informed_C.all():
+        return info, statistics_CN
+    squared_C = info.measured["squared_statistics"]
+    others = squared_C[(squared_C > 0) & (info.weights_C != 0)]
+    squared_C = np.where(info.informed_C | (squared_C > 0), squared_C, others.mean() if others.size else 0.0)
+    flat_C = np.sqrt(squared_C / info.num_elements)
+    filled_CN = np.where(info.informed_C[:, None], statistics_CN, flat_C[:, None])
+    return replace(info, measured={**info.measured, "squared_statistics": squared_C}), filled_CN
 
 
 @compiled

@@ -23,7 +23,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("protocol_version", "layout_version", "federation_digest", "federation_name", "method", "rules", "max_contribution_bytes", "latest", "round", "poll_after_ms", "federation_display_name")
+    __slots__ = ("protocol_version", "layout_version", "federation_digest", "federation_name", "method", "rules", "max_contribution_bytes", "latest", "round", "poll_after_ms", "federation_display_name", "statistics")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     LAYOUT_VERSION_FIELD_NUMBER: _ClassVar[int]
     FEDERATION_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -35,6 +35,7 @@ class GetStatusResponse(_message.Message):
     ROUND_FIELD_NUMBER: _ClassVar[int]
     POLL_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
     FEDERATION_DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    STATISTICS_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     layout_version: int
     federation_digest: str
@@ -46,7 +47,16 @@ class GetStatusResponse(_message.Message):
     round: Round
     poll_after_ms: int
     federation_display_name: str
-    def __init__(self, protocol_version: _Optional[int] = ..., layout_version: _Optional[int] = ..., federation_digest: _Optional[str] = ..., federation_name: _Optional[str] = ..., method: _Optional[str] = ..., rules: _Optional[_Union[RoundRules, _Mapping]] = ..., max_contribution_bytes: _Optional[int] = ..., latest: _Optional[_Union[Release, _Mapping]] = ..., round: _Optional[_Union[Round, _Mapping]] = ..., poll_after_ms: _Optional[int] = ..., federation_display_name: _Optional[str] = ...) -> None: ...
+    statistics: StatisticsRule
+    def __init__(self, protocol_version: _Optional[int] = ..., layout_version: _Optional[int] = ..., federation_digest: _Optional[str] = ..., federation_name: _Optional[str] = ..., method: _Optional[str] = ..., rules: _Optional[_Union[RoundRules, _Mapping]] = ..., max_contribution_bytes: _Optional[int] = ..., latest: _Optional[_Union[Release, _Mapping]] = ..., round: _Optional[_Union[Round, _Mapping]] = ..., poll_after_ms: _Optional[int] = ..., federation_display_name: _Optional[str] = ..., statistics: _Optional[_Union[StatisticsRule, _Mapping]] = ...) -> None: ...
+
+class StatisticsRule(_message.Message):
+    __slots__ = ("kind", "presence")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PRESENCE_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    presence: str
+    def __init__(self, kind: _Optional[str] = ..., presence: _Optional[str] = ...) -> None: ...
 
 class RoundRules(_message.Message):
     __slots__ = ("quorum", "deadline_s", "close", "grace_s", "max_grace_s", "spread", "late", "staleness", "max_staleness")
@@ -166,7 +176,7 @@ class ReleaseSummary(_message.Message):
     def __init__(self, release: _Optional[_Union[Release, _Mapping]] = ..., parent: _Optional[int] = ..., round: _Optional[int] = ..., method: _Optional[str] = ..., num_contributions: _Optional[int] = ..., created_at_s: _Optional[float] = ..., contributions: _Optional[_Iterable[_Union[FusedContribution, _Mapping]]] = ..., moved: _Optional[float] = ...) -> None: ...
 
 class FusedContribution(_message.Message):
-    __slots__ = ("contributor", "num_examples", "weight", "contribution", "display_name", "base_release", "staleness_weight")
+    __slots__ = ("contributor", "num_examples", "weight", "contribution", "display_name", "base_release", "staleness_weight", "statistics")
     CONTRIBUTOR_FIELD_NUMBER: _ClassVar[int]
     NUM_EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
@@ -174,6 +184,7 @@ class FusedContribution(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     BASE_RELEASE_FIELD_NUMBER: _ClassVar[int]
     STALENESS_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    STATISTICS_FIELD_NUMBER: _ClassVar[int]
     contributor: str
     num_examples: int
     weight: float
@@ -181,7 +192,8 @@ class FusedContribution(_message.Message):
     display_name: str
     base_release: int
     staleness_weight: float
-    def __init__(self, contributor: _Optional[str] = ..., num_examples: _Optional[int] = ..., weight: _Optional[float] = ..., contribution: _Optional[str] = ..., display_name: _Optional[str] = ..., base_release: _Optional[int] = ..., staleness_weight: _Optional[float] = ...) -> None: ...
+    statistics: str
+    def __init__(self, contributor: _Optional[str] = ..., num_examples: _Optional[int] = ..., weight: _Optional[float] = ..., contribution: _Optional[str] = ..., display_name: _Optional[str] = ..., base_release: _Optional[int] = ..., staleness_weight: _Optional[float] = ..., statistics: _Optional[str] = ...) -> None: ...
 
 class ReadObjectRequest(_message.Message):
     __slots__ = ("release", "digest", "start_bytes", "length_bytes")

@@ -145,12 +145,29 @@ def test_a_tensor_without_statistics_gets_the_mean_and_the_norm_is_of_the_whole_
         recipe=Recipe(combiner=method),
         base=base,
         deltas=[parts(one, base), parts(two, base)],
-        statistics=[parts(known_one, "ab"), parts(known_two, ("a", "b", "bare"))],
+        statistics=[parts(known_one, "ab"), parts(known_two, "ab")],
     ).fuse()
     known_one[7] = known_two[7] = 0
     whole = fuse(method, [one, two], [known_one, known_two])
     np.testing.assert_allclose(np.concatenate([fused["a"], fused["b"]]), whole[:7], rtol=1e-12)
     assert fused["bare"] == (float(one[7]) + float(two[7])) / 2
+
+
+@pytest.mark.parametrize("method", METHODS, ids=repr)
+def test_who_has_no_statistics_counts_as_one_whose_data_say_the_same_of_everything(method):
+    deltas, statistics = make(8)
+    base = {"a": np.zeros(4), "b": np.zeros(4)}
+
+    def parts(values):
+        return {"a": values[:4], "b": values[4:]}
+
+    flat = np.full(8, math.sqrt(np.mean([norm(known) ** 2 for known in statistics[:2]]) / 8))
+    known = [parts(statistics[0]), parts(statistics[1]), {}]
+    fused = InMemory(
+        recipe=Recipe(combiner=method), base=base, deltas=[parts(delta) for delta in deltas], statistics=known
+    ).fuse()
+    expected = fuse(method, deltas, [*statistics[:2], flat])
+    np.testing.assert_allclose(np.concatenate([fused["a"], fused["b"]]), expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=repr)

@@ -149,11 +149,14 @@ def model(deltas, grams, weights=None):
     )
 
 
-def test_a_gram_that_some_lack_is_an_error_that_names_the_tensor():
+def test_who_has_no_gram_counts_as_one_whose_inputs_are_like_the_others_on_average():
     deltas, grams = draw((4, 3))
+    weights = [1.0, 5.0, 3.0]
 
-    with pytest.raises(FusionError, match="w: expected a Gram matrix of all 3 contributions or of none, got 2"):
-        model(deltas, [grams[0], None, grams[2]]).fuse()
+    fused = model(deltas, [grams[0], None, grams[2]], weights).fuse()["w"]
+
+    average = (grams[0] + 3 * grams[2]) / 4
+    np.testing.assert_allclose(fused, naive(deltas, [grams[0], average, grams[2]], weights, 0.1), rtol=1e-9)
 
 
 def test_a_contribution_of_weight_zero_needs_no_gram_and_changes_nothing():

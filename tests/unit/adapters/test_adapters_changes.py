@@ -21,10 +21,10 @@ from coldfuse.adapters.changes import (
     Replaced,
     Rescaled,
     Stored,
-    multiply,
 )
 from coldfuse.core.schema import TensorSpec
 from coldfuse.tensors.header import TensorEntry
+from coldfuse.tensors.products import multiply
 
 ROWS, COLUMNS, RANK, SCALE = 12, 10, 3, 0.75
 SHAPES = {

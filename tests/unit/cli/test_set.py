@@ -102,7 +102,7 @@ def test_what_outer_steps_have_gathered_is_not_dropped_without_a_word(tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--method", "fisher"], "needs fisher statistics, which contributions do not carry"),
+        (["--method", "regmean", "--param", "off_diagonal=1"], "one contribution could make the sum of the Gram"),
         (["--method", "magic"], "fusion method 'magic' is not known"),
         (["--method", "krum(byzantine=1)"], "--quorum 2: the method would refuse a round of the quorum"),
         (["--param", "density=0.3"], "has a parameter 'density'"),

@@ -84,7 +84,7 @@ def test_a_pipe_and_what_is_unpacked_are_bounded(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "address", ["https://example.org/a.csv", "s3://bucket/a.csv", "hf://datasets/x", "file:///a.csv"]
+    "address", ["https://example.org/a.csv", "s3://bucket/a.csv", "gs://bucket/a.csv", "file:///a.csv"]
 )
 def test_an_address_is_to_be_downloaded_first(address):
     with pytest.raises(UserInputError, match="download it first"):

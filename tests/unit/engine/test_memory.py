@@ -12,7 +12,8 @@ import pytest
 from tiny_rounds import floats, write_file
 
 from coldfuse.engine.job import Fusion
-from coldfuse.engine.plan import Inputs, operands, plan_shards
+from coldfuse.engine.operands import operands
+from coldfuse.engine.plan import Inputs, plan_shards
 from coldfuse.engine.recipes import read_recipe
 from coldfuse.engine.shard import fuse_shard
 from coldfuse.tensors.files import LocalFile

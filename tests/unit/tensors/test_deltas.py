@@ -80,7 +80,7 @@ def test_what_changed_is_written_rounded_once(tmp_path: Path, encoding) -> None:
     [
         ({"format": "pt"}, CodecError, "not a coldfuse delta"),
         ({"format": None}, CodecError, "not a coldfuse delta"),
-        ({"version": "2"}, CodecError, "delta version '2', this coldfuse knows 1"),
+        ({"version": "3"}, CodecError, "delta version '3', this coldfuse knows 1 and 2"),
         ({"base": sha256(b"other")}, SchemaMismatchError, "made from base"),
         ({"base": None}, SchemaMismatchError, "made from base None"),
         ({"encodings": None}, CodecError, "encodings is not JSON"),

@@ -81,7 +81,7 @@ def test_another_dtype_kind_or_model_is_refused():
     [
         ({"format": "coldfuse-delta"}, "not a file of coldfuse statistics .*coldfuse-delta"),
         ({"format": None}, "not a file of coldfuse statistics"),
-        ({"version": "2"}, "statistics of version '2', this coldfuse knows 1"),
+        ({"version": "3"}, "statistics of version '3', this coldfuse knows 1 and 2"),
         ({"estimator": "hessian"}, "metadata estimator is 'hessian'"),
         ({"reduction": "sum"}, "metadata reduction is 'sum'"),
         ({"num_examples": "-1"}, "metadata num_examples is '-1'"),

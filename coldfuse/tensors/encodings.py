@@ -1,0 +1,210 @@
+"""The forms in which a delta holds a tensor's change, and the tensors that it stores for each.
+
+    dense      δ itself, under the tensor's own name
+    low-rank   "<name>|up" (O × r) and "<name>|down" (r × I); an element is scale · Σ_k up[o, k] · down[k, i], added in
+               float64 in the order of k. The tensor is seen as a matrix: all dimensions after the first are one, so a
+               convolution is O × I·height·width, and GPT-2's Conv1D is as it is stored, inputs × outputs
+
+Factors are of the delta's dtype. They are taken only where they are smaller than the tensor, so that what they expand
+to is never out of proportion to the base. Letters: O rows, I columns of a tensor seen as a matrix, K rank, N elements.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+import numpy as np
+
+from coldfuse.core.schema import TensorSpec
+from coldfuse.errors import SchemaMismatchError
+from coldfuse.tensors.products import Float64, add_product, as_matrix
+
+Encoding = Literal["F32", "BF16", "F16"]
+"""Dtype in which a delta's numbers are written."""
+
+ENCODINGS = ("F32", "BF16", "F16")
+
+_MARK = "|"
+"""What stands between a tensor's name and the part of its change that a stored tensor is."""
+
+WIDE = 1 << 16
+"""Number of columns beyond which a row is expanded in pieces, and number of a factor's elements that are asked for at
+once: what is held to expand some elements depends on neither the tensor's shape nor its rank."""
+
+ReadPart = Callable[[str, int, int], Float64]
+"""read(part, first, count): return `count` elements of a stored part from index `first` on."""
+
+
+class Encoded(Protocol):
+    """How one tensor's change is stored."""
+
+    kind: ClassVar[str]
+    """Name of the encoding."""
+    parts: ClassVar[tuple[str, ...]]
+    """Names of the parts that are stored; "" for the tensor itself."""
+
+    def said(self) -> object:
+        """Return what the file's metadata say of it, as JSON."""
+        ...
+
+    def stored(self, name: str, spec: TensorSpec, dtype: str) -> Mapping[str, TensorSpec]:
+        """Return the tensors that are stored for it.
+
+        Args:
+            name: The base's name of the tensor.
+            spec: The base's tensor.
+            dtype: Dtype of the delta's numbers.
+        """
+        ...
+
+    def problem(self, spec: TensorSpec, /) -> str | None:
+        """Return why a tensor of the base cannot be stored so; None if it can."""
+        ...
+
+    def delta(self, shape: tuple[int, ...], read: ReadPart, first: int, count: int) -> Float64:
+        """Return δ of some elements, with the same bits whatever others are asked for.
+
+        It may hold NaN or infinity, which is the caller's to refuse.
+
+        Args:
+            shape: The base's tensor's.
+            read: Reads what is stored, by the part's name; "" is the tensor's own.
+            first: Index of the first element.
+            count: Number of elements.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Dense:
+    """δ itself."""
+
+    kind: ClassVar[str] = "dense"
+    parts: ClassVar[tuple[str, ...]] = ("",)
+
+    def said(self) -> object:
+        """Return the name alone."""
+        return self.kind
+
+    def stored(self, name: str, spec: TensorSpec, dtype: str) -> Mapping[str, TensorSpec]:
+        """Return one tensor, of the base's shape."""
+        return {name: TensorSpec(dtype=dtype, shape=spec.shape)}
+
+    def problem(self, _spec: TensorSpec) -> str | None:
+        """Return None: every tensor can be stored so."""
+        return None
+
+    def delta(self, _shape: tuple[int, ...], read: ReadPart, first: int, count: int) -> Float64:
+        """Return the stored elements."""
+        return read("", first, count)
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """δ = scale · up @ down."""
+
+    rank: int
+    """Number of columns of `up` and of rows of `down`."""
+    scale: float
+    kind: ClassVar[str] = "low-rank"
+    parts: ClassVar[tuple[str, ...]] = ("up", "down")
+
+    def said(self) -> object:
+        """Return the kind, the rank and the scale."""
+        return {"kind": self.kind, "rank": self.rank, "scale": self.scale}
+
+    def stored(self, name: str, spec: TensorSpec, dtype: str) -> Mapping[str, TensorSpec]:
+        """Return the two factors."""
+        rows, columns = as_matrix(spec.shape)
+        return {
+            part_name(name, "up"): TensorSpec(dtype=dtype, shape=(rows, self.rank)),
+            part_name(name, "down"): TensorSpec(dtype=dtype, shape=(self.rank, columns)),
+        }
+
+    def problem(self, spec: TensorSpec) -> str | None:
+        """Return why a tensor cannot be stored so: factors that are as large as it say nothing that it does not."""
+        rows, columns = as_matrix(spec.shape)
+        if self.rank * (rows + columns) >= rows * columns:
+            return f"factors of rank {self.rank} are no smaller than the {rows} × {columns} tensor; send it dense"
+        return None
+
+    def delta(self, shape: tuple[int, ...], read: ReadPart, first: int, count: int) -> Float64:
+        """Return some elements of the product."""
+        columns, delta_N, done = as_matrix(shape)[1], np.empty(count), 0
+        with np.errstate(all="ignore"):  # what is not finite comes through
+            while done < count:
+                row, column = divmod(first + done, columns)
+                if columns > WIDE:
+                    length = min(count - done, columns - column, WIDE)
+                    rows_OI = self._rows(columns, read, (row, 1), (column, length))
+                else:  # whole rows, so that every block of a tensor asks for the same factor
+                    num = min(-(-(column + count - done) // columns), max(WIDE // columns, 1))
+                    length = min(num * columns - column, count - done)
+                    rows_OI = self._rows(columns, read, (row, num), (0, columns))
+                start = 0 if columns > WIDE else column
+                delta_N[done : done + length] = rows_OI.reshape(-1)[start : start + length]
+                done += length
+        return delta_N
+
+    def _rows(self, columns: int, read: ReadPart, rows: tuple[int, int], of: tuple[int, int]) -> Float64:
+        """Return some columns of some rows, each by its first and number."""
+        (row, num), (column, width) = rows, of
+        up_OK = read("up", row * self.rank, num * self.rank).reshape(num, self.rank)
+        sum_OI = np.zeros((num, width))
+        step = max(WIDE // width, 1) if width == columns else 1
+        for k in range(0, self.rank, step):
+            ranks = min(step, self.rank - k)
+            down_KI = read("down", k * columns + column, ranks * width).reshape(ranks, width)
+            add_product(sum_OI, up_OK[:, k : k + ranks], down_KI)
+        return self.scale * sum_OI
+
+
+DENSE = Dense()
+"""The encoding of what has no smaller one."""
+
+
+def part_name(name: str, part: str) -> str:
+    """Return the name under which a part of a tensor's change is stored.
+
+    >>> part_name("encoder.weight", "up"), part_name("encoder.weight", "")
+    ('encoder.weight|up', 'encoder.weight')
+    """
+    return f"{name}{_MARK}{part}" if part else name
+
+
+def class_of(encoded: Mapping[str, Encoded]) -> str:
+    """Return what kind of delta this is, by which it is compared with others: what is least like a dense one.
+
+    >>> class_of({"weight": LowRank(2, 1.0), "bias": DENSE}), class_of({"bias": DENSE})
+    ('low-rank', 'dense')
+    """
+    kinds = {how.kind for how in encoded.values()}
+    return next((kind for kind in (LowRank.kind,) if kind in kinds), Dense.kind)
+
+
+def parse_encoding(name: str, said: object) -> Encoded:
+    """Return what a delta's metadata say of a tensor.
+
+    Raises:
+        SchemaMismatchError: It is none of the encodings that are known here.
+    """
+    match said:
+        case "dense":
+            return DENSE
+        case {"kind": "low-rank", "rank": int(rank), "scale": float() | int() as scale, **more} if not more:
+            if type(rank) is int and rank > 0 and type(scale) is not bool and _is_finite(scale):
+                return LowRank(rank, float(scale))
+    raise SchemaMismatchError(
+        f"tensor {name[:200]!r}: encoding {str(said)[:100]!r}, expected dense, or low-rank with a rank and a finite "
+        "scale; upgrade coldfuse if it is a newer one"
+    )
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # JSON has integers of any length
+        return False

@@ -1,0 +1,127 @@
+"""What the tasks that put one linear head on a text's features have in common: load, tokenise, pad, and look inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from coldfuse.data.dataset import TextDataset
+from coldfuse.training.compute import pick_device
+from coldfuse.training.encoding import TokenizedTexts, encode_all, tokenize
+from coldfuse.training.head import LinearHead
+from coldfuse.training.intake import find_intake
+from coldfuse.training.job import TrainingSettings
+from coldfuse.training.loading import load_body, load_tokenizer
+from coldfuse.training.model import Classifier
+from coldfuse.training.tasks.task import Feature, TaskModel
+
+_CPU = torch.device("cpu")
+_SAMPLE = TextDataset(texts=("a text",), labels=(0,), label_names=("any",))
+
+Label = int | float | Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFeatures(Sequence[Feature]):
+    """Tokenised texts with their labels, as features that are made when they are asked for."""
+
+    texts: TokenizedTexts
+    """Tokens of each text."""
+    labels: Sequence[Label]
+    """What each text is to be given."""
+
+    def __len__(self) -> int:
+        """Return the number of texts."""
+        return len(self.texts)
+
+    @overload
+    def __getitem__(self, index: int) -> Feature: ...
+    @overload
+    def __getitem__(self, index: slice) -> TextFeatures: ...
+    def __getitem__(self, index: int | slice) -> Feature | TextFeatures:
+        """Return one text's feature, or those of a slice."""
+        if isinstance(index, slice):
+            return self.take(range(len(self))[index])
+        feature: dict[str, object] = {
+            "input_ids": self.texts.input_ids[index], "labels": self.labels[index],
+            "length": self.texts.lengths[index],
+        }  # fmt: skip
+        if self.texts.token_type_ids is not None:
+            feature["token_type_ids"] = self.texts.token_type_ids[index]
+        return feature
+
+    def take(self, indices: Sequence[int]) -> TextFeatures:
+        """Return the features at `indices`, in that order."""
+        return TextFeatures(texts=self.texts.take(indices), labels=[self.labels[i] for i in indices])
+
+
+def load_classifier(base_dir: Path, *, num_outputs: int, settings: TrainingSettings) -> TaskModel:
+    """Load the body of the base, and put a linear head of zeros on it.
+
+    Args:
+        base_dir: The base's folder.
+        num_outputs: Rows of the head.
+        settings: How many tokens of a text are read, how much is dropped before the head, and where it is tried.
+
+    Raises:
+        UserInputError: The folder holds no model that can be trained on texts.
+    """
+    body, tokenizer = load_body(base_dir).to(pick_device(settings.device)), load_tokenizer(base_dir)
+    intake = find_intake(body, tokenizer, max_length=settings.max_length, trains=True)
+    sample = tokenize(tokenizer, _SAMPLE, intake)
+    num_features = encode_all(body, sample).shape[1]
+    head = LinearHead(weight=torch.zeros(num_outputs, num_features), bias=torch.zeros(num_outputs))
+    return TaskModel(
+        model=Classifier(body, head, dropout=settings.dropout, intake=intake), body=body, processor=tokenizer,
+        collate=partial(collate_texts, pad_token_id=sample.pad_token_id, pad_to=intake.pad_to),
+    )  # fmt: skip
+
+
+def tokenize_for(loaded: TaskModel, data: TextDataset) -> TokenizedTexts:
+    """Turn texts into tokens as the model's body takes them."""
+    return tokenize(loaded.processor, data, classifier_of(loaded).intake)
+
+
+def collate_texts(features: Sequence[Feature], *, pad_token_id: int, pad_to: int | None) -> dict[str, Tensor]:
+    """Pad a few texts to the longest of them, and put their labels beside them."""
+    batch = _texts_of(features, pad_token_id=pad_token_id, pad_to=pad_to).batch(range(len(features)), _CPU)
+    return batch | {"labels": torch.tensor([feature["labels"] for feature in features])}
+
+
+def body_features(loaded: TaskModel, features: Sequence[Feature]) -> Tensor:
+    """Return what the body makes of the texts, shape (N, H), without dropout; the head is not asked."""
+    classifier = classifier_of(loaded)
+    texts = (
+        features.texts
+        if isinstance(features, TextFeatures)
+        else _texts_of(features, pad_token_id=loaded.processor.pad_token_id, pad_to=classifier.intake.pad_to)
+    )
+    return encode_all(classifier.body, texts)
+
+
+def set_head(loaded: TaskModel, head: LinearHead) -> None:
+    """Give the model a head that was fitted."""
+    classifier = classifier_of(loaded)
+    with torch.no_grad():
+        classifier.head.weight.copy_(head.weight)
+        classifier.head.bias.copy_(head.bias)
+
+
+def classifier_of(loaded: TaskModel) -> Classifier:
+    """Return the model as what `load_classifier` made of it."""
+    assert isinstance(loaded.model, Classifier)  # noqa: S101 - the tasks that call this have loaded it
+    return loaded.model
+
+
+def _texts_of(features: Sequence[Feature], *, pad_token_id: int, pad_to: int | None) -> TokenizedTexts:
+    columns: Any = {
+        name: [feature[name] for feature in features] if name in features[0] else None
+        for name in ("input_ids", "token_type_ids")
+    }
+    return TokenizedTexts(**columns, pad_token_id=pad_token_id, pad_to=pad_to)

@@ -1,0 +1,264 @@
+"""One training run in memory: a task's model and features, the Trainer, and the position that is saved."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.trainer_callback import TrainerCallback
+
+from coldfuse.durable import OnDamage
+from coldfuse.training.checkpoint import (
+    Position,
+    load_checkpoint,
+    pack,
+    run_identity,
+    save_checkpoint,
+    saved_part,
+    set_trained_tensors,
+    trained_tensors,
+    unpack,
+)
+from coldfuse.training.compute import native_autocast, pick_device
+from coldfuse.training.head import MAX_FITTING_EXAMPLES
+from coldfuse.training.job import FineTuned, Stopped, TrainingJob, TrainingProgress, TrainingSettings
+from coldfuse.training.model import private_tensors, shared_tensors
+from coldfuse.training.private import PrivatePart
+from coldfuse.training.schedule import derive_seed
+from coldfuse.training.scoring import mean_loss, take_features
+from coldfuse.training.tasks import describe_task
+from coldfuse.training.trainer import NodeTrainer, Resumed, make_arguments
+
+
+class Run:
+    """One training run.
+
+    Args:
+        job: What is trained on what.
+        settings: How.
+        checkpoint: The file to resume from and to save to; None keeps nothing.
+        progress: Called at each step and each score.
+        stop: Asked before each step.
+        on_damage: Told of a checkpoint that cannot be resumed from.
+    """
+
+    def __init__(
+        self,
+        job: TrainingJob,
+        settings: TrainingSettings,
+        *,
+        checkpoint: Path | None,
+        progress: Callable[[TrainingProgress], None],
+        stop: Callable[[], bool],
+        on_damage: OnDamage,
+    ) -> None:
+        self.job, self.settings, self.checkpoint = job, settings, checkpoint
+        self.progress, self.stop, self.on_damage = progress, stop, on_damage
+        self.task, self.line = job.task, describe_task(job.task)
+        self.device = pick_device(settings.device)
+        self.loaded = self.task.load(job.base_dir, job.train, settings)
+        self.loaded.model.to(self.device)
+        self.features = self.task.encode(self.loaded, job.train)
+        self.validation = self.task.encode(self.loaded, job.validation)
+        self.private = private_tensors(self.loaded.model, self.loaded.shared_part, job.schema_names)
+        self.best: dict[str, Tensor] = {}  # empty: the model's present weights are the best
+        self.num_trained, self.began_s, self.saved_s = 0, time.monotonic(), time.monotonic()
+        self.is_stopped = False
+
+    def go(self, scratch: Path) -> FineTuned | Stopped:
+        """Train, or go on with it, and say what came of it."""
+        arguments = make_arguments(self.settings, scratch)
+        self.trainer = NodeTrainer(
+            self.loaded, self.features, settings=self.settings, arguments=arguments, round=self.job.round
+        )
+        self.trainer.add_callback(_Steps(self))
+        resumed = self._start_or_resume()
+        if not self.position.finished:
+            if self.stop():
+                self.save()
+                return self._stopped()
+            if resumed is None:
+                self.trainer.train()
+            else:
+                self.trainer.resume(resumed, scratch)
+            if self.is_stopped:
+                return self._stopped()
+        return self._result(resumed.step if resumed else 0)
+
+    def _start_or_resume(self) -> Resumed | None:
+        """Take model and position from the checkpoint, or make them from the base."""
+        self.identity = self._identity()
+        saved = (
+            load_checkpoint(self.checkpoint, identity=self.identity, on_damage=self.on_damage)
+            if self.checkpoint
+            else None
+        )
+        if saved is None:
+            self._report("probe", step=0)
+            self.position = self._start()
+            return None
+        self.position, tensors = saved
+        model = self.loaded.model
+        set_trained_tensors(model, saved_part(tensors, "model"))
+        own = trained_tensors(model)
+        self.best = {name: value.to(own[name].device) for name, value in saved_part(tensors, "best").items()}
+
+        def restore(optimizer: torch.optim.Optimizer) -> None:
+            unpack(tensors, self.position.numbers, model, optimizer)
+
+        return Resumed(step=self.position.step, restore=restore, schedule=self.position.schedule)
+
+    def _start(self) -> Position:
+        """Give the private part its start: new, or as an earlier round has left it, whichever scores better."""
+        if self.task.has_private_head:
+            generator = torch.Generator().manual_seed(derive_seed(self.settings.seed, "probe"))
+            chosen = torch.randperm(len(self.features), generator=generator)[:MAX_FITTING_EXAMPLES].tolist()
+            with native_autocast(self.device):
+                self.task.start_head(self.loaded, take_features(self.features, chosen))
+        score, kept = self._score(), self.job.kept
+        if kept is not None and kept.fits(self.private, task=self.line, notes=self.loaded.notes):
+            new = {name: tensor.clone() for name, tensor in self.private.items()}
+            self._set_private(kept.tensors)
+            if self._is_better(with_kept := self._score(), score):
+                score = with_kept
+            else:
+                self._set_private(new)
+        return Position(score_before=score, loss_before=self._loss())
+
+    def _set_private(self, values: Any) -> None:
+        with torch.no_grad():
+            for name, tensor in self.private.items():
+                tensor.copy_(values[name])
+
+    def _score(self) -> float:
+        self.loaded.model.eval()
+        with torch.no_grad(), native_autocast(self.device):
+            return float(self.task.score(self.loaded, self.job.validation, self.validation))
+
+    def _loss(self) -> float:
+        return mean_loss(self.loaded, self.validation, tokens_at_once=self.settings.tokens_at_once)
+
+    def _is_better(self, score: float, than: float) -> bool:
+        return score > than if self.task.higher_is_better else score < than
+
+    def begin_epoch(self) -> None:
+        """Set the best weights aside, which this epoch will change."""
+        if self.position.step > 0 and not self.best and self.position.step % self.trainer.epoch_steps == 0:
+            self.best = {name: tensor.clone() for name, tensor in trained_tensors(self.loaded.model).items()}
+
+    def close_step(self, step: int) -> bool:
+        """Note a step that is done, save it where that is due; True where the run is to end here."""
+        self.position = dataclasses.replace(self.position, step=step)
+        self.num_trained += min(
+            self.trainer.step_size * self.trainer.args.gradient_accumulation_steps, len(self.features)
+        )
+        self._report("train", step=step, loss=self.trainer.last_loss)
+        if step % self.trainer.epoch_steps == 0 or step >= self.trainer.num_steps:
+            return False  # saved once the epoch is scored
+        if self.stop():
+            self.save()
+            self.is_stopped = True
+        elif time.monotonic() - self.saved_s >= self.settings.checkpoint_every_s:
+            self.save()
+        return self.is_stopped
+
+    def close_epoch(self) -> bool:
+        """Score the epoch, note whether it is the best, and write the checkpoint; True where training is over."""
+        trainer, epoch = self.trainer, math.ceil(self.position.step / self.trainer.epoch_steps)
+        score = self._score()
+        best = self.position.score_best
+        if best is None or self._is_better(score, best):
+            self.best = {}
+            self.position = dataclasses.replace(self.position, score_best=score, best_epoch=epoch)
+        is_last = self.position.step >= trainer.num_steps
+        if is_last or epoch - self.position.best_epoch >= self.settings.patience:
+            self._finish()
+        self.save()
+        self._report("score", step=self.position.step, score=score)
+        trainer.log({f"eval_{self.task.metric.replace(' ', '_').lower()}": score})
+        if not self.position.finished and self.stop():
+            self.is_stopped = True
+        return self.position.finished or self.is_stopped
+
+    def _finish(self) -> None:
+        set_trained_tensors(self.loaded.model, self.best)
+        self.best = {}
+        self.position = dataclasses.replace(self.position, finished=True, loss_after=self._loss())
+
+    def save(self) -> None:
+        """Write the checkpoint, where one is wanted."""
+        if self.checkpoint is None:
+            return
+        optimizer, scheduler = self.trainer.optimizer, self.trainer.lr_scheduler
+        empty = torch.optim.SGD([torch.zeros(1)])  # only the weights are needed once training is over
+        is_over = self.position.finished or optimizer is None
+        tensors, numbers = pack(self.loaded.model, empty if is_over else optimizer, self.best)
+        schedule = None if is_over or scheduler is None else scheduler.state_dict()
+        self.position = dataclasses.replace(self.position, numbers=numbers, schedule=schedule)
+        save_checkpoint(self.checkpoint, identity=self.identity, position=self.position, tensors=tensors)
+        self.saved_s = time.monotonic()
+
+    def _stopped(self) -> Stopped:
+        return Stopped(step=self.position.step, num_steps=self.trainer.num_steps)
+
+    def _result(self, resumed_at_step: int) -> FineTuned:
+        position = self.position
+        before, after = position.score_before, position.score_best
+        loss_after = math.inf if position.loss_after is None else position.loss_after
+        if after is None:  # a finished run has scored an epoch
+            raise AssertionError("a finished run without a score")
+        self.loaded.model.cpu()
+        return FineTuned(
+            tensors=shared_tensors(self.loaded.shared_part, self.job.schema_names),
+            private=PrivatePart(
+                task=self.line, tensors={name: tensor.cpu() for name, tensor in self.private.items()},
+                notes=self.loaded.notes,
+            ),
+            num_examples=len(self.job.train), num_steps=position.step,
+            num_epochs=math.ceil(position.step / self.trainer.epoch_steps), best_epoch=position.best_epoch,
+            score_before=before, score_after=after, loss_before=position.loss_before, loss_after=loss_after,
+            beats_base=self._is_better(after, before) or (after == before and loss_after < position.loss_before),
+            resumed_at_step=resumed_at_step,
+        )  # fmt: skip
+
+    def _report(self, phase: str, *, step: int, loss: float | None = None, score: float | None = None) -> None:
+        """Hand one moment of the run to the progress callback."""
+        elapsed_s = time.monotonic() - self.began_s
+        event = TrainingProgress(
+            phase=phase, epoch=math.ceil(step / self.trainer.epoch_steps), step=step, num_steps=self.trainer.num_steps,
+            loss=loss, score=score, examples_per_s=self.num_trained / elapsed_s if self.num_trained else None,
+        )  # fmt: skip
+        self.progress(event)
+
+    def _identity(self) -> str:
+        """Return the digest of all that decides the outcome."""
+        decisive: dict[str, object] = {
+            "base": self.job.base_digest, "round": self.job.round, "train": self.job.train.digest(),
+            "validation": self.job.validation.digest(), "settings": self.settings.decisive(), "task": self.line,
+            "kept": self.job.kept.digest() if self.job.kept else None,
+        }  # fmt: skip
+        return run_identity(decisive)
+
+
+class _Steps(TrainerCallback):
+    """Tells a run what the Trainer has done, and the Trainer when to end."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        self.run.begin_epoch()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        if self.run.close_step(state.global_step):
+            control.should_training_stop = True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        if not self.run.is_stopped and self.run.close_epoch():
+            control.should_training_stop = True

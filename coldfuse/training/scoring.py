@@ -1,0 +1,60 @@
+"""What tasks need to score a model on features: batches of like length, and the mean loss over all targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from coldfuse.training.compute import native_autocast
+from coldfuse.training.failures import failures_of
+from coldfuse.training.schedule import split_batch
+from coldfuse.training.tasks.task import Feature, TaskModel
+
+_SCORED_AT_ONCE = 64
+
+
+def take_features(features: Sequence[Feature], indices: Sequence[int]) -> Sequence[Feature]:
+    """Return the features at `indices`, in that order."""
+    take = getattr(features, "take", None)
+    chosen: Sequence[Feature] = take(indices) if take is not None else [features[i] for i in indices]
+    return chosen
+
+
+def scoring_batches(
+    loaded: TaskModel, features: Sequence[Feature], *, tokens_at_once: int, examples_at_once: int = _SCORED_AT_ONCE
+) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+    """Yield batches of like length, what needs most memory first: which features they are of, and the model's arguments.
+
+    Args:
+        loaded: What is scored; batches lie on its device.
+        features: On what.
+        tokens_at_once: Most tokens, with padding, of a batch; a longer one is one alone.
+        examples_at_once: Most examples of a batch.
+    """
+    device = next(loaded.model.parameters()).device
+    lengths = [int(feature["length"]) for feature in features]  # type: ignore[call-overload]
+    by_length = sorted(range(len(features)), key=lengths.__getitem__, reverse=True)
+    for start in range(0, len(by_length), examples_at_once):
+        some = by_length[start : start + examples_at_once]
+        at_once = tokens_at_once if loaded.is_divisible else 1 << 62
+        for indices in split_batch(lengths, some, tokens_at_once=at_once):
+            batch = loaded.collate([features[i] for i in indices])
+            yield indices, {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+@torch.no_grad()
+def mean_loss(loaded: TaskModel, features: Sequence[Feature], *, tokens_at_once: int) -> float:
+    """Return the mean loss over all targets, without dropout and in the order of the lengths."""
+    model = loaded.model
+    was_training, total, count = model.training, 0.0, 0
+    model.eval()
+    device = next(model.parameters()).device
+    with native_autocast(device), failures_of(loaded.shared_part, "scoring"):
+        for _, batch in scoring_batches(loaded, features, tokens_at_once=tokens_at_once):
+            num_targets = loaded.num_targets(batch)
+            total += float(model(**batch).loss.float().mean()) * num_targets
+            count += num_targets
+    model.train(was_training)
+    return total / max(count, 1)

@@ -1,0 +1,177 @@
+"""Start the private part of a task on the unchanged body, so that it pushes no noise through it.
+
+A linear layer on hidden states is fitted to the best one there is: its linear probe. Of a deeper head, such as that of
+masked language modelling, the private tensors are trained alone for a while.
+
+Shape letters: T tokens, W windows, L tokens of the longest window, H hidden features, K outputs of the layer.
+"""
+# ruff: noqa: N803, N806 - the names of tensors end in their shape
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from coldfuse.errors import UserInputError
+from coldfuse.training.failures import failures_of
+from coldfuse.training.head import MAX_FITTING_EXAMPLES, STRENGTH, LinearHead, fit_linear_probe
+from coldfuse.training.schedule import derive_seed, epoch_batches
+from coldfuse.training.tasks.rows import NO_LABEL
+from coldfuse.training.tasks.scoring import run_over
+from coldfuse.training.tasks.task import Feature, TaskModel
+
+_MOST_VALUES = 1 << 26
+_FITTING_STEPS = 100
+_ALONE_STEPS, _ALONE_BATCH, _ALONE_RATE = 200, 16, 1e-3
+
+
+def probe_tokens(loaded: TaskModel, features: Sequence[Feature]) -> None:
+    """Make the layer on the tokens' hidden states their linear probe."""
+    layer = output_layer(loaded)
+    states, labels = [], []
+    with _inputs_of(layer) as taken:
+        for _, batch, _ in run_over(loaded, _some(features, layer, MAX_FITTING_EXAMPLES)):
+            known = batch["labels"] != NO_LABEL
+            states.append(taken()[known].float())
+            labels.append(batch["labels"][known])
+    _set(layer, fit_linear_probe(torch.cat(states), torch.cat(labels), num_classes=layer.out_features))
+
+
+def probe_spans(loaded: TaskModel, features: Sequence[Feature]) -> None:
+    """Make the layer the one that minimises the mean of −log p(start) − log p(end), with a penalty as every probe has.
+
+    The problem is convex, as a start is chosen among a window's tokens by a linear score; the bias says nothing.
+    """
+    layer = output_layer(loaded)
+    states, spans = [], []
+    with _inputs_of(layer) as taken:
+        for _, batch, _ in run_over(loaded, _some(features, layer, MAX_FITTING_EXAMPLES)):
+            states += [row[mask.bool()].float() for row, mask in zip(taken(), batch["attention_mask"], strict=True)]
+            spans.append(torch.stack([batch["start_positions"], batch["end_positions"]], dim=1))
+    every_TH, span_W2 = torch.cat(states), torch.cat(spans)
+    mean_H, scale_H = every_TH.mean(dim=0), every_TH.std(dim=0, correction=0).clamp(min=1e-7)
+    hidden_WLH = nn.utils.rnn.pad_sequence([(state - mean_H) / scale_H for state in states], batch_first=True)
+    lengths_W = torch.tensor([len(state) for state in states], device=span_W2.device)
+    outside_WL = torch.arange(hidden_WLH.shape[1], device=span_W2.device) >= lengths_W[:, None]
+    weight_2H = torch.zeros(2, hidden_WLH.shape[2], device=span_W2.device, requires_grad=True)
+
+    def objective() -> Tensor:
+        logits_WL2 = (hidden_WLH @ weight_2H.T).masked_fill(outside_WL[:, :, None], float("-inf"))
+        loss = cross_entropy(logits_WL2, span_W2) * 2
+        return loss + weight_2H.square().sum() / (2 * STRENGTH * len(span_W2))
+
+    _minimise(objective, weight_2H)
+    weight_2H = (weight_2H / scale_H).detach()
+    _set(layer, LinearHead(weight=weight_2H, bias=torch.zeros(2, device=weight_2H.device)))
+
+
+def _minimise(objective: Callable[[], Tensor], weight: Tensor) -> None:
+    optimizer = torch.optim.LBFGS([weight], max_iter=_FITTING_STEPS, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = objective()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+
+
+def output_layer(loaded: TaskModel) -> nn.Linear:
+    """Return the linear layer that a task's model ends in, outside of its body."""
+    body = {id(module) for module in loaded.shared_part.modules()}
+    outside = [module for module in loaded.model.modules() if isinstance(module, nn.Linear) and id(module) not in body]
+    if not outside:
+        raise UserInputError(
+            f"{type(loaded.model).__name__} has no linear layer on its body for this task; take a base such as BERT"
+        )
+    return outside[-1]
+
+
+class _inputs_of:  # noqa: N801 - a context
+    """Keep what a layer is given, for as long as the context lasts."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self._layer, self._last = layer, torch.empty(0)
+
+    def __enter__(self) -> Callable[[], Tensor]:
+        def note(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+            self._last = inputs[0]
+
+        self._hook = self._layer.register_forward_pre_hook(note)
+        return lambda: self._last
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()
+
+
+def _some(features: Sequence[Feature], layer: nn.Linear, most: int) -> list[Feature]:
+    """Return features at random, as many as there is memory for their hidden states."""
+    generator = torch.Generator().manual_seed(derive_seed("probe", len(features)))
+    budget, chosen = _MOST_VALUES // layer.in_features, []
+    for index in torch.randperm(len(features), generator=generator)[:most].tolist():
+        length: Any = features[index]["length"]
+        if budget < length and chosen:
+            break
+        budget -= length
+        chosen.append(features[index])
+    return chosen
+
+
+@torch.no_grad()
+def _set(layer: nn.Linear, head: LinearHead) -> None:
+    layer.weight.copy_(head.weight)
+    if layer.bias is not None:
+        layer.bias.copy_(head.bias)
+
+
+def train_alone(loaded: TaskModel, features: Sequence[Feature], private: Sequence[str]) -> None:
+    """Train some tensors of a model, without dropout, and leave all others as they are.
+
+    Args:
+        loaded: The model.
+        features: What it learns from: passes over them until there have been enough steps.
+        private: Names of the parameters.
+    """
+    model = loaded.model
+    own = dict(model.named_parameters())
+    wanted, frozen = [own[name] for name in private if name in own], []
+    if not wanted or not features:
+        return
+    for parameter in own.values():
+        frozen.append((parameter, parameter.requires_grad))
+        parameter.requires_grad_(False)
+    for parameter in wanted:
+        parameter.requires_grad_()
+    was_training = model.training
+    model.eval()
+    try:
+        _steps(loaded, features, torch.optim.AdamW(wanted, lr=_ALONE_RATE, weight_decay=0.0))
+    finally:
+        model.train(was_training)
+        for parameter, before in frozen:
+            parameter.requires_grad_(before)
+            parameter.grad = None
+
+
+@torch.enable_grad()  # type: ignore[untyped-decorator]
+def _steps(loaded: TaskModel, features: Sequence[Feature], optimizer: torch.optim.Optimizer) -> None:
+    lengths: list[Any] = [feature["length"] for feature in features]
+    device = next(loaded.model.parameters()).device
+    num_steps, epoch = 0, 0
+    while num_steps < _ALONE_STEPS:
+        for indices in epoch_batches(lengths, batch_size=_ALONE_BATCH, seed=derive_seed("alone", epoch)):
+            batch = {name: rows.to(device) for name, rows in loaded.collate([features[i] for i in indices]).items()}
+            with failures_of(loaded.model, f"training its head on {len(indices)} examples"):
+                loaded.model(**batch).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            num_steps += 1
+            if num_steps == _ALONE_STEPS:
+                return
+        epoch += 1

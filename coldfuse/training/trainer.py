@@ -1,0 +1,292 @@
+"""The Trainer of transformers, as a node needs it.
+
+Everything random comes from counters (`schedule`), so that a run that was killed needs no random state to go on; a
+batch is split by its tokens; losses are weighed by their targets, however a step was split; and the Trainer's own
+checkpoints (folders of pickles) are never written: `fine_tuning` has one sealed file instead, and hands it back here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, Sampler
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, TrainerState
+
+from coldfuse.errors import UserInputError
+from coldfuse.naming.building import LIBRARY_FAILURES
+from coldfuse.training.compute import computes_bf16, pick_device
+from coldfuse.training.failures import failures_of, first_line
+from coldfuse.training.job import TrainingSettings
+from coldfuse.training.schedule import derive_seed, epoch_batches, learning_rate_factor, split_batch
+from coldfuse.training.tasks.task import Feature, TaskModel
+
+STATE_FILE = "trainer_state.json"
+"""What the Trainer looks for where it resumes."""
+
+
+class NodeArguments(TrainingArguments):
+    """TrainingArguments for one device that was named, or for all GPUs of the machine."""
+
+    wanted: torch.device | None = None
+
+    @cached_property
+    def _setup_devices(self) -> torch.device:
+        device: torch.device = super()._setup_devices
+        if self.wanted is None or self.wanted.index is None:
+            return device
+        torch.cuda.set_device(self.wanted)
+        self._n_gpu = 1
+        return self.wanted
+
+
+def make_arguments(settings: TrainingSettings, output_dir: Path) -> NodeArguments:
+    """Say to the Trainer what the settings say, and what the user says by its own names.
+
+    Args:
+        settings: How the node trains.
+        output_dir: Folder in which nothing is written but what the user asked to have reported.
+
+    Raises:
+        UserInputError: The Trainer does not take a value.
+    """
+    device = pick_device(settings.device)
+    values: dict[str, Any] = {
+        "output_dir": str(output_dir), "per_device_train_batch_size": settings.batch_size,
+        "num_train_epochs": settings.num_epochs, "learning_rate": settings.learning_rate,
+        "weight_decay": settings.weight_decay, "max_grad_norm": settings.max_gradient_norm,
+        "optim": "adamw_torch_fused" if device.type in ("cpu", "cuda") else "adamw_torch",
+        "bf16": computes_bf16(device) and not settings.train_args.get("fp16", False),
+        "use_cpu": device.type == "cpu", "dataloader_pin_memory": device.type == "cuda",
+        "report_to": "none", "save_strategy": "no", "eval_strategy": "no", "disable_tqdm": True,
+        "remove_unused_columns": False, "seed": settings.seed % (1 << 32), "logging_nan_inf_filter": False,
+    }  # fmt: skip
+    try:
+        arguments = NodeArguments(**{**values, **settings.train_args})
+        arguments.wanted = device if device.type == "cuda" else None
+        return arguments
+    except (*LIBRARY_FAILURES, OSError) as error:
+        raise UserInputError(f"training arguments: {first_line(error)}") from error
+
+
+@dataclass
+class EpochBatches(Sampler[list[int]]):
+    """The batches of an epoch, which are the same whenever they are asked for."""
+
+    lengths: Sequence[int]
+    batch_size: int
+    seed_of: Callable[[int], int]
+    epoch: int = 0
+    drop_last: bool = field(default=False, init=False)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch comes."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return math.ceil(len(self.lengths) / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the indices of each batch."""
+        return iter(epoch_batches(self.lengths, batch_size=self.batch_size, seed=self.seed_of(self.epoch)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Makes the parts of a batch that pass through the model one after the other."""
+
+    loaded: TaskModel
+    tokens_at_once: int
+
+    def __call__(self, features: Sequence[Feature]) -> dict[str, Any]:
+        """Return the parts, and how many targets each has."""
+        lengths = [int(feature["length"]) for feature in features]  # type: ignore[call-overload]
+        everything = range(len(features))
+        at_once = self.tokens_at_once if self.loaded.is_divisible else 1 << 62
+        indices = split_batch(lengths, everything, tokens_at_once=at_once)
+        parts = [self.loaded.collate([features[i] for i in some]) for some in indices]
+        return {"parts": parts, "num_targets": [self.loaded.num_targets(part) for part in parts]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumed:
+    """Where an earlier process was, see `checkpoint`."""
+
+    step: int
+    restore: Callable[[torch.optim.Optimizer], None]
+    schedule: Mapping[str, Any] | None
+
+
+class NodeTrainer(Trainer):
+    """A Trainer whose order, dropout and checkpoints are the node's.
+
+    Args:
+        loaded: What is trained.
+        features: On what.
+        settings: How.
+        arguments: The same, as the Trainer takes it.
+        round: Number of the round; each has its own order of examples and dropout.
+    """
+
+    def __init__(
+        self,
+        loaded: TaskModel,
+        features: Sequence[Feature],
+        *,
+        settings: TrainingSettings,
+        arguments: NodeArguments,
+        round: int,  # noqa: A002 - the glossary's word
+    ) -> None:
+        self.loaded, self.settings, self.round = loaded, settings, round
+        self.lengths = [int(feature["length"]) for feature in features]  # type: ignore[call-overload]
+        self.resumed: Resumed | None = None
+        self.last_loss = 0.0
+        super().__init__(model=loaded.model, args=arguments, train_dataset=features)  # type: ignore[arg-type]
+        self.remove_callback(PrinterCallback)
+        self.model_accepts_loss_kwargs = False  # a loss is a mean over its part, and weighed here
+        self._clip = self.accelerator.clip_grad_norm_
+        self.accelerator.clip_grad_norm_ = self._clip_finite
+
+    @property
+    def step_size(self) -> int:
+        """Examples that pass between two steps of the data loader."""
+        return int(self.args.train_batch_size)
+
+    @property
+    def epoch_steps(self) -> int:
+        """Optimiser steps of an epoch."""
+        num_batches = math.ceil(len(self.lengths) / self.step_size)
+        return math.ceil(num_batches / self.args.gradient_accumulation_steps)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole run, if it does not end early."""
+        if self.args.max_steps > 0:
+            return int(self.args.max_steps)
+        return math.ceil(self.args.num_train_epochs * self.epoch_steps)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return the examples in an order that follows from seed, round and epoch."""
+        seed = self.settings.seed
+        batches = EpochBatches(
+            self.lengths, self.step_size, lambda epoch: derive_seed(seed, "order", self.round, epoch)
+        )
+        workers = {
+            name: getattr(self.args, f"dataloader_{name}")
+            for name in ("num_workers", "pin_memory", "persistent_workers", "prefetch_factor")
+        }
+        loader: DataLoader[Any] = DataLoader(
+            self.train_dataset,  # type: ignore[arg-type]
+            batch_sampler=batches,
+            collate_fn=Parts(loaded=self.loaded, tokens_at_once=self.settings.tokens_at_once * max(1, self.args.n_gpu)),
+            **workers,
+        )
+        return self.accelerator.prepare(loader)  # type: ignore[no-any-return]
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the batches of a step, and over how many targets its loss is the mean."""
+        samples, _ = super().get_batch_samples(*args, **kwargs)
+        return samples, sum(sum(sample["num_targets"]) for sample in samples)
+
+    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """Pass a batch forward and back, part by part."""
+        self._seed_dropout()
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        total = torch.zeros((), device=self.args.device)
+        for part, num_targets in zip(inputs["parts"], inputs["num_targets"], strict=True):
+            with failures_of(self.loaded.shared_part, f"training on {len(next(iter(part.values())))} examples"):
+                with self.compute_loss_context_manager():
+                    loss = self.compute_loss(model, part)
+                loss = loss.mean() * (num_targets / num_items_in_batch)
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        self.last_loss = total.item()
+        return total
+
+    def _seed_dropout(self) -> None:
+        """Make what is dropped follow from the numbers of the round, the step, and the batch within the step."""
+        step, within = self.state.global_step, self._within
+        counters = ("dropout", self.round, step) if within == 0 else ("dropout", self.round, step, within)
+        torch.manual_seed(derive_seed(self.settings.seed, *counters))
+
+    @property
+    def _within(self) -> int:
+        if self.state.global_step != getattr(self, "_seen_step", None):
+            self._seen_step, self._num_seen = self.state.global_step, 0
+        else:
+            self._num_seen += 1
+        return self._num_seen
+
+    def _clip_finite(self, *args: Any, **kwargs: Any) -> Any:
+        norm = self._clip(*args, **kwargs)
+        if self.accelerator.scaler is None and norm is not None and not torch.as_tensor(norm).isfinite():
+            raise UserInputError(
+                f"training diverged at step {self.state.global_step + 1}: the gradient's norm is {float(norm)}; "
+                f"choose a learning rate below {self.args.learning_rate}"
+            )
+        return norm
+
+    def floating_point_ops(self, inputs: Any) -> int:  # noqa: ARG002
+        """Count nothing: a batch is not what the Trainer expects, and nobody asks."""
+        return 0
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Decay every weight alike, as the settings say it."""
+        return [name for name, _ in model.named_parameters()]
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Rise and fall linearly as the settings say, unless the user names a schedule or a warm-up."""
+        own = {"lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "warmup_ratio"}
+        if self.lr_scheduler is None and not own & self.settings.train_args.keys():
+            warmup = self.settings.warmup_fraction
+
+            def factor(step: int) -> float:
+                if step >= num_training_steps:
+                    return 0.0
+                return learning_rate_factor(step, num_steps=num_training_steps, warmup_fraction=warmup)
+
+            inner = self.optimizer if optimizer is None else optimizer
+            self.lr_scheduler = LambdaLR(getattr(inner, "optimizer", inner), factor)
+            self._created_lr_scheduler = True
+            return self.lr_scheduler
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def resume(self, resumed: Resumed, scratch: Path) -> None:
+        """Train on from where an earlier process was.
+
+        Args:
+            resumed: Where that was; the model has its weights already.
+            scratch: Folder for the note by which the Trainer knows the step.
+        """
+        self.resumed = resumed
+        state = TrainerState(global_step=resumed.step, epoch=resumed.step / self.epoch_steps)
+        state.compute_steps(self.args, self.num_steps)
+        state.train_batch_size = self._train_batch_size
+        state.save_to_json(str(scratch / STATE_FILE))
+        self.train(resume_from_checkpoint=str(scratch))
+
+    def _load_from_checkpoint(self, *_args: Any, **_kwargs: Any) -> None:
+        """Do nothing: the weights are in the model."""
+
+    def _load_rng_state(self, *_args: Any, **_kwargs: Any) -> None:
+        """Do nothing: no random state lives from one step to the next."""
+
+    def _load_optimizer_and_scheduler(self, *_args: Any, **_kwargs: Any) -> None:
+        """Take the optimiser's state and the schedule from the node's checkpoint."""
+        if self.resumed is None or self.lr_scheduler is None or self.optimizer is None:
+            return
+        self.resumed.restore(self.optimizer)
+        if self.resumed.schedule is not None:
+            self.lr_scheduler.load_state_dict(dict(self.resumed.schedule))
+        for group, rate in zip(self.optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
+            group["lr"] = rate
