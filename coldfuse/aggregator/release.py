@@ -16,11 +16,12 @@ from coldfuse.aggregator.model import Base
 from coldfuse.aggregator.standing import Standing, describe, norms_after, standing
 from coldfuse.aggregator.stored import Stored
 from coldfuse.core.contribution import Admission
-from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.release import Cut, ReleaseManifest
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.serialization import blob_digest
+from coldfuse.engine.cutting import all_together, relative
 from coldfuse.engine.execution import Executor
-from coldfuse.engine.fuse import Prepared, Request, fuse, prepare, read_ahead
+from coldfuse.engine.fuse import Fused, Prepared, Request, fuse, prepare, read_ahead
 from coldfuse.engine.inputs import Input, delta_input, with_statistics
 from coldfuse.engine.job import LEAST_FACTOR_BYTES, task_bytes
 from coldfuse.engine.job import require_memory as require_task_memory
@@ -91,9 +92,19 @@ def fuse_release(
         outer=sink.state(fused.parts, age=fused.fusion.age + 1),
         moved=fused.moved,
         norms=norms_after(counted, rules, past),
+        module=base.release.module,
+        cut=_cut(fused),
         created_at_s=now_s,
         software={"coldfuse": __version__, "numpy": numpy.__version__},
     )
+
+
+def _cut(fused: Fused) -> Cut | None:
+    """Return what was lost where factors were cut to their rank, of the modules that anybody has changed."""
+    if not fused.cuts:
+        return None
+    modules = {name: relative(norms) for name, norms in sorted(fused.cuts.items())}
+    return Cut(error=relative(all_together(fused.cuts)), modules=modules)
 
 
 def describe_standing(federation: Federation, base: Base, admissions: Iterable[Admission]) -> str:
