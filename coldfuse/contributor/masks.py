@@ -1,4 +1,4 @@
-"""The masks of a node: the elements that it trains, where they are fixed over rounds, and whether a gateway has them."""
+"""The masks of a node: the elements that it trains over several rounds, and whether a gateway has them."""
 
 from __future__ import annotations
 
