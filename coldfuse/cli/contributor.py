@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import typer
@@ -21,7 +21,7 @@ from coldfuse.contributor.events import NodeEvent, StoppedError
 from coldfuse.contributor.manifest import default_name
 from coldfuse.contributor.node import Node
 from coldfuse.contributor.settings import NodeSettings
-from coldfuse.contributor.state import NodeFolder
+from coldfuse.contributor.state import NodeFolder, Trained, WorkFolder
 from coldfuse.core.names import Identity
 from coldfuse.core.serialization import encode
 from coldfuse.core.statistics import ContributedStatistics
@@ -29,6 +29,8 @@ from coldfuse.data.addresses import place_of
 from coldfuse.errors import ColdfuseError
 from coldfuse.gateway import Gateway
 from coldfuse.processes import stop_on_signals
+from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.tensors.inspecting import Moved, describe, inspect_delta
 from coldfuse.tensors.tensor_file import read_file_header
 from coldfuse.training.arguments import read_train_args
 from coldfuse.training.settings import TrainingSettings, line_of_way, lines_of_objectives
@@ -121,10 +123,11 @@ def show_what_would_leave(node: Node, *, as_json: bool) -> None:
     """Train as far as that is not done, and show all that would be sent."""
     work, trained = node.prepare()
     manifest = node.manifest(trained, status=node.client.status())
-    header = read_file_header(work.delta)
+    header, moved = read_file_header(work.delta), _inspect(node, work, trained)
     if as_json:
         tensors = {entry.name: entry.spec.model_dump() for entry in header.tensors}
         delta = {"path": str(work.delta), "size_bytes": trained.delta.size_bytes, "tensors": tensors}
+        delta["moved"] = {one.name: asdict(one) for one in moved}
         event = NodeEvent(phase="dry-run", base_release=manifest.base_release, message="would leave this node")
         found = {"manifest": manifest.model_dump(mode="json"), "delta": delta}
         if manifest.statistics is not None:
@@ -141,9 +144,16 @@ def show_what_would_leave(node: Node, *, as_json: bool) -> None:
     for entry in header.tensors:
         shape = "×".join(map(str, entry.spec.shape)) or "scalar"
         typer.echo(f"   {entry.name}  {entry.spec.dtype}  {shape}  {entry.spec.size_bytes:,} bytes")
+    typer.echo("   what it says of each tensor:")
+    for line in describe(moved):
+        typer.echo(f"   {line}")
     if manifest.statistics is not None:
         _show_statistics(manifest.statistics, work.statistics)
     typer.echo("stays here: the data, the head, the labels' names, the optimiser's state")
+
+
+def _inspect(node: Node, work: WorkFolder, trained: Trained) -> list[Moved]:
+    return inspect_delta(work.delta, open_checkpoint(node.folder.base), base_digest=trained.base_digest)
 
 
 def _show_statistics(given: ContributedStatistics, path: Path) -> None:
