@@ -22,7 +22,8 @@ def show_what_would_leave(node: Node, *, as_json: bool) -> None:
     """Train, and show what would leave the node, without sending it."""
     work, trained = node.prepare()
     manifest = node.manifest(trained, status=node.client.status())
-    leaving = list_leaving(work.delta, node.folder.base, trained.base_digest)
+    mask = work.masks.path(trained.mask) if trained.mask else None
+    leaving = list_leaving(work.delta, node.folder.base, trained.base_digest, mask=mask)
     if as_json:
         _show_json(work, trained, manifest, leaving)
         return

@@ -260,7 +260,8 @@ class Run:
             raise AssertionError("a finished run without a score")
         self.loaded.model.cpu()
         return FineTuned(
-            shared=self._shared, changes=self._changes, trained=self.way.kind,
+            shared=lambda: self.way.finetuned(self.loaded.model, lambda _: self._shared()), changes=self._changes,
+            trained=self.way.kind,
             private=PrivatePart(
                 task=self.line, tensors={name: tensor.cpu() for name, tensor in self.private.items()},
                 notes=self.loaded.notes,
