@@ -1,17 +1,12 @@
 """Federations of language models: contributors with texts of their own make one base better for all of them."""
 
-import json
 
-import pytest
-import torch
 from fault.rounds import make_federation_of
 from poems import POEMS
-from safetensors.torch import load_file
-from task_rounds import TRAINING, aggregating, make_node, play_round
-from tiny_texts import rows_of, write_json_lines, write_text_model
+from task_rounds import aggregating, make_node, play_round
+from tiny_texts import write_text_model
 
 from coldfuse.consumer import fetch
-from coldfuse.core.serialization import decode
 from coldfuse.gateway import StoreGateway
 
 NUM_ROUNDS = 3
