@@ -100,7 +100,7 @@ def _settings(options: ContributeOptions) -> NodeSettings:
         train, held_out = set_apart(task, train, seed=training.seed)
     return NodeSettings(
         name=name, train=train, validation=held_out, training=training, task=task, send_anyway=options.send_anyway,
-        encoding=encoding,
+        encoding=encoding, body=options.body,
     )  # fmt: skip
 
 
@@ -110,5 +110,5 @@ def _training(given: Training) -> TrainingSettings:
         num_epochs=given.epochs, learning_rate=given.learning_rate, batch_size=given.batch_size,
         max_length=given.max_length, tokens_at_once=given.tokens_at_once, threads=given.threads, device=given.device,
         seed=given.seed, way=line_of_way(given.train, freeze_embeddings=given.freeze_embeddings),
-        objectives=lines_of_objectives(given.objective), train_args=args,
+        objectives=lines_of_objectives([*given.objectives, *(["wise-ft"] if given.wise_ft else [])]), train_args=args,
     )  # fmt: skip

@@ -65,7 +65,7 @@ class TrainingSettings:
     way: str = "full"
     """What is trained of the shared part: a way in one line, such as `full` or `bias`."""
     objectives: tuple[str, ...] = ()
-    """What else is minimised beside the task's loss, and what is done to the weights; a line each."""
+    """Options of the local objective, each in one line, such as `fedprox(mu=0.01)`."""
     train_args: Mapping[str, Any] = field(default_factory=dict)
     """What else the user says, by the names of transformers' `TrainingArguments`; it goes before the settings above."""
 
@@ -91,7 +91,12 @@ class TrainingSettings:
 def line_of_way(text: str, *, freeze_embeddings: bool = False) -> str:
     """Return a way of training with every parameter, so that equal lines train equally; `full` as it is.
 
-    Raises `UserInputError` for a way or a parameter that there is not.
+    Args:
+        text: The way.
+        freeze_embeddings: True to leave embeddings as they are.
+
+    Raises:
+        UserInputError: There is no such way or parameter.
     """
     if text.strip() == _FULL and not freeze_embeddings:
         return _FULL
@@ -101,7 +106,14 @@ def line_of_way(text: str, *, freeze_embeddings: bool = False) -> str:
 
 
 def lines_of_objectives(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return options of the objective, each with every parameter. Raises `UserInputError` for what there is not."""
+    """Return options of the local objective, each with every parameter, in one order.
+
+    Args:
+        texts: One or more options in each, joined by `+`.
+
+    Raises:
+        UserInputError: There is no such option or parameter.
+    """
     if not texts:
         return ()
     from coldfuse.training.objectives import parse_objectives

@@ -31,6 +31,7 @@ from coldfuse.training.objectives import Terms
 from coldfuse.training.schedule import derive_seed, epoch_batches, learning_rate_factor, split_batch
 from coldfuse.training.settings import TrainingSettings
 from coldfuse.training.tasks.task import Feature, TaskModel
+from coldfuse.training.ways.masked import masked_parameters
 
 STATE_FILE = "trainer_state.json"
 """What the Trainer looks for where it resumes."""
@@ -266,16 +267,12 @@ class NodeTrainer(Trainer):
         counters: tuple[int | str, ...] = ("dropout", self.round, self.state.global_step)
         torch.manual_seed(derive_seed(self.settings.seed, *counters, *([number] if number else [])))
 
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Make the optimiser, with the rates that the terms want."""
-        if not self.terms or self.optimizer is not None:
-            return super().create_optimizer(*([] if model is None else [model]))
-        kind, kwargs = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-        groups = self.terms.parameter_groups(
-            self.model, learning_rate=self.args.learning_rate, weight_decay=self.args.weight_decay
-        )
-        self.optimizer = kind(groups, **{name: value for name, value in kwargs.items() if name != "lr"})
-        return self.optimizer
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the optimiser, with the learning rates that the objective wants."""
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if self.terms:
+            self.terms.split_groups(optimizer, self.loaded.model)
+        return optimizer
 
     def _clip_finite(self, *args: Any, **kwargs: Any) -> Any:
         norm = self._clip(*args, **kwargs)
@@ -291,8 +288,9 @@ class NodeTrainer(Trainer):
         return 0
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Decay every weight alike, as the settings say it."""
-        return [name for name, _ in model.named_parameters()]
+        """Decay every weight alike, as the settings say it, but one that trains at some elements only."""
+        masked = masked_parameters(self.loaded.model)
+        return [name for name, _ in model.named_parameters() if name not in masked]
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Rise and fall linearly as the settings say, unless the user names a schedule or a warm-up."""

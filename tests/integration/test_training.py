@@ -81,7 +81,7 @@ def test_a_killed_run_resumes_and_ends_in_the_same_bytes(base_dir, uninterrupted
     if task != "text-classification":
         uninterrupted = finished(fine_tune(this, SETTINGS))
     checkpoint = tmp_path / "run.safetensors"
-    command = [sys.executable, training_process.__file__, str(base_dir), str(checkpoint), task]
+    command = [sys.executable, training_process.__file__, str(base_dir), str(checkpoint), f"task={task}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as victim:
         assert victim.stdout is not None
         for line in victim.stdout:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from coldfuse.data.dataset import TextDataset, split
@@ -53,4 +54,9 @@ def print_slowly(event: TrainingProgress) -> None:
 
 
 if __name__ == "__main__":
-    fine_tune(job(Path(sys.argv[1]), task=sys.argv[3]), SETTINGS, checkpoint=Path(sys.argv[2]), progress=print_slowly)
+    task = sys.argv.pop().removeprefix("task=") if sys.argv[-1].startswith("task=") else "text-classification"
+    this, chosen = job(Path(sys.argv[1]), task=task), SETTINGS
+    if len(sys.argv) > 3:  # a folder for what lasts, a way, and objectives
+        this = replace(this, folder=Path(sys.argv[3]))
+        chosen = replace(chosen, way=sys.argv[4], objectives=tuple(sys.argv[5:]))
+    fine_tune(this, chosen, checkpoint=Path(sys.argv[2]), progress=print_slowly)
