@@ -76,7 +76,7 @@ def fuse_release(
     files_of = _checked_files(federation, executor, [each.admission for each in counted])
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         inputs = list(pool.map(lambda each, of: _open_input(base, each, of, recipe.statistic), counted, files_of))
-    sink = StoreSink(federation.objects, federation.store.url, there=_headers_of(base))
+    sink = StoreSink(federation.objects, federation.store.url, there=_parts_of(base))
     fused = fuse(_prepare(federation, base, inputs, recipe), sink, executor)
     files, checks = sink.files(fused.parts)
     return ReleaseManifest(
@@ -150,10 +150,10 @@ def _prepare(federation: Federation, base: Base, inputs: Sequence[Input], recipe
     return dataclasses.replace(prepared, fusion=fusion)
 
 
-def _headers_of(base: Base) -> set[str]:
-    """Return the digests of the headers of the base's files, and of its state's: each is a file's first part."""
+def _parts_of(base: Base) -> set[str]:
+    """Return the digests of all parts of the base's files, and of its state's: what nobody changes is the same part."""
     outer = base.release.outer.files if base.release.outer else {}
-    return {blob.parts[0].digest for blob in (*base.release.files.values(), *outer.values()) if blob.parts}
+    return {part.digest for blob in (*base.release.files.values(), *outer.values()) for part in blob.parts}
 
 
 def _bounded(recipe: Recipe, rules: ScreeningRules) -> Recipe:

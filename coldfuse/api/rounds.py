@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from coldfuse.api.models import Floats, Model, open_finetuned
 from coldfuse.api.participating import Begun, Made, Participant
-from coldfuse.attached.adapters import remake, require_mergeable
+from coldfuse.attached.adapters import is_rounding, remake, require_mergeable
 from coldfuse.attached.live import Live, ReadChange
 from coldfuse.attached.own import TorchModule, is_module
 from coldfuse.attached.plan import only
@@ -26,6 +27,7 @@ from coldfuse.errors import UserInputError
 from coldfuse.gateway import ContributionVerdict
 from coldfuse.tensors.deltas import has_changed, write_delta
 from coldfuse.tensors.tensor_file import read_file_header
+from coldfuse.tensors.tensor_reader import TensorReader
 
 
 class Round:
@@ -110,8 +112,8 @@ class Round:
             def look() -> dict[str, object]:
                 base = self._participant.base()
                 assert base is not None  # noqa: S101 - the first process has it
-                changed = next((n for n in names if has_changed(n, base.schema[n].num_elements, read)), None)
-                return {"is_neutral": changed is None}
+                with TensorReader(base.files.values()) as theta:
+                    return {"is_neutral": all(is_rounding(partial(read, name), theta, name) for name in names)}
 
             return bool(on_first(look)["is_neutral"])
 
@@ -188,7 +190,7 @@ class Round:
             base = self._participant.base()
             assert base is not None  # noqa: S101 - the first process has it
             for name in found:
-                if has_changed(name, base.schema[name].num_elements, read):
+                if has_changed(partial(read, name), base.schema[name].num_elements):
                     raise UserInputError(
                         f"tensor {name} was trained beside the adapter, and PEFT does not save it; freeze it, or name "
                         "its module in modules_to_save"

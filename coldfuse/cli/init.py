@@ -117,19 +117,22 @@ def _say_who_can_train(base: str, model: Path, checkpoint: Checkpoint) -> None:
 
 def _say_what_can_be_trained(base: str, model: Path, *, has_tokenizer: bool) -> None:
     """Train the base for a moment, where that is installed, and say what contributors will not be able to do."""
-    if not has_tokenizer:
-        _warn(
-            f"{base}: no tokenizer in it, so nobody can train this model on texts; write it there with "
-            "tokenizer.save_pretrained, and create the federation again"
-        )
+    no_tokenizer = (
+        f"{base}: no tokenizer in it, so nobody can train this model on texts; write it there with "
+        "tokenizer.save_pretrained, and create the federation again"
+    )
     try:
         with requiring("trying whether contributors can train the base", "contributor", at_once=_TRAINING):
             from coldfuse.training.check import check_base  # noqa: PLC0415 - an aggregator's machine has no torch
 
             check = check_base(model, has_tokenizer=has_tokenizer)
     except MissingExtraError as error:
+        if not has_tokenizer:
+            _warn(no_tokenizer)
         _warn(f"{base}: not tried whether contributors can train it: {error}")
         return
+    if not has_tokenizer and check.reads_texts:
+        _warn(no_tokenizer)
     if check.obstacle:
         _warn(
             f"nobody can train this base with `coldfuse contribute`: {check.obstacle}; what is trained otherwise can "

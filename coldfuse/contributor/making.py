@@ -12,7 +12,6 @@ from coldfuse.contributor.mending import mend_base
 from coldfuse.contributor.settings import NodeSettings
 from coldfuse.contributor.state import Trained, WorkFolder
 from coldfuse.contributor.statistics import add_statistics
-from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Score
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.statistics import StatisticsRule
@@ -20,7 +19,7 @@ from coldfuse.errors import ColdfuseError
 from coldfuse.gateway import Gateway
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.checkpoint import discard_checkpoint
-from coldfuse.training.delta import write_finetuned
+from coldfuse.training.delta import Written, write_finetuned
 from coldfuse.training.fine_tuning import fine_tune
 from coldfuse.training.job import FineTuned, Stopped, TrainingJob, TrainingProgress
 from coldfuse.training.private import PrivatePart, read_private, save_private
@@ -84,9 +83,10 @@ def make_delta(  # noqa: PLR0913 - what there is to say, by keyword
     if isinstance(made, Stopped):
         return None
     work.forget_trained()
-    delta = _write(work, base_dir, made, settings=settings, base=base)
+    written = _write(work, base_dir, made, settings=settings, base=base)
     while mend():  # it may be the difference from what no longer was the base
-        delta = _write(work, base_dir, made, settings=settings, base=base)
+        written = _write(work, base_dir, made, settings=settings, base=base)
+    delta = written.delta
     save_private(work.head, made.private)
     rule = asked or StatisticsRule()
     try:
@@ -103,6 +103,7 @@ def make_delta(  # noqa: PLR0913 - what there is to say, by keyword
     trained = Trained(
         base_release=base.release, base_digest=base.model_digest, work_digest=settings.work_digest(),
         num_examples=made.num_examples, num_steps=made.num_steps, score=score, encoding=settings.encoding, delta=delta,
+        mask=written.mask,
         statistics=statistics, asked=rule.kind, task=task.name, trained=made.trained, beats_base=made.beats_base,
     )  # fmt: skip
     work.forget_sent()
@@ -129,10 +130,13 @@ def _bounded(score: float) -> float:
     return max(min(score, 1e300), -1e300) if score == score else 0.0
 
 
-def _write(work: WorkFolder, base_dir: Path, made: FineTuned, *, settings: NodeSettings, base: ReleaseManifest) -> Blob:
+def _write(
+    work: WorkFolder, base_dir: Path, made: FineTuned, *, settings: NodeSettings, base: ReleaseManifest
+) -> Written:
     return write_finetuned(
-        work.delta, open_checkpoint(base_dir), made, encoding=settings.encoding, base_digest=base.model_digest
-    )
+        work.delta, open_checkpoint(base_dir), made, encoding=settings.encoding, base_digest=base.model_digest,
+        masks=work.masks.folder,
+    )  # fmt: skip
 
 
 def _describe(now: TrainingProgress, metric: str) -> str:

@@ -64,8 +64,8 @@ class CodedOperand:
     """Number of numbers in these blocks."""
     coding: Coding
     """How they are coded."""
-    triangle: int = 0
-    """Number of rows of the symmetric matrix of which they are the upper triangle; 0 for other tensors."""
+    gram_size: int = 0
+    """Number of rows of the Gram matrix that they are; 0 for other tensors."""
 
 
 AnyOperand = Operand | AdapterOperand | EncodedOperand

@@ -266,18 +266,15 @@ def _locate_statistics(source: Operands, piece: Piece, granularity: Granularity)
     file, entry = source.tensors[piece.tensor.name]
     shape = piece.tensor.spec.shape
     if source.is_gram:
-        triangle, first, count = shape[-1], 0, shape[-1] * (shape[-1] + 1) // 2
-        total = count
-    else:
-        triangle, total = 0, piece.tensor.spec.num_elements
-        first, end = _element_range(piece, granularity, by_rows=False)
-        count = end - first
-    begin, start, stop = coded_range(first, count, source.coding)
+        size = shape[-1]
+        return CodedOperand(
+            where=file.range(entry), first=0, num_coded=size * size, coding=source.coding, gram_size=size
+        )  # fmt: skip
+    first, end = _element_range(piece, granularity, by_rows=False)
+    begin, start, stop = coded_range(first, end - first, source.coding)
     where = file.file.range(entry.start + start, min(stop, entry.spec.size_bytes) - start)
-    blocks_end = min(-(-(first + count) // BLOCK) * BLOCK, total)
-    return CodedOperand(
-        where=where, first=begin, num_coded=blocks_end - begin, coding=source.coding, triangle=triangle
-    )  # fmt: skip
+    blocks_end = min(-(-end // BLOCK) * BLOCK, piece.tensor.spec.num_elements)
+    return CodedOperand(where=where, first=begin, num_coded=blocks_end - begin, coding=source.coding)
 
 
 def _element_range(piece: Piece, granularity: Granularity, *, by_rows: bool) -> tuple[int, int]:

@@ -33,7 +33,7 @@ from coldfuse.fusion.block import Array, Block, Float64, Matrix
 from coldfuse.fusion.kernels import decode, subtract_rows, sum_rows
 from coldfuse.fusion.method import LinearCombination
 from coldfuse.fusion.rows import DeltaRows
-from coldfuse.tensors.coded_statistics import matrix_of
+from coldfuse.tensors.coded_statistics import decode_gram
 from coldfuse.tensors.codes import BLOCK, coded_range, decode_values
 
 _idle = threading.local()
@@ -223,7 +223,7 @@ class BlockReader:
             rows, columns = piece.shape[-1] if is_gram else piece.shape[0], piece.shape[-1]
             if isinstance(operand, CodedOperand):
                 values = self._decoded(operand)
-                values = matrix_of(values, columns) if operand.triangle else values.reshape(rows, columns)
+                values = values.reshape(rows, columns)
             else:
                 values = self.values(operand, (0, rows * columns)).reshape(rows, columns)
             return to_device(values, self._fusion.device)
@@ -312,7 +312,9 @@ class BlockReader:
         """Read all of an operand's numbers."""
         raw = self.buffer("codes", operand.where.length)
         self._reader.read_into(operand.where, raw.data, 0)
-        return decode_values(raw, operand.num_coded, operand.coding, is_signed=operand.triangle > 0)
+        if operand.gram_size:
+            return decode_gram(raw, operand.gram_size, operand.coding)
+        return decode_values(raw, operand.num_coded, operand.coding, is_signed=False)
 
     def _floats(self, name: str, count: int) -> Float64:
         return self.buffer(name, count * 8).view(np.float64)
