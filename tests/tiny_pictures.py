@@ -49,11 +49,11 @@ def write_pictures(folder: Path, *, num: int = 6, colours: tuple[str, ...] = ("r
     return folder
 
 
-def write_captions(folder: Path, *, num: int = 8) -> Path:
+def write_captions(folder: Path, *, num: int = 8, first: int = 0) -> Path:
     """Write pictures with a list that has a text for each."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = ["file_name,caption"]
-    for number in range(num):
+    for number in range(first, first + num):
         colour = list(COLOURS)[number % len(COLOURS)]
         picture(colour, number).save(folder / f"{number}.png")
         lines.append(f"{number}.png,a {colour} picture")

@@ -100,7 +100,8 @@ def write_text_tokenizer(
     if starts_with or ends_in:
         numbers = [(token, tokenizer.token_to_id(token)) for token in (starts_with, ends_in) if token]
         tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{starts_with} $A {ends_in}".strip(), pair=f"{starts_with} $A {ends_in} $B {ends_in}".strip(),
+            single=" ".join(filter(None, (starts_with, "$A", ends_in))),
+            pair=" ".join(filter(None, (starts_with, "$A", ends_in, "$B", ends_in))),
             special_tokens=numbers,
         )  # fmt: skip
     tokenizer.save(str(folder / "tokenizer.json"))

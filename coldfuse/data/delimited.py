@@ -7,6 +7,7 @@ are marks (`quotes.TabEvidence`). A row with another number of cells than the he
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -30,6 +31,7 @@ from coldfuse.errors import UserInputError
 _SEPARATORS = (",", "\t", ";", "|")
 _WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 _USUAL = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+_MARKS = re.compile(r"[^\w\s]")
 _LOOKED_AT = 200
 """Rows that are looked at to tell a file without a header."""
 _EXCEL = "sep="
@@ -114,7 +116,8 @@ def open_delimited(source: Source, file_format: FileFormat, choice: Choice) -> T
     layout = _layout(source, file_format, choice)
     names = [layout.header[place] for place in layout.named]
     notes: list[str] = []
-    is_usual = choice.is_likely(names) > 0
+    parts = _MARKS.split(names[0]) if len(names) == 1 else []  # a separator that was not found
+    is_usual = choice.is_likely(names) > 0 or 1 < len(parts) == choice.is_likely(parts)
     return Table(
         name=source.name,
         path=source.path,
@@ -150,17 +153,23 @@ def _layout(source: Source, file_format: FileFormat, choice: Choice) -> _Layout:
 
 
 def _looks_like_an_example(layout: _Layout) -> bool:
-    """Say whether the first line is none of names: a number or sentence is in it, or a cell that stands below, too."""
+    """Say whether a first line without any usual name may be an example: then nothing of it is said.
+
+    It is one if a cell of it stands below, too, and may be one if it is a single cell, nothing stands below, or a cell
+    is a number, a sentence, or words as people's names are.
+    """
     header = [name for name in layout.header if name]
-    if not look_like_names(header):
+    if len(header) < 2 or not look_like_names(header) or any(len(name.split()) > 1 for name in header):
         return True
+    num_below = 0
     try:
         for _, cells in islice(layout.records(), 1, _LOOKED_AT):
+            num_below += 1
             if any(name and name == _name(cell) for name, cell in zip(layout.header, cells, strict=False)):
                 return True
     except UserInputError:  # said with its line when the rows are read
-        return False
-    return False
+        return num_below == 0
+    return num_below == 0
 
 
 def _separator_named(given: str | None) -> str | None:

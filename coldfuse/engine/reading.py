@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coldfuse.adapters.adapter import Stored
 from coldfuse.core.dtypes import Raw
 from coldfuse.core.schema import ITEM_BYTES, size_of
 from coldfuse.engine.devices import own_stream, to_device
 from coldfuse.engine.expander import Expander
 from coldfuse.engine.finite import require_finite
 from coldfuse.engine.job import SUM_ELEMENTS, Fusion
-from coldfuse.engine.operands import AnyOperand, CodedOperand, Operand
+from coldfuse.engine.operands import AnyOperand, CodedOperand, Operand, operand_of
 from coldfuse.engine.plan import PieceTask
 from coldfuse.engine.preload import expect
 from coldfuse.engine.range_reader import RangeReader
@@ -71,6 +72,10 @@ class BlockReader:
         raw = self.buffer("raw", size_of(operand.dtype, count)) if into is None else into
         self._reader.read_into(operand.where, raw.data, size_of(operand.dtype, first - operand.first))
         return raw
+
+    def read_factor(self, stored: Stored, first: int, count: int) -> Float64:
+        """Read elements of a factor; see `adapters.changes.Read`."""
+        return self.values(operand_of(stored), (first, count))
 
     def forget(self) -> None:
         """Let go of what was read ahead: another piece comes."""

@@ -18,7 +18,7 @@ from coldfuse.training.tasks.pictures import Pictures, pictures_of
 from coldfuse.training.tasks.task import DataRequest, Feature, TaskModel
 
 if TYPE_CHECKING:
-    from coldfuse.training.job import TrainingSettings
+    from coldfuse.training.settings import TrainingSettings
 
 _ROLES = (
     Role("image", ("image", "img", "picture", "photo", "file", "file_name", "path"), what="pictures"),

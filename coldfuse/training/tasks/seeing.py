@@ -21,18 +21,17 @@ from coldfuse.naming.building import failures, offline, quiet
 from coldfuse.training.compute import native_autocast, pick_device
 from coldfuse.training.failures import failures_of, first_line
 from coldfuse.training.head import fit_linear_probe
-from coldfuse.training.job import TrainingSettings
 from coldfuse.training.loading import load_tokenizer, load_with_head
 from coldfuse.training.model import Classified
 from coldfuse.training.scoring import scoring_batches
+from coldfuse.training.settings import TrainingSettings
 from coldfuse.training.tasks.models import pad
 from coldfuse.training.tasks.pictures import Picture
-from coldfuse.training.tasks.scoring import run_over
+from coldfuse.training.tasks.scoring import affordable_tokens, run_over
 from coldfuse.training.tasks.task import Feature, TaskModel
 
 _USUAL_PATCHES = 256
 _FEWEST_TOKENS = 4
-_TOKENS_AT_ONCE = 4096
 _MOST_SIMILARITIES = 1 << 24
 
 
@@ -216,7 +215,7 @@ def probe_pictures(loaded: TaskModel, features: Sequence[Feature]) -> None:
     device, was_training = next(model.parameters()).device, model.training
     model.eval()
     inputs, labels = [], []
-    for indices, batch in scoring_batches(loaded, features, tokens_at_once=_TOKENS_AT_ONCE):
+    for indices, batch in scoring_batches(loaded, features, tokens_at_once=affordable_tokens(model)):
         with native_autocast(device), failures_of(model.body, f"on {len(indices)} pictures"):
             inputs.append(model.features(batch["pixel_values"]).float())
         labels.append(batch["labels"])

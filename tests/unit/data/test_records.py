@@ -24,12 +24,19 @@ def rows_of(data, *roles, **options):
 def test_text_files_are_documents_where_texts_alone_are_needed(tmp_path):
     for name, content in (("b.txt", "hello\nworld\n"), ("a.txt", "\ufeffhé"), ("c.txt", " \n")):
         (tmp_path / name).write_text(content, encoding="utf-8")
-    records = read_records(tmp_path, [TEXT, LABEL])
+    records = read_records(tmp_path, [TEXT])
     assert [dict(row) for row in records.rows] == [{"text": "hé"}, {"text": "hello\nworld\n"}]
     assert "left out 1 without text" in records.report.lines()[0]
     assert rows_of(str(tmp_path / "[ab].txt"), TEXT) == [dict(row) for row in records.rows]
     by_line = rows_of(tmp_path / "b.txt", TEXT, file_format=FileFormat(documents="line"))
     assert by_line == [{"text": "hello"}, {"text": "world"}]
+
+
+def test_beside_a_label_a_text_file_is_a_table(tmp_path):
+    (tmp_path / "a.txt").write_text("text,label\none,x\n")
+    assert rows_of(tmp_path / "a.txt", TEXT, LABEL) == [{"text": "one", "label": "x"}]
+    with pytest.raises(UserInputError, match="is a folder without a data file"):
+        read_records(tmp_path, [TEXT, LABEL])
 
 
 def test_patterns_reach_into_folders_and_name_files_only(tmp_path):
