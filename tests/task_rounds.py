@@ -22,7 +22,7 @@ from coldfuse.training.tasks.splitting import set_apart
 from coldfuse.training.tasks.task import DataRequest
 
 TRAINING = TrainingSettings(
-    num_epochs=3, batch_size=8, learning_rate=3e-3, max_length=32, threads=1, device="cpu", patience=3
+    num_epochs=2, batch_size=8, learning_rate=3e-3, max_length=32, threads=1, device="cpu", patience=3
 )
 _POLL_S = 0.02
 

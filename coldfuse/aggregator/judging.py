@@ -26,6 +26,7 @@ from coldfuse.core.lengths import Bounds
 from coldfuse.core.round import Admitted, Held, LeaderEvent, Opened, Received, Rejected, RoundState
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.engine.execution import Executor
+from coldfuse.engine.low_rank import find_low_rank
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.quarantine import read_quarantine
 
@@ -155,7 +156,8 @@ def _screen(case: _Case, waiting: Sequence[Received]) -> tuple[list[Admission], 
     headers = case.base.checkpoint.headers.values()
     screening = Screening(
         store_url=case.federation.store.url, round=case.round, opened=case.opened, schema=case.base.schema,
-        tied=case.base.tied, max_header_bytes=4 * sum(header.size_bytes for header in headers) + (64 << 10),
+        tied=case.base.tied, products=find_low_rank(case.base.checkpoint),
+        max_header_bytes=4 * sum(header.size_bytes for header in headers) + (64 << 10),
     )  # fmt: skip
     items = [(r.contribution, r.contributor) for r in waiting]
     verdicts = dict(case.executor.run(screen, screening, items)) if items else {}

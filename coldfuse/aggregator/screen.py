@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from coldfuse.aggregator.mending import find_damages
 from coldfuse.aggregator.meter import LayerGroups, Meter
+from coldfuse.aggregator.products import check_products
 from coldfuse.aggregator.screen_statistics import check_brought
 from coldfuse.aggregator.screen_values import Values, check_expanded, check_parts
 from coldfuse.core.blob import Blob
@@ -20,6 +21,8 @@ from coldfuse.core.schema import Schema
 from coldfuse.core.screening import screen_change, screen_manifest, screen_name
 from coldfuse.core.serialization import blob_digest
 from coldfuse.core.words import printable
+from coldfuse.engine.low_rank import LowRank
+from coldfuse.engine.operands import delta_operands
 from coldfuse.engine.tied import Tied, check_changes
 from coldfuse.errors import CodecError, ContributionRejectedError, DamagedObjectError, SchemaMismatchError
 from coldfuse.registry.objects import Objects
@@ -49,6 +52,8 @@ class Screening:
     """Every tensor's dtype and shape in the base."""
     tied: Tied = field(default_factory=dict)
     """The tensor that each copy among the base's tensors is a copy of: a delta that has both must have them alike."""
+    products: tuple[LowRank, ...] = ()
+    """The modules of a shared LoRA: their factors are measured as the change of a product."""
     max_header_bytes: int
     """Size of the longest header that is read: a delta names at most the base's tensors, each with its encoding, and
     twice in what is stored of it."""
@@ -139,10 +144,14 @@ def _check_delta(
         header, screening.schema, base_digest=manifest.base_digest, what="delta", mask=mask.header if mask else None
     )
     _check_encoding(header, manifest)
-    values = Values(screening.schema, screening.opened.screening, screening.meter())
+    factors = frozenset(name for product in screening.products for name in product.names)
+    values = Values(screening.schema, screening.opened.screening, screening.meter(), factors)
     checks = objects.put_checks(check_parts(header, manifest.delta, reader, values))
     file = TensorFile(BlobFile(screening.store_url, manifest.delta, "delta", checks_of(manifest.delta, checks)), header)
     check_expanded(file, mask, encoded, values)
+    if factors:
+        changes = delta_operands(file, encoded, screening.schema, {}, mask=mask)
+        check_products(screening.products, changes, values.rules, values.meter)
     measured = values.meter.measured(f"{manifest.trained}, {class_of(encoded)}")
     if reason := screen_change(measured, screening.opened.screening):
         raise ContributionRejectedError(f"delta: {reason}")

@@ -35,6 +35,8 @@ class Values:
     base: Schema
     rules: ScreeningRules
     meter: Meter
+    factors: frozenset[str] = frozenset()
+    """Tensors whose change is measured as that of a product, see `products`."""
 
     def check_part(self, layout: PartLayout, data: bytes) -> None:
         """Look at what a part holds element by element; what has to be expanded is looked at then."""
@@ -47,7 +49,10 @@ class Values:
     def check(self, name: str, first: int, values: Floats) -> None:
         """Raise `ContributionRejectedError` for numbers that no training makes; measure what it could have made."""
         _check_values(name, values, self.base[name].dtype, self.rules)
-        self.meter.add(name, first, values)
+        if name in self.factors:
+            self.meter.count(values)
+        else:
+            self.meter.add(name, first, values)
 
 
 def check_parts(header: Header, file: Blob, reader: VerifiedReader, values: Values | None = None) -> list[bytes]:

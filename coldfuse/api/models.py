@@ -19,10 +19,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from coldfuse.adapters.adapter import (
     OTHER_WEIGHTS,
@@ -35,9 +34,12 @@ from coldfuse.adapters.adapter import (
 )
 from coldfuse.adapters.config import CONFIG
 from coldfuse.adapters.factored import factored
+from coldfuse.adapters.module_names import match_module
+from coldfuse.api.in_memory import Floats, Shape, as_tensor, require_finite
 from coldfuse.core.schema import Schema
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES
 from coldfuse.engine.expansions import write_deltas
+from coldfuse.engine.module_inputs import open_part
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.naming.matching import Config, Names, match_model
 from coldfuse.tensors.changes import Change, ChangesByName, DenseChange, LowRankChange
@@ -48,8 +50,7 @@ from coldfuse.tensors.model_folder import read_small
 from coldfuse.tensors.tensor_file import open_tensors
 from coldfuse.tensors.tensor_reader import TensorReader
 
-Floats = NDArray[np.float64]
-Shape = tuple[int, ...]
+__all__ = ["FineTuned", "Floats", "Model", "ModelWithAdapters", "Module", "open_finetuned", "require_finite"]
 
 _FEWEST = 0.5
 """Share of the base's elements that a model must have, to count as a fine-tuned copy of it."""
@@ -116,6 +117,8 @@ def open_finetuned(model: Model, base: Checkpoint, scratch: Path, stack: ExitSta
         SchemaMismatchError: It is no fine-tuned copy of the base.
     """
     theta = stack.enter_context(TensorReader(base.files.values()))
+    if base.module is not None:
+        return _open_part(model, base, theta, scratch, stack)
     if isinstance(model, str | os.PathLike):
         return _open_folder(os.fspath(model), base, theta, scratch, stack)
     if isinstance(model, ModelWithAdapters):
@@ -127,6 +130,25 @@ def open_finetuned(model: Model, base: Checkpoint, scratch: Path, stack: ExitSta
     raise UserInputError(
         f"{type(model).__name__}: expected a model's or adapter's folder, a state dict, or a model in memory"
     )
+
+
+def _open_part(model: Model, base: Checkpoint, theta: TensorReader, scratch: Path, stack: ExitStack) -> FineTuned:
+    """Hold what has the module that is the base against it, by its own tensors: nothing is merged into a body."""
+    what = os.fspath(model) if isinstance(model, str | os.PathLike) else type(model).__name__
+    if isinstance(model, ModelWithAdapters):
+        model = _save_adapter(model, scratch)
+    if isinstance(model, str | os.PathLike):
+        reader = stack.enter_context(TensorReader(files := open_part(Path(model))))
+        shapes = {entry.name: entry.spec.shape for file in files for entry in file.header.tensors}
+        return _hold(shapes, match_module(shapes, base.schema, what=what), reader.floats, base.schema, theta, what=what)
+    state = model.state_dict() if isinstance(model, Module) else model
+    tensors = {name.replace(".default", ""): as_tensor(name, value, what) for name, value in state.items()}
+    shapes = {name: tensor.shape for name, tensor in tensors.items() if tensor.is_float}
+
+    def read(name: str, first: int, count: int) -> Floats:
+        return tensors[name].floats(first, count)
+
+    return _hold(shapes, match_module(shapes, base.schema, what=what), read, base.schema, theta, what=what)
 
 
 def _open_folder(where: str, base: Checkpoint, theta: TensorReader, scratch: Path, stack: ExitStack) -> FineTuned:
@@ -145,7 +167,7 @@ def _open_folder(where: str, base: Checkpoint, theta: TensorReader, scratch: Pat
 def _open_state(
     state: Mapping[str, object], config: Config, base: Checkpoint, theta: TensorReader, *, what: str
 ) -> FineTuned:
-    tensors = {name: tensor for name, value in state.items() if (tensor := _as_tensor(name, value, what)).is_float}
+    tensors = {name: tensor for name, value in state.items() if (tensor := as_tensor(name, value, what)).is_float}
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
 
     def read(name: str, first: int, count: int) -> Floats:
@@ -257,53 +279,3 @@ def _adapter_reader(adapter: Adapter, theta: TensorReader, what: str) -> ReadDel
         return require_finite(delta[start : start + count], name, what)
 
     return read
-
-
-def require_finite(values: Floats, name: str, what: str) -> Floats:
-    """Return the values. Raises `UserInputError` if one is not finite: no aggregator would admit it."""
-    if not np.isfinite(values).all():
-        raise UserInputError(f"{what}: tensor {name} has values that are not finite; train with a lower learning rate")
-    return values
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    """A tensor in memory, of torch or numpy."""
-
-    values: object
-
-    @property
-    def shape(self) -> Shape:
-        return tuple(int(size) for size in getattr(self.values, "shape", ()))
-
-    @property
-    def is_float(self) -> bool:
-        if isinstance(self.values, np.ndarray):
-            return bool(np.issubdtype(self.values.dtype, np.floating))
-        return bool(getattr(self.values, "is_floating_point", lambda: False)())
-
-    def floats(self, first: int, count: int) -> Floats:
-        """Return some elements, as float64 without loss."""
-        if isinstance(self.values, np.ndarray):
-            return self.values.reshape(-1)[first : first + count].astype(np.float64)
-        flat = cast("_TorchTensor", self.values).detach().reshape(-1)[first : first + count]
-        return flat.double().cpu().numpy()
-
-
-class _TorchTensor(Protocol):
-    """What is asked of a tensor of torch, which is not imported for it."""
-
-    def detach(self) -> _TorchTensor: ...
-    def reshape(self, shape: int) -> _TorchTensor: ...
-    def __getitem__(self, index: slice) -> _TorchTensor: ...
-    def double(self) -> _TorchTensor: ...
-    def cpu(self) -> _TorchTensor: ...
-    def numpy(self) -> Floats: ...
-
-
-def _as_tensor(name: str, value: object, what: str) -> _Tensor:
-    if isinstance(value, np.generic):  # what numpy makes of an array without dimensions
-        return _Tensor(np.asarray(value))
-    if not isinstance(value, np.ndarray) and not hasattr(value, "is_floating_point"):
-        raise UserInputError(f"{what}: {name} is a {type(value).__name__}, expected a tensor of torch or a numpy array")
-    return _Tensor(value)

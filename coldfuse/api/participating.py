@@ -94,6 +94,7 @@ class Participant:
         """Take where it takes part, as whom, and the folder that remembers what is done."""
         self.terms, self._folder = terms, NodeFolder(work)
         self._stop, self.last_word = threading.Event(), ""
+        self._said = "", ""
         self._sender = Sender(terms, self._folder, gateway, self.report, self._stop)
 
     @property
@@ -138,7 +139,9 @@ class Participant:
         """Say what happens."""
         if event.phase in _TROUBLE:
             self.last_word = event.message
-        log_event(event)
+        if (event.phase, event.message) != self._said:  # who waits says so again and again
+            log_event(event)
+        self._said = event.phase, event.message
 
     def say(self, phase: str, base_release: int, message: str) -> None:
         """Report an event, once for all processes."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from coldfuse.api.models import Floats, Model, open_finetuned
 from coldfuse.api.participating import Begun, Made, Participant
-from coldfuse.attached.adapters import remake, require_mergeable
+from coldfuse.attached.adapters import is_rounding, remake, require_mergeable
 from coldfuse.attached.live import Live, ReadChange
 from coldfuse.attached.own import TorchModule, is_module
 from coldfuse.attached.plan import only
@@ -27,6 +27,7 @@ from coldfuse.errors import UserInputError
 from coldfuse.gateway import ContributionVerdict
 from coldfuse.tensors.deltas import has_changed, write_delta
 from coldfuse.tensors.tensor_file import read_file_header
+from coldfuse.tensors.tensor_reader import TensorReader
 
 
 class Round:
@@ -111,8 +112,8 @@ class Round:
             def look() -> dict[str, object]:
                 base = self._participant.base()
                 assert base is not None  # noqa: S101 - the first process has it
-                changed = next((n for n in names if has_changed(partial(read, n), base.schema[n].num_elements)), None)
-                return {"is_neutral": changed is None}
+                with TensorReader(base.files.values()) as theta:
+                    return {"is_neutral": all(is_rounding(partial(read, name), theta, name) for name in names)}
 
             return bool(on_first(look)["is_neutral"])
 

@@ -8,15 +8,25 @@ that is not neutral on the new release (DoRA and others begin from its values), 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from coldfuse.attached.own import own_tensors, unwrapped
 from coldfuse.errors import UserInputError
 from coldfuse.naming.prefixes import without_wrappers
+from coldfuse.tensors.tensor_reader import TensorReader
 
 _MODEL = "base_model.model."
+
+_PIECE = 1 << 20
+"""Elements that are looked at together."""
+
+_ROUNDING = 2.0**-20
+"""What float32 may lose in a few steps, relative to the largest weight."""
 
 
 def adapter_names(model: nn.Module) -> set[str]:
@@ -37,11 +47,26 @@ def adapter_names(model: nn.Module) -> set[str]:
 
 def remake(model: Any) -> None:
     """Have PEFT make a model's adapter anew, on the weights that the model has now."""
+    from peft import inject_adapter_in_model
+
     inner = unwrapped(model)
     ((name, config),) = inner.peft_config.items()
-    inner.delete_adapter(name)
-    inner.add_adapter(name, config) if hasattr(inner, "get_base_model") else inner.add_adapter(config, name)
+    if hasattr(inner, "get_base_model"):
+        inner.base_model.inject_adapter(inner.base_model.model, name)  # in the place of the one that is there
+    else:
+        inject_adapter_in_model(config, inner, name)
     inner.set_adapter(name)
+
+
+def is_rounding(read: Callable[[int, int], NDArray[np.float64]], theta: TensorReader, name: str) -> bool:
+    """Tell whether what an adapter does to a tensor is no more than rounding, as that of a new DoRA is."""
+    num_elements = theta.entry(name).spec.num_elements
+    for first in range(0, num_elements, _PIECE):
+        count = min(_PIECE, num_elements - first)
+        delta = read(first, count)
+        if delta.any() and np.abs(delta).max() > _ROUNDING * np.abs(theta.floats(name, first, count)).max():
+            return False
+    return True
 
 
 def require_mergeable(model: Any) -> None:

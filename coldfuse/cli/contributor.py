@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,6 +12,7 @@ import typer
 from coldfuse.cli.contact import Contact
 from coldfuse.cli.data_view import show_data
 from coldfuse.cli.data_words import encodings_of, file_format_of, named_columns
+from coldfuse.cli.leaving import show_what_would_leave
 from coldfuse.cli.node_view import node_view
 from coldfuse.cli.options.contributor import ContributeOptions, Training
 from coldfuse.cli.source import tls_of
@@ -23,15 +23,12 @@ from coldfuse.contributor.node import Node
 from coldfuse.contributor.settings import NodeSettings
 from coldfuse.contributor.state import NodeFolder
 from coldfuse.core.names import Identity
-from coldfuse.core.serialization import encode
-from coldfuse.core.statistics import ContributedStatistics
 from coldfuse.data.addresses import place_of
 from coldfuse.errors import ColdfuseError
 from coldfuse.gateway import Gateway
 from coldfuse.processes import stop_on_signals
-from coldfuse.tensors.tensor_file import read_file_header
 from coldfuse.training.arguments import read_train_args
-from coldfuse.training.settings import TrainingSettings, line_of_way
+from coldfuse.training.settings import TrainingSettings, line_of_way, lines_of_objectives
 from coldfuse.training.tasks import find_task
 from coldfuse.training.tasks.splitting import set_apart
 from coldfuse.training.tasks.task import DataRequest
@@ -103,7 +100,7 @@ def _settings(options: ContributeOptions) -> NodeSettings:
         train, held_out = set_apart(task, train, seed=training.seed)
     return NodeSettings(
         name=name, train=train, validation=held_out, training=training, task=task, send_anyway=options.send_anyway,
-        encoding=encoding,
+        encoding=encoding, body=options.body,
     )  # fmt: skip
 
 
@@ -112,41 +109,6 @@ def _training(given: Training) -> TrainingSettings:
     return TrainingSettings(
         num_epochs=given.epochs, learning_rate=given.learning_rate, batch_size=given.batch_size,
         max_length=given.max_length, tokens_at_once=given.tokens_at_once, threads=given.threads, device=given.device,
-        seed=given.seed, way=line_of_way(given.train), train_args=args,
+        seed=given.seed, way=line_of_way(given.train, freeze_embeddings=given.freeze_embeddings),
+        objectives=lines_of_objectives([*given.objectives, *(["wise-ft"] if given.wise_ft else [])]), train_args=args,
     )  # fmt: skip
-
-
-def show_what_would_leave(node: Node, *, as_json: bool) -> None:
-    """Train as far as that is not done, and show all that would be sent."""
-    work, trained = node.prepare()
-    manifest = node.manifest(trained, status=node.client.status())
-    header = read_file_header(work.delta)
-    if as_json:
-        tensors = {entry.name: entry.spec.model_dump() for entry in header.tensors}
-        delta = {"path": str(work.delta), "size_bytes": trained.delta.size_bytes, "tensors": tensors}
-        event = NodeEvent(phase="dry-run", base_release=manifest.base_release, message="would leave this node")
-        found = {"manifest": manifest.model_dump(mode="json"), "delta": delta}
-        if manifest.statistics is not None:
-            found["statistics"] = {
-                "path": str(work.statistics), "size_bytes": manifest.statistics.file.size_bytes,
-                "tensors": {entry.name: entry.spec.model_dump() for entry in read_file_header(work.statistics).tensors},
-            }  # fmt: skip
-        typer.echo(json.dumps(event.as_json() | found))
-        return
-    typer.echo("would leave this node, and nothing else:")
-    typer.echo(f"1. the manifest, {len(encode(manifest)):,} bytes:")
-    typer.echo(json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False))
-    typer.echo(f"2. the delta, {trained.delta.size_bytes:,} bytes in {len(trained.delta.parts)} parts ({work.delta}):")
-    for entry in header.tensors:
-        shape = "×".join(map(str, entry.spec.shape)) or "scalar"
-        typer.echo(f"   {entry.name}  {entry.spec.dtype}  {shape}  {entry.spec.size_bytes:,} bytes")
-    if manifest.statistics is not None:
-        _show_statistics(manifest.statistics, work.statistics)
-    typer.echo("stays here: the data, the head, the labels' names, the optimiser's state")
-
-
-def _show_statistics(given: ContributedStatistics, path: Path) -> None:
-    num_parts, size_bytes = len(given.file.parts), given.file.size_bytes
-    typer.echo(f"3. its {given.kind} statistics as {given.coding}, {size_bytes:,} bytes in {num_parts} parts ({path}):")
-    for entry in read_file_header(path).tensors:
-        typer.echo(f"   {entry.name}  {entry.spec.size_bytes:,} bytes")

@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from coldfuse.contributor.bodies import frozen_body
 from coldfuse.contributor.events import Say, StoppedError, describe_score, format_score
 from coldfuse.contributor.mending import mend_base
 from coldfuse.contributor.settings import NodeSettings
 from coldfuse.contributor.state import Trained, WorkFolder
 from coldfuse.contributor.statistics import add_statistics
-from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Score
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.statistics import StatisticsRule
@@ -19,7 +19,7 @@ from coldfuse.errors import ColdfuseError
 from coldfuse.gateway import Gateway
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.checkpoint import discard_checkpoint
-from coldfuse.training.delta import write_finetuned
+from coldfuse.training.delta import Written, write_finetuned
 from coldfuse.training.fine_tuning import fine_tune
 from coldfuse.training.job import FineTuned, Stopped, TrainingJob, TrainingProgress
 from coldfuse.training.private import PrivatePart, read_private, save_private
@@ -70,10 +70,11 @@ def make_delta(  # noqa: PLR0913 - what there is to say, by keyword
         return mend_base(gateway, base_dir, base, tell)
 
     mend()
+    model_dir = base_dir if base.module is None else frozen_body(settings, base.module, work, say)
     job = TrainingJob(
-        base_dir=base_dir, base_digest=base.model_digest, schema_names=open_checkpoint(base_dir).schema.keys(),
+        base_dir=model_dir, base_digest=base.model_digest, schema_names=open_checkpoint(model_dir).schema.keys(),
         round=base.release + 1, train=settings.train, validation=settings.validation, task=settings.task,
-        kept=_kept(work, tell), folder=work.path.parent,
+        kept=_kept(work, tell), folder=work.path.parent, module_dir=base_dir if base.module else None,
     )  # fmt: skip
     say("training", base.release, "starting", done=0.0)
     made = fine_tune(
@@ -82,9 +83,10 @@ def make_delta(  # noqa: PLR0913 - what there is to say, by keyword
     if isinstance(made, Stopped):
         return None
     work.forget_trained()
-    delta = _write(work, base_dir, made, settings=settings, base=base)
+    written = _write(work, base_dir, made, settings=settings, base=base)
     while mend():  # it may be the difference from what no longer was the base
-        delta = _write(work, base_dir, made, settings=settings, base=base)
+        written = _write(work, base_dir, made, settings=settings, base=base)
+    delta = written.delta
     save_private(work.head, made.private)
     rule = asked or StatisticsRule()
     try:
@@ -101,6 +103,7 @@ def make_delta(  # noqa: PLR0913 - what there is to say, by keyword
     trained = Trained(
         base_release=base.release, base_digest=base.model_digest, work_digest=settings.work_digest(),
         num_examples=made.num_examples, num_steps=made.num_steps, score=score, encoding=settings.encoding, delta=delta,
+        mask=written.mask,
         statistics=statistics, asked=rule.kind, task=task.name, trained=made.trained, beats_base=made.beats_base,
     )  # fmt: skip
     work.forget_sent()
@@ -127,10 +130,13 @@ def _bounded(score: float) -> float:
     return max(min(score, 1e300), -1e300) if score == score else 0.0
 
 
-def _write(work: WorkFolder, base_dir: Path, made: FineTuned, *, settings: NodeSettings, base: ReleaseManifest) -> Blob:
+def _write(
+    work: WorkFolder, base_dir: Path, made: FineTuned, *, settings: NodeSettings, base: ReleaseManifest
+) -> Written:
     return write_finetuned(
-        work.delta, open_checkpoint(base_dir), made, encoding=settings.encoding, base_digest=base.model_digest
-    )
+        work.delta, open_checkpoint(base_dir), made, encoding=settings.encoding, base_digest=base.model_digest,
+        masks=work.masks.folder,
+    )  # fmt: skip
 
 
 def _describe(now: TrainingProgress, metric: str) -> str:

@@ -148,8 +148,10 @@ class Sender:
             work.forget_sent()
             if not may_send_again or not self.client.find_missing(manifest.parts):
                 raise
+            work.masks.note(trained.mask, is_sent=False)
             self._pause(status)  # parts that nobody commits are cleared in the end, or were damaged there
             return self._send(work, trained, may_send_again=False)
+        work.masks.note(trained.mask, is_sent=True)
         late = explain_weight(base, status)
         self._say("committed", base, f"round {sent.round}, contribution {sent.contribution[:12]}{late}")
         return sent
@@ -164,6 +166,7 @@ class Sender:
     def _send_again(self, work: WorkFolder, trained: Trained, sent: Sent, reason: str) -> None:
         """Send what the store has damaged of a contribution; what it holds in full is not sent."""
         self._say("damaged", trained.base_release, reason)
+        work.masks.note(trained.mask, is_sent=False)
         if not self._upload(work, trained):
             self._say("damaged", trained.base_release, f"{work.delta}: is damaged here, too; it cannot be sent again")
             return

@@ -2,6 +2,8 @@
 
     base/                        the latest release that was fetched
     private.safetensors          private tensors of a model of the user's own, for the next round; never leaves
+    masks/                       the elements that are trained, where they are fixed over rounds; `<name>.sent`: the
+                                 gateway has it
     sender                       a secret by which gateways know the parts that this node sent
     adapter.safetensors          the adapter that its rounds begin with
     release-00003/               the work on base release 3
@@ -28,6 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from coldfuse.consumer import claim, hold, is_file_of
+from coldfuse.contributor.masks import Masks
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Score
 from coldfuse.core.sealed import seal, unseal
@@ -67,15 +70,12 @@ class Trained(Value):
     """Dtype of the delta."""
     delta: Blob
     """Parts of the delta's file."""
+    mask: Blob | None = None
+    """Parts of the mask that its values are at, where it has one."""
     statistics: ContributedStatistics | None = None
     """What travels beside it, where the federation asked for that."""
     asked: str = "none"
     """Kind of statistics that the federation asked for when it was made."""
-
-    @property
-    def files(self) -> tuple[Blob, ...]:
-        """All files that travel."""
-        return (self.delta,) if self.statistics is None else (self.delta, self.statistics.file)
 
 
 class Sent(Value):
@@ -161,8 +161,21 @@ class WorkFolder:
 
     def has_files(self, trained: Trained) -> bool:
         """Tell the same of all files that travel."""
-        is_whole = trained.statistics is None or self._has(trained.statistics.file, self.statistics)
-        return self.has_delta(trained.delta) and is_whole
+        return all(self._has(blob, path) for blob, path in self.files(trained))
+
+    def files(self, trained: Trained) -> list[tuple[Blob, Path]]:
+        """Return the parts of all files that travel, and where each lies."""
+        found = [(trained.delta, self.delta)]
+        if trained.mask is not None:
+            found.append((trained.mask, self.masks.path(trained.mask)))
+        if trained.statistics is not None:
+            found.append((trained.statistics.file, self.statistics))
+        return found
+
+    @property
+    def masks(self) -> Masks:
+        """The masks, which last over rounds."""
+        return Masks(self.path.parent / "masks")
 
     def _has(self, blob: Blob, path: Path) -> bool:
         if is_file_of(blob, path):

@@ -29,6 +29,8 @@ _AS_LINES = "write it as JSON lines (pandas: to_json(orient='records', lines=Tru
 
 Objects = Iterator[tuple[int, object]]
 """Values of JSON with the lines, or the numbers of the rows, that they stand in."""
+_LINE_ENDINGS = (".jsonl", ".ndjson")
+"""How files are called that have a row a line, even where it is but one."""
 
 
 def open_json(source: Source, file_format: FileFormat) -> Table:
@@ -88,11 +90,12 @@ def _table(source: Source, objects: Callable[[], Objects], *, unit: str, form: t
 
 
 def _has_rows_in_lines(source: Source, encoding: str) -> bool:
-    """Say whether the first line is an object of its own, and others follow."""
+    """Say whether the first line is an object of its own, and others follow; or may, as the file's ending says."""
     found = (line for line in read_lines(source, encoding, longest_bytes=_LONGEST_LINE_BYTES) if line.strip())
     first = list(islice(found, 2))
     try:
-        return len(first) == 2 and isinstance(json.loads(first[0]), dict)
+        enough = 1 if source.ending in _LINE_ENDINGS else 2
+        return len(first) >= enough and isinstance(json.loads(first[0]), dict)
     except (ValueError, RecursionError):
         return False
 

@@ -18,6 +18,7 @@ from coldfuse.core.serialization import MAX_MANIFEST_BYTES, sha256
 from coldfuse.engine.beside import find_beside, mask_beside
 from coldfuse.engine.left_out import fit, named_left_out, weights_alone
 from coldfuse.engine.mismatches import Fitting
+from coldfuse.engine.module_inputs import open_module
 from coldfuse.engine.operands import Operands, delta_operands, operands
 from coldfuse.engine.tied import Tied, by_first_name, check_adapter, check_changes
 from coldfuse.engine.untied import untied_model
@@ -203,6 +204,10 @@ def with_statistics(
 
 def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -> Input:
     """Open one input without its statistics, and check that it fits the base; arguments and errors as `open_inputs`."""
+    if base.module is not None and (part := open_module(base, path)) is not None:
+        return Input(
+            path=path, files=part.files, is_delta=False, weight=weight, fitting=part.fitting, left_out=part.left_out
+        )
     if (config := find_beside(path, ADAPTER_CONFIG)) is not None:
         file = find_beside(path, ADAPTER_WEIGHTS)
         if file is None:

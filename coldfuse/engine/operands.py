@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from coldfuse.adapters.adapter import AdapterTensor, Stored
 from coldfuse.core.schema import Schema
@@ -63,8 +64,8 @@ class CodedOperand:
     """Number of numbers in these blocks."""
     coding: Coding
     """How they are coded."""
-    triangle: int = 0
-    """Number of rows of the symmetric matrix of which they are the upper triangle; 0 for other tensors."""
+    gram_size: int = 0
+    """Number of rows of the Gram matrix that they are; 0 for other tensors."""
 
 
 AnyOperand = Operand | AdapterOperand | EncodedOperand
@@ -89,6 +90,22 @@ class Operands:
     def __contains__(self, name: str) -> bool:
         """Tell whether there is anything of a tensor."""
         return name in self.tensors or name in self.encoded
+
+
+class Changing(Protocol):
+    """What says of each tensor how it changes, such as an adapter."""
+
+    @property
+    def what(self) -> str:
+        """Its name, for errors."""
+
+    @property
+    def tensors(self) -> Mapping[str, AdapterTensor]:
+        """The tensors that it changes."""
+
+    def __contains__(self, name: str) -> bool:
+        """Tell whether it changes a tensor."""
+        ...
 
 
 def operands(files: Iterable[TensorFile], *, is_delta: bool) -> Operands:

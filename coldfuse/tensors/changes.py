@@ -16,17 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from coldfuse.core.blob import Blob
 from coldfuse.core.dtypes import Floats, Raw
 from coldfuse.core.schema import Schema, TensorSpec, size_of
+from coldfuse.durable import explained, make_folder
 from coldfuse.errors import SchemaMismatchError, UserInputError
-from coldfuse.tensors.deltas import encoded_header, has_changed, write_numbers
+from coldfuse.tensors.deltas import encoded_header, has_changed, mask_name, write_numbers
 from coldfuse.tensors.encodings import DENSE, Encoded, Encoding, LowRank, Masked, Sparse, part_of
 from coldfuse.tensors.index_codes import IndexCode
-from coldfuse.tensors.masks import Mask, check_indices, read_indices
+from coldfuse.tensors.masks import Indices, Mask, check_indices, open_mask, read_indices, write_mask
 from coldfuse.tensors.products import Float64, as_matrix, multiply
+
+_KEPT_MASKS = 2
+"""Number of masks that stay in a folder: what was made with the one before may still be sent."""
 
 ReadChange = Callable[[int, int], Float64]
 """read(first, count): return δ of some elements of a tensor, in their order."""
@@ -69,10 +72,12 @@ class LowRankChange:
 class SparseChange:
     """δ at some elements; all others do not change."""
 
-    indices: NDArray[np.int64]
+    indices: Indices
     """Indices of K elements in the tensor's row-major order, strictly ascending."""
     values: Floats
     """δ of each."""
+    is_fixed: bool = False
+    """True where the same elements change in many rounds, so that a mask of them is worth sending once."""
 
     def read(self, first: int, count: int) -> Float64:
         """Return δ of some elements."""
@@ -84,6 +89,58 @@ class SparseChange:
 
 Change = DenseChange | LowRankChange | SparseChange
 """What a training did to one tensor."""
+
+
+class _Fixed(Mapping[str, Indices]):
+    """The elements of those changes that are fixed, made when they are asked for."""
+
+    def __init__(self, changes: Mapping[str, Change]) -> None:
+        self._changes = changes
+        self._names = [
+            name for name in changes if isinstance(change := changes[name], SparseChange) and change.is_fixed
+        ]
+
+    def __getitem__(self, name: str) -> Indices:
+        change = self._changes[name]
+        if not isinstance(change, SparseChange):
+            raise KeyError(name)
+        return change.indices
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def fixed_mask(folder: Path, base: Schema, changes: Mapping[str, Change]) -> Mask | None:
+    """Return the mask of the changes whose elements are fixed; None where none are.
+
+    It lies in the folder under the name that its digest gives it: the same elements are the same file, round after
+    round. Of others the latest stays.
+
+    Args:
+        folder: The folder of masks.
+        base: Dtypes and shapes of the base's tensors.
+        changes: Changes by the base's names.
+
+    Raises:
+        SchemaMismatchError: A change does not fit its tensor.
+        UserInputError: The folder cannot be written.
+    """
+    fixed = _Fixed(changes)
+    if not fixed:
+        return None
+    made = folder / "making"
+    with explained(folder):
+        make_folder(folder)
+        write_mask(made, base, fixed)
+        path = folder / mask_name(open_mask(made).digest)
+        made.replace(path)
+        masks = sorted(folder.glob(mask_name("*")), key=lambda found: found.stat().st_mtime_ns)
+        for old in masks[:-_KEPT_MASKS]:
+            old.unlink()
+    return open_mask(path)
 
 
 class ChangesByName(Mapping[str, Change]):

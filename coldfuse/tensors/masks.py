@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from coldfuse.core.blob import Blob
 from coldfuse.core.dtypes import Raw
 from coldfuse.core.schema import Schema
-from coldfuse.core.serialization import canonical_json, unique_names
+from coldfuse.core.serialization import blob_digest, canonical_json, unique_names
 from coldfuse.errors import CodecError, SchemaMismatchError
-from coldfuse.tensors.contents import delta_digest
+from coldfuse.tensors.contents import parts_of
 from coldfuse.tensors.deltas import write_safetensors
 from coldfuse.tensors.encodings import Masked, part_name
 from coldfuse.tensors.files import LocalFile
@@ -43,10 +43,15 @@ class Mask:
     """A mask in a file."""
 
     file: TensorFile
-    digest: str
-    """Digest of the file's parts, by which deltas name it."""
+    blob: Blob
+    """The file's parts."""
     counts: Mapping[str, int]
     """Number of elements that change in each tensor."""
+
+    @property
+    def digest(self) -> str:
+        """Digest of the file's parts, by which deltas name it."""
+        return blob_digest(self.blob)
 
 
 def write_mask(path: Path, base: Schema, indices: Mapping[str, Indices]) -> Blob:
@@ -55,21 +60,23 @@ def write_mask(path: Path, base: Schema, indices: Mapping[str, Indices]) -> Blob
     Args:
         path: The file to write, whole or not at all.
         base: Dtypes and shapes of the base's tensors.
-        indices: Sorted, distinct indices of the elements that change, by tensor; a tensor without any is left out.
+        indices: Sorted, distinct indices of the elements that change, by tensor; a tensor without any is left out. They
+            are asked for twice, and let go of.
 
     Raises:
         SchemaMismatchError: There is no such element.
     """
-    chosen = {name: indices[name] for name in sorted(indices) if len(indices[name])}
-    for name, found in chosen.items():
+    counts: dict[str, int] = {}
+    for name in sorted(indices):
+        found = indices[name]
         check_indices(name, found, base[name].num_elements)
-    counts = {name: len(found) for name, found in chosen.items()}
+        counts |= {name: len(found)} if len(found) else {}
     specs = [spec for name, count in counts.items() for spec in Masked(count).in_mask(name, base[name]).items()]
     metadata = {"format": FORMAT, "version": VERSION, "counts": canonical_json(counts).decode()}
 
     def read(piece: Piece) -> Raw:
         name = piece.tensor.name.removesuffix(part_name("", "indices"))
-        code = IndexCode(base[name].num_elements, counts[name]).encode(chosen[name])
+        code = IndexCode(base[name].num_elements, counts[name]).encode(indices[name])
         return code[piece.first : piece.first + piece.num_elements]
 
     return write_safetensors(path, format_header(sorted(specs), metadata), read)
@@ -93,7 +100,7 @@ def open_mask(path: Path) -> Mask:
         UserInputError: It cannot be read.
     """
     file = open_tensors(LocalFile(path))
-    return Mask(file, delta_digest(file), counts_of(file.header, what=str(path)))
+    return Mask(file, parts_of(file), counts_of(file.header, what=str(path)))
 
 
 def counts_of(header: Header, *, what: str) -> dict[str, int]:

@@ -52,7 +52,8 @@ class TensorReader:
 
     def floats(self, name: str, first: int = 0, count: int | None = None) -> NDArray[np.float64]:
         """Return `count` elements from index `first` on, or all that follow, as flat float64, without loss."""
-        return to_floats(self.raw(name, first, count), self.entry(name).spec.dtype).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a NaN of a kind that processors speak up about
+            return to_floats(self.raw(name, first, count), self.entry(name).spec.dtype).astype(np.float64)
 
     def numbers(self, name: str, first: int, count: int) -> NDArray[Any]:
         """Return elements as `floats` does, or as they are stored where they are bytes and no floats."""

@@ -23,7 +23,7 @@ from coldfuse.durable import OnDamage, remove_whole, set_aside, writing_whole
 from coldfuse.errors import CodecError, DigestMismatchError, UserInputError
 from coldfuse.tensors.files import LocalFile
 from coldfuse.tensors.header import format_header, read_header
-from coldfuse.training.ways.way import moving_tensors
+from coldfuse.training.moving import moving_tensors
 
 _LOG = logging.getLogger(__name__)
 _KEY = "coldfuse.checkpoint"

@@ -10,12 +10,12 @@ from typing import Any, overload
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from coldfuse.data.dataset import TextDataset
 from coldfuse.training.compute import pick_device
 from coldfuse.training.encoding import Texts, TokenizedTexts, encode_all, tokenize
-from coldfuse.training.head import LinearHead, Loss, fit_linear_head
+from coldfuse.training.head import STRENGTH, LinearHead, Loss, fit_linear_head
 from coldfuse.training.intake import find_intake
 from coldfuse.training.loading import load_body, load_tokenizer
 from coldfuse.training.model import Classifier
@@ -118,18 +118,24 @@ def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
     return mse_loss(logits.squeeze(-1), labels)
 
 
-def fit_head(loaded: TaskModel, features: Sequence[Feature], loss: Loss) -> None:
+def summed_over_labels(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean over the examples of all labels' binary cross-entropies together."""
+    return binary_cross_entropy_with_logits(logits, labels) * logits.shape[-1]
+
+
+def fit_head(loaded: TaskModel, features: Sequence[Feature], loss: Loss, *, strength: float = STRENGTH) -> None:
     """Make the head what minimises a loss on the unchanged body's features.
 
     Args:
         loaded: The model.
         features: Texts with their labels.
         loss: Mean loss of logits and labels.
+        strength: The inverse of the L2 penalty.
     """
     inputs = body_features(loaded, features)
     labels = torch.tensor([feature["labels"] for feature in features], device=inputs.device)
     num_outputs = classifier_of(loaded).head.out_features
-    set_head(loaded, fit_linear_head(inputs, labels, num_outputs=num_outputs, loss=loss))
+    set_head(loaded, fit_linear_head(inputs, labels, num_outputs=num_outputs, loss=loss, strength=strength))
 
 
 def set_head(loaded: TaskModel, head: LinearHead) -> None:

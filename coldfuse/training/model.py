@@ -12,7 +12,7 @@ from coldfuse.errors import SchemaMismatchError
 from coldfuse.naming.architecture import Architecture
 from coldfuse.training.encoding import Intake, encode
 from coldfuse.training.head import LinearHead, Loss, entropy
-from coldfuse.training.ways.way import moving_tensors
+from coldfuse.training.moving import moving_tensors
 
 
 class Classified(NamedTuple):
@@ -116,15 +116,17 @@ def private_tensors(model: nn.Module, body: nn.Module, schema_names: Collection[
 def stored_names_in(model: nn.Module, body: nn.Module, schema_names: Collection[str]) -> dict[str, str]:
     """Return the base's name of each parameter that its files have, by its name in the model around the body.
 
+    Of a parameter that files hold in several parts, such as the experts of a mixture, it is that of the first part.
+
     Args:
         model: What is trained.
         body: The part of it that is a model of transformers.
         schema_names: The names of all tensors in the base's files.
     """
-    stored = stored_parameters(body, schema_names)
-    own = {id(parameter): name for name, parameter in body.named_parameters()}
-    return {
-        name: stored[own[id(parameter)]]
-        for name, parameter in model.named_parameters()
-        if own.get(id(parameter)) in stored
-    }
+    architecture, own = Architecture(body), dict(body.named_parameters(remove_duplicate=False))
+    stored: dict[int, str] = {}
+    for name in sorted(schema_names):
+        memory = architecture.in_memory(name)
+        if memory in own:
+            stored.setdefault(id(own[memory]), name)
+    return {name: stored[id(p)] for name, p in model.named_parameters() if id(p) in stored}

@@ -18,7 +18,7 @@ from coldfuse.core.serialization import blob_digest
 from coldfuse.core.statistics import Coding, ContributedStatistics, StatisticsKind
 from coldfuse.errors import UserInputError
 from coldfuse.naming.building import quiet
-from coldfuse.tensors.coded_statistics import coded_size, usual_coding, write_coded_statistics
+from coldfuse.tensors.coded_statistics import all_coded_bytes, usual_coding, write_coded_statistics
 from coldfuse.tensors.statistics import StatisticsInfo
 from coldfuse.training.compute import pick_device, reproducible
 from coldfuse.training.job import FineTuned, TrainingJob, TrainingSettings
@@ -80,7 +80,7 @@ def make_statistics(  # noqa: PLR0913 - what there is to say, by keyword
         shapes = shapes_of(loaded, names, asked.kind)
         if not shapes:
             raise UserInputError(f"this model has no layer that {asked.kind} statistics are of; take another method")
-        size_bytes, count = coded_size(shapes, asked.kind, coding), min(asked.num_examples, len(features))
+        size_bytes, count = all_coded_bytes(shapes, asked.kind, coding), min(asked.num_examples, len(features))
         what = f"{_WORDS[asked.kind]} of {len(shapes)} tensors"
         tell(f"{what} from {count:,} examples; {size_bytes:,} bytes will travel as {coding}", 0.0)
         found = _found(loaded, features, names, asked, settings, tell)

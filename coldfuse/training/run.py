@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers.trainer_callback import TrainerCallback
 
 from coldfuse.durable import OnDamage
+from coldfuse.errors import UserInputError
 from coldfuse.tensors.changes import Change
 from coldfuse.training.checkpoint import (
     Position,
@@ -29,12 +30,15 @@ from coldfuse.training.compute import native_autocast, pick_device
 from coldfuse.training.head import MAX_FITTING_EXAMPLES
 from coldfuse.training.job import FineTuned, ReadBase, Stopped, TrainingJob, TrainingProgress, TrainingSettings
 from coldfuse.training.model import private_tensors, shared_tensors, stored_names_in
+from coldfuse.training.objectives import Beginning, Terms, parse_objectives
 from coldfuse.training.private import PrivatePart
 from coldfuse.training.schedule import derive_seed
 from coldfuse.training.scoring import mean_loss, take_features
+from coldfuse.training.sharing.way import ModuleWay
 from coldfuse.training.tasks import describe_task
 from coldfuse.training.trainer import Length, NodeTrainer, Resumed, make_arguments
 from coldfuse.training.ways import Base, Preparation, moving_tensors, parse_way
+from coldfuse.training.ways.way import shared_parameters
 
 
 class Run:
@@ -61,7 +65,8 @@ class Run:
     ) -> None:
         self.job, self.settings, self.checkpoint = job, settings, checkpoint
         self.progress, self.stop, self.on_damage = progress, stop, on_damage
-        self.task, self.line, self.way = job.task, describe_task(job.task), parse_way(settings.way)
+        self.task, self.line = job.task, describe_task(job.task)
+        self.way = ModuleWay(folder=job.module_dir) if job.module_dir else parse_way(settings.way)
         self.device = pick_device(settings.device)
         self.loaded = self.task.load(job.base_dir, job.train, settings)
         self.loaded.model.to(self.device)
@@ -77,14 +82,19 @@ class Run:
         """Train, or go on with it, and say what came of it."""
         arguments = make_arguments(self.settings, scratch)
         self.length = Length.of(len(self.features), arguments)
+        if self.job.module_dir:  # what the start is scored with
+            self._prepare()
         saved = self._start_or_load()
-        self._prepare()
+        if not self.job.module_dir:
+            self._prepare()
+        self.terms = self._begin_terms(saved[1] if saved else None)
         resumed = self._resume(*saved) if saved else None
         if self.position.finished:
             return self._result(self.position.step)
         self.trainer = NodeTrainer(
-            self.loaded, self.features, settings=self.settings, arguments=arguments, round=self.job.round
-        )
+            self.loaded, self.features, settings=self.settings, arguments=arguments, round=self.job.round,
+            terms=self.terms,
+        )  # fmt: skip
         self.trainer.add_callback(_Steps(self))
         if self.stop():
             self.save()
@@ -114,10 +124,23 @@ class Run:
     def _prepare(self) -> None:
         """Freeze and wrap the model as the way of training wants it."""
         names = stored_names_in(self.loaded.model, self.loaded.shared_part, self.job.schema_names)
+        self.shared = shared_parameters(self.loaded.model, names)
         preparation = Preparation(
             seed=self.settings.seed, round=self.job.round, examples=self._single_examples, folder=self.job.folder
         )
-        self.loaded.model = self.way.prepare(self.loaded.model, names, preparation)
+        self.loaded.model = self.way.prepare(self.loaded.model, names, preparation).to(self.device)
+
+    def _begin_terms(self, saved: Mapping[str, Tensor] | None) -> Terms:
+        """Have the objective's terms look at the model while it has the base's weights."""
+        objectives = parse_objectives(self.settings.objectives)
+        if objectives and self.settings.train_args.get("fp16"):
+            raise UserInputError("--objective cannot be computed with fp16, whose gradients are scaled; take bf16")
+        own = {id(parameter) for parameter in self.shared.values()}
+        beginning = Beginning(
+            model=self.loaded.model, round=self.job.round, examples=self._single_examples, folder=self.job.folder,
+            shared={n: p for n, p in self.loaded.model.named_parameters() if p.requires_grad and id(p) in own},
+        )  # fmt: skip
+        return Terms(objectives, beginning, saved=None if saved is None else saved_part(saved, "terms"))
 
     def _single_examples(self, count: int) -> Iterator[dict[str, Tensor]]:
         generator = torch.Generator().manual_seed(derive_seed(self.settings.seed, "examples", self.job.round))
@@ -176,6 +199,7 @@ class Run:
 
     def close_step(self, step: int) -> bool:
         """Note a step that is done, save it where that is due; True where the run is to end here."""
+        self.terms.after_step()
         self.position = dataclasses.replace(self.position, step=step)
         self.num_trained += self.length.step_examples
         self._report("train", step=step, loss=self.trainer.last_loss)
@@ -209,6 +233,9 @@ class Run:
     def _finish(self) -> None:
         set_trained_tensors(self.loaded.model, self.best)
         self.best = {}
+        score = self.terms.finish(self._score, self._is_better)
+        if score is not None:
+            self.position = dataclasses.replace(self.position, score_best=score)
         self.position = dataclasses.replace(self.position, finished=True, loss_after=self._loss())
 
     def save(self) -> None:
@@ -219,6 +246,8 @@ class Run:
         if self.position.finished:  # only the weights are needed from here on
             optimizer = scheduler = None
         tensors, numbers = pack(self.loaded.model, optimizer, self.best)
+        if not self.position.finished:
+            tensors |= {f"terms/{name}": tensor for name, tensor in self.terms.tensors().items()}
         tensors |= {f"start/{name}": tensor for name, tensor in self.start.items()}
         schedule = None if scheduler is None else scheduler.state_dict()
         self.position = dataclasses.replace(self.position, numbers=numbers, schedule=schedule)
@@ -236,7 +265,8 @@ class Run:
             raise AssertionError("a finished run without a score")
         self.loaded.model.cpu()
         return FineTuned(
-            shared=self._shared, changes=self._changes, trained=self.way.kind,
+            shared=lambda: self.way.finetuned(self.loaded.model, lambda _: self._shared()), changes=self._changes,
+            trained=self.way.kind,
             private=PrivatePart(
                 task=self.line, tensors={name: tensor.cpu() for name, tensor in self.private.items()},
                 notes=self.loaded.notes,

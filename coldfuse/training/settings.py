@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -64,6 +64,8 @@ class TrainingSettings:
     """Seconds of training after which a checkpoint is written, besides the one at the end of every epoch."""
     way: str = "full"
     """What is trained of the shared part: a way in one line, such as `full` or `bias`."""
+    objectives: tuple[str, ...] = ()
+    """Options of the local objective, each in one line, such as `fedprox(mu=0.01)`."""
     train_args: Mapping[str, Any] = field(default_factory=dict)
     """What else the user says, by the names of transformers' `TrainingArguments`; it goes before the settings above."""
 
@@ -80,17 +82,40 @@ class TrainingSettings:
         chosen = {name: value for name, value in asdict(self).items() if name not in _UNDECISIVE}
         if self.way == _FULL:
             del chosen["way"]  # as before there were ways
+        if not self.objectives:
+            del chosen["objectives"]
         given = {name: value for name, value in self.train_args.items() if name not in UNDECISIVE}
         return chosen | {"train_args": given} if given else chosen  # as before train_args were there
 
 
-def line_of_way(text: str) -> str:
+def line_of_way(text: str, *, freeze_embeddings: bool = False) -> str:
     """Return a way of training with every parameter, so that equal lines train equally; `full` as it is.
 
-    Raises `UserInputError` for a way or a parameter that there is not.
+    Args:
+        text: The way.
+        freeze_embeddings: True to leave embeddings as they are.
+
+    Raises:
+        UserInputError: There is no such way or parameter.
     """
-    if text.strip() == _FULL:
+    if text.strip() == _FULL and not freeze_embeddings:
         return _FULL
     from coldfuse.training.ways import parse_way
 
-    return parse_way(text).line()
+    return parse_way(text, freeze_embeddings=freeze_embeddings).line()
+
+
+def lines_of_objectives(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return options of the local objective, each with every parameter, in one order.
+
+    Args:
+        texts: One or more options in each, joined by `+`.
+
+    Raises:
+        UserInputError: There is no such option or parameter.
+    """
+    if not texts:
+        return ()
+    from coldfuse.training.objectives import parse_objectives
+
+    return tuple(objective.line() for objective in parse_objectives(texts))

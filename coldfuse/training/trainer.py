@@ -25,9 +25,11 @@ from coldfuse.errors import UserInputError
 from coldfuse.naming.building import LIBRARY_FAILURES
 from coldfuse.training.compute import computes_bf16, pick_device
 from coldfuse.training.failures import failures_of, first_line
+from coldfuse.training.objectives import Terms
 from coldfuse.training.schedule import derive_seed, epoch_batches, learning_rate_factor, split_batch
 from coldfuse.training.settings import TrainingSettings
 from coldfuse.training.tasks.task import Feature, TaskModel
+from coldfuse.training.ways.masked import masked_parameters
 
 STATE_FILE = "trainer_state.json"
 """What the Trainer looks for where it resumes."""
@@ -158,6 +160,7 @@ class NodeTrainer(Trainer):
         settings: How.
         arguments: The same, as the Trainer takes it.
         round: Number of the round; each has its own order of examples and dropout.
+        terms: What the objective has beside the task's loss.
     """
 
     def __init__(
@@ -168,11 +171,14 @@ class NodeTrainer(Trainer):
         settings: TrainingSettings,
         arguments: NodeArguments,
         round: int,  # noqa: A002 - the glossary's word
+        terms: Terms,
     ) -> None:
-        self.loaded, self.settings, self.round = loaded, settings, round
+        self.loaded, self.settings, self.round, self.terms = loaded, settings, round, terms
         self.lengths = [int(feature["length"]) for feature in features]  # type: ignore[call-overload]
         self.resumed: Resumed | None = None
         self.last_loss = 0.0
+        self._seen: list[Any] = []
+        self._num_samples = 0
         super().__init__(model=loaded.model, args=arguments, train_dataset=features)  # type: ignore[arg-type]
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False  # a loss is a mean over its part, and weighed here
@@ -200,37 +206,50 @@ class NodeTrainer(Trainer):
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """Return the batches of a step, and over how many targets its loss is the mean."""
         samples, _ = super().get_batch_samples(*args, **kwargs)
+        self._seen = []
+        self._num_samples = len(samples)
         return samples, sum(sum(sample["num_targets"]) for sample in samples)
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """Pass a batch forward and back, part by part."""
-        self._seed_dropout()
+        """Pass a batch forward and back, part by part; the last of a step completes its gradients."""
         model.train()
-        inputs = self._prepare_inputs(inputs)
+        prepared = self._prepare_inputs(inputs)
+        total = self._pass(model, prepared, num_items_in_batch, number=len(self._seen))
+        self.last_loss = total.item() + (self.last_loss if self._seen else 0.0)
+        self._seen.append(prepared if self.terms else None)
+        if self.terms and len(self._seen) == self._num_samples:
+
+            def again() -> None:
+                for number, batch in enumerate(self._seen):
+                    self._pass(model, batch, num_items_in_batch, number=number)
+
+            self.terms.complete(self.accelerator.backward, again)
+        return total
+
+    def _pass(self, model: nn.Module, inputs: Any, num_targets_in_all: int, *, number: int) -> Tensor:
+        """Add the gradients of one batch of a step."""
+        self._seed_dropout(number)
         total = torch.zeros((), device=self.args.device)
         for part, num_targets in zip(inputs["parts"], inputs["num_targets"], strict=True):
             with failures_of(self.loaded.shared_part, f"training on {len(next(iter(part.values())))} examples"):
                 with self.compute_loss_context_manager():
-                    loss: Any = self.compute_loss(model, part)
-                loss = loss.mean() * (num_targets / num_items_in_batch)
+                    loss: Any = self.compute_loss(model, dict(part))
+                loss = loss.mean() * (num_targets / num_targets_in_all)
                 self.accelerator.backward(loss)
             total += loss.detach()
-        self.last_loss = total.item()
         return total
 
-    def _seed_dropout(self) -> None:
+    def _seed_dropout(self, number: int) -> None:
         """Make what is dropped follow from the numbers of the round, the step, and the batch within the step."""
-        step, within = self.state.global_step, self._within
-        counters = ("dropout", self.round, step) if within == 0 else ("dropout", self.round, step, within)
-        torch.manual_seed(derive_seed(self.settings.seed, *counters))
+        counters: tuple[int | str, ...] = ("dropout", self.round, self.state.global_step)
+        torch.manual_seed(derive_seed(self.settings.seed, *counters, *([number] if number else [])))
 
-    @property
-    def _within(self) -> int:
-        if self.state.global_step != getattr(self, "_seen_step", None):
-            self._seen_step, self._num_seen = self.state.global_step, 0
-        else:
-            self._num_seen += 1
-        return self._num_seen
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the optimiser, with the learning rates that the objective wants."""
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if self.terms:
+            self.terms.split_groups(optimizer, self.loaded.model)
+        return optimizer
 
     def _clip_finite(self, *args: Any, **kwargs: Any) -> Any:
         norm = self._clip(*args, **kwargs)
@@ -246,8 +265,9 @@ class NodeTrainer(Trainer):
         return 0
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Decay every weight alike, as the settings say it."""
-        return [name for name, _ in model.named_parameters()]
+        """Decay every weight alike, as the settings say it, but one that trains at some elements only."""
+        masked = masked_parameters(self.loaded.model)
+        return [name for name, _ in model.named_parameters() if name not in masked]
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Rise and fall linearly as the settings say, unless the user names a schedule or a warm-up."""

@@ -32,7 +32,7 @@ from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.registry.settings import read_settings, write_change
 from coldfuse.storage import LocalStore
-from coldfuse.tensors.coded_statistics import coded_size
+from coldfuse.tensors.coded_statistics import all_coded_bytes
 from coldfuse.tensors.codes import decode_values
 from coldfuse.tensors.statistics import check_statistics
 from coldfuse.tensors.tensor_file import read_file_header
@@ -171,7 +171,7 @@ def test_a_weight_that_no_example_touches_has_the_variance_0_and_all_else_some(t
     assert (words == 0).all(axis=1).any()
     assert (words > 0).all(axis=1).any()
     assert (found["encoder.layer.0.attention.self.value.weight"] > 0).mean() > 0.99
-    assert coded_size({n: schema[n].shape for n in found}, "variance", "log8") == sum(
+    assert all_coded_bytes({n: schema[n].shape for n in found}, "variance", "log8") == sum(
         entry.spec.size_bytes for entry in header.tensors
     )
 

@@ -108,7 +108,7 @@ def test_what_counts_of_a_contribution_is_both_its_files(tmp_path: Path) -> None
     manifest = make_contribution(federation, "ada", make_changes(MODEL, 0))
     full = with_statistics(federation, manifest, "fisher", make_statistics(MODEL, "fisher", 0))
     settings = federation.settings.model_copy(update={"max_contribution_bytes": full.delta.size_bytes + 10})
-    with pytest.raises(ContributionRejectedError, match="the delta and its statistics have"):
+    with pytest.raises(ContributionRejectedError, match="the delta and what comes with it have"):
         check_manifest(full, settings)
     check_manifest(manifest, settings)
     assert b"statistics" not in encode(manifest)  # as older versions wrote it, and named it
@@ -140,9 +140,13 @@ def with_head(first: int, step: int) -> Callable[[bytes], bytes]:
     return lambda data: data[: (at := body_of(data))] + struct.pack("<ii", first, step) + data[at + 8 :]
 
 
-def with_codes(codes: bytes) -> Callable[[bytes], bytes]:
-    """Return what puts other codes behind the head of the first block."""
-    return lambda data: data[: (at := body_of(data) + 8)] + codes + data[at + len(codes) :]
+def with_codes(codes: bytes, *, behind: int = 8) -> Callable[[bytes], bytes]:
+    """Return what puts other codes behind the head of the first block, or elsewhere."""
+    return lambda data: data[: (at := body_of(data) + behind)] + codes + data[at + len(codes) :]
+
+
+ABOVE = 8 + 2 * 8 + 8
+"""Byte at which the correlations of a Gram matrix of 8 inputs begin: behind its diagonal."""
 
 
 NAN, INFINITE, MINUS_ONE = (np.array([value], "<f2").tobytes() for value in (np.nan, np.inf, -1.0))
@@ -155,10 +159,10 @@ HOSTILE = {
     "no exponent": ("fisher", "log8", with_head(2**31 - 1, 2**31 - 1), "NaN, infinite"),
     "a step back": ("variance", "log8", with_head(0, -7), "NaN, infinite"),
     "huge halves": ("gram", "F16", with_head(4000, 0), "larger than any float32"),
-    "a negative diagonal": ("gram", "F16", with_codes(MINUS_ONE), "no Gram matrix"),
-    "indefinite": ("gram", "F16", with_codes(MINUS_ONE + np.full(7, 40000, "<f2").tobytes()), "no Gram matrix"),
-    "indefinite logarithms": ("gram", "log8", with_codes(b"\x01" + b"\x7f" * 7), "no Gram matrix"),
-    "a diagonal of 0": ("gram", "F16", with_codes(b"\0\0"), "no Gram matrix"),
+    "a negative diagonal": ("gram", "F16", with_codes(MINUS_ONE), "NaN, infinite"),
+    "indefinite": ("gram", "F16", with_codes(np.full(28, 6e4, "<f2").tobytes(), behind=ABOVE), "no Gram matrix"),
+    "indefinite logarithms": ("gram", "log8", with_codes(b"\xff" * 28, behind=ABOVE), "no Gram matrix"),
+    "infinite correlations": ("gram", "F16", with_codes(INFINITE, behind=ABOVE), "NaN, infinite"),
     "a NaN Gram": ("gram", "F16", with_codes(NAN), "NaN, infinite"),
 }
 

@@ -40,10 +40,37 @@ class Training:
         str,
         typer.Option(
             "--train",
-            help="What is trained of the model: full, or a way that trains less, such as bias.",
+            help="What is trained of the model: full, bias, norms, layers(last=2), masked(density=0.005), lora(rank=16) or "
+            "another adapter of PEFT's; the README's table says what each sends.",
             rich_help_panel=_PANEL,
         ),
     ] = "full"
+    freeze_embeddings: Annotated[
+        bool,
+        typer.Option(
+            "--freeze-embeddings",
+            help="Leave embeddings as they are: rows that move name the words of your data.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False
+    objectives: Annotated[
+        list[str],
+        typer.Option(
+            "--objective",
+            help="What else training heeds: fedprox(mu=0.01), l2-sp, ewc, si, sam(rho=0.05), layer-decay(decay=0.8), "
+            "wise-ft; several, or joined by +.",
+            rich_help_panel=_PANEL,
+            show_default=False,
+        ),
+    ] = field(default_factory=list)
+    wise_ft: Annotated[
+        bool,
+        typer.Option(
+            "--wise-ft",
+            help="After training, go back towards the base as far as validation likes.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False
     train_args: Annotated[
         Path | None,
         typer.Option(
@@ -92,6 +119,13 @@ class ContributeOptions:
     )
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Rounds to take part in from now on; until stopped by default.")
+    ] = None
+    body: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the federation shares a module: the folder of its frozen body; the one that it names, or the "
+            "hub's copy on this machine, by default."
+        ),
     ] = None
     once: Annotated[
         bool, typer.Option("--once", help="Contribute once, and end with the verdict, not with the release.")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from coldfuse.training.objectives.objective import Beginning, Objective, Score, Term
@@ -52,19 +53,25 @@ class Terms:
         for term in self._terms.values():
             term.after_step()
 
-    def parameter_groups(self, model: nn.Module, *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Return the optimiser's groups of all that trains: one for each learning rate."""
-        groups: dict[float, list[nn.Parameter]] = {}
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                rate = 1.0
-                for term in self._terms.values():
-                    rate *= term.rate(name)
-                groups.setdefault(rate, []).append(parameter)
-        return [
-            {"params": parameters, "lr": learning_rate * rate, "weight_decay": weight_decay}
-            for rate, parameters in groups.items()
-        ]
+    def split_groups(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+        """Give an optimiser a group for each learning rate, before its first step.
+
+        Args:
+            optimizer: The optimiser, whose groups have its full learning rate.
+            model: The model that it trains.
+        """
+        rates = {id(parameter): self._rate(name) for name, parameter in model.named_parameters()}
+        if set(rates.values()) <= {1.0}:
+            return
+        groups = list(optimizer.param_groups)
+        optimizer.param_groups.clear()
+        for group in groups:
+            for rate in sorted({rates[id(parameter)] for parameter in group["params"]}):
+                own = [parameter for parameter in group["params"] if rates[id(parameter)] == rate]
+                optimizer.add_param_group({**group, "params": own, "lr": group["lr"] * rate})
+
+    def _rate(self, name: str) -> float:
+        return math.prod(term.rate(name) for term in self._terms.values())
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what a checkpoint has to hold."""

@@ -32,6 +32,7 @@ class SynapticIntelligence(Objective):
     name: ClassVar = "si"
     summary: ClassVar = "holds weights by what they did for your task in earlier rounds: c Σ Ω (θ − θ_t)²"
     source: ClassVar = "Synaptic Intelligence (arXiv 1703.04200, equations 3 to 5)"
+    reads_gradients: ClassVar = True
 
     strength: float = Field(default=0.1, gt=0)
     """c: strength of the pull."""

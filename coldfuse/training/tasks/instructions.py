@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from coldfuse.data.records import Role, read_records
+from coldfuse.data.records import Role
 from coldfuse.errors import UserInputError
 from coldfuse.training.tasks.chats import PLAIN_TEMPLATE, Message, encode_chat, parse_chat
-from coldfuse.training.tasks.rows import NO_LABEL, Rows, parse_rows, require_some, said
+from coldfuse.training.tasks.rows import NO_LABEL, Rows, parse_rows, read_cells, require_some, said
 from coldfuse.training.tasks.task import DataRequest, Feature, TaskModel
 
 if TYPE_CHECKING:
@@ -51,9 +51,7 @@ class Instructions:
 
     def read(self, request: DataRequest, *, like: Rows[Chat] | None = None) -> Rows[Chat]:  # noqa: ARG002 - as all
         """Read conversations; see `Task.read`."""
-        records = read_records(
-            request.data, _ROLES, columns=request.columns, file_format=request.file_format, limit=request.limit
-        )
+        records = read_cells(request, _ROLES)
         chats, num_empty = parse_rows(records, parse_chat)
         return Rows(rows=tuple(chats), options=self, report=said(records.report, num_empty=num_empty))
 

@@ -26,6 +26,9 @@ LABELS = Role(
 
 _BETWEEN = "|;,"
 _NONE = "none"
+_STRENGTH = 0.1
+"""Weaker than a choice between classes needs: a label is said where its output is above 0, and a strong penalty keeps
+rare labels below it."""
 _TRUTHS: Mapping[object, float] = {
     **dict.fromkeys((1, "1", "1.0", "true", "True", "TRUE", "yes"), 1.0),
     **dict.fromkeys((0, "0", "0.0", "false", "False", "FALSE", "no"), 0.0),
@@ -135,11 +138,9 @@ class MultiLabel:
 
     def start_head(self, loaded: TaskModel, features: Sequence[Feature]) -> None:
         """Fit a logistic regression for each label on the body's features; see `Task.start_head`."""
-        from torch.nn.functional import binary_cross_entropy_with_logits
+        from coldfuse.training.classifying import fit_head, summed_over_labels
 
-        from coldfuse.training.classifying import fit_head
-
-        fit_head(loaded, features, binary_cross_entropy_with_logits)
+        fit_head(loaded, features, summed_over_labels, strength=_STRENGTH)
 
     def score(self, loaded: TaskModel, examples: TextsWithTargets, features: Sequence[Feature]) -> float:
         """Return the mean over the labels of F1 (scikit-learn's macro average); see `Task.score`."""

@@ -9,6 +9,7 @@ Shape letters: T tokens, W windows, L tokens of the longest window, H hidden fea
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from coldfuse.training.tasks.task import Feature, TaskModel
 
 _MOST_VALUES = 1 << 26
 _FITTING_STEPS = 100
-_ALONE_STEPS, _ALONE_BATCH, _ALONE_RATE = 200, 16, 1e-3
+_ALONE_STEPS, _ALONE_PASSES, _ALONE_BATCH, _ALONE_RATE = 200, 20, 16, 1e-3
 
 
 def probe_tokens(loaded: TaskModel, features: Sequence[Feature]) -> None:
@@ -137,7 +138,7 @@ def train_alone(loaded: TaskModel, features: Sequence[Feature]) -> None:
 
     Args:
         loaded: The model; its processor says which parameters the base's files lack.
-        features: What it learns from: passes over them until there have been enough steps.
+        features: What it learns from: some steps of passes over them.
     """
     model = loaded.model
     own = dict(model.named_parameters())
@@ -164,15 +165,13 @@ def train_alone(loaded: TaskModel, features: Sequence[Feature]) -> None:
 def _steps(loaded: TaskModel, features: Sequence[Feature], optimizer: torch.optim.Optimizer) -> None:
     lengths: list[Any] = [feature["length"] for feature in features]
     device = next(loaded.model.parameters()).device
-    num_steps, epoch = 0, 0
-    while num_steps < _ALONE_STEPS:
-        for indices in epoch_batches(lengths, batch_size=_ALONE_BATCH, seed=derive_seed("alone", epoch)):
-            batch = {name: rows.to(device) for name, rows in loaded.collate([features[i] for i in indices]).items()}
-            with failures_of(loaded.model, f"training its head on {len(indices)} examples"):
-                loaded.model(**batch).loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            num_steps += 1
-            if num_steps == _ALONE_STEPS:
-                return
-        epoch += 1
+    orders = (
+        epoch_batches(lengths, batch_size=_ALONE_BATCH, seed=derive_seed("alone", number))
+        for number in range(_ALONE_PASSES)
+    )
+    for indices in islice(chain.from_iterable(orders), _ALONE_STEPS):
+        batch = {name: rows.to(device) for name, rows in loaded.collate([features[i] for i in indices]).items()}
+        with failures_of(loaded.model, f"training its head on {len(indices)} examples"):
+            loaded.model(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()

@@ -10,8 +10,11 @@ from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from coldfuse.core.words import plural
-from coldfuse.data.records import Records, RecordsReport
+from coldfuse.data.records import Records, RecordsReport, Role, read_records
+from coldfuse.data.report import files_in_short
+from coldfuse.data.words import listing
 from coldfuse.errors import UserInputError
+from coldfuse.training.tasks.task import DataRequest
 
 R = TypeVar("R")
 C = TypeVar("C")
@@ -59,6 +62,23 @@ class Rows(Generic[R]):
 
 def _plain(value: Any) -> Any:
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def read_cells(request: DataRequest, roles: Sequence[Role]) -> Records:
+    """Read what a request asks for, by role.
+
+    Raises `UserInputError` where it cannot be read, or has no column that the task reads.
+    """
+    records = read_records(
+        request.data, roles, columns=request.columns, file_format=request.file_format, limit=request.limit
+    )
+    if not len(records):  # where no role is required, none may have been found
+        files = files_in_short(records.report.files) if records.report else "the data"
+        raise UserInputError(
+            f"{files}: no column is called as those that this task reads; name them with --column ROLE=NAME, for "
+            f"{listing(role.name for role in roles)}"
+        )
+    return records
 
 
 def parse_rows(records: Records, parse: Callable[[Mapping[str, object]], Iterable[C]]) -> tuple[list[C], int]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from coldfuse.data.records import Role, read_records
+from coldfuse.data.records import Role
 from coldfuse.errors import UserInputError
-from coldfuse.training.tasks.rows import Rows, parse_rows, said
+from coldfuse.training.tasks.rows import Rows, parse_rows, read_cells, said
 from coldfuse.training.tasks.task import DataRequest, Feature, TaskModel
 
 if TYPE_CHECKING:
@@ -73,9 +73,7 @@ class TextToText:
 
     def read(self, request: DataRequest, *, like: Rows[Pair] | None = None) -> Rows[Pair]:  # noqa: ARG002 - as all
         """Read pairs of texts; see `Task.read`."""
-        records = read_records(
-            request.data, _ROLES, columns=request.columns, file_format=request.file_format, limit=request.limit
-        )
+        records = read_cells(request, _ROLES)
         pairs, num_empty = parse_rows(records, _pair)
         return Rows(rows=tuple(pairs), options=self, report=said(records.report, num_empty=num_empty))
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from coldfuse.core.words import plural
-from coldfuse.data.records import Role, read_records
-from coldfuse.training.tasks.rows import Rows, parse_rows, said
+from coldfuse.data.records import Role
+from coldfuse.training.tasks.rows import Rows, parse_rows, read_cells, said
 from coldfuse.training.tasks.task import DataRequest
 
 _TEXT = Role(
@@ -40,9 +40,7 @@ def read_texts(request: DataRequest, *, options: object) -> Rows[Passage]:
 
     Raises `UserInputError` where there is none.
     """
-    records = read_records(
-        request.data, [_TEXT], columns=request.columns, file_format=request.file_format, limit=request.limit
-    )
+    records = read_cells(request, [_TEXT])
     texts, num_empty = parse_rows(records, _text)
     size = passage_size(sum(map(len, texts)), num_documents=len(texts))
     passages = tuple(passage for text in texts for passage in cut_document(text, size))

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from coldfuse.data.records import Role, read_records
+from coldfuse.data.records import Role
 from coldfuse.data.words import listing, quoted
 from coldfuse.errors import UserInputError
-from coldfuse.training.tasks.rows import NO_LABEL, Rows, parse_rows, require_some, said
+from coldfuse.training.tasks.rows import NO_LABEL, Rows, parse_rows, read_cells, require_some, said
 from coldfuse.training.tasks.task import DataRequest, Feature, TaskModel
 from coldfuse.training.tasks.words import OUTSIDE, TaggedWords, align, entity_f1, parse_sentence
 
@@ -47,9 +47,7 @@ class TokenClassification:
 
         Validation data may have tags that the training data lack: they count as entities that are not found.
         """
-        records = read_records(
-            request.data, _ROLES, columns=request.columns, file_format=request.file_format, limit=request.limit
-        )
+        records = read_cells(request, _ROLES)
         declared = tuple(self.tag_names.split()) or records.class_names.get("tags", ())
         sentences, num_empty = parse_rows(records, partial(parse_sentence, names=declared))
         used = {tag for sentence in sentences for tag in sentence.tags}

@@ -157,4 +157,4 @@ def _keep_to(parameter: Tensor, *, indices: Tensor) -> None:
 def _sparse(name: str, tensor: Tensor, *, base: Base, indices: Tensor | None) -> SparseChange:
     delta = difference(name, tensor, base).read(0, tensor.numel())
     places = np.flatnonzero(delta) if indices is None else indices.cpu().numpy()
-    return SparseChange(places, delta[places])
+    return SparseChange(places, delta[places], is_fixed=indices is not None)

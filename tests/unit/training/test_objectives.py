@@ -239,9 +239,10 @@ def test_an_altered_importance_is_said(tmp_path: Path) -> None:
 
 def test_lower_layers_train_at_a_lower_rate() -> None:
     m = model()
-    groups = terms(m, "layer-decay(decay=0.5)").parameter_groups(m, learning_rate=0.8, weight_decay=0.1)
-    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
-    assert all(group["weight_decay"] == 0.1 for group in groups)
+    optimizer = torch.optim.AdamW(m.parameters(), lr=0.8, weight_decay=0.1)
+    terms(m, "layer-decay(decay=0.5)").split_groups(optimizer, m)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert all(group["weight_decay"] == 0.1 for group in optimizer.param_groups)
     found = {name: rates[id(p)] for name, p in m.named_parameters()}
     assert found["embed.weight"] == pytest.approx(0.8 * 0.5**3)
     assert found["layers.0.0.weight"] == pytest.approx(0.8 * 0.5**2)
