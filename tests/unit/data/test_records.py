@@ -39,6 +39,26 @@ def test_beside_a_label_a_text_file_is_a_table(tmp_path):
         read_records(tmp_path, [TEXT, LABEL])
 
 
+def test_options_that_do_not_fit_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\none,x\n")
+    (tmp_path / "a.txt").write_text("one")
+    lines, commas = FileFormat(documents="line"), FileFormat(separator=",")
+    for data, file_format, option in (
+        ("a.csv", lines, "--documents is for plain text"),
+        ("a.txt", commas, "--separator is for text files"),
+        ("sqlite:///a.db?query=SELECT 1", commas, "--separator is for text files, and this is a database"),
+        ("hf://org/name", lines, "--documents is for plain text"),
+        ("a.txt", FileFormat(documents="page"), "expected file or line"),
+    ):
+        with pytest.raises(UserInputError, match=option):
+            read_records(data if ":" in data else tmp_path / data, [TEXT], file_format=file_format)
+
+
+def test_a_drive_is_no_address():
+    with pytest.raises(UserInputError, match="no such file or folder"):
+        read_records("C:/data/a.csv", [TEXT])
+
+
 def test_patterns_reach_into_folders_and_name_files_only(tmp_path):
     (tmp_path / "in" / "deep").mkdir(parents=True)
     (tmp_path / "in" / "a.md").write_text("one")
