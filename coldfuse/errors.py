@@ -78,6 +78,10 @@ class ContributionRejectedError(ColdfuseError):
     """A contribution cannot be taken, and the message tells its contributor why."""
 
 
+class NoGainError(ColdfuseError):
+    """What was trained is no better than its base on the contributor's own validation data, and was not sent."""
+
+
 class RoundClosedError(ContributionRejectedError):
     """The round takes no contribution (any more, or yet), or is on another base; the same node may try again."""
 

@@ -15,7 +15,9 @@ from coldfuse.core.schema import Schema
 from coldfuse.core.serialization import blob_digest
 from coldfuse.registry.federation import Federation
 from coldfuse.tensors.blobs import put_part
-from coldfuse.tensors.changes import Change, DenseChange, LowRankChange, write_changes
+from coldfuse.tensors.changes import Change, DenseChange, LowRankChange, SparseChange, write_changes
+from coldfuse.tensors.deltas import mask_name
+from coldfuse.tensors.masks import Mask, open_mask, write_mask
 from coldfuse.tensors.parts import plan_parts
 from coldfuse.tensors.tensor_file import read_file_header
 
@@ -28,6 +30,12 @@ def factors(rows: int, columns: int, rank: int, *, seed: int = 0, scale: float =
     rng = np.random.default_rng(seed)
     up, down = rng.normal(size=(rows, rank)), rng.normal(size=(rank, columns))
     return LowRankChange(up.astype(np.float32) * np.float32(0.1), down.astype(np.float32), scale)
+
+
+def sparse(num: int, of: int, seed: int = 3) -> SparseChange:
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=num).astype(np.float32) * np.float32(0.1)
+    return SparseChange(np.sort(rng.choice(of, num, replace=False)).astype(np.int64), values)
 
 
 def whole(change: LowRankChange) -> np.ndarray:
@@ -62,17 +70,34 @@ def manifest_of(federation: Federation, contributor: str, delta: Blob, **differe
 
 
 def send(
-    federation: Federation, contributor: str, changes: Mapping[str, Change], folder: Path, **different: object
+    federation: Federation,
+    contributor: str,
+    changes: Mapping[str, Change],
+    folder: Path,
+    *,
+    mask: Mask | None = None,
+    **different: object,
 ) -> str:
     """Contribute changes to the open round; return the contribution's digest."""
     path = folder / f"{contributor}.safetensors"
-    write(path, schema_of(federation), changes, base_digest=federation.latest().model_digest)
+    write(path, schema_of(federation), changes, base_digest=federation.latest().model_digest, mask=mask)
+    if mask is not None:
+        different = {"mask": put_file(federation, mask.file.file.path)} | different
     return receive(federation, manifest_of(federation, contributor, put_file(federation, path), **different))
 
 
-def write(path: Path, schema: Schema, changes: Mapping[str, Change], *, base_digest: str, dtype: str = "F32") -> Path:
-    write_changes(path, schema, changes, dtype=dtype, base_digest=base_digest)  # type: ignore[arg-type]
+def write(
+    path: Path, schema: Schema, changes: Mapping[str, Change], *, base_digest: str, mask: Mask | None = None
+) -> Path:
+    write_changes(path, schema, changes, dtype="F32", base_digest=base_digest, mask=mask)
     return path
+
+
+def make_mask(folder: Path, schema: Schema, indices: Mapping[str, np.ndarray]) -> Mask:
+    """Write a mask under the name by which a fusion of files finds it."""
+    write_mask(folder / "mask", schema, indices)
+    (folder / "mask").rename(folder / mask_name(open_mask(folder / "mask").digest))
+    return open_mask(next(folder.glob("mask-*.safetensors")))
 
 
 def schema_of(federation: Federation) -> Schema:

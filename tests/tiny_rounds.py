@@ -20,6 +20,7 @@ from coldfuse.core.round import LeaderEvent, Received
 from coldfuse.core.schema import Schema, TensorSpec
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.serialization import blob_digest
+from coldfuse.core.statistics import StatisticsRule
 from coldfuse.engine.execution import Executor, ThreadExecutor
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
@@ -136,6 +137,7 @@ def make_federation(
     quorum: int = 2,
     deadline_s: float = 60.0,
     screening: ScreeningRules | None = None,
+    statistics: StatisticsRule | None = None,
     **rules: object,
 ) -> Federation:
     """Create a federation in a folder; `rules` are the others of `RoundRules`."""
@@ -143,8 +145,9 @@ def make_federation(
     rules |= {"quorum": quorum, "deadline_s": deadline_s}
     store = LocalStore(root / "store")
     return create_federation(
-        store, name="tiny", base=folder, origin="base", method=method, rules=rules, screening=screening
-    )
+        store, name="tiny", base=folder, origin="base", method=method, rules=rules, screening=screening,
+        statistics=statistics,
+    )  # fmt: skip
 
 
 def store_delta(

@@ -26,6 +26,7 @@ from coldfuse.core.lengths import Bounds
 from coldfuse.core.round import Admitted, Held, LeaderEvent, Opened, Received, Rejected, RoundState
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.engine.execution import Executor
+from coldfuse.engine.low_rank import find_low_rank
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.quarantine import read_quarantine
 
@@ -155,7 +156,8 @@ def _screen(case: _Case, waiting: Sequence[Received]) -> tuple[list[Admission], 
     headers = case.base.checkpoint.headers.values()
     screening = Screening(
         store_url=case.federation.store.url, round=case.round, opened=case.opened, schema=case.base.schema,
-        tied=case.base.tied, max_header_bytes=2 * sum(header.size_bytes for header in headers) + (64 << 10),
+        tied=case.base.tied, products=find_low_rank(case.base.checkpoint),
+        max_header_bytes=4 * sum(header.size_bytes for header in headers) + (64 << 10),
     )  # fmt: skip
     items = [(r.contribution, r.contributor) for r in waiting]
     verdicts = dict(case.executor.run(screen, screening, items)) if items else {}
@@ -188,16 +190,18 @@ def _with_note(admission: Admission, note: str | None) -> Admission:
 
 
 def _too_long(admissions: Sequence[Admission], base: Base, rules: ScreeningRules) -> dict[str, str]:
-    """Return why deltas are too long beside all others of their kind, by the digests of their contributions."""
+    """Return why deltas are too long beside others of their kind or of all, by their contributions' digests."""
     by_kind: dict[str, list[Measured]] = defaultdict(list)
     for admission in admissions:
         if admission.measured is not None:
             by_kind[admission.measured.kind].append(admission.measured)
     bounds = {kind: Bounds.of(measured, rules) for kind, measured in by_kind.items()}
-    names = LayerGroups(base.schema).names if any(bounds.values()) else ()
+    longest = max((bound for bound in bounds.values() if bound), key=lambda bound: bound.whole[1], default=None)
+    others = longest.for_others() if longest else None
+    names = LayerGroups(base.schema).names if longest else ()
     found: dict[str, str] = {}
     for admission in admissions:
-        bound = bounds[admission.measured.kind] if admission.measured else None
+        bound = (bounds[admission.measured.kind] or others) if admission.measured else None
         if bound and admission.measured and (reason := bound.why_too_long(admission.measured, names)):
             found[admission.contribution] = reason
     return found

@@ -85,6 +85,39 @@ class Meter:
             self._project(part_N, (first + start) % SKETCH_SIZE)
         self._squares[self._groups[tensor]] += squares
 
+    def count(self, values: Floats) -> None:
+        """Count elements that are not 0, of a factor: its module is measured as the change of a product."""
+        self._num_changed += int(np.count_nonzero(values))
+
+    def add_product(self, tensor: str, up_OK: Float64, down_KI: Float64) -> float:
+        """Count a whole change of low rank, δ = UV, without making it.
+
+        Its length is that of a small matrix, R_U R_V^T of both factors' QR. The sketch is of random projections of rank
+        1, uᵀδv, whose signs depend on the module alone: so neither tells (cB, A/c) from (B, A).
+
+        Args:
+            tensor: Name of a tensor of its group, which the signs depend on.
+            up_OK: U.
+            down_KI: V.
+
+        Returns:
+            A number that no element of it exceeds in size: the longest row of U times the longest column of V.
+        """
+        _, up_KK = np.linalg.qr(up_OK)
+        _, down_KK = np.linalg.qr(down_KI.T)
+        self._squares[self._groups[tensor]] += float(np.square(up_KK @ down_KK.T).sum())
+        left_SO = self._sign_rows(f"{tensor}/up", len(up_OK))
+        right_SI = self._sign_rows(f"{tensor}/down", down_KI.shape[1])
+        self._sums += ((left_SO @ up_OK) * (right_SI @ down_KI.T)).sum(axis=1)
+        longest = float(np.sqrt(np.square(up_OK).sum(axis=1).max() * np.square(down_KI).sum(axis=0).max()))
+        self._largest = max(self._largest, longest)
+        return longest
+
+    def _sign_rows(self, name: str, count: int) -> Float64:
+        """Return a row of random signs for each place of the sketch."""
+        signs_N = np.concatenate([signs_N for _, signs_N in self._signs(name, 0, SKETCH_SIZE * count)])
+        return signs_N.reshape(SKETCH_SIZE, count)
+
     def measured(self, kind: str) -> Measured:
         """Return what was found, rounded so that it stays small."""
         return Measured(

@@ -16,10 +16,12 @@ from coldfuse.aggregator.model import Base
 from coldfuse.aggregator.standing import Standing, describe, norms_after, standing
 from coldfuse.aggregator.stored import Stored
 from coldfuse.core.contribution import Admission
-from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.release import Cut, ReleaseManifest
 from coldfuse.core.screening_rules import ScreeningRules
+from coldfuse.core.serialization import blob_digest
+from coldfuse.engine.cutting import all_together, relative
 from coldfuse.engine.execution import Executor
-from coldfuse.engine.fuse import Prepared, Request, fuse, prepare, read_ahead
+from coldfuse.engine.fuse import Fused, Prepared, Request, fuse, prepare, read_ahead
 from coldfuse.engine.inputs import Input, delta_input, with_statistics
 from coldfuse.engine.job import LEAST_FACTOR_BYTES, task_bytes
 from coldfuse.engine.job import require_memory as require_task_memory
@@ -74,7 +76,7 @@ def fuse_release(
     files_of = _checked_files(federation, executor, [each.admission for each in counted])
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         inputs = list(pool.map(lambda each, of: _open_input(base, each, of, recipe.statistic), counted, files_of))
-    sink = StoreSink(federation.objects, federation.store.url, there=_headers_of(base))
+    sink = StoreSink(federation.objects, federation.store.url, there=_parts_of(base))
     fused = fuse(_prepare(federation, base, inputs, recipe), sink, executor)
     files, checks = sink.files(fused.parts)
     return ReleaseManifest(
@@ -90,9 +92,19 @@ def fuse_release(
         outer=sink.state(fused.parts, age=fused.fusion.age + 1),
         moved=fused.moved,
         norms=norms_after(counted, rules, past),
+        module=base.release.module,
+        cut=_cut(fused),
         created_at_s=now_s,
         software={"coldfuse": __version__, "numpy": numpy.__version__},
     )
+
+
+def _cut(fused: Fused) -> Cut | None:
+    """Return what was lost where factors were cut to their rank, of the modules that anybody has changed."""
+    if not fused.cuts:
+        return None
+    modules = {name: relative(norms) for name, norms in sorted(fused.cuts.items())}
+    return Cut(error=relative(all_together(fused.cuts)), modules=modules)
 
 
 def describe_standing(federation: Federation, base: Base, admissions: Iterable[Admission]) -> str:
@@ -138,10 +150,10 @@ def _prepare(federation: Federation, base: Base, inputs: Sequence[Input], recipe
     return dataclasses.replace(prepared, fusion=fusion)
 
 
-def _headers_of(base: Base) -> set[str]:
-    """Return the digests of the headers of the base's files, and of its state's: each is a file's first part."""
+def _parts_of(base: Base) -> set[str]:
+    """Return the digests of all parts of the base's files, and of its state's: what nobody changes is the same part."""
     outer = base.release.outer.files if base.release.outer else {}
-    return {blob.parts[0].digest for blob in (*base.release.files.values(), *outer.values()) if blob.parts}
+    return {part.digest for blob in (*base.release.files.values(), *outer.values()) for part in blob.parts}
 
 
 def _bounded(recipe: Recipe, rules: ScreeningRules) -> Recipe:
@@ -172,6 +184,7 @@ class _Files:
 
     stored: Stored
     delta: BlobFile
+    mask: BlobFile | None
     statistics: BlobFile | None
 
 
@@ -186,10 +199,24 @@ def _checked_files(federation: Federation, executor: Executor, ordered: Sequence
     names = [f"the contribution of {a.contributor} ({a.contribution[:12]})" for a in ordered]
     url = federation.store.url
     files = [BlobFile(url, b, name, checks_of(b, root)) for b, root, name in zip(blobs, roots, names, strict=True)]
+    masks = _masks(federation, executor, found)
     return [
-        _Files(stored, file, _statistics_of(url, admission, stored, name))
+        _Files(
+            stored, file, masks.get(blob_digest(stored.mask)) if stored.mask else None,
+            _statistics_of(url, admission, stored, name),
+        )
         for stored, file, admission, name in zip(found, files, ordered, names, strict=True)
-    ]
+    ]  # fmt: skip
+
+
+def _masks(federation: Federation, executor: Executor, found: Sequence[Stored]) -> dict[str, BlobFile]:
+    """Return the masks that contributions name, by their digests; each is verified once, however many name it."""
+    blobs = {blob_digest(stored.mask): stored.mask for stored in found if stored.mask}
+    roots = make_checks(federation, executor, list(blobs.values()))
+    return {
+        digest: BlobFile(federation.store.url, blob, f"the mask {digest[:12]}", checks_of(blob, root))
+        for (digest, blob), root in zip(blobs.items(), roots, strict=True)
+    }
 
 
 def _statistics_of(url: str, admission: Admission, stored: Stored, name: str) -> BlobFile | None:
@@ -227,6 +254,7 @@ def _open_input(base: Base, counted: Standing, files: _Files, kind: Statistic | 
         base.checkpoint, open_tensors(delta), counted.weight, tied=base.tied, path=delta.name,
         digest=admission.delta_digest,
         base_digest=None if admission.base_release is None else files.stored.base_digest,
+        mask=open_tensors(files.mask) if files.mask else None,
     )  # fmt: skip
     item = dataclasses.replace(item, share=counted.share * counted.staleness_weight)
     if kind is None or files.statistics is None:

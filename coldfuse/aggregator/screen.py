@@ -6,41 +6,34 @@ contribution that fails is rejected with a sentence for its contributor; it neve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-import numpy as np
-from numpy.typing import NDArray
 
 from coldfuse.aggregator.mending import find_damages
 from coldfuse.aggregator.meter import LayerGroups, Meter
+from coldfuse.aggregator.products import check_products
 from coldfuse.aggregator.screen_statistics import check_brought
+from coldfuse.aggregator.screen_values import Values, check_expanded, check_parts
+from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Admission, AdmittedStatistics, ContributionManifest, Measured, Rejection
 from coldfuse.core.damage import Damage
-from coldfuse.core.dtypes import SAFE_CHANGE, Floats, to_floats
 from coldfuse.core.round import Opened
 from coldfuse.core.schema import Schema
 from coldfuse.core.screening import screen_change, screen_manifest, screen_name
-from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.serialization import blob_digest
 from coldfuse.core.words import printable
+from coldfuse.engine.low_rank import LowRank
+from coldfuse.engine.operands import delta_operands
 from coldfuse.engine.tied import Tied, check_changes
 from coldfuse.errors import CodecError, ContributionRejectedError, DamagedObjectError, SchemaMismatchError
-from coldfuse.fusion.apply import surely_finite
 from coldfuse.registry.objects import Objects
-from coldfuse.tensors.checks import checks_of, make_list
-from coldfuse.tensors.deltas import check_delta
-from coldfuse.tensors.encodings import DENSE, Encoded, class_of, part_name
+from coldfuse.tensors.checks import checks_of
+from coldfuse.tensors.deltas import check_delta, mask_of
+from coldfuse.tensors.encodings import class_of
 from coldfuse.tensors.files import BlobFile
 from coldfuse.tensors.header import Header, read_header
-from coldfuse.tensors.parts import PartLayout, plan_parts
+from coldfuse.tensors.masks import counts_of
 from coldfuse.tensors.stores import federation_store
 from coldfuse.tensors.tensor_file import TensorFile
-from coldfuse.tensors.tensor_reader import TensorReader
-from coldfuse.tensors.verified import VerifiedReader
-
-_RUN_ELEMENTS = 1 << 18
-"""Number of elements that are expanded at a time: 2 MiB."""
 
 # Faults of the contributor's, which become the reason of a rejection.
 _REASONS = (CodecError, SchemaMismatchError, ContributionRejectedError)
@@ -59,8 +52,11 @@ class Screening:
     """Every tensor's dtype and shape in the base."""
     tied: Tied = field(default_factory=dict)
     """The tensor that each copy among the base's tensors is a copy of: a delta that has both must have them alike."""
+    products: tuple[LowRank, ...] = ()
+    """The modules of a shared LoRA: their factors are measured as the change of a product."""
     max_header_bytes: int
-    """Size of the longest header that is read: a delta names at most the base's tensors, each with its encoding."""
+    """Size of the longest header that is read: a delta names at most the base's tensors, each with its encoding, and
+    twice in what is stored of it."""
 
     def meter(self) -> Meter:
         """Return what measures one delta."""
@@ -101,7 +97,7 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
     return Admission(
         contribution=digest, contributor=manifest.contributor, display_name=manifest.display_name,
         delta_digest=manifest.delta_digest, num_examples=manifest.num_examples,
-        score=manifest.score.after if manifest.score else None, measured=measured, checks=checks,
+        score=manifest.score.quality if manifest.score else None, measured=measured, checks=checks,
         reason=_why_right(screening, statistics), statistics=statistics,
         base_release=manifest.base_release if manifest.base_release != screening.opened.base_release else None,
     )  # fmt: skip
@@ -139,21 +135,50 @@ def _check_delta(
 ) -> tuple[Measured, str | None]:
     """Check a delta's header and its numbers; return what was measured, and the name of what it is verified by."""
     reader = objects.open(manifest.delta, what=f"the delta of contribution {digest[:12]}")
-    _check_first_part(manifest, screening.max_header_bytes)
+    _check_first_part(manifest.delta, screening.max_header_bytes, what="delta")
     header = read_header(
         reader.read_into, file_bytes=manifest.delta.size_bytes, what="delta", limit=screening.max_header_bytes
     )
-    encoded = check_delta(header, screening.schema, base_digest=manifest.base_digest, what="delta")
+    mask = _open_mask(screening, objects, manifest, header)
+    encoded = check_delta(
+        header, screening.schema, base_digest=manifest.base_digest, what="delta", mask=mask.header if mask else None
+    )
     _check_encoding(header, manifest)
-    values = _Values(screening.schema, screening.opened.screening, screening.meter())
-    checks = objects.put_checks(_check_parts(header, manifest, reader, values))
+    factors = frozenset(name for product in screening.products for name in product.names)
+    values = Values(screening.schema, screening.opened.screening, screening.meter(), factors)
+    checks = objects.put_checks(check_parts(header, manifest.delta, reader, values))
     file = TensorFile(BlobFile(screening.store_url, manifest.delta, "delta", checks_of(manifest.delta, checks)), header)
-    _check_expanded(file, encoded, values)
+    check_expanded(file, mask, encoded, values)
+    if factors:
+        changes = delta_operands(file, encoded, screening.schema, {}, mask=mask)
+        check_products(screening.products, changes, values.rules, values.meter)
     measured = values.meter.measured(f"{manifest.trained}, {class_of(encoded)}")
     if reason := screen_change(measured, screening.opened.screening):
         raise ContributionRejectedError(f"delta: {reason}")
-    check_changes(file, encoded, screening.tied, what="delta")
+    check_changes(file, encoded, screening.tied, what="delta", mask=mask)
     return measured, checks
+
+
+def _open_mask(
+    screening: Screening, objects: Objects, manifest: ContributionManifest, delta: Header
+) -> TensorFile | None:
+    """Return the mask that a delta names; None where it names none."""
+    digest, mask = mask_of(delta), manifest.mask
+    if digest is None and mask is None:
+        return None
+    if mask is None or digest != blob_digest(mask):
+        got = "none" if mask is None else blob_digest(mask)[:12]
+        raise ContributionRejectedError(
+            f"delta: made for the mask {(digest or 'none')[:12]}, its manifest brings {got}; upload it with coldfuse"
+        )
+    _check_first_part(mask, screening.max_header_bytes, what="mask")
+    reader = objects.open(mask, what="a mask")
+    header = read_header(
+        reader.read_into, file_bytes=mask.size_bytes, what="mask", limit=screening.max_header_bytes
+    )  # fmt: skip
+    counts_of(header, what="mask")
+    lists = check_parts(header, mask, reader)
+    return TensorFile(BlobFile(screening.store_url, mask, "mask", checks_of(mask, objects.put_checks(lists))), header)
 
 
 def bounded(reason: str) -> str:
@@ -161,91 +186,17 @@ def bounded(reason: str) -> str:
     return printable(reason[:2000], instead=" ")
 
 
-def _check_first_part(manifest: ContributionManifest, max_header_bytes: int) -> None:
+def _check_first_part(blob: Blob, max_header_bytes: int, *, what: str) -> None:
     """Refuse what would have to be read whole to see that its header is too long."""
-    first = manifest.delta.parts[0].size_bytes if manifest.delta.parts else 0
+    first = blob.parts[0].size_bytes if blob.parts else 0
     if first > max_header_bytes:
-        raise CodecError(f"delta: its header claims {first:,} bytes, at most {max_header_bytes:,} are taken")
+        raise CodecError(f"{what}: its header claims {first:,} bytes, at most {max_header_bytes:,} are taken")
 
 
 def _check_encoding(header: Header, manifest: ContributionManifest) -> None:
     for name, spec in header.schema.items():
-        if spec.dtype != manifest.encoding:
+        if spec.dtype not in (manifest.encoding, "U8"):  # bytes are indices: that there are no others is known
             raise ContributionRejectedError(
                 f"delta: tensor {name[:200]!r} is in {spec.dtype}, the manifest says {manifest.encoding}; "
                 "upload it with coldfuse"
             )
-
-
-@dataclass(frozen=True)
-class _Values:
-    """Looks at a delta's numbers, a part at a time, and measures them."""
-
-    base: Schema
-    rules: ScreeningRules
-    meter: Meter
-
-    def check_part(self, layout: PartLayout, data: bytes) -> None:
-        """Look at what a part holds element by element; what has to be expanded is looked at then."""
-        for piece in layout.pieces:
-            if piece.tensor.name in self.base:
-                start = piece.start - layout.start
-                raw = np.frombuffer(data, np.uint8, count=piece.num_bytes, offset=start)
-                self.check(piece.tensor.name, piece.first, to_floats(raw, piece.tensor.spec.dtype))
-
-    def check(self, name: str, first: int, values: Floats) -> None:
-        """Raise `ContributionRejectedError` for numbers that no training makes; measure what it could have made."""
-        _check_values(name, values, self.base[name].dtype, self.rules)
-        self.meter.add(name, first, values)
-
-
-def _check_parts(
-    header: Header, manifest: ContributionManifest, reader: VerifiedReader, values: _Values
-) -> list[bytes]:
-    """Look at every number; return the list of checks of each part, which is read whole."""
-    layouts = plan_parts(header)
-    if [layout.size_bytes for layout in layouts] != [part.size_bytes for part in manifest.delta.parts]:
-        raise ContributionRejectedError("delta: not cut into parts along its tensors; upload it with coldfuse")
-    lists = []
-    for layout in layouts:
-        data = reader.read(layout.start, layout.size_bytes)  # it has the SHA-256 that it is named by
-        lists.append(make_list(data))
-        values.check_part(layout, data)
-    return lists
-
-
-def _check_expanded(file: TensorFile, encoded: Mapping[str, Encoded], values: _Values) -> None:
-    """Look at every number of what is not stored element by element, a run at a time."""
-    with TensorReader([file]) as reader:
-        for name, how in encoded.items():
-            if how is DENSE:
-                continue
-            spec = values.base[name]
-
-            def read(part: str, first: int, count: int, name: str = name) -> NDArray[np.float64]:
-                return reader.floats(part_name(name, part), first, count)
-
-            for first in range(0, spec.num_elements, _RUN_ELEMENTS):
-                count = min(_RUN_ELEMENTS, spec.num_elements - first)
-                values.check(name, first, how.delta(spec.shape, read, first, count))
-
-
-def _check_values(tensor: str, values: Floats, dtype: str, rules: ScreeningRules) -> None:
-    name = repr(tensor[:200])
-    if not surely_finite(values):  # finite float32 cannot overflow a float64 sum
-        bad = int(np.count_nonzero(~np.isfinite(values)))
-        raise ContributionRejectedError(
-            f"delta: tensor {name} has {bad} values that are NaN or infinite; "
-            "did the training diverge? lower the learning rate"
-        )
-    largest = max(float(values.max()), -float(values.min()))
-    if largest >= SAFE_CHANGE[dtype]:  # else the fused model could overflow, and stop the round for everybody
-        raise ContributionRejectedError(
-            f"delta: tensor {name} has a change of {largest:g}, the base is {dtype} and takes less than "
-            f"{SAFE_CHANGE[dtype]:g}; did the training diverge? lower the learning rate"
-        )
-    if rules.is_on and largest >= rules.max_change:
-        raise ContributionRejectedError(
-            f"delta: tensor {name} has a change of {largest:g}, less than {rules.max_change:g} is taken; did the "
-            "training diverge? lower the learning rate"
-        )

@@ -11,16 +11,17 @@ import numpy as np
 
 from coldfuse.core.contribution import AdmittedStatistics, ContributionManifest
 from coldfuse.core.dtypes import Raw
-from coldfuse.core.schema import Schema, TensorSpec
+from coldfuse.core.schema import Schema
+from coldfuse.core.serialization import blob_digest
 from coldfuse.core.statistics import ContributedStatistics, StatisticsKind
 from coldfuse.errors import CodecError, ContributionRejectedError
 from coldfuse.registry.objects import Objects
 from coldfuse.tensors.checks import make_list
-from coldfuse.tensors.coded_statistics import is_gram, matrix_of
+from coldfuse.tensors.coded_statistics import decode_gram, is_gram
 from coldfuse.tensors.codes import BLOCK, Float64, coded_bytes, decode_values
 from coldfuse.tensors.header import Header, read_header
 from coldfuse.tensors.parts import Piece, plan_parts
-from coldfuse.tensors.statistics import StatisticsInfo, check_statistics, num_coded, shape_of
+from coldfuse.tensors.statistics import StatisticsInfo, check_statistics
 from coldfuse.tensors.verified import VerifiedReader
 
 _LARGEST = float(np.finfo(np.float32).max)
@@ -49,6 +50,8 @@ def check_brought(
     if given is None:
         raise ContributionRejectedError("statistics: there are none")
     file = given.file
+    if given.digest != blob_digest(file):
+        raise ContributionRejectedError("statistics: their digest is not that of their parts; send them with coldfuse")
     if (first := file.parts[0].size_bytes if file.parts else 0) > max_header_bytes:
         raise CodecError(f"statistics: the header claims {first:,} bytes, at most {max_header_bytes:,} are taken")
     reader = objects.open(file, what="the statistics")
@@ -67,7 +70,7 @@ def _require_as_said(info: StatisticsInfo, given: ContributedStatistics) -> None
         )
     if info.delta is None:
         raise ContributionRejectedError(
-            "statistics: they do not say which delta they belong to; send them with coldfuse"
+            "statistics: they do not say to which delta they belong; send them with coldfuse"
         )
     own = (info.kind, info.estimator, info.coding, info.num_examples, info.count)
     said = (given.kind, given.estimator, given.coding, given.num_examples, given.count)
@@ -106,24 +109,20 @@ class _Numbers:
             self._left, self._num_done = np.empty(0, np.uint8), 0
         name = piece.tensor.name
         of, kind = self._base[name], self._info.kind
-        total = num_coded(shape_of(of, kind), kind)
         is_last = piece.first + piece.num_elements == piece.tensor.spec.num_elements
         raw = np.concatenate([self._left, raw]) if len(self._left) else raw
         if kind == "gram":
             self._left = raw
             if is_last:
                 self._left = np.empty(0, np.uint8)
-                self._check_gram(name, of, self._decoded(raw, total, is_signed=True))
+                self._check_gram(name, decode_gram(raw, of.shape[1], self._coding))
             return
         num_blocks = len(raw) // (block_bytes := coded_bytes(BLOCK, self._coding))
         whole = raw if is_last else raw[: num_blocks * block_bytes]
         self._left = raw[len(whole) :].copy()
-        count = total - self._num_done if is_last else num_blocks * BLOCK
-        self._check_values(name, self._decoded(whole, count, is_signed=False))
+        count = of.num_elements - self._num_done if is_last else num_blocks * BLOCK
+        self._check_values(name, decode_values(whole, count, self._coding, is_signed=False))
         self._num_done += count
-
-    def _decoded(self, raw: Raw, count: int, *, is_signed: bool) -> Float64:
-        return decode_values(raw, count, self._coding, is_signed=is_signed)
 
     def _check_values(self, name: str, values_N: Float64) -> None:
         if values_N.size and not (values_N.max() <= _LARGEST):  # also refuses NaN
@@ -134,10 +133,10 @@ class _Numbers:
                 f"negative; {_HINT}"
             )
 
-    def _check_gram(self, name: str, of: TensorSpec, triangle_N: Float64) -> None:
-        if triangle_N.size and not (np.abs(triangle_N).max() <= _LARGEST):
-            raise ContributionRejectedError(f"statistics: tensor {name[:200]!r} has {_wild(triangle_N)}; {_HINT}")
-        if not is_gram(matrix_of(triangle_N, of.shape[1])):
+    def _check_gram(self, name: str, matrix_II: Float64) -> None:
+        if matrix_II.size and not (np.abs(matrix_II).max() <= _LARGEST):
+            raise ContributionRejectedError(f"statistics: tensor {name[:200]!r} has {_wild(matrix_II)}; {_HINT}")
+        if not is_gram(matrix_II):
             raise ContributionRejectedError(
                 f"statistics: tensor {name[:200]!r} is no Gram matrix, as it is negative in some direction; {_HINT}"
             )

@@ -26,9 +26,11 @@ class Stored(Value):
     num_examples: Annotated[int, Field(strict=False)]
     """Number of examples, as it was claimed."""
     base_digest: Digest
+    mask: Blob | None = None
     statistics: StoredStatistics | None = None
 
     @property
     def files(self) -> tuple[Blob, ...]:
         """All files that travelled with it."""
-        return (self.delta,) if self.statistics is None else (self.delta, self.statistics.file)
+        others = (self.mask, self.statistics.file if self.statistics else None)
+        return self.delta, *(blob for blob in others if blob is not None)

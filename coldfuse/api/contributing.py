@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from contextlib import ExitStack
@@ -10,16 +11,18 @@ from pathlib import Path
 
 from coldfuse.api.models import FineTuned, Model, open_finetuned
 from coldfuse.api.values import Acknowledgement
+from coldfuse.contributor.brought import bring_statistics
 from coldfuse.contributor.manifest import software
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.names import Identity
 from coldfuse.core.serialization import blob_digest
+from coldfuse.core.statistics import ContributedStatistics
 from coldfuse.durable import explained
 from coldfuse.errors import ContributionRejectedError, RoundClosedError, TransportError, UserInputError
 from coldfuse.gateway import ContributionVerdict, Decision, Gateway, OnProgress, Status
+from coldfuse.tensors.changes import write_changes
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
-from coldfuse.tensors.deltas import write_delta
 from coldfuse.tensors.encodings import Encoding
 from coldfuse.tensors.files import LocalFile
 from coldfuse.tensors.tensor_file import read_file_header
@@ -43,6 +46,8 @@ class Offer:
     """Distinct examples that the model was trained on."""
     encoding: Encoding = "F32"
     """Dtype in which the delta travels."""
+    statistics: Path | None = None
+    """File of the model's statistics; None for none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +76,10 @@ def contribute(gateway: Gateway, offer: Offer, waiting: Waiting, *, progress: On
         RoundClosedError: Another release is out, or no round is open and nobody waits for one.
         ContributionRejectedError: The gateway or the aggregator has rejected the contribution; the message says why.
     """
-    _await_round(gateway, offer, Waiting(is_wanted=False, until_s=None))  # before any work: is it the latest base?
+    status = _await_round(
+        gateway, offer, Waiting(is_wanted=False, until_s=None)
+    )  # before any work: is it the latest base?
+    _require_statistics(offer, status)
     with ExitStack() as stack:
         stack.enter_context(explained(Path(tempfile.gettempdir()), "used"))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="coldfuse-"))
@@ -81,10 +89,11 @@ def contribute(gateway: Gateway, offer: Offer, waiting: Waiting, *, progress: On
         blob = _write(delta, base, finetuned, offer)
         with LocalFile(delta).open() as file:
             report = gateway.upload(blob, file.read_into, progress=progress)
+        brought = _bring_statistics(gateway, offer, base, blob, Path(folder), progress=progress)
     while True:
         status = _await_round(gateway, offer, waiting, is_open=waiting.is_wanted)
         try:
-            verdict = gateway.commit(_manifest(offer, blob, status))
+            verdict = gateway.commit(_manifest(offer, blob, brought, status))
             acknowledged = Acknowledgement(
                 round=status.round.number, base_release=offer.release, verdict=verdict, delta_bytes=blob.size_bytes,
                 sent_bytes=report.sent_bytes, left_out=finetuned.left_out, unchanged=finetuned.unchanged,
@@ -107,9 +116,7 @@ def _is_next_round_its(gateway: Gateway, before: Status, waiting: Waiting) -> bo
 
 
 def _write(path: Path, base: Checkpoint, finetuned: FineTuned, offer: Offer) -> Blob:
-    blob = write_delta(
-        path, base.schema, finetuned.names, finetuned.read, encoding=offer.encoding, base_digest=offer.base_digest
-    )
+    blob = write_changes(path, base.schema, finetuned.changes, dtype=offer.encoding, base_digest=offer.base_digest)
     if not read_file_header(path).tensors:  # it would count for the quorum, and hold the others back
         raise UserInputError(
             f"nothing differs from release {offer.release} in what was given; give the model that was fine-tuned"
@@ -117,13 +124,48 @@ def _write(path: Path, base: Checkpoint, finetuned: FineTuned, offer: Offer) -> 
     return blob
 
 
-def _manifest(offer: Offer, delta: Blob, status: Status) -> ContributionManifest:
+def _require_statistics(offer: Offer, status: Status) -> None:
+    if status.statistics.is_required and offer.statistics is None:
+        kind = status.statistics.kind
+        raise UserInputError(
+            f"the federation's method asks for {kind} statistics beside every delta; compute them with coldfuse "
+            f"statistics MODEL --kind {kind}, and give statistics=FILE"
+        )
+
+
+def _bring_statistics(
+    gateway: Gateway, offer: Offer, base: Checkpoint, delta: Blob, folder: Path, *, progress: OnProgress | None
+) -> ContributedStatistics | None:
+    """Code the statistics and upload them; None where there are none, or nobody asks for any."""
+    if offer.statistics is None:
+        return None
+    out = folder / "statistics.safetensors"
+    brought = bring_statistics(
+        offer.statistics, out, base=base.schema, rule=gateway.status().statistics, delta=delta,
+        model=_digest_of(offer.model),
+    )  # fmt: skip
+    if brought is not None:
+        with LocalFile(out).open() as file:
+            gateway.upload(brought.file, file.read_into, progress=progress)
+    return brought
+
+
+def _digest_of(model: Model) -> str | None:
+    """Return the digest of a model folder, which its statistics name; None for what has none."""
+    if not isinstance(model, str | os.PathLike) or not (Path(model) / "config.json").is_file():
+        return None
+    return open_checkpoint(Path(model)).digest()
+
+
+def _manifest(
+    offer: Offer, delta: Blob, statistics: ContributedStatistics | None, status: Status
+) -> ContributionManifest:
     return ContributionManifest.model_validate({
         "federation": status.federation, "contributor": offer.who.id,
         "display_name": offer.who.display_name, "round": status.round.number,
         "base_release": offer.release, "base_digest": offer.base_digest, "encoding": offer.encoding,
         "num_examples": offer.num_examples, "num_steps": 0, "delta": delta, "delta_digest": blob_digest(delta),
-        "software": software(),
+        "software": software(), "statistics": statistics,
     })  # fmt: skip
 
 

@@ -103,11 +103,14 @@ class Federation:
         name: str | None = None,
         base: Folder | None = None,
         encoding: Literal["F32", "BF16", "F16"] = "F32",
+        statistics: Folder | None = None,
         wait: bool = True,
         timeout_s: float | None = None,
         progress: Watching = None,
     ) -> Acknowledgement:
         """Send what fine-tuning changed: the delta of the tensors that the base has, and a manifest, nothing else.
+
+        Where the federation's method looks at statistics, they go with it.
 
         Args:
             model: The fine-tuned model: the folder of a model or of a PEFT adapter, a state dict, or a model in memory
@@ -119,6 +122,8 @@ class Federation:
             base: Folder of the release that was fine-tuned, as `fetch` wrote it; the one that was last fetched by this
                 object by default.
             encoding: Dtype in which the delta travels.
+            statistics: File of the fine-tuned model's statistics, as `coldfuse statistics` wrote it, for a federation
+                that asks for some. They travel coded in 8 or 16 bits; where none are asked for, they stay here.
             wait: False to come back once the contribution is acknowledged. True: wait for a round to open if none is,
                 and for the aggregator's verdict.
             timeout_s: Seconds after which waiting ends in a `TransportError`; None: never.
@@ -149,6 +154,7 @@ class Federation:
             offer = contributing.Offer(
                 model=model, base=folder, release=manifest.release, base_digest=manifest.model_digest,
                 who=who, num_examples=num_examples, encoding=encoding,
+                statistics=None if statistics is None else Path(statistics),
             )  # fmt: skip
             until_s = None if timeout_s is None else time.monotonic() + timeout_s
             waiting = contributing.Waiting(is_wanted=wait, until_s=until_s)

@@ -5,7 +5,8 @@
     a module of torch       its state dict
     a model with adapters   the adapter as PEFT saves it
 
-Nothing is merged in memory: elements are read, or computed from an adapter's factors, as they are written. Names are
+Nothing is merged in memory: elements are read, or computed from an adapter's factors, as they are written; and where
+these are a product of two small factors, as LoRA's are, the factors themselves are written, exactly. Names are
 matched as transformers matches them when it loads the base (`coldfuse.naming`). What the base does not have, such as a
 task's head, stays here.
 """
@@ -16,11 +17,11 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from coldfuse.adapters.adapter import (
     OTHER_WEIGHTS,
@@ -32,11 +33,16 @@ from coldfuse.adapters.adapter import (
     refuse_nested,
 )
 from coldfuse.adapters.config import CONFIG
+from coldfuse.adapters.factored import factored
+from coldfuse.adapters.module_names import match_module
+from coldfuse.api.in_memory import Floats, Shape, as_tensor, require_finite
 from coldfuse.core.schema import Schema
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES
 from coldfuse.engine.expansions import write_deltas
+from coldfuse.engine.module_inputs import open_part
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.naming.matching import Config, Names, match_model
+from coldfuse.tensors.changes import Change, ChangesByName, DenseChange, LowRankChange
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
 from coldfuse.tensors.deltas import ReadDelta
 from coldfuse.tensors.folders import Location, folder_at, is_remote
@@ -44,8 +50,7 @@ from coldfuse.tensors.model_folder import read_small
 from coldfuse.tensors.tensor_file import open_tensors
 from coldfuse.tensors.tensor_reader import TensorReader
 
-Floats = NDArray[np.float64]
-Shape = tuple[int, ...]
+__all__ = ["FineTuned", "Floats", "Model", "ModelWithAdapters", "Module", "open_finetuned", "require_finite"]
 
 _FEWEST = 0.5
 """Share of the base's elements that a model must have, to count as a fine-tuned copy of it."""
@@ -73,6 +78,10 @@ Model = str | os.PathLike[str] | Mapping[str, object] | Module | ModelWithAdapte
 """A fine-tuned model: the folder of a model or adapter, a state dict, or a model in memory."""
 
 
+def _no_factors(_name: str) -> None:
+    """Return None: a whole model's delta is no product."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FineTuned:
     """A fine-tuned model, held against the base."""
@@ -85,6 +94,13 @@ class FineTuned:
     """Its tensors that the base does not have, by its own names."""
     unchanged: tuple[str, ...] = ()
     """Tensors of the base that it does not have."""
+    factored: Callable[[str], LowRankChange | None] = _no_factors
+    """Returns the factors of a tensor's delta, where it is a product."""
+
+    @property
+    def changes(self) -> Mapping[str, Change]:
+        """What was done to each tensor, in the form that it has; made when it is asked for."""
+        return ChangesByName(self.names, lambda name: self.factored(name) or DenseChange(partial(self.read, name)))
 
 
 def open_finetuned(model: Model, base: Checkpoint, scratch: Path, stack: ExitStack) -> FineTuned:
@@ -101,6 +117,8 @@ def open_finetuned(model: Model, base: Checkpoint, scratch: Path, stack: ExitSta
         SchemaMismatchError: It is no fine-tuned copy of the base.
     """
     theta = stack.enter_context(TensorReader(base.files.values()))
+    if base.module is not None:
+        return _open_part(model, base, theta, scratch, stack)
     if isinstance(model, str | os.PathLike):
         return _open_folder(os.fspath(model), base, theta, scratch, stack)
     if isinstance(model, ModelWithAdapters):
@@ -112,6 +130,25 @@ def open_finetuned(model: Model, base: Checkpoint, scratch: Path, stack: ExitSta
     raise UserInputError(
         f"{type(model).__name__}: expected a model's or adapter's folder, a state dict, or a model in memory"
     )
+
+
+def _open_part(model: Model, base: Checkpoint, theta: TensorReader, scratch: Path, stack: ExitStack) -> FineTuned:
+    """Hold what has the module that is the base against it, by its own tensors: nothing is merged into a body."""
+    what = os.fspath(model) if isinstance(model, str | os.PathLike) else type(model).__name__
+    if isinstance(model, ModelWithAdapters):
+        model = _save_adapter(model, scratch)
+    if isinstance(model, str | os.PathLike):
+        reader = stack.enter_context(TensorReader(files := open_part(Path(model))))
+        shapes = {entry.name: entry.spec.shape for file in files for entry in file.header.tensors}
+        return _hold(shapes, match_module(shapes, base.schema, what=what), reader.floats, base.schema, theta, what=what)
+    state = model.state_dict() if isinstance(model, Module) else model
+    tensors = {name.replace(".default", ""): as_tensor(name, value, what) for name, value in state.items()}
+    shapes = {name: tensor.shape for name, tensor in tensors.items() if tensor.is_float}
+
+    def read(name: str, first: int, count: int) -> Floats:
+        return tensors[name].floats(first, count)
+
+    return _hold(shapes, match_module(shapes, base.schema, what=what), read, base.schema, theta, what=what)
 
 
 def _open_folder(where: str, base: Checkpoint, theta: TensorReader, scratch: Path, stack: ExitStack) -> FineTuned:
@@ -130,7 +167,7 @@ def _open_folder(where: str, base: Checkpoint, theta: TensorReader, scratch: Pat
 def _open_state(
     state: Mapping[str, object], config: Config, base: Checkpoint, theta: TensorReader, *, what: str
 ) -> FineTuned:
-    tensors = {name: tensor for name, value in state.items() if (tensor := _as_tensor(name, value, what)).is_float}
+    tensors = {name: tensor for name, value in state.items() if (tensor := as_tensor(name, value, what)).is_float}
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
 
     def read(name: str, first: int, count: int) -> Floats:
@@ -225,6 +262,7 @@ def _open_adapter(where: Location, base: Checkpoint, theta: TensorReader, scratc
     return FineTuned(
         names=tuple(adapter.tensors), read=_adapter_reader(adapter, theta, what), left_out=adapter.ignored,
         unchanged=_absent(adapter.tensors, base.schema),
+        factored=lambda name: factored(adapter.tensors[name], read_stored),
     )  # fmt: skip
 
 
@@ -241,53 +279,3 @@ def _adapter_reader(adapter: Adapter, theta: TensorReader, what: str) -> ReadDel
         return require_finite(delta[start : start + count], name, what)
 
     return read
-
-
-def require_finite(values: Floats, name: str, what: str) -> Floats:
-    """Return the values. Raises `UserInputError` if one is not finite: no aggregator would admit it."""
-    if not np.isfinite(values).all():
-        raise UserInputError(f"{what}: tensor {name} has values that are not finite; train with a lower learning rate")
-    return values
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    """A tensor in memory, of torch or numpy."""
-
-    values: object
-
-    @property
-    def shape(self) -> Shape:
-        return tuple(int(size) for size in getattr(self.values, "shape", ()))
-
-    @property
-    def is_float(self) -> bool:
-        if isinstance(self.values, np.ndarray):
-            return bool(np.issubdtype(self.values.dtype, np.floating))
-        return bool(getattr(self.values, "is_floating_point", lambda: False)())
-
-    def floats(self, first: int, count: int) -> Floats:
-        """Return some elements, as float64 without loss."""
-        if isinstance(self.values, np.ndarray):
-            return self.values.reshape(-1)[first : first + count].astype(np.float64)
-        flat = cast("_TorchTensor", self.values).detach().reshape(-1)[first : first + count]
-        return flat.double().cpu().numpy()
-
-
-class _TorchTensor(Protocol):
-    """What is asked of a tensor of torch, which is not imported for it."""
-
-    def detach(self) -> _TorchTensor: ...
-    def reshape(self, shape: int) -> _TorchTensor: ...
-    def __getitem__(self, index: slice) -> _TorchTensor: ...
-    def double(self) -> _TorchTensor: ...
-    def cpu(self) -> _TorchTensor: ...
-    def numpy(self) -> Floats: ...
-
-
-def _as_tensor(name: str, value: object, what: str) -> _Tensor:
-    if isinstance(value, np.generic):  # what numpy makes of an array without dimensions
-        return _Tensor(np.asarray(value))
-    if not isinstance(value, np.ndarray) and not hasattr(value, "is_floating_point"):
-        raise UserInputError(f"{what}: {name} is a {type(value).__name__}, expected a tensor of torch or a numpy array")
-    return _Tensor(value)

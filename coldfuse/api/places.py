@@ -59,3 +59,8 @@ def resolve_model(base: str) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
         reason = str(error).split("\n", 1)[0]
         raise UserInputError(f"{base}: no such folder, and the hub has it not or is out of reach: {reason}") from error
+
+
+def revision_of(folder: Path) -> str | None:
+    """Return the hub's commit that a folder of its cache holds; None for any other folder."""
+    return folder.name if folder.parent.name == "snapshots" else None

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import typer
 
 from coldfuse.cli.contact import Contact
 from coldfuse.cli.data_view import show_data
-from coldfuse.cli.data_words import columns_of, encodings_of
+from coldfuse.cli.data_words import encodings_of, file_format_of, named_columns
+from coldfuse.cli.leaving import show_what_would_leave
 from coldfuse.cli.node_view import node_view
-from coldfuse.cli.options.contributor import ContributeOptions
+from coldfuse.cli.options.contributor import ContributeOptions, Training
 from coldfuse.cli.source import tls_of
 from coldfuse.cli.units import parse_duration
 from coldfuse.contributor.events import NodeEvent, StoppedError
@@ -22,15 +23,15 @@ from coldfuse.contributor.node import Node
 from coldfuse.contributor.settings import NodeSettings
 from coldfuse.contributor.state import NodeFolder
 from coldfuse.core.names import Identity
-from coldfuse.core.serialization import encode
 from coldfuse.data.addresses import place_of
-from coldfuse.data.dataset import require_pairs_alike, split
-from coldfuse.data.reading import read_dataset
 from coldfuse.errors import ColdfuseError
 from coldfuse.gateway import Gateway
 from coldfuse.processes import stop_on_signals
-from coldfuse.tensors.tensor_file import read_file_header
-from coldfuse.training.job import TrainingSettings
+from coldfuse.training.arguments import read_train_args
+from coldfuse.training.settings import TrainingSettings, line_of_way, lines_of_objectives
+from coldfuse.training.tasks import find_task
+from coldfuse.training.tasks.splitting import set_apart
+from coldfuse.training.tasks.task import DataRequest
 from coldfuse.transport.client import GatewayClient
 
 
@@ -74,7 +75,7 @@ def _hang_up_on(stop: threading.Event, client: Gateway) -> None:
 
 def _run(node: Node, options: ContributeOptions) -> None:
     if options.dry_run:
-        _show_what_would_leave(node, as_json=options.as_json)
+        show_what_would_leave(node, as_json=options.as_json)
     elif options.once:
         node.contribute(wait_for_release=False)
     else:
@@ -85,38 +86,29 @@ def _settings(options: ContributeOptions) -> NodeSettings:
     places = "\n".join(map(place_of, options.data))
     name = default_name(places) if options.name is None else options.name
     Identity.of(name, what="--name")  # before anything is read
-    given = options.training
     encoding, columns = encodings_of(options.encoding, options.columns)
-    training = TrainingSettings(
+    training, task = _training(options.training), find_task(options.task)
+    request = DataRequest(
+        data=options.data, columns=named_columns(columns), file_format=file_format_of(columns),
+        limit=columns.max_examples,
+    )  # fmt: skip
+    train = show_data(task.read(request), as_events=options.as_json)
+    if options.validation:
+        held_out = task.read(replace(request, data=options.validation), like=train)
+        show_data(held_out, what="validation", as_events=options.as_json)
+    else:
+        train, held_out = set_apart(task, train, seed=training.seed)
+    return NodeSettings(
+        name=name, train=train, validation=held_out, training=training, task=task, send_anyway=options.send_anyway,
+        encoding=encoding, body=options.body,
+    )  # fmt: skip
+
+
+def _training(given: Training) -> TrainingSettings:
+    args = read_train_args(given.train_args) if given.train_args else {}
+    return TrainingSettings(
         num_epochs=given.epochs, learning_rate=given.learning_rate, batch_size=given.batch_size,
         max_length=given.max_length, tokens_at_once=given.tokens_at_once, threads=given.threads, device=given.device,
-        seed=given.seed,
+        seed=given.seed, way=line_of_way(given.train, freeze_embeddings=given.freeze_embeddings),
+        objectives=lines_of_objectives([*given.objectives, *(["wise-ft"] if given.wise_ft else [])]), train_args=args,
     )  # fmt: skip
-    train = show_data(read_dataset(options.data, **columns_of(columns)), as_events=options.as_json)
-    if options.validation:
-        held_out = read_dataset(options.validation, **columns_of(columns), label_names=train.label_names)
-        require_pairs_alike(train, show_data(held_out, what="validation", as_events=options.as_json))
-    else:
-        train, held_out = split(train, seed=training.seed)
-    return NodeSettings(name=name, train=train, validation=held_out, training=training, encoding=encoding)
-
-
-def _show_what_would_leave(node: Node, *, as_json: bool) -> None:
-    work, trained = node.prepare()
-    manifest = node.manifest(trained, status=node.client.status())
-    header = read_file_header(work.delta)
-    if as_json:
-        tensors = {entry.name: entry.spec.model_dump() for entry in header.tensors}
-        delta = {"path": str(work.delta), "size_bytes": trained.delta.size_bytes, "tensors": tensors}
-        event = NodeEvent(phase="dry-run", base_release=manifest.base_release, message="would leave this node")
-        found = {"manifest": manifest.model_dump(mode="json"), "delta": delta}
-        typer.echo(json.dumps(event.as_json() | found))
-        return
-    typer.echo("would leave this node, and nothing else:")
-    typer.echo(f"1. the manifest, {len(encode(manifest)):,} bytes:")
-    typer.echo(json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False))
-    typer.echo(f"2. the delta, {trained.delta.size_bytes:,} bytes in {len(trained.delta.parts)} parts ({work.delta}):")
-    for entry in header.tensors:
-        shape = "×".join(map(str, entry.spec.shape)) or "scalar"
-        typer.echo(f"   {entry.name}  {entry.spec.dtype}  {shape}  {entry.spec.size_bytes:,} bytes")
-    typer.echo("stays here: the data, the head, the labels' names, the optimiser's state")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import TypeVar
 
 import typer
 
 from coldfuse.contributor.events import NodeEvent
-from coldfuse.data.dataset import TextDataset
+from coldfuse.training.tasks.task import Examples
+
+E = TypeVar("E", bound=Examples)
 
 
-def show_data(dataset: TextDataset, *, what: str = "data", as_events: bool = False, err: bool = False) -> TextDataset:
+def show_data(dataset: E, *, what: str = "data", as_events: bool = False, err: bool = False) -> E:
     """Print a data set's report and return the data set.
 
     Args:

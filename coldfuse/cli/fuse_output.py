@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coldfuse.engine.cutting import all_together, relative
 from coldfuse.engine.folder_fusion import FolderFused
 
 _MOST_DROPPED = 8
@@ -27,6 +28,18 @@ def adapter_lines(fused: FolderFused) -> list[str]:
     by_norm = sorted(fused.adapter.dropped.items(), key=lambda item: -item[1])
     lines += [f"dropped: {name}, whose delta has norm {norm:.3g}" for name, norm in by_norm[:_MOST_DROPPED]]
     return lines + ([f"dropped: {len(by_norm) - _MOST_DROPPED} more"] if len(by_norm) > _MOST_DROPPED else [])
+
+
+def cut_lines(fused: FolderFused) -> list[str]:
+    """Say how much of what was fused a module's factors could not hold; nothing where none were cut."""
+    cuts = fused.fused.cuts
+    if not cuts:
+        return []
+    worst = max(cuts, key=lambda name: relative(cuts[name]))
+    return [
+        f"changes of weights are cut to the rank of the module: {relative(all_together(cuts)):.2%} of what was fused "
+        f"is lost, at most {relative(cuts[worst]):.2%} of one ({worst})"
+    ]
 
 
 def adapter_json(fused: FolderFused) -> dict[str, object]:

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 import typer
 
 from coldfuse.api.bars import is_watched, pass_bar
-from coldfuse.cli.fuse_output import adapter_json, adapter_lines
+from coldfuse.cli.fuse_output import adapter_json, adapter_lines, cut_lines
 from coldfuse.cli.options.fuse import View
 from coldfuse.cli.search import search_json
 from coldfuse.core.left_out import left_out_lines
@@ -60,7 +60,8 @@ def fuse_and_show(
         return
     by = described(prepared.fusion) if prepared.fusion.own else method
     typer.echo(f"fused {_chosen_of(request, chosen)} by {by} into {request.out}")
-    for line in (*_state_lines(prepared), *adapter_lines(made), *left_out_lines(all_left_out(prepared))):
+    of_module = (*adapter_lines(made), *cut_lines(made))
+    for line in (*_state_lines(prepared), *of_module, *left_out_lines(all_left_out(prepared))):
         typer.echo(line)
     if explanation is not None:
         paths, order = [str(item.path) for item in prepared.inputs], as_given(prepared, chosen.models)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
 
-from coldfuse.api.places import resolve_model
+from coldfuse.api.places import resolve_model, revision_of
 from coldfuse.cli.closing import NEW_FEDERATION, rules_of
 from coldfuse.cli.options.operator import InitOptions
 from coldfuse.cli.recipe import line_of, recipe_of, require_federated
@@ -16,11 +20,12 @@ from coldfuse.core.model_files import is_tokenizer_file
 from coldfuse.core.names import Identity, shown
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.statistics import StatisticsRule
-from coldfuse.errors import MissingExtraError, StorageError
+from coldfuse.engine.low_rank import require_shareable
+from coldfuse.errors import MissingExtraError, StorageError, UserInputError
 from coldfuse.extras import requiring
 from coldfuse.registry.creation import create_federation, require_creatable, require_fusable
 from coldfuse.storage import ObjectStore, ensure_suitable, open_store
-from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
 
 _TRAINING = ("torch", "transformers")
 
@@ -39,34 +44,57 @@ def init(options: InitOptions) -> None:
     store, model = open_store(options.store), resolve_model(base)
     require_creatable(store, name=options.name, rules=rules)
     checkpoint = open_checkpoint(model)  # what is no model leaves no trace in the store
-    require_fusable(checkpoint, model)
-    _check(store)
-    if checkpoint.plain:
-        _say_what_can_be_trained(
-            base, model, has_tokenizer=any(is_tokenizer_file(name.rpartition("/")[2]) for name in checkpoint.plain)
-        )
-    else:
-        typer.echo(
-            f"base: {len(checkpoint.schema)} tensors without a configuration: whoever trains or loads it builds the "
-            "module in code of their own, and takes part from Python (Federation.round)"
-        )
     screening = ScreeningRules(is_on=options.screening == "strict")
-    federation = create_federation(
-        store, name=options.name, base=model, origin=base, method=line, rules=rules, screening=screening,
-        statistics=statistics,
-    )  # fmt: skip
+    with _shared(options, model) as shared:
+        if shared == model:
+            require_fusable(checkpoint, model)
+        else:
+            require_shareable(open_checkpoint(shared), recipe, str(rules.get("late", "drop")))
+        _check(store)
+        if shared == model:
+            _say_who_can_train(base, model, checkpoint)
+        federation = create_federation(
+            store, name=options.name, base=shared, origin=base, method=line, rules=rules, screening=screening,
+            statistics=statistics,
+        )  # fmt: skip
     release, settings = federation.latest(), federation.settings
     size = sum(blob.size_bytes for blob in release.files.values())
     typer.echo(
         f"created {shown(settings.name, settings.display_name)} in {options.store}: release 0, {size / 2**20:.1f} MiB"
     )
     typer.echo(f"files, which everybody who reaches the federation can have: {', '.join(sorted(release.files))}")
-    for item in left_out_lines(checkpoint.left_out(base, how="no release has it, so who loads one needs it, too")):
-        typer.echo(item)
+    if release.module:
+        typer.echo(f"shared: {release.module}")
+    else:
+        for item in left_out_lines(checkpoint.left_out(base, how="no release has it, so who loads one needs it, too")):
+            typer.echo(item)
     if statistics.wanted:
         typer.echo(f"statistics beside every delta: {statistics}")
     typer.echo(f"next: coldfuse serve {options.store}")
     typer.echo(f"digest {release.model_digest}")
+
+
+@contextmanager
+def _shared(options: InitOptions, model: Path) -> Iterator[Path]:
+    """Give the folder of what is shared: the model's own, or of a module that is made for it."""
+    if options.share is None:
+        if options.base_digest is not None:
+            raise UserInputError("--base-digest says whose body a module fits, and no --share names one; leave it out")
+        yield model
+        return
+    digest = options.base_digest
+    if digest is not None and not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise UserInputError(f"--base-digest {digest[:80]}: expected a model's SHA-256, 64 hex digits in lower case")
+    with requiring("a federation that shares a module", "contributor", at_once=("torch", "transformers", "peft")):
+        from coldfuse.training.sharing.kinds import parse_share  # noqa: PLC0415 - torch comes with it
+        from coldfuse.training.sharing.making import Source, make_module  # noqa: PLC0415
+
+        share = parse_share(options.share)
+        source = Source(folder=model, origin=options.base, revision=revision_of(model), digest=digest)
+        with tempfile.TemporaryDirectory(prefix="coldfuse-") as scratch:
+            folder = Path(scratch) / "module"
+            make_module(source, share, options.share, folder)
+            yield folder
 
 
 def _check(store: ObjectStore) -> None:
@@ -75,21 +103,36 @@ def _check(store: ObjectStore) -> None:
         raise StorageError(doubt)
 
 
+def _say_who_can_train(base: str, model: Path, checkpoint: Checkpoint) -> None:
+    """Say whether contributors can train the base with `coldfuse contribute`, or in code of their own."""
+    if checkpoint.plain:
+        has_tokenizer = any(is_tokenizer_file(name.rpartition("/")[2]) for name in checkpoint.plain)
+        _say_what_can_be_trained(base, model, has_tokenizer=has_tokenizer)
+        return
+    typer.echo(
+        f"base: {len(checkpoint.schema)} tensors without a configuration: whoever trains or loads it builds the "
+        "module in code of their own, and takes part from Python (Federation.round)"
+    )
+
+
 def _say_what_can_be_trained(base: str, model: Path, *, has_tokenizer: bool) -> None:
     """Train the base for a moment, where that is installed, and say what contributors will not be able to do."""
-    if not has_tokenizer:
-        _warn(
-            f"{base}: no tokenizer in it, so nobody can train this model on texts; write it there with "
-            "tokenizer.save_pretrained, and create the federation again"
-        )
+    no_tokenizer = (
+        f"{base}: no tokenizer in it, so nobody can train this model on texts; write it there with "
+        "tokenizer.save_pretrained, and create the federation again"
+    )
     try:
         with requiring("trying whether contributors can train the base", "contributor", at_once=_TRAINING):
             from coldfuse.training.check import check_base  # noqa: PLC0415 - an aggregator's machine has no torch
 
             check = check_base(model, has_tokenizer=has_tokenizer)
     except MissingExtraError as error:
+        if not has_tokenizer:
+            _warn(no_tokenizer)
         _warn(f"{base}: not tried whether contributors can train it: {error}")
         return
+    if not has_tokenizer and check.reads_texts:
+        _warn(no_tokenizer)
     if check.obstacle:
         _warn(
             f"nobody can train this base with `coldfuse contribute`: {check.obstacle}; what is trained otherwise can "

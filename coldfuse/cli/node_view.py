@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 _BEAT_S = 2.0
 _TROUBLE = ("connecting", "away")
-_MOVING = ("fetching", "training", "uploading", "waiting", *_TROUBLE)
+_MOVING = ("fetching", "training", "statistics", "uploading", "waiting", *_TROUBLE)
 """Phases that say the same thing again and again, a little further on."""
 
 
@@ -116,7 +116,7 @@ class Lines:
     @staticmethod
     def _is_news(event: NodeEvent) -> bool:
         """Tell a step from one thing to the next from a step further in the same one."""
-        return event.phase not in _MOVING or event.accuracy is not None or event.done in (None, 0.0, 1.0)
+        return event.phase not in _MOVING or event.value is not None or event.done in (None, 0.0, 1.0)
 
 
 def _json_line(event: NodeEvent) -> None:
@@ -135,7 +135,7 @@ def _live() -> Iterator[Callable[[NodeEvent], None]]:
 
         def show(event: NodeEvent) -> None:
             is_due = lines.is_due(event)
-            if event.phase not in _MOVING or event.accuracy is not None or (event.phase in _TROUBLE and is_due):
+            if event.phase not in _MOVING or event.value is not None or (event.phase in _TROUBLE and is_due):
                 progress.console.print(_sentence(event), highlight=False, soft_wrap=True, markup=False)
             total = 1.0 if event.done is not None else None
             progress.update(task, description=_sentence(event), completed=event.done or 0.0, total=total)

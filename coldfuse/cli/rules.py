@@ -20,11 +20,13 @@ from coldfuse.core.names import Identity, shown
 from coldfuse.core.round import RoundState
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.statistics import StatisticsRule
+from coldfuse.engine.low_rank import require_shareable
 from coldfuse.engine.recipes import read_recipe
 from coldfuse.engine.state import outers_of
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.registry.settings import read_settings, write_change
 from coldfuse.storage import open_store
+from coldfuse.tensors.checkpoint import Checkpoint, open_release
 
 
 def change(options: SetOptions) -> None:
@@ -57,6 +59,9 @@ def change(options: SetOptions) -> None:
         recipe = read_recipe(wanted.method or before.method)
         require_federated(recipe, quorum=quorum, with_statistics=True)
     federation = open_federation(store)
+    if wanted.method is not None or wanted.late is not None:
+        late = wanted.late or before.rules.late
+        require_shareable(_latest(federation), read_recipe(wanted.method or before.method), late)
     latest = federation.channel("latest").release
     after = write_change(store, before, etag, wanted, by=who(options.by), after_release=latest)
     _say(options, federation, before, after)
@@ -69,6 +74,10 @@ def _new_statistics(
     kind = settings.statistics.kind if method is None else read_recipe(method).statistic or "none"
     rule = StatisticsRule(kind=kind, presence=presence or settings.statistics.presence)
     return None if rule == settings.statistics else rule
+
+
+def _latest(federation: Federation) -> Checkpoint:
+    return open_release(federation.store.url, federation.latest())
 
 
 def _new_method(settings: FederationSettings, words: RecipeChange) -> str | None:

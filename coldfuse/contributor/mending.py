@@ -12,6 +12,7 @@ from pathlib import Path
 
 from coldfuse.consumer import fetch, is_whole
 from coldfuse.contributor.state import Sent, Trained, WorkFolder
+from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import encode, sha256
@@ -36,10 +37,10 @@ def mend_base(gateway: Gateway, folder: Path, manifest: ReleaseManifest, tell: T
     return True
 
 
-def send_delta(
+def send_files(
     gateway: Gateway, work: WorkFolder, trained: Trained, *, check: Callable[[], None], progress: OnProgress, tell: Tell
 ) -> bool:
-    """Upload the delta; False if it is damaged here, and has to be made again.
+    """Upload the delta and what travels beside it, a mask once; False if one is damaged here, and has to be made again.
 
     Args:
         gateway: Where to.
@@ -53,13 +54,14 @@ def send_delta(
         TransportError: Again and again, other bytes arrive.
     """
     for tries_left in reversed(range(_SENDING_TRIES)):
-        if not work.has_delta(trained.delta):
+        if not work.has_files(trained):
             return False
         try:
-            with LocalFile(work.delta).open() as file:
-                gateway.upload(trained.delta, _checked(file.read_into, check), progress=progress)
+            for blob, path in _to_be_sent(work, trained):
+                with LocalFile(path).open() as file:
+                    gateway.upload(blob, _checked(file.read_into, check), progress=progress)
         except CodecError as error:
-            if not work.has_delta(trained.delta):  # it changed while it was read
+            if not work.has_files(trained):  # it changed while it was read
                 return False
             trouble = f"the delta was changed on its way ({error})"
             if not tries_left:
@@ -68,6 +70,11 @@ def send_delta(
         else:
             return True
     return False
+
+
+def _to_be_sent(work: WorkFolder, trained: Trained) -> list[tuple[Blob, Path]]:
+    """Return the files that a gateway does not have already: a mask is sent once for many rounds."""
+    return [(blob, path) for blob, path in work.files(trained) if blob != trained.mask or not work.masks.is_sent(blob)]
 
 
 def _checked(read_range: ReadRange, check: Callable[[], None]) -> ReadRange:

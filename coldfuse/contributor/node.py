@@ -13,17 +13,24 @@ from dataclasses import dataclass
 from typing import Unpack
 
 from coldfuse.consumer import fetch
-from coldfuse.contributor.events import Facts, NodeEvent, StoppedError
+from coldfuse.contributor.events import Facts, NodeEvent, StoppedError, describe_score
 from coldfuse.contributor.late import explain_drop, explain_weight, is_of, is_taken, list_unsettled, moved
 from coldfuse.contributor.manifest import software
-from coldfuse.contributor.mending import recall, send_delta
+from coldfuse.contributor.mending import recall, send_files
 from coldfuse.contributor.outliving import outlive
 from coldfuse.contributor.settings import NodeSettings, Offering
 from coldfuse.contributor.state import NodeFolder, Sent, Trained, WorkFolder
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import blob_digest, encode, sha256
-from coldfuse.errors import ContributionRejectedError, ObjectNotFoundError, RoundClosedError
+from coldfuse.core.statistics import StatisticsRule
+from coldfuse.errors import (
+    ColdfuseError,
+    ContributionRejectedError,
+    NoGainError,
+    ObjectNotFoundError,
+    RoundClosedError,
+)
 from coldfuse.gateway import Decision, Gateway, Status
 
 
@@ -97,6 +104,8 @@ class Sender:
 
     def manifest(self, trained: Trained, *, status: Status) -> ContributionManifest:
         """Return what accompanies the delta."""
+        if trained.statistics is not None and trained.statistics.kind != status.statistics.wanted:
+            trained = trained.model_copy(update={"statistics": None})  # by now nobody looks at them
         return ContributionManifest.model_validate(
             {
                 "federation": status.federation,
@@ -105,7 +114,7 @@ class Sender:
                 "round": status.round.number,
                 "delta_digest": blob_digest(trained.delta),
                 "software": software(),
-                **trained.model_dump(exclude={"work_digest"}),
+                **trained.model_dump(exclude={"work_digest", "beats_base"}),
             }
         )
 
@@ -137,17 +146,19 @@ class Sender:
             return None
         except ContributionRejectedError:
             work.forget_sent()
-            if not may_send_again or not self.client.find_missing(trained.delta.parts):
+            if not may_send_again or not self.client.find_missing(manifest.parts):
                 raise
+            work.masks.note(trained.mask, is_sent=False)
             self._pause(status)  # parts that nobody commits are cleared in the end, or were damaged there
             return self._send(work, trained, may_send_again=False)
+        work.masks.note(trained.mask, is_sent=True)
         late = explain_weight(base, status)
         self._say("committed", base, f"round {sent.round}, contribution {sent.contribution[:12]}{late}")
         return sent
 
     def _upload(self, work: WorkFolder, trained: Trained) -> bool:
         base = trained.base_release
-        return send_delta(
+        return send_files(
             self.client, work, trained, check=self._check_stop, progress=self._transfer_progress("uploading", base),
             tell=self._teller(base),
         )  # fmt: skip
@@ -155,6 +166,7 @@ class Sender:
     def _send_again(self, work: WorkFolder, trained: Trained, sent: Sent, reason: str) -> None:
         """Send what the store has damaged of a contribution; what it holds in full is not sent."""
         self._say("damaged", trained.base_release, reason)
+        work.masks.note(trained.mask, is_sent=False)
         if not self._upload(work, trained):
             self._say("damaged", trained.base_release, f"{work.delta}: is damaged here, too; it cannot be sent again")
             return
@@ -251,46 +263,70 @@ class Node(Sender):
 
         Raises:
             ContributionRejectedError: The aggregator has rejected the contribution; the message says why.
+            NoGainError: What was trained does not beat its base here, and `send_anyway` is not set: nothing was sent.
             StoppedError: The node was asked to stop.
         """
         while True:
             work, trained = self.kept() or self.prepare()
+            self._require_gain(work, trained)
             if self.deliver(work, trained, wait_for_release=wait_for_release):
                 return trained.base_release
 
     def run(self, *, rounds: int | None) -> None:
         """Take part in this many rounds, or until stopped; see `contribute`.
 
-        Without a number of rounds a rejection is reported, and the node goes on with the next base; and it waits for a
-        gateway that is away for as long as that takes.
+        A round for which it has nothing better than its base to send counts, too: it says so and goes on with the next
+        base; where that was the last round, it raises `NoGainError`. Without a number of rounds a rejection is
+        reported, and the node goes on with the next base; and it waits for a gateway that is away for as long as that
+        takes.
         """
         if rounds is not None:
-            for _ in range(rounds):
-                self.contribute()
+            for _ in range(rounds - 1):
+                self._go_on(ContributionRejectedError)
+            self.contribute()
             return
         while True:
             outlive(self._go_on, self.stop, lambda reason: self._say("away", None, f"{reason}; trying again"))
 
-    def _go_on(self) -> None:
+    def _go_on(self, *fatal: type[ColdfuseError]) -> None:
+        """Contribute, and wait for the next base where that came to nothing."""
         try:
             self.contribute()
-        except ContributionRejectedError as error:
+        except (ContributionRejectedError, NoGainError) as error:
+            if isinstance(error, fatal):
+                raise
             base = self.client.status().latest.number
-            self._say("rejected", base, str(error))
+            self._say("kept" if isinstance(error, NoGainError) else "rejected", base, str(error))
             self.wait_for_release(base)
+
+    def _require_gain(self, work: WorkFolder, trained: Trained) -> None:
+        """Refuse to send what would make the others' model worse, as far as this node can see."""
+        if trained.beats_base or self.settings.send_anyway or work.sent() is not None:
+            return
+        how = "" if trained.score is None else f"{describe_score(trained.score)} "
+        raise NoGainError(
+            f"{self.settings.who.id}: not sent: on its own validation examples, {how}does "
+            f"not beat release {trained.base_release}; its private head is kept for the next release, and "
+            "--send-anyway sends such a contribution"
+        )
 
     def prepare(self) -> tuple[WorkFolder, Trained]:
         """Fetch the latest base and fine-tune it, as far as that is not done already."""
         work, manifest = self.begin()
         trained = work.trained(base_digest=manifest.model_digest, work_digest=self.settings.work_digest())
-        return work, trained or self._train(work, manifest)
+        asked = self.client.status().statistics
+        if trained is not None and work.sent() is None and asked.kind not in ("none", trained.asked):
+            self._say("statistics", manifest.release, f"the federation asks for {asked.kind} statistics by now")
+            trained = None
+        return work, trained or self._train(work, manifest, asked)
 
-    def _train(self, work: WorkFolder, base: ReleaseManifest) -> Trained:
+    def _train(self, work: WorkFolder, base: ReleaseManifest, asked: StatisticsRule) -> Trained:
         from coldfuse.contributor.making import make_delta  # torch comes with the first training
 
         made = make_delta(
-            self.settings, work, base, gateway=self.client, base_dir=self.folder.base, say=self._say, stop=self.stop
-        )
+            self.settings, work, base, gateway=self.client, base_dir=self.folder.base, say=self._say, stop=self.stop,
+            asked=asked,
+        )  # fmt: skip
         if made is None:
             raise StoppedError
         return made

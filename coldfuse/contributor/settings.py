@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
 
 from coldfuse.core.names import Identity
 from coldfuse.core.serialization import canonical_json, sha256
-from coldfuse.data.dataset import TextDataset
 from coldfuse.tensors.encodings import Encoding
-from coldfuse.training.job import TrainingSettings
+from coldfuse.training.settings import TrainingSettings
+from coldfuse.training.tasks import DEFAULT_TASK, describe_task, find_task
+from coldfuse.training.tasks.task import Task
 
 
 class Offering(Protocol):
@@ -29,14 +31,20 @@ class NodeSettings:
 
     name: str
     """Name of the contributor in the federation, of any script."""
-    train: TextDataset
-    """Private examples to learn from; they never leave the node."""
-    validation: TextDataset
+    train: Any
+    """Private examples of the task to learn from; they never leave the node."""
+    validation: Any
     """Private examples that scores are computed on."""
     training: TrainingSettings
     """Settings of the fine-tuning."""
+    task: Task = field(default_factory=lambda: find_task(DEFAULT_TASK))
+    """Task that the examples are of."""
+    send_anyway: bool = False
+    """True to send also what is no better than its base on the validation examples."""
     encoding: Encoding = "F32"
     """Dtype in which the delta travels."""
+    body: Path | None = None
+    """Folder of the frozen body, for a federation that shares a module on one; None: where the federation says."""
 
     def __post_init__(self) -> None:
         """Refuse what is no name before anything is done under it."""
@@ -49,5 +57,6 @@ class NodeSettings:
 
     def work_digest(self) -> str:
         """Digest what decides the delta: with the same, a finished training is not made again."""
-        data = [self.train.digest(), self.validation.digest()]
-        return sha256(canonical_json([self.training.decisive(), data, self.encoding]))
+        data, line = [self.train.digest(), self.validation.digest()], describe_task(self.task)
+        other = [] if line == DEFAULT_TASK else [line]  # as older versions have it, which knew one task
+        return sha256(canonical_json([self.training.decisive(), data, self.encoding, *other]))

@@ -2,12 +2,15 @@
 
     base/                        the latest release that was fetched
     private.safetensors          private tensors of a model of the user's own, for the next round; never leaves
+    masks/                       the elements that are trained, where they are fixed over rounds; `<name>.sent`: the
+                                 gateway has it
     sender                       a secret by which gateways know the parts that this node sent
     adapter.safetensors          the adapter that its rounds begin with
     release-00003/               the work on base release 3
         checkpoint.safetensors   training under way
         delta.safetensors        what will leave the node
-        head.safetensors         the private head that belongs to the fine-tuned body, and its labels; never leaves
+        statistics.safetensors   what will leave it beside that, where the federation's method looks at statistics
+        head.safetensors         the private tensors that belong to the fine-tuned ones, and the labels; never leave
         trained.json             training is done: delta and head are there
         sent.json                what was committed to the gateway
 
@@ -27,17 +30,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from coldfuse.consumer import claim, hold, is_file_of
+from coldfuse.contributor.masks import Masks
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Score
 from coldfuse.core.sealed import seal, unseal
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, V
+from coldfuse.core.statistics import ContributedStatistics
 from coldfuse.core.value import Digest, Value
 from coldfuse.durable import DAMAGED, OnDamage, explained, make_folder, set_aside, write_whole
 from coldfuse.errors import CodecError
 
 _LOG = logging.getLogger(__name__)
 _KEPT_RELEASES = 2
-_TRAINED, _SENT = "trained.json", "sent.json"
+_TRAINED, _SENT, _HEAD = "trained.json", "sent.json", "head.safetensors"
 
 
 class Trained(Value):
@@ -55,10 +60,22 @@ class Trained(Value):
     """Optimiser steps done."""
     score: Score | None
     """Validation score before and after; None where nobody validates."""
+    task: str = "text-classification"
+    """Name of the task."""
+    trained: str = "full"
+    """What was trained of the shared part."""
+    beats_base: bool = True
+    """Whether it is better than its base on the validation examples; older versions did not ask."""
     encoding: str
     """Dtype of the delta."""
     delta: Blob
     """Parts of the delta's file."""
+    mask: Blob | None = None
+    """Parts of the mask that its values are at, where it has one."""
+    statistics: ContributedStatistics | None = None
+    """What travels beside it, where the federation asked for that."""
+    asked: str = "none"
+    """Kind of statistics that the federation asked for when it was made."""
 
 
 class Sent(Value):
@@ -97,9 +114,19 @@ class WorkFolder:
         return self.path / "delta.safetensors"
 
     @property
+    def statistics(self) -> Path:
+        """File that will leave the node beside the delta, where the federation asks for statistics."""
+        return self.path / "statistics.safetensors"
+
+    @property
     def head(self) -> Path:
-        """File of the private head."""
-        return self.path / "head.safetensors"
+        """File of the private tensors, such as the head: what the base's files do not have."""
+        return self.path / _HEAD
+
+    def earlier_heads(self) -> list[Path]:
+        """Return the files of private tensors of the rounds before, the latest first."""
+        found = self.path.parent.glob(f"release-*/{self.head.name}")
+        return sorted((path for path in found if path.parent.name < self.path.name), reverse=True)
 
     @property
     def has_lost_sent(self) -> bool:
@@ -120,6 +147,8 @@ class WorkFolder:
         trained = self._read(Trained, _TRAINED) or (sent.trained if sent else None)
         if trained is None or trained.work_digest != work_digest or not (sent or self.delta.is_file()):
             return None
+        if not sent and not trained.beats_base:  # nobody is to know of it
+            return None
         return trained if sent is None or sent.is_done is False else None
 
     def sent(self) -> Sent | None:
@@ -128,10 +157,31 @@ class WorkFolder:
 
     def has_delta(self, delta: Blob) -> bool:
         """Tell whether the delta's file is still what was written; if not, it has to be trained again."""
-        if is_file_of(delta, self.delta):
+        return self._has(delta, self.delta)
+
+    def has_files(self, trained: Trained) -> bool:
+        """Tell the same of all files that travel."""
+        return all(self._has(blob, path) for blob, path in self.files(trained))
+
+    def files(self, trained: Trained) -> list[tuple[Blob, Path]]:
+        """Return the parts of all files that travel, and where each lies."""
+        found = [(trained.delta, self.delta)]
+        if trained.mask is not None:
+            found.append((trained.mask, self.masks.path(trained.mask)))
+        if trained.statistics is not None:
+            found.append((trained.statistics.file, self.statistics))
+        return found
+
+    @property
+    def masks(self) -> Masks:
+        """The masks, which last over rounds."""
+        return Masks(self.path.parent / "masks")
+
+    def _has(self, blob: Blob, path: Path) -> bool:
+        if is_file_of(blob, path):
             return True
-        if self.delta.exists():
-            self._set_aside(self.delta, "not the bytes that were written")
+        if path.exists():
+            self._set_aside(path, "not the bytes that were written")
         self.forget_sent()
         self.forget_trained()
         return False
@@ -220,7 +270,11 @@ class NodeFolder:
             on_damage: Told of each file in it that is found damaged.
         """
         folders = sorted(self._path.glob("release-*"))
-        for old in [folder for folder in folders if folder.name <= f"release-{base_release - _KEPT_RELEASES:05d}"]:
+        heads = [
+            folder for folder in folders if (folder / _HEAD).is_file() and folder.name < f"release-{base_release:05d}"
+        ]
+        old_folders = [folder for folder in folders if folder.name <= f"release-{base_release - _KEPT_RELEASES:05d}"]
+        for old in [folder for folder in old_folders if folder not in heads[-1:]]:  # the next round may start from it
             with explained(old, "removed"):
                 shutil.rmtree(old)
         return WorkFolder(self._path / f"release-{base_release:05d}", on_damage)

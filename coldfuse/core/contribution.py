@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -25,6 +25,9 @@ NumExamples = Annotated[int, Field(ge=1, le=MAX_EXAMPLES)]
 Word = Annotated[str, Field(pattern=r"^[ -~]{0,64}$")]
 """A short word of the contributor's, in printable ASCII: it is kept, and people may see it."""
 
+Kind = Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,46}[!-~])?$")]
+"""A name of a task, of a way to train or of a dtype, in printable ASCII; which ones there are, versions differ in."""
+
 MAX_SOFTWARE = 64
 """Maximum number of programs whose versions a manifest names."""
 
@@ -33,14 +36,39 @@ MAX_GROUPS = 16
 
 
 class Score(Value):
-    """The contributor's own validation accuracy around its training."""
+    """The contributor's own validation score around its training, by its task's metric."""
 
     metric: Word = "accuracy"
     """Name of what is measured."""
     before: float
-    """Accuracy of a linear probe of the unchanged base."""
+    """Score of the start on the unchanged base: of a linear probe, where the task has a head."""
     after: float
-    """Accuracy of the fine-tuned model."""
+    """Score of the fine-tuned model."""
+    higher_is_better: bool = True
+    """False for what is better when it is lower, such as a perplexity."""
+
+    @property
+    def quality(self) -> float:
+        """Score after training as a number from 0 to 1 of which more is better, for methods that weigh by it.
+
+        >>> Score(before=0.5, after=0.75).quality, Score(metric="Spearman", before=0.1, after=-0.2).quality
+        (0.75, 0.0)
+        >>> Score(metric="perplexity", before=9.0, after=3.0, higher_is_better=False).quality
+        0.25
+        """
+        if not self.higher_is_better:
+            return 1.0 / (1.0 + max(self.after, 0.0))
+        return min(max(self.after, 0.0), 1.0)
+
+    def problem(self) -> str | None:
+        """Return what cannot be a score, or None."""
+        low, high = (0.0, 1.0) if self.metric == "accuracy" else (-1.0, 1.0)
+        if not self.higher_is_better:
+            low, high = 0.0, float("inf")
+        for when, score in (("before", self.before), ("after", self.after)):
+            if not low <= score <= high:  # it may be a weight
+                return f"its score {when} training is {score:g}, expected {low:g} to {high:g}"
+        return None
 
 
 class ContributionManifest(Value):
@@ -58,12 +86,12 @@ class ContributionManifest(Value):
     """Number of the release that the delta is relative to."""
     base_digest: Digest
     """Model digest of that release."""
-    task: Literal["text-classification"] = "text-classification"
+    task: Kind = "text-classification"
     """Kind of the task that was trained."""
-    trained: Literal["full"] = "full"
-    """Parameters of the body that were trained: all."""
-    encoding: Literal["F32", "BF16", "F16"]
-    """Dtype of the dense delta."""
+    trained: Kind = "full"
+    """What was trained of the shared part: `full` for all of it, or a way that trains some, such as `lora(rank=16)`."""
+    encoding: Kind
+    """Dtype of the delta's numbers."""
     num_examples: NumExamples
     """Number of distinct examples that were trained on."""
     num_steps: Count
@@ -75,13 +103,16 @@ class ContributionManifest(Value):
     """The contributor's own score, for methods that weigh by it."""
     software: Annotated[dict[Name, Word], Field(max_length=MAX_SOFTWARE)] = Field(default_factory=dict)
     """Versions of the software that trained, for people."""
+    mask: Blob | None = None
+    """The mask whose elements the delta's values are at: it is sent once, and named by all that use it."""
     statistics: ContributedStatistics | None = None
     """What its data say of the fine-tuned model, for fusion methods that ask for it."""
 
     @property
     def files(self) -> tuple[Blob, ...]:
         """All files that travel with it."""
-        return (self.delta,) if self.statistics is None else (self.delta, self.statistics.file)
+        others = (self.mask, self.statistics.file if self.statistics else None)
+        return self.delta, *(blob for blob in others if blob is not None)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -90,11 +121,9 @@ class ContributionManifest(Value):
 
     @model_serializer(mode="wrap")
     def _leave_out_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Write what has no statistics as it was always written: it is named by its bytes."""
+        """Write what has no mask and no statistics as it was always written: it is named by its bytes."""
         data: dict[str, object] = handler(self)
-        if self.statistics is None:
-            data.pop("statistics", None)
-        return data
+        return {name: value for name, value in data.items() if name not in ("mask", "statistics") or value is not None}
 
 
 class Measured(Value):
@@ -137,7 +166,7 @@ class Admission(Value):
     num_examples: Annotated[int, Field(ge=1)]
     """Number of distinct examples that were trained on, as it was claimed: older versions admitted any number."""
     score: float | None = None
-    """Accuracy of the fine-tuned model, as its contributor says."""
+    """Quality of the fine-tuned model by its contributor's own score, from 0 to 1; see `Score.quality`."""
     measured: Measured | None = None
     """What was measured of its delta; None where a version did that measured nothing."""
     checks: Digest | None = None

@@ -35,6 +35,11 @@ def longest_taken(lengths: Sequence[float], rules: ScreeningRules) -> float:
     return max(rules.factor * middle, middle + rules.spread * spread)
 
 
+_OTHERS = 10.0
+"""How many times longer than the longest of any kind a delta of a rare kind may be: a whole model changes more than its
+biases alone, but not beyond that."""
+
+
 @dataclass(frozen=True)
 class Bounds:
     """How long a delta of one kind may be in a round, whole and in each group of layers."""
@@ -57,6 +62,10 @@ class Bounds:
             _bound([each.norm for each in kind], rules),
             tuple(_bound(lengths, rules) for lengths in columns),
         )
+
+    def for_others(self) -> Bounds:
+        """Return what bounds deltas of kinds that are too rare to tell: what kind it is, a contributor says."""
+        return Bounds(self.count, (self.whole[0], _OTHERS * self.whole[1]), ())
 
     def why_too_long(self, measured: Measured, names: Sequence[str] = ()) -> str | None:
         """Return why a delta is an outlier among these, or None.

@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 
+from coldfuse.core.shared_module import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MODULE_FILE, MODULE_WEIGHTS
+
 INDEX = "model.safetensors.index.json"
 """The file that says which tensor of a model lies in which of its files."""
 
@@ -22,7 +24,7 @@ MODULES = "modules.json"
 PIPELINE = "model_index.json"
 """The file that names the folders of a diffusers pipeline's components."""
 
-ENTRIES = ("config.json", MODULES, PIPELINE)
+ENTRIES = ("config.json", MODULES, PIPELINE, ADAPTER_CONFIG, MODULE_FILE)
 """The files of which a model's folder has one at least: libraries look for them first."""
 
 TEMPLATES = "additional_chat_templates"
@@ -57,6 +59,12 @@ _SENTENCE_TRANSFORMERS = (
 _DIFFUSERS = (PIPELINE, "scheduler_config.json")
 
 _MODEL_FILES = (*_CONFIGURATION, *_TOKENIZERS, *_TOKENIZER_SETTINGS, *_SENTENCE_TRANSFORMERS, *_DIFFUSERS)
+
+MODULE_FILES = (MODULE_FILE, ADAPTER_CONFIG)
+"""The files of a module on a frozen body, beside its weights: all that such a folder has of what may be released."""
+
+MODULE_WEIGHT_FILES = (ADAPTER_WEIGHTS, MODULE_WEIGHTS)
+"""Names that the weights of such a module may have."""
 
 NAMING_FILES = ("tokenizer_config.json", *_PROCESSORS)
 """Configurations that may name further files of theirs."""

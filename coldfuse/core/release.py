@@ -9,6 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Count
 from coldfuse.core.names import DisplayName
+from coldfuse.core.shared_module import SharedModule
 from coldfuse.core.statistics import StatisticsKind
 from coldfuse.core.value import Digest, Name, Value
 
@@ -62,7 +63,21 @@ class _Checked(Value):
         data: dict[str, object] = handler(self)
         if not self.checks:
             data.pop("checks", None)
+        for name in ("module", "cut"):
+            if name in data and not data[name]:
+                data.pop(name)
         return data
+
+
+class Cut(Value):
+    """What was lost where a fused change of weights was cut to the rank of a module's factors."""
+
+    error: Annotated[float, Field(ge=0, le=1)]
+    """‖ΔW − cut‖ / ‖ΔW‖ over all modules together."""
+    modules: dict[Annotated[str, Field(max_length=512)], Annotated[float, Field(ge=0, le=1)]] = Field(
+        default_factory=dict
+    )
+    """The same of each module, by its name."""
 
 
 class OuterState(_Checked):
@@ -101,6 +116,10 @@ class ReleaseManifest(_Checked):
         default_factory=dict
     )
     """Median length of the fused deltas of each kind, of this round and the last ones before it, the newest last."""
+    module: SharedModule | None = None
+    """What it is a module of, and on whose body; None where it is a whole model."""
+    cut: Cut | None = None
+    """What was lost where fused factors were cut to their rank; None where nothing was cut."""
     created_at_s: float
     """Seconds since 1970, by the publisher's clock; for people."""
     software: dict[Name, str] = Field(default_factory=dict)

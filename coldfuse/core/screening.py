@@ -64,9 +64,8 @@ def screen_claims(manifest: ContributionManifest, rules: ScreeningRules) -> str 
         manifest: The contribution's.
         rules: The federation's rules.
     """
-    for when, score in (("before", manifest.score.before), ("after", manifest.score.after)) if manifest.score else ():
-        if not 0 <= score <= 1:  # it may be a weight
-            return f"its score {when} training is {score:g}, expected 0 to 1"
+    if manifest.score is not None and (reason := manifest.score.problem()):
+        return reason
     if not rules.is_on:
         return None
     num_examples, num_steps = manifest.num_examples, manifest.num_steps

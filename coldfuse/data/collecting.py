@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from coldfuse.core.words import plural
 from coldfuse.data.letters import NO_TEXT, Letters
 from coldfuse.data.tables import Table, Wanted
-from coldfuse.data.words import listing, quoted
+from coldfuse.data.words import quoted
 from coldfuse.errors import UserInputError
 
 _NUMBER = re.compile(r"[-+]?[0-9]+(?:[.,][0-9]+)?")
@@ -112,7 +112,7 @@ class Collected:
         if not isinstance(value, str):
             raise UserInputError(
                 f"{table.name}: {table.unit} {place}: column {column!r} holds {type(value).__name__} instead of text; "
-                f"name another with --text-column or --text-pair-column; its columns are {listing(table.names)}"
+                f"name another with --text-column or --text-pair-column; {table.columns_said}"
             )
         if not value.strip():
             return None

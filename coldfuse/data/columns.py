@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from coldfuse.data.tables import Table, Wanted
-from coldfuse.data.words import listing
 from coldfuse.errors import UserInputError
 
 _PAIRS = {
@@ -97,6 +96,6 @@ def _choose(table: Table, wanted: str | None, usual: Sequence[str], *, what: str
     if header and len(table.names) == 1:
         header += ", and --separator says what stands between them where that is none of the usual"
     raise UserInputError(
-        f"{table.name}{form}: cannot tell which column holds the {what}; name it with --{what}-column; its columns are "
-        f"{listing(table.names)}{header}"
+        f"{table.name}{form}: cannot tell which column holds the {what}; name it with --{what}-column; "
+        f"{table.columns_said}{header}"
     )

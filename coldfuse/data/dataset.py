@@ -9,9 +9,12 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 from coldfuse.data.report import DataReport
 from coldfuse.errors import UserInputError
+
+L = TypeVar("L", bound="Labelled")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +80,21 @@ class TextDataset:
         return digest.hexdigest()
 
 
-def split(dataset: TextDataset, *, validation_fraction: float = 0.1, seed: int) -> tuple[TextDataset, TextDataset]:
+class Labelled(Protocol):
+    """Examples of classes."""
+
+    @property
+    def labels(self) -> Sequence[int]:
+        """Class of each."""
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+
+    def take(self: L, indices: Sequence[int], /) -> L:
+        """Return the examples at `indices`, in that order."""
+
+
+def split(dataset: L, *, validation_fraction: float = 0.1, seed: int) -> tuple[L, L]:
     """Set examples apart for validation: the same share of every class, at random by `seed`, at least one in all.
 
     Every class keeps an example to train on, and both parts keep the file's order.

@@ -7,6 +7,7 @@ are marks (`quotes.TabEvidence`). A row with another number of cells than the he
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -24,12 +25,15 @@ from coldfuse.data.quotes import (
 )
 from coldfuse.data.sources import Source
 from coldfuse.data.tables import Choice, FileFormat, Row, Table, Wanted
-from coldfuse.data.words import listing, shown
+from coldfuse.data.words import listing_of_names, look_like_names, shown
 from coldfuse.errors import UserInputError
 
 _SEPARATORS = (",", "\t", ";", "|")
 _WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 _USUAL = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+_MARKS = re.compile(r"[^\w\s]")
+_LOOKED_AT = 200
+"""Rows that are looked at to tell a file without a header."""
 _EXCEL = "sep="
 """Excel's own first line, which names the separator."""
 
@@ -89,7 +93,7 @@ class _Layout:
             return cells[:expected]
         raise UserInputError(
             f"{self.source.name}: line {line} has {plural(num, 'cell')}, expected {expected} as in the header "
-            f"({listing(name or '(no name)' for name in self.header)}); {self._advice(num, cells)}"
+            f"({listing_of_names(name or '(no name)' for name in self.header)}); {self._advice(num, cells)}"
         )
 
     def _advice(self, num: int, cells: Sequence[str]) -> str:
@@ -112,9 +116,12 @@ def open_delimited(source: Source, file_format: FileFormat, choice: Choice) -> T
     layout = _layout(source, file_format, choice)
     names = [layout.header[place] for place in layout.named]
     notes: list[str] = []
+    parts = _MARKS.split(names[0]) if len(names) == 1 else []  # a separator that was not found
+    is_usual = choice.is_likely(names) > 0 or 1 < len(parts) == choice.is_likely(parts)
     return Table(
         name=source.name,
         path=source.path,
+        are_names_doubtful=not is_usual and _looks_like_an_example(layout),
         names=tuple(dict.fromkeys(names)),
         repeated=frozenset(name for name in names if names.count(name) > 1),
         rows=lambda wanted: _rows(layout, wanted, notes),
@@ -143,6 +150,26 @@ def _layout(source: Source, file_format: FileFormat, choice: Choice) -> _Layout:
     for _, cells in layout.records():
         return layout.with_header(cells)
     raise UserInputError(f"{source.name}: cannot be read: it is empty, expected a table with a text and a label column")
+
+
+def _looks_like_an_example(layout: _Layout) -> bool:
+    """Say whether a first line without any usual name may be an example: then nothing of it is said.
+
+    It is one if a cell of it stands below, too, and may be one if it is a single cell, nothing stands below, or a cell
+    is a number, a sentence, or words as people's names are.
+    """
+    header = [name for name in layout.header if name]
+    if len(header) < 2 or not look_like_names(header) or any(len(name.split()) > 1 for name in header):
+        return True
+    num_below = 0
+    try:
+        for _, cells in islice(layout.records(), 1, _LOOKED_AT):
+            num_below += 1
+            if any(name and name == _name(cell) for name, cell in zip(layout.header, cells, strict=False)):
+                return True
+    except UserInputError:  # said with its line when the rows are read
+        return num_below == 0
+    return num_below == 0
 
 
 def _separator_named(given: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath
@@ -24,6 +25,7 @@ _NO_DATA = {
     "package.json", "state.json",
 }  # fmt: skip
 """Files that speak of data, or of something else."""
+_STATE, _STATE_BYTES = "state.json", 16 << 20
 _PARTS = re.compile(r"(?:^|[^a-z])(train|training|test|dev|val|valid|validation|eval)(?:[^a-z]|$)")
 _SAME_PART = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation", "eval": "test"}
 
@@ -44,11 +46,7 @@ def files_of(folder: Path, *, also: Sequence[str] = ()) -> list[Path]:
     if any(path.name == "dataset_dict.json" for path in inside):
         parts = [path.name for path in inside if path.is_dir()]
         raise UserInputError(f"{folder}: holds a data set in parts; name the folder of one: {listing(parts)}")
-    files = [
-        path for path in inside if path.is_file() and _ending(path) in _KINDS and path.name.lower() not in _NO_DATA
-    ]
-    if not files:
-        files = [path for path in inside if path.is_file() and _ending(path) in also]
+    files = _saved_by_datasets(folder) or _data_files(inside, also)
     if not files:
         names = [path.name + "/" * path.is_dir() for path in inside]
         raise UserInputError(
@@ -65,6 +63,24 @@ def files_of(folder: Path, *, also: Sequence[str] = ()) -> list[Path]:
             f"{listing(names)}"
         )
     return files
+
+
+def _data_files(inside: Sequence[Path], also: Sequence[str]) -> list[Path]:
+    """Return the tables among files; without one, those of the other endings."""
+    files = [path for path in inside if path.is_file() and path.name.lower() not in _NO_DATA]
+    tables = [path for path in files if _ending(path) in _KINDS]
+    return tables or [path for path in files if _ending(path) in also]
+
+
+def _saved_by_datasets(folder: Path) -> list[Path]:
+    """Return the files that `save_to_disk` notes in its state.json; what else lies there are caches."""
+    try:
+        with (folder / _STATE).open("rb") as file:
+            noted = json.loads(file.read(_STATE_BYTES))["_data_files"]
+        names = [str(entry["filename"]) for entry in noted]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+    return [folder / name for name in names] if all((folder / name).parent == folder for name in names) else []
 
 
 def _kind(path: Path) -> str:

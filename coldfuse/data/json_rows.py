@@ -12,22 +12,25 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, cast
 
-from coldfuse.core.serialization import unique_names
 from coldfuse.data.lines import encoding_of, read_lines
 from coldfuse.data.nested import ColumnPath, note_inner_names
 from coldfuse.data.sources import Source
 from coldfuse.data.tables import FileFormat, Row, Table, Wanted
-from coldfuse.data.words import listing
+from coldfuse.data.words import listing, listing_of_names, look_like_names, quoted
 from coldfuse.errors import UserInputError
 
 _LONGEST_LINE_BYTES = 1 << 30
 _MOST_AT_ONCE = 2 << 30
+_FEW_ROWS = 8
+"""Rows below which more names than rows are rather data: `{"a text": "its label", …}`."""
 _SPACE = re.compile(r"[ \n\r\t]*")
 _EXAMPLE = '{"text": "...", "label": "..."}'
 _AS_LINES = "write it as JSON lines (pandas: to_json(orient='records', lines=True))"
 
 Objects = Iterator[tuple[int, object]]
 """Values of JSON with the lines, or the numbers of the rows, that they stand in."""
+_LINE_ENDINGS = (".jsonl", ".ndjson")
+"""How files are called that have a row a line, even where it is but one."""
 
 
 def open_json(source: Source, file_format: FileFormat) -> Table:
@@ -57,7 +60,9 @@ def open_json(source: Source, file_format: FileFormat) -> Table:
 def _table(source: Source, objects: Callable[[], Objects], *, unit: str, form: tuple[str, ...]) -> Table:
     names: dict[str, None] = {}
     inner: dict[str, None] = {}
+    num_rows = 0
     for place, found in objects():
+        num_rows += 1
         if not isinstance(found, dict):
             what = {list: "a list", str: "a text", type(None): "null"}.get(type(found), f"a {type(found).__name__}")
             raise UserInputError(
@@ -73,16 +78,24 @@ def _table(source: Source, objects: Callable[[], Objects], *, unit: str, form: t
             yield place, [path.inside(get(path.column)) for path in paths]
 
     return Table(
-        name=source.name, path=source.path, names=tuple(names), inner=tuple(inner), rows=rows, unit=unit, form=form
+        name=source.name,
+        path=source.path,
+        names=tuple(names),
+        inner=tuple(inner),
+        rows=rows,
+        unit=unit,
+        form=form,
+        are_names_doubtful=len(names) > max(num_rows, 1) and num_rows < _FEW_ROWS,
     )
 
 
 def _has_rows_in_lines(source: Source, encoding: str) -> bool:
-    """Say whether the first line is an object of its own, and others follow."""
+    """Say whether the first line is an object of its own, and others follow; or may, as the file's ending says."""
     found = (line for line in read_lines(source, encoding, longest_bytes=_LONGEST_LINE_BYTES) if line.strip())
     first = list(islice(found, 2))
     try:
-        return len(first) == 2 and isinstance(json.loads(first[0]), dict)
+        enough = 1 if source.ending in _LINE_ENDINGS else 2
+        return len(first) >= enough and isinstance(json.loads(first[0]), dict)
     except (ValueError, RecursionError):
         return False
 
@@ -154,7 +167,16 @@ def _require_end(source: Source, text: str, at: int) -> None:
         raise _no_json(source, text.count("\n", 0, at) + 1, "something follows the array")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=unique_names)
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{quoted(twice) if look_like_names([twice]) else 'a name'} is said twice in one object")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def _unfold(source: Source, value: object) -> tuple[list[object], tuple[str, ...]]:
@@ -190,7 +212,10 @@ def _lists(source: Source, value: Mapping[str, Any]) -> Found:
         return None
     lengths = {name: len(column) for name, column in value.items()}
     if len(set(lengths.values())) > 1:
-        said = listing(f"{name} {length}" for name, length in lengths.items())
+        if look_like_names(list(lengths)):
+            said = listing(f"{name} {length}" for name, length in lengths.items())
+        else:
+            said = f"{min(lengths.values())} to {max(lengths.values())}"
         raise UserInputError(f"{source.name}: expected columns of one length, but they have {said} values")
     return [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)], ("by columns",)
 
@@ -220,7 +245,8 @@ def _nested(source: Source, value: Mapping[str, Any]) -> Found:
     }  # fmt: skip
     if len(lists) > 1:
         raise UserInputError(
-            f"{source.name}: holds several lists of rows ({listing(lists)}); write the one to read as a file of its own"
+            f"{source.name}: holds several lists of rows ({listing_of_names(lists)}); write the one to read as a file "
+            "of its own"
         )
     return next((((rows, (f"rows under {name!r}",))) for name, rows in lists.items()), None)
 

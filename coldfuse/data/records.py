@@ -182,7 +182,7 @@ def read_records(
 
     Args:
         data: One or several files, folders and patterns; `-` is standard input. Several are read as one.
-        roles: What is read of each row. Where a text alone is required, a plain text file is a document; where
+        roles: What is read of each row. Where a `text` alone is read, a plain text file is a document; where
             `tokens` are, a CoNLL file has sentences of `tokens` and `tags`.
         columns: Columns that the user names, by role; a column inside of another by its path, `data.body`.
         file_format: How text files are written; by default it is found.

@@ -54,8 +54,8 @@ class RoleChoice:
 
     @property
     def takes_documents(self) -> bool:
-        """Whether texts alone are needed."""
-        return [role.name for role in self.roles if role.is_required] == [TEXT_COLUMN]
+        """Whether texts alone are read: beside a label they are columns, whatever the file is called."""
+        return [role.name for role in self.roles] == [TEXT_COLUMN]
 
     @property
     def takes_tokens(self) -> bool:
@@ -102,5 +102,5 @@ class RoleChoice:
         form = f" ({', '.join(table.form)})" if table.form else ""
         return UserInputError(
             f"{table.name}{form}: cannot tell which column holds the {role.word}; name it with --column "
-            f"{role.name}=NAME; its columns are {listing(table.names)}"
+            f"{role.name}=NAME; {table.columns_said}"
         )

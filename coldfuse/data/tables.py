@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from coldfuse.data.words import listing
+from coldfuse.data.words import listing, look_like_names
 from coldfuse.errors import UserInputError
 
 Row = tuple[int, Sequence[object]]
@@ -80,18 +80,28 @@ class Table:
     """What is unusual in how it is written."""
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Names of integer labels, for columns whose file says them."""
+    are_names_doubtful: bool = False
+    """Whether what should be names looks like an example: a file without a header. Then no message lists them."""
     notes: list[str] = field(default_factory=list)
     """What people should know besides; complete once the rows were read."""
+
+    @property
+    def columns_said(self) -> str:
+        """What messages say of the columns."""
+        if self.are_names_doubtful or not look_like_names(self.names):
+            what = "first line does" if self.unit == "line" else "names do"
+            return f"its {what} not look like names of columns ({len(self.names)} of them), but like an example"
+        return f"its columns are {listing(self.names)}"
 
     def require(self, column: str) -> str:
         """Return the column's name; refuse one that is not there, or is there more than once."""
         if column in self.repeated:
             raise UserInputError(
-                f"{self.name}: two columns have the same name {column!r}; rename one; its columns are "
-                f"{listing(self.names)}"
+                f"{self.name}: two columns have the same name {column!r}; rename one; {self.columns_said}"
             )
         if column not in self.names and column not in self.inner:
             outer = column.partition(".")[0] + "."
             inside = [name for name in self.inner if name.startswith(outer)]
-            raise UserInputError(f"{self.name}: no column {column!r}; its columns are {listing(inside or self.names)}")
+            said = f"its columns are {listing(inside)}" if inside else self.columns_said
+            raise UserInputError(f"{self.name}: no column {column!r}; {said}")
         return column

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 _LONGEST = 40
 _MOST = 12
+_MOST_WORDS = 4
+_SENTENCE = re.compile(r"[.,!?;\"]\s|[!?;\"]$|[^.]\.$|^[-+]?[0-9.,]+$|[\n\t@]")
 
 
 def printable(text: str) -> str:
@@ -46,3 +49,22 @@ def listing(names: Iterable[str]) -> str:
     every = list(names)
     rest = f" and {len(every) - _MOST} more" if len(every) > _MOST else ""
     return (", ".join(map(shown, every[:_MOST])) or "none") + rest
+
+
+def look_like_names(names: Sequence[str]) -> bool:
+    """Say whether words may be names of columns, and no cells of an example: no numbers, sentences or long ones.
+
+    >>> look_like_names(["id", "Review text", "mood (1-5)"]), look_like_names(["I loved it.", "pos"])
+    (True, False)
+    """
+    if list(names) == [str(place) for place in range(len(names))]:  # pandas numbers columns so
+        return True
+    return all(
+        len(name) <= _LONGEST and len(name.split()) <= _MOST_WORDS and not _SENTENCE.search(name) for name in names
+    )
+
+
+def listing_of_names(names: Iterable[str]) -> str:
+    """Return names for a message, unless they look like somebody's data: then how many there are."""
+    every = list(names)
+    return listing(every) if look_like_names(every) else f"{len(every):,} names that look like texts or numbers"

@@ -98,6 +98,8 @@ def _needs_of_contribution(federation: Federation, number: int, contribution: st
         return
     root = admission.checks if admission else None
     yield from _needs_of_file(manifest.delta, root, f"{by}, its delta", is_asked_again=is_asked)
+    if manifest.mask is not None:
+        yield from _needs_of_file(manifest.mask, None, f"{by}, its mask", is_asked_again=is_asked)
     if manifest.statistics is not None:
         used = admission.statistics if admission else None
         file, checks = manifest.statistics.file, used.checks if used else None

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coldfuse.adapters.adapter import Stored
 from coldfuse.engine.operands import AdapterOperand, EncodedOperand, Operand, operand_of
 from coldfuse.engine.ranges import ElementRange
+from coldfuse.errors import CodecError
 from coldfuse.fusion.block import Float64
 from coldfuse.tensors.files import ByteRange
 
-Read = Callable[[Operand, int, int], Float64]
+Read = Callable[[Operand, int, int], NDArray[Any]]
 """read(operand, first, count): return elements of what is stored."""
 
 
@@ -28,7 +31,7 @@ class Expander:
             read: Reads what is not held.
         """
         self._most_bytes, self._read = most_bytes, read
-        self._held: dict[tuple[ByteRange, int, int], Float64] = {}
+        self._held: dict[tuple[ByteRange, int, int], NDArray[Any]] = {}
         self._num_bytes = 0
 
     def expand(self, operand: AdapterOperand | EncodedOperand, base: Operand, elements: ElementRange) -> Float64:
@@ -40,7 +43,11 @@ class Expander:
             elements: Which elements of the tensor.
         """
         if isinstance(operand, EncodedOperand):
-            return operand.how.delta(operand.shape, partial(self._read_part, operand), *elements)
+            try:
+                return operand.how.delta(operand.shape, partial(self._read_part, operand), *elements)
+            except CodecError as error:
+                file = operand.parts["values"].where.file
+                raise CodecError(f"{file.name}: {error}; make the delta again") from error
         _, columns = operand.change.rows_columns
         first_row, end_row = elements[0] // columns, -(-(elements[0] + elements[1]) // columns)
         base_rows = np.empty((0, columns))
@@ -56,13 +63,13 @@ class Expander:
         self._held.clear()
         self._num_bytes = 0
 
-    def _read_part(self, operand: EncodedOperand, part: str, first: int, count: int) -> Float64:
+    def _read_part(self, operand: EncodedOperand, part: str, first: int, count: int) -> NDArray[Any]:
         return self._values(operand.parts[part], first, count)
 
     def _read_factor(self, stored: Stored, first: int, count: int) -> Float64:
         return self._values(operand_of(stored), first, count)
 
-    def _values(self, operand: Operand, first: int, count: int) -> Float64:
+    def _values(self, operand: Operand, first: int, count: int) -> NDArray[Any]:
         key = operand.where, first, count
         if key not in self._held:
             values = self._read(operand, first, count)

@@ -13,14 +13,16 @@ from functools import cached_property
 
 import numpy as np
 
+from coldfuse.engine.cutting import CutNorms
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.inputs import Input, content_digests, in_fusing_order
 from coldfuse.engine.job import Fusion, Measured, granularity_of, holding_factors, request_bytes, require_memory
+from coldfuse.engine.low_rank import LowRankPlan, find_low_rank, require_products
 from coldfuse.engine.measuring import measure_all, run_pass
 from coldfuse.engine.operands import operands
 from coldfuse.engine.outputs import Layout, Output, layout_for
 from coldfuse.engine.passes import Pass, Progress, plan_passes
-from coldfuse.engine.plan import Inputs, Plan, Shard, all_shards, measured_shards, plan_shards
+from coldfuse.engine.plan import Inputs, Plan, Shard, all_shards, plan_shards
 from coldfuse.engine.settings import resolve
 from coldfuse.engine.shard import fuse_shard
 from coldfuse.engine.sinks import Sink, Writer, Written
@@ -89,11 +91,13 @@ class Fused:
     """Where each part and its state lie, by file and index, if they went to a store."""
     num_moved: int
     """Number of elements whose bytes differ from the base's."""
+    cuts: Mapping[str, CutNorms] = field(default_factory=dict)
+    """What was lost of each module of a shared LoRA as it was cut to its rank."""
 
     @property
     def moved(self) -> float:
         """The fraction of elements whose bytes differ from the base's."""
-        return self.num_moved / max(self.fusion.num_elements, 1)
+        return self.num_moved / max(self.fusion.num_written, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +112,8 @@ class FusedPart:
     """The block digests of each tensor in the part, or of the piece of it that is there."""
     num_moved: int
     """Number of elements whose bytes differ from the base's."""
+    cuts: Mapping[str, CutNorms]
+    """What was lost of modules of a shared LoRA."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,9 +157,6 @@ def prepare(request: Request) -> Prepared:
     """
     base, output, tied, state = request.base, request.output, request.tied, request.state
     ordered = in_fusing_order(request.inputs)
-    fused = {name: spec for name, spec in base.schema.items() if spec.is_fused and name not in tied}
-    resolved = resolve(_shortened(request.recipe, ordered), ordered, request.settings, list(fused))
-    recipe = resolved.recipe
     read = Inputs(
         base=operands(base.files.values(), is_delta=False),
         contributions=[item.operands for item in ordered],
@@ -161,6 +164,12 @@ def prepare(request: Request) -> Prepared:
         state=state.operands,
         tied=tied,
     )
+    products = LowRankPlan(find_low_rank(base), read)
+    require_products(request.recipe, products.modules, output)
+    written = {name: spec for name, spec in base.schema.items() if spec.is_fused and name not in tied}
+    fused = products.in_place_of_factors(written)
+    resolved = resolve(_shortened(request.recipe, ordered), ordered, request.settings, list(fused))
+    recipe = resolved.recipe
     own = plan_shards(base.headers, read, granularity=granularity_of(recipe))
     layout = _layout(base, read, recipe, output)
     is_own = layout.headers == base.headers
@@ -172,15 +181,16 @@ def prepare(request: Request) -> Prepared:
         names=content_digests(ordered) if recipe.is_random else (),
         seed=request.seed,
         num_elements=sum(spec.num_elements for spec in fused.values()),
+        num_written=sum(spec.num_elements for spec in written.values()),
         slots=state.slots if output.kind == "model" else (),
         age=state.age,
         device=request.device,
         delta_dtype=output.delta_dtype,
     )
+    plan = own if is_own else plan_shards(layout.headers, read, granularity=granularity_of(recipe))
     return Prepared(
-        base=base, inputs=tuple(ordered), fusion=fusion, measured=measured_shards(own), tied=tied, state=state,
-        plan=own if is_own else plan_shards(layout.headers, read, granularity=granularity_of(recipe)),
-        output=output, layout=layout,
+        base=base, inputs=tuple(ordered), fusion=fusion, measured=products.measured(own, granularity_of(recipe)),
+        tied=tied, state=state, plan=products.made(plan), output=output, layout=layout,
     )  # fmt: skip
 
 
@@ -233,6 +243,7 @@ def fuse(prepared: Prepared, sink: Sink, executor: Executor, *, progress: Progre
         fusion=fusion,
         parts={(shard.file, part.index): part.parts for i, shard in enumerate(last.shards) for part in made[i]},
         num_moved=sum(part.num_moved for parts in made.values() for part in parts),
+        cuts={name: cut for i in range(len(last.shards)) for part in made[i] for name, cut in part.cuts.items()},
     )
     sink.end(fused.digest, fusion)
     return fused
@@ -254,6 +265,7 @@ def fuse_part(making: Making, shard: Shard) -> list[FusedPart]:
             parts=making.writer.write(shard.file, fused),
             blocks=fused.blocks,
             num_moved=fused.num_moved,
+            cuts=fused.cuts,
         )
         for fused in fuse_shard(making.fusion, shard)
     ]

@@ -15,8 +15,10 @@ from coldfuse.adapters.config import CONFIG as ADAPTER_CONFIG
 from coldfuse.core.left_out import LeftOut
 from coldfuse.core.schema import Schema
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, sha256
+from coldfuse.engine.beside import find_beside, mask_beside
 from coldfuse.engine.left_out import fit, named_left_out, weights_alone
 from coldfuse.engine.mismatches import Fitting
+from coldfuse.engine.module_inputs import open_module
 from coldfuse.engine.operands import Operands, delta_operands, operands
 from coldfuse.engine.tied import Tied, by_first_name, check_adapter, check_changes
 from coldfuse.engine.untied import untied_model
@@ -34,7 +36,7 @@ from coldfuse.tensors.contents import content_digest, delta_digest, sample_diges
 from coldfuse.tensors.deltas import FORMAT, check_delta
 from coldfuse.tensors.dequantised import open_as_floats
 from coldfuse.tensors.encodings import Encoded
-from coldfuse.tensors.files import File, LocalFile, find_object, opened
+from coldfuse.tensors.files import File, opened
 from coldfuse.tensors.folders import Location, is_remote
 from coldfuse.tensors.statistics import check_statistics, read_statistics_info
 from coldfuse.tensors.tensor_file import TensorFile, open_tensors
@@ -50,7 +52,7 @@ class Input:
     path: Location
     """Name or place of the input, for people."""
     files: tuple[TensorFile, ...]
-    """All files of tensors that the input has, but for its statistics."""
+    """All files of tensors that the input has, but for its statistics; a delta, and then its mask if it has one."""
     is_delta: bool
     """True for a delta or an adapter; False for a model, from which the base is subtracted."""
     weight: float
@@ -86,7 +88,8 @@ class Input:
             return replace(self.adapter, tensors=by_first_name(self.adapter.tensors, self.tied))
         places = operands(self.files, is_delta=self.is_delta).tensors
         if self.encoded:
-            return delta_operands(self.files[0], self.encoded, self.shapes, self.tied)
+            mask = self.files[1] if len(self.files) > 1 else None
+            return delta_operands(self.files[0], self.encoded, self.shapes, self.tied, mask=mask)
         if self.fitting is not None:
             places = {to: places[name] for name, to in self.fitting.base_names.items()}
         return Operands(by_first_name(places, self.tied), self.is_delta)
@@ -201,6 +204,10 @@ def with_statistics(
 
 def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -> Input:
     """Open one input without its statistics, and check that it fits the base; arguments and errors as `open_inputs`."""
+    if base.module is not None and (part := open_module(base, path)) is not None:
+        return Input(
+            path=path, files=part.files, is_delta=False, weight=weight, fitting=part.fitting, left_out=part.left_out
+        )
     if (config := find_beside(path, ADAPTER_CONFIG)) is not None:
         file = find_beside(path, ADAPTER_WEIGHTS)
         if file is None:
@@ -242,6 +249,7 @@ def delta_input(  # noqa: PLR0913 - what there is to say, by keyword
     path: Location,
     digest: str | None = None,
     base_digest: str | None = None,
+    mask: TensorFile | None = None,
 ) -> Input:
     """Check a delta against the base, and return it as an input.
 
@@ -253,16 +261,21 @@ def delta_input(  # noqa: PLR0913 - what there is to say, by keyword
         path: The delta's name or place, for people.
         digest: The delta's digest, where it is known; None: it is read when somebody asks for it.
         base_digest: Digest of the model that the delta is relative to, where that is an older one with the same schema.
+        mask: The mask that the delta names, where it names one; None: it is looked for beside the delta.
 
     Raises:
         CodecError: The file is no delta, or one of another version.
         SchemaMismatchError: It does not fit the base.
     """
-    encoded = check_delta(file.header, base.schema, base_digest=base_digest or base.digest(), what=str(path))
-    check_changes(file, encoded, tied, what=str(path))
+    mask = mask or mask_beside(path, file)
+    encoded = check_delta(
+        file.header, base.schema, base_digest=base_digest or base.digest(), what=str(path),
+        mask=mask.header if mask else None,
+    )  # fmt: skip
+    check_changes(file, encoded, tied, what=str(path), mask=mask)
     return Input(
-        path=path, files=(file,), is_delta=True, weight=weight, tied=tied, known_digest=digest, encoded=encoded,
-        shapes={name: base.schema[name] for name in encoded},
+        path=path, files=(file, mask) if mask else (file,), is_delta=True, weight=weight, tied=tied,
+        known_digest=digest, encoded=encoded, shapes={name: base.schema[name] for name in encoded},
     )  # fmt: skip
 
 
@@ -290,14 +303,6 @@ def content_digests(inputs: Sequence[Input]) -> tuple[str, ...]:
     """Return the digest of all that each input holds; reads what is not known."""
     with ThreadPoolExecutor(_DIGESTS_AT_A_TIME) as pool:
         return tuple(pool.map(lambda item: item.digest, inputs))
-
-
-def find_beside(where: Location, name: str) -> File | None:
-    """Return a file of what may be a folder, or a prefix in S3; None if there is none."""
-    if is_remote(where):
-        return find_object(str(where).rstrip("/"), name)
-    file = Path(where) / name
-    return LocalFile(file) if file.is_file() else None
 
 
 def _read_at_most(file: File) -> bytes:

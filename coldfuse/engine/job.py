@@ -15,12 +15,13 @@ import numpy as np
 
 from coldfuse.core.schema import ITEM_BYTES
 from coldfuse.engine.operands import AdapterOperand, EncodedOperand
-from coldfuse.engine.plan import Granularity, PieceTask, Plan, all_shards
+from coldfuse.engine.plan import FactorTask, Granularity, PieceTask, Plan, all_shards
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.block import Float64, TensorInfo
 from coldfuse.fusion.method import LinearCombiner, MatrixCombiner
 from coldfuse.fusion.random import key
 from coldfuse.fusion.recipe import Recipe
+from coldfuse.fusion.robust.shorten import Shorten
 from coldfuse.tensors.checks import PIECE_BYTES
 from coldfuse.tensors.encodings import Encoding
 
@@ -86,7 +87,9 @@ class Fusion:
     seed: str = ""
     """What all random numbers depend on beside the contributions."""
     num_elements: int = 0
-    """Number of elements of all tensors that are fused, tied ones once."""
+    """Number of elements of all tensors that are fused, tied ones once; of a shared LoRA the products are."""
+    num_written: int = 0
+    """Number of elements of all tensors that are made, tied ones once."""
     slots: tuple[str, ...] = ()
     """Names of the numbers that are kept for each element between fusions: the outer steps', and the residual."""
     age: int = 0
@@ -154,6 +157,11 @@ class Fusion:
         combiner = self.recipe.combiner
         return isinstance(combiner, LinearCombiner) and type(combiner).fuse is LinearCombiner.fuse
 
+    @property
+    def stacks_factors(self) -> bool:
+        """True if products are combined as factors beside each other, for which no whole matrix is needed."""
+        return self.sums_deltas and all(isinstance(step, Shorten) for step in self.recipe.transforms)
+
 
 def granularity_of(recipe: Recipe) -> Granularity:
     """Say how much of a tensor a recipe looks at to fuse a piece of it."""
@@ -182,7 +190,9 @@ def task_bytes(fusion: Fusion, plan: Plan) -> int:
         blocks = max(blocks, max(fusion.block_elements, row) * (2 * rows + values)) + _COUNTER_ELEMENTS
     # What is read ahead of a store is verified in whole pieces: one more at each end, and its checks.
     ahead = (fusion.request_bytes and fusion.request_bytes + 3 * PIECE_BYTES) * (fusion.num_contributions + 1)
-    return part + state + blocks * 8 + ahead + fusion.factor_bytes + _matrix_bytes(fusion, plan)
+    factors = {piece.factor.product.tensor: piece.factor for s in shards for piece in s.pieces if piece.factor}
+    cut = max((_cut_bytes(fusion, factor) for factor in factors.values()), default=0)
+    return part + state + blocks * 8 + ahead + fusion.factor_bytes + _matrix_bytes(fusion, plan) + cut
 
 
 def require_memory(fusion: Fusion, plan: Plan, limit_bytes: int) -> None:
@@ -216,7 +226,8 @@ def holding_factors(fusion: Fusion, plan: Plan, limit_bytes: int) -> Fusion:
         plan: What it reads.
         limit_bytes: Memory that a worker may take.
     """
-    needed = max((_factor_bytes(piece) for shard in all_shards(plan) for piece in shard.pieces), default=0)
+    pieces = [piece.factor.product if piece.factor else piece for s in all_shards(plan) for piece in s.pieces]
+    needed = max(map(_factor_bytes, pieces), default=0)
     if not needed:
         return fusion
     spare = limit_bytes - task_bytes(fusion, plan)
@@ -240,6 +251,17 @@ def _longest_row(fusion: Fusion, plan: Plan) -> int:
     if not fusion.recipe.whole_rows:
         return 0
     return max((p.shape[-1] for s in all_shards(plan) for p in s.pieces if p.shape and p.is_fused), default=0)
+
+
+def _cut_bytes(fusion: Fusion, task: FactorTask) -> int:
+    """Return what it takes to make a module's factors, those of all contributions or the whole product included."""
+    rows, columns = task.product.shape
+    rank = (fusion.num_contributions + 1) * task.base.up.shape[1]
+    whole, stacked = 8 * rows * columns, 8 * rank * (rows + columns)
+    decomposed = 24 * min(rows, columns) * (rows + columns) + whole  # U, V, and what LAPACK works in
+    if not fusion.stacks_factors:
+        return 3 * whole + decomposed
+    return stacked + whole + decomposed if rank >= min(rows, columns) else 4 * stacked + 48 * rank**2
 
 
 def _matrix_bytes(fusion: Fusion, plan: Plan) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from coldfuse.adapters.adapter import AdapterTensor, Stored
-from coldfuse.core.schema import Schema, TensorSpec
+from coldfuse.core.schema import Schema
 from coldfuse.core.statistics import Coding
 from coldfuse.tensors.checkpoint import Place
 from coldfuse.tensors.encodings import DENSE, Encoded, part_name
@@ -63,8 +64,8 @@ class CodedOperand:
     """Number of numbers in these blocks."""
     coding: Coding
     """How they are coded."""
-    triangle: int = 0
-    """Number of rows of the symmetric matrix of which they are the upper triangle; 0 for other tensors."""
+    gram_size: int = 0
+    """Number of rows of the Gram matrix that they are; 0 for other tensors."""
 
 
 AnyOperand = Operand | AdapterOperand | EncodedOperand
@@ -91,6 +92,22 @@ class Operands:
         return name in self.tensors or name in self.encoded
 
 
+class Changing(Protocol):
+    """What says of each tensor how it changes, such as an adapter."""
+
+    @property
+    def what(self) -> str:
+        """Its name, for errors."""
+
+    @property
+    def tensors(self) -> Mapping[str, AdapterTensor]:
+        """The tensors that it changes."""
+
+    def __contains__(self, name: str) -> bool:
+        """Tell whether it changes a tensor."""
+        ...
+
+
 def operands(files: Iterable[TensorFile], *, is_delta: bool) -> Operands:
     """Index the tensors of a model's or delta's files by name; `is_delta` as in `Operands`."""
     return Operands({entry.name: (file, entry) for file in files for entry in file.header.tensors}, is_delta)
@@ -102,7 +119,27 @@ def operand_of(stored: Stored) -> Operand:
     return Operand(where=stored.file.range(start, spec.size_bytes), first=0, dtype=spec.dtype, is_delta=True)
 
 
-def delta_operands(file: TensorFile, encoded: Mapping[str, Encoded], base: Schema, tied: Mapping[str, str]) -> Operands:
+def places_in_delta(file: TensorFile, name: str, how: Encoded, mask: TensorFile | None) -> dict[str, Place]:
+    """Return where the parts lie of what a delta stores of a tensor, in its own file or in its mask's.
+
+    Args:
+        file: The delta.
+        name: The base's name of the tensor.
+        how: How it is stored.
+        mask: The delta's mask, where it has one.
+    """
+    own = {part: (file, file.entry(part_name(name, part))) for part in how.parts}
+    return own | {part: (mask, mask.entry(part_name(name, part))) for part in how.mask_parts if mask is not None}
+
+
+def delta_operands(
+    file: TensorFile,
+    encoded: Mapping[str, Encoded],
+    base: Schema,
+    tied: Mapping[str, str],
+    *,
+    mask: TensorFile | None = None,
+) -> Operands:
     """Return where a delta's tensors lie, those that are stored whole and those that are not.
 
     Args:
@@ -110,25 +147,20 @@ def delta_operands(file: TensorFile, encoded: Mapping[str, Encoded], base: Schem
         encoded: How each of its tensors is stored, by the base's names.
         base: The base's tensors.
         tied: The tensor that each copy among them is a copy of: a copy's change is that tensor's, too.
+        mask: The delta's mask, where it has one.
     """
-    entries = {entry.name: entry for entry in file.header.tensors}
     names = {name: name for name in encoded}
     dense: dict[str, Place] = {}
     others: dict[str, EncodedOperand] = {}
     for known, name in {**{tied[name]: name for name in names if name in tied}, **names}.items():
-        how = encoded[name]
-        if how is DENSE:
-            dense[known] = file, entries[name]
+        places = places_in_delta(file, name, encoded[name], mask)
+        if encoded[name] is DENSE:
+            dense[known] = places[""]
         else:
-            others[known] = _encoded(
-                file, {part: entries[part_name(name, part)] for part in how.parts}, how, base[name]
-            )
+            parts = {part: _whole(*place) for part, place in places.items()}
+            others[known] = EncodedOperand(how=encoded[name], shape=base[name].shape, parts=parts)
     return Operands(dense, is_delta=True, encoded=others)
 
 
-def _encoded(file: TensorFile, parts: Mapping[str, TensorEntry], how: Encoded, spec: TensorSpec) -> EncodedOperand:
-    found = {
-        part: Operand(where=file.range(entry), first=0, dtype=entry.spec.dtype, is_delta=True)
-        for part, entry in parts.items()
-    }
-    return EncodedOperand(how=how, shape=spec.shape, parts=found)
+def _whole(file: TensorFile, entry: TensorEntry) -> Operand:
+    return Operand(where=file.range(entry), first=0, dtype=entry.spec.dtype, is_delta=True)

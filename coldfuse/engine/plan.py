@@ -15,12 +15,12 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Literal
 
-from coldfuse.adapters.adapter import Adapter
+from coldfuse.adapters.refactored import Pair
 from coldfuse.core.schema import TensorSpec, size_of
-from coldfuse.engine.operands import AdapterOperand, AnyOperand, CodedOperand, Operand, Operands
+from coldfuse.engine.operands import AdapterOperand, AnyOperand, Changing, CodedOperand, Operand, Operands
 from coldfuse.errors import SchemaMismatchError
 from coldfuse.tensors.codes import BLOCK, coded_range
-from coldfuse.tensors.header import Header
+from coldfuse.tensors.header import Header, TensorEntry
 from coldfuse.tensors.parts import PartLayout, Piece, plan_parts
 
 Granularity = Literal["piece", "rows", "matrix"]
@@ -58,6 +58,8 @@ class PieceTask:
     """Each slot's numbers of the fusion before; None where there are none yet."""
     is_fused: bool
     """True if the elements are fused; False if they are copied from the base, with which all must agree."""
+    factor: FactorTask | None = None
+    """How the elements are made where they are a factor's of a shared LoRA; None: from the operands."""
     tied_to: str = ""
     """Name of the tensor whose copy this one is, and whose elements all operands are; "" if it is no copy."""
 
@@ -79,6 +81,20 @@ class PieceTask:
     def tensor_elements(self) -> int:
         """Number of elements of the whole tensor."""
         return TensorSpec(dtype=self.base.dtype, shape=self.shape).num_elements
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactorTask:
+    """Makes one of the two factors of a module of a shared LoRA, from their product."""
+
+    is_up: bool
+    """True for B, False for A."""
+    product: PieceTask
+    """The product, whole, and what each contribution makes of it."""
+    base: Pair
+    """The base's factors."""
+    scale: float
+    """The factor s that PEFT multiplies BA by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +136,7 @@ class Inputs:
     """Everything that is read."""
 
     base: Operands
-    contributions: Sequence[Operands | Adapter]
+    contributions: Sequence[Operands | Changing]
     statistics: Sequence[Operands] = ()
     """Each contribution's statistics, if the method asks for them."""
     state: Sequence[Operands | None] = ()
@@ -155,6 +171,11 @@ def plan_shards(
         ]
         plan[file] = [Shard(file=file, parts=tuple(group)) for group in _together(parts, granularity)]
     return plan
+
+
+def plan_whole(tensor: TensorEntry, inputs: Inputs) -> PieceTask:
+    """Plan a whole tensor as one piece."""
+    return _plan_piece(Piece(tensor=tensor, first=0, num_elements=tensor.spec.num_elements), inputs, "matrix")
 
 
 def all_shards(plan: Plan) -> list[Shard]:
@@ -217,7 +238,7 @@ def _plan_piece(piece: Piece, inputs: Inputs, granularity: Granularity) -> Piece
     )
 
 
-def _locate_contribution(source: Operands | Adapter, piece: Piece, granularity: Granularity) -> AnyOperand | None:
+def _locate_contribution(source: Operands | Changing, piece: Piece, granularity: Granularity) -> AnyOperand | None:
     if isinstance(source, Operands):
         return source.encoded.get(piece.tensor.name) or _locate(source, piece, granularity)
     change = source.tensors.get(piece.tensor.name)
@@ -245,18 +266,15 @@ def _locate_statistics(source: Operands, piece: Piece, granularity: Granularity)
     file, entry = source.tensors[piece.tensor.name]
     shape = piece.tensor.spec.shape
     if source.is_gram:
-        triangle, first, count = shape[-1], 0, shape[-1] * (shape[-1] + 1) // 2
-        total = count
-    else:
-        triangle, total = 0, piece.tensor.spec.num_elements
-        first, end = _element_range(piece, granularity, by_rows=False)
-        count = end - first
-    begin, start, stop = coded_range(first, count, source.coding)
+        size = shape[-1]
+        return CodedOperand(
+            where=file.range(entry), first=0, num_coded=size * size, coding=source.coding, gram_size=size
+        )  # fmt: skip
+    first, end = _element_range(piece, granularity, by_rows=False)
+    begin, start, stop = coded_range(first, end - first, source.coding)
     where = file.file.range(entry.start + start, min(stop, entry.spec.size_bytes) - start)
-    blocks_end = min(-(-(first + count) // BLOCK) * BLOCK, total)
-    return CodedOperand(
-        where=where, first=begin, num_coded=blocks_end - begin, coding=source.coding, triangle=triangle
-    )  # fmt: skip
+    blocks_end = min(-(-end // BLOCK) * BLOCK, piece.tensor.spec.num_elements)
+    return CodedOperand(where=where, first=begin, num_coded=blocks_end - begin, coding=source.coding)
 
 
 def _element_range(piece: Piece, granularity: Granularity, *, by_rows: bool) -> tuple[int, int]:

@@ -10,16 +10,19 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from coldfuse.adapters.adapter import Stored
 from coldfuse.core.dtypes import Raw
 from coldfuse.core.schema import ITEM_BYTES, size_of
 from coldfuse.engine.devices import own_stream, to_device
 from coldfuse.engine.expander import Expander
 from coldfuse.engine.finite import require_finite
 from coldfuse.engine.job import SUM_ELEMENTS, Fusion
-from coldfuse.engine.operands import AnyOperand, CodedOperand, Operand
+from coldfuse.engine.operands import AnyOperand, CodedOperand, Operand, operand_of
 from coldfuse.engine.plan import PieceTask
 from coldfuse.engine.preload import expect
 from coldfuse.engine.range_reader import RangeReader
@@ -30,7 +33,7 @@ from coldfuse.fusion.block import Array, Block, Float64, Matrix
 from coldfuse.fusion.kernels import decode, subtract_rows, sum_rows
 from coldfuse.fusion.method import LinearCombination
 from coldfuse.fusion.rows import DeltaRows
-from coldfuse.tensors.coded_statistics import matrix_of
+from coldfuse.tensors.coded_statistics import decode_gram
 from coldfuse.tensors.codes import BLOCK, coded_range, decode_values
 
 _idle = threading.local()
@@ -70,14 +73,20 @@ class BlockReader:
         self._reader.read_into(operand.where, raw.data, size_of(operand.dtype, first - operand.first))
         return raw
 
+    def read_factor(self, stored: Stored, first: int, count: int) -> Float64:
+        """Read elements of a factor; see `adapters.changes.Read`."""
+        return self.values(operand_of(stored), (first, count))
+
     def forget(self) -> None:
         """Let go of what was read ahead: another piece comes."""
         self._reader.forget()
         self._base_held = None
         self._expander.forget()
 
-    def values(self, operand: Operand, elements: ElementRange) -> Float64:
-        """Read elements as float64, into an array of their own."""
+    def values(self, operand: Operand, elements: ElementRange) -> NDArray[Any]:
+        """Read elements as float64, into an array of their own; bytes are no floats, and stay what they are."""
+        if operand.dtype == "U8":
+            return self.raw(operand, elements).copy()
         values = np.empty(elements[1])
         decode(self.raw(operand, elements), operand.dtype, values)
         return values
@@ -214,7 +223,7 @@ class BlockReader:
             rows, columns = piece.shape[-1] if is_gram else piece.shape[0], piece.shape[-1]
             if isinstance(operand, CodedOperand):
                 values = self._decoded(operand)
-                values = matrix_of(values, columns) if operand.triangle else values.reshape(rows, columns)
+                values = values.reshape(rows, columns)
             else:
                 values = self.values(operand, (0, rows * columns)).reshape(rows, columns)
             return to_device(values, self._fusion.device)
@@ -303,7 +312,9 @@ class BlockReader:
         """Read all of an operand's numbers."""
         raw = self.buffer("codes", operand.where.length)
         self._reader.read_into(operand.where, raw.data, 0)
-        return decode_values(raw, operand.num_coded, operand.coding, is_signed=operand.triangle > 0)
+        if operand.gram_size:
+            return decode_gram(raw, operand.gram_size, operand.coding)
+        return decode_values(raw, operand.num_coded, operand.coding, is_signed=False)
 
     def _floats(self, name: str, count: int) -> Float64:
         return self.buffer(name, count * 8).view(np.float64)

@@ -7,18 +7,19 @@ method works on whole matrices.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
 
 from coldfuse.core.dtypes import Raw, from_floats, to_floats
 from coldfuse.core.schema import ITEM_BYTES, size_of
+from coldfuse.engine.cutting import CutNorms, Cutter
 from coldfuse.engine.devices import decompositions, one_blas_thread, to_cpu
 from coldfuse.engine.finite import NotFiniteError, file_of
 from coldfuse.engine.job import SUM_ELEMENTS, Fusion
 from coldfuse.engine.operands import Operand
-from coldfuse.engine.plan import RESIDUAL, STATE_DTYPE, PartTask, PieceTask, Shard
+from coldfuse.engine.plan import RESIDUAL, STATE_DTYPE, FactorTask, PartTask, PieceTask, Shard
 from coldfuse.engine.ranges import ElementRange, element_ranges, has_rows, info_of
 from coldfuse.engine.reading import BlockReader
 from coldfuse.errors import FusionError, SchemaMismatchError
@@ -44,6 +45,8 @@ class FusedBytes:
     """The new numbers of each slot for the same elements."""
     num_moved: int
     """Number of elements whose bytes differ from the base's; a tied copy is not counted again."""
+    cuts: Mapping[str, CutNorms]
+    """What was lost of each module of a shared LoRA whose B begins in it."""
 
 
 def fuse_shard(fusion: Fusion, shard: Shard) -> Iterator[FusedBytes]:
@@ -59,11 +62,15 @@ def _fuse_part(deltas: _Deltas, part: PartTask) -> FusedBytes:
     data = reader.buffer("part", part.size_bytes).data
     state = {slot: reader.buffer(f"part {slot}", part.num_kept(slot) * 4).data for slot in fusion.slots}
     digests: dict[str, Sequence[str]] = {}
+    cuts: dict[str, CutNorms] = {}
     num_moved, done, done_state = 0, 0, dict.fromkeys(state, 0)
     for piece in part.pieces:
         reader.forget()
         view = data[done : done + size_of(_dtype(fusion, piece), piece.num_elements)]
-        if piece.is_fused:
+        if piece.factor is not None:
+            num_moved += _fuse_factor(deltas, piece, piece.factor, np.frombuffer(view, np.uint8))
+            cuts |= deltas.cuts(piece, piece.factor)
+        elif piece.is_fused:
             new: dict[str, Raw] = {}
             for slot in fusion.slots:
                 if piece.keeps(slot):
@@ -74,7 +81,7 @@ def _fuse_part(deltas: _Deltas, part: PartTask) -> FusedBytes:
             _copy_piece(reader, piece, view)
         digests[piece.tensor] = block_digests(view)
         done += len(view)
-    return FusedBytes(part=part, data=data, blocks=digests, state=state, num_moved=num_moved)
+    return FusedBytes(part=part, data=data, blocks=digests, state=state, num_moved=num_moved, cuts=cuts)
 
 
 class _Deltas:
@@ -83,6 +90,21 @@ class _Deltas:
     def __init__(self, fusion: Fusion, reader: BlockReader) -> None:
         self.fusion, self.reader = fusion, reader
         self._matrix: tuple[str, Float64] | None = None
+        self.cutter = Cutter(fusion, reader.read_factor, self._product)
+
+    def cuts(self, piece: PieceTask, factor: FactorTask) -> dict[str, CutNorms]:
+        """Return what was lost of a module whose B begins with this piece."""
+        made = self.cutter.cut(factor) if factor.is_up and not piece.first else None
+        return {factor.product.tensor: CutNorms(norm=made.norm, lost=made.lost)} if made else {}
+
+    def _product(self, product: PieceTask) -> Float64:
+        """Fuse a whole product."""
+        part = PartTask(index=0, start=0, size_bytes=product.num_elements * 8, pieces=(product,))
+        [values_OI] = [
+            np.frombuffer(made.data, np.float64).reshape(product.shape).copy()
+            for made in fuse_shard(replace(self.fusion, slots=()), Shard(file="", parts=(part,)))
+        ]
+        return values_OI
 
     def of(self, piece: PieceTask) -> Iterator[tuple[ElementRange, Float64]]:
         """Yield the piece's element_ranges and their fused deltas (in a buffer that is used again)."""
@@ -122,6 +144,24 @@ class _Deltas:
                 fused = combiner.fuse_matrix(matrix)
             self._matrix = piece.tensor, to_cpu(fused)
         return self._matrix[1]
+
+
+def _fuse_factor(deltas: _Deltas, piece: PieceTask, factor: FactorTask, out: Raw) -> int:
+    """Write a piece of a module's new factor; return the number of elements that moved."""
+    elements, dtype = (piece.first, piece.num_elements), piece.base.dtype
+    base = deltas.reader.base_raw(piece, elements)
+    made = deltas.cutter.cut(factor)
+    if made is None:
+        out[:] = base
+        return 0
+    values_N = (made.up_OR if factor.is_up else made.down_RI).reshape(-1)[
+        piece.first : piece.first + piece.num_elements
+    ]
+    out[:] = from_floats(values_N, dtype)
+    if not np.isfinite(to_floats(out, dtype)).all():
+        raise FusionError(f"tensor {piece.tensor}: the fused factor does not fit into {dtype}")
+    kind = f"u{ITEM_BYTES[dtype]}"
+    return int(np.count_nonzero(out.view(kind) != base.view(kind)))
 
 
 class _PieceFusion:

@@ -19,7 +19,6 @@ from coldfuse.engine.plan import Plan, all_shards
 from coldfuse.engine.shard import FusedBytes
 from coldfuse.engine.state import FOLDER, INDEX, StateIndex, outers_of, part_starts, state_header, state_name
 from coldfuse.registry.objects import Objects
-from coldfuse.tensors.blobs import put_part
 from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.checks import make_list
 from coldfuse.tensors.stores import federation_store
@@ -128,13 +127,13 @@ class StoreSink:
     store_url: str
     """The store's address, for what tasks write."""
     there: Collection[str] = ()
-    """Digests of objects that the store has for sure: the base's headers, which mostly are the release's."""
+    """Digests of objects that the store has for sure, the base's parts: what nobody changes is not written again."""
     _begun: tuple[Layout, Plan, tuple[str, ...]] | None = field(default=None, repr=False)
 
     def begin(self, layout: Layout, plan: Plan, slots: tuple[str, ...]) -> Writer:
         """Remember what is made."""
         self._begun = layout, plan, slots
-        return StoreWriter(self.store_url)
+        return StoreWriter(self.store_url, frozenset(self.there))
 
     def end(self, digest: str, fusion: Fusion) -> None:
         """Do nothing: a release names the parts."""
@@ -188,13 +187,18 @@ class StoreWriter:
     """Puts each part under its digest. Putting what is there already changes nothing."""
 
     store_url: str
+    there: Collection[str] = frozenset()
+    """Digests of the base's parts, which were read, and verified, to make this."""
 
     def write(self, file: str, fused: FusedBytes) -> tuple[Written, ...]:  # noqa: ARG002  # an object needs no file
         """Put a part and its state."""
         objects = Objects(federation_store(self.store_url))
 
         def put(data: memoryview) -> Written:
-            return Written(put_part(data, objects.put), make_list(data))
+            part = Part(digest=sha256(data), size_bytes=len(data))
+            if part.digest not in self.there:
+                objects.put(part.digest, data)
+            return Written(part, make_list(data))
 
         return put(fused.data), *(put(data) if len(data) else NOTHING for data in fused.state.values())
 

@@ -23,10 +23,11 @@ from typing import TypeVar
 from coldfuse.adapters.adapter import Adapter, AdapterTensor
 from coldfuse.adapters.changes import Replaced
 from coldfuse.adapters.layout import is_embedding_name
+from coldfuse.engine.operands import places_in_delta
 from coldfuse.errors import SchemaMismatchError
 from coldfuse.tensors.checkpoint import Checkpoint, Place
 from coldfuse.tensors.contents import same_bytes
-from coldfuse.tensors.encodings import Encoded, part_name
+from coldfuse.tensors.encodings import Encoded
 from coldfuse.tensors.header import Header
 from coldfuse.tensors.tensor_file import TensorFile
 
@@ -100,7 +101,9 @@ def check_places(places: Mapping[str, Place], tied: Tied, *, what: str) -> None:
     _check({name: Compared((place,)) for name, place in places.items()}, tied, what)
 
 
-def check_changes(file: TensorFile, encoded: Mapping[str, Encoded], tied: Tied, *, what: str) -> None:
+def check_changes(
+    file: TensorFile, encoded: Mapping[str, Encoded], tied: Tied, *, what: str, mask: TensorFile | None = None
+) -> None:
     """Raise `SchemaMismatchError` if tied tensors differ in a delta, in what is stored or in how.
 
     Args:
@@ -108,11 +111,10 @@ def check_changes(file: TensorFile, encoded: Mapping[str, Encoded], tied: Tied, 
         encoded: How each of its tensors is stored, by the base's names.
         tied: The base's copies.
         what: Its name, for errors.
+        mask: Its mask, where it has one.
     """
-    entries = {entry.name: entry for entry in file.header.tensors}
     found = {
-        name: Compared(tuple((file, entries[part_name(name, part)]) for part in how.parts), how)
-        for name, how in encoded.items()
+        name: Compared(tuple(places_in_delta(file, name, how, mask).values()), how) for name, how in encoded.items()
     }
     _check(found, tied, what)
 

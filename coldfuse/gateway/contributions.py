@@ -156,7 +156,7 @@ def check_manifest(manifest: ContributionManifest, settings: FederationSettings)
         raise ContributionRejectedError(reason)
     size_bytes = sum(blob.size_bytes for blob in manifest.files)
     if size_bytes > settings.max_contribution_bytes:
-        what = "the delta has" if manifest.statistics is None else "the delta and its statistics have"
+        what = "the delta has" if len(manifest.files) == 1 else "the delta and what comes with it have"
         raise ContributionRejectedError(
             f"{what} {size_bytes:,} bytes, {settings.name} takes at most "
             f"{settings.max_contribution_bytes:,}; choose a smaller encoding"

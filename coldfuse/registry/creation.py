@@ -81,7 +81,7 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
     files, checks = _import_model(Objects(store), folder)
     manifest = ReleaseManifest(
         federation=federation, release=0, parent=None, round=0, method="base", model_digest=digest,
-        files=files, checks=checks, created_at_s=now_s, software={"coldfuse": __version__},
+        files=files, checks=checks, module=folder.module, created_at_s=now_s, software={"coldfuse": __version__},
     )  # fmt: skip
     if begun and begun.files != manifest.files:
         raise _other_base(store, begun)

@@ -72,7 +72,7 @@ def _admissions(store: ObjectStore, contributions: Iterable[str], *, base_releas
                 display_name=manifest.display_name,
                 delta_digest=manifest.delta_digest,
                 num_examples=manifest.num_examples,
-                score=manifest.score.after if manifest.score else None,
+                score=manifest.score.quality if manifest.score else None,
                 base_release=manifest.base_release if base_release not in {None, manifest.base_release} else None,
                 reason="admitted, as what was fused says; the entry is damaged",
             )

@@ -12,6 +12,8 @@ from coldfuse.core.left_out import LeftOut
 from coldfuse.core.model_files import folder_of, why_left_out
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.schema import Schema
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode
+from coldfuse.core.shared_module import MODULE_FILE, SharedModule
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.checks import checks_of
 from coldfuse.tensors.composed import sources_of
@@ -87,6 +89,16 @@ class Checkpoint:
         """
         config = read_json(self.folder, "config.json")
         return config if isinstance(config, dict) else {}
+
+    @cached_property
+    def module(self) -> SharedModule | None:
+        """What it is a module of, and on whose body; None for a whole model.
+
+        Raises:
+            CodecError: The file that says so is malformed.
+        """
+        found = read_small(self.folder, MODULE_FILE, most=MAX_MANIFEST_BYTES) if MODULE_FILE in self.plain else None
+        return None if found is None else decode(SharedModule, found, what=f"{self.folder}/{MODULE_FILE}")
 
     @property
     def is_one_file(self) -> bool:

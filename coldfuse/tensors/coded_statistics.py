@@ -1,8 +1,8 @@
 """Statistics as they travel: coded tensor by tensor, Gram matrices by their upper triangle and still Gram matrices.
 
 Coding moves every number a little, and a matrix with moved numbers may have directions in which it is negative: no
-inputs have such products. So its numbers off the diagonal are shortened until it is none, which takes about as much as
-the coding changed. A diagonal is coded as exactly as the coding can.
+inputs have such products. So its correlations are shortened until it has none, which takes about as much as the coding
+changed.
 
 Letters: I inputs of a layer, N numbers.
 """
@@ -23,7 +23,7 @@ from coldfuse.errors import UserInputError
 from coldfuse.tensors.codes import BLOCK, coded_bytes, decode_values, encode_values
 from coldfuse.tensors.deltas import write_safetensors
 from coldfuse.tensors.parts import Piece
-from coldfuse.tensors.statistics import StatisticsInfo, num_coded, statistics_header
+from coldfuse.tensors.statistics import StatisticsInfo, coded_size, statistics_header
 
 Float64 = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ _NEGATIVE = 1e-6
 """How far below 0 a direction of a Gram matrix may be, of one whose diagonal is 1: rounding, and a fused system with a
 diagonal of its own stays solvable."""
 
-_FIRST_SHORTENING = 2.0**-10
+_FIRST_SHORTENING = 2.0**-13
 _CODINGS: dict[StatisticsKind, Coding] = {"fisher": "log8", "variance": "log8", "gram": "F16"}
 
 
@@ -47,9 +47,9 @@ def usual_coding(kind: StatisticsKind) -> Coding:
     return _CODINGS[kind]
 
 
-def coded_size(shapes: Mapping[str, tuple[int, ...]], kind: StatisticsKind, coding: Coding) -> int:
+def all_coded_bytes(shapes: Mapping[str, tuple[int, ...]], kind: StatisticsKind, coding: Coding) -> int:
     """Return how many bytes statistics of these shapes take, without their file's header."""
-    return sum(coded_bytes(num_coded(shape, kind), coding) for shape in shapes.values())
+    return sum(coded_size(shape, kind, coding) for shape in shapes.values())
 
 
 def write_coded_statistics(
@@ -77,7 +77,7 @@ def write_coded_statistics(
     """
     header = statistics_header(shapes, info)
     writer = _Writer(read, info, path)
-    total = max(sum(num_coded(shape, info.kind) for shape in shapes.values()), 1)
+    total = max(sum(math.prod(shape) for shape in shapes.values()), 1)
 
     def read_piece(piece: Piece) -> Raw:
         data = writer.coded(piece.tensor.name)
@@ -93,6 +93,7 @@ class _Writer:
 
     def __init__(self, read: Callable[[str], NDArray[np.floating]], info: StatisticsInfo, path: Path) -> None:
         self._read, self._info, self._path = read, info, path
+        self._coding: Coding = info.coding or "F16"
         self._held: tuple[str, bytes] = ("", b"")
         self._squares, self._changes, self.num_done = 0.0, 0.0, 0
 
@@ -113,33 +114,24 @@ class _Writer:
             raise UserInputError(f"{self._path}: statistics of {name}: {problem}; has the training diverged?")
         if self._info.kind != "gram":
             return self._code_values(np.ascontiguousarray(values).reshape(-1))
-        wanted_N = triangle_of(np.asarray(values, np.float64))
+        matrix_II = _without_dead(np.asarray(values, np.float64))
         shortening = 0.0
         while True:
-            data, made_N = self._code_triangle(wanted_N, shortening, len(values))
-            if is_gram(matrix_of(made_N, len(values))):
+            data = encode_gram(matrix_II, self._coding, shortening=shortening)
+            made_II = decode_gram(np.frombuffer(data, np.uint8), len(matrix_II), self._coding)
+            if is_gram(made_II):
                 break
             shortening = shortening * 2 or _FIRST_SHORTENING
-        self._count(wanted_N, made_N)
+        self._count(matrix_II.reshape(-1), made_II.reshape(-1))
         return data
 
-    def _code_triangle(self, wanted_N: Float64, shortening: float, size: int) -> tuple[bytes, Float64]:
-        given_N = wanted_N
-        if shortening:
-            places = diagonal_places(size)
-            given_N = wanted_N * max(1 - shortening, 0.0)
-            given_N[places] = wanted_N[places]
-        coding = self._info.coding or "F16"
-        data = encode_values(given_N, coding, is_signed=True)
-        return data, decode_values(np.frombuffer(data, np.uint8), len(given_N), coding, is_signed=True)
-
     def _code_values(self, flat: NDArray[np.floating]) -> bytes:
-        coding, coded = self._info.coding or "F16", []
+        coded = []
         for start in range(0, len(flat), _AT_A_TIME):
             values_N = flat[start : start + _AT_A_TIME].astype(np.float64)
-            coded.append(encode_values(values_N, coding, is_signed=False))
+            coded.append(encode_values(values_N, self._coding, is_signed=False))
             raw = np.frombuffer(coded[-1], np.uint8)
-            self._count(values_N, decode_values(raw, len(values_N), coding, is_signed=False))
+            self._count(values_N, decode_values(raw, len(values_N), self._coding, is_signed=False))
         return b"".join(coded)
 
     def _count(self, wanted_N: Float64, made_N: Float64) -> None:
@@ -184,25 +176,37 @@ def is_gram(matrix_II: Float64) -> bool:
     return True
 
 
-def triangle_of(matrix_II: NDArray[np.floating]) -> Float64:
-    """Return the upper triangle of a square matrix, row by row."""
-    rows = [matrix_II[i, i:] for i in range(len(matrix_II))]
-    return np.concatenate(rows).astype(np.float64) if rows else np.empty(0)
+def encode_gram(matrix_II: Float64, coding: Coding, *, shortening: float = 0.0) -> bytes:
+    """Write a Gram matrix as codes, its correlations shortened by a fraction."""
+    moment_I = matrix_II.diagonal().copy()
+    scale_I = 1 / np.sqrt(np.where(moment_I > 0, moment_I, 1.0))
+    rows = [matrix_II[i, i + 1 :] * scale_I[i] * scale_I[i + 1 :] for i in range(len(matrix_II))]
+    above_N = np.concatenate(rows) if rows else np.empty(0)
+    above_N *= max(1 - shortening, 0.0)
+    return encode_values(moment_I, "F16", is_signed=False) + encode_values(above_N, coding, is_signed=True)
 
 
-def matrix_of(triangle_N: Float64, size: int) -> Float64:
-    """Return the symmetric matrix that has an upper triangle."""
+def decode_gram(raw: Raw, size: int, coding: Coding) -> Float64:
+    """Read a Gram matrix; what no number is coded as comes out as infinity or NaN."""
+    diagonal_bytes = coded_bytes(size, "F16")
+    moment_I = decode_values(raw[:diagonal_bytes], size, "F16", is_signed=False)
+    above_N = decode_values(raw[diagonal_bytes:], size * (size - 1) // 2, coding, is_signed=True)
     matrix_II = np.empty((size, size))
     start = 0
-    for i in range(size):
-        row = triangle_N[start : start + size - i]
-        matrix_II[i, i:] = row
-        matrix_II[i:, i] = row
-        start += size - i
+    with np.errstate(invalid="ignore", over="ignore"):
+        root_I = np.sqrt(moment_I)
+        for i in range(size):
+            row = above_N[start : start + size - i - 1] * root_I[i] * root_I[i + 1 :]
+            matrix_II[i, i], matrix_II[i, i + 1 :], matrix_II[i + 1 :, i] = moment_I[i], row, row
+            start += size - i - 1
     return matrix_II
 
 
-def diagonal_places(size: int) -> NDArray[np.int64]:
-    """Return where the diagonal's numbers lie in an upper triangle."""
-    i = np.arange(size, dtype=np.int64)
-    return i * size - i * (i - 1) // 2
+def _without_dead(matrix_II: Float64) -> Float64:
+    """Return a matrix whose inputs of no moment have no products either: those of tiny ones are float32's rounding."""
+    is_dead_I = matrix_II.diagonal() <= 0
+    if not is_dead_I.any():
+        return matrix_II
+    matrix_II = matrix_II.copy()
+    matrix_II[is_dead_I], matrix_II[:, is_dead_I] = 0.0, 0.0
+    return matrix_II

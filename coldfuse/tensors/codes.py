@@ -55,6 +55,15 @@ def coded_bytes(num_elements: int, coding: Coding) -> int:
     return num_elements * item_bytes(coding) + -(-num_elements // BLOCK) * _HEAD_BYTES
 
 
+def gram_bytes(size: int, coding: Coding) -> int:
+    """Return the size of a coded Gram matrix: its diagonal as F16, and its upper triangle of correlations.
+
+    >>> gram_bytes(3, "log8")
+    25
+    """
+    return coded_bytes(size, "F16") + coded_bytes(size * (size - 1) // 2, coding)
+
+
 def item_bytes(coding: Coding) -> int:
     """Return the size of a code."""
     return 2 if coding == "F16" else 1

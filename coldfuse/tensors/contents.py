@@ -47,10 +47,15 @@ def delta_digest(file: TensorFile) -> str:
 
     The same as its contributor's, who has hashed the parts to upload them.
     """
+    return blob_digest(parts_of(file))
+
+
+def parts_of(file: TensorFile) -> Blob:
+    """Return the parts that an upload cuts a file into; reads and hashes all of it."""
     layouts = plan_parts(file.header)
     digests = _digests([file.file.range(layout.start, layout.size_bytes) for layout in layouts])
     parts = [Part(digest=d, size_bytes=layout.size_bytes) for d, layout in zip(digests, layouts, strict=True)]
-    return blob_digest(Blob(parts=tuple(parts)))
+    return Blob(parts=tuple(parts))
 
 
 def sample_digest(files: Sequence[TensorFile]) -> str:

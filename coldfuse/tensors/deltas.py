@@ -10,9 +10,11 @@ of version 2, which older versions of coldfuse refuse by name; `encodings` lists
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ from coldfuse.core.schema import Schema, TensorSpec
 from coldfuse.core.serialization import canonical_json, sha256, unique_names
 from coldfuse.durable import writing_whole
 from coldfuse.errors import CodecError, SchemaMismatchError
-from coldfuse.tensors.encodings import DENSE, ENCODINGS, Encoded, Encoding, parse_encoding
+from coldfuse.tensors.encodings import DENSE, ENCODINGS, Encoded, Encoding, Masked, parse_encoding
 from coldfuse.tensors.header import Header, format_header, parse_header
 from coldfuse.tensors.parts import Piece, plan_parts
 
@@ -56,7 +58,14 @@ def delta_header(base: Schema, names: Iterable[str], *, encoding: Encoding, base
     return encoded_header(base, dict.fromkeys(names, DENSE), encoding=encoding, base_digest=base_digest)
 
 
-def encoded_header(base: Schema, encoded: Mapping[str, Encoded], *, encoding: Encoding, base_digest: str) -> bytes:
+def encoded_header(
+    base: Schema,
+    encoded: Mapping[str, Encoded],
+    *,
+    encoding: Encoding,
+    base_digest: str,
+    mask_digest: str | None = None,
+) -> bytes:
     """Return the first bytes of a delta: its header, after which what is stored follows in the order of its names.
 
     Args:
@@ -64,6 +73,7 @@ def encoded_header(base: Schema, encoded: Mapping[str, Encoded], *, encoding: En
         encoded: How each tensor that the delta holds is stored.
         encoding: Dtype of the delta's numbers.
         base_digest: The model digest of the base.
+        mask_digest: Digest of the mask, where something is masked.
     """
     specs = {
         stored: spec for name, how in encoded.items() for stored, spec in how.stored(name, base[name], encoding).items()
@@ -74,6 +84,8 @@ def encoded_header(base: Schema, encoded: Mapping[str, Encoded], *, encoding: En
         "base": base_digest,
         "encodings": canonical_json({name: how.said() for name, how in encoded.items()}).decode(),
     }
+    if mask_digest is not None:
+        metadata["mask"] = mask_digest
     return format_header(sorted(specs.items()), metadata)
 
 
@@ -101,8 +113,8 @@ def has_changed(read: Callable[[int, int], Floats], num_elements: int) -> bool:
     return any(read(first, min(_COMPARED, num_elements - first)).any() for first in range(0, num_elements, _COMPARED))
 
 
-def write_numbers(path: Path, header_bytes: bytes, read: Callable[[str, int, int], Floats]) -> Blob:
-    """Write a file of float tensors part by part, rounding each number once to its tensor's dtype.
+def write_numbers(path: Path, header_bytes: bytes, read: Callable[[str, int, int], Floats | Raw]) -> Blob:
+    """Write a file part by part, rounding each float once to its tensor's dtype; bytes are written as they are.
 
     Args:
         path: The file to write; it is there whole or not at all.
@@ -111,7 +123,10 @@ def write_numbers(path: Path, header_bytes: bytes, read: Callable[[str, int, int
     """
 
     def read_piece(piece: Piece) -> Raw:
-        return from_floats(read(piece.tensor.name, piece.first, piece.num_elements), piece.tensor.spec.dtype)
+        found = read(piece.tensor.name, piece.first, piece.num_elements)
+        if piece.tensor.spec.dtype == "U8":
+            return found.view(np.uint8)
+        return from_floats(cast(Floats, found), piece.tensor.spec.dtype)
 
     return write_safetensors(path, header_bytes, read_piece)
 
@@ -137,7 +152,26 @@ def write_safetensors(path: Path, header_bytes: bytes, read: ReadPiece) -> Blob:
     return Blob(parts=tuple(parts))
 
 
-def check_delta(header: Header, base: Schema, *, base_digest: str, what: str) -> dict[str, Encoded]:
+def mask_of(header: Header) -> str | None:
+    """Return the digest of the mask that a delta's values are at; None where it needs none.
+
+    Raises:
+        CodecError: What it names is no digest.
+    """
+    digest = header.metadata.get("mask")
+    if digest is not None and not re.fullmatch("[0-9a-f]{64}", digest):
+        raise CodecError(f"delta metadata: expected the digest of a mask, got {digest[:80]!r}")
+    return digest
+
+
+def mask_name(digest: str) -> str:
+    """Return the name that a mask's file has beside deltas that use it."""
+    return f"mask-{digest[:16]}.safetensors"
+
+
+def check_delta(
+    header: Header, base: Schema, *, base_digest: str, what: str, mask: Header | None = None
+) -> dict[str, Encoded]:
     """Check a delta's metadata and tensors against the base; nothing but its header is looked at.
 
     Args:
@@ -145,6 +179,7 @@ def check_delta(header: Header, base: Schema, *, base_digest: str, what: str) ->
         base: Dtypes and shapes of the base's tensors.
         base_digest: The model digest of the base.
         what: The delta's name, for errors.
+        mask: The header of the mask that the delta names, where it names one; that it is this one, the caller knows.
 
     Returns:
         How each tensor that it holds is stored, by the base's names.
@@ -168,7 +203,7 @@ def check_delta(header: Header, base: Schema, *, base_digest: str, what: str) ->
         for name, spec in header.schema.items():
             _check_dense(name, spec, encodings.get(name), base, what)
         return dict.fromkeys(header.schema, DENSE)
-    return _check_encoded(header, encodings, base, what)
+    return _check_encoded(header, encodings, base, mask, what=what)
 
 
 def _check_dense(name: str, spec: TensorSpec, encoding: object, base: Schema, what: str) -> None:
@@ -181,7 +216,9 @@ def _check_dense(name: str, spec: TensorSpec, encoding: object, base: Schema, wh
         raise SchemaMismatchError(f"{what}: tensor {name[:200]!r}: {problem}")
 
 
-def _check_encoded(header: Header, said: Mapping[str, object], base: Schema, what: str) -> dict[str, Encoded]:
+def _check_encoded(
+    header: Header, said: Mapping[str, object], base: Schema, mask: Header | None, *, what: str
+) -> dict[str, Encoded]:
     """Check that a file stores exactly what its encodings ask for, and nothing under a name of the base's."""
     schema = header.schema
     encoded: dict[str, Encoded] = {}
@@ -189,14 +226,12 @@ def _check_encoded(header: Header, said: Mapping[str, object], base: Schema, wha
     dtype = next((spec.dtype for spec in schema.values() if spec.dtype in ENCODINGS), "F32")
     for name, encoding in said.items():
         how = parse_encoding(name, encoding)
-        problem = _base_problem(name, base) or how.problem(base[name])
+        problem = _base_problem(name, base) or how.problem(base[name]) or _mask_problem(name, how, base, mask)
         if problem is not None:
             raise SchemaMismatchError(f"{what}: tensor {name[:200]!r}: {problem}")
         for stored, spec in how.stored(name, base[name], dtype).items():
             if stored in wanted or (stored != name and stored in base):
-                raise SchemaMismatchError(
-                    f"{what}: tensor {stored[:200]!r} would be two things; send {name[:200]} dense"
-                )
+                raise SchemaMismatchError(f"{what}: tensor {stored[:200]!r} would be two things; send it dense")
             wanted[stored] = spec
         encoded[name] = how
     for stored in sorted(schema.keys() | wanted.keys()):
@@ -206,6 +241,18 @@ def _check_encoded(header: Header, said: Mapping[str, object], base: Schema, wha
                 f"{_said(wanted.get(stored))}; upload it with coldfuse"
             )
     return encoded
+
+
+def _mask_problem(name: str, how: Encoded, base: Schema, mask: Header | None) -> str | None:
+    if not isinstance(how, Masked):
+        return None
+    if mask is None:
+        return "its elements are those of a mask, which is not here; send it with the mask"
+    there = mask.schema
+    for stored, spec in how.in_mask(name, base[name]).items():
+        if there.get(stored) != spec:
+            return f"its mask has {_said(there.get(stored))} for it, expected {_said(spec)}; send a mask of this base"
+    return None
 
 
 def _said(spec: TensorSpec | None) -> str:

@@ -5,8 +5,14 @@
                float64 in the order of k. The tensor is seen as a matrix: all dimensions after the first are one, so a
                convolution is O × I·height·width, and GPT-2's Conv1D is as it is stored, inputs × outputs
 
-Factors are of the delta's dtype. They are taken only where they are smaller than the tensor, so that what they expand
-to is never out of proportion to the base. Letters: O rows, I columns of a tensor seen as a matrix, K rank, N elements.
+    sparse     "<name>|values" (K) and "<name>|indices", the code (`index_codes`) of the K elements that change
+    masked     "<name>|values" (K) alone: the indices are those of a mask, a file of its own (`masks`) that is sent once
+               and used by many contributions
+
+Values and factors are of the delta's dtype. Factors are taken only where they are smaller than the tensor, and of a
+bounded rank, so that what it costs to expand them is never out of proportion to the base.
+
+Letters: O rows, I columns of a tensor seen as a matrix, K rank or stored elements, N elements.
 """
 
 from __future__ import annotations
@@ -14,12 +20,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from functools import partial
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coldfuse.core.schema import TensorSpec
 from coldfuse.errors import SchemaMismatchError
+from coldfuse.tensors.index_codes import IndexCode
 from coldfuse.tensors.products import Float64, add_product, as_matrix
 
 Encoding = Literal["F32", "BF16", "F16"]
@@ -30,12 +39,16 @@ ENCODINGS = ("F32", "BF16", "F16")
 _MARK = "|"
 """What stands between a tensor's name and the part of its change that a stored tensor is."""
 
+MAX_RANK = 512
+"""Largest rank of factors: an element takes as many additions. What has more is sent dense."""
+
 WIDE = 1 << 16
 """Number of columns beyond which a row is expanded in pieces, and number of a factor's elements that are asked for at
 once: what is held to expand some elements depends on neither the tensor's shape nor its rank."""
 
-ReadPart = Callable[[str, int, int], Float64]
-"""read(part, first, count): return `count` elements of a stored part from index `first` on."""
+ReadPart = Callable[[str, int, int], NDArray[Any]]
+"""read(part, first, count): return `count` elements of a stored part from index `first` on; floats in float64, and
+bytes as they are."""
 
 
 class Encoded(Protocol):
@@ -44,7 +57,9 @@ class Encoded(Protocol):
     kind: ClassVar[str]
     """Name of the encoding."""
     parts: ClassVar[tuple[str, ...]]
-    """Names of the parts that are stored; "" for the tensor itself."""
+    """Names of the parts that the delta stores; "" for the tensor itself."""
+    mask_parts: ClassVar[tuple[str, ...]]
+    """Names of the parts that its mask stores."""
 
     def said(self) -> object:
         """Return what the file's metadata say of it, as JSON."""
@@ -84,6 +99,7 @@ class Dense:
 
     kind: ClassVar[str] = "dense"
     parts: ClassVar[tuple[str, ...]] = ("",)
+    mask_parts: ClassVar[tuple[str, ...]] = ()
 
     def said(self) -> object:
         """Return the name alone."""
@@ -99,7 +115,8 @@ class Dense:
 
     def delta(self, _shape: tuple[int, ...], read: ReadPart, first: int, count: int) -> Float64:
         """Return the stored elements."""
-        return read("", first, count)
+        found: Float64 = read("", first, count)
+        return found
 
 
 @dataclass(frozen=True)
@@ -111,6 +128,7 @@ class LowRank:
     scale: float
     kind: ClassVar[str] = "low-rank"
     parts: ClassVar[tuple[str, ...]] = ("up", "down")
+    mask_parts: ClassVar[tuple[str, ...]] = ()
 
     def said(self) -> object:
         """Return the kind, the rank and the scale."""
@@ -127,6 +145,8 @@ class LowRank:
     def problem(self, spec: TensorSpec) -> str | None:
         """Return why a tensor cannot be stored so: factors that are as large as it say nothing that it does not."""
         rows, columns = as_matrix(spec.shape)
+        if self.rank > MAX_RANK:
+            return f"factors of rank {self.rank}, at most {MAX_RANK} is taken; send it dense"
         if self.rank * (rows + columns) >= rows * columns:
             return f"factors of rank {self.rank} are no smaller than the {rows} × {columns} tensor; send it dense"
         return None
@@ -162,6 +182,62 @@ class LowRank:
         return self.scale * sum_OI
 
 
+@dataclass(frozen=True)
+class Sparse:
+    """δ at some elements, and 0 at all others."""
+
+    count: int
+    """Number of elements that are stored."""
+    kind: ClassVar[str] = "sparse"
+    parts: ClassVar[tuple[str, ...]] = ("indices", "values")
+    mask_parts: ClassVar[tuple[str, ...]] = ()
+
+    def said(self) -> object:
+        """Return the kind and the number of elements."""
+        return {"kind": self.kind, "count": self.count}
+
+    def stored(self, name: str, spec: TensorSpec, dtype: str) -> Mapping[str, TensorSpec]:
+        """Return the values, and the code of their indices."""
+        code = IndexCode(spec.num_elements, self.count)
+        return {
+            part_name(name, "indices"): TensorSpec(dtype="U8", shape=(code.size_bytes,)),
+            part_name(name, "values"): TensorSpec(dtype=dtype, shape=(self.count,)),
+        }
+
+    def problem(self, spec: TensorSpec) -> str | None:
+        """Return why a tensor cannot be stored so: it must have more elements than are stored."""
+        if self.count < spec.num_elements:
+            return None
+        return f"{self.count:,} elements and their indices, and it has {spec.num_elements:,}; send it dense"
+
+    def delta(self, shape: tuple[int, ...], read: ReadPart, first: int, count: int) -> Float64:
+        """Return some elements: those that are stored, among zeros."""
+        code = IndexCode(math.prod(shape), self.count)
+        before, indices_K = code.decode(partial(read, "indices"), first, count)
+        delta_N = np.zeros(count)
+        delta_N[indices_K - first] = read("values", before, len(indices_K))
+        return delta_N
+
+
+@dataclass(frozen=True)
+class Masked(Sparse):
+    """δ at the elements of a mask, and 0 at all others."""
+
+    kind: ClassVar[str] = "masked"
+    parts: ClassVar[tuple[str, ...]] = ("values",)
+    mask_parts: ClassVar[tuple[str, ...]] = ("indices",)
+
+    def stored(self, name: str, spec: TensorSpec, dtype: str) -> Mapping[str, TensorSpec]:
+        """Return the values alone."""
+        whole = super().stored(name, spec, dtype)
+        return {part_name(name, part): whole[part_name(name, part)] for part in self.parts}
+
+    def in_mask(self, name: str, spec: TensorSpec) -> Mapping[str, TensorSpec]:
+        """Return what the mask holds of it."""
+        whole = super().stored(name, spec, "F32")
+        return {part_name(name, part): whole[part_name(name, part)] for part in self.mask_parts}
+
+
 DENSE = Dense()
 """The encoding of what has no smaller one."""
 
@@ -175,6 +251,15 @@ def part_name(name: str, part: str) -> str:
     return f"{name}{_MARK}{part}" if part else name
 
 
+def part_of(stored: str, name: str) -> str:
+    """Undo `part_name`.
+
+    >>> part_of("encoder.weight|up", "encoder.weight"), part_of("encoder.weight", "encoder.weight")
+    ('up', '')
+    """
+    return stored.removeprefix(name).removeprefix(_MARK)
+
+
 def class_of(encoded: Mapping[str, Encoded]) -> str:
     """Return what kind of delta this is, by which it is compared with others: what is least like a dense one.
 
@@ -182,7 +267,7 @@ def class_of(encoded: Mapping[str, Encoded]) -> str:
     ('low-rank', 'dense')
     """
     kinds = {how.kind for how in encoded.values()}
-    return next((kind for kind in (LowRank.kind,) if kind in kinds), Dense.kind)
+    return next((kind for kind in (LowRank.kind, Masked.kind, Sparse.kind) if kind in kinds), Dense.kind)
 
 
 def parse_encoding(name: str, said: object) -> Encoded:
@@ -197,9 +282,12 @@ def parse_encoding(name: str, said: object) -> Encoded:
         case {"kind": "low-rank", "rank": int(rank), "scale": float() | int() as scale, **more} if not more:
             if type(rank) is int and rank > 0 and type(scale) is not bool and _is_finite(scale):
                 return LowRank(rank, float(scale))
+        case {"kind": "sparse" | "masked" as kind, "count": int(count), **more} if not more:
+            if type(count) is int and count > 0:
+                return Sparse(count) if kind == Sparse.kind else Masked(count)
     raise SchemaMismatchError(
-        f"tensor {name[:200]!r}: encoding {str(said)[:100]!r}, expected dense, or low-rank with a rank and a finite "
-        "scale; upgrade coldfuse if it is a newer one"
+        f"tensor {name[:200]!r}: encoding {str(said)[:100]!r}, expected dense, low-rank with a rank and a "
+        "finite scale, or sparse or masked with a count; upgrade coldfuse if it is a newer one"
     )
 
 

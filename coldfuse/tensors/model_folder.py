@@ -1,11 +1,12 @@
 """What lies in a model's folder: its weights, the files beside them that belong to it, and what does not.
 
-Four kinds of folders are models:
+Five kinds of folders are models:
 
 - one with `config.json`, as transformers and diffusers save one model;
 - one with `modules.json`, as sentence-transformers saves a chain of modules: the file names their folders, and those
   with weights (Dense, LayerNorm, …) have files of their own; a Router's modules lie another folder down;
 - one with `model_index.json`, as diffusers saves a pipeline: each component that the file names has a folder;
+- one with `coldfuse_module.json`: a module on a frozen body (`core.shared_module`), whose body lies elsewhere;
 - one with weights by their usual names and no tokenizer, as whoever builds the module in code of their own saves it.
 
 Each of these folders is a component. What its files hold is known by its name and theirs,
@@ -21,6 +22,8 @@ from pathlib import PurePosixPath
 
 from coldfuse.core.model_files import (
     INDEX,
+    MODULE_FILES,
+    MODULE_WEIGHT_FILES,
     MODULES,
     NAMING_FILES,
     OTHER_WEIGHTS,
@@ -33,6 +36,7 @@ from coldfuse.core.model_files import (
     named_files,
     why_left_out,
 )
+from coldfuse.core.shared_module import MODULE_FILE
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.files import read_bytes
 from coldfuse.tensors.folders import Folder
@@ -142,14 +146,10 @@ def read_small(folder: Folder, name: str, *, most: int = _MAX_PLAIN_BYTES) -> by
 def _places(folder: Folder) -> dict[str, bool]:
     """Return the folders that make a model, the model's own first, and whether each may have weights."""
     root = folder.entries("")
+    if MODULE_FILE in root:
+        return {"": True}
     if PIPELINE in root:
-        components = read_json(folder, PIPELINE)
-        if not isinstance(components, dict):
-            raise UserInputError(f"{folder}/{PIPELINE}: expected an object that names a pipeline's components")
-        named = [name for name, of in components.items() if isinstance(of, list) and any(of) and name[:1] != "_"]
-        if missing := [name for name in named if f"{name}/" not in root]:
-            raise UserInputError(f"{folder}: {PIPELINE} names {missing[0]}, which is not there; fetch the whole model")
-        return {"": False} | {f"{name}/": True for name in sorted(named)}
+        return _components(folder, root)
     if MODULES in root:
         modules = read_json(folder, MODULES)
         paths = [of.get("path") for of in modules if isinstance(of, dict)] if isinstance(modules, list) else [None]
@@ -163,6 +163,17 @@ def _places(folder: Folder) -> dict[str, bool]:
             raise UserInputError(_no_model(folder, sorted(root)))
         _require_fetched(folder, root)
     return {"": True}
+
+
+def _components(folder: Folder, root: set[str]) -> dict[str, bool]:
+    """Return the folders of a pipeline."""
+    components = read_json(folder, PIPELINE)
+    if not isinstance(components, dict):
+        raise UserInputError(f"{folder}/{PIPELINE}: expected an object that names a pipeline's components")
+    named = [name for name, of in components.items() if isinstance(of, list) and any(of) and name[:1] != "_"]
+    if missing := [name for name in named if f"{name}/" not in root]:
+        raise UserInputError(f"{folder}: {PIPELINE} names {missing[0]}, which is not there; fetch the whole model")
+    return {"": False} | {f"{name}/": True for name in sorted(named)}
 
 
 def _require_fetched(folder: Folder, root: set[str]) -> None:
@@ -200,6 +211,8 @@ def is_inside(path: str) -> bool:
 
 def _weights(folder: Folder, place: str, names: set[str], *, is_alone: bool) -> Weights | None:
     what = f"{folder}/{place}".rstrip("/") if place else str(folder)
+    if MODULE_FILE in names and not place:
+        return _module_weights(what, names)
     is_diffusers = {"model.safetensors", "diffusion_pytorch_model.safetensors"} <= names and _is_of_diffusers(
         folder, place
     )
@@ -210,6 +223,17 @@ def _weights(folder: Folder, place: str, names: set[str], *, is_alone: bool) -> 
     return found
 
 
+def _module_weights(what: str, names: set[str]) -> Weights:
+    """Return the file with a module's tensors, of which there must be one."""
+    found = [name for name in MODULE_WEIGHT_FILES if name in names]
+    if len(found) != 1:
+        raise UserInputError(
+            f"{what}: a module has its tensors in one of {' and '.join(MODULE_WEIGHT_FILES)}, and here "
+            f"{'are both' if found else 'is none'}; fetch it again"
+        )
+    return Weights((found[0],), None)
+
+
 def _is_of_diffusers(folder: Folder, place: str) -> bool:
     config = lenient_json(folder, f"{place}config.json")
     return isinstance(config, Mapping) and "_class_name" in config
@@ -217,6 +241,8 @@ def _is_of_diffusers(folder: Folder, place: str) -> bool:
 
 def _plain(folder: Folder, place: str, names: set[str]) -> set[str]:
     """Return the files of a folder that belong to the model beside its weights, by their names there."""
+    if MODULE_FILE in names and not place:
+        return names & {*MODULE_FILES}
     belongs = is_module_file if place else is_model_file
     plain = {name for name in names if belongs(name)}
     if f"{TEMPLATES}/" in names:

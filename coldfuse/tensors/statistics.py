@@ -12,8 +12,8 @@ Every tensor is F32, and a mean over `count` examples, tokens or snapshots, so t
 `model` is the fine-tuned model's digest. A tensor of the model that is absent has no statistics.
 
 What travels is version 2: every tensor is U8 of one dimension, the blocks of `codes` in the `coding` that the metadata
-names; of a Gram matrix, which is symmetric, the upper triangle, row by row, from the diagonal on. `delta` is the digest
-of the list of parts of the delta that they belong to.
+names. Of a Gram matrix, which is symmetric, the diagonal as F16, and then, row by row, what is above it, as
+correlations G_ij / √(G_ii G_jj). `delta` is the digest of the list of parts of the delta that they belong to.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from coldfuse.core.schema import Schema, TensorSpec
 from coldfuse.core.statistics import Coding, Estimator, StatisticsKind
 from coldfuse.core.value import Digest, Value
 from coldfuse.errors import CodecError, SchemaMismatchError
-from coldfuse.tensors.codes import coded_bytes
+from coldfuse.tensors.codes import coded_bytes, gram_bytes
 from coldfuse.tensors.header import Header, format_header
 
 FORMAT = "coldfuse-statistics"
@@ -76,21 +76,17 @@ def statistics_header(tensors: Mapping[str, tuple[int, ...]], info: StatisticsIn
     return format_header(specs, {"format": FORMAT, "version": version, **own})
 
 
-def num_coded(shape: tuple[int, ...], kind: Kind) -> int:
-    """Return how many numbers of a tensor travel: all, or a symmetric matrix's upper triangle.
-
-    >>> num_coded((3, 3), "gram"), num_coded((3, 3), "fisher")
-    (6, 9)
-    """
+def coded_size(shape: tuple[int, ...], kind: Kind, coding: Coding) -> int:
+    """Return how many bytes of a tensor travel."""
     if kind == "gram":
-        return shape[0] * (shape[0] + 1) // 2
-    return TensorSpec(dtype=DTYPE, shape=shape).num_elements
+        return gram_bytes(shape[0], coding)
+    return coded_bytes(TensorSpec(dtype=DTYPE, shape=shape).num_elements, coding)
 
 
 def _spec(shape: tuple[int, ...], info: StatisticsInfo) -> TensorSpec:
     if info.coding is None:
         return TensorSpec(dtype=DTYPE, shape=shape)
-    return TensorSpec(dtype=CODED_DTYPE, shape=(coded_bytes(num_coded(shape, info.kind), info.coding),))
+    return TensorSpec(dtype=CODED_DTYPE, shape=(coded_size(shape, info.kind, info.coding),))
 
 
 def read_statistics_info(header: Header, *, what: str) -> StatisticsInfo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from coldfuse.tensors.files import ByteRange, File, LocalFile, opened
@@ -19,6 +20,14 @@ class TensorFile:
     def range(self, entry: TensorEntry) -> ByteRange:
         """Name a whole tensor's bytes."""
         return self.file.range(entry.start, entry.spec.size_bytes)
+
+    def entry(self, name: str) -> TensorEntry:
+        """Return where a tensor lies. Raises `KeyError` where there is none of this name."""
+        return self._entries[name]
+
+    @cached_property
+    def _entries(self) -> dict[str, TensorEntry]:
+        return {entry.name: entry for entry in self.header.tensors}
 
     def __str__(self) -> str:
         return self.file.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,13 @@ class TensorReader:
 
     def floats(self, name: str, first: int = 0, count: int | None = None) -> NDArray[np.float64]:
         """Return `count` elements from index `first` on, or all that follow, as flat float64, without loss."""
-        return to_floats(self.raw(name, first, count), self.entry(name).spec.dtype).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a NaN of a kind that processors speak up about
+            return to_floats(self.raw(name, first, count), self.entry(name).spec.dtype).astype(np.float64)
+
+    def numbers(self, name: str, first: int, count: int) -> NDArray[Any]:
+        """Return elements as `floats` does, or as they are stored where they are bytes and no floats."""
+        is_raw = self.entry(name).spec.dtype == "U8"
+        return self.raw(name, first, count) if is_raw else self.floats(name, first, count)
 
     def close(self) -> None:
         """Close the files."""

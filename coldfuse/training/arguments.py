@@ -66,7 +66,7 @@ _REFUSED = {
         "a node scores every epoch and keeps the best by itself",
     ("fsdp", "deepspeed", "ddp_", "local_rank", "parallelism_config", "accelerator_config"):
         "a node is one process; for many take coldfuse.attach in a script of your own",
-    ("group_by_length", "length_column_name", "train_sampling_strategy", "dataloader_drop_last", "auto_find_batch_size"):
+    ("group_by_length", "length_column", "train_sampling_strategy", "dataloader_drop_last", "auto_find_batch"):
         "a node puts texts of like length side by side, drops none, and splits batches by --tokens-at-once",
     ("remove_unused_columns", "label_names", "include_"): "the task says what its model takes",
     ("disable_tqdm", "log_level", "debug"): "a node reports by itself; see --json and --debug",

@@ -15,13 +15,14 @@ from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.naming.building import LIBRARY_FAILURES, quiet
 from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.training.check_kinds import try_another_kind
 from coldfuse.training.compute import reproducible
 from coldfuse.training.encoding import Intake, encode, tokenize
 from coldfuse.training.failures import first_line
 from coldfuse.training.intake import find_intake, num_embedded_tokens
-from coldfuse.training.job import TrainingSettings
 from coldfuse.training.loading import NO_LIMIT, length_limit, load_body, load_tokenizer
 from coldfuse.training.model import stored_parameters
+from coldfuse.training.settings import TrainingSettings
 
 MAX_TRIED_BYTES = 2 << 30
 """Size of a body's weights in float32 up to which it is tried; its gradients need as much again."""
@@ -39,6 +40,8 @@ class BaseCheck:
     """What was tried or looked at, and what came of it, for people."""
     remarks: tuple[str, ...] = ()
     """What works only in part, a sentence each."""
+    reads_texts: bool = True
+    """Whether it needs a tokenizer."""
 
 
 def check_base(model_dir: Path, *, has_tokenizer: bool = True, max_tried_bytes: int = MAX_TRIED_BYTES) -> BaseCheck:
@@ -56,6 +59,8 @@ def check_base(model_dir: Path, *, has_tokenizer: bool = True, max_tried_bytes: 
     is_large = size_bytes > max_tried_bytes
     try:
         with quiet(), reproducible(seed=0, device="cpu", threads=None):
+            if other := try_another_kind(model_dir, is_tried=not is_large, has_tokenizer=has_tokenizer):
+                return BaseCheck(finding=other[0], reads_texts=other[1])
             body = load_body(model_dir, structure_only=is_large)
             if not has_tokenizer:
                 return BaseCheck(finding=type(body).__name__)

@@ -23,6 +23,7 @@ from coldfuse.durable import OnDamage, remove_whole, set_aside, writing_whole
 from coldfuse.errors import CodecError, DigestMismatchError, UserInputError
 from coldfuse.tensors.files import LocalFile
 from coldfuse.tensors.header import format_header, read_header
+from coldfuse.training.moving import moving_tensors
 
 _LOG = logging.getLogger(__name__)
 _KEY = "coldfuse.checkpoint"
@@ -139,28 +140,21 @@ def discard_checkpoint(path: Path) -> None:
     remove_whole(path)
 
 
-def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return everything that training changes in the model, tied tensors once: the model's own memory, not copies."""
-    # Buffers too: batch norm learns its statistics there.
-    tensors = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
-    return tensors | {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
-
-
 def set_trained_tensors(model: nn.Module, values: Mapping[str, Tensor]) -> None:
     """Copy values into the model's tensors of the same names."""
-    tensors = trained_tensors(model)
+    tensors = moving_tensors(model)
     for name, value in values.items():
         tensors[name].copy_(value)
 
 
 def pack(
-    model: nn.Module, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor]
+    model: nn.Module, optimizer: torch.optim.Optimizer | None, best: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Return model, optimiser state and best weights as one mapping of tensors, and one of the state's numbers."""
-    tensors = {f"model/{name}": tensor for name, tensor in trained_tensors(model).items()}
+    tensors = {f"model/{name}": tensor for name, tensor in moving_tensors(model).items()}
     tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
     numbers: dict[str, float] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in model.named_parameters() if optimizer is not None else ():
         for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
                 tensors[f"optimizer/{key}/{name}"] = value
@@ -183,7 +177,7 @@ def unpack(
 
 
 def saved_part(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-    """Return what `pack` has put under `model`, `best` or `optimizer`."""
+    """Return what lies under a part's name: `model`, `best`, `optimizer`, or what else was put beside them."""
     return {name.removeprefix(f"{part}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{part}/")}
 
 

@@ -10,15 +10,16 @@ from typing import Any, overload
 
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from coldfuse.data.dataset import TextDataset
 from coldfuse.training.compute import pick_device
-from coldfuse.training.encoding import TokenizedTexts, encode_all, tokenize
-from coldfuse.training.head import LinearHead
+from coldfuse.training.encoding import Texts, TokenizedTexts, encode_all, tokenize
+from coldfuse.training.head import STRENGTH, LinearHead, Loss, fit_linear_head
 from coldfuse.training.intake import find_intake
-from coldfuse.training.job import TrainingSettings
 from coldfuse.training.loading import load_body, load_tokenizer
 from coldfuse.training.model import Classifier
+from coldfuse.training.settings import TrainingSettings
 from coldfuse.training.tasks.task import Feature, TaskModel
 
 _CPU = torch.device("cpu")
@@ -83,7 +84,7 @@ def load_classifier(base_dir: Path, *, num_outputs: int, settings: TrainingSetti
     )  # fmt: skip
 
 
-def tokenize_for(loaded: TaskModel, data: TextDataset) -> TokenizedTexts:
+def tokenize_for(loaded: TaskModel, data: Texts) -> TokenizedTexts:
     """Turn texts into tokens as the model's body takes them."""
     return tokenize(loaded.processor, data, classifier_of(loaded).intake)
 
@@ -103,6 +104,38 @@ def body_features(loaded: TaskModel, features: Sequence[Feature]) -> Tensor:
         else _texts_of(features, pad_token_id=loaded.processor.pad_token_id, pad_to=classifier.intake.pad_to)
     )
     return encode_all(classifier.body, texts)
+
+
+@torch.no_grad()
+def logits_of(loaded: TaskModel, features: Sequence[Feature]) -> Tensor:
+    """Return what the head says of the texts, shape (N, outputs)."""
+    head = classifier_of(loaded).linear_head()
+    return body_features(loaded, features) @ head.weight.T + head.bias
+
+
+def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean squared error of a head with one output."""
+    return mse_loss(logits.squeeze(-1), labels)
+
+
+def summed_over_labels(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean over the examples of all labels' binary cross-entropies together."""
+    return binary_cross_entropy_with_logits(logits, labels) * logits.shape[-1]
+
+
+def fit_head(loaded: TaskModel, features: Sequence[Feature], loss: Loss, *, strength: float = STRENGTH) -> None:
+    """Make the head what minimises a loss on the unchanged body's features.
+
+    Args:
+        loaded: The model.
+        features: Texts with their labels.
+        loss: Mean loss of logits and labels.
+        strength: The inverse of the L2 penalty.
+    """
+    inputs = body_features(loaded, features)
+    labels = torch.tensor([feature["labels"] for feature in features], device=inputs.device)
+    num_outputs = classifier_of(loaded).head.out_features
+    set_head(loaded, fit_linear_head(inputs, labels, num_outputs=num_outputs, loss=loss, strength=strength))
 
 
 def set_head(loaded: TaskModel, head: LinearHead) -> None:

@@ -9,12 +9,11 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import UserInputError
 from coldfuse.training.compute import native_autocast
 from coldfuse.training.failures import ModelFailedError, failures_of
@@ -78,7 +77,19 @@ class TokenizedTexts:
         return {name: torch.tensor(rows, device=device) for name, rows in columns.items()}
 
 
-def tokenize(tokenizer: Any, dataset: TextDataset, intake: Intake) -> TokenizedTexts:
+class Texts(Protocol):
+    """What can be tokenised."""
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """Texts, or the first of each pair."""
+
+    @property
+    def text_pairs(self) -> Sequence[str] | None:
+        """Second texts, where there are pairs."""
+
+
+def tokenize(tokenizer: Any, dataset: Texts, intake: Intake) -> TokenizedTexts:
     """Turn the data set's texts (or pairs) into tokens, cut on the right, as a body takes them.
 
     Raises `UserInputError` for a token that has no row in the body's embedding.

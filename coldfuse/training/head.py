@@ -11,7 +11,7 @@ Shape letters: N examples, H features, K classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +59,15 @@ class LinearHead:
         return LinearHead(weight=self.weight.to(device), bias=self.bias.to(device))
 
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""loss(logits, labels): the mean over a batch."""
+
+
+def entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy of classes."""
+    return cross_entropy(logits, labels)
+
+
 def fit_linear_probe(
     features_NH: Tensor, labels_N: Tensor, *, num_classes: int, strength: float = STRENGTH
 ) -> LinearHead:
@@ -66,12 +75,31 @@ def fit_linear_probe(
 
     The minimum is that of scikit-learn's `LogisticRegression` (a test holds the two together); fitting with torch gives
     the trainer its private head and the evaluator its score from one place, on the same threads as everything else.
-    The problem is convex and starts from zero, so no seed is involved. Standardising is folded into weight and bias.
 
     Args:
         features_NH: What the body makes of the texts.
         labels_N: The texts' classes.
         num_classes: K, also where some class has no example.
+        strength: The inverse of the L2 penalty.
+
+    Raises:
+        UserInputError: A feature is not finite.
+    """
+    return fit_linear_head(features_NH, labels_N, num_outputs=num_classes, loss=entropy, strength=strength)
+
+
+def fit_linear_head(
+    features_NH: Tensor, labels_N: Tensor, *, num_outputs: int, loss: Loss, strength: float = STRENGTH
+) -> LinearHead:
+    """Minimise N · loss + ‖W‖² / 2·strength by L-BFGS over standardised features.
+
+    The problem is convex and starts from zero, so no seed is involved. Standardising is folded into weight and bias.
+
+    Args:
+        features_NH: What the body makes of the texts.
+        labels_N: What is to be said of each.
+        num_outputs: K, the outputs of the head.
+        loss: A convex mean loss of logits and labels.
         strength: The inverse of the L2 penalty.
 
     Raises:
@@ -84,8 +112,8 @@ def fit_linear_probe(
     mean_H, scale_H = features_NH.mean(dim=0), features_NH.std(dim=0, correction=0)
     scale_H = torch.where(scale_H > 1e-7, scale_H, torch.ones_like(scale_H))  # a constant feature says nothing
     inputs_NH = (features_NH - mean_H) / scale_H
-    weight_KH = torch.zeros(num_classes, inputs_NH.shape[1], device=inputs_NH.device, requires_grad=True)
-    bias_K = torch.zeros(num_classes, device=inputs_NH.device, requires_grad=True)
+    weight_KH = torch.zeros(num_outputs, inputs_NH.shape[1], device=inputs_NH.device, requires_grad=True)
+    bias_K = torch.zeros(num_outputs, device=inputs_NH.device, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [weight_KH, bias_K],
         max_iter=_MAX_STEPS,
@@ -96,10 +124,10 @@ def fit_linear_probe(
 
     def objective() -> Tensor:
         optimizer.zero_grad()
-        loss = cross_entropy(inputs_NH @ weight_KH.T + bias_K, labels_N)
-        loss = loss + weight_KH.square().sum() / (2 * strength * len(labels_N))
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+        value = loss(inputs_NH @ weight_KH.T + bias_K, labels_N)
+        value = value + weight_KH.square().sum() / (2 * strength * len(labels_N))
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
 
     with torch.enable_grad():
         optimizer.step(objective)  # type: ignore[no-untyped-call]

@@ -36,7 +36,7 @@ def load_body(model_dir: Path, *, structure_only: bool = False) -> nn.Module:
     kind, inputs = type(body).__name__, getattr(body, "main_input_name", "input_ids")
     if inputs != "input_ids":
         raise UserInputError(f"{model_dir}: {kind} takes {inputs}, expected a model of texts such as BERT or RoBERTa")
-    if getattr(body.config, "is_encoder_decoder", False) and not _is_encoder_alone(body.config):
+    if is_encoder_decoder(body):
         raise UserInputError(
             f"{model_dir}: {kind} is an encoder-decoder; expected an encoder such as BERT or RoBERTa; the encoder of a "
             "T5 can be trained, saved alone: T5EncoderModel.from_pretrained(MODEL).save_pretrained(FOLDER)"
@@ -64,6 +64,20 @@ def load_guarded(model_dir: Path, load: Callable[[], nn.Module]) -> nn.Module:
             return load()
         except failures() as error:
             raise _not_a_model(model_dir, error, needs_code="auto_map" in declared) from error
+
+
+def load_structure(model_dir: Path) -> nn.Module:
+    """Return the modules of a folder's headless model, without memory for its weights, whatever it reads.
+
+    Raises:
+        UserInputError: The folder holds no model, a quantised one, or one that needs code of its own.
+    """
+    return load_guarded(model_dir, lambda: _load(model_dir, structure_only=True))
+
+
+def is_encoder_decoder(body: Any) -> bool:
+    """Tell whether a model has both halves: a T5's encoder, saved alone, has not."""
+    return bool(getattr(body.config, "is_encoder_decoder", False)) and not _is_encoder_alone(body.config)
 
 
 def load_with_head(model_dir: Path, auto_class: str, **settings: object) -> nn.Module:

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from coldfuse.errors import SchemaMismatchError
 from coldfuse.naming.architecture import Architecture
-from coldfuse.training.checkpoint import trained_tensors
 from coldfuse.training.encoding import Intake, encode
-from coldfuse.training.head import LinearHead
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""loss(logits, labels): the mean over a batch."""
-
-
-def _entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return cross_entropy(logits, labels)
+from coldfuse.training.head import LinearHead, Loss, entropy
+from coldfuse.training.moving import moving_tensors
 
 
 class Classified(NamedTuple):
@@ -39,7 +31,7 @@ class Classifier(nn.Module):
     """
 
     def __init__(
-        self, body: nn.Module, head: LinearHead, *, dropout: float, intake: Intake | None = None, loss: Loss = _entropy
+        self, body: nn.Module, head: LinearHead, *, dropout: float, intake: Intake | None = None, loss: Loss = entropy
     ) -> None:
         super().__init__()
         self.body, self.loss = body, loss
@@ -118,4 +110,23 @@ def private_tensors(model: nn.Module, body: nn.Module, schema_names: Collection[
     architecture, held = Architecture(body), body.state_dict()
     in_memory = {architecture.in_memory(name) for name in schema_names}
     places = {held[name].data_ptr() for name in in_memory if name in held and held[name].numel()}
-    return {name: tensor for name, tensor in trained_tensors(model).items() if tensor.data_ptr() not in places}
+    return {name: tensor for name, tensor in moving_tensors(model).items() if tensor.data_ptr() not in places}
+
+
+def stored_names_in(model: nn.Module, body: nn.Module, schema_names: Collection[str]) -> dict[str, str]:
+    """Return the base's name of each parameter that its files have, by its name in the model around the body.
+
+    Of a parameter that files hold in several parts, such as the experts of a mixture, it is that of the first part.
+
+    Args:
+        model: What is trained.
+        body: The part of it that is a model of transformers.
+        schema_names: The names of all tensors in the base's files.
+    """
+    architecture, own = Architecture(body), dict(body.named_parameters(remove_duplicate=False))
+    stored: dict[int, str] = {}
+    for name in sorted(schema_names):
+        memory = architecture.in_memory(name)
+        if memory in own:
+            stored.setdefault(id(own[memory]), name)
+    return {name: stored[id(p)] for name, p in model.named_parameters() if id(p) in stored}

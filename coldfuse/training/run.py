@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from torch import Tensor
 from transformers.trainer_callback import TrainerCallback
 
 from coldfuse.durable import OnDamage
+from coldfuse.errors import UserInputError
+from coldfuse.tensors.changes import Change
 from coldfuse.training.checkpoint import (
     Position,
     load_checkpoint,
@@ -22,18 +24,21 @@ from coldfuse.training.checkpoint import (
     save_checkpoint,
     saved_part,
     set_trained_tensors,
-    trained_tensors,
     unpack,
 )
 from coldfuse.training.compute import native_autocast, pick_device
 from coldfuse.training.head import MAX_FITTING_EXAMPLES
-from coldfuse.training.job import FineTuned, Stopped, TrainingJob, TrainingProgress, TrainingSettings
-from coldfuse.training.model import private_tensors, shared_tensors
+from coldfuse.training.job import FineTuned, ReadBase, Stopped, TrainingJob, TrainingProgress, TrainingSettings
+from coldfuse.training.model import private_tensors, shared_tensors, stored_names_in
+from coldfuse.training.objectives import Beginning, Terms, parse_objectives
 from coldfuse.training.private import PrivatePart
 from coldfuse.training.schedule import derive_seed
 from coldfuse.training.scoring import mean_loss, take_features
+from coldfuse.training.sharing.way import ModuleWay
 from coldfuse.training.tasks import describe_task
-from coldfuse.training.trainer import NodeTrainer, Resumed, make_arguments
+from coldfuse.training.trainer import Length, NodeTrainer, Resumed, make_arguments
+from coldfuse.training.ways import Base, Preparation, moving_tensors, parse_way
+from coldfuse.training.ways.way import shared_parameters
 
 
 class Run:
@@ -61,12 +66,14 @@ class Run:
         self.job, self.settings, self.checkpoint = job, settings, checkpoint
         self.progress, self.stop, self.on_damage = progress, stop, on_damage
         self.task, self.line = job.task, describe_task(job.task)
+        self.way = ModuleWay(folder=job.module_dir) if job.module_dir else parse_way(settings.way)
         self.device = pick_device(settings.device)
         self.loaded = self.task.load(job.base_dir, job.train, settings)
         self.loaded.model.to(self.device)
         self.features = self.task.encode(self.loaded, job.train)
         self.validation = self.task.encode(self.loaded, job.validation)
         self.private = private_tensors(self.loaded.model, self.loaded.shared_part, job.schema_names)
+        self.start: dict[str, Tensor] = {}
         self.best: dict[str, Tensor] = {}  # empty: the model's present weights are the best
         self.num_trained, self.began_s, self.saved_s = 0, time.monotonic(), time.monotonic()
         self.is_stopped = False
@@ -74,53 +81,91 @@ class Run:
     def go(self, scratch: Path) -> FineTuned | Stopped:
         """Train, or go on with it, and say what came of it."""
         arguments = make_arguments(self.settings, scratch)
+        self.length = Length.of(len(self.features), arguments)
+        if self.job.module_dir:  # what the start is scored with
+            self._prepare()
+        saved = self._start_or_load()
+        if not self.job.module_dir:
+            self._prepare()
+        self.terms = self._begin_terms(saved[1] if saved else None)
+        resumed = self._resume(*saved) if saved else None
+        if self.position.finished:
+            return self._result(self.position.step)
         self.trainer = NodeTrainer(
-            self.loaded, self.features, settings=self.settings, arguments=arguments, round=self.job.round
-        )
+            self.loaded, self.features, settings=self.settings, arguments=arguments, round=self.job.round,
+            terms=self.terms,
+        )  # fmt: skip
         self.trainer.add_callback(_Steps(self))
-        resumed = self._start_or_resume()
-        if not self.position.finished:
-            if self.stop():
-                self.save()
-                return self._stopped()
-            if resumed is None:
-                self.trainer.train()
-            else:
-                self.trainer.resume(resumed, scratch)
-            if self.is_stopped:
-                return self._stopped()
-        return self._result(resumed.step if resumed else 0)
+        if self.stop():
+            self.save()
+            return self._stopped()
+        if resumed is None:
+            self.trainer.train()
+        else:
+            self.trainer.resume(resumed, scratch)
+        return self._stopped() if self.is_stopped else self._result(resumed.step if resumed else 0)
 
-    def _start_or_resume(self) -> Resumed | None:
-        """Take model and position from the checkpoint, or make them from the base."""
+    def _start_or_load(self) -> tuple[Position, dict[str, Tensor]] | None:
+        """Give the private tensors their start, and return what the checkpoint holds, where there is one."""
         self.identity = self._identity()
         saved = (
             load_checkpoint(self.checkpoint, identity=self.identity, on_damage=self.on_damage)
             if self.checkpoint
             else None
         )
-        if saved is None:
+        if saved is not None:  # what a way prepares may depend on it
+            self._set_private(saved_part(saved[1], "start"))
+        else:
             self._report("probe", step=0)
             self.position = self._start()
-            return None
-        self.position, tensors = saved
-        model = self.loaded.model
+        self.start = {name: tensor.clone() for name, tensor in self.private.items()}
+        return saved
+
+    def _prepare(self) -> None:
+        """Freeze and wrap the model as the way of training wants it."""
+        names = stored_names_in(self.loaded.model, self.loaded.shared_part, self.job.schema_names)
+        self.shared = shared_parameters(self.loaded.model, names)
+        preparation = Preparation(
+            seed=self.settings.seed, round=self.job.round, examples=self._single_examples, folder=self.job.folder
+        )
+        self.loaded.model = self.way.prepare(self.loaded.model, names, preparation).to(self.device)
+
+    def _begin_terms(self, saved: Mapping[str, Tensor] | None) -> Terms:
+        """Have the objective's terms look at the model while it has the base's weights."""
+        objectives = parse_objectives(self.settings.objectives)
+        if objectives and self.settings.train_args.get("fp16"):
+            raise UserInputError("--objective cannot be computed with fp16, whose gradients are scaled; take bf16")
+        own = {id(parameter) for parameter in self.shared.values()}
+        beginning = Beginning(
+            model=self.loaded.model, round=self.job.round, examples=self._single_examples, folder=self.job.folder,
+            shared={n: p for n, p in self.loaded.model.named_parameters() if p.requires_grad and id(p) in own},
+        )  # fmt: skip
+        return Terms(objectives, beginning, saved=None if saved is None else saved_part(saved, "terms"))
+
+    def _single_examples(self, count: int) -> Iterator[dict[str, Tensor]]:
+        generator = torch.Generator().manual_seed(derive_seed(self.settings.seed, "examples", self.job.round))
+        for index in torch.randperm(len(self.features), generator=generator)[:count].tolist():
+            batch = self.loaded.collate([self.features[index]])
+            yield {name: tensor.to(self.device) for name, tensor in batch.items()}
+
+    def _resume(self, position: Position, tensors: dict[str, Tensor]) -> Resumed:
+        """Take model and position from the checkpoint."""
+        self.position, model = position, self.loaded.model
         set_trained_tensors(model, saved_part(tensors, "model"))
-        own = trained_tensors(model)
+        own = moving_tensors(model)
         self.best = {name: value.to(own[name].device) for name, value in saved_part(tensors, "best").items()}
 
         def restore(optimizer: torch.optim.Optimizer) -> None:
-            unpack(tensors, self.position.numbers, model, optimizer)
+            unpack(tensors, position.numbers, model, optimizer)
 
-        return Resumed(step=self.position.step, restore=restore, schedule=self.position.schedule)
+        return Resumed(step=position.step, restore=restore, schedule=position.schedule)
 
     def _start(self) -> Position:
-        """Give the private part its start: new, or as an earlier round has left it, whichever scores better."""
-        if self.task.has_private_head:
-            generator = torch.Generator().manual_seed(derive_seed(self.settings.seed, "probe"))
-            chosen = torch.randperm(len(self.features), generator=generator)[:MAX_FITTING_EXAMPLES].tolist()
-            with native_autocast(self.device):
-                self.task.start_head(self.loaded, take_features(self.features, chosen))
+        """Give the private tensors their start: new, or as an earlier round left them, whichever scores better."""
+        generator = torch.Generator().manual_seed(derive_seed(self.settings.seed, "probe"))
+        chosen = torch.randperm(len(self.features), generator=generator)[:MAX_FITTING_EXAMPLES].tolist()
+        with native_autocast(self.device):  # a base may lack a part of the head that otherwise travels
+            self.task.start_head(self.loaded, take_features(self.features, chosen))
         score, kept = self._score(), self.job.kept
         if kept is not None and kept.fits(self.private, task=self.line, notes=self.loaded.notes):
             new = {name: tensor.clone() for name, tensor in self.private.items()}
@@ -149,17 +194,16 @@ class Run:
 
     def begin_epoch(self) -> None:
         """Set the best weights aside, which this epoch will change."""
-        if self.position.step > 0 and not self.best and self.position.step % self.trainer.epoch_steps == 0:
-            self.best = {name: tensor.clone() for name, tensor in trained_tensors(self.loaded.model).items()}
+        if self.position.step > 0 and not self.best and self.position.step % self.length.epoch_steps == 0:
+            self.best = {name: tensor.clone() for name, tensor in moving_tensors(self.loaded.model).items()}
 
     def close_step(self, step: int) -> bool:
         """Note a step that is done, save it where that is due; True where the run is to end here."""
+        self.terms.after_step()
         self.position = dataclasses.replace(self.position, step=step)
-        self.num_trained += min(
-            self.trainer.step_size * self.trainer.args.gradient_accumulation_steps, len(self.features)
-        )
+        self.num_trained += self.length.step_examples
         self._report("train", step=step, loss=self.trainer.last_loss)
-        if step % self.trainer.epoch_steps == 0 or step >= self.trainer.num_steps:
+        if step % self.length.epoch_steps == 0 or step >= self.length.num_steps:
             return False  # saved once the epoch is scored
         if self.stop():
             self.save()
@@ -170,13 +214,13 @@ class Run:
 
     def close_epoch(self) -> bool:
         """Score the epoch, note whether it is the best, and write the checkpoint; True where training is over."""
-        trainer, epoch = self.trainer, math.ceil(self.position.step / self.trainer.epoch_steps)
+        trainer, epoch = self.trainer, math.ceil(self.position.step / self.length.epoch_steps)
         score = self._score()
         best = self.position.score_best
         if best is None or self._is_better(score, best):
             self.best = {}
             self.position = dataclasses.replace(self.position, score_best=score, best_epoch=epoch)
-        is_last = self.position.step >= trainer.num_steps
+        is_last = self.position.step >= self.length.num_steps
         if is_last or epoch - self.position.best_epoch >= self.settings.patience:
             self._finish()
         self.save()
@@ -189,6 +233,9 @@ class Run:
     def _finish(self) -> None:
         set_trained_tensors(self.loaded.model, self.best)
         self.best = {}
+        score = self.terms.finish(self._score, self._is_better)
+        if score is not None:
+            self.position = dataclasses.replace(self.position, score_best=score)
         self.position = dataclasses.replace(self.position, finished=True, loss_after=self._loss())
 
     def save(self) -> None:
@@ -196,16 +243,19 @@ class Run:
         if self.checkpoint is None:
             return
         optimizer, scheduler = self.trainer.optimizer, self.trainer.lr_scheduler
-        empty = torch.optim.SGD([torch.zeros(1)])  # only the weights are needed once training is over
-        is_over = self.position.finished or optimizer is None
-        tensors, numbers = pack(self.loaded.model, empty if is_over else optimizer, self.best)
-        schedule = None if is_over or scheduler is None else scheduler.state_dict()
+        if self.position.finished:  # only the weights are needed from here on
+            optimizer = scheduler = None
+        tensors, numbers = pack(self.loaded.model, optimizer, self.best)
+        if not self.position.finished:
+            tensors |= {f"terms/{name}": tensor for name, tensor in self.terms.tensors().items()}
+        tensors |= {f"start/{name}": tensor for name, tensor in self.start.items()}
+        schedule = None if scheduler is None else scheduler.state_dict()
         self.position = dataclasses.replace(self.position, numbers=numbers, schedule=schedule)
         save_checkpoint(self.checkpoint, identity=self.identity, position=self.position, tensors=tensors)
         self.saved_s = time.monotonic()
 
     def _stopped(self) -> Stopped:
-        return Stopped(step=self.position.step, num_steps=self.trainer.num_steps)
+        return Stopped(step=self.position.step, num_steps=self.length.num_steps)
 
     def _result(self, resumed_at_step: int) -> FineTuned:
         position = self.position
@@ -215,23 +265,30 @@ class Run:
             raise AssertionError("a finished run without a score")
         self.loaded.model.cpu()
         return FineTuned(
-            tensors=shared_tensors(self.loaded.shared_part, self.job.schema_names),
+            shared=lambda: self.way.finetuned(self.loaded.model, lambda _: self._shared()), changes=self._changes,
+            trained=self.way.kind,
             private=PrivatePart(
                 task=self.line, tensors={name: tensor.cpu() for name, tensor in self.private.items()},
                 notes=self.loaded.notes,
             ),
             num_examples=len(self.job.train), num_steps=position.step,
-            num_epochs=math.ceil(position.step / self.trainer.epoch_steps), best_epoch=position.best_epoch,
+            num_epochs=math.ceil(position.step / self.length.epoch_steps), best_epoch=position.best_epoch,
             score_before=before, score_after=after, loss_before=position.loss_before, loss_after=loss_after,
             beats_base=self._is_better(after, before) or (after == before and loss_after < position.loss_before),
             resumed_at_step=resumed_at_step,
         )  # fmt: skip
 
+    def _shared(self) -> dict[str, Tensor]:
+        return shared_tensors(self.loaded.shared_part, self.job.schema_names)
+
+    def _changes(self, floats: ReadBase) -> Mapping[str, Change]:
+        return self.way.changes(self.loaded.model, Base(tensors=lambda _: self._shared(), floats=floats))
+
     def _report(self, phase: str, *, step: int, loss: float | None = None, score: float | None = None) -> None:
         """Hand one moment of the run to the progress callback."""
         elapsed_s = time.monotonic() - self.began_s
         event = TrainingProgress(
-            phase=phase, epoch=math.ceil(step / self.trainer.epoch_steps), step=step, num_steps=self.trainer.num_steps,
+            phase=phase, epoch=math.ceil(step / self.length.epoch_steps), step=step, num_steps=self.length.num_steps,
             loss=loss, score=score, examples_per_s=self.num_trained / elapsed_s if self.num_trained else None,
         )  # fmt: skip
         self.progress(event)

@@ -25,7 +25,7 @@ def take_features(features: Sequence[Feature], indices: Sequence[int]) -> Sequen
 def scoring_batches(
     loaded: TaskModel, features: Sequence[Feature], *, tokens_at_once: int, examples_at_once: int = _SCORED_AT_ONCE
 ) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
-    """Yield batches of like length, what needs most memory first: which features they are of, and the model's arguments.
+    """Yield batches of like length, the longest first: which features they are of, and the model's arguments.
 
     Args:
         loaded: What is scored; batches lie on its device.

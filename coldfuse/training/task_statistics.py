@@ -74,7 +74,7 @@ def shapes_of(
         kind: What will be computed.
     """
     parameters = dict(loaded.model.named_parameters())
-    if kind == "fisher":
+    if kind != "gram":
         return {stored: tuple(parameters[own].shape) for own, stored in names.items()}
     weights = {
         id(module.weight): module.in_features for module in loaded.model.modules() if isinstance(module, nn.Linear)
@@ -168,7 +168,7 @@ def _estimator(loaded: TaskModel, features: Sequence[Feature], wish: Wish) -> Li
 
 def _num_classes(loaded: TaskModel, feature: Feature) -> int:
     """Return the number of classes of a task with one label an example; 0 for any other."""
-    batch = _batch(loaded, [feature])
+    batch = batch_of(loaded, [feature])
     labels = batch.get("labels")
     with evaluating(loaded.model), torch.no_grad():
         logits = getattr(loaded.model(**batch), "logits", None)
@@ -186,7 +186,7 @@ def _fisher(
 ) -> dict[str, Tensor]:
     def outputs() -> Iterator[tuple[Tensor, Iterable[Tensor]]]:
         for index, feature in enumerate(features):
-            batch = _batch(loaded, [feature])
+            batch = batch_of(loaded, [feature])
             output = loaded.model(**batch)
             if estimator == "exact":
                 logits_K = output.logits[0]
@@ -204,19 +204,18 @@ def _grams(
     loaded: TaskModel, features: Sequence[Feature], names: Mapping[str, str], on_example: OnExample
 ) -> tuple[dict[str, Tensor], int]:
     """Return the mean of x xᵀ of each linear layer, and the number of tokens (or rows) that were seen."""
-    sums, num_tokens = GramSums(names), 0
+    sums = GramSums(names)
     order = sorted(features, key=_length)
     size = _batch_size(loaded)
     with evaluating(loaded.model), sums.gathered_from(loaded.model), torch.no_grad():
         for start in range(0, len(order), size):
-            batch = _batch(loaded, order[start : start + size])
+            batch = batch_of(loaded, order[start : start + size])
             mask = batch.get("attention_mask")
             is_mask = mask is not None and mask.dim() == 2
             sums.counted_BL = mask.bool() if is_mask and mask is not None else torch.empty(0, dtype=torch.bool)
             loaded.model(**batch)
             on_example(min(start + size, len(order)), len(order))
-    num_tokens = max(sums.counts.values(), default=0)
-    return sums.means(), num_tokens
+    return sums.means(), max(sums.counts.values(), default=0)
 
 
 def _batch_size(loaded: TaskModel) -> int:
@@ -230,6 +229,7 @@ def _length(feature: Feature) -> int:
     return length if isinstance(length, int) else 0
 
 
-def _batch(loaded: TaskModel, features: Sequence[Feature]) -> dict[str, Tensor]:
+def batch_of(loaded: TaskModel, features: Sequence[Feature]) -> dict[str, Tensor]:
+    """Return the model's arguments of a few features, where the model is."""
     device = next(loaded.model.parameters()).device
     return {name: tensor.to(device) for name, tensor in loaded.collate(features).items()}

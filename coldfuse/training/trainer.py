@@ -25,9 +25,11 @@ from coldfuse.errors import UserInputError
 from coldfuse.naming.building import LIBRARY_FAILURES
 from coldfuse.training.compute import computes_bf16, pick_device
 from coldfuse.training.failures import failures_of, first_line
-from coldfuse.training.job import TrainingSettings
+from coldfuse.training.objectives import Terms
 from coldfuse.training.schedule import derive_seed, epoch_batches, learning_rate_factor, split_batch
+from coldfuse.training.settings import TrainingSettings
 from coldfuse.training.tasks.task import Feature, TaskModel
+from coldfuse.training.ways.masked import masked_parameters
 
 STATE_FILE = "trainer_state.json"
 """What the Trainer looks for where it resumes."""
@@ -75,6 +77,29 @@ def make_arguments(settings: TrainingSettings, output_dir: Path) -> NodeArgument
         return arguments
     except (*LIBRARY_FAILURES, OSError) as error:
         raise UserInputError(f"training arguments: {first_line(error)}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """How long a run is."""
+
+    step_examples: int
+    """Examples of one optimiser step."""
+    epoch_steps: int
+    """Optimiser steps of an epoch."""
+    num_steps: int
+    """Steps of the whole run, if it does not end early."""
+
+    @classmethod
+    def of(cls, num_examples: int, arguments: TrainingArguments) -> Length:
+        """Count as the Trainer does."""
+        num_batches = math.ceil(num_examples / arguments.train_batch_size)
+        epoch_steps = math.ceil(num_batches / arguments.gradient_accumulation_steps)
+        whole = math.ceil(arguments.num_train_epochs * epoch_steps)
+        return cls(
+            step_examples=min(arguments.train_batch_size * arguments.gradient_accumulation_steps, num_examples),
+            epoch_steps=epoch_steps, num_steps=arguments.max_steps if arguments.max_steps > 0 else whole,
+        )  # fmt: skip
 
 
 @dataclass
@@ -135,6 +160,7 @@ class NodeTrainer(Trainer):
         settings: How.
         arguments: The same, as the Trainer takes it.
         round: Number of the round; each has its own order of examples and dropout.
+        terms: What the objective has beside the task's loss.
     """
 
     def __init__(
@@ -145,40 +171,25 @@ class NodeTrainer(Trainer):
         settings: TrainingSettings,
         arguments: NodeArguments,
         round: int,  # noqa: A002 - the glossary's word
+        terms: Terms,
     ) -> None:
-        self.loaded, self.settings, self.round = loaded, settings, round
+        self.loaded, self.settings, self.round, self.terms = loaded, settings, round, terms
         self.lengths = [int(feature["length"]) for feature in features]  # type: ignore[call-overload]
         self.resumed: Resumed | None = None
         self.last_loss = 0.0
+        self._seen: list[Any] = []
+        self._num_samples = 0
         super().__init__(model=loaded.model, args=arguments, train_dataset=features)  # type: ignore[arg-type]
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False  # a loss is a mean over its part, and weighed here
         self._clip = self.accelerator.clip_grad_norm_
         self.accelerator.clip_grad_norm_ = self._clip_finite
 
-    @property
-    def step_size(self) -> int:
-        """Examples that pass between two steps of the data loader."""
-        return int(self.args.train_batch_size)
-
-    @property
-    def epoch_steps(self) -> int:
-        """Optimiser steps of an epoch."""
-        num_batches = math.ceil(len(self.lengths) / self.step_size)
-        return math.ceil(num_batches / self.args.gradient_accumulation_steps)
-
-    @property
-    def num_steps(self) -> int:
-        """Steps of the whole run, if it does not end early."""
-        if self.args.max_steps > 0:
-            return int(self.args.max_steps)
-        return math.ceil(self.args.num_train_epochs * self.epoch_steps)
-
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return the examples in an order that follows from seed, round and epoch."""
         seed = self.settings.seed
         batches = EpochBatches(
-            self.lengths, self.step_size, lambda epoch: derive_seed(seed, "order", self.round, epoch)
+            self.lengths, self.args.train_batch_size, lambda epoch: derive_seed(seed, "order", self.round, epoch)
         )
         workers = {
             name: getattr(self.args, f"dataloader_{name}")
@@ -195,37 +206,50 @@ class NodeTrainer(Trainer):
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """Return the batches of a step, and over how many targets its loss is the mean."""
         samples, _ = super().get_batch_samples(*args, **kwargs)
+        self._seen = []
+        self._num_samples = len(samples)
         return samples, sum(sum(sample["num_targets"]) for sample in samples)
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """Pass a batch forward and back, part by part."""
-        self._seed_dropout()
+        """Pass a batch forward and back, part by part; the last of a step completes its gradients."""
         model.train()
-        inputs = self._prepare_inputs(inputs)
+        prepared = self._prepare_inputs(inputs)
+        total = self._pass(model, prepared, num_items_in_batch, number=len(self._seen))
+        self.last_loss = total.item() + (self.last_loss if self._seen else 0.0)
+        self._seen.append(prepared if self.terms else None)
+        if self.terms and len(self._seen) == self._num_samples:
+
+            def again() -> None:
+                for number, batch in enumerate(self._seen):
+                    self._pass(model, batch, num_items_in_batch, number=number)
+
+            self.terms.complete(self.accelerator.backward, again)
+        return total
+
+    def _pass(self, model: nn.Module, inputs: Any, num_targets_in_all: int, *, number: int) -> Tensor:
+        """Add the gradients of one batch of a step."""
+        self._seed_dropout(number)
         total = torch.zeros((), device=self.args.device)
         for part, num_targets in zip(inputs["parts"], inputs["num_targets"], strict=True):
             with failures_of(self.loaded.shared_part, f"training on {len(next(iter(part.values())))} examples"):
                 with self.compute_loss_context_manager():
-                    loss = self.compute_loss(model, part)
-                loss = loss.mean() * (num_targets / num_items_in_batch)
+                    loss: Any = self.compute_loss(model, dict(part))
+                loss = loss.mean() * (num_targets / num_targets_in_all)
                 self.accelerator.backward(loss)
             total += loss.detach()
-        self.last_loss = total.item()
         return total
 
-    def _seed_dropout(self) -> None:
+    def _seed_dropout(self, number: int) -> None:
         """Make what is dropped follow from the numbers of the round, the step, and the batch within the step."""
-        step, within = self.state.global_step, self._within
-        counters = ("dropout", self.round, step) if within == 0 else ("dropout", self.round, step, within)
-        torch.manual_seed(derive_seed(self.settings.seed, *counters))
+        counters: tuple[int | str, ...] = ("dropout", self.round, self.state.global_step)
+        torch.manual_seed(derive_seed(self.settings.seed, *counters, *([number] if number else [])))
 
-    @property
-    def _within(self) -> int:
-        if self.state.global_step != getattr(self, "_seen_step", None):
-            self._seen_step, self._num_seen = self.state.global_step, 0
-        else:
-            self._num_seen += 1
-        return self._num_seen
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the optimiser, with the learning rates that the objective wants."""
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if self.terms:
+            self.terms.split_groups(optimizer, self.loaded.model)
+        return optimizer
 
     def _clip_finite(self, *args: Any, **kwargs: Any) -> Any:
         norm = self._clip(*args, **kwargs)
@@ -241,8 +265,9 @@ class NodeTrainer(Trainer):
         return 0
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Decay every weight alike, as the settings say it."""
-        return [name for name, _ in model.named_parameters()]
+        """Decay every weight alike, as the settings say it, but one that trains at some elements only."""
+        masked = masked_parameters(self.loaded.model)
+        return [name for name, _ in model.named_parameters() if name not in masked]
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Rise and fall linearly as the settings say, unless the user names a schedule or a warm-up."""
@@ -255,7 +280,7 @@ class NodeTrainer(Trainer):
                     return 0.0
                 return learning_rate_factor(step, num_steps=num_training_steps, warmup_fraction=warmup)
 
-            inner = self.optimizer if optimizer is None else optimizer
+            inner: Any = self.optimizer if optimizer is None else optimizer
             self.lr_scheduler = LambdaLR(getattr(inner, "optimizer", inner), factor)
             self._created_lr_scheduler = True
             return self.lr_scheduler
@@ -268,9 +293,9 @@ class NodeTrainer(Trainer):
             resumed: Where that was; the model has its weights already.
             scratch: Folder for the note by which the Trainer knows the step.
         """
-        self.resumed = resumed
-        state = TrainerState(global_step=resumed.step, epoch=resumed.step / self.epoch_steps)
-        state.compute_steps(self.args, self.num_steps)
+        self.resumed, length = resumed, Length.of(len(self.lengths), self.args)
+        state = TrainerState(global_step=resumed.step, epoch=resumed.step / length.epoch_steps)
+        state.compute_steps(self.args, length.num_steps)  # type: ignore[no-untyped-call]
         state.train_batch_size = self._train_batch_size
         state.save_to_json(str(scratch / STATE_FILE))
         self.train(resume_from_checkpoint=str(scratch))

@@ -15,7 +15,7 @@ from tiny_rounds import floats, lead, make_federation, make_model
 from wire_proxy import Exchange, Messages, WireProxy
 
 from coldfuse.consumer import fetch
-from coldfuse.contributor.mending import send_delta
+from coldfuse.contributor.mending import send_files
 from coldfuse.contributor.state import Trained, WorkFolder
 from coldfuse.core.contribution import ContributionManifest, Score
 from coldfuse.core.serialization import encode, sha256
@@ -260,4 +260,4 @@ def send(client: GatewayClient, delta: Delta, folder: Path, said: list[str]) -> 
         base_release=0, base_digest="0" * 64, work_digest="0" * 64, num_examples=1, num_steps=1,
         score=Score(before=0, after=1), encoding="F32", delta=delta.blob,
     )  # fmt: skip
-    return send_delta(client, work, trained, check=lambda: None, progress=lambda done, total: None, tell=said.append)
+    return send_files(client, work, trained, check=lambda: None, progress=lambda done, total: None, tell=said.append)

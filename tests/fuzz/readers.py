@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -19,11 +20,12 @@ from coldfuse.adapters.adapter import open_adapter
 from coldfuse.adapters.config import parse_adapter_config
 from coldfuse.cli.units import parse_duration, parse_size
 from coldfuse.core.contribution import ContributionManifest
+from coldfuse.core.dtypes import to_floats
 from coldfuse.core.federation import SettingsChange
 from coldfuse.core.names import Identity
 from coldfuse.core.release import Channel, ReleaseManifest
 from coldfuse.core.round import EVENT
-from coldfuse.core.schema import Schema
+from coldfuse.core.schema import Schema, size_of
 from coldfuse.core.serialization import decode, decode_any, encode, sha256
 from coldfuse.data.reading import read_dataset
 from coldfuse.engine.recipes import read_recipe
@@ -35,10 +37,13 @@ from coldfuse.registry.channels import check_channel
 from coldfuse.registry.entries import Head
 from coldfuse.registry.lease import LeaseRecord
 from coldfuse.storage.keys import check_key
+from coldfuse.tensors.changes import LowRankChange, SparseChange, write_changes
 from coldfuse.tensors.checkpoint import open_checkpoint, open_tensors_at
 from coldfuse.tensors.deltas import check_delta, delta_header
+from coldfuse.tensors.encodings import Encoded, part_name
 from coldfuse.tensors.header import format_header, read_header
 from coldfuse.tensors.index import check_index
+from coldfuse.tensors.masks import counts_of, open_mask, write_mask
 from coldfuse.tensors.parts import plan_parts
 from coldfuse.tensors.statistics import StatisticsInfo, check_statistics, statistics_header
 from coldfuse.transport.address import parse_address
@@ -94,6 +99,8 @@ def plain_readers() -> dict[str, Reader]:
         "index": Reader(lambda data: check_index(data, {"x", "y"}, "i"), (INDEX,)),
         "safetensors header": Reader(_read_header, (SAFETENSORS, delta())),
         "delta": Reader(_read_delta, (delta(), delta("BF16"))),
+        "encoded delta": Reader(_read_encoded, (encoded("low-rank"), encoded("sparse"))),
+        "mask": Reader(_read_mask, (encoded("mask"),)),
         "statistics": Reader(_read_statistics, statistics()),
         **{name: value_reader(kind, *seeds) for name, (kind, seeds) in VALUES.items()},
         "journal entry": Reader(lambda data: decode_any(EVENT, data, what="e"), EVENTS),
@@ -171,6 +178,23 @@ def delta(encoding: str = "F32") -> bytes:
     return header + bytes(size * sum(change.size for change in changes.values()))
 
 
+def encoded(what: str) -> bytes:
+    """Return a delta of factors or of single elements, values at a mask's elements, or the mask."""
+    rng = np.random.default_rng(1)
+    name, some = "embeddings.weight", np.sort(rng.choice(400, 40, replace=False)).astype(np.int64)
+    with TemporaryDirectory() as folder:
+        path, mask = Path(folder) / "delta", Path(folder) / "mask"
+        write_mask(mask, SCHEMA, {name: some})
+        if what == "mask":
+            return mask.read_bytes()
+        change = SparseChange(some, rng.normal(size=40))
+        if what == "low-rank":
+            change = LowRankChange(rng.normal(size=(50, 2)), rng.normal(size=(2, 8)), 0.5)
+        used = open_mask(mask) if what == "masked" else None
+        write_changes(path, SCHEMA, {name: change}, dtype="F32", base_digest=DIGEST, mask=used)
+        return path.read_bytes()
+
+
 def statistics() -> tuple[bytes, ...]:
     fisher = StatisticsInfo(kind="fisher", estimator="exact", model=DIGEST, num_examples=2, over="examples", count=2)
     gram = StatisticsInfo(
@@ -196,6 +220,36 @@ def _read_delta(data: bytes) -> object:
     header = read_header(_reader(data), file_bytes=len(data), what="f")
     check_delta(header, SCHEMA, base_digest=DIGEST, what="f")
     return plan_parts(header)
+
+
+def _read_encoded(data: bytes) -> object:
+    header = read_header(_reader(data), file_bytes=len(data), what="f")
+    found = check_delta(header, SCHEMA, base_digest=DIGEST, what="f", mask=header)
+    return [_expand(name, how, data, data) for name, how in found.items()]
+
+
+def _read_mask(data: bytes) -> object:
+    header = read_header(_reader(data), file_bytes=len(data), what="m")
+    counts_of(header, what="m")
+    own = encoded("masked")
+    delta = read_header(_reader(own), file_bytes=len(own), what="f")
+    found = check_delta(delta, SCHEMA, base_digest=DIGEST, what="f", mask=header)
+    return [_expand(name, how, own, data) for name, how in found.items()]
+
+
+def _expand(name: str, how: Encoded, own: bytes, mask: bytes) -> np.ndarray:
+    """Expand a tensor's change; what is stored of it lies in a delta or in its mask."""
+
+    def read(part: str, first: int, count: int) -> np.ndarray:
+        data = mask if part in how.mask_parts else own
+        header = read_header(_reader(data), file_bytes=len(data), what="f")
+        entry = next(entry for entry in header.tensors if entry.name == part_name(name, part))
+        raw = np.empty(size_of(entry.spec.dtype, count), np.uint8)
+        assert first * 8 <= 8 * entry.spec.num_elements - 8 * count, "read beyond the tensor"
+        _reader(data)(raw.data, entry.start + size_of(entry.spec.dtype, first))
+        return raw if entry.spec.dtype == "U8" else to_floats(raw, entry.spec.dtype).astype(np.float64)
+
+    return how.delta(SCHEMA[name].shape, read, 0, SCHEMA[name].num_elements)
 
 
 def _read_statistics(data: bytes) -> object:

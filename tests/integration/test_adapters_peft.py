@@ -13,11 +13,18 @@ from tiny_model import write_tiny_model
 from torch import nn
 
 from coldfuse.adapters.adapter import Adapter, open_adapter, read_stored
+from coldfuse.adapters.factored import factored
 from coldfuse.adapters.layout import layout_of
 from coldfuse.adapters.recompress import recompress_all
 from coldfuse.adapters.writing import write_lora_adapter
 from coldfuse.core.schema import Schema, TensorSpec
 from coldfuse.naming.architecture import Architecture
+from coldfuse.tensors.changes import write_changes
+from coldfuse.tensors.deltas import check_delta
+from coldfuse.tensors.encodings import DENSE, part_name
+from coldfuse.tensors.files import LocalFile
+from coldfuse.tensors.tensor_file import open_tensors
+from coldfuse.tensors.tensor_reader import TensorReader
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -128,6 +135,40 @@ def delta_of(adapter: Adapter, name: str, state: State, step: int | None = None)
     return np.concatenate(parts).reshape(tensor.shape)
 
 
+PRODUCTS = {
+    "lora", "rslora", "patterns", "embeddings", "lora bias", "bias all", "bias lora only", "orthogonal", "classifier",
+    "gpt2", "convolutions",
+}  # fmt: skip
+"""Adapters whose changes of weights are products, and travel as their factors."""
+
+
+def travelling(adapter: Adapter, before: State, path: Path) -> bool:
+    """Send an adapter as its factors; what arrives has the very bits of the adapter. Return False if it has none."""
+    schema = schema_of(before)
+    found = {name: change for name, t in adapter.tensors.items() if (change := factored(t, read_stored))}
+    write_changes(path, schema, found, dtype="F32", base_digest="0" * 64)
+    file = open_tensors(LocalFile(path))
+    sent = check_delta(file.header, schema, base_digest="0" * 64, what="delta")
+    assert sent.keys() == found.keys()
+    with TensorReader([file]) as reader:
+        for name, how in sent.items():
+            whole = delta_of(adapter, name, before).reshape(-1)
+            if how is DENSE:  # of factors that are no smaller
+                assert reader.floats(name).tobytes() == whole.astype(np.float32).astype(np.float64).tobytes()
+                continue
+            for step in (1, 7, whole.size):
+                runs = [
+                    how.delta(
+                        schema[name].shape,
+                        lambda part, first, count, name=name: reader.numbers(part_name(name, part), first, count),
+                        first, min(step, whole.size - first),
+                    )
+                    for first in range(0, whole.size, step)
+                ]  # fmt: skip
+                assert np.concatenate(runs).tobytes() == whole.tobytes()
+    return bool(found)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_an_adapter_is_the_delta_of_its_merged_model(case: str, base: Path, tmp_path: Path) -> None:
     config, build = CASES[case]
@@ -148,6 +189,7 @@ def test_an_adapter_is_the_delta_of_its_merged_model(case: str, base: Path, tmp_
         delta = delta_of(adapter, name, before)
         np.testing.assert_allclose(delta, after[prefix + name] - before[name], rtol=1e-6, atol=1e-6)
         assert all(delta_of(adapter, name, before, step).tobytes() == delta.tobytes() for step in (1, 5))
+    assert travelling(adapter, before, tmp_path / "delta") == (case in PRODUCTS)
 
 
 def test_an_embedding_that_is_saved_with_its_factors_counts_once(base: Path, tmp_path: Path) -> None:

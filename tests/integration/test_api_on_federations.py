@@ -97,3 +97,35 @@ def test_the_base_itself_is_no_contribution(federation: coldfuse.Federation, tmp
     with pytest.raises(coldfuse.errors.UserInputError, match="nothing differs from release 0"):
         federation.contribute(folder, num_examples=10, name="ada", wait=False)
     assert federation.status().round.num_received == 0
+
+
+def lora(folder: Path, seed: int, **options: object) -> torch.nn.Module:
+    """Return a body with an adapter that somebody has trained: both factors have moved."""
+    from transformers import BertModel
+
+    config = LoraConfig(r=2, lora_alpha=3, target_modules=["query", "value", "word_embeddings"], **options)
+    return moved(get_peft_model(BertModel.from_pretrained(folder), config), seed)
+
+
+def test_adapters_are_sent_as_their_factors_and_make_what_a_fusion_of_their_folders_makes(tmp_path: Path) -> None:
+    base = write_tiny_model(tmp_path / "base")
+    store = LocalStore(tmp_path / "store")
+    rules = {"quorum": 2, "deadline_s": 600.0}
+    held = create_federation(store, name="reviews", base=base, origin="tiny", method="mean", rules=rules)
+    lead(held)
+    with serve_gateway(held) as gateway, coldfuse.connect(gateway.address) as federation:
+        folder = federation.fetch(tmp_path / "model").path
+        models = [lora(folder, 1), lora(folder, 2, use_rslora=True)]
+        models[1].save_pretrained(tmp_path / "ben")
+        sent = [
+            federation.contribute(model, num_examples=10, name=name, wait=False)
+            for name, model in (("ada", models[0]), ("ben", tmp_path / "ben"))
+        ]
+        lead(held)
+        models[0].save_pretrained(tmp_path / "ada")
+        fused = coldfuse.fuse(base, [tmp_path / "ada", tmp_path / "ben"], out=tmp_path / "fused")
+        assert held.latest().model_digest == fused.digest
+        assert {a.measured.kind for a in held.journal(1).state().admitted.values()} == {"full, low-rank"}
+        whole = sum(4 * tensor.numel() for name, tensor in load_file(folder / "model.safetensors").items()
+                    if "query.weight" in name or "value.weight" in name or "word_embeddings" in name)  # fmt: skip
+        assert all(one.delta_bytes < whole / 2 for one in sent)

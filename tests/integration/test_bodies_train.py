@@ -9,6 +9,7 @@ import pytest
 import torch
 from bodies import DECODERS, ENCODERS, OTHERS, write_architecture
 from integration.training_process import SETTINGS, job
+from tiny_pictures import write_image_processor
 
 from coldfuse.errors import UserInputError
 from coldfuse.training import intake
@@ -57,22 +58,37 @@ def test_where_bf16_fails_it_trains_in_float32(tmp_path: Path, name: str, monkey
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "node", "operator"),
     [
-        ("T5", "T5Model is an encoder-decoder; expected an encoder such as BERT or RoBERTa; the encoder of a T5 can"),
-        ("BART", "BartModel is an encoder-decoder"),
-        ("ViT", "ViTModel takes pixel_values, expected a model of texts"),
-        ("wav2vec 2.0", "Wav2Vec2Model takes input_values, expected a model of texts"),
-        ("CLIP", "CLIPModel failed on a batch of 1×"),
-        ("TAPAS", "TapasModel failed on a batch of 1×"),
+        ("T5", "T5Model is an encoder-decoder; expected an encoder such as BERT or RoBERTa", "decoder_start_token_id"),
+        ("BART", "BartModel is an encoder-decoder", ""),
+        ("ViT", "ViTModel takes pixel_values, expected a model of texts", "no image processor in it"),
+        ("wav2vec 2.0", "Wav2Vec2Model takes input_values, expected a model of texts", "and no task reads such data"),
+        ("CLIP", "CLIPModel failed on a batch of 1×", "no image processor in it"),
+        ("TAPAS", "TapasModel failed on a batch of 1×", "TapasModel failed on a batch of 1×"),
     ],
 )
-def test_it_is_refused_in_one_line_by_operator_and_node(tmp_path: Path, name: str, said: str) -> None:
+def test_it_is_refused_in_one_line_by_operator_and_node(tmp_path: Path, name: str, node: str, operator: str) -> None:
     assert name in OTHERS
     base = write_architecture(tmp_path / "base", name)
-    found = check_base(base).obstacle
+    found = check_base(base)
     with pytest.raises(UserInputError) as caught:
         train(base)
-    assert found == str(caught.value)
-    assert said in found
-    assert "\n" not in found
+    assert node in str(caught.value)
+    assert "\n" not in str(caught.value)
+    if operator:
+        assert found.obstacle is not None
+        assert operator in found.obstacle
+        assert "\n" not in found.obstacle
+    else:
+        assert "reads and writes texts (text2text-generation); trained on two examples, it works" in found.finding
+
+
+@pytest.mark.parametrize(("name", "reads"), [("ViT", "pictures"), ("CLIP", "pictures and texts")])
+def test_what_reads_pictures_is_tried_on_pictures(tmp_path: Path, name: str, reads: str) -> None:
+    base = write_image_processor(write_architecture(tmp_path / "base", name), size=16)
+    found = check_base(base)
+    assert found.finding.startswith(f"{name}Model reads {reads} (")
+    assert found.finding.endswith("; trained on two examples, it works")
+    (base / "tokenizer.json").unlink()
+    assert check_base(base, has_tokenizer=False).obstacle is None

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from coldfuse.data.dataset import TextDataset, split
@@ -40,4 +41,8 @@ def print_slowly(event: TrainingProgress) -> None:
 
 
 if __name__ == "__main__":
-    fine_tune(job(Path(sys.argv[1])), SETTINGS, checkpoint=Path(sys.argv[2]), progress=print_slowly)
+    this, chosen = job(Path(sys.argv[1])), SETTINGS
+    if len(sys.argv) > 3:  # a folder for what lasts, a way, and objectives
+        this = replace(this, folder=Path(sys.argv[3]))
+        chosen = replace(chosen, way=sys.argv[4], objectives=tuple(sys.argv[5:]))
+    fine_tune(this, chosen, checkpoint=Path(sys.argv[2]), progress=print_slowly)

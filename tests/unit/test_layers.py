@@ -32,7 +32,8 @@ MAY_IMPORT = {
     "transport": "core tensors gateway registry storage trust config proxies",
     "aggregator": "core tensors fusion engine registry storage trust evaluation",
     "data": "core extras",  # databases and the Hub need libraries of an extra
-    "training": "core durable naming tensors data",
+    # pictures need a library of an extra; adapters know which types are a change of weights
+    "training": "core durable naming tensors adapters data extras",
     "evaluation": "core tensors data training",
     "consumer": "core durable tensors registry gateway",
     "contributor": "core durable tensors data training consumer gateway",

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from coldfuse.cli.options.shared import DATA_HELP, DATA_PANEL, Connection, NodeColumns
+from coldfuse.training.tasks import DEFAULT_TASK, TASKS
 
 _PANEL = "Training"
 
@@ -35,6 +36,50 @@ class Training:
         int | None, typer.Option(min=1, help="Processor threads; torch's choice by default.", rich_help_panel=_PANEL)
     ] = None
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.", rich_help_panel=_PANEL)] = "auto"
+    train: Annotated[
+        str,
+        typer.Option(
+            "--train",
+            help="What is trained of the model: full, bias, norms, layers(last=2), masked(density=0.005), lora(rank=16) or "
+            "another adapter of PEFT's; the README's table says what each sends.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = "full"
+    freeze_embeddings: Annotated[
+        bool,
+        typer.Option(
+            "--freeze-embeddings",
+            help="Leave embeddings as they are: rows that move name the words of your data.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False
+    objectives: Annotated[
+        list[str],
+        typer.Option(
+            "--objective",
+            help="What else training heeds: fedprox(mu=0.01), l2-sp, ewc, si, sam(rho=0.05), layer-decay(decay=0.8), "
+            "wise-ft; several, or joined by +.",
+            rich_help_panel=_PANEL,
+            show_default=False,
+        ),
+    ] = field(default_factory=list)
+    wise_ft: Annotated[
+        bool,
+        typer.Option(
+            "--wise-ft",
+            help="After training, go back towards the base as far as validation likes.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False
+    train_args: Annotated[
+        Path | None,
+        typer.Option(
+            "--train-args",
+            help="YAML or JSON with more, by the names of transformers' TrainingArguments; it goes before these "
+            "options.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
     seed: Annotated[int, typer.Option(help="Decides split, order and dropout.", rich_help_panel=_PANEL)] = 0
 
 
@@ -57,6 +102,14 @@ class ContributeOptions:
             "--validation", help="Examples to validate on; a tenth of the data by default.", rich_help_panel=DATA_PANEL
         ),
     ] = field(default_factory=list)
+    task: Annotated[
+        str,
+        typer.Option(
+            help=f"What is learnt: {', '.join(TASKS)}, or a task of a package that is installed; with options in "
+            "parentheses.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = DEFAULT_TASK
     columns: NodeColumns = field(default_factory=NodeColumns)
     name: Annotated[
         str | None, typer.Option(help="Your name, of any script, which the whole federation sees; node-… by default.")
@@ -67,11 +120,24 @@ class ContributeOptions:
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Rounds to take part in from now on; until stopped by default.")
     ] = None
+    body: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the federation shares a module: the folder of its frozen body; the one that it names, or the "
+            "hub's copy on this machine, by default."
+        ),
+    ] = None
     once: Annotated[
         bool, typer.Option("--once", help="Contribute once, and end with the verdict, not with the release.")
     ] = False
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Train, show exactly what would leave the node, send nothing.")
+    ] = False
+    send_anyway: Annotated[
+        bool,
+        typer.Option(
+            "--send-anyway", help="Send also what is no better than its base on your own validation examples."
+        ),
     ] = False
     encoding: Annotated[
         str,

@@ -36,6 +36,18 @@ class InitOptions:
     base: Annotated[
         str, typer.Option(help="The pretrained model: a Hugging Face folder or hub id.", show_default=False)
     ]
+    share: Annotated[
+        str | None,
+        typer.Option(
+            help="Share a module alone, on the base as a frozen body that everybody has: lora(rank=16), dora, ia3, "
+            "prompt(tokens=20), prefix, or patterns of the base's tensors such as classifier.*; the whole model by "
+            "default."
+        ),
+    ] = None
+    base_digest: Annotated[
+        str | None,
+        typer.Option(help="With --share: the base's model digest, where it is known; else the base is read once."),
+    ] = None
     name: Annotated[str, _NAME] = "federation"
     recipe: RecipeWords = field(default_factory=RecipeWords)
     quorum: Annotated[int, _QUORUM] = 2

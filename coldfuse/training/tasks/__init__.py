@@ -2,6 +2,17 @@
 
 task                  what a task is
 text_classification   texts or pairs of texts with one label each
+multi_label           the same with any number of labels each
+regression            the same with a number each
+splitting             examples set apart for validation
+token_classification  words with a tag each
+question_answering    parts of texts that answer questions
+masked_lm             hidden words of unlabelled text
+causal_lm             unlabelled text, word for word
+instructions          answers of an assistant
+text_to_text          one text from another
+image_classification  pictures with one label each (pictures, seeing)
+contrastive           pictures with a text each, told from all others: CLIP
 
 A package adds one by an entry point of the group `coldfuse.tasks`: its name is the task's, its value a class that can
 be made without arguments and has all that `coldfuse.training.tasks.task.Task` asks for.
@@ -27,6 +38,16 @@ DEFAULT_TASK = "text-classification"
 
 TASKS: dict[str, str] = {
     "text-classification": "coldfuse.training.tasks.text_classification:TextClassification",
+    "multi-label-classification": "coldfuse.training.tasks.multi_label:MultiLabel",
+    "regression": "coldfuse.training.tasks.regression:Regression",
+    "token-classification": "coldfuse.training.tasks.token_classification:TokenClassification",
+    "question-answering": "coldfuse.training.tasks.question_answering:QuestionAnswering",
+    "fill-mask": "coldfuse.training.tasks.masked_lm:MaskedLM",
+    "text-generation": "coldfuse.training.tasks.causal_lm:CausalLM",
+    "instructions": "coldfuse.training.tasks.instructions:Instructions",
+    "text2text-generation": "coldfuse.training.tasks.text_to_text:TextToText",
+    "image-classification": "coldfuse.training.tasks.image_classification:ImageClassification",
+    "contrastive-image-text": "coldfuse.training.tasks.contrastive:Contrastive",
 }
 """Where each of coldfuse's own tasks is, by name; it is imported with its first use."""
 

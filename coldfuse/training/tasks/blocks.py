@@ -6,8 +6,9 @@ a billion tokens needs 4 GB, where Python's own numbers would need 36.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, overload
 
 import numpy as np
@@ -30,6 +31,10 @@ class Blocks(Sequence[Feature]):
     """Tokens put before every block, such as [CLS]."""
     after: Sequence[int] = ()
     """Tokens put after every block, such as [SEP]."""
+
+    def take(self, indices: Sequence[int]) -> Blocks:
+        """Return the blocks at `indices`, in that order."""
+        return replace(self, spans=[self.spans[index] for index in indices])
 
     def at_least(self, length: int) -> Blocks:
         """Return the blocks of so many tokens of their own or more."""
@@ -82,32 +87,27 @@ def cut(first: int, end: int, *, size: int, overlap: int = 0) -> list[tuple[int,
     return [(start, min(start + size, end)) for start in range(first, last, size - overlap)]
 
 
-def blocks_of(
-    documents: Iterator[Sequence[int]], *, size: int, packed: bool, overlap: int = 0, between: Sequence[int] = ()
-) -> Blocks:
-    """Lay documents one behind the other and cut them into blocks.
+def blocks_of(passages: Iterable[tuple[Sequence[int], bool]], *, size: int, packed: bool, overlap: int = 0) -> Blocks:
+    """Lay passages one behind the other and cut them into blocks.
 
     Args:
-        documents: Tokens of each.
+        passages: Tokens of each, and whether a document begins with it.
         size: Tokens of a block, at most.
         packed: True for blocks that reach over the ends of documents, so that only the last is shorter; False to begin
             a block with every document.
         overlap: Tokens that a block repeats of the one before it.
-        between: Tokens laid between two documents.
     """
     parts: list[NDArray[np.int32]] = []
-    spans: list[tuple[int, int]] = []
+    starts: list[int] = []
     end = 0
-    for document in documents:
-        if not document:
+    for tokens, begins in passages:
+        if not tokens:
             continue
-        if parts and between:
-            parts.append(np.asarray(between, np.int32))
-            end += len(between)
-        parts.append(np.asarray(document, np.int32))
-        if not packed:
-            spans += cut(end, end + len(document), size=size, overlap=overlap)
-        end += len(document)
-    if packed:
-        spans = cut(0, end, size=size, overlap=overlap)
+        if not parts or (begins and not packed):
+            starts.append(end)
+        parts.append(np.asarray(tokens, np.int32))
+        end += len(tokens)
+    spans = [
+        span for first, behind in pairwise([*starts, end]) for span in cut(first, behind, size=size, overlap=overlap)
+    ]
     return Blocks(tokens=np.concatenate(parts) if parts else np.empty(0, np.int32), spans=spans)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from coldfuse.errors import UserInputError
 from coldfuse.training.failures import failures_of
 from coldfuse.training.job import TrainingSettings
-from coldfuse.training.tasks.models import collate, load_model, pad
+from coldfuse.training.tasks.models import collate, load_language_model, pad
 from coldfuse.training.tasks.rows import NO_LABEL
 from coldfuse.training.tasks.task import Feature, TaskModel
 
@@ -27,11 +27,11 @@ def load_generator(base_dir: Path, settings: TrainingSettings) -> TaskModel:
     Raises:
         UserInputError: The folder holds no model that reads from left to right.
     """
-    loaded = load_model(base_dir, "AutoModelForCausalLM", settings)
+    loaded = load_language_model(base_dir, "AutoModelForCausalLM", settings)
     if not reads_left_to_right(loaded.model):
         raise UserInputError(
-            f"{base_dir}: {type(loaded.model).__name__} sees the tokens that it is to predict, so that it cannot learn to "
-            "write; take a base such as GPT-2 or Llama, or --task fill-mask for this one"
+            f"{base_dir}: {type(loaded.model).__name__} sees the tokens that it is to predict, so that it cannot "
+            "learn to write; take a base such as GPT-2 or Llama, or --task fill-mask for this one"
         )
     loaded.collate = partial(collate_blocks, filler=loaded.processor.filler)
     loaded.num_targets = num_predicted

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from coldfuse.data.records import Role, read_records
+from coldfuse.data.records import Role
 from coldfuse.errors import UserInputError
 from coldfuse.training.tasks.chats import PLAIN_TEMPLATE, Message, encode_chat, parse_chat
-from coldfuse.training.tasks.rows import NO_LABEL, Rows, parse_rows, said
+from coldfuse.training.tasks.rows import NO_LABEL, Rows, parse_rows, read_cells, require_some, said
 from coldfuse.training.tasks.task import DataRequest, Feature, TaskModel
 
 if TYPE_CHECKING:
@@ -51,9 +51,7 @@ class Instructions:
 
     def read(self, request: DataRequest, *, like: Rows[Chat] | None = None) -> Rows[Chat]:  # noqa: ARG002 - as all
         """Read conversations; see `Task.read`."""
-        records = read_records(
-            request.data, _ROLES, columns=request.columns, file_format=request.file_format, limit=request.limit
-        )
+        records = read_cells(request, _ROLES)
         chats, num_empty = parse_rows(records, parse_chat)
         return Rows(rows=tuple(chats), options=self, report=said(records.report, num_empty=num_empty))
 
@@ -74,10 +72,13 @@ class Instructions:
             for whole in _encoded(tokenizer, chat, template, number):
                 features += windows(whole, size=size)
         loaded.processor.require_rows(max((max(f["input_ids"]) for f in features), default=0))  # type: ignore[call-overload]
-        return features
+        return require_some(features, "the conversations have no answer with a token")
 
     def start_head(self, loaded: TaskModel, features: Sequence[Feature]) -> None:
-        """Leave the head as the base has it; see `Task.start_head`."""
+        """Train what the base's files lack of the head, on the unchanged body; see `Task.start_head`."""
+        from coldfuse.training.tasks.probing import train_alone
+
+        train_alone(loaded, features)
 
     def score(self, loaded: TaskModel, examples: Rows[Chat], features: Sequence[Feature]) -> float:  # noqa: ARG002
         """Return the perplexity of the answers; see `Task.score`."""
@@ -94,8 +95,8 @@ def _encoded(tokenizer: Any, chat: Chat, template: str | None, number: int) -> l
         return encode_chat(tokenizer, chat, template=template)
     except TemplateError:  # its text may quote a message
         raise UserInputError(
-            f"conversation {number}: the base's chat template refuses its {len(chat)} messages (roles: {roles}): it may "
-            "take no system message, or want user and assistant in turn; take --task 'instructions(template=plain)'"
+            f"conversation {number}: the base's chat template refuses its {len(chat)} messages (roles: {roles}): it "
+            "may take no system message, or want user and assistant in turn; take --task 'instructions(template=plain)'"
         ) from None
     except ValueError as error:
         raise UserInputError(f"conversation {number}: {error}") from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from coldfuse.errors import UserInputError
 from coldfuse.training.tasks.rows import Rows
 from coldfuse.training.tasks.task import DataRequest, Feature, TaskModel
-from coldfuse.training.tasks.texts import read_texts
+from coldfuse.training.tasks.texts import Passage, read_texts
 
 if TYPE_CHECKING:
     from coldfuse.training.job import TrainingSettings
@@ -40,18 +40,18 @@ class MaskedLM:
         if not 0.01 <= self.mask_fraction <= 0.9:
             raise UserInputError(f"mask_fraction is {self.mask_fraction}, expected 0.01 to 0.9")
 
-    def read(self, request: DataRequest, *, like: Rows[str] | None = None) -> Rows[str]:  # noqa: ARG002 - as all tasks
+    def read(self, request: DataRequest, *, like: Rows[Passage] | None = None) -> Rows[Passage]:  # noqa: ARG002 - as all tasks
         """Read documents: text files, or a column of texts; see `Task.read`."""
         return read_texts(request, options=self)
 
-    def load(self, base_dir: Path, examples: Rows[str], settings: TrainingSettings) -> TaskModel:  # noqa: ARG002
+    def load(self, base_dir: Path, examples: Rows[Passage], settings: TrainingSettings) -> TaskModel:  # noqa: ARG002
         """Load the base with its masked-language-modelling head; see `Task.load`."""
         from functools import partial
 
         from coldfuse.training.tasks.masking import Masking, collate_masked, mask_anew_in_training
-        from coldfuse.training.tasks.models import load_model
+        from coldfuse.training.tasks.models import load_language_model
 
-        loaded = load_model(base_dir, "AutoModelForMaskedLM", settings)
+        loaded = load_language_model(base_dir, "AutoModelForMaskedLM", settings)
         tokenizer, intake = loaded.processor.tokenizer, loaded.processor.intake
         if tokenizer.mask_token_id is None:
             raise UserInputError(
@@ -67,7 +67,7 @@ class MaskedLM:
         loaded.collate = partial(collate_masked, masking=masking, filler=filler, pad_to=intake.pad_to)
         return loaded
 
-    def encode(self, loaded: TaskModel, examples: Rows[str]) -> Blocks:
+    def encode(self, loaded: TaskModel, examples: Rows[Passage]) -> Blocks:
         """Cut the documents into blocks, each between the special tokens of a text; see `Task.encode`."""
         import numpy as np
 
@@ -76,9 +76,11 @@ class MaskedLM:
         tokenizer, intake = loaded.processor.tokenizer, loaded.processor.intake
         before, after = surroundings(tokenizer)
         between = [tokenizer.sep_token_id] if self.packed and tokenizer.sep_token_id is not None else []
+        ids = tokenize_documents(tokenizer, [passage.text for passage in examples.rows], special=False)
         blocks = blocks_of(
-            tokenize_documents(tokenizer, examples.rows, special=False),
-            size=max(1, intake.max_length - len(before) - len(after)), packed=self.packed, between=between,
+            (([*own, *between] if passage.ends else own, passage.begins)
+             for own, passage in zip(ids, examples.rows, strict=True)),
+            size=max(1, intake.max_length - len(before) - len(after)), packed=self.packed,
         )  # fmt: skip
         plain = ~np.isin(blocks.tokens, tokenizer.all_special_ids)
         spans = [(first, end) for first, end in blocks.spans if plain[first:end].any()]  # else nothing can be hidden
@@ -91,9 +93,12 @@ class MaskedLM:
         return replace(blocks, spans=spans, before=before, after=after)
 
     def start_head(self, loaded: TaskModel, features: Sequence[Feature]) -> None:
-        """Leave the head as the base has it; see `Task.start_head`."""
+        """Train what the base's files lack of the head, on the unchanged body; see `Task.start_head`."""
+        from coldfuse.training.tasks.probing import train_alone
 
-    def score(self, loaded: TaskModel, examples: Rows[str], features: Sequence[Feature]) -> float:  # noqa: ARG002
+        train_alone(loaded, features)
+
+    def score(self, loaded: TaskModel, examples: Rows[Passage], features: Sequence[Feature]) -> float:  # noqa: ARG002
         """Return the perplexity of the hidden tokens, the same ones every time; see `Task.score`."""
         from coldfuse.training.tasks.scoring import perplexity
 

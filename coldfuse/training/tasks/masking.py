@@ -7,7 +7,6 @@ alone: the perplexity of two models, epochs or rounds is over the same tokens.
 
 Shape letters: B blocks of a batch, L tokens of the longest, K tokens of a block that are chosen.
 """
-# ruff: noqa: N803, N806 - the names of tensors end in their shape
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from coldfuse.errors import UserInputError
+from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.compute import pick_device
 from coldfuse.training.encoding import Intake
 from coldfuse.training.intake import find_intake, num_embedded_tokens
 from coldfuse.training.job import TrainingSettings
 from coldfuse.training.loading import length_limit, load_tokenizer, load_with_head
+from coldfuse.training.model import stored_parameters
 from coldfuse.training.tasks.task import Feature, TaskModel
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextProcessor:
@@ -27,6 +30,8 @@ class TextProcessor:
     """Tokenizer of the base."""
     intake: Intake
     """Lengths, padding and rows that the model has."""
+    private: tuple[str, ...] = ()
+    """Parameters that the base's files lack, where the model's own head travels."""
 
     @property
     def filler(self) -> int:
@@ -53,6 +58,15 @@ class TextProcessor:
             )
 
 
+def load_language_model(base_dir: Path, auto_class: str, settings: TrainingSettings) -> TaskModel:
+    """Load a model whose head travels with it, as far as the base's files have it; see `load_model`."""
+    loaded = load_model(base_dir, auto_class, settings)
+    stored = stored_parameters(loaded.model, open_checkpoint(base_dir).schema.keys())
+    private = tuple(name for name, _ in loaded.model.named_parameters() if name not in stored)
+    loaded.processor = replace(loaded.processor, private=private)
+    return loaded
+
+
 def load_model(base_dir: Path, auto_class: str, settings: TrainingSettings, **config: object) -> TaskModel:
     """Load a model with the head of a task on the device that trains it, and try its body on texts.
 
@@ -74,6 +88,12 @@ def load_model(base_dir: Path, auto_class: str, settings: TrainingSettings, **co
     else:
         intake = find_intake(body, tokenizer, max_length=settings.max_length, trains=True)
     return TaskModel(model=model, processor=TextProcessor(tokenizer=tokenizer, intake=intake), collate=_no_batches)
+
+
+def body_of(model: Any) -> nn.Module:
+    """Return the body of a model with a head: what a base of another head, or of none, has in its files too."""
+    body: nn.Module = model.base_model
+    return body
 
 
 def _no_batches(features: Sequence[Feature]) -> dict[str, Tensor]:

@@ -5,11 +5,11 @@ masked language modelling, the private tensors are trained alone for a while.
 
 Shape letters: T tokens, W windows, L tokens of the longest window, H hidden features, K outputs of the layer.
 """
-# ruff: noqa: N803, N806 - the names of tensors end in their shape
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from coldfuse.training.tasks.task import Feature, TaskModel
 
 _MOST_VALUES = 1 << 26
 _FITTING_STEPS = 100
-_ALONE_STEPS, _ALONE_BATCH, _ALONE_RATE = 200, 16, 1e-3
+_ALONE_STEPS, _ALONE_PASSES, _ALONE_BATCH, _ALONE_RATE = 200, 20, 16, 1e-3
 
 
 def probe_tokens(loaded: TaskModel, features: Sequence[Feature]) -> None:
@@ -113,7 +113,8 @@ class _inputs_of:  # noqa: N801 - a context
 def _some(features: Sequence[Feature], layer: nn.Linear, most: int) -> list[Feature]:
     """Return features at random, as many as there is memory for their hidden states."""
     generator = torch.Generator().manual_seed(derive_seed("probe", len(features)))
-    budget, chosen = _MOST_VALUES // layer.in_features, []
+    budget = _MOST_VALUES // layer.in_features
+    chosen: list[Feature] = []
     for index in torch.randperm(len(features), generator=generator)[:most].tolist():
         length: Any = features[index]["length"]
         if budget < length and chosen:
@@ -130,17 +131,18 @@ def _set(layer: nn.Linear, head: LinearHead) -> None:
         layer.bias.copy_(head.bias)
 
 
-def train_alone(loaded: TaskModel, features: Sequence[Feature], private: Sequence[str]) -> None:
-    """Train some tensors of a model, without dropout, and leave all others as they are.
+def train_alone(loaded: TaskModel, features: Sequence[Feature]) -> None:
+    """Train the private parameters of a language model alone, without dropout; all others stay as they are.
+
+    Most models have none: then nothing is done.
 
     Args:
-        loaded: The model.
-        features: What it learns from: passes over them until there have been enough steps.
-        private: Names of the parameters.
+        loaded: The model; its processor says which parameters the base's files lack.
+        features: What it learns from: some steps of passes over them.
     """
     model = loaded.model
     own = dict(model.named_parameters())
-    wanted, frozen = [own[name] for name in private if name in own], []
+    wanted, frozen = [own[name] for name in loaded.processor.private], []
     if not wanted or not features:
         return
     for parameter in own.values():
@@ -159,19 +161,17 @@ def train_alone(loaded: TaskModel, features: Sequence[Feature], private: Sequenc
             parameter.grad = None
 
 
-@torch.enable_grad()  # type: ignore[untyped-decorator]
+@torch.enable_grad()
 def _steps(loaded: TaskModel, features: Sequence[Feature], optimizer: torch.optim.Optimizer) -> None:
     lengths: list[Any] = [feature["length"] for feature in features]
     device = next(loaded.model.parameters()).device
-    num_steps, epoch = 0, 0
-    while num_steps < _ALONE_STEPS:
-        for indices in epoch_batches(lengths, batch_size=_ALONE_BATCH, seed=derive_seed("alone", epoch)):
-            batch = {name: rows.to(device) for name, rows in loaded.collate([features[i] for i in indices]).items()}
-            with failures_of(loaded.model, f"training its head on {len(indices)} examples"):
-                loaded.model(**batch).loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            num_steps += 1
-            if num_steps == _ALONE_STEPS:
-                return
-        epoch += 1
+    orders = (
+        epoch_batches(lengths, batch_size=_ALONE_BATCH, seed=derive_seed("alone", number))
+        for number in range(_ALONE_PASSES)
+    )
+    for indices in islice(chain.from_iterable(orders), _ALONE_STEPS):
+        batch = {name: rows.to(device) for name, rows in loaded.collate([features[i] for i in indices]).items()}
+        with failures_of(loaded.model, f"training its head on {len(indices)} examples"):
+            loaded.model(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()

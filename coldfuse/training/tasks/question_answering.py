@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from coldfuse.core.words import plural
-from coldfuse.data.records import Role, read_records
+from coldfuse.data.records import Role
 from coldfuse.errors import UserInputError
-from coldfuse.training.tasks.rows import Rows, parse_rows, said
+from coldfuse.training.tasks.rows import Rows, parse_rows, read_cells, said
 from coldfuse.training.tasks.squad import Question, best_answer, exact_match, make_windows, overlap_f1, parse_question
 from coldfuse.training.tasks.task import DataRequest, Feature, TaskModel
 
@@ -60,9 +60,7 @@ class QuestionAnswering:
 
     def read(self, request: DataRequest, *, like: Rows[Question] | None = None) -> Rows[Question]:  # noqa: ARG002
         """Read questions as SQuAD has them, in a table or in its own files; see `Task.read`."""
-        records = read_records(
-            request.data, _ROLES, columns=request.columns, file_format=request.file_format, limit=request.limit
-        )
+        records = read_cells(request, _ROLES)
         questions, num_empty = parse_rows(records, parse_question)
         none = sum(not question.answers for question in questions)
         notes = [f"{plural(none, 'question')} of {len(questions):,} have no answer in their text"] if none else []
@@ -71,18 +69,16 @@ class QuestionAnswering:
                 "no question has an answer; name the column of the answers with --column answers=NAME: `text` and "
                 "`answer_start`, or the text of the answer"
             )
-        return Rows(
-            rows=tuple(questions), options=self, report=said(records.report, num_empty=num_empty, notes=notes)
-        )
+        return Rows(rows=tuple(questions), options=self, report=said(records.report, num_empty=num_empty, notes=notes))
 
     def load(self, base_dir: Path, examples: Rows[Question], settings: TrainingSettings) -> TaskModel:
         """Put a layer for first and last token on the base's body; see `Task.load`."""
-        from coldfuse.training.tasks.models import load_model
+        from coldfuse.training.tasks.models import body_of, load_model
         from coldfuse.training.tasks.spans import span_batches
 
         loaded = load_model(base_dir, "AutoModelForQuestionAnswering", settings)
         loaded.processor.require_offsets()
-        loaded.body = loaded.model.base_model
+        loaded.body = body_of(loaded.model)
         loaded.collate = span_batches(loaded)
         loaded.notes = {_NONE: str(any(not question.answers for question in examples.rows))}
         return loaded

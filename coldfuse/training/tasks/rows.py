@@ -5,16 +5,20 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from coldfuse.core.words import plural
-from coldfuse.data.records import Records, RecordsReport
+from coldfuse.data.records import Records, RecordsReport, Role, read_records
+from coldfuse.data.report import files_in_short
+from coldfuse.data.words import listing
 from coldfuse.errors import UserInputError
+from coldfuse.training.tasks.task import DataRequest
 
 R = TypeVar("R")
 C = TypeVar("C")
+F = TypeVar("F", bound=Sized)
 
 NO_LABEL = -100
 """Label of what is not predicted; every loss of transformers leaves it out."""
@@ -60,6 +64,23 @@ def _plain(value: Any) -> Any:
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
+def read_cells(request: DataRequest, roles: Sequence[Role]) -> Records:
+    """Read what a request asks for, by role.
+
+    Raises `UserInputError` where it cannot be read, or has no column that the task reads.
+    """
+    records = read_records(
+        request.data, roles, columns=request.columns, file_format=request.file_format, limit=request.limit
+    )
+    if not len(records):  # where no role is required, none may have been found
+        files = files_in_short(records.report.files) if records.report else "the data"
+        raise UserInputError(
+            f"{files}: no column is called as those that this task reads; name them with --column ROLE=NAME, for "
+            f"{listing(role.name for role in roles)}"
+        )
+    return records
+
+
 def parse_rows(records: Records, parse: Callable[[Mapping[str, object]], Iterable[C]]) -> tuple[list[C], int]:
     """Parse every row, and return what was made of them with the number of those that hold nothing to learn from.
 
@@ -89,6 +110,13 @@ def parse_rows(records: Records, parse: Callable[[Mapping[str, object]], Iterabl
     if not parsed:
         raise UserInputError(f"none of {plural(num_empty, 'row')} has anything to learn from: all are empty")
     return parsed, num_empty
+
+
+def require_some(features: F, lacking: str) -> F:
+    """Return features as they are. Raises `UserInputError`, saying what is lacking, where there is none."""
+    if not len(features):
+        raise UserInputError(f"{lacking}, so that there is nothing to learn from; see that the base is for such data")
+    return features
 
 
 def said(report: RecordsReport | None, *, num_empty: int = 0, notes: Sequence[str] = ()) -> RecordsReport | None:

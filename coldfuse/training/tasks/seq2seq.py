@@ -15,9 +15,10 @@ from transformers import AutoModel
 from coldfuse.errors import UserInputError
 from coldfuse.training.failures import failures_of
 from coldfuse.training.job import TrainingSettings
+from coldfuse.training.scoring import scoring_batches
 from coldfuse.training.tasks.models import collate, load_model, pad
 from coldfuse.training.tasks.rows import NO_LABEL
-from coldfuse.training.tasks.scoring import batches_of
+from coldfuse.training.tasks.scoring import affordable_tokens
 from coldfuse.training.tasks.task import Feature, TaskModel
 
 
@@ -52,7 +53,7 @@ def keep_head_private(loaded: TaskModel) -> None:
 def _body_of(model: Any) -> nn.Module:
     """Return the headless model of an architecture (T5's) whose model with a head does not hold it, of its parts."""
     with torch.device("meta"):
-        body: nn.Module = AutoModel.from_config(model.config, trust_remote_code=False)
+        body: nn.Module = AutoModel.from_config(model.config, trust_remote_code=False)  # type: ignore[no-untyped-call]
     for name, _ in list(body.named_children()):
         setattr(body, name, getattr(model, name))
     return body
@@ -68,13 +69,12 @@ def collate_pairs(features: Sequence[Feature], *, filler: int) -> dict[str, Tens
 def write(loaded: TaskModel, features: Sequence[Feature]) -> list[str]:
     """Return what the model writes of each source, word by likeliest word, as long as the longest target at most."""
     model: Any = loaded.model
-    device, was_training = next(model.parameters()).device, model.training
+    was_training = model.training
     longest = max((len(feature["labels"]) for feature in features), default=1)  # type: ignore[arg-type]
     written = [""] * len(features)
     model.eval()
     try:
-        for indices in batches_of(features):
-            batch = {name: rows.to(device) for name, rows in loaded.collate([features[i] for i in indices]).items()}
+        for indices, batch in scoring_batches(loaded, features, tokens_at_once=affordable_tokens(model)):
             with failures_of(model, f"writing {len(indices)} texts"):
                 ids = model.generate(
                     input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], max_new_tokens=longest,

@@ -17,7 +17,7 @@ from coldfuse.data.tables import FileFormat
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from coldfuse.training.job import TrainingSettings
+    from coldfuse.training.settings import TrainingSettings
 
 E = TypeVar("E", bound="Examples")
 

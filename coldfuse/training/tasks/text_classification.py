@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from coldfuse.data.dataset import TextDataset, require_pairs_alike
 from coldfuse.data.reading import read_dataset
+from coldfuse.errors import UserInputError
 from coldfuse.training.tasks.task import DataRequest, Feature, TaskModel
 
 if TYPE_CHECKING:
     from coldfuse.training.classifying import TextFeatures
-    from coldfuse.training.job import TrainingSettings
+    from coldfuse.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +30,12 @@ class TextClassification:
     def read(self, request: DataRequest, *, like: TextDataset | None = None) -> TextDataset:
         """Read texts and labels; see `Task.read`."""
         columns = request.columns
+        if others := columns.keys() - {"text", "text_pair", "label"}:
+            raise UserInputError(f"--column {min(others)}=…: {self.name} reads text, text_pair and label")
         dataset = read_dataset(
             request.data, text_column=columns.get("text"), text_pair_column=columns.get("text_pair"),
             label_column=columns.get("label"), label_names=like.label_names if like else None,
-            file_format=request.file_format,
+            file_format=request.file_format, limit=request.limit,
         )  # fmt: skip
         if like is not None:
             require_pairs_alike(like, dataset)

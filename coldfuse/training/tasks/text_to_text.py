@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from coldfuse.data.records import Role, read_records
+from coldfuse.data.records import Role
 from coldfuse.errors import UserInputError
-from coldfuse.training.tasks.rows import Rows, parse_rows, said
+from coldfuse.training.tasks.rows import Rows, parse_rows, read_cells, said
 from coldfuse.training.tasks.task import DataRequest, Feature, TaskModel
 
 if TYPE_CHECKING:
     from coldfuse.training.job import TrainingSettings
 
 _ROLES = (
-    Role("source", ("source", "input", "text", "document", "article", "question", "src", "inputs", "prompt", "dialogue")),
+    Role(
+        "source", ("source", "input", "text", "document", "article", "question", "src", "inputs", "prompt", "dialogue")
+    ),
     Role("target", ("target", "output", "summary", "highlights", "answer", "tgt", "targets", "completion", "label")),
 )
 _PERPLEXITY, _EXACT = "perplexity", "exact match"
@@ -43,7 +45,7 @@ class TextToText:
     private_head: bool = False
     """True keeps the layer that predicts tokens at the node."""
     score_by: str = _PERPLEXITY
-    """What chooses the best epoch: `perplexity` of the targets, or `exact match` of what is written, which is slower."""
+    """What chooses the best epoch: `perplexity` of the targets, or `exact match` of what is written (slower)."""
     prefix: str = ""
     """Text put before every source, such as T5's `summarize: `."""
 
@@ -71,9 +73,7 @@ class TextToText:
 
     def read(self, request: DataRequest, *, like: Rows[Pair] | None = None) -> Rows[Pair]:  # noqa: ARG002 - as all
         """Read pairs of texts; see `Task.read`."""
-        records = read_records(
-            request.data, _ROLES, columns=request.columns, file_format=request.file_format, limit=request.limit
-        )
+        records = read_cells(request, _ROLES)
         pairs, num_empty = parse_rows(records, _pair)
         return Rows(rows=tuple(pairs), options=self, report=said(records.report, num_empty=num_empty))
 

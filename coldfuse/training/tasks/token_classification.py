@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from coldfuse.data.records import Role, read_records
+from coldfuse.data.records import Role
 from coldfuse.data.words import listing, quoted
 from coldfuse.errors import UserInputError
-from coldfuse.training.tasks.rows import NO_LABEL, Rows, parse_rows, said
+from coldfuse.training.tasks.rows import NO_LABEL, Rows, parse_rows, read_cells, require_some, said
 from coldfuse.training.tasks.task import DataRequest, Feature, TaskModel
 from coldfuse.training.tasks.words import OUTSIDE, TaggedWords, align, entity_f1, parse_sentence
 
@@ -47,9 +47,7 @@ class TokenClassification:
 
         Validation data may have tags that the training data lack: they count as entities that are not found.
         """
-        records = read_records(
-            request.data, _ROLES, columns=request.columns, file_format=request.file_format, limit=request.limit
-        )
+        records = read_cells(request, _ROLES)
         declared = tuple(self.tag_names.split()) or records.class_names.get("tags", ())
         sentences, num_empty = parse_rows(records, partial(parse_sentence, names=declared))
         used = {tag for sentence in sentences for tag in sentence.tags}
@@ -63,13 +61,11 @@ class TokenClassification:
 
     def load(self, base_dir: Path, examples: Rows[TaggedWords], settings: TrainingSettings) -> TaskModel:
         """Put a layer for the tags on the base's body; see `Task.load`."""
-        from coldfuse.training.tasks.models import collate, load_model, takes_types
+        from coldfuse.training.tasks.models import body_of, collate, load_model, takes_types
 
-        loaded = load_model(
-            base_dir, "AutoModelForTokenClassification", settings, num_labels=len(examples.names)
-        )
+        loaded = load_model(base_dir, "AutoModelForTokenClassification", settings, num_labels=len(examples.names))
         loaded.processor.require_offsets()
-        loaded.body = loaded.model.base_model
+        loaded.body = body_of(loaded.model)
         loaded.notes = {"labels": json.dumps(list(examples.names))}
         fillers = {"input_ids": loaded.processor.filler, "labels": NO_LABEL}
         if takes_types(loaded.model, loaded.processor.intake):
@@ -88,10 +84,10 @@ class TokenClassification:
         for piece in pieces:
             tags = examples.rows[piece["example"]].tags
             labels = [NO_LABEL if word == NO_LABEL else number.get(tags[word], NO_LABEL) for word in piece["words"]]
-            if any(word != NO_LABEL for word in piece["words"]):
+            if any(label != NO_LABEL for label in labels) or examples.report is None:
                 features.append({**piece, "labels": labels})
         loaded.processor.require_rows(max((max(f["input_ids"]) for f in features), default=0))  # type: ignore[call-overload]
-        return features
+        return require_some(features, "no word of the sentences is a token to this tokenizer")
 
     def start_head(self, loaded: TaskModel, features: Sequence[Feature]) -> None:
         """Make the layer the linear probe of the body's token features; see `Task.start_head`."""
@@ -118,16 +114,16 @@ def _names(declared: Sequence[str], used: set[str]) -> tuple[str, ...]:
     """Return the names of all tags: as declared, or those that are used, in sorted order."""
     if strange := sorted(used - set(declared)) if declared else []:
         raise UserInputError(
-            f"tag {quoted(strange[0])} is not one of the {len(declared)} that are declared; expected {listing(declared)}, "
-            "or their numbers from 0"
+            f"tag {quoted(strange[0])} is not one of the {len(declared)} that are declared; expected "
+            f"{listing(declared)}, or their numbers from 0"
         )
     if len(used) < 2:
         raise UserInputError("every word has the same tag, expected two tags or more; name the column of the tags with "
                              "--column tags=NAME")  # fmt: skip
     if len(used) > _MOST_TAGS:
         raise UserInputError(
-            f"the words have {len(used):,} different tags, which looks like free text; name the column of the tags with "
-            "--column tags=NAME"
+            f"the words have {len(used):,} different tags, which looks like free text; name the column of the tags "
+            "with --column tags=NAME"
         )
     if all(tag.isdecimal() for tag in used) and not declared:
         raise UserInputError(

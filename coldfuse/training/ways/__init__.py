@@ -2,6 +2,9 @@
 
 way       the shape of a way: it freezes and wraps a model before training, and says afterwards what changed
 parts     parameters of the model itself: full, bias, norms, layers
+masked    some elements of the weights, chosen once for some rounds
+adapted   adapters of PEFT's: settings are PEFT's own, targets are found by what layers are, injecting puts them in, and
+          merging says what they changed
 parsing   a way in one line
 
 A way is a frozen value, its fields are its parameters, as with fusion methods. What the base does not have (a head)
@@ -10,13 +13,18 @@ always trains, whatever the way.
 
 from __future__ import annotations
 
+from coldfuse.training.moving import moving_tensors
+from coldfuse.training.ways.adapted import ADAPTED
+from coldfuse.training.ways.masked import Masked
 from coldfuse.training.ways.parsing import find_known, make, split_call
 from coldfuse.training.ways.parts import Bias, Full, Layers, Norms
-from coldfuse.training.ways.way import Base, Preparation, Way, moving_tensors
+from coldfuse.training.ways.way import Base, Preparation, Way
 
 __all__ = ["WAYS", "Base", "Preparation", "Way", "moving_tensors", "parse_way"]
 
-WAYS: dict[str, type[Way]] = {way.name: way for way in (Full, Bias, Norms, Layers)}
+_OWN: tuple[type[Way], ...] = (Full, Bias, Norms, Layers, Masked)
+
+WAYS: dict[str, type[Way]] = {way.name: way for way in (*_OWN, *ADAPTED.values())}
 """Ways by their names."""
 
 

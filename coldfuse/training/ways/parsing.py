@@ -69,7 +69,7 @@ def make(kind: type[Known], given: Mapping[str, object], *, option: str, name: s
         if first["type"] == "extra_forbidden":
             close = get_close_matches(key, kind.model_fields, n=1)
             hint = f"did you mean {close[0]}? " if close else ""
-            has = ", ".join(kind.model_fields) or "none"
+            has = ", ".join(field.alias or name for name, field in kind.model_fields.items()) or "none"
             raise UserInputError(f"{option} {name} has no parameter {key!r}; {hint}it has {has}") from error
         where = f"{name}: {key}={first['input']}" if key else name
         raise UserInputError(f"{option} {where}: {first['msg'].removeprefix('Value error, ')}") from error

@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from coldfuse.errors import UserInputError
-from coldfuse.training.ways.way import Parameters, Preparation, Way, freeze_all_but, freeze_statistics
+from coldfuse.training.moving import freeze_statistics
+from coldfuse.training.ways.way import Parameters, Preparation, Way, freeze_all_but
 
 
 class Full(Way):

@@ -13,13 +13,30 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.changes import Change, DenseChange
+from coldfuse.training.moving import frozen_statistics, moving_tensors
+
+__all__ = [
+    "Base",
+    "Batch",
+    "Parameters",
+    "Preparation",
+    "Tensors",
+    "Way",
+    "difference",
+    "freeze_all_but",
+    "freeze_embeddings",
+    "moving_tensors",
+    "no_examples",
+]
 
 Parameters = Mapping[str, nn.Parameter]
 """Parameters by the model's own names."""
+
+Tensors = Callable[[nn.Module], Mapping[str, Tensor]]
+"""tensors(model): return the model's tensors that the base has, by the base's names."""
 
 Batch = Mapping[str, Tensor]
 """What a model is called with: `model(**batch)` returns an output with a loss."""
@@ -48,7 +65,7 @@ class Preparation:
 class Base:
     """The base that a model was fine-tuned from."""
 
-    tensors: Callable[[nn.Module], Mapping[str, Tensor]]
+    tensors: Tensors
     """tensors(model): return the model's tensors that the base has, by the base's names; see `shared_tensors`."""
     floats: Callable[[str, int, int], NDArray[np.float64]]
     """floats(name, first, count): return some elements of one of the base's tensors."""
@@ -61,7 +78,9 @@ class Way(BaseModel, ABC):
     after training what became of the base's tensors. What the base does not have, such as a head, always trains.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True, use_attribute_docstrings=True
+    )
 
     name: ClassVar[str]
     """Name in recipes and manifests."""
@@ -82,7 +101,7 @@ class Way(BaseModel, ABC):
 
     def line(self) -> str:
         """Return the way with every parameter: equal lines train equally."""
-        given = {key: value for key, value in self.model_dump(mode="json").items() if value is not None}
+        given = {key: value for key, value in self.model_dump(mode="json", by_alias=True).items() if value is not None}
         return f"{self.name}({', '.join(f'{key}={_text(value)}' for key, value in given.items())})"
 
     def prepare(
@@ -120,7 +139,7 @@ class Way(BaseModel, ABC):
             preparation: What else may be needed.
         """
 
-    def changes(self, model: nn.Module, base: Base) -> dict[str, Change]:
+    def changes(self, model: nn.Module, base: Base) -> Mapping[str, Change]:
         """Return what became of the base's tensors, by the base's names; the model is unwrapped for it.
 
         Nothing large is made before it is read: a dense change reads the model's own memory and the base's file.
@@ -133,6 +152,31 @@ class Way(BaseModel, ABC):
         frozen |= {buffer.data_ptr() for buffer in frozen_statistics(model)}
         tensors = base.tensors(model)
         return {name: difference(name, t, base) for name, t in tensors.items() if t.data_ptr() not in frozen}
+
+    def finetuned(self, model: nn.Module, tensors: Tensors) -> Mapping[str, Tensor]:
+        """Return the tensors of the fine-tuned model that the base has, by the base's names; the model is unwrapped.
+
+        Args:
+            model: The model that `prepare` returned, once it is trained.
+            tensors: Finds the tensors in a model, see `Base`.
+        """
+        return tensors(model)
+
+
+class LazyChanges(Mapping[str, Change]):
+    """Changes that are made when they are asked for, and not kept."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], Change]]) -> None:
+        self._makers = makers
+
+    def __getitem__(self, name: str) -> Change:
+        return self._makers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
 
 
 def shared_parameters(model: nn.Module, stored_names: Mapping[str, str]) -> Parameters:
@@ -158,28 +202,6 @@ def freeze_embeddings(model: nn.Module, shared: Parameters) -> None:
     for module in model.modules():
         if isinstance(module, nn.Embedding | nn.EmbeddingBag) and id(module.weight) in own:
             module.weight.requires_grad_(False)
-
-
-def freeze_statistics(model: nn.Module) -> None:
-    """Keep the running means of normalisations whose weights do not train: with momentum 0, no batch moves them."""
-    for module in model.modules():
-        if isinstance(module, _BatchNorm) and not (module.affine and module.weight.requires_grad):
-            module.momentum = 0.0
-
-
-def frozen_statistics(model: nn.Module) -> Iterator[Tensor]:
-    """Return the running means that `freeze_statistics` keeps."""
-    for module in model.modules():
-        if isinstance(module, _BatchNorm) and module.momentum == 0.0:
-            yield from module.buffers(recurse=False)
-
-
-def moving_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return all that training changes in a prepared model, by its own names: what a checkpoint has to hold."""
-    kept = {id(buffer) for buffer in frozen_statistics(model)}
-    parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    buffers = {n: b for n, b in model.named_buffers() if b.is_floating_point() and id(b) not in kept}
-    return parameters | buffers
 
 
 def difference(name: str, tensor: Tensor, base: Base) -> DenseChange:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from encoded_deltas import dense, factors, send, whole, write
+from encoded_deltas import dense, factors, make_mask, schema_of, send, sparse, whole, write
 from tiny_rounds import lead, make_federation, make_model, naive_mean, read_model, read_release
 
-from coldfuse.aggregator.model import open_base
 from coldfuse import fuse
+from coldfuse.aggregator.model import open_base
 from coldfuse.engine.execution import ThreadExecutor
+from coldfuse.tensors.changes import SparseChange
 
 MODEL = make_model()
 
@@ -22,8 +23,15 @@ def lora(seed: int) -> dict:
     }
 
 
+def some(seed: int) -> dict:
+    return {"embeddings.weight": sparse(90, 400, seed=seed), "layer.weight": sparse(9, 64, seed=seed + 50)}
+
+
 def expanded(changes) -> dict:
-    return {n: whole(c) if hasattr(c, "up") else c.read(0, 8) for n, c in changes.items()}
+    return {
+        n: whole(c) if hasattr(c, "up") else c.read(0, MODEL[n].spec.num_elements).reshape(MODEL[n].spec.shape)
+        for n, c in changes.items()
+    }
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -38,15 +46,33 @@ def test_a_round_of_factors_makes_the_mean_of_what_they_expand_to(tmp_path) -> N
     assert {a.measured.kind for a in federation.journal(1).state().admitted.values()} == {"full, low-rank"}
 
 
+@pytest.mark.usefixtures("small_parts")
+def test_a_round_of_single_elements_and_of_a_mask_makes_their_mean(tmp_path) -> None:
+    federation = make_federation(tmp_path, MODEL, quorum=3)
+    lead(federation)
+    masked, other = some(0), some(1)
+    again = {name: SparseChange(change.indices, change.values[::-1].copy()) for name, change in masked.items()}
+    mask = make_mask(tmp_path, schema_of(federation), {name: change.indices for name, change in masked.items()})
+    for index, changes in enumerate((masked, again, other)):
+        send(federation, f"c{index}", changes, tmp_path, mask=mask if index < 2 else None)
+    lead(federation)
+    assert read_release(federation) == naive_mean(MODEL, [expanded(changes) for changes in (masked, again, other)])
+    kinds = {a.contributor: a.measured.kind for a in federation.journal(1).state().admitted.values()}
+    assert kinds == {"c0": "full, masked", "c1": "full, masked", "c2": "full, sparse"}
+    files = [tmp_path / f"c{index}.safetensors" for index in range(3)]
+    fused = fuse(tmp_path / "base", files, out=tmp_path / "fused")
+    assert fused.digest == federation.latest().model_digest
+
+
 @pytest.mark.parametrize("method", ["mean", "ties(density=0.5)", "dare(drop=0.5) then mean", "median"])
 @pytest.mark.usefixtures("small_parts")
 def test_a_round_and_a_fusion_of_the_files_make_the_same_bytes(tmp_path, method) -> None:
     federation = make_federation(tmp_path, MODEL, method=method, quorum=4)
     lead(federation)
     values = np.random.default_rng(5).normal(size=(50, 8)).astype(np.float32) * 0.1
-    many = [lora(0), lora(1), lora(2), {"embeddings.weight": dense(values)}]
-    for index, changes in enumerate(many):
-        send(federation, f"c{index}", changes, tmp_path)
+    mask = make_mask(tmp_path, schema_of(federation), {name: change.indices for name, change in some(9).items()})
+    for index, changes in enumerate([lora(0), lora(1), some(9), {"embeddings.weight": dense(values)}]):
+        send(federation, f"c{index}", changes, tmp_path, mask=mask if index == 2 else None)
     lead(federation, executor=ThreadExecutor(2))
     made = federation.latest()
     assert made.release == 1

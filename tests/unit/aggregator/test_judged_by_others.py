@@ -79,6 +79,17 @@ def test_a_delta_that_is_a_thousand_times_too_long_is_rejected_among_five(tmp_pa
     assert read_release(federation) == naive_mean(MODEL, [CHANGES[name] for name in NAMES[:5]])
 
 
+def test_a_kind_of_its_own_is_longer_than_others_only_within_bounds(tmp_path: Path) -> None:
+    """What was trained, a contributor says: who says something new is still held against the others."""
+    federation = make(tmp_path, quorum=6)
+    send(federation, {name: CHANGES[name] for name in NAMES[:5]})
+    send(federation, {"fay": times(10, CHANGES["fay"])}, trained="the upper half")
+    send(federation, {"mallory": times(1000, make_changes(MODEL, 77))}, trained="a way of my own")
+    lead(federation)
+    assert list(reasons(federation)) == ["mallory"]
+    assert len(federation.latest().contributions) == 6
+
+
 def test_what_looks_too_long_has_no_verdict_until_the_round_ends(tmp_path: Path) -> None:
     """Others like it may still come, and then it is one of them."""
     federation = make(tmp_path, quorum=9)

@@ -74,7 +74,7 @@ def test_an_epochs_score_is_said_at_once(clock: Clock) -> None:
     lines = Lines(clock)
     assert lines.is_due(event("training", "starting", done=0.0))
     assert not lines.is_due(event("training", "epoch 1, step 5", done=0.5))
-    assert lines.is_due(event("training", "epoch 1, step 5, accuracy 90 %", done=0.5, accuracy=0.9))
+    assert lines.is_due(event("training", "epoch 1, step 5, accuracy 90 %", done=0.5, metric="accuracy", value=0.9))
 
 
 def test_what_is_waited_for_is_said_again_ever_less_often_and_a_countdown_is_no_news(clock: Clock) -> None:

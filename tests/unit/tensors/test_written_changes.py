@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from tiny_rounds import parse_file
 
+from coldfuse.core.dtypes import from_floats
 from coldfuse.core.schema import TensorSpec
-from coldfuse.core.serialization import sha256
+from coldfuse.core.serialization import blob_digest, sha256
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.tensors.changes import DenseChange, LowRankChange, SparseChange, write_changes
 from coldfuse.tensors.deltas import check_delta, write_delta
-from coldfuse.tensors.encodings import DENSE, LowRank
+from coldfuse.tensors.encodings import DENSE, LowRank, Masked, Sparse
+from coldfuse.tensors.index_codes import IndexCode
+from coldfuse.tensors.masks import open_mask, write_mask
 from coldfuse.tensors.tensor_file import read_file_header
 
 BASE = sha256(b"base")
@@ -29,6 +32,11 @@ def factors(rows: int, columns: int, rank: int, *, seed: int = 0, scale: float =
     rng = np.random.default_rng(seed)
     up, down = rng.normal(size=(rows, rank)), rng.normal(size=(rank, columns))
     return LowRankChange(up.astype(np.float32), down.astype(np.float32), scale)
+
+
+def sparse(num: int, of: int, seed: int = 3) -> SparseChange:
+    rng = np.random.default_rng(seed)
+    return SparseChange(np.sort(rng.choice(of, num, replace=False)).astype(np.int64), rng.normal(size=num))
 
 
 def dense(values: np.ndarray) -> DenseChange:
@@ -67,6 +75,41 @@ def test_a_factor_that_would_have_the_name_of_a_tensor_is_not_written(tmp_path) 
     schema = SCHEMA | {"matrix|up": TensorSpec(dtype="F32", shape=(4,))}
     found, tensors = write(tmp_path / "delta", {"matrix": factors(12, 10, 2)}, schema=schema)
     assert (found, set(tensors)) == ({"matrix": DENSE}, {"matrix"})
+
+
+@pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
+def test_some_elements_are_stored_with_their_indices(tmp_path, dtype) -> None:
+    change = sparse(9, 120)
+    found, tensors = write(tmp_path / "delta", {"matrix": change}, dtype=dtype)
+    assert found == {"matrix": Sparse(9)}
+    expected = IndexCode(120, 9).encode(change.indices).tobytes()
+    assert tensors["matrix|indices"].data == expected
+    assert tensors["matrix|values"].data == from_floats(change.values, dtype).tobytes()
+
+
+def test_as_many_elements_as_a_tensor_has_are_stored_whole(tmp_path) -> None:
+    change = sparse(118, 120)
+    found, tensors = write(tmp_path / "delta", {"matrix": change})
+    expected = np.zeros(120, np.float32)
+    expected[change.indices] = change.values
+    assert (found, tensors["matrix"].data) == ({"matrix": DENSE}, expected.tobytes())
+
+
+def test_elements_of_a_mask_are_stored_without_their_indices(tmp_path) -> None:
+    change, other = sparse(9, 120), sparse(5, 12, seed=4)
+    blob = write_mask(tmp_path / "mask", SCHEMA, {"matrix": change.indices, "dense": sparse(5, 12).indices})
+    mask = open_mask(tmp_path / "mask")
+    assert mask.digest == blob_digest(blob)
+    write_changes(
+        tmp_path / "delta", SCHEMA, {"matrix": change, "dense": other}, dtype="F32", base_digest=BASE, mask=mask
+    )
+    header = read_file_header(tmp_path / "delta")
+    found = check_delta(header, SCHEMA, base_digest=BASE, what="d", mask=mask.file.header)
+    assert found == {"matrix": Masked(9), "dense": Sparse(5)}  # of the second tensor other elements than the mask's
+    assert header.metadata["mask"] == mask.digest
+    assert set(header.schema) == {"matrix|values", "dense|values", "dense|indices"}
+    with pytest.raises(SchemaMismatchError, match="'matrix': its elements are those of a mask, which is not here"):
+        check_delta(header, SCHEMA, base_digest=BASE, what="d")
 
 
 def test_what_changes_nothing_is_left_out(tmp_path) -> None:
@@ -114,8 +157,10 @@ def test_each_change_is_held_alone(tmp_path) -> None:
         (SparseChange(np.array([1, 1]), np.ones(2)), SchemaMismatchError, "strictly ascending"),
         (SparseChange(np.array([1, 120]), np.ones(2)), SchemaMismatchError, "indices 1 to 120"),
         (SparseChange(np.array([-1, 5]), np.ones(2)), SchemaMismatchError, "indices -1 to 5"),
+        (SparseChange(np.array([1, 5]), np.ones(3)), SchemaMismatchError, "3 values, expected one for each of 2"),
+        (SparseChange(np.array([1, 5]), np.full(2, np.inf)), UserInputError, "not finite"),
     ],
-    ids=range(7),
+    ids=range(9),
 )  # fmt: skip
 def test_a_change_that_does_not_fit_is_refused(tmp_path, change, error, says) -> None:
     with pytest.raises(error, match=f"tensor matrix: .*{says}"):

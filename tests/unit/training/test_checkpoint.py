@@ -3,7 +3,7 @@ import torch
 
 from coldfuse.training.checkpoint import Position, load_checkpoint, save_checkpoint
 
-POSITION = Position(step=7, accuracy_before=0.5, accuracy_best=0.75, best_epoch=2)
+POSITION = Position(step=7, score_before=0.5, loss_before=0.7, score_best=0.75, best_epoch=2)
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):

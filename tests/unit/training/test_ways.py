@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -10,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from coldfuse.errors import UserInputError
-from coldfuse.tensors.changes import DenseChange
-from coldfuse.training.ways import WAYS, Base, moving_tensors, parse_way
+from coldfuse.tensors.changes import DenseChange, SparseChange
+from coldfuse.training.ways import WAYS, Base, Preparation, moving_tensors, parse_way
 
 
 class Layer(nn.Module):
@@ -21,6 +23,10 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(x + self.linear(x))
+
+
+class Said(NamedTuple):
+    loss: Tensor
 
 
 class Body(nn.Module):
@@ -187,6 +193,117 @@ def test_an_unknown_way_lists_the_known_ones() -> None:
 
 
 def test_a_line_with_all_parameters_means_the_same() -> None:
-    for line in ("full", "bias", "norms", "layers(last=2)", 'layers(which="0,3")', "layers(upper=0.5)"):
+    for line in (
+        "full",
+        "bias",
+        "norms",
+        "layers(last=2)",
+        'layers(which="0,3")',
+        "layers(upper=0.5)",
+        "masked(kind=random)",
+    ):
         way = parse_way(line, freeze_embeddings=True)
         assert parse_way(way.line()) == way
+
+
+def examples(count: int) -> Iterator[dict[str, Tensor]]:
+    for i in range(min(count, 4)):
+        yield {"ids": torch.tensor([[i, i + 1, 5]])}
+
+
+class Losing(Body):
+    """A body whose output has a loss."""
+
+    def forward(self, ids: Tensor) -> Said:
+        return Said(super().forward(ids).square().sum())
+
+
+def fisher(model: nn.Module) -> dict[str, Tensor]:
+    """Return the mean squared gradient over single examples, worked out plainly."""
+    model.eval()
+    sums = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    for batch in examples(4):
+        model.zero_grad()
+        model(**batch).loss.backward()
+        for name, p in model.named_parameters():
+            sums[name] += p.grad.square() / 4
+    model.zero_grad(set_to_none=True)
+    return sums
+
+
+def masked(model: nn.Module, line: str, **others: object) -> tuple[dict[str, SparseChange], dict[str, Tensor]]:
+    """Train a model at a mask; return what is said of it, and what moved."""
+    base, way = base_of(model), parse_way(line)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    way.prepare(model, NAMES, Preparation(examples=examples, **others))
+    model.train()
+    own = [p for name, p in model.named_parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(own, lr=0.1, weight_decay=0.0)
+    for _ in range(3):
+        model(ids=torch.tensor([[0, 1, 5], [2, 3, 5], [3, 4, 5]])).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    changes = way.changes(model, base)
+    moves = {name: p.detach() - before[name] for name, p in model.named_parameters() if name not in HEAD}
+    return {name.removeprefix("base."): changes[name] for name in changes}, moves
+
+
+def losing() -> Losing:
+    torch.manual_seed(0)
+    return Losing()
+
+
+def test_a_fish_mask_is_the_top_of_the_fisher_information() -> None:
+    expected = {name: values for name, values in fisher(losing()).items() if name not in HEAD}
+    changes, moves = masked(losing(), "masked(density=0.1)")
+    flat = torch.cat([values.flatten() for values in expected.values()])
+    count = round(0.1 * len(flat))
+    least = flat.sort(descending=True).values[count - 1]
+    for name, values in expected.items():
+        chosen = torch.nonzero(values.flatten() >= least).flatten().tolist()
+        assert (changes[name].indices.tolist() if name in changes else []) == chosen
+        assert set(torch.nonzero(moves[name].flatten()).flatten().tolist()) <= set(chosen)
+    assert sum(len(change.indices) for change in changes.values()) == count
+    for name, change in changes.items():
+        np.testing.assert_allclose(change.values, moves[name].flatten().double().numpy()[change.indices], atol=1e-6)
+
+
+def test_a_mask_by_size_takes_the_largest_weights() -> None:
+    sizes = torch.cat([p.detach().abs().flatten() for name, p in losing().named_parameters() if name not in HEAD])
+    changes, _ = masked(losing(), "masked(kind=magnitude, density=0.02)")
+    chosen = [
+        abs(losing().get_parameter(name).flatten()[i].item()) for name, c in changes.items() for i in c.indices.tolist()
+    ]
+    assert sorted(chosen) == pytest.approx(sizes.sort().values[-len(chosen) :].tolist())
+
+
+def test_a_random_mask_follows_from_the_seed() -> None:
+    line = "masked(kind=random, density=0.05)"
+    places = [
+        {name: change.indices.tolist() for name, change in masked(losing(), line, seed=seed)[0].items()}
+        for seed in (1, 1, 2)
+    ]
+    assert places[0] == places[1] != places[2]
+
+
+def test_a_mask_holds_for_its_rounds(tmp_path: Path) -> None:
+    def places(number: int, line: str = "masked(kind=random, density=0.05, rounds=3)") -> dict[str, list[int]]:
+        changes, _ = masked(losing(), line, folder=tmp_path, round=number)
+        return {name: change.indices.tolist() for name, change in changes.items()}
+
+    first = places(4)
+    assert places(5) == places(6) == places(4) == first
+    assert places(7) != first
+    assert places(8, "masked(kind=random, density=0.04, rounds=3)") != places(7)
+
+
+def test_a_mask_leaves_frozen_embeddings_alone() -> None:
+    changes, moves = masked(losing(), "masked(density=0.2, freeze_embeddings=true)")
+    assert changes
+    assert "words.weight" not in changes
+    assert not moves["words.weight"].any()
+
+
+def test_a_mask_without_examples_is_refused() -> None:
+    with pytest.raises(UserInputError, match="no element says anything on these data"):
+        parse_way("masked").prepare(losing(), NAMES)

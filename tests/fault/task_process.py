@@ -1,0 +1,42 @@
+"""A training run of any task in a process of its own, which waits after each step for leave to go on."""
+
+from __future__ import annotations
+
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from tiny_texts import rows_of, write_json_lines
+
+from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.training.fine_tuning import fine_tune
+from coldfuse.training.job import TrainingJob, TrainingProgress, TrainingSettings
+from coldfuse.training.tasks import find_task
+from coldfuse.training.tasks.splitting import set_apart
+from coldfuse.training.tasks.task import DataRequest
+
+SETTINGS = TrainingSettings(
+    num_epochs=2, batch_size=8, learning_rate=3e-3, max_length=32, threads=1, device="cpu", checkpoint_every_s=0.0
+)
+
+
+def job_of(base_dir: Path, line: str) -> TrainingJob:
+    """Return a training of a task on proverbs."""
+    task = find_task(line)
+    data = write_json_lines(base_dir.parent / f"{task.name}.jsonl", rows_of(task.name))
+    train, validation = set_apart(task, task.read(DataRequest(data=data)), seed=0)
+    names = open_checkpoint(base_dir).schema.keys()
+    return TrainingJob(
+        base_dir=base_dir, base_digest="0" * 64, schema_names=names, round=1, train=train, validation=validation,
+        task=task,
+    )  # fmt: skip
+
+
+def train(base_dir: Path, line: str, checkpoint: Path, steps: Connection) -> None:
+    """Train, and send the number of each step that is done."""
+
+    def wait(event: TrainingProgress) -> None:
+        if event.phase == "train":
+            steps.send(event.step)
+            steps.recv()
+
+    fine_tune(job_of(base_dir, line), SETTINGS, checkpoint=checkpoint, progress=wait)

@@ -1,0 +1,101 @@
+"""A contributor that is killed while it computes statistics, or sends them: started again, nothing differs."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from commands import run_coldfuse, wait_until
+from fault.slow_proxy import SlowProxy
+from fault.test_contributor_killed import TRAINING, events, serve, start, steps
+from reviews import write_reviews
+from tiny_model import write_tiny_model
+
+from coldfuse.contributor.state import Trained
+from coldfuse.core.blob import Blob
+from coldfuse.core.sealed import unseal
+from coldfuse.core.statistics import StatisticsRule
+from coldfuse.registry.creation import create_federation
+from coldfuse.registry.federation import Federation
+from coldfuse.storage import LocalStore
+
+FEW = ("--epochs", 1)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "base")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_reviews(tmp_path_factory.mktemp("data") / "ada.csv", num=300)
+
+
+@pytest.fixture
+def federation(base: Path, tmp_path: Path) -> Federation:
+    rules = {"quorum": 1, "deadline_s": 3600.0}
+    return create_federation(
+        LocalStore(tmp_path / "store"), name="tiny", base=base, origin="made by a test", method="fisher", rules=rules,
+        statistics=StatisticsRule(kind="fisher"),
+    )  # fmt: skip
+
+
+def test_killed_while_it_computes_statistics_it_computes_them_again_to_the_same_bytes(
+    federation: Federation, data: Path, tmp_path: Path
+) -> None:
+    with serve(federation, tmp_path) as address:
+        with start(address, data, tmp_path, *FEW) as victim:
+            wait_until(lambda: done_in(victim) > 0.2, "a fifth of the examples to be done")
+            victim.send(signal.SIGKILL)
+            assert victim.wait() == -signal.SIGKILL
+        assert done_in(victim) < 1  # the fault landed
+        assert steps(victim)
+        with start(address, data, tmp_path, *FEW) as second:
+            second.succeed()
+        node = ("--name", "reviewer", "--data", data, "--work", tmp_path / "other", "--dry-run")
+        assert run_coldfuse("contribute", address, *node, *TRAINING, *FEW).wait() == 0
+    assert steps(second) == []  # the training was in its checkpoint
+    assert done_in(second) == 1
+    ours, theirs = (tmp_path / name / "release-00000" for name in ("node", "other"))
+    assert (ours / "delta.safetensors").read_bytes() == (theirs / "delta.safetensors").read_bytes()
+    assert (ours / "statistics.safetensors").read_bytes() == (theirs / "statistics.safetensors").read_bytes()
+    assert [c.statistics for c in federation.latest().contributions] == ["fisher"]
+
+
+def test_killed_in_the_upload_of_statistics_it_sends_only_the_rest(
+    federation: Federation, data: Path, tmp_path: Path
+) -> None:
+    work = tmp_path / "node" / "release-00000"
+    with serve(federation, tmp_path) as address, SlowProxy(address, bytes_per_s=40_000) as proxy:
+        with start(proxy.address, data, tmp_path, *FEW) as victim:
+            wait_until(lambda: is_sent(federation, work, 0), "the delta to be sent")
+            victim.send(signal.SIGKILL)
+            assert victim.wait() == -signal.SIGKILL
+        assert not is_sent(federation, work, 1)  # the fault landed before the statistics were there
+        assert events(victim, "committed") == []
+        proxy.bytes_per_s, proxy.num_sent = 1e9, 0
+        with start(proxy.address, data, tmp_path, *FEW) as second:
+            second.succeed()
+    assert (events(second, "training"), events(second, "statistics")) == ([], [])
+    delta, statistics = files_of(work)
+    assert statistics.size_bytes <= proxy.num_sent < delta.size_bytes
+    assert [c.statistics for c in federation.latest().contributions] == ["fisher"]
+
+
+def done_in(contributor) -> float:  # noqa: ANN001 - a process of the tests
+    return max((event["done"] or 0.0 for event in events(contributor, "statistics")), default=0.0)
+
+
+def files_of(work: Path) -> tuple[Blob, ...]:
+    try:
+        return unseal(Trained, (work / "trained.json").read_bytes(), what="trained.json").files
+    except FileNotFoundError:
+        return ()
+
+
+def is_sent(federation: Federation, work: Path, index: int) -> bool:
+    """Tell whether the store has all of a node's delta (0) or statistics (1)."""
+    files = files_of(work)
+    return bool(files) and all(federation.objects.has(part.digest, part.size_bytes) for part in files[index].parts)
