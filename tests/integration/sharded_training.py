@@ -9,14 +9,14 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-warnings.simplefilter("ignore")
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
-
 import torch
 import torch.distributed as dist
 from torch.utils.data import Dataset
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
 import coldfuse
+
+warnings.simplefilter("ignore")
 
 
 class Rows(Dataset):
@@ -29,7 +29,7 @@ class Rows(Dataset):
 
 
 def shard_on_processors() -> None:
-    """Have Accelerate take processors for accelerators: on a CPU alone it would replicate the model, and shard nothing."""
+    """Have Accelerate take processors for accelerators: on a CPU it would replicate the model, and shard nothing."""
     from accelerate import PartialState
     from accelerate.utils import DistributedType
 
@@ -39,12 +39,20 @@ def shard_on_processors() -> None:
 def arguments(kind: str) -> Any:
     from transformers import TrainingArguments
 
-    version = 1 if kind == "fsdp1" else 2
-    sharding = {"fsdp": True, "fsdp_config": {"version": version, "transformer_layer_cls_to_wrap": ["BertLayer"]}}
+    sharding = {"fsdp": True, "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": ["BertLayer"]}}
     made = TrainingArguments(
-        "out", ddp_backend="gloo", per_device_train_batch_size=4, report_to=[], learning_rate=1e-2, num_train_epochs=1, disable_tqdm=True,
-        save_strategy="no", use_cpu=True, dataloader_pin_memory=False, **(sharding if kind.startswith("fsdp") else {}),
-    )  # fmt: skip
+        "out",
+        per_device_train_batch_size=4,
+        report_to=[],
+        learning_rate=1e-2,
+        num_train_epochs=1,
+        disable_tqdm=True,
+        save_strategy="no",
+        use_cpu=True,
+        ddp_backend="gloo",
+        dataloader_pin_memory=False,
+        **(sharding if kind.startswith("fsdp") else {}),
+    )
     assert made.device.type == "cpu"  # and with that the processes have met
     if kind.startswith("fsdp"):
         shard_on_processors()
@@ -68,13 +76,15 @@ def attached(store: str, kind: str) -> None:
 
     trainer = Trainer(model_of(kind), arguments(kind), train_dataset=Rows())
     with coldfuse.connect(store) as federation:
+        bases = []
         for round_ in coldfuse.attach(trainer, federation, name="ada", rounds=2):
             trainer.train()
+            bases.append(round_.base_release)
     shares = [type(parameter).__name__ for parameter in trainer.model.parameters()]
     is_whole = sum(parameter.numel() for parameter in trainer.model.parameters()) == sum(
         getattr(parameter, "_local_tensor", parameter).numel() for parameter in trainer.model.parameters()
     )
-    said = {"rank": dist.get_rank(), "base": round_.base_release, "kinds": sorted(set(shares)), "is_whole": is_whole}
+    said = {"rank": dist.get_rank(), "bases": bases, "kinds": sorted(set(shares)), "is_whole": is_whole}
     print("said", json.dumps(said), flush=True)
 
 
