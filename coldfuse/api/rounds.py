@@ -8,12 +8,12 @@ round.contribute(model, num_examples=5000)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from coldfuse.api.models import Floats, Model, open_finetuned
+from coldfuse.api.models import Floats, Model, no_factors, open_finetuned
 from coldfuse.api.participating import Begun, Made, Participant
 from coldfuse.attached.adapters import is_rounding, remake, require_mergeable
 from coldfuse.attached.live import Live, ReadChange
@@ -25,7 +25,8 @@ from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Score
 from coldfuse.errors import UserInputError
 from coldfuse.gateway import ContributionVerdict
-from coldfuse.tensors.deltas import has_changed, write_delta
+from coldfuse.tensors.changes import Change, ChangesByName, DenseChange, LowRankChange, write_changes
+from coldfuse.tensors.deltas import has_changed
 from coldfuse.tensors.tensor_file import read_file_header
 from coldfuse.tensors.tensor_reader import TensorReader
 
@@ -37,6 +38,7 @@ class Round:
         """Take who takes part, and the round that has begun."""
         self._participant, self._begun = participant, begun
         self._loaded: Live | None = None
+        self._factored: Callable[[str], LowRankChange | None] = no_factors
         self.is_contributed = False
         self.left_out: tuple[str, ...] = ()
         """Tensors of the model that stayed here, by its own names."""
@@ -162,11 +164,12 @@ class Round:
         with ExitStack() as stack:
             live = self._hold(model) if is_module(model) else None
             names, read = self._open(model, live, stack)
+            changes = ChangesByName(names, lambda name: self._factored(name) or DenseChange(partial(read, name)))
 
             def write() -> dict[str, object]:
                 nonlocal trained
                 assert work is not None  # noqa: S101 - the first process has it
-                trained = self._write(work, names, read, made)
+                trained = self._write(work, changes, made)
                 return {}
 
             if live is not None and live.is_peft:
@@ -207,7 +210,7 @@ class Round:
 
     def _open(self, model: Model, live: Live | None, stack: ExitStack) -> tuple[tuple[str, ...], ReadChange]:
         """Return the base's names of what is sent and what reads its delta, which works in the first process."""
-        scratch = self._participant.scratch
+        scratch, self._factored = self._participant.scratch, no_factors
         stack.callback(self._participant.clear_scratch)
         if live is not None and not live.is_peft:
             return stack.enter_context(live.changes(self._participant.base(), scratch / "gathered.safetensors"))
@@ -219,16 +222,16 @@ class Round:
             return (), _never
         finetuned = open_finetuned(model, base, scratch / "expanded", stack)
         named = only(self._participant.terms.share, [(name, name) for name in finetuned.names])
-        self.left_out = finetuned.left_out
+        self.left_out, self._factored = finetuned.left_out, finetuned.factored
         return tuple(name for name in finetuned.names if name in named), finetuned.read
 
-    def _write(self, work: WorkFolder, names: tuple[str, ...], read: ReadChange, made: Made) -> Trained:
+    def _write(self, work: WorkFolder, changes: Mapping[str, Change], made: Made) -> Trained:
         terms, base = self._participant.terms, self._participant.base()
         assert base is not None  # noqa: S101 - the first process has it
         work.forget_trained()
-        blob = self._write_delta(work, names, read)
+        blob = self._write_delta(work, changes)
         while self._participant.mend():  # it may be the difference from what no longer was the base
-            blob = self._write_delta(work, names, read)
+            blob = self._write_delta(work, changes)
         if not read_file_header(work.delta).tensors:
             raise UserInputError(
                 f"nothing differs from release {self.base_release} in what is shared; nothing was sent. Is the model "
@@ -240,11 +243,11 @@ class Round:
             delta=blob,
         )  # fmt: skip
 
-    def _write_delta(self, work: WorkFolder, names: tuple[str, ...], read: ReadChange) -> Blob:
+    def _write_delta(self, work: WorkFolder, changes: Mapping[str, Change]) -> Blob:
         base = self._participant.base()
         assert base is not None  # noqa: S101 - the first process has it
-        return write_delta(
-            work.delta, base.schema, names, read, encoding=self._participant.terms.encoding,
+        return write_changes(
+            work.delta, base.schema, changes, dtype=self._participant.terms.encoding,
             base_digest=self._begun.base_digest,
         )  # fmt: skip
 
