@@ -149,10 +149,9 @@ def _check_delta(
     checks = objects.put_checks(check_parts(header, manifest.delta, reader, values))
     file = TensorFile(BlobFile(screening.store_url, manifest.delta, "delta", checks_of(manifest.delta, checks)), header)
     check_expanded(file, mask, encoded, values)
-    factor_changes = delta_operands(
-        file, {n: how for n, how in encoded.items() if n in factors}, screening.schema, {}, mask=mask
-    )
-    check_products(screening.products, factor_changes, values.rules, values.meter)
+    if factors:
+        changes = delta_operands(file, encoded, screening.schema, {}, mask=mask)
+        check_products(screening.products, changes, values.rules, values.meter)
     measured = values.meter.measured(f"{manifest.trained}, {class_of(encoded)}")
     if reason := screen_change(measured, screening.opened.screening):
         raise ContributionRejectedError(f"delta: {reason}")

@@ -100,7 +100,7 @@ def _settings(options: ContributeOptions) -> NodeSettings:
         train, held_out = set_apart(task, train, seed=training.seed)
     return NodeSettings(
         name=name, train=train, validation=held_out, training=training, task=task, send_anyway=options.send_anyway,
-        encoding=encoding,
+        encoding=encoding, body=options.body,
     )  # fmt: skip
 
 

@@ -22,7 +22,8 @@ def show_what_would_leave(node: Node, *, as_json: bool) -> None:
     """Train, and show what would leave the node, without sending it."""
     work, trained = node.prepare()
     manifest = node.manifest(trained, status=node.client.status())
-    leaving = list_leaving(work.delta, node.folder.base, trained.base_digest)
+    mask = work.masks.path(trained.mask) if trained.mask else None
+    leaving = list_leaving(work.delta, node.folder.base, trained.base_digest, mask=mask)
     if as_json:
         _show_json(work, trained, manifest, leaving)
         return
@@ -39,8 +40,8 @@ def show_what_would_leave(node: Node, *, as_json: bool) -> None:
     typer.echo("stays here: the data, the head, the labels' names, the optimiser's state")
     if private := list_private(work.head):
         typer.echo(f"   private tensors ({work.head}):")
-        for name, shape in private:
-            typer.echo(f"   {name}  {'×'.join(map(str, shape)) or 'scalar'}")
+        for private_name, private_shape in private:
+            typer.echo(f"   {private_name}  {'×'.join(map(str, private_shape)) or 'scalar'}")
     if not trained.beats_base and trained.score is not None:
         typer.echo(
             f"it would not be sent without --send-anyway: {describe_score(trained.score)} does not beat the base"

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from coldfuse.contributor.bodies import frozen_body
 from coldfuse.contributor.events import Say, StoppedError, describe_score, format_score
 from coldfuse.contributor.mending import mend_base
 from coldfuse.contributor.settings import NodeSettings
@@ -69,10 +70,11 @@ def make_delta(  # noqa: PLR0913 - what there is to say, by keyword
         return mend_base(gateway, base_dir, base, tell)
 
     mend()
+    model_dir = base_dir if base.module is None else frozen_body(settings, base.module, work, say)
     job = TrainingJob(
-        base_dir=base_dir, base_digest=base.model_digest, schema_names=open_checkpoint(base_dir).schema.keys(),
+        base_dir=model_dir, base_digest=base.model_digest, schema_names=open_checkpoint(model_dir).schema.keys(),
         round=base.release + 1, train=settings.train, validation=settings.validation, task=settings.task,
-        kept=_kept(work, tell), folder=work.path.parent,
+        kept=_kept(work, tell), folder=work.path.parent, module_dir=base_dir if base.module else None,
     )  # fmt: skip
     say("training", base.release, "starting", done=0.0)
     made = fine_tune(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from coldfuse.core.names import Identity
@@ -42,6 +43,8 @@ class NodeSettings:
     """True to send also what is no better than its base on the validation examples."""
     encoding: Encoding = "F32"
     """Dtype in which the delta travels."""
+    body: Path | None = None
+    """Folder of the frozen body, for a federation that shares a module on one; None: where the federation says."""
 
     def __post_init__(self) -> None:
         """Refuse what is no name before anything is done under it."""

@@ -163,6 +163,8 @@ def require_shareable(base: Checkpoint, recipe: Recipe, late: str) -> None:
     """
     modules = find_low_rank(base)
     require_products(recipe, modules, Output())
+    if base.module and any(step.statistic for step in recipe.steps):
+        raise UserInputError("this method weighs by statistics of a whole model, and a module is shared; take another")
     if modules and late != "drop":
         raise UserInputError(
             f"--late {late}: the factors of a shared LoRA are turned in every release, so that a change of older ones "

@@ -31,17 +31,19 @@ class TrainingJob:
     """What is trained on what: the same job with the same settings gives the same fine-tuned model."""
 
     base_dir: Path
-    """Model folder of the base."""
+    """Model folder of the base; of a federation that shares a module, of its frozen body."""
     base_digest: str
     """Model digest of the base; a checkpoint of another base is not resumed."""
     schema_names: Collection[str]
-    """Names of the tensors in the base's files."""
+    """Names of the tensors in that folder's files."""
     round: int
     """Number of the round; each has its own order of examples and dropout."""
     train: Any
     """Examples to learn from, see `Examples`."""
     validation: Any
     """Examples that choose the best epoch and give the scores."""
+    module_dir: Path | None = None
+    """Folder of the release whose module is trained on the frozen body; None where the base is a whole model."""
     task: Task = field(default_factory=lambda: find_task(DEFAULT_TASK))
     """Task that the examples are of."""
     kept: PrivatePart | None = None

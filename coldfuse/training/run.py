@@ -34,6 +34,7 @@ from coldfuse.training.objectives import Beginning, Terms, parse_objectives
 from coldfuse.training.private import PrivatePart
 from coldfuse.training.schedule import derive_seed
 from coldfuse.training.scoring import mean_loss, take_features
+from coldfuse.training.sharing.way import ModuleWay
 from coldfuse.training.tasks import describe_task
 from coldfuse.training.trainer import Length, NodeTrainer, Resumed, make_arguments
 from coldfuse.training.ways import Base, Preparation, moving_tensors, parse_way
@@ -64,7 +65,8 @@ class Run:
     ) -> None:
         self.job, self.settings, self.checkpoint = job, settings, checkpoint
         self.progress, self.stop, self.on_damage = progress, stop, on_damage
-        self.task, self.line, self.way = job.task, describe_task(job.task), parse_way(settings.way)
+        self.task, self.line = job.task, describe_task(job.task)
+        self.way = ModuleWay(folder=job.module_dir) if job.module_dir else parse_way(settings.way)
         self.device = pick_device(settings.device)
         self.loaded = self.task.load(job.base_dir, job.train, settings)
         self.loaded.model.to(self.device)
@@ -80,8 +82,11 @@ class Run:
         """Train, or go on with it, and say what came of it."""
         arguments = make_arguments(self.settings, scratch)
         self.length = Length.of(len(self.features), arguments)
+        if self.job.module_dir:  # what the start is scored with
+            self._prepare()
         saved = self._start_or_load()
-        self._prepare()
+        if not self.job.module_dir:
+            self._prepare()
         self.terms = self._begin_terms(saved[1] if saved else None)
         resumed = self._resume(*saved) if saved else None
         if self.position.finished:
@@ -123,7 +128,7 @@ class Run:
         preparation = Preparation(
             seed=self.settings.seed, round=self.job.round, examples=self._single_examples, folder=self.job.folder
         )
-        self.loaded.model = self.way.prepare(self.loaded.model, names, preparation)
+        self.loaded.model = self.way.prepare(self.loaded.model, names, preparation).to(self.device)
 
     def _begin_terms(self, saved: Mapping[str, Tensor] | None) -> Terms:
         """Have the objective's terms look at the model while it has the base's weights."""
@@ -260,7 +265,8 @@ class Run:
             raise AssertionError("a finished run without a score")
         self.loaded.model.cpu()
         return FineTuned(
-            shared=self._shared, changes=self._changes, trained=self.way.kind,
+            shared=lambda: self.way.finetuned(self.loaded.model, lambda _: self._shared()), changes=self._changes,
+            trained=self.way.kind,
             private=PrivatePart(
                 task=self.line, tensors={name: tensor.cpu() for name, tensor in self.private.items()},
                 notes=self.loaded.notes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -85,7 +86,13 @@ def trained(line: str, model: nn.Module, seed: int = 0) -> tuple[dict[str, Chang
     way.prepare(model, stored(model), Preparation(seed=seed))
     train(model)
     said = logits(model)
-    changes = way.changes(model, base)
+    changes, again = way.changes(model, base), way.changes(model, base)
+    tensors = way.finetuned(model, base.tensors)
+    for name in changes:  # asked for twice, and as tensors
+        tensor = tensors[name].double().numpy().ravel()
+        delta = changes[name].read(0, tensor.size)
+        assert again[name].read(0, tensor.size).tobytes() == delta.tobytes()
+        np.testing.assert_allclose(tensor - base.floats(name, 0, tensor.size), delta, atol=1e-6)
     return {name: fixed(changes[name], model.state_dict()[name[5:]].numel()) for name in changes}, said
 
 

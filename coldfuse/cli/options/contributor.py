@@ -120,6 +120,13 @@ class ContributeOptions:
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Rounds to take part in from now on; until stopped by default.")
     ] = None
+    body: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the federation shares a module: the folder of its frozen body; the one that it names, or the "
+            "hub's copy on this machine, by default."
+        ),
+    ] = None
     once: Annotated[
         bool, typer.Option("--once", help="Contribute once, and end with the verdict, not with the release.")
     ] = False

@@ -12,14 +12,14 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
-from torch import nn
+from torch import Tensor, nn
 
 from coldfuse.adapters.types import EXPANDED, NATIVE
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.changes import Change
 from coldfuse.training.moving import freeze_statistics
 from coldfuse.training.schedule import derive_seed
-from coldfuse.training.ways.way import Base, Parameters, Preparation, Way
+from coldfuse.training.ways.way import Base, Parameters, Preparation, Tensors, Way
 
 TYPES = tuple(sorted(NATIVE | EXPANDED))
 """PEFT's names of the types that are a change of weights."""
@@ -73,6 +73,12 @@ class Adapted(Way):
         from coldfuse.training.ways.merging import merged_changes
 
         return merged_changes(model, base)
+
+    def finetuned(self, model: nn.Module, tensors: Tensors) -> Mapping[str, Tensor]:
+        """Return the base's tensors as the adapter made them; those that it changed are copies, in float32."""
+        from coldfuse.training.ways.merging import merged_tensors
+
+        return merged_tensors(model, tensors)
 
     def _check_no_embedding(self, model: nn.Module) -> None:
         for path, module in model.named_modules():

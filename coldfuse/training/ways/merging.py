@@ -13,10 +13,12 @@ elements is given by these.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -32,7 +34,7 @@ from coldfuse.errors import UserInputError
 from coldfuse.naming.building import LIBRARY_FAILURES
 from coldfuse.tensors.changes import Change, DenseChange, LowRankChange, SparseChange
 from coldfuse.training.ways.injecting import ADAPTER
-from coldfuse.training.ways.way import Base, LazyChanges, difference
+from coldfuse.training.ways.way import Base, LazyChanges, Tensors, difference
 
 _Factors = tuple[Floats, Floats, float]
 """B, A and s of s·BA."""
@@ -56,6 +58,19 @@ RANKS: Mapping[str, Callable[[Any], int]] = {
 """The rank that changes of some types have at most."""
 
 
+@dataclass(frozen=True)
+class _Taken:
+    """PEFT's layers, out of their model."""
+
+    config: Any
+    layers: Sequence[tuple[str, Any]]
+    """Each with the path of the layer that it was around."""
+
+
+_TAKEN: MutableMapping[nn.Module, _Taken] = WeakKeyDictionary()
+"""What was taken out of each model, for as long as the model is there: changes may be asked for again."""
+
+
 def merged_changes(model: nn.Module, base: Base) -> Mapping[str, Change]:
     """Take PEFT's layers out of a model, and return what they changed of the base's tensors.
 
@@ -63,26 +78,46 @@ def merged_changes(model: nn.Module, base: Base) -> Mapping[str, Change]:
         model: A model that `Adapted.prepare` returned; it has its own layers again afterwards, unchanged.
         base: The base.
     """
-    config = next(iter(model.peft_config.values()))  # type: ignore[operator]
-    layers = _take_out(model)
-    tensors = base.tensors(model)
-    names = {tensor.data_ptr(): name for name, tensor in tensors.items()}
+    taken, tensors = _take_out(model), base.tensors(model)
     trained = {p.data_ptr() for p in model.parameters() if p.requires_grad}
-    found: dict[str, Callable[[], Change]] = {}
+    found: dict[str, Callable[[], Change]] = {
+        name: partial(difference, name, tensor, base)
+        for name, tensor in tensors.items()
+        if tensor.data_ptr() in trained  # biases that an adapter trains in place
+    }
     last = _Last()
-    for name, tensor in tensors.items():
-        if tensor.data_ptr() in trained:  # biases that an adapter trains in place
-            found[name] = lambda name=name, tensor=tensor: difference(name, tensor, base)  # type: ignore[misc]
-    for path, layer in layers:
-        for kind, parameter in layer.get_base_layer().named_parameters(recurse=False):
-            if parameter.data_ptr() in names:
-                name = names[parameter.data_ptr()]
-                found[name] = _Merged(path, layer, config, kind, name, base, last).change
+    for path, layer, kind, name in _parameters(taken, tensors):
+        found[name] = _Merged(path, layer, taken.config, kind, name, base, last).change
     return LazyChanges(found)
 
 
-def _take_out(model: nn.Module) -> list[tuple[str, Any]]:
-    """Put a model's own layers in the place of PEFT's, and return these with their paths."""
+def merged_tensors(model: nn.Module, tensors: Tensors) -> dict[str, Tensor]:
+    """Take PEFT's layers out of a model, and return the base's tensors with what they changed, those as copies.
+
+    Args:
+        model: A model that `Adapted.prepare` returned; it has its own layers again afterwards, unchanged.
+        tensors: Finds the base's tensors in the model.
+    """
+    taken, found, last = _take_out(model), dict(tensors(model)), _Last()
+    for path, layer, kind, name in _parameters(taken, dict(found)):
+        found[name] = last.merged(layer, path)[kind]
+    return found
+
+
+def _parameters(taken: _Taken, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Any, str, str]]:
+    """Return each layer's parameters that the base has: path, layer, which of its parameters, and the base's name."""
+    names = {tensor.data_ptr(): name for name, tensor in tensors.items()}
+    for path, layer in taken.layers:
+        for kind, parameter in layer.get_base_layer().named_parameters(recurse=False):
+            if parameter.data_ptr() in names:
+                yield path, layer, kind, names[parameter.data_ptr()]
+
+
+def _take_out(model: nn.Module) -> _Taken:
+    """Put a model's own layers in the place of PEFT's, and return these."""
+    if model in _TAKEN:
+        return _TAKEN[model]
+    config = next(iter(model.peft_config.values()))  # type: ignore[operator]
     layers: list[tuple[str, Any]] = []
     for path, module in list(model.named_modules()):
         inside = any(path.startswith(f"{outer}.") for outer, _ in layers)
@@ -92,7 +127,8 @@ def _take_out(model: nn.Module) -> list[tuple[str, Any]]:
         parent, _, last = path.rpartition(".")
         setattr(model.get_submodule(parent), last, layer.get_base_layer())
     del model.peft_config
-    return layers
+    _TAKEN[model] = _Taken(config, layers)
+    return _TAKEN[model]
 
 
 class _Last:

@@ -23,6 +23,7 @@ __all__ = [
     "Batch",
     "Parameters",
     "Preparation",
+    "Tensors",
     "Way",
     "difference",
     "freeze_all_but",
@@ -33,6 +34,9 @@ __all__ = [
 
 Parameters = Mapping[str, nn.Parameter]
 """Parameters by the model's own names."""
+
+Tensors = Callable[[nn.Module], Mapping[str, Tensor]]
+"""tensors(model): return the model's tensors that the base has, by the base's names."""
 
 Batch = Mapping[str, Tensor]
 """What a model is called with: `model(**batch)` returns an output with a loss."""
@@ -61,7 +65,7 @@ class Preparation:
 class Base:
     """The base that a model was fine-tuned from."""
 
-    tensors: Callable[[nn.Module], Mapping[str, Tensor]]
+    tensors: Tensors
     """tensors(model): return the model's tensors that the base has, by the base's names; see `shared_tensors`."""
     floats: Callable[[str, int, int], NDArray[np.float64]]
     """floats(name, first, count): return some elements of one of the base's tensors."""
@@ -148,6 +152,15 @@ class Way(BaseModel, ABC):
         frozen |= {buffer.data_ptr() for buffer in frozen_statistics(model)}
         tensors = base.tensors(model)
         return {name: difference(name, t, base) for name, t in tensors.items() if t.data_ptr() not in frozen}
+
+    def finetuned(self, model: nn.Module, tensors: Tensors) -> Mapping[str, Tensor]:
+        """Return the tensors of the fine-tuned model that the base has, by the base's names; the model is unwrapped.
+
+        Args:
+            model: The model that `prepare` returned, once it is trained.
+            tensors: Finds the tensors in a model, see `Base`.
+        """
+        return tensors(model)
 
 
 class LazyChanges(Mapping[str, Change]):
