@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coldfuse.tensors.encodings import WIDE, LowRank, Sparse, class_of, parse_encoding
+from coldfuse.tensors.encodings import WIDE, LowRank
 from coldfuse.tensors.index_codes import BLOCK, IndexCode
 from coldfuse.tensors.products import multiply
+from coldfuse.tensors.said_encodings import class_of, parse_encoding
+from coldfuse.tensors.sparse_encodings import Sparse
 
 
 def reader(parts, most: int = 1 << 62):

@@ -15,9 +15,10 @@ from coldfuse.core.serialization import blob_digest, sha256
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.tensors.changes import ChangesByName, DenseChange, LowRankChange, SparseChange, write_changes
 from coldfuse.tensors.deltas import check_delta, write_delta
-from coldfuse.tensors.encodings import DENSE, LowRank, Masked, Sparse
+from coldfuse.tensors.encodings import DENSE, LowRank
 from coldfuse.tensors.index_codes import IndexCode
 from coldfuse.tensors.masks import open_mask, write_mask
+from coldfuse.tensors.sparse_encodings import Masked, Sparse
 from coldfuse.tensors.tensor_file import read_file_header
 
 BASE = sha256(b"base")
