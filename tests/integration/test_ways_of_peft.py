@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -284,7 +286,7 @@ def test_wise_ft_of_lora_is_a_part_of_its_change() -> None:
         train(model)
         if model is part:
             scores = iter([0.1, 0.2, 0.2, 0.2, 0.9, 0.3, 0.3, 0.3, 0.3, 0.3])  # of 1.0, 0.9, 0.8, 0.7, 0.6 and so on
-            assert terms.finish(lambda: next(scores), lambda score, than: score > than) == 0.9
+            assert terms.finish(partial(next, scores), operator.gt) == 0.9
         changes = way.changes(model, base)
         found.append({name: changes[name].read(0, 1024) for name in changes})
     for name, delta in found[0].items():
