@@ -183,18 +183,18 @@ def encode_gram(matrix_II: Float64, coding: Coding, *, shortening: float = 0.0) 
     rows = [matrix_II[i, i + 1 :] * scale_I[i] * scale_I[i + 1 :] for i in range(len(matrix_II))]
     above_N = np.concatenate(rows) if rows else np.empty(0)
     above_N *= max(1 - shortening, 0.0)
-    return encode_values(moment_I, "F16", is_signed=False) + encode_values(above_N, coding, is_signed=True)
+    return encode_values(np.sqrt(moment_I), "F16", is_signed=False) + encode_values(above_N, coding, is_signed=True)
 
 
 def decode_gram(raw: Raw, size: int, coding: Coding) -> Float64:
     """Read a Gram matrix; what no number is coded as comes out as infinity or NaN."""
     diagonal_bytes = coded_bytes(size, "F16")
-    moment_I = decode_values(raw[:diagonal_bytes], size, "F16", is_signed=False)
+    root_I = decode_values(raw[:diagonal_bytes], size, "F16", is_signed=False)
     above_N = decode_values(raw[diagonal_bytes:], size * (size - 1) // 2, coding, is_signed=True)
     matrix_II = np.empty((size, size))
     start = 0
     with np.errstate(invalid="ignore", over="ignore"):
-        root_I = np.sqrt(moment_I)
+        moment_I = root_I * root_I
         for i in range(size):
             row = above_N[start : start + size - i - 1] * root_I[i] * root_I[i + 1 :]
             matrix_II[i, i], matrix_II[i, i + 1 :], matrix_II[i + 1 :, i] = moment_I[i], row, row
