@@ -121,7 +121,7 @@ class _Writer:
             made_II = decode_gram(np.frombuffer(data, np.uint8), len(matrix_II), self._coding)
             if is_gram(made_II):
                 break
-            shortening = shortening * 2 or _FIRST_SHORTENING
+            shortening = max(2 * shortening, _enough(made_II), _FIRST_SHORTENING)
         self._count(matrix_II.reshape(-1), made_II.reshape(-1))
         return data
 
@@ -200,6 +200,13 @@ def decode_gram(raw: Raw, size: int, coding: Coding) -> Float64:
             matrix_II[i, i], matrix_II[i, i + 1 :], matrix_II[i + 1 :, i] = moment_I[i], row, row
             start += size - i - 1
     return matrix_II
+
+
+def _enough(matrix_II: Float64) -> float:
+    """Return by how much correlations are to be shortened so that no direction is negative: (1 − s) λ + s ≥ 0."""
+    root_I = np.sqrt(np.where(matrix_II.diagonal() > 0, matrix_II.diagonal(), 1.0))
+    least = float(np.linalg.eigvalsh(matrix_II / root_I / root_I[:, None])[0])
+    return 1.25 * -least / (1 - least) if least < 0 else 0.0
 
 
 def _without_dead(matrix_II: Float64) -> Float64:

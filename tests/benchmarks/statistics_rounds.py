@@ -90,7 +90,7 @@ def run(args: argparse.Namespace, seed: int) -> None:
 
 def train(args: argparse.Namespace, root: Path, name: str, settings: TrainingSettings, seed: int) -> Party:
     task = find_task("text-classification")
-    sizes = {"train": args.examples, "validation": 200, "test": args.test}
+    sizes = {"train": args.examples, "validation": args.validation, "test": args.test}
     data = {}
     for part, size in sizes.items():
         whole = task.read(DataRequest(data=args.data / name / f"{part}.parquet"), like=data.get("train"))
@@ -113,7 +113,7 @@ def train(args: argparse.Namespace, root: Path, name: str, settings: TrainingSet
         began_s = time.monotonic()
         file = root / f"{name}.{kind}"
         given = make_statistics(
-            job, settings, made, asked=Asked(kind=kind, num_examples=args.statistics_examples), delta=delta, path=file,
+            job, settings, made, asked=Asked(kind=kind, num_examples=getattr(args, f"{kind}_examples")), delta=delta, path=file,
             tell=lambda _sentence, _done: None,
         )  # fmt: skip
         found[kind] = given, file
@@ -190,7 +190,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tasks", default="snli,mrpc,cola,sick,trec_coarse,subj,sst2")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--examples", type=int, default=1000)
-    parser.add_argument("--statistics-examples", type=int, default=256)
+    parser.add_argument("--gram-examples", type=int, default=256)
+    parser.add_argument("--fisher-examples", type=int, default=256)
+    parser.add_argument("--validation", type=int, default=200)
     parser.add_argument("--test", type=int, default=500)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=2e-4)
