@@ -112,10 +112,10 @@ def train(args: argparse.Namespace, root: Path, name: str, settings: TrainingSet
     for kind in ("gram", "fisher"):
         began_s = time.monotonic()
         file = root / f"{name}.{kind}"
+        asked = Asked(kind=kind, num_examples=getattr(args, f"{kind}_examples"))
         given = make_statistics(
-            job, settings, made, asked=Asked(kind=kind, num_examples=getattr(args, f"{kind}_examples")), delta=delta, path=file,
-            tell=lambda _sentence, _done: None,
-        )  # fmt: skip
+            job, settings, made, asked=asked, delta=delta, path=file, tell=lambda _sentence, _done: None
+        )
         found[kind] = given, file
         facts[kind] = {
             "bytes": given.file.size_bytes, "error": given.error, "coding": given.coding, "estimator": given.estimator,
@@ -159,7 +159,8 @@ def contribute(gateway: StoreGateway, party: Party, rule: StatisticsRule) -> Non
     gateway.commit(ContributionManifest(
         federation=status.federation, contributor=party.task.replace("_", "-"), round=status.round.number,
         base_release=0, base_digest=party.job.base_digest, encoding="F32", num_examples=party.made.num_examples,
-        num_steps=party.made.num_steps, delta=party.delta[0], delta_digest=blob_digest(party.delta[0]), statistics=given,
+        num_steps=party.made.num_steps, delta=party.delta[0], delta_digest=blob_digest(party.delta[0]),
+        statistics=given,
     ))  # fmt: skip
 
 
