@@ -8,26 +8,41 @@ round.contribute(model, num_examples=5000)
 
 from __future__ import annotations
 
+<<<<<<< HEAD
+import os
+from collections.abc import Collection, Iterator, Mapping
+=======
 from collections.abc import Callable, Iterator, Mapping
+>>>>>>> encodings
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+<<<<<<< HEAD
+from coldfuse.api.models import Model, open_finetuned
+from coldfuse.api.own_delta import Made
+from coldfuse.api.participating import Begun, Participant
+=======
 from coldfuse.api.models import Floats, Model, no_factors, open_finetuned
 from coldfuse.api.participating import Begun, Made, Participant
+>>>>>>> encodings
 from coldfuse.attached.adapters import is_rounding, remake, require_mergeable
-from coldfuse.attached.live import Live, ReadChange
+from coldfuse.attached.live import Live
 from coldfuse.attached.own import TorchModule, is_module
 from coldfuse.attached.plan import only
 from coldfuse.attached.ranks import on_first
-from coldfuse.contributor.state import Trained, WorkFolder
-from coldfuse.core.blob import Blob
+from coldfuse.contributor.state import Trained
 from coldfuse.core.contribution import Score
 from coldfuse.errors import UserInputError
 from coldfuse.gateway import ContributionVerdict
+<<<<<<< HEAD
+from coldfuse.tensors.changes import Change, ChangesByName, DenseChange
+from coldfuse.tensors.deltas import has_changed
+=======
 from coldfuse.tensors.changes import Change, ChangesByName, DenseChange, LowRankChange, write_changes
 from coldfuse.tensors.deltas import has_changed
 from coldfuse.tensors.tensor_file import read_file_header
+>>>>>>> encodings
 from coldfuse.tensors.tensor_reader import TensorReader
 
 
@@ -74,7 +89,7 @@ class Round:
         """
         live = self._hold(model)
         live.set_base(self._participant.base())
-        if live.is_peft:
+        if live.is_adapted:
             require_mergeable(model)
             live = self._with_fresh_adapter(live)
         self._loaded = live
@@ -109,13 +124,15 @@ class Round:
     def _is_neutral(self, live: Live) -> bool:
         """Tell whether the model computes what the release does, in all processes."""
         with ExitStack() as stack:
-            names, read = self._open(live.model, live, stack)
+            changes = self._open(live.model, live, stack)
 
             def look() -> dict[str, object]:
                 base = self._participant.base()
                 assert base is not None  # noqa: S101 - the first process has it
                 with TensorReader(base.files.values()) as theta:
-                    return {"is_neutral": all(is_rounding(partial(read, name), theta, name) for name in names)}
+                    return {
+                        "is_neutral": all(is_rounding(change.read, theta, name) for name, change in changes.items())
+                    }
 
             return bool(on_first(look)["is_neutral"])
 
@@ -126,6 +143,7 @@ class Round:
         num_examples: int,
         num_steps: int = 0,
         score: Score | None = None,
+        statistics: str | os.PathLike[str] | None = None,
         wait: bool = True,
     ) -> ContributionVerdict | None:
         """Send what training changed of the shared tensors, and keep the private ones here for the next round.
@@ -136,6 +154,7 @@ class Round:
             num_examples: Distinct examples that it was trained on. Methods may weigh by it.
             num_steps: Optimiser steps, for people.
             score: Your own score before and after; methods may weigh by it.
+            statistics: File of the fine-tuned model's statistics, for a federation whose method looks at them.
             wait: True: come back when the next release is out. False: with the aggregator's verdict.
 
         Returns:
@@ -149,7 +168,9 @@ class Round:
         """
         if self.is_contributed:
             raise UserInputError("this round has your contribution already; begin the next one for another")
-        trained = self.make(model, Made(num_examples=num_examples, num_steps=num_steps, score=score))
+        file = None if statistics is None else Path(statistics)
+        made = Made(num_examples=num_examples, num_steps=num_steps, score=score, statistics=file)
+        trained = self.make(model, made)
         return self.send(trained, wait=wait)
 
     def send(self, trained: Trained | None, *, wait: bool = True) -> ContributionVerdict | None:
@@ -163,17 +184,25 @@ class Round:
         trained: Trained | None = None
         with ExitStack() as stack:
             live = self._hold(model) if is_module(model) else None
+<<<<<<< HEAD
+            changes = self._open(model, live, stack)
+=======
             names, read = self._open(model, live, stack)
             changes = ChangesByName(names, lambda name: self._factored(name) or DenseChange(partial(read, name)))
+>>>>>>> encodings
 
             def write() -> dict[str, object]:
                 nonlocal trained
                 assert work is not None  # noqa: S101 - the first process has it
+<<<<<<< HEAD
+                trained = self._participant.write(work, changes, made)
+=======
                 trained = self._write(work, changes, made)
+>>>>>>> encodings
                 return {}
 
-            if live is not None and live.is_peft:
-                self._refuse_beside_the_adapter(live, names, stack)
+            if live is not None and live.is_adapted:
+                self._refuse_beside_the_adapter(live, changes, stack)
             on_first(write)
             if live is not None:
                 self.left_out = live.plan.private
@@ -183,9 +212,9 @@ class Round:
             work.save_trained(trained)
         return trained
 
-    def _refuse_beside_the_adapter(self, live: Live, names: tuple[str, ...], stack: ExitStack) -> None:
+    def _refuse_beside_the_adapter(self, live: Live, changes: Collection[str], stack: ExitStack) -> None:
         """Refuse weights that were trained beside PEFT's adapter: what it saves would leave them out."""
-        beside = set(live.trained_outside) - set(names)
+        beside = set(live.trained_outside) - set(changes)
         scratch = self._participant.scratch / "beside.safetensors"
         found, read = stack.enter_context(live.changes(self._participant.base(), scratch, beside))
 
@@ -208,20 +237,31 @@ class Round:
             live.set_as.update(self._loaded.set_as)
         return live
 
+<<<<<<< HEAD
+    def _open(self, model: Model, live: Live | None, stack: ExitStack) -> Mapping[str, Change]:
+        """Return the change of each tensor that is sent, by the base's names; the first process can look at them."""
+        scratch = self._participant.scratch
+=======
     def _open(self, model: Model, live: Live | None, stack: ExitStack) -> tuple[tuple[str, ...], ReadChange]:
         """Return the base's names of what is sent and what reads its delta, which works in the first process."""
         scratch, self._factored = self._participant.scratch, no_factors
+>>>>>>> encodings
         stack.callback(self._participant.clear_scratch)
-        if live is not None and not live.is_peft:
-            return stack.enter_context(live.changes(self._participant.base(), scratch / "gathered.safetensors"))
+        if live is not None and not live.is_adapted:
+            names, read = stack.enter_context(live.changes(self._participant.base(), scratch / "gathered.safetensors"))
+            return ChangesByName(names, lambda name: DenseChange(partial(read, name)))
         if live is not None:
             live.save_adapter(scratch / "adapter")
             model = scratch / "adapter"
         base = self._participant.base()
         if base is None:
-            return (), _never
+            return {}
         finetuned = open_finetuned(model, base, scratch / "expanded", stack)
         named = only(self._participant.terms.share, [(name, name) for name in finetuned.names])
+<<<<<<< HEAD
+        self.left_out = finetuned.left_out
+        return ChangesByName([name for name in finetuned.names if name in named], finetuned.changes.__getitem__)
+=======
         self.left_out, self._factored = finetuned.left_out, finetuned.factored
         return tuple(name for name in finetuned.names if name in named), finetuned.read
 
@@ -254,6 +294,7 @@ class Round:
 
 def _never(*_: object) -> Floats:
     raise AssertionError("only the first process reads")
+>>>>>>> encodings
 
 
 @contextmanager
@@ -265,4 +306,4 @@ def open_round(participant: Participant) -> Iterator[Round]:
         round_ = Round(participant, begun)
         yield round_
         if not round_.is_contributed:
-            participant.say("unsent", begun.base_release, "the round ended without round.contribute: nothing was sent")
+            participant.say("kept", begun.base_release, "the round ended without round.contribute: nothing was sent")
