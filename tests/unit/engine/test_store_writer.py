@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tiny_rounds import make_federation, make_model
+
 from coldfuse.core.serialization import sha256
 from coldfuse.engine.plan import PartTask
 from coldfuse.engine.shard import FusedBytes
 from coldfuse.engine.sinks import StoreWriter
-from coldfuse.storage import LocalStore
 
 DATA = bytes(range(200))
 
@@ -20,7 +21,7 @@ def fused(data: bytes, **state: bytes) -> FusedBytes:
 
 
 def test_a_part_of_the_base_is_named_and_not_written(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path / "store")
+    store = make_federation(tmp_path, make_model()).store
     writer = StoreWriter(store.url, frozenset({sha256(DATA)}))
     kept, state = writer.write("model", fused(DATA, momentum=b"new"))
     assert (kept.part.digest, kept.part.size_bytes) == (sha256(DATA), len(DATA))
@@ -29,7 +30,7 @@ def test_a_part_of_the_base_is_named_and_not_written(tmp_path: Path) -> None:
 
 
 def test_the_same_bytes_are_written_once(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path / "store")
+    store = make_federation(tmp_path, make_model()).store
     writer = StoreWriter(store.url)
     (first,) = writer.write("model", fused(DATA))
     assert store.get(f"objects/{first.part.digest}") == DATA
