@@ -8,24 +8,15 @@ round.contribute(model, num_examples=5000)
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 import os
 from collections.abc import Collection, Iterator, Mapping
-=======
-from collections.abc import Callable, Iterator, Mapping
->>>>>>> encodings
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-<<<<<<< HEAD
 from coldfuse.api.models import Model, open_finetuned
 from coldfuse.api.own_delta import Made
 from coldfuse.api.participating import Begun, Participant
-=======
-from coldfuse.api.models import Floats, Model, no_factors, open_finetuned
-from coldfuse.api.participating import Begun, Made, Participant
->>>>>>> encodings
 from coldfuse.attached.adapters import is_rounding, remake, require_mergeable
 from coldfuse.attached.live import Live
 from coldfuse.attached.own import TorchModule, is_module
@@ -35,14 +26,8 @@ from coldfuse.contributor.state import Trained
 from coldfuse.core.contribution import Score
 from coldfuse.errors import UserInputError
 from coldfuse.gateway import ContributionVerdict
-<<<<<<< HEAD
 from coldfuse.tensors.changes import Change, ChangesByName, DenseChange
 from coldfuse.tensors.deltas import has_changed
-=======
-from coldfuse.tensors.changes import Change, ChangesByName, DenseChange, LowRankChange, write_changes
-from coldfuse.tensors.deltas import has_changed
-from coldfuse.tensors.tensor_file import read_file_header
->>>>>>> encodings
 from coldfuse.tensors.tensor_reader import TensorReader
 
 
@@ -53,7 +38,6 @@ class Round:
         """Take who takes part, and the round that has begun."""
         self._participant, self._begun = participant, begun
         self._loaded: Live | None = None
-        self._factored: Callable[[str], LowRankChange | None] = no_factors
         self.is_contributed = False
         self.left_out: tuple[str, ...] = ()
         """Tensors of the model that stayed here, by its own names."""
@@ -184,21 +168,12 @@ class Round:
         trained: Trained | None = None
         with ExitStack() as stack:
             live = self._hold(model) if is_module(model) else None
-<<<<<<< HEAD
             changes = self._open(model, live, stack)
-=======
-            names, read = self._open(model, live, stack)
-            changes = ChangesByName(names, lambda name: self._factored(name) or DenseChange(partial(read, name)))
->>>>>>> encodings
 
             def write() -> dict[str, object]:
                 nonlocal trained
                 assert work is not None  # noqa: S101 - the first process has it
-<<<<<<< HEAD
                 trained = self._participant.write(work, changes, made)
-=======
-                trained = self._write(work, changes, made)
->>>>>>> encodings
                 return {}
 
             if live is not None and live.is_adapted:
@@ -237,15 +212,9 @@ class Round:
             live.set_as.update(self._loaded.set_as)
         return live
 
-<<<<<<< HEAD
     def _open(self, model: Model, live: Live | None, stack: ExitStack) -> Mapping[str, Change]:
         """Return the change of each tensor that is sent, by the base's names; the first process can look at them."""
         scratch = self._participant.scratch
-=======
-    def _open(self, model: Model, live: Live | None, stack: ExitStack) -> tuple[tuple[str, ...], ReadChange]:
-        """Return the base's names of what is sent and what reads its delta, which works in the first process."""
-        scratch, self._factored = self._participant.scratch, no_factors
->>>>>>> encodings
         stack.callback(self._participant.clear_scratch)
         if live is not None and not live.is_adapted:
             names, read = stack.enter_context(live.changes(self._participant.base(), scratch / "gathered.safetensors"))
@@ -258,43 +227,8 @@ class Round:
             return {}
         finetuned = open_finetuned(model, base, scratch / "expanded", stack)
         named = only(self._participant.terms.share, [(name, name) for name in finetuned.names])
-<<<<<<< HEAD
         self.left_out = finetuned.left_out
         return ChangesByName([name for name in finetuned.names if name in named], finetuned.changes.__getitem__)
-=======
-        self.left_out, self._factored = finetuned.left_out, finetuned.factored
-        return tuple(name for name in finetuned.names if name in named), finetuned.read
-
-    def _write(self, work: WorkFolder, changes: Mapping[str, Change], made: Made) -> Trained:
-        terms, base = self._participant.terms, self._participant.base()
-        assert base is not None  # noqa: S101 - the first process has it
-        work.forget_trained()
-        blob = self._write_delta(work, changes)
-        while self._participant.mend():  # it may be the difference from what no longer was the base
-            blob = self._write_delta(work, changes)
-        if not read_file_header(work.delta).tensors:
-            raise UserInputError(
-                f"nothing differs from release {self.base_release} in what is shared; nothing was sent. Is the model "
-                "frozen, or was another one trained?"
-            )
-        return Trained(
-            base_release=self.base_release, base_digest=self._begun.base_digest, work_digest=terms.work_digest(),
-            num_examples=made.num_examples, num_steps=made.num_steps, score=made.score, encoding=terms.encoding,
-            delta=blob,
-        )  # fmt: skip
-
-    def _write_delta(self, work: WorkFolder, changes: Mapping[str, Change]) -> Blob:
-        base = self._participant.base()
-        assert base is not None  # noqa: S101 - the first process has it
-        return write_changes(
-            work.delta, base.schema, changes, dtype=self._participant.terms.encoding,
-            base_digest=self._begun.base_digest,
-        )  # fmt: skip
-
-
-def _never(*_: object) -> Floats:
-    raise AssertionError("only the first process reads")
->>>>>>> encodings
 
 
 @contextmanager
