@@ -93,7 +93,7 @@ def contribute(gateway: Gateway, offer: Offer, waiting: Waiting, *, progress: On
     while True:
         status = _await_round(gateway, offer, waiting, is_open=waiting.is_wanted)
         try:
-            verdict = gateway.commit(_manifest(offer, blob, brought, status))
+            verdict = gateway.commit(_manifest(offer, blob, brought, status, trained=finetuned.trained))
             acknowledged = Acknowledgement(
                 round=status.round.number, base_release=offer.release, verdict=verdict, delta_bytes=blob.size_bytes,
                 sent_bytes=report.sent_bytes, left_out=finetuned.left_out, unchanged=finetuned.unchanged,
@@ -158,14 +158,14 @@ def _digest_of(model: Model) -> str | None:
 
 
 def _manifest(
-    offer: Offer, delta: Blob, statistics: ContributedStatistics | None, status: Status
+    offer: Offer, delta: Blob, statistics: ContributedStatistics | None, status: Status, *, trained: str
 ) -> ContributionManifest:
     return ContributionManifest.model_validate({
         "federation": status.federation, "contributor": offer.who.id,
         "display_name": offer.who.display_name, "round": status.round.number,
         "base_release": offer.release, "base_digest": offer.base_digest, "encoding": offer.encoding,
-        "num_examples": offer.num_examples, "num_steps": 0, "delta": delta, "delta_digest": blob_digest(delta),
-        "software": software(), "statistics": statistics,
+        "num_examples": offer.num_examples, "num_steps": 0, "trained": trained, "delta": delta,
+        "delta_digest": blob_digest(delta), "software": software(), "statistics": statistics,
     })  # fmt: skip
 
 

@@ -94,6 +94,8 @@ class FineTuned:
     """Its tensors that the base does not have, by its own names."""
     unchanged: tuple[str, ...] = ()
     """Tensors of the base that it does not have."""
+    trained: str = "full"
+    """What was trained, for the manifest: an adapter's type, or full."""
     factored: Callable[[str], LowRankChange | None] = no_factors
     """Returns the factors of a tensor's delta, where it is a product."""
 
@@ -262,7 +264,7 @@ def _open_adapter(where: Location, base: Checkpoint, theta: TensorReader, scratc
     return FineTuned(
         names=tuple(adapter.tensors), read=_adapter_reader(adapter, theta, what), left_out=adapter.ignored,
         unchanged=_absent(adapter.tensors, base.schema),
-        factored=lambda name: factored(adapter.tensors[name], read_stored),
+        trained=adapter.config.peft_type.lower(), factored=lambda name: factored(adapter.tensors[name], read_stored),
     )  # fmt: skip
 
 
