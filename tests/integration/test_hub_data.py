@@ -72,7 +72,8 @@ def ask(hub, home, questions):
 def test_a_data_set_is_downloaded_or_streamed_and_a_split_is_named(hub, tmp_path):
     questions = [
         ("hf://org/name:test", None), ("hf://org/name:train", 3), ("hf://org/name", None),
-        ("hf://org/none:train", None), ("hf://org/odd:train", None), ("hf://org/broken:train", 5), ("hf://org/evil:train", None),
+        ("hf://org/none:train", None), ("hf://org/odd:train", None), ("hf://org/broken:train", 5),
+        ("hf://org/evil:train", None),
     ]  # fmt: skip
     answers, asked, said = ask(hub, tmp_path, questions)
     names = {"label": ["no", "yes"]}
