@@ -187,6 +187,15 @@ def test_a_digest_sees_every_value_and_parts_keep_their_order():
     assert "'a'" not in repr(made)
 
 
+@pytest.mark.parametrize("declared", [lambda of: {"feature": of, "_type": "Sequence"}, lambda of: [of]])
+def test_names_of_tags_that_are_numbers_are_found_in_lists(tmp_path, declared):
+    label = {"names": ["O", "B-PER"], "_type": "ClassLabel"}
+    note = {"info": {"features": {"ner_tags": declared(label), "id": {"dtype": "string", "_type": "Value"}}}}
+    rows = pa.table({"tokens": [["Peter", "sleeps"]], "ner_tags": [[1, 0]]})
+    parquet.write_table(rows.replace_schema_metadata({"huggingface": json.dumps(note)}), tmp_path / "a.parquet")
+    assert read_records(tmp_path / "a.parquet", TOKENS).class_names == {"tags": ("O", "B-PER")}
+
+
 def picture(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"a picture")
