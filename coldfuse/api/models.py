@@ -78,7 +78,7 @@ Model = str | os.PathLike[str] | Mapping[str, object] | Module | ModelWithAdapte
 """A fine-tuned model: the folder of a model or adapter, a state dict, or a model in memory."""
 
 
-def _no_factors(_name: str) -> None:
+def no_factors(_name: str) -> None:
     """Return None: a whole model's delta is no product."""
 
 
@@ -94,7 +94,7 @@ class FineTuned:
     """Its tensors that the base does not have, by its own names."""
     unchanged: tuple[str, ...] = ()
     """Tensors of the base that it does not have."""
-    factored: Callable[[str], LowRankChange | None] = _no_factors
+    factored: Callable[[str], LowRankChange | None] = no_factors
     """Returns the factors of a tensor's delta, where it is a product."""
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -9,9 +10,10 @@ from typing import Any
 
 from torch import nn
 
+from coldfuse.adapters.module_names import match_module
 from coldfuse.attached.access import whole_shape
 from coldfuse.attached.adapters import adapter_names
-from coldfuse.attached.own import Own, config_of, is_peft, own_tensors, plain_model, without_peft
+from coldfuse.attached.own import Own, config_of, is_peft, own_tensors, plain_model, unwrapped, without_peft
 from coldfuse.core.schema import Schema
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.naming.matching import Names, match_model
@@ -65,6 +67,8 @@ def make_plan(model: nn.Module, base: Checkpoint, share: Share = None) -> Plan:
         UserInputError: A pattern names nothing.
     """
     own = own_tensors(model)
+    if base.module is not None:
+        return _plan_of_module(model, own, base, share)
     adapters = adapter_names(model) if is_peft(model) else set[str]()
     plain = {name: without_peft(name) if adapters else name for name in own if name not in adapters}
     found = _match(set(plain.values()), config_of(model), base, type(plain_model(model)).__name__)
@@ -79,6 +83,19 @@ def make_plan(model: nn.Module, base: Checkpoint, share: Share = None) -> Plan:
     )  # fmt: skip
     unchanged = {name for name, spec in base.schema.items() if spec.is_fused} - set(shared.values())
     return Plan(shared=shared, private=private, adapters=tuple(sorted(adapters)), unchanged=tuple(sorted(unchanged)))
+
+
+def _plan_of_module(model: nn.Module, own: Mapping[str, Own], base: Checkpoint, share: Share) -> Plan:
+    """Hold a model against a module that a federation shares on a frozen body: an adapter's tensors are the shared."""
+    if share is not None:
+        raise UserInputError("share: this federation says itself which module is shared; leave share out")
+    adapter = "|".join(map(re.escape, getattr(unwrapped(model), "peft_config", None) or ["default"]))
+    saved = {re.sub(rf"\.({adapter})(?=\.|$)", "", name): name for name in own}
+    shapes = {name: whole_shape(own[inside].tensor) for name, inside in saved.items() if own[inside].is_float}
+    found = match_module(shapes, base.schema, what=type(plain_model(model)).__name__)
+    shared = {saved[name]: to for to, name in found.items() if base.schema[to].is_fused}
+    private = tuple(name for name in own if name not in shared and own[name].tensor.requires_grad)
+    return Plan(shared=shared, private=private, adapters=(), unchanged=())
 
 
 def _match(names: Collection[str], config: Mapping[str, object], base: Checkpoint, what: str) -> dict[str, str]:

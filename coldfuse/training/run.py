@@ -80,7 +80,10 @@ class Run:
 
     def go(self, scratch: Path) -> FineTuned | Stopped:
         """Train, or go on with it, and say what came of it."""
-        arguments = make_arguments(self.settings, scratch)
+        reports = (
+            self.job.folder / "reports" if self.job.folder and "report_to" in self.settings.train_args else scratch
+        )
+        arguments = make_arguments(self.settings, reports)
         self.length = Length.of(len(self.features), arguments)
         if self.job.module_dir:  # what the start is scored with
             self._prepare()

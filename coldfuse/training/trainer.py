@@ -7,6 +7,7 @@ checkpoints (folders of pickles) are never written: `fine_tuning` has one sealed
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Sampler
@@ -72,11 +74,32 @@ def make_arguments(settings: TrainingSettings, output_dir: Path) -> NodeArgument
         "remove_unused_columns": False, "seed": settings.seed % (1 << 32), "logging_nan_inf_filter": False,
     }  # fmt: skip
     try:
-        arguments = NodeArguments(**{**values, **settings.train_args})
+        arguments = NodeArguments(**{**values, **_by_present_names(settings.train_args)})
         arguments.wanted = device if device.type == "cuda" else None
         return arguments
     except (*LIBRARY_FAILURES, OSError) as error:
         raise UserInputError(f"training arguments: {first_line(error)}") from error
+
+
+_NEW_NAMES = {
+    "gradient_checkpointing": "activation_checkpointing",
+    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
+    "warmup_ratio": "warmup_steps",  # which takes a share as well
+}
+"""What newer versions of transformers call some arguments."""
+
+
+def _by_present_names(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the user's arguments as the installed transformers names them."""
+    known = {argument.name for argument in dataclasses.fields(TrainingArguments)}
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        present = _NEW_NAMES[name] if _NEW_NAMES.get(name) in known - {"warmup_steps"} else name
+        present = "warmup_steps" if present == "warmup_ratio" and present not in known else present
+        if present not in known:
+            raise UserInputError(f"training arguments: transformers {transformers.__version__} has no {name}")
+        found[present] = value
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -161,22 +161,6 @@ class Way(BaseModel, ABC):
             tensors: Finds the tensors in a model, see `Base`.
         """
         return tensors(model)
-
-
-class LazyChanges(Mapping[str, Change]):
-    """Changes that are made when they are asked for, and not kept."""
-
-    def __init__(self, makers: Mapping[str, Callable[[], Change]]) -> None:
-        self._makers = makers
-
-    def __getitem__(self, name: str) -> Change:
-        return self._makers[name]()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._makers)
-
-    def __len__(self) -> int:
-        return len(self._makers)
 
 
 def shared_parameters(model: nn.Module, stored_names: Mapping[str, str]) -> Parameters:

@@ -39,6 +39,26 @@ def test_beside_a_label_a_text_file_is_a_table(tmp_path):
         read_records(tmp_path, [TEXT, LABEL])
 
 
+def test_options_that_do_not_fit_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\none,x\n")
+    (tmp_path / "a.txt").write_text("one")
+    lines, commas = FileFormat(documents="line"), FileFormat(separator=",")
+    for data, file_format, option in (
+        ("a.csv", lines, "--documents is for plain text"),
+        ("a.txt", commas, "--separator is for text files"),
+        ("sqlite:///a.db?query=SELECT 1", commas, "--separator is for text files, and this is a database"),
+        ("hf://org/name", lines, "--documents is for plain text"),
+        ("a.txt", FileFormat(documents="page"), "expected file or line"),
+    ):
+        with pytest.raises(UserInputError, match=option):
+            read_records(data if ":" in data else tmp_path / data, [TEXT], file_format=file_format)
+
+
+def test_a_drive_is_no_address():
+    with pytest.raises(UserInputError, match="no such file or folder"):
+        read_records("C:/data/a.csv", [TEXT])
+
+
 def test_patterns_reach_into_folders_and_name_files_only(tmp_path):
     (tmp_path / "in" / "deep").mkdir(parents=True)
     (tmp_path / "in" / "a.md").write_text("one")
@@ -69,6 +89,29 @@ def test_sentences_with_odd_lines_are_refused_with_their_line(tmp_path):
     (tmp_path / "a.conll").write_text("EU\nrejects\n")
     with pytest.raises(UserInputError, match="no tags behind the tokens"):
         read_records(tmp_path / "a.conll", TOKENS)
+
+
+def test_a_file_of_universal_dependencies_has_its_own_columns(tmp_path):
+    rows = [
+        "1-2\tdel\t" + "\t".join("_" * 8),
+        "1\tde\tde\tADP\t_\t_\t0\troot\t_\t_",
+        "2\tel\tel\tDET\t_\t_\t1\tdet\t_\t_",
+    ]
+    (tmp_path / "a.conllu").write_text("# text = del\n" + "\n".join(rows) + "\n")
+    roles = (TOKENS[0], Role("tags", ("tags", "pos_tags")))
+    assert rows_of(tmp_path / "a.conllu", *roles) == [{"tokens": ["de", "el"], "tags": ["ADP", "DET"]}]
+    (tmp_path / "b.bio").write_text("EU\tO\nrejects\t\n")
+    with pytest.raises(UserInputError, match="line 2 has an empty cell"):
+        read_records(tmp_path / "b.bio", TOKENS)
+
+
+@pytest.mark.parametrize("deep", ["[" * 900 + "]" * 900, '{"a":' * 900 + "1" + "}" * 900])
+def test_values_that_lie_deep_in_each_other_are_refused_or_not_found(tmp_path, deep):
+    (tmp_path / "a.jsonl").write_text(f'{{"text": {deep}}}\n' * 2)
+    with pytest.raises(UserInputError, match=r"lie in each other|is not JSON"):
+        read_records(tmp_path / "a.jsonl", [TEXT])
+    with pytest.raises(UserInputError, match=r"no row has all|no column|is not JSON|lie in each other"):
+        read_records(tmp_path / "a.jsonl", [TEXT], columns={"text": "text.a"})
 
 
 NESTED = [{"id": n, "data": {"body": f"text {n}", "parts": [{"name": "x"}, {"name": "y"}]}} for n in range(3)]
