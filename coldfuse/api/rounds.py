@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+from coldfuse.adapters.loading import put_tensors
 from coldfuse.api.models import Model, open_finetuned
 from coldfuse.api.own_delta import Made
 from coldfuse.api.participating import Begun, Participant
@@ -70,6 +71,9 @@ class Round:
             SchemaMismatchError: It is no copy of the base, or a tensor has another shape.
             UserInputError: Its adapter is no change of weights, or a pattern of `share` names nothing.
         """
+        if self._shares_module():
+            self._load_module(model)
+            return
         live = self._hold(model)
         live.set_base(self._participant.base())
         if live.is_adapted:
@@ -82,6 +86,22 @@ class Round:
                 f"{others[0]} and {len(others) - 1} other private tensors are not what the last round kept, or have "
                 "another shape; they stay as they are",
             )  # fmt: skip
+
+    def _shares_module(self) -> bool:
+        """Tell whether the federation shares a module on a frozen body, in all processes."""
+
+        def look() -> dict[str, object]:
+            base = self._participant.base()
+            return {"is_module": base is not None and base.module is not None}
+
+        return bool(on_first(look)["is_module"])
+
+    def _load_module(self, model: TorchModule) -> None:
+        """Set the release's module into a model that has it: what else is in the model stays as it is."""
+        base = self._participant.base()
+        if base is None:
+            raise UserInputError("this federation shares a module on a frozen body; train it in one process")
+        put_tensors(model, base)
 
     def _with_fresh_adapter(self, live: Live) -> Live:
         """Have the model's adapter change nothing of the release, as one that has just been made."""
@@ -166,7 +186,7 @@ class Round:
         work = self._participant.work_on(self._begun)
         trained: Trained | None = None
         with ExitStack() as stack:
-            live = self._hold(model) if is_module(model) else None
+            live = self._hold(model) if is_module(model) and not self._shares_module() else None
             changes = self._open(model, live, stack)
 
             def write() -> dict[str, object]:
