@@ -90,7 +90,7 @@ class Run:
         saved = self._start_or_load()
         if not self.job.module_dir:
             self._prepare()
-        self.terms = self._begin_terms(saved[1] if saved else None)
+        self.terms = self._begin_terms(*saved or (None, None))
         resumed = self._resume(*saved) if saved else None
         if self.position.finished:
             return self._result(self.position.step)
@@ -133,9 +133,10 @@ class Run:
         )
         self.loaded.model = self.way.prepare(self.loaded.model, names, preparation).to(self.device)
 
-    def _begin_terms(self, saved: Mapping[str, Tensor] | None) -> Terms:
-        """Have the objective's terms look at the model while it has the base's weights."""
-        objectives = parse_objectives(self.settings.objectives)
+    def _begin_terms(self, position: Position | None, saved: Mapping[str, Tensor] | None) -> Terms:
+        """Have the objective's terms look at the model while it has the base's weights; none once training is over."""
+        is_over = position is not None and position.finished
+        objectives = () if is_over else parse_objectives(self.settings.objectives)
         if objectives and self.settings.train_args.get("fp16"):
             raise UserInputError("--objective cannot be computed with fp16, whose gradients are scaled; take bf16")
         own = {id(parameter) for parameter in self.shared.values()}
