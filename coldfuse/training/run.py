@@ -35,7 +35,7 @@ from coldfuse.training.schedule import derive_seed
 from coldfuse.training.scoring import mean_loss, take_features
 from coldfuse.training.sharing.way import ModuleWay
 from coldfuse.training.tasks import describe_task
-from coldfuse.training.trainer import NodeTrainer, Resumed, Steps
+from coldfuse.training.trainer import NodeTrainer, Resumed, Steps, failures_of_the_trainer
 from coldfuse.training.trainer_arguments import Length, make_arguments
 from coldfuse.training.ways import Base, Preparation, moving_tensors, parse_way
 from coldfuse.training.ways.way import shared_parameters
@@ -94,18 +94,19 @@ class Run:
         resumed = self._resume(*saved) if saved else None
         if self.position.finished:
             return self._result(self.position.step)
-        self.trainer = NodeTrainer(
-            self.loaded, self.features, settings=self.settings, arguments=arguments, round=self.job.round,
-            terms=self.terms,
-        )  # fmt: skip
-        self.trainer.add_callback(Steps(self))
-        if self.stop():
-            self.save()
-            return self._stopped()
-        if resumed is None:
-            self.trainer.train()
-        else:
-            self.trainer.resume(resumed, scratch)
+        with failures_of_the_trainer():
+            self.trainer = NodeTrainer(
+                self.loaded, self.features, settings=self.settings, arguments=arguments, round=self.job.round,
+                terms=self.terms,
+            )  # fmt: skip
+            self.trainer.add_callback(Steps(self))
+            if self.stop():
+                self.save()
+                return self._stopped()
+            if resumed is None:
+                self.trainer.train()
+            else:
+                self.trainer.resume(resumed, scratch)
         return self._stopped() if self.is_stopped else self._result(resumed.step if resumed else 0)
 
     def _start_or_load(self) -> tuple[Position, dict[str, Tensor]] | None:

@@ -1,4 +1,4 @@
-"""Somebody else's package brings a task: it is found by its entry point, trained like any other, or named where it fails."""
+"""Another package brings a task: found by its entry point, trained like any other, or named where it fails."""
 
 from __future__ import annotations
 
