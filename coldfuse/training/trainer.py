@@ -112,7 +112,7 @@ class NodeTrainer(Trainer):
         self.last_loss = 0.0
         self._seen: list[Any] = []
         self._num_samples = 0
-        super().__init__(model=loaded.model, args=arguments, train_dataset=features)  # type: ignore[arg-type]
+        super().__init__(model=loaded.model, args=arguments, train_dataset=features)
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False  # a loss is a mean over its part, and weighed here
         self._clip = self.accelerator.clip_grad_norm_
