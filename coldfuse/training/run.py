@@ -25,6 +25,7 @@ from coldfuse.training.checkpoint import (
     unpack,
 )
 from coldfuse.training.compute import native_autocast, pick_device
+from coldfuse.training.failures import failures_of_the_trainer
 from coldfuse.training.head import MAX_FITTING_EXAMPLES
 from coldfuse.training.identity import identities
 from coldfuse.training.job import FineTuned, ReadBase, Stopped, TrainingJob, TrainingProgress, TrainingSettings
@@ -35,7 +36,7 @@ from coldfuse.training.schedule import derive_seed
 from coldfuse.training.scoring import mean_loss, take_features
 from coldfuse.training.sharing.way import ModuleWay
 from coldfuse.training.tasks import describe_task
-from coldfuse.training.trainer import NodeTrainer, Resumed, Steps, failures_of_the_trainer
+from coldfuse.training.trainer import NodeTrainer, Resumed, Steps
 from coldfuse.training.trainer_arguments import Length, make_arguments
 from coldfuse.training.ways import Base, Preparation, moving_tensors, parse_way
 from coldfuse.training.ways.way import shared_parameters
@@ -264,12 +265,8 @@ class Run:
 
     def _result(self, resumed_at_step: int) -> FineTuned:
         position = self.position
-        before, after = position.score_before, position.score_best
-        loss_before, loss_after = (
-            math.inf if loss is None else loss for loss in (position.loss_before, position.loss_after)
-        )
-        if after is None:  # a finished run has scored an epoch
-            raise AssertionError("a finished run without a score")
+        before, after = position.score_before, position.score_best or 0.0  # a finished run has scored an epoch
+        losses = [math.inf if loss is None else loss for loss in (position.loss_before, position.loss_after)]
         self.loaded.model.cpu()
         return FineTuned(
             shared=lambda: self.way.finetuned(self.loaded.model, lambda _: self._shared()), changes=self._changes,
@@ -280,9 +277,9 @@ class Run:
             ),
             num_examples=len(self.job.train), num_steps=position.step,
             num_epochs=math.ceil(position.step / self.length.epoch_steps), best_epoch=position.best_epoch,
-            score_before=before, score_after=after, loss_before=loss_before, loss_after=loss_after,
+            score_before=before, score_after=after, loss_before=losses[0], loss_after=losses[1],
             beats_base=self._is_better(after, before) or (
-                after == before and (position.loss_before is None or loss_after < loss_before)
+                after == before and (position.loss_before is None or losses[1] < losses[0])
             ),
             resumed_at_step=resumed_at_step,
         )  # fmt: skip

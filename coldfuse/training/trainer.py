@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,9 +20,8 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback, TrainerCallback, TrainerState
 
-from coldfuse.errors import ColdfuseError, UserInputError
-from coldfuse.naming.building import LIBRARY_FAILURES
-from coldfuse.training.failures import failures_of, first_line
+from coldfuse.errors import UserInputError
+from coldfuse.training.failures import failures_of
 from coldfuse.training.objectives import Terms
 from coldfuse.training.schedule import derive_seed, epoch_batches, learning_rate_factor, split_batch
 from coldfuse.training.settings import TrainingSettings
@@ -254,17 +252,6 @@ class NodeTrainer(Trainer):
             scheduler.load_state_dict(scheduler.state_dict() | {"last_epoch": step, "_last_lr": rates})
         for group, rate in zip(self.optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
             group["lr"] = rate
-
-
-@contextmanager
-def failures_of_the_trainer() -> Iterator[None]:
-    """Turn what the Trainer, or a tracker that it reports to, raises into one line."""
-    try:
-        yield
-    except LIBRARY_FAILURES as error:
-        if isinstance(error, ColdfuseError):  # said in words already
-            raise
-        raise UserInputError(f"the Trainer failed: {first_line(error)}; see what --train-args says") from error
 
 
 class Watched(Protocol):
