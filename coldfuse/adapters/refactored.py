@@ -123,14 +123,16 @@ def cut_stack(
     if sum(up.shape[1] for up in ups) >= min(shape):  # the sum itself is no larger than its factors
         sum_OI = np.zeros(shape)
         for up_OK, down_KI, coefficient in zip(ups, downs, coefficients, strict=True):
-            sum_OI += coefficient * (up_OK @ down_KI)
+            with np.errstate(all="ignore"):  # what is not finite is refused below
+                sum_OI += coefficient * (up_OK @ down_KI)
         return cut_matrix(sum_OI, before_RI=before_RI, name=name)
     up_OK = np.hstack([coefficient * up for up, coefficient in zip(ups, coefficients, strict=True)])
     down_KI = np.vstack(downs)
     _require_finite(name, up_OK, down_KI)
     left_OK, left_KK = np.linalg.qr(up_OK)
     right_IK, right_KK = np.linalg.qr(down_KI.T)
-    core_KK = left_KK @ right_KK.T
+    with np.errstate(all="ignore"):
+        core_KK = left_KK @ right_KK.T
     _require_finite(name, core_KK)
     u_KK, sigma_K, v_KK = np.linalg.svd(core_KK)
     return _cut(left_OK @ u_KK, sigma_K, v_KK @ right_IK.T, before_RI)

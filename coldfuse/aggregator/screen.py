@@ -28,10 +28,10 @@ from coldfuse.errors import CodecError, ContributionRejectedError, DamagedObject
 from coldfuse.registry.objects import Objects
 from coldfuse.tensors.checks import checks_of
 from coldfuse.tensors.deltas import check_delta, mask_of
-from coldfuse.tensors.encodings import class_of
 from coldfuse.tensors.files import BlobFile
 from coldfuse.tensors.header import Header, read_header
 from coldfuse.tensors.masks import counts_of
+from coldfuse.tensors.said_encodings import class_of
 from coldfuse.tensors.stores import federation_store
 from coldfuse.tensors.tensor_file import TensorFile
 

@@ -14,6 +14,7 @@ from coldfuse.core.blob import Blob
 from coldfuse.core.dtypes import SAFE_CHANGE, Floats, to_floats
 from coldfuse.core.schema import Schema
 from coldfuse.core.screening_rules import ScreeningRules
+from coldfuse.engine.multiplying import add_product
 from coldfuse.errors import CodecError, ContributionRejectedError
 from coldfuse.fusion.apply import surely_finite
 from coldfuse.tensors.checks import make_list
@@ -101,7 +102,7 @@ def check_expanded(file: TensorFile, mask: TensorFile | None, encoded: Mapping[s
             for first in range(0, spec.num_elements, _RUN_ELEMENTS):
                 count = min(_RUN_ELEMENTS, spec.num_elements - first)
                 try:
-                    delta_N = how.delta(spec.shape, read, first, count)
+                    delta_N = how.delta(spec.shape, read, first, count, add=add_product)
                 except CodecError as error:
                     raise ContributionRejectedError(
                         f"delta: tensor {name[:200]!r}: {error}; upload it with coldfuse"

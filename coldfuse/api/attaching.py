@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from coldfuse.api.participating import Begun, Made, Participant
+from coldfuse.api.own_delta import Made
+from coldfuse.api.participating import Begun, Participant
 from coldfuse.api.rounds import Round
 from coldfuse.attached.ranks import on_first
 from coldfuse.attached.trainer import AttachedTrainer, round_name
-from coldfuse.core.contribution import Score
 from coldfuse.errors import ContributionRejectedError, RoundClosedError
 
 
@@ -35,7 +35,7 @@ class Attached:
                 try:
                     yield round_
                 except GeneratorExit:
-                    self._say(begun, "unsent", "the loop was left before its block ended: nothing was sent")
+                    self._say(begun, "kept", "the loop was left before its block ended: nothing was sent")
                     raise
                 try:
                     num_done += self._finish(round_, begun, before, is_last=num_done + 1 == rounds)
@@ -48,6 +48,7 @@ class Attached:
                     self._participant.wait_for_release(begun)
 
     def _begin(self, begun: Begun) -> tuple[Round, float | None]:
+        self._participant.require_no_statistics()
         round_ = Round(self._participant, begun)
         name = round_name(begun.base_release, begun.base_digest, self._participant.terms.work_digest())
         self._attached.begin(name, round_.load_into)
@@ -57,23 +58,24 @@ class Attached:
 
     def _finish(self, round_: Round, begun: Begun, before: float | None, *, is_last: bool) -> bool:
         """Send what the block has trained, if it is better; True once the round is over for this contributor."""
-        score: Score | None = None
+        score = None
         if before is not None:
             after = self._attached.score()
             better = on_first(lambda: {"is_better": self._attached.is_better(before, after)})["is_better"]
             if not better:
                 self._not_better(begun, before, after, is_last=is_last)
                 return True
-            if self._attached.higher_is_better:  # methods weigh by it
-                score = Score(metric=self._attached.metric.removeprefix("eval_")[:64], before=before, after=after)
+            score = self._attached.as_score(before, after)
         num_examples = self._num_examples or self._attached.num_seen or 1
-        made = Made(num_examples=num_examples, num_steps=self._attached.num_steps, score=score)
+        made = Made(
+            num_examples=num_examples, num_steps=self._attached.num_steps, score=score, trained=self._attached.trained
+        )
         round_.send(round_.make(self._attached.model, made))
         return True
 
     def _not_better(self, begun: Begun, before: float, after: float, *, is_last: bool) -> None:
         self._say(
-            begun, "unsent", f"{self._attached.metric} was {before:.4g} and is {after:.4g}, which is not better: "
+            begun, "kept", f"{self._attached.metric} was {before:.4g} and is {after:.4g}, which is not better: "
             "nothing was sent; send='always' sends it",
         )  # fmt: skip
         if not is_last:

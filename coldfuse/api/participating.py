@@ -9,29 +9,31 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coldfuse.attached.plan import Share
+from coldfuse.api.own_delta import Ground, Made, require_no_statistics, write_own_delta
 from coldfuse.attached.ranks import is_first, on_first
 from coldfuse.consumer import read_fetched
 from coldfuse.contributor.events import NodeEvent
 from coldfuse.contributor.mending import mend_base
 from coldfuse.contributor.node import Sender
 from coldfuse.contributor.state import NodeFolder, Trained, WorkFolder
-from coldfuse.core.contribution import Score
 from coldfuse.core.names import Identity
+from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import canonical_json, sha256
 from coldfuse.errors import RoundClosedError, UserInputError
 from coldfuse.gateway import ContributionVerdict, Gateway
+from coldfuse.naming.sharing import Share
+from coldfuse.tensors.changes import Change
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
 from coldfuse.tensors.encodings import Encoding
 
 _LOG = logging.getLogger("coldfuse")
-_TROUBLE = ("away", "changed", "damaged", "late", "rejected", "unsent")
+_TROUBLE = ("away", "changed", "damaged", "late", "rejected", "kept")
 
 
 def log_event(event: NodeEvent) -> None:
@@ -75,18 +77,6 @@ class Begun:
     """True where a delta that an earlier process had finished was sent instead, and has its release."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Made:
-    """What training made, beside the delta."""
-
-    num_examples: int
-    """Distinct examples trained on."""
-    num_steps: int = 0
-    """Optimiser steps done."""
-    score: Score | None = None
-    """The contributor's own score, where it has one."""
-
-
 class Participant:
     """Takes part in rounds with a model of the user's own."""
 
@@ -117,13 +107,30 @@ class Participant:
         if is_first():
             shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def mend(self) -> bool:
-        """Hash this node's copy of the base, and fetch again what is not what it was; False if all was right."""
+    def write(self, work: WorkFolder, changes: Mapping[str, Change], made: Made) -> Trained:
+        """Write a delta to the base, in the first process; see `write_own_delta`."""
+        base, rule = open_checkpoint(self.base_dir), self._sender.client.status().statistics
+        ground = Ground(release=self._fetched(), base=base, mend=self._mend, rule=rule, encoding=self.terms.encoding)
+        return write_own_delta(work, ground, changes, made, offering=self.terms)
+
+    def require_no_statistics(self) -> None:
+        """Raise `UserInputError` if the federation takes no delta without statistics."""
+
+        def look() -> dict[str, object]:
+            require_no_statistics(self._sender.client.status().statistics)
+            return {}
+
+        on_first(look)
+
+    def _fetched(self) -> ReleaseManifest:
         manifest = read_fetched(self.base_dir)
         if manifest is None:
-            raise UserInputError(
-                f"{self.base_dir}: the base was changed while it was trained on; begin the round again"
-            )
+            raise UserInputError(f"{self.base_dir}: the base was changed meanwhile; begin the round again")
+        return manifest
+
+    def _mend(self) -> bool:
+        """Hash this node's copy of the base, and fetch again what is not what it was; False if all was right."""
+        manifest = self._fetched()
 
         def tell(sentence: str) -> None:
             self.report(NodeEvent(phase="damaged", base_release=manifest.release, message=sentence))
@@ -173,16 +180,16 @@ class Participant:
                 digest = self.terms.work_digest()
                 trained = work.trained(base_digest=manifest.model_digest, work_digest=digest)
                 if trained is None:
-                    self.mend()
+                    self._mend()
                     status = self._sender.client.status()
                     return {
                         "base_release": manifest.release, "base_digest": manifest.model_digest,
                         "round": status.round.number, "is_settled": False,
                     }  # fmt: skip
             assert work is not None  # noqa: S101 - it comes with what was trained
+            base = trained.base_release
+            self.report(NodeEvent(phase="trained", base_release=base, message="by an earlier process; sending that"))
             if self._sender.settle(work, trained, wait_for_release=wait):
-                base = trained.base_release
-                self.report(NodeEvent(phase="settled", base_release=base, message="was trained before, and sent now"))
                 return {"base_release": base, "base_digest": trained.base_digest, "round": 0, "is_settled": True}
 
     def base(self) -> Checkpoint | None:

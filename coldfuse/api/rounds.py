@@ -8,25 +8,26 @@ round.contribute(model, num_examples=5000)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from coldfuse.api.models import Floats, Model, open_finetuned
-from coldfuse.api.participating import Begun, Made, Participant
+from coldfuse.adapters.loading import put_tensors
+from coldfuse.api.models import Model, open_finetuned
+from coldfuse.api.own_delta import Made
+from coldfuse.api.participating import Begun, Participant
 from coldfuse.attached.adapters import is_rounding, remake, require_mergeable
-from coldfuse.attached.live import Live, ReadChange
+from coldfuse.attached.live import Live
 from coldfuse.attached.own import TorchModule, is_module
-from coldfuse.attached.plan import only
 from coldfuse.attached.ranks import on_first
-from coldfuse.contributor.state import Trained, WorkFolder
-from coldfuse.core.blob import Blob
+from coldfuse.contributor.state import Trained
 from coldfuse.core.contribution import Score
 from coldfuse.errors import UserInputError
 from coldfuse.gateway import ContributionVerdict
-from coldfuse.tensors.deltas import has_changed, write_delta
-from coldfuse.tensors.tensor_file import read_file_header
+from coldfuse.tensors.changes import Change, ChangesByName, DenseChange
+from coldfuse.tensors.deltas import has_changed
 from coldfuse.tensors.tensor_reader import TensorReader
 
 
@@ -70,9 +71,12 @@ class Round:
             SchemaMismatchError: It is no copy of the base, or a tensor has another shape.
             UserInputError: Its adapter is no change of weights, or a pattern of `share` names nothing.
         """
+        if self._shares_module():
+            self._load_module(model)
+            return
         live = self._hold(model)
         live.set_base(self._participant.base())
-        if live.is_peft:
+        if live.is_adapted:
             require_mergeable(model)
             live = self._with_fresh_adapter(live)
         self._loaded = live
@@ -82,6 +86,22 @@ class Round:
                 f"{others[0]} and {len(others) - 1} other private tensors are not what the last round kept, or have "
                 "another shape; they stay as they are",
             )  # fmt: skip
+
+    def _shares_module(self) -> bool:
+        """Tell whether the federation shares a module on a frozen body, in all processes."""
+
+        def look() -> dict[str, object]:
+            base = self._participant.base()
+            return {"is_module": base is not None and base.module is not None}
+
+        return bool(on_first(look)["is_module"])
+
+    def _load_module(self, model: TorchModule) -> None:
+        """Set the release's module into a model that has it: what else is in the model stays as it is."""
+        base = self._participant.base()
+        if base is None:
+            raise UserInputError("this federation shares a module on a frozen body; train it in one process")
+        put_tensors(model, base)
 
     def _with_fresh_adapter(self, live: Live) -> Live:
         """Have the model's adapter change nothing of the release, as one that has just been made."""
@@ -107,13 +127,15 @@ class Round:
     def _is_neutral(self, live: Live) -> bool:
         """Tell whether the model computes what the release does, in all processes."""
         with ExitStack() as stack:
-            names, read = self._open(live.model, live, stack)
+            changes = self._open(live.model, live, stack)
 
             def look() -> dict[str, object]:
                 base = self._participant.base()
                 assert base is not None  # noqa: S101 - the first process has it
                 with TensorReader(base.files.values()) as theta:
-                    return {"is_neutral": all(is_rounding(partial(read, name), theta, name) for name in names)}
+                    return {
+                        "is_neutral": all(is_rounding(change.read, theta, name) for name, change in changes.items())
+                    }
 
             return bool(on_first(look)["is_neutral"])
 
@@ -124,6 +146,7 @@ class Round:
         num_examples: int,
         num_steps: int = 0,
         score: Score | None = None,
+        statistics: str | os.PathLike[str] | None = None,
         wait: bool = True,
     ) -> ContributionVerdict | None:
         """Send what training changed of the shared tensors, and keep the private ones here for the next round.
@@ -134,6 +157,7 @@ class Round:
             num_examples: Distinct examples that it was trained on. Methods may weigh by it.
             num_steps: Optimiser steps, for people.
             score: Your own score before and after; methods may weigh by it.
+            statistics: File of the fine-tuned model's statistics, for a federation whose method looks at them.
             wait: True: come back when the next release is out. False: with the aggregator's verdict.
 
         Returns:
@@ -147,7 +171,9 @@ class Round:
         """
         if self.is_contributed:
             raise UserInputError("this round has your contribution already; begin the next one for another")
-        trained = self.make(model, Made(num_examples=num_examples, num_steps=num_steps, score=score))
+        file = None if statistics is None else Path(statistics)
+        made = Made(num_examples=num_examples, num_steps=num_steps, score=score, statistics=file)
+        trained = self.make(model, made)
         return self.send(trained, wait=wait)
 
     def send(self, trained: Trained | None, *, wait: bool = True) -> ContributionVerdict | None:
@@ -160,17 +186,17 @@ class Round:
         work = self._participant.work_on(self._begun)
         trained: Trained | None = None
         with ExitStack() as stack:
-            live = self._hold(model) if is_module(model) else None
-            names, read = self._open(model, live, stack)
+            live = self._hold(model) if is_module(model) and not self._shares_module() else None
+            changes = self._open(model, live, stack)
 
             def write() -> dict[str, object]:
                 nonlocal trained
                 assert work is not None  # noqa: S101 - the first process has it
-                trained = self._write(work, names, read, made)
+                trained = self._participant.write(work, changes, made)
                 return {}
 
-            if live is not None and live.is_peft:
-                self._refuse_beside_the_adapter(live, names, stack)
+            if live is not None and live.is_adapted:
+                self._refuse_beside_the_adapter(live, changes, stack)
             on_first(write)
             if live is not None:
                 self.left_out = live.plan.private
@@ -180,9 +206,9 @@ class Round:
             work.save_trained(trained)
         return trained
 
-    def _refuse_beside_the_adapter(self, live: Live, names: tuple[str, ...], stack: ExitStack) -> None:
+    def _refuse_beside_the_adapter(self, live: Live, changes: Collection[str], stack: ExitStack) -> None:
         """Refuse weights that were trained beside PEFT's adapter: what it saves would leave them out."""
-        beside = set(live.trained_outside) - set(names)
+        beside = set(live.trained_outside) - set(changes)
         scratch = self._participant.scratch / "beside.safetensors"
         found, read = stack.enter_context(live.changes(self._participant.base(), scratch, beside))
 
@@ -205,52 +231,22 @@ class Round:
             live.set_as.update(self._loaded.set_as)
         return live
 
-    def _open(self, model: Model, live: Live | None, stack: ExitStack) -> tuple[tuple[str, ...], ReadChange]:
-        """Return the base's names of what is sent and what reads its delta, which works in the first process."""
+    def _open(self, model: Model, live: Live | None, stack: ExitStack) -> Mapping[str, Change]:
+        """Return the change of each tensor that is sent, by the base's names; the first process can look at them."""
         scratch = self._participant.scratch
         stack.callback(self._participant.clear_scratch)
-        if live is not None and not live.is_peft:
-            return stack.enter_context(live.changes(self._participant.base(), scratch / "gathered.safetensors"))
+        if live is not None and not live.is_adapted:
+            names, read = stack.enter_context(live.changes(self._participant.base(), scratch / "gathered.safetensors"))
+            return ChangesByName(names, lambda name: DenseChange(partial(read, name)))
         if live is not None:
             live.save_adapter(scratch / "adapter")
             model = scratch / "adapter"
         base = self._participant.base()
         if base is None:
-            return (), _never
-        finetuned = open_finetuned(model, base, scratch / "expanded", stack)
-        named = only(self._participant.terms.share, [(name, name) for name in finetuned.names])
+            return {}
+        finetuned = open_finetuned(model, base, scratch / "expanded", stack).only(self._participant.terms.share)
         self.left_out = finetuned.left_out
-        return tuple(name for name in finetuned.names if name in named), finetuned.read
-
-    def _write(self, work: WorkFolder, names: tuple[str, ...], read: ReadChange, made: Made) -> Trained:
-        terms, base = self._participant.terms, self._participant.base()
-        assert base is not None  # noqa: S101 - the first process has it
-        work.forget_trained()
-        blob = self._write_delta(work, names, read)
-        while self._participant.mend():  # it may be the difference from what no longer was the base
-            blob = self._write_delta(work, names, read)
-        if not read_file_header(work.delta).tensors:
-            raise UserInputError(
-                f"nothing differs from release {self.base_release} in what is shared; nothing was sent. Is the model "
-                "frozen, or was another one trained?"
-            )
-        return Trained(
-            base_release=self.base_release, base_digest=self._begun.base_digest, work_digest=terms.work_digest(),
-            num_examples=made.num_examples, num_steps=made.num_steps, score=made.score, encoding=terms.encoding,
-            delta=blob,
-        )  # fmt: skip
-
-    def _write_delta(self, work: WorkFolder, names: tuple[str, ...], read: ReadChange) -> Blob:
-        base = self._participant.base()
-        assert base is not None  # noqa: S101 - the first process has it
-        return write_delta(
-            work.delta, base.schema, names, read, encoding=self._participant.terms.encoding,
-            base_digest=self._begun.base_digest,
-        )  # fmt: skip
-
-
-def _never(*_: object) -> Floats:
-    raise AssertionError("only the first process reads")
+        return finetuned.changes
 
 
 @contextmanager
@@ -262,4 +258,4 @@ def open_round(participant: Participant) -> Iterator[Round]:
         round_ = Round(participant, begun)
         yield round_
         if not round_.is_contributed:
-            participant.say("unsent", begun.base_release, "the round ended without round.contribute: nothing was sent")
+            participant.say("kept", begun.base_release, "the round ended without round.contribute: nothing was sent")

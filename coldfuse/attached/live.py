@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from coldfuse.attached.access import is_sharded, whole
-from coldfuse.attached.own import Own, is_peft, own_tensors, unwrapped
-from coldfuse.attached.plan import Plan, Share, make_plan
+from coldfuse.attached.own import Own, own_tensors, unwrapped
+from coldfuse.attached.plan import Plan, make_plan
 from coldfuse.attached.ranks import is_first, on_first
 from coldfuse.attached.setting import before_of, change, keep, open_kept, set_kept, set_shared, source_of, spec_of
+from coldfuse.naming.sharing import Share
 from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.tensor_reader import TensorReader
 
@@ -123,9 +124,9 @@ class Live:
             yield tuple(sorted(own_of)), read
 
     @property
-    def is_peft(self) -> bool:
-        """True where adapters are trained in it."""
-        return is_peft(self.model)
+    def is_adapted(self) -> bool:
+        """True where adapters are trained in it, and what is shared are the weights that they adapt."""
+        return bool(self.plan.adapters)
 
     def save_adapter(self, folder: Path) -> None:
         """Have PEFT save the model's adapter, gathered tensor by tensor where it is sharded."""

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
 
+from coldfuse.adapters.module_names import match_module
 from coldfuse.attached.access import whole_shape
 from coldfuse.attached.adapters import adapter_names
-from coldfuse.attached.own import Own, config_of, is_peft, own_tensors, plain_model, without_peft
+from coldfuse.attached.own import Own, config_of, is_peft, own_tensors, plain_model, unwrapped, without_peft
 from coldfuse.core.schema import Schema
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.naming.matching import Names, match_model
+from coldfuse.naming.sharing import Share, only
 from coldfuse.tensors.checkpoint import Checkpoint
-
-Share = str | Sequence[str] | None
-"""Patterns of the names of what is shared, such as `encoder.*`; None: all that the base has."""
 
 _FEWEST = 0.5
 """Share of the base's elements that a model must have, to count as the base with a head of its own."""
@@ -65,6 +64,8 @@ def make_plan(model: nn.Module, base: Checkpoint, share: Share = None) -> Plan:
         UserInputError: A pattern names nothing.
     """
     own = own_tensors(model)
+    if base.module is not None:
+        return _plan_of_module(model, own, base, share)
     adapters = adapter_names(model) if is_peft(model) else set[str]()
     plain = {name: without_peft(name) if adapters else name for name in own if name not in adapters}
     found = _match(set(plain.values()), config_of(model), base, type(plain_model(model)).__name__)
@@ -79,6 +80,19 @@ def make_plan(model: nn.Module, base: Checkpoint, share: Share = None) -> Plan:
     )  # fmt: skip
     unchanged = {name for name, spec in base.schema.items() if spec.is_fused} - set(shared.values())
     return Plan(shared=shared, private=private, adapters=tuple(sorted(adapters)), unchanged=tuple(sorted(unchanged)))
+
+
+def _plan_of_module(model: nn.Module, own: Mapping[str, Own], base: Checkpoint, share: Share) -> Plan:
+    """Hold a model against a module that a federation shares on a frozen body: an adapter's tensors are the shared."""
+    if share is not None:
+        raise UserInputError("share: this federation says itself which module is shared; leave share out")
+    adapter = "|".join(map(re.escape, getattr(unwrapped(model), "peft_config", None) or ["default"]))
+    saved = {re.sub(rf"\.({adapter})(?=\.|$)", "", name): name for name in own}
+    shapes = {name: whole_shape(own[inside].tensor) for name, inside in saved.items() if own[inside].is_float}
+    found = match_module(shapes, base.schema, what=type(plain_model(model)).__name__)
+    shared = {saved[name]: to for to, name in found.items() if base.schema[to].is_fused}
+    private = tuple(name for name in own if name not in shared and own[name].tensor.requires_grad)
+    return Plan(shared=shared, private=private, adapters=(), unchanged=())
 
 
 def _match(names: Collection[str], config: Mapping[str, object], base: Checkpoint, what: str) -> dict[str, str]:
@@ -96,24 +110,6 @@ def _match(names: Collection[str], config: Mapping[str, object], base: Checkpoin
             f"{what}: has {len(found)} of the base's {len(sizes)} tensors, such as {min(sizes, default='-')}; expected "
             f"the base's architecture, with its names or those that transformers loads into the same places{hint}"
         )
-    return found
-
-
-def only(share: Share, names: Iterable[tuple[str, str]]) -> set[str]:
-    """Return which of the model's tensors patterns name, by their own name or by the base's.
-
-    >>> sorted(only("encoder.*", [("bert.encoder.w", "encoder.w"), ("bert.pooler.w", "pooler.w")]))
-    ['bert.encoder.w']
-    """
-    pairs = list(names)
-    patterns = [share] if isinstance(share, str) else list(share or ["*"])
-    found: set[str] = set()
-    for pattern in patterns:
-        named = {own for own, to in pairs if fnmatchcase(own, pattern) or fnmatchcase(to, pattern)}
-        if not named:
-            some = ", ".join(sorted(to for _, to in pairs)[:3])
-            raise UserInputError(f"share={pattern!r}: no tensor that the base has is called so; it has {some}, …")
-        found |= named
     return found
 
 

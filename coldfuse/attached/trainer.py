@@ -20,7 +20,9 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from coldfuse.attached.own import is_peft, unwrapped
 from coldfuse.attached.ranks import is_first, on_first
+from coldfuse.core.contribution import Score
 from coldfuse.errors import UserInputError
 
 _KEPT_ROUNDS = 2
@@ -146,6 +148,22 @@ class AttachedTrainer:
             )
         return float(metrics[self.metric])
 
+    def as_score(self, before: float, after: float) -> Score | None:
+        """Return the scores as a manifest carries them; None for what it cannot, such as a BLEU of 30."""
+        if not (math.isfinite(before) and math.isfinite(after)):
+            return None
+        name = re.sub(r"[^ -~]", "?", self.metric.removeprefix("eval_"))[:64]
+        score = Score(metric=name, before=before, after=after, higher_is_better=self.higher_is_better)
+        return None if score.problem() else score
+
+    @property
+    def trained(self) -> str:
+        """What is trained of the shared part: all, or what PEFT's type changes."""
+        if not is_peft(self.model):
+            return "full"
+        (config,) = unwrapped(self.model).peft_config.values()
+        return str(getattr(config.peft_type, "value", config.peft_type)).lower()
+
     def is_better(self, before: float, after: float) -> bool:
         """Tell whether a score beats the one before; NaN beats nothing."""
         return after > before if self.higher_is_better else after < before
@@ -194,11 +212,6 @@ def round_name(base_release: int, base_digest: str, work_digest: str) -> str:
     'release-00003-abababcdcdcd'
     """
     return f"release-{base_release:05d}-{base_digest[:6]}{work_digest[:6]}"
-
-
-def is_finite(score: float) -> bool:
-    """Tell a score that can be compared."""
-    return math.isfinite(score)
 
 
 def _unwrapped(prepared: Any) -> Any:

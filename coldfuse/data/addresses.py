@@ -10,7 +10,8 @@ from urllib.parse import unquote
 from coldfuse.data.words import printable
 from coldfuse.errors import UserInputError
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9_.-]*(?:\+[A-Za-z0-9_.-]+)?):/")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9_.-]+(?:\+[A-Za-z0-9_.-]+)?):/")
+"""Of two letters at least: one alone is a drive."""
 _DATABASES = frozenset({
     "bigquery", "clickhouse", "cockroachdb", "databricks", "duckdb", "mariadb", "mssql", "mysql", "oracle", "postgres",
     "postgresql", "redshift", "snowflake", "sqlite", "trino",

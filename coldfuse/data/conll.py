@@ -17,6 +17,9 @@ from coldfuse.errors import UserInputError
 _LONGEST_LINE_BYTES = 1 << 20
 _DOCUMENT_START = "-DOCSTART-"
 _COMMENT = re.compile(r"#(?: |$|\w+\s*=)")
+_UNIVERSAL = ("id", "tokens", "lemma", "pos_tags", "xpos", "feats", "head", "deprel", "deps", "misc")
+"""Columns of CoNLL-U, https://universaldependencies.org/format.html."""
+_NUMBERED = re.compile(r"\d+(?:[-.]\d+)?")
 _ADVICE = "expected a token and its tags a line, and a blank line between sentences"
 
 
@@ -39,6 +42,8 @@ class _Lines:
             elif not line.startswith(_DOCUMENT_START) and not (not rows and _COMMENT.match(line)):
                 first = first if rows else number
                 rows.append([cell.strip() for cell in line.strip("\r\n").split(self.separator)])
+                if not all(rows[-1]):
+                    raise UserInputError(f"{self.source.name}: line {number} has an empty cell; {_ADVICE}")
                 if len(rows[-1]) != len(rows[0]):
                     raise UserInputError(
                         f"{self.source.name}: line {number} has {len(rows[-1])} cells, and the line before it "
@@ -51,7 +56,9 @@ class _Lines:
 def open_conll(source: Source, file_format: FileFormat) -> Table:
     """Open a file of tokens and tags as a table of sentences, whose columns hold lists.
 
-    The first column is `tokens`, the last `tags`; those between are `tags2`, `tags3` and so on, by their place.
+    The first column is `tokens`, the last `tags`; those between are `tags2`, `tags3` and so on, by their place. Of
+    CoNLL-U (ten columns, the first of which counts), they have their own names, with `tokens` and `pos_tags` for FORM
+    and UPOS.
 
     Raises:
         UserInputError: Its lines have different numbers of cells, or only one.
@@ -59,10 +66,12 @@ def open_conll(source: Source, file_format: FileFormat) -> Table:
     encoding = encoding_of(source, file_format.encoding)
     separator = _separator(source, encoding, file_format.separator)
     lines = _Lines(source=source, encoding=encoding, separator=separator)
-    num_columns = next((len(rows[0]) for _, rows in lines.sentences()), 0)
+    first_sentence: list[list[str]] = next((rows for _, rows in lines.sentences()), [[]])
+    num_columns = len(first_sentence[0])
     if num_columns < 2:
         raise UserInputError(f"{source.name}: no tags behind the tokens; {_ADVICE}")
-    names = ("tokens", *(f"tags{place}" for place in range(2, num_columns)), "tags")
+    is_universal = num_columns == len(_UNIVERSAL) and all(_NUMBERED.fullmatch(cells[0]) for cells in first_sentence)
+    names = _UNIVERSAL if is_universal else ("tokens", *(f"tags{n}" for n in range(2, num_columns)), "tags")
 
     def rows(wanted: Wanted) -> Iterator[Row]:
         places = [names.index(name) for name in wanted.columns]
@@ -72,7 +81,8 @@ def open_conll(source: Source, file_format: FileFormat) -> Table:
                     f"{source.name}: line {first} has {len(sentence[0])} cells, and the first sentence {num_columns}; "
                     f"{_ADVICE}"
                 )
-            yield first, [[cells[place] for cells in sentence] for place in places]
+            words = [cells for cells in sentence if not is_universal or cells[0].isdigit()]  # 1-2 and 1.1 are none
+            yield first, [[cells[place] for cells in words] for place in places]
 
     form = ("a token a line",) if encoding == "utf-8" else ("a token a line", encoding.upper())
     return Table(name=source.name, path=source.path, names=names, rows=rows, unit="line", form=form)

@@ -39,7 +39,7 @@ _PICKLE = "a pickle, which can run code when it is opened; save the data as CSV,
 _TENSORS = "a file of tensors, not of texts; give the texts as CSV, JSON lines or Parquet"
 _ARCHIVE = "an archive; unpack it and name the file inside"
 _DOCUMENT = "a document, not a table; save its rows as CSV or JSON lines"
-_DATABASE = "a database; export the table as CSV, JSON lines or Parquet"
+_DATABASE = "a database; name it with a query, 'sqlite:///FILE?query=SELECT text, label FROM …', or export the table"
 _WEB_PAGE = "a web page, perhaps instead of a download that failed; fetch the file itself"
 _OTHER_TABLE = "a kind of table that is not read; save it as Parquet"
 _MEDIA = "a picture, sound or film, not a table"

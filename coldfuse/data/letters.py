@@ -6,12 +6,14 @@ import re
 from collections.abc import Callable
 
 from coldfuse.core.words import plural
+from coldfuse.errors import UserInputError
 
 NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 """NUL and other control characters, and halves of surrogate pairs, which UTF-8 cannot hold. Line ends are text."""
 _LATE = re.compile("[\x80-\x84\x86-\x9f]")
 """Control characters that hardly anybody means: what Latin-1 makes of letters of cp1252."""
 _ODD = re.compile(f"{NO_TEXT.pattern}|{_LATE.pattern}")
+_DEEPEST = 64
 _REPLACEMENT = "\ufffd"
 
 
@@ -33,14 +35,16 @@ class Letters:
             self._first_replaced = self._first_replaced or where()
         return clean
 
-    def clean_all(self, value: object, where: Callable[[], str]) -> object:
-        """Return a value with every text in it cleaned."""
+    def clean_all(self, value: object, where: Callable[[], str], *, depth: int = 0) -> object:
+        """Return a value with every text in it cleaned; refuse one in which values lie too deep in each other."""
         if isinstance(value, str):
             return self.clean(value, where)
+        if depth > _DEEPEST:
+            raise UserInputError(f"{where()}: more than {_DEEPEST} lists and objects lie in each other; flatten them")
         if isinstance(value, list):
-            return [self.clean_all(element, where) for element in value]
+            return [self.clean_all(element, where, depth=depth + 1) for element in value]
         if isinstance(value, dict):
-            return {name: self.clean_all(inner, where) for name, inner in value.items()}
+            return {name: self.clean_all(inner, where, depth=depth + 1) for name, inner in value.items()}
         return value
 
     def notes(self) -> list[str]:

@@ -38,6 +38,8 @@ class ColumnPath:
         """Return what lies in a column's value under these names; of a list, that of each element."""
         for depth, step in enumerate(self.steps):
             if isinstance(value, list):
+                if depth_of_lists(value) > _DEEPEST:
+                    return None
                 rest = ColumnPath(column=self.column, steps=self.steps[depth:])
                 return [rest.inside(element) for element in value]
             if not isinstance(value, dict):
@@ -46,16 +48,29 @@ class ColumnPath:
         return value
 
 
-def note_inner_names(value: object, found: dict[str, None], prefix: str = "") -> None:
-    """Add the names inside of a row's values to those found, as paths; beyond a thousand, no more."""
+def depth_of_lists(value: object) -> int:
+    """Return how many lists lie in each other, by their first elements.
+
+    >>> depth_of_lists([["a"]]), depth_of_lists("a")
+    (2, 0)
+    """
+    depth = 0
+    while isinstance(value, list):
+        depth, value = depth + 1, value[0] if value else None
+    return depth
+
+
+def note_inner_names(value: object, found: dict[str, None], prefix: str = "", depth: int = 0) -> None:
+    """Add the names inside of a row's values to those found, as paths; beyond a thousand or eight levels, no more."""
+    if depth > _DEEPEST or len(found) >= _MOST_NAMES:
+        return
     if isinstance(value, list):
         for element in value[:_DEEPEST]:
-            note_inner_names(element, found, prefix)
-    if not isinstance(value, dict) or prefix.count(".") >= _DEEPEST or len(found) >= _MOST_NAMES:
-        return
-    for name, inner in value.items():
-        path = f"{prefix}.{name}" if prefix else name
-        if prefix:
-            found[path] = None
-        if isinstance(inner, dict | list):
-            note_inner_names(inner, found, path)
+            note_inner_names(element, found, prefix, depth + 1)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            path = f"{prefix}.{name}" if prefix else name
+            if prefix:
+                found[path] = None
+            if isinstance(inner, dict | list):
+                note_inner_names(inner, found, path, depth + 1)

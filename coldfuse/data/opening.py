@@ -22,7 +22,12 @@ from coldfuse.data.tables import Choice, FileFormat, Table
 from coldfuse.data.words import listing, printable
 from coldfuse.errors import UserInputError
 
-_TEXT_KINDS = (Kind.DELIMITED, Kind.DOCUMENT, Kind.TOKENS)
+_FITTING = {
+    "--separator": (Kind.DELIMITED, Kind.TOKENS),
+    "--text-encoding": (Kind.DELIMITED, Kind.TOKENS, Kind.DOCUMENT, Kind.JSON),
+    "--documents": (Kind.DOCUMENT,),
+}
+"""Kinds of files that an option is for."""
 
 
 def open_tables(
@@ -91,8 +96,10 @@ class KnownClasses:
 
 def _open(source: Source | Address, choice: Choice, file_format: FileFormat, limit: int | None) -> Table:
     if isinstance(source, QueryAddress):
+        _refuse_misplaced(source.name, "a database", _said(file_format))
         return open_query(source)
     if isinstance(source, HubAddress):
+        _refuse_misplaced(source.name, "of the Hub", _said(file_format))
         return open_hub(source, is_streamed=limit is not None)
     if source.path is not None and source.path.is_dir():
         media = choice.takes_media or "image"
@@ -104,10 +111,8 @@ def _open(source: Source | Address, choice: Choice, file_format: FileFormat, lim
 
 def _open_file(source: Source, choice: Choice, file_format: FileFormat) -> Table:
     kind = kind_of(source, choice, file_format)
-    for option, given in (("--separator", file_format.separator), ("--text-encoding", file_format.encoding)):
-        applies = kind in _TEXT_KINDS or (kind is Kind.JSON and option == "--text-encoding")
-        if given is not None and not applies:
-            raise UserInputError(f"{source.name}: {option} is for text files, and this is {kind.value}; leave it out")
+    misplaced = {option for option in _said(file_format) if kind not in _FITTING[option]}
+    _refuse_misplaced(source.name, kind.value, misplaced)
     if kind is Kind.DELIMITED:
         return open_delimited(source, file_format, choice)
     if kind is Kind.JSON:
@@ -117,3 +122,18 @@ def _open_file(source: Source, choice: Choice, file_format: FileFormat) -> Table
     if kind is Kind.TOKENS:
         return open_conll(source, file_format)
     return open_arrow(source, kind)
+
+
+def _said(file_format: FileFormat) -> set[str]:
+    """Return the options that the user has given."""
+    given = {
+        "--separator": file_format.separator, "--text-encoding": file_format.encoding,
+        "--documents": file_format.documents,
+    }  # fmt: skip
+    return {option for option, value in given.items() if value is not None}
+
+
+def _refuse_misplaced(name: str, what: str, options: set[str]) -> None:
+    for option in sorted(options):
+        which = "plain text of a task that reads texts alone" if option == "--documents" else "text files"
+        raise UserInputError(f"{name}: {option} is for {which}, and this is {what}; leave it out")

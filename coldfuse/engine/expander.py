@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldfuse.adapters.adapter import Stored
+from coldfuse.engine.multiplying import add_product
 from coldfuse.engine.operands import AdapterOperand, EncodedOperand, Operand, operand_of
 from coldfuse.engine.ranges import ElementRange
 from coldfuse.errors import CodecError
@@ -44,7 +45,7 @@ class Expander:
         """
         if isinstance(operand, EncodedOperand):
             try:
-                return operand.how.delta(operand.shape, partial(self._read_part, operand), *elements)
+                return operand.how.delta(operand.shape, partial(self._read_part, operand), *elements, add=add_product)
             except CodecError as error:
                 file = operand.parts["values"].where.file
                 raise CodecError(f"{file.name}: {error}; make the delta again") from error

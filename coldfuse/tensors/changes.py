@@ -23,10 +23,11 @@ from coldfuse.core.schema import Schema, TensorSpec, size_of
 from coldfuse.durable import explained, make_folder
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.tensors.deltas import encoded_header, has_changed, mask_name, write_numbers
-from coldfuse.tensors.encodings import DENSE, Encoded, Encoding, LowRank, Masked, Sparse, part_of
+from coldfuse.tensors.encodings import DENSE, Encoded, Encoding, LowRank, part_of
 from coldfuse.tensors.index_codes import IndexCode
 from coldfuse.tensors.masks import Indices, Mask, check_indices, open_mask, read_indices, write_mask
 from coldfuse.tensors.products import Float64, as_matrix, multiply
+from coldfuse.tensors.sparse_encodings import Masked, Sparse
 
 _KEPT_MASKS = 2
 """Number of masks that stay in a folder: what was made with the one before may still be sent."""

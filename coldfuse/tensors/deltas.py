@@ -25,9 +25,11 @@ from coldfuse.core.schema import Schema, TensorSpec
 from coldfuse.core.serialization import canonical_json, sha256, unique_names
 from coldfuse.durable import writing_whole
 from coldfuse.errors import CodecError, SchemaMismatchError
-from coldfuse.tensors.encodings import DENSE, ENCODINGS, Encoded, Encoding, Masked, parse_encoding
+from coldfuse.tensors.encodings import DENSE, ENCODINGS, Encoded, Encoding
 from coldfuse.tensors.header import Header, format_header, parse_header
 from coldfuse.tensors.parts import Piece, plan_parts
+from coldfuse.tensors.said_encodings import parse_encoding
+from coldfuse.tensors.sparse_encodings import Masked
 
 FORMAT = "coldfuse-delta"
 VERSION = "1"

@@ -17,18 +17,14 @@ Letters: O rows, I columns of a tensor seen as a matrix, K rank or stored elemen
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coldfuse.core.schema import TensorSpec
-from coldfuse.errors import SchemaMismatchError
-from coldfuse.tensors.index_codes import IndexCode
 from coldfuse.tensors.products import Float64, add_product, as_matrix
 
 Encoding = Literal["F32", "BF16", "F16"]
@@ -49,6 +45,10 @@ once: what is held to expand some elements depends on neither the tensor's shape
 ReadPart = Callable[[str, int, int], NDArray[Any]]
 """read(part, first, count): return `count` elements of a stored part from index `first` on; floats in float64, and
 bytes as they are."""
+
+
+AddProduct = Callable[[Float64, Float64, Float64], None]
+"""add(sum, left, right): add a product to a sum in place, as `products.add_product` does, bit by bit."""
 
 
 class Encoded(Protocol):
@@ -79,7 +79,9 @@ class Encoded(Protocol):
         """Return why a tensor of the base cannot be stored so; None if it can."""
         ...
 
-    def delta(self, shape: tuple[int, ...], read: ReadPart, first: int, count: int) -> Float64:
+    def delta(
+        self, shape: tuple[int, ...], read: ReadPart, first: int, count: int, *, add: AddProduct = add_product
+    ) -> Float64:
         """Return δ of some elements, with the same bits whatever others are asked for.
 
         It may hold NaN or infinity, which is the caller's to refuse.
@@ -89,6 +91,7 @@ class Encoded(Protocol):
             read: Reads what is stored, by the part's name; "" is the tensor's own.
             first: Index of the first element.
             count: Number of elements.
+            add: Adds products.
         """
         ...
 
@@ -113,7 +116,15 @@ class Dense:
         """Return None: every tensor can be stored so."""
         return None
 
-    def delta(self, _shape: tuple[int, ...], read: ReadPart, first: int, count: int) -> Float64:
+    def delta(
+        self,
+        _shape: tuple[int, ...],
+        read: ReadPart,
+        first: int,
+        count: int,
+        *,
+        add: AddProduct = add_product,  # noqa: ARG002
+    ) -> Float64:
         """Return the stored elements."""
         found: Float64 = read("", first, count)
         return found
@@ -151,7 +162,9 @@ class LowRank:
             return f"factors of rank {self.rank} are no smaller than the {rows} × {columns} tensor; send it dense"
         return None
 
-    def delta(self, shape: tuple[int, ...], read: ReadPart, first: int, count: int) -> Float64:
+    def delta(
+        self, shape: tuple[int, ...], read: ReadPart, first: int, count: int, *, add: AddProduct = add_product
+    ) -> Float64:
         """Return some elements of the product."""
         columns, delta_N, done = as_matrix(shape)[1], np.empty(count), 0
         with np.errstate(all="ignore"):  # what is not finite comes through
@@ -159,17 +172,19 @@ class LowRank:
                 row, column = divmod(first + done, columns)
                 if columns > WIDE:
                     length = min(count - done, columns - column, WIDE)
-                    rows_OI = self._rows(columns, read, (row, 1), (column, length))
+                    rows_OI = self._rows(columns, read, (row, 1), (column, length), add)
                 else:  # whole rows, so that every block of a tensor asks for the same factor
                     num = min(-(-(column + count - done) // columns), max(WIDE // columns, 1))
                     length = min(num * columns - column, count - done)
-                    rows_OI = self._rows(columns, read, (row, num), (0, columns))
+                    rows_OI = self._rows(columns, read, (row, num), (0, columns), add)
                 start = 0 if columns > WIDE else column
                 delta_N[done : done + length] = rows_OI.reshape(-1)[start : start + length]
                 done += length
         return delta_N
 
-    def _rows(self, columns: int, read: ReadPart, rows: tuple[int, int], of: tuple[int, int]) -> Float64:
+    def _rows(
+        self, columns: int, read: ReadPart, rows: tuple[int, int], of: tuple[int, int], add: AddProduct
+    ) -> Float64:
         """Return some columns of some rows, each by its first and number."""
         (row, num), (column, width) = rows, of
         up_OK = read("up", row * self.rank, num * self.rank).reshape(num, self.rank)
@@ -178,64 +193,8 @@ class LowRank:
         for k in range(0, self.rank, step):
             ranks = min(step, self.rank - k)
             down_KI = read("down", k * columns + column, ranks * width).reshape(ranks, width)
-            add_product(sum_OI, up_OK[:, k : k + ranks], down_KI)
+            add(sum_OI, np.ascontiguousarray(up_OK[:, k : k + ranks]), down_KI)
         return self.scale * sum_OI
-
-
-@dataclass(frozen=True)
-class Sparse:
-    """δ at some elements, and 0 at all others."""
-
-    count: int
-    """Number of elements that are stored."""
-    kind: ClassVar[str] = "sparse"
-    parts: ClassVar[tuple[str, ...]] = ("indices", "values")
-    mask_parts: ClassVar[tuple[str, ...]] = ()
-
-    def said(self) -> object:
-        """Return the kind and the number of elements."""
-        return {"kind": self.kind, "count": self.count}
-
-    def stored(self, name: str, spec: TensorSpec, dtype: str) -> Mapping[str, TensorSpec]:
-        """Return the values, and the code of their indices."""
-        code = IndexCode(spec.num_elements, self.count)
-        return {
-            part_name(name, "indices"): TensorSpec(dtype="U8", shape=(code.size_bytes,)),
-            part_name(name, "values"): TensorSpec(dtype=dtype, shape=(self.count,)),
-        }
-
-    def problem(self, spec: TensorSpec) -> str | None:
-        """Return why a tensor cannot be stored so: it must have more elements than are stored."""
-        if self.count < spec.num_elements:
-            return None
-        return f"{self.count:,} elements and their indices, and it has {spec.num_elements:,}; send it dense"
-
-    def delta(self, shape: tuple[int, ...], read: ReadPart, first: int, count: int) -> Float64:
-        """Return some elements: those that are stored, among zeros."""
-        code = IndexCode(math.prod(shape), self.count)
-        before, indices_K = code.decode(partial(read, "indices"), first, count)
-        delta_N = np.zeros(count)
-        delta_N[indices_K - first] = read("values", before, len(indices_K))
-        return delta_N
-
-
-@dataclass(frozen=True)
-class Masked(Sparse):
-    """δ at the elements of a mask, and 0 at all others."""
-
-    kind: ClassVar[str] = "masked"
-    parts: ClassVar[tuple[str, ...]] = ("values",)
-    mask_parts: ClassVar[tuple[str, ...]] = ("indices",)
-
-    def stored(self, name: str, spec: TensorSpec, dtype: str) -> Mapping[str, TensorSpec]:
-        """Return the values alone."""
-        whole = super().stored(name, spec, dtype)
-        return {part_name(name, part): whole[part_name(name, part)] for part in self.parts}
-
-    def in_mask(self, name: str, spec: TensorSpec) -> Mapping[str, TensorSpec]:
-        """Return what the mask holds of it."""
-        whole = super().stored(name, spec, "F32")
-        return {part_name(name, part): whole[part_name(name, part)] for part in self.mask_parts}
 
 
 DENSE = Dense()
@@ -258,41 +217,3 @@ def part_of(stored: str, name: str) -> str:
     ('up', '')
     """
     return stored.removeprefix(name).removeprefix(_MARK)
-
-
-def class_of(encoded: Mapping[str, Encoded]) -> str:
-    """Return what kind of delta this is, by which it is compared with others: what is least like a dense one.
-
-    >>> class_of({"weight": LowRank(2, 1.0), "bias": DENSE}), class_of({"bias": DENSE})
-    ('low-rank', 'dense')
-    """
-    kinds = {how.kind for how in encoded.values()}
-    return next((kind for kind in (LowRank.kind, Masked.kind, Sparse.kind) if kind in kinds), Dense.kind)
-
-
-def parse_encoding(name: str, said: object) -> Encoded:
-    """Return what a delta's metadata say of a tensor.
-
-    Raises:
-        SchemaMismatchError: It is none of the encodings that are known here.
-    """
-    match said:
-        case "dense":
-            return DENSE
-        case {"kind": "low-rank", "rank": int(rank), "scale": float() | int() as scale, **more} if not more:
-            if type(rank) is int and rank > 0 and type(scale) is not bool and _is_finite(scale):
-                return LowRank(rank, float(scale))
-        case {"kind": "sparse" | "masked" as kind, "count": int(count), **more} if not more:
-            if type(count) is int and count > 0:
-                return Sparse(count) if kind == Sparse.kind else Masked(count)
-    raise SchemaMismatchError(
-        f"tensor {name[:200]!r}: encoding {str(said)[:100]!r}, expected dense, low-rank with a rank and a "
-        "finite scale, or sparse or masked with a count; upgrade coldfuse if it is a newer one"
-    )
-
-
-def _is_finite(number: float) -> bool:
-    try:
-        return math.isfinite(number)
-    except OverflowError:  # JSON has integers of any length
-        return False

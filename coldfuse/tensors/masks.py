@@ -24,11 +24,12 @@ from coldfuse.core.serialization import blob_digest, canonical_json, unique_name
 from coldfuse.errors import CodecError, SchemaMismatchError
 from coldfuse.tensors.contents import parts_of
 from coldfuse.tensors.deltas import write_safetensors
-from coldfuse.tensors.encodings import Masked, part_name
+from coldfuse.tensors.encodings import part_name
 from coldfuse.tensors.files import LocalFile
 from coldfuse.tensors.header import Header, format_header
 from coldfuse.tensors.index_codes import BLOCK, Bytes, IndexCode
 from coldfuse.tensors.parts import Piece
+from coldfuse.tensors.sparse_encodings import Masked
 from coldfuse.tensors.tensor_file import TensorFile, open_tensors
 from coldfuse.tensors.tensor_reader import TensorReader
 

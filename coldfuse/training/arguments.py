@@ -34,7 +34,8 @@ _TAKEN: dict[str, tuple[type, ...]] = {
     ),
     **dict.fromkeys(
         (
-            "bf16", "fp16", "tf32", "gradient_checkpointing", "torch_compile", "use_liger_kernel",
+            "bf16", "fp16", "tf32", "gradient_checkpointing", "activation_checkpointing", "torch_compile",
+            "use_liger_kernel",
             "logging_first_step", "dataloader_persistent_workers", "dataloader_pin_memory",
         ),
         (bool,),
@@ -46,7 +47,13 @@ _TAKEN: dict[str, tuple[type, ...]] = {
         ),
         (str,),
     ),
-    **dict.fromkeys(("lr_scheduler_kwargs", "gradient_checkpointing_kwargs", "liger_kernel_config"), (dict,)),
+    **dict.fromkeys(
+        (
+            "lr_scheduler_kwargs", "gradient_checkpointing_kwargs", "activation_checkpointing_kwargs",
+            "liger_kernel_config",
+        ),
+        (dict,),
+    ),
     "report_to": (str, list),
 }  # fmt: skip
 

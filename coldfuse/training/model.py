@@ -52,6 +52,10 @@ class Classifier(nn.Module):
         """Have the body compute its layers again on the way back, which saves the memory of what they gave."""
         self.body.gradient_checkpointing_enable(**how)  # type: ignore[operator]
 
+    def activation_checkpointing_enable(self, **how: object) -> None:
+        """Do the same, by the name that newer versions of transformers have for it."""
+        self.body.activation_checkpointing_enable(**how)  # type: ignore[operator]
+
     def linear_head(self) -> LinearHead:
         """Return the head as it is now: the model's own memory, not a copy."""
         return LinearHead(weight=self.head.weight.detach(), bias=self.head.bias.detach())

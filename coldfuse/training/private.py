@@ -13,11 +13,12 @@ from torch import Tensor
 
 from coldfuse.core.schema import TensorSpec
 from coldfuse.durable import writing_whole
-from coldfuse.errors import UserInputError
 from coldfuse.tensors.files import LocalFile
 from coldfuse.tensors.header import format_header
 from coldfuse.tensors.tensor_file import read_file_header
 from coldfuse.training.checkpoint import DTYPES, bytes_of, torch_dtype
+from coldfuse.training.head import read_head
+from coldfuse.training.tasks import DEFAULT_TASK
 
 TASK = "task"
 """Name under which a file of private tensors says its task."""
@@ -65,13 +66,13 @@ def read_private(path: Path) -> PrivatePart:
     """Read what `save_private` wrote.
 
     Raises:
-        UserInputError: The file holds none, such as the head of an older version.
+        UserInputError: The file holds none.
         CodecError: It is damaged.
     """
     header = read_file_header(path)
     notes = dict(header.metadata)
     if TASK not in notes:
-        raise UserInputError(f"{path}: it does not say of which task it is; it is of an older version")
+        return _older(path)
     tensors = {
         entry.name: torch.empty(entry.spec.shape, dtype=torch_dtype(entry.spec.dtype)) for entry in header.tensors
     }
@@ -79,3 +80,10 @@ def read_private(path: Path) -> PrivatePart:
         for entry in header.tensors:
             file.read_into(bytes_of(tensors[entry.name]), entry.start)
     return PrivatePart(task=notes.pop(TASK), tensors=tensors, notes=notes)
+
+
+def _older(path: Path) -> PrivatePart:
+    """Read the head of an older version, which knew one task and no other private tensors."""
+    head, labels = read_head(path)
+    tensors = {"head.weight": head.weight, "head.bias": head.bias}
+    return PrivatePart(task=DEFAULT_TASK, tensors=tensors, notes={"labels": json.dumps(list(labels))})

@@ -17,11 +17,11 @@ import torch
 from coldfuse.data.dataset import TextDataset
 from coldfuse.data.reading import read_dataset
 from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.tensors.inspecting import inspect
 from coldfuse.tensors.tensor_reader import TensorReader
 from coldfuse.training.fine_tuning import fine_tune
 from coldfuse.training.job import FineTuned, TrainingJob
 from coldfuse.training.settings import TrainingSettings, line_of_way
-from coldfuse.tensors.inspecting import inspect
 
 
 def sample(data: TextDataset, count: int, seed: int) -> TextDataset:

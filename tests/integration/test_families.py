@@ -61,7 +61,6 @@ FAMILIES = {
     "Qwen": Family("Qwen3ForCausalLM", "text-generation", ends=("", "")),
     "Gemma": Family("Gemma2ForCausalLM", "instructions", ends=("<s>", "")),
     "Mixtral": Family("MixtralForCausalLM", "text-generation", ends=("<s>", "")),
-    "Qwen-MoE": Family("Qwen3MoeForCausalLM", "text-generation", ends=("", "")),
     "T5": Family("T5ForConditionalGeneration", "text2text-generation", ends=("", "</s>")),
     "ViT": Family("ViTForImageClassification", "image-classification"),
     "CLIP": Family("CLIPModel", "contrastive-image-text"),

@@ -14,6 +14,7 @@ from typing import TypeVar
 import psutil
 import pytest
 from commands import wait_until
+from encoded_deltas import factors, make_mask, schema_of, send, sparse
 from folder_fusions import fuse
 from ray_tasks import kill_worker_once, raise_bug, raise_error, stand_still_once, tell_process
 from tiny_rounds import contribute, lead, make_changes, make_federation, make_model, write_model
@@ -84,6 +85,25 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize("executor", [OneByOne(), RayExecutor()], ids=["one worker", "two workers"])
 def test_ray_makes_the_bytes_that_threads_make(ray_on_two_cpus, tmp_path: Path, expected: str, executor) -> None:
     assert digest_of_a_round(tmp_path, executor) == expected
+
+
+def digest_of_an_encoded_round(folder: Path, executor: Executor) -> str:
+    folder.mkdir()
+    federation = make_federation(folder, MODEL, num_files=3, quorum=3)
+    lead(federation)
+    name, some = "embeddings.weight", sparse(90, 400)
+    mask = make_mask(folder, schema_of(federation), {name: some.indices})
+    send(federation, "ada", {name: factors(50, 8, 3)}, folder)
+    send(federation, "ben", {name: sparse(40, 400, seed=4), "layer.weight": factors(8, 8, 2)}, folder)
+    send(federation, "cy", {name: some}, folder, mask=mask)
+    lead(federation, executor=executor)
+    assert federation.latest().release == 1
+    return federation.latest().model_digest
+
+
+def test_ray_expands_what_threads_expand(ray_on_two_cpus, tmp_path: Path) -> None:
+    on_threads = digest_of_an_encoded_round(tmp_path / "threads", ThreadExecutor(2))
+    assert digest_of_an_encoded_round(tmp_path / "ray", RayExecutor()) == on_threads
 
 
 def test_a_worker_that_is_killed_changes_nothing(ray_on_two_cpus, tmp_path: Path, expected: str) -> None:

@@ -18,7 +18,9 @@ from torch import nn
 
 from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.evaluation.probe import ProbeScorer, linear_probe
+from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.checkpoint import discard_checkpoint, pack, saved_part, set_trained_tensors, unpack
+from coldfuse.training.delta import write_finetuned
 from coldfuse.training.fine_tuning import fine_tune
 from coldfuse.training.job import FineTuned, Stopped, TrainingProgress
 from coldfuse.training.loading import load_body, load_tokenizer
@@ -70,10 +72,16 @@ def test_the_same_run_gives_the_same_bytes_and_another_seed_does_not(base_dir, u
     assert not torch.equal(next_round.tensors[name], uninterrupted.tensors[name])
 
 
-@pytest.mark.parametrize("kill_after", [3, EPOCH_STEPS + 1])
-def test_a_killed_run_resumes_and_ends_in_the_same_bytes(base_dir, uninterrupted, tmp_path, kill_after):
+@pytest.mark.parametrize(
+    ("task", "kill_after"),
+    [("text-classification", 3), ("text-classification", EPOCH_STEPS + 1), ("regression", EPOCH_STEPS + 3)],
+)
+def test_a_killed_run_resumes_and_ends_in_the_same_bytes(base_dir, uninterrupted, tmp_path, task, kill_after):
+    this = job(base_dir, task=task)
+    if task != "text-classification":
+        uninterrupted = finished(fine_tune(this, SETTINGS))
     checkpoint = tmp_path / "run.safetensors"
-    command = [sys.executable, training_process.__file__, str(base_dir), str(checkpoint)]
+    command = [sys.executable, training_process.__file__, str(base_dir), str(checkpoint), f"task={task}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as victim:
         assert victim.stdout is not None
         for line in victim.stdout:
@@ -83,11 +91,72 @@ def test_a_killed_run_resumes_and_ends_in_the_same_bytes(base_dir, uninterrupted
         assert victim.wait() == -signal.SIGKILL
 
     steps: list[int] = []
-    resumed = finished(fine_tune(job(base_dir), SETTINGS, checkpoint=checkpoint, progress=steps_into(steps)))
+    resumed = finished(fine_tune(this, SETTINGS, checkpoint=checkpoint, progress=steps_into(steps)))
 
     assert 0 < kill_after - 1 <= resumed.resumed_at_step <= kill_after
     assert steps == list(range(resumed.resumed_at_step + 1, resumed.num_steps + 1))
     assert_same_bytes(resumed, uninterrupted)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"train_args": {"optim": "adafactor", "lr_scheduler_type": "cosine", "gradient_accumulation_steps": 2}},
+        {"train_args": {"gradient_checkpointing": True, "per_device_train_batch_size": 4, "optim": "sgd"}},
+        {"way": "lora(r=2)", "objectives": ("fedprox(mu=0.01)",)},
+        {"objectives": ("layer-decay(decay=0.8)", "sam(rho=0.05)", "wise-ft")},
+    ],
+    ids=["adafactor", "checkpointing", "lora", "objectives"],
+)
+def test_however_it_trains_a_stopped_run_ends_in_the_same_bytes(base_dir, tmp_path, settings):
+    brief = replace(SETTINGS, num_epochs=2, **settings)
+    if "lora" in settings.get("way", ""):
+        brief = replace(brief, objectives=())
+    whole, steps = finished(fine_tune(job(base_dir), brief)), []
+    calm = replace(brief, checkpoint_every_s=1e6)
+    stopped = fine_tune(
+        job(base_dir), calm, checkpoint=tmp_path / "run", progress=steps_into(steps), stop=lambda: len(steps) == 3
+    )
+    assert isinstance(stopped, Stopped)
+    resumed = finished(fine_tune(job(base_dir), calm, checkpoint=tmp_path / "run"))
+    assert resumed.resumed_at_step == 3
+    assert delta_of(resumed, base_dir, tmp_path / "resumed") == delta_of(whole, base_dir, tmp_path / "whole")
+    assert resumed.private.digest() == whole.private.digest()
+
+
+def delta_of(made: FineTuned, base_dir: Path, path: Path) -> bytes:
+    write_finetuned(path, open_checkpoint(base_dir), made, encoding="F32", base_digest="0" * 64)
+    return path.read_bytes()
+
+
+def test_the_head_of_the_last_round_is_the_start_where_it_scores_better(base_dir, uninterrupted):
+    brief = replace(SETTINGS, num_epochs=1)
+    poor = replace(job(base_dir), train=job(base_dir).train.take([0, 1]))  # a probe of two texts knows little
+    alone = finished(fine_tune(poor, brief))
+    with_kept = finished(fine_tune(replace(poor, kept=uninterrupted.private), brief))
+    assert with_kept.score_before > alone.score_before
+    worthless = replace(
+        uninterrupted.private, tensors={n: torch.zeros_like(t) for n, t in uninterrupted.private.tensors.items()}
+    )
+    with_worthless = finished(fine_tune(replace(job(base_dir), kept=worthless), brief))
+    assert_same_bytes(with_worthless, finished(fine_tune(job(base_dir), brief)))
+
+
+def test_the_head_of_another_task_or_of_other_labels_is_no_start(base_dir, uninterrupted):
+    own, notes = uninterrupted.private, uninterrupted.private.notes
+    assert own.fits(own.tensors, task="text-classification", notes=notes)
+    assert not own.fits(own.tensors, task="regression", notes=notes)
+    assert not own.fits(own.tensors, task="text-classification", notes={"labels": '["negative", "other"]'})
+    assert not own.fits({"head.bias": own.tensors["head.bias"]}, task="text-classification", notes=notes)
+
+
+def test_what_learns_the_opposite_of_its_validation_does_not_beat_its_base(base_dir, uninterrupted):
+    assert uninterrupted.beats_base
+    this = job(base_dir)
+    flipped = replace(this.validation, labels=tuple(1 - label for label in this.validation.labels))
+    made = finished(fine_tune(replace(this, validation=flipped), replace(SETTINGS, num_epochs=1)))
+    assert not made.beats_base
+    assert made.loss_after > made.loss_before
 
 
 def steps_into(steps: list[int]):

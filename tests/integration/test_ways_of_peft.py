@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,7 +85,9 @@ def trained(line: str, model: nn.Module, seed: int = 0) -> tuple[dict[str, Chang
     """Train a model one way; return what changed of the base, and what the trained model says."""
     base, way = base_of(model), parse_way(line)
     way.prepare(model, stored(model), Preparation(seed=seed))
+    drawn = {name: b.clone() for name, b in model.named_buffers() if name not in moving_tensors(model)}
     train(model)
+    assert all(torch.equal(b, drawn[name]) for name, b in model.named_buffers() if name in drawn)
     said = logits(model)
     changes, again = way.changes(model, base), way.changes(model, base)
     tensors = way.finetuned(model, base.tensors)
@@ -187,6 +190,39 @@ def test_the_seed_says_where_an_adapter_starts() -> None:
     name = "base.bert.encoder.layer.0.attention.self.query.weight"
     assert first[name].down.tobytes() == again[name].down.tobytes()
     assert first[name].down.tobytes() != other[name].down.tobytes()
+
+
+@pytest.mark.parametrize("line", [*LINES, "lora(rank_pattern='{\"query\": 2}', freeze_embeddings=true)"])
+def test_a_line_with_all_parameters_means_the_same(line: str) -> None:
+    way = parse_way(line)
+    assert parse_way(way.line()) == way
+    assert parse_way(way.line()).line() == way.line()
+
+
+@pytest.mark.parametrize("line", ["full", "norms", "layers(last=1)", "lora(rank=2)"])
+def test_experts_that_files_hold_apart_are_the_bases_own(line: str, tmp_path: Path) -> None:
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    from coldfuse.tensors.checkpoint import open_checkpoint
+    from coldfuse.tensors.tensor_reader import TensorReader
+    from coldfuse.training.model import shared_tensors, stored_names_in
+
+    own = {"num_key_value_heads": 2, "head_dim": 8, "num_experts": 2, "num_experts_per_tok": 1}
+    config = Qwen3MoeConfig(**_SMALL, **own, moe_intermediate_size=16)
+    model = seeded(lambda: Qwen3MoeForCausalLM(config))
+    model.save_pretrained(tmp_path)
+    base = open_checkpoint(tmp_path)
+    names = stored_names_in(model, model, base.schema.keys())
+    assert set(names) == {name for name, _ in model.named_parameters()}
+    way = parse_way(line)
+    way.prepare(model, names)
+    train(model, 2)
+    with TensorReader(base.files.values()) as theta:
+        changes = way.changes(model, Base(tensors=lambda m: shared_tensors(m, base.schema.keys()), floats=theta.floats))
+        moved = {name for name in changes if changes[name].read(0, base.schema[name].num_elements).any()}
+    experts = {name for name in moved if ".experts." in name}
+    assert {name.split(".")[2] for name in experts} == {"full": {"0", "1"}, "layers(last=1)": {"1"}}.get(line, set())
+    assert moved
 
 
 def test_a_checkpoint_holds_what_trains_alone() -> None:

@@ -57,9 +57,9 @@ class CausalLM:
 
     def start_head(self, loaded: TaskModel, features: Sequence[Feature]) -> None:
         """Train what the base's files lack of the head, on the unchanged body; see `Task.start_head`."""
-        from coldfuse.training.tasks.probing import train_alone
+        from coldfuse.training.tasks.head_alone import train_alone
 
-        train_alone(loaded, features)
+        train_alone(loaded, features, shifted=True)
 
     def score(self, loaded: TaskModel, examples: Rows[Passage], features: Sequence[Feature]) -> float:  # noqa: ARG002
         """Return the perplexity of all tokens but the first of a document or stream; see `Task.score`."""

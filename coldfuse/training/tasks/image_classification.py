@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from coldfuse.data.dataset import split
 from coldfuse.data.labels import Labels, name_labels
 from coldfuse.data.records import RecordsReport, Role, read_records
+from coldfuse.data.words import listing
 from coldfuse.errors import UserInputError
 from coldfuse.training.tasks.pictures import Pictures, pictures_of
 from coldfuse.training.tasks.task import DataRequest, Feature, TaskModel
@@ -100,4 +102,6 @@ def _said(report: RecordsReport | None, labels: Labels, *, num_left_out: int) ->
     if report is None:
         return None
     missing = dict(report.missing) | ({"a label": num_left_out} if num_left_out else {})
-    return replace(report, missing=missing, notes=(*report.notes, *labels.notes))
+    counted = Counter(labels.numbers)
+    classes = listing(f"{name} {counted[number]:,}" for number, name in enumerate(labels.names))
+    return replace(report, missing=missing, notes=(*report.notes, *labels.notes, f"classes: {classes}"))

@@ -94,7 +94,7 @@ class MaskedLM:
 
     def start_head(self, loaded: TaskModel, features: Sequence[Feature]) -> None:
         """Train what the base's files lack of the head, on the unchanged body; see `Task.start_head`."""
-        from coldfuse.training.tasks.probing import train_alone
+        from coldfuse.training.tasks.head_alone import train_alone
 
         train_alone(loaded, features)
 

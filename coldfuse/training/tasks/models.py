@@ -30,8 +30,11 @@ class TextProcessor:
     """Tokenizer of the base."""
     intake: Intake
     """Lengths, padding and rows that the model has."""
-    private: tuple[str, ...] = ()
-    """Parameters that the base's files lack, where the model's own head travels."""
+    model: Any = None
+    """Model with its head as it was loaded, whatever a way of training wraps around it."""
+    private: tuple[nn.Parameter, ...] = ()
+    """Parameters that the base's files lack, where the model's own head travels; themselves, as a way of training may
+    wrap the model and so change their names."""
 
     @property
     def filler(self) -> int:
@@ -62,8 +65,8 @@ def load_language_model(base_dir: Path, auto_class: str, settings: TrainingSetti
     """Load a model whose head travels with it, as far as the base's files have it; see `load_model`."""
     loaded = load_model(base_dir, auto_class, settings)
     stored = stored_parameters(loaded.model, open_checkpoint(base_dir).schema.keys())
-    private = tuple(name for name, _ in loaded.model.named_parameters() if name not in stored)
-    loaded.processor = replace(loaded.processor, private=private)
+    private = tuple(own for name, own in loaded.model.named_parameters() if name not in stored)
+    loaded.processor = replace(loaded.processor, model=loaded.model, private=private)
     return loaded
 
 

@@ -132,14 +132,24 @@ def pictures_of(records: Records) -> tuple[tuple[Picture, ...], tuple[str, ...]]
         return pictures, tuple(picture.check() for picture in pictures)
 
 
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):  # too long for a name, or with NUL
+        return False
+
+
 def _picture(value: object, place: str) -> Picture:
     """Return a cell as a picture: bytes, the name of a file, or both as `datasets` has them."""
     content = value.get("bytes") if isinstance(value, Mapping) else value if isinstance(value, bytes) else None
     path = value.get("path") if isinstance(value, Mapping) else value if isinstance(value, str) else None
     if isinstance(content, bytes):
         return Picture(place=place, path=None, content=content)
-    if isinstance(path, str) and path:
+    if isinstance(path, str) and _is_file(path):
         return Picture(place=printable(path), path=Path(path))
+    if isinstance(path, str):  # which may be a text of another column, so that it is not said
+        raise UserInputError(f"{place}: names a file that is not there; name the column of the pictures with --column "
+                             "image=NAME, and files as they are seen from here")  # fmt: skip
     raise UserInputError(
         f"{place}: holds {type(value).__name__}, expected a picture: its bytes, or the name of its file; name "
         "its column with --column image=NAME"

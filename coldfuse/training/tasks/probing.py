@@ -9,7 +9,6 @@ Shape letters: T tokens, W windows, L tokens of the longest window, H hidden fea
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -17,24 +16,22 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from coldfuse.errors import UserInputError
-from coldfuse.training.failures import failures_of
 from coldfuse.training.head import MAX_FITTING_EXAMPLES, STRENGTH, LinearHead, fit_linear_probe
-from coldfuse.training.schedule import derive_seed, epoch_batches
+from coldfuse.training.schedule import derive_seed
 from coldfuse.training.tasks.rows import NO_LABEL
 from coldfuse.training.tasks.scoring import run_over
 from coldfuse.training.tasks.task import Feature, TaskModel
 
 _MOST_VALUES = 1 << 26
 _FITTING_STEPS = 100
-_ALONE_STEPS, _ALONE_PASSES, _ALONE_BATCH, _ALONE_RATE = 200, 20, 16, 1e-3
 
 
 def probe_tokens(loaded: TaskModel, features: Sequence[Feature]) -> None:
     """Make the layer on the tokens' hidden states their linear probe."""
     layer = output_layer(loaded)
     states, labels = [], []
-    with _inputs_of(layer) as taken:
-        for _, batch, _ in run_over(loaded, _some(features, layer, MAX_FITTING_EXAMPLES)):
+    with inputs_of(layer) as taken:
+        for _, batch, _ in run_over(loaded, some_features(features, layer.in_features, MAX_FITTING_EXAMPLES)):
             known = batch["labels"] != NO_LABEL
             states.append(taken()[known].float())
             labels.append(batch["labels"][known])
@@ -48,8 +45,8 @@ def probe_spans(loaded: TaskModel, features: Sequence[Feature]) -> None:
     """
     layer = output_layer(loaded)
     states, spans = [], []
-    with _inputs_of(layer) as taken:
-        for _, batch, _ in run_over(loaded, _some(features, layer, MAX_FITTING_EXAMPLES)):
+    with inputs_of(layer) as taken:
+        for _, batch, _ in run_over(loaded, some_features(features, layer.in_features, MAX_FITTING_EXAMPLES)):
             states += [row[mask.bool()].float() for row, mask in zip(taken(), batch["attention_mask"], strict=True)]
             spans.append(torch.stack([batch["start_positions"], batch["end_positions"]], dim=1))
     every_TH, span_W2 = torch.cat(states), torch.cat(spans)
@@ -93,7 +90,7 @@ def output_layer(loaded: TaskModel) -> nn.Linear:
     return outside[-1]
 
 
-class _inputs_of:  # noqa: N801 - a context
+class inputs_of:  # noqa: N801 - a context
     """Keep what a layer is given, for as long as the context lasts."""
 
     def __init__(self, layer: nn.Module) -> None:
@@ -110,10 +107,10 @@ class _inputs_of:  # noqa: N801 - a context
         self._hook.remove()
 
 
-def _some(features: Sequence[Feature], layer: nn.Linear, most: int) -> list[Feature]:
+def some_features(features: Sequence[Feature], num_values: int, most: int) -> list[Feature]:
     """Return features at random, as many as there is memory for their hidden states."""
     generator = torch.Generator().manual_seed(derive_seed("probe", len(features)))
-    budget = _MOST_VALUES // layer.in_features
+    budget = _MOST_VALUES // num_values
     chosen: list[Feature] = []
     for index in torch.randperm(len(features), generator=generator)[:most].tolist():
         length: Any = features[index]["length"]
@@ -129,49 +126,3 @@ def _set(layer: nn.Linear, head: LinearHead) -> None:
     layer.weight.copy_(head.weight)
     if layer.bias is not None:
         layer.bias.copy_(head.bias)
-
-
-def train_alone(loaded: TaskModel, features: Sequence[Feature]) -> None:
-    """Train the private parameters of a language model alone, without dropout; all others stay as they are.
-
-    Most models have none: then nothing is done.
-
-    Args:
-        loaded: The model; its processor says which parameters the base's files lack.
-        features: What it learns from: some steps of passes over them.
-    """
-    model = loaded.model
-    own = dict(model.named_parameters())
-    wanted, frozen = [own[name] for name in loaded.processor.private], []
-    if not wanted or not features:
-        return
-    for parameter in own.values():
-        frozen.append((parameter, parameter.requires_grad))
-        parameter.requires_grad_(False)
-    for parameter in wanted:
-        parameter.requires_grad_()
-    was_training = model.training
-    model.eval()
-    try:
-        _steps(loaded, features, torch.optim.AdamW(wanted, lr=_ALONE_RATE, weight_decay=0.0))
-    finally:
-        model.train(was_training)
-        for parameter, before in frozen:
-            parameter.requires_grad_(before)
-            parameter.grad = None
-
-
-@torch.enable_grad()
-def _steps(loaded: TaskModel, features: Sequence[Feature], optimizer: torch.optim.Optimizer) -> None:
-    lengths: list[Any] = [feature["length"] for feature in features]
-    device = next(loaded.model.parameters()).device
-    orders = (
-        epoch_batches(lengths, batch_size=_ALONE_BATCH, seed=derive_seed("alone", number))
-        for number in range(_ALONE_PASSES)
-    )
-    for indices in islice(chain.from_iterable(orders), _ALONE_STEPS):
-        batch = {name: rows.to(device) for name, rows in loaded.collate([features[i] for i in indices]).items()}
-        with failures_of(loaded.model, f"training its head on {len(indices)} examples"):
-            loaded.model(**batch).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()

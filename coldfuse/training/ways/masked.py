@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from coldfuse.core.serialization import canonical_json, sha256
 from coldfuse.errors import UserInputError
-from coldfuse.tensors.changes import Change, SparseChange
+from coldfuse.tensors.changes import Change, ChangesByName, SparseChange
 from coldfuse.training.moving import freeze_statistics, frozen_statistics
 from coldfuse.training.schedule import derive_seed
 from coldfuse.training.ways.kept import read_tensors, write_tensors
-from coldfuse.training.ways.way import Base, LazyChanges, Parameters, Preparation, Way, difference, freeze_embeddings
+from coldfuse.training.ways.way import Base, Parameters, Preparation, Way, difference, freeze_embeddings
 
 Mask = Mapping[str, Tensor]
 """Indices of the elements of each parameter that train, ascending, by the model's own names."""
@@ -79,7 +79,7 @@ class Masked(Way):
             if parameter is None or parameter.requires_grad:
                 whole = None if parameter is None or tensor.shape != parameter.shape else _MASKS[model].get(owner)
                 makers[name] = partial(_sparse, name, tensor, base=base, indices=whole)
-        return LazyChanges(makers)
+        return ChangesByName(makers, lambda name: makers[name]())
 
     def _choose(self, model: nn.Module, trained: Parameters, preparation: Preparation) -> Mask:
         scores = self._scores(model, trained, preparation)
@@ -87,7 +87,11 @@ class Masked(Way):
         if not mask:
             raise UserInputError(f"--train {self.line()}: no element says anything on these data; choose another kind")
         if preparation.folder is not None:
-            write_tensors(preparation.folder / self._file(trained, preparation.round), mask)
+            new = preparation.folder / self._file(trained, preparation.round)
+            write_tensors(new, mask)
+            for path in preparation.folder.glob(f"mask-*-{new.name.rpartition('-')[2]}"):
+                if int(path.name.split("-")[1]) <= preparation.round - self.rounds:  # it holds no longer
+                    path.unlink()
         return mask
 
     def _scores(self, model: nn.Module, trained: Parameters, preparation: Preparation) -> dict[str, Tensor]:

@@ -32,9 +32,9 @@ from torch import Tensor, nn
 from coldfuse.core.dtypes import Floats
 from coldfuse.errors import UserInputError
 from coldfuse.naming.building import LIBRARY_FAILURES
-from coldfuse.tensors.changes import Change, DenseChange, LowRankChange, SparseChange
+from coldfuse.tensors.changes import Change, ChangesByName, DenseChange, LowRankChange, SparseChange
 from coldfuse.training.ways.injecting import ADAPTER
-from coldfuse.training.ways.way import Base, LazyChanges, Tensors, difference
+from coldfuse.training.ways.way import Base, Tensors, difference
 
 _Factors = tuple[Floats, Floats, float]
 """B, A and s of s·BA."""
@@ -88,7 +88,7 @@ def merged_changes(model: nn.Module, base: Base) -> Mapping[str, Change]:
     last = _Last()
     for path, layer, kind, name in _parameters(taken, tensors):
         found[name] = _Merged(path, layer, taken.config, kind, name, base, last).change
-    return LazyChanges(found)
+    return ChangesByName(found, lambda name: found[name]())
 
 
 def merged_tensors(model: nn.Module, tensors: Tensors) -> dict[str, Tensor]:

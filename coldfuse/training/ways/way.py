@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -163,22 +164,6 @@ class Way(BaseModel, ABC):
         return tensors(model)
 
 
-class LazyChanges(Mapping[str, Change]):
-    """Changes that are made when they are asked for, and not kept."""
-
-    def __init__(self, makers: Mapping[str, Callable[[], Change]]) -> None:
-        self._makers = makers
-
-    def __getitem__(self, name: str) -> Change:
-        return self._makers[name]()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._makers)
-
-    def __len__(self) -> int:
-        return len(self._makers)
-
-
 def shared_parameters(model: nn.Module, stored_names: Mapping[str, str]) -> Parameters:
     """Return the parameters that the base has, by the model's own names; tied ones once."""
     found, seen = dict[str, nn.Parameter](), set[int]()
@@ -197,11 +182,28 @@ def freeze_all_but(shared: Parameters, trained: Collection[str]) -> None:
 
 
 def freeze_embeddings(model: nn.Module, shared: Parameters) -> None:
-    """Freeze the rows that are looked up by tokens, positions and the like."""
+    """Freeze the rows that are looked up by tokens, positions and the like.
+
+    Raises:
+        UserInputError: There are none among what is shared.
+    """
+    weights = [module.weight for module in model.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)]
+    weights += [module.weight for module in _input_embeddings(model) if isinstance(module.weight, nn.Parameter)]
     own = {id(parameter) for parameter in shared.values()}
+    found = [weight for weight in weights if id(weight) in own]
+    if not found:
+        raise UserInputError(f"--freeze-embeddings: {type(model).__name__} shares no embeddings; leave it out")
+    for weight in found:
+        weight.requires_grad_(False)
+
+
+def _input_embeddings(model: nn.Module) -> Iterator[nn.Module]:
+    """Return what models say embeds their input, of whatever class it is."""
     for module in model.modules():
-        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and id(module.weight) in own:
-            module.weight.requires_grad_(False)
+        with suppress(AttributeError, NotImplementedError, TypeError):
+            found = module.get_input_embeddings()  # type: ignore[operator]
+            if isinstance(found, nn.Module) and hasattr(found, "weight"):
+                yield found
 
 
 def difference(name: str, tensor: Tensor, base: Base) -> DenseChange:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from encoded_deltas import dense, factors, make_mask, schema_of, send, sparse, whole, write
-from tiny_rounds import lead, make_federation, make_model, naive_mean, read_model, read_release
+from tiny_rounds import floats, lead, make_federation, make_model, naive_mean, read_model, read_release, write_model
 
 from coldfuse import fuse
 from coldfuse.aggregator.model import open_base
 from coldfuse.engine.execution import ThreadExecutor
+from coldfuse.errors import SchemaMismatchError
 from coldfuse.tensors.changes import SparseChange
+from coldfuse.tensors.checkpoint import open_checkpoint
 
 MODEL = make_model()
 
@@ -92,3 +94,25 @@ def test_factors_are_worth_exactly_what_they_expand_to(tmp_path) -> None:
     fused = fuse(tmp_path / "base", [factors_], out=tmp_path / "fused")
     assert read_model(tmp_path / "fused") == naive_mean(MODEL, [expanded(changes)])
     assert fused.digest
+
+
+def test_factors_of_a_tied_weight_count_for_its_copy(tmp_path) -> None:
+    weight = np.random.default_rng(0).normal(size=(40, 16))
+    names = "model.embed_tokens.weight", "lm_head.weight"
+    base = write_model(tmp_path / "base", {name: floats(weight) for name in names})
+    checkpoint, one, other = open_checkpoint(base), factors(40, 16, 2), factors(40, 16, 2, seed=3)
+    written = {
+        "copy": {names[1]: one}, "both": dict.fromkeys(names, one), "apart": {names[0]: one, names[1]: other},
+        "partly whole": {names[0]: one, names[1]: dense(whole(one).astype(np.float32))},
+    }  # fmt: skip
+    files = {
+        name: write(tmp_path / name, checkpoint.schema, changes, base_digest=checkpoint.digest())
+        for name, changes in written.items()
+    }
+    fused = fuse(tmp_path / "base", [files["copy"], files["both"]], out=tmp_path / "fused")
+    expected = floats(weight.astype(np.float32).astype(np.float64) + whole(one))
+    assert read_model(tmp_path / "fused") == dict.fromkeys(names, expected)
+    assert fused.digest
+    for name in ("apart", "partly whole"):
+        with pytest.raises(SchemaMismatchError, match="differ, but in the base they are one tied weight"):
+            fuse(tmp_path / "base", [files[name]], out=tmp_path / "refused")

@@ -5,6 +5,7 @@ import traceback
 
 import pytest
 
+from coldfuse import extras
 from coldfuse.data.addresses import address_of, place_of
 from coldfuse.data.reading import read_dataset
 from coldfuse.data.records import Role, read_records
@@ -100,3 +101,15 @@ def test_a_place_says_what_is_read_and_nothing_secret():
     assert place_of(address) == "postgresql://host/db?query=SELECT a FROM b"
     assert place_of("hf://org/name/small@main:train") == "hf://org/name/small@main:train"
     assert place_of("a.csv").endswith("/a.csv")
+
+
+@pytest.mark.parametrize(
+    ("data", "library"),
+    [("sqlite:///a.db?query=SELECT 1", "sqlalchemy"), ("hf://org/name:train", "datasets")],
+)
+def test_who_lacks_a_library_is_told_what_to_install(monkeypatch, data, library):
+    monkeypatch.setattr(extras, "_is_installed", lambda name: name != library)
+    with pytest.raises(
+        MissingExtraError, match=rf"needs {library}, which is not installed: pip install 'coldfuse\[data\]'"
+    ):
+        read_records(data, ROLES)

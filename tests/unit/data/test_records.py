@@ -39,6 +39,26 @@ def test_beside_a_label_a_text_file_is_a_table(tmp_path):
         read_records(tmp_path, [TEXT, LABEL])
 
 
+def test_options_that_do_not_fit_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\none,x\n")
+    (tmp_path / "a.txt").write_text("one")
+    lines, commas = FileFormat(documents="line"), FileFormat(separator=",")
+    for data, file_format, option in (
+        ("a.csv", lines, "--documents is for plain text"),
+        ("a.txt", commas, "--separator is for text files"),
+        ("sqlite:///a.db?query=SELECT 1", commas, "--separator is for text files, and this is a database"),
+        ("hf://org/name", lines, "--documents is for plain text"),
+        ("a.txt", FileFormat(documents="page"), "expected file or line"),
+    ):
+        with pytest.raises(UserInputError, match=option):
+            read_records(data if ":" in data else tmp_path / data, [TEXT], file_format=file_format)
+
+
+def test_a_drive_is_no_address():
+    with pytest.raises(UserInputError, match="no such file or folder"):
+        read_records("C:/data/a.csv", [TEXT])
+
+
 def test_patterns_reach_into_folders_and_name_files_only(tmp_path):
     (tmp_path / "in" / "deep").mkdir(parents=True)
     (tmp_path / "in" / "a.md").write_text("one")
@@ -71,6 +91,29 @@ def test_sentences_with_odd_lines_are_refused_with_their_line(tmp_path):
         read_records(tmp_path / "a.conll", TOKENS)
 
 
+def test_a_file_of_universal_dependencies_has_its_own_columns(tmp_path):
+    rows = [
+        "1-2\tdel\t" + "\t".join("_" * 8),
+        "1\tde\tde\tADP\t_\t_\t0\troot\t_\t_",
+        "2\tel\tel\tDET\t_\t_\t1\tdet\t_\t_",
+    ]
+    (tmp_path / "a.conllu").write_text("# text = del\n" + "\n".join(rows) + "\n")
+    roles = (TOKENS[0], Role("tags", ("tags", "pos_tags")))
+    assert rows_of(tmp_path / "a.conllu", *roles) == [{"tokens": ["de", "el"], "tags": ["ADP", "DET"]}]
+    (tmp_path / "b.bio").write_text("EU\tO\nrejects\t\n")
+    with pytest.raises(UserInputError, match="line 2 has an empty cell"):
+        read_records(tmp_path / "b.bio", TOKENS)
+
+
+@pytest.mark.parametrize("deep", ["[" * 900 + "]" * 900, '{"a":' * 900 + "1" + "}" * 900])
+def test_values_that_lie_deep_in_each_other_are_refused_or_not_found(tmp_path, deep):
+    (tmp_path / "a.jsonl").write_text(f'{{"text": {deep}}}\n' * 2)
+    with pytest.raises(UserInputError, match=r"lie in each other|is not JSON"):
+        read_records(tmp_path / "a.jsonl", [TEXT])
+    with pytest.raises(UserInputError, match=r"no row has all|no column|is not JSON|lie in each other"):
+        read_records(tmp_path / "a.jsonl", [TEXT], columns={"text": "text.a"})
+
+
 NESTED = [{"id": n, "data": {"body": f"text {n}", "parts": [{"name": "x"}, {"name": "y"}]}} for n in range(3)]
 
 
@@ -81,7 +124,9 @@ def test_columns_inside_of_others_are_read_by_their_path(tmp_path):
     for path in (lines, table):
         assert rows_of(path, TEXT, columns={"text": "data.body"}) == [{"text": f"text {n}"} for n in range(3)]
         assert rows_of(path, TEXT, columns={"text": "data.parts.name"}) == [{"text": ["x", "y"]}] * 3
-        with pytest.raises(UserInputError, match=r"no column 'data.text'; its columns are data.body, data.parts"):
+        with pytest.raises(
+            UserInputError, match=r"no column 'data.text'; its columns are id, data, and inside of them data.body"
+        ):
             read_records(path, [TEXT], columns={"text": "data.text"})
 
 
@@ -140,6 +185,15 @@ def test_a_digest_sees_every_value_and_parts_keep_their_order():
     assert len({records.digest() for records in [made, *others]}) == 6
     assert made.digest() == made.take([0, 1]).digest()
     assert "'a'" not in repr(made)
+
+
+@pytest.mark.parametrize("declared", [lambda of: {"feature": of, "_type": "Sequence"}, lambda of: [of]])
+def test_names_of_tags_that_are_numbers_are_found_in_lists(tmp_path, declared):
+    label = {"names": ["O", "B-PER"], "_type": "ClassLabel"}
+    note = {"info": {"features": {"ner_tags": declared(label), "id": {"dtype": "string", "_type": "Value"}}}}
+    rows = pa.table({"tokens": [["Peter", "sleeps"]], "ner_tags": [[1, 0]]})
+    parquet.write_table(rows.replace_schema_metadata({"huggingface": json.dumps(note)}), tmp_path / "a.parquet")
+    assert read_records(tmp_path / "a.parquet", TOKENS).class_names == {"tags": ("O", "B-PER")}
 
 
 def picture(path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from coldfuse.core.dtypes import from_floats
 from coldfuse.core.schema import TensorSpec
 from coldfuse.core.serialization import blob_digest, sha256
 from coldfuse.errors import SchemaMismatchError, UserInputError
-from coldfuse.tensors.changes import DenseChange, LowRankChange, SparseChange, write_changes
+from coldfuse.tensors.changes import ChangesByName, DenseChange, LowRankChange, SparseChange, write_changes
 from coldfuse.tensors.deltas import check_delta, write_delta
-from coldfuse.tensors.encodings import DENSE, LowRank, Masked, Sparse
+from coldfuse.tensors.encodings import DENSE, LowRank
 from coldfuse.tensors.index_codes import IndexCode
 from coldfuse.tensors.masks import open_mask, write_mask
+from coldfuse.tensors.sparse_encodings import Masked, Sparse
 from coldfuse.tensors.tensor_file import read_file_header
 
 BASE = sha256(b"base")
@@ -166,3 +168,17 @@ def test_a_change_that_does_not_fit_is_refused(tmp_path, change, error, says) ->
     with pytest.raises(error, match=f"tensor matrix: .*{says}"):
         write(tmp_path / "delta", {"matrix": change})
     assert not (tmp_path / "delta").exists()
+
+
+def test_no_more_is_held_than_a_part_and_a_tensor(tmp_path) -> None:
+    """Of 128 MiB of changes, each of which is made when it is asked for."""
+    schema = {f"layer.{i}": TensorSpec(dtype="F32", shape=(1024, 1024)) for i in range(32)}
+    made = ChangesByName(schema, lambda name: dense(np.full(1 << 20, float(name[6:]) + 1, np.float32)))
+    tracemalloc.start()
+    try:
+        blob = write_changes(tmp_path / "delta", schema, made, dtype="F32", base_digest=BASE)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert blob.size_bytes > 128 << 20
+    assert peak < 56 << 20

@@ -1,0 +1,94 @@
+"""A script of somebody's own that several processes run together, started by torchrun: see test_attach_sharded."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.utils.data import Dataset
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+import coldfuse
+
+warnings.simplefilter("ignore")
+
+
+class Rows(Dataset):
+    def __len__(self) -> int:
+        return 16
+
+    def __getitem__(self, i: int) -> dict[str, torch.Tensor]:
+        ids = torch.randint(4, 60, (8,), generator=torch.Generator().manual_seed(i))
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids[0] % 2}
+
+
+def shard_on_processors() -> None:
+    """Have Accelerate take processors for accelerators: on a CPU it would replicate the model, and shard nothing."""
+    from accelerate import PartialState
+    from accelerate.utils import DistributedType
+
+    PartialState().distributed_type = DistributedType.MULTI_GPU
+
+
+def arguments(kind: str) -> Any:
+    from transformers import TrainingArguments
+
+    sharding = {"fsdp": True, "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": ["BertLayer"]}}
+    made = TrainingArguments(
+        "out",
+        per_device_train_batch_size=4,
+        report_to=[],
+        learning_rate=1e-2,
+        num_train_epochs=1,
+        disable_tqdm=True,
+        save_strategy="no",
+        use_cpu=True,
+        ddp_backend="gloo",
+        dataloader_pin_memory=False,
+        **(sharding if kind.startswith("fsdp") else {}),
+    )
+    assert made.device.type == "cpu"  # and with that the processes have met
+    if kind.startswith("fsdp"):
+        shard_on_processors()
+    return made
+
+
+def model_of(kind: str) -> Any:
+    from transformers import BertForSequenceClassification
+
+    torch.manual_seed(0)
+    model = BertForSequenceClassification.from_pretrained("base", num_labels=2)
+    if "lora" in kind:
+        from peft import LoraConfig, get_peft_model
+
+        return get_peft_model(model, LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"]))
+    return model
+
+
+def attached(store: str, kind: str) -> None:
+    from transformers import Trainer
+
+    trainer = Trainer(model_of(kind), arguments(kind), train_dataset=Rows())
+    with coldfuse.connect(store) as federation:
+        bases = []
+        for round_ in coldfuse.attach(trainer, federation, name="ada", rounds=2):
+            trainer.train()
+            bases.append(round_.base_release)
+    shares = [type(parameter).__name__ for parameter in trainer.model.parameters()]
+    is_whole = sum(parameter.numel() for parameter in trainer.model.parameters()) == sum(
+        getattr(parameter, "_local_tensor", parameter).numel() for parameter in trainer.model.parameters()
+    )
+    said = {"rank": dist.get_rank(), "bases": bases, "kinds": sorted(set(shares)), "is_whole": is_whole}
+    print("said", json.dumps(said), flush=True)
+
+
+if __name__ == "__main__":
+    os.chdir(sys.argv[1])
+    attached(sys.argv[2], sys.argv[3])
+    dist.destroy_process_group()
