@@ -107,7 +107,7 @@ def train(args: argparse.Namespace, root: Path, name: str, settings: TrainingSet
     assert isinstance(made, FineTuned)
     trained_s = time.monotonic() - began_s
     path = root / f"{name}.delta"
-    delta = write_delta(path, base, made.tensors, encoding="F32", base_digest=digest)
+    delta = write_delta(path, base, made.shared(), encoding="F32", base_digest=digest)
     found, facts = {}, {}
     for kind in ("gram", "fisher"):
         began_s = time.monotonic()

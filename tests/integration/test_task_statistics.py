@@ -15,7 +15,7 @@ from transformers import CLIPConfig, CLIPModel
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.job import TrainingSettings
-from coldfuse.training.node_statistics import stored_names
+from coldfuse.training.model import stored_names_in
 from coldfuse.training.swag import NUM_SNAPSHOTS, weight_variance
 from coldfuse.training.task_statistics import Wish, diagonal_fisher_of, estimate, shapes_of
 from coldfuse.training.tasks import find_task
@@ -46,7 +46,7 @@ def loaded_task(root: Path, name: str) -> tuple[TaskModel, list, dict[str, str]]
     loaded = task.load(base, examples, SETTINGS)
     features = list(task.encode(loaded, examples))
     task.start_head(loaded, task.encode(loaded, examples))
-    return loaded, features[:6], stored_names(loaded, open_checkpoint(base).schema.keys())
+    return loaded, features[:6], stored_names_in(loaded.model, loaded.shared_part, open_checkpoint(base).schema.keys())
 
 
 def write_clip(folder: Path) -> Path:
