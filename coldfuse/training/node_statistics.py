@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from coldfuse.core.blob import Blob
 from coldfuse.core.serialization import blob_digest
@@ -19,13 +18,12 @@ from coldfuse.core.statistics import Coding, ContributedStatistics, StatisticsKi
 from coldfuse.errors import UserInputError
 from coldfuse.naming.building import quiet
 from coldfuse.tensors.coded_statistics import all_coded_bytes, usual_coding, write_coded_statistics
-from coldfuse.tensors.statistics import StatisticsInfo
 from coldfuse.training.compute import pick_device, reproducible
 from coldfuse.training.job import FineTuned, TrainingJob, TrainingSettings
 from coldfuse.training.model import private_tensors, shared_tensors, stored_names_in
 from coldfuse.training.schedule import derive_seed
 from coldfuse.training.swag import weight_variance
-from coldfuse.training.task_statistics import Estimated, Wish, estimate, shapes_of
+from coldfuse.training.task_statistics import Estimated, Wish, estimate, info_of, set_tensors, shapes_of
 from coldfuse.training.tasks.task import TaskModel
 
 NUM_EXAMPLES = 256
@@ -112,14 +110,6 @@ def rebuilt(job: TrainingJob, settings: TrainingSettings, made: FineTuned) -> Ta
     return loaded
 
 
-def set_tensors(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    """Set a model's own tensors to these values, as far as there are some."""
-    with torch.no_grad():
-        for name, tensor in own.items():
-            if name in values:
-                tensor.copy_(values[name])
-
-
 def _found(
     loaded: TaskModel,
     features: object,
@@ -139,15 +129,8 @@ def _found(
     return estimate(loaded, features, names, wish, on_example=on_example)  # type: ignore[arg-type]
 
 
-_OVER = {"fisher": "examples", "gram": "tokens", "variance": "snapshots"}
-
-
 def _written(found: Estimated, kind: StatisticsKind, coding: Coding, delta: Blob, path: Path) -> ContributedStatistics:
-    info = StatisticsInfo.model_validate({
-        "kind": kind, "estimator": found.estimator, "num_examples": found.num_examples, "over": _OVER[kind],
-        "count": found.count, "padding": "excluded" if kind == "gram" else None, "coding": coding,
-        "delta": blob_digest(delta),
-    })  # fmt: skip
+    info = info_of(found, kind).model_copy(update={"coding": coding, "delta": blob_digest(delta)})
     tensors = {name: tensor.contiguous().numpy() for name, tensor in found.tensors.items()}
     file, error = write_coded_statistics(path, {n: a.shape for n, a in tensors.items()}, tensors.__getitem__, info)
     return ContributedStatistics(
