@@ -21,6 +21,7 @@ from coldfuse.core.statistics import ContributedStatistics
 from coldfuse.durable import explained
 from coldfuse.errors import ContributionRejectedError, RoundClosedError, TransportError, UserInputError
 from coldfuse.gateway import ContributionVerdict, Decision, Gateway, OnProgress, Status
+from coldfuse.naming.sharing import Share
 from coldfuse.tensors.changes import write_changes
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
 from coldfuse.tensors.encodings import Encoding
@@ -48,6 +49,8 @@ class Offer:
     """Dtype in which the delta travels."""
     statistics: Path | None = None
     """File of the model's statistics; None for none."""
+    share: Share = None
+    """Patterns of what is shared, by the base's names; None: all that it has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +88,7 @@ def contribute(gateway: Gateway, offer: Offer, waiting: Waiting, *, progress: On
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="coldfuse-"))
         delta = Path(folder) / "delta.safetensors"
         base = open_checkpoint(offer.base)
-        finetuned = open_finetuned(offer.model, base, Path(folder) / "adapter", stack)
+        finetuned = open_finetuned(offer.model, base, Path(folder) / "adapter", stack).only(offer.share)
         blob = _write(delta, base, finetuned, offer)
         with LocalFile(delta).open() as file:
             report = gateway.upload(blob, file.read_into, progress=progress)
