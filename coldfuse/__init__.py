@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from coldfuse.api.federation import Federation, connect, fetch
     from coldfuse.api.fuse import fuse, methods
     from coldfuse.api.fused import FusedModel, MethodInfo, Methods, ParameterInfo
+    from coldfuse.api.modules import load_module
     from coldfuse.api.values import Acknowledgement, FetchedRelease, Releases
     from coldfuse.gateway import ContributionVerdict, Decision, ReleaseSummary, Status
 
@@ -50,6 +51,7 @@ _HOMES = {
     "coldfuse.api.federation": ("Federation", "connect", "fetch"),
     "coldfuse.api.fuse": ("fuse", "methods"),
     "coldfuse.api.fused": ("FusedModel", "MethodInfo", "Methods", "ParameterInfo"),
+    "coldfuse.api.modules": ("load_module",),
     "coldfuse.api.values": ("Acknowledgement", "FetchedRelease", "Releases"),
     "coldfuse.gateway": ("ContributionVerdict", "Decision", "ReleaseSummary", "Status"),
 }  # fmt: skip
@@ -92,6 +94,7 @@ __all__ = [
     "connect",
     "fetch",
     "fuse",
+    "load_module",
     "methods",
 ]
 

@@ -10,5 +10,7 @@
   models that `skeleton` makes, from settings that `peft_config` lets through; `peculiar`: what two types need;
 - `adapter`: a whole adapter folder, checked against a base by `holding`; `heads`: heads that a base ties;
 - `recompress`: the way back, from a fused delta to low-rank factors; `layout`: which layers may have some, `writing`:
-  a folder of them, `applied`: what PEFT makes of that folder.
+  a folder of them, `applied`: what PEFT makes of that folder;
+- `refactored`: modules of low rank that a federation shares, fused as products; `module_names`: their tensors in a
+  contributor's model; `loading`: a release's module in a body.
 """

@@ -14,13 +14,13 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+from coldfuse.adapters.loading import put_tensors
 from coldfuse.api.models import Model, open_finetuned
 from coldfuse.api.own_delta import Made
 from coldfuse.api.participating import Begun, Participant
 from coldfuse.attached.adapters import is_rounding, remake, require_mergeable
 from coldfuse.attached.live import Live
 from coldfuse.attached.own import TorchModule, is_module
-from coldfuse.attached.plan import only
 from coldfuse.attached.ranks import on_first
 from coldfuse.contributor.state import Trained
 from coldfuse.core.contribution import Score
@@ -71,6 +71,9 @@ class Round:
             SchemaMismatchError: It is no copy of the base, or a tensor has another shape.
             UserInputError: Its adapter is no change of weights, or a pattern of `share` names nothing.
         """
+        if self._shares_module():
+            self._load_module(model)
+            return
         live = self._hold(model)
         live.set_base(self._participant.base())
         if live.is_adapted:
@@ -83,6 +86,22 @@ class Round:
                 f"{others[0]} and {len(others) - 1} other private tensors are not what the last round kept, or have "
                 "another shape; they stay as they are",
             )  # fmt: skip
+
+    def _shares_module(self) -> bool:
+        """Tell whether the federation shares a module on a frozen body, in all processes."""
+
+        def look() -> dict[str, object]:
+            base = self._participant.base()
+            return {"is_module": base is not None and base.module is not None}
+
+        return bool(on_first(look)["is_module"])
+
+    def _load_module(self, model: TorchModule) -> None:
+        """Set the release's module into a model that has it: what else is in the model stays as it is."""
+        base = self._participant.base()
+        if base is None:
+            raise UserInputError("this federation shares a module on a frozen body; train it in one process")
+        put_tensors(model, base)
 
     def _with_fresh_adapter(self, live: Live) -> Live:
         """Have the model's adapter change nothing of the release, as one that has just been made."""
@@ -167,7 +186,7 @@ class Round:
         work = self._participant.work_on(self._begun)
         trained: Trained | None = None
         with ExitStack() as stack:
-            live = self._hold(model) if is_module(model) else None
+            live = self._hold(model) if is_module(model) and not self._shares_module() else None
             changes = self._open(model, live, stack)
 
             def write() -> dict[str, object]:
@@ -225,10 +244,9 @@ class Round:
         base = self._participant.base()
         if base is None:
             return {}
-        finetuned = open_finetuned(model, base, scratch / "expanded", stack)
-        named = only(self._participant.terms.share, [(name, name) for name in finetuned.names])
+        finetuned = open_finetuned(model, base, scratch / "expanded", stack).only(self._participant.terms.share)
         self.left_out = finetuned.left_out
-        return ChangesByName([name for name in finetuned.names if name in named], finetuned.changes.__getitem__)
+        return finetuned.changes
 
 
 @contextmanager

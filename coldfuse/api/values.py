@@ -118,7 +118,9 @@ def describe_release(summary: ReleaseSummary) -> str:
     """Say in a line what a release is and what went into it."""
     name = summary.name
     moved = "" if summary.moved is None else f", {summary.moved:.2%} of the elements moved"
-    return f"{name.number:>5}  {_made(summary)}  {name.model_digest[:16]}  {summary.method}: {_who(summary)}{moved}"
+    cut = "" if summary.cut_error is None else f", {summary.cut_error:.2%} lost by the cut to the module's rank"
+    made = f"{_made(summary)}  {name.model_digest[:16]}  {summary.method}"
+    return f"{name.number:>5}  {made}: {_who(summary)}{moved}{cut}"
 
 
 def describe_change(change: SettingsChange) -> str:

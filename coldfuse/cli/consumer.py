@@ -20,6 +20,8 @@ from coldfuse.consumer.folder import missing_code
 from coldfuse.core.federation import SettingsChange
 from coldfuse.core.left_out import left_out_lines
 from coldfuse.core.model_files import MODULES, PIPELINE
+from coldfuse.core.shared_module import TENSORS, SharedModule
+from coldfuse.errors import DamagedObjectError, FederationError, ObjectNotFoundError
 from coldfuse.gateway import Gateway, OnProgress, ReleaseSummary
 from coldfuse.registry.channels import check_channel
 
@@ -44,7 +46,11 @@ def fetch(options: FetchOptions) -> None:
     typer.echo(f"release {manifest.release} in {out}: {down:.1f} MiB downloaded, {kept:.1f} MiB were there")
     for line in left_out_lines(missing_code(out, manifest)):
         typer.echo(line)
-    typer.echo(f'load it with {_loader(manifest.files)}("{out}")')
+    if manifest.module is None:
+        typer.echo(f'load it with {_loader(manifest.files)}("{out}")')
+    else:
+        typer.echo(f"shared: {manifest.module}")
+        typer.echo(f"load it {_how_to_load(manifest.module, str(out))}")
     typer.echo(f"digest {manifest.model_digest}")
 
 
@@ -52,6 +58,12 @@ def _loader(files: Collection[str]) -> str:
     if PIPELINE in files:
         return "DiffusionPipeline.from_pretrained"
     return "SentenceTransformer" if MODULES in files else "AutoModel.from_pretrained"
+
+
+def _how_to_load(module: SharedModule, out: str) -> str:
+    if module.kind == TENSORS:
+        return f'into the body with coldfuse.load_module(body, "{out}")'
+    return f'on the body with PeftModel.from_pretrained(body, "{out}")'
 
 
 @contextmanager
@@ -75,6 +87,7 @@ def status(options: StatusOptions) -> None:
     """Say where a federation stands."""
     with connect(options.source, options.connection) as gateway:
         answer = gateway.status()
+        module = _shared(gateway, answer.latest.number)
     if options.as_json:
         document = dataclasses.asdict(answer) | {
             "rules": answer.rules.model_dump(),
@@ -82,12 +95,23 @@ def status(options: StatusOptions) -> None:
             "screening": answer.screening and answer.screening.model_dump(),
             "statistics": answer.statistics.model_dump(),
             "stands": stands(answer),
+            "shared": module and module.model_dump(),
         }
         typer.echo(json.dumps(document))
         return
     typer.echo(str(answer))
+    if module is not None:
+        typer.echo(f"shared: {module}")
     if line := describe_stand(answer):
         typer.echo(line)
+
+
+def _shared(gateway: Gateway, number: int) -> SharedModule | None:
+    """Return what a release is a module of; None also where its manifest cannot be had, which is another's to say."""
+    try:
+        return gateway.release(number).module
+    except (FederationError, DamagedObjectError, ObjectNotFoundError):
+        return None
 
 
 def releases(options: ReleasesOptions) -> None:
@@ -124,6 +148,7 @@ def _describe(summary: ReleaseSummary, changes: list[SettingsChange]) -> dict[st
         "model_digest": summary.name.model_digest,
         "created_at_s": summary.created_at_s,
         "moved": summary.moved,
+        "cut_error": summary.cut_error,
         "contributions": [dataclasses.asdict(fused) for fused in summary.contributions],
         "changes_after": [change.model_dump() for change in changes],
     }

@@ -20,7 +20,7 @@ from coldfuse.core.model_files import is_tokenizer_file
 from coldfuse.core.names import Identity, shown
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.statistics import StatisticsRule
-from coldfuse.engine.low_rank import require_shareable
+from coldfuse.engine.low_rank import find_low_rank, require_shareable
 from coldfuse.errors import MissingExtraError, StorageError, UserInputError
 from coldfuse.extras import requiring
 from coldfuse.registry.creation import create_federation, require_creatable, require_fusable
@@ -49,6 +49,8 @@ def init(options: InitOptions) -> None:
         if shared == model:
             require_fusable(checkpoint, model)
         else:
+            if "late" not in rules_of(options.closing) and find_low_rank(open_checkpoint(shared)):
+                rules["late"] = "drop"  # what came late to a shared LoRA cannot be rebased
             require_shareable(open_checkpoint(shared), recipe, str(rules.get("late", "drop")))
         _check(store)
         if shared == model:

@@ -84,6 +84,8 @@ class ReleaseSummary:
     contributions: tuple[ContributionSummary, ...] = ()
     moved: float | None = None
     """Fraction of the model's elements whose bytes differ from the parent's; None where nobody counted."""
+    cut_error: float | None = None
+    """Share of the fused change of weights that was lost as it was cut to a module's rank; None: nothing was cut."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -277,4 +277,5 @@ def _summarize(data: bytes) -> ReleaseSummary:
         created_at_s=manifest.created_at_s,
         contributions=contributions,
         moved=manifest.moved,
+        cut_error=manifest.cut.error if manifest.cut else None,
     )

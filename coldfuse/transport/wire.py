@@ -222,6 +222,7 @@ def _write_summary(summary: ReleaseSummary) -> pb.ReleaseSummary:
         num_contributions=summary.num_contributions,
         created_at_s=summary.created_at_s,
         moved=summary.moved,
+        cut_error=summary.cut_error,
         contributions=[pb.FusedContribution(**vars(fused)) for fused in summary.contributions],
     )
 
@@ -249,6 +250,7 @@ def _read_summary(message: pb.ReleaseSummary) -> ReleaseSummary:
         created_at_s=message.created_at_s,
         contributions=contributions,
         moved=message.moved if message.HasField("moved") else None,
+        cut_error=message.cut_error if message.HasField("cut_error") else None,
     )
 
 

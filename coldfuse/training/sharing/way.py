@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from torch import nn
 
+from coldfuse.adapters.loading import inject_module, is_wrapping, load_module, module_tensors
 from coldfuse.core.shared_module import TENSORS
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.changes import Change
 from coldfuse.tensors.checkpoint import open_checkpoint
-from coldfuse.training.sharing.loading import inject_module, is_wrapping, load_module, module_tensors
 from coldfuse.training.ways.way import Base, Parameters, Preparation, Way, difference
 
 

@@ -156,7 +156,7 @@ class ListReleasesResponse(_message.Message):
     def __init__(self, releases: _Optional[_Iterable[_Union[ReleaseSummary, _Mapping]]] = ..., next_before: _Optional[int] = ...) -> None: ...
 
 class ReleaseSummary(_message.Message):
-    __slots__ = ("release", "parent", "round", "method", "num_contributions", "created_at_s", "contributions", "moved")
+    __slots__ = ("release", "parent", "round", "method", "num_contributions", "created_at_s", "contributions", "moved", "cut_error")
     RELEASE_FIELD_NUMBER: _ClassVar[int]
     PARENT_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -165,6 +165,7 @@ class ReleaseSummary(_message.Message):
     CREATED_AT_S_FIELD_NUMBER: _ClassVar[int]
     CONTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
     MOVED_FIELD_NUMBER: _ClassVar[int]
+    CUT_ERROR_FIELD_NUMBER: _ClassVar[int]
     release: Release
     parent: int
     round: int
@@ -173,7 +174,8 @@ class ReleaseSummary(_message.Message):
     created_at_s: float
     contributions: _containers.RepeatedCompositeFieldContainer[FusedContribution]
     moved: float
-    def __init__(self, release: _Optional[_Union[Release, _Mapping]] = ..., parent: _Optional[int] = ..., round: _Optional[int] = ..., method: _Optional[str] = ..., num_contributions: _Optional[int] = ..., created_at_s: _Optional[float] = ..., contributions: _Optional[_Iterable[_Union[FusedContribution, _Mapping]]] = ..., moved: _Optional[float] = ...) -> None: ...
+    cut_error: float
+    def __init__(self, release: _Optional[_Union[Release, _Mapping]] = ..., parent: _Optional[int] = ..., round: _Optional[int] = ..., method: _Optional[str] = ..., num_contributions: _Optional[int] = ..., created_at_s: _Optional[float] = ..., contributions: _Optional[_Iterable[_Union[FusedContribution, _Mapping]]] = ..., moved: _Optional[float] = ..., cut_error: _Optional[float] = ...) -> None: ...
 
 class FusedContribution(_message.Message):
     __slots__ = ("contributor", "num_examples", "weight", "contribution", "display_name", "base_release", "staleness_weight", "statistics")
