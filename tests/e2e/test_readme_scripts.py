@@ -6,6 +6,7 @@ import csv
 import sys
 import types
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from coldfuse.transport.server import serve_gateway
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import datasets
-    import peft
-    import trl
     from transformers.utils import logging
+
+    for library in ("peft", "trl"):  # the scripts import them
+        import_module(library)
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
 

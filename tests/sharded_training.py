@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import Dataset
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 import coldfuse
 
 warnings.simplefilter("ignore")
@@ -52,7 +52,7 @@ def arguments(kind: str) -> Any:
         save_strategy="steps" if kind.startswith("killed") else "no",
         save_steps=2,
         use_cpu=True,
-        ddp_backend="gloo",
+        ddp_backend="gloo" if "RANK" in os.environ else None,
         dataloader_pin_memory=False,
         **(sharding if kind.startswith("fsdp") else {}),
     )
@@ -92,7 +92,8 @@ class Kill:
         self.callback = Callback()
 
 
-def attached(store: str, kind: str) -> None:
+def attached(store: str, kind: str) -> dict[str, Any]:
+    """Take part as a script would, and say what happened."""
     from transformers import Trainer
 
     is_killed = kind.startswith("killed")
@@ -104,8 +105,7 @@ def attached(store: str, kind: str) -> None:
             trainer.train()
             bases.append(round_.base_release)
     is_whole = all(parameter.numel() == local_size(parameter) for parameter in trainer.model.parameters())
-    said = {"rank": os.environ.get("RANK", "0"), "bases": bases, "is_whole": is_whole, "steps": kill.steps}
-    print("said", json.dumps(said), flush=True)
+    return {"rank": os.environ.get("RANK", "0"), "bases": bases, "is_whole": is_whole, "steps": kill.steps}
 
 
 def local_size(parameter: Any) -> int:
@@ -114,6 +114,6 @@ def local_size(parameter: Any) -> int:
 
 if __name__ == "__main__":
     os.chdir(sys.argv[1])
-    attached(sys.argv[2], sys.argv[3])
+    print("said", json.dumps(attached(sys.argv[2], sys.argv[3])), flush=True)
     if dist.is_initialized():
         dist.destroy_process_group()
