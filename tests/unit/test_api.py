@@ -19,7 +19,7 @@ def test_the_exported_names_are_these() -> None:
     assert api == {
         "__version__", "connect", "fetch", "fuse", "methods", "Federation", "Status", "Releases", "ReleaseSummary",
         "FetchedRelease", "Acknowledgement", "ContributionVerdict", "Decision", "FusedModel", "Methods", "MethodInfo",
-        "ParameterInfo",
+        "ParameterInfo", "load_module",
     }  # fmt: skip
 
 
