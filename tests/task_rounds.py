@@ -49,12 +49,12 @@ def aggregating(federation: Federation) -> Iterator[None]:
 
 
 def make_node(
-    federation: Federation, name: str, data: Path, *, task: str, folder: Path, training: TrainingSettings = TRAINING
+    federation: Federation, name: str, data: Path, *, task: str, folder: Path, body: Path | None = None
 ) -> tuple[Node, list[NodeEvent]]:
-    """Make a node of a task with data in a file, and the list of what it reports."""
+    """Make a node of a task with data in a file, and the list of what it reports; `body` is a shared module's."""
     kind = find_task(task)
     train, validation = set_apart(kind, kind.read(DataRequest(data=data)), seed=0)
-    settings = NodeSettings(name=name, train=train, validation=validation, training=training, task=kind)
+    settings = NodeSettings(name=name, train=train, validation=validation, training=TRAINING, task=kind, body=body)
     events: list[NodeEvent] = []
     return Node(settings, NodeFolder(folder / name), StoreGateway(federation), events.append, threading.Event()), events
 

@@ -19,8 +19,8 @@ from coldfuse.extras import requiring
 
 if TYPE_CHECKING:
     from coldfuse.api.rounds import Round
-    from coldfuse.attached.plan import Share
     from coldfuse.attached.trainer import TrainerLike
+    from coldfuse.naming.sharing import Share
 
 
 def attach(  # noqa: PLR0913 - what there is to say, by keyword

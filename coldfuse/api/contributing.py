@@ -21,6 +21,7 @@ from coldfuse.core.statistics import ContributedStatistics
 from coldfuse.durable import explained
 from coldfuse.errors import ContributionRejectedError, RoundClosedError, TransportError, UserInputError
 from coldfuse.gateway import ContributionVerdict, Decision, Gateway, OnProgress, Status
+from coldfuse.naming.sharing import Share
 from coldfuse.tensors.changes import write_changes
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
 from coldfuse.tensors.encodings import Encoding
@@ -48,6 +49,8 @@ class Offer:
     """Dtype in which the delta travels."""
     statistics: Path | None = None
     """File of the model's statistics; None for none."""
+    share: Share = None
+    """Patterns of what is shared, by the base's names; None: all that it has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +88,7 @@ def contribute(gateway: Gateway, offer: Offer, waiting: Waiting, *, progress: On
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="coldfuse-"))
         delta = Path(folder) / "delta.safetensors"
         base = open_checkpoint(offer.base)
-        finetuned = open_finetuned(offer.model, base, Path(folder) / "adapter", stack)
+        finetuned = open_finetuned(offer.model, base, Path(folder) / "adapter", stack).only(offer.share)
         blob = _write(delta, base, finetuned, offer)
         with LocalFile(delta).open() as file:
             report = gateway.upload(blob, file.read_into, progress=progress)
@@ -93,7 +96,7 @@ def contribute(gateway: Gateway, offer: Offer, waiting: Waiting, *, progress: On
     while True:
         status = _await_round(gateway, offer, waiting, is_open=waiting.is_wanted)
         try:
-            verdict = gateway.commit(_manifest(offer, blob, brought, status))
+            verdict = gateway.commit(_manifest(offer, blob, brought, status, trained=finetuned.trained))
             acknowledged = Acknowledgement(
                 round=status.round.number, base_release=offer.release, verdict=verdict, delta_bytes=blob.size_bytes,
                 sent_bytes=report.sent_bytes, left_out=finetuned.left_out, unchanged=finetuned.unchanged,
@@ -158,14 +161,14 @@ def _digest_of(model: Model) -> str | None:
 
 
 def _manifest(
-    offer: Offer, delta: Blob, statistics: ContributedStatistics | None, status: Status
+    offer: Offer, delta: Blob, statistics: ContributedStatistics | None, status: Status, *, trained: str
 ) -> ContributionManifest:
     return ContributionManifest.model_validate({
         "federation": status.federation, "contributor": offer.who.id,
         "display_name": offer.who.display_name, "round": status.round.number,
         "base_release": offer.release, "base_digest": offer.base_digest, "encoding": offer.encoding,
-        "num_examples": offer.num_examples, "num_steps": 0, "delta": delta, "delta_digest": blob_digest(delta),
-        "software": software(), "statistics": statistics,
+        "num_examples": offer.num_examples, "num_steps": 0, "trained": trained, "delta": delta,
+        "delta_digest": blob_digest(delta), "software": software(), "statistics": statistics,
     })  # fmt: skip
 
 

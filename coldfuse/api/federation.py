@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from coldfuse.api.bars import Watching, watching
+from coldfuse.api.recognising import find_base
 from coldfuse.api.values import Acknowledgement, FetchedRelease, Releases
 from coldfuse.consumer import fetch as fetch_release
 from coldfuse.consumer import read_fetched
@@ -27,7 +28,7 @@ from coldfuse.trust.tls import TlsFiles
 if TYPE_CHECKING:
     from coldfuse.api.models import Model
     from coldfuse.api.rounds import Round
-    from coldfuse.attached.plan import Share
+    from coldfuse.naming.sharing import Share
 
 Folder = str | os.PathLike[str]
 
@@ -102,6 +103,8 @@ class Federation:
         num_examples: int,
         name: str | None = None,
         base: Folder | None = None,
+        release: int | None = None,
+        share: Share = None,
         encoding: Literal["F32", "BF16", "F16"] = "F32",
         statistics: Folder | None = None,
         wait: bool = True,
@@ -119,8 +122,10 @@ class Federation:
             num_examples: Distinct examples that it was trained on. Methods may weigh by it.
             name: Your name, of any script, which the whole federation sees; `node-…` by default, the same at every
                 start in this folder. A contributor has one contribution a round.
-            base: Folder of the release that was fine-tuned, as `fetch` wrote it; the one that was last fetched by this
-                object by default.
+            base: Folder of the release that was fine-tuned, as `fetch` wrote it; by default what the model says of
+                itself (see `coldfuse.api.recognising`), or what was last fetched by this object.
+            release: Number of that release, to be fetched to `.coldfuse/` where no folder has it.
+            share: Patterns of what is shared, such as `"encoder.*"`, by the base's names; all that it has by default.
             encoding: Dtype in which the delta travels.
             statistics: File of the fine-tuned model's statistics, as `coldfuse statistics` wrote it, for a federation
                 that asks for some. They travel coded in 8 or 16 bits; where none are asked for, they stay here.
@@ -139,7 +144,10 @@ class Federation:
             ContributionRejectedError: The contribution was rejected; the message says why.
         """
         who = Identity.of(default_name(os.getcwd()) if name is None else name)
-        folder = self._base_folder(base)
+        folder = find_base(
+            model, self._gateway, base=None if base is None else Path(base), release=release, last=self._fetched,
+            keep=Path(".coldfuse") / who.id / "base",
+        )  # fmt: skip
         manifest = read_fetched(folder)
         if manifest is None:
             raise UserInputError(f"{folder}: expected a folder that fetch wrote; fetch the release that you fine-tune")
@@ -153,7 +161,7 @@ class Federation:
 
             offer = contributing.Offer(
                 model=model, base=folder, release=manifest.release, base_digest=manifest.model_digest,
-                who=who, num_examples=num_examples, encoding=encoding,
+                who=who, num_examples=num_examples, encoding=encoding, share=share,
                 statistics=None if statistics is None else Path(statistics),
             )  # fmt: skip
             until_s = None if timeout_s is None else time.monotonic() + timeout_s
@@ -217,14 +225,6 @@ class Federation:
     def __repr__(self) -> str:
         """Say where it is; nothing is asked of it."""
         return f"Federation({self.source!r})"
-
-    def _base_folder(self, base: Folder | None) -> Path:
-        folder = self._fetched if base is None else Path(base)
-        if folder is None:
-            raise UserInputError(
-                "contribute: say what was fine-tuned: base=FOLDER, a folder that fetch wrote, or fetch with this object"
-            )
-        return folder
 
 
 def connect(

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -42,6 +42,7 @@ from coldfuse.engine.expansions import write_deltas
 from coldfuse.engine.module_inputs import open_part
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.naming.matching import Config, Names, match_model
+from coldfuse.naming.sharing import Share, only
 from coldfuse.tensors.changes import Change, ChangesByName, DenseChange, LowRankChange
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
 from coldfuse.tensors.deltas import ReadDelta
@@ -94,8 +95,17 @@ class FineTuned:
     """Its tensors that the base does not have, by its own names."""
     unchanged: tuple[str, ...] = ()
     """Tensors of the base that it does not have."""
+    trained: str = "full"
+    """What was trained, for the manifest: an adapter's type, or full."""
     factored: Callable[[str], LowRankChange | None] = no_factors
     """Returns the factors of a tensor's delta, where it is a product."""
+
+    def only(self, share: Share) -> FineTuned:
+        """Return what patterns name of it; the rest stays here. Raises `UserInputError` if a pattern names nothing."""
+        named = only(share, [(name, name) for name in self.names])
+        stays = tuple(name for name in self.names if name not in named)
+        names = tuple(name for name in self.names if name in named)
+        return replace(self, names=names, left_out=(*self.left_out, *stays))
 
     @property
     def changes(self) -> Mapping[str, Change]:
@@ -262,7 +272,7 @@ def _open_adapter(where: Location, base: Checkpoint, theta: TensorReader, scratc
     return FineTuned(
         names=tuple(adapter.tensors), read=_adapter_reader(adapter, theta, what), left_out=adapter.ignored,
         unchanged=_absent(adapter.tensors, base.schema),
-        factored=lambda name: factored(adapter.tensors[name], read_stored),
+        trained=adapter.config.peft_type.lower(), factored=lambda name: factored(adapter.tensors[name], read_stored),
     )  # fmt: skip
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from coldfuse.api.own_delta import Ground, Made, require_no_statistics, write_own_delta
-from coldfuse.attached.plan import Share
 from coldfuse.attached.ranks import is_first, on_first
 from coldfuse.consumer import read_fetched
 from coldfuse.contributor.events import NodeEvent
@@ -28,6 +27,7 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import canonical_json, sha256
 from coldfuse.errors import RoundClosedError, UserInputError
 from coldfuse.gateway import ContributionVerdict, Gateway
+from coldfuse.naming.sharing import Share
 from coldfuse.tensors.changes import Change
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
 from coldfuse.tensors.encodings import Encoding

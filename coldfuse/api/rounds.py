@@ -21,7 +21,6 @@ from coldfuse.api.participating import Begun, Participant
 from coldfuse.attached.adapters import is_rounding, remake, require_mergeable
 from coldfuse.attached.live import Live
 from coldfuse.attached.own import TorchModule, is_module
-from coldfuse.attached.plan import only
 from coldfuse.attached.ranks import on_first
 from coldfuse.contributor.state import Trained
 from coldfuse.core.contribution import Score
@@ -245,10 +244,9 @@ class Round:
         base = self._participant.base()
         if base is None:
             return {}
-        finetuned = open_finetuned(model, base, scratch / "expanded", stack)
-        named = only(self._participant.terms.share, [(name, name) for name in finetuned.names])
+        finetuned = open_finetuned(model, base, scratch / "expanded", stack).only(self._participant.terms.share)
         self.left_out = finetuned.left_out
-        return ChangesByName([name for name in finetuned.names if name in named], finetuned.changes.__getitem__)
+        return finetuned.changes
 
 
 @contextmanager

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from coldfuse.attached.access import is_sharded, whole
 from coldfuse.attached.own import Own, own_tensors, unwrapped
-from coldfuse.attached.plan import Plan, Share, make_plan
+from coldfuse.attached.plan import Plan, make_plan
 from coldfuse.attached.ranks import is_first, on_first
 from coldfuse.attached.setting import before_of, change, keep, open_kept, set_kept, set_shared, source_of, spec_of
+from coldfuse.naming.sharing import Share
 from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.tensor_reader import TensorReader
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
@@ -17,10 +16,8 @@ from coldfuse.attached.own import Own, config_of, is_peft, own_tensors, plain_mo
 from coldfuse.core.schema import Schema
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.naming.matching import Names, match_model
+from coldfuse.naming.sharing import Share, only
 from coldfuse.tensors.checkpoint import Checkpoint
-
-Share = str | Sequence[str] | None
-"""Patterns of the names of what is shared, such as `encoder.*`; None: all that the base has."""
 
 _FEWEST = 0.5
 """Share of the base's elements that a model must have, to count as the base with a head of its own."""
@@ -113,24 +110,6 @@ def _match(names: Collection[str], config: Mapping[str, object], base: Checkpoin
             f"{what}: has {len(found)} of the base's {len(sizes)} tensors, such as {min(sizes, default='-')}; expected "
             f"the base's architecture, with its names or those that transformers loads into the same places{hint}"
         )
-    return found
-
-
-def only(share: Share, names: Iterable[tuple[str, str]]) -> set[str]:
-    """Return which of the model's tensors patterns name, by their own name or by the base's.
-
-    >>> sorted(only("encoder.*", [("bert.encoder.w", "encoder.w"), ("bert.pooler.w", "pooler.w")]))
-    ['bert.encoder.w']
-    """
-    pairs = list(names)
-    patterns = [share] if isinstance(share, str) else list(share or ["*"])
-    found: set[str] = set()
-    for pattern in patterns:
-        named = {own for own, to in pairs if fnmatchcase(own, pattern) or fnmatchcase(to, pattern)}
-        if not named:
-            some = ", ".join(sorted(to for _, to in pairs)[:3])
-            raise UserInputError(f"share={pattern!r}: no tensor that the base has is called so; it has {some}, …")
-        found |= named
     return found
 
 

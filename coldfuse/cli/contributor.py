@@ -13,13 +13,14 @@ from coldfuse.cli.contact import Contact
 from coldfuse.cli.data_view import show_data
 from coldfuse.cli.data_words import encodings_of, file_format_of, named_columns
 from coldfuse.cli.leaving import show_what_would_leave
+from coldfuse.cli.model_contribution import GivenModel, contribute_model, given_model
 from coldfuse.cli.node_view import node_view
 from coldfuse.cli.options.contributor import ContributeOptions, Training
 from coldfuse.cli.source import tls_of
 from coldfuse.cli.units import parse_duration
 from coldfuse.contributor.events import NodeEvent, StoppedError
 from coldfuse.contributor.manifest import default_name
-from coldfuse.contributor.node import Node
+from coldfuse.contributor.node import Node, Sender
 from coldfuse.contributor.settings import NodeSettings
 from coldfuse.contributor.state import NodeFolder
 from coldfuse.core.names import Identity
@@ -39,7 +40,9 @@ def contribute(options: ContributeOptions) -> None:
     """Run a node: round after round until stopped, or as the options say."""
     if options.once and options.rounds is not None:
         raise typer.BadParameter("give --once or --rounds, not both")
-    settings = _settings(options)
+    if bool(options.data) == (options.model is not None):
+        raise typer.BadParameter("give --data FILE to train on, or --model FOLDER of what was trained elsewhere")
+    settings = _settings(options) if options.model is None else _given(options)
     folder = NodeFolder(options.work or Path(".coldfuse") / settings.who.id)
     stop, connection = stop_on_signals(), options.connection
     with ExitStack() as stack:
@@ -52,11 +55,13 @@ def contribute(options: ContributeOptions) -> None:
             options.address, tls=tls_of(connection), insecure=connection.insecure,
             retry_s=parse_duration(connection.patience), on_trouble=contact.trouble, secret=folder.secret(),
         ))  # fmt: skip
-        node = Node(settings, folder, client, report, stop)
         _hang_up_on(stop, client)
         try:
             contact.make(client)
-            _run(node, options)
+            if isinstance(settings, GivenModel):
+                contribute_model(Sender(settings, folder, client, report, stop), settings, options)
+            else:
+                _run(Node(settings, folder, client, report, stop), options)
         except (StoppedError, ColdfuseError, ValueError):  # ValueError: gRPC's word for a call after hanging up
             if not stop.is_set():
                 raise
@@ -80,6 +85,13 @@ def _run(node: Node, options: ContributeOptions) -> None:
         node.contribute(wait_for_release=False)
     else:
         node.run(rounds=options.rounds)
+
+
+def _given(options: ContributeOptions) -> GivenModel:
+    name = default_name(str(options.model)) if options.name is None else options.name
+    Identity.of(name, what="--name")
+    encoding, _ = encodings_of(options.encoding, options.columns)
+    return given_model(options, name, encoding)
 
 
 def _settings(options: ContributeOptions) -> NodeSettings:

@@ -10,7 +10,7 @@ import typer
 
 from coldfuse.contributor.events import NodeEvent, describe_score
 from coldfuse.contributor.leaving import LeavingTensor, list_leaving, list_private
-from coldfuse.contributor.node import Node
+from coldfuse.contributor.node import Node, Sender
 from coldfuse.contributor.state import Trained, WorkFolder
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.serialization import encode
@@ -21,6 +21,11 @@ from coldfuse.tensors.tensor_file import read_file_header
 def show_what_would_leave(node: Node, *, as_json: bool) -> None:
     """Train, and show what would leave the node, without sending it."""
     work, trained = node.prepare()
+    show_leaving(node, work, trained, as_json=as_json)
+
+
+def show_leaving(node: Sender, work: WorkFolder, trained: Trained, *, as_json: bool) -> None:
+    """Show what would leave, once it is made."""
     manifest = node.manifest(trained, status=node.client.status())
     mask = work.masks.path(trained.mask) if trained.mask else None
     leaving = list_leaving(work.delta, node.folder.base, trained.base_digest, mask=mask)

@@ -108,13 +108,20 @@ def shown_line(error: Exception) -> str:
 
 
 def _declared_class_names(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:
-    """Find the `ClassLabel` columns that Hugging Face `datasets` notes in a file."""
+    """Find the columns of `ClassLabel`, and of lists of them, that Hugging Face `datasets` notes in a file."""
     try:
         features: dict[str, Any] = json.loads(metadata[b"huggingface"])["info"]["features"]
         return {
             column: tuple(map(str, feature["names"]))
-            for column, feature in features.items()
+            for column, feature in ((name, _of_elements(declared)) for name, declared in features.items())
             if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         }
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return {}  # a note of another kind: the labels are still there
+
+
+def _of_elements(feature: Any) -> Any:
+    """Return what a list holds, in the two ways in which `datasets` notes it; anything else as it is."""
+    if isinstance(feature, list) and len(feature) == 1:
+        return feature[0]
+    return feature["feature"] if isinstance(feature, dict) and isinstance(feature.get("feature"), dict) else feature

@@ -1,7 +1,8 @@
 """Data sets of the Hugging Face Hub, read by `datasets`: downloaded, or streamed where only some rows are wanted.
 
 Files of data are downloaded and nothing else: the readers are those of `datasets` itself, for plain kinds of files. A
-data set that is made by code of its own, or of a kind whose reader can run some, is refused.
+data set that is made by code of its own, or of a kind whose reader can run some, is refused; so is, by `datasets` 5,
+one whose card names files elsewhere, such as those of this machine.
 """
 
 from __future__ import annotations

@@ -17,61 +17,14 @@ from typing import overload
 from coldfuse.core.words import plural
 from coldfuse.data.letters import Letters
 from coldfuse.data.opening import KnownClasses, check_limit, open_tables
-from coldfuse.data.report import files_in_short
+from coldfuse.data.report import RecordsReport, files_in_short
 from coldfuse.data.roles import Role, RoleChoice
 from coldfuse.data.sources import explaining
 from coldfuse.data.tables import FileFormat, Table
-from coldfuse.data.words import listing, quoted
+from coldfuse.data.words import listing
 from coldfuse.errors import UserInputError
 
 __all__ = ["Records", "RecordsReport", "Role", "read_records"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordsReport:
-    """What records were made of."""
-
-    files: tuple[str, ...]
-    """Names of the files, in the order in which they were read."""
-    form: tuple[str, ...] = ()
-    """What is unusual in how they were read."""
-    columns: Mapping[str, str]
-    """Column of each role that was found."""
-    num_rows: int
-    """Rows that were read."""
-    missing: Mapping[str, int] = field(default_factory=dict)
-    """Rows left out, by the word for what they lack."""
-    notes: tuple[str, ...] = ()
-    """What else people should know."""
-
-    @property
-    def num_left_out(self) -> int:
-        """Rows that are no examples."""
-        return sum(self.missing.values())
-
-    @property
-    def num_examples(self) -> int:
-        """Rows that are examples."""
-        return self.num_rows - self.num_left_out
-
-    def lines(self) -> list[str]:
-        """Return the report in words: one line, and one for each note."""
-        form = f" ({', '.join(self.form)})" if self.form else ""
-        columns = ", ".join(f"{role} from {quoted(column)}" for role, column in self.columns.items())
-        reasons = " and ".join(f"{count:,} without {what}" for what, count in self.missing.items() if count)
-        left_out = f"left out {reasons}" if reasons else "none left out"
-        return [
-            f"{files_in_short(self.files)}{form}: {columns}; {plural(self.num_rows, 'row')}, {left_out}; "
-            f"{plural(self.num_examples, 'example')}",
-            *(f"note: {note}" for note in self.notes),
-        ]
-
-    def as_json(self) -> dict[str, object]:
-        """Return the report as values of JSON."""
-        return {
-            "files": list(self.files), "form": list(self.form), "columns": dict(self.columns), "rows": self.num_rows,
-            "left_out": dict(self.missing), "examples": self.num_examples, "notes": list(self.notes),
-        }  # fmt: skip
 
 
 class _Rows(Sequence[Mapping[str, object]]):

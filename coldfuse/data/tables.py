@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Protocol
 
 from coldfuse.data.words import listing, look_like_names
 from coldfuse.errors import UserInputError
+
+_MOST_INNER = 12
+_IDENTIFIER = re.compile(r"[A-Za-z_][\w.-]*")
 
 Row = tuple[int, Sequence[object]]
 """Where a row stands, counted from 1, and its values; None for one that it lacks."""
@@ -91,7 +95,14 @@ class Table:
         if self.are_names_doubtful or not look_like_names(self.names):
             what = "first line does" if self.unit == "line" else "names do"
             return f"its {what} not look like names of columns ({len(self.names)} of them), but like an example"
-        return f"its columns are {listing(self.names)}"
+        return f"its columns are {listing(self.names)}{self._inner_said}"
+
+    @property
+    def _inner_said(self) -> str:
+        """What is said of columns inside of others; where there are many, they may be somebody's data."""
+        if not self.inner or len(self.inner) > _MOST_INNER or not all(map(_IDENTIFIER.fullmatch, self.inner)):
+            return ""
+        return f", and inside of them {listing(self.inner)}"
 
     def require(self, column: str) -> str:
         """Return the column's name; refuse one that is not there, or is there more than once."""
@@ -100,8 +111,5 @@ class Table:
                 f"{self.name}: two columns have the same name {column!r}; rename one; {self.columns_said}"
             )
         if column not in self.names and column not in self.inner:
-            outer = column.partition(".")[0] + "."
-            inside = [name for name in self.inner if name.startswith(outer)]
-            said = f"its columns are {listing(inside)}" if inside else self.columns_said
-            raise UserInputError(f"{self.name}: no column {column!r}; {said}")
+            raise UserInputError(f"{self.name}: no column {column!r}; {self.columns_said}")
         return column

@@ -189,6 +189,8 @@ class StoreWriter:
     store_url: str
     there: Collection[str] = frozenset()
     """Digests of the base's parts, which were read, and verified, to make this."""
+    _written: set[str] = field(default_factory=set, repr=False, compare=False)
+    """Digests of what was put here before: a state that begins is the same zeros many times."""
 
     def write(self, file: str, fused: FusedBytes) -> tuple[Written, ...]:  # noqa: ARG002  # an object needs no file
         """Put a part and its state."""
@@ -196,8 +198,9 @@ class StoreWriter:
 
         def put(data: memoryview) -> Written:
             part = Part(digest=sha256(data), size_bytes=len(data))
-            if part.digest not in self.there:
+            if part.digest not in self.there and part.digest not in self._written:
                 objects.put(part.digest, data)
+                self._written.add(part.digest)
             return Written(part, make_list(data))
 
         return put(fused.data), *(put(data) if len(data) else NOTHING for data in fused.state.values())

@@ -146,7 +146,8 @@ def _contribute(demo: Demo, task: DemoTask, address: str) -> list[str]:
         "--learning-rate": settings.learning_rate, "--max-length": settings.max_length,
         "--tokens-at-once": settings.tokens_at_once, "--threads": 1, "--seed": demo.seed, "--patience": _PATIENCE,
     }  # fmt: skip
-    return ["contribute", address, "--json", *(str(word) for option in options.items() for word in option)]
+    # A round waits for everybody, so that everybody sends in every round.
+    return ["contribute", address, "--json", "--send-anyway", *(str(word) for option in options.items() for word in option)]
 
 
 def _read_task(task: DemoTask, settings: DemoSettings) -> tuple[TextDataset, TextDataset]:

@@ -121,7 +121,7 @@ class _Writer:
             made_II = decode_gram(np.frombuffer(data, np.uint8), len(matrix_II), self._coding)
             if is_gram(made_II):
                 break
-            shortening = shortening * 2 or _FIRST_SHORTENING
+            shortening = max(2 * shortening, _enough(made_II), _FIRST_SHORTENING)
         self._count(matrix_II.reshape(-1), made_II.reshape(-1))
         return data
 
@@ -183,23 +183,30 @@ def encode_gram(matrix_II: Float64, coding: Coding, *, shortening: float = 0.0) 
     rows = [matrix_II[i, i + 1 :] * scale_I[i] * scale_I[i + 1 :] for i in range(len(matrix_II))]
     above_N = np.concatenate(rows) if rows else np.empty(0)
     above_N *= max(1 - shortening, 0.0)
-    return encode_values(moment_I, "F16", is_signed=False) + encode_values(above_N, coding, is_signed=True)
+    return encode_values(np.sqrt(moment_I), "F16", is_signed=False) + encode_values(above_N, coding, is_signed=True)
 
 
 def decode_gram(raw: Raw, size: int, coding: Coding) -> Float64:
     """Read a Gram matrix; what no number is coded as comes out as infinity or NaN."""
     diagonal_bytes = coded_bytes(size, "F16")
-    moment_I = decode_values(raw[:diagonal_bytes], size, "F16", is_signed=False)
+    root_I = decode_values(raw[:diagonal_bytes], size, "F16", is_signed=False)
     above_N = decode_values(raw[diagonal_bytes:], size * (size - 1) // 2, coding, is_signed=True)
     matrix_II = np.empty((size, size))
     start = 0
     with np.errstate(invalid="ignore", over="ignore"):
-        root_I = np.sqrt(moment_I)
+        moment_I = root_I * root_I
         for i in range(size):
             row = above_N[start : start + size - i - 1] * root_I[i] * root_I[i + 1 :]
             matrix_II[i, i], matrix_II[i, i + 1 :], matrix_II[i + 1 :, i] = moment_I[i], row, row
             start += size - i - 1
     return matrix_II
+
+
+def _enough(matrix_II: Float64) -> float:
+    """Return by how much correlations are to be shortened so that no direction is negative: (1 − s) λ + s ≥ 0."""
+    root_I = np.sqrt(np.where(matrix_II.diagonal() > 0, matrix_II.diagonal(), 1.0))
+    least = float(np.linalg.eigvalsh(matrix_II / root_I / root_I[:, None])[0])
+    return 1.25 * -least / (1 - least) if least < 0 else 0.0
 
 
 def _without_dead(matrix_II: Float64) -> Float64:

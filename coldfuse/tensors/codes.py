@@ -56,7 +56,7 @@ def coded_bytes(num_elements: int, coding: Coding) -> int:
 
 
 def gram_bytes(size: int, coding: Coding) -> int:
-    """Return the size of a coded Gram matrix: its diagonal as F16, and its upper triangle of correlations.
+    """Return the size of a coded Gram matrix: the roots of its diagonal as F16, and its upper triangle of correlations.
 
     >>> gram_bytes(3, "log8")
     25

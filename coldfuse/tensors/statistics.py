@@ -12,8 +12,8 @@ Every tensor is F32, and a mean over `count` examples, tokens or snapshots, so t
 `model` is the fine-tuned model's digest. A tensor of the model that is absent has no statistics.
 
 What travels is version 2: every tensor is U8 of one dimension, the blocks of `codes` in the `coding` that the metadata
-names. Of a Gram matrix, which is symmetric, the diagonal as F16, and then, row by row, what is above it, as
-correlations G_ij / √(G_ii G_jj). `delta` is the digest of the list of parts of the delta that they belong to.
+names. Of a Gram matrix, which is symmetric, the roots of the diagonal as F16, and then, row by row, what is above it,
+as correlations G_ij / √(G_ii G_jj). `delta` is the digest of the list of parts of the delta that they belong to.
 """
 
 from __future__ import annotations

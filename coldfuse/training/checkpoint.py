@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ _LOG = logging.getLogger(__name__)
 _KEY = "coldfuse.checkpoint"
 _SHA256 = "sha256"
 _LAYOUT = 2
+FIRST_LAYOUT = 1
+"""Form of the checkpoints of versions that knew one task; the tensors have the same names in it."""
 DTYPES = {
     torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16", torch.uint8: "U8",
     torch.int8: "I8", torch.int16: "I16", torch.int32: "I32", torch.int64: "I64", torch.bool: "BOOL",
@@ -45,8 +47,8 @@ class Position:
     """Optimiser steps done. A multiple of an epoch's steps also says that the epoch was scored."""
     score_before: float
     """Score of the start on the unchanged base, on the validation examples."""
-    loss_before: float
-    """Mean validation loss of the same."""
+    loss_before: float | None = None
+    """Mean validation loss of the same; None of an older version, which did not ask."""
     score_best: float | None = None
     """Score of the best epoch so far."""
     best_epoch: int = 0
@@ -61,9 +63,14 @@ class Position:
     """True once training is over, after its last epoch or early."""
 
 
-def run_identity(decisive: Mapping[str, object]) -> str:
-    """Return the digest of everything that decides a run's outcome; a checkpoint of another identity is not ours."""
-    return hashlib.sha256(json.dumps({"layout": _LAYOUT, **decisive}, sort_keys=True).encode()).hexdigest()
+def run_identity(decisive: Mapping[str, object], *, layout: int = _LAYOUT) -> str:
+    """Return the digest of everything that decides a run's outcome; a checkpoint of another identity is not ours.
+
+    Args:
+        decisive: What decides it, as JSON.
+        layout: Number of the checkpoint's form: `FIRST_LAYOUT` for one of a version that had a loop of its own.
+    """
+    return hashlib.sha256(json.dumps({"layout": layout, **decisive}, sort_keys=True).encode()).hexdigest()
 
 
 def save_checkpoint(path: Path, *, identity: str, position: Position, tensors: Mapping[str, Tensor]) -> None:
@@ -90,25 +97,26 @@ def save_checkpoint(path: Path, *, identity: str, position: Position, tensors: M
 
 
 def load_checkpoint(
-    path: Path, *, identity: str, on_damage: OnDamage = _LOG.warning
+    path: Path, *, identity: str, older: str | None = None, on_damage: OnDamage = _LOG.warning
 ) -> tuple[Position, dict[str, Tensor]] | None:
     """Return position and tensors of the checkpoint at `path`, or None where there is none of this run.
 
     Args:
         path: The file. One that is damaged is renamed, and kept for whoever wants to look at it.
         identity: What run it must be of.
+        older: What an older version called the same run.
         on_damage: Called with a sentence where it is damaged.
     """
     if not path.exists():
         return None
     try:
-        return _read(path, identity)
+        return _read(path, {identity, older})
     except (CodecError, UserInputError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         set_aside(path, f"no readable checkpoint ({error})", then="training starts anew", tell=on_damage)
         return None
 
 
-def _read(path: Path, identity: str) -> tuple[Position, dict[str, Tensor]] | None:
+def _read(path: Path, identities: Collection[str | None]) -> tuple[Position, dict[str, Tensor]] | None:
     with LocalFile(path).open() as file:
         header = read_header(file.read_into, file_bytes=file.size_bytes, what=path.name)
         note: dict[str, Any] = json.loads(header.metadata[_KEY])
@@ -123,10 +131,19 @@ def _read(path: Path, identity: str) -> tuple[Position, dict[str, Tensor]] | Non
             digest.update(bytes_of(tensors[entry.name]))
     if note.get(_SHA256, digest.hexdigest()) != digest.hexdigest():  # an older version's checkpoint says none
         raise DigestMismatchError("it was altered, its SHA-256 is not the one that it says")
-    if note["identity"] != identity:
+    if note["identity"] not in identities:
         _LOG.info("%s belongs to other settings, data or another base: training starts anew", path)
         return None
-    return Position(**note["position"]), tensors
+    return _position(note["position"]), tensors
+
+
+def _position(said: dict[str, Any]) -> Position:
+    if "accuracy_before" not in said:
+        return Position(**said)
+    return Position(
+        step=said["step"], score_before=said["accuracy_before"], score_best=said["accuracy_best"],
+        best_epoch=said["best_epoch"], finished=said["finished"],
+    )  # fmt: skip
 
 
 def _digest(said: Mapping[str, object], specs: Sequence[tuple[str, TensorSpec]]) -> "hashlib._Hash":

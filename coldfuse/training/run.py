@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.trainer_callback import TrainerCallback
 
 from coldfuse.durable import OnDamage
 from coldfuse.errors import UserInputError
@@ -20,7 +19,6 @@ from coldfuse.training.checkpoint import (
     Position,
     load_checkpoint,
     pack,
-    run_identity,
     save_checkpoint,
     saved_part,
     set_trained_tensors,
@@ -28,6 +26,7 @@ from coldfuse.training.checkpoint import (
 )
 from coldfuse.training.compute import native_autocast, pick_device
 from coldfuse.training.head import MAX_FITTING_EXAMPLES
+from coldfuse.training.identity import identities
 from coldfuse.training.job import FineTuned, ReadBase, Stopped, TrainingJob, TrainingProgress, TrainingSettings
 from coldfuse.training.model import private_tensors, shared_tensors, stored_names_in
 from coldfuse.training.objectives import Beginning, Terms, parse_objectives
@@ -36,7 +35,8 @@ from coldfuse.training.schedule import derive_seed
 from coldfuse.training.scoring import mean_loss, take_features
 from coldfuse.training.sharing.way import ModuleWay
 from coldfuse.training.tasks import describe_task
-from coldfuse.training.trainer import Length, NodeTrainer, Resumed, make_arguments
+from coldfuse.training.trainer import NodeTrainer, Resumed, Steps
+from coldfuse.training.trainer_arguments import Length, make_arguments
 from coldfuse.training.ways import Base, Preparation, moving_tensors, parse_way
 from coldfuse.training.ways.way import shared_parameters
 
@@ -90,7 +90,7 @@ class Run:
         saved = self._start_or_load()
         if not self.job.module_dir:
             self._prepare()
-        self.terms = self._begin_terms(saved[1] if saved else None)
+        self.terms = self._begin_terms(*saved or (None, None))
         resumed = self._resume(*saved) if saved else None
         if self.position.finished:
             return self._result(self.position.step)
@@ -98,7 +98,7 @@ class Run:
             self.loaded, self.features, settings=self.settings, arguments=arguments, round=self.job.round,
             terms=self.terms,
         )  # fmt: skip
-        self.trainer.add_callback(_Steps(self))
+        self.trainer.add_callback(Steps(self))
         if self.stop():
             self.save()
             return self._stopped()
@@ -110,14 +110,14 @@ class Run:
 
     def _start_or_load(self) -> tuple[Position, dict[str, Tensor]] | None:
         """Give the private tensors their start, and return what the checkpoint holds, where there is one."""
-        self.identity = self._identity()
+        self.identity, older = identities(self.job, self.settings, self.line)
         saved = (
-            load_checkpoint(self.checkpoint, identity=self.identity, on_damage=self.on_damage)
+            load_checkpoint(self.checkpoint, identity=self.identity, older=older, on_damage=self.on_damage)
             if self.checkpoint
             else None
         )
         if saved is not None:  # what a way prepares may depend on it
-            self._set_private(saved_part(saved[1], "start"))
+            self._set_private(saved_part(saved[1], "start") or saved_part(saved[1], "model"))
         else:
             self._report("probe", step=0)
             self.position = self._start()
@@ -133,9 +133,10 @@ class Run:
         )
         self.loaded.model = self.way.prepare(self.loaded.model, names, preparation).to(self.device)
 
-    def _begin_terms(self, saved: Mapping[str, Tensor] | None) -> Terms:
-        """Have the objective's terms look at the model while it has the base's weights."""
-        objectives = parse_objectives(self.settings.objectives)
+    def _begin_terms(self, position: Position | None, saved: Mapping[str, Tensor] | None) -> Terms:
+        """Have the objective's terms look at the model while it has the base's weights; none once training is over."""
+        is_over = position is not None and position.finished
+        objectives = () if is_over else parse_objectives(self.settings.objectives)
         if objectives and self.settings.train_args.get("fp16"):
             raise UserInputError("--objective cannot be computed with fp16, whose gradients are scaled; take bf16")
         own = {id(parameter) for parameter in self.shared.values()}
@@ -263,7 +264,9 @@ class Run:
     def _result(self, resumed_at_step: int) -> FineTuned:
         position = self.position
         before, after = position.score_before, position.score_best
-        loss_after = math.inf if position.loss_after is None else position.loss_after
+        loss_before, loss_after = (
+            math.inf if loss is None else loss for loss in (position.loss_before, position.loss_after)
+        )
         if after is None:  # a finished run has scored an epoch
             raise AssertionError("a finished run without a score")
         self.loaded.model.cpu()
@@ -276,8 +279,10 @@ class Run:
             ),
             num_examples=len(self.job.train), num_steps=position.step,
             num_epochs=math.ceil(position.step / self.length.epoch_steps), best_epoch=position.best_epoch,
-            score_before=before, score_after=after, loss_before=position.loss_before, loss_after=loss_after,
-            beats_base=self._is_better(after, before) or (after == before and loss_after < position.loss_before),
+            score_before=before, score_after=after, loss_before=loss_before, loss_after=loss_after,
+            beats_base=self._is_better(after, before) or (
+                after == before and (position.loss_before is None or loss_after < loss_before)
+            ),
             resumed_at_step=resumed_at_step,
         )  # fmt: skip
 
@@ -295,30 +300,3 @@ class Run:
             loss=loss, score=score, examples_per_s=self.num_trained / elapsed_s if self.num_trained else None,
         )  # fmt: skip
         self.progress(event)
-
-    def _identity(self) -> str:
-        """Return the digest of all that decides the outcome."""
-        decisive: dict[str, object] = {
-            "base": self.job.base_digest, "round": self.job.round, "train": self.job.train.digest(),
-            "validation": self.job.validation.digest(), "settings": self.settings.decisive(), "task": self.line,
-            "kept": self.job.kept.digest() if self.job.kept else None,
-        }  # fmt: skip
-        return run_identity(decisive)
-
-
-class _Steps(TrainerCallback):
-    """Tells a run what the Trainer has done, and the Trainer when to end."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        self.run.begin_epoch()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        if self.run.close_step(state.global_step):
-            control.should_training_stop = True
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        if not self.run.is_stopped and self.run.close_epoch():
-            control.should_training_stop = True

@@ -7,122 +7,30 @@ checkpoints (folders of pickles) are never written: `fine_tuning` has one sealed
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-import transformers
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Sampler
-from transformers import Trainer, TrainingArguments
-from transformers.trainer_callback import PrinterCallback, TrainerState
+from transformers import Trainer
+from transformers.trainer_callback import PrinterCallback, TrainerCallback, TrainerState
 
 from coldfuse.errors import UserInputError
-from coldfuse.naming.building import LIBRARY_FAILURES
-from coldfuse.training.compute import computes_bf16, pick_device
-from coldfuse.training.failures import failures_of, first_line
+from coldfuse.training.failures import failures_of
 from coldfuse.training.objectives import Terms
 from coldfuse.training.schedule import derive_seed, epoch_batches, learning_rate_factor, split_batch
 from coldfuse.training.settings import TrainingSettings
 from coldfuse.training.tasks.task import Feature, TaskModel
+from coldfuse.training.trainer_arguments import Length, NodeArguments
 from coldfuse.training.ways.masked import masked_parameters
 
 STATE_FILE = "trainer_state.json"
 """What the Trainer looks for where it resumes."""
-
-
-class NodeArguments(TrainingArguments):
-    """TrainingArguments for one device that was named, or for all GPUs of the machine."""
-
-    wanted: torch.device | None = None
-
-    @cached_property
-    def _setup_devices(self) -> torch.device:
-        device: torch.device = super()._setup_devices
-        if self.wanted is None or self.wanted.index is None:
-            return device
-        torch.cuda.set_device(self.wanted)
-        self._n_gpu = 1
-        return self.wanted
-
-
-def make_arguments(settings: TrainingSettings, output_dir: Path) -> NodeArguments:
-    """Say to the Trainer what the settings say, and what the user says by its own names.
-
-    Args:
-        settings: How the node trains.
-        output_dir: Folder in which nothing is written but what the user asked to have reported.
-
-    Raises:
-        UserInputError: The Trainer does not take a value.
-    """
-    device = pick_device(settings.device)
-    values: dict[str, Any] = {
-        "output_dir": str(output_dir), "per_device_train_batch_size": settings.batch_size,
-        "num_train_epochs": settings.num_epochs, "learning_rate": settings.learning_rate,
-        "weight_decay": settings.weight_decay, "max_grad_norm": settings.max_gradient_norm,
-        "optim": "adamw_torch_fused" if device.type in ("cpu", "cuda") else "adamw_torch",
-        "bf16": computes_bf16(device) and not settings.train_args.get("fp16", False),
-        "use_cpu": device.type == "cpu", "dataloader_pin_memory": device.type == "cuda",
-        "report_to": "none", "save_strategy": "no", "eval_strategy": "no", "disable_tqdm": True,
-        "remove_unused_columns": False, "seed": settings.seed % (1 << 32), "logging_nan_inf_filter": False,
-    }  # fmt: skip
-    try:
-        arguments = NodeArguments(**{**values, **_by_present_names(settings.train_args)})
-        arguments.wanted = device if device.type == "cuda" else None
-        return arguments
-    except (*LIBRARY_FAILURES, OSError) as error:
-        raise UserInputError(f"training arguments: {first_line(error)}") from error
-
-
-_NEW_NAMES = {
-    "gradient_checkpointing": "activation_checkpointing",
-    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
-    "warmup_ratio": "warmup_steps",  # which takes a share as well
-}
-"""What newer versions of transformers call some arguments."""
-
-
-def _by_present_names(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the user's arguments as the installed transformers names them."""
-    known = {argument.name for argument in dataclasses.fields(TrainingArguments)}
-    found: dict[str, Any] = {}
-    for name, value in given.items():
-        present = _NEW_NAMES[name] if _NEW_NAMES.get(name) in known - {"warmup_steps"} else name
-        present = "warmup_steps" if present == "warmup_ratio" and present not in known else present
-        if present not in known:
-            raise UserInputError(f"training arguments: transformers {transformers.__version__} has no {name}")
-        found[present] = value
-    return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class Length:
-    """How long a run is."""
-
-    step_examples: int
-    """Examples of one optimiser step."""
-    epoch_steps: int
-    """Optimiser steps of an epoch."""
-    num_steps: int
-    """Steps of the whole run, if it does not end early."""
-
-    @classmethod
-    def of(cls, num_examples: int, arguments: TrainingArguments) -> Length:
-        """Count as the Trainer does."""
-        num_batches = math.ceil(num_examples / arguments.train_batch_size)
-        epoch_steps = math.ceil(num_batches / arguments.gradient_accumulation_steps)
-        whole = math.ceil(arguments.num_train_epochs * epoch_steps)
-        return cls(
-            step_examples=min(arguments.train_batch_size * arguments.gradient_accumulation_steps, num_examples),
-            epoch_steps=epoch_steps, num_steps=arguments.max_steps if arguments.max_steps > 0 else whole,
-        )  # fmt: skip
 
 
 @dataclass
@@ -336,5 +244,45 @@ class NodeTrainer(Trainer):
         self.resumed.restore(self.optimizer)
         if self.resumed.schedule is not None:
             self.lr_scheduler.load_state_dict(dict(self.resumed.schedule))
+        elif isinstance(self.lr_scheduler, LambdaLR):  # a checkpoint of a version that asked the step alone
+            scheduler, step = self.lr_scheduler, self.resumed.step
+            rates = [rate * factor(step) for rate, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)]
+            scheduler.load_state_dict(scheduler.state_dict() | {"last_epoch": step, "_last_lr": rates})
         for group, rate in zip(self.optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
             group["lr"] = rate
+
+
+class Watched(Protocol):
+    """A run that is told how far the Trainer is."""
+
+    is_stopped: bool
+
+    def begin_epoch(self) -> None:
+        """An epoch begins."""
+
+    def close_step(self, step: int) -> bool:
+        """A step is done; return whether the run is to end here."""
+
+    def close_epoch(self) -> bool:
+        """An epoch is done; return whether the run is to end here."""
+
+
+class Steps(TrainerCallback):
+    """Tells a run what the Trainer has done, and the Trainer when to end."""
+
+    def __init__(self, run: Watched) -> None:
+        self.run = run
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        """Tell of an epoch that begins."""
+        self.run.begin_epoch()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        """Tell of a step that is done."""
+        if self.run.close_step(state.global_step):
+            control.should_training_stop = True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        """Tell of an epoch that is done."""
+        if not self.run.is_stopped and self.run.close_epoch():
+            control.should_training_stop = True

@@ -90,7 +90,7 @@ def run(args: argparse.Namespace, seed: int) -> None:
 
 def train(args: argparse.Namespace, root: Path, name: str, settings: TrainingSettings, seed: int) -> Party:
     task = find_task("text-classification")
-    sizes = {"train": args.examples, "validation": 200, "test": args.test}
+    sizes = {"train": args.examples, "validation": args.validation, "test": args.test}
     data = {}
     for part, size in sizes.items():
         whole = task.read(DataRequest(data=args.data / name / f"{part}.parquet"), like=data.get("train"))
@@ -112,10 +112,10 @@ def train(args: argparse.Namespace, root: Path, name: str, settings: TrainingSet
     for kind in ("gram", "fisher"):
         began_s = time.monotonic()
         file = root / f"{name}.{kind}"
+        asked = Asked(kind=kind, num_examples=getattr(args, f"{kind}_examples"))
         given = make_statistics(
-            job, settings, made, asked=Asked(kind=kind, num_examples=args.statistics_examples), delta=delta, path=file,
-            tell=lambda _sentence, _done: None,
-        )  # fmt: skip
+            job, settings, made, asked=asked, delta=delta, path=file, tell=lambda _sentence, _done: None
+        )
         found[kind] = given, file
         facts[kind] = {
             "bytes": given.file.size_bytes, "error": given.error, "coding": given.coding, "estimator": given.estimator,
@@ -159,7 +159,8 @@ def contribute(gateway: StoreGateway, party: Party, rule: StatisticsRule) -> Non
     gateway.commit(ContributionManifest(
         federation=status.federation, contributor=party.task.replace("_", "-"), round=status.round.number,
         base_release=0, base_digest=party.job.base_digest, encoding="F32", num_examples=party.made.num_examples,
-        num_steps=party.made.num_steps, delta=party.delta[0], delta_digest=blob_digest(party.delta[0]), statistics=given,
+        num_steps=party.made.num_steps, delta=party.delta[0], delta_digest=blob_digest(party.delta[0]),
+        statistics=given,
     ))  # fmt: skip
 
 
@@ -190,7 +191,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tasks", default="snli,mrpc,cola,sick,trec_coarse,subj,sst2")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--examples", type=int, default=1000)
-    parser.add_argument("--statistics-examples", type=int, default=256)
+    parser.add_argument("--gram-examples", type=int, default=256)
+    parser.add_argument("--fisher-examples", type=int, default=256)
+    parser.add_argument("--validation", type=int, default=200)
     parser.add_argument("--test", type=int, default=500)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=2e-4)

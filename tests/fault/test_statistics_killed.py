@@ -47,7 +47,7 @@ def test_killed_while_it_computes_statistics_it_computes_them_again_to_the_same_
 ) -> None:
     with serve(federation, tmp_path) as address:
         with start(address, data, tmp_path, *FEW) as victim:
-            wait_until(lambda: done_in(victim) > 0.2, "a fifth of the examples to be done")
+            wait_until(lambda: done_in(victim) > 0.2, "a fifth of the examples to be done", limit_s=300.0)
             victim.send(signal.SIGKILL)
             assert victim.wait() == -signal.SIGKILL
         assert done_in(victim) < 1  # the fault landed
@@ -70,7 +70,7 @@ def test_killed_in_the_upload_of_statistics_it_sends_only_the_rest(
     work = tmp_path / "node" / "release-00000"
     with serve(federation, tmp_path) as address, SlowProxy(address, bytes_per_s=40_000) as proxy:
         with start(proxy.address, data, tmp_path, *FEW) as victim:
-            wait_until(lambda: is_sent(federation, work, 0), "the delta to be sent")
+            wait_until(lambda: is_sent(federation, work, 0), "the delta to be sent", limit_s=300.0)
             victim.send(signal.SIGKILL)
             assert victim.wait() == -signal.SIGKILL
         assert not is_sent(federation, work, 1)  # the fault landed before the statistics were there
@@ -84,7 +84,7 @@ def test_killed_in_the_upload_of_statistics_it_sends_only_the_rest(
     assert [c.statistics for c in federation.latest().contributions] == ["fisher"]
 
 
-def done_in(contributor) -> float:  # noqa: ANN001 - a process of the tests
+def done_in(contributor) -> float:
     return max((event["done"] or 0.0 for event in events(contributor, "statistics")), default=0.0)
 
 

@@ -125,7 +125,7 @@ def test_adapters_are_sent_as_their_factors_and_make_what_a_fusion_of_their_fold
         models[0].save_pretrained(tmp_path / "ada")
         fused = coldfuse.fuse(base, [tmp_path / "ada", tmp_path / "ben"], out=tmp_path / "fused")
         assert held.latest().model_digest == fused.digest
-        assert {a.measured.kind for a in held.journal(1).state().admitted.values()} == {"full, low-rank"}
+        assert {a.measured.kind for a in held.journal(1).state().admitted.values()} == {"lora, low-rank"}
         whole = sum(4 * tensor.numel() for name, tensor in load_file(folder / "model.safetensors").items()
                     if "query.weight" in name or "value.weight" in name or "word_embeddings" in name)  # fmt: skip
         assert all(one.delta_bytes < whole / 2 for one in sent)

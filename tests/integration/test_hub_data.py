@@ -42,6 +42,10 @@ def hub(tmp_path_factory):
     broken = folder / "org" / "broken"
     broken.mkdir()
     (broken / "train.jsonl").write_text('{"text": "CANARY"}\n{"text": {"CANARY": 1}}\n{"text": "CANARY\n')
+    evil = folder / "org" / "evil"
+    evil.mkdir()
+    (folder / "secret.txt").write_text("CANARY\n")
+    (evil / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files: {folder}/secret.txt\n---\n")
     return folder
 
 
@@ -54,7 +58,8 @@ def ask(hub, home, questions):
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }
         done = subprocess.run(
-            [sys.executable, "-c", ASK, json.dumps(questions)],
+            check=False,
+            args=[sys.executable, "-c", ASK, json.dumps(questions)],
             env=environment,
             cwd=home,
             capture_output=True,
@@ -66,8 +71,9 @@ def ask(hub, home, questions):
 
 def test_a_data_set_is_downloaded_or_streamed_and_a_split_is_named(hub, tmp_path):
     questions = [
-        ("hf://org/name:test", None), ("hf://org/name:train", 3), ("hf://org/name", None), ("hf://org/none:train", None),
-        ("hf://org/odd:train", None), ("hf://org/broken:train", 5),
+        ("hf://org/name:test", None), ("hf://org/name:train", 3), ("hf://org/name", None),
+        ("hf://org/none:train", None), ("hf://org/odd:train", None), ("hf://org/broken:train", 5),
+        ("hf://org/evil:train", None),
     ]  # fmt: skip
     answers, asked, said = ask(hub, tmp_path, questions)
     names = {"label": ["no", "yes"]}
@@ -75,7 +81,7 @@ def test_a_data_set_is_downloaded_or_streamed_and_a_split_is_named(hub, tmp_path
         [50, {"text": "test 0", "label": 0}, [], names],
         [3, {"text": "train 0", "label": 0}, ["streamed"], names],
     ]
-    says = ["has several splits; name one of t", "there is no such data set", "", ""]
+    says = ["has several splits; name one of t", "there is no such data set", "", "", "files don't belong to org/evil"]
     for answer, words in zip(answers[2:], says, strict=True):
         assert isinstance(answer, str), answer
         assert words in answer

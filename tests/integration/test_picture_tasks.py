@@ -15,7 +15,8 @@ from transformers import CLIPConfig, CLIPModel
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.fine_tuning import fine_tune
-from coldfuse.training.job import TrainingJob, TrainingSettings
+from coldfuse.training.job import Stopped, TrainingJob
+from coldfuse.training.settings import TrainingSettings
 from coldfuse.training.tasks import find_task
 from coldfuse.training.tasks.pictures import Picture
 from coldfuse.training.tasks.task import DataRequest
@@ -27,13 +28,13 @@ def read(line, data, like=None, **options):
     return find_task(line).read(DataRequest(data=data, **options), like=like)
 
 
-def train(line, base, examples, validation, settings=SETTINGS):
+def train(line, base, examples, validation, settings=SETTINGS, **how):
     model = open_checkpoint(base)
     job = TrainingJob(
         base_dir=base, base_digest=model.digest(), schema_names=set(model.schema), round=1, train=examples,
         validation=validation, task=find_task(line),
     )  # fmt: skip
-    return fine_tune(job, settings)
+    return fine_tune(job, settings, **how)
 
 
 @pytest.mark.parametrize("kind", ["ViTForImageClassification", "ConvNextForImageClassification"])
@@ -46,7 +47,12 @@ def test_a_head_of_its_own_starts_as_the_probe_and_what_the_base_had_does_not_tr
     assert {"head.weight", "head.bias"} <= set(done.private.tensors)
     assert set(open_checkpoint(base).schema) - set(done.tensors) == {"classifier.weight", "classifier.bias"}
     assert done.loss_after < done.loss_before
-    again = train("image-classification", base, examples, held_out)
+    steps = iter(range(10))
+    how = {"checkpoint": tmp_path / "checkpoint", "stop": lambda: next(steps) == 4}
+    stopped = train("image-classification", base, examples, held_out, **how)
+    assert isinstance(stopped, Stopped)
+    again = train("image-classification", base, examples, held_out, checkpoint=tmp_path / "checkpoint")
+    assert again.resumed_at_step == stopped.step > 0
     assert all(torch.equal(again.tensors[name], tensor) for name, tensor in done.tensors.items())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -77,23 +78,24 @@ def naive_grams(loaded: TaskModel, features: list, names: dict[str, str]) -> dic
     """Run one example at a time, which needs no padding."""
     rows: dict[str, list[Tensor]] = {}
     own_names = {id(p): name for name, p in loaded.model.named_parameters()}
-    handles = [
-        module.register_forward_pre_hook(
-            lambda _, inputs, name=own_names[id(module.weight)]: rows.setdefault(name, []).append(
-                inputs[0].detach().flatten(0, -2)
-            )
-        )
-        for module in loaded.model.modules()
-        if isinstance(module, nn.Linear)
-    ]
+    handles = []
+    for module in loaded.model.modules():
+        if isinstance(module, nn.Linear):
+            seen = rows.setdefault(own_names[id(module.weight)], [])
+            keep = partial(_keep_inputs, seen)
+            handles.append(module.register_forward_pre_hook(keep))
     loaded.model.eval()
     with torch.no_grad():
         for feature in features:
             loaded.model(**loaded.collate([feature]))
     for handle in handles:
         handle.remove()
-    found = {name: torch.cat(some).double() for name, some in rows.items() if name in names}
+    found = {name: torch.cat(some).double() for name, some in rows.items() if some and name in names}
     return {names[name]: (x.T @ x / len(x)).float() for name, x in found.items()}
+
+
+def _keep_inputs(seen: list[Tensor], _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    seen.append(inputs[0].detach().flatten(0, -2))
 
 
 @pytest.mark.parametrize("name", [*TEXTS, "image-classification"])

@@ -167,7 +167,7 @@ def test_a_later_round_reads_what_an_earlier_one_left(base_dir: Path, tmp_path: 
 
 
 def test_gradients_that_are_scaled_are_not_read(base_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserInputError, match="--objective sam: gradients are scaled with fp16"):
+    with pytest.raises(UserInputError, match="--objective cannot be computed with fp16"):
         fine_tune(here(base_dir, tmp_path), settings("full", "sam", train_args={"fp16": True}))
 
 

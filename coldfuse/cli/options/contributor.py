@@ -12,6 +12,7 @@ from coldfuse.cli.options.shared import DATA_HELP, DATA_PANEL, Connection, NodeC
 from coldfuse.training.tasks import DEFAULT_TASK, TASKS
 
 _PANEL = "Training"
+_ELSEWHERE = "Trained elsewhere"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +91,14 @@ class ContributeOptions:
     Stopped or killed and started again, it goes on where it was.
 
     Example: coldfuse contribute 127.0.0.1:7700 --data reviews.csv --name alice --rounds 3
+
+    Trained elsewhere: coldfuse contribute 127.0.0.1:7700 --model ./tuned --num-examples 5000 --name alice
     """
 
     address: Annotated[str, typer.Argument(help="The gateway, HOST:PORT.", show_default=False)]
     data: Annotated[
         list[str], typer.Option("--data", help=f"Private examples: {DATA_HELP}", rich_help_panel=DATA_PANEL)
-    ]
+    ] = field(default_factory=list)
     validation: Annotated[
         list[str],
         typer.Option(
@@ -119,6 +122,37 @@ class ContributeOptions:
     )
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Rounds to take part in from now on; until stopped by default.")
+    ] = None
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead of --data: the folder of a model or adapter that was trained elsewhere, by any program that "
+            "leaves one.",
+            rich_help_panel=_ELSEWHERE,
+        ),
+    ] = None
+    num_examples: Annotated[
+        int | None,
+        typer.Option(min=1, help="Distinct examples that --model was trained on.", rich_help_panel=_ELSEWHERE),
+    ] = None
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the release that --model was made from, as fetch wrote it; what the model says of itself "
+            "by default.",
+            rich_help_panel=_ELSEWHERE,
+        ),
+    ] = None
+    release: Annotated[
+        int | None,
+        typer.Option(min=0, help="Number of that release; it is fetched.", rich_help_panel=_ELSEWHERE),
+    ] = None
+    statistics: Annotated[
+        Path | None,
+        typer.Option(
+            help="Statistics of --model (coldfuse statistics), for a federation that asks for some.",
+            rich_help_panel=_ELSEWHERE,
+        ),
     ] = None
     body: Annotated[
         Path | None,

@@ -91,8 +91,6 @@ class Objective(BaseModel, ABC):
     """One line for help texts."""
     source: ClassVar[str]
     """The paper that defines it."""
-    reads_gradients: ClassVar[bool] = False
-    """True if it looks at gradients, which a scaled loss would falsify."""
 
     @abstractmethod
     def begin(self, beginning: Beginning) -> Term:

@@ -24,7 +24,6 @@ class SAM(Objective):
     name: ClassVar = "sam"
     summary: ClassVar = "takes gradients at the worst point within ρ, for flat minima; two passes a step"
     source: ClassVar = "SAM (arXiv 2010.01412, equation 2)"
-    reads_gradients: ClassVar = True
 
     rho: float = Field(default=0.05, gt=0)
     """ρ: distance of that point."""

@@ -32,7 +32,6 @@ class SynapticIntelligence(Objective):
     name: ClassVar = "si"
     summary: ClassVar = "holds weights by what they did for your task in earlier rounds: c Σ Ω (θ − θ_t)²"
     source: ClassVar = "Synaptic Intelligence (arXiv 1703.04200, equations 3 to 5)"
-    reads_gradients: ClassVar = True
 
     strength: float = Field(default=0.1, gt=0)
     """c: strength of the pull."""
@@ -95,11 +94,16 @@ class _Synapses(Term):
             if self.importance:
                 total[name] += self.importance[name]
         write_tensors(self.folder / f"importance-{self.round}.safetensors", total)
+        for path in self._files()[:-1]:  # this round may be trained again, and needs the last before it
+            path.unlink()
+
+    def _files(self) -> list[Path]:
+        """Return what rounds before this one left, in their order."""
+        found = {int(m[1]): path for path in self.folder.glob("*") if (m := _FILE.fullmatch(path.name))}
+        return [found[number] for number in sorted(found) if number < self.round]
 
     def _earlier(self) -> dict[str, Tensor]:
         """Read Ω of the last round before this one; a change of what is trained begins anew."""
-        found = {int(m[1]): path for path in self.folder.glob("*") if (m := _FILE.fullmatch(path.name))}
-        rounds = [number for number in found if number < self.round]
-        kept = read_tensors(found[max(rounds)]) if rounds else {}
+        kept = read_tensors(self._files()[-1]) if self._files() else {}
         fits = {n: t.shape for n, t in kept.items()} == {n: t.shape for n, t in self.shared.items()}
         return {name: kept[name].to(theta.device) for name, theta in self.shared.items()} if fits else {}

@@ -24,7 +24,7 @@ from coldfuse.training.tasks.scoring import run_over
 from coldfuse.training.tasks.task import Feature, TaskModel
 
 _MOST_TOKENS = 8192
-_STEPS, _TOKENS_OF_STEP, _RATE = 100, 128, 2e-3
+_STEPS, _TOKENS_OF_STEP, _RATE = 64, 128, 2e-3
 
 
 def train_alone(loaded: TaskModel, features: Sequence[Feature], *, shifted: bool = False) -> None:
@@ -47,12 +47,13 @@ def train_alone(loaded: TaskModel, features: Sequence[Feature], *, shifted: bool
         for step in range(_STEPS):
             generator = torch.Generator().manual_seed(derive_seed("alone", step))
             chosen = torch.randperm(len(labels_T), generator=generator)[:_TOKENS_OF_STEP].to(labels_T.device)
-            give(states_TH[chosen].unsqueeze(1).expand(-1, 2, -1))
-            # Each token twice: the loss of a model that shifts leaves out the last, and the label of the first.
-            labels = torch.stack([torch.full_like(labels_T[chosen], NO_LABEL), labels_T[chosen]], dim=1)
-            ones = torch.ones_like(labels)
+            told, labels = states_TH[chosen].unsqueeze(1), labels_T[chosen].unsqueeze(1)
+            if shifted:  # each token twice: such a loss leaves out the label of the first, and the last
+                told, labels = told.expand(-1, 2, -1), labels.expand(-1, 2)
+            give(told)
+            some = {"input_ids": torch.zeros_like(labels), "attention_mask": torch.ones_like(labels)}
             with failures_of(body, "training its head"):
-                model(input_ids=torch.zeros_like(labels), attention_mask=ones, labels=labels).loss.backward()
+                model(**some, labels=labels).loss.backward()
             optimizer.step()
             optimizer.zero_grad()
 

@@ -87,7 +87,11 @@ class Masked(Way):
         if not mask:
             raise UserInputError(f"--train {self.line()}: no element says anything on these data; choose another kind")
         if preparation.folder is not None:
-            write_tensors(preparation.folder / self._file(trained, preparation.round), mask)
+            new = preparation.folder / self._file(trained, preparation.round)
+            write_tensors(new, mask)
+            for path in preparation.folder.glob(f"mask-*-{new.name.rpartition('-')[2]}"):
+                if int(path.name.split("-")[1]) <= preparation.round - self.rounds:  # it holds no longer
+                    path.unlink()
         return mask
 
     def _scores(self, model: nn.Module, trained: Parameters, preparation: Preparation) -> dict[str, Tensor]:

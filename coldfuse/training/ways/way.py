@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -181,11 +182,28 @@ def freeze_all_but(shared: Parameters, trained: Collection[str]) -> None:
 
 
 def freeze_embeddings(model: nn.Module, shared: Parameters) -> None:
-    """Freeze the rows that are looked up by tokens, positions and the like."""
+    """Freeze the rows that are looked up by tokens, positions and the like.
+
+    Raises:
+        UserInputError: There are none among what is shared.
+    """
+    weights = [module.weight for module in model.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)]
+    weights += [module.weight for module in _input_embeddings(model) if isinstance(module.weight, nn.Parameter)]
     own = {id(parameter) for parameter in shared.values()}
+    found = [weight for weight in weights if id(weight) in own]
+    if not found:
+        raise UserInputError(f"--freeze-embeddings: {type(model).__name__} shares no embeddings; leave it out")
+    for weight in found:
+        weight.requires_grad_(False)
+
+
+def _input_embeddings(model: nn.Module) -> Iterator[nn.Module]:
+    """Return what models say embeds their input, of whatever class it is."""
     for module in model.modules():
-        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and id(module.weight) in own:
-            module.weight.requires_grad_(False)
+        with suppress(AttributeError, NotImplementedError, TypeError):
+            found = module.get_input_embeddings()  # type: ignore[operator]
+            if isinstance(found, nn.Module) and hasattr(found, "weight"):
+                yield found
 
 
 def difference(name: str, tensor: Tensor, base: Base) -> DenseChange:

@@ -11,8 +11,10 @@ import pytest
 from encoded_deltas import dense, factors, make_mask, manifest_of, put_file, schema_of, send, sparse, write
 from tiny_rounds import lead, make_federation, make_model, receive
 
+from coldfuse import fuse
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.serialization import blob_digest
+from coldfuse.errors import ColdfuseError
 from coldfuse.registry.federation import Federation
 from coldfuse.tensors.changes import LowRankChange, SparseChange
 from coldfuse.tensors.header import format_header
@@ -94,6 +96,19 @@ def test_bytes_that_lie_are_rejected(federation, tmp_path, name) -> None:
     reason = verdicts_of(federation, manifest, tmp_path)
     assert NAME in reason
     assert re.search(says, reason)
+
+
+@pytest.mark.parametrize("name", sorted(LIES.keys() - {"factors that overflow"}))
+@pytest.mark.parametrize("method", ["mean", "median"])
+def test_a_fusion_of_files_refuses_bytes_that_lie(federation, tmp_path, name, method) -> None:
+    """Nobody has screened them; what only overflows float32 is the fused model's to refuse."""
+    changes, lie, _ = LIES[name]
+    path = tmp_path / "liar.safetensors"
+    write(path, schema_of(federation), changes, base_digest=federation.latest().model_digest)
+    edited(path, *lie)
+    with pytest.raises(ColdfuseError, match=r"liar\.safetensors"):
+        fuse(tmp_path / "base", [path], method=method, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_scale_that_overflows_is_rejected(federation, tmp_path) -> None:

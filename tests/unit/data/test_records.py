@@ -124,7 +124,9 @@ def test_columns_inside_of_others_are_read_by_their_path(tmp_path):
     for path in (lines, table):
         assert rows_of(path, TEXT, columns={"text": "data.body"}) == [{"text": f"text {n}"} for n in range(3)]
         assert rows_of(path, TEXT, columns={"text": "data.parts.name"}) == [{"text": ["x", "y"]}] * 3
-        with pytest.raises(UserInputError, match=r"no column 'data.text'; its columns are data.body, data.parts"):
+        with pytest.raises(
+            UserInputError, match=r"no column 'data.text'; its columns are id, data, and inside of them data.body"
+        ):
             read_records(path, [TEXT], columns={"text": "data.text"})
 
 
@@ -183,6 +185,15 @@ def test_a_digest_sees_every_value_and_parts_keep_their_order():
     assert len({records.digest() for records in [made, *others]}) == 6
     assert made.digest() == made.take([0, 1]).digest()
     assert "'a'" not in repr(made)
+
+
+@pytest.mark.parametrize("declared", [lambda of: {"feature": of, "_type": "Sequence"}, lambda of: [of]])
+def test_names_of_tags_that_are_numbers_are_found_in_lists(tmp_path, declared):
+    label = {"names": ["O", "B-PER"], "_type": "ClassLabel"}
+    note = {"info": {"features": {"ner_tags": declared(label), "id": {"dtype": "string", "_type": "Value"}}}}
+    rows = pa.table({"tokens": [["Peter", "sleeps"]], "ner_tags": [[1, 0]]})
+    parquet.write_table(rows.replace_schema_metadata({"huggingface": json.dumps(note)}), tmp_path / "a.parquet")
+    assert read_records(tmp_path / "a.parquet", TOKENS).class_names == {"tags": ("O", "B-PER")}
 
 
 def picture(path):

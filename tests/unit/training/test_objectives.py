@@ -209,6 +209,17 @@ def test_synaptic_intelligence_reads_only_what_earlier_rounds_left(tmp_path: Pat
     assert not any(t.any() for t in added(again, terms(again, "si", folder=tmp_path, round=3)).values())
 
 
+def test_synaptic_intelligence_keeps_what_its_round_and_the_next_need(tmp_path: Path) -> None:
+    for number in (1, 2, 5):
+        m = model()
+        made = terms(m, "si", folder=tmp_path, round=number)
+        train(m, made, 1)
+        made.finish(float, max)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "importance-2.safetensors", "importance-5.safetensors",
+    ]  # fmt: skip
+
+
 def test_synaptic_intelligence_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
     whole, first = model(), model()
     made = terms(whole, "si", folder=tmp_path, round=1)

@@ -161,6 +161,29 @@ def test_layers_that_are_not_there_are_refused() -> None:
         parse_way("layers(last=5)").prepare(body(), NAMES)
 
 
+def test_frozen_embeddings_that_are_not_there_are_said() -> None:
+    model = nn.Sequential(nn.Linear(3, 3))
+    with pytest.raises(UserInputError, match="--freeze-embeddings: Sequential shares no embeddings; leave it out"):
+        parse_way("full", freeze_embeddings=True).prepare(model, {"0.weight": "w"})
+
+
+class Odd(nn.Module):
+    """An embedding that is none of torch's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.linear = nn.LayerNorm(3), nn.Linear(3, 3)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.rows
+
+
+def test_an_embedding_of_another_class_is_frozen_too() -> None:
+    model = Odd()
+    parse_way("full", freeze_embeddings=True).prepare(model, {name: name for name, _ in model.named_parameters()})
+    assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["rows.weight"]
+
+
 def test_embeddings_alone_cannot_be_frozen() -> None:
     model = nn.Sequential(nn.Embedding(9, 4))
     with pytest.raises(UserInputError, match="nothing that is shared would be trained, as embeddings are frozen"):
@@ -294,6 +317,7 @@ def test_a_mask_holds_for_its_rounds(tmp_path: Path) -> None:
     first = places(4)
     assert places(5) == places(6) == places(4) == first
     assert places(7) != first
+    assert len(list(tmp_path.glob("mask-*"))) == 1  # the first holds no longer
     assert places(8, "masked(kind=random, density=0.04, rounds=3)") != places(7)
 
 

@@ -7,6 +7,7 @@ import pytest
 from coldfuse.core.blob import Part
 from coldfuse.core.federation import RoundRules
 from coldfuse.core.names import id_of
+from coldfuse.core.statistics import StatisticsRule
 from coldfuse.errors import TransportError, UserInputError
 from coldfuse.gateway import (
     MAX_POLL_S,
@@ -54,6 +55,16 @@ def test_rules_and_the_end_of_a_round_are_read_as_they_were_written() -> None:
     )  # fmt: skip
     status = replace(STATUS, rules=rules, round=replace(STATUS.round, num_active=5, num_missing=0, left_s=0.5))
     assert wire.read_status(wire.write_status(status)) == status
+
+
+@pytest.mark.parametrize("presence", ["require", "optional"])
+def test_which_statistics_are_asked_for_is_read_as_it_was_written_and_what_nobody_knows_is_not_asked(presence) -> None:
+    rule = StatisticsRule(kind="gram", presence=presence)
+    message = wire.write_status(replace(STATUS, statistics=rule))
+    assert wire.read_status(message).statistics == rule
+    assert not wire.write_status(STATUS).HasField("statistics")
+    message.statistics.kind = "hessian"
+    assert wire.read_status(message).statistics == StatisticsRule()
 
 
 def test_an_older_gateway_s_rules_are_those_of_before() -> None:
