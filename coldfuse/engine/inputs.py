@@ -130,7 +130,7 @@ class Input:
 
 
 def open_input(base: Checkpoint, path: Location, weight: float, *, tied: Tied) -> Input:
-    """Open one input without its statistics, and check that it fits the base; arguments and errors as `informed.open_inputs`."""
+    """Open one input without its statistics, and check that it fits the base; see `informed.open_inputs`."""
     if base.module is not None and (part := open_module(base, path)) is not None:
         return Input(
             path=path, files=part.files, is_delta=False, weight=weight, fitting=part.fitting, left_out=part.left_out
