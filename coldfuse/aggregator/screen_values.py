@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,9 @@ from coldfuse.tensors.verified import VerifiedReader
 
 _RUN_ELEMENTS = 1 << 18
 """Number of elements that are expanded at a time: 2 MiB."""
+
+_HELD_BYTES = 4 << 20
+"""Size of what is held of a tensor's factors, so that not every run reads them again."""
 
 
 @dataclass(frozen=True)
@@ -92,22 +95,43 @@ def check_expanded(file: TensorFile, mask: TensorFile | None, encoded: Mapping[s
     """
     with TensorReader([file]) as own, TensorReader([mask] if mask else []) as of_mask:
         for name, how in encoded.items():
-            if how is DENSE:
-                continue
-            spec, masked = values.base[name], frozenset(how.mask_parts)
+            if how is not DENSE:
+                _check_tensor(name, how, _Held(name, how, own, of_mask), values)
 
-            def read(part: str, first: int, count: int, name: str = name, masked: Set[str] = masked) -> NDArray[Any]:
-                return (of_mask if part in masked else own).numbers(part_name(name, part), first, count)
 
-            for first in range(0, spec.num_elements, _RUN_ELEMENTS):
-                count = min(_RUN_ELEMENTS, spec.num_elements - first)
-                try:
-                    delta_N = how.delta(spec.shape, read, first, count, add=add_product)
-                except CodecError as error:
-                    raise ContributionRejectedError(
-                        f"delta: tensor {name[:200]!r}: {error}; upload it with coldfuse"
-                    ) from error
-                values.check(name, first, delta_N)
+def _check_tensor(name: str, how: Encoded, stored: _Held, values: Values) -> None:
+    spec = values.base[name]
+    for first in range(0, spec.num_elements, _RUN_ELEMENTS):
+        count = min(_RUN_ELEMENTS, spec.num_elements - first)
+        try:
+            delta_N = how.delta(spec.shape, stored.read, first, count, add=add_product)
+        except CodecError as error:
+            raise ContributionRejectedError(
+                f"delta: tensor {name[:200]!r}: {error}; upload it with coldfuse"
+            ) from error
+        values.check(name, first, delta_N)
+
+
+class _Held:
+    """What is stored of one tensor; what every run of it needs is read once."""
+
+    def __init__(self, name: str, how: Encoded, own: TensorReader, of_mask: TensorReader) -> None:
+        self._name = name
+        self._readers = {**dict.fromkeys(how.parts, own), **dict.fromkeys(how.mask_parts, of_mask)}
+        self._held: dict[tuple[str, int, int], NDArray[Any]] = {}
+        self._num_bytes = 0
+
+    def read(self, part: str, first: int, count: int) -> NDArray[Any]:
+        """Return elements of a part."""
+        key = part, first, count
+        if key not in self._held:
+            found = self._readers[part].numbers(part_name(self._name, part), first, count)
+            if self._num_bytes + found.nbytes > _HELD_BYTES:
+                self._held.clear()
+                self._num_bytes = 0
+            self._num_bytes += found.nbytes
+            self._held[key] = found
+        return self._held[key]
 
 
 def _check_values(tensor: str, values: Floats, dtype: str, rules: ScreeningRules) -> None:

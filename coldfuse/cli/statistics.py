@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from coldfuse.cli.data_view import show_data
-from coldfuse.cli.data_words import columns_of
+from coldfuse.cli.data_words import columns_of, file_format_of, named_columns
 from coldfuse.cli.options.statistics import StatisticsOptions
 from coldfuse.data.reading import read_dataset
 from coldfuse.data.report import DataReport
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.statistics import StatisticsInfo
-from coldfuse.training.statistics import StatisticsJob, compute_statistics, head_labels, write_statistics
+from coldfuse.training.settings import TrainingSettings
+from coldfuse.training.statistics import (
+    StatisticsJob,
+    compute_statistics,
+    compute_task_statistics,
+    head_labels,
+    write_statistics,
+)
+from coldfuse.training.task_statistics import Wish
+from coldfuse.training.tasks import DEFAULT_TASK, find_task
+from coldfuse.training.tasks.task import DataRequest
 from coldfuse.training.variance import write_variance
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def statistics(options: StatisticsOptions) -> None:
@@ -35,11 +49,7 @@ def statistics(options: StatisticsOptions) -> None:
     else:
         if not options.data or options.snapshot:
             raise typer.BadParameter(f"--kind {options.kind} is of --data FILE; --snapshot is for variance")
-        job = _job(options, options.kind)
-        read = job.data.report
-        if not options.as_json:
-            show_data(job.data)
-        info, tensors = compute_statistics(job)
+        info, tensors, read = _computed(options, options.kind)
         num_tensors = len(tensors)
         write_statistics(out, tensors, info)
     if options.as_json:
@@ -48,6 +58,31 @@ def statistics(options: StatisticsOptions) -> None:
         typer.echo(json.dumps(written | info.model_dump(exclude_none=True) | data))
     else:
         _report(info, out, num_tensors=num_tensors, took_s=time.monotonic() - began_s)
+
+
+def _computed(
+    options: StatisticsOptions, kind: Literal["fisher", "gram"]
+) -> tuple[StatisticsInfo, Mapping[str, Tensor], DataReport]:
+    if options.task == DEFAULT_TASK:
+        job = _job(options, kind)
+        if not options.as_json:
+            show_data(job.data)
+        return *compute_statistics(job), job.data.report
+    if options.include_padding:
+        raise typer.BadParameter("--include-padding is for text-classification alone")
+    task, columns = find_task(options.task), options.columns
+    examples = task.read(DataRequest(
+        data=options.data, columns=named_columns(columns), file_format=file_format_of(columns),
+        limit=columns.max_examples,
+    ))  # fmt: skip
+    if not options.as_json:
+        show_data(examples)
+    settings = TrainingSettings(
+        max_length=options.max_length, threads=options.threads, device=options.device, seed=options.seed
+    )
+    estimator = "auto" if options.estimator == "exact" else "empirical"
+    wish = Wish(kind=kind, estimator=estimator, num_examples=options.examples, seed=options.seed)
+    return *compute_task_statistics(options.model, task, examples, settings, wish), examples.report
 
 
 def _job(options: StatisticsOptions, kind: Literal["fisher", "gram"]) -> StatisticsJob:

@@ -47,6 +47,12 @@ class Score(Value):
     higher_is_better: bool = True
     """False for what is better when it is lower, such as a perplexity."""
 
+    @model_serializer(mode="wrap")
+    def _leave_out_usual(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Write what is better when it is higher as it was always written: manifests are named by their bytes."""
+        data: dict[str, object] = handler(self)
+        return {name: value for name, value in data.items() if name != "higher_is_better" or not value}
+
     @property
     def quality(self) -> float:
         """Score after training as a number from 0 to 1 of which more is better, for methods that weigh by it.

@@ -65,7 +65,8 @@ def _run(address: QueryAddress, stack: ExitStack) -> CursorResult[Any]:
     url = _url(address)
     with _explaining(address, url):
         creator = {"creator": lambda: _sqlite(url)} if url.get_backend_name() == "sqlite" else {}
-        engine = create_engine(url, poolclass=NullPool, **creator)
+        # What is not committed ends with the connection; a reset that fails on a damaged file would log a traceback.
+        engine = create_engine(url, poolclass=NullPool, pool_reset_on_return=None, **creator)
         connection: Connection = stack.enter_context(engine.connect())
         if read_only := _READ_ONLY.get(engine.dialect.name):
             connection.exec_driver_sql(read_only)

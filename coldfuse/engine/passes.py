@@ -15,7 +15,7 @@ from coldfuse.core.schema import ITEM_BYTES, size_of
 from coldfuse.engine.devices import CPU
 from coldfuse.engine.job import Fusion
 from coldfuse.engine.measure import SAMPLE_RUN, Measuring, group_of, is_sorted, measured_pieces
-from coldfuse.engine.operands import AnyOperand, CodedOperand, Operand
+from coldfuse.engine.operands import AnyOperand, CodedOperand, EncodedOperand, Operand
 from coldfuse.engine.plan import PieceTask, Shard, copied_shards
 from coldfuse.fusion.method import MatrixCombiner, Measure, Method, Ranked, Sums
 from coldfuse.fusion.selection import Windows, all_keys
@@ -107,7 +107,8 @@ class Pass:
             pieces = [piece for piece in pieces if piece.tensor in self.groups or is_sorted(self.fusion, piece)]
         if isinstance(self.what, Sums) and not self.what.reads_deltas:
             return sum(_num_elements(self.fusion, piece) * _items(piece.base, *piece.statistics) for piece in pieces)
-        return sum(_num_elements(self.fusion, piece) * _element_bytes(piece, step) for piece in pieces)
+        whole = sum(_num_elements(self.fusion, piece) * _element_bytes(piece, step) for piece in pieces)
+        return whole + sum(map(_encoded_bytes, pieces))
 
 
 Progress = Callable[[Pass, int | None], None]
@@ -234,6 +235,7 @@ def _fused_bytes(fusion: Fusion, piece: PieceTask) -> int:
         return kept + piece.num_elements * _items(piece.base)
     if isinstance(fusion.recipe.combiner, MatrixCombiner) and piece.is_matrix:
         return kept + piece.num_elements * _items(piece.base) + (0 if piece.first else _matrix_bytes(piece))
+    kept += _encoded_bytes(piece)
     if fusion.sums_deltas:
         return kept + _num_elements(fusion, piece) * _items(piece.base, *piece.contributions)
     return kept + _num_elements(fusion, piece) * _element_bytes(piece, fusion.recipe.combiner)
@@ -247,7 +249,18 @@ def _matrix_bytes(piece: PieceTask) -> int:
     return piece.tensor_elements * sum(_items(piece.base, delta) for delta in deltas) + squares
 
 
+def _encoded_bytes(piece: PieceTask) -> int:
+    """Return what is read of factors and single elements, as a share of what they take; the rest is held or small."""
+    stored = sum(
+        part.where.length
+        for operand in piece.contributions
+        if isinstance(operand, EncodedOperand)
+        for part in operand.parts.values()
+    )
+    return stored * piece.num_elements // piece.tensor_elements
+
+
 def _items(*operands: AnyOperand | CodedOperand | None) -> int:
-    """Return what one element takes in all operands; factors are small, and not counted."""
+    """Return what one element takes in all operands; factors of adapters are small, and not counted."""
     coded = sum(item_bytes(operand.coding) for operand in operands if isinstance(operand, CodedOperand))
     return coded + sum(ITEM_BYTES[operand.dtype] for operand in operands if isinstance(operand, Operand))

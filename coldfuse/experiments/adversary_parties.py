@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,7 +25,7 @@ from coldfuse.experiments.fusion_data import deal, sample
 from coldfuse.experiments.fusion_models import WEIGHTS, head_tensors, publish, read_head, read_tensors, write_model
 from coldfuse.experiments.fusion_training import Labelled, Training, fit_head, mean_head, train
 from coldfuse.simulation.attacks import ATTACKS, Attack, Knowledge, Rows
-from coldfuse.tensors import deltas
+from coldfuse.tensors.changes import ChangesByName, DenseChange, write_changes
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
 from coldfuse.training.delta import write_delta
 from coldfuse.training.loading import load_body
@@ -137,7 +137,8 @@ class Parties:
         def read(name: str, first: int, count: int) -> NDArray[np.float64]:
             return row[starts[name] + first : starts[name] + first + count].astype(np.float64)
 
-        deltas.write_delta(path, schema, self._names(), read, encoding="F32", base_digest=self.model_digest)
+        changes = ChangesByName(self._names(), lambda name: DenseChange(partial(read, name)))
+        write_changes(path, schema, changes, dtype="F32", base_digest=self.model_digest)
         return path
 
 

@@ -147,7 +147,13 @@ def _contribute(demo: Demo, task: DemoTask, address: str) -> list[str]:
         "--tokens-at-once": settings.tokens_at_once, "--threads": 1, "--seed": demo.seed, "--patience": _PATIENCE,
     }  # fmt: skip
     # A round waits for everybody, so that everybody sends in every round.
-    return ["contribute", address, "--json", "--send-anyway", *(str(word) for option in options.items() for word in option)]
+    return [
+        "contribute",
+        address,
+        "--json",
+        "--send-anyway",
+        *(str(word) for option in options.items() for word in option),
+    ]
 
 
 def _read_task(task: DemoTask, settings: DemoSettings) -> tuple[TextDataset, TextDataset]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -89,25 +88,6 @@ def encoded_header(
     if mask_digest is not None:
         metadata["mask"] = mask_digest
     return format_header(sorted(specs.items()), metadata)
-
-
-def write_delta(
-    path: Path, base: Schema, names: Iterable[str], read: ReadDelta, *, encoding: Encoding, base_digest: str
-) -> Blob:
-    """Write a dense delta to a file, and return its parts. A tensor that did not change is left out.
-
-    Args:
-        path: The file to write; it is there whole or not at all.
-        base: The base's schema.
-        names: Tensors that may have changed; integers among them are no weights, and stay out.
-        read: Returns the delta's elements; it is asked for all of them twice.
-        encoding: Dtype to which they are rounded, once.
-        base_digest: Model digest of the base, which the delta names.
-    """
-    fused = [name for name in names if base[name].is_fused]
-    changed = [name for name in fused if has_changed(partial(read, name), base[name].num_elements)]
-    header = delta_header(base, changed, encoding=encoding, base_digest=base_digest)
-    return write_numbers(path, header, read)
 
 
 def has_changed(read: Callable[[int, int], Floats], num_elements: int) -> bool:

@@ -21,7 +21,7 @@ from coldfuse.training.encoding import Intake, encode, tokenize
 from coldfuse.training.failures import first_line
 from coldfuse.training.intake import find_intake, num_embedded_tokens
 from coldfuse.training.loading import NO_LIMIT, length_limit, load_body, load_tokenizer
-from coldfuse.training.model import stored_parameters
+from coldfuse.training.model import stored_names_in, stored_parameters
 from coldfuse.training.settings import TrainingSettings
 
 MAX_TRIED_BYTES = 2 << 30
@@ -82,7 +82,8 @@ def _try(body: nn.Module, tokenizer: Any, names: set[str], reads: str, remarks: 
     for name, parameter in body.named_parameters():
         parameter.register_hook(_noting(name, trained))  # type: ignore[no-untyped-call]
     intake = find_intake(body, tokenizer, max_length=TrainingSettings().max_length, trains=True)
-    stored = stored_parameters(body, names).keys()  # raises where the files have other names
+    # The first raises where the files have other names; a mixture's experts are one parameter of many tensors.
+    stored = {*stored_parameters(body, names), *stored_names_in(body, body, names)}
     if private := sorted(set(trained) - stored):
         more = f" and {len(private) - _SHOWN} more" if len(private) > _SHOWN else ""
         remarks += (

@@ -171,8 +171,9 @@ def pack(
     tensors = {f"model/{name}": tensor for name, tensor in moving_tensors(model).items()}
     tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
     numbers: dict[str, float] = {}
-    for name, parameter in model.named_parameters() if optimizer is not None else ():
-        for key, value in optimizer.state.get(parameter, {}).items():
+    state = {} if optimizer is None else optimizer.state
+    for name, parameter in model.named_parameters():
+        for key, value in state.get(parameter, {}).items():
             if isinstance(value, Tensor):
                 tensors[f"optimizer/{key}/{name}"] = value
             elif value is not None:

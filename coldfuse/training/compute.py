@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -64,7 +66,8 @@ def compute_threads(number: int | None) -> Iterator[None]:
 
 @contextmanager
 def reproducible(*, seed: int, device: str, threads: int | None) -> Iterator[None]:
-    """Compute with seeded, deterministic arithmetic, and leave torch's global settings as they were."""
+    """Compute with seeded, deterministic arithmetic, and leave all global settings and random states as they were."""
+    others = random.getstate(), np.random.get_state()
     memory: Any = torch.utils.deterministic  # its one setting is invisible to mypy
     fill = memory.fill_uninitialized_memory
     strict = torch.are_deterministic_algorithms_enabled()
@@ -79,3 +82,5 @@ def reproducible(*, seed: int, device: str, threads: int | None) -> Iterator[Non
         finally:
             torch.use_deterministic_algorithms(strict, warn_only=warn_only)
             memory.fill_uninitialized_memory = fill
+            random.setstate(others[0])
+            np.random.set_state(others[1])

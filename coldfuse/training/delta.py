@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,7 @@ from coldfuse.core.blob import Blob
 from coldfuse.core.dtypes import Floats
 from coldfuse.core.schema import TensorSpec
 from coldfuse.errors import SchemaMismatchError
-from coldfuse.tensors import deltas
-from coldfuse.tensors.changes import fixed_mask, write_changes
+from coldfuse.tensors.changes import ChangesByName, DenseChange, fixed_mask, write_changes
 from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.deltas import mask_of
 from coldfuse.tensors.encodings import Encoding
@@ -47,7 +47,8 @@ def write_delta(
         def read(name: str, first: int, count: int) -> NDArray[np.float64]:
             return values[name][first : first + count].astype(np.float64) - theta.floats(name, first, count)
 
-        return deltas.write_delta(path, schema, values, read, encoding=encoding, base_digest=base_digest)
+        changes = ChangesByName(values, lambda name: DenseChange(partial(read, name)))
+        return write_changes(path, schema, changes, dtype=encoding, base_digest=base_digest)
 
 
 @dataclass(frozen=True)

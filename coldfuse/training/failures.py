@@ -38,6 +38,17 @@ def failures_of(body: nn.Module, doing: str) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def failures_of_the_trainer() -> Iterator[None]:
+    """Turn what the Trainer, or a tracker that it reports to, raises into one line."""
+    try:
+        yield
+    except LIBRARY_FAILURES as error:
+        if isinstance(error, ColdfuseError):  # said in words already
+            raise
+        raise UserInputError(f"the Trainer failed: {first_line(error)}; see what --train-args says") from error
+
+
 def first_line(error: BaseException) -> str:
     """Return an error's kind and the first line of what it says, cut where it gets long."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,11 @@ class Classifier(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             logits = self.head(self.dropout(features))
             return Classified(None if labels is None else self.loss(logits, labels), logits)
+
+    @property
+    def config(self) -> Any:
+        """Configuration of the body."""
+        return self.body.config
 
     def gradient_checkpointing_enable(self, **how: object) -> None:
         """Have the body compute its layers again on the way back, which saves the memory of what they gave."""

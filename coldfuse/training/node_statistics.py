@@ -6,12 +6,11 @@ All randomness comes from the seed: a node that is killed meanwhile computes aga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from coldfuse.core.blob import Blob
 from coldfuse.core.serialization import blob_digest
@@ -19,13 +18,12 @@ from coldfuse.core.statistics import Coding, ContributedStatistics, StatisticsKi
 from coldfuse.errors import UserInputError
 from coldfuse.naming.building import quiet
 from coldfuse.tensors.coded_statistics import all_coded_bytes, usual_coding, write_coded_statistics
-from coldfuse.tensors.statistics import StatisticsInfo
 from coldfuse.training.compute import pick_device, reproducible
 from coldfuse.training.job import FineTuned, TrainingJob, TrainingSettings
-from coldfuse.training.model import private_tensors, shared_tensors, stored_parameters
+from coldfuse.training.model import private_tensors, shared_tensors, stored_names_in
 from coldfuse.training.schedule import derive_seed
 from coldfuse.training.swag import weight_variance
-from coldfuse.training.task_statistics import Estimated, Wish, estimate, shapes_of
+from coldfuse.training.task_statistics import Estimated, Wish, estimate, info_of, set_tensors, shapes_of
 from coldfuse.training.tasks.task import TaskModel
 
 NUM_EXAMPLES = 256
@@ -75,7 +73,7 @@ def make_statistics(  # noqa: PLR0913 - what there is to say, by keyword
     with quiet(), reproducible(seed=seed, device=settings.device, threads=settings.threads):
         loaded = rebuilt(job, settings, made)
         features = job.task.encode(loaded, job.train)
-        names = stored_names(loaded, job.schema_names)
+        names = stored_names_in(loaded.model, loaded.shared_part, job.schema_names)
         coding = asked.coding or usual_coding(asked.kind)
         shapes = shapes_of(loaded, names, asked.kind)
         if not shapes:
@@ -99,31 +97,17 @@ def rebuilt(job: TrainingJob, settings: TrainingSettings, made: FineTuned) -> Ta
         UserInputError: The base's files hold a tensor otherwise than the model does.
     """
     loaded = job.task.load(job.base_dir, job.train, settings)
-    set_tensors(shared_tensors(loaded.shared_part, job.schema_names), made.tensors)
+    values = made.shared()
+    set_tensors(shared_tensors(loaded.shared_part, job.schema_names), values)
     set_tensors(private_tensors(loaded.model, loaded.shared_part, job.schema_names), made.private.tensors)
     for name, tensor in shared_tensors(loaded.shared_part, job.schema_names).items():
-        if name in made.tensors and not torch.equal(tensor, made.tensors[name].to(tensor)):
+        if name in values and not torch.equal(tensor, values[name].to(tensor)):
             raise UserInputError(
-                f"tensor {name}: the base's files hold it otherwise than the model does, and statistics of such a model "
-                "cannot be computed; take a method that needs none"
+                f"tensor {name}: the base's files hold it otherwise than the model does, and statistics of such a "
+                "model cannot be computed; take a method that needs none"
             )
     loaded.model.to(pick_device(settings.device))
     return loaded
-
-
-def stored_names(loaded: TaskModel, schema_names: Collection[str]) -> dict[str, str]:
-    """Return the name in the base's files of each parameter that they have, by its name in the task's model."""
-    stored = stored_parameters(loaded.shared_part, schema_names)
-    own = {id(parameter): name for name, parameter in loaded.shared_part.named_parameters()}
-    return {n: stored[own[id(p)]] for n, p in loaded.model.named_parameters() if own.get(id(p)) in stored}
-
-
-def set_tensors(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    """Set a model's own tensors to these values, as far as there are some."""
-    with torch.no_grad():
-        for name, tensor in own.items():
-            if name in values:
-                tensor.copy_(values[name])
 
 
 def _found(
@@ -145,15 +129,8 @@ def _found(
     return estimate(loaded, features, names, wish, on_example=on_example)  # type: ignore[arg-type]
 
 
-_OVER = {"fisher": "examples", "gram": "tokens", "variance": "snapshots"}
-
-
 def _written(found: Estimated, kind: StatisticsKind, coding: Coding, delta: Blob, path: Path) -> ContributedStatistics:
-    info = StatisticsInfo.model_validate({
-        "kind": kind, "estimator": found.estimator, "num_examples": found.num_examples, "over": _OVER[kind],
-        "count": found.count, "padding": "excluded" if kind == "gram" else None, "coding": coding,
-        "delta": blob_digest(delta),
-    })  # fmt: skip
+    info = info_of(found, kind).model_copy(update={"coding": coding, "delta": blob_digest(delta)})
     tensors = {name: tensor.contiguous().numpy() for name, tensor in found.tensors.items()}
     file, error = write_coded_statistics(path, {n: a.shape for n, a in tensors.items()}, tensors.__getitem__, info)
     return ContributedStatistics(

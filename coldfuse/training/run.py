@@ -25,6 +25,7 @@ from coldfuse.training.checkpoint import (
     unpack,
 )
 from coldfuse.training.compute import native_autocast, pick_device
+from coldfuse.training.failures import failures_of_the_trainer
 from coldfuse.training.head import MAX_FITTING_EXAMPLES
 from coldfuse.training.identity import identities
 from coldfuse.training.job import FineTuned, ReadBase, Stopped, TrainingJob, TrainingProgress, TrainingSettings
@@ -94,18 +95,19 @@ class Run:
         resumed = self._resume(*saved) if saved else None
         if self.position.finished:
             return self._result(self.position.step)
-        self.trainer = NodeTrainer(
-            self.loaded, self.features, settings=self.settings, arguments=arguments, round=self.job.round,
-            terms=self.terms,
-        )  # fmt: skip
-        self.trainer.add_callback(Steps(self))
-        if self.stop():
-            self.save()
-            return self._stopped()
-        if resumed is None:
-            self.trainer.train()
-        else:
-            self.trainer.resume(resumed, scratch)
+        with failures_of_the_trainer():
+            self.trainer = NodeTrainer(
+                self.loaded, self.features, settings=self.settings, arguments=arguments, round=self.job.round,
+                terms=self.terms,
+            )  # fmt: skip
+            self.trainer.add_callback(Steps(self))
+            if self.stop():
+                self.save()
+                return self._stopped()
+            if resumed is None:
+                self.trainer.train()
+            else:
+                self.trainer.resume(resumed, scratch)
         return self._stopped() if self.is_stopped else self._result(resumed.step if resumed else 0)
 
     def _start_or_load(self) -> tuple[Position, dict[str, Tensor]] | None:
@@ -263,12 +265,8 @@ class Run:
 
     def _result(self, resumed_at_step: int) -> FineTuned:
         position = self.position
-        before, after = position.score_before, position.score_best
-        loss_before, loss_after = (
-            math.inf if loss is None else loss for loss in (position.loss_before, position.loss_after)
-        )
-        if after is None:  # a finished run has scored an epoch
-            raise AssertionError("a finished run without a score")
+        before, after = position.score_before, position.score_best or 0.0  # a finished run has scored an epoch
+        losses = [math.inf if loss is None else loss for loss in (position.loss_before, position.loss_after)]
         self.loaded.model.cpu()
         return FineTuned(
             shared=lambda: self.way.finetuned(self.loaded.model, lambda _: self._shared()), changes=self._changes,
@@ -279,9 +277,9 @@ class Run:
             ),
             num_examples=len(self.job.train), num_steps=position.step,
             num_epochs=math.ceil(position.step / self.length.epoch_steps), best_epoch=position.best_epoch,
-            score_before=before, score_after=after, loss_before=loss_before, loss_after=loss_after,
+            score_before=before, score_after=after, loss_before=losses[0], loss_after=losses[1],
             beats_base=self._is_better(after, before) or (
-                after == before and (position.loss_before is None or loss_after < loss_before)
+                after == before and (position.loss_before is None or losses[1] < losses[0])
             ),
             resumed_at_step=resumed_at_step,
         )  # fmt: skip

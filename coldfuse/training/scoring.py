@@ -54,6 +54,8 @@ def mean_loss(loaded: TaskModel, features: Sequence[Feature], *, tokens_at_once:
     with native_autocast(device), failures_of(loaded.shared_part, "scoring"):
         for _, batch in scoring_batches(loaded, features, tokens_at_once=tokens_at_once):
             num_targets = loaded.num_targets(batch)
+            if not num_targets:  # the mean over nothing is no number
+                continue
             total += float(model(**batch).loss.float().mean()) * num_targets
             count += num_targets
     model.train(was_training)

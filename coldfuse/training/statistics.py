@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +13,23 @@ from torch import Tensor, nn
 from coldfuse.core.dtypes import Raw, from_floats
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import UserInputError
+from coldfuse.naming.building import quiet
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import write_safetensors
 from coldfuse.tensors.parts import Piece
 from coldfuse.tensors.statistics import StatisticsInfo, statistics_header
-from coldfuse.training.compute import compute_threads, to_device
+from coldfuse.training.compute import compute_threads, pick_device, reproducible, to_device
 from coldfuse.training.encoding import TokenizedTexts, encode_all, tokenize
 from coldfuse.training.estimators import Estimator, by_stored_name, choose, diagonal_fisher, input_grams
 from coldfuse.training.head import HEAD_FILE, MAX_FITTING_EXAMPLES, LinearHead, fit_linear_probe, read_head
 from coldfuse.training.intake import find_intake
 from coldfuse.training.loading import load_body, load_tokenizer
+from coldfuse.training.model import private_tensors, stored_names_in
+from coldfuse.training.private import PrivatePart, read_private
+from coldfuse.training.settings import TrainingSettings
+from coldfuse.training.task_statistics import Wish, estimate, info_of, set_tensors
+from coldfuse.training.tasks import describe_task
+from coldfuse.training.tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +98,47 @@ def _gram(
         padding="included" if job.include_padding else "excluded",
     )  # fmt: skip
     return values, info
+
+
+def compute_task_statistics(
+    model_dir: Path, task: Task, examples: Any, settings: TrainingSettings, wish: Wish
+) -> tuple[StatisticsInfo, Mapping[str, Tensor]]:
+    """Compute the statistics of a model folder on examples of any task; see `compute_statistics`.
+
+    A task's private head is the folder's own, as a node writes it, or else a linear probe of its features.
+
+    Args:
+        model_dir: The fine-tuned model's folder.
+        task: What it was tuned for.
+        examples: Examples of the task.
+        settings: How many tokens are read, and where it is computed.
+        wish: What is computed.
+
+    Raises:
+        UserInputError: The task or the model has no such statistics.
+    """
+    folder = open_checkpoint(model_dir)
+    with quiet(), reproducible(seed=settings.seed, device=settings.device, threads=settings.threads):
+        loaded = task.load(model_dir, examples, settings)
+        loaded.model.to(pick_device(settings.device))
+        features = task.encode(loaded, examples)
+        names = folder.schema.keys()
+        own = private_tensors(loaded.model, loaded.shared_part, names)
+        kept = _kept_head(model_dir / HEAD_FILE)
+        if kept is not None and kept.fits(own, task=describe_task(task), notes=loaded.notes):
+            set_tensors(own, kept.tensors)
+        elif task.has_private_head and wish.kind == "fisher":
+            task.start_head(loaded, features)
+        found = estimate(loaded, features, stored_names_in(loaded.model, loaded.shared_part, names), wish)
+    return info_of(found, wish.kind, model=folder.digest()), found.tensors
+
+
+def _kept_head(path: Path) -> PrivatePart | None:
+    """Return the private tensors in a folder; None where there are none that say of which task they are."""
+    try:
+        return read_private(path) if path.is_file() else None
+    except UserInputError:
+        return None
 
 
 def write_statistics(path: Path, tensors: Mapping[str, Tensor], info: StatisticsInfo) -> None:

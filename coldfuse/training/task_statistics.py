@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from coldfuse.core.statistics import Estimator
+from coldfuse.core.statistics import Estimator, StatisticsKind
 from coldfuse.errors import UserInputError
+from coldfuse.tensors.statistics import StatisticsInfo
 from coldfuse.training.estimators import GRAM_BATCH, GramSums, choose, directions_of, evaluating, mean_squares
 
 if TYPE_CHECKING:
@@ -117,37 +118,23 @@ def estimate(
     return Estimated(tensors=tensors, estimator=estimator, num_examples=len(chosen), count=max(count, 1))
 
 
-def diagonal_fisher_of(
-    loaded: TaskModel,
-    features: Sequence[Feature],
-    *,
-    names: Iterable[str] | None = None,
-    num_examples: int | None = 256,
-    estimator: Literal["auto", "exact", "empirical"] = "auto",
-    seed: int = 0,
-    on_example: OnExample = _ignore,
-) -> dict[str, Tensor]:
-    """Return the diagonal Fisher information of a model as it stands, by its own parameters' names, float32.
+_OVER = {"fisher": "examples", "gram": "tokens", "variance": "snapshots"}
 
-    Of the base, before it is trained, this is what elastic weight consolidation asks for (arXiv 1612.00796), and what
-    FISH masks are chosen by (arXiv 2111.09839).
 
-    Args:
-        loaded: The task's model.
-        features: Examples of the task.
-        names: Names of the parameters that are looked at; None for all that are trained.
-        num_examples: Number of examples, chosen at random by `seed`; None for all.
-        estimator: See `Wish`.
-        seed: Decides which examples.
-        on_example: Is told how many examples are done.
+def info_of(found: Estimated, kind: StatisticsKind, *, model: str | None = None) -> StatisticsInfo:
+    """Return what a file says of statistics; `model` is the digest of the model that they are of."""
+    return StatisticsInfo.model_validate({
+        "kind": kind, "estimator": found.estimator, "num_examples": found.num_examples, "over": _OVER[kind],
+        "count": found.count, "padding": "excluded" if kind == "gram" else None, "model": model,
+    })  # fmt: skip
 
-    Raises:
-        UserInputError: The task's loss has no gradient of one example.
-    """
-    wanted = [name for name, p in loaded.model.named_parameters() if p.requires_grad] if names is None else names
-    wish = Wish(kind="fisher", estimator=estimator, num_examples=num_examples, seed=seed)
-    made = estimate(loaded, features, {name: name for name in wanted}, wish, on_example=on_example)
-    return dict(made.tensors)
+
+def set_tensors(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Set a model's own tensors to these values, as far as there are some."""
+    with torch.no_grad():
+        for name, tensor in own.items():
+            if name in values:
+                tensor.copy_(values[name])
 
 
 def _estimator(loaded: TaskModel, features: Sequence[Feature], wish: Wish) -> Literal["exact", "empirical"]:

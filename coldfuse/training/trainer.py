@@ -110,7 +110,7 @@ class NodeTrainer(Trainer):
         self.last_loss = 0.0
         self._seen: list[Any] = []
         self._num_samples = 0
-        super().__init__(model=loaded.model, args=arguments, train_dataset=features)  # type: ignore[arg-type]
+        super().__init__(model=loaded.model, args=arguments, train_dataset=features)
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False  # a loss is a mean over its part, and weighed here
         self._clip = self.accelerator.clip_grad_norm_
@@ -162,6 +162,8 @@ class NodeTrainer(Trainer):
         self._seed_dropout(number)
         total = torch.zeros((), device=self.args.device)
         for part, num_targets in zip(inputs["parts"], inputs["num_targets"], strict=True):
+            if not num_targets:  # the mean over nothing is no number
+                continue
             with failures_of(self.loaded.shared_part, f"training on {len(next(iter(part.values())))} examples"):
                 with self.compute_loss_context_manager():
                     loss: Any = self.compute_loss(model, dict(part))

@@ -29,7 +29,7 @@ class NodeArguments(TrainingArguments):
     @cached_property
     def _setup_devices(self) -> torch.device:
         device: torch.device = super()._setup_devices
-        if self.wanted is None or self.wanted.index is None:
+        if self.wanted is None or self.wanted.type != "cuda" or self.wanted.index is None:
             return device
         torch.cuda.set_device(self.wanted)
         self._n_gpu = 1
@@ -58,8 +58,8 @@ def make_arguments(settings: TrainingSettings, output_dir: Path) -> NodeArgument
         "remove_unused_columns": False, "seed": settings.seed % (1 << 32), "logging_nan_inf_filter": False,
     }  # fmt: skip
     try:
-        arguments = NodeArguments(**{**values, **_by_present_names(settings.train_args)})
-        arguments.wanted = device if device.type == "cuda" else None
+        on_device = type("NodeArguments", (NodeArguments,), {"wanted": device})  # asked for while it is made
+        arguments: NodeArguments = on_device(**{**values, **_by_present_names(settings.train_args)})
         return arguments
     except (*LIBRARY_FAILURES, OSError) as error:
         raise UserInputError(f"training arguments: {first_line(error)}") from error

@@ -1,6 +1,6 @@
 """What frozen embeddings cost: test accuracy of fine-tuned classifiers with and without, and how many rows moved.
 
-    python tests/benchmarks/frozen_embeddings.py BASE_FOLDER DATA_FOLDER... [--examples 400] [--seeds 3]
+    python tests/benchmarks/frozen_embeddings.py BASE_FOLDER DATA_FOLDER... [--examples 200] [--seeds 3]
 
 A data folder has train, validation and test, as `coldfuse contribute --data` takes them.
 """
@@ -35,9 +35,9 @@ def train(base: Path, folder: Path, *, way: str, examples: int, seed: int) -> tu
     checkpoint = open_checkpoint(base)
     job = TrainingJob(
         base_dir=base, base_digest="0" * 64, schema_names=checkpoint.schema.keys(), round=1,
-        train=sample(parts["train"], examples, seed), validation=sample(parts["test"], 400, 0),
+        train=sample(parts["train"], examples, seed), validation=sample(parts["test"], 300, 0),
     )  # fmt: skip
-    settings = TrainingSettings(num_epochs=3, threads=1, device="cpu", seed=seed, way=line_of_way(way))
+    settings = TrainingSettings(num_epochs=2, threads=1, device="cpu", seed=seed, way=line_of_way(way))
     made = fine_tune(job, replace(settings, patience=3))
     assert isinstance(made, FineTuned)
     return made, job
@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("base", type=Path)
     parser.add_argument("data", type=Path, nargs="+")
-    parser.add_argument("--examples", type=int, default=400)
+    parser.add_argument("--examples", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
     checkpoint = open_checkpoint(given.base)

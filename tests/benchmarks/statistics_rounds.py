@@ -43,7 +43,8 @@ from coldfuse.training.delta import write_delta
 from coldfuse.training.fine_tuning import fine_tune
 from coldfuse.training.job import FineTuned, TrainingJob, TrainingSettings
 from coldfuse.training.model import shared_tensors
-from coldfuse.training.node_statistics import Asked, make_statistics, rebuilt, set_tensors
+from coldfuse.training.node_statistics import Asked, make_statistics, rebuilt
+from coldfuse.training.task_statistics import set_tensors
 from coldfuse.training.tasks import find_task
 from coldfuse.training.tasks.task import DataRequest
 
@@ -107,7 +108,7 @@ def train(args: argparse.Namespace, root: Path, name: str, settings: TrainingSet
     assert isinstance(made, FineTuned)
     trained_s = time.monotonic() - began_s
     path = root / f"{name}.delta"
-    delta = write_delta(path, base, made.tensors, encoding="F32", base_digest=digest)
+    delta = write_delta(path, base, made.shared(), encoding="F32", base_digest=digest)
     found, facts = {}, {}
     for kind in ("gram", "fisher"):
         began_s = time.monotonic()

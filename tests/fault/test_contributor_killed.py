@@ -24,7 +24,21 @@ from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import delta_header, write_safetensors
 
 EPOCH_STEPS = 90
-TRAINING = ("--threads", 1, "--device", "cpu", "--batch-size", 4, "--epochs", 2, "--seed", 3, "--learning-rate", 3e-3)
+TRAINING = (
+    "--send-anyway",
+    "--threads",
+    1,
+    "--device",
+    "cpu",
+    "--batch-size",
+    4,
+    "--epochs",
+    2,
+    "--seed",
+    3,
+    "--learning-rate",
+    3e-3,
+)
 MIB = 1 << 20
 
 

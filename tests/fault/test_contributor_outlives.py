@@ -12,7 +12,7 @@ from reviews import write_reviews
 from rounds import make_federation_of
 from tiny_model import write_tiny_model
 
-TRAINING = ("--epochs", 1, "--threads", 1, "--device", "cpu", "--learning-rate", 1e-3)
+TRAINING = ("--send-anyway", "--epochs", 1, "--threads", 1, "--device", "cpu", "--learning-rate", 1e-3)
 
 
 @pytest.fixture(scope="module")

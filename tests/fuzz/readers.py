@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
+from PIL import Image
 from reviews import write_reviews
 from tiny_rounds import make_changes, make_model, write_model
 
@@ -28,6 +30,7 @@ from coldfuse.core.round import EVENT
 from coldfuse.core.schema import Schema, size_of
 from coldfuse.core.serialization import decode, decode_any, encode, sha256
 from coldfuse.data.reading import read_dataset
+from coldfuse.data.records import Role, read_records
 from coldfuse.engine.recipes import read_recipe
 from coldfuse.errors import UserInputError
 from coldfuse.proxies import grpc_proxy
@@ -46,6 +49,7 @@ from coldfuse.tensors.index import check_index
 from coldfuse.tensors.masks import counts_of, open_mask, write_mask
 from coldfuse.tensors.parts import plan_parts
 from coldfuse.tensors.statistics import StatisticsInfo, check_statistics, statistics_header
+from coldfuse.training.tasks.pictures import Picture
 from coldfuse.transport.address import parse_address
 from coldfuse.transport.text import plain
 from coldfuse.trust.tls import TlsFiles, load
@@ -168,7 +172,43 @@ def data_readers(root: Path) -> dict[str, Reader]:
         lambda: read_dataset(root / "card" / "data.csv"),
         b'{"label_names": ["negative", "positive"]}',
     )
-    return readers | {"data card": card}
+    return readers | {"data card": card} | record_readers(root)
+
+
+def record_readers(root: Path) -> dict[str, Reader]:
+    """Readers of private data that are no table of texts."""
+    text, tokens, tags = Role("text", ("text",)), Role("tokens", ("tokens",)), Role("tags", ("tags", "pos_tags"))
+    nested = [{"text": {"body": "a", "by": [{"name": "b"}]}}, {"text": {"body": None}}]
+    table = pa.Table.from_pylist(nested)
+    pa.parquet.write_table(table, root / "nested.seed")
+    connection = sqlite3.connect(root / "seed.db")
+    with connection:
+        connection.execute("create table notes(text)")
+        connection.executemany("insert into notes values (?)", [("a",), ("b",)])
+    connection.close()
+    Image.new("RGB", (8, 8), (200, 10, 10)).save(root / "seed.png")
+    names = {"conll": "data.conll", "text": "plain.txt", "nested json": "nested.json", "nested parquet": "nested.pq",
+             "database": "notes.db", "picture": "picture.png"}  # fmt: skip
+    paths = {kind: root / name for kind, name in names.items()}
+    query = f"sqlite:///{paths['database']}?query=SELECT text FROM notes"
+    universal = b"1-2\ta\t_\t_\t_\t_\t_\t_\t_\t_\n1\ta\tb\tNOUN\t_\t_\t0\troot\t_\t_\n"
+    reads: dict[str, tuple[Callable[[], object], tuple[bytes, ...]]] = {
+        "conll": (lambda: read_records(paths["conll"], [tokens, tags]), (b"-DOCSTART- O\n\na B-X\n\nc O\n", universal)),
+        "text": (lambda: read_records(paths["text"], [text]), (b"one\n\ntwo\n", "\ufeffzwölf".encode("utf-16"))),
+        "nested json": (
+            lambda: read_records(paths["nested json"], [text], columns={"text": "text.by.name"}),
+            (json.dumps(nested).encode(),),
+        ),
+        "nested parquet": (
+            lambda: read_records(paths["nested parquet"], [text], columns={"text": "text.body"}),
+            ((root / "nested.seed").read_bytes(),),
+        ),
+        "database": (lambda: read_records(query, [text]), ((root / "seed.db").read_bytes(),)),
+        "picture": (
+            lambda: Picture(place="a picture", path=paths["picture"]).check(), ((root / "seed.png").read_bytes(),)
+        ),
+    }  # fmt: skip
+    return {f"data {kind}": file(paths[kind], read, *samples) for kind, (read, samples) in reads.items()}
 
 
 def delta(encoding: str = "F32") -> bytes:

@@ -124,7 +124,9 @@ def torch_readers(root: Path) -> dict[str, Reader]:
     from coldfuse.training.head import LinearHead, read_head, save_head
 
     checkpoint, head = root / "checkpoint.safetensors", root / "head.safetensors"
-    save_checkpoint(checkpoint, identity="x", position=Position(accuracy_before=0.5), tensors={"a": torch.ones(2)})
+    save_checkpoint(
+        checkpoint, identity="x", position=Position(score_before=0.5, loss_before=1.0), tensors={"a": torch.ones(2)}
+    )
     save_head(head, LinearHead(weight=torch.ones(2, 3), bias=torch.ones(2)), ["bad", "good"])
 
     def load() -> None:

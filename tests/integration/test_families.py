@@ -21,6 +21,7 @@ import coldfuse
 from coldfuse.registry.creation import create_federation
 from coldfuse.storage import LocalStore
 from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.training.check import check_base
 from coldfuse.training.fine_tuning import fine_tune
 from coldfuse.training.job import TrainingJob
 from coldfuse.training.settings import TrainingSettings
@@ -191,6 +192,9 @@ def assert_mean(
         assert torch.allclose(after[name].double(), wanted, atol=1e-6), name
 
 
-def test_the_experts_of_a_mixture_lie_on_disk_as_they_are_published(tmp_path: Path) -> None:
+def test_the_experts_of_a_mixture_are_many_tensors_on_disk_and_none_is_private(tmp_path: Path) -> None:
     base = write_base(tmp_path / "base", FAMILIES["Mixtral"])
-    assert any(".experts." in name for name in stored(base))
+    assert any(".experts.3." in name for name in stored(base))
+    assert check_base(base).remarks == ()
+    loaded = find_task("text-generation").load(base, None, SETTINGS)
+    assert loaded.processor.private == ()

@@ -143,3 +143,19 @@ def test_another_kind_or_estimator_is_wrong_usage(model, data, tmp_path):
         result = CliRunner().invoke(app, words)
         assert result.exit_code == 2
         assert "is not one of" in result.output or "snapshot" in result.output
+
+
+@pytest.mark.parametrize("kind", ["fisher", "gram"])
+def test_a_language_model_has_statistics_of_its_task(tmp_path, kind):
+    from tiny_texts import PROVERBS, write_text_model
+
+    model = write_text_model(tmp_path / "model", "llama")
+    (tmp_path / "data.txt").write_text("\n".join(PROVERBS[:6]))
+    out = tmp_path / kind
+    said = compute(model, tmp_path / "data.txt", out, "--kind", kind, "--task", "text-generation", "--json")
+    info = check_statistics(read_file_header(out), open_checkpoint(model).schema, kind=kind, what="s")
+    assert info.model == open_checkpoint(model).digest()
+    assert (info.estimator, json.loads(said)["kind"]) == ("empirical" if kind == "fisher" else "inputs", kind)
+    found = load_file(out)
+    assert found["lm_head.weight"].any()
+    assert found["model.layers.1.mlp.down_proj.weight"].any()

@@ -57,6 +57,7 @@ def loss(model, folder, poem):
     return model(input_ids=ids, labels=ids).loss.item()
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT asks for it
 def test_the_perplexity_falls_where_a_lora_alone_is_shared_and_the_body_never_travels(tmp_path):
     body = write_text_model(tmp_path / "body", "llama")
     federation = make_shared_federation(tmp_path, body, SHARED, quorum=len(POEMS))

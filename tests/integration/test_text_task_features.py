@@ -41,6 +41,9 @@ CHAT = (
 )  # fmt: skip
 
 
+STITCH = Question(question="Which stitch?", context=PROVERBS[0], answers=("stitch",), starts=(2,))
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
@@ -107,6 +110,18 @@ def test_an_answer_is_found_in_a_window_of_a_long_text(tokenizers, kind):
             assert len(text) <= len(question.answers[0]) + 2  # a token may begin with the space before it
             found.add(window["example"])
     assert found == set(range(len(questions)))
+
+
+@pytest.mark.parametrize("size", range(7, 12))
+def test_with_few_tokens_windows_still_reach_the_end_of_the_text(tokenizers, size):
+    windows = make_windows(tokenizers["wordpiece"], [STITCH], size=size, stride=64)
+    assert max(window["length"] for window in windows) <= size
+    assert [place for place in windows[-1]["places"] if place][-1][1] == len(PROVERBS[0])
+
+
+def test_a_question_that_leaves_no_room_for_its_text_is_said(tokenizers):
+    with pytest.raises(UserInputError, match=r"5 tokens leave no room .* choose a larger --max-length"):
+        make_windows(tokenizers["wordpiece"], [STITCH], size=5, stride=64)
 
 
 def answers(tokenizer, example):

@@ -1,6 +1,7 @@
 """Training on a tiny random BERT: it learns, and whatever interrupts it, it arrives at the same bytes."""
 
 import json
+import random
 import shutil
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from integration import training_process
@@ -159,6 +161,20 @@ def test_what_learns_the_opposite_of_its_validation_does_not_beat_its_base(base_
     assert made.loss_after > made.loss_before
 
 
+def test_what_the_trainer_reports_to_is_said_in_words_where_it_is_not_there(base_dir):
+    with pytest.raises(UserInputError, match=r"^(the Trainer failed|training arguments): .*nowhere") as found:
+        fine_tune(job(base_dir), replace(SETTINGS, train_args={"report_to": "nowhere"}))
+    assert "\n" not in str(found.value)
+
+
+def test_losses_go_to_the_tracker_that_was_asked_for(base_dir, tmp_path):
+    told = replace(SETTINGS, num_epochs=1, train_args={"report_to": ["tensorboard"], "logging_steps": 4})
+    fine_tune(replace(job(base_dir), folder=tmp_path), told)
+    [log] = (tmp_path / "reports").rglob("events.out.tfevents.*")
+    assert b"train/loss" in log.read_bytes()
+    assert b"eval/accuracy" in log.read_bytes()
+
+
 def steps_into(steps: list[int]):
     def note(event: TrainingProgress) -> None:
         if event.phase == "train":
@@ -224,8 +240,10 @@ def test_a_batch_in_parts_gives_the_same_model_up_to_rounding(base_dir):
 def test_training_leaves_the_random_state_and_threads_of_the_process_alone(base_dir):
     torch.manual_seed(1)
     state, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    others = random.getstate(), np.random.get_state()[1].tolist()
     fine_tune(job(base_dir), replace(SETTINGS, num_epochs=1))
     assert torch.equal(torch.random.get_rng_state(), state)
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == others
     assert torch.get_num_threads() == threads
     assert not torch.are_deterministic_algorithms_enabled()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.changes import Change, DenseChange, LowRankChange, SparseChange
+from coldfuse.training.objectives import Beginning, Terms, parse_objectives
 from coldfuse.training.ways import Base, Preparation, moving_tensors, parse_way
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's and torch's own
@@ -271,3 +274,37 @@ def test_ia3_needs_to_be_told_of_feed_forward_layers_that_peft_does_not_know() -
         parse_way("ia3").prepare(model, stored(model))
     made = parse_way("ia3(feedforward_modules=ffn_output)").prepare(model, stored(model))
     assert any("ia3_l" in name for name in moving_tensors(made))
+
+
+def test_wise_ft_of_lora_is_a_part_of_its_change() -> None:
+    whole, part = bert(), bert()
+    base, found = base_of(whole), []
+    for model in (whole, part):
+        way = parse_way("lora(rank=2)")
+        way.prepare(model, stored(model))
+        terms = Terms(parse_objectives(["wise-ft"]), Beginning(model=model, shared={}))
+        train(model)
+        if model is part:
+            scores = iter([0.1, 0.2, 0.2, 0.2, 0.9, 0.3, 0.3, 0.3, 0.3, 0.3])  # of 1.0, 0.9, 0.8, 0.7, 0.6 and so on
+            assert terms.finish(partial(next, scores), operator.gt) == 0.9
+        changes = way.changes(model, base)
+        found.append({name: changes[name].read(0, 1024) for name in changes})
+    for name, delta in found[0].items():
+        np.testing.assert_allclose(found[1][name], 0.6 * delta, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("line", ["vera(rank=8)", "lora(use_dora=true)", "lora(init_lora_weights=pissa)", "ia3"])
+def test_wise_ft_refuses_adapters_of_which_half_is_not_half_the_change(line: str) -> None:
+    model = bert()
+    parse_way(line).prepare(model, stored(model))
+    with pytest.raises(UserInputError, match="--objective wise-ft: half of such an adapter"):
+        Terms(parse_objectives(["wise-ft"]), Beginning(model=model, shared={}))
+
+
+@pytest.mark.parametrize("objective", ["fedprox", "l2-sp", "ewc"])
+def test_what_holds_the_bases_own_weights_is_refused_beside_an_adapter(objective: str) -> None:
+    model = bert()
+    parse_way("lora(rank=2, bias=all)").prepare(model, stored(model))
+    shared = {name: p for name, p in model.named_parameters() if p.requires_grad and "lora" not in name}
+    with pytest.raises(UserInputError, match=f"--objective {objective}: it holds the base's own weights"):
+        Terms(parse_objectives([objective]), Beginning(model=model, shared=shared))

@@ -32,6 +32,14 @@ class StatisticsOptions:
     data: Annotated[
         list[str], typer.Option("--data", help=f"Private examples: {DATA_HELP}", rich_help_panel=DATA_PANEL)
     ] = field(default_factory=list)
+    task: Annotated[
+        str,
+        typer.Option(
+            help="What the model was tuned for, as contribute --task has it. For others than text-classification, "
+            "Fisher information is empirical unless there is one label an example.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = "text-classification"
     columns: Columns = field(default_factory=Columns)
     examples: Annotated[
         int, typer.Option(min=1, help="How many of the data, at random.", rich_help_panel=DATA_PANEL)

@@ -32,6 +32,10 @@ PLAIN_TEMPLATE = (
 """Chat template for a base whose tokenizer has none: a headline of each role, and an end of sequence behind answers."""
 
 
+class ChatTemplateError(ValueError):
+    """A chat template whose answers cannot be told from what was asked; the message shows nothing of a conversation."""
+
+
 def parse_chat(row: Mapping[str, object]) -> Iterator[tuple[Message, ...]]:
     """Yield a row's conversation: `messages`, or `prompt` (or `instruction` with `input`) and `completion`.
 
@@ -109,7 +113,7 @@ def encode_chat(tokenizer: Any, messages: Sequence[Message], *, template: str | 
         template: Chat template; None for the tokenizer's own.
 
     Raises:
-        ValueError: The template does not take these messages, or does not add an answer behind its prompt.
+        ChatTemplateError: The template does not add an answer behind its prompt.
     """
     chat = [{"role": role, "content": content} for role, content in messages]
     if "generation" in _blocks(template or tokenizer.chat_template or ""):
@@ -125,7 +129,7 @@ def encode_chat(tokenizer: Any, messages: Sequence[Message], *, template: str | 
     if all(whole.startswith(prompt) and whole.startswith(answered) for prompt, answered in ends):
         return [_by_places(tokenizer, whole, [(len(prompt), len(answered)) for prompt, answered in ends])]
     if not all(answered.startswith(prompt) for prompt, answered in ends):
-        raise ValueError(
+        raise ChatTemplateError(
             "the base's chat template does not add an answer behind its prompt, so that answers cannot be told; take "
             "the plain template: --task 'instructions(template=plain)'"
         )

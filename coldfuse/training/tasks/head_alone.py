@@ -114,7 +114,7 @@ def _giving(body: nn.Module) -> Iterator[Callable[[Tensor], None]]:
         states = told
 
     own: Any = body.__dict__.get("forward")
-    body.forward = lambda *_, **__: Output(last_hidden_state=states)  # type: ignore[method-assign]
+    body.forward = lambda *_, **__: Output(last_hidden_state=states)
     try:
         yield take
     finally:

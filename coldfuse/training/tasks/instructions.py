@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from coldfuse.data.records import Role
 from coldfuse.errors import UserInputError
-from coldfuse.training.tasks.chats import PLAIN_TEMPLATE, Message, encode_chat, parse_chat
+from coldfuse.naming.building import LIBRARY_FAILURES
+from coldfuse.training.tasks.chats import PLAIN_TEMPLATE, ChatTemplateError, Message, encode_chat, parse_chat
 from coldfuse.training.tasks.rows import NO_LABEL, Rows, parse_rows, read_cells, require_some, said
 from coldfuse.training.tasks.task import DataRequest, Feature, TaskModel
 
@@ -93,13 +94,14 @@ def _encoded(tokenizer: Any, chat: Chat, template: str | None, number: int) -> l
     roles = ", ".join(dict.fromkeys(role for role, _ in chat))
     try:
         return encode_chat(tokenizer, chat, template=template)
-    except TemplateError:  # its text may quote a message
-        raise UserInputError(
-            f"conversation {number}: the base's chat template refuses its {len(chat)} messages (roles: {roles}): it "
-            "may take no system message, or want user and assistant in turn; take --task 'instructions(template=plain)'"
-        ) from None
-    except ValueError as error:
+    except ChatTemplateError as error:
         raise UserInputError(f"conversation {number}: {error}") from None
+    except (TemplateError, *LIBRARY_FAILURES) as error:  # its text may quote a message
+        raise UserInputError(
+            f"conversation {number}: the base's chat template refuses its {len(chat)} messages (roles: {roles}; "
+            f"{type(error).__name__}): it may take no system message, or want user and assistant in turn; take --task "
+            "'instructions(template=plain)'"
+        ) from None
 
 
 def windows(whole: dict[str, list[int]], *, size: int) -> Iterator[Feature]:

@@ -10,8 +10,7 @@ Shape letters: B blocks of a batch, L tokens of the longest, K tokens of a block
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,20 +80,16 @@ def mask_anew_in_training(model: nn.Module, masking: Masking) -> None:
     """Have the model, while it trains, hide other tokens of the batches that it is given in every step.
 
     The draw follows from the seed that the step was given (`torch.initial_seed`, which counters decide) and takes
-    nothing from the generator, so that dropout is as it was. It is done around `forward`, because batches may be made
-    ahead of the step that they are for.
+    nothing from the generator, so that dropout is as it was. It is done as the model is called, because batches may be
+    made ahead of the step that they are for.
     """
-    model.forward = _masked_anew(model, model.forward, masking)
 
-
-def _masked_anew(model: nn.Module, forward: Callable[..., Any], masking: Masking) -> Callable[..., Any]:
-    @functools.wraps(forward)
-    def run(*args: Any, **batch: Any) -> Any:
+    def hide(called: nn.Module, args: tuple[Any, ...], batch: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         labels = batch.get("labels")
-        if model.training and labels is not None and "input_ids" in batch:
+        if called.training and labels is not None and "input_ids" in batch:
             ids = torch.where(labels == NO_LABEL, batch["input_ids"], labels).cpu()
             hidden, anew = masking.apply(ids, batch["attention_mask"].cpu(), seed=torch.initial_seed())
-            batch |= {"input_ids": hidden.to(labels.device), "labels": anew.to(labels.device)}
-        return forward(*args, **batch)
+            batch = {**batch, "input_ids": hidden.to(labels.device), "labels": anew.to(labels.device)}
+        return args, batch
 
-    return run
+    model.register_forward_pre_hook(hide, with_kwargs=True)

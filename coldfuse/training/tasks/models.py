@@ -18,7 +18,7 @@ from coldfuse.training.encoding import Intake
 from coldfuse.training.intake import find_intake, num_embedded_tokens
 from coldfuse.training.job import TrainingSettings
 from coldfuse.training.loading import length_limit, load_tokenizer, load_with_head
-from coldfuse.training.model import stored_parameters
+from coldfuse.training.model import stored_names_in
 from coldfuse.training.tasks.task import Feature, TaskModel
 
 
@@ -64,7 +64,7 @@ class TextProcessor:
 def load_language_model(base_dir: Path, auto_class: str, settings: TrainingSettings) -> TaskModel:
     """Load a model whose head travels with it, as far as the base's files have it; see `load_model`."""
     loaded = load_model(base_dir, auto_class, settings)
-    stored = stored_parameters(loaded.model, open_checkpoint(base_dir).schema.keys())
+    stored = stored_names_in(loaded.model, loaded.model, open_checkpoint(base_dir).schema.keys())
     private = tuple(own for name, own in loaded.model.named_parameters() if name not in stored)
     loaded.processor = replace(loaded.processor, model=loaded.model, private=private)
     return loaded

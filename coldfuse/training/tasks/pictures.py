@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coldfuse.data.records import Records, RecordsReport
+from coldfuse.data.sources import read_at_most
 from coldfuse.data.words import printable
 from coldfuse.errors import UserInputError
 from coldfuse.extras import requiring
@@ -55,7 +56,7 @@ class Picture:
             return self.content
         try:
             with Path(self.path or "").open("rb") as file:
-                content = file.read(_MOST_BYTES + 1)
+                content = read_at_most(file, _MOST_BYTES + 1)
         except OSError as error:
             raise UserInputError(f"{self.place}: cannot be read: {error.strerror or error}") from error
         if len(content) > _MOST_BYTES:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from coldfuse.errors import UserInputError
 from coldfuse.training.head import MAX_FITTING_EXAMPLES, STRENGTH, LinearHead, fit_linear_probe
 from coldfuse.training.schedule import derive_seed
 from coldfuse.training.tasks.rows import NO_LABEL
@@ -26,9 +25,11 @@ _MOST_VALUES = 1 << 26
 _FITTING_STEPS = 100
 
 
-def probe_tokens(loaded: TaskModel, features: Sequence[Feature]) -> None:
-    """Make the layer on the tokens' hidden states their linear probe."""
-    layer = output_layer(loaded)
+def probe_tokens(loaded: TaskModel, features: Sequence[Feature], *, num_tags: int) -> None:
+    """Make the layer on the tokens' hidden states their linear probe; a head of another kind starts at random."""
+    layer = output_layer(loaded, num_tags)
+    if layer is None:
+        return
     states, labels = [], []
     with inputs_of(layer) as taken:
         for _, batch, _ in run_over(loaded, some_features(features, layer.in_features, MAX_FITTING_EXAMPLES)):
@@ -43,7 +44,9 @@ def probe_spans(loaded: TaskModel, features: Sequence[Feature]) -> None:
 
     The problem is convex, as a start is chosen among a window's tokens by a linear score; the bias says nothing.
     """
-    layer = output_layer(loaded)
+    layer = output_layer(loaded, 2)
+    if layer is None:
+        return
     states, spans = [], []
     with inputs_of(layer) as taken:
         for _, batch, _ in run_over(loaded, some_features(features, layer.in_features, MAX_FITTING_EXAMPLES)):
@@ -79,15 +82,11 @@ def _minimise(objective: Callable[[], Tensor], weight: Tensor) -> None:
         optimizer.step(closure)  # type: ignore[no-untyped-call]
 
 
-def output_layer(loaded: TaskModel) -> nn.Linear:
-    """Return the linear layer that a task's model ends in, outside of its body."""
+def output_layer(loaded: TaskModel, num_outputs: int) -> nn.Linear | None:
+    """Return the linear layer that a task's model ends in, outside of its body; None for a head of another kind."""
     body = {id(module) for module in loaded.shared_part.modules()}
     outside = [module for module in loaded.model.modules() if isinstance(module, nn.Linear) and id(module) not in body]
-    if not outside:
-        raise UserInputError(
-            f"{type(loaded.model).__name__} has no linear layer on its body for this task; take a base such as BERT"
-        )
-    return outside[-1]
+    return next((layer for layer in reversed(outside) if layer.out_features == num_outputs), None)
 
 
 class inputs_of:  # noqa: N801 - a context

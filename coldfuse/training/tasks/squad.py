@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from coldfuse.errors import UserInputError
 from coldfuse.training.tasks.rows import nested
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -101,10 +102,15 @@ def make_windows(tokenizer: Any, questions: Sequence[Question], *, size: int, st
     elsewhere; `places` are the characters of the context at which each token stands, None outside of it.
     """
     asked = [_shortened(tokenizer, question.question, size // 2) for question in questions]
-    room = size - max((len(ids) for ids in tokenizer(asked, add_special_tokens=False)["input_ids"]), default=0)
+    longest = max((len(ids) for ids in tokenizer(asked, add_special_tokens=False)["input_ids"]), default=0)
+    room = size - longest - int(tokenizer.num_special_tokens_to_add(pair=True))
+    if room < 1:
+        raise UserInputError(
+            f"{size} tokens leave no room for a text behind its question of {longest}; choose a larger --max-length"
+        )
     encoded = tokenizer(
         asked, [question.context for question in questions], truncation="only_second", max_length=size,
-        stride=max(0, min(stride, (room - _num_special(tokenizer)) // 2)), return_overflowing_tokens=True,
+        stride=min(stride, room // 2), return_overflowing_tokens=True,
         return_offsets_mapping=True, return_attention_mask=False,
     )  # fmt: skip
     windows: list[dict[str, Any]] = []
@@ -121,10 +127,6 @@ def make_windows(tokenizer: Any, questions: Sequence[Question], *, size: int, st
             window["token_type_ids"] = encoded["token_type_ids"][number]
         windows.append(window)
     return windows
-
-
-def _num_special(tokenizer: Any) -> int:
-    return int(tokenizer.num_special_tokens_to_add(pair=True))
 
 
 def _shortened(tokenizer: Any, question: str, most: int) -> str:

@@ -62,7 +62,7 @@ def count_targets(batch: Mapping[str, Tensor]) -> int:
     labels = batch.get("labels")
     if labels is None:
         return len(next(iter(batch.values())))
-    return max(int((labels != -100).sum()), 1)
+    return int((labels != -100).sum())
 
 
 @dataclass(kw_only=True)

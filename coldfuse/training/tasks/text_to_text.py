@@ -90,8 +90,9 @@ class TextToText:
         sources = tokenizer([self.prefix + pair.source for pair in examples.rows], **own)["input_ids"]
         targets = tokenizer(text_target=[pair.target for pair in examples.rows], **own)["input_ids"]
         loaded.processor.require_rows(max((max(ids) for ids in (*sources, *targets) if ids), default=0))
+        nothing = [loaded.processor.filler]  # where no letter of a text is a token to this tokenizer
         return [
-            {"input_ids": source, "labels": target, "length": len(source) + len(target)}
+            {"input_ids": source or nothing, "labels": target or nothing, "length": len(source) + len(target)}
             for source, target in zip(sources, targets, strict=True)
         ]
 

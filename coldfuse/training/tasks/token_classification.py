@@ -84,7 +84,7 @@ class TokenClassification:
         for piece in pieces:
             tags = examples.rows[piece["example"]].tags
             labels = [NO_LABEL if word == NO_LABEL else number.get(tags[word], NO_LABEL) for word in piece["words"]]
-            if any(label != NO_LABEL for label in labels) or examples.report is None:
+            if any(label != NO_LABEL for label in labels):
                 features.append({**piece, "labels": labels})
         loaded.processor.require_rows(max((max(f["input_ids"]) for f in features), default=0))  # type: ignore[call-overload]
         return require_some(features, "no word of the sentences is a token to this tokenizer")
@@ -93,7 +93,7 @@ class TokenClassification:
         """Make the layer the linear probe of the body's token features; see `Task.start_head`."""
         from coldfuse.training.tasks.probing import probe_tokens
 
-        probe_tokens(loaded, features)
+        probe_tokens(loaded, features, num_tags=len(json.loads(loaded.notes["labels"])))
 
     def score(self, loaded: TaskModel, examples: Rows[TaggedWords], features: Sequence[Feature]) -> float:
         """Return the F1 of entities by seqeval's rules; a word that no token stands for is O; see `Task.score`."""

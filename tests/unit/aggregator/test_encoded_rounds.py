@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from encoded_deltas import dense, factors, make_mask, schema_of, send, sparse, whole, write
 from tiny_rounds import floats, lead, make_federation, make_model, naive_mean, read_model, read_release, write_model
+from typer.testing import CliRunner
 
 from coldfuse import fuse
 from coldfuse.aggregator.model import open_base
+from coldfuse.cli.main import app
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import SchemaMismatchError
 from coldfuse.tensors.changes import SparseChange
@@ -116,3 +118,23 @@ def test_factors_of_a_tied_weight_count_for_its_copy(tmp_path) -> None:
     for name in ("apart", "partly whole"):
         with pytest.raises(SchemaMismatchError, match="differ, but in the base they are one tied weight"):
             fuse(tmp_path / "base", [files[name]], out=tmp_path / "refused")
+
+
+def test_the_doctor_misses_a_mask_and_a_round_takes_it_again(tmp_path) -> None:
+    federation = make_federation(tmp_path, MODEL)
+    lead(federation)
+    masked = some(0)
+    mask = make_mask(tmp_path, schema_of(federation), {name: change.indices for name, change in masked.items()})
+    send(federation, "ada", masked, tmp_path, mask=mask)
+    store = str(tmp_path / "store")
+    assert CliRunner().invoke(app, ["doctor", store]).exit_code == 0
+    part = mask.blob.parts[-1].digest
+    data = federation.store.get(f"objects/{part}")
+    federation.store.delete(f"objects/{part}")
+    said = CliRunner().invoke(app, ["doctor", store])
+    assert (said.exit_code, "needed by round 1, the contribution of ada, its mask" in said.output) == (1, True)
+    assert [event.event for event in lead(federation)] == ["damaged"]  # it is no verdict: it can be sent again
+    federation.objects.put(part, data)
+    send(federation, "ben", lora(1), tmp_path)
+    lead(federation)
+    assert {one.contributor for one in federation.latest().contributions} == {"ada", "ben"}

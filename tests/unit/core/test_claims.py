@@ -127,3 +127,24 @@ def test_a_small_delta_is_not_cut_into_thousands_of_parts() -> None:
     parts = tuple(Part(digest=sha256(bytes([i % 256, i // 256])), size_bytes=1) for i in range(20_000))
     told = screen_claims(make_manifest(Blob(parts=parts)), ScreeningRules())
     assert told == "its 20,000 bytes are cut into 20,000 parts, at most 64 are taken"
+
+
+def test_a_manifest_has_the_digest_that_older_versions_gave_it() -> None:
+    """A node of an older version may have sent it, and asks by that name what became of it."""
+    manifest = ContributionManifest.model_validate({
+        "federation": "f" * 64, "contributor": "ada", "round": 3, "base_release": 2, "base_digest": "b" * 64,
+        "encoding": "BF16", "num_examples": 10, "num_steps": 5, "delta_digest": "d" * 64,
+        "delta": {"parts": [{"digest": "c" * 64, "size_bytes": 7}]}, "score": {"before": 0.5, "after": 0.75},
+        "software": {"torch": "2.13"},
+    })  # fmt: skip
+    assert sha256(encode(manifest)) == "14d10a683147466a4cdff660d1c0ff46ac6a0d42ebbef2c92ca3e05bb5f32ae3"
+
+
+def test_what_is_new_in_a_manifest_is_read_again() -> None:
+    mask = Blob(parts=(Part(digest="e" * 64, size_bytes=9),))
+    score = Score(metric="perplexity", before=9.0, after=3.0, higher_is_better=False)
+    manifest = ContributionManifest.model_validate(
+        MANIFEST | {"trained": "lora", "task": "fill-mask", "mask": mask, "score": score}
+    )
+    assert decode(ContributionManifest, encode(manifest), what="manifest") == manifest
+    assert manifest.parts == (*manifest.delta.parts, *mask.parts)

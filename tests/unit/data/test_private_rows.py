@@ -139,3 +139,4 @@ def test_rows_of_a_damaged_database_are_in_no_message(tmp_path: Path, caplog: py
         path.write_bytes(content)
         said = said_of(lambda: read_dataset(f"sqlite:///{path}?query=SELECT text, label FROM notes"), caplog)
         assert CANARY not in said, said
+        assert not caplog.records

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
-from tiny_rounds import parse_file
+from tiny_rounds import make_changes, make_model, parse_file
 
 from coldfuse.core.dtypes import from_floats
 from coldfuse.core.schema import TensorSpec
 from coldfuse.core.serialization import blob_digest, sha256
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.tensors.changes import ChangesByName, DenseChange, LowRankChange, SparseChange, write_changes
-from coldfuse.tensors.deltas import check_delta, write_delta
+from coldfuse.tensors.deltas import check_delta
 from coldfuse.tensors.encodings import DENSE, LowRank
 from coldfuse.tensors.index_codes import IndexCode
 from coldfuse.tensors.masks import open_mask, write_mask
@@ -123,16 +124,38 @@ def test_what_changes_nothing_is_left_out(tmp_path) -> None:
     assert write(tmp_path / "delta", changes) == ({}, {})
 
 
+@pytest.mark.parametrize(
+    ("dtype", "digest"), [("F32", "f242e6336bb8aa06"), ("BF16", "c419ed039d192152"), ("F16", "bdd4129f4b3500f5")]
+)
+def test_a_delta_without_factors_is_the_file_that_it_always_was(tmp_path, dtype, digest) -> None:
+    schema = {"a.weight": TensorSpec(dtype="F32", shape=(30, 20)), "b": TensorSpec(dtype="BF16", shape=(7,))}
+    rng = np.random.default_rng(0)
+    changes = {name: dense(rng.normal(size=spec.num_elements)) for name, spec in schema.items()}
+    write_changes(tmp_path / "delta", schema, changes, dtype=dtype, base_digest="b" * 64)
+    assert sha256((tmp_path / "delta").read_bytes()).startswith(digest)
+    assert read_file_header(tmp_path / "delta").metadata["version"] == "1"
+
+
 @pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
-def test_a_delta_without_factors_is_the_file_that_it_always_was(tmp_path, dtype) -> None:
-    values = {name: np.random.default_rng(1).normal(size=SCHEMA[name].num_elements) for name in ("dense", "matrix")}
-    write_changes(tmp_path / "new", SCHEMA, {n: dense(v) for n, v in values.items()}, dtype=dtype, base_digest=BASE)
-    write_delta(
-        tmp_path / "old", SCHEMA, values, lambda name, first, count: values[name][first : first + count],
-        encoding=dtype, base_digest=BASE,
-    )  # fmt: skip
-    assert (tmp_path / "new").read_bytes() == (tmp_path / "old").read_bytes()
-    assert read_file_header(tmp_path / "new").metadata["version"] == "1"
+def test_what_changed_is_written_rounded_once(tmp_path, dtype) -> None:
+    schema = {name: tensor.spec for name, tensor in make_model().items()}
+    changes = {name: change.reshape(-1) for name, change in make_changes(make_model(), seed=1).items()}
+    values = dict.fromkeys(schema, np.zeros(1 << 10)) | changes | {"layer.bias": np.zeros(8)}
+    asked = []
+
+    def read(name: str, first: int, count: int):
+        asked.append(name)
+        return values[name][first : first + count]
+
+    made = ChangesByName(schema, lambda name: DenseChange(partial(read, name)))
+    blob = write_changes(tmp_path / "delta", schema, made, dtype=dtype, base_digest=BASE)
+    data = (tmp_path / "delta").read_bytes()
+    written = {name: tensor.data for name, tensor in parse_file(data).items()}
+    assert written == {
+        name: from_floats(change, dtype).tobytes() for name, change in changes.items() if name != "layer.bias"
+    }
+    assert blob.size_bytes == len(data)
+    assert "position_ids" not in asked  # integers are no weights
 
 
 def test_each_change_is_held_alone(tmp_path) -> None:

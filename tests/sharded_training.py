@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import Dataset
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 import coldfuse
 
 warnings.simplefilter("ignore")
@@ -42,14 +43,16 @@ def arguments(kind: str) -> Any:
     sharding = {"fsdp": True, "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": ["BertLayer"]}}
     made = TrainingArguments(
         "out",
-        per_device_train_batch_size=4,
+        per_device_train_batch_size=4 if "fsdp" in kind or "killed" in kind else 8,
         report_to=[],
-        learning_rate=1e-2,
+        learning_rate=1e-3,
+        optim="sgd",
         num_train_epochs=1,
         disable_tqdm=True,
-        save_strategy="no",
+        save_strategy="steps" if kind.startswith("killed") else "no",
+        save_steps=2,
         use_cpu=True,
-        ddp_backend="gloo",
+        ddp_backend="gloo" if "RANK" in os.environ else None,
         dataloader_pin_memory=False,
         **(sharding if kind.startswith("fsdp") else {}),
     )
@@ -71,24 +74,46 @@ def model_of(kind: str) -> Any:
     return model
 
 
-def attached(store: str, kind: str) -> None:
+class Kill:
+    """Ends the process at a step of its training, as `kill -9` does; notes the steps that were done."""
+
+    def __init__(self, step: int) -> None:
+        from transformers import TrainerCallback
+
+        self.steps: list[int] = []
+        steps = self.steps
+
+        class Callback(TrainerCallback):
+            def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                steps.append(state.global_step)
+                if state.global_step == step:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        self.callback = Callback()
+
+
+def attached(store: str, kind: str) -> dict[str, Any]:
+    """Take part as a script would, and say what happened."""
     from transformers import Trainer
 
-    trainer = Trainer(model_of(kind), arguments(kind), train_dataset=Rows())
+    is_killed = kind.startswith("killed")
+    kill = Kill(int(kind.rpartition("-")[2]) if is_killed else -1)
+    trainer = Trainer(model_of(kind), arguments(kind), train_dataset=Rows(), callbacks=[kill.callback])
+    bases = []
     with coldfuse.connect(store) as federation:
-        bases = []
-        for round_ in coldfuse.attach(trainer, federation, name="ada", rounds=2):
+        for round_ in coldfuse.attach(trainer, federation, name="ada", rounds=1 if is_killed else 2):
             trainer.train()
             bases.append(round_.base_release)
-    shares = [type(parameter).__name__ for parameter in trainer.model.parameters()]
-    is_whole = sum(parameter.numel() for parameter in trainer.model.parameters()) == sum(
-        getattr(parameter, "_local_tensor", parameter).numel() for parameter in trainer.model.parameters()
-    )
-    said = {"rank": dist.get_rank(), "bases": bases, "kinds": sorted(set(shares)), "is_whole": is_whole}
-    print("said", json.dumps(said), flush=True)
+    is_whole = all(parameter.numel() == local_size(parameter) for parameter in trainer.model.parameters())
+    return {"rank": os.environ.get("RANK", "0"), "bases": bases, "is_whole": is_whole, "steps": kill.steps}
+
+
+def local_size(parameter: Any) -> int:
+    return getattr(parameter, "_local_tensor", parameter).numel()
 
 
 if __name__ == "__main__":
     os.chdir(sys.argv[1])
-    attached(sys.argv[2], sys.argv[3])
-    dist.destroy_process_group()
+    print("said", json.dumps(attached(sys.argv[2], sys.argv[3])), flush=True)
+    if dist.is_initialized():
+        dist.destroy_process_group()
