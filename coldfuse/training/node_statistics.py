@@ -7,7 +7,7 @@ All randomness comes from the seed: a node that is killed meanwhile computes aga
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -82,6 +82,8 @@ def make_statistics(  # noqa: PLR0913 - what there is to say, by keyword
         what = f"{_WORDS[asked.kind]} of {len(shapes)} tensors"
         tell(f"{what} from {count:,} examples; {size_bytes:,} bytes will travel as {coding}", 0.0)
         found = _found(loaded, features, names, asked, settings, tell)
+        # A long document may pass as many pieces: what is counted is what was trained on.
+        found = replace(found, num_examples=min(found.num_examples, len(job.train)))
     return _written(found, asked.kind, coding, delta, path)
 
 
