@@ -162,6 +162,26 @@ def test_a_round_of_own_training_takes_the_module_in_and_sends_it(tmp_path):
     assert federation.latest().release == 2
 
 
+def test_a_trainer_takes_part_with_a_shared_module(tmp_path, monkeypatch):
+    folder = body(tmp_path, "llama")
+    federation = make_shared_federation(tmp_path, folder, LORA, quorum=1)
+    connected = coldfuse.connect(tmp_path / "store")
+    connected.fetch(tmp_path / "zero")
+    model = coldfuse.load_module(transformers.AutoModelForCausalLM.from_pretrained(folder), tmp_path / "zero")
+    ids = torch.arange(8)
+    settings = transformers.TrainingArguments(
+        str(tmp_path / "out"), max_steps=2, learning_rate=1e-2, use_cpu=True, report_to=[], save_strategy="no",
+        disable_tqdm=True, dataloader_pin_memory=False,
+    )  # fmt: skip
+    trainer = transformers.Trainer(model=model, args=settings, train_dataset=[{"input_ids": ids, "labels": ids}] * 8)
+    monkeypatch.chdir(tmp_path)
+    with aggregating(federation):
+        for _ in coldfuse.attach(trainer, connected, name="ada", rounds=2):
+            trainer.train()
+    assert federation.latest().release == 2
+    assert all(".lora_" in name for name in read_release(federation))
+
+
 _LLAMA_70B = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 8192, "intermediate_size": 28672,
     "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8, "vocab_size": 128256,
