@@ -67,6 +67,10 @@ def test_a_file_that_holds_no_names_is_refused_in_one_line(tmp_path, content):
     assert "\n" not in str(found.value)
 
 
+def test_a_number_that_yaml_reads_as_a_word_is_a_number():
+    assert TrainingSettings(train_args={"learning_rate": "5e-3"}).train_args == {"learning_rate": 5e-3}
+
+
 def test_what_only_reports_decides_nothing_and_what_trains_does():
     plain = TrainingSettings()
     assert TrainingSettings(train_args={"report_to": "tensorboard", "logging_steps": 5}).decisive() == plain.decisive()
