@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 from tiny_model import write_tiny_model
-from tiny_texts import PROVERBS, rows_of, write_json_lines, write_text_model
+from tiny_texts import PROVERBS, rows_of, write_json_lines, write_text_model, write_text_tokenizer
 
 from coldfuse.errors import UserInputError
 from coldfuse.training.job import TrainingSettings
@@ -250,6 +250,18 @@ def test_a_head_starts_as_the_best_one_on_the_unchanged_body(folders, tmp_path, 
     assert task.score(loaded, examples, features) > before
     assert all(torch.equal(tensor, body[name]) for name, tensor in loaded.shared_part.state_dict().items())
     assert all(parameter.requires_grad for parameter in loaded.model.parameters())
+
+
+def test_what_a_base_lacks_of_a_head_starts_the_same_whatever_the_memory_held(tmp_path):
+    folder = tmp_path / "base"
+    sizes = {"vocab_size": 200, "hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 32, "pad_token_id": 0}
+    transformers.FNetModel(transformers.FNetConfig(**sizes, bos_token_id=2, eos_token_id=3)).save_pretrained(folder)
+    write_text_tokenizer(folder, starts_with="<s>", ends_in="</s>")
+    task, loaded, examples, features = load("fill-mask", "fnet", {"fnet": folder}, tmp_path)
+    assert not loaded.model.cls.predictions.bias.any()
+    before = task.score(loaded, examples, features)
+    task.start_head(loaded, features)
+    assert task.score(loaded, examples, features) < before < 1000
 
 
 def test_tags_that_only_validation_has_count_as_not_found_and_are_said(folders, tmp_path):
