@@ -39,9 +39,7 @@ def train(base: Path, folder: Path, *, way: str, examples: int, seed: int) -> Fi
         base_dir=base, base_digest="0" * 64, schema_names=checkpoint.schema.keys(), round=1,
         train=sample(parts["train"], examples, seed), validation=sample(parts["test"], 300, 0),
     )  # fmt: skip
-    settings = TrainingSettings(
-        num_epochs=2, learning_rate=3e-4, threads=1, device="cpu", seed=seed, way=line_of_way(way)
-    )
+    settings = TrainingSettings(num_epochs=2, threads=1, device="cpu", seed=seed, way=line_of_way(way))
     made = fine_tune(job, replace(settings, patience=3))
     assert isinstance(made, FineTuned)
     return made

@@ -37,9 +37,10 @@ LORA = "lora(rank=2)"
 QUICK = dataclasses.replace(TRAINING, num_epochs=2, learning_rate=1e-2)
 
 
-def with_body(made, folder):
-    node, events = made
-    settings = dataclasses.replace(node.settings, body=folder)
+def node_of(federation, name, data, **options):
+    """Make a node that trains for as short as can be."""
+    node, events = make_node(federation, name, data, **options)
+    settings = dataclasses.replace(node.settings, training=QUICK)
     return Node(settings, node.folder, node.client, events.append, node.stop), events
 
 
@@ -52,8 +53,7 @@ def test_nodes_train_the_lora_of_a_language_model_and_every_perplexity_falls(tmp
     for name in sorted(POEMS)[:2]:
         (tmp_path / f"{name}.txt").write_text(POEMS[name])
         data, folder = tmp_path / f"{name}.txt", tmp_path / "nodes"
-        made = make_node(federation, name, data, task="text-generation", folder=folder, training=QUICK)
-        nodes[name] = with_body(made, base)
+        nodes[name] = node_of(federation, name, data, task="text-generation", folder=folder, body=base)
     with aggregating(federation):
         rounds = [play_round(nodes) for _ in range(2)]
     assert federation.latest().release == 2
@@ -71,7 +71,7 @@ def test_a_node_with_a_head_of_its_own_shares_the_lora_of_an_encoder(tmp_path):
     base = write_tiny_model(tmp_path / "base")
     federation = make_shared_federation(tmp_path, base, LORA, quorum=1)
     data = write_reviews(tmp_path / "reviews.csv", num=60)
-    node = make_node(federation, "ada", data, task="text-classification", folder=tmp_path / "nodes", training=QUICK)
+    node = node_of(federation, "ada", data, task="text-classification", folder=tmp_path / "nodes")
     with aggregating(federation):
         play_round({"ada": node})
     assert all(".lora_" in name for name in read_release(federation))
@@ -109,7 +109,7 @@ def test_a_node_without_the_body_is_told_what_to_do(tmp_path):
     federation = make_shared_federation(tmp_path, base, LORA, quorum=1)
     base.rename(tmp_path / "gone")
     data = write_reviews(tmp_path / "reviews.csv", num=20)
-    node, _ = make_node(federation, "ada", data, task="text-classification", folder=tmp_path / "nodes", training=QUICK)
+    node, _ = node_of(federation, "ada", data, task="text-classification", folder=tmp_path / "nodes")
     with aggregating(federation), pytest.raises(UserInputError, match=r"is not on this machine; .*--body DIR"):
         node.contribute()
 
