@@ -8,9 +8,6 @@ has the same of both; a huge B beside a tiny A is judged by what they make toget
 
 from __future__ import annotations
 
-import numpy as np
-
-from coldfuse.adapters.changes import read_stored
 from coldfuse.aggregator.meter import Meter
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.engine.devices import one_blas_thread
@@ -37,17 +34,11 @@ def check_products(
         ContributionRejectedError: A weight would change more than any is taken to.
     """
     for product in products:
-        own = product.moved_pair(changes)
-        if own is None:
+        factors = product.change(changes)
+        if factors is None:
             continue
-        up, down = product.pair.read(read_stored)
-        own_up, own_down = own.read(read_stored)
         with one_blas_thread():
-            largest = meter.add_product(
-                product.names[0],
-                product.scale * np.hstack([own_up - up, up]),
-                np.vstack([own_down, own_down - down]),
-            )
+            largest = meter.add_product(product.names[0], *factors)
         if rules.is_on and not largest < rules.max_change:
             raise ContributionRejectedError(
                 f"delta: module {product.name[:200]!r} changes its weight by up to {largest:g}, less than "

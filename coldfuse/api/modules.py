@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from coldfuse.extras import requiring
 
 if TYPE_CHECKING:
-    from torch import nn
+    from coldfuse.attached.own import TorchModule
 
 
-def load_module(model: nn.Module, folder: str | os.PathLike[str]) -> Any:  # a PeftModel; PEFT is untyped
+def load_module(model: TorchModule, folder: str | os.PathLike[str]) -> Any:  # a PeftModel; PEFT is untyped
     """Put the module of a release into a model with its body, to be trained or used; the body is frozen.
 
     Args:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -203,7 +204,9 @@ class Round:
             def write() -> dict[str, object]:
                 nonlocal trained
                 assert work is not None  # noqa: S101 - the first process has it
-                trained = self._participant.write(work, changes, made)
+                base = self._participant.base()
+                what = replace(made, trained=base.module.trained) if base and base.module else made
+                trained = self._participant.write(work, changes, what)
                 return {}
 
             if live is not None and live.is_adapted:

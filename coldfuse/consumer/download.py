@@ -24,7 +24,7 @@ from coldfuse.consumer import folder
 from coldfuse.consumer.changes import find_change
 from coldfuse.consumer.folder import OWN, check_path, hold, is_foreign, is_whole, read_fetched, read_if_there
 from coldfuse.consumer.place import Place
-from coldfuse.core.model_files import ENTRIES
+from coldfuse.core.model_files import ENTRIES, MODULE_FILES
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import sha256
 from coldfuse.durable import explained, sync_files, sync_folder
@@ -279,7 +279,8 @@ def _finish(manifest: ReleaseManifest, out: Path, old: ReleaseManifest | None) -
     before = folder.read_written(out) | set(old.files if old else ()) | set(manifest.files)
     folder.write_written(out, before)
     folder.begin_swap(out)
-    for path in (*ENTRIES, *sorted(before - set(manifest.files))):
+    entries = [path for path in ENTRIES if path in before or path not in MODULE_FILES]  # an adapter may be the user's
+    for path in (*entries, *sorted(before - set(manifest.files))):
         (out / path).unlink(missing_ok=True)
     for path in sorted(manifest.files, key=lambda path: path in ENTRIES):  # the last, as the first to go
         (out / path).parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldfuse.adapters.adapter import AdapterTensor
-from coldfuse.adapters.changes import Factor, Float64, Matrix, Read, Stored
+from coldfuse.adapters.changes import Factor, Float64, Matrix, Read, Stored, read_stored
 from coldfuse.adapters.config import CONFIG, AdapterConfig, parse_adapter_config
 from coldfuse.adapters.names import PEFT_PREFIX, sort_tensors
 from coldfuse.adapters.refactored import Moved, Pair, ProductValues, Refactored
@@ -93,6 +93,15 @@ class LowRank:
         if not any(name in source for name in self.names):
             return None
         return Pair(self._own(self.up, source), self._own(self.down, source))
+
+    def change(self, source: Operands) -> tuple[Float64, Float64] | None:
+        """Return the change of the product as two factors, [s δB, s B_t] and [A_i; δA]; None if there is none."""
+        own = self.moved_pair(source)
+        if own is None:
+            return None
+        up, down = self.pair.read(read_stored)
+        own_up, own_down = own.read(read_stored)
+        return self.scale * np.hstack([own_up - up, up]), np.vstack([own_down, own_down - down])
 
     def _own(self, factor: Stored, source: Operands) -> Matrix:
         base, name = Factor(factor), factor.tensor.name

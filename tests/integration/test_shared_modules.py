@@ -1,6 +1,8 @@
 """Federations that share a module on a frozen body: releases that PEFT loads, and rounds that fuse products."""
 
+import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import peft
@@ -22,6 +24,7 @@ from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.deltas import delta_header
 from coldfuse.training.sharing.body import verify_body
 
+README = (Path(__file__).parent.parent.parent / "README.md").read_text()
 IDS = torch.arange(8)[None]
 LORA = "lora(rank=4)"
 
@@ -86,6 +89,17 @@ def test_peft_loads_release_0_which_changes_nothing_and_later_ones_which_do(bodi
         moved.append((answer(release) - plain).abs().max())
     assert moved[0] > 1e-3
     assert abs(moved[1] - moved[0]) > 1e-4
+
+
+def test_the_readme_loads_a_release_as_printed(bodies, tmp_path, monkeypatch):
+    share(tmp_path / "model", bodies["llama"], LORA)
+    (tmp_path / "body").symlink_to(bodies["llama"])
+    [code] = [found for found in re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S) if "PeftModel" in found]
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        exec(code, names := {})
+    assert torch.equal(answer(names["model"].eval()), answer(load_body(bodies["llama"])))
 
 
 def test_release_0_is_the_same_for_everybody_and_another_with_another_seed(bodies, tmp_path):
