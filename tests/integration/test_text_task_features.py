@@ -234,10 +234,8 @@ def test_a_model_that_sees_what_it_is_to_predict_cannot_learn_to_write(folders, 
     ("line", "kind"), [("fill-mask", "gpt2"), ("text2text-generation", "bert"), ("text-generation", "t5")]
 )
 def test_a_base_of_another_kind_is_refused_in_one_line(folders, tmp_path, line, kind):
-    with pytest.raises(UserInputError) as caught:
+    with pytest.raises(UserInputError, match=f": {kind} is an architecture without [A-Za-z0-9]+ in transformers; take"):
         load(line, kind, folders, tmp_path)
-    assert "\n" not in str(caught.value)
-    assert kind in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ def test_yaml_and_json_are_read_alike(tmp_path):
         ("use_cpu", "--device decides it"),
         ("deepspeed", "coldfuse.attach"),
         ("dataloader_drop_last", "drops none"),
+        ("label_smoothing_factor", "what its loss is"),
         ("a_name_that_nobody_has", "taken are activation_checkpointing"),
     ],
 )
@@ -48,6 +49,9 @@ def test_what_the_node_decides_is_refused_by_name(name, reason):
         ("gradient_accumulation_steps", True, "a whole number"),
         ("bf16", "yes", "true or false"),
         ("optim", ["adamw"], "a word"),
+        ("gradient_accumulation_steps", 0, "more than 0"),
+        ("num_train_epochs", -1, "more than 0"),
+        ("learning_rate", float("nan"), "more than 0"),
     ],
 )
 def test_a_value_of_another_kind_is_refused(name, value, wanted):
