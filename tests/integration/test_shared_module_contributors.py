@@ -25,7 +25,8 @@ from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.schema import TensorSpec
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.checkpoint import open_checkpoint
-from coldfuse.tensors.header import format_header
+from coldfuse.tensors.deltas import delta_header
+from coldfuse.tensors.header import format_header, parse_header
 from coldfuse.tensors.tensor_reader import TensorReader
 from coldfuse.training.fine_tuning import fine_tune
 from coldfuse.training.job import Stopped, TrainingJob
@@ -237,4 +238,8 @@ def test_a_module_on_70_billion_weights_is_megabytes_and_init_reads_none_of_them
     stored = sum(file.stat().st_size for file in (tmp_path / "store").rglob("*") if file.is_file())
     assert 60e6 < stored < 70e6  # 80 layers × 8 × (2 × 8192 + 8192 + 1024) numbers of 4 bytes
     assert release.name.number == 0
+    fetched = coldfuse.connect(tmp_path / "store").fetch(tmp_path / "got")
+    schema = open_checkpoint(tmp_path / "got").schema
+    head = delta_header(schema, schema, encoding="BF16", base_digest=fetched.digest)
+    assert 30e6 < parse_header(head[8:], what="a contribution").file_bytes < 35e6
     assert int(done.stderr.rpartition("used ")[2]) < 600  # MiB
