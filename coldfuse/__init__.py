@@ -3,6 +3,8 @@
     federation = coldfuse.connect("host:7700")          # or a folder, or s3://bucket/prefix
     federation.fetch("model/")                          # the release, verified
     federation.contribute(model, num_examples=5000)     # what fine-tuning changed of it, and nothing else
+    for round in coldfuse.attach(trainer, federation):  # a Trainer takes part, round after round
+        trainer.train()
     coldfuse.fuse("base/", ["alice/", "bob/"], method="ties(density=0.3)", out="fused/")
 
 Every name is loaded when it is first used; importing coldfuse loads errors alone. To read the code, take the packages

@@ -13,7 +13,9 @@ from importlib.util import find_spec
 from coldfuse.errors import MissingExtraError
 
 _FUSE = frozenset({"array_api_compat", "huggingface_hub", "numba", "numpy", "psutil", "threadpoolctl", "yaml"})
-_CONTRIBUTOR = frozenset({"accelerate", "numpy", "peft", "pyarrow", "seqeval", "sklearn", "torch", "transformers"})
+_CONTRIBUTOR = frozenset({
+    "accelerate", "numpy", "peft", "pyarrow", "seqeval", "sklearn", "torch", "transformers", "yaml",
+})  # fmt: skip
 _DATA = frozenset({"PIL", "datasets", "sqlalchemy"})
 _AGGREGATOR = _FUSE | {"ray"}
 _ADAPTERS = frozenset({"peft", "torch", "transformers"})

@@ -22,7 +22,8 @@ from coldfuse.core.serialization import blob_digest
 from coldfuse.engine.cutting import all_together, relative
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.fuse import Fused, Prepared, Request, fuse, prepare, read_ahead
-from coldfuse.engine.inputs import Input, delta_input, with_statistics
+from coldfuse.engine.informed import with_statistics
+from coldfuse.engine.inputs import Input, delta_input
 from coldfuse.engine.job import LEAST_FACTOR_BYTES, task_bytes
 from coldfuse.engine.job import require_memory as require_task_memory
 from coldfuse.engine.recipes import read_recipe, write_recipe

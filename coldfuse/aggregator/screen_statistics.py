@@ -100,7 +100,7 @@ class _Numbers:
 
     def __init__(self, base: Schema, info: StatisticsInfo) -> None:
         self._base, self._info, self._coding = base, info, info.coding or "F16"
-        self._left = np.empty(0, np.uint8)
+        self._left: Raw = np.empty(0, np.uint8)
         self._num_done = 0
 
     def take(self, piece: Piece, raw: Raw) -> None:

@@ -66,7 +66,7 @@ def check_parts(header: Header, file: Blob, reader: VerifiedReader, values: Valu
         header: The file's header.
         file: Its parts.
         reader: Reads it; a part has the SHA-256 that it is named by.
-        values: Looks at what is stored element by element; None: nothing is.
+        values: Looks at what is stored element by element; None for a mask, of which nothing is.
 
     Raises:
         ContributionRejectedError: It is cut in another way than along its tensors, or holds a number that no training
@@ -74,7 +74,8 @@ def check_parts(header: Header, file: Blob, reader: VerifiedReader, values: Valu
     """
     layouts = plan_parts(header)
     if [layout.size_bytes for layout in layouts] != [part.size_bytes for part in file.parts]:
-        raise ContributionRejectedError("delta: not cut into parts along its tensors; upload it with coldfuse")
+        what = "mask" if values is None else "delta"
+        raise ContributionRejectedError(f"{what}: not cut into parts along its tensors; upload it with coldfuse")
     lists = []
     for layout in layouts:
         data = reader.read(layout.start, layout.size_bytes)

@@ -3,6 +3,10 @@
     federation      `connect`, `fetch` and `Federation`: what consumers and contributors do
     contributing    from a fine-tuned model, whatever it comes as, to a delta on the base
     models          the forms in which fine-tuned models come, as one: tensors by the base's names
+    recognising     which release a model was made from, where its folder says so
+    attach          `attach`: a Trainer that somebody has takes part; attaching: its rounds
+    rounds          `Federation.round`: one round of a loop of somebody's own
+    participating   a node's folder and sending, around either; own_delta: the delta that it sends
     fusing          `fuse`: models, deltas and adapters on a base, without a federation
     methods         `methods`: what there is to fuse by
     places          folders, S3 and the hub

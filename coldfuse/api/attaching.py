@@ -52,6 +52,9 @@ class Attached:
         round_ = Round(self._participant, begun)
         name = round_name(begun.base_release, begun.base_digest, self._participant.terms.work_digest())
         self._attached.begin(name, round_.load_into)
+        reference = self._attached.reference
+        if reference is not None and not round_.load_reference(reference):
+            self._say(begun, "changed", "the reference model is another than the federation's, and stays as it is")
         before = self._attached.score() if self._is_scored else None
         self._say(begun, "training", "the release is set into the model")
         return round_, before

@@ -128,7 +128,7 @@ def open_finetuned(model: Model, base: Checkpoint, scratch: Path, stack: ExitSta
     """
     theta = stack.enter_context(TensorReader(base.files.values()))
     if base.module is not None:
-        return _open_part(model, base, theta, scratch, stack)
+        return replace(_open_part(model, base, theta, scratch, stack), trained=base.module.trained)
     if isinstance(model, str | os.PathLike):
         return _open_folder(os.fspath(model), base, theta, scratch, stack)
     if isinstance(model, ModelWithAdapters):

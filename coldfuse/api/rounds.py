@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from coldfuse.attached.own import TorchModule, is_module
 from coldfuse.attached.ranks import on_first
 from coldfuse.contributor.state import Trained
 from coldfuse.core.contribution import Score
-from coldfuse.errors import UserInputError
+from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.gateway import ContributionVerdict
 from coldfuse.tensors.changes import Change, ChangesByName, DenseChange
 from coldfuse.tensors.deltas import has_changed
@@ -102,6 +103,17 @@ class Round:
         if base is None:
             raise UserInputError("this federation shares a module on a frozen body; train it in one process")
         put_tensors(model, base)
+
+    def load_reference(self, model: TorchModule) -> bool:
+        """Set the release into a frozen copy that training compares with, such as DPO's; False if it is another model.
+
+        A reference is where training begins from: what it was made from in the first round is that no more.
+        """
+        try:
+            self._hold(model).set_base(self._participant.base())
+        except ColdfuseError:  # a reference of the user's own choice stays
+            return False
+        return True
 
     def _with_fresh_adapter(self, live: Live) -> Live:
         """Have the model's adapter change nothing of the release, as one that has just been made."""
@@ -192,7 +204,9 @@ class Round:
             def write() -> dict[str, object]:
                 nonlocal trained
                 assert work is not None  # noqa: S101 - the first process has it
-                trained = self._participant.write(work, changes, made)
+                base = self._participant.base()
+                what = replace(made, trained=base.module.trained) if base and base.module else made
+                trained = self._participant.write(work, changes, what)
                 return {}
 
             if live is not None and live.is_adapted:

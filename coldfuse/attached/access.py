@@ -97,9 +97,9 @@ def _put_share(tensor: Any, value: Tensor) -> None:
 @contextmanager
 def _gathered(tensor: Tensor, *, writes: bool) -> Iterator[None]:
     """Have DeepSpeed gather a parameter that ZeRO-3 has partitioned."""
-    from deepspeed.zero import GatheredParameters
+    import deepspeed
 
-    with GatheredParameters([tensor], modifier_rank=0 if writes else None):
+    with deepspeed.zero.GatheredParameters([tensor], modifier_rank=0 if writes else None):
         yield
 
 

@@ -15,6 +15,7 @@ from coldfuse.attached.adapters import adapter_names
 from coldfuse.attached.own import Own, config_of, is_peft, own_tensors, plain_model, unwrapped, without_peft
 from coldfuse.core.schema import Schema
 from coldfuse.errors import SchemaMismatchError, UserInputError
+from coldfuse.naming.architecture import Architecture, find_architecture
 from coldfuse.naming.matching import Names, match_model
 from coldfuse.naming.sharing import Share, only
 from coldfuse.tensors.checkpoint import Checkpoint
@@ -104,6 +105,7 @@ def _match(names: Collection[str], config: Mapping[str, object], base: Checkpoin
         what=what,
     )
     found = {name: to for name, to in matched.base_names.items() if to in sizes}
+    _refuse_parts(sizes.keys() - set(found.values()), config, what)
     if sum(sizes[to] for to in found.values()) < _FEWEST * sum(sizes.values()):
         hint = f" ({matched.unknown})" if matched.unknown else ""
         raise SchemaMismatchError(
@@ -111,6 +113,17 @@ def _match(names: Collection[str], config: Mapping[str, object], base: Checkpoin
             f"the base's architecture, with its names or those that transformers loads into the same places{hint}"
         )
     return found
+
+
+def _refuse_parts(missing: Collection[str], config: Mapping[str, object], what: str) -> None:
+    """Refuse a model whose tensors files hold in several parts: they would stay behind, and nobody would notice."""
+    architecture = find_architecture(config) if missing and config else None
+    if isinstance(architecture, Architecture) and (parts := sorted(filter(architecture.is_part, missing))):
+        raise SchemaMismatchError(
+            f"{what}: transformers holds {parts[0]} and {len(parts) - 1} others otherwise in memory than in files, as "
+            "it does with experts, and they cannot be set one by one; train it with coldfuse contribute, or save it "
+            "and contribute the folder"
+        )
 
 
 def _check(own: Mapping[str, Own], shared: Mapping[str, str], base: Schema) -> None:

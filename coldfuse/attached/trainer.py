@@ -90,6 +90,12 @@ class AttachedTrainer:
         return model
 
     @property
+    def reference(self) -> nn.Module | None:
+        """The frozen copy that DPO compares with; None where there is none, as with adapters."""
+        found: nn.Module | None = getattr(self.trainer, "ref_model", None)
+        return found
+
+    @property
     def decisive(self) -> tuple[object, ...]:
         """What decides the delta, as far as it can be told."""
         args = self.trainer.args

@@ -80,7 +80,7 @@ def _computed(
     settings = TrainingSettings(
         max_length=options.max_length, threads=options.threads, device=options.device, seed=options.seed
     )
-    estimator = "auto" if options.estimator == "exact" else "empirical"
+    estimator: Literal["auto", "empirical"] = "auto" if options.estimator == "exact" else "empirical"
     wish = Wish(kind=kind, estimator=estimator, num_examples=options.examples, seed=options.seed)
     return *compute_task_statistics(options.model, task, examples, settings, wish), examples.report
 

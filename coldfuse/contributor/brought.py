@@ -19,7 +19,7 @@ from coldfuse.tensors.tensor_file import open_tensors
 from coldfuse.tensors.tensor_reader import TensorReader
 
 
-def bring_statistics(
+def bring_statistics(  # noqa: PLR0913 - what there is to say, by keyword
     file: Path,
     out: Path,
     *,

@@ -303,7 +303,9 @@ class Node(Sender):
         """Refuse to send what would make the others' model worse, as far as this node can see."""
         if trained.beats_base or self.settings.send_anyway or work.sent() is not None:
             return
-        how = "" if trained.score is None else f"{describe_score(trained.score)} "
+        score = trained.score
+        how = "" if score is None else f"{describe_score(score)} "
+        how += "with no lower loss " if score is not None and score.before == score.after else ""
         raise NoGainError(
             f"{self.settings.who.id}: not sent: on its own validation examples, {how}does "
             f"not beat release {trained.base_release}; its private head is kept for the next release, and "

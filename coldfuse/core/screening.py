@@ -102,10 +102,8 @@ def screen_statistics(manifest: ContributionManifest, rule: StatisticsRule) -> s
             f"its statistics are of {given.num_examples:,} examples, and it was trained on {manifest.num_examples:,}; "
             "count each once"
         )
-    if given.kind == "gram" and given.count > max(given.num_examples, 1) * _MAX_TOKENS_AN_EXAMPLE:
-        return f"its statistics count {given.count:,} tokens in {given.num_examples:,} examples, which nobody reads"
-    if given.kind == "fisher" and given.count != given.num_examples:
-        return f"its statistics are of {given.num_examples:,} examples, and a mean over {given.count:,}; they are one"
+    if given.kind != "variance" and given.count > max(given.num_examples, 1) * _MAX_TOKENS_AN_EXAMPLE:
+        return f"its statistics are a mean over {given.count:,} of {given.num_examples:,} examples, which nobody reads"
     return None
 
 

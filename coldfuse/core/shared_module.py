@@ -53,5 +53,10 @@ class SharedModule(Value):
     """What the operator asked for, such as `lora(rank=16)`."""
     body: Body
 
+    @property
+    def trained(self) -> str:
+        """What whoever trains it has trained, for a contribution's manifest."""
+        return self.kind.lower()
+
     def __str__(self) -> str:
         return f"{self.share} on {self.body.where} (model {self.body.digest[:12]}), which stays as it is"

@@ -21,13 +21,17 @@ MEDIA_ENDINGS: Mapping[str, tuple[str, ...]] = {
 }
 """Endings of files by the role that they have."""
 _LISTS = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_TABLES = (".parquet", ".arrow")
 _FILE_NAME = "file_name"
 _PARTS = frozenset({"train", "training", "test", "dev", "val", "valid", "validation", "eval"})
 
 
 def is_media_folder(path: Path, media: str) -> bool:
-    """Say whether a folder holds files of this kind, or folders of them: two levels are looked at."""
-    return path.is_dir() and any(True for _ in _files(path, media))
+    """Say whether a folder holds files of this kind, or folders of them, and no tables in which they may lie."""
+    if not path.is_dir():
+        return False
+    holds_tables = any(each.suffix in _TABLES and each.name not in _LISTS for each in path.iterdir())
+    return not holds_tables and any(True for _ in _files(path, media))
 
 
 def open_media_folder(folder: Path, media: str, open_list: Callable[[Path], Table]) -> Table:

@@ -12,7 +12,7 @@ from coldfuse.engine.devices import require_device
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.expansions import expanded, placed
 from coldfuse.engine.fuse import DEFAULT_SEED, Fused, Prepared, Request, fuse, read_ahead
-from coldfuse.engine.inputs import open_inputs
+from coldfuse.engine.informed import open_inputs
 from coldfuse.engine.job import require_memory
 from coldfuse.engine.outputs import Output, write_adapter
 from coldfuse.engine.passes import Progress

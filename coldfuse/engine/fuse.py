@@ -11,12 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-import numpy as np
-
 from coldfuse.engine.cutting import CutNorms
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.inputs import Input, content_digests, in_fusing_order
-from coldfuse.engine.job import Fusion, Measured, granularity_of, holding_factors, request_bytes, require_memory
+from coldfuse.engine.job import Fusion, granularity_of, holding_factors, request_bytes, require_memory
 from coldfuse.engine.low_rank import LowRankPlan, find_low_rank, require_products
 from coldfuse.engine.measuring import measure_all, run_pass
 from coldfuse.engine.operands import operands
@@ -25,12 +23,12 @@ from coldfuse.engine.passes import Pass, Progress, plan_passes
 from coldfuse.engine.plan import Inputs, Plan, Shard, all_shards, plan_shards
 from coldfuse.engine.settings import resolve
 from coldfuse.engine.shard import fuse_shard
+from coldfuse.engine.shares import shares_of, shortened
 from coldfuse.engine.sinks import Sink, Writer, Written
 from coldfuse.engine.state import State, sources_of
 from coldfuse.engine.tied import Tied
 from coldfuse.errors import UserInputError
 from coldfuse.fusion.recipe import Recipe
-from coldfuse.fusion.robust.shorten import Shorten
 from coldfuse.fusion.settings import Settings
 from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.files import BlobFile
@@ -168,7 +166,7 @@ def prepare(request: Request) -> Prepared:
     require_products(request.recipe, products.modules, output)
     written = {name: spec for name, spec in base.schema.items() if spec.is_fused and name not in tied}
     fused = products.in_place_of_factors(written)
-    resolved = resolve(_shortened(request.recipe, ordered), ordered, request.settings, list(fused))
+    resolved = resolve(shortened(request.recipe, ordered), ordered, request.settings, list(fused))
     recipe = resolved.recipe
     own = plan_shards(base.headers, read, granularity=granularity_of(recipe))
     layout = _layout(base, read, recipe, output)
@@ -177,7 +175,7 @@ def prepare(request: Request) -> Prepared:
         recipe=recipe,
         weights=resolved.weights,
         tensor_weights=resolved.tensor_weights,
-        own={**resolved.own, **_shares(ordered)},
+        own={**resolved.own, **shares_of(ordered)},
         names=content_digests(ordered) if recipe.is_random else (),
         seed=request.seed,
         num_elements=sum(spec.num_elements for spec in fused.values()),
@@ -281,20 +279,6 @@ def sources_of_all(base: Checkpoint, inputs: Sequence[Input], state: State) -> l
     """Return all files that a fusion reads."""
     of_inputs = [file for item in inputs for file in (*item.files, *item.statistics)]
     return [*base.files.values(), *of_inputs, *sources_of(state)]
-
-
-def _shortened(recipe: Recipe, ordered: Sequence[Input]) -> Recipe:
-    """Return the recipe with a first step that takes a share of some deltas; the very same where all are whole."""
-    if all(item.share == 1 for item in ordered):
-        return recipe
-    return replace(recipe, transforms=(Shorten(), *recipe.transforms))
-
-
-def _shares(ordered: Sequence[Input]) -> Measured:
-    """Return the shares as what the recipe's first step looks up."""
-    if all(item.share == 1 for item in ordered):
-        return {}
-    return {(0, ""): {"share": np.array([item.share for item in ordered])}}
 
 
 def _layout(base: Checkpoint, read: Inputs, recipe: Recipe, output: Output) -> Layout:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from coldfuse.adapters.adapter import Stored
 from coldfuse.core.dtypes import Raw
 from coldfuse.core.schema import ITEM_BYTES, size_of
+from coldfuse.engine.coded import CodedReader
 from coldfuse.engine.devices import own_stream, to_device
 from coldfuse.engine.expander import Expander
 from coldfuse.engine.finite import require_finite
@@ -33,8 +34,6 @@ from coldfuse.fusion.block import Array, Block, Float64, Matrix
 from coldfuse.fusion.kernels import decode, subtract_rows, sum_rows
 from coldfuse.fusion.method import LinearCombination
 from coldfuse.fusion.rows import DeltaRows
-from coldfuse.tensors.coded_statistics import decode_gram
-from coldfuse.tensors.codes import BLOCK, coded_range, decode_values
 
 _idle = threading.local()
 """Buffers of tasks that this thread has finished, for the next one: fresh memory costs a page fault every 4 KiB."""
@@ -47,6 +46,7 @@ class BlockReader:
         self._fusion = fusion
         self._reader = RangeReader(request_bytes=fusion.request_bytes)
         self._buffers: dict[str, Raw] = {}
+        self._coded = CodedReader(self._reader.read_into, lambda num_bytes: self.buffer("codes", num_bytes))
         self._base_held: tuple[int, ElementRange] | None = None
         self._is_base_decoded = False
         self._expander = Expander(fusion.factor_bytes, lambda operand, *elements: self.values(operand, elements))
@@ -221,15 +221,11 @@ class BlockReader:
             if operand is None:
                 return None
             rows, columns = piece.shape[-1] if is_gram else piece.shape[0], piece.shape[-1]
-            if isinstance(operand, CodedOperand):
-                values = self._decoded(operand)
-                values = values.reshape(rows, columns)
-            else:
-                values = self.values(operand, (0, rows * columns)).reshape(rows, columns)
-            return to_device(values, self._fusion.device)
+            whole = 0, rows * columns
+            values = self._coded.whole(operand) if isinstance(operand, CodedOperand) else self.values(operand, whole)
+            return to_device(values.reshape(rows, columns), self._fusion.device)
 
-        info = info_of(self._fusion, piece, step)
-        return Matrix(info=info, read_delta=read_delta, read_statistic=read_statistic)
+        return Matrix(info=info_of(self._fusion, piece, step), read_delta=read_delta, read_statistic=read_statistic)
 
     def _delta(self, piece: PieceTask, index: int, elements: ElementRange, base_N: Float64) -> Float64:
         """Return one contribution's transformed delta, in a buffer."""
@@ -289,32 +285,10 @@ class BlockReader:
         plain = [operand if isinstance(operand, Operand) else None for operand in piece.statistics]
         if dtype := next((operand.dtype for operand in plain if operand), None):  # one, by their format
             subtract_rows(self._read_rows(plain, elements, dtype, plain), dtype, base_N=None, out_CN=rows)
-        for operand, row_N in zip(piece.statistics, rows, strict=True):
-            if operand is None:
-                row_N[:] = 0.0
-            elif isinstance(operand, CodedOperand):
-                row_N[:] = self._decoded_range(operand, elements)
+        self._coded.fill(piece.statistics, elements, rows)
         if not (surely_finite(rows) and rows.min(initial=0.0) >= 0):
             raise FusionError(f"tensor {piece.tensor}: statistics that are negative or not finite; compute them anew")
         return rows
-
-    def _decoded_range(self, operand: CodedOperand, elements: ElementRange) -> Float64:
-        """Read some of an operand's numbers, and no blocks but theirs."""
-        wanted = elements[0] - operand.first
-        first, start, stop = coded_range(wanted, elements[1], operand.coding)
-        count = min(-(-(wanted + elements[1]) // BLOCK) * BLOCK, operand.num_coded) - first
-        raw = self.buffer("codes", min(stop, operand.where.length) - start)
-        self._reader.read_into(operand.where, raw.data, start)
-        values_N = decode_values(raw, count, operand.coding, is_signed=False)
-        return values_N[wanted - first : wanted - first + elements[1]]
-
-    def _decoded(self, operand: CodedOperand) -> Float64:
-        """Read all of an operand's numbers."""
-        raw = self.buffer("codes", operand.where.length)
-        self._reader.read_into(operand.where, raw.data, 0)
-        if operand.gram_size:
-            return decode_gram(raw, operand.gram_size, operand.coding)
-        return decode_values(raw, operand.num_coded, operand.coding, is_signed=False)
 
     def _floats(self, name: str, count: int) -> Float64:
         return self.buffer(name, count * 8).view(np.float64)

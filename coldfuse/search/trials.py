@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.folder_fusion import FolderFusion, fuse_folders, open_base
-from coldfuse.engine.inputs import in_fusing_order, open_inputs
+from coldfuse.engine.informed import open_inputs
+from coldfuse.engine.inputs import in_fusing_order
 from coldfuse.engine.outputs import Output
 from coldfuse.engine.staging import scratch_beside
 from coldfuse.engine.tied import find_tied

@@ -1,7 +1,8 @@
 """Examples to a fine-tuned model.
 
 job          what goes into a training run and what comes out of it
-fine_tuning  the training loop; schedule: what happens at which step; checkpoint: a run on disk
+fine_tuning  the training loop; schedule: what happens at which step; checkpoint: a run on disk;
+             stopping: before the first step
 loading      a model's body and tokenizer from a folder; encoding: texts to features; compute: device and threads
 intake       in which form a body takes texts, found out by trying; failures: what its own code raises, in words
 check        whether a base can be trained, for who creates a federation of it

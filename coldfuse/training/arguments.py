@@ -27,8 +27,7 @@ _TAKEN: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(
         (
             "learning_rate", "num_train_epochs", "warmup_steps", "warmup_ratio", "weight_decay", "adam_beta1",
-            "adam_beta2", "adam_epsilon", "max_grad_norm", "label_smoothing_factor", "neftune_noise_alpha",
-            "logging_steps",
+            "adam_beta2", "adam_epsilon", "max_grad_norm", "neftune_noise_alpha", "logging_steps",
         ),
         (float, int),
     ),
@@ -76,6 +75,7 @@ _REFUSED = {
     ("group_by_length", "length_column", "train_sampling_strategy", "dataloader_drop_last", "auto_find_batch"):
         "a node puts texts of like length side by side, drops none, and splits batches by --tokens-at-once",
     ("remove_unused_columns", "label_names", "include_"): "the task says what its model takes",
+    ("label_smoothing_factor",): "the task says what its loss is",
     ("disable_tqdm", "log_level", "debug"): "a node reports by itself; see --json and --debug",
 }  # fmt: skip
 
@@ -113,7 +113,14 @@ def _checked(name: str, value: object, where: str) -> object:
             pass
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise UserInputError(f"{where}: {name} is {value!r:.60}, expected {_WORDS[kinds[0]]}")
+    if name in _ABOVE_0 and not (isinstance(value, int | float) and value > 0):
+        raise UserInputError(f"{where}: {name} is {value!r:.60}, expected more than 0; leave it out for the usual")
     return value
 
+
+_ABOVE_0 = {
+    "gradient_accumulation_steps", "per_device_train_batch_size", "max_steps", "num_train_epochs", "learning_rate",
+    "logging_steps",
+}  # fmt: skip
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", dict: "a mapping of names"}

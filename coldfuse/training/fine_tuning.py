@@ -23,6 +23,7 @@ from coldfuse.training.compute import reproducible
 from coldfuse.training.job import FineTuned, Stopped, TrainingJob, TrainingProgress, TrainingSettings
 from coldfuse.training.run import Run
 from coldfuse.training.schedule import derive_seed
+from coldfuse.training.stopping import StoppedEarlyError
 
 _LOG = logging.getLogger(__name__)
 
@@ -65,4 +66,7 @@ def fine_tune(
         tempfile.TemporaryDirectory(prefix="coldfuse-") as scratch,
     ):
         run = Run(job, settings, checkpoint=checkpoint, progress=progress, stop=stop, on_damage=on_damage)
-        return run.go(Path(scratch))
+        try:
+            return run.go(Path(scratch))
+        except StoppedEarlyError:
+            return Stopped(step=0, num_steps=run.length.num_steps)

@@ -103,6 +103,11 @@ def _load_with_head(model_dir: Path, auto_class: str, settings: Mapping[str, obj
     own: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     config = transformers.AutoConfig.from_pretrained(model_dir, **own, **settings)
     loader: Any = getattr(transformers, auto_class)
+    if type(config) not in getattr(loader, "_model_mapping", {type(config)}):
+        raise UserInputError(
+            f"{model_dir}: {config.model_type} is an architecture without {auto_class.removeprefix('AutoModelFor')} in "
+            "transformers; take another --task, or a base that has such a head"
+        )
     model: nn.Module = loader.from_pretrained(
         model_dir, config=config, dtype=torch.float32, use_safetensors=True, ignore_mismatched_sizes=True, **own
     )

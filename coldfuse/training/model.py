@@ -53,6 +53,11 @@ class Classifier(nn.Module):
         """Configuration of the body."""
         return self.body.config
 
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the body's embedding of tokens."""
+        table: nn.Module = self.body.get_input_embeddings()  # type: ignore[operator]
+        return table
+
     def gradient_checkpointing_enable(self, **how: object) -> None:
         """Have the body compute its layers again on the way back, which saves the memory of what they gave."""
         self.body.gradient_checkpointing_enable(**how)  # type: ignore[operator]

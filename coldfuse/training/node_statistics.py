@@ -6,8 +6,8 @@ All randomness comes from the seed: a node that is killed meanwhile computes aga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ from coldfuse.training.model import private_tensors, shared_tensors, stored_name
 from coldfuse.training.schedule import derive_seed
 from coldfuse.training.swag import weight_variance
 from coldfuse.training.task_statistics import Estimated, Wish, estimate, info_of, set_tensors, shapes_of
-from coldfuse.training.tasks.task import TaskModel
+from coldfuse.training.tasks.task import Feature, TaskModel
 
 NUM_EXAMPLES = 256
 """Number of examples that a node's statistics are of, where it has so many."""
@@ -82,6 +82,8 @@ def make_statistics(  # noqa: PLR0913 - what there is to say, by keyword
         what = f"{_WORDS[asked.kind]} of {len(shapes)} tensors"
         tell(f"{what} from {count:,} examples; {size_bytes:,} bytes will travel as {coding}", 0.0)
         found = _found(loaded, features, names, asked, settings, tell)
+        # A long document may pass as many pieces: what is counted is what was trained on.
+        found = replace(found, num_examples=min(found.num_examples, len(job.train)))
     return _written(found, asked.kind, coding, delta, path)
 
 
@@ -112,7 +114,7 @@ def rebuilt(job: TrainingJob, settings: TrainingSettings, made: FineTuned) -> Ta
 
 def _found(
     loaded: TaskModel,
-    features: object,
+    features: Sequence[Feature],
     names: Mapping[str, str],
     asked: Asked,
     settings: TrainingSettings,
@@ -126,7 +128,7 @@ def _found(
             f"{done:,} of {total:,} snapshots", done / max(total, 1)
         ))  # fmt: skip
     wish = Wish(kind=asked.kind, num_examples=asked.num_examples, seed=settings.seed)
-    return estimate(loaded, features, names, wish, on_example=on_example)  # type: ignore[arg-type]
+    return estimate(loaded, features, names, wish, on_example=on_example)
 
 
 def _written(found: Estimated, kind: StatisticsKind, coding: Coding, delta: Blob, path: Path) -> ContributedStatistics:

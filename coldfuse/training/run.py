@@ -35,6 +35,7 @@ from coldfuse.training.private import PrivatePart
 from coldfuse.training.schedule import derive_seed
 from coldfuse.training.scoring import mean_loss, take_features
 from coldfuse.training.sharing.way import ModuleWay
+from coldfuse.training.stopping import stoppable
 from coldfuse.training.tasks import describe_task
 from coldfuse.training.trainer import NodeTrainer, Resumed, Steps
 from coldfuse.training.trainer_arguments import Length, make_arguments
@@ -88,7 +89,8 @@ class Run:
         self.length = Length.of(len(self.features), arguments)
         if self.job.module_dir:  # what the start is scored with
             self._prepare()
-        saved = self._start_or_load()
+        with stoppable(self.loaded.shared_part, self.stop):
+            saved = self._start_or_load()
         if not self.job.module_dir:
             self._prepare()
         self.terms = self._begin_terms(*saved or (None, None))

@@ -71,7 +71,7 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained with, by name."""
-        check_train_args(self.train_args)
+        object.__setattr__(self, "train_args", check_train_args(self.train_args))
         for name, (low, high) in _LIMITS.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:  # also refuses NaN

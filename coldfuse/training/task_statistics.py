@@ -64,9 +64,7 @@ def _ignore(_done: int, _total: int) -> None:
     pass
 
 
-def shapes_of(
-    loaded: TaskModel, names: Mapping[str, str], kind: Literal["fisher", "gram"]
-) -> dict[str, tuple[int, ...]]:
+def shapes_of(loaded: TaskModel, names: Mapping[str, str], kind: StatisticsKind) -> dict[str, tuple[int, ...]]:
     """Return the shape of each statistic that will be computed, by its name in the files, before any is.
 
     Args:

@@ -107,7 +107,8 @@ def done_in(contributor) -> float:
 
 def files_of(work: Path) -> tuple[Blob, ...]:
     try:
-        return unseal(Trained, (work / "trained.json").read_bytes(), what="trained.json").files
+        trained = unseal(Trained, (work / "trained.json").read_bytes(), what="trained.json")
+        return tuple(blob for blob, _ in WorkFolder(work).files(trained))
     except FileNotFoundError:
         return ()
 

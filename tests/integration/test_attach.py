@@ -11,6 +11,7 @@ import pytest
 import torch
 from own_training import aggregating, federation_of, released
 from tiny_model import write_tiny_model
+from tiny_texts import write_text_model
 from torch.utils.data import Dataset, IterableDataset
 
 import coldfuse
@@ -315,3 +316,22 @@ def test_who_is_late_goes_on_with_the_next_release(
     assert bases == [0, 1]
     assert "what was trained on release 0 is dropped" in caplog.text
     assert [c.contributor for c in held.latest().contributions] == ["ada"]
+
+
+def test_the_reference_of_preferences_is_the_release_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datasets import Dataset as Rows
+    from trl import DPOConfig, DPOTrainer
+
+    monkeypatch.chdir(tmp_path)
+    held = federation_of(tmp_path, write_text_model(tmp_path / "base", "llama"))
+    rows = Rows.from_list([{"prompt": "One", "chosen": " way.", "rejected": f" {n}."} for n in range(8)])
+    args = DPOConfig("out", use_cpu=True, report_to=[], num_train_epochs=1, save_strategy="no", disable_tqdm=True)
+    trainer = DPOTrainer("base", args=args, train_dataset=rows)
+    name = "model.embed_tokens.weight"
+    with aggregating(held), coldfuse.connect(held.store.url) as federation:
+        for round_ in coldfuse.attach(trainer, federation, name="ada", rounds=2):
+            release = released(held, round_.base_release)
+            assert torch.equal(trainer.ref_model.get_parameter(name), release[name])
+            assert torch.equal(trainer.model.get_parameter(name), release[name])
+            trainer.train()
+    assert not torch.equal(released(held)[name], released(held, 1)[name])

@@ -106,6 +106,8 @@ def test_a_dry_run_shows_what_would_leave_and_sends_nothing(base, tmp_path):
     assert '"contributor": "films"' in said
     assert "embeddings.word_embeddings.weight  F32  " in said
     assert "stays here: the data" in said
+    assert "head.weight  2×32" in said
+    assert re.search(r"embeddings.word_embeddings.weight  \d\.\d\de-\d\d; \d+ of \d+ rows moved", said)
 
 
 def keys_of(store: str) -> list[str]:

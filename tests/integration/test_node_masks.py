@@ -44,12 +44,11 @@ def federation(tmp_path: Path) -> Federation:
 @pytest.fixture
 def node(federation: Federation, tmp_path: Path) -> Node:
     data = write_reviews(tmp_path / "ada.csv", num=20)
-    made, _ = make_node(
-        federation, "ada", data, task="text-classification", folder=tmp_path / "nodes", training=WAY
-    )  # fmt: skip
+    made, _ = make_node(federation, "ada", data, task="text-classification", folder=tmp_path / "nodes")
     gateway = CountingGateway(federation)
     gateway.uploads = []
-    return Node(replace(made.settings, send_anyway=True), made.folder, gateway, made.report, threading.Event())
+    settings = replace(made.settings, training=WAY, send_anyway=True)
+    return Node(settings, made.folder, gateway, made.report, threading.Event())
 
 
 def manifest_of(federation: Federation, round_number: int) -> ContributionManifest:

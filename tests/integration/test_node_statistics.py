@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from reviews import write_reviews
+from task_rounds import make_node as make_task_node
 from tiny_model import write_tiny_model
 from tiny_rounds import lead
+from tiny_texts import PROVERBS, write_text_model
 from typer.testing import CliRunner
 
 import coldfuse
@@ -23,6 +25,7 @@ from coldfuse.contributor.settings import NodeSettings
 from coldfuse.contributor.state import NodeFolder
 from coldfuse.core.federation import ChangeableSettings
 from coldfuse.core.schema import Schema
+from coldfuse.core.screening import screen_statistics
 from coldfuse.core.statistics import StatisticsRule
 from coldfuse.data.dataset import split
 from coldfuse.data.reading import read_dataset
@@ -213,3 +216,18 @@ def test_a_dry_run_lists_what_would_go_beside_the_delta(
     show_what_would_leave(node, as_json=True)
     said = json.loads(capsys.readouterr().out)
     assert said["statistics"]["size_bytes"] == work.statistics.stat().st_size
+
+
+def test_a_few_long_documents_are_as_many_examples_as_there_are_documents(tmp_path: Path) -> None:
+    federation = make_federation(tmp_path, write_text_model(tmp_path / "base", "llama"), "fisher")
+    lead(federation)
+    for number in range(4):
+        (tmp_path / "texts").mkdir(exist_ok=True)
+        (tmp_path / "texts" / f"{number}.txt").write_text(" ".join(PROVERBS[number::4]))
+    node, _ = make_task_node(federation, "ada", tmp_path / "texts", task="text-generation", folder=tmp_path / "nodes")
+    _, trained = node.prepare()
+    status = node.client.status()
+    manifest = node.manifest(trained, status=status)
+    assert manifest.statistics is not None
+    assert manifest.statistics.count > manifest.statistics.num_examples == manifest.num_examples
+    assert screen_statistics(manifest, status.statistics) is None

@@ -227,3 +227,37 @@ def test_what_a_narrower_dtype_rounds_off_is_no_change(held: Federation, federat
     now, before = released(held), released(held, 0)
     assert {name for name in now if not torch.equal(now[name], before[name])} == {"encoder.0.weight"}
     assert torch.equal((now["encoder.0.weight"] != before["encoder.0.weight"]).nonzero(), torch.tensor([[0, 0]]))
+
+
+def test_a_model_is_set_and_its_delta_is_written_in_less_memory_than_the_model_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make() -> nn.Module:
+        layers = [nn.Linear(1024, 1024, bias=False) for _ in range(48)]
+        return nn.Sequential(*layers).requires_grad_(False)
+
+    model = make()
+    for parameter in model.parameters():
+        parameter.zero_()
+    held = federation_of(tmp_path, write_tensors(tmp_path / "base", model.state_dict()))
+    model_bytes = sum(parameter.nbytes for parameter in model.parameters())
+    monkeypatch.chdir(tmp_path)
+    with aggregating(held), coldfuse.connect(held.store.url) as federation, federation.round(name="ada") as round_:
+        before = reset_peak()
+        round_.load_into(model)
+        model[3].weight[0, 0] = 1.0
+        round_.contribute(model, num_examples=1, wait=False)
+        taken = peak() - before
+    assert model_bytes == 48 << 22
+    assert taken < model_bytes * 0.6
+
+
+def reset_peak() -> int:
+    """Have Linux count the most memory of this process anew, and return what it has now."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak()
+
+
+def peak() -> int:
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024

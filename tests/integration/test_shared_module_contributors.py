@@ -25,7 +25,8 @@ from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.schema import TensorSpec
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.checkpoint import open_checkpoint
-from coldfuse.tensors.header import format_header
+from coldfuse.tensors.deltas import delta_header
+from coldfuse.tensors.header import format_header, parse_header
 from coldfuse.tensors.tensor_reader import TensorReader
 from coldfuse.training.fine_tuning import fine_tune
 from coldfuse.training.job import Stopped, TrainingJob
@@ -37,9 +38,10 @@ LORA = "lora(rank=2)"
 QUICK = dataclasses.replace(TRAINING, num_epochs=2, learning_rate=1e-2)
 
 
-def with_body(made, folder):
-    node, events = made
-    settings = dataclasses.replace(node.settings, body=folder)
+def node_of(federation, name, data, **options):
+    """Make a node that trains for as short as can be."""
+    node, events = make_node(federation, name, data, **options)
+    settings = dataclasses.replace(node.settings, training=QUICK)
     return Node(settings, node.folder, node.client, events.append, node.stop), events
 
 
@@ -52,8 +54,7 @@ def test_nodes_train_the_lora_of_a_language_model_and_every_perplexity_falls(tmp
     for name in sorted(POEMS)[:2]:
         (tmp_path / f"{name}.txt").write_text(POEMS[name])
         data, folder = tmp_path / f"{name}.txt", tmp_path / "nodes"
-        made = make_node(federation, name, data, task="text-generation", folder=folder, training=QUICK)
-        nodes[name] = with_body(made, base)
+        nodes[name] = node_of(federation, name, data, task="text-generation", folder=folder, body=base)
     with aggregating(federation):
         rounds = [play_round(nodes) for _ in range(2)]
     assert federation.latest().release == 2
@@ -71,7 +72,7 @@ def test_a_node_with_a_head_of_its_own_shares_the_lora_of_an_encoder(tmp_path):
     base = write_tiny_model(tmp_path / "base")
     federation = make_shared_federation(tmp_path, base, LORA, quorum=1)
     data = write_reviews(tmp_path / "reviews.csv", num=60)
-    node = make_node(federation, "ada", data, task="text-classification", folder=tmp_path / "nodes", training=QUICK)
+    node = node_of(federation, "ada", data, task="text-classification", folder=tmp_path / "nodes")
     with aggregating(federation):
         play_round({"ada": node})
     assert all(".lora_" in name for name in read_release(federation))
@@ -109,7 +110,7 @@ def test_a_node_without_the_body_is_told_what_to_do(tmp_path):
     federation = make_shared_federation(tmp_path, base, LORA, quorum=1)
     base.rename(tmp_path / "gone")
     data = write_reviews(tmp_path / "reviews.csv", num=20)
-    node, _ = make_node(federation, "ada", data, task="text-classification", folder=tmp_path / "nodes", training=QUICK)
+    node, _ = node_of(federation, "ada", data, task="text-classification", folder=tmp_path / "nodes")
     with aggregating(federation), pytest.raises(UserInputError, match=r"is not on this machine; .*--body DIR"):
         node.contribute()
 
@@ -160,6 +161,26 @@ def test_a_round_of_own_training_takes_the_module_in_and_sends_it(tmp_path):
                 optimizer.zero_grad()
                 round_.contribute(model, num_examples=4)
     assert federation.latest().release == 2
+
+
+def test_a_trainer_takes_part_with_a_shared_module(tmp_path, monkeypatch):
+    folder = body(tmp_path, "llama")
+    federation = make_shared_federation(tmp_path, folder, LORA, quorum=1)
+    connected = coldfuse.connect(tmp_path / "store")
+    connected.fetch(tmp_path / "zero")
+    model = coldfuse.load_module(transformers.AutoModelForCausalLM.from_pretrained(folder), tmp_path / "zero")
+    ids = torch.arange(8)
+    settings = transformers.TrainingArguments(
+        str(tmp_path / "out"), max_steps=2, learning_rate=1e-2, use_cpu=True, report_to=[], save_strategy="no",
+        disable_tqdm=True, dataloader_pin_memory=False,
+    )  # fmt: skip
+    trainer = transformers.Trainer(model=model, args=settings, train_dataset=[{"input_ids": ids, "labels": ids}] * 8)
+    monkeypatch.chdir(tmp_path)
+    with aggregating(federation):
+        for _ in coldfuse.attach(trainer, connected, name="ada", rounds=2):
+            trainer.train()
+    assert federation.latest().release == 2
+    assert all(".lora_" in name for name in read_release(federation))
 
 
 _LLAMA_70B = {
@@ -217,4 +238,8 @@ def test_a_module_on_70_billion_weights_is_megabytes_and_init_reads_none_of_them
     stored = sum(file.stat().st_size for file in (tmp_path / "store").rglob("*") if file.is_file())
     assert 60e6 < stored < 70e6  # 80 layers × 8 × (2 × 8192 + 8192 + 1024) numbers of 4 bytes
     assert release.name.number == 0
+    fetched = coldfuse.connect(tmp_path / "store").fetch(tmp_path / "got")
+    schema = open_checkpoint(tmp_path / "got").schema
+    head = delta_header(schema, schema, encoding="BF16", base_digest=fetched.digest)
+    assert 30e6 < parse_header(head[8:], what="a contribution").file_bytes < 35e6
     assert int(done.stderr.rpartition("used ")[2]) < 600  # MiB

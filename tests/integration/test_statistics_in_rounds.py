@@ -216,7 +216,7 @@ def _lies(federation: Federation) -> dict[str, tuple[ContributionManifest, str]]
         "of an unknown tensor": made("the base has no such tensor", arrays=other),
         "more examples than trained on": made("trained on 100", says={"num_examples": 10**12, "count": 10**12}),
         "another count in the file": saying("the file says", estimator="empirical"),
-        "a mean over more than there is": made("a mean over", says={"count": 10**9}),
+        "a mean over more than there is": made("which nobody reads", says={"count": 10**9}),
         "a foreign list of parts": saying("digest", digest="b" * 64),
         "no statistics at all": (_naming(plain, plain.delta), "not a file of coldfuse statistics"),
         "cut elsewhere": (_cut_elsewhere(federation, next(manifests), arrays), "not cut into parts"),

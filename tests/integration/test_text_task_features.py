@@ -7,12 +7,11 @@ import pytest
 import torch
 import transformers
 from tiny_model import write_tiny_model
-from tiny_texts import PROVERBS, rows_of, write_json_lines, write_text_model
+from tiny_texts import PROVERBS, rows_of, write_json_lines, write_text_model, write_text_tokenizer
 
 from coldfuse.errors import UserInputError
 from coldfuse.training.job import TrainingSettings
 from coldfuse.training.tasks import find_task
-from coldfuse.training.tasks.chats import PLAIN_TEMPLATE, encode_chat
 from coldfuse.training.tasks.rows import NO_LABEL
 from coldfuse.training.tasks.scoring import perplexity
 from coldfuse.training.tasks.squad import Question, make_windows
@@ -20,27 +19,6 @@ from coldfuse.training.tasks.task import DataRequest
 from coldfuse.training.tasks.words import align
 
 SETTINGS = TrainingSettings(max_length=32, threads=1, device="cpu")
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-MARKED = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}"
-    "{%- generation -%}{{ m.content }}<|im_end|>\n{% endgeneration %}{% else %}{{ m.content }}<|im_end|>\n{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-FORGETTING = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
-    "{{ m.content if loop.last else m.content.split('</think>')[-1] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-STRICT = "{{ raise_exception('roles must alternate: ' + messages[0].content) }}"
-CHAT = (
-    ("system", "Be wise."), ("user", "A proverb?"), ("assistant", "Look before you leap."), ("user", "Another?"),
-    ("assistant", "Practice makes perfect."),
-)  # fmt: skip
-
-
 STITCH = Question(question="Which stitch?", context=PROVERBS[0], answers=("stitch",), starts=(2,))
 
 
@@ -124,63 +102,6 @@ def test_a_question_that_leaves_no_room_for_its_text_is_said(tokenizers):
         make_windows(tokenizers["wordpiece"], [STITCH], size=5, stride=64)
 
 
-def answers(tokenizer, example):
-    """What is learnt of an example, as text, in pieces."""
-    pieces, last = [], NO_LABEL
-    for token, label in zip(example["input_ids"], example["labels"], strict=True):
-        assert label in (token, NO_LABEL)
-        if label != NO_LABEL:
-            pieces = [*pieces, [token]] if last == NO_LABEL else [*pieces[:-1], [*pieces[-1], token]]
-        last = label
-    return [tokenizer.decode(piece) for piece in pieces]
-
-
-@pytest.mark.parametrize("template", [CHATML, MARKED])
-def test_only_the_answers_of_a_conversation_are_learnt_with_masks_and_by_prefixes_alike(tokenizers, template):
-    [example] = encode_chat(tokenizers["gpt2"], CHAT, template=template)
-    assert answers(tokenizers["gpt2"], example) == [
-        "Look before you leap.<|im_end|>\n", "Practice makes perfect.<|im_end|>\n",
-    ]  # fmt: skip
-    [other] = encode_chat(tokenizers["gpt2"], CHAT, template=CHATML)
-    assert example == other
-
-
-def test_without_a_template_a_plain_one_says_who_speaks_and_ends_each_answer(tokenizers):
-    [example] = encode_chat(tokenizers["gpt2"], CHAT, template=PLAIN_TEMPLATE)
-    assert answers(tokenizers["gpt2"], example) == ["Look before you leap.</s>", "Practice makes perfect.</s>"]
-    assert tokenizers["gpt2"].decode(example["input_ids"]).startswith("### system\nBe wise.\n### user\nA proverb?\n###")
-
-
-def test_a_template_that_forgets_earlier_thoughts_gives_an_example_for_each_answer(tokenizers):
-    thought = (*CHAT[:2], ("assistant", "<think>leap</think>Look before you leap."), *CHAT[3:])
-    examples = encode_chat(tokenizers["gpt2"], thought, template=FORGETTING)
-    assert [answers(tokenizers["gpt2"], example) for example in examples] == [
-        ["<think>leap</think>Look before you leap.<|im_end|>\n"], ["Practice makes perfect.<|im_end|>\n"],
-    ]  # fmt: skip
-
-
-def test_a_template_that_refuses_is_said_without_a_word_of_the_conversation(tmp_path):
-    folder = write_text_model(tmp_path / "base", "gpt2", chat_template=STRICT)
-    task = find_task("instructions")
-    rows = [{"messages": [{"role": role, "content": f"SECRET {content}"} for role, content in CHAT]}]
-    examples = read(task, rows, tmp_path)
-    loaded = task.load(folder, examples, SETTINGS)
-    with pytest.raises(UserInputError, match=r"conversation 1: .* refuses its 5 messages") as caught:
-        task.encode(loaded, examples)
-    assert "SECRET" not in str(caught.value)
-    plain = find_task("instructions(template=plain)")
-    assert len(plain.encode(loaded, examples)) > 1
-
-
-def test_a_conversation_longer_than_the_model_is_learnt_whole(folders, tmp_path):
-    _, loaded, examples, features = load("instructions", "gpt2", folders, tmp_path)
-    tokenizer = loaded.processor.tokenizer
-    learnt = sum(label != NO_LABEL for feature in features for label in feature["labels"][1:])
-    whole = [encode_chat(tokenizer, chat, template=PLAIN_TEMPLATE)[0] for chat in examples.rows]
-    assert learnt == sum(label != NO_LABEL for example in whole for label in example["labels"])
-    assert max(feature["length"] for feature in features) <= 32
-
-
 def test_an_end_of_sequence_is_learnt_where_it_also_pads(folders, tmp_path):
     _, loaded, _, features = load("text-generation(packed=no)", "gpt2", folders, tmp_path)
     end = loaded.processor.tokenizer.eos_token_id
@@ -234,10 +155,8 @@ def test_a_model_that_sees_what_it_is_to_predict_cannot_learn_to_write(folders, 
     ("line", "kind"), [("fill-mask", "gpt2"), ("text2text-generation", "bert"), ("text-generation", "t5")]
 )
 def test_a_base_of_another_kind_is_refused_in_one_line(folders, tmp_path, line, kind):
-    with pytest.raises(UserInputError) as caught:
+    with pytest.raises(UserInputError, match=f": {kind} is an architecture without [A-Za-z0-9]+ in transformers; take"):
         load(line, kind, folders, tmp_path)
-    assert "\n" not in str(caught.value)
-    assert kind in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -252,6 +171,18 @@ def test_a_head_starts_as_the_best_one_on_the_unchanged_body(folders, tmp_path, 
     assert task.score(loaded, examples, features) > before
     assert all(torch.equal(tensor, body[name]) for name, tensor in loaded.shared_part.state_dict().items())
     assert all(parameter.requires_grad for parameter in loaded.model.parameters())
+
+
+def test_what_a_base_lacks_of_a_head_starts_the_same_whatever_the_memory_held(tmp_path):
+    folder = tmp_path / "base"
+    sizes = {"vocab_size": 200, "hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 32, "pad_token_id": 0}
+    transformers.FNetModel(transformers.FNetConfig(**sizes, bos_token_id=2, eos_token_id=3)).save_pretrained(folder)
+    write_text_tokenizer(folder, starts_with="<s>", ends_in="</s>")
+    task, loaded, examples, features = load("fill-mask", "fnet", {"fnet": folder}, tmp_path)
+    assert not loaded.model.cls.predictions.bias.any()
+    before = task.score(loaded, examples, features)
+    task.start_head(loaded, features)
+    assert task.score(loaded, examples, features) < before < 1000
 
 
 def test_tags_that_only_validation_has_count_as_not_found_and_are_said(folders, tmp_path):

@@ -126,8 +126,22 @@ def test_however_it_trains_a_stopped_run_ends_in_the_same_bytes(base_dir, tmp_pa
     assert resumed.private.digest() == whole.private.digest()
 
 
+def test_a_run_that_is_asked_to_stop_while_its_head_is_fitted_stops_at_the_next_pass(base_dir):
+    asked: list[int] = []
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) > 2
+
+    made = fine_tune(job(base_dir), SETTINGS, stop=stop)
+    assert isinstance(made, Stopped)
+    assert (made.step, len(asked)) == (0, 3)
+
+
 def delta_of(made: FineTuned, base_dir: Path, path: Path) -> bytes:
-    write_finetuned(path, open_checkpoint(base_dir), made, encoding="F32", base_digest="0" * 64)
+    write_finetuned(
+        path, open_checkpoint(base_dir), made, encoding="F32", base_digest="0" * 64, masks=path.parent / "masks"
+    )
     return path.read_bytes()
 
 

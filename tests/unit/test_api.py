@@ -17,9 +17,9 @@ SOURCE = Path(coldfuse.__file__).read_text()
 def test_the_exported_names_are_these() -> None:
     api = {name for name in coldfuse.__all__ if name not in vars(errors)}
     assert api == {
-        "__version__", "attach", "connect", "fetch", "fuse", "methods", "load_module", "Federation", "Status", "Releases",
-        "ReleaseSummary", "FetchedRelease", "Acknowledgement", "ContributionVerdict", "Decision", "FusedModel",
-        "Methods", "MethodInfo", "ParameterInfo",
+        "__version__", "attach", "connect", "fetch", "fuse", "methods", "load_module", "Federation", "Status",
+        "Releases", "ReleaseSummary", "FetchedRelease", "Acknowledgement", "ContributionVerdict", "Decision",
+        "FusedModel", "Methods", "MethodInfo", "ParameterInfo",
     }  # fmt: skip
 
 

@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "evaluation": "core tensors data training",
     "consumer": "core durable tensors registry gateway",
     "contributor": "core durable tensors data training consumer gateway",
-    "attached": "core durable naming adapters tensors",  # models and Trainers of the user's own, which `api` takes part with
+    "attached": "core durable naming adapters tensors",  # models and Trainers of the user's own
     "search": "core tensors fusion engine data training evaluation",
     "testing": "core tensors fusion engine",
     "config": "",

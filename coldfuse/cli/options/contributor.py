@@ -41,8 +41,8 @@ class Training:
         str,
         typer.Option(
             "--train",
-            help="What is trained of the model: full, bias, norms, layers(last=2), masked(density=0.005), lora(rank=16) or "
-            "another adapter of PEFT's; the README's table says what each sends.",
+            help="What is trained of the model: full, bias, norms, layers(last=2), masked(density=0.005), "
+            "lora(rank=16) or another adapter of PEFT's; the README's table says what each sends.",
             rich_help_panel=_PANEL,
         ),
     ] = "full"

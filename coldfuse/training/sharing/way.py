@@ -9,7 +9,6 @@ from typing import ClassVar
 from torch import nn
 
 from coldfuse.adapters.loading import inject_module, is_wrapping, load_module, module_tensors
-from coldfuse.core.shared_module import TENSORS
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.changes import Change
 from coldfuse.tensors.checkpoint import open_checkpoint
@@ -31,7 +30,7 @@ class ModuleWay(Way):
     def kind(self) -> str:
         """Name of what is trained, for manifests."""
         module = open_checkpoint(self.folder).module
-        return "tensors" if module is None or module.kind == TENSORS else module.kind.lower()
+        return self.name if module is None else module.trained
 
     def select(self, model: nn.Module, shared: Parameters, preparation: Preparation) -> nn.Module:
         """Freeze the body, and put the release's module into it; a task's private head goes on training."""

@@ -102,11 +102,17 @@ def _only(wanted: Sequence[nn.Parameter], model: nn.Module) -> Iterator[None]:
             own.grad = None
 
 
+class _Given(tuple[Tensor]):
+    """Output of a body of any class: hidden states, and nothing else that a head may hand on."""
+
+    def __getattr__(self, name: str) -> Tensor | None:
+        """Return the hidden states by their name, and None for anything else."""
+        return self[0] if name == "last_hidden_state" else None
+
+
 @contextmanager
 def _giving(body: nn.Module) -> Iterator[Callable[[Tensor], None]]:
     """Have a body give hidden states that it is told, whatever it is asked."""
-    from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions as Output
-
     states = torch.empty(0)
 
     def take(told: Tensor) -> None:
@@ -114,7 +120,7 @@ def _giving(body: nn.Module) -> Iterator[Callable[[Tensor], None]]:
         states = told
 
     own: Any = body.__dict__.get("forward")
-    body.forward = lambda *_, **__: Output(last_hidden_state=states)
+    body.forward = lambda *_, **__: _Given((states,))
     try:
         yield take
     finally:

@@ -65,7 +65,12 @@ def load_language_model(base_dir: Path, auto_class: str, settings: TrainingSetti
     """Load a model whose head travels with it, as far as the base's files have it; see `load_model`."""
     loaded = load_model(base_dir, auto_class, settings)
     stored = stored_names_in(loaded.model, loaded.model, open_checkpoint(base_dir).schema.keys())
-    private = tuple(own for name, own in loaded.model.named_parameters() if name not in stored)
+    lacking = {name: own for name, own in loaded.model.named_parameters() if name not in stored}
+    private = tuple(lacking.values())
+    with torch.no_grad():
+        for name, own in lacking.items():
+            if name.endswith("bias"):  # a head's own bias: for some models transformers leaves what the memory held
+                own.zero_()
     loaded.processor = replace(loaded.processor, model=loaded.model, private=private)
     return loaded
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -24,6 +25,13 @@ NO_LABEL = -100
 """Label of what is not predicted; every loss of transformers leaves it out."""
 
 _LONGEST_LITERAL = 1 << 22
+_ARRAY = re.compile(r"\barray\((\[[^()]*\])(?:,\s*dtype=[^()]*)?\)")
+"""An array as NumPy shows it inside of something else, which is how `datasets` and pandas write CSV."""
+_BETWEEN = re.compile(r"\}\n\s*\{")
+"""Two mappings as NumPy prints them; a line of a text is never broken there, as it is written with a backslash."""
+_ITEM = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d*)?""")
+_WITHOUT_COMMAS = re.compile(rf"\[\s*(?:{_ITEM.pattern})(?:\s+(?:{_ITEM.pattern}))+\s*\]")
+"""A list as NumPy prints it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,9 +155,12 @@ def nested(cell: object) -> object:
         return cell.tolist()
     if not isinstance(cell, str) or len(cell) > _LONGEST_LITERAL or not cell.lstrip().startswith(("[", "{")):
         return cell
+    text = _BETWEEN.sub("}, {", _ARRAY.sub(r"\1", cell.strip()))
+    if _WITHOUT_COMMAS.fullmatch(text):  # Python would take two texts side by side for one
+        text = f"[{', '.join(_ITEM.findall(text))}]"
     for parse in (json.loads, ast.literal_eval):  # pandas writes lists as Python prints them
         try:
-            return parse(cell.strip())
+            return parse(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     return cell

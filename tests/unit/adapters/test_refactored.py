@@ -58,7 +58,7 @@ def test_factors_beside_each_other_and_the_whole_matrix_give_the_same_product():
 
 
 def test_rows_of_a_keep_their_length_and_rows_without_use_stay_trainable():
-    b, a = factors(1)
+    _, a = factors(1)
     one = np.outer(np.arange(12.0), np.arange(9.0))
     cut = cut_matrix(one, before_RI=a, name="layer")
     assert np.linalg.norm(cut.down_RI[0]) == pytest.approx(np.sqrt(np.square(a).sum() / RANK))

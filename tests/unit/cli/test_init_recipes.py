@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from coldfuse.cli.main import app
 from coldfuse.cli.recipe import require_federated
+from coldfuse.core.statistics import StatisticsRule
 from coldfuse.engine.recipes import known_methods, read_recipe
 from coldfuse.errors import UserInputError
 from coldfuse.registry.federation import open_federation
@@ -41,6 +42,18 @@ def test_a_recipe_is_stored_and_shown(base: Path) -> None:
     assert init(base, "--method", line) == line
     status = CliRunner().invoke(app, ["status", str(base.parent / "store")]).stdout
     assert f"method {line}" in status
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [("regmean", "gram"), ("fisher", "fisher"), ("clip then precision", "variance"), ("ties", "none")],
+)
+def test_a_federation_asks_for_the_statistics_that_its_method_looks_at(base: Path, method: str, kind: str) -> None:
+    init(base, "--method", method, "--statistics", "optional")
+    settings = open_federation(LocalStore(base.parent / "store")).settings
+    assert settings.statistics == StatisticsRule.model_validate({"kind": kind, "presence": "optional"})
+    status = CliRunner().invoke(app, ["status", str(base.parent / "store")]).stdout
+    assert (f"statistics: {kind}, optional" in status) is (kind != "none")
 
 
 def test_parameters_become_part_of_the_recipe(base: Path) -> None:

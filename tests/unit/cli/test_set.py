@@ -28,6 +28,13 @@ def run(command: str, federation: Federation, *arguments: object) -> str:
     return result.stdout
 
 
+def test_the_statistics_that_are_asked_for_follow_the_method(federation: Federation) -> None:
+    assert "statistics none → gram, require" in run("set", federation, "--method", "regmean")
+    assert "statistics gram, require → gram, optional" in run("set", federation, "--statistics", "optional")
+    assert open_federation(federation.store).settings.terms.statistics.presence == "optional"
+    assert "statistics gram, optional → none" in run("set", federation, "--method", "mean")
+
+
 def refused(federation: Federation, *arguments: object) -> str:
     before = open_federation(federation.store).settings
     error = CliRunner().invoke(app, ["set", federation.store.url, *map(str, arguments)]).exception

@@ -222,6 +222,9 @@ def test_folders_of_pictures_in_which_classes_cannot_be_told_are_refused(tmp_pat
     picture(tmp_path / "parts" / "test" / "1.png")
     with pytest.raises(UserInputError, match="holds the parts of a data set, and no classes; name the folder of one"):
         read_records(tmp_path / "parts", IMAGES)
+    picture(tmp_path / "stored" / "preview.png")
+    parquet.write_table(pa.table({"image": [b"x"], "label": ["cat"]}), tmp_path / "stored" / "a.parquet")
+    assert rows_of(tmp_path / "stored", *IMAGES) == [{"image": b"x", "label": "cat"}]
     picture(tmp_path / "both" / "cat" / "1.png")
     picture(tmp_path / "both" / "2.png")
     with pytest.raises(UserInputError, match="holds files beside folders of classes"):

@@ -32,6 +32,7 @@ def test_yaml_and_json_are_read_alike(tmp_path):
         ("use_cpu", "--device decides it"),
         ("deepspeed", "coldfuse.attach"),
         ("dataloader_drop_last", "drops none"),
+        ("label_smoothing_factor", "what its loss is"),
         ("a_name_that_nobody_has", "taken are activation_checkpointing"),
     ],
 )
@@ -48,6 +49,9 @@ def test_what_the_node_decides_is_refused_by_name(name, reason):
         ("gradient_accumulation_steps", True, "a whole number"),
         ("bf16", "yes", "true or false"),
         ("optim", ["adamw"], "a word"),
+        ("gradient_accumulation_steps", 0, "more than 0"),
+        ("num_train_epochs", -1, "more than 0"),
+        ("learning_rate", float("nan"), "more than 0"),
     ],
 )
 def test_a_value_of_another_kind_is_refused(name, value, wanted):
@@ -61,6 +65,10 @@ def test_a_file_that_holds_no_names_is_refused_in_one_line(tmp_path, content):
     with pytest.raises(UserInputError, match=r"a\.yaml: expected") as found:
         read_train_args(tmp_path / "a.yaml")
     assert "\n" not in str(found.value)
+
+
+def test_a_number_that_yaml_reads_as_a_word_is_a_number():
+    assert TrainingSettings(train_args={"learning_rate": "5e-3"}).train_args == {"learning_rate": 5e-3}
 
 
 def test_what_only_reports_decides_nothing_and_what_trains_does():

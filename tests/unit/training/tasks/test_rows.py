@@ -6,7 +6,7 @@ import pytest
 from coldfuse.data.records import Records
 from coldfuse.errors import UserInputError
 from coldfuse.training.tasks import find_task
-from coldfuse.training.tasks.rows import Rows, as_list, parse_rows
+from coldfuse.training.tasks.rows import Rows, as_list, nested, parse_rows
 from coldfuse.training.tasks.texts import Passage
 
 
@@ -49,6 +49,15 @@ def test_private_rows_are_in_no_repr():
 @pytest.mark.parametrize("cell", [["a", 1], ("a", 1), '["a", 1]', "['a', 1]", np.array(["a", 1], object)])
 def test_lists_are_read_as_files_have_them(cell):
     assert as_list(cell) == ["a", 1]
+
+
+def test_lists_are_read_as_numpy_prints_them():
+    assert as_list("['EU' 'won'\n \"it's\"]") == ["EU", "won", "it's"]
+    assert as_list("[1 0\n 12]") == [1, 0, 12]
+    assert as_list("[{'a': '}\\n {'}\n {'a': 'b'}]") == [{"a": "}\n {"}, {"a": "b"}]
+    assert nested("{'text': array(['Ada', 'so'], dtype=object), 'answer_start': array([0, 4])}") == {
+        "text": ["Ada", "so"], "answer_start": [0, 4],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("cell", ["a b", "[" * 100_000, "[unclosed", 7, None, {"a": 1}])
