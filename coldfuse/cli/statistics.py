@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import typer
 
@@ -20,6 +19,7 @@ from coldfuse.tensors.statistics import StatisticsInfo
 from coldfuse.training.settings import TrainingSettings
 from coldfuse.training.statistics import (
     StatisticsJob,
+    Tensors,
     compute_statistics,
     compute_task_statistics,
     head_labels,
@@ -29,9 +29,6 @@ from coldfuse.training.task_statistics import Wish
 from coldfuse.training.tasks import DEFAULT_TASK, find_task
 from coldfuse.training.tasks.task import DataRequest
 from coldfuse.training.variance import write_variance
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def statistics(options: StatisticsOptions) -> None:
@@ -62,7 +59,7 @@ def statistics(options: StatisticsOptions) -> None:
 
 def _computed(
     options: StatisticsOptions, kind: Literal["fisher", "gram"]
-) -> tuple[StatisticsInfo, Mapping[str, Tensor], DataReport]:
+) -> tuple[StatisticsInfo, Tensors, DataReport | None]:
     if options.task == DEFAULT_TASK:
         job = _job(options, kind)
         if not options.as_json:

@@ -31,6 +31,9 @@ from coldfuse.training.task_statistics import Wish, estimate, info_of, set_tenso
 from coldfuse.training.tasks import describe_task
 from coldfuse.training.tasks.task import Task
 
+Tensors = Mapping[str, Tensor]
+"""Statistics of each tensor, by the names of the model that was measured."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StatisticsJob:
