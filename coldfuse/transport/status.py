@@ -45,6 +45,7 @@ CODES: dict[type[ColdfuseError], grpc.StatusCode] = {
     errors.DigestMismatchError: grpc.StatusCode.DATA_LOSS,
     errors.SchemaMismatchError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ContributionRejectedError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.NoGainError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RoundClosedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.FusionError: grpc.StatusCode.INTERNAL,
     errors.WorkerLostError: grpc.StatusCode.INTERNAL,
