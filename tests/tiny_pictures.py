@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from architectures import KINDS, build
 from PIL import Image
+from tiny_texts import write_text_tokenizer
+from transformers import CLIPConfig, CLIPModel
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
 
@@ -29,6 +32,20 @@ def write_image_processor(folder: Path, *, size: int) -> Path:
     }  # fmt: skip
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     return folder
+
+
+def write_clip(folder: Path) -> Path:
+    """Write a random CLIP with its tokenizer and image processor."""
+    text = {"vocab_size": 200, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "intermediate_size": 32, "max_position_embeddings": 32, "bos_token_id": 2, "eos_token_id": 3,
+            "pad_token_id": 0}  # fmt: skip
+    vision = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
+              "image_size": 8, "patch_size": 4}  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(folder)
+    write_text_tokenizer(folder, starts_with="<s>", ends_in="</s>")
+    return write_image_processor(folder, size=8)
 
 
 def picture(colour: str, seed: int, *, size: int = 12) -> Image.Image:

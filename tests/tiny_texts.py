@@ -128,6 +128,8 @@ def rows_of(task: str) -> list[dict[str, Any]]:
     made = {
         "token-classification": _tagged, "question-answering": _asked, "instructions": _chat,
         "text2text-generation": lambda number: {"source": PROVERBS[number], "target": PROVERBS[number].split()[0]},
+        "multi-label-classification": _labelled,
+        "regression": lambda number: {"text": PROVERBS[number], "score": float(len(PROVERBS[number].split()))},
     }  # fmt: skip
     make = made.get(task, lambda number: {"text": PROVERBS[number]})
     return [make(number) for number in range(len(PROVERBS))]
@@ -136,6 +138,14 @@ def rows_of(task: str) -> list[dict[str, Any]]:
 def _tagged(number: int) -> dict[str, Any]:
     words = PROVERBS[number].replace(".", " .").replace(",", " ,").split()
     return {"tokens": words, "ner_tags": ["B-START" if word[0].isupper() else "O" for word in words]}
+
+
+def _labelled(number: int) -> dict[str, Any]:
+    text = PROVERBS[number]
+    return {
+        "text": text,
+        "labels": [name for name, word in (("the", "the "), ("comma", ","), ("a", " a ")) if word in text],
+    }
 
 
 def _asked(number: int) -> dict[str, Any]:

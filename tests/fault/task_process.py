@@ -5,6 +5,7 @@ from __future__ import annotations
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from tiny_pictures import write_captions, write_pictures
 from tiny_texts import rows_of, write_json_lines
 
 from coldfuse.tensors.checkpoint import open_checkpoint
@@ -19,10 +20,19 @@ SETTINGS = TrainingSettings(
 )
 
 
+def write_data(folder: Path, task: str) -> Path:
+    """Write private data of a task: proverbs, or coloured pictures."""
+    if task == "image-classification":
+        return write_pictures(folder, num=18)
+    if task == "contrastive-image-text":
+        return write_captions(folder, num=36)
+    return write_json_lines(folder.with_suffix(".jsonl"), rows_of(task))
+
+
 def job_of(base_dir: Path, line: str) -> TrainingJob:
-    """Return a training of a task on proverbs."""
+    """Return a training of a task."""
     task = find_task(line)
-    data = write_json_lines(base_dir.parent / f"{task.name}.jsonl", rows_of(task.name))
+    data = write_data(base_dir.parent / task.name, task.name)
     train, validation = set_apart(task, task.read(DataRequest(data=data)), seed=0)
     names = open_checkpoint(base_dir).schema.keys()
     return TrainingJob(

@@ -1,4 +1,4 @@
-"""Training is killed at a step, for every kind of text task: started again, it ends in the same bytes."""
+"""Training is killed at a step, for every kind of task: started again, it ends in the same bytes."""
 
 import multiprocessing
 import signal
@@ -7,10 +7,12 @@ import pytest
 import torch
 from fault import task_process
 from fault.task_process import SETTINGS, job_of
+from tiny_pictures import write_clip, write_seeing_model
 from tiny_texts import write_text_model
 
 from coldfuse.training.fine_tuning import fine_tune
 from coldfuse.training.job import FineTuned
+from coldfuse.training.tasks import TASKS
 
 KILLED_AT = 5  # in the second epoch
 CASES = {
@@ -20,6 +22,10 @@ CASES = {
     "text-generation": "gpt2",
     "instructions": "llama",
     "text2text-generation(private_head=yes)": "t5",
+    "multi-label-classification": "headless bert",
+    "regression": "roberta",
+    "image-classification": "ViTForImageClassification",
+    "contrastive-image-text": "clip",
 }
 
 
@@ -31,6 +37,16 @@ def processes():
     return context
 
 
+def write_base(folder, kind):
+    if kind == "clip":
+        return write_clip(folder)
+    return write_seeing_model(folder, kind) if kind.startswith("ViT") else write_text_model(folder, kind)
+
+
+def test_every_task_but_text_classification_is_killed_here():
+    assert {line.partition("(")[0] for line in CASES} == TASKS.keys() - {"text-classification"}
+
+
 def finished(outcome):
     assert isinstance(outcome, FineTuned)
     return outcome
@@ -38,7 +54,7 @@ def finished(outcome):
 
 @pytest.mark.parametrize(("line", "kind"), CASES.items(), ids=CASES)
 def test_killed_in_training_every_task_goes_on_to_the_same_bytes(tmp_path, processes, line, kind):
-    base = write_text_model(tmp_path / "base", kind)
+    base = write_base(tmp_path / "base", kind)
     uninterrupted = finished(fine_tune(job_of(base, line), SETTINGS))
     checkpoint = tmp_path / "run.safetensors"
 

@@ -8,9 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 from pyarrow import parquet
-from tiny_pictures import picture, write_captions, write_image_processor, write_pictures, write_seeing_model
-from tiny_texts import write_text_tokenizer
-from transformers import CLIPConfig, CLIPModel
+from tiny_pictures import picture, write_captions, write_clip, write_pictures, write_seeing_model
 
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.checkpoint import open_checkpoint
@@ -118,18 +116,7 @@ def test_a_large_picture_is_refused_and_a_small_one_of_any_mode_is_three_colours
 
 @pytest.fixture
 def clip(tmp_path):
-    text = {"vocab_size": 200, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-            "intermediate_size": 32, "max_position_embeddings": 32, "bos_token_id": 2, "eos_token_id": 3,
-            "pad_token_id": 0}  # fmt: skip
-    vision = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
-              "image_size": 8, "patch_size": 4}  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(
-            tmp_path / "clip"
-        )
-    write_text_tokenizer(tmp_path / "clip", starts_with="<s>", ends_in="</s>")
-    return write_image_processor(tmp_path / "clip", size=8)
+    return write_clip(tmp_path / "clip")
 
 
 def test_pictures_and_texts_find_each_other_better_and_all_of_the_model_travels(tmp_path, clip):
