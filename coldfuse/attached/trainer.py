@@ -28,6 +28,9 @@ from coldfuse.errors import UserInputError
 _KEPT_ROUNDS = 2
 """Rounds whose checkpoints are kept."""
 
+_ROUND = re.compile(r"release-\d{5,}-[0-9a-f]{12}")
+"""Names that `round_name` gives: nothing else in the user's folder is ours to remove."""
+
 _DECISIVE = (
     "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps",
     "weight_decay", "warmup_steps", "lr_scheduler_type", "optim", "seed",
@@ -206,7 +209,10 @@ class AttachedTrainer:
     def _clear_old(self, folder: Path) -> None:
         """Remove the checkpoints of rounds before the last ones, which nobody goes on from."""
         if is_first():
-            others = sorted(path for path in self._output_dir.glob("release-*-*") if path.is_dir() and path != folder)
+            ours = [
+                path for path in self._output_dir.glob("release-*") if _ROUND.fullmatch(path.name) and path.is_dir()
+            ]
+            others = sorted(path for path in ours if path != folder)
             for old in others[: -(_KEPT_ROUNDS - 1)]:
                 shutil.rmtree(old, ignore_errors=True)
 

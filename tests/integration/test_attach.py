@@ -126,6 +126,20 @@ def test_each_round_begins_from_the_release_and_the_head_goes_on(
     assert [c.num_examples for n in (1, 2) for c in held.release(n).contributions] == [16, 16]
 
 
+def test_only_the_checkpoints_of_old_rounds_are_removed_from_the_users_folder(
+    held: Federation, federation: coldfuse.Federation, base: Path
+) -> None:
+    own = [Path("out") / name for name in ("release-v1-final", "release-00000-notes", "checkpoint-7")]
+    for folder in own:
+        folder.mkdir(parents=True)
+    trainer = trainer_of(classifier(base), save_strategy="epoch")
+    for _ in coldfuse.attach(trainer, federation, name="ada", rounds=3):
+        trainer.train()
+    assert all(folder.is_dir() for folder in own)
+    kept = sorted(path.name[:13] for path in Path("out").iterdir() if path not in own)
+    assert kept == ["release-00001", "release-00002"]
+
+
 def test_the_best_model_is_what_is_sent(held: Federation, federation: coldfuse.Federation, base: Path) -> None:
     other = trainer_of(classifier(base, 5))
     trainer = trainer_of(
