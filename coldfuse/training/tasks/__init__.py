@@ -55,6 +55,8 @@ _NEEDED = (
     "name", "metric", "higher_is_better", "has_private_head", "read", "load", "encode", "start_head", "score",
 )  # fmt: skip
 _LINE = re.compile(r"\s*([a-z0-9][a-z0-9-]*)\s*(?:\((.*)\))?\s*", re.DOTALL)
+_OPTION = re.compile(r"""\s*(\w+)\s*=\s*("[^"]*"|'[^']*'|(?:[^,"'][^,]*)?)\s*(?:,|$)""")
+"""An option with its value, in quotes where it has commas, or spaces at an end."""
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -64,12 +66,14 @@ def known_tasks() -> list[str]:
 
 
 def find_task(line: str) -> Task:
-    """Return the task of a line: a name, or a name with options in parentheses.
+    """Return the task of a line: a name, or a name with options in parentheses, `NAME=VALUE` with commas between.
+
+    A value with commas, quotes, or spaces at an end that count stands in quotes.
 
     Raises `UserInputError` for a task or an option that there is not, or a package's task that cannot be used.
 
-    >>> find_task("text-classification").metric
-    'accuracy'
+    >>> find_task("text-classification").metric, find_task('text2text-generation(prefix="summarize: ")').prefix
+    ('accuracy', 'summarize: ')
     """
     match = _LINE.fullmatch(line)
     if match is None or (match[1] not in TASKS and match[1] not in _foreign()):
@@ -88,7 +92,7 @@ def describe_task(task: Task) -> str:
     if not dataclasses.is_dataclass(task):
         return task.name
     given = [
-        f"{field.name}={getattr(task, field.name)}"
+        f"{field.name}={_written(getattr(task, field.name))}"
         for field in dataclasses.fields(task)
         if field.init and getattr(task, field.name) != field.default
     ]
@@ -128,14 +132,28 @@ def _load(point: EntryPoint) -> Any:
     return kind
 
 
+def _written(value: object) -> str:
+    """Return an option's value as `_parse` reads it."""
+    text = str(value)
+    if text == text.strip() and "," not in text and text[:1] not in ("'", '"'):
+        return text
+    return f"'{text}'" if '"' in text else f'"{text}"'
+
+
 def _parse(name: str, options: str) -> dict[str, str]:
-    """Split `a=1, b=2`."""
+    """Split `a=1, b="x, y"`."""
     given: dict[str, str] = {}
-    for part in filter(None, map(str.strip, options.split(","))):
-        key, equals, value = map(str.strip, part.partition("="))
-        if not equals or not key or key in given:
-            raise UserInputError(f"task {name}: {part!r} is no option, expected NAME=VALUE, each once")
-        given[key] = value
+    rest = options.strip()
+    while rest:
+        option = _OPTION.match(rest)
+        if option is None or option[1] in given:
+            raise UserInputError(
+                f"task {name}: {rest[:100]!r} is no option, expected NAME=VALUE, each once, with quotes around a value "
+                "that has commas"
+            )
+        value = option[2].strip()
+        given[option[1]] = value[1:-1] if value[:1] in ("'", '"') else value
+        rest = rest[option.end() :].strip()
     return given
 
 

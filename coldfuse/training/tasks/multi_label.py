@@ -115,7 +115,7 @@ class MultiLabel:
         if held:
             raise UserInputError(
                 f"{where}: its labels are one text with {held[0]!r} in it; say what stands between labels with --task "
-                f"'{self.name}(separator={held[0]})', or separator=none where nothing does"
+                f"'{self.name}(separator=\"{held[0]}\")', or separator=none where nothing does"
             )
         return [cell.strip()]
 
