@@ -133,8 +133,9 @@ class Run:
         names = stored_names_in(self.loaded.model, self.loaded.shared_part, self.job.schema_names)
         self.shared = shared_parameters(self.loaded.model, names)
         preparation = Preparation(
-            seed=self.settings.seed, round=self.job.round, examples=self._single_examples, folder=self.job.folder
-        )
+            seed=self.settings.seed, round=self.job.round, task=self.line, examples=self._single_examples,
+            folder=self.job.folder,
+        )  # fmt: skip
         self.loaded.model = self.way.prepare(self.loaded.model, names, preparation).to(self.device)
 
     def _begin_terms(self, position: Position | None, saved: Mapping[str, Tensor] | None) -> Terms:

@@ -3,8 +3,9 @@
     mask = top-k of F over all shared weights, k = density · their number        kind=fisher
     F_k  = mean over examples of (∂ loss / ∂θ_k)², with the examples' labels, at the base
 
-Gradients outside the mask are zero, and so are Adam's steps there. The mask holds for a number of rounds: it lies in
-the node's folder, with the first of its rounds. Of equal elements the earlier are taken.
+Gradients outside the mask are zero, and so are Adam's steps there. The mask holds for a number of rounds, whatever is
+added to the data meanwhile, but not for another task or seed: it lies in the node's folder, with the first of its
+rounds. Of equal elements the earlier are taken.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Masked(Way):
         if not mask:
             raise UserInputError(f"--train {self.line()}: no element says anything on these data; choose another kind")
         if preparation.folder is not None:
-            new = preparation.folder / self._file(trained, preparation.round)
+            new = preparation.folder / self._file(trained, preparation, preparation.round)
             write_tensors(new, mask)
             for path in preparation.folder.glob(f"mask-*-{new.name.rpartition('-')[2]}"):
                 if int(path.name.split("-")[1]) <= preparation.round - self.rounds:  # it holds no longer
@@ -113,13 +114,15 @@ class Masked(Way):
         if preparation.folder is None:
             return None
         earliest = max(0, preparation.round - self.rounds + 1)
-        files = [preparation.folder / self._file(trained, r) for r in range(preparation.round, earliest - 1, -1)]
+        rounds = range(preparation.round, earliest - 1, -1)
+        files = [preparation.folder / self._file(trained, preparation, number) for number in rounds]
         return next((read_tensors(file) for file in files if file.exists()), None)
 
-    def _file(self, trained: Parameters, first_round: int) -> str:
-        """Return the name of the file of a mask that was chosen in a round, for these parameters."""
+    def _file(self, trained: Parameters, preparation: Preparation, first_round: int) -> str:
+        """Return the name of the file of a mask that was chosen in a round, for these parameters, task and seed."""
         shapes = [(name, list(parameter.shape)) for name, parameter in sorted(trained.items())]
-        return f"mask-{first_round}-{sha256(canonical_json([self.line(), shapes]))[:16]}.safetensors"
+        chosen_for = [self.line(), shapes, preparation.task, preparation.seed]
+        return f"mask-{first_round}-{sha256(canonical_json(chosen_for))[:16]}.safetensors"
 
 
 def top_elements(scores: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:

@@ -56,6 +56,8 @@ class Preparation:
     """Seed of the run: what is drawn at random follows from it."""
     round: int = 1
     """Number of the round."""
+    task: str = ""
+    """Line of the task that is trained: what is chosen for one is not for another."""
     examples: Callable[[int], Iterable[Batch]] = no_examples
     """examples(count): return batches of one training example each, at most that many, the same ones at each call."""
     folder: Path | None = None

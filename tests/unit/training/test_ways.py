@@ -321,6 +321,18 @@ def test_a_mask_holds_for_its_rounds(tmp_path: Path) -> None:
     assert places(8, "masked(kind=random, density=0.04, rounds=3)") != places(7)
 
 
+def test_a_mask_is_not_kept_for_another_task_or_seed(tmp_path: Path) -> None:
+    def places(number: int, **chosen_for: object) -> dict[str, list[int]]:
+        line = "masked(kind=random, density=0.05, rounds=3)"
+        changes, _ = masked(losing(), line, folder=tmp_path, round=number, **chosen_for)
+        return {name: change.indices.tolist() for name, change in changes.items()}
+
+    first = places(1, task="regression", seed=1)
+    assert places(2, task="regression", seed=1) == first
+    assert places(2, task="fill-mask", seed=1) != first
+    assert places(2, task="regression", seed=2) != first
+
+
 def test_a_mask_leaves_frozen_embeddings_alone() -> None:
     changes, moves = masked(losing(), "masked(density=0.2, freeze_embeddings=true)")
     assert changes
