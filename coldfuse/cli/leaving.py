@@ -12,6 +12,7 @@ from coldfuse.contributor.events import NodeEvent, describe_score
 from coldfuse.contributor.leaving import LeavingTensor, list_leaving, list_private
 from coldfuse.contributor.node import Node, Sender
 from coldfuse.contributor.state import Trained, WorkFolder
+from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.serialization import encode
 from coldfuse.core.statistics import ContributedStatistics
@@ -40,8 +41,10 @@ def show_leaving(node: Sender, work: WorkFolder, trained: Trained, *, as_json: b
         shape = "×".join(map(str, entry.spec.shape)) or "scalar"
         typer.echo(f"   {entry.name}  {entry.spec.dtype}  {shape}  {entry.spec.size_bytes:,} bytes")
     _show_changes(leaving)
+    if manifest.mask is not None and mask is not None:
+        _show_mask(manifest.mask, mask, is_sent=work.masks.is_sent(manifest.mask))
     if manifest.statistics is not None:
-        _show_statistics(manifest.statistics, work.statistics)
+        _show_statistics(manifest.statistics, work.statistics, number=3 + (manifest.mask is not None))
     typer.echo("stays here: the data, the head, the labels' names, the optimiser's state")
     if private := list_private(work.head):
         typer.echo(f"   private tensors ({work.head}):")
@@ -53,9 +56,21 @@ def show_leaving(node: Sender, work: WorkFolder, trained: Trained, *, as_json: b
         )
 
 
-def _show_statistics(given: ContributedStatistics, path: Path) -> None:
+def _show_mask(given: Blob, path: Path, *, is_sent: bool) -> None:
+    again = "; the gateway has it, and it is not sent again" if is_sent else ""
+    typer.echo(
+        f"3. the mask, which elements were trained, {given.size_bytes:,} bytes in {len(given.parts)} parts ({path})"
+        f"{again}:"
+    )
+    for entry in read_file_header(path).tensors:
+        typer.echo(f"   {entry.name}  {entry.spec.dtype}  {entry.spec.size_bytes:,} bytes")
+
+
+def _show_statistics(given: ContributedStatistics, path: Path, *, number: int) -> None:
     num_parts, size_bytes = len(given.file.parts), given.file.size_bytes
-    typer.echo(f"3. its {given.kind} statistics as {given.coding}, {size_bytes:,} bytes in {num_parts} parts ({path}):")
+    typer.echo(
+        f"{number}. its {given.kind} statistics as {given.coding}, {size_bytes:,} bytes in {num_parts} parts ({path}):"
+    )
     for entry in read_file_header(path).tensors:
         typer.echo(f"   {entry.name}  {entry.spec.size_bytes:,} bytes")
 
@@ -89,6 +104,11 @@ def _show_json(
         "changes": [tensor.as_json() for tensor in leaving],
         "private": {name: list(shape) for name, shape in list_private(work.head)},
     }  # fmt: skip
+    if manifest.mask is not None:
+        found["mask"] = {
+            "path": str(work.masks.path(manifest.mask)), "size_bytes": manifest.mask.size_bytes,
+            "is_sent": work.masks.is_sent(manifest.mask),
+        }  # fmt: skip
     if manifest.statistics is not None:
         found["statistics"] = {
             "path": str(work.statistics), "size_bytes": manifest.statistics.file.size_bytes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from reviews import write_reviews
 from task_rounds import TRAINING, aggregating, make_node
 from tiny_model import write_tiny_model
 
+from coldfuse.cli.leaving import show_what_would_leave
 from coldfuse.contributor.node import Node
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import ContributionManifest
@@ -88,3 +90,17 @@ def test_a_mask_is_sent_once_and_again_where_it_is_lost_or_over(federation: Fede
     assert federation.latest().release == 4
     folder = node.begin()[0].masks.folder
     assert len(list(folder.glob("*.safetensors"))) == 2
+
+
+def test_a_dry_run_lists_the_mask_that_would_leave(
+    federation: Federation, node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with aggregating(federation):  # opens the round
+        show_what_would_leave(node, as_json=False)
+    work, trained = node.prepare()
+    assert trained.mask is not None
+    size_bytes = work.masks.path(trained.mask).stat().st_size
+    assert f"3. the mask, which elements were trained, {size_bytes:,} bytes in " in capsys.readouterr().out
+    show_what_would_leave(node, as_json=True)
+    said = json.loads(capsys.readouterr().out)["mask"]
+    assert (said["size_bytes"], said["is_sent"]) == (size_bytes, False)
