@@ -6,6 +6,7 @@ no articles, single spaces; of several true answers the best counts; no answer a
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from collections import Counter
@@ -78,21 +79,37 @@ def _pairs(answers: object, start: object) -> list[tuple[object, object]]:
         case {"text": text, **rest}:
             return [(text, rest.get("answer_start"))]
         case list():
-            return [pair for each in answers for pair in _pairs(each, None)]
+            return _each(answers, nested(start))
         case Mapping() if not answers:
             return []
     raise ValueError(f"answers are {type(answers).__name__}, expected `text` and `answer_start`, or a text")
+
+
+def _each(answers: list[object], starts: object) -> list[tuple[object, object]]:
+    """Return the same of a list of answers, whose places may be a list beside it."""
+    if not isinstance(starts, list) or len(starts) != len(answers):
+        starts = [None] * len(answers)
+    return [pair for each, start in zip(answers, starts, strict=True) for pair in _pairs(each, start)]
 
 
 def _place(context: str, text: object, start: object) -> tuple[str, int]:
     """Return an answer and where it stands: at the place that is said, or else the one of its places next to it."""
     if not isinstance(text, str) or not text.strip():
         raise ValueError("an answer is empty or no text; leave `text` empty ([]) where there is no answer")
-    said = int(start) if isinstance(start, int | float) or (isinstance(start, str) and start.isdecimal()) else 0
+    said = _number(start)
     places = [match.start() for match in re.finditer(f"(?={re.escape(text)})", context)]
     if not places:
         raise ValueError("an answer does not stand in its context; an extractive answer is a part of the text")
     return text, min(places, key=lambda place: abs(place - said))
+
+
+def _number(start: object) -> float:
+    """Return a place as a number, 0 where nobody says one: pandas writes 3.0, and NaN where there is none."""
+    try:
+        number = float(start) if isinstance(start, int | float | str) else 0.0
+    except (ValueError, OverflowError):
+        return 0.0
+    return number if math.isfinite(number) else 0.0
 
 
 def make_windows(tokenizer: Any, questions: Sequence[Question], *, size: int, stride: int) -> list[dict[str, Any]]:

@@ -135,3 +135,22 @@ def test_the_best_answer_is_that_of_an_exhaustive_search(seed, may_be_none):
     nothing = min(starts[0] + ends[0] for _, starts, ends in windows)
     expected = "" if may_be_none and nothing > score else answer
     assert best_answer(windows, context, may_be_none=may_be_none, longest=3) == expected
+
+
+@pytest.mark.parametrize("start", [25, 25.0, "25", "25.0", " 25 "])
+def test_an_answer_stands_where_it_is_said_however_a_table_writes_numbers(start):
+    (question,) = parse_question({"question": "Who?", "context": CONTEXT, "answers": "Ada", "answer_start": start})
+    assert question.starts == (25,)
+
+
+@pytest.mark.parametrize("start", [None, float("nan"), float("inf"), "inf", "", "there", 10**400, [25]])
+def test_a_place_that_is_none_leaves_the_first(start):
+    (question,) = parse_question({"question": "Who?", "context": CONTEXT, "answers": "Ada", "answer_start": start})
+    assert question.starts == (0,)
+
+
+@pytest.mark.parametrize("starts", [[25, 4], "[25, 4]"])
+def test_lists_of_answers_and_places_in_two_columns_belong_together(starts):
+    row = {"question": "Who?", "context": CONTEXT, "answers": ["Ada", "wrote"], "answer_start": starts}
+    (question,) = parse_question(row)
+    assert question.starts == (25, 4)
