@@ -6,6 +6,7 @@ node decides itself, by its options or because its promises hang on it, is refus
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -96,7 +97,15 @@ def read_train_args(path: Path) -> dict[str, object]:
 
 def check_train_args(given: Mapping[str, object], *, where: str = "train_args") -> dict[str, object]:
     """Return the arguments with values of the kinds that they have; see `read_train_args`."""
-    return {str(name): _checked(str(name), value, where) for name, value in given.items()}
+    checked = {str(name): _checked(str(name), value, where) for name, value in given.items()}
+    for name, value in checked.items():
+        try:
+            json.dumps(value, allow_nan=False, sort_keys=True)  # by which a run is known
+        except (TypeError, ValueError, RecursionError):
+            raise UserInputError(
+                f"{where}: {name} is nothing that JSON holds, expected finite numbers, true, false, and words"
+            ) from None
+    return checked
 
 
 def _checked(name: str, value: object, where: str) -> object:

@@ -59,6 +59,17 @@ def test_a_value_of_another_kind_is_refused(name, value, wanted):
         check_train_args({name: value})
 
 
+@pytest.mark.parametrize(
+    "content", ["weight_decay: .nan", "adam_beta1: .inf", "lr_scheduler_kwargs: {1: 2, a: 3}", "optim_args: 2026-01-01",
+                "lr_scheduler_kwargs: {since: 2026-01-01}"]
+)  # fmt: skip
+def test_a_value_by_which_no_run_can_be_known_is_refused_in_one_line(tmp_path, content):
+    (tmp_path / "a.yaml").write_text(content)
+    with pytest.raises(UserInputError, match="expected") as found:
+        TrainingSettings(train_args=read_train_args(tmp_path / "a.yaml"))
+    assert "\n" not in str(found.value)
+
+
 @pytest.mark.parametrize("content", ["", "- optim\n", "optim", "a: [1", "\x00"])
 def test_a_file_that_holds_no_names_is_refused_in_one_line(tmp_path, content):
     (tmp_path / "a.yaml").write_text(content)
