@@ -97,8 +97,8 @@ def make_delta(  # noqa: PLR0913 - what there is to say, by keyword
         return None
     task = settings.task
     score = Score(
-        metric=task.metric, before=_bounded(made.score_before), after=_bounded(made.score_after),
-        higher_is_better=task.higher_is_better,
+        metric=task.metric, before=_bounded(made.score_before, higher=task.higher_is_better),
+        after=_bounded(made.score_after, higher=task.higher_is_better), higher_is_better=task.higher_is_better,
     )  # fmt: skip
     trained = Trained(
         base_release=base.release, base_digest=base.model_digest, work_digest=settings.work_digest(),
@@ -125,9 +125,11 @@ def _kept(work: WorkFolder, tell: Callable[[str], None]) -> PrivatePart | None:
     return None
 
 
-def _bounded(score: float) -> float:
+def _bounded(score: float, *, higher: bool) -> float:
     """Return a score that a manifest can carry: a perplexity may be beyond all numbers, and a correlation be none."""
-    return max(min(score, 1e300), -1e300) if score == score else 0.0
+    if score != score:
+        return 0.0 if higher else 1e300  # never one that passes for a good one
+    return max(min(score, 1e300), -1e300)
 
 
 def _write(

@@ -33,7 +33,7 @@ from coldfuse.training.model import private_tensors, shared_tensors, stored_name
 from coldfuse.training.objectives import Beginning, Terms, parse_objectives
 from coldfuse.training.private import PrivatePart
 from coldfuse.training.schedule import derive_seed
-from coldfuse.training.scoring import mean_loss, take_features
+from coldfuse.training.scoring import is_better, mean_loss, take_features
 from coldfuse.training.sharing.way import ModuleWay
 from coldfuse.training.stopping import stoppable
 from coldfuse.training.tasks import describe_task
@@ -199,7 +199,7 @@ class Run:
         return mean_loss(self.loaded, self.validation, tokens_at_once=self.settings.tokens_at_once)
 
     def _is_better(self, score: float, than: float) -> bool:
-        return score > than if self.task.higher_is_better else score < than
+        return is_better(score, than, higher=self.task.higher_is_better)
 
     def begin_epoch(self) -> None:
         """Set the best weights aside, which this epoch will change."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -13,6 +14,17 @@ from coldfuse.training.schedule import split_batch
 from coldfuse.training.tasks.task import Feature, TaskModel
 
 _SCORED_AT_ONCE = 64
+
+
+def is_better(score: float, than: float, *, higher: bool) -> bool:
+    """Tell whether a score is better than another; any is better than one that is no number.
+
+    >>> is_better(0.5, 0.6, higher=False), is_better(math.nan, 0.6, higher=True), is_better(9.0, math.nan, higher=False)
+    (True, False, True)
+    """
+    if math.isnan(than):
+        return not math.isnan(score)
+    return score > than if higher else score < than
 
 
 def take_features(features: Sequence[Feature], indices: Sequence[int]) -> Sequence[Feature]:

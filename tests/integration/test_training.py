@@ -1,6 +1,7 @@
 """Training on a tiny random BERT: it learns, and whatever interrupts it, it arrives at the same bytes."""
 
 import json
+import math
 import random
 import shutil
 import signal
@@ -27,6 +28,7 @@ from coldfuse.training.fine_tuning import fine_tune
 from coldfuse.training.job import FineTuned, Stopped, TrainingProgress
 from coldfuse.training.loading import load_body, load_tokenizer
 from coldfuse.training.model import shared_tensors
+from coldfuse.training.tasks.text_classification import TextClassification
 
 EPOCH_STEPS = 8
 
@@ -242,6 +244,17 @@ def test_training_stops_early_and_returns_the_best_epoch(base_dir):
     outcome = finished(fine_tune(job(base_dir), impatient, progress=steps_into(steps)))
     assert outcome.num_epochs == outcome.best_epoch + 1
     assert outcome.num_steps == len(steps) == outcome.num_epochs * EPOCH_STEPS
+
+
+def test_a_score_that_is_no_number_is_never_the_best(base_dir):
+    class Scripted(TextClassification):
+        scores = iter([0.5, math.nan, 0.9, 0.7])  # of the start, and of each epoch
+
+        def score(self, loaded, examples, features):
+            return next(self.scores)
+
+    made = finished(fine_tune(replace(job(base_dir), task=Scripted()), SETTINGS))
+    assert (made.best_epoch, made.score_after, made.beats_base) == (2, 0.9, True)
 
 
 def test_a_batch_in_parts_gives_the_same_model_up_to_rounding(base_dir):
