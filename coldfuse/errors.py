@@ -81,6 +81,9 @@ class ContributionRejectedError(ColdfuseError):
 class NoGainError(ColdfuseError):
     """What was trained is no better than its base on the contributor's own validation data, and was not sent."""
 
+    base_release: int | None = None
+    """Number of that base, where it is known."""
+
 
 class RoundClosedError(ContributionRejectedError):
     """The round takes no contribution (any more, or yet), or is on another base; the same node may try again."""

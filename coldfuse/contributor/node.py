@@ -292,11 +292,15 @@ class Node(Sender):
         """Contribute, and wait for the next base where that came to nothing."""
         try:
             self.contribute()
-        except (ContributionRejectedError, NoGainError) as error:
+        except NoGainError as error:  # what came out while it trained is the next base
+            base = self.client.status().latest.number if error.base_release is None else error.base_release
+            self._say("kept", base, str(error))
+            self.wait_for_release(base)
+        except ContributionRejectedError as error:
             if isinstance(error, fatal):
                 raise
             base = self.client.status().latest.number
-            self._say("kept" if isinstance(error, NoGainError) else "rejected", base, str(error))
+            self._say("rejected", base, str(error))
             self.wait_for_release(base)
 
     def _require_gain(self, work: WorkFolder, trained: Trained) -> None:
@@ -306,11 +310,13 @@ class Node(Sender):
         score = trained.score
         how = "" if score is None else f"{describe_score(score)} "
         how += "with no lower loss " if score is not None and score.before == score.after else ""
-        raise NoGainError(
+        error = NoGainError(
             f"{self.settings.who.id}: not sent: on its own validation examples, {how}does "
             f"not beat release {trained.base_release}; its private head is kept for the next release, and "
             "--send-anyway sends such a contribution"
         )
+        error.base_release = trained.base_release
+        raise error
 
     def prepare(self) -> tuple[WorkFolder, Trained]:
         """Fetch the latest base and fine-tune it, as far as that is not done already."""

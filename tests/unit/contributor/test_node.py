@@ -139,6 +139,28 @@ def test_without_a_number_of_rounds_it_goes_on_after_a_rejection_until_it_is_sto
     assert "for the next release" in [event.message for event in events]
 
 
+def test_after_training_in_vain_it_goes_on_with_the_release_that_came_out_meanwhile(tmp_path: Path) -> None:
+    class Slow(TrainedNode):
+        def prepare(self) -> tuple[WorkFolder, Trained]:
+            work, trained = super().prepare()
+            if trained.base_release == 0:
+                self.client.release = 1  # others have made it  # type: ignore[attr-defined]
+                trained = trained.model_copy(update={"beats_base": False})
+            return work, trained
+
+    gateway, events = FakeGateway(ADMITTED, ADMITTED), []
+    node, _ = node_of(gateway, tmp_path)
+
+    def stop_if_it_waits(event: NodeEvent) -> None:
+        events.append(event)
+        if event.message == "for the next release":
+            node.stop.set()
+
+    Slow(node.settings, node.folder, node.client, stop_if_it_waits, node.stop).run(rounds=2)
+    assert [manifest.base_release for manifest in gateway.committed] == [1]
+    assert (events[0].phase, events[0].base_release) == ("kept", 0)
+
+
 def test_what_was_only_late_is_sent_again_to_the_next_round(tmp_path: Path) -> None:
     gateway = FakeGateway(LATE, ADMITTED, ADMITTED)
     node, events = node_of(gateway, tmp_path)
