@@ -30,7 +30,7 @@ from coldfuse.tensors.checks import checks_of
 from coldfuse.tensors.deltas import check_delta, mask_of
 from coldfuse.tensors.files import BlobFile
 from coldfuse.tensors.header import Header, read_header
-from coldfuse.tensors.masks import counts_of
+from coldfuse.tensors.masks import check_mask
 from coldfuse.tensors.said_encodings import class_of
 from coldfuse.tensors.stores import federation_store
 from coldfuse.tensors.tensor_file import TensorFile
@@ -176,7 +176,7 @@ def _open_mask(
     header = read_header(
         reader.read_into, file_bytes=mask.size_bytes, what="mask", limit=screening.max_header_bytes
     )  # fmt: skip
-    counts_of(header, what="mask")
+    check_mask(header, screening.schema, what="mask")  # before any of it is read: it could be of any size
     lists = check_parts(header, mask, reader)
     return TensorFile(BlobFile(screening.store_url, mask, "mask", checks_of(mask, objects.put_checks(lists))), header)
 
