@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from coldfuse.core.contribution import MAX_EXAMPLES, Admission, in_fusing_order
-from coldfuse.core.lengths import even_out, limit_of, remember
+from coldfuse.core.lengths import even_out, limits_of, remember
 from coldfuse.core.release import FusedContribution
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.statistics import StatisticsKind
@@ -71,7 +71,7 @@ def standing(
     claimed = [recipe.combiner.weigh(_examples(a), None if a.score is None else min(a.score, 1.0)) for a in ordered]
     if not any(claimed):  # all scores are 0: all count alike
         claimed = [1.0] * len(ordered)
-    limits = {kind: limit_of(lengths, past.get(kind, ()), rules) for kind, lengths in _lengths(ordered, rules).items()}
+    limits = limits_of(_lengths(ordered, rules), past, rules)
     return [
         Standing(
             admission=admission,
