@@ -24,6 +24,7 @@ from coldfuse.core.words import printable
 from coldfuse.engine.low_rank import LowRank
 from coldfuse.engine.operands import delta_operands
 from coldfuse.engine.tied import Tied, check_changes
+from coldfuse.engine.variances import Variances
 from coldfuse.errors import CodecError, ContributionRejectedError, DamagedObjectError, SchemaMismatchError
 from coldfuse.registry.objects import Objects
 from coldfuse.tensors.checks import checks_of
@@ -54,6 +55,8 @@ class Screening:
     """The tensor that each copy among the base's tensors is a copy of: a delta that has both must have them alike."""
     products: tuple[LowRank, ...] = ()
     """The modules of a shared LoRA: their factors are measured as the change of a product."""
+    variances: Variances = field(default_factory=dict)
+    """The base's running variances, which no delta may make negative."""
     max_header_bytes: int
     """Size of the longest header that is read: a delta names at most the base's tensors, each with its encoding, and
     twice in what is stored of it."""
@@ -145,7 +148,7 @@ def _check_delta(
     )
     _check_encoding(header, manifest)
     factors = frozenset(name for product in screening.products for name in product.names)
-    values = Values(screening.schema, screening.opened.screening, screening.meter(), factors)
+    values = Values(screening.schema, screening.opened.screening, screening.meter(), factors, screening.variances)
     checks = objects.put_checks(check_parts(header, manifest.delta, reader, values))
     file = TensorFile(BlobFile(screening.store_url, manifest.delta, "delta", checks_of(manifest.delta, checks)), header)
     check_expanded(file, mask, encoded, values)
