@@ -27,6 +27,7 @@ from coldfuse.core.round import Admitted, Held, LeaderEvent, Opened, Received, R
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.low_rank import find_low_rank
+from coldfuse.engine.variances import find_variances
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.quarantine import read_quarantine
 
@@ -157,6 +158,7 @@ def _screen(case: _Case, waiting: Sequence[Received]) -> tuple[list[Admission], 
     screening = Screening(
         store_url=case.federation.store.url, round=case.round, opened=case.opened, schema=case.base.schema,
         tied=case.base.tied, products=find_low_rank(case.base.checkpoint),
+        variances=find_variances(case.base.checkpoint),
         max_header_bytes=4 * sum(header.size_bytes for header in headers) + (64 << 10),
     )  # fmt: skip
     items = [(r.contribution, r.contributor) for r in waiting]

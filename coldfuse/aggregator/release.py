@@ -89,7 +89,7 @@ def fuse_release(
         model_digest=fused.digest,
         files=base.release.files | files,
         checks={name: root for name, root in base.release.checks.items() if name not in files} | checks,
-        contributions=tuple(each.fused(uses_statistics=recipe.statistic is not None) for each in counted),
+        contributions=tuple(each.fused(recipe.statistic) for each in counted),
         outer=sink.state(fused.parts, age=fused.fusion.age + 1),
         moved=fused.moved,
         norms=norms_after(counted, rules, past),
@@ -258,6 +258,7 @@ def _open_input(base: Base, counted: Standing, files: _Files, kind: Statistic | 
         mask=open_tensors(files.mask) if files.mask else None,
     )  # fmt: skip
     item = dataclasses.replace(item, share=counted.share * counted.staleness_weight)
-    if kind is None or files.statistics is None:
+    used = admission.used_statistics(kind)
+    if kind is None or used is None or files.statistics is None:
         return item
     return with_statistics(base.checkpoint, item, kind, open_tensors(files.statistics), delta=admission.delta_digest)

@@ -24,13 +24,14 @@ from coldfuse.core.words import printable
 from coldfuse.engine.low_rank import LowRank
 from coldfuse.engine.operands import delta_operands
 from coldfuse.engine.tied import Tied, check_changes
+from coldfuse.engine.variances import Variances
 from coldfuse.errors import CodecError, ContributionRejectedError, DamagedObjectError, SchemaMismatchError
 from coldfuse.registry.objects import Objects
 from coldfuse.tensors.checks import checks_of
 from coldfuse.tensors.deltas import check_delta, mask_of
 from coldfuse.tensors.files import BlobFile
 from coldfuse.tensors.header import Header, read_header
-from coldfuse.tensors.masks import counts_of
+from coldfuse.tensors.masks import check_mask
 from coldfuse.tensors.said_encodings import class_of
 from coldfuse.tensors.stores import federation_store
 from coldfuse.tensors.tensor_file import TensorFile
@@ -54,6 +55,8 @@ class Screening:
     """The tensor that each copy among the base's tensors is a copy of: a delta that has both must have them alike."""
     products: tuple[LowRank, ...] = ()
     """The modules of a shared LoRA: their factors are measured as the change of a product."""
+    variances: Variances = field(default_factory=dict)
+    """The base's running variances, which no delta may make negative."""
     max_header_bytes: int
     """Size of the longest header that is read: a delta names at most the base's tensors, each with its encoding, and
     twice in what is stored of it."""
@@ -145,7 +148,7 @@ def _check_delta(
     )
     _check_encoding(header, manifest)
     factors = frozenset(name for product in screening.products for name in product.names)
-    values = Values(screening.schema, screening.opened.screening, screening.meter(), factors)
+    values = Values(screening.schema, screening.opened.screening, screening.meter(), factors, screening.variances)
     checks = objects.put_checks(check_parts(header, manifest.delta, reader, values))
     file = TensorFile(BlobFile(screening.store_url, manifest.delta, "delta", checks_of(manifest.delta, checks)), header)
     check_expanded(file, mask, encoded, values)
@@ -176,7 +179,7 @@ def _open_mask(
     header = read_header(
         reader.read_into, file_bytes=mask.size_bytes, what="mask", limit=screening.max_header_bytes
     )  # fmt: skip
-    counts_of(header, what="mask")
+    check_mask(header, screening.schema, what="mask")  # before any of it is read: it could be of any size
     lists = check_parts(header, mask, reader)
     return TensorFile(BlobFile(screening.store_url, mask, "mask", checks_of(mask, objects.put_checks(lists))), header)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from coldfuse.core.dtypes import SAFE_CHANGE, Floats, to_floats
 from coldfuse.core.schema import Schema
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.engine.multiplying import add_product
+from coldfuse.engine.variances import Variances, makes_negative
 from coldfuse.errors import CodecError, ContributionRejectedError
 from coldfuse.fusion.apply import surely_finite
 from coldfuse.tensors.checks import make_list
@@ -41,6 +42,8 @@ class Values:
     meter: Meter
     factors: frozenset[str] = frozenset()
     """Tensors whose change is measured as that of a product, see `products`."""
+    variances: Variances = field(default_factory=dict)
+    """The base's running variances: one below 0 would make the model answer NaN, and fusion refuses it for all."""
 
     def check_part(self, layout: PartLayout, data: bytes) -> None:
         """Look at what a part holds element by element; what has to be expanded is looked at then."""
@@ -53,6 +56,10 @@ class Values:
     def check(self, name: str, first: int, values: Floats) -> None:
         """Raise `ContributionRejectedError` for numbers that no training makes; measure what it could have made."""
         _check_values(name, values, self.base[name].dtype, self.rules)
+        if (variance := self.variances.get(name)) is not None and makes_negative(variance, first, values):
+            raise ContributionRejectedError(
+                f"delta: tensor {name[:200]!r} would be negative with it, which no variance is; upload it with coldfuse"
+            )
         if name in self.factors:
             self.meter.count(values)
         else:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from coldfuse.core.contribution import MAX_EXAMPLES, Admission, in_fusing_order
-from coldfuse.core.lengths import even_out, limit_of, remember
+from coldfuse.core.lengths import even_out, limits_of, remember
 from coldfuse.core.release import FusedContribution
 from coldfuse.core.screening_rules import ScreeningRules
+from coldfuse.core.statistics import StatisticsKind
 from coldfuse.fusion.recipe import Recipe
 
 _NAMED = 5
@@ -34,10 +35,10 @@ class Standing:
     staleness_weight: float = 1.0
     """What its delta is multiplied by besides, for the age of its base."""
 
-    def fused(self, *, uses_statistics: bool = False) -> FusedContribution:
-        """Return what a release says of it."""
+    def fused(self, statistic: StatisticsKind | None = None) -> FusedContribution:
+        """Return what a release says of it, whose method looks at this kind of statistics."""
         admission = self.admission
-        used = admission.statistics if uses_statistics else None
+        used = admission.used_statistics(statistic)
         return FusedContribution(
             contribution=admission.contribution, contributor=admission.contributor,
             display_name=admission.display_name, delta_digest=admission.delta_digest,
@@ -70,7 +71,7 @@ def standing(
     claimed = [recipe.combiner.weigh(_examples(a), None if a.score is None else min(a.score, 1.0)) for a in ordered]
     if not any(claimed):  # all scores are 0: all count alike
         claimed = [1.0] * len(ordered)
-    limits = {kind: limit_of(lengths, past.get(kind, ()), rules) for kind, lengths in _lengths(ordered, rules).items()}
+    limits = limits_of(_lengths(ordered, rules), past, rules)
     return [
         Standing(
             admission=admission,

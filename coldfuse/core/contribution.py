@@ -182,7 +182,11 @@ class Admission(Value):
     base_release: Count | None = None
     """Number of the older release that its delta is relative to; None where that is the round's base."""
     statistics: AdmittedStatistics | None = None
-    """Its statistics, where the round uses some; None where it brought none."""
+    """Its statistics, where the round that it came in uses some; None where it brought none."""
+
+    def used_statistics(self, kind: StatisticsKind | None) -> AdmittedStatistics | None:
+        """Return its statistics if they are of the kind that a method looks at: what is carried may have others."""
+        return self.statistics if self.statistics is not None and self.statistics.kind == kind else None
 
 
 class Rejection(Value):

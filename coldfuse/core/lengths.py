@@ -18,6 +18,9 @@ from coldfuse.core.screening_rules import ScreeningRules
 MAX_PAST = 20
 """Number of past rounds whose median lengths are remembered."""
 
+MAX_KINDS = 64
+"""Number of kinds of which they are remembered: what it is of, a contributor says, and every release carries them."""
+
 _FEWEST = 3
 """Number of contributions from which a first round is judged by itself: of two nobody can tell which one is odd."""
 
@@ -107,6 +110,30 @@ def limit_of(lengths: Sequence[float], past: Sequence[float], rules: ScreeningRu
     return rules.factor * median(lengths) if len(lengths) >= _FEWEST else None
 
 
+def limits_of(
+    lengths: Mapping[str, Sequence[float]], past: Mapping[str, Sequence[float]], rules: ScreeningRules
+) -> dict[str, float | None]:
+    """Return the length to which a round's deltas of each kind are shortened, see `limit_of`.
+
+    A kind of which nobody can tell is bounded by what is known of others, most of all of those that are most frequent:
+    else a delta of any length would count in full, by a word of its contributor's that nobody else uses.
+
+    >>> limits_of({"full": [1.0], "unheard of": [1e9]}, {"full": (1.0, 1.0)}, ScreeningRules())
+    {'full': 3.0, 'unheard of': 30.0}
+
+    Args:
+        lengths: Lengths of all that are fused, by kind.
+        past: Median lengths of past rounds, by kind.
+        rules: The federation's rules.
+    """
+    found = {kind: limit_of(own, past.get(kind, ()), rules) for kind, own in lengths.items()}
+    known = [limit for kind, limit in found.items() if limit is not None for _ in lengths[kind]]
+    if not known:
+        known = [rules.factor * length for kind in past for length in past[kind]]
+    others = _OTHERS * median(known) if known else None
+    return {kind: others if limit is None else limit for kind, limit in found.items()}
+
+
 def even_out(weights: Sequence[float], rules: ScreeningRules) -> tuple[float, ...]:
     """Return weights of which none is larger than a factor times their median: what they rest on is only claimed.
 
@@ -123,14 +150,16 @@ def even_out(weights: Sequence[float], rules: ScreeningRules) -> tuple[float, ..
 def remember(
     past: Mapping[str, Sequence[float]], lengths: Mapping[str, Sequence[float]]
 ) -> dict[str, tuple[float, ...]]:
-    """Return the median lengths of the last rounds, with this one's.
+    """Return the median lengths of the last rounds, with this one's; of the kinds that are most frequent.
 
     Args:
         past: Median lengths of past rounds by kind, the newest last.
         lengths: Lengths of what this round has fused, by kind.
     """
     now = {kind: (*past.get(kind, ()), median(fused)) for kind, fused in lengths.items() if fused}
-    return {kind: tuple(now.get(kind, past.get(kind, ())))[-MAX_PAST:] for kind in {**past, **now}}
+    found = {kind: tuple(now.get(kind, past.get(kind, ())))[-MAX_PAST:] for kind in {**past, **now}}
+    frequent = sorted(found, key=lambda kind: (-len(lengths.get(kind, ())) - len(found[kind]), kind))[:MAX_KINDS]
+    return {kind: found[kind] for kind in sorted(frequent)}
 
 
 def _bound(lengths: Sequence[float], rules: ScreeningRules) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from coldfuse.engine.plan import RESIDUAL, STATE_DTYPE, FactorTask, PartTask, Pi
 from coldfuse.engine.ranges import ElementRange, element_ranges, has_rows, info_of
 from coldfuse.engine.reading import BlockReader
 from coldfuse.errors import FusionError, SchemaMismatchError
-from coldfuse.fusion.apply import move, surely_finite
+from coldfuse.fusion.apply import is_variance_name, lift_variance, move, surely_finite
 from coldfuse.fusion.block import Float64
 from coldfuse.fusion.method import Combiner, LinearCombiner, MatrixCombiner
 from coldfuse.tensors.model_digest import block_digests
@@ -231,10 +231,8 @@ class _PieceFusion:
             self._new(RESIDUAL, elements)[:] = from_floats(dropped_N, STATE_DTYPE)
         else:
             move(base, delta_N, own, out=out)
-        if self._piece.tensor.endswith("running_var") and (to_floats(out, own) < 0).any():
-            raise FusionError(
-                "the fused variance is negative, so the model would answer NaN; take a method that averages"
-            )
+        if is_variance_name(self._piece.tensor):
+            lift_variance(base, out, own)
         kind = f"u{self._item}"
         return int(np.count_nonzero(out.view(kind) != base.view(kind)))
 

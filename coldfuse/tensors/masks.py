@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from coldfuse.core.blob import Blob
 from coldfuse.core.dtypes import Raw
-from coldfuse.core.schema import Schema
+from coldfuse.core.schema import Schema, TensorSpec
 from coldfuse.core.serialization import blob_digest, canonical_json, unique_names
 from coldfuse.errors import CodecError, SchemaMismatchError
 from coldfuse.tensors.contents import parts_of
@@ -123,6 +123,33 @@ def counts_of(header: Header, *, what: str) -> dict[str, int]:
     if not isinstance(counts, dict) or not all(type(count) is int and count > 0 for count in counts.values()):
         raise CodecError(f"{what}: counts must say of each tensor how many elements change")
     return counts
+
+
+def check_mask(header: Header, base: Schema, *, what: str) -> None:
+    """Check that a mask holds what it says of tensors of the base, and nothing else: so its size is bounded by theirs.
+
+    Args:
+        header: The mask's header.
+        base: Dtypes and shapes of the base's tensors.
+        what: The mask's name, for errors.
+
+    Raises:
+        CodecError: The file is no mask, or one of another version.
+        SchemaMismatchError: It is none of this base, or holds something else.
+    """
+    wanted: dict[str, TensorSpec] = {}
+    for name, count in counts_of(header, what=what).items():
+        if name not in base or count > base[name].num_elements:
+            raise SchemaMismatchError(
+                f"{what}: tensor {name[:200]!r}: the base has none with so many elements; send a mask of this base"
+            )
+        wanted |= Masked(count).in_mask(name, base[name])
+    there = header.schema
+    for stored in sorted(there.keys() | wanted.keys()):
+        if there.get(stored) != wanted.get(stored):
+            raise SchemaMismatchError(
+                f"{what}: tensor {stored[:200]!r} is not what its counts ask for; make the mask with coldfuse"
+            )
 
 
 def read_indices(mask: Mask, name: str, num_elements: int) -> Indices:

@@ -15,6 +15,7 @@ from tiny_rounds import contribute, floats, lead, make_changes, make_contributio
 from coldfuse.core import blob
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import ContributionManifest
+from coldfuse.core.federation import ChangeableSettings
 from coldfuse.core.serialization import blob_digest, encode
 from coldfuse.core.statistics import Coding, ContributedStatistics, StatisticsRule
 from coldfuse.doctor.examine import Examination
@@ -22,6 +23,7 @@ from coldfuse.errors import ContributionRejectedError
 from coldfuse.gateway import StoreGateway
 from coldfuse.gateway.contributions import check_manifest
 from coldfuse.registry.federation import Federation
+from coldfuse.registry.settings import read_settings, write_change
 from coldfuse.tensors.blobs import put_part
 
 MODEL = make_model() | {"embeddings.weight": floats(np.random.default_rng(0).normal(size=(600, 8)))}
@@ -133,6 +135,21 @@ def test_the_doctor_looks_at_statistics_and_a_damaged_part_is_asked_for_again(tm
     federation.objects.put(part.digest, whole)
     lead(federation)
     assert {c.contributor for c in federation.latest().contributions} == set(NAMES)
+
+
+def test_statistics_of_a_method_that_was_changed_stop_no_round(tmp_path: Path) -> None:
+    """What an abandoned round has admitted is carried into one whose method looks at something else."""
+    federation = open_federation(tmp_path, "fisher", quorum=2)
+    bring(federation, MODEL, "ada", "fisher", seed=0)
+    lead(federation)
+    assert lead(federation, now_s=1000.0)[-1].event == "abandoned"
+    settings, etag = read_settings(federation.store)
+    wanted = ChangeableSettings(method="regmean", statistics=StatisticsRule(kind="gram"))
+    write_change(federation.store, settings, etag, wanted, by="ann", after_release=0)
+    lead(federation, 2)
+    bring(federation, MODEL, "ben", "gram", seed=1)
+    assert lead(federation, 2)[-1].event == "published"
+    assert {c.contributor: c.statistics for c in federation.latest().contributions} == {"ada": None, "ben": "gram"}
 
 
 def with_head(first: int, step: int) -> Callable[[bytes], bytes]:

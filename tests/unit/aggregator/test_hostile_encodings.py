@@ -12,10 +12,13 @@ from encoded_deltas import dense, factors, make_mask, manifest_of, put_file, sch
 from tiny_rounds import lead, make_federation, make_model, receive
 
 from coldfuse import fuse
+from coldfuse.core.blob import MIN_PART_BYTES, Blob, Part
 from coldfuse.core.contribution import ContributionManifest
+from coldfuse.core.schema import TensorSpec
 from coldfuse.core.serialization import blob_digest
 from coldfuse.errors import ColdfuseError
 from coldfuse.registry.federation import Federation
+from coldfuse.tensors.blobs import put_part
 from coldfuse.tensors.changes import LowRankChange, SparseChange
 from coldfuse.tensors.header import format_header
 from coldfuse.tensors.index_codes import IndexCode
@@ -172,3 +175,28 @@ def test_what_is_no_mask_is_rejected(federation, tmp_path, metadata, says) -> No
     (tmp_path / "delta").write_bytes(format_header([], said))
     manifest = manifest_of(federation, "liar", put_file(federation, tmp_path / "delta"), mask=blob)
     assert says in verdicts_of(federation, manifest, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("num_junk", "counts", "says"),
+    [
+        (500, {}, "'junk0' is not what its counts ask for"),
+        (0, {"junk": 1}, "'junk': the base has none with so many elements"),
+        (0, {NAME: 10**30}, f"{NAME}.*has none with so many elements"),
+        (0, {NAME: 4}, "is not what its counts ask for"),
+    ],
+)
+def test_a_mask_that_is_none_of_its_base_is_rejected_unread(federation, tmp_path, num_junk, counts, says) -> None:
+    """One part that is sent once could be named a thousand times, and would be read as often."""
+    junk = [(f"junk{index}", TensorSpec(dtype="U8", shape=(MIN_PART_BYTES,))) for index in range(num_junk)]
+    whole = {"format": "coldfuse-mask", "version": "1", "counts": json.dumps(counts)}
+    header = put_part(format_header(sorted(junk), whole), federation.objects.put)
+    absent = Part(digest="a" * 64, size_bytes=MIN_PART_BYTES)  # to read it would be damage, and no verdict
+    mask = Blob(parts=(header, *[absent] * num_junk))
+    said = {
+        "format": "coldfuse-delta", "version": "2", "base": federation.latest().model_digest,
+        "encodings": json.dumps({}), "mask": blob_digest(mask),
+    }  # fmt: skip
+    (tmp_path / "delta").write_bytes(format_header([], said))
+    manifest = manifest_of(federation, "liar", put_file(federation, tmp_path / "delta"), mask=mask)
+    assert re.search(says, verdicts_of(federation, manifest, tmp_path))

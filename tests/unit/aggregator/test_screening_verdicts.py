@@ -159,3 +159,21 @@ def test_a_header_that_is_far_longer_than_the_base_needs_is_not_read(federation:
     contribute(federation, "mallory", empty, schema=many)
     lead(federation)
     assert "its header claims" in reasons(federation)["mallory"]
+
+
+@pytest.mark.parametrize("encoding", ["F32", "BF16"])
+def test_no_contribution_stops_a_round_by_a_variance_below_zero(tmp_path: Path, encoding: str) -> None:
+    """Fusion refuses to make one, of whoever is there: so who brings one is refused alone, but for rounding."""
+    name = "bn.running_var"
+    model = MODEL | {name: floats([1.0055, 2.0])}
+    federation = make_federation(tmp_path, model, quorum=2)
+    lead(federation)
+    contribute(federation, "liar", {name: np.array([-10.0, 0.0], np.float32)}, encoding=encoding)
+    contribute(federation, "ada", {name: np.array([-1.0054, 0.0], np.float32)}, encoding=encoding)  # BF16: -1.0078
+    contribute(federation, "ben", {name: np.array([-1.0054, 1.0], np.float32)}, encoding=encoding)
+    lead(federation)
+    assert reasons(federation).keys() == {"liar"}
+    assert f"tensor '{name}' would be negative with it" in reasons(federation)["liar"]
+    fused = read_release(federation)[name].floats
+    assert 0 <= fused[0] < 1e-3
+    assert fused[1] == 2.5

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldfuse.core.contribution import Measured
-from coldfuse.core.lengths import MAX_PAST, Bounds, even_out, limit_of, longest_taken, remember
+from coldfuse.core.lengths import MAX_KINDS, MAX_PAST, Bounds, even_out, limit_of, limits_of, longest_taken, remember
 from coldfuse.core.screening_rules import ScreeningRules
 
 RULES = ScreeningRules()
@@ -97,6 +97,26 @@ def test_few_are_shortened_by_past_rounds_and_three_by_themselves() -> None:
     assert limit_of([1.0, 1.0, 1e9], [], RULES) == 3.0
     assert limit_of([1.0, 1e9], [], RULES) is None
     assert limit_of([1.0] * 4 + [1e9], [7.0], RULES) == 3.0
+
+
+def test_a_word_that_nobody_else_uses_lets_no_delta_be_of_any_length() -> None:
+    """What was trained is a word of the contributor's."""
+    past = {"full, dense": (1.0,) * MAX_PAST}
+    lie = {"liar's own, dense": [1e9]}
+    assert limits_of(lie | {"full, dense": [1.0]}, past, RULES) == {"full, dense": 3.0, "liar's own, dense": 30.0}
+    assert limits_of(lie, past, RULES) == {"liar's own, dense": 30.0}
+    assert limits_of(lie | {"full, dense": [1.0, 1.0, 1.1]}, {}, RULES)["liar's own, dense"] == 30.0
+    assert limits_of(lie | {"full, dense": [1.0]}, {}, RULES) == {"full, dense": None, "liar's own, dense": None}
+    poisoned = past | {f"liar's {n}": (1e9,) for n in range(5)}
+    assert limits_of(lie, poisoned, RULES) == {"liar's own, dense": 30.0}
+
+
+def test_no_words_of_contributors_make_what_is_remembered_grow_without_end() -> None:
+    past: dict[str, tuple[float, ...]] = {"full, dense": (1.0,)}
+    for number in range(4):
+        past = remember(past, {f"word {number}.{n}": [2.0] for n in range(100)} | {"full, dense": [1.0] * 3})
+    assert len(past) == MAX_KINDS
+    assert past["full, dense"] == (1.0,) * 5
 
 
 @always
