@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from own_training import aggregating, federation_of, released, write_tensors
 from torch import nn
 
 import coldfuse
+from coldfuse.core.contribution import Score
 from coldfuse.registry.federation import Federation
 
 
@@ -177,6 +179,28 @@ def test_what_cannot_be_contributed_is_said_and_nothing_is_sent(
         with pytest.raises(coldfuse.SchemaMismatchError, match="expected the base's architecture"):
             round_.load_into(nn.Sequential(nn.LayerNorm(8)))
     assert held.journal(1).state().received == {}
+
+
+@pytest.mark.parametrize(
+    "said", [{"num_examples": 0}, {"num_examples": 2.5}, {"num_examples": 1, "num_steps": -1},
+             {"num_examples": 1, "score": Score(before=0.5, after=1.5)}]
+)  # fmt: skip
+def test_what_no_manifest_may_say_is_refused_and_the_folder_goes_on(
+    held: Federation, federation: coldfuse.Federation, said: dict[str, Any]
+) -> None:
+    model = Small()
+    with federation.round(name="ada") as round_:
+        round_.load_into(model)
+        train(model)
+        with pytest.raises(coldfuse.UserInputError, match=r"expected .*[01]"):
+            round_.contribute(model, **said)
+        round_.contribute(model, num_examples=3)
+    assert [c.num_examples for c in held.latest().contributions] == [3]
+    with (
+        pytest.raises(coldfuse.UserInputError, match="expected F32, BF16 or F16"),
+        federation.round(name="ada", encoding="bf16"),
+    ):
+        pass
 
 
 def test_two_rounds_at_once_in_one_folder_are_refused(federation: coldfuse.Federation) -> None:
