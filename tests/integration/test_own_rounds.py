@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,35 @@ def test_a_delta_that_was_finished_and_not_sent_is_sent_and_not_trained_again(
     assert [c.num_examples for c in held.latest().contributions] == [5]
     for name, tensor in released(held).items():
         torch.testing.assert_close(tensor, body(model)[name], rtol=0, atol=1e-6)
+
+
+def test_what_was_made_for_one_federation_is_not_sent_to_another_of_the_same_base(
+    held: Federation, federation: coldfuse.Federation, tmp_path: Path
+) -> None:
+    model = Small()
+    with federation.round(name="ada") as round_:
+        round_.load_into(model)
+        train(model)
+        round_.contribute(model, num_examples=5)
+    (tmp_path / "other").mkdir()
+    other = federation_of(tmp_path / "other", tmp_path / "base")
+    with aggregating(other), coldfuse.connect(other.store.url) as second, second.round(name="ada") as round_:
+        assert round_.base_release == 0
+    assert other.journal(1).state().received == {}
+
+
+def test_a_script_may_change_its_folder_in_a_round(
+    held: Federation, federation: coldfuse.Federation, tmp_path: Path
+) -> None:
+    model = Small()
+    (tmp_path / "run").mkdir()
+    with federation.round(name="ada") as round_:
+        os.chdir(tmp_path / "run")
+        round_.load_into(model)
+        train(model)
+        round_.contribute(model, num_examples=5)
+    assert held.latest().release == 1
+    assert not (tmp_path / "run" / ".coldfuse").exists()
 
 
 def interrupted(*_: object, **__: object) -> bool:
