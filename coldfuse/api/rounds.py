@@ -259,8 +259,7 @@ class Round:
             names, read = stack.enter_context(live.changes(self._participant.base(), scratch / "gathered.safetensors"))
             return ChangesByName(names, lambda name: DenseChange(partial(read, name)))
         if live is not None:
-            live.save_adapter(scratch / "adapter")
-            model = scratch / "adapter"
+            model = live.save_adapter(scratch / "adapter")
         base = self._participant.base()
         if base is None:
             return {}

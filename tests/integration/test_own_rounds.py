@@ -283,6 +283,54 @@ def test_what_a_narrower_dtype_rounds_off_is_no_change(held: Federation, federat
     assert torch.equal((now["encoder.0.weight"] != before["encoder.0.weight"]).nonzero(), torch.tensor([[0, 0]]))
 
 
+def test_a_model_that_is_cast_after_it_was_set_changes_by_training_alone(
+    held: Federation, federation: coldfuse.Federation
+) -> None:
+    model = Small()
+    with federation.round(name="ada") as round_:
+        round_.load_into(model)
+        model.bfloat16()
+        with torch.no_grad():
+            model.encoder[0].weight[0, 0] += 1
+        round_.contribute(model, num_examples=1)
+    now, before = released(held), released(held, 0)
+    changed = {name: int((now[name] != before[name]).sum()) for name in now}
+    assert {name: count for name, count in changed.items() if count} == {"encoder.0.weight": 1}
+
+
+def test_a_model_without_elements_in_memory_or_in_eight_bits_is_refused(federation: coldfuse.Federation) -> None:
+    with torch.device("meta"):
+        meta = Small()
+    with federation.round(name="ada") as round_:
+        with pytest.raises(coldfuse.UserInputError, match="no elements in memory"):
+            round_.load_into(meta)
+        with pytest.raises(coldfuse.UserInputError, match="quantised model"):
+            round_.load_into(Small().requires_grad_(False).to(torch.float8_e4m3fn))
+
+
+def test_private_tensors_that_a_disk_has_damaged_are_set_aside_with_a_word(
+    held: Federation, federation: coldfuse.Federation, caplog: pytest.LogCaptureFixture
+) -> None:
+    def take_part() -> None:
+        model = Small()
+        with federation.round(name="ada", work="work") as round_:
+            round_.load_into(model)
+            train(model)
+            round_.contribute(model, num_examples=1)
+
+    take_part()
+    kept = Path("work") / "private.safetensors"
+    kept.write_bytes(kept.read_bytes()[:40])
+    take_part()
+    assert "set aside as private.safetensors.damaged" in caplog.text
+    assert held.latest().release == 2
+
+
+def test_no_pattern_at_all_is_not_everything(held: Federation, federation: coldfuse.Federation) -> None:
+    with federation.round(name="ada", share=[]) as round_, pytest.raises(coldfuse.UserInputError, match="leave share"):
+        round_.load_into(Small())
+
+
 def test_a_model_is_set_and_its_delta_is_written_in_less_memory_than_the_model_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
