@@ -59,6 +59,10 @@ class OwnTraining:
     decisive: tuple[object, ...] = ()
     """What else decides the delta, as far as it can be told: with others, what is finished is made again."""
 
+    def owner_digest(self) -> str:
+        """Digest whose work it is, and for which federation, whatever the settings."""
+        return sha256(canonical_json([self.federation, self.who.id]))
+
     def work_digest(self) -> str:
         """Digest what decides the delta."""
         share = [self.share] if isinstance(self.share, str) else list(self.share or [])
