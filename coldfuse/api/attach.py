@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from coldfuse.api.federation import Federation
+from coldfuse.api.said import check_count, check_encoding
 from coldfuse.contributor.manifest import default_name
 from coldfuse.core.names import Identity
 from coldfuse.errors import UserInputError
@@ -70,6 +71,8 @@ def attach(  # noqa: PLR0913 - what there is to say, by keyword
     who = Identity.of(default_name(os.getcwd()) if name is None else name)
     if send not in ("better", "always"):
         raise UserInputError(f"send={send!r}: expected 'better' or 'always'")
+    check_encoding(encoding)
+    num_examples = None if num_examples is None else check_count("num_examples", num_examples)
     with requiring("coldfuse.attach", "contributor"):
         from coldfuse.api.attaching import Attached  # noqa: PLC0415 - torch comes with it
         from coldfuse.api.participating import OwnTraining, Participant  # noqa: PLC0415

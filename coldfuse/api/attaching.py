@@ -50,7 +50,10 @@ class Attached:
     def _begin(self, begun: Begun) -> tuple[Round, float | None]:
         self._participant.require_no_statistics()
         round_ = Round(self._participant, begun)
-        name = round_name(begun.base_release, begun.base_digest, self._participant.terms.work_digest())
+        terms = self._participant.terms
+        name = round_name(
+            begun.base_release, begun.base_digest, owner_digest=terms.owner_digest(), work_digest=terms.work_digest()
+        )
         self._attached.begin(name, round_.load_into)
         reference = self._attached.reference
         if reference is not None and not round_.load_reference(reference):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from coldfuse.api.bars import Watching, watching
 from coldfuse.api.recognising import find_base
+from coldfuse.api.said import check_count, check_encoding
 from coldfuse.api.values import Acknowledgement, FetchedRelease, Releases
 from coldfuse.consumer import fetch as fetch_release
 from coldfuse.consumer import read_fetched
@@ -144,6 +145,8 @@ class Federation:
             ContributionRejectedError: The contribution was rejected; the message says why.
         """
         who = Identity.of(default_name(os.getcwd()) if name is None else name)
+        num_examples = check_count("num_examples", num_examples)
+        check_encoding(encoding)
         folder = find_base(
             model, self._gateway, base=None if base is None else Path(base), release=release, last=self._fetched,
             keep=Path(".coldfuse") / who.id / "base",
@@ -194,6 +197,7 @@ class Federation:
             TransportError: The gateway is out of reach.
         """
         who = Identity.of(default_name(os.getcwd()) if name is None else name)
+        check_encoding(encoding)
         with requiring("Federation.round", "contributor"):
             from coldfuse.api.participating import OwnTraining, Participant  # noqa: PLC0415 - torch comes with it
             from coldfuse.api.rounds import open_round  # noqa: PLC0415

@@ -11,7 +11,7 @@ import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +54,20 @@ class OwnTraining:
     """Patterns of the names of what is shared; None: all that the base has."""
     encoding: Encoding = "F32"
     """Dtype in which the delta travels."""
+    federation: str = ""
+    """Digest that names the federation: what was made for one is not sent to another, also of the same base."""
     decisive: tuple[object, ...] = ()
     """What else decides the delta, as far as it can be told: with others, what is finished is made again."""
+
+    def owner_digest(self) -> str:
+        """Digest whose work it is, and for which federation, whatever the settings."""
+        return sha256(canonical_json([self.federation, self.who.id]))
 
     def work_digest(self) -> str:
         """Digest what decides the delta."""
         share = [self.share] if isinstance(self.share, str) else list(self.share or [])
-        return sha256(canonical_json(["own training", self.who.id, share, self.encoding, list(self.decisive)]))
+        what = [self.federation, self.who.id, share, self.encoding, list(self.decisive)]
+        return sha256(canonical_json(["own training", *what]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +89,7 @@ class Participant:
 
     def __init__(self, gateway: Gateway, terms: OwnTraining, work: Path) -> None:
         """Take where it takes part, as whom, and the folder that remembers what is done."""
-        self.terms, self._folder = terms, NodeFolder(work)
+        self.terms, self._folder = terms, NodeFolder(work.absolute())  # training may go to another folder
         self._stop, self.last_word = threading.Event(), ""
         self._said = "", ""
         self._sender = Sender(terms, self._folder, gateway, self.report, self._stop)
@@ -157,14 +164,15 @@ class Participant:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes out of the folder, and other participants of this one."""
+        """Keep other processes out of the folder, and other participants of this one; learn whose rounds these are."""
         with ExitStack() as stack:
 
             def hold() -> dict[str, object]:
                 stack.enter_context(self._folder.held(alone=False))
-                return {}
+                return {"federation": self._sender.client.status().federation}
 
-            on_first(hold)
+            self.terms = replace(self.terms, federation=str(on_first(hold)["federation"]))
+            self._sender = replace(self._sender, settings=self.terms)
             yield
 
     def begin(self, *, wait: bool = True) -> Begun:

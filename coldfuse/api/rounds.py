@@ -19,6 +19,7 @@ from coldfuse.adapters.loading import put_tensors
 from coldfuse.api.models import Model, open_finetuned
 from coldfuse.api.own_delta import Made
 from coldfuse.api.participating import Begun, Participant
+from coldfuse.api.said import check_count, check_score
 from coldfuse.attached.adapters import is_rounding, remake, require_mergeable
 from coldfuse.attached.live import Live
 from coldfuse.attached.own import TorchModule, is_module
@@ -176,13 +177,18 @@ class Round:
             The verdict; None in all but the first of several processes.
 
         Raises:
-            UserInputError: Nothing differs from the release, or a value is not finite; nothing was sent.
+            UserInputError: Nothing differs from the release, or a value is not finite, or no count; nothing was sent.
             SchemaMismatchError: It is no fine-tuned copy of the base.
             RoundClosedError: The federation has gone on, and no round takes it any more.
             ContributionRejectedError: The contribution was rejected; the message says why.
         """
         if self.is_contributed:
             raise UserInputError("this round has your contribution already; begin the next one for another")
+        num_examples, num_steps = (
+            check_count("num_examples", num_examples),
+            check_count("num_steps", num_steps, least=0),
+        )
+        check_score(score)
         file = None if statistics is None else Path(statistics)
         made = Made(num_examples=num_examples, num_steps=num_steps, score=score, statistics=file)
         trained = self.make(model, made)
@@ -253,8 +259,7 @@ class Round:
             names, read = stack.enter_context(live.changes(self._participant.base(), scratch / "gathered.safetensors"))
             return ChangesByName(names, lambda name: DenseChange(partial(read, name)))
         if live is not None:
-            live.save_adapter(scratch / "adapter")
-            model = scratch / "adapter"
+            model = live.save_adapter(scratch / "adapter")
         base = self._participant.base()
         if base is None:
             return {}

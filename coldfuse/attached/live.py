@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,9 +19,13 @@ from coldfuse.attached.own import Own, own_tensors, unwrapped
 from coldfuse.attached.plan import Plan, make_plan
 from coldfuse.attached.ranks import is_first, on_first
 from coldfuse.attached.setting import before_of, change, keep, open_kept, set_kept, set_shared, source_of, spec_of
+from coldfuse.durable import set_aside
+from coldfuse.errors import CodecError
 from coldfuse.naming.sharing import Share
 from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.tensor_reader import TensorReader
+
+_LOG = logging.getLogger("coldfuse")
 
 ReadChange = Callable[[str, int, int], NDArray[np.float64]]
 """read(base's name, first, count): some elements of the delta."""
@@ -62,7 +67,12 @@ class Live:
         def compare() -> dict[str, object]:
             if not path.is_file():
                 return {"fitting": [], "others": []}
-            with open_kept(path) as kept:
+            try:
+                kept_before = open_kept(path)
+            except CodecError as error:
+                set_aside(path, str(error), then="what it held is as the model has it", tell=_LOG.warning)
+                return {"fitting": [], "others": []}
+            with kept_before as kept:
                 fits = {name: _fits(kept, name, self.owns[name]) for name in names}
             return {
                 "fitting": [n for n, fit in fits.items() if fit],
@@ -128,8 +138,8 @@ class Live:
         """True where adapters are trained in it, and what is shared are the weights that they adapt."""
         return bool(self.plan.adapters)
 
-    def save_adapter(self, folder: Path) -> None:
-        """Have PEFT save the model's adapter, gathered tensor by tensor where it is sharded."""
+    def save_adapter(self, folder: Path) -> Path:
+        """Have PEFT save the model's adapter, gathered tensor by tensor where it is sharded; return its own folder."""
         inner = unwrapped(self.model)
         names = [name for name in self.owns if name in set(self.plan.adapters) or ".modules_to_save." in name]
         gathered: dict[str, Tensor] | None = None
@@ -142,6 +152,8 @@ class Live:
             inner.save_pretrained(
                 str(folder), safe_serialization=True, save_embedding_layers=False, state_dict=gathered
             )
+        (name,) = inner.peft_config
+        return folder / name if (folder / name).is_dir() else folder  # PEFT's place for what is not named "default"
 
 
 def _fits(kept: TensorReader, name: str, own: Own) -> bool:

@@ -13,6 +13,7 @@ from coldfuse.adapters.module_names import match_module
 from coldfuse.attached.access import whole_shape
 from coldfuse.attached.adapters import adapter_names
 from coldfuse.attached.own import Own, config_of, is_peft, own_tensors, plain_model, unwrapped, without_peft
+from coldfuse.attached.ranks import is_several
 from coldfuse.core.schema import Schema
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.naming.architecture import Architecture, find_architecture
@@ -22,6 +23,9 @@ from coldfuse.tensors.checkpoint import Checkpoint
 
 _FEWEST = 0.5
 """Share of the base's elements that a model must have, to count as the base with a head of its own."""
+
+_NARROWEST = 2
+"""Bytes of the narrowest floats that hold a weight alone; those of eight bits do with their scales."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +132,13 @@ def _refuse_parts(missing: Collection[str], config: Mapping[str, object], what: 
 
 def _check(own: Mapping[str, Own], shared: Mapping[str, str], base: Schema) -> None:
     for name, to in shared.items():
-        if not own[name].is_float:
+        tensor = own[name].tensor
+        if tensor.is_meta and not is_several():  # of several processes, FSDP fills those of the others
+            raise UserInputError(
+                f"tensor {name} has no elements in memory (device meta), so that no release can be set into it; load "
+                "the model onto a device, without offloading to the CPU or the disk"
+            )
+        if not own[name].is_float or tensor.element_size() < _NARROWEST:
             raise UserInputError(
                 f"tensor {name} is of {own[name].tensor.dtype}, and {base[to].dtype} in the base: a quantised model "
                 "cannot be set to a release; load it in bfloat16 or float32"

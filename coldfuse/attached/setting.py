@@ -199,6 +199,8 @@ def before_of(theta: TensorReader, name: str, first: int, count: int) -> Tensor:
 def change(now: Tensor, before: Tensor, set_as: torch.dtype, own: str) -> NDArray[np.float64]:
     """Return δ = θ_i − θ_t of some elements, where θ_t is the release as the model's dtype has held it.
 
+    A model that was cast after the release was set holds it rounded once more.
+
     Raises:
         UserInputError: An element is not finite.
     """
@@ -206,5 +208,5 @@ def change(now: Tensor, before: Tensor, set_as: torch.dtype, own: str) -> NDArra
         raise UserInputError(
             f"tensor {own} has values that are not finite; nothing was sent, train with a lower learning rate"
         )
-    delta: NDArray[np.float64] = now.double().numpy() - before.to(set_as).double().numpy()
+    delta: NDArray[np.float64] = now.double().numpy() - before.to(set_as).to(now.dtype).double().numpy()
     return delta

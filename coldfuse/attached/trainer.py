@@ -12,9 +12,11 @@ import copy
 import functools
 import json
 import math
+import os
 import re
 import shutil
 from collections.abc import Callable, Sized
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,8 +30,11 @@ from coldfuse.errors import UserInputError
 _KEPT_ROUNDS = 2
 """Rounds whose checkpoints are kept."""
 
-_ROUND = re.compile(r"release-\d{5,}-[0-9a-f]{12}")
+_ROUND = re.compile(r"release-\d{5,}-[0-9a-f]{18}")
 """Names that `round_name` gives: nothing else in the user's folder is ours to remove."""
+
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+"""Names that a Trainer gives its checkpoints."""
 
 _DECISIVE = (
     "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps",
@@ -73,6 +78,7 @@ class AttachedTrainer:
         self.trainer = trainer
         self._output_dir = Path(trainer.args.output_dir)
         self._model_init = getattr(trainer, "model_init", None)
+        self._train = vars(trainer).get("train")
         self._optimizer, self._scheduler = _unwrapped(trainer.optimizer), _unwrapped(trainer.lr_scheduler)
         self._groups = [_as_given(group) for group in self._optimizer.param_groups] if self._optimizer else []
         self._schedule = copy.deepcopy(self._scheduler.state_dict()) if self._scheduler else {}
@@ -85,6 +91,8 @@ class AttachedTrainer:
         if self._model_init is not None:
             self.trainer.model_init = self._model_init
         self.trainer.__dict__.pop("train", None)
+        if self._train is not None:  # what the user, or a library such as Unsloth, has put there
+            self.trainer.train = self._train
 
     @property
     def model(self) -> nn.Module:
@@ -192,7 +200,7 @@ class AttachedTrainer:
         if self._model_init is not None:
             self.trainer.model_init = _loaded(self._model_init, load)
         load(self.trainer.model)
-        self.trainer.train = _resuming(self.trainer, str(checkpoint) if checkpoint else None)
+        self.trainer.train = _resuming(self._train or type(self.trainer).train.__get__(self.trainer), checkpoint)
 
     def _forget_training(self) -> None:
         """Take away what an earlier training has left: moments, schedule and its engine."""
@@ -207,23 +215,29 @@ class AttachedTrainer:
             self._scheduler.load_state_dict(copy.deepcopy(self._schedule))
 
     def _clear_old(self, folder: Path) -> None:
-        """Remove the checkpoints of rounds before the last ones, which nobody goes on from."""
+        """Remove the checkpoints of rounds before the last ones, which nobody goes on from; what else is there stays.
+
+        Contributors may share an `output_dir`: each clears its own.
+        """
         if is_first():
             ours = [
                 path for path in self._output_dir.glob("release-*") if _ROUND.fullmatch(path.name) and path.is_dir()
             ]
-            others = sorted(path for path in ours if path != folder)
+            others = sorted(path for path in ours if path != folder and path.name[-6:] == folder.name[-6:])
             for old in others[: -(_KEPT_ROUNDS - 1)]:
-                shutil.rmtree(old, ignore_errors=True)
+                for checkpoint in filter(_CHECKPOINT.fullmatch, os.listdir(old)):
+                    shutil.rmtree(old / checkpoint, ignore_errors=True)
+                with suppress(OSError):  # a model or logs that the user has saved there
+                    old.rmdir()
 
 
-def round_name(base_release: int, base_digest: str, work_digest: str) -> str:
+def round_name(base_release: int, base_digest: str, *, owner_digest: str, work_digest: str) -> str:
     """Return the name of the folder of a round's checkpoints: another base or other settings have another one.
 
-    >>> round_name(3, "ab" * 32, "cd" * 32)
-    'release-00003-abababcdcdcd'
+    >>> round_name(3, "ab" * 32, owner_digest="ef" * 32, work_digest="cd" * 32)
+    'release-00003-abababcdcdcdefefef'
     """
-    return f"release-{base_release:05d}-{base_digest[:6]}{work_digest[:6]}"
+    return f"release-{base_release:05d}-{base_digest[:6]}{work_digest[:6]}{owner_digest[:6]}"
 
 
 def _unwrapped(prepared: Any) -> Any:
@@ -251,9 +265,8 @@ def _loaded(init: Callable[..., nn.Module], load: Load) -> Callable[..., nn.Modu
     return init_and_load
 
 
-def _resuming(trainer: Any, checkpoint: str | None) -> Callable[..., Any]:
+def _resuming(train: Callable[..., Any], checkpoint: Any) -> Callable[..., Any]:
     """Return the Trainer's own `train`, which goes on from a checkpoint the first time, if there is one."""
-    train = type(trainer).train.__get__(trainer)
     left = [checkpoint]
 
     @functools.wraps(train)
@@ -270,9 +283,7 @@ def _last_checkpoint(folder: Path) -> str | None:
     """Return the newest checkpoint that was written to its end: the state of the Trainer is the last file of it."""
     if not folder.is_dir():
         return None
-    steps = {
-        int(match[1]): path for path in folder.iterdir() if (match := re.fullmatch(r"checkpoint-(\d+)", path.name))
-    }
+    steps = {int(match[1]): path for path in folder.iterdir() if (match := _CHECKPOINT.fullmatch(path.name))}
     return next((str(steps[step]) for step in sorted(steps, reverse=True) if _is_whole(steps[step])), None)
 
 

@@ -18,7 +18,13 @@ def only(share: Share, names: Iterable[tuple[str, str]]) -> set[str]:
     ['bert.encoder.w']
     """
     pairs = list(names)
-    patterns = [share] if isinstance(share, str) else list(share or ["*"])
+    if share is None:
+        return {own for own, _ in pairs}
+    patterns = [share] if isinstance(share, str) else list(share)
+    if not patterns:
+        raise UserInputError(
+            "share=[]: no pattern names what is shared; leave share out to share all that the base has"
+        )
     found: set[str] = set()
     for pattern in patterns:
         named = {own for own, to in pairs if fnmatchcase(own, pattern) or fnmatchcase(to, pattern)}

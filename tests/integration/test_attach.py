@@ -140,6 +140,49 @@ def test_only_the_checkpoints_of_old_rounds_are_removed_from_the_users_folder(
     assert kept == ["release-00001", "release-00002"]
 
 
+def test_what_the_user_saves_in_a_round_and_others_checkpoints_there_stay(
+    held: Federation, federation: coldfuse.Federation, base: Path
+) -> None:
+    others = [Path("out") / f"release-0000{n}-{'0' * 18}" / "checkpoint-1" for n in range(3)]
+    for folder in others:
+        folder.mkdir(parents=True)
+    trainer = trainer_of(classifier(base), save_strategy="epoch")
+    for _ in coldfuse.attach(trainer, federation, name="ada", rounds=3):
+        trainer.train()
+        trainer.save_model()
+    assert all(folder.is_dir() for folder in others)
+    own = sorted(path for path in Path("out").iterdir() if "0" * 18 not in path.name)
+    assert [len(list(path.glob("checkpoint-*"))) for path in own] == [0, 1, 1]
+    assert all((path / "model.safetensors").is_file() for path in own)
+
+
+def test_a_train_method_that_somebody_has_put_on_the_trainer_is_called_and_stays(
+    held: Federation, federation: coldfuse.Federation, base: Path
+) -> None:
+    trainer, calls = trainer_of(classifier(base)), []
+
+    def train(**options: Any) -> Any:
+        calls.append(options)
+        return Trainer.train(trainer, **options)
+
+    trainer.train = train
+    for _ in coldfuse.attach(trainer, federation, name="ada", rounds=1):
+        trainer.train()
+    assert len(calls) == 1
+    assert trainer.train is train
+
+
+def test_an_adapter_of_any_name_is_sent(held: Federation, federation: coldfuse.Federation, base: Path) -> None:
+    settings = LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"])
+    trainer = trainer_of(get_peft_model(classifier(base), settings, adapter_name="mine"), learning_rate=1e-1)
+    for _ in coldfuse.attach(trainer, federation, name="ada", rounds=1):
+        trainer.train()
+    begin, now = released(held, 0), released(held)
+    assert {name for name in now if not torch.equal(now[name], begin[name])} == {
+        "encoder.layer.0.attention.self.query.weight"
+    }
+
+
 def test_the_best_model_is_what_is_sent(held: Federation, federation: coldfuse.Federation, base: Path) -> None:
     other = trainer_of(classifier(base, 5))
     trainer = trainer_of(

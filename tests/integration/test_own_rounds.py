@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from own_training import aggregating, federation_of, released, write_tensors
 from torch import nn
 
 import coldfuse
+from coldfuse.core.contribution import Score
 from coldfuse.registry.federation import Federation
 
 
@@ -179,6 +182,28 @@ def test_what_cannot_be_contributed_is_said_and_nothing_is_sent(
     assert held.journal(1).state().received == {}
 
 
+@pytest.mark.parametrize(
+    "said", [{"num_examples": 0}, {"num_examples": 2.5}, {"num_examples": 1, "num_steps": -1},
+             {"num_examples": 1, "score": Score(before=0.5, after=1.5)}]
+)  # fmt: skip
+def test_what_no_manifest_may_say_is_refused_and_the_folder_goes_on(
+    held: Federation, federation: coldfuse.Federation, said: dict[str, Any]
+) -> None:
+    model = Small()
+    with federation.round(name="ada") as round_:
+        round_.load_into(model)
+        train(model)
+        with pytest.raises(coldfuse.UserInputError, match=r"expected .*[01]"):
+            round_.contribute(model, **said)
+        round_.contribute(model, num_examples=3)
+    assert [c.num_examples for c in held.latest().contributions] == [3]
+    with (
+        pytest.raises(coldfuse.UserInputError, match="expected F32, BF16 or F16"),
+        federation.round(name="ada", encoding="bf16"),
+    ):
+        pass
+
+
 def test_two_rounds_at_once_in_one_folder_are_refused(federation: coldfuse.Federation) -> None:
     with (
         federation.round(name="ada"),
@@ -213,6 +238,35 @@ def test_a_delta_that_was_finished_and_not_sent_is_sent_and_not_trained_again(
         torch.testing.assert_close(tensor, body(model)[name], rtol=0, atol=1e-6)
 
 
+def test_what_was_made_for_one_federation_is_not_sent_to_another_of_the_same_base(
+    held: Federation, federation: coldfuse.Federation, tmp_path: Path
+) -> None:
+    model = Small()
+    with federation.round(name="ada") as round_:
+        round_.load_into(model)
+        train(model)
+        round_.contribute(model, num_examples=5)
+    (tmp_path / "other").mkdir()
+    other = federation_of(tmp_path / "other", tmp_path / "base")
+    with aggregating(other), coldfuse.connect(other.store.url) as second, second.round(name="ada") as round_:
+        assert round_.base_release == 0
+    assert other.journal(1).state().received == {}
+
+
+def test_a_script_may_change_its_folder_in_a_round(
+    held: Federation, federation: coldfuse.Federation, tmp_path: Path
+) -> None:
+    model = Small()
+    (tmp_path / "run").mkdir()
+    with federation.round(name="ada") as round_:
+        os.chdir(tmp_path / "run")
+        round_.load_into(model)
+        train(model)
+        round_.contribute(model, num_examples=5)
+    assert held.latest().release == 1
+    assert not (tmp_path / "run" / ".coldfuse").exists()
+
+
 def interrupted(*_: object, **__: object) -> bool:
     raise KeyboardInterrupt
 
@@ -227,6 +281,54 @@ def test_what_a_narrower_dtype_rounds_off_is_no_change(held: Federation, federat
     now, before = released(held), released(held, 0)
     assert {name for name in now if not torch.equal(now[name], before[name])} == {"encoder.0.weight"}
     assert torch.equal((now["encoder.0.weight"] != before["encoder.0.weight"]).nonzero(), torch.tensor([[0, 0]]))
+
+
+def test_a_model_that_is_cast_after_it_was_set_changes_by_training_alone(
+    held: Federation, federation: coldfuse.Federation
+) -> None:
+    model = Small()
+    with federation.round(name="ada") as round_:
+        round_.load_into(model)
+        model.bfloat16()
+        with torch.no_grad():
+            model.encoder[0].weight[0, 0] += 1
+        round_.contribute(model, num_examples=1)
+    now, before = released(held), released(held, 0)
+    changed = {name: int((now[name] != before[name]).sum()) for name in now}
+    assert {name: count for name, count in changed.items() if count} == {"encoder.0.weight": 1}
+
+
+def test_a_model_without_elements_in_memory_or_in_eight_bits_is_refused(federation: coldfuse.Federation) -> None:
+    with torch.device("meta"):
+        meta = Small()
+    with federation.round(name="ada") as round_:
+        with pytest.raises(coldfuse.UserInputError, match="no elements in memory"):
+            round_.load_into(meta)
+        with pytest.raises(coldfuse.UserInputError, match="quantised model"):
+            round_.load_into(Small().requires_grad_(False).to(torch.float8_e4m3fn))
+
+
+def test_private_tensors_that_a_disk_has_damaged_are_set_aside_with_a_word(
+    held: Federation, federation: coldfuse.Federation, caplog: pytest.LogCaptureFixture
+) -> None:
+    def take_part() -> None:
+        model = Small()
+        with federation.round(name="ada", work="work") as round_:
+            round_.load_into(model)
+            train(model)
+            round_.contribute(model, num_examples=1)
+
+    take_part()
+    kept = Path("work") / "private.safetensors"
+    kept.write_bytes(kept.read_bytes()[:40])
+    take_part()
+    assert "set aside as private.safetensors.damaged" in caplog.text
+    assert held.latest().release == 2
+
+
+def test_no_pattern_at_all_is_not_everything(held: Federation, federation: coldfuse.Federation) -> None:
+    with federation.round(name="ada", share=[]) as round_, pytest.raises(coldfuse.UserInputError, match="leave share"):
+        round_.load_into(Small())
 
 
 def test_a_model_is_set_and_its_delta_is_written_in_less_memory_than_the_model_takes(
