@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
 import typer
@@ -16,6 +16,7 @@ from coldfuse.cli.leaving import show_what_would_leave
 from coldfuse.cli.model_contribution import GivenModel, contribute_model, given_model
 from coldfuse.cli.node_view import node_view
 from coldfuse.cli.options.contributor import ContributeOptions, Training
+from coldfuse.cli.options.shared import NodeColumns
 from coldfuse.cli.source import tls_of
 from coldfuse.cli.units import parse_duration
 from coldfuse.contributor.events import NodeEvent, StoppedError
@@ -42,6 +43,7 @@ def contribute(options: ContributeOptions) -> None:
         raise typer.BadParameter("give --once or --rounds, not both")
     if bool(options.data) == (options.model is not None):
         raise typer.BadParameter("give --data FILE to train on, or --model FOLDER of what was trained elsewhere")
+    _refuse_idle(options)
     settings = _settings(options) if options.model is None else _given(options)
     folder = NodeFolder(options.work or Path(".coldfuse") / settings.who.id)
     stop, connection = stop_on_signals(), options.connection
@@ -66,6 +68,23 @@ def contribute(options: ContributeOptions) -> None:
             if not stop.is_set():
                 raise
             typer.echo("stopped; started again, it goes on from here", err=True)
+
+
+_OF_A_MODEL = {"num_examples", "base", "release", "statistics"}
+_OF_DATA = {"validation", "task", "rounds", "send_anyway", "body"} | {
+    field.name for kind in (Training, NodeColumns) for field in fields(kind)
+}  # fmt: skip
+
+
+def _refuse_idle(options: ContributeOptions) -> None:
+    """Refuse what would be taken and heeded nowhere."""
+    idle, whose = (_OF_A_MODEL, "--model") if options.model is None else (_OF_DATA, "training on --data")
+    for part in (options, options.training, options.columns):
+        for field in fields(part):
+            default = field.default if field.default_factory is MISSING else field.default_factory()
+            if field.name in idle and getattr(part, field.name) != default:
+                option = field.name.removesuffix("s" * (field.name == "objectives")).replace("_", "-")
+                raise typer.BadParameter(f"--{option} is for {whose}; leave it out")
 
 
 def _hang_up_on(stop: threading.Event, client: Gateway) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from coldfuse.data.kinds import Kind
 from coldfuse.data.nested import ColumnPath
 from coldfuse.data.sources import Source
-from coldfuse.data.tables import Row, Table, Wanted
+from coldfuse.data.tables import Row, Table, Wanted, plain_number
 from coldfuse.data.words import shown
 from coldfuse.errors import UserInputError
 
@@ -51,7 +51,7 @@ def _rows(source: Source, kind: Kind, wanted: Wanted) -> Iterator[Row]:
             columns = [map(path.inside, batch.column(path.column).to_pylist()) for path in paths]
             for cells in zip(*columns, strict=True):
                 number += 1
-                yield number, cells
+                yield number, [plain_number(cell) for cell in cells]
 
 
 def _opened(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from coldfuse.data.addresses import QueryAddress
-from coldfuse.data.tables import Row, Table, Wanted
+from coldfuse.data.tables import Row, Table, Wanted, plain_number
 from coldfuse.data.words import shown
 from coldfuse.errors import UserInputError
 from coldfuse.extras import requiring
@@ -43,7 +43,7 @@ def open_query(address: QueryAddress) -> Table:
         number = 0
         try:
             for number, cells in enumerate(result, start=1):
-                yield number, [cells[place] for place in places]
+                yield number, [plain_number(cells[place]) for place in places]
         except _failures() as error:  # what a database says of a row may hold its cells
             raise UserInputError(
                 f"{address.name}: reading its rows ended behind row {number} ({_kind(error)}); is every cell what its "

@@ -15,7 +15,7 @@ from typing import Any
 from coldfuse.data.addresses import HubAddress
 from coldfuse.data.arrow_tables import inner_names
 from coldfuse.data.nested import ColumnPath
-from coldfuse.data.tables import Row, Table, Wanted
+from coldfuse.data.tables import Row, Table, Wanted, plain_number
 from coldfuse.data.words import listing, shown
 from coldfuse.errors import UserInputError
 from coldfuse.extras import requiring
@@ -46,7 +46,7 @@ def open_hub(address: HubAddress, *, is_streamed: bool) -> Table:
         with _explaining(address):
             chosen = found.select_columns(list(dict.fromkeys(path.column for path in paths)))
             for number, row in enumerate(chosen, start=1):
-                yield number, [path.inside(row[path.column]) for path in paths]
+                yield number, [plain_number(path.inside(row[path.column])) for path in paths]
 
     return Table(
         name=address.name, names=names, inner=inner_names(found.features.arrow_schema), rows=rows, unit="row",

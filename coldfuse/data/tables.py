@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,23 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][\w.-]*")
 
 Row = tuple[int, Sequence[object]]
 """Where a row stands, counted from 1, and its values; None for one that it lacks."""
+
+
+_MOST_DIGITS = 18
+
+
+def plain_number(value: object) -> object:
+    """Return a decimal number, as databases and Parquet have them, as others are; anything else as it is.
+
+    >>> plain_number(Decimal("2.50")), plain_number(Decimal("3.0")), plain_number("3.0")
+    (2.5, 3, '3.0')
+    """
+    if not isinstance(value, Decimal):
+        return value
+    if not value.is_finite():
+        return float("nan")
+    is_whole = value.adjusted() < _MOST_DIGITS and value == value.to_integral_value()
+    return int(value) if is_whole else float(value)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -159,9 +159,14 @@ class Run:
 
     def _resume(self, position: Position, tensors: dict[str, Tensor]) -> Resumed:
         """Take model and position from the checkpoint."""
-        self.position, model = position, self.loaded.model
-        set_trained_tensors(model, saved_part(tensors, "model"))
+        self.position, model, saved = position, self.loaded.model, saved_part(tensors, "model")
         own = moving_tensors(model)
+        if {name: t.shape for name, t in saved.items()} != {name: t.shape for name, t in own.items()}:
+            raise UserInputError(
+                f"{self.checkpoint}: holds other tensors than what is trained now: a library, or the mask, is another "
+                "than when it was written; remove it to train anew"
+            )
+        set_trained_tensors(model, saved)
         self.best = {name: value.to(own[name].device) for name, value in saved_part(tensors, "best").items()}
 
         def restore(optimizer: torch.optim.Optimizer) -> None:

@@ -108,6 +108,21 @@ def test_a_killed_run_with_all_objectives_ends_in_the_same_bytes(base_dir: Path,
     assert deltas(resumed, base_dir) == deltas(whole, base_dir)
 
 
+def test_a_checkpoint_of_another_mask_is_refused_in_words(base_dir: Path, tmp_path: Path) -> None:
+    chosen = settings("masked(density=0.0005, kind=random)")
+    fine_tune(here(base_dir, tmp_path), replace(chosen, num_epochs=1))
+    checkpoint = tmp_path / "run.safetensors"
+    progress, stop = stop_after(3)
+    second = here(base_dir, tmp_path, number=2)
+    assert isinstance(fine_tune(second, chosen, checkpoint=checkpoint, progress=progress, stop=stop), Stopped)
+    [mask] = tmp_path.glob("mask-1-*")
+    mask.unlink()  # as its owner might: another is chosen in the second round
+    with pytest.raises(UserInputError, match=r"run\.safetensors: holds other tensors .* remove it to train anew"):
+        fine_tune(second, chosen, checkpoint=checkpoint)
+    checkpoint.unlink()
+    assert isinstance(fine_tune(second, chosen, checkpoint=checkpoint), FineTuned)
+
+
 def kinds(found: Mapping[str, bytes]) -> set[bytes]:
     return {delta.partition(b"Change")[0] for delta in found.values()}
 

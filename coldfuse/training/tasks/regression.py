@@ -88,7 +88,7 @@ def _number(records: Records, index: int) -> float:
     value = records.columns["label"][index]
     try:
         number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):  # a whole number of JSON may be of any length
         number = math.nan
     if not math.isfinite(number):
         raise UserInputError(

@@ -1,6 +1,7 @@
 """Rows by role, from every kind of source."""
 
 import json
+from decimal import Decimal
 
 import pyarrow as pa
 import pytest
@@ -9,6 +10,8 @@ from pyarrow import parquet
 from coldfuse.data.records import Records, Role, read_records
 from coldfuse.data.tables import FileFormat
 from coldfuse.errors import UserInputError
+from coldfuse.training.tasks import find_task
+from coldfuse.training.tasks.task import DataRequest
 
 TEXT = Role("text", ("text", "content"))
 LABEL = Role("label", ("label", "class"), is_required=False)
@@ -246,3 +249,21 @@ def test_what_datasets_saved_is_read_as_it_says(tmp_path):
     with pytest.raises(UserInputError, match="holds a data set in parts; name the folder of one: test, train"):
         read_records(tmp_path / "parts", [TEXT])
     assert len(read_records(tmp_path / "parts" / "train", [TEXT])) == 3
+
+
+def test_decimal_numbers_of_a_table_are_numbers_and_classes(tmp_path):
+    texts = [f"number {n}" for n in range(9)]
+    for name, values in {"scores": ["0.5", "1.25", "2.00"], "classes": ["0", "1", "2"]}.items():
+        labels = [Decimal(values[n % 3]) for n in range(9)]
+        parquet.write_table(pa.table({"text": texts, "label": labels}), tmp_path / f"{name}.parquet")
+    numbers = read_records(tmp_path / "scores.parquet", [Role("label", ("label",))]).columns["label"]
+    assert numbers[:3] == [0.5, 1.25, 2]
+    assert find_task("regression").read(DataRequest(data=tmp_path / "scores.parquet")).bounds == (0.5, 2.0)
+    classes = find_task("text-classification").read(DataRequest(data=tmp_path / "classes.parquet"))
+    assert classes.label_names == ("0", "1", "2")
+
+
+def test_a_whole_number_beyond_all_floats_is_no_number_to_learn(tmp_path):
+    (tmp_path / "data.jsonl").write_text("".join(f'{{"text": "a", "label": {n}{"0" * 400}}}\n' for n in range(1, 9)))
+    with pytest.raises(UserInputError, match="line 1: its label is no number"):
+        find_task("regression").read(DataRequest(data=tmp_path / "data.jsonl"))
