@@ -230,6 +230,7 @@ def _lies(federation: Federation) -> dict[str, tuple[ContributionManifest, str]]
         "of no delta": made("to which delta they belong", says={"delta": None}),
         "of another kind": made("brings gram statistics", kind="gram", arrays=make_statistics(MODEL, "gram", 1)),
         "of another shape": made("'layer.bias': shape", arrays=cut),
+        "of no tensor": made("of no tensor", arrays={}),
         "of an unknown tensor": made("the base has no such tensor", arrays=other),
         "more examples than trained on": made("trained on 100", says={"num_examples": 10**12, "count": 10**12}),
         "another count in the file": saying("the file says", estimator="empirical"),
