@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from coldfuse.errors import ContributionRejectedError
 from coldfuse.gateway import StoreGateway
 from coldfuse.gateway.contributions import check_manifest
 from coldfuse.registry.federation import Federation
+from coldfuse.registry.recovery import complete
 from coldfuse.registry.settings import read_settings, write_change
 from coldfuse.tensors.blobs import put_part
 
@@ -150,6 +152,20 @@ def test_statistics_of_a_method_that_was_changed_stop_no_round(tmp_path: Path) -
     bring(federation, MODEL, "ben", "gram", seed=1)
     assert lead(federation, 2)[-1].event == "published"
     assert {c.contributor: c.statistics for c in federation.latest().contributions} == {"ada": None, "ben": "gram"}
+
+
+def test_an_admission_that_is_lost_comes_back_with_its_statistics(tmp_path: Path) -> None:
+    """Else what is closed on would be fused to something else, once an entry of the journal is damaged."""
+    federation = open_federation(tmp_path, "fisher", quorum=2)
+    for seed, name in enumerate(NAMES[:2]):
+        bring(federation, MODEL, name, "fisher", seed=seed)
+    lead(federation)
+    state = federation.journal(1).state()
+    found = complete(federation.store, replace(state, admitted={})).admitted
+    assert {d: (a.statistics.kind, a.statistics.digest) for d, a in found.items() if a.statistics} == {
+        d: (a.statistics.kind, a.statistics.digest) for d, a in state.admitted.items() if a.statistics
+    }
+    assert len(found) == 2
 
 
 def with_head(first: int, step: int) -> Callable[[bytes], bytes]:
