@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from coldfuse.aggregator.stored import Stored
@@ -15,6 +16,9 @@ from coldfuse.errors import DamagedObjectError
 from coldfuse.registry.damage import set_aside
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.objects import Objects
+
+_MAX_SHARING = 50
+"""Number of contributions that an entry names for a part that they share: any of them can send it again."""
 
 
 def find_damages(
@@ -71,15 +75,28 @@ def damaged_in_fusion(
         DamagedObjectError: None of them: the base is damaged, its state, or something else.
     """
     digest = error.key.removeprefix("objects/")
-    for admission in admissions:
-        files: Sequence[Blob] | None = None
-        if digest != admission.contribution:
+    ordered = list(admissions)
+    for index, admission in enumerate(ordered):
+        if digest == admission.contribution:
+            damages = [find_damages(federation.objects, digest, None, error)]
+        else:
             files = federation.objects.get_value(Stored, admission.contribution).files
-            if all(part.digest != digest for blob in files for part in blob.parts):
+            if not any(part.digest == digest for blob in files for part in blob.parts):
                 continue
-        damage = find_damages(federation.objects, admission.contribution, files, error)
-        return Damaged(damages=(damage,), found_at_s=now_s, elapsed_s=age_s)
+            damage = find_damages(federation.objects, admission.contribution, files, error)
+            damages = [damage, *_sharing(federation, ordered[index + 1 :], digest, damage)]
+        return Damaged(damages=tuple(damages[:_MAX_SHARING]), found_at_s=now_s, elapsed_s=age_s)
     raise error
+
+
+def _sharing(federation: Federation, others: Iterable[Admission], digest: str, damage: Damage) -> Iterator[Damage]:
+    """Yield the same of all others who share a damaged part, as of a mask: whoever comes first can bring it."""
+    for admission in others:
+        with suppress(DamagedObjectError):  # of its manifest, which is met when this is mended
+            files = federation.objects.get_value(Stored, admission.contribution).files
+            shared = [part for blob in files for part in blob.parts if part.digest == digest]
+            if shared:
+                yield Damage(contribution=admission.contribution, parts=(shared[0],), reason=damage.reason)
 
 
 def mend(

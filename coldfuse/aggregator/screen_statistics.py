@@ -14,6 +14,7 @@ from coldfuse.core.dtypes import Raw
 from coldfuse.core.schema import Schema
 from coldfuse.core.serialization import blob_digest
 from coldfuse.core.statistics import ContributedStatistics, StatisticsKind
+from coldfuse.engine.devices import one_blas_thread
 from coldfuse.errors import CodecError, ContributionRejectedError
 from coldfuse.registry.objects import Objects
 from coldfuse.tensors.checks import make_list
@@ -57,6 +58,8 @@ def check_brought(
     reader = objects.open(file, what="the statistics")
     header = read_header(reader.read_into, file_bytes=file.size_bytes, what="statistics", limit=max_header_bytes)
     info = check_statistics(header, schema, kind=wanted, what="statistics", delta=manifest.delta_digest)
+    if not header.tensors:
+        raise ContributionRejectedError("statistics: they are of no tensor; compute them anew, with coldfuse")
     _require_as_said(info, given)
     lists = _check_parts(header, given, reader, _Numbers(schema, info))
     return AdmittedStatistics(kind=wanted, digest=given.digest, checks=objects.put_checks(lists))
@@ -136,7 +139,9 @@ class _Numbers:
     def _check_gram(self, name: str, matrix_II: Float64) -> None:
         if matrix_II.size and not (np.abs(matrix_II).max() <= _LARGEST):
             raise ContributionRejectedError(f"statistics: tensor {name[:200]!r} has {_wild(matrix_II)}; {_HINT}")
-        if not is_gram(matrix_II):
+        with one_blas_thread():  # the workers are the parallel part
+            is_one = is_gram(matrix_II)
+        if not is_one:
             raise ContributionRejectedError(
                 f"statistics: tensor {name[:200]!r} is no Gram matrix, as it is negative in some direction; {_HINT}"
             )

@@ -34,7 +34,7 @@ class Damage(Value):
     contribution: Digest
     """Digest of its manifest."""
     parts: Annotated[tuple[Part, ...], Field(max_length=MAX_PARTS_NAMED)] = ()
-    """Parts of its delta that were damaged and moved out of the way."""
+    """Parts of its delta, its mask or its statistics that were damaged and moved out of the way."""
     is_manifest_damaged: bool = False
     """True if its manifest was."""
     reason: Sentence

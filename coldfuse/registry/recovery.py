@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from coldfuse.core.contribution import Admission, ContributionManifest
+from coldfuse.core.contribution import Admission, AdmittedStatistics, ContributionManifest
 from coldfuse.core.release import ReleaseManifest
-from coldfuse.core.round import Closed, Received, RoundState
+from coldfuse.core.round import Closed, Opened, Received, RoundState
 from coldfuse.errors import CodecError, DamagedObjectError
 from coldfuse.registry.objects import Objects
 from coldfuse.storage.base import ObjectStore
@@ -56,13 +56,13 @@ def complete(store: ObjectStore, state: RoundState) -> RoundState:
         closed = Closed(contributions=fused, reason="as the release says; the entry is damaged")
     wanted = closed.contributions if closed else ()
     known = state.admitted.keys() | state.rejected.keys()
-    base = state.opened.base_release if state.opened else None
-    found = _admissions(store, [digest for digest in wanted if digest not in known], base_release=base)
+    found = _admissions(store, [digest for digest in wanted if digest not in known], state.opened)
     return replace(state, closed=closed, admitted={**state.admitted, **found})
 
 
-def _admissions(store: ObjectStore, contributions: Iterable[str], *, base_release: int | None) -> dict[str, Admission]:
+def _admissions(store: ObjectStore, contributions: Iterable[str], opened: Opened | None) -> dict[str, Admission]:
     found: dict[str, Admission] = {}
+    base_release = opened.base_release if opened else None
     for digest in contributions:
         manifest = _manifest(store, digest)
         if manifest is not None:
@@ -75,8 +75,17 @@ def _admissions(store: ObjectStore, contributions: Iterable[str], *, base_releas
                 score=manifest.score.quality if manifest.score else None,
                 base_release=manifest.base_release if base_release not in {None, manifest.base_release} else None,
                 reason="admitted, as what was fused says; the entry is damaged",
+                statistics=_statistics(manifest, opened),
             )
     return found
+
+
+def _statistics(manifest: ContributionManifest, opened: Opened | None) -> AdmittedStatistics | None:
+    """Return the statistics that a contribution was admitted with: those of another kind nobody has looked at."""
+    given = manifest.statistics
+    if given is None or opened is None or given.kind != opened.statistics.wanted:
+        return None
+    return AdmittedStatistics(kind=given.kind, digest=given.digest)
 
 
 def _manifest(store: ObjectStore, contribution: str) -> ContributionManifest | None:

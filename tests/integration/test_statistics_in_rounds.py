@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from coldfuse.errors import ContributionRejectedError
 from coldfuse.gateway import StoreGateway
 from coldfuse.gateway.contributions import check_manifest
 from coldfuse.registry.federation import Federation
+from coldfuse.registry.recovery import complete
 from coldfuse.registry.settings import read_settings, write_change
 from coldfuse.tensors.blobs import put_part
 
@@ -152,6 +154,20 @@ def test_statistics_of_a_method_that_was_changed_stop_no_round(tmp_path: Path) -
     assert {c.contributor: c.statistics for c in federation.latest().contributions} == {"ada": None, "ben": "gram"}
 
 
+def test_an_admission_that_is_lost_comes_back_with_its_statistics(tmp_path: Path) -> None:
+    """Else what is closed on would be fused to something else, once an entry of the journal is damaged."""
+    federation = open_federation(tmp_path, "fisher", quorum=2)
+    for seed, name in enumerate(NAMES[:2]):
+        bring(federation, MODEL, name, "fisher", seed=seed)
+    lead(federation)
+    state = federation.journal(1).state()
+    found = complete(federation.store, replace(state, admitted={})).admitted
+    assert {d: (a.statistics.kind, a.statistics.digest) for d, a in found.items() if a.statistics} == {
+        d: (a.statistics.kind, a.statistics.digest) for d, a in state.admitted.items() if a.statistics
+    }
+    assert len(found) == 2
+
+
 def with_head(first: int, step: int) -> Callable[[bytes], bytes]:
     """Return what puts other numbers at the head of the first block."""
     return lambda data: data[: (at := body_of(data))] + struct.pack("<ii", first, step) + data[at + 8 :]
@@ -230,6 +246,7 @@ def _lies(federation: Federation) -> dict[str, tuple[ContributionManifest, str]]
         "of no delta": made("to which delta they belong", says={"delta": None}),
         "of another kind": made("brings gram statistics", kind="gram", arrays=make_statistics(MODEL, "gram", 1)),
         "of another shape": made("'layer.bias': shape", arrays=cut),
+        "of no tensor": made("of no tensor", arrays={}),
         "of an unknown tensor": made("the base has no such tensor", arrays=other),
         "more examples than trained on": made("trained on 100", says={"num_examples": 10**12, "count": 10**12}),
         "another count in the file": saying("the file says", estimator="empirical"),

@@ -5,11 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from encoded_deltas import dense, factors, make_mask, schema_of, send, sparse, whole, write
-from tiny_rounds import floats, lead, make_federation, make_model, naive_mean, read_model, read_release, write_model
+from tiny_rounds import (
+    floats,
+    lead,
+    make_federation,
+    make_model,
+    make_round,
+    naive_mean,
+    read_model,
+    read_release,
+    write_model,
+)
 from typer.testing import CliRunner
 
 from coldfuse import fuse
 from coldfuse.aggregator.model import open_base
+from coldfuse.aggregator.round import advance
 from coldfuse.cli.main import app
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import SchemaMismatchError
@@ -138,3 +149,24 @@ def test_the_doctor_misses_a_mask_and_a_round_takes_it_again(tmp_path) -> None:
     send(federation, "ben", lora(1), tmp_path)
     lead(federation)
     assert {one.contributor for one in federation.latest().contributions} == {"ada", "ben"}
+
+
+def test_all_who_share_a_damaged_mask_are_asked_for_it(tmp_path) -> None:
+    federation = make_federation(tmp_path, MODEL)
+    lead(federation)
+    masked = some(0)
+    mask = make_mask(tmp_path, schema_of(federation), {name: change.indices for name, change in masked.items()})
+    other = {name: SparseChange(change.indices, change.values[::-1].copy()) for name, change in masked.items()}
+    sent = {send(federation, who, what, tmp_path, mask=mask) for who, what in (("ada", masked), ("ben", other))}
+    round_ = make_round(federation)
+    while federation.journal(1).state().closed is None:
+        advance(round_)
+    part = mask.blob.parts[-1].digest
+    data = federation.store.get(f"objects/{part}")
+    (path,) = [found for found in (tmp_path / "store").rglob(f"*{part[2:]}*") if found.is_file()]
+    path.chmod(0o644)
+    path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+    assert [event.event for event in lead(federation)] == ["damaged"]
+    assert federation.journal(1).state().damaged.keys() == sent
+    federation.objects.put(part, data)
+    assert lead(federation)[-1].event == "published"
