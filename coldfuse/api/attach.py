@@ -2,6 +2,8 @@
 
     for _ in coldfuse.attach(trainer, federation):
         trainer.train()
+
+What is said is checked here; `attaching` leads the rounds.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@
         this.load_into(model)
         train(model)                                   # yours
         this.contribute(model, num_examples=5000)
+
+A model that is none of torch's, or a folder, is contributed as well, without `load_into`.
 """
 
 from __future__ import annotations
