@@ -3,7 +3,7 @@
     federation = coldfuse.connect("host:7700")          # or a folder, or s3://bucket/prefix
     federation.fetch("model/")                          # the release, verified
     federation.contribute(model, num_examples=5000)     # what fine-tuning changed of it, and nothing else
-    for round in coldfuse.attach(trainer, federation):  # a Trainer takes part, round after round
+    for _ in coldfuse.attach(trainer, federation):      # a Trainer takes part, round after round
         trainer.train()
     coldfuse.fuse("base/", ["alice/", "bob/"], method="ties(density=0.3)", out="fused/")
 

@@ -1,7 +1,9 @@
 """`attach`: a Trainer that somebody has takes part in rounds.
 
-for round in coldfuse.attach(trainer, federation):
-trainer.train()
+    for _ in coldfuse.attach(trainer, federation):
+        trainer.train()
+
+What is said is checked here; `attaching` leads the rounds.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ def attach(  # noqa: PLR0913 - what there is to say, by keyword
     Every round is a training of its own: optimiser, schedule and `trainer.state` begin anew (`global_step` counts from
     0), callbacks are left alone. Checkpoints go to `output_dir/release-…`; those of the last two rounds are kept.
     Killed and started again, the script goes on: from the last checkpoint of the round under way, or by sending a delta
-    that was finished. In several processes (torchrun, accelerate), each of them calls this.
+    that was finished. What it waits for is logged as `coldfuse` at level INFO. In several processes (torchrun,
+    accelerate), each of them calls this.
 
     Args:
         trainer: A `transformers.Trainer`, `Seq2SeqTrainer`, or one of TRL's, with data to train on. Its model may come
@@ -60,7 +63,8 @@ def attach(  # noqa: PLR0913 - what there is to say, by keyword
         work: As `Federation.round`.
         encoding: Dtype in which the delta travels.
         send: `better`: where the Trainer has an `eval_dataset`, it is evaluated before and after, and what has not
-            become better (`metric_for_best_model`, else the loss) is not sent. `always`: nothing is evaluated for this.
+            become better (`metric_for_best_model`, else the loss) is not sent: two evaluations a round more than the
+            Trainer's own. `always`: nothing is evaluated for this.
 
     Raises:
         UserInputError: The Trainer has nothing to train on, its stream has no length, its model cannot be set, or the

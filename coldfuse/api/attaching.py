@@ -27,9 +27,9 @@ class Attached:
         num_done = 0
         with self._participant.held(), self._attached:
             while rounds is None or num_done < rounds:
-                begun = self._participant.begin()
-                if begun.is_settled:
-                    num_done += 1
+                begun = self._settle_or_begin(is_fatal=rounds is not None)
+                if begun is None or begun.is_settled:
+                    num_done += begun is not None
                     continue
                 round_, before = self._begin(begun)
                 try:
@@ -46,6 +46,16 @@ class Attached:
                         raise
                     self._say(begun, "rejected", str(error))
                     self._participant.wait_for_release(begun)
+
+    def _settle_or_begin(self, *, is_fatal: bool) -> Begun | None:
+        """Begin a round, or send what an earlier process has finished; None where that was rejected, and says so."""
+        try:
+            return self._participant.begin()
+        except ContributionRejectedError as error:
+            if is_fatal:
+                raise
+            self._participant.wait_after_rejection(str(error))
+            return None
 
     def _begin(self, begun: Begun) -> tuple[Round, float | None]:
         self._participant.require_no_statistics()

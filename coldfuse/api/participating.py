@@ -238,6 +238,17 @@ class Participant:
         on_first(deliver, stop=self._stop)
         return verdict
 
+    def wait_after_rejection(self, message: str) -> None:
+        """Say that what an earlier process has finished was rejected, and wait until another release is out."""
+
+        def wait() -> dict[str, object]:
+            base = self._sender.client.status().latest.number
+            self.report(NodeEvent(phase="rejected", base_release=base, message=message))
+            self._sender.wait_for_release(base)
+            return {}
+
+        on_first(wait, stop=self._stop)
+
     def wait_for_release(self, begun: Begun) -> None:
         """Wait until another release than the one that was trained on is out."""
 

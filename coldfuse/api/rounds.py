@@ -1,9 +1,11 @@
 """One round in somebody's own training: the release goes into their model, and what changed of it goes out.
 
-with federation.round(name="alice") as round:
-round.load_into(model)
-train(model)                                   # yours
-round.contribute(model, num_examples=5000)
+    with federation.round(name="alice") as this:
+        this.load_into(model)
+        train(model)                                   # yours
+        this.contribute(model, num_examples=5000)
+
+A model that is none of torch's, or a folder, is contributed as well, without `load_into`.
 """
 
 from __future__ import annotations

@@ -11,10 +11,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from coldfuse import errors
 from coldfuse.errors import ColdfuseError, FederationError
 
 BEAT_S = 5.0
 """Seconds between two words to those who wait: no backend waits for ever, and a round may take a day."""
+
+_KINDS = {
+    name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, ColdfuseError)
+}
+"""Errors that the first process may raise, by name."""
 
 Told = Mapping[str, object]
 """What the first process says; JSON can hold it."""
@@ -46,7 +52,8 @@ def on_first(action: Callable[[], Told], *, stop: threading.Event | None = None)
         stop: Set where this process is interrupted, so that the action ends.
 
     Raises:
-        ColdfuseError: The action raised it; the other processes raise a `FederationError` with the same words.
+        ColdfuseError: The action raised it; the other processes raise the same kind with the same words, as what one
+            process takes in its stride (a round that has closed) must not end the others.
     """
     if not is_several():
         return action()
@@ -54,7 +61,8 @@ def on_first(action: Callable[[], Told], *, stop: threading.Event | None = None)
         while not (said := _receive()):
             pass
         if "error" in said:
-            raise FederationError(f"the first process could not go on: {said['error']}")
+            kind = _KINDS.get(str(said.get("kind")), FederationError)
+            raise kind(f"the first process could not go on: {said['error']}")
         return said
     return _speak(action, stop or threading.Event())
 
@@ -69,7 +77,8 @@ def _speak(action: Callable[[], Told], stop: threading.Event) -> Told:
             stop.set()
             raise
     error = working.exception()
-    _send({"error": str(error) or type(error).__name__} if error else {**working.result(), "is_said": True})
+    failed = {"error": str(error) or type(error).__name__, "kind": type(error).__name__}
+    _send(failed if error else {**working.result(), "is_said": True})
     return working.result()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import csv
 import sys
 import types
@@ -103,6 +105,14 @@ def test_a_loop_takes_part(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "my_code", mine)
     takes_part(scripts()[2], held)
     assert contributors(held) == [("alice", 3)]
+
+
+def test_no_script_takes_a_name_of_pythons_own() -> None:
+    """A global `round` would be called by what rounds the metrics in people's compute_metrics."""
+    for script in scripts():
+        names = {n.id for n in ast.walk(ast.parse(side(script, "+"))) if isinstance(n, ast.Name)
+                 and isinstance(n.ctx, ast.Store)}  # fmt: skip
+        assert not names & set(dir(builtins))
 
 
 def test_a_trainer_takes_part_by_three_lines() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from commands import wait_until
 from own_training import aggregating, federation_of, released
 from tiny_model import write_tiny_model
 from tiny_texts import write_text_model
@@ -373,6 +375,32 @@ def test_who_is_late_goes_on_with_the_next_release(
     assert bases == [0, 1]
     assert "what was trained on release 0 is dropped" in caplog.text
     assert [c.contributor for c in held.latest().contributions] == ["ada"]
+
+
+def test_a_script_that_starts_after_a_rejection_waits_for_the_next_release(
+    held: Federation, federation: coldfuse.Federation, base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = trainer_of(classifier(base))
+
+    def release() -> None:
+        wait_until(lambda: "rejected: " in caplog.text, "the rejection")
+        with coldfuse.connect(held.store.url) as other:
+            other.fetch("others")
+            state = {name: tensor + 0.01 for name, tensor in released(held, 0).items()}
+            other.contribute(state, num_examples=4, name="ben")
+
+    claiming = coldfuse.attach(trainer, federation, name="ada", num_examples=10**7, rounds=1)
+    next(claiming)
+    trainer.train()  # two steps for ten million examples
+    with pytest.raises(coldfuse.ContributionRejectedError):
+        next(claiming)
+    caplog.clear()
+    with ThreadPoolExecutor(1) as pool:
+        released_by_other = pool.submit(release)
+        again = coldfuse.attach(trainer, federation, name="ada", num_examples=10**7)
+        assert next(again).base_release == 1
+        released_by_other.result()
+    again.close()
 
 
 def test_the_reference_of_preferences_is_the_release_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,17 @@ def test_two_processes_that_share_a_model_out_make_the_release_that_one_makes(
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=2e-3)
 
 
+def test_what_ends_the_first_process_s_work_is_the_same_kind_of_error_in_the_others(tmp_path: Path) -> None:
+    script = SCRIPT.with_name("meeting.py")
+    with (
+        Process(sys.executable, script, tmp_path / "met", 0) as first,
+        Process(sys.executable, script, tmp_path / "met", 1) as second,
+    ):
+        assert (first.wait(), second.wait()) == (0, 0), f"{first}{second}"
+    assert "said release 1 is out" in str(first)
+    assert "said the first process could not go on: release 1 is out" in str(second)
+
+
 def test_a_script_that_is_killed_goes_on_from_its_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
