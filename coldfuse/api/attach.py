@@ -75,6 +75,8 @@ def attach(  # noqa: PLR0913 - what there is to say, by keyword
     who = Identity.of(default_name(os.getcwd()) if name is None else name)
     if send not in ("better", "always"):
         raise UserInputError(f"send={send!r}: expected 'better' or 'always'")
+    if not isinstance(federation, Federation):
+        raise UserInputError(f"federation: expected what coldfuse.connect returns, got {federation!r:.200}")
     check_encoding(encoding)
     num_examples = None if num_examples is None else check_count("num_examples", num_examples)
     with requiring("coldfuse.attach", "contributor"):

@@ -15,7 +15,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Mapping, Sized
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -117,6 +117,8 @@ class AttachedTrainer:
     def num_examples(self) -> int | None:
         """Number of rows that it trains on; None for a stream without a length."""
         data: object = self.trainer.train_dataset
+        if isinstance(data, Mapping):  # several data sets by name, as sentence-transformers has them
+            return sum(map(len, data.values())) if all(isinstance(part, Sized) for part in data.values()) else None
         return len(data) if isinstance(data, Sized) else None
 
     @property

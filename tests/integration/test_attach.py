@@ -17,6 +17,7 @@ from tiny_texts import write_text_model
 from torch.utils.data import Dataset, IterableDataset
 
 import coldfuse
+from coldfuse.attached.trainer import AttachedTrainer
 from coldfuse.registry.federation import Federation
 
 with warnings.catch_warnings():
@@ -278,8 +279,18 @@ def test_what_cannot_take_part_is_said_before_anything_is_trained(
     wide = write_tiny_model(tmp_path / "wide", num_layers=1, hidden_size=16)
     with pytest.raises(coldfuse.SchemaMismatchError, match="the base has"):
         next(coldfuse.attach(trainer_of(classifier(wide)), federation, name="ada"))
+    with pytest.raises(coldfuse.UserInputError, match=r"what coldfuse\.connect returns, got '127"):
+        coldfuse.attach(trainer_of(classifier(base)), "127.0.0.1:7700")
     with pytest.raises(coldfuse.UserInputError, match="expected 'better' or 'always'"):
         coldfuse.attach(trainer_of(classifier(base)), federation, send="sometimes")
+
+
+def test_data_sets_by_name_count_by_their_rows(base: Path) -> None:
+    trainer = trainer_of(classifier(base))
+    trainer.train_dataset = {"one": Parity(3), "two": Parity(5)}
+    assert AttachedTrainer(trainer).num_examples == 8
+    trainer.train_dataset["two"] = Stream()
+    assert AttachedTrainer(trainer).num_examples is None
 
 
 def test_a_block_that_trains_nothing_is_said(held: Federation, federation: coldfuse.Federation, base: Path) -> None:
