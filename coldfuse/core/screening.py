@@ -9,6 +9,9 @@ from coldfuse.core.round import Opened
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.statistics import StatisticsRule
 
+_ENCODINGS = ("F32", "BF16", "F16")
+"""Dtypes that the numbers of a delta may have."""
+
 _MAX_EXAMPLES_A_STEP = 1 << 16
 """Number of examples of the largest step that anybody takes."""
 
@@ -64,6 +67,8 @@ def screen_claims(manifest: ContributionManifest, rules: ScreeningRules) -> str 
         manifest: The contribution's.
         rules: The federation's rules.
     """
+    if manifest.encoding not in _ENCODINGS:
+        return f"its numbers are in {manifest.encoding}, and {', '.join(_ENCODINGS)} are taken; send it in one of these"
     if manifest.score is not None and (reason := manifest.score.problem()):
         return reason
     if not rules.is_on:
