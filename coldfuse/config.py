@@ -74,7 +74,6 @@ def _is_usable(folder: str) -> bool:
 
 
 _TRAINING = {
-    "HF_HUB_OFFLINE": "1",  # the base is read from a folder: nobody has to be asked about it
     "TOKENIZERS_PARALLELISM": "false",
     # torch on a CPU keeps up to 1,024 compiled kernels, one for each shape of a batch, and texts give many shapes.
     # With 32 a MiniLM contributor needs 1.05 GB instead of 1.3 GB, at the same speed.

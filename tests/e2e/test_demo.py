@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 LIMIT_S = 840.0
-MEMORY_LIMIT_BYTES = 6 << 30
+MEMORY_LIMIT_BYTES = 7 << 30
 
 
 class Watch:

@@ -112,7 +112,7 @@ def test_no_script_takes_a_name_of_pythons_own() -> None:
     for script in scripts():
         names = {n.id for n in ast.walk(ast.parse(side(script, "+"))) if isinstance(n, ast.Name)
                  and isinstance(n.ctx, ast.Store)}  # fmt: skip
-        assert not names & set(dir(builtins))
+        assert not names & set(dir(builtins)) - {"_"}  # which an interpreter sets
 
 
 def test_a_trainer_takes_part_by_three_lines() -> None:

@@ -158,7 +158,7 @@ def test_a_model_of_an_older_release_is_refused(
 
 def test_the_base_must_be_known_and_whole(federation: coldfuse.Federation, tmp_path: Path) -> None:
     model = finetuned(1)[0]
-    with pytest.raises(coldfuse.UserInputError, match="say what was fine-tuned: base=FOLDER"):
+    with pytest.raises(coldfuse.UserInputError, match="does not say which release it was made from"):
         federation.contribute(model, num_examples=1)
     with pytest.raises(coldfuse.UserInputError, match="expected a folder that fetch wrote"):
         federation.contribute(model, num_examples=1, base=tmp_path)

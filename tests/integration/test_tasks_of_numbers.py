@@ -69,7 +69,9 @@ def test_labels_are_the_same_as_a_list_as_words_of_one_cell_and_as_columns(tmp_p
 def test_what_could_be_several_labels_or_is_none_is_asked_for_without_a_word_of_the_rows(tmp_path):
     cells = tmp_path / "cells.csv"
     cells.write_text("text,labels,level\n" + "".join(f'secret {i},"hush,mum",7\n' for i in range(9)))
-    with pytest.raises(UserInputError, match=r"line 2: its labels are one text with ',' in it; .*separator=,") as found:
+    with pytest.raises(
+        UserInputError, match=r"line 2: its labels are one text with ',' in it; .*separator=.,."
+    ) as found:
         find_task("multi-label-classification").read(DataRequest(data=cells))
     assert "hush" not in str(found.value)
     assert "secret" not in str(found.value)
@@ -81,7 +83,7 @@ def test_validation_with_a_label_that_training_lacks_is_refused(tmp_path):
     task = find_task("multi-label-classification")
     known = task.read(DataRequest(data=write(tmp_path / "a", [{"text": t, "labels": ls} for t, ls in rows(10)])))
     other = write(tmp_path / "b", [{"text": "x", "labels": ["unheard"]}])
-    with pytest.raises(UserInputError, match=r"(row|line) 1: it has a label that the training data lack"):
+    with pytest.raises(UserInputError, match=r"(row|line) 1: (it has )?a label that the training data lack"):
         task.read(DataRequest(data=other), like=known)
 
 

@@ -84,7 +84,7 @@ CASES = [
     refused("texts that are bytes", {"a.parquet": parquet_of({"text": [b"a"] * 9, "label": [1] * 9})}, "holds bytes"),
     refused("labels that are lists", {"a.parquet": parquet_of({"text": ["a"] * 9, "label": [[1]] * 9})}, "row 1", "a list"),
     refused("labels that are decimals", {"a.parquet": parquet_of({"text": ["a"] * 9, "label": [Decimal("1.5")] * 9})},
-            "holds a Decimal"),
+            "the labels are decimal numbers"),
     refused("labels that are times", {"a.parquet": parquet_of({"text": ["a"] * 9, "label": pa.array([1] * 9, pa.date32())})},
             "holds a date"),
     refused("labels that are times in nanoseconds", {"a.parquet": parquet_of(
