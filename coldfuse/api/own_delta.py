@@ -8,7 +8,8 @@ from pathlib import Path
 
 from coldfuse.contributor.brought import bring_statistics
 from coldfuse.contributor.settings import Offering
-from coldfuse.contributor.state import Trained, WorkFolder
+from coldfuse.contributor.state import WorkFolder
+from coldfuse.contributor.work import Trained
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Score
 from coldfuse.core.release import ReleaseManifest

@@ -20,8 +20,9 @@ from coldfuse.attached.ranks import is_first, on_first
 from coldfuse.consumer import read_fetched
 from coldfuse.contributor.events import NodeEvent
 from coldfuse.contributor.mending import mend_base
-from coldfuse.contributor.node import Sender
-from coldfuse.contributor.state import NodeFolder, Trained, WorkFolder
+from coldfuse.contributor.sender import Sender
+from coldfuse.contributor.state import NodeFolder, WorkFolder
+from coldfuse.contributor.work import Trained
 from coldfuse.core.names import Identity
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import canonical_json, sha256

@@ -26,7 +26,7 @@ from coldfuse.attached.adapters import is_rounding, remake, require_mergeable
 from coldfuse.attached.live import Live
 from coldfuse.attached.own import TorchModule, is_module
 from coldfuse.attached.ranks import on_first
-from coldfuse.contributor.state import Trained
+from coldfuse.contributor.work import Trained
 from coldfuse.core.contribution import Score
 from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.gateway import ContributionVerdict

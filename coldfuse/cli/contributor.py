@@ -21,7 +21,8 @@ from coldfuse.cli.source import tls_of
 from coldfuse.cli.units import parse_duration
 from coldfuse.contributor.events import NodeEvent, StoppedError
 from coldfuse.contributor.manifest import default_name
-from coldfuse.contributor.node import Node, Sender
+from coldfuse.contributor.node import Node
+from coldfuse.contributor.sender import Sender
 from coldfuse.contributor.settings import NodeSettings
 from coldfuse.contributor.state import NodeFolder
 from coldfuse.core.names import Identity

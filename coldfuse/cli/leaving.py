@@ -10,8 +10,10 @@ import typer
 
 from coldfuse.contributor.events import NodeEvent, describe_score
 from coldfuse.contributor.leaving import LeavingTensor, list_leaving, list_private
-from coldfuse.contributor.node import Node, Sender
-from coldfuse.contributor.state import Trained, WorkFolder
+from coldfuse.contributor.node import Node
+from coldfuse.contributor.sender import Sender
+from coldfuse.contributor.state import WorkFolder
+from coldfuse.contributor.work import Trained
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.serialization import encode

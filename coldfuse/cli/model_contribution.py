@@ -16,8 +16,9 @@ from coldfuse.cli.options.contributor import ContributeOptions
 from coldfuse.consumer import read_fetched
 from coldfuse.contributor.events import NodeEvent
 from coldfuse.contributor.mending import mend_base
-from coldfuse.contributor.node import Sender
-from coldfuse.contributor.state import Trained, WorkFolder
+from coldfuse.contributor.sender import Sender
+from coldfuse.contributor.state import WorkFolder
+from coldfuse.contributor.work import Trained
 from coldfuse.core.names import Identity
 from coldfuse.core.serialization import canonical_json, sha256
 from coldfuse.errors import RoundClosedError, UserInputError

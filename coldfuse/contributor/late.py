@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from coldfuse.contributor.state import NodeFolder, Trained, WorkFolder
+from coldfuse.contributor.state import NodeFolder, WorkFolder
+from coldfuse.contributor.work import Trained
 from coldfuse.errors import FederationError
 from coldfuse.gateway import Gateway, Status
 

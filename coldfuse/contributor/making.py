@@ -10,8 +10,9 @@ from coldfuse.contributor.bodies import frozen_body
 from coldfuse.contributor.events import Say, StoppedError, describe_score, format_score
 from coldfuse.contributor.mending import mend_base
 from coldfuse.contributor.settings import NodeSettings
-from coldfuse.contributor.state import Trained, WorkFolder
+from coldfuse.contributor.state import WorkFolder
 from coldfuse.contributor.statistics import add_statistics
+from coldfuse.contributor.work import Trained
 from coldfuse.core.contribution import Score
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.statistics import StatisticsRule

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from coldfuse.consumer import fetch, is_whole
-from coldfuse.contributor.state import Sent, Trained, WorkFolder
+from coldfuse.contributor.state import WorkFolder
+from coldfuse.contributor.work import Sent, Trained
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.release import ReleaseManifest

@@ -31,68 +31,16 @@ from pathlib import Path
 
 from coldfuse.consumer import claim, hold, is_file_of
 from coldfuse.contributor.masks import Masks
+from coldfuse.contributor.work import Sent, Trained
 from coldfuse.core.blob import Blob
-from coldfuse.core.contribution import Score
 from coldfuse.core.sealed import seal, unseal
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, V
-from coldfuse.core.statistics import ContributedStatistics
-from coldfuse.core.value import Digest, Value
 from coldfuse.durable import DAMAGED, OnDamage, explained, make_folder, set_aside, write_whole
 from coldfuse.errors import CodecError
 
 _LOG = logging.getLogger(__name__)
 _KEPT_RELEASES = 2
 _TRAINED, _SENT, _HEAD = "trained.json", "sent.json", "head.safetensors"
-
-
-class Trained(Value):
-    """A finished training: everything that a manifest says of it."""
-
-    base_release: int
-    """Number of the release that was fine-tuned."""
-    base_digest: Digest
-    """Model digest of that release."""
-    work_digest: Digest
-    """Digest of the data and settings; with others the training is not the same."""
-    num_examples: int
-    """Distinct examples trained on."""
-    num_steps: int
-    """Optimiser steps done."""
-    score: Score | None
-    """Validation score before and after; None where nobody validates."""
-    task: str = "text-classification"
-    """Name of the task."""
-    trained: str = "full"
-    """What was trained of the shared part."""
-    beats_base: bool = True
-    """Whether it is better than its base on the validation examples; older versions did not ask."""
-    encoding: str
-    """Dtype of the delta."""
-    delta: Blob
-    """Parts of the delta's file."""
-    mask: Blob | None = None
-    """Parts of the mask that its values are at, where it has one."""
-    statistics: ContributedStatistics | None = None
-    """What travels beside it, where the federation asked for that."""
-    asked: str = "none"
-    """Kind of statistics that the federation asked for when it was made."""
-
-
-class Sent(Value):
-    """A contribution that was committed. Written before the commit: if its answer is lost, the gateway knows."""
-
-    federation: Digest
-    """Federation that it went to."""
-    round: int
-    """Number of the round."""
-    contribution: Digest
-    """SHA-256 of its manifest."""
-    trained: Trained | None = None
-    """What was sent, should `trained.json` be lost; None in files of older versions."""
-    after_release: int | None = None
-    """Number of the release that the round was on; None, of an older version: the base."""
-    is_done: bool | None = None
-    """True once it is known what became of it; None of an older version, which did not say."""
 
 
 class WorkFolder:

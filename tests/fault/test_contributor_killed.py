@@ -17,7 +17,7 @@ from fault.slow_proxy import SlowProxy
 from reviews import write_reviews
 from tiny_model import write_tiny_model
 
-from coldfuse.contributor.state import Trained
+from coldfuse.contributor.work import Trained
 from coldfuse.core.blob import Part
 from coldfuse.core.serialization import decode, encode
 from coldfuse.tensors.checkpoint import open_checkpoint

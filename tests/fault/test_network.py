@@ -16,7 +16,8 @@ from wire_proxy import Exchange, Messages, WireProxy
 
 from coldfuse.consumer import fetch
 from coldfuse.contributor.mending import send_files
-from coldfuse.contributor.state import Trained, WorkFolder
+from coldfuse.contributor.state import WorkFolder
+from coldfuse.contributor.work import Trained
 from coldfuse.core.contribution import ContributionManifest, Score
 from coldfuse.core.serialization import encode, sha256
 from coldfuse.errors import DigestMismatchError, TransportError

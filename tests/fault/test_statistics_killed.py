@@ -15,7 +15,8 @@ from tiny_model import write_tiny_model
 
 from coldfuse.contributor.node import Node
 from coldfuse.contributor.settings import NodeSettings
-from coldfuse.contributor.state import NodeFolder, Trained, WorkFolder
+from coldfuse.contributor.state import NodeFolder, WorkFolder
+from coldfuse.contributor.work import Trained
 from coldfuse.core.blob import Blob
 from coldfuse.core.sealed import unseal
 from coldfuse.core.statistics import StatisticsRule

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from coldfuse.consumer import fetch
-from coldfuse.contributor.state import Sent, Trained, WorkFolder
+from coldfuse.contributor.state import WorkFolder
+from coldfuse.contributor.work import Sent, Trained
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import Score
 from coldfuse.core.sealed import seal

@@ -160,7 +160,7 @@ def test_a_model_in_memory_names_the_folder_that_it_was_loaded_from(held: Federa
 def test_a_killed_upload_goes_on_with_the_delta_that_is_there(
     held: Federation, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from coldfuse.contributor.node import Sender
+    from coldfuse.contributor.sender import Sender
 
     with coldfuse.connect(address) as federation:
         tuned(federation.fetch("fetched").path)

@@ -216,7 +216,7 @@ def test_two_rounds_at_once_in_one_folder_are_refused(federation: coldfuse.Feder
 def test_a_delta_that_was_finished_and_not_sent_is_sent_and_not_trained_again(
     held: Federation, federation: coldfuse.Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from coldfuse.contributor.node import Sender
+    from coldfuse.contributor.sender import Sender
 
     model = Small()
 

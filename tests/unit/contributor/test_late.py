@@ -8,8 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from coldfuse.contributor.node import Node, NodeEvent, NodeSettings
-from coldfuse.contributor.state import NodeFolder, Sent, Trained, WorkFolder
+from coldfuse.contributor.events import NodeEvent
+from coldfuse.contributor.node import Node, NodeSettings
+from coldfuse.contributor.state import NodeFolder, WorkFolder
+from coldfuse.contributor.work import Sent, Trained
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest, Score
 from coldfuse.core.federation import RoundRules

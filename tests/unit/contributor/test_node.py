@@ -9,7 +9,8 @@ import pytest
 from coldfuse.contributor.events import NodeEvent, StoppedError
 from coldfuse.contributor.node import Node
 from coldfuse.contributor.settings import NodeSettings
-from coldfuse.contributor.state import NodeFolder, Sent, Trained, WorkFolder
+from coldfuse.contributor.state import NodeFolder, WorkFolder
+from coldfuse.contributor.work import Sent, Trained
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest, Score
 from coldfuse.core.federation import RoundRules

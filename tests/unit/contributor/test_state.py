@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from coldfuse.contributor.state import NodeFolder, Sent, Trained, WorkFolder
+from coldfuse.contributor.state import NodeFolder, WorkFolder
+from coldfuse.contributor.work import Sent, Trained
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import Score
 from coldfuse.core.serialization import encode, sha256
