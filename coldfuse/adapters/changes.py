@@ -102,8 +102,8 @@ class Factor:
 class Product:
     """The product of two factors, BA."""
 
-    left: Factor
-    right: Factor
+    left: Matrix
+    right: Matrix
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -113,6 +113,10 @@ class Product:
     def rows(self, read: Read, first: int, num: int) -> Float64:
         """Return rows `first` to `first + num`, reading these rows of B and all of A."""
         return multiply(self.left.rows(read, first, num), self.right.rows(read, 0, self.right.shape[0]))
+
+    def factors(self, read: Read) -> tuple[Float64, Float64]:
+        """Return both factors, whole."""
+        return self.left.rows(read, 0, self.left.shape[0]), self.right.rows(read, 0, self.right.shape[0])
 
 
 class Change(Protocol):

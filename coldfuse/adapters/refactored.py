@@ -29,7 +29,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from coldfuse.adapters.changes import Factor, Float64, Matrix, Read, read_stored
+from coldfuse.adapters.changes import Factor, Float64, Matrix, Product, Read, read_stored
 from coldfuse.adapters.recompress import norm_of
 from coldfuse.errors import FusionError
 from coldfuse.tensors.files import ByteRange
@@ -57,32 +57,11 @@ class Moved:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """The two factors of a product BA."""
-
-    up: Matrix
-    down: Matrix
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of the product."""
-        return self.up.shape[0], self.down.shape[1]
-
-    def rows(self, read: Read, first: int, num: int) -> Float64:
-        """Return rows `first` to `first + num` of the product."""
-        return multiply(self.up.rows(read, first, num), self.down.rows(read, 0, self.down.shape[0]))
-
-    def read(self, read: Read) -> tuple[Float64, Float64]:
-        """Return both factors, whole."""
-        return self.up.rows(read, 0, self.up.shape[0]), self.down.rows(read, 0, self.down.shape[0])
-
-
-@dataclass(frozen=True)
 class Refactored:
     """δ = s (B_i A_i − B_t A_t)."""
 
-    own: Pair
-    base: Pair
+    own: Product
+    base: Product
     scale: float
     needs_base: ClassVar[bool] = False
     is_sum: ClassVar[bool] = False
@@ -166,7 +145,7 @@ def _require_finite(name: str, *arrays: Float64) -> None:
 class ProductValues:
     """The product s·BA of stored factors, as a file of float64 that is computed as it is read."""
 
-    pair: Pair
+    pair: Product
     scale: float
 
     @property
@@ -205,7 +184,7 @@ class _OpenProduct:
     """Computes rows of a product from factors that it holds."""
 
     def __init__(self, values: ProductValues) -> None:
-        self._up, self._down = values.pair.read(read_stored)
+        self._up, self._down = values.pair.factors(read_stored)
         self._scale = values.scale
 
     def read_into(self, buffer: memoryview, start: int) -> None:

@@ -11,15 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from coldfuse.api.bars import Watching, watching
-from coldfuse.api.recognising import find_base
+from coldfuse.api.recognising import find_base, require_fetched
 from coldfuse.api.said import check_count, check_encoding
 from coldfuse.api.values import Acknowledgement, FetchedRelease, Releases
 from coldfuse.consumer import fetch as fetch_release
-from coldfuse.consumer import read_fetched
-from coldfuse.consumer.folder import is_whole
 from coldfuse.contributor.manifest import default_name
 from coldfuse.core.names import Identity
-from coldfuse.errors import UserInputError
 from coldfuse.extras import requiring
 from coldfuse.gateway import ContributionVerdict, Gateway, Status
 from coldfuse.registry.channels import check_channel
@@ -151,14 +148,7 @@ class Federation:
             model, self._gateway, base=None if base is None else Path(base), release=release, last=self._fetched,
             keep=Path(".coldfuse") / who.id / "base",
         )  # fmt: skip
-        manifest = read_fetched(folder)
-        if manifest is None:
-            raise UserInputError(f"{folder}: expected a folder that fetch wrote; fetch the release that you fine-tune")
-        if not is_whole(folder, manifest, verify=False):
-            raise UserInputError(
-                f"{folder}: has changed since release {manifest.release} was fetched to it; save the fine-tuned model "
-                "to another folder, and fetch the release again"
-            )
+        manifest = require_fetched(folder)
         with requiring("Federation.contribute", "contributor"):
             from coldfuse.api import contributing  # noqa: PLC0415 - numpy comes with the first contribution
 

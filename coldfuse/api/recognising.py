@@ -61,12 +61,8 @@ def recognise(model: object, gateway: Gateway) -> Recognised | None:
     return None
 
 
-def check_base(folder: Path, gateway: Gateway) -> Recognised:
-    """Return the release in a folder that the user gives as the base.
-
-    Raises:
-        UserInputError: No fetch wrote it, it has changed since, or it is of another federation.
-    """
+def require_fetched(folder: Path) -> ReleaseManifest:
+    """Return the manifest of the release in a folder; refuse one that no fetch wrote, or that has changed since."""
     manifest = read_fetched(folder)
     if manifest is None:
         raise UserInputError(f"{folder}: expected a folder that fetch wrote; fetch the release that you fine-tune")
@@ -75,7 +71,16 @@ def check_base(folder: Path, gateway: Gateway) -> Recognised:
             f"{folder}: has changed since release {manifest.release} was fetched to it; save the fine-tuned model to "
             "another folder, and fetch the release again"
         )
-    return Recognised(_known(manifest, gateway, folder), folder)
+    return manifest
+
+
+def check_base(folder: Path, gateway: Gateway) -> Recognised:
+    """Return the release in a folder that the user gives as the base.
+
+    Raises:
+        UserInputError: No fetch wrote it, it has changed since, or it is of another federation.
+    """
+    return Recognised(_known(require_fetched(folder), gateway, folder), folder)
 
 
 def find_base(

@@ -55,7 +55,7 @@ class Cutter:
 
     def _cut(self, task: FactorTask) -> CutFactors:
         product = task.product
-        up_OR, down_RI = task.base.read(self._read)
+        up_OR, down_RI = task.base.factors(self._read)
         if not self._fusion.stacks_factors:
             return cut_matrix(self._fuse_whole(product) / task.scale, before_RI=down_RI, name=product.tensor)
         step = len(self._fusion.recipe.transforms)
@@ -67,7 +67,7 @@ class Cutter:
         coefficients = [float(combination.deltas_C[i] * shares_C[i]) / combination.divisor for i in given]
         ups, downs = [up_OR], [down_RI]
         for operand in given.values():
-            up, down = cast(Refactored, operand.change.changes[0]).own.read(self._read)
+            up, down = cast(Refactored, operand.change.changes[0]).own.factors(self._read)
             ups.append(up)
             downs.append(down)
         of_base = 1.0 + combination.base / combination.divisor - math.fsum(coefficients)

@@ -256,7 +256,7 @@ def _longest_row(fusion: Fusion, plan: Plan) -> int:
 def _cut_bytes(fusion: Fusion, task: FactorTask) -> int:
     """Return what it takes to make a module's factors, those of all contributions or the whole product included."""
     rows, columns = task.product.shape
-    rank = (fusion.num_contributions + 1) * task.base.up.shape[1]
+    rank = (fusion.num_contributions + 1) * task.base.left.shape[1]
     whole, stacked = 8 * rows * columns, 8 * rank * (rows + columns)
     decomposed = 24 * min(rows, columns) * (rows + columns) + whole  # U, V, and what LAPACK works in
     if not fusion.stacks_factors:

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldfuse.adapters.adapter import AdapterTensor
-from coldfuse.adapters.changes import Factor, Float64, Matrix, Read, Stored, read_stored
+from coldfuse.adapters.changes import Factor, Float64, Matrix, Product, Read, Stored, read_stored
 from coldfuse.adapters.config import CONFIG, AdapterConfig, parse_adapter_config
 from coldfuse.adapters.names import PEFT_PREFIX, sort_tensors
-from coldfuse.adapters.refactored import Moved, Pair, ProductValues, Refactored
+from coldfuse.adapters.refactored import Moved, ProductValues, Refactored
 from coldfuse.core.schema import ITEM_BYTES, TensorSpec
 from coldfuse.engine.operands import Changing, EncodedOperand, Operands, operands
 from coldfuse.engine.outputs import Output
@@ -66,9 +66,9 @@ class LowRank:
     """The factor s that PEFT multiplies BA by."""
 
     @property
-    def pair(self) -> Pair:
+    def pair(self) -> Product:
         """The base's factors."""
-        return Pair(Factor(self.up), Factor(self.down))
+        return Product(Factor(self.up), Factor(self.down))
 
     @property
     def names(self) -> tuple[str, str]:
@@ -88,19 +88,19 @@ class LowRank:
             name=self.name, shape=self.pair.shape, changes=(Refactored(own, self.pair, self.scale),)
         )  # fmt: skip
 
-    def moved_pair(self, source: Operands) -> Pair | None:
+    def moved_pair(self, source: Operands) -> Product | None:
         """Return the factors that a contribution has made of the base's; None if it has neither."""
         if not any(name in source for name in self.names):
             return None
-        return Pair(self._own(self.up, source), self._own(self.down, source))
+        return Product(self._own(self.up, source), self._own(self.down, source))
 
     def change(self, source: Operands) -> tuple[Float64, Float64] | None:
         """Return the change of the product as two factors, [s δB, s B_t] and [A_i; δA]; None if there is none."""
         own = self.moved_pair(source)
         if own is None:
             return None
-        up, down = self.pair.read(read_stored)
-        own_up, own_down = own.read(read_stored)
+        up, down = self.pair.factors(read_stored)
+        own_up, own_down = own.factors(read_stored)
         return self.scale * np.hstack([own_up - up, up]), np.vstack([own_down, own_down - down])
 
     def _own(self, factor: Stored, source: Operands) -> Matrix:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Literal
 
-from coldfuse.adapters.refactored import Pair
+from coldfuse.adapters.changes import Product
 from coldfuse.core.schema import TensorSpec, size_of
 from coldfuse.engine.operands import AdapterOperand, AnyOperand, Changing, CodedOperand, Operand, Operands
 from coldfuse.errors import SchemaMismatchError
@@ -91,7 +91,7 @@ class FactorTask:
     """True for B, False for A."""
     product: PieceTask
     """The product, whole, and what each contribution makes of it."""
-    base: Pair
+    base: Product
     """The base's factors."""
     scale: float
     """The factor s that PEFT multiplies BA by."""
