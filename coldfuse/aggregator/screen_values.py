@@ -14,6 +14,7 @@ from coldfuse.core.blob import Blob
 from coldfuse.core.dtypes import SAFE_CHANGE, Floats, to_floats
 from coldfuse.core.schema import Schema
 from coldfuse.core.screening_rules import ScreeningRules
+from coldfuse.engine.job import MOST_FACTOR_BYTES
 from coldfuse.engine.multiplying import add_product
 from coldfuse.engine.variances import Variances, makes_negative
 from coldfuse.errors import CodecError, ContributionRejectedError
@@ -29,8 +30,8 @@ from coldfuse.tensors.verified import VerifiedReader
 _RUN_ELEMENTS = 1 << 18
 """Number of elements that are expanded at a time: 2 MiB."""
 
-_HELD_BYTES = 4 << 20
-"""Size of what is held of a tensor's factors, so that not every run reads them again."""
+_HELD_BYTES = MOST_FACTOR_BYTES
+"""Size of what is held of a tensor's factors, so that not every run reads them again from the store."""
 
 
 @dataclass(frozen=True)

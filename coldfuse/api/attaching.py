@@ -68,6 +68,8 @@ class Attached:
         reference = self._attached.reference
         if reference is not None and not round_.load_reference(reference):
             self._say(begun, "changed", "the reference model is another than the federation's, and stays as it is")
+        if self._is_scored:
+            round_.keep_start()
         before = self._attached.score() if self._is_scored else None
         self._say(begun, "training", "the release is set into the model")
         return round_, before

@@ -91,6 +91,15 @@ class Round:
                 "another shape; they stay as they are",
             )  # fmt: skip
 
+    def keep_start(self) -> None:
+        """Keep the private tensors that the model begins with, where no round has kept any.
+
+        A block that made nothing better leaves its own behind: the next one begins from these.
+        """
+        path = self._participant.private
+        if self._loaded is not None and not on_first(lambda: {"is_kept": path.is_file()})["is_kept"]:
+            self._loaded.keep_private(path)
+
     def _shares_module(self) -> bool:
         """Tell whether the federation shares a module on a frozen body, in all processes."""
 

@@ -37,11 +37,6 @@ def init(options: InitOptions) -> None:
     recipe = recipe_of(words.method, words.param, words.variant)
     quorum = options.closing.publish_every or options.quorum
     require_federated(recipe, quorum=quorum, with_statistics=True)
-    if recipe.statistic and options.share is not None:
-        raise UserInputError(
-            f"--method {words.method}: its {recipe.statistic} statistics are of the whole model, and with --share a "
-            "module alone is fused; take a method that needs none"
-        )
     statistics = StatisticsRule(kind=recipe.statistic or "none", presence=options.statistics)
     line = line_of(recipe, words)
     rules = NEW_FEDERATION | {"deadline_s": parse_duration(options.deadline)} | rules_of(options.closing)

@@ -253,8 +253,13 @@ def test_what_has_not_become_better_is_not_sent_and_it_says_so(
     held: Federation, federation: coldfuse.Federation, base: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     trainer = trainer_of(classifier(base), learning_rate=1.0, extra={"eval_dataset": Parity(8, 50)})
-    for _ in coldfuse.attach(trainer, federation, name="ada", rounds=1):
-        trainer.train()
+    begun = []
+    for _ in range(2):  # what the first has spoiled is not where the second begins, though nothing was sent
+        for _ in coldfuse.attach(trainer, federation, name="ada", rounds=1):
+            begun.append(trainer.model.classifier.weight.detach().clone())
+            trainer.train()
+            assert not torch.equal(trainer.model.classifier.weight, begun[-1])
+    assert torch.equal(*begun)
     assert "is not better: nothing was sent" in caplog.text
     assert held.journal(1).state().received == {}
 
