@@ -100,10 +100,9 @@ class Participant:
         """Folder of the release that is trained on; only the first process reads it."""
         return self._folder.base
 
-    @property
-    def private(self) -> Path:
-        """File of the private tensors."""
-        return self._folder.private
+    def private(self, classes: str) -> Path:
+        """Return the file of the private tensors of a model with these classes, for this federation."""
+        return self._folder.private(f"{self.terms.owner_digest()} {classes}")
 
     @property
     def scratch(self) -> Path:

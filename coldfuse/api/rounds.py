@@ -84,7 +84,7 @@ class Round:
             require_mergeable(model)
             live = self._with_fresh_adapter(live)
         self._loaded = live
-        if others := live.set_private(self._participant.private):
+        if others := live.set_private(self._participant.private(live.classes)):
             self._participant.say(
                 "changed", self.base_release,
                 f"{others[0]} and {len(others) - 1} other private tensors are not what the last round kept, or have "
@@ -96,9 +96,12 @@ class Round:
 
         A block that made nothing better leaves its own behind: the next one begins from these.
         """
-        path = self._participant.private
-        if self._loaded is not None and not on_first(lambda: {"is_kept": path.is_file()})["is_kept"]:
-            self._loaded.keep_private(path)
+        live = self._loaded
+        if live is None:
+            return
+        path = self._participant.private(live.classes)
+        if not on_first(lambda: {"is_kept": path.is_file()})["is_kept"]:
+            live.keep_private(path)
 
     def _shares_module(self) -> bool:
         """Tell whether the federation shares a module on a frozen body, in all processes."""
@@ -231,7 +234,7 @@ class Round:
             on_first(write)
             if live is not None:
                 self.left_out = live.plan.private
-                live.keep_private(self._participant.private)
+                live.keep_private(self._participant.private(live.classes))
         if work is not None and trained is not None:
             work.forget_sent()
             work.save_trained(trained)

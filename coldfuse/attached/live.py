@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -88,6 +89,12 @@ class Live:
                 if reader is not None:
                     reader.close()
         return tuple(told["others"])
+
+    @property
+    def classes(self) -> str:
+        """Names of the classes that its head tells apart, as its configuration has them; "" where it has none."""
+        config = getattr(unwrapped(self.model), "config", None)
+        return json.dumps(getattr(config, "id2label", None) or "", sort_keys=True, default=str)
 
     def keep_private(self, path: Path) -> None:
         """Keep the private tensors for the next round."""

@@ -1,7 +1,8 @@
 """A node's folder: what it has fetched, trained and sent, so that `kill -9` costs no work.
 
     base/                        the latest release that was fetched
-    private.safetensors          private tensors of a model of the user's own, for the next round; never leaves
+    private-1a2b3c….safetensors  private tensors of a model of the user's own, for the next round of the same federation
+                                 and classes; never leaves
     masks/                       the elements that are trained, where they are fixed over rounds; `<name>.sent`: the
                                  gateway has it
     sender                       a secret by which gateways know the parts that this node sent
@@ -34,7 +35,7 @@ from coldfuse.contributor.masks import Masks
 from coldfuse.contributor.work import Sent, Trained
 from coldfuse.core.blob import Blob
 from coldfuse.core.sealed import seal, unseal
-from coldfuse.core.serialization import MAX_MANIFEST_BYTES, V
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES, V, sha256
 from coldfuse.durable import DAMAGED, OnDamage, explained, make_folder, set_aside, write_whole
 from coldfuse.errors import CodecError
 
@@ -195,10 +196,9 @@ class NodeFolder:
         """Folder that the base is fetched to."""
         return self._path / "base"
 
-    @property
-    def private(self) -> Path:
-        """File of the tensors that stay of a model of the user's own."""
-        return self._path / "private.safetensors"
+    def private(self, whose: str) -> Path:
+        """Return the file of the tensors that stay of a model of the user's own, of which `whose` says which."""
+        return self._path / f"private-{sha256(whose.encode())[:12]}.safetensors"
 
     @property
     def adapter(self) -> Path:

@@ -129,6 +129,22 @@ def test_each_round_begins_from_the_release_and_the_head_goes_on(
     assert [c.num_examples for n in (1, 2) for c in held.release(n).contributions] == [16, 16]
 
 
+def test_a_head_that_tells_other_classes_apart_is_left_alone(
+    held: Federation, federation: coldfuse.Federation, base: Path
+) -> None:
+    begun, left = {}, {}
+    for step, classes in enumerate(({0: "no", 1: "yes"}, {0: "bad", 1: "good"}, {0: "no", 1: "yes"})):
+        model = classifier(base, seed=step)
+        model.config.id2label = classes
+        own, trainer = model.classifier.weight.detach().clone(), trainer_of(model)
+        for _ in coldfuse.attach(trainer, federation, name="ada", rounds=1):
+            begun[step] = (own, model.classifier.weight.detach().clone())
+            trainer.train()
+        left[step] = model.classifier.weight.detach().clone()
+    assert torch.equal(*begun[1])
+    assert torch.equal(begun[2][1], left[0])
+
+
 def test_only_the_checkpoints_of_old_rounds_are_removed_from_the_users_folder(
     held: Federation, federation: coldfuse.Federation, base: Path
 ) -> None:
