@@ -8,10 +8,13 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from coldfuse.core.schema import TensorSpec
 from coldfuse.errors import UserInputError
 
 Floats = NDArray[np.float64]
 Shape = tuple[int, ...]
+
+_DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}
 
 
 def require_finite(values: Floats, name: str, what: str) -> Floats:
@@ -31,6 +34,12 @@ class InMemory:
     def shape(self) -> Shape:
         """Size of each dimension."""
         return tuple(int(size) for size in getattr(self.values, "shape", ()))
+
+    @property
+    def spec(self) -> TensorSpec:
+        """Dtype and shape, of a tensor that holds floats."""
+        name = str(getattr(self.values, "dtype", "")).removeprefix("torch.")
+        return TensorSpec(dtype=_DTYPES.get(name, "F64"), shape=self.shape)
 
     @property
     def is_float(self) -> bool:

@@ -36,7 +36,8 @@ from coldfuse.adapters.config import CONFIG
 from coldfuse.adapters.factored import factored
 from coldfuse.adapters.module_names import match_module
 from coldfuse.api.in_memory import Floats, Shape, as_tensor, require_finite
-from coldfuse.core.schema import Schema
+from coldfuse.core.dtypes import from_floats, to_floats
+from coldfuse.core.schema import ITEM_BYTES, Schema
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES
 from coldfuse.engine.expansions import write_deltas
 from coldfuse.engine.module_inputs import open_part
@@ -149,16 +150,19 @@ def _open_part(model: Model, base: Checkpoint, theta: TensorReader, scratch: Pat
         model = _save_adapter(model, scratch)
     if isinstance(model, str | os.PathLike):
         reader = stack.enter_context(TensorReader(files := open_part(Path(model))))
-        shapes = {entry.name: entry.spec.shape for file in files for entry in file.header.tensors}
-        return _hold(shapes, match_module(shapes, base.schema, what=what), reader.floats, base.schema, theta, what=what)
+        specs = {entry.name: entry.spec for file in files for entry in file.header.tensors}
+        return _hold(
+            specs, match_module(_shapes(specs), base.schema, what=what), reader.floats, base.schema, theta, what=what
+        )
     state = model.state_dict() if isinstance(model, Module) else model
     tensors = {name.replace(".default", ""): as_tensor(name, value, what) for name, value in state.items()}
-    shapes = {name: tensor.shape for name, tensor in tensors.items() if tensor.is_float}
+    specs = {name: tensor.spec for name, tensor in tensors.items() if tensor.is_float}
 
     def read(name: str, first: int, count: int) -> Floats:
         return tensors[name].floats(first, count)
 
-    return _hold(shapes, match_module(shapes, base.schema, what=what), read, base.schema, theta, what=what)
+    own_names = match_module(_shapes(specs), base.schema, what=what)
+    return _hold(specs, own_names, read, base.schema, theta, what=what)
 
 
 def _open_folder(where: str, base: Checkpoint, theta: TensorReader, scratch: Path, stack: ExitStack) -> FineTuned:
@@ -169,25 +173,25 @@ def _open_folder(where: str, base: Checkpoint, theta: TensorReader, scratch: Pat
         refuse_nested(location)
     model = open_checkpoint(location)
     reader = stack.enter_context(TensorReader(model.files.values()))
-    shapes = {name: spec.shape for name, spec in model.schema.items() if spec.is_fused}
-    own_names = _match(shapes, model.config, base, where)
-    return _hold(shapes, own_names, reader.floats, base.schema, theta, what=where)
+    specs = {name: spec for name, spec in model.schema.items() if spec.is_fused}
+    own_names = _match(specs, model.config, base, where)
+    return _hold(specs, own_names, reader.floats, base.schema, theta, what=where)
 
 
 def _open_state(
     state: Mapping[str, object], config: Config, base: Checkpoint, theta: TensorReader, *, what: str
 ) -> FineTuned:
     tensors = {name: tensor for name, value in state.items() if (tensor := as_tensor(name, value, what)).is_float}
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    specs = {name: tensor.spec for name, tensor in tensors.items()}
 
     def read(name: str, first: int, count: int) -> Floats:
         return tensors[name].floats(first, count)
 
-    return _hold(shapes, _match(shapes, config, base, what), read, base.schema, theta, what=what)
+    return _hold(specs, _match(specs, config, base, what), read, base.schema, theta, what=what)
 
 
 def _hold(
-    shapes: Mapping[str, Shape],
+    specs: Schema,
     own_names: Mapping[str, str],
     read: Callable[[str, int, int], Floats],
     base: Schema,
@@ -195,22 +199,31 @@ def _hold(
     *,
     what: str,
 ) -> FineTuned:
-    """Hold a whole model's tensors against the base."""
+    """Hold a whole model's tensors against the base.
+
+    A tensor that is narrower than the base's is held against the base as that is in its dtype: the rounding of every
+    weight is nothing that training has done.
+    """
     for name, own in own_names.items():
-        if shapes[own] != base[name].shape:
+        if specs[own].shape != base[name].shape:
             raise SchemaMismatchError(
-                f"{what}: tensor {own}: shape {list(shapes[own])}, the base has {list(base[name].shape)}; "
+                f"{what}: tensor {own}: shape {list(specs[own].shape)}, the base has {list(base[name].shape)}; "
                 "was its vocabulary or a layer resized?"
             )
 
     def read_delta(name: str, first: int, count: int) -> Floats:
-        return require_finite(read(own_names[name], first, count), own_names[name], what) - theta.floats(
-            name, first, count
-        )
+        own, before = own_names[name], theta.floats(name, first, count)
+        if ITEM_BYTES.get(specs[own].dtype, 8) < ITEM_BYTES[base[name].dtype]:
+            before = to_floats(from_floats(before, specs[own].dtype), specs[own].dtype).astype(np.float64)
+        return require_finite(read(own, first, count), own, what) - before
 
-    left_out = tuple(sorted(shapes.keys() - set(own_names.values())))
+    left_out = tuple(sorted(specs.keys() - set(own_names.values())))
     names = tuple(name for name in sorted(own_names) if base[name].is_fused)
     return FineTuned(names=names, read=read_delta, left_out=left_out, unchanged=_absent(names, base))
+
+
+def _shapes(specs: Schema) -> dict[str, Shape]:
+    return {name: spec.shape for name, spec in specs.items()}
 
 
 def _absent(names: Collection[str], base: Schema) -> tuple[str, ...]:

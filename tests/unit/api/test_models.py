@@ -196,3 +196,13 @@ def test_an_adapter_without_weights_is_refused(base: Path, tmp_path: Path) -> No
     (folder / "adapter_model.safetensors").unlink()
     with pytest.raises(UserInputError, match=r"no adapter_model\.safetensors: it was not saved"):
         deltas(folder, base)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_rounding_of_a_narrower_model_is_nothing_that_training_has_done(base: Path, dtype: torch.dtype) -> None:
+    theta = {name: torch.tensor(values).to(dtype) for name, values in state(make_model()).items()}
+    theta["layer.weight"][2] += 0.5
+    held, found = deltas(theta, base)
+    assert [name for name in held.names if found[name].any()] == ["layer.weight"]
+    assert np.flatnonzero(found["layer.weight"].reshape(8, 8).any(axis=1)).tolist() == [2]
+    assert np.allclose(found["layer.weight"].reshape(8, 8)[2], 0.5, atol=0.02)
