@@ -1,6 +1,6 @@
 """What a gateway does, values in and values out; no wire.
 
-    base            `Gateway`, what everybody asks of a federation, and the values of its answers
+    base            `Gateway`, what everybody asks of a federation; `answers`: the values that it answers with
     store           `StoreGateway`: the answers, straight from a store
     rounds          where a federation stands, and what that means for people
     contributions   taking a contribution: its parts, the checks, and the race with the round's end
@@ -16,21 +16,17 @@
 works on a folder, on a bucket and over the network.
 """
 
-from coldfuse.gateway.base import (
-    MAX_POLL_S,
-    MIN_POLL_S,
-    PARALLEL,
+from coldfuse.gateway.answers import (
     ContributionSummary,
     ContributionVerdict,
     Decision,
-    Gateway,
-    OnProgress,
     ReleaseName,
     ReleaseSummary,
     RoundStatus,
     Status,
     UploadReport,
 )
+from coldfuse.gateway.base import MAX_POLL_S, MIN_POLL_S, PARALLEL, Gateway, OnProgress
 from coldfuse.gateway.store import StoreGateway
 
 __all__ = [

@@ -27,7 +27,7 @@ from coldfuse.core.round import Received, RoundState
 from coldfuse.core.screening import screen_claims, screen_name, screen_round, screen_statistics
 from coldfuse.core.serialization import blob_digest, decode, encode, sha256
 from coldfuse.errors import CodecError, ContributionRejectedError, RoundClosedError
-from coldfuse.gateway.base import ContributionVerdict, Decision
+from coldfuse.gateway.answers import ContributionVerdict, Decision
 from coldfuse.gateway.presence import Presence
 from coldfuse.gateway.rounds import STANDING_AGE_S, Rounds, Standing, find_verdict
 from coldfuse.registry.damage import set_aside

@@ -21,8 +21,8 @@ from typing import Self
 
 from coldfuse.core.blob import Part
 from coldfuse.errors import StorageError
+from coldfuse.gateway.answers import ContributionVerdict
 from coldfuse.gateway.arrivals import Arrivals
-from coldfuse.gateway.base import ContributionVerdict
 from coldfuse.gateway.contributions import read_manifest
 from coldfuse.gateway.leftovers import KEEP_S, SETTLE_S, Condemned, drop_leftovers
 from coldfuse.gateway.sent import Sender

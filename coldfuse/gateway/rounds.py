@@ -11,7 +11,7 @@ from coldfuse.core.contribution import Admission
 from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.release import Channel
 from coldfuse.core.round import RoundState
-from coldfuse.gateway.base import ContributionVerdict, Decision, RoundStatus
+from coldfuse.gateway.answers import ContributionVerdict, Decision, RoundStatus
 from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal

@@ -15,19 +15,15 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, sha256
 from coldfuse.core.words import printable
 from coldfuse.errors import ObjectNotFoundError, StorageError, UserInputError
-from coldfuse.gateway.base import (
-    MAX_POLL_S,
-    MIN_POLL_S,
-    PARALLEL,
+from coldfuse.gateway.answers import (
     ContributionSummary,
     ContributionVerdict,
-    Gateway,
-    OnProgress,
     ReleaseName,
     ReleaseSummary,
     Status,
     UploadReport,
 )
+from coldfuse.gateway.base import MAX_POLL_S, MIN_POLL_S, PARALLEL, Gateway, OnProgress
 from coldfuse.gateway.contributions import Committer, encode_manifest
 from coldfuse.gateway.reading import ReleaseReader
 from coldfuse.gateway.rounds import Rounds, describe_round, explain_change, find_verdict, pending

@@ -11,7 +11,8 @@ from itertools import accumulate
 
 from coldfuse.core.blob import Blob, Part
 from coldfuse.errors import CodecError, DigestMismatchError, StorageError
-from coldfuse.gateway.base import OnProgress, UploadReport
+from coldfuse.gateway.answers import UploadReport
+from coldfuse.gateway.base import OnProgress
 from coldfuse.registry.objects import object_key
 from coldfuse.storage.base import ObjectStore, ObjectWriter
 

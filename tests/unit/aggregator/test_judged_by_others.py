@@ -35,7 +35,7 @@ from coldfuse.engine.recipes import read_recipe
 from coldfuse.engine.sinks import StoreSink
 from coldfuse.engine.state import open_release_state
 from coldfuse.gateway import StoreGateway
-from coldfuse.gateway.base import Decision
+from coldfuse.gateway.answers import Decision
 from coldfuse.gateway.rounds import find_verdict
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.quarantine import write_quarantine
