@@ -30,7 +30,7 @@ from coldfuse.training.head import MAX_FITTING_EXAMPLES
 from coldfuse.training.identity import identities
 from coldfuse.training.job import FineTuned, ReadBase, Stopped, TrainingJob, TrainingProgress, TrainingSettings
 from coldfuse.training.model import private_tensors, shared_tensors, stored_names_in
-from coldfuse.training.objectives import Beginning, Terms, parse_objectives
+from coldfuse.training.objectives import Beginning, Terms, begin_terms
 from coldfuse.training.private import PrivatePart
 from coldfuse.training.schedule import derive_seed
 from coldfuse.training.scoring import is_better, mean_loss, take_features
@@ -140,16 +140,14 @@ class Run:
 
     def _begin_terms(self, position: Position | None, saved: Mapping[str, Tensor] | None) -> Terms:
         """Have the objective's terms look at the model while it has the base's weights; none once training is over."""
-        is_over = position is not None and position.finished
-        objectives = () if is_over else parse_objectives(self.settings.objectives)
-        if objectives and self.settings.train_args.get("fp16"):
-            raise UserInputError("--objective cannot be computed with fp16, whose gradients are scaled; take bf16")
+        lines = () if position is not None and position.finished else self.settings.objectives
         own = {id(parameter) for parameter in self.shared.values()}
         beginning = Beginning(
             model=self.loaded.model, round=self.job.round, examples=self._single_examples, folder=self.job.folder,
             shared={n: p for n, p in self.loaded.model.named_parameters() if p.requires_grad and id(p) in own},
         )  # fmt: skip
-        return Terms(objectives, beginning, saved=None if saved is None else saved_part(saved, "terms"))
+        is_scaled = bool(self.settings.train_args.get("fp16"))
+        return begin_terms(lines, beginning, is_scaled=is_scaled, saved=saved_part(saved, "terms") if saved else None)
 
     def _single_examples(self, count: int) -> Iterator[dict[str, Tensor]]:
         generator = torch.Generator().manual_seed(derive_seed(self.settings.seed, "examples", self.job.round))

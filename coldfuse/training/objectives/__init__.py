@@ -15,6 +15,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from coldfuse.errors import UserInputError
 from coldfuse.training.objectives.combined import Terms
 from coldfuse.training.objectives.ewc import EWC
@@ -26,7 +28,7 @@ from coldfuse.training.objectives.synaptic import SynapticIntelligence
 from coldfuse.training.objectives.wise_ft import WiseFT
 from coldfuse.training.ways.parsing import find_known, make, split_call
 
-__all__ = ["OBJECTIVES", "Beginning", "Objective", "Term", "Terms", "parse_objectives"]
+__all__ = ["OBJECTIVES", "Beginning", "Objective", "Term", "Terms", "begin_terms", "parse_objectives"]
 
 _ALL: tuple[type[Objective], ...] = (FedProx, L2SP, EWC, SynapticIntelligence, SAM, LayerDecay, WiseFT)
 
@@ -53,3 +55,23 @@ def parse_objectives(texts: Sequence[str]) -> tuple[Objective, ...]:
             raise UserInputError(f"--objective {kind.name} is given twice; give each once")
         found[kind.name] = make(kind, given, option="--objective", name=kind.name)
     return tuple(found[name] for name in sorted(found))
+
+
+def begin_terms(
+    texts: Sequence[str], beginning: Beginning, *, is_scaled: bool, saved: dict[str, Tensor] | None
+) -> Terms:
+    """Have the terms of an objective look at the model while it has the base's weights.
+
+    Args:
+        texts: The objectives, as `parse_objectives` reads them.
+        beginning: The prepared model, before the first step.
+        is_scaled: Whether gradients are scaled, as with fp16: terms would see the scale.
+        saved: What a checkpoint has of them; None where training begins.
+
+    Raises:
+        UserInputError: An objective is not known, or cannot be computed here.
+    """
+    objectives = parse_objectives(texts)
+    if objectives and is_scaled:
+        raise UserInputError("--objective cannot be computed with fp16, whose gradients are scaled; take bf16")
+    return Terms(objectives, beginning, saved=saved)
