@@ -196,8 +196,16 @@ class S3Store:
     def _fill(self, key: str, buffer: memoryview, start: int) -> tuple[int, Exception | None]:
         """Fill as much of the buffer as one answer brings; return how many bytes, and what has broken it off."""
         answer = self._request(key, start, len(buffer))
-        if answer is None or not answer["ContentLength"]:
-            raise StorageError(f"{self._where(key)}: ends at or before byte {start}, {len(buffer)} more were wanted")
+        if answer is None:
+            raise self._ends_before(key, start, len(buffer))
+        with closing(answer["Body"]):  # also of an answer that is refused: its connection stays open else
+            return self._fill_from(answer, key, buffer, start)
+
+    def _fill_from(
+        self, answer: GetObjectOutputTypeDef, key: str, buffer: memoryview, start: int
+    ) -> tuple[int, Exception | None]:
+        if not answer["ContentLength"]:
+            raise self._ends_before(key, start, len(buffer))
         if answer["ContentLength"] > len(buffer):
             raise StorageError(f"{self._where(key)}: the server sends more than the range asked for; use another store")
         num_read = 0
@@ -210,6 +218,9 @@ class S3Store:
                 raise
             return num_read, error
         return num_read, None
+
+    def _ends_before(self, key: str, start: int, wanted: int) -> StorageError:
+        return StorageError(f"{self._where(key)}: ends at or before byte {start}, {wanted} more were wanted")
 
     def _pieces(self, answer: GetObjectOutputTypeDef) -> Iterator[bytes]:
         """Yield the bytes of an answer as they come; one that only drips is broken off, and asked for again.

@@ -131,10 +131,16 @@ class AnyHttp:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                with client, suppress(OSError):
-                    client.settimeout(2)
-                    client.recv(1 << 16)
-                    client.sendall(self.data)
+                threading.Thread(target=self._answer, args=(client, self.data), daemon=True).start()
+
+    def _answer(self, client: socket.socket, data: bytes) -> None:
+        with client, suppress(OSError):
+            client.settimeout(2)
+            client.recv(1 << 16)
+            client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(1 << 16):  # closing on what was not read would take the answer back
+                pass
 
 
 def s3_readers(stack: ExitStack) -> dict[str, Reader]:
@@ -185,7 +191,9 @@ def _replies(operation: str) -> Iterator[bytes]:
 
 
 def _reply(status: int, body: bytes, headers: bytes = b"") -> bytes:
-    return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n%s\r\n%s" % (status, len(body), headers, body)
+    # Said in words, or a client may use the connection once more before it hears that it was closed.
+    lines = b"Content-Length: %d\r\nConnection: close\r\n" % len(body) + headers
+    return b"HTTP/1.1 %d X\r\n%s\r\n%s" % (status, lines, body)
 
 
 def networked_readers(stack: ExitStack) -> dict[str, Reader]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import tracemalloc
 from contextlib import ExitStack
@@ -27,6 +28,7 @@ def readers(tmp_path_factory):
 
 def test_the_samples_get_to_the_end_of_their_readers(readers):
     outcomes = {name: {run(reader, seed) for seed in reader.seeds} for name, reader in readers.items()}
+    gc.collect()  # a connection that a refused answer leaves open is a warning now, which fails this test
     refused = {name for name, said in outcomes.items() if "read" not in said}
     # A certificate's bytes are OpenSSL's to read, mergekit's base is not there, and nobody has sent what is asked for.
     assert refused <= {"certificate", "request Commit", "request GetVerdict"}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import wait_until
 from reviews import write_reviews
 from task_rounds import make_node as make_task_node
 from tiny_model import write_tiny_model
@@ -31,6 +33,7 @@ from coldfuse.data.dataset import split
 from coldfuse.data.reading import read_dataset
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.gateway import StoreGateway
+from coldfuse.gateway.answers import Decision
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.registry.settings import read_settings, write_change
@@ -197,7 +200,9 @@ def test_what_was_computed_elsewhere_goes_with_a_model_folder(tmp_path: Path, ba
         source.contribute(tuned, statistics=tmp_path / "other", **give)
     given = source.contribute(tuned, statistics=tmp_path / "own", **give)
     lead(federation)
-    assert source.verdict(given).reason.endswith("and so are its fisher statistics")
+    verdict = functools.partial(source.verdict, given)  # for half a second a reader may be told what was so before
+    wait_until(lambda: verdict().decision is not Decision.PENDING, "a verdict")
+    assert verdict().reason.endswith("and so are its fisher statistics")
     assert [c.statistics for c in federation.latest().contributions] == ["fisher"]
 
 
