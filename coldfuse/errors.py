@@ -70,6 +70,10 @@ class DigestMismatchError(CodecError):
     """Bytes do not have the SHA-256 that they are named by."""
 
 
+class SignatureError(ColdfuseError):
+    """Something is not signed, or not by a key that may sign it, or is other than what was signed."""
+
+
 class SchemaMismatchError(ColdfuseError):
     """Tensors that do not fit the base: a name, a shape or a dtype differs."""
 
