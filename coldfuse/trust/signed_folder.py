@@ -33,15 +33,21 @@ def verify_folder(folder: Path, public_pem: bytes) -> SignedFiles:
         CodecError: What lies there is no signature.
         DigestMismatchError: A file's bytes were changed.
     """
-    path = folder / SIGNATURE_FILE
-    try:
-        with open(path, "rb") as file:
-            bundle = file.read(MAX_MANIFEST_BYTES + 1)
-    except OSError as error:
-        raise SignatureError(f"{path}: cannot be read ({error.strerror}); expected the folder's signature") from error
-    signed = read_signature(bundle, public_pem)
+    signed = read_signature(read_bundle(folder), public_pem)
     check_folder(folder, signed)
     return signed
+
+
+def read_bundle(folder: Path) -> bytes:
+    """Return the signature that lies in a folder, unverified, and no more than a signature can have."""
+    path = folder / SIGNATURE_FILE
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):  # a pipe would be waited for
+            raise SignatureError(f"{path}: is no plain file; expected the folder's signature")
+        with open(path, "rb") as file:
+            return file.read(MAX_MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise SignatureError(f"{path}: cannot be read ({error.strerror}); expected the folder's signature") from error
 
 
 def check_folder(folder: Path, signed: SignedFiles) -> None:
