@@ -2,35 +2,30 @@
 
 A bundle says the SHA-256 of every file of a folder and is signed with an ECDSA key. It is written byte for byte alike
 each time. Bundles from elsewhere are read as far as the specification asks of everybody: whole files, SHA-256, one key.
+Source: https://github.com/ossf/model-signing-spec, version 1.0.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from coldfuse.core.serialization import canonical_json, decode
+from coldfuse.core.model_files import PROVENANCE_FILE, SIGNATURE_FILE
+from coldfuse.core.serialization import canonical_json, decode, sha256
+from coldfuse.core.signature import Signature
 from coldfuse.core.value import Digest, Value
 from coldfuse.core.words import printable
-from coldfuse.errors import SignatureError
+from coldfuse.errors import CodecError, SignatureError
+from coldfuse.trust.envelope import Envelope, detached, payload_type, verify_detached
+from coldfuse.trust.keys import PublicKey, Signer
 
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
-
-SIGNATURE_FILE = "model.sig"
-"""Name of the file in which a folder's signature lies."""
-
-IGNORED = (".cache", ".coldfuse", ".git", ".gitattributes", ".github", ".gitignore", SIGNATURE_FILE, "provenance.json")
+IGNORED = (".cache", ".coldfuse", ".git", ".gitattributes", ".github", ".gitignore", SIGNATURE_FILE, PROVENANCE_FILE)
 """What lies in a folder and is not signed: notes of whoever has brought it, and what is signed for itself."""
-
-PAYLOAD_TYPE: Literal["application/vnd.in-toto+json"] = "application/vnd.in-toto+json"
-"""Kind of what is signed, in the words of DSSE."""
 
 _MEDIA_TYPE: Literal["application/vnd.dev.sigstore.bundle.v0.3+json"] = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _STATEMENT: Literal["https://in-toto.io/Statement/v1"] = "https://in-toto.io/Statement/v1"
@@ -39,17 +34,6 @@ _PREDICATE: Literal["https://model_signing/signature/v1.0"] = "https://model_sig
 _WHAT = "model signature"
 
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
-
-
-class ModelSigner(Protocol):
-    """Whoever holds the private half of an ECDSA key on P-256."""
-
-    @property
-    def public_pem(self) -> bytes:
-        """Public half in PEM form, as `openssl ec -pubout` writes it."""
-
-    def sign(self, data: bytes) -> bytes:
-        """Return the signature over SHA-256 of the data, in DER form; the same each time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +46,8 @@ class SignedFiles:
     """SHA-256 of each file, by its relative POSIX path."""
     ignored: tuple[str, ...]
     """Paths of files and folders of which nothing is said."""
+    key: PublicKey
+    """The key that has signed it."""
 
 
 class _Subject(Value):
@@ -99,82 +85,75 @@ class _Signature(Value):
     keyid: str | None = None
 
 
-class _Envelope(Value):
+class _Dsse(Value):
     payload: str
     payload_type: Literal["application/vnd.in-toto+json"] = Field(alias="payloadType")
     signatures: Annotated[tuple[_Signature, ...], Field(min_length=1, max_length=1)]
 
 
-class _PublicKey(Value):
+class _KeyHint(Value):
     hint: Text
 
 
 class _Material(Value):
-    public_key: _PublicKey = Field(alias="publicKey")
+    public_key: _KeyHint = Field(alias="publicKey")
 
 
 class _Bundle(Value):
     media_type: Literal["application/vnd.dev.sigstore.bundle.v0.3+json"] = Field(alias="mediaType")
     material: _Material = Field(alias="verificationMaterial")
-    envelope: _Envelope = Field(alias="dsseEnvelope")
+    envelope: _Dsse = Field(alias="dsseEnvelope")
 
 
-def sign_files(digests: Mapping[str, str], *, name: str, signer: ModelSigner) -> bytes:
+def sign_files(digests: Mapping[str, str], *, name: str, signer: Signer) -> bytes:
     """Return the bundle to be put beside a folder's files.
 
     Args:
         digests: SHA-256 of each file, by its relative POSIX path.
         name: What people call the model, such as `federation/12`.
-        signer: Signs with the key that the folder is verified by.
+        signer: The key that the folder is verified by: ECDSA, which is all that the format knows.
 
     Raises:
-        SignatureError: There is no file, or a path that no folder has.
+        SignatureError: There is no file, a path that no folder has, or another kind of key.
     """
     for path in digests:
         _check_path(path)
     if not digests:
         raise SignatureError(f"{_WHAT}: there is no file to sign; expected those of a model's folder")
+    serialization = {
+        "method": "files", "hash_type": "sha256", "allow_symlinks": False, "ignore_paths": sorted(IGNORED),
+    }  # fmt: skip
     resources = [{"algorithm": "sha256", "digest": digests[path], "name": path} for path in sorted(digests)]
     statement = {
         "_type": _STATEMENT,
-        "subject": [{"name": name, "digest": {"sha256": _root_digest(digests)}}],
+        "subject": [{"name": name, "digest": {"sha256": root_digest(digests)}}],
         "predicateType": _PREDICATE,
-        "predicate": {
-            "resources": resources,
-            "serialization": {
-                "method": "files", "hash_type": "sha256", "allow_symlinks": False, "ignore_paths": sorted(IGNORED),
-            },
-        },
-    }  # fmt: skip
-    payload = canonical_json(statement)
+        "predicate": {"resources": resources, "serialization": serialization},
+    }
+    payload, hint = canonical_json(statement), key_hint(signer.public)
     envelope = {
         "payload": base64.b64encode(payload).decode(),
-        "payloadType": PAYLOAD_TYPE,
-        "signatures": [{"keyid": "", "sig": base64.b64encode(signer.sign(_pae(payload))).decode()}],
+        "payloadType": payload_type("provenance"),
+        "signatures": [{"keyid": "", "sig": detached(payload, "provenance", signer).sig}],
     }
-    material = {"publicKey": {"hint": _hint(_load(signer.public_pem))}, "tlogEntries": []}
+    material = {"publicKey": {"hint": hint}, "tlogEntries": []}
     return canonical_json({"mediaType": _MEDIA_TYPE, "verificationMaterial": material, "dsseEnvelope": envelope})
 
 
-def read_signature(bundle: bytes, public_pem: bytes) -> SignedFiles:
+def read_signature(bundle: bytes, keys: Sequence[PublicKey]) -> SignedFiles:
     """Return what a bundle says of a folder, once it is known that the holder of a key has signed that.
 
     Args:
         bundle: The content of `model.sig`.
-        public_pem: The key, from somewhere else than the bundle: an ECDSA key on P-256, P-384 or P-521 in PEM form.
+        keys: Those that may have signed it, from somewhere else than the bundle.
 
     Raises:
-        SignatureError: It is not signed with this key, or signs what no folder has.
+        SignatureError: None of these keys has signed it, or it signs what no folder has.
         CodecError: It is no such bundle.
     """
-    found, key = decode(_Bundle, bundle, what=_WHAT), _load(public_pem)
-    if found.material.public_key.hint != _hint(key):
-        raise SignatureError(
-            f"{_WHAT}: made with key {printable(found.material.public_key.hint)[:16]}, expected {_hint(key)[:16]}; "
-            "get the federation's key anew, or the folder from elsewhere"
-        )
-    payload = _unbase64(found.envelope.payload)
-    _verify(key, _unbase64(found.envelope.signatures[0].sig), payload)
+    found = decode(_Bundle, bundle, what=_WHAT)
+    key = _key_of(found.material.public_key.hint, keys)
+    payload = _verified(found.envelope, key)
     statement = decode(_Statement, payload, what=f"{_WHAT}'s statement")
     names = [resource.name for resource in statement.predicate.resources]
     if names != sorted(set(names)):
@@ -186,9 +165,48 @@ def read_signature(bundle: bytes, public_pem: bytes) -> SignedFiles:
         _check_path(path)
     digests = {resource.name: resource.digest for resource in statement.predicate.resources}
     subject = statement.subject[0]
-    if subject.digest.get("sha256") != _root_digest(digests):
+    if subject.digest.get("sha256") != root_digest(digests):
         raise SignatureError(f"{_WHAT}: its subject is not what its files add up to; the signer is at fault")
-    return SignedFiles(name=subject.name, digests=digests, ignored=ignored)
+    return SignedFiles(name=subject.name, digests=digests, ignored=ignored, key=key)
+
+
+def root_digest(digests: Mapping[str, str]) -> str:
+    """Return the SHA-256 over the digests of all files, in the order of their paths' code points."""
+    return hashlib.sha256(b"".join(bytes.fromhex(digests[path]) for path in sorted(digests))).hexdigest()
+
+
+def key_hint(key: PublicKey) -> str:
+    """Return what a bundle calls a key: the SHA-256 of its PEM form.
+
+    Raises:
+        SignatureError: The format has no such keys.
+    """
+    if not key.scheme.startswith("ecdsa-"):
+        raise SignatureError(f"model key {key.id[:12]}: is for {key.scheme}; models are signed by ECDSA, on P-256")
+    return sha256(key.pem.encode())
+
+
+def _key_of(hint: str, keys: Sequence[PublicKey]) -> PublicKey:
+    known = {key_hint(key): key for key in keys}
+    if hint not in known:
+        wanted = ", ".join(each[:16] for each in sorted(known)) or "no key at all"
+        raise SignatureError(
+            f"{_WHAT}: is made with key {printable(hint)[:16]}, expected {wanted}; get the release anew, or the "
+            "federation's newest root"
+        )
+    return known[hint]
+
+
+def _verified(envelope: _Dsse, key: PublicKey) -> bytes:
+    """Return the payload, once the key is known to have signed it; the format leaves the key's id out."""
+    try:
+        signature = Signature(keyid=key.id, sig=envelope.signatures[0].sig)
+    except ValidationError as error:
+        raise CodecError(f"{_WHAT}: the signature is no base64; it was altered") from error
+    whole = Envelope(payload=envelope.payload, payloadType=envelope.payload_type, signatures=(signature,))
+    payload = whole.content("provenance", what=_WHAT)
+    verify_detached(payload, "provenance", whole.signatures, keys=[key], what=_WHAT)
+    return payload
 
 
 def _check_path(path: str) -> None:
@@ -200,64 +218,3 @@ def _check_path(path: str) -> None:
         path.encode()
     except UnicodeEncodeError as error:
         raise SignatureError(f"{_WHAT}: {ascii(path)[:200]} is no name that UTF-8 can hold; rename the file") from error
-
-
-def _root_digest(digests: Mapping[str, str]) -> str:
-    """Return the SHA-256 over all files' digests, in the order of their paths' code points."""
-    return hashlib.sha256(b"".join(bytes.fromhex(digests[path]) for path in sorted(digests))).hexdigest()
-
-
-def _pae(payload: bytes) -> bytes:
-    from securesystemslib.dsse import Envelope
-
-    return Envelope(payload, PAYLOAD_TYPE, {}).pae()
-
-
-def _unbase64(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise SignatureError(f"{_WHAT}: expected base64, got {printable(text[:40])!r}; it was altered") from error
-
-
-def _load(public_pem: bytes) -> EllipticCurvePublicKey:
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-    try:
-        key = load_pem_public_key(public_pem)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise SignatureError("model key: expected a public key in PEM form, such as `openssl` writes") from error
-    if not isinstance(key, EllipticCurvePublicKey) or key.curve.name not in _HASHES:
-        curve = getattr(getattr(key, "curve", None), "name", type(key).__name__.strip("_"))
-        raise SignatureError(f"model key: expected an ECDSA key on P-256, P-384 or P-521, got {curve}")
-    return key
-
-
-_HASHES = {"secp256r1": "SHA256", "secp384r1": "SHA384", "secp521r1": "SHA512"}
-"""The hash that is signed with each curve's keys; only P-256 is written here."""
-
-
-def _algorithm(key: EllipticCurvePublicKey) -> ECDSA:
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
-
-    return ECDSA(getattr(hashes, _HASHES[key.curve.name])())
-
-
-def _hint(key: EllipticCurvePublicKey) -> str:
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    return hashlib.sha256(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
-
-
-def _verify(key: EllipticCurvePublicKey, signature: bytes, payload: bytes) -> None:
-    from cryptography.exceptions import InvalidSignature
-
-    try:
-        key.verify(signature, _pae(payload), _algorithm(key))
-    except InvalidSignature as error:
-        raise SignatureError(
-            f"{_WHAT}: the signature is not that of key {_hint(key)[:16]}; bundle or files were altered, get them anew"
-        ) from error

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from coldfuse.core.model_files import SIGNATURE_FILE
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES
 from coldfuse.core.words import plural, printable
 from coldfuse.errors import DigestMismatchError, SignatureError
-from coldfuse.trust.model_signature import IGNORED, SIGNATURE_FILE, SignedFiles, read_signature
+from coldfuse.trust.keys import PublicKey
+from coldfuse.trust.model_signature import IGNORED, SignedFiles, read_signature
 
 _BUILT_IN = frozenset(path for path in IGNORED if path.startswith(".git")) | {SIGNATURE_FILE}
 """What the specification leaves out of every folder, said or not."""
@@ -21,19 +23,19 @@ _NAMED = 3
 """Number of files that an error names."""
 
 
-def verify_folder(folder: Path, public_pem: bytes) -> SignedFiles:
+def verify_folder(folder: Path, keys: Sequence[PublicKey]) -> SignedFiles:
     """Verify a folder by the signature that lies in it; return what that says.
 
     Args:
         folder: The model's folder.
-        public_pem: The key that has to have signed it, in PEM form.
+        keys: Those that may have signed it.
 
     Raises:
-        SignatureError: There is no signature, it is not by this key, or the folder has other files than it names.
+        SignatureError: There is no signature, it is of none of these keys, or the folder has other files than it names.
         CodecError: What lies there is no signature.
         DigestMismatchError: A file's bytes were changed.
     """
-    signed = read_signature(read_bundle(folder), public_pem)
+    signed = read_signature(read_bundle(folder), keys)
     check_folder(folder, signed)
     return signed
 

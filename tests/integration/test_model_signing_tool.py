@@ -10,15 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from model_keys import ModelKey
 
+from coldfuse.core.model_files import SIGNATURE_FILE
 from coldfuse.core.serialization import sha256
 from coldfuse.errors import CodecError, DigestMismatchError, SignatureError
-from coldfuse.trust.model_signature import SIGNATURE_FILE, sign_files
+from coldfuse.trust.keys import PrivateKey, PublicKey
+from coldfuse.trust.model_signature import sign_files
 from coldfuse.trust.signed_folder import verify_folder
 
 VECTORS = Path(__file__).parents[1] / "data" / "model_signing"
-KEY = ModelKey()
+VECTORS_KEY = PublicKey(scheme="ecdsa-sha2-nistp384", pem=(VECTORS / "key.pem").read_text())
+KEY, OTHER = PrivateKey.generate_p256(), PrivateKey.generate_p256()
 FILES = {
     "model.safetensors": b"weights" * 100_000,
     "config.json": b"{}",
@@ -36,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
         (folder / name).write_bytes(data)
     digests = {name: sha256(data) for name, data in FILES.items()}
     (folder / SIGNATURE_FILE).write_bytes(sign_files(digests, name="ward/12", signer=KEY))
-    (tmp_path / "key.pem").write_bytes(KEY.public_pem)
+    (tmp_path / "key.pem").write_bytes(KEY.public.pem.encode())
     return folder
 
 
@@ -56,7 +58,7 @@ def accepts(folder: Path) -> bool:
 
 def accepts_here(folder: Path) -> bool:
     try:
-        verify_folder(folder, (folder.parent / "key.pem").read_bytes())
+        verify_folder(folder, [KEY.public])
     except (SignatureError, DigestMismatchError, CodecError):
         return False
     return True
@@ -99,7 +101,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "renamed": lambda folder: (folder / "config.json").rename(folder / "Config.json"),
     "swapped": lambda folder: os.replace(folder / "config.json", folder / "1_Pooling" / "config.json"),
     "other-signature": lambda folder: (folder / SIGNATURE_FILE).write_bytes(
-        sign_files({"config.json": sha256(b"{}")}, name="ward/12", signer=ModelKey(2))
+        sign_files({"config.json": sha256(b"{}")}, name="ward/12", signer=OTHER)
     ),
     "link": link,
     "folder-link": link_folder,
@@ -137,18 +139,18 @@ def test_a_folder_that_the_reference_tool_has_signed_is_accepted(tmp_path: Path)
     folder.mkdir()
     for file in (VECTORS / "folder").iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
-    signed = verify_folder(folder, (VECTORS / "key.pem").read_bytes())
+    signed = verify_folder(folder, [VECTORS_KEY])
     assert set(signed.digests) == {"signme-1", "signme-2"}
     (folder / "signme-1").write_bytes(b"another")
     with pytest.raises(DigestMismatchError, match="signme-1 is not what was signed"):
-        verify_folder(folder, (VECTORS / "key.pem").read_bytes())
+        verify_folder(folder, [VECTORS_KEY])
 
 
 def test_a_pipe_in_a_folder_is_refused_and_not_read(folder: Path) -> None:
     (folder / "config.json").unlink()
     os.mkfifo(folder / "config.json")
     with pytest.raises(SignatureError, match="is a link or a device"):
-        verify_folder(folder, KEY.public_pem)
+        verify_folder(folder, [KEY.public])
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path), os.mkdir])
@@ -156,24 +158,24 @@ def test_what_is_no_file_is_no_signature(folder: Path, make: Callable[[Path], ob
     (folder / SIGNATURE_FILE).unlink()
     make(folder / SIGNATURE_FILE)
     with pytest.raises(SignatureError, match="expected the folder's signature"):
-        verify_folder(folder, KEY.public_pem)
+        verify_folder(folder, [KEY.public])
 
 
 def test_an_endless_signature_is_not_read_to_its_end(folder: Path) -> None:
     with open(folder / SIGNATURE_FILE, "r+b") as file:
         file.truncate(1 << 40)  # sparse
     with pytest.raises(CodecError, match="at most"):
-        verify_folder(folder, KEY.public_pem)
+        verify_folder(folder, [KEY.public])
 
 
 @pytest.mark.parametrize("name", ["\x1b[2J", "a\nb", "\u202e"])
 def test_names_from_elsewhere_do_not_act_on_the_terminal(folder: Path, name: str) -> None:
     (folder / name).write_bytes(b"")
     with pytest.raises(SignatureError) as caught:
-        verify_folder(folder, KEY.public_pem)
+        verify_folder(folder, [KEY.public])
     assert str(caught.value).isprintable()
 
 
 def test_a_folder_without_a_signature_says_so(tmp_path: Path) -> None:
     with pytest.raises(SignatureError, match="expected the folder's signature"):
-        verify_folder(tmp_path, KEY.public_pem)
+        verify_folder(tmp_path, [KEY.public])
