@@ -8,6 +8,7 @@ import pytest
 
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, canonical_json, sha256
 from coldfuse.errors import CodecError, SignatureError
+from coldfuse.trust.envelope import detached
 from coldfuse.trust.keys import PrivateKey, PublicKey
 from coldfuse.trust.model_signature import IGNORED, read_signature, sign_files
 
@@ -26,9 +27,7 @@ def resigned(statement: object) -> bytes:
     payload = statement if isinstance(statement, bytes) else json.dumps(statement).encode()
     bundle = json.loads(signed())
     bundle["dsseEnvelope"]["payload"] = base64.b64encode(payload).decode()
-    bundle["dsseEnvelope"]["signatures"][0]["sig"] = base64.b64encode(
-        KEY.sign(Envelope(payload, "application/vnd.in-toto+json", {}).pae())
-    ).decode()
+    bundle["dsseEnvelope"]["signatures"][0]["sig"] = detached(payload, "provenance", KEY).sig
     return canonical_json(bundle)
 
 
