@@ -1,9 +1,9 @@
 """What a release was made from, as SLSA provenance v1 in an in-toto statement v1: a form that other tools read.
 
-The subject is the release's manifest, by the SHA-256 of its bytes. Dependencies are the parent's manifest and every
-contribution; parameters are the round's terms. The head of the journal's chain is a by-product: whoever has that, has
-every verdict of the round. The aggregator signs it as a DSSE envelope, which lies at `releases/<n>.sig` and in a
-fetched folder.
+The subject is the release's manifest, by the SHA-256 of its bytes, and with it the model's tensors and files.
+Dependencies are the parent's manifest and every contribution; parameters are the round's terms. The head of the
+journal's chain is a by-product: whoever has that, has every verdict of the round. The aggregator signs it as a DSSE
+envelope, which lies at `releases/<n>.sig` and in a fetched folder.
 Sources: https://slsa.dev/spec/v1.0/provenance, https://github.com/in-toto/attestation/tree/main/spec/v1
 """
 
@@ -93,7 +93,7 @@ class _Predicate(Value):
     run: _RunDetails = Field(alias="runDetails")
 
 
-class _ManifestSubject(Value):
+class _DigestSubject(Value):
     digest: _Sha256
 
 
@@ -109,7 +109,7 @@ class Statement(Value):
     """A statement, as it was read; what has signed it is another question."""
 
     type_: Literal["https://in-toto.io/Statement/v1"] = Field(alias="_type")
-    subject: tuple[_ManifestSubject, _ModelSubject]
+    subject: tuple[_DigestSubject, _ModelSubject, _DigestSubject]
     predicate_type: Literal["https://slsa.dev/provenance/v1"] = Field(alias="predicateType")
     predicate: _Predicate
 
@@ -122,6 +122,11 @@ class Statement(Value):
     def model_digest(self) -> str:
         """Digest of the release's tensors."""
         return self.subject[1].digest.model
+
+    @property
+    def files(self) -> str:
+        """Subject of the model signature over the release's files, which so belongs to this release and no other."""
+        return self.subject[2].digest.sha256
 
     @property
     def parameters(self) -> Parameters:
@@ -152,7 +157,13 @@ class Statement(Value):
 
 
 def statement_of(
-    manifest: ReleaseManifest, *, digest: str, parent: str | None, terms: Terms | None, journal_head: str | None
+    manifest: ReleaseManifest,
+    *,
+    digest: str,
+    parent: str | None,
+    files: str,
+    terms: Terms | None,
+    journal_head: str | None,
 ) -> bytes:
     """Return the statement on a release, the same bytes for the same release.
 
@@ -160,6 +171,7 @@ def statement_of(
         manifest: The release's manifest.
         digest: SHA-256 of the manifest's bytes, as they are stored.
         parent: The same of its parent's; None for release 0.
+        files: Subject of the model signature over its files.
         terms: What its round was opened with.
         journal_head: Head of the journal's chain.
     """
@@ -183,6 +195,7 @@ def statement_of(
         "subject": [
             {"name": f"releases/{manifest.release:05d}.json", "digest": _sha256(digest)},
             {"name": "model", "digest": {MODEL_DIGEST: manifest.model_digest}},
+            {"name": "files", "digest": _sha256(files)},
         ],
         "predicateType": PREDICATE_TYPE,
         "predicate": {"buildDefinition": definition, "runDetails": run},

@@ -12,7 +12,7 @@ from coldfuse.trust.envelope import sign, verified
 from coldfuse.trust.keys import PrivateKey
 from coldfuse.trust.provenance import read_statement, require_about, statement_of
 
-PARENT, HEAD = sha256(b"parent"), sha256(b"head")
+PARENT, HEAD, FILES = sha256(b"parent"), sha256(b"head"), sha256(b"files")
 TERMS = Terms(rules=RoundRules(quorum=3), method="ties(density=0.3)")
 
 
@@ -33,7 +33,7 @@ def manifest_of(**different: object) -> ReleaseManifest:
 
 def made(manifest: ReleaseManifest, **different: object) -> bytes:
     values: dict[str, object] = {
-        "digest": sha256(encode(manifest)), "parent": PARENT, "terms": TERMS, "journal_head": HEAD
+        "digest": sha256(encode(manifest)), "parent": PARENT, "files": FILES, "terms": TERMS, "journal_head": HEAD
     }  # fmt: skip
     return statement_of(manifest, **values | different)  # type: ignore[arg-type]
 
@@ -43,6 +43,7 @@ def test_all_that_a_release_was_made_from_is_read_again() -> None:
     statement = read_statement(made(manifest))
     assert (statement.manifest, statement.model_digest) == (sha256(encode(manifest)), "a" * 64)
     assert (statement.parent, statement.contributions) == (PARENT, (sha256(b"ada"), sha256(b"bob")))
+    assert statement.files == FILES
     assert (statement.journal_head, statement.parameters.terms) == (HEAD, TERMS)
     require_about(statement, manifest, digest=sha256(encode(manifest)))
 
