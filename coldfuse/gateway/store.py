@@ -94,7 +94,7 @@ class StoreGateway(Gateway):
         """List the history, newest first; each release is read when it is asked for."""
         latest = self._federation.channel("latest").release
         for number in range(latest if before is None else min(before - 1, latest), -1, -1):
-            yield _summarize(self._federation.release_bytes(number))
+            yield summarize(self._federation.release_bytes(number))
 
     def changes(self) -> Iterator[SettingsChange]:
         """List the changes of the federation's settings, newest first."""
@@ -267,8 +267,8 @@ def pace(poll_s: float, *, calls_per_s: float) -> float:
     return min(max(num_callers / CALLS_PER_S, MIN_POLL_S), MAX_POLL_S)
 
 
-def _summarize(data: bytes) -> ReleaseSummary:
-    """Put a release's manifest into the words of the history: without its parts."""
+def summarize(data: bytes) -> ReleaseSummary:
+    """Put a release's manifest, as it was written, into the words of the history: without its parts."""
     manifest = decode(ReleaseManifest, data, what="release manifest")
     contributions = tuple(
         ContributionSummary(

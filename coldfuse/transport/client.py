@@ -177,8 +177,11 @@ class GatewayClient(Gateway):
         return answer.entry if answer.HasField("entry") else None
 
     def read_signed(self, key: str) -> bytes | None:
-        """Return what is signed and lies under a key of the store, unverified."""
-        answer = self._call(lambda stub: stub.GetSigned, pb.GetSignedRequest(key=key))
+        """Return what is signed and lies under a key of the store, unverified; a gateway before there was any has none."""
+        try:
+            answer = self._call(lambda stub: stub.GetSigned, pb.GetSignedRequest(key=key))
+        except UnknownCallError:
+            return None
         return answer.content if answer.HasField("content") else None
 
     def join(self, statement: bytes) -> None:
