@@ -1,4 +1,4 @@
-"""A user's own folder: the roots that are trusted here, what was seen last, and private keys.
+"""A user's own folder: the roots that are trusted here, and private keys; `seen` keeps there what was seen last.
 
 One folder a federation, named by its fingerprint, for the user alone. Nothing of it is ever written to a store.
 """
@@ -10,9 +10,6 @@ import stat
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
-
-from coldfuse.core.contribution import Count
 from coldfuse.core.sealed import seal, unseal
 from coldfuse.core.serialization import V
 from coldfuse.core.value import Digest, Name, Value
@@ -33,17 +30,6 @@ class Membership(Value):
     """Name of the member."""
     address: str | None = None
     """Where its gateway or store is; None where nobody said."""
-
-
-class Seen(Value):
-    """The newest versions that were seen, below which nothing is believed."""
-
-    root: Count = 0
-    members: Count = 0
-    channels: dict[Name, Count] = Field(default_factory=dict)
-    """Versions of the channels, by name."""
-    signers: tuple[Digest, ...] = ()
-    """Ids of the aggregator's keys when these were seen: once they change, channels count anew (TUF 5.3.11)."""
 
 
 class FederationFolder:
@@ -71,12 +57,12 @@ class FederationFolder:
         write_private_key(path, key)
         return path
 
-    def keep(self, name: Literal["membership", "seen"], value: Value) -> None:
-        """Keep a note of what a user is or has seen."""
+    def keep(self, name: Literal["membership"], value: Value) -> None:
+        """Keep a note of what a user is."""
         make_private_folder(self.path)
         write_whole(self.path / f"{name}.json", seal(value))
 
-    def note(self, name: Literal["membership", "seen"], kind: type[V]) -> V | None:
+    def note(self, name: Literal["membership"], kind: type[V]) -> V | None:
         """Return such a note; None where there is none.
 
         Raises:
