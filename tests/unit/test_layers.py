@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "core": "",
     "proxies": "config",  # which proxy of the environment a connection goes through
     "storage": "durable proxies",
-    "trust": "core",
+    "trust": "core durable",
     "tensors": "core durable storage",
     "naming": "core",  # what transformers calls the tensors of a model
     "adapters": "core naming tensors",
