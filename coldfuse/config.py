@@ -1,12 +1,13 @@
 """The environment, read and set in one place.
 
-coldfuse needs no environment variable. Credentials and addresses of S3 come from the AWS_* variables and profiles,
-which boto3 reads itself.
+coldfuse needs no environment variable; COLDFUSE_HOME says where this user's keys lie, where that is not the usual
+place. Credentials and addresses of S3 come from the AWS_* variables and profiles, which boto3 reads itself.
 """
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from coldfuse.errors import UserInputError
 
@@ -17,6 +18,20 @@ _RAY = {
     "RAY_gcs_rpc_server_reconnect_timeout_s": "10",  # then a process that has lost the GCS ends; 60 by default
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the coming default, said aloud: without it Ray warns
 }
+
+
+def home_folder() -> Path:
+    """Return this user's own folder: keys, trusted roots, and what was seen last. It may not be there yet."""
+    if own := os.environ.get("COLDFUSE_HOME"):
+        return Path(own).absolute()
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return Path(data).absolute() / "coldfuse"
+
+
+def credentials_folder() -> Path | None:
+    """Return where systemd has put credentials for this service; None where it has not."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return Path(folder) if folder else None
 
 
 _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy", "no_grpc_proxy", "no_proxy")

@@ -70,6 +70,26 @@ class DigestMismatchError(CodecError):
     """Bytes do not have the SHA-256 that they are named by."""
 
 
+class TrustError(ColdfuseError):
+    """What cannot be trusted, whoever is to blame; the narrower classes say why."""
+
+
+class SignatureError(TrustError):
+    """A signature is missing, is of a key that may not sign this, or does not fit what it signs."""
+
+
+class RollbackError(TrustError):
+    """Something older than what was seen before is handed out as the newest."""
+
+
+class ExpiredError(TrustError):
+    """What was signed is no longer valid: nobody has renewed it, or somebody hides that it was."""
+
+
+class NotAllowedError(ColdfuseError):
+    """Whoever asks has no right to this: unknown, of another role, revoked or expired; the message says what to do."""
+
+
 class SchemaMismatchError(ColdfuseError):
     """Tensors that do not fit the base: a name, a shape or a dtype differs."""
 

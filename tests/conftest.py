@@ -1,11 +1,21 @@
 """Fixtures of all tests."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from coldfuse.core import blob
 from coldfuse.tensors import contents, model_digest
 
 pytest_plugins = ["servers.fixtures"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep keys and trusted roots in a folder of the tests' own, also those of programs that they start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLDFUSE_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
 
 
 @pytest.fixture

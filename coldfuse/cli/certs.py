@@ -33,8 +33,8 @@ def certs(options: CertsOptions) -> None:
     typer.echo("\n".join([*_about_authority(options.folder, authority, is_new=is_new), *map(_line, given)]))
     if is_ending(authority.certificate, now):
         typer.echo(
-            f"coldfuse: the authority itself ends on {authority.certificate.not_valid_after_utc:%Y-%m-%d}; make another "
-            "in a new folder in time, and give everybody the ca.pem of both in one file until all have moved",
+            f"coldfuse: the authority itself ends on {authority.certificate.not_valid_after_utc:%Y-%m-%d}; make "
+            "another in a new folder in time, and give everybody the ca.pem of both in one file until all have moved",
             err=True,
         )
 

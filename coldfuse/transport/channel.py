@@ -81,7 +81,7 @@ def server_options(max_connections: int) -> tuple[tuple[str, int], ...]:
 
 
 def open_channel(peer: Peer, *, patience_s: float) -> grpc.Channel:
-    """Open a channel, through a proxy only where the peer says so, which takes up the peer's certificates when they change.
+    """Open a channel, through a proxy only where the peer says so; it takes up certificates when they change.
 
     Args:
         peer: Where to, and with which certificates.

@@ -58,7 +58,7 @@ class RenewingChannel(grpc.Channel):
 
     def subscribe(self, callback: Any, try_to_connect: bool | None = False) -> None:
         """Tell how the newest channel is, as of now."""
-        self._newest.channel.subscribe(callback, try_to_connect)
+        self._newest.channel.subscribe(callback, bool(try_to_connect))
 
     def unsubscribe(self, callback: Any) -> None:
         """Tell no more."""

@@ -25,10 +25,8 @@ def host_of(text: str) -> str:
     """
     bare = text.strip().lower()
     bare = bare[1:-1] if bare.startswith("[") and bare.endswith("]") else bare.removesuffix(".")
-    if (address := _address(bare)) is not None:
-        reason = _why_no_address(address)
-    else:
-        reason = _why_no_name(bare)
+    address = _address(bare)
+    reason = _why_no_name(bare) if address is None else _why_no_address(address)
     if reason is not None:
         raise UserInputError(f"--host {text[:300]!r}: {reason}; give what callers call the gateway by, {_EXAMPLES}")
     return bare if address is None else str(address)

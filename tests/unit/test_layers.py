@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "core": "",
     "proxies": "config",  # which proxy of the environment a connection goes through
     "storage": "durable proxies",
-    "trust": "core durable",
+    "trust": "core durable",  # keys lie in files of their owner
     "tensors": "core durable storage",
     "naming": "core",  # what transformers calls the tensors of a model
     "adapters": "core naming tensors",
@@ -61,6 +61,7 @@ ONLY_HOMES = {
     "google": "transport",
     "ray": "engine aggregator experiments",
     "cryptography": "trust",
+    "securesystemslib": "trust",
     "safetensors": "",  # tensors parses and writes headers itself, in ranges of files that lie anywhere
     # the engine only moves matrices to a GPU
     "torch": "adapters attached engine naming training evaluation search experiments",

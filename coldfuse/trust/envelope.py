@@ -1,0 +1,162 @@
+"""DSSE envelopes: a payload, its type, and signatures over both.
+
+The payload is signed as the bytes that are stored, so no canonical form has to be agreed on; the type is signed, too,
+so that what was signed as one thing is never taken for another. The work is securesystemslib's; here is what comes
+before it: bounds, strict JSON, and key ids that are computed.
+Source: https://github.com/secure-systems-lab/dsse, protocol version 1.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+from securesystemslib.dsse import Envelope as _Dsse
+from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
+from securesystemslib.signer import Key as _Key  # type: ignore[attr-defined]  # it lists no names
+from securesystemslib.signer import Signature as _Signature  # type: ignore[attr-defined]  # it lists no names
+
+from coldfuse.core.serialization import decode, encode
+from coldfuse.core.signature import Signature
+from coldfuse.core.value import Value
+from coldfuse.errors import CodecError, SignatureError
+from coldfuse.trust.keys import PublicKey, Signer, signature_bytes, signature_of
+
+Kind = Literal[
+    "root", "federation", "members", "member-key", "channel", "journal", "contribution", "check", "provenance"
+]
+"""What is signed."""
+
+MAX_SIGNATURES = 32
+"""Signatures of one envelope: more than any threshold needs."""
+
+_TYPES: dict[str, str] = {"provenance": "application/vnd.in-toto+json"}
+
+
+def payload_type(kind: Kind) -> str:
+    """Return the type that is signed with a payload.
+
+    >>> payload_type("channel")
+    'application/vnd.coldfuse.channel+json'
+    """
+    return _TYPES.get(kind, f"application/vnd.coldfuse.{kind}+json")
+
+
+class Envelope(Value):
+    """An envelope as JSON; nothing in it is verified."""
+
+    payload: str
+    """The payload in base64."""
+    payloadType: Annotated[str, Field(max_length=200)]  # noqa: N815 - DSSE's name
+    """What the payload is."""
+    signatures: Annotated[tuple[Signature, ...], Field(max_length=MAX_SIGNATURES)]
+    """Signatures, of keys in any order."""
+
+    def content(self, kind: Kind, *, what: str) -> bytes:
+        """Return the payload, unverified.
+
+        Raises:
+            CodecError: It is another kind of thing, or no base64.
+        """
+        if self.payloadType != payload_type(kind):
+            raise CodecError(f"{what}: is signed as {self.payloadType[:80]!r}, expected {payload_type(kind)!r}")
+        try:
+            return base64.b64decode(self.payload, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise CodecError(f"{what}: its payload is no base64") from error
+
+
+def sign(payload: bytes, kind: Kind, signers: Iterable[Signer]) -> bytes:
+    """Return an envelope's bytes, with a signature of each signer."""
+    return _write(payload, kind, [detached(payload, kind, signer) for signer in signers])
+
+
+def add_signature(data: bytes, kind: Kind, signer: Signer, *, what: str) -> bytes:
+    """Return an envelope with one signature more; one of the same key is replaced.
+
+    Raises:
+        CodecError: It is no envelope of this kind.
+    """
+    envelope = read_envelope(data, what=what)
+    payload = envelope.content(kind, what=what)
+    new = detached(payload, kind, signer)
+    return _write(payload, kind, [*(each for each in envelope.signatures if each.keyid != new.keyid), new])
+
+
+def detached(payload: bytes, kind: Kind, signer: Signer) -> Signature:
+    """Return a signature over a payload and its kind, for where the payload lies elsewhere."""
+    return signature_of(signer, _Dsse(payload, payload_type(kind), {}).pae())
+
+
+def read_envelope(data: bytes, *, what: str) -> Envelope:
+    """Parse an envelope, verifying nothing.
+
+    Raises:
+        CodecError: It is too long, or no envelope.
+    """
+    return decode(Envelope, data, what=what)
+
+
+def verified(data: bytes, kind: Kind, keys: Sequence[PublicKey], *, what: str, threshold: int = 1) -> bytes:
+    """Return an envelope's payload, once enough of these keys have signed it.
+
+    Args:
+        data: The envelope's bytes.
+        kind: What it has to be.
+        keys: Keys that may sign; one that is there twice counts once.
+        what: What the errors call it.
+        threshold: How many of them must have signed.
+
+    Raises:
+        CodecError: It is no envelope of this kind.
+        SignatureError: Too few of these keys have signed it.
+    """
+    envelope = read_envelope(data, what=what)
+    payload = envelope.content(kind, what=what)
+    verify_detached(payload, kind, envelope.signatures, keys=keys, threshold=threshold, what=what)
+    return payload
+
+
+def verify_detached(
+    payload: bytes,
+    kind: Kind,
+    signatures: Sequence[Signature],
+    *,
+    keys: Sequence[PublicKey],
+    what: str,
+    threshold: int = 1,
+) -> None:
+    """Raise `SignatureError` unless enough of these keys have signed a payload of this kind."""
+    if len({each.keyid for each in signatures}) < len(signatures):
+        raise CodecError(f"{what}: one key has signed it twice")
+    known = {key.id: key for key in keys}
+    wanted = [each for each in signatures if each.keyid in known]
+    if len(wanted) < threshold:
+        raise SignatureError(_too_few(what, len(wanted), threshold, known, signatures))
+    by_id = {each.keyid: _Signature(each.keyid, signature_bytes(each).hex()) for each in wanted}
+    try:
+        verifiers: list[_Key] = [known[keyid].verifier() for keyid in by_id]
+        _Dsse(payload, payload_type(kind), by_id).verify(verifiers, threshold)
+    except (VerificationError, UnverifiedSignatureError, ValueError) as error:
+        raise SignatureError(f"{what}: a signature does not fit what it says; it was altered or forged") from error
+
+
+def _too_few(
+    what: str, found: int, threshold: int, known: dict[str, PublicKey], signatures: Sequence[Signature]
+) -> str:
+    signers = ", ".join(each.keyid[:12] for each in signatures) or "nobody"
+    wanted = ", ".join(keyid[:12] for keyid in sorted(known)) or "no key at all"
+    return f"{what}: is signed by {signers}; expected {threshold} of {wanted}, and {found} of these have signed"
+
+
+def _write(payload: bytes, kind: Kind, signatures: list[Signature]) -> bytes:
+    return encode(
+        Envelope(
+            payload=base64.b64encode(payload).decode(),
+            payloadType=payload_type(kind),
+            signatures=tuple(sorted(signatures, key=lambda each: each.keyid)),
+        )
+    )

@@ -1,0 +1,151 @@
+"""A user's own folder: the roots that are trusted here, what was seen last, and private keys.
+
+One folder a federation, named by its fingerprint, for the user alone. Nothing of it is ever written to a store.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from coldfuse.core.contribution import Count
+from coldfuse.core.sealed import seal, unseal
+from coldfuse.core.serialization import V
+from coldfuse.core.value import Digest, Name, Value
+from coldfuse.durable import make_folder, write_whole
+from coldfuse.errors import UserInputError
+from coldfuse.trust.keys import PrivateKey
+
+_FOLDER_CHARS = 16
+"""Length of a folder's name: 64 bits of the fingerprint."""
+
+
+class Membership(Value):
+    """As what this user takes part in a federation."""
+
+    federation: Digest
+    """Fingerprint of its root."""
+    name: Name
+    """Name of the member."""
+    address: str | None = None
+    """Where its gateway or store is; None where nobody said."""
+
+
+class Seen(Value):
+    """The newest versions that were seen, below which nothing is believed."""
+
+    root: Count = 0
+    members: Count = 0
+    channels: dict[Name, Count] = Field(default_factory=dict)
+    """Versions of the channels, by name."""
+    signers: tuple[Digest, ...] = ()
+    """Ids of the aggregator's keys when these were seen: once they change, channels count anew (TUF 5.3.11)."""
+
+
+class FederationFolder:
+    """What this user holds of one federation."""
+
+    def __init__(self, home: Path, fingerprint: str) -> None:
+        self.fingerprint = fingerprint
+        self.path = home / fingerprint[:_FOLDER_CHARS]
+
+    def key_path(self, name: str) -> Path:
+        """Return where the private key of a role or member lies."""
+        return self.path / "keys" / f"{name}.pem"
+
+    def has_key(self, name: str) -> bool:
+        """Tell whether there is a private key of a role or member."""
+        return self.key_path(name).exists()
+
+    def read_key(self, name: str) -> PrivateKey:
+        """Read a private key; raises `UserInputError` as `read_private_key`."""
+        return read_private_key(self.key_path(name))
+
+    def write_key(self, name: str, key: PrivateKey) -> Path:
+        """Keep a private key; a file that is there is never overwritten."""
+        path = self.key_path(name)
+        write_private_key(path, key)
+        return path
+
+    def keep(self, name: Literal["membership", "seen"], value: Value) -> None:
+        """Keep a note of what a user is or has seen."""
+        make_private_folder(self.path)
+        write_whole(self.path / f"{name}.json", seal(value))
+
+    def note(self, name: Literal["membership", "seen"], kind: type[V]) -> V | None:
+        """Return such a note; None where there is none.
+
+        Raises:
+            CodecError: It is damaged.
+        """
+        path = self.path / f"{name}.json"
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        return unseal(kind, data, what=str(path))
+
+    def pin_root(self, data: bytes) -> None:
+        """Keep root 1, by which this federation is known here."""
+        make_private_folder(self.path)
+        write_whole(self.path / "root.json", data)
+
+    def pinned_root(self) -> bytes | None:
+        """Return root 1 if it is known here."""
+        try:
+            return (self.path / "root.json").read_bytes()
+        except FileNotFoundError:
+            return None
+
+
+def known_federations(home: Path) -> list[Path]:
+    """Return the folders of the federations that this user knows."""
+    return sorted(path.parent for path in home.glob("*/root.json"))
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder, and those above it, for this user alone."""
+    make_folder(path)
+    os.chmod(path, 0o700)
+
+
+def write_private_key(path: Path, key: PrivateKey) -> None:
+    """Write a private key into a new file that its owner alone can read.
+
+    Raises:
+        UserInputError: There is a file already, or it cannot be written.
+    """
+    make_private_folder(path.parent)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError as error:
+        raise UserInputError(
+            f"{path}: is there already, and a private key is never overwritten; move it away"
+        ) from error
+    except OSError as error:
+        raise UserInputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
+    with os.fdopen(handle, "wb") as file:
+        file.write(key.pem())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_private_key(path: Path) -> PrivateKey:
+    """Read a private key that its owner alone can read.
+
+    Raises:
+        UserInputError: There is none, or others can read it.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            pem = file.read(1 << 16)
+    except OSError as error:
+        raise UserInputError(f"{path}: cannot be read ({error.strerror}); expected a private key") from error
+    if stat.S_IMODE(mode) & 0o077:
+        raise UserInputError(f"{path}: others can read this private key ({stat.filemode(mode)}); chmod 600 {path}")
+    return PrivateKey.from_pem(pem, what=str(path))

@@ -1,0 +1,199 @@
+"""What is known of a federation's root and members, read from wherever they lie and verified.
+
+Gateways and aggregators read the store, nodes and consumers ask a gateway that they need not trust; the rules are the
+same. Nothing that was seen is taken back: a version is never followed by a lower one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from coldfuse.core.serialization import decode
+from coldfuse.core.signature import Signature
+from coldfuse.errors import NotAllowedError, RollbackError, SignatureError
+from coldfuse.trust.envelope import Kind, verify_detached
+from coldfuse.trust.members import MAX_ROTATIONS, KeyStatement, Member, Members, keys_folder, read_statements
+from coldfuse.trust.rights import Asker
+from coldfuse.trust.root import MAX_ROOTS, Root, fingerprint_of, first_root, next_root
+
+ReadSigned = Callable[[str], bytes | None]
+"""read(key): the bytes under a key of the store, such as `root/2.json`; None where there are none."""
+
+SKEW_S = 300.0
+"""Seconds by which the clocks of two machines may differ."""
+
+
+def root_key(version: int) -> str:
+    """Return the key of a version of the root."""
+    return f"root/{version}.json"
+
+
+def members_key(version: int) -> str:
+    """Return the key of a version of the list of members."""
+    return f"members/{version}.json"
+
+
+@dataclass(frozen=True)
+class Known:
+    """The newest root and members that were seen."""
+
+    fingerprint: str
+    """Fingerprint of the federation."""
+    root: Root
+    members: Members
+
+
+class TrustView:
+    """The root and the members of one federation, as one reader sees them. Threads may share it."""
+
+    def __init__(
+        self, read: ReadSigned, *, fingerprint: str | None, root: Root | None = None, members: int = 0
+    ) -> None:
+        """Take what is known; nothing is read yet.
+
+        Args:
+            read: Reads what is stored under a key.
+            fingerprint: What the federation is known by; None to believe the first root that is read.
+            root: The newest root that was seen before.
+            members: The newest version of the list of members that was seen before.
+        """
+        self._read = read
+        self._lock = threading.Lock()
+        self._fingerprint = fingerprint
+        self._root = root
+        self._members: Members | None = None
+        self._least_members = members
+        self._keys: dict[str, list[bytes]] = {}  # statements by folder: none is ever changed
+
+    def refresh(self) -> Known:
+        """Read what is new.
+
+        Raises:
+            SignatureError: What is stored is not signed as it has to be.
+            RollbackError: A version that was seen before is gone.
+        """
+        with self._lock:
+            root = self._root = self._newest_root()
+            members = self._members = self._newest_members(root)
+            return Known(self._fingerprint or "", root, members)
+
+    def known(self) -> Known:
+        """Return what was read last; reads if nothing was."""
+        with self._lock:
+            if self._root is not None and self._members is not None:
+                return Known(self._fingerprint or "", self._root, self._members)
+        return self.refresh()
+
+    def statements(self, name: str, member: Member | None) -> list[KeyStatement]:
+        """Return the keys that a member has had, oldest first; `member` is None in an open federation."""
+        invite = member.invite if member else None
+        folder = keys_folder(name, invite)
+        with self._lock:
+            known = list(self._keys.get(folder, ()))
+        for number in range(len(known), MAX_ROTATIONS):
+            data = self._read(f"{folder}{number}.json")
+            if data is None:
+                break
+            known.append(data)
+        found = read_statements(known, member=name, invite=invite, federation=self.known().fingerprint)
+        with self._lock:
+            self._keys[folder] = known
+        return found
+
+    def find(self, name: str, keyid: str, *, at_s: float | None = None) -> Asker:
+        """Return who a member is by name and key.
+
+        Args:
+            name: The member's name.
+            keyid: Id of its key.
+            at_s: When something was signed, in seconds since 1970, for which older keys of a member still count; None:
+                now, when only the newest one does.
+
+        Raises:
+            NotAllowedError: There is no such member, or the key is none of its own (any more).
+        """
+        known = self.known()
+        candidates: list[Member | None] = [None] if known.root.is_open and name not in known.members.members else []
+        if (current := known.members.members.get(name)) is not None:
+            candidates.append(current)
+        if at_s is not None:
+            candidates += [member for former, member in reversed(known.members.former) if former == name]
+        for member in candidates:
+            statements = self.statements(name, member)
+            valid = statements if at_s is not None else statements[-1:]
+            if any(statement.key.id == keyid for statement in valid):
+                return Asker(name=name, member=member, keyid=keyid)
+        if not candidates:
+            raise NotAllowedError(f"{name}: is no member of this federation; ask its operator for an invitation")
+        raise NotAllowedError(
+            f"{name}: key {keyid[:12]} is none of this member's (any more); use its newest key, or ask an operator for "
+            "a new invitation"
+        )
+
+    def key_of(self, asker: Asker) -> KeyStatement:
+        """Return the statement of the key that a member was found by."""
+        found = self.statements(asker.name, asker.member)
+        return next(statement for statement in found if statement.key.id == asker.keyid)
+
+    def verify(
+        self,
+        payload: bytes,
+        kind: Kind,
+        signature: Signature | None,
+        *,
+        name: str,
+        what: str,
+        at_s: float | None = None,
+    ) -> Asker:
+        """Return who has signed a payload as a member; rights are the caller's to check.
+
+        Raises:
+            SignatureError: Nobody has signed it, or the signature does not fit.
+            NotAllowedError: The key is not that member's.
+        """
+        if signature is None:
+            raise SignatureError(f"{what}: is not signed; every contribution to this federation has to be")
+        asker = self.find(name, signature.keyid, at_s=at_s)
+        verify_detached(payload, kind, [signature], keys=[self.key_of(asker).key], what=what)
+        return asker
+
+    def _newest_root(self) -> Root:
+        root = self._root
+        if root is None:
+            data = self._read(root_key(1))
+            if data is None:
+                raise SignatureError("there is no root 1: this federation has no root, or somebody hides it")
+            root = first_root(data, self._fingerprint)
+            self._fingerprint = self._fingerprint or fingerprint_of(data)
+        for _ in range(MAX_ROOTS):
+            data = self._read(root_key(root.version + 1))
+            if data is None:
+                break
+            root = next_root(root, data)
+        return root
+
+    def _newest_members(self, root: Root) -> Members:
+        version = self._members.version if self._members else max(self._least_members, 1)
+        newest = self._members if self._members else self._members_at(version, root)
+        while (data := self._read(members_key(version + 1))) is not None:
+            version += 1
+            newest = self._open_members(data, version, root)
+        if newest is None:
+            raise RollbackError(
+                f"members {version}: was seen before, and is not there any more; somebody hides it, or the store was "
+                "put back to an older state"
+            )
+        return newest
+
+    def _members_at(self, version: int, root: Root) -> Members | None:
+        data = self._read(members_key(version))
+        return None if data is None else self._open_members(data, version, root)
+
+    def _open_members(self, data: bytes, version: int, root: Root) -> Members:
+        what = f"members {version}"
+        found = decode(Members, root.verified(data, "members", "operator", what=what), what=what)
+        if (found.version, found.federation) != (version, self._fingerprint):
+            raise SignatureError(f"{what}: is version {found.version} of {found.federation[:12]}, put in another place")
+        return found
