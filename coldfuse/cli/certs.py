@@ -19,7 +19,7 @@ from coldfuse.trust.host_names import host_of
 def certs(options: CertsOptions) -> None:
     """Make or renew certificates, and say which files go to whom."""
     asked, now = _asked(options), datetime.now(UTC)
-    if not (asked or (options.folder / "ca.pem").exists()):
+    if not (asked or (options.folder / "ca.key").exists()):
         raise UserInputError(
             f"{options.folder}: holds no certificates to renew; name what callers call the gateway by, with --host"
         )

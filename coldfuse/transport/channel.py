@@ -117,8 +117,8 @@ def server_credentials(address: Address, *, tls: Followed | None, insecure: bool
         return _reloaded_credentials(tls)
     if not (insecure or address.is_loopback):
         raise UserInputError(
-            f"{address.text} can be reached from other machines, so it needs TLS: give its certificate and key "
-            "with --tls-cert and --tls-key (`coldfuse certs` makes them), or allow plain text with --insecure where "
+            f"{address.text} can be reached from other machines, so it needs TLS: give a certificate of it and its key "
+            "(`coldfuse certs` makes them) with --tls-cert and --tls-key, or allow plain text with --insecure where "
             "you trust the network"
         )
     return None
