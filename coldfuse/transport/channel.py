@@ -33,6 +33,11 @@ _HANDSHAKE_MS = 15_000
 _IDLE_MS = 90_000
 """How long a connection without a call stays: longer than the longest pause between two questions for the status."""
 
+CERTIFIED_MS = 3_600_000
+"""How long a caller's certificate is believed after it was looked at: then calls go over a new connection, where it is
+looked at again. One that has expired, or whose authority is no longer taken, is out within that time; calls that run
+end where they are."""
+
 _MAX_CALLS_OF_A_CONNECTION = 1024
 """More than any node has; a proxy that carries many opens another connection."""
 
@@ -75,9 +80,10 @@ CLIENT_OPTIONS = (
 )
 
 
-def server_options(max_connections: int) -> tuple[tuple[str, int], ...]:
+def server_options(max_connections: int, *, asks_certificates: bool = False) -> tuple[tuple[str, int], ...]:
     """Return what a gateway's server is started with."""
-    return (*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", max_connections))
+    age = (("grpc.max_connection_age_ms", CERTIFIED_MS),) if asks_certificates else ()
+    return (*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", max_connections), *age)
 
 
 def open_channel(peer: Peer, *, patience_s: float) -> grpc.Channel:

@@ -80,6 +80,7 @@ class RunningGateway:
         self._federation = federation
         self._settings = settings
         self._tls = tls
+        self._asks_certificates = tls is not None and tls.files.ca is not None
         self._stopping = asyncio.Event()
         self._grace_s = 0.0
         started: Future[int] = Future()
@@ -137,7 +138,8 @@ class RunningGateway:
             )  # fmt: skip
             pools.callback(rooms.close)
             server = grpc.aio.server(
-                options=server_options(limits.max_connections), maximum_concurrent_rpcs=limits.max_calls,
+                options=server_options(limits.max_connections, asks_certificates=self._asks_certificates),
+                maximum_concurrent_rpcs=limits.max_calls,
                 interceptors=(Admission(rooms),),
             )  # fmt: skip
             servicer = Servicer(gateway, intake, rooms, show_names=settings.show_names)

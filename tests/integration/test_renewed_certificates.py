@@ -14,6 +14,7 @@ from federations import make_delta, make_federation
 
 from coldfuse.errors import TransportError, UserInputError
 from coldfuse.storage import LocalStore
+from coldfuse.transport import channel
 from coldfuse.transport.address import parse_address
 from coldfuse.transport.client import GatewayClient
 from coldfuse.transport.peer import find_peer
@@ -232,6 +233,23 @@ def test_connections_that_last_are_no_reason_to_say_nothing(one, caplog):
         assert caplog.text == ""
         clock[0] += 80 * 86400.0
         wait_until(lambda: "the certificate of the gateway ends" in caplog.text, "a word on the end of the certificate")
+
+
+def test_whose_authority_is_no_longer_taken_is_out_also_where_its_connection_never_ends(
+    federation, one, two, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(channel, "CERTIFIED_MS", 500)
+    asked = bundle(tmp_path / "asked.pem", one, two)
+    tls = files(cert=one.folder / "gateway.pem", ca=asked)
+    with (
+        serve(federation, tls) as gateway,
+        Caller(gateway.address, files(cert=one.client("ada"), ca=one.ca)) as stays,
+        Caller(gateway.address, files(cert=two.client("bob"), ca=one.ca)) as goes,
+    ):
+        bundle(asked, one)
+        wait_until(lambda: goes.troubles, "the end of a caller", limit_s=30)
+        assert "does not accept your certificate" in str(goes.troubles[0])
+        stays.stop()  # though its connections ended as often
 
 
 def test_of_several_authorities_one_may_have_ended(one, two, tmp_path):
