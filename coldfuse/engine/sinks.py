@@ -20,7 +20,7 @@ from coldfuse.engine.shard import FusedBytes
 from coldfuse.engine.state import FOLDER, INDEX, StateIndex, outers_of, part_starts, state_header, state_name
 from coldfuse.registry.objects import Objects
 from coldfuse.tensors.checkpoint import Checkpoint
-from coldfuse.tensors.checks import make_list
+from coldfuse.tensors.checks import make_list, name_checks
 from coldfuse.tensors.stores import federation_store
 
 
@@ -128,12 +128,14 @@ class StoreSink:
     """The store's address, for what tasks write."""
     there: Collection[str] = ()
     """Digests of objects that the store has for sure, the base's parts: what nobody changes is not written again."""
+    is_dry: bool = False
+    """True to write nothing: what would be written is named alone."""
     _begun: tuple[Layout, Plan, tuple[str, ...]] | None = field(default=None, repr=False)
 
     def begin(self, layout: Layout, plan: Plan, slots: tuple[str, ...]) -> Writer:
         """Remember what is made."""
         self._begun = layout, plan, slots
-        return StoreWriter(self.store_url, frozenset(self.there))
+        return StoreWriter(self.store_url, frozenset(self.there), self.is_dry)
 
     def end(self, digest: str, fusion: Fusion) -> None:
         """Do nothing: a release names the parts."""
@@ -167,13 +169,14 @@ class StoreSink:
 
     def _store_head(self, head: bytes, parts: list[Written]) -> list[Written]:
         part = Part(digest=sha256(head), size_bytes=len(head))
-        if part.digest not in self.there:
+        if part.digest not in self.there and not self.is_dry:
             self.objects.put(part.digest, head)
         return [Written(part, make_list(head)), *parts]
 
     def _named(self, files: Mapping[str, list[Written]]) -> tuple[dict[str, Blob], dict[str, str]]:
         blobs = {name: Blob(parts=tuple(one.part for one in written)) for name, written in files.items()}
-        roots = {name: self.objects.put_checks([one.checks for one in written]) for name, written in files.items()}
+        put = name_checks if self.is_dry else self.objects.put_checks
+        roots = {name: put([one.checks for one in written]) for name, written in files.items()}
         return blobs, {name: root for name, root in roots.items() if root is not None}
 
     def _required(self) -> tuple[Layout, Plan, tuple[str, ...]]:
@@ -189,6 +192,8 @@ class StoreWriter:
     store_url: str
     there: Collection[str] = frozenset()
     """Digests of the base's parts, which were read, and verified, to make this."""
+    is_dry: bool = False
+    """True to write nothing."""
     _written: set[str] = field(default_factory=set, repr=False, compare=False)
     """Digests of what was put here before: a state that begins is the same zeros many times."""
 
@@ -198,7 +203,7 @@ class StoreWriter:
 
         def put(data: memoryview) -> Written:
             part = Part(digest=sha256(data), size_bytes=len(data))
-            if part.digest not in self.there and part.digest not in self._written:
+            if not self.is_dry and part.digest not in self.there and part.digest not in self._written:
                 objects.put(part.digest, data)
                 self._written.add(part.digest)
             return Written(part, make_list(data))
