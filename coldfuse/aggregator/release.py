@@ -32,6 +32,7 @@ from coldfuse.fusion.method import Statistic
 from coldfuse.fusion.outer.adaptive import Adaptive
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.registry.federation import Federation
+from coldfuse.registry.objects import SeenObjects
 from coldfuse.tensors.checks import checks_of
 from coldfuse.tensors.files import BlobFile
 from coldfuse.tensors.tensor_file import open_tensors
@@ -70,7 +71,7 @@ def fuse_release(
     """
     base = with_checks(federation, base, executor)
     fusing = _Fusing(federation, base, executor, partial(make_checks, federation, executor))
-    return _fuse(fusing, admissions, round_number=round_number, now_s=now_s)
+    return _fuse(fusing, admissions, round_number=round_number, now_s=now_s)[0]
 
 
 def fuse_again(
@@ -80,8 +81,11 @@ def fuse_again(
     executor: Executor,
     *,
     round_number: int,
-) -> ReleaseManifest:
-    """Return the manifest that `fuse_release` would make, but for the time; nothing is written.
+) -> tuple[ReleaseManifest, Fused]:
+    """Fuse these contributions on the base as `fuse_release` does, and write nothing.
+
+    Returns:
+        The manifest that would be published, but for the time, and what was made.
 
     Raises:
         FusionError: The method refuses these contributions.
@@ -101,7 +105,9 @@ class _Fusing:
     """Makes the checks of files that have none; None where nothing is written, and parts are read whole instead."""
 
 
-def _fuse(fusing: _Fusing, admissions: Sequence[Admission], *, round_number: int, now_s: float) -> ReleaseManifest:
+def _fuse(
+    fusing: _Fusing, admissions: Sequence[Admission], *, round_number: int, now_s: float
+) -> tuple[ReleaseManifest, Fused]:
     federation, base, executor = fusing.federation, fusing.base, fusing.executor
     recipe = _bounded(read_recipe(federation.settings.method), federation.settings.screening)
     rules, past = federation.settings.screening, base.release.norms
@@ -109,10 +115,12 @@ def _fuse(fusing: _Fusing, admissions: Sequence[Admission], *, round_number: int
     files_of = read_files(federation, [each.admission for each in counted], fusing.check)
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         inputs = list(pool.map(lambda each, of: _open_input(base, each, of, recipe.statistic), counted, files_of))
-    sink = StoreSink(federation.objects, federation.store.url, there=_parts_of(base), is_dry=fusing.check is None)
+    is_dry = fusing.check is None
+    objects = SeenObjects(federation.store) if is_dry else federation.objects
+    sink = StoreSink(objects, federation.store.url, there=_parts_of(base), is_dry=is_dry)
     fused = fuse(_prepare(federation, base, inputs, recipe), sink, executor)
     files, checks = sink.files(fused.parts)
-    return ReleaseManifest(
+    manifest = ReleaseManifest(
         federation=federation.settings.federation,
         release=base.release.release + 1,
         parent=base.release.release,
@@ -130,6 +138,7 @@ def _fuse(fusing: _Fusing, admissions: Sequence[Admission], *, round_number: int
         created_at_s=now_s,
         software={"coldfuse": __version__, "numpy": numpy.__version__},
     )
+    return manifest, fused
 
 
 def _cut(fused: Fused) -> Cut | None:

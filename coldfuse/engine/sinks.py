@@ -20,7 +20,7 @@ from coldfuse.engine.shard import FusedBytes
 from coldfuse.engine.state import FOLDER, INDEX, StateIndex, outers_of, part_starts, state_header, state_name
 from coldfuse.registry.objects import Objects
 from coldfuse.tensors.checkpoint import Checkpoint
-from coldfuse.tensors.checks import make_list, name_checks
+from coldfuse.tensors.checks import make_list
 from coldfuse.tensors.stores import federation_store
 
 
@@ -129,7 +129,7 @@ class StoreSink:
     there: Collection[str] = ()
     """Digests of objects that the store has for sure, the base's parts: what nobody changes is not written again."""
     is_dry: bool = False
-    """True to write nothing: what would be written is named alone."""
+    """True if tasks write nothing, and name alone what they would write."""
     _begun: tuple[Layout, Plan, tuple[str, ...]] | None = field(default=None, repr=False)
 
     def begin(self, layout: Layout, plan: Plan, slots: tuple[str, ...]) -> Writer:
@@ -169,14 +169,13 @@ class StoreSink:
 
     def _store_head(self, head: bytes, parts: list[Written]) -> list[Written]:
         part = Part(digest=sha256(head), size_bytes=len(head))
-        if part.digest not in self.there and not self.is_dry:
+        if part.digest not in self.there:
             self.objects.put(part.digest, head)
         return [Written(part, make_list(head)), *parts]
 
     def _named(self, files: Mapping[str, list[Written]]) -> tuple[dict[str, Blob], dict[str, str]]:
         blobs = {name: Blob(parts=tuple(one.part for one in written)) for name, written in files.items()}
-        put = name_checks if self.is_dry else self.objects.put_checks
-        roots = {name: put([one.checks for one in written]) for name, written in files.items()}
+        roots = {name: self.objects.put_checks([one.checks for one in written]) for name, written in files.items()}
         return blobs, {name: root for name, root in roots.items() if root is not None}
 
     def _required(self) -> tuple[Layout, Plan, tuple[str, ...]]:
