@@ -1,6 +1,12 @@
 """A user's own folder: the roots that are trusted here, what was seen last, and private keys.
 
 One folder a federation, named by its fingerprint, for the user alone. Nothing of it is ever written to a store.
+
+    root.json                root 1, by which the federation is known here
+    seen.json                the newest versions that were seen
+    memberships/alice.json   as whom this user takes part; several, where several nodes share the folder
+    keys/alice.pem           a member's private key, or a role's
+    keys/alice.pem.next      the one that follows it, from before the federation hears of it until it is in its place
 """
 
 from __future__ import annotations
@@ -13,10 +19,11 @@ from typing import Literal
 from pydantic import Field
 
 from coldfuse.core.contribution import Count
+from coldfuse.core.names import DisplayName
 from coldfuse.core.sealed import seal, unseal
 from coldfuse.core.serialization import V
 from coldfuse.core.value import Digest, Name, Value
-from coldfuse.durable import make_folder, write_whole
+from coldfuse.durable import make_folder, sync_folder, write_whole
 from coldfuse.errors import UserInputError
 from coldfuse.trust.keys import PrivateKey
 
@@ -31,6 +38,8 @@ class Membership(Value):
     """Fingerprint of its root."""
     name: Name
     """Name of the member."""
+    display_name: DisplayName | None = None
+    """Name for people; None where `name` is that."""
     address: str | None = None
     """Where its gateway or store is; None where nobody said."""
 
@@ -71,12 +80,43 @@ class FederationFolder:
         write_private_key(path, key)
         return path
 
-    def keep(self, name: Literal["membership", "seen"], value: Value) -> None:
-        """Keep a note of what a user is or has seen."""
-        make_private_folder(self.path)
-        write_whole(self.path / f"{name}.json", seal(value))
+    def stage_key(self, name: str) -> PrivateKey:
+        """Return the key that is to follow the one that there is, and keep it beside that until `promote_key`.
 
-    def note(self, name: Literal["membership", "seen"], kind: type[V]) -> V | None:
+        It is kept before the federation hears of it: whatever is killed in between, it is not lost, and the next call
+        returns the same one.
+        """
+        path = self._staged(name)
+        if not path.exists():
+            write_private_key(path, PrivateKey.generate())
+        return read_private_key(path)
+
+    def promote_key(self, name: str) -> None:
+        """Put the staged key into the place of the one before it."""
+        os.replace(self._staged(name), self.key_path(name))
+        sync_folder(self.key_path(name).parent)
+
+    def _staged(self, name: str) -> Path:
+        return staged_path(self.key_path(name))
+
+    def keep_membership(self, membership: Membership) -> None:
+        """Keep a note of as whom this user takes part."""
+        self._keep(f"memberships/{membership.name}.json", membership)
+
+    def memberships(self) -> list[Membership]:
+        """Return as whom this user takes part, by name.
+
+        Raises:
+            CodecError: A note is damaged.
+        """
+        paths = sorted((self.path / "memberships").glob("*.json"))
+        return [unseal(Membership, path.read_bytes(), what=str(path)) for path in paths]
+
+    def keep(self, name: Literal["seen"], value: Value) -> None:
+        """Keep a note of what this user has seen."""
+        self._keep(f"{name}.json", value)
+
+    def note(self, name: Literal["seen"], kind: type[V]) -> V | None:
         """Return such a note; None where there is none.
 
         Raises:
@@ -88,6 +128,12 @@ class FederationFolder:
         except FileNotFoundError:
             return None
         return unseal(kind, data, what=str(path))
+
+    def _keep(self, name: str, value: Value) -> None:
+        make_private_folder(self.path)
+        path = self.path / name
+        make_private_folder(path.parent)
+        write_whole(path, seal(value))
 
     def pin_root(self, data: bytes) -> None:
         """Keep root 1, by which this federation is known here."""
@@ -111,6 +157,11 @@ def make_private_folder(path: Path) -> None:
     """Make a folder, and those above it, for this user alone."""
     make_folder(path)
     os.chmod(path, 0o700)
+
+
+def staged_path(path: Path) -> Path:
+    """Return where the key lies that is to follow the one in a file."""
+    return path.with_name(f"{path.name}.next")
 
 
 def write_private_key(path: Path, key: PrivateKey) -> None:
