@@ -13,8 +13,9 @@ from coldfuse.core.contribution import MAX_EXAMPLES, ContributionManifest
 from coldfuse.core.federation import LAYOUT_VERSION, SettingsChange
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, sha256
+from coldfuse.core.signature import Signature
 from coldfuse.core.words import printable
-from coldfuse.errors import ObjectNotFoundError, StorageError, UserInputError
+from coldfuse.errors import FederationError, ObjectNotFoundError, StorageError, UserInputError
 from coldfuse.gateway.answers import (
     ContributionSummary,
     ContributionVerdict,
@@ -27,6 +28,7 @@ from coldfuse.gateway.base import MAX_POLL_S, MIN_POLL_S, PARALLEL, Gateway, OnP
 from coldfuse.gateway.contributions import Committer, encode_manifest
 from coldfuse.gateway.reading import ReleaseReader
 from coldfuse.gateway.rounds import Rounds, describe_round, explain_change, find_verdict, pending
+from coldfuse.gateway.signed import read_signed
 from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.gateway.upload import OnSent, OnStored, PartUpload, send_parts
 from coldfuse.registry.channels import check_channel
@@ -178,11 +180,11 @@ class StoreGateway(Gateway):
         missing = self.find_missing(blob.parts)
         return send_parts(blob, missing, send, parallel=parallel, progress=progress, stop=stopped.set)
 
-    def commit(self, manifest: ContributionManifest) -> ContributionVerdict:
+    def commit(self, manifest: ContributionManifest, signature: Signature | None = None) -> ContributionVerdict:
         """Take a contribution whose parts were uploaded."""
-        return self.commit_bytes(encode_manifest(manifest))
+        return self.commit_bytes(encode_manifest(manifest), signature)
 
-    def commit_bytes(self, manifest: bytes) -> ContributionVerdict:
+    def commit_bytes(self, manifest: bytes, signature: Signature | None = None) -> ContributionVerdict:  # noqa: ARG002 - no federation has a root yet
         """Take a contribution by its manifest's bytes: a signature or a digest holds for exactly these."""
         return self._committer.commit(manifest)
 
@@ -196,6 +198,23 @@ class StoreGateway(Gateway):
             if self._rounds.journal(round_number).has_received(contribution):
                 return self._committer.ask_again(pending(contribution), state)
         raise ObjectNotFoundError(f"round {round_number} has received no contribution {contribution!r}")
+
+    def verdict_entry(self, round_number: int, contribution: str) -> bytes | None:
+        """Return the signed entry of the journal on a contribution; None where nobody has signed it."""
+        self.verdict(round_number, contribution)
+        return None
+
+    def join(self, statement: bytes) -> None:  # noqa: ARG002
+        """Bind a key to a member's name."""
+        raise FederationError("this federation has no members who could join: it has no root")
+
+    def put_check(self, envelope: bytes) -> None:  # noqa: ARG002
+        """Keep a member's signed word on a release."""
+        raise FederationError("this federation takes no signed checks: it has no root")
+
+    def read_signed(self, key: str) -> bytes | None:
+        """Return what is signed and lies under a key; None where there is nothing."""
+        return read_signed(self._federation.store, key)
 
     def close(self) -> None:
         """End the threads."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.gateway import Gateway, StoreGateway
@@ -11,6 +12,9 @@ from coldfuse.registry.federation import open_federation
 from coldfuse.storage import open_store
 from coldfuse.transport.address import is_meant_as_address, parse_address
 from coldfuse.trust.tls import TlsFiles
+
+if TYPE_CHECKING:
+    from coldfuse.trust.identity import Identity
 
 
 def connect(
@@ -20,6 +24,7 @@ def connect(
     insecure: bool = False,
     retry_s: float = 120.0,
     on_trouble: Callable[[ColdfuseError], None] | None = None,
+    identity: Identity | None = None,
 ) -> Gateway:
     """Return a gateway on a store, or to an address. Close it, or use it as a context manager.
 
@@ -29,6 +34,7 @@ def connect(
         insecure: Speak plain text to other hosts, too.
         retry_s: How long to try while an address is out of reach.
         on_trouble: Called with each failure that is followed by another try, by any thread.
+        identity: As whom requests to an address are signed; None: as nobody.
 
     Raises:
         UserInputError: The source names neither a store nor an address.
@@ -43,7 +49,9 @@ def connect(
         return StoreGateway(open_federation(open_store(source)))
     from coldfuse.transport.client import GatewayClient  # gRPC takes a while, and a store needs none of it
 
-    return GatewayClient(source, tls=tls, insecure=insecure, retry_s=retry_s, on_trouble=on_trouble)
+    return GatewayClient(
+        source, tls=tls, insecure=insecure, retry_s=retry_s, on_trouble=on_trouble, identity=identity
+    )  # fmt: skip
 
 
 def is_address(source: str) -> bool:
