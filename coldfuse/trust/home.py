@@ -25,7 +25,7 @@ from coldfuse.core.serialization import V
 from coldfuse.core.value import Digest, Name, Value
 from coldfuse.durable import make_folder, sync_folder, write_whole
 from coldfuse.errors import UserInputError
-from coldfuse.trust.keys import PrivateKey
+from coldfuse.trust.keys import Ask, PrivateKey
 
 _FOLDER_CHARS = 16
 """Length of a folder's name: 64 bits of the fingerprint."""
@@ -62,9 +62,14 @@ class FederationFolder:
         self.fingerprint = fingerprint
         self.path = home / fingerprint[:_FOLDER_CHARS]
 
+    @property
+    def keys(self) -> Path:
+        """Folder of the private keys."""
+        return self.path / "keys"
+
     def key_path(self, name: str) -> Path:
         """Return where the private key of a role or member lies."""
-        return self.path / "keys" / f"{name}.pem"
+        return self.keys / f"{name}.pem"
 
     def has_key(self, name: str) -> bool:
         """Tell whether there is a private key of a role or member."""
@@ -171,22 +176,33 @@ def write_private_key(path: Path, key: PrivateKey) -> None:
         UserInputError: There is a file already, or it cannot be written.
     """
     make_private_folder(path.parent)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")  # a key is there whole or not at all
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        unfinished.unlink(missing_ok=True)
+        handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(key.pem())
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(unfinished, path)  # fails where there is a file, as a rename would not
+        sync_folder(path.parent)
     except FileExistsError as error:
         raise UserInputError(
             f"{path}: is there already, and a private key is never overwritten; move it away"
         ) from error
     except OSError as error:
         raise UserInputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
-    with os.fdopen(handle, "wb") as file:
-        file.write(key.pem())
-        file.flush()
-        os.fsync(file.fileno())
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
-def read_private_key(path: Path) -> PrivateKey:
+def read_private_key(path: Path, *, ask: Ask | None = None, is_shared: bool = False) -> PrivateKey:
     """Read a private key that its owner alone can read.
+
+    Args:
+        path: The file.
+        ask: Asks for the passphrase of a locked one; None: such a one is refused.
+        is_shared: Whether it may be readable to others by its mode.
 
     Raises:
         UserInputError: There is none, or others can read it.
@@ -197,6 +213,6 @@ def read_private_key(path: Path) -> PrivateKey:
             pem = file.read(1 << 16)
     except OSError as error:
         raise UserInputError(f"{path}: cannot be read ({error.strerror}); expected a private key") from error
-    if stat.S_IMODE(mode) & 0o077:
+    if stat.S_IMODE(mode) & 0o077 and not is_shared:
         raise UserInputError(f"{path}: others can read this private key ({stat.filemode(mode)}); chmod 600 {path}")
-    return PrivateKey.from_pem(pem, what=str(path))
+    return PrivateKey.from_pem(pem, what=str(path), ask=ask)

@@ -75,7 +75,10 @@ class TrustView:
             RollbackError: A version that was seen before is gone.
         """
         with self._lock:
-            root = self._root = self._newest_root()
+            before, root = self._root, self._newest_root()
+            if before is not None and self._members and before.roles["operator"] != root.roles["operator"]:
+                self._least_members, self._members = self._members.version, None  # signed by other operators
+            self._root = root
             members = self._members = self._newest_members(root)
             return Known(self._fingerprint or "", root, members)
 
@@ -175,21 +178,35 @@ class TrustView:
         return root
 
     def _newest_members(self, root: Root) -> Members:
-        version = self._members.version if self._members else max(self._least_members, 1)
-        newest = self._members if self._members else self._members_at(version, root)
-        while (data := self._read(members_key(version + 1))) is not None:
-            version += 1
-            newest = self._open_members(data, version, root)
-        if newest is None:
+        """Return the highest version. Older ones need not be read: their signers may be operators no more."""
+        number, data = self._highest_members()
+        if data is not None:
+            return self._open_members(data, number, root)
+        if self._members is None:
             raise RollbackError(
-                f"members {version}: was seen before, and is not there any more; somebody hides it, or the store was "
+                f"members {number}: was seen before, and is not there any more; somebody hides it, or the store was "
                 "put back to an older state"
             )
-        return newest
+        return self._members
 
-    def _members_at(self, version: int, root: Root) -> Members | None:
-        data = self._read(members_key(version))
-        return None if data is None else self._open_members(data, version, root)
+    def _highest_members(self) -> tuple[int, bytes | None]:
+        """Return the number and bytes of the highest version, or None for bytes that were read before or are gone.
+
+        Versions have no gaps, so steps that double, and then halve, find the last one.
+        """
+        number = self._members.version if self._members else max(self._least_members, 1)
+        data = None if self._members else self._read(members_key(number))
+        if data is None and self._members is None:
+            return number, None
+        step, is_growing = 1, True
+        while step:
+            found = self._read(members_key(number + step))
+            if found is not None:
+                number, data = number + step, found
+            else:
+                is_growing = False
+            step = 2 * step if is_growing else step // 2
+        return number, data
 
     def _open_members(self, data: bytes, version: int, root: Root) -> Members:
         what = f"members {version}"
