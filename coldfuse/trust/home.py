@@ -1,9 +1,8 @@
-"""A user's own folder: the roots that are trusted here, what was seen last, and private keys.
+"""A user's own folder: the roots that are trusted here, and private keys; `seen` keeps there what was seen last.
 
 One folder a federation, named by its fingerprint, for the user alone. Nothing of it is ever written to a store.
 
     root.json                root 1, by which the federation is known here
-    seen.json                the newest versions that were seen
     memberships/alice.json   as whom this user takes part; several, where several nodes share the folder
     keys/alice.pem           a member's private key, or a role's
     keys/alice.pem.next      the one that follows it, from before the federation hears of it until it is in its place
@@ -14,14 +13,9 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Literal
 
-from pydantic import Field
-
-from coldfuse.core.contribution import Count
 from coldfuse.core.names import DisplayName
 from coldfuse.core.sealed import seal, unseal
-from coldfuse.core.serialization import V
 from coldfuse.core.value import Digest, Name, Value
 from coldfuse.durable import make_folder, sync_folder, write_whole
 from coldfuse.errors import UserInputError
@@ -42,17 +36,6 @@ class Membership(Value):
     """Name for people; None where `name` is that."""
     address: str | None = None
     """Where its gateway or store is; None where nobody said."""
-
-
-class Seen(Value):
-    """The newest versions that were seen, below which nothing is believed."""
-
-    root: Count = 0
-    members: Count = 0
-    channels: dict[Name, Count] = Field(default_factory=dict)
-    """Versions of the channels, by name."""
-    signers: tuple[Digest, ...] = ()
-    """Ids of the aggregator's keys when these were seen: once they change, channels count anew (TUF 5.3.11)."""
 
 
 class FederationFolder:
@@ -116,23 +99,6 @@ class FederationFolder:
         """
         paths = sorted((self.path / "memberships").glob("*.json"))
         return [unseal(Membership, path.read_bytes(), what=str(path)) for path in paths]
-
-    def keep(self, name: Literal["seen"], value: Value) -> None:
-        """Keep a note of what this user has seen."""
-        self._keep(f"{name}.json", value)
-
-    def note(self, name: Literal["seen"], kind: type[V]) -> V | None:
-        """Return such a note; None where there is none.
-
-        Raises:
-            CodecError: It is damaged.
-        """
-        path = self.path / f"{name}.json"
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        return unseal(kind, data, what=str(path))
 
     def _keep(self, name: str, value: Value) -> None:
         make_private_folder(self.path)
