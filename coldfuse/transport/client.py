@@ -27,7 +27,7 @@ from coldfuse.transport.pb import gateway_pb2_grpc
 from coldfuse.transport.peer import OnTrouble, find_peer
 from coldfuse.transport.retry import CALL_S, Cancellation, StopWhenStalled, call_with_retries, stream_deadline_s
 from coldfuse.transport.sender import PartSender
-from coldfuse.transport.status import SENDER_KEY, BrokenStreamError
+from coldfuse.transport.status import SENDER_KEY, BrokenStreamError, UnknownCallError
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.tls import TlsFiles
 
@@ -78,8 +78,8 @@ class GatewayClient(Gateway):
         self._identity = identity
         self._cancellation = Cancellation()
         self._peer = find_peer(parse_address(address), tls=tls, insecure=insecure, on_trouble=on_trouble)
-        self._line = Line(lambda: open_channel(self._peer, tls=tls, patience_s=retry_s))
-        self._channel = open_channel(self._peer, tls=tls, patience_s=retry_s)
+        self._line = Line(lambda: open_channel(self._peer, patience_s=retry_s))
+        self._channel = open_channel(self._peer, patience_s=retry_s)
         self._stub = gateway_pb2_grpc.GatewayStub(self._channel)
         self._upload_part = self._channel.stream_unary(
             UPLOAD_METHOD, request_serializer=serialize, response_deserializer=pb.UploadPartResponse.FromString
