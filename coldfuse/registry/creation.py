@@ -21,6 +21,7 @@ from coldfuse.errors import FederationError, ObjectNotFoundError, UserInputError
 from coldfuse.registry.federation import Federation, create
 from coldfuse.registry.objects import Objects
 from coldfuse.registry.settings import SETTINGS_KEY, explain_setting
+from coldfuse.registry.signing import whole_digests, write_signatures
 from coldfuse.registry.trust import found
 from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.blobs import put_part
@@ -91,6 +92,9 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
     if begun and (begun.files, begun.federation) != (manifest.files, federation):
         raise _other_base(store, begun)
     manifest = begun or manifest
+    if trust is not None:
+        begun_one = Federation(store, settings, signer=trust.signer)
+        write_signatures(begun_one, manifest, whole_digests(folder), signers=trust.signer, terms=settings.terms)
     return create(store, settings.model_copy(update={"release_zero": sha256(encode(manifest))}), manifest, trust=trust)
 
 

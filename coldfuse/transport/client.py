@@ -177,7 +177,7 @@ class GatewayClient(Gateway):
         return answer.entry if answer.HasField("entry") else None
 
     def read_signed(self, key: str) -> bytes | None:
-        """Return what is signed and lies under a key of the store, unverified; a gateway before there was any has none."""
+        """Return what is signed and lies under a key of the store, unverified; older gateways have nothing."""
         try:
             answer = self._call(lambda stub: stub.GetSigned, pb.GetSignedRequest(key=key))
         except UnknownCallError:
