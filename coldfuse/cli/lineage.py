@@ -25,6 +25,7 @@ from coldfuse.gateway.store import summarize
 from coldfuse.registry.settings import SETTINGS_KEY
 from coldfuse.trust.home import FederationFolder
 from coldfuse.trust.lineage import SigningKeys, signing_keys
+from coldfuse.trust.seen import Memory
 from coldfuse.trust.view import root_key
 
 
@@ -100,8 +101,9 @@ def _held(folder: Path, release: int | None) -> _Folder | None:
 
 
 def _known_keys(federation: str) -> SigningKeys:
-    """Return the keys of a federation by the root that this user trusts; none where there is none."""
-    root = FederationFolder(home_folder(), federation).pinned_root()
-    if root is None:
+    """Return the keys of a federation by the roots that this user trusts; none where there are none."""
+    folder = FederationFolder(home_folder(), federation)
+    first = folder.pinned_root()
+    if first is None:
         return SigningKeys()
-    return signing_keys({root_key(1): root}.get, fingerprint=federation)
+    return signing_keys({root_key(1): first}.get, fingerprint=federation).under(Memory(folder).newest_root())

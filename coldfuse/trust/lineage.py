@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from coldfuse.errors import CodecError, SignatureError
 from coldfuse.trust.envelope import read_envelope, verified
@@ -22,6 +22,14 @@ class SigningKeys:
     """Keys that may sign releases, or could under an older root."""
     current: frozenset[str] = field(default_factory=frozenset)
     """Ids of those of the newest root."""
+
+    def under(self, newest: Root | None) -> SigningKeys:
+        """Return the same with the keys of a newer root, which was verified before; None: there is none."""
+        if newest is None:
+            return self
+        new = _keys_of(newest)
+        keys = {key.id: key for key in self.keys} | new
+        return replace(self, keys=tuple(keys.values()), current=frozenset(new))
 
 
 def signing_keys(read: ReadSigned, *, fingerprint: str | None = None) -> SigningKeys:
