@@ -29,6 +29,7 @@ from coldfuse.registry.signing import (
     write_signatures,
 )
 from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.trust.founding import AggregatorSigner
 from coldfuse.trust.keys import Signer
 from coldfuse.trust.model_signature import read_signature
 
@@ -242,3 +243,31 @@ def test_without_a_model_key_the_making_alone_is_signed_and_nothing_is_read(fede
     sign_it(federation, manifest)  # an aggregator that has the key makes up for it
     assert is_signed(federation, manifest, SIGNERS)
     assert is_signed(federation, manifest, signers)
+
+
+def test_a_round_points_nobody_to_a_release_that_is_not_signed(federation: Federation) -> None:
+    fuse_round(federation, 1)
+    with FaultyStore(federation.store) as store:
+        signing = Federation(store, federation.settings, signer=AggregatorSigner(
+            aggregator=SIGNERS.aggregator, model=SIGNERS.model
+        ))  # fmt: skip
+        store.arm("put_if_absent", Fault.ERROR, prefix=model_signature_key(1))
+        store.arm("put_if_absent", Fault.ERROR, prefix=statement_key(1))
+        store.arm("compare_and_swap", Fault.ERROR, prefix="channels/latest")
+        for written in range(3):  # killed before each of the three writes, in this order
+            with pytest.raises(StorageError):
+                lead(signing, 1)
+            keys = (model_signature_key(1), statement_key(1))
+            assert [federation.store.head(key) is not None for key in keys] == [written > 0, written > 1]
+            assert federation.channel("latest").release == 0
+        assert store.num_fired == 3
+        lead(signing, 1)
+    assert federation.channel("latest").release == 1
+    assert is_signed(federation, federation.latest(), SIGNERS)
+
+
+def test_a_federation_without_signers_is_published_as_ever(federation: Federation) -> None:
+    fuse_round(federation, 1)
+    lead(federation, 1)
+    assert federation.channel("latest").release == 1
+    assert [key for key in federation.store.list("releases/").keys if key.endswith(".sig")] == []
