@@ -13,9 +13,8 @@ from collections.abc import Callable
 
 from coldfuse.core.federation import FederationSettings
 from coldfuse.core.release import ReleaseManifest
-from coldfuse.core.round import Admitted, Rejected
 from coldfuse.core.serialization import decode, sha256
-from coldfuse.errors import CodecError, FederationError, RollbackError, SignatureError
+from coldfuse.errors import FederationError, RollbackError, SignatureError
 from coldfuse.trust.channel import SignedChannel, channel_key, read_channel, require_current
 from coldfuse.trust.provenance import read_statement, require_about
 from coldfuse.trust.root import Root
