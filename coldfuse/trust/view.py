@@ -130,8 +130,11 @@ class TrustView:
             RollbackError: A version that was seen before is gone.
         """
         with self._lock:
-            root = self._follow_root()
+            before, root = self._root, self._follow_root()
             self._least_members = max(self._least_members, members)
+            if before and self._members and before.roles["operator"] != root.roles["operator"]:
+                self._least_members = max(self._least_members, self._members.version)
+                self._members = None  # other operators have signed it: it is verified once more
             found = self._members = self._newest_members(root)
             return Known(self._fingerprint or "", root, found)
 
