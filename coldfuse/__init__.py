@@ -40,7 +40,8 @@ from coldfuse.errors import (
 
 if TYPE_CHECKING:
     from coldfuse.api.attach import attach
-    from coldfuse.api.federation import Federation, connect, fetch
+    from coldfuse.api.connect import connect, fetch
+    from coldfuse.api.federation import Federation
     from coldfuse.api.fuse import fuse, methods
     from coldfuse.api.fused import FusedModel, MethodInfo, Methods, ParameterInfo
     from coldfuse.api.modules import load_module
@@ -51,7 +52,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "coldfuse.api.attach": ("attach",),
-    "coldfuse.api.federation": ("Federation", "connect", "fetch"),
+    "coldfuse.api.connect": ("connect", "fetch"),
+    "coldfuse.api.federation": ("Federation",),
     "coldfuse.api.fuse": ("fuse", "methods"),
     "coldfuse.api.fused": ("FusedModel", "MethodInfo", "Methods", "ParameterInfo"),
     "coldfuse.api.modules": ("load_module",),
