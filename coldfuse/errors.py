@@ -82,6 +82,10 @@ class UnknownRootError(TrustError):
     """A federation has a root, and nothing is known by which it could be told from somebody who pretends to be it."""
 
 
+class UnknownKeyError(SignatureError):
+    """Too few of those who may sign something have signed it, whoever else has."""
+
+
 class RollbackError(TrustError):
     """Something older than what was seen before is handed out as the newest."""
 

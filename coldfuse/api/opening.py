@@ -20,13 +20,15 @@ from coldfuse.trust.identity import Identity, find_identity
 
 log = logging.getLogger(__name__)
 
+_BY_DEFAULT = Reach()
+
 Identify = Callable[[FederationFolder, bool], Identity | None]
 """identify(folder, is_open): as whom a federation is asked, and whether any key may contribute to it."""
 
 
 def open_gateway(
     source: str,
-    reach: Reach = Reach(),
+    reach: Reach = _BY_DEFAULT,
     *,
     root: str | None = None,
     identify: Identify | None = None,

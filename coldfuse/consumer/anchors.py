@@ -81,8 +81,8 @@ def check_fingerprint(text: str) -> str:
     found = text.strip().lower()
     if re.fullmatch(r"[0-9a-f]{64}", found) is None:
         raise UserInputError(
-            f"{text[:80]!r} is no fingerprint of a federation: expected 64 characters, 0-9 and a-f, as coldfuse init and "
-            "coldfuse keys show it"
+            f"{text[:80]!r} is no fingerprint of a federation: expected 64 characters, 0-9 and a-f, as coldfuse "
+            "init and coldfuse keys show it"
         )
     return found
 
@@ -107,8 +107,10 @@ def _known(home: Path) -> list[Anchor]:
     return [anchor for anchor in found if anchor.folder.path.exists()]
 
 
-def _sources(anchor: Anchor) -> Sequence[str]:
-    return Memory(anchor.folder).seen().sources
+def _sources(anchor: Anchor) -> list[str]:
+    """Return where a federation was found, and where those who have invited this user have said that it is."""
+    said = [each.address for each in anchor.folder.memberships() if each.address is not None]
+    return [*Memory(anchor.folder).seen().sources, *map(place_of, said)]
 
 
 def _note(anchor: Anchor, place: str, here: Sequence[Anchor], *, is_wanted: bool) -> None:
@@ -138,6 +140,6 @@ def _hidden(source: str, fingerprint: str) -> str:
 
 def _unknown(source: str, found: str) -> str:
     return (
-        f"{source}: has the root {found[:16]}…, and nothing is known of that here; give --root FINGERPRINT as its operator "
-        "says it (root= in Python), or join with an invitation: coldfuse join TOKEN_FILE"
+        f"{source}: has the root {found[:16]}…, and nothing is known of that here; give --root FINGERPRINT as its "
+        "operator says it (root= in Python), or join with an invitation: coldfuse join TOKEN_FILE"
     )

@@ -141,11 +141,9 @@ class Belief:
     def _require_own(self, manifest: ReleaseManifest, number: int) -> ReleaseManifest:
         if manifest.release != number:
             raise SignatureError(f"release {number}: what is handed out for it is release {manifest.release}")
-        own = self.fingerprint
-        if manifest.federation != own and manifest.federation != self.settings().federation:  # adopted ones keep theirs
-            raise SignatureError(
-                f"release {number}: is of federation {manifest.federation[:16]}, expected {own[:16]}: another one's model"
-            )
+        own, found = self.fingerprint, manifest.federation
+        if found != own and found != self.settings().federation:  # one that was adopted keeps its older name
+            raise SignatureError(f"release {number}: is of federation {found[:16]}, expected {own[:16]}")
         return manifest
 
     def _require_before_root(self, data: bytes, number: int) -> ReleaseManifest:

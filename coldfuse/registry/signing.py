@@ -47,8 +47,8 @@ class ReleaseSigners(Protocol):
         """Signs what a release was made from."""
 
     @property
-    def model(self) -> Signer:
-        """Signs its folder: ECDSA on P-256."""
+    def model(self) -> Signer | None:
+        """Signs its folder: ECDSA on P-256; None: nobody does."""
 
 
 def statement_key(number: int) -> str:
@@ -75,7 +75,7 @@ def write_signatures(
     Args:
         federation: The federation.
         manifest: The release to be published.
-        digests: SHA-256 of each of its files, whole.
+        digests: SHA-256 of each of its files, whole; none are needed where nobody signs the folder.
         signers: Who signs.
         terms: What its round was opened with.
         journal_head: Head of the journal's chain; None where none is kept.
@@ -83,26 +83,27 @@ def write_signatures(
     Raises:
         ConflictError: Another aggregator has published another release under its number, or is about to.
     """
-    store, data = federation.store, encode(manifest)
-    missing = sorted(set(manifest.files) - set(digests))
-    if missing:
-        raise ValueError(f"no digest of {missing[0]!r}")
-    _require_free(store, manifest, data)
-    name = f"{manifest.federation[:16]}/{manifest.release}"
-    files = {path: digests[path] for path in manifest.files}
-    bundle = sign_files(files, name=name, signer=signers.model)
+    store, data, bundle, files = federation.store, encode(manifest), None, None
+    if signers.model is not None:
+        whole = {path: digests[path] for path in manifest.files}
+        name = f"{manifest.federation[:16]}/{manifest.release}"
+        bundle, files = sign_files(whole, name=name, signer=signers.model), root_digest(whole)
     payload = statement_of(
-        manifest, digest=sha256(data), parent=_parent_of(federation, manifest), files=root_digest(files), terms=terms,
+        manifest, digest=sha256(data), parent=_parent_of(federation, manifest), files=files, terms=terms,
         journal_head=journal_head,
     )  # fmt: skip
+    _require_free(store, manifest, data)
     _require_newest(store, manifest, signers)
-    _put(store, model_signature_key(manifest.release), bundle)
+    if bundle is not None:
+        _put(store, model_signature_key(manifest.release), bundle)
     _put(store, statement_key(manifest.release), sign(payload, "provenance", [signers.aggregator]))
 
 
 def is_signed(federation: Federation, manifest: ReleaseManifest, signers: ReleaseSigners) -> bool:
-    """Tell whether both signatures of exactly this release are there, by these signers' keys."""
-    return _signed_files(federation.store, manifest, signers) is not None
+    """Tell whether the signatures of exactly this release are there, by these signers' keys, and fit each other."""
+    if signers.model is not None:
+        return _signed_files(federation.store, manifest, signers) is not None
+    return _own_statement(federation.store, manifest, signers) is not None
 
 
 def known_digests(
@@ -170,14 +171,22 @@ def read_statement_of(
     return statement
 
 
-def _signed_files(store: ObjectStore, manifest: ReleaseManifest, signers: ReleaseSigners) -> SignedFiles | None:
-    """Return what the signatures of a release say, where both are there, fit each other, and are by these signers."""
-    digest = sha256(encode(manifest))
+def _own_statement(store: ObjectStore, manifest: ReleaseManifest, signers: ReleaseSigners) -> Statement | None:
+    """Return the statement on a release if these signers have signed it."""
     try:
-        statement = read_statement_of(store, manifest, digest=digest, keys=[signers.aggregator.public])
-        bundle = read_signed(store, model_signature_key(manifest.release))
-        if statement is None or bundle is None:
-            return None
+        digest = sha256(encode(manifest))
+        return read_statement_of(store, manifest, digest=digest, keys=[signers.aggregator.public])
+    except (SignatureError, CodecError):
+        return None
+
+
+def _signed_files(store: ObjectStore, manifest: ReleaseManifest, signers: ReleaseSigners) -> SignedFiles | None:
+    """Return what these signers say of a release's files, where the statement on its making says the same."""
+    statement = _own_statement(store, manifest, signers)
+    bundle = read_signed(store, model_signature_key(manifest.release))
+    if statement is None or bundle is None or signers.model is None:
+        return None
+    try:
         signed = read_signature(bundle, [signers.model.public])
     except (SignatureError, CodecError):
         return None

@@ -109,7 +109,7 @@ class Statement(Value):
     """A statement, as it was read; what has signed it is another question."""
 
     type_: Literal["https://in-toto.io/Statement/v1"] = Field(alias="_type")
-    subject: tuple[_DigestSubject, _ModelSubject, _DigestSubject]
+    subject: tuple[_DigestSubject, _ModelSubject] | tuple[_DigestSubject, _ModelSubject, _DigestSubject]
     predicate_type: Literal["https://slsa.dev/provenance/v1"] = Field(alias="predicateType")
     predicate: _Predicate
 
@@ -124,9 +124,12 @@ class Statement(Value):
         return self.subject[1].digest.model
 
     @property
-    def files(self) -> str:
-        """Subject of the model signature over the release's files, which so belongs to this release and no other."""
-        return self.subject[2].digest.sha256
+    def files(self) -> str | None:
+        """Subject of the model signature over the release's files, which so belongs to this release and no other.
+
+        None where its aggregator signs no folders.
+        """
+        return self.subject[2].digest.sha256 if len(self.subject) == 3 else None
 
     @property
     def parameters(self) -> Parameters:
@@ -161,7 +164,7 @@ def statement_of(
     *,
     digest: str,
     parent: str | None,
-    files: str,
+    files: str | None,
     terms: Terms | None,
     journal_head: str | None,
 ) -> bytes:
@@ -171,7 +174,7 @@ def statement_of(
         manifest: The release's manifest.
         digest: SHA-256 of the manifest's bytes, as they are stored.
         parent: The same of its parent's; None for release 0.
-        files: Subject of the model signature over its files.
+        files: Subject of the model signature over its files; None where there is none.
         terms: What its round was opened with.
         journal_head: Head of the journal's chain.
     """
@@ -195,7 +198,7 @@ def statement_of(
         "subject": [
             {"name": f"releases/{manifest.release:05d}.json", "digest": _sha256(digest)},
             {"name": "model", "digest": {MODEL_DIGEST: manifest.model_digest}},
-            {"name": "files", "digest": _sha256(files)},
+            *([{"name": "files", "digest": _sha256(files)}] if files is not None else []),
         ],
         "predicateType": PREDICATE_TYPE,
         "predicate": {"buildDefinition": definition, "runDetails": run},

@@ -22,6 +22,7 @@ from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import ConflictError, SignatureError, StorageError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.signing import (
+    ReleaseSigners,
     is_signed,
     model_signature_key,
     read_statement_of,
@@ -30,11 +31,20 @@ from coldfuse.registry.signing import (
     write_signatures,
 )
 from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.trust.keys import Signer
 from coldfuse.trust.model_signature import read_signature
 
 SIGNERS = TinyTrust()
 TERMS = Terms(rules=RoundRules(quorum=2), method="mean")
 HEAD = sha256(b"head")
+
+
+@dataclass(frozen=True)
+class AggregatorOnly:
+    """An aggregator without a model key."""
+
+    aggregator: Signer
+    model: None = None
 
 
 @dataclass
@@ -62,7 +72,7 @@ def fused(federation: Federation, number: int = 1) -> ReleaseManifest:
                 return federation.objects.get_value(ReleaseManifest, event.manifest)
 
 
-def sign_it(federation: Federation, manifest: ReleaseManifest, *, signers: TinyTrust = SIGNERS) -> list[str]:
+def sign_it(federation: Federation, manifest: ReleaseManifest, *, signers: ReleaseSigners = SIGNERS) -> list[str]:
     """Sign a release; return the files that had to be read."""
     executor = Counting()
     sign_release(federation, manifest, executor, signers=signers, terms=TERMS, journal_head=HEAD)
@@ -227,6 +237,23 @@ def test_no_secret_is_in_what_is_stored(federation: Federation) -> None:
 
 
 def test_a_file_without_a_digest_is_never_left_out(federation: Federation) -> None:
-    with pytest.raises(ValueError, match="no digest of"):
+    with pytest.raises(KeyError):
         write_signatures(federation, federation.latest(), {}, signers=SIGNERS, terms=None)
     assert federation.store.head(model_signature_key(0)) is None
+
+
+def test_without_a_model_key_the_making_alone_is_signed_and_nothing_is_read(federation: Federation) -> None:
+    signers = AggregatorOnly(SIGNERS.aggregator)
+    manifest = fused(federation)
+    assert sign_it(federation, manifest, signers=signers) == []
+    assert is_signed(federation, manifest, signers)
+    assert not is_signed(federation, manifest, SIGNERS)
+    assert federation.store.head(model_signature_key(1)) is None
+    statement = read_statement_of(
+        federation.store, manifest, digest=sha256(encode(manifest)), keys=[SIGNERS.aggregator.public]
+    )
+    assert statement is not None
+    assert statement.files is None
+    sign_it(federation, manifest)  # an aggregator that has the key makes up for it
+    assert is_signed(federation, manifest, SIGNERS)
+    assert is_signed(federation, manifest, signers)
