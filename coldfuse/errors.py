@@ -78,6 +78,10 @@ class SignatureError(TrustError):
     """A signature is missing, is of a key that may not sign this, or does not fit what it signs."""
 
 
+class UnknownRootError(TrustError):
+    """A federation has a root, and nothing is known by which it could be told from somebody who pretends to be it."""
+
+
 class UnknownKeyError(SignatureError):
     """Too few of those who may sign something have signed it, whoever else has."""
 

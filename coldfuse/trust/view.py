@@ -17,7 +17,7 @@ from coldfuse.trust.envelope import Kind, verify_detached
 from coldfuse.trust.keys import PublicKey
 from coldfuse.trust.members import MAX_ROTATIONS, KeyStatement, Member, Members, keys_folder, read_statements
 from coldfuse.trust.rights import Asker
-from coldfuse.trust.root import MAX_ROOTS, RoleName, Root, fingerprint_of, first_root, next_root
+from coldfuse.trust.root import MAX_ROOTS, RoleKeys, RoleName, Root, fingerprint_of, first_root, next_root
 
 ReadSigned = Callable[[str], bytes | None]
 """read(key): the bytes under a key of the store, such as `root/2.json`; None where there are none."""
@@ -130,11 +130,8 @@ class TrustView:
             RollbackError: A version that was seen before is gone.
         """
         with self._lock:
-            before, root = self._root, self._follow_root()
+            root = self._follow_root()
             self._least_members = max(self._least_members, members)
-            if before and self._members and before.roles["operator"] != root.roles["operator"]:
-                self._least_members = max(self._least_members, self._members.version)
-                self._members = None  # other operators have signed it: it is verified once more
             found = self._members = self._newest_members(root)
             return Known(self._fingerprint or "", root, found)
 
@@ -247,10 +244,19 @@ class TrustView:
                 break
             root, data = next_root(root, following), following
             self._note(root)
-        if self._root is not None and not set(self._root.roles["operator"].keys) <= set(root.roles["operator"].keys):
-            self._members, self._least_members = None, 0  # by a stolen key lists may have been counted far ahead
+        if self._root is not None:
+            self._change_operators(self._root.roles["operator"], root.roles["operator"])
         self._root, self._root_data = root, data
         return root
+
+    def _change_operators(self, before: RoleKeys, after: RoleKeys) -> None:
+        if before == after:
+            return
+        if set(before.keys) <= set(after.keys):
+            self._least_members = max(self._least_members, self._members.version if self._members else 0)
+        else:  # by a stolen key lists may have been counted far ahead
+            self._least_members = 0
+        self._members = None  # other operators have signed it: it is verified once more
 
     def _note(self, root: Root) -> None:
         for role in root.roles:
