@@ -225,17 +225,21 @@ def _fuse(round_: Round, state: RoundState, *, age_s: float) -> Fused | Abandone
 
 
 def _publish(round_: Round, state: RoundState, fused: Fused, *, age_s: float) -> Published | Abandoned:
+    federation = round_.federation
     try:
-        manifest = round_.federation.objects.get_value(ReleaseManifest, fused.manifest)
+        manifest = federation.objects.get_value(ReleaseManifest, fused.manifest)
     except DamagedObjectError as error:
-        found = round_.federation.find_manifest(round_.base.release.release + 1, fused.manifest)
+        found = federation.find_manifest(round_.base.release.release + 1, fused.manifest)
         if found is None:  # nobody has published it; what was admitted is fused again in the next round
             return Abandoned(reason=bounded(f"what was fused cannot be published: {error}"))
         manifest = found
-    if (signers := round_.federation.signer) is not None:  # before anybody is pointed to it
-        terms = state.opened.terms if state.opened else None
-        sign_release(round_.federation, manifest, round_.executor, signers=signers, terms=terms)
-    round_.federation.publish(manifest)
+    federation.require_signer()
+    if federation.signer is not None:
+        sign_release(
+            federation, manifest, round_.executor, signers=federation.signer,
+            terms=state.opened.terms if state.opened else None, journal_head=round_.journal.link,
+        )  # fmt: skip
+    federation.publish(manifest)
     return Published(release=manifest.release, elapsed_s=age_s)
 
 

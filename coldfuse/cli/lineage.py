@@ -21,7 +21,7 @@ from coldfuse.core.words import plural
 from coldfuse.durable import write_whole
 from coldfuse.errors import SignatureError, UserInputError
 from coldfuse.gateway import ReleaseSummary
-from coldfuse.gateway.store import summarize
+from coldfuse.gateway.answers import summarize
 from coldfuse.registry.settings import SETTINGS_KEY
 from coldfuse.trust.home import FederationFolder
 from coldfuse.trust.lineage import SigningKeys, signing_keys

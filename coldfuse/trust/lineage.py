@@ -8,8 +8,8 @@ from coldfuse.errors import CodecError, SignatureError
 from coldfuse.trust.envelope import read_envelope, verified
 from coldfuse.trust.keys import PublicKey
 from coldfuse.trust.provenance import Statement, read_statement
-from coldfuse.trust.root import MAX_ROOTS, Root, fingerprint_of, first_root, next_root
-from coldfuse.trust.view import ReadSigned, root_key
+from coldfuse.trust.root import Root, fingerprint_of
+from coldfuse.trust.view import ReadSigned, TrustView, root_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,15 +48,13 @@ def signing_keys(read: ReadSigned, *, fingerprint: str | None = None) -> Signing
         if fingerprint is not None:
             raise SignatureError(f"there is no root 1, expected that of {fingerprint[:16]}; somebody hides it")
         return SigningKeys()
-    root, found = first_root(data, fingerprint), fingerprint_of(data)
-    keys = _keys_of(root)
-    for _ in range(MAX_ROOTS):
-        data = read(root_key(root.version + 1))
-        if data is None:
-            break
-        root = next_root(root, data)
-        keys |= _keys_of(root)
-    return SigningKeys(fingerprint=found, keys=tuple(keys.values()), current=frozenset(_keys_of(root)))
+    view = TrustView(read, fingerprint=fingerprint)
+    root, _ = view.refresh_root()
+    return SigningKeys(
+        fingerprint=fingerprint_of(data),
+        keys=tuple(key for _, key in view.ever("aggregator").values()),
+        current=frozenset(_keys_of(root)),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from coldfuse.core.release import FusedContribution, ReleaseManifest
 from coldfuse.core.serialization import encode, sha256
 from coldfuse.errors import CodecError, FederationError, SignatureError
 from coldfuse.gateway import ContributionSummary, ReleaseSummary
-from coldfuse.gateway.store import summarize
+from coldfuse.gateway.answers import summarize
 from coldfuse.registry.signing import statement_key
 from coldfuse.trust.envelope import sign
 from coldfuse.trust.keys import PrivateKey
