@@ -26,6 +26,12 @@ ERROR_KEY = "coldfuse-error"
 SENDER_KEY = "coldfuse-sender"
 """Metadata: a secret by which a client shows that parts which came earlier were its own."""
 
+AUTH_KEY = "coldfuse-auth"
+"""Metadata: a signed claim of who asks (see `trust.requests`)."""
+
+GATEWAY_KEY = "coldfuse-gateway"
+"""Trailing metadata: the id that a request to this gateway has to be signed for, where it was another one."""
+
 RETRY_KEY = "coldfuse-retry-ms"
 """Trailing metadata: milliseconds after which a call that found no room may come again."""
 
@@ -78,6 +84,15 @@ _TRANSIENT_CODES = frozenset(
 
 class BrokenStreamError(TransportError):
     """A stream ended well, by its own account, and was too short or too long: something on the way cut it."""
+
+
+class OtherGatewayError(TransportError):
+    """A request was signed for another gateway than the one that it came to; signed again, it is answered."""
+
+    def __init__(self, gateway: str) -> None:
+        """Say for which one it has to be signed."""
+        super().__init__("the request is signed for another gateway than this one, or for one that has started anew")
+        self.gateway = gateway
 
 
 def to_status(error: BaseException) -> tuple[grpc.StatusCode, str, str]:
@@ -171,6 +186,11 @@ def is_transient(error: BaseException) -> bool:
     ):
         return False  # another try meets the same certificate
     return error.code() in _TRANSIENT_CODES
+
+
+def gateway_of(error: grpc.RpcError) -> str | None:
+    """Return the id of the gateway for which a call has to be signed again; None where that is not what is wrong."""
+    return _trailer(error, GATEWAY_KEY)
 
 
 def retry_after_s(error: grpc.RpcError) -> float:
