@@ -78,6 +78,10 @@ class SignatureError(TrustError):
     """A signature is missing, is of a key that may not sign this, or does not fit what it signs."""
 
 
+class UnknownKeyError(SignatureError):
+    """Too few of those who may sign something have signed it, whoever else has."""
+
+
 class RollbackError(TrustError):
     """Something older than what was seen before is handed out as the newest."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -11,15 +12,25 @@ from coldfuse.core.federation import FederationSettings, SettingsChange, Terms
 from coldfuse.core.release import Channel, ReleaseManifest
 from coldfuse.core.sealed import seal, unseal
 from coldfuse.core.serialization import decode, encode
-from coldfuse.errors import CodecError, ConflictError, FederationError, ObjectNotFoundError
+from coldfuse.errors import (
+    CodecError,
+    ConflictError,
+    FederationError,
+    NotAllowedError,
+    ObjectNotFoundError,
+    RollbackError,
+)
 from coldfuse.registry.damage import MISSING, name_damage
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.objects import Objects
 from coldfuse.registry.reading import read_again
 from coldfuse.registry.releases import channel_to, find_latest, find_release, is_manifest, release_key
-from coldfuse.registry.settings import SETTINGS_KEY, keep_copy, list_changes, read_settings
+from coldfuse.registry.settings import SETTINGS_KEY, list_changes, read_settings, write_settings
+from coldfuse.registry.trust import view_of
 from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.rereading import ADVICE
+from coldfuse.trust.founding import AggregatorSigner, FounderKeys
+from coldfuse.trust.view import TrustView
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +42,50 @@ class Federation:
     store: ObjectStore
     settings: FederationSettings
     """Settings as they were when it was opened; an operator may have changed them since, see `reopened`."""
+    trust: TrustView | None = None
+    """Who may sign what; None where the federation has no root."""
+    signer: AggregatorSigner | None = None
+    """Keys of an aggregator; None for who only reads, and where there is no root."""
+    now_s: Callable[[], float] = time.time
+    """The clock, in seconds since 1970."""
+
+    def __post_init__(self) -> None:
+        """Verify what has a root, whoever forgets to ask for it."""
+        if self.trust is None and self.settings.root is not None:
+            object.__setattr__(self, "trust", view_of(self.store, self.settings))
 
     def reopened(self) -> Self:
-        """Read the settings again, and return the federation as it is now."""
-        return replace(self, settings=read_settings(self.store)[0])
+        """Read the settings again, and return the federation as it is now.
+
+        Raises:
+            RollbackError: They are older than those that were known, which operators have signed since.
+        """
+        settings = read_settings(self.store, view=self.trust)[0]
+        now, before = (each.change.number if each.change else 0 for each in (settings, self.settings))
+        if settings.root is not None and now < before:
+            raise RollbackError(
+                f"{self.store.url} {SETTINGS_KEY}: holds change {now} of the settings, and {before} was seen before; "
+                "somebody has put an older one back"
+            )
+        return replace(self, settings=settings)
+
+    def require_signer(self) -> None:
+        """Make sure that these keys may lead rounds.
+
+        Raises:
+            NotAllowedError: There are none, or others than the newest root names.
+        """
+        if self.trust is None:
+            return
+        root = self.trust.refresh().root
+        allowed = [key.id for key in root.keys_of("aggregator")]
+        if self.signer is None or self.signer.aggregator.public.id not in allowed:
+            own = f"has the key {self.signer.aggregator.public.id[:12]}" if self.signer else "has no key"
+            wanted = ", ".join(keyid[:12] for keyid in allowed)
+            raise NotAllowedError(
+                f"this aggregator {own}, and root {root.version} of the federation names {wanted}; give it that key, "
+                "or let an operator name its key: coldfuse keys"
+            )
 
     def under(self, terms: Terms | None) -> Self:
         """Return the federation as a round on these terms has it; None, of an older version's round: as it is."""
@@ -196,24 +247,30 @@ class Federation:
         return end
 
 
-def create(store: ObjectStore, settings: FederationSettings, release_zero: ReleaseManifest) -> Federation:
+def create(
+    store: ObjectStore,
+    settings: FederationSettings,
+    release_zero: ReleaseManifest,
+    *,
+    trust: FounderKeys | None = None,
+) -> Federation:
     """Create a federation; `federation.json` comes last, as the switch.
 
     Args:
         store: A store without a federation.
         settings: What never changes.
         release_zero: The base, whose files lie in the store already.
+        trust: The keys that it is founded on, whose root lies in the store already; None: it has none.
 
     Raises:
         FederationError: The store holds a federation, or another process creates one.
     """
-    federation = Federation(store, settings)
+    federation = Federation(store, settings, signer=trust.signer if trust else None)
     if store.head(SETTINGS_KEY) is not None:
         raise FederationError(f"{store.url} holds a federation already; choose another folder or prefix")
     try:
         federation.publish(release_zero)
-        store.compare_and_swap(SETTINGS_KEY, seal(settings), etag=None)
-        keep_copy(store, settings)
+        write_settings(store, settings, etag=None, signers=trust.operators if trust else ())
     except ConflictError as error:
         raise FederationError(
             f"{store.url}: another process creates a federation here, or one died while it did; choose another folder "
@@ -222,10 +279,23 @@ def create(store: ObjectStore, settings: FederationSettings, release_zero: Relea
     return federation
 
 
-def open_federation(store: ObjectStore) -> Federation:
+def open_federation(
+    store: ObjectStore, *, signer: AggregatorSigner | None = None, fingerprint: str | None = None
+) -> Federation:
     """Open the federation that a store holds.
+
+    Args:
+        store: The store.
+        signer: Keys of an aggregator, for who leads rounds.
+        fingerprint: What the federation is known by; None to believe the store.
 
     Raises:
         FederationError: The store holds none, or one of a newer layout, or settings that make no sense.
+        TrustError: It is another federation, or not signed as it has to be.
+        NotAllowedError: The signer's key is none of the federation's aggregators.
     """
-    return Federation(store, read_settings(store)[0])
+    settings, _ = read_settings(store, fingerprint=fingerprint)
+    federation = Federation(store, settings, signer=signer)
+    if signer is not None:
+        federation.require_signer()
+    return federation

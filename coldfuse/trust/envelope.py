@@ -22,7 +22,7 @@ from securesystemslib.signer import Signature as _Signature  # type: ignore[attr
 from coldfuse.core.serialization import decode, encode
 from coldfuse.core.signature import Signature
 from coldfuse.core.value import Value
-from coldfuse.errors import CodecError, SignatureError
+from coldfuse.errors import CodecError, SignatureError, UnknownKeyError
 from coldfuse.trust.keys import PublicKey, Signer, signature_bytes, signature_of
 
 Kind = Literal[
@@ -121,7 +121,8 @@ def verified(data: bytes, kind: Kind, keys: Sequence[PublicKey], *, what: str, t
 
     Raises:
         CodecError: It is no envelope of this kind.
-        SignatureError: Too few of these keys have signed it.
+        UnknownKeyError: Too few of these keys have signed it.
+        SignatureError: A signature of theirs does not fit.
     """
     envelope = read_envelope(data, what=what)
     payload = envelope.content(kind, what=what)
@@ -144,7 +145,7 @@ def verify_detached(
     known = {key.id: key for key in keys}
     wanted = [each for each in signatures if each.keyid in known]
     if len(wanted) < threshold:
-        raise SignatureError(_too_few(what, len(wanted), threshold, known, signatures))
+        raise UnknownKeyError(_too_few(what, len(wanted), threshold, known, signatures))
     by_id = {each.keyid: _Signature(each.keyid, signature_bytes(each).hex()) for each in wanted}
     try:
         verifiers: list[_Key] = [known[keyid].verifier() for keyid in by_id]
