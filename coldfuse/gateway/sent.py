@@ -43,7 +43,7 @@ class Sender:
     """Who brings parts."""
 
     owner: str
-    """Digest of the member, or of the secret by which the sender shows later that the parts are theirs, 32 hex digits."""
+    """Digest of the member, or of the secret by which a sender shows later that the parts are theirs: 32 hex digits."""
     caller: str
     """Digest of the member, or of where the sender calls from, 8 hex digits: enough for a fair share."""
     quota_bytes: int | None = field(default=None, compare=False)

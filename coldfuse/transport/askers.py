@@ -1,7 +1,7 @@
 """Who asks: a member, by a signed request; or a stranger, by an address.
 
 What a stranger can make a gateway do is bounded before anything is verified: a claim has a form and a length, is for
-this gateway and of about now, and names a key that is known here; an unknown key is looked up in the store so many times
+this gateway and of about now, and names a key that is known here; an unknown key is looked up in the store a few times
 a second. Then one signature is verified, and the request is remembered, so that it counts once.
 """
 
@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
-from coldfuse.errors import ColdfuseError, GatewayBusyError, NotAllowedError, TransportError
+from coldfuse.errors import ColdfuseError, FederationError, GatewayBusyError, NotAllowedError, TransportError
 from coldfuse.transport.budgets import Budgets
 from coldfuse.transport.status import OtherGatewayError
 from coldfuse.trust.keys import PublicKey
@@ -65,7 +65,8 @@ class Askers:
 
     def __init__(
         self,
-        find_view: Callable[[], TrustView | None],
+        view: TrustView | None,
+        find_view: Callable[[], TrustView | None] = lambda: None,
         *,
         wall_clock: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
@@ -73,8 +74,8 @@ class Askers:
         """Read what the store says.
 
         Args:
-            find_view: Returns what signed things are verified by; None where the federation has no root. It reads the
-                store.
+            view: What signed things are verified by; None where the federation has no root.
+            find_view: Looks whether it has one by now; it reads the store.
             wall_clock: Tells the time in seconds since 1970.
             clock: Tells seconds.
         """
@@ -86,11 +87,13 @@ class Askers:
         self._nonces = Nonces(wall_clock)
         self._holders: OrderedDict[tuple[str, str, bool], _Holder] = OrderedDict()
         self._look_ups = Budgets(each_per_s=1.0, each_burst=5.0, all_per_s=20.0, all_burst=100.0)
+        self._joins = Budgets(each_per_s=1.0, each_burst=10.0, all_per_s=10.0, all_burst=100.0)
         self._threads = ThreadPoolExecutor(2, "gateway-trust")
         self._reading: asyncio.Task[None] | None = None
-        self._view = find_view()
-        self._known = self._view.refresh() if self._view is not None else None
+        self._view = view
+        self._known = view.refresh() if view is not None else None
         self._read_s = self._good_s = clock()
+        self._is_adopted = False
         self._trouble = "its store does not answer"
 
     @property
@@ -127,6 +130,10 @@ class Askers:
             GatewayBusyError: Too much is asked at a time.
         """
         known = await self._current()
+        if self._is_adopted:
+            raise FederationError(
+                "this federation has got a root since this gateway was started; its operator has to start it anew"
+            )
         if known is None or header is None:
             return None
         claim = parse_claim(header)
@@ -140,6 +147,11 @@ class Askers:
         self._nonces.use(claim)
         return holder.asker, claim
 
+    def take_join(self, address: str) -> None:
+        """Take note of a key that is to be bound. Raises `GatewayBusyError` if that were too many from there."""
+        if self.has_members and not self._joins.take(address, now_s=self._clock()):
+            raise GatewayBusyError("too many keys are bound to names at a time; try again later")
+
     def forget(self, name: str) -> None:
         """Look again for a member's keys: one has changed."""
         for place in [place for place in self._holders if place[0] == name]:
@@ -152,7 +164,7 @@ class Askers:
     async def _current(self) -> Known | None:
         """Return the root and the members, as they were at most a moment ago."""
         age_s = self._clock() - self._read_s
-        if self._known is None:
+        if self._known is None:  # what works without a root waits for nothing
             if age_s > ADOPTED_S:
                 self._begin_reading()
         elif age_s > REFRESH_S:
@@ -183,11 +195,12 @@ class Askers:
             self._read_s = self._clock()
 
     def _look(self) -> Known | None:
-        if self._view is None:
-            self._view = self._find_view()
-            if self._view is not None:
-                logger.warning("the federation has a root by now: from here on, who asks has to sign")
-        return None if self._view is None else self._view.refresh()
+        if self._view is not None:
+            return self._view.refresh()
+        if self._find_view() is not None:
+            self._is_adopted = True
+            logger.error("the federation has a root by now, which this gateway has begun without; start it anew")
+        return None
 
     async def _holder(self, claim: Claim, address: str, *, former: bool) -> _Holder:
         place = claim.name, claim.signature.keyid, former

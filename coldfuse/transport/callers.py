@@ -43,6 +43,11 @@ class Caller:
             return f"member {self.asker.name}"
         return STRANGERS if self.is_stranger else self.address
 
+    @property
+    def is_operator(self) -> bool:
+        """True for an operator of the federation."""
+        return self.asker is not None and self.asker.member is not None and self.asker.member.role == "operator"
+
 
 def caller_of(peer: str) -> str:
     """Return who shares one caller's limits, from gRPC's name of the other end.
@@ -102,3 +107,9 @@ def check_contributor(manifest: ContributionManifest, asker: Asker) -> None:
             f"{asker.name}: hands in a contribution of {manifest.contributor!r}; everybody contributes under their own "
             "name, with their own key"
         )
+
+
+def check_member(name: str, asker: Asker | None) -> None:
+    """Refuse to let anybody but a member themselves follow up their key. Raises `NotAllowedError`."""
+    if asker is not None and asker.name != name:
+        raise NotAllowedError(f"{asker.name}: asks for a new key of {name}; everybody rotates their own key alone")

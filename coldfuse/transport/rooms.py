@@ -41,7 +41,14 @@ class Rooms:
     """Shared by all calls of one gateway, in one event loop."""
 
     def __init__(
-        self, limits: Limits, *, max_streams: int | None, stall_s: float, idle_s: float, num_threads: int
+        self,
+        limits: Limits,
+        *,
+        max_streams: int | None,
+        stall_s: float,
+        idle_s: float,
+        num_threads: int,
+        has_members: bool = False,
     ) -> None:
         """Begin with everything free; threads are started when they are needed.
 
@@ -51,13 +58,16 @@ class Rooms:
             stall_s: Seconds without a byte after which a transfer gives way to who waits.
             idle_s: Seconds after which a transfer that brings nothing is dropped.
             num_threads: How many threads wait for the store; as many more write and read chunks.
+            has_members: Whether members are told from strangers, for whom a little is kept.
         """
         crowded, least = Pace(FLOOR_BYTES_PER_S, stall_s), Pace(LEAST_BYTES_PER_S, idle_s)
         self.transfers = Turns(
             limits.transfers_bytes, max_turns=max_streams, max_waiting=limits.max_calls, crowded=crowded, least=least
         )
         brief = Pace(FLOOR_BYTES_PER_S, min(stall_s, _MESSAGE_S))
-        self.messages = Turns(limits.messages_bytes, max_waiting=limits.max_calls, crowded=brief, least=least)
+        kept_bytes = _STRANGERS_MESSAGES * MAX_REQUEST_BYTES if has_members else 0
+        messages_bytes = max(limits.messages_bytes - kept_bytes, MAX_REQUEST_BYTES)
+        self.messages = Turns(messages_bytes, max_waiting=limits.max_calls, crowded=brief, least=least)
         patient = Pace(1, float("inf"))  # a thread cannot be called back from a store that is slow
         self.work = Turns(num_threads, max_waiting=limits.max_calls, crowded=patient, least=patient)
         self.heavy = asyncio.Semaphore(_HEAVY_CALLS)

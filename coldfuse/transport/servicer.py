@@ -21,8 +21,9 @@ from coldfuse.errors import CodecError
 from coldfuse.gateway import Status, StoreGateway
 from coldfuse.gateway.contributions import read_manifest
 from coldfuse.gateway.intake import Intake
+from coldfuse.gateway.signed import is_root, read_statement
 from coldfuse.gateway.upload import PartUpload
-from coldfuse.transport.callers import check_names
+from coldfuse.transport.callers import Caller, check_contributor, check_member, check_names
 from coldfuse.transport.calls import Call, Context, House, Requests
 from coldfuse.transport.frames import SERVICE, NextSize, parse, read_frame, write_block
 from coldfuse.transport.limits import BLOCK_BYTES, DOWNLOAD_BYTES, UPLOAD_BYTES
@@ -125,8 +126,8 @@ class Servicer:
         """See the .proto."""
         request = await call.read(pb.GetVerdictRequest)
         asked, caller = (request.round, request.contribution), call.caller
-        if caller.asker is not None and not caller.is_operator:
-            await call.ask(lambda: self._gateway.require_contributor(*asked, caller.key))
+        if (asker := caller.asker) is not None and not caller.is_operator:
+            await call.ask(lambda: self._gateway.require_contributor(*asked, asker.name))
         verdict = await call.ask(lambda: self._gateway.verdict(*asked))
         entry = await call.ask(lambda: self._gateway.verdict_entry(*asked)) if request.with_entry else None
         await call.answer(pb.GetVerdictResponse(verdict=write_verdict(verdict), entry=entry))
@@ -135,13 +136,15 @@ class Servicer:
         """See the .proto."""
         key = (await call.read(pb.GetSignedRequest)).key
         call.require("GetRoot" if is_root(key) else "GetSigned")
-        await call.be_heavy()
+        if not call.caller.is_stranger:
+            await call.be_heavy()
         await call.answer(pb.GetSignedResponse(content=await call.ask(lambda: self._gateway.read_signed(key))))
 
     async def join(self, call: Call) -> None:
         """See the .proto. A member's first key proves itself by an invitation, and each later one is the member's."""
         statement = (await call.read(pb.JoinRequest)).statement
-        heading = read_heading(statement)
+        heading = read_statement(statement)
+        self._house.askers.take_join(call.caller.address)
         if heading.number > 0:
             call.require("Rotate")
             check_member(heading.member, call.caller.asker)

@@ -52,6 +52,7 @@ CODES: dict[type[ColdfuseError], grpc.StatusCode] = {
     errors.SchemaMismatchError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.TrustError: grpc.StatusCode.UNAUTHENTICATED,
     errors.SignatureError: grpc.StatusCode.UNAUTHENTICATED,
+    errors.UnknownKeyError: grpc.StatusCode.UNAUTHENTICATED,
     errors.RollbackError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ExpiredError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NotAllowedError: grpc.StatusCode.PERMISSION_DENIED,
@@ -144,7 +145,7 @@ def _advise(details: str, peer: Peer) -> str:
 
 def from_rpc_error(error: grpc.RpcError, peer: Peer) -> ColdfuseError:
     """Return the error that the gateway raised, or say what went wrong on the way."""
-    name = _class_name(error)
+    name = class_of(error)
     details = plain(error.details() or "no details")
     if name is not None:
         return _BY_NAME.get(name, TransportError)(details)
@@ -165,7 +166,7 @@ def from_rpc_error(error: grpc.RpcError, peer: Peer) -> ColdfuseError:
 
 def is_closed_on_us(error: BaseException) -> bool:
     """Tell whether a connection was closed before an answer came, for which the ends may have to agree on something."""
-    if not isinstance(error, grpc.RpcError) or _class_name(error) is not None:
+    if not isinstance(error, grpc.RpcError) or class_of(error) is not None:
         return False
     details = (error.details() or "").lower()
     is_away = any(sign in details for sign in ("refused", "resol", "unreachable", "timed out"))
@@ -176,7 +177,7 @@ def is_transient(error: BaseException) -> bool:
     """Tell whether the same call may succeed later: the way was cut, or the gateway's store was out of reach."""
     if not isinstance(error, grpc.RpcError):
         return isinstance(error, BrokenStreamError)
-    if _class_name(error) is not None:  # what the gateway itself says: its store or the stream failed, or it is busy
+    if class_of(error) is not None:  # what the gateway itself says: its store or the stream failed, or it is busy
         return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
     details = (error.details() or "").lower()
     if _is_too_large(error):
@@ -206,7 +207,8 @@ def _is_too_large(error: grpc.RpcError) -> bool:
     return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (error.details() or "").lower()
 
 
-def _class_name(error: grpc.RpcError) -> str | None:
+def class_of(error: grpc.RpcError) -> str | None:
+    """Return the name of the class of the gateway's error; None where it is not the gateway that speaks."""
     return _trailer(error, ERROR_KEY)
 
 

@@ -105,9 +105,7 @@ class Claim:
             )
 
 
-def sign_request(
-    identity: Identity, method: str, *, body: bytes, gateway: str, now_s: float, nonce: bytes
-) -> str:
+def sign_request(identity: Identity, method: str, *, body: bytes, gateway: str, now_s: float, nonce: bytes) -> str:
     """Return a claim as a request's headers carry it.
 
     Args:
