@@ -42,6 +42,12 @@ STALE_S = 60.0
 ADOPTED_S = 30.0
 """Age at which it is looked again whether a federation without a root has one."""
 
+LOOK_UPS = {"each_per_s": 1.0, "each_burst": 10.0, "all_per_s": 20.0, "all_burst": 100.0}
+"""How often it is looked whether somebody has a key that is not known here, by address and in all."""
+
+JOINS = {"each_per_s": 1.0, "each_burst": 10.0, "all_per_s": 10.0, "all_burst": 100.0}
+"""How often keys are bound to names, by address and in all."""
+
 _MAX_KEYS = 20_000
 """Keys that are known at a time: some 30 MB, if there are so many members."""
 
@@ -86,8 +92,8 @@ class Askers:
         self._clock = clock
         self._nonces = Nonces(wall_clock)
         self._holders: OrderedDict[tuple[str, str, bool], _Holder] = OrderedDict()
-        self._look_ups = Budgets(each_per_s=1.0, each_burst=5.0, all_per_s=20.0, all_burst=100.0)
-        self._joins = Budgets(each_per_s=1.0, each_burst=10.0, all_per_s=10.0, all_burst=100.0)
+        self._look_ups = Budgets(**LOOK_UPS)
+        self._joins = Budgets(**JOINS)
         self._threads = ThreadPoolExecutor(2, "gateway-trust")
         self._reading: asyncio.Task[None] | None = None
         self._view = view
