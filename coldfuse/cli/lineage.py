@@ -16,6 +16,7 @@ from coldfuse.cli.source import connect
 from coldfuse.config import home_folder
 from coldfuse.consumer.folder import read_fetched
 from coldfuse.consumer.signatures import read_provenance
+from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.core.serialization import encode
 from coldfuse.core.words import plural
 from coldfuse.durable import write_whole
@@ -37,8 +38,16 @@ def lineage(options: LineageOptions) -> None:
         _show(options, keys, islice(trace(held, keys), 1), in_folder=True)
         return
     with connect(options.source, options.connection) as gateway:
-        keys = signing_keys(gateway.read_signed)
-        _show(options, keys, trace(gateway, keys, release=options.release))
+        if not isinstance(gateway, TrustedGateway):
+            _show(options, SigningKeys(), trace(gateway, SigningKeys(), release=options.release))
+            return
+        # What was signed by keys that were replaced since is verified here, too: by what was made from it.
+        source, release, named = gateway.unverified, options.release, None
+        if release is None:
+            channel = gateway.belief.channel("latest")
+            release, named = channel.release, channel.manifest
+        keys = signing_keys(source.read_signed, fingerprint=gateway.fingerprint)
+        _show(options, keys, trace(source, keys, release=release, named=named))
 
 
 def _show(options: LineageOptions, keys: SigningKeys, steps: Iterator[Step], *, in_folder: bool = False) -> None:
