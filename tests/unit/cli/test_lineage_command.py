@@ -122,7 +122,7 @@ def test_a_signature_of_somebody_else_ends_it_with_an_error_that_names_the_relea
 
 
 def test_a_release_that_the_signed_channel_does_not_name_is_refused(rooted: tuple[Federation, FounderKeys]) -> None:
-    federation, trust = rooted
+    federation, _ = rooted
     other = federation.latest().model_copy(update={"created_at_s": 5.0})
     key = release_key(0)
     etag = federation.store.get_with_etag(key)[1]
@@ -138,7 +138,7 @@ def test_a_fetched_folder_tells_what_it_knows(rooted: tuple[Federation, FounderK
     federation, trust = rooted
     fetch(StoreGateway(federation), tmp_path / "out")
     lines = run(tmp_path / "out").splitlines()
-    assert lines[0] == "this machine knows no root of this federation: who has signed is not known"
+    assert lines[0] == ("a release in a folder; this machine knows no root of it: who has signed is not known")
     assert "which is not known here" in lines[3]
     home = tmp_path / "home"
     folder = FederationFolder(home, str(federation.settings.root))
@@ -157,6 +157,7 @@ def test_a_folder_of_a_later_release_says_where_the_rest_is(federation: Federati
     lines = run(tmp_path / "out").splitlines()
     assert [line.split()[1] for line in lines if line.startswith("release ")] == ["3"]
     assert lines[-1] == "… 3 releases before: ask the federation"
+    assert lines[0] == "a release in a folder; it is not signed"
     assert "│ unsigned" in lines
     error = error_of(tmp_path / "out", "--release", 2)
     assert isinstance(error, UserInputError)
