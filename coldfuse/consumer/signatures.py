@@ -40,6 +40,11 @@ def bring(source: SignedSource, release: int) -> Signatures:
     }
 
 
+def names_of(signatures: Signatures) -> tuple[str, ...]:
+    """Return the names of those that there are."""
+    return tuple(name for name, data in signatures.items() if data is not None)
+
+
 def require_room(out: Path, note: Path, signatures: Signatures) -> None:
     """Raise `UserInputError` if a file of the user's own lies where a signature belongs."""
     own = _read_note(note)
