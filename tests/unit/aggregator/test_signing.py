@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from federation_keys import TinyTrust
 from signed_rounds import HEAD, TERMS, fuse_round
 from tiny_rounds import lead, make_federation, make_model, write_model
 
-from coldfuse.aggregator.signing import mend_signatures, sign_release
+from coldfuse.aggregator.signing import hash_one, mend_signatures, sign_release
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import encode, sha256
 from coldfuse.engine.execution import ThreadExecutor
@@ -31,6 +32,8 @@ from coldfuse.registry.signing import (
 )
 from coldfuse.storage import LocalStore
 from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.tensors.checks import checks_of
+from coldfuse.tensors.files import BlobFile
 from coldfuse.trust.founding import AggregatorSigner, FounderKeys
 from coldfuse.trust.keys import Signer
 from coldfuse.trust.model_signature import read_signature
@@ -128,6 +131,15 @@ def test_a_parents_signature_by_another_key_is_not_believed(federation: Federati
     sign_it(federation, base, signers=TinyTrust())
     manifest = fuse_round(federation, 1)
     assert set(sign_it(federation, manifest)) == {path for path, blob in manifest.files.items() if len(blob.parts) > 1}
+
+
+def test_a_task_travels_to_another_process_and_says_the_same(federation: Federation) -> None:
+    manifest = federation.latest()
+    path = next(path for path, blob in manifest.files.items() if len(blob.parts) > 1)
+    checks = checks_of(manifest.files[path], manifest.checks.get(path))
+    file = BlobFile(federation.store.url, manifest.files[path], path, checks)
+    task, sent = pickle.loads(pickle.dumps((hash_one, file)))  # as Ray does
+    assert task(None, sent) == sha256(content(federation, manifest, path))
 
 
 def test_two_signings_give_the_same_bytes(federation: Federation) -> None:
