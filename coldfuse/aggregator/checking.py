@@ -6,7 +6,7 @@ verified by from then on is made meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from coldfuse.aggregator.model import Base
@@ -17,6 +17,9 @@ from coldfuse.tensors.checkpoint import open_release
 from coldfuse.tensors.checks import PIECE_BYTES
 from coldfuse.tensors.stores import federation_store
 from coldfuse.tensors.verified import scan_part
+
+MakeChecks = Callable[[Sequence[Blob]], list[str | None]]
+"""make_checks(files): makes and stores the checks of files, and returns their names, None where none are needed."""
 
 
 def make_checks(federation: Federation, executor: Executor, files: Sequence[Blob]) -> list[str | None]:

@@ -11,14 +11,13 @@ from functools import partial
 import numpy
 
 from coldfuse import __version__
-from coldfuse.aggregator.checking import make_checks, needs_checks, with_checks
+from coldfuse.aggregator.checking import MakeChecks, make_checks, with_checks
 from coldfuse.aggregator.model import Base
 from coldfuse.aggregator.standing import Standing, describe, norms_after, standing
-from coldfuse.aggregator.stored import Stored
+from coldfuse.aggregator.stored import Files, read_files
 from coldfuse.core.contribution import Admission
 from coldfuse.core.release import Cut, ReleaseManifest
 from coldfuse.core.screening_rules import ScreeningRules
-from coldfuse.core.serialization import blob_digest
 from coldfuse.engine.cutting import all_together, relative
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.fuse import Fused, Prepared, Request, fuse, prepare, read_ahead
@@ -29,11 +28,11 @@ from coldfuse.engine.job import require_memory as require_task_memory
 from coldfuse.engine.recipes import read_recipe, write_recipe
 from coldfuse.engine.sinks import StoreSink
 from coldfuse.engine.state import open_release_state
-from coldfuse.errors import DamagedObjectError
 from coldfuse.fusion.method import Statistic
 from coldfuse.fusion.outer.adaptive import Adaptive
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.registry.federation import Federation
+from coldfuse.registry.objects import SeenObjects
 from coldfuse.tensors.checks import checks_of
 from coldfuse.tensors.files import BlobFile
 from coldfuse.tensors.tensor_file import open_tensors
@@ -70,17 +69,58 @@ def fuse_release(
     Raises:
         FusionError: The method refuses these contributions.
     """
-    recipe = _bounded(read_recipe(federation.settings.method), federation.settings.screening)
     base = with_checks(federation, base, executor)
+    fusing = _Fusing(federation, base, executor, partial(make_checks, federation, executor))
+    return _fuse(fusing, admissions, round_number=round_number, now_s=now_s)[0]
+
+
+def fuse_again(
+    federation: Federation,
+    base: Base,
+    admissions: Sequence[Admission],
+    executor: Executor,
+    *,
+    round_number: int,
+) -> tuple[ReleaseManifest, Fused]:
+    """Fuse these contributions on the base as `fuse_release` does, and write nothing.
+
+    Returns:
+        The manifest that would be published, but for the time, and what was made.
+
+    Raises:
+        FusionError: The method refuses these contributions.
+        DamagedObjectError: Something that is needed for it is damaged or missing.
+    """
+    return _fuse(_Fusing(federation, base, executor, None), admissions, round_number=round_number, now_s=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fusing:
+    """What a release is made with."""
+
+    federation: Federation
+    base: Base
+    executor: Executor
+    check: MakeChecks | None
+    """Makes the checks of files that have none; None where nothing is written, and parts are read whole instead."""
+
+
+def _fuse(
+    fusing: _Fusing, admissions: Sequence[Admission], *, round_number: int, now_s: float
+) -> tuple[ReleaseManifest, Fused]:
+    federation, base, executor = fusing.federation, fusing.base, fusing.executor
+    recipe = _bounded(read_recipe(federation.settings.method), federation.settings.screening)
     rules, past = federation.settings.screening, base.release.norms
     counted = standing(admissions, recipe, rules, past, staleness=partial(_staleness, federation, base))
-    files_of = _checked_files(federation, executor, [each.admission for each in counted])
+    files_of = read_files(federation, [each.admission for each in counted], fusing.check)
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         inputs = list(pool.map(lambda each, of: _open_input(base, each, of, recipe.statistic), counted, files_of))
-    sink = StoreSink(federation.objects, federation.store.url, there=_parts_of(base))
+    is_dry = fusing.check is None
+    objects = SeenObjects(federation.store) if is_dry else federation.objects
+    sink = StoreSink(objects, federation.store.url, there=_parts_of(base), is_dry=is_dry)
     fused = fuse(_prepare(federation, base, inputs, recipe), sink, executor)
     files, checks = sink.files(fused.parts)
-    return ReleaseManifest(
+    manifest = ReleaseManifest(
         federation=federation.settings.federation,
         release=base.release.release + 1,
         parent=base.release.release,
@@ -98,6 +138,7 @@ def fuse_release(
         created_at_s=now_s,
         software={"coldfuse": __version__, "numpy": numpy.__version__},
     )
+    return manifest, fused
 
 
 def _cut(fused: Fused) -> Cut | None:
@@ -179,77 +220,7 @@ def _staleness(federation: Federation, base: Base, admission: Admission) -> floa
     return federation.settings.rules.weight_of(base.release.release - admission.base_release)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Files:
-    """A contribution's delta and its statistics, with what they are verified by."""
-
-    stored: Stored
-    delta: BlobFile
-    mask: BlobFile | None
-    statistics: BlobFile | None
-
-
-def _checked_files(federation: Federation, executor: Executor, ordered: Sequence[Admission]) -> list[_Files]:
-    """Return the contributions' files with what they are verified by, which is made for those of older versions."""
-    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-        found = list(pool.map(lambda a: _stored_of(federation, a), ordered))
-    blobs, roots = [stored.delta for stored in found], [admission.checks for admission in ordered]
-    without = [i for i, blob in enumerate(blobs) if roots[i] is None and needs_checks(blob)]
-    for index, root in zip(without, make_checks(federation, executor, [blobs[i] for i in without]), strict=True):
-        roots[index] = root
-    names = [f"the contribution of {a.contributor} ({a.contribution[:12]})" for a in ordered]
-    url = federation.store.url
-    files = [BlobFile(url, b, name, checks_of(b, root)) for b, root, name in zip(blobs, roots, names, strict=True)]
-    masks = _masks(federation, executor, found)
-    return [
-        _Files(
-            stored, file, masks.get(blob_digest(stored.mask)) if stored.mask else None,
-            _statistics_of(url, admission, stored, name),
-        )
-        for stored, file, admission, name in zip(found, files, ordered, names, strict=True)
-    ]  # fmt: skip
-
-
-def _masks(federation: Federation, executor: Executor, found: Sequence[Stored]) -> dict[str, BlobFile]:
-    """Return the masks that contributions name, by their digests; each is verified once, however many name it."""
-    blobs = {blob_digest(stored.mask): stored.mask for stored in found if stored.mask}
-    roots = make_checks(federation, executor, list(blobs.values()))
-    return {
-        digest: BlobFile(federation.store.url, blob, f"the mask {digest[:12]}", checks_of(blob, root))
-        for (digest, blob), root in zip(blobs.items(), roots, strict=True)
-    }
-
-
-def _statistics_of(url: str, admission: Admission, stored: Stored, name: str) -> BlobFile | None:
-    """Return the file of the statistics that a contribution was admitted with; the manifest must agree with that."""
-    used, there = admission.statistics, stored.statistics
-    if used is None:
-        return None
-    if there is None or there.digest != used.digest:
-        raise DamagedObjectError(
-            f"{url}: the journal has admitted contribution {admission.contribution[:12]} with other statistics than "
-            "its manifest names; restore the journal from a copy of the store"
-        )
-    return BlobFile(url, there.file, f"the statistics of {name}", checks_of(there.file, used.checks))
-
-
-def _stored_of(federation: Federation, admission: Admission) -> Stored:
-    """Read a contribution's manifest, which the journal must agree with: a bit of that may have flipped, too.
-
-    Raises:
-        DamagedObjectError: The manifest is damaged, or the journal says something else.
-    """
-    stored = federation.objects.get_value(Stored, admission.contribution)
-    own = stored.contributor, stored.delta_digest, stored.num_examples
-    if own != (admission.contributor, admission.delta_digest, admission.num_examples):
-        raise DamagedObjectError(
-            f"{federation.store.url}: the journal has admitted contribution {admission.contribution[:12]} with other "
-            f"facts than its manifest has ({', '.join(map(str, own))}); restore the journal from a copy of the store"
-        )
-    return stored
-
-
-def _open_input(base: Base, counted: Standing, files: _Files, kind: Statistic | None) -> Input:
+def _open_input(base: Base, counted: Standing, files: Files, kind: Statistic | None) -> Input:
     admission, delta = counted.admission, files.delta
     item = delta_input(
         base.checkpoint, open_tensors(delta), counted.weight, tied=base.tied, path=delta.name,

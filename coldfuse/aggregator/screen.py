@@ -26,7 +26,7 @@ from coldfuse.engine.operands import delta_operands
 from coldfuse.engine.tied import Tied, check_changes
 from coldfuse.engine.variances import Variances
 from coldfuse.errors import CodecError, ContributionRejectedError, DamagedObjectError, SchemaMismatchError
-from coldfuse.registry.objects import Objects
+from coldfuse.registry.objects import Objects, SeenObjects
 from coldfuse.tensors.checks import checks_of
 from coldfuse.tensors.deltas import check_delta, mask_of
 from coldfuse.tensors.files import BlobFile
@@ -60,6 +60,8 @@ class Screening:
     max_header_bytes: int
     """Size of the longest header that is read: a delta names at most the base's tensors, each with its encoding, and
     twice in what is stored of it."""
+    is_dry: bool = False
+    """True to look only: no checks are stored, and what is damaged stays where it is, and is raised."""
 
     def meter(self) -> Meter:
         """Return what measures one delta."""
@@ -77,9 +79,10 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
 
     Raises:
         StorageError: The store is away, which is no verdict on the contribution.
+        DamagedObjectError: Something of it is damaged, and nothing is to be moved.
     """
     digest, contributor = received
-    objects = Objects(federation_store(screening.store_url))
+    objects = (SeenObjects if screening.is_dry else Objects)(federation_store(screening.store_url))
     manifest: ContributionManifest | None = None
     try:
         manifest = objects.get_value(ContributionManifest, digest)
@@ -96,6 +99,8 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
     except _REASONS as error:
         return _rejection(digest, contributor, manifest, bounded(str(error)))
     except DamagedObjectError as error:
+        if screening.is_dry:
+            raise
         return find_damages(objects, digest, manifest.files if manifest else None, error)
     return Admission(
         contribution=digest, contributor=manifest.contributor, display_name=manifest.display_name,

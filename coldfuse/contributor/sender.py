@@ -14,6 +14,7 @@ from coldfuse.contributor.late import explain_drop, explain_weight, is_of, is_ta
 from coldfuse.contributor.manifest import software
 from coldfuse.contributor.mending import recall, send_files
 from coldfuse.contributor.settings import Offering
+from coldfuse.contributor.signing import hand_in
 from coldfuse.contributor.state import NodeFolder, WorkFolder
 from coldfuse.contributor.work import Sent, Trained
 from coldfuse.core.contribution import ContributionManifest
@@ -124,7 +125,7 @@ class Sender:
         )  # fmt: skip
         work.save_sent(sent)  # before the commit: should its answer be lost, the gateway is asked for the verdict
         try:
-            self.client.commit(manifest)
+            hand_in(self.client, manifest)
         except RoundClosedError as error:
             work.forget_sent()
             self._say("late", base, str(error))
@@ -162,7 +163,7 @@ class Sender:
         manifest = self.manifest(trained, status=self.client.status()).model_copy(update={"round": sent.round})
         if sha256(encode(manifest)) == sent.contribution:  # else another version of coldfuse has made it
             with suppress(RoundClosedError):  # it was received before: its verdict says what comes of it
-                self.client.commit(manifest)
+                hand_in(self.client, manifest)
 
     def _recall(self, work: WorkFolder, trained: Trained) -> Sent | None:
         """Return what was sent, where the note of that was lost."""

@@ -9,8 +9,9 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.names import DisplayName
+from coldfuse.core.signature import Signature
 from coldfuse.core.statistics import ContributedStatistics, StatisticsKind
-from coldfuse.core.value import Digest, Name, Sentence, Value
+from coldfuse.core.value import Digest, Name, Sentence, Value, without_unset
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 """A number that JSON readers of every language, the wire's 64 bits and a float take as it is."""
@@ -183,6 +184,14 @@ class Admission(Value):
     """Number of the older release that its delta is relative to; None where that is the round's base."""
     statistics: AdmittedStatistics | None = None
     """Its statistics, where the round that it came in uses some; None where it brought none."""
+    signature: Signature | None = None
+    """Its contributor's signature over the manifest; None in federations without a root."""
+    signed_at_s: float | None = None
+    """Seconds since 1970 at which that counts; None where there is none. What is revoked since then is taken back."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return without_unset(handler(self), "signature", "signed_at_s")
 
     def used_statistics(self, kind: StatisticsKind | None) -> AdmittedStatistics | None:
         """Return its statistics if they are of the kind that a method looks at: what is carried may have others."""

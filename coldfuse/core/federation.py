@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from coldfuse.core.contribution import Count
 from coldfuse.core.names import DisplayName, shown
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.staleness import MAX_STALENESS, StalenessRule, staleness_weight
 from coldfuse.core.statistics import StatisticsRule
-from coldfuse.core.value import Digest, Name, Value
+from coldfuse.core.value import Digest, Name, Value, without_unset
 
 LAYOUT_VERSION = 1
 """Version of the store's layout. Code reads it before anything else, and says so when it meets a newer one."""
 
+SIGNED_LAYOUT_VERSION = 2
+"""Version of the layout of a federation with a root: versions before it cannot read what is signed, and say so."""
+
+CHANNEL_EXPIRES_S = 7 * 86400.0
+"""Seconds after which a channel that nobody has signed anew is not believed, unless the settings say otherwise."""
 
 MAX_QUORUM = (1 << 31) - 1
 """The largest quorum: more than there are people to contribute, and what the wire can carry."""
@@ -159,12 +164,22 @@ class SettingsChange(Value):
         return ", ".join(f"{name} {old.get(name, '-')} → {value}" for name, value in new.items())
 
 
+class Adopted(Value):
+    """Where in a federation's history signatures begin, which it did without before."""
+
+    round: Count
+    """Number of the last round whose journal is not signed."""
+    release: Count
+    """Number of the last release that is not signed."""
+
+
 class FederationSettings(Value):
     """The content of `federation.json`."""
 
     version: int = LAYOUT_VERSION
     federation: Digest
-    """Random name that no other federation has: a contribution to one is none to another."""
+    """Name that no other federation has: a contribution to one is none to another. The fingerprint of the root, or
+    random where there was none when it was created."""
     name: Name
     display_name: DisplayName | None = None
     """Name for people, of which `name` is the id; None where that is the name."""
@@ -187,6 +202,24 @@ class FederationSettings(Value):
     """Statistics that contributions bring beside their deltas, as the method asks for them."""
     change: SettingsChange | None = None
     """Change that made these settings of those before; None for those that the federation was created with."""
+    root: Digest | None = None
+    """Fingerprint of the root; None where nothing is signed."""
+    adopted: Adopted | None = None
+    """What came before there was a root; None where there was one from the beginning, or is none."""
+    channel_expires_s: Annotated[float, Field(gt=0)] | None = None
+    """Seconds for which a channel is believed once it is signed; None: seven days."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return without_unset(handler(self), "root", "adopted", "channel_expires_s")
+
+    def is_signed_round(self, number: int) -> bool:
+        """Tell whether the journal of a round has to be signed."""
+        return self.root is not None and (self.adopted is None or number > self.adopted.round)
+
+    def is_signed_release(self, number: int) -> bool:
+        """Tell whether a release has to be signed."""
+        return self.root is not None and (self.adopted is None or number > self.adopted.release)
 
     @property
     def terms(self) -> Terms:

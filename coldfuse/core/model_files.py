@@ -76,6 +76,12 @@ _INERT_SUFFIXES = (
 HUB_PATTERNS = (*(f"*{suffix}" for suffix in _INERT_SUFFIXES), "*.py")
 """What a hub is asked for: all that may be in a release, and code, of which only the names are looked at."""
 
+SIGNATURE_FILE = "model.sig"
+"""Name of the file in a release's folder in which the folder's signature lies."""
+
+PROVENANCE_FILE = "provenance.json"
+"""Name of the file beside it that says what a release was made from, and is signed."""
+
 CODE, OTHER_WEIGHTS = "code", "weights in another form"
 _KINDS = (
     (
@@ -133,8 +139,10 @@ def may_be_released(name: str) -> bool:
 
     >>> may_be_released("model-00001-of-00002.safetensors"), may_be_released("pytorch_model.bin")
     (True, False)
+    >>> may_be_released("provenance.json")  # that of the release itself lies there
+    False
     """
-    return name.endswith(_INERT_SUFFIXES) and "/." not in f"/{name}"
+    return name.endswith(_INERT_SUFFIXES) and "/." not in f"/{name}" and name != PROVENANCE_FILE
 
 
 def named_files(configuration: Mapping[str, object]) -> Iterator[str]:

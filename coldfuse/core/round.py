@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, SerializerFunctionWrapHandler, TypeAdapter, model_serializer
 
 from coldfuse.core.contribution import Admission, Count, Rejection
 from coldfuse.core.damage import Damage, Damaged
@@ -18,9 +18,10 @@ from coldfuse.core.federation import RoundRules, Terms
 from coldfuse.core.names import DisplayName
 from coldfuse.core.past import MAX_ACTIVE, MAX_PAST, ActiveContributor, PastRound
 from coldfuse.core.screening_rules import ScreeningRules
+from coldfuse.core.signature import Signature
 from coldfuse.core.statistics import StatisticsRule
 from coldfuse.core.timed import Timed
-from coldfuse.core.value import Digest, Name, Sentence, Value
+from coldfuse.core.value import Digest, Name, Sentence, Value, without_unset
 
 
 class Received(Value):
@@ -34,6 +35,12 @@ class Received(Value):
     """Name of its contributor for people; None where `contributor` is the name."""
     received_at_s: float
     """Seconds since 1970, by the gateway's clock: for people, and for an order among what a leader finds at once."""
+    signature: Signature | None = None
+    """Its contributor's signature over the manifest; None in federations without a root."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return without_unset(handler(self), "signature")
 
 
 class Opened(Value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,3 +21,12 @@ class Value(BaseModel):
     """A frozen value; unknown fields of a newer minor version are ignored, NaN and infinity are refused."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+def without_unset(data: Mapping[str, object], *names: str) -> dict[str, object]:
+    """Return fields without those of these that are None: what never had them is written as it always was.
+
+    >>> without_unset({"a": None, "b": None, "c": 1}, "a", "c")
+    {'b': None, 'c': 1}
+    """
+    return {name: value for name, value in data.items() if value is not None or name not in names}

@@ -89,6 +89,8 @@ class Fused:
     """Where each part and its state lie, by file and index, if they went to a store."""
     num_moved: int
     """Number of elements whose bytes differ from the base's."""
+    blocks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The block digests of each tensor, of which its digest is made."""
     cuts: Mapping[str, CutNorms] = field(default_factory=dict)
     """What was lost of each module of a shared LoRA as it was cut to its rank."""
 
@@ -241,6 +243,7 @@ def fuse(prepared: Prepared, sink: Sink, executor: Executor, *, progress: Progre
         fusion=fusion,
         parts={(shard.file, part.index): part.parts for i, shard in enumerate(last.shards) for part in made[i]},
         num_moved=sum(part.num_moved for parts in made.values() for part in parts),
+        blocks=blocks,
         cuts={name: cut for i in range(len(last.shards)) for part in made[i] for name, cut in part.cuts.items()},
     )
     sink.end(fused.digest, fusion)

@@ -128,12 +128,14 @@ class StoreSink:
     """The store's address, for what tasks write."""
     there: Collection[str] = ()
     """Digests of objects that the store has for sure, the base's parts: what nobody changes is not written again."""
+    is_dry: bool = False
+    """True if tasks write nothing, and name alone what they would write."""
     _begun: tuple[Layout, Plan, tuple[str, ...]] | None = field(default=None, repr=False)
 
     def begin(self, layout: Layout, plan: Plan, slots: tuple[str, ...]) -> Writer:
         """Remember what is made."""
         self._begun = layout, plan, slots
-        return StoreWriter(self.store_url, frozenset(self.there))
+        return StoreWriter(self.store_url, frozenset(self.there), self.is_dry)
 
     def end(self, digest: str, fusion: Fusion) -> None:
         """Do nothing: a release names the parts."""
@@ -189,6 +191,8 @@ class StoreWriter:
     store_url: str
     there: Collection[str] = frozenset()
     """Digests of the base's parts, which were read, and verified, to make this."""
+    is_dry: bool = False
+    """True to write nothing."""
     _written: set[str] = field(default_factory=set, repr=False, compare=False)
     """Digests of what was put here before: a state that begins is the same zeros many times."""
 
@@ -198,7 +202,7 @@ class StoreWriter:
 
         def put(data: memoryview) -> Written:
             part = Part(digest=sha256(data), size_bytes=len(data))
-            if part.digest not in self.there and part.digest not in self._written:
+            if not self.is_dry and part.digest not in self.there and part.digest not in self._written:
                 objects.put(part.digest, data)
                 self._written.add(part.digest)
             return Written(part, make_list(data))

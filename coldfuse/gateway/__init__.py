@@ -10,6 +10,7 @@
     arrivals        what was sent and not committed, counted; `sent`: how that lies in the store
     leftovers       dropping what nobody committed
     housekeeping    the threads that see to it
+    signed          what is signed and can be had by key
     single_flight   one read for all who ask at the same time
 
 `transport` serves a `StoreGateway` over gRPC; its client is a `Gateway` again. Code that is written against `Gateway`

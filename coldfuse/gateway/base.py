@@ -9,6 +9,8 @@ from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import SettingsChange
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.serialization import decode
+from coldfuse.core.signature import Signature
 from coldfuse.gateway.answers import ContributionVerdict, ReleaseSummary, Status, UploadReport
 from coldfuse.tensors.blobs import ReadRange
 
@@ -33,7 +35,11 @@ class Gateway(Protocol):
         """Say where the federation stands."""
 
     def release(self, which: int | str = "latest") -> ReleaseManifest:
-        """Return a release's manifest.
+        """Return a release's manifest; see `release_bytes`."""
+        return decode(ReleaseManifest, self.release_bytes(which), what=f"release {which}")
+
+    def release_bytes(self, which: int | str = "latest") -> bytes:
+        """Return a release's manifest as it was written: its digest holds for exactly these bytes.
 
         Args:
             which: The release's number, or a channel that points to it.
@@ -86,14 +92,20 @@ class Gateway(Protocol):
             DigestMismatchError: What was read has not the digest that `blob` says.
         """
 
-    def commit(self, manifest: ContributionManifest) -> ContributionVerdict:
+    def commit(self, manifest: ContributionManifest, signature: Signature | None = None) -> ContributionVerdict:
         """Hand in a contribution whose parts were uploaded.
 
         Once this returned, the contribution is durable and gets exactly one verdict; committing it again returns that.
 
+        Args:
+            manifest: The contribution.
+            signature: Its contributor's, over the manifest's bytes; None where the federation has no root.
+
         Raises:
             RoundClosedError: The round is over or not open yet, or is on another base.
             ContributionRejectedError: The federation can never take this contribution, or parts of it are missing.
+            SignatureError: It is not signed as it has to be.
+            NotAllowedError: The key is not that contributor's, or they may not contribute.
         """
 
     def verdict(self, round_number: int, contribution: str) -> ContributionVerdict:
@@ -105,6 +117,43 @@ class Gateway(Protocol):
 
         Raises:
             ObjectNotFoundError: The round has received no such contribution.
+        """
+
+    def verdict_entry(self, round_number: int, contribution: str) -> bytes | None:
+        """Return the signed entry of the journal that says what became of a contribution; None where there is none.
+
+        Raises as `verdict`.
+        """
+
+    def read_signed(self, key: str) -> bytes | None:
+        """Return what is signed and lies under a key of the store, unverified; None where there is nothing.
+
+        Args:
+            key: Such as `root/2.json`, `members/3.json`, `channels/latest` or `releases/00012.sig`.
+
+        Raises:
+            UserInputError: What lies under this key is not for others.
+        """
+
+    def join(self, statement: bytes) -> None:
+        """Bind a key to a member's name; the same statement again is success.
+
+        Args:
+            statement: Envelope of a `KeyStatement`, signed by the invitation (or the key before it) and by the key.
+
+        Raises:
+            FederationError: The federation has no root, and so no members.
+            NotAllowedError: There is no such invitation, it is too late, or another key has been bound.
+            SignatureError: The statement is not signed as it has to be.
+        """
+
+    def put_check(self, envelope: bytes) -> None:
+        """Hand in a member's signed word on a release; a newer one of the same member takes its place.
+
+        Raises:
+            FederationError: The federation has no root, and so no members.
+            NotAllowedError: The key is not that member's, or they may not.
+            SignatureError: It is not signed as it has to be.
         """
 
     def close(self) -> None:

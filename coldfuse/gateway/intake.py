@@ -20,6 +20,7 @@ from functools import partial
 from typing import Self
 
 from coldfuse.core.blob import Part
+from coldfuse.core.signature import Signature
 from coldfuse.errors import StorageError
 from coldfuse.gateway.answers import ContributionVerdict
 from coldfuse.gateway.arrivals import Arrivals
@@ -100,12 +101,12 @@ class Intake:
         self._condemned.check([part])
         return self._gateway.take(part, on_stored=partial(self._note, sender))
 
-    def commit(self, data: bytes, sender: Sender) -> ContributionVerdict:
+    def commit(self, data: bytes, sender: Sender, signature: Signature | None = None) -> ContributionVerdict:
         """Take a contribution by its manifest's bytes."""
         self._require_open()
         parts = read_manifest(data).parts
         self._condemned.check(parts)
-        verdict = self._gateway.commit_bytes(data)
+        verdict = self._gateway.commit_bytes(data, signature)
         self._arrivals.committed(sender.owner if sender.owner != _UNNAMED else None, parts)
         return verdict
 

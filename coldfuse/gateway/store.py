@@ -9,24 +9,25 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from coldfuse.core.blob import Blob, Part, part_bytes
-from coldfuse.core.contribution import MAX_EXAMPLES, ContributionManifest
+from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import LAYOUT_VERSION, SettingsChange
 from coldfuse.core.release import ReleaseManifest
-from coldfuse.core.serialization import decode, sha256
+from coldfuse.core.signature import Signature
 from coldfuse.core.words import printable
-from coldfuse.errors import ObjectNotFoundError, StorageError, UserInputError
+from coldfuse.errors import FederationError, ObjectNotFoundError, StorageError, UserInputError
 from coldfuse.gateway.answers import (
-    ContributionSummary,
     ContributionVerdict,
     ReleaseName,
     ReleaseSummary,
     Status,
     UploadReport,
+    summarize,
 )
 from coldfuse.gateway.base import MAX_POLL_S, MIN_POLL_S, PARALLEL, Gateway, OnProgress
 from coldfuse.gateway.contributions import Committer, encode_manifest
 from coldfuse.gateway.reading import ReleaseReader
 from coldfuse.gateway.rounds import Rounds, describe_round, explain_change, find_verdict, pending
+from coldfuse.gateway.signed import read_signed
 from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.gateway.upload import OnSent, OnStored, PartUpload, send_parts
 from coldfuse.registry.channels import check_channel
@@ -92,7 +93,7 @@ class StoreGateway(Gateway):
         """List the history, newest first; each release is read when it is asked for."""
         latest = self._federation.channel("latest").release
         for number in range(latest if before is None else min(before - 1, latest), -1, -1):
-            yield _summarize(self._federation.release_bytes(number))
+            yield summarize(self._federation.release_bytes(number))
 
     def changes(self) -> Iterator[SettingsChange]:
         """List the changes of the federation's settings, newest first."""
@@ -178,11 +179,11 @@ class StoreGateway(Gateway):
         missing = self.find_missing(blob.parts)
         return send_parts(blob, missing, send, parallel=parallel, progress=progress, stop=stopped.set)
 
-    def commit(self, manifest: ContributionManifest) -> ContributionVerdict:
+    def commit(self, manifest: ContributionManifest, signature: Signature | None = None) -> ContributionVerdict:
         """Take a contribution whose parts were uploaded."""
-        return self.commit_bytes(encode_manifest(manifest))
+        return self.commit_bytes(encode_manifest(manifest), signature)
 
-    def commit_bytes(self, manifest: bytes) -> ContributionVerdict:
+    def commit_bytes(self, manifest: bytes, signature: Signature | None = None) -> ContributionVerdict:  # noqa: ARG002 - no federation has a root yet
         """Take a contribution by its manifest's bytes: a signature or a digest holds for exactly these."""
         return self._committer.commit(manifest)
 
@@ -196,6 +197,23 @@ class StoreGateway(Gateway):
             if self._rounds.journal(round_number).has_received(contribution):
                 return self._committer.ask_again(pending(contribution), state)
         raise ObjectNotFoundError(f"round {round_number} has received no contribution {contribution!r}")
+
+    def verdict_entry(self, round_number: int, contribution: str) -> bytes | None:
+        """Return the signed entry of the journal on a contribution; None where nobody has signed it."""
+        self.verdict(round_number, contribution)
+        return None
+
+    def join(self, statement: bytes) -> None:  # noqa: ARG002
+        """Bind a key to a member's name."""
+        raise FederationError("this federation has no members who could join: it has no root")
+
+    def put_check(self, envelope: bytes) -> None:  # noqa: ARG002
+        """Keep a member's signed word on a release."""
+        raise FederationError("this federation takes no signed checks: it has no root")
+
+    def read_signed(self, key: str) -> bytes | None:
+        """Return what is signed and lies under a key; None where there is nothing."""
+        return read_signed(self._federation.store, key)
 
     def close(self) -> None:
         """End the threads."""
@@ -246,32 +264,3 @@ def pace(poll_s: float, *, calls_per_s: float) -> float:
     """
     num_callers = calls_per_s * poll_s
     return min(max(num_callers / CALLS_PER_S, MIN_POLL_S), MAX_POLL_S)
-
-
-def _summarize(data: bytes) -> ReleaseSummary:
-    """Put a release's manifest into the words of the history: without its parts."""
-    manifest = decode(ReleaseManifest, data, what="release manifest")
-    contributions = tuple(
-        ContributionSummary(
-            contributor=fused.contributor,
-            num_examples=min(fused.num_examples, MAX_EXAMPLES),
-            weight=fused.weight,
-            contribution=fused.contribution,
-            display_name=fused.display_name,
-            base_release=fused.base_release,
-            staleness_weight=fused.staleness_weight,
-            statistics=fused.statistics,
-        )
-        for fused in manifest.contributions
-    )
-    return ReleaseSummary(
-        name=ReleaseName(number=manifest.release, model_digest=manifest.model_digest, manifest_digest=sha256(data)),
-        parent=manifest.parent,
-        round=manifest.round,
-        method=manifest.method,
-        num_contributions=len(contributions),
-        created_at_s=manifest.created_at_s,
-        contributions=contributions,
-        moved=manifest.moved,
-        cut_error=manifest.cut.error if manifest.cut else None,
-    )

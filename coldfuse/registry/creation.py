@@ -21,6 +21,8 @@ from coldfuse.errors import FederationError, ObjectNotFoundError, UserInputError
 from coldfuse.registry.federation import Federation, create
 from coldfuse.registry.objects import Objects
 from coldfuse.registry.settings import SETTINGS_KEY, explain_setting
+from coldfuse.registry.signing import is_signed, known_digests, whole_digests, write_signatures
+from coldfuse.registry.trust import found
 from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.blobs import put_part
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
@@ -29,6 +31,7 @@ from coldfuse.tensors.dequantised import open_as_floats
 from coldfuse.tensors.files import File, opened
 from coldfuse.tensors.folders import existing
 from coldfuse.tensors.parts import PartLayout, plan_parts, plan_plain_parts
+from coldfuse.trust.founding import FounderKeys
 
 _RELEASE_ZERO_KEY = "releases/00000.json"
 
@@ -43,6 +46,7 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
     rules: Mapping[str, object],
     screening: ScreeningRules | None = None,
     statistics: StatisticsRule | None = None,
+    trust: FounderKeys | None = None,
 ) -> Federation:
     """Store a base model's files and create a federation on it.
 
@@ -58,6 +62,7 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
         screening: Rules by which contributions are compared; the strict ones by default, `ScreeningRules.off()` for
             experiments.
         statistics: What contributions bring beside their deltas, as the method asks for it; nothing by default.
+        trust: The keys that it is founded on; None: it has no root, and nothing in it is signed.
 
     Raises:
         UserInputError: The base or an option cannot be used; nothing was written.
@@ -68,25 +73,39 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
     folder = open_checkpoint(base)
     require_fusable(folder, base)
     begun, now_s = _read_begun(store), time.time()
-    federation = begun.federation if begun else secrets.token_hex(32)
+    digest = folder.digest()
+    if begun and begun.model_digest != digest:
+        raise _other_base(store, begun)
+    root = found(store, trust) if trust else None
+    federation = root or (begun.federation if begun else secrets.token_hex(32))
     settings = FederationSettings(
-        federation=federation, name=called.id, display_name=called.display_name,
+        federation=federation, root=root, name=called.id, display_name=called.display_name,
         rules=RoundRules.model_validate(rules), method=method, created_at_s=now_s, base=origin,
         release_zero="0" * 64,  # known when the files are
         screening=screening or ScreeningRules(), statistics=statistics or StatisticsRule(),
     )  # fmt: skip
-    digest = folder.digest()
-    if begun and begun.model_digest != digest:
-        raise _other_base(store, begun)
     files, checks = _import_model(Objects(store), folder)
     manifest = ReleaseManifest(
         federation=federation, release=0, parent=None, round=0, method="base", model_digest=digest,
         files=files, checks=checks, module=folder.module, created_at_s=now_s, software={"coldfuse": __version__},
     )  # fmt: skip
-    if begun and begun.files != manifest.files:
+    if begun and (begun.files, begun.federation) != (manifest.files, federation):
         raise _other_base(store, begun)
     manifest = begun or manifest
-    return create(store, settings.model_copy(update={"release_zero": sha256(encode(manifest))}), manifest)
+    settings = settings.model_copy(update={"release_zero": sha256(encode(manifest))})
+    if trust:
+        _sign_base(Federation(store, settings, signer=trust.signer), manifest, folder)
+    return create(store, settings, manifest, trust=trust)
+
+
+def _sign_base(federation: Federation, manifest: ReleaseManifest, folder: Checkpoint) -> None:
+    """Sign release 0, before a channel points to it."""
+    if federation.signer is None or is_signed(federation, manifest, federation.signer):
+        return
+    digests = known_digests(federation, manifest)
+    if manifest.files.keys() - digests.keys():
+        digests = whole_digests(folder)
+    write_signatures(federation, manifest, digests, signers=federation.signer, terms=None)
 
 
 def require_creatable(store: ObjectStore, *, name: str, rules: Mapping[str, object]) -> None:

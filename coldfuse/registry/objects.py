@@ -9,7 +9,7 @@ from coldfuse.core.serialization import MAX_MANIFEST_BYTES, V, decode, encode, s
 from coldfuse.core.value import Value
 from coldfuse.registry.damage import set_aside
 from coldfuse.storage.base import ObjectStore
-from coldfuse.tensors.checks import checks_key, checks_of, join_lists
+from coldfuse.tensors.checks import checks_key, checks_of, join_lists, name_checks
 from coldfuse.tensors.rereading import get_verified
 from coldfuse.tensors.verified import VerifiedReader
 
@@ -94,3 +94,15 @@ class Objects:
     def is_there(self, digest: str) -> bool:
         """Tell whether an object is there, of whatever size."""
         return self._store.head(object_key(digest)) is not None
+
+
+class SeenObjects(Objects):
+    """The objects of a store that is only looked at: what would be written is named, and nothing is written."""
+
+    def put(self, digest: str, data: bytes | memoryview) -> bool:
+        """Write nothing; False if the object is there."""
+        return not self.has(digest, len(data))
+
+    def put_checks(self, lists: Sequence[bytes]) -> str | None:
+        """Return the name of the checks of a file, given each part's list; None where none are needed."""
+        return name_checks(lists)

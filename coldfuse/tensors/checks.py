@@ -113,3 +113,9 @@ def join_lists(lists: Sequence[bytes]) -> tuple[str, bytes] | None:
         return None
     head = b"".join(hashlib.sha256(one).digest() for one in lists)
     return sha256(head), head + b"".join(lists)
+
+
+def name_checks(lists: Sequence[bytes]) -> str | None:
+    """Return the name of the object that would hold a file's lists; None where all are empty."""
+    joined = join_lists(lists)
+    return joined[0] if joined else None

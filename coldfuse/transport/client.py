@@ -11,7 +11,8 @@ from typing import TypeVar
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.release import ReleaseManifest
-from coldfuse.core.serialization import decode
+from coldfuse.core.serialization import decode, require_bytes
+from coldfuse.core.signature import Signature
 from coldfuse.gateway import PARALLEL, ContributionVerdict, Gateway, OnProgress, ReleaseSummary, Status, UploadReport
 from coldfuse.gateway.contributions import encode_manifest
 from coldfuse.gateway.upload import send_parts
@@ -26,7 +27,8 @@ from coldfuse.transport.pb import gateway_pb2_grpc
 from coldfuse.transport.peer import OnTrouble, find_peer
 from coldfuse.transport.retry import CALL_S, Cancellation, StopWhenStalled, call_with_retries, stream_deadline_s
 from coldfuse.transport.sender import PartSender
-from coldfuse.transport.status import SENDER_KEY, BrokenStreamError
+from coldfuse.transport.status import SENDER_KEY, BrokenStreamError, UnknownCallError
+from coldfuse.trust.identity import Identity
 from coldfuse.trust.tls import TlsFiles
 
 T = TypeVar("T")
@@ -42,7 +44,7 @@ class GatewayClient(Gateway):
     `retry_s`. Errors are those of `errors.py`, with the gateway's sentence.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is its caller's to say
         self,
         address: str,
         *,
@@ -51,6 +53,7 @@ class GatewayClient(Gateway):
         retry_s: float = 120.0,
         on_trouble: OnTrouble | None = None,
         secret: str | None = None,
+        identity: Identity | None = None,
     ) -> None:
         """Connect with the first call.
 
@@ -63,6 +66,8 @@ class GatewayClient(Gateway):
             on_trouble: Called with each failure that is followed by another try, by any thread.
             secret: Shows the gateway that parts which came earlier were this client's own, so that they are not sent
                 again; any text. None: a new one, so that the next client begins anew.
+            identity: As whom requests are signed; None: as nobody, where the federation has no root, or is open and is
+                only read.
 
         Raises:
             UserInputError: The address is none, the certificates cannot be used, or a proxy would get everything in
@@ -70,6 +75,7 @@ class GatewayClient(Gateway):
         """
         self._retry_s = retry_s
         self._metadata = ((SENDER_KEY, hashlib.sha256((secret or secrets.token_hex()).encode()).hexdigest()),)
+        self._identity = identity
         self._cancellation = Cancellation()
         self._peer = find_peer(parse_address(address), tls=tls, insecure=insecure, on_trouble=on_trouble)
         self._line = Line(lambda: open_channel(self._peer, patience_s=retry_s))
@@ -90,9 +96,13 @@ class GatewayClient(Gateway):
 
     def release(self, which: int | str = "latest") -> ReleaseManifest:
         """Return the manifest of a release, by number or channel."""
+        return decode(ReleaseManifest, self.release_bytes(which), what=f"release {which} of {self.address}")
+
+    def release_bytes(self, which: int | str = "latest") -> bytes:
+        """Return the manifest of a release as it was written, by number or channel."""
         answer = self._call(lambda stub: stub.GetRelease, wire.write_which(which))
-        what = f"release {which} of {self.address}"
-        return decode(ReleaseManifest, answer.manifest_json, what=what, digest=answer.manifest_digest)
+        require_bytes(answer.manifest_json, f"release {which} of {self.address}", answer.manifest_digest)
+        return answer.manifest_json
 
     def releases(self, *, before: int | None = None) -> Iterator[ReleaseSummary]:
         """List the history, newest first, page by page as it is read."""
@@ -152,15 +162,39 @@ class GatewayClient(Gateway):
         missing = self.find_missing(blob.parts)
         return send_parts(blob, missing, sender.send, parallel=parallel, progress=progress, stop=sender.stop)
 
-    def commit(self, manifest: ContributionManifest) -> ContributionVerdict:
+    def commit(self, manifest: ContributionManifest, signature: Signature | None = None) -> ContributionVerdict:
         """Hand in a contribution whose parts were uploaded."""
-        answer = self._call(lambda stub: stub.Commit, pb.CommitRequest(manifest_json=encode_manifest(manifest)))
+        signed = None if signature is None else pb.Signature(keyid=signature.keyid, sig=signature.sig)
+        request = pb.CommitRequest(manifest_json=encode_manifest(manifest), signature=signed)
+        answer = self._call(lambda stub: stub.Commit, request)
         return wire.read_verdict(answer.contribution, answer.verdict)
 
     def verdict(self, round_number: int, contribution: str) -> ContributionVerdict:
         """Say what became of a contribution."""
         request = pb.GetVerdictRequest(round=round_number, contribution=contribution)
         return wire.read_verdict(contribution, self._call(lambda stub: stub.GetVerdict, request).verdict)
+
+    def verdict_entry(self, round_number: int, contribution: str) -> bytes | None:
+        """Return the signed entry of the journal that says what became of a contribution, unverified."""
+        request = pb.GetVerdictRequest(round=round_number, contribution=contribution, with_entry=True)
+        answer = self._call(lambda stub: stub.GetVerdict, request)
+        return answer.entry if answer.HasField("entry") else None
+
+    def read_signed(self, key: str) -> bytes | None:
+        """Return what is signed and lies under a key of the store, unverified; older gateways have nothing."""
+        try:
+            answer = self._call(lambda stub: stub.GetSigned, pb.GetSignedRequest(key=key))
+        except UnknownCallError:
+            return None
+        return answer.content if answer.HasField("content") else None
+
+    def join(self, statement: bytes) -> None:
+        """Bind a key to a member's name."""
+        self._call(lambda stub: stub.Join, pb.JoinRequest(statement=statement))
+
+    def put_check(self, envelope: bytes) -> None:
+        """Hand in a member's signed word on a release."""
+        self._call(lambda stub: stub.PutCheck, pb.PutCheckRequest(envelope=envelope))
 
     def close(self) -> None:
         """End the connection; calls in other threads fail."""

@@ -13,8 +13,11 @@ from functools import partial
 from typing import Any
 
 import grpc
+from pydantic import ValidationError
 
 from coldfuse.core.serialization import sha256
+from coldfuse.core.signature import Signature
+from coldfuse.errors import CodecError
 from coldfuse.gateway import Status, StoreGateway
 from coldfuse.gateway.contributions import read_manifest
 from coldfuse.gateway.intake import Intake
@@ -27,7 +30,14 @@ from coldfuse.transport.limits import BLOCK_BYTES, DOWNLOAD_BYTES, UPLOAD_BYTES
 from coldfuse.transport.pb import gateway_pb2 as pb
 from coldfuse.transport.rooms import Rooms
 from coldfuse.transport.shares import Turn
-from coldfuse.transport.wire import read_header, read_parts, read_which, write_page, write_status, write_verdict
+from coldfuse.transport.wire import (
+    read_header,
+    read_parts,
+    read_which,
+    write_page,
+    write_status,
+    write_verdict,
+)
 
 
 class Servicer:
@@ -43,7 +53,7 @@ class Servicer:
         """Return what a server is given."""
         methods = [
             self.get_status, self.get_release, self.list_releases, self.read_object, self.find_missing,
-            self.upload_part, self.commit, self.get_verdict,
+            self.upload_part, self.commit, self.get_verdict, self.get_signed, self.join, self.put_check,
         ]  # fmt: skip
         handlers = {
             method.__name__.title().replace("_", ""): grpc.stream_stream_rpc_method_handler(self._served(method))
@@ -96,17 +106,38 @@ class Servicer:
 
     async def commit(self, call: Call) -> None:
         """See the .proto."""
-        data = (await call.read(pb.CommitRequest)).manifest_json
+        request = await call.read(pb.CommitRequest)
+        data, signature = request.manifest_json, _read_signature(request)
         if (names := call.names) is not None:
             check_names(await call.ask(lambda: read_manifest(data)), names)
-        verdict = await call.ask(lambda: self._intake.commit(data, call.sender))
+        verdict = await call.ask(lambda: self._intake.commit(data, call.sender, signature))
         await call.answer(pb.CommitResponse(contribution=verdict.contribution, verdict=write_verdict(verdict)))
 
     async def get_verdict(self, call: Call) -> None:
         """See the .proto."""
         request = await call.read(pb.GetVerdictRequest)
-        verdict = await call.ask(lambda: self._gateway.verdict(request.round, request.contribution))
-        await call.answer(pb.GetVerdictResponse(verdict=write_verdict(verdict)))
+        asked = request.round, request.contribution
+        verdict = await call.ask(lambda: self._gateway.verdict(*asked))
+        entry = await call.ask(lambda: self._gateway.verdict_entry(*asked)) if request.with_entry else None
+        await call.answer(pb.GetVerdictResponse(verdict=write_verdict(verdict), entry=entry))
+
+    async def get_signed(self, call: Call) -> None:
+        """See the .proto."""
+        key = (await call.read(pb.GetSignedRequest)).key
+        await call.be_heavy()
+        await call.answer(pb.GetSignedResponse(content=await call.ask(lambda: self._gateway.read_signed(key))))
+
+    async def join(self, call: Call) -> None:
+        """See the .proto."""
+        statement = (await call.read(pb.JoinRequest)).statement
+        await call.ask(lambda: self._gateway.join(statement))
+        await call.answer(pb.JoinResponse())
+
+    async def put_check(self, call: Call) -> None:
+        """See the .proto."""
+        envelope = (await call.read(pb.PutCheckRequest)).envelope
+        await call.ask(lambda: self._gateway.put_check(envelope))
+        await call.answer(pb.PutCheckResponse())
 
     async def read_object(self, call: Call) -> None:
         """See the .proto. While one block is sent, the next one is read."""
@@ -164,3 +195,13 @@ async def _send(call: Call, block: memoryview, turn: Turn, size: NextSize) -> No
 
 def _write_chunk(upload: PartUpload, message: bytes) -> None:
     upload.write(read_frame(message))
+
+
+def _read_signature(message: pb.CommitRequest) -> Signature | None:
+    """Return the contributor's signature, if there is one. Raises `CodecError` for what is none."""
+    if not message.HasField("signature"):
+        return None
+    try:
+        return Signature(keyid=message.signature.keyid, sig=message.signature.sig)
+    except ValidationError:
+        raise CodecError("Commit: the signature is none: expected a key's SHA-256 in hex, and base64") from None

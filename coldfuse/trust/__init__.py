@@ -1,4 +1,6 @@
 """Who is who, and proof of it.
 
+- `model_signature`: the signature in a model's folder, which other tools verify, too.
+- `signed_folder`: whether a folder is what its signature says.
 - `tls`: certificate and key files, read and checked before anything is sent.
 """

@@ -22,7 +22,7 @@ from securesystemslib.signer import Signature as _Signature  # type: ignore[attr
 from coldfuse.core.serialization import decode, encode
 from coldfuse.core.signature import Signature
 from coldfuse.core.value import Value
-from coldfuse.errors import CodecError, SignatureError
+from coldfuse.errors import CodecError, SignatureError, UnknownKeyError
 from coldfuse.trust.keys import PublicKey, Signer, signature_bytes, signature_of
 
 Kind = Literal[
@@ -71,7 +71,7 @@ class Envelope(Value):
 
 def sign(payload: bytes, kind: Kind, signers: Iterable[Signer]) -> bytes:
     """Return an envelope's bytes, with a signature of each signer."""
-    return _write(payload, kind, [detached(payload, kind, signer) for signer in signers])
+    return envelope_of(payload, kind, [detached(payload, kind, signer) for signer in signers])
 
 
 def add_signature(data: bytes, kind: Kind, signer: Signer, *, what: str) -> bytes:
@@ -83,7 +83,7 @@ def add_signature(data: bytes, kind: Kind, signer: Signer, *, what: str) -> byte
     envelope = read_envelope(data, what=what)
     payload = envelope.content(kind, what=what)
     new = detached(payload, kind, signer)
-    return _write(payload, kind, [*(each for each in envelope.signatures if each.keyid != new.keyid), new])
+    return envelope_of(payload, kind, [*(each for each in envelope.signatures if each.keyid != new.keyid), new])
 
 
 def detached(payload: bytes, kind: Kind, signer: Signer) -> Signature:
@@ -112,7 +112,8 @@ def verified(data: bytes, kind: Kind, keys: Sequence[PublicKey], *, what: str, t
 
     Raises:
         CodecError: It is no envelope of this kind.
-        SignatureError: Too few of these keys have signed it.
+        UnknownKeyError: Too few of these keys have signed it.
+        SignatureError: A signature of theirs does not fit.
     """
     envelope = read_envelope(data, what=what)
     payload = envelope.content(kind, what=what)
@@ -135,7 +136,7 @@ def verify_detached(
     known = {key.id: key for key in keys}
     wanted = [each for each in signatures if each.keyid in known]
     if len(wanted) < threshold:
-        raise SignatureError(_too_few(what, len(wanted), threshold, known, signatures))
+        raise UnknownKeyError(_too_few(what, len(wanted), threshold, known, signatures))
     by_id = {each.keyid: _Signature(each.keyid, signature_bytes(each).hex()) for each in wanted}
     try:
         verifiers: list[_Key] = [known[keyid].verifier() for keyid in by_id]
@@ -152,7 +153,8 @@ def _too_few(
     return f"{what}: is signed by {signers}; expected {threshold} of {wanted}, and {found} of these have signed"
 
 
-def _write(payload: bytes, kind: Kind, signatures: list[Signature]) -> bytes:
+def envelope_of(payload: bytes, kind: Kind, signatures: Iterable[Signature]) -> bytes:
+    """Return an envelope's bytes, of signatures that were made elsewhere."""
     return encode(
         Envelope(
             payload=base64.b64encode(payload).decode(),

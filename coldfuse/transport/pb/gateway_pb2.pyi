@@ -250,10 +250,20 @@ class UploadPartResponse(_message.Message):
     def __init__(self, received_bytes: _Optional[int] = ...) -> None: ...
 
 class CommitRequest(_message.Message):
-    __slots__ = ("manifest_json",)
+    __slots__ = ("manifest_json", "signature")
     MANIFEST_JSON_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     manifest_json: bytes
-    def __init__(self, manifest_json: _Optional[bytes] = ...) -> None: ...
+    signature: Signature
+    def __init__(self, manifest_json: _Optional[bytes] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ...) -> None: ...
+
+class Signature(_message.Message):
+    __slots__ = ("keyid", "sig")
+    KEYID_FIELD_NUMBER: _ClassVar[int]
+    SIG_FIELD_NUMBER: _ClassVar[int]
+    keyid: str
+    sig: str
+    def __init__(self, keyid: _Optional[str] = ..., sig: _Optional[str] = ...) -> None: ...
 
 class CommitResponse(_message.Message):
     __slots__ = ("contribution", "verdict")
@@ -264,18 +274,54 @@ class CommitResponse(_message.Message):
     def __init__(self, contribution: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ...) -> None: ...
 
 class GetVerdictRequest(_message.Message):
-    __slots__ = ("round", "contribution")
+    __slots__ = ("round", "contribution", "with_entry")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     CONTRIBUTION_FIELD_NUMBER: _ClassVar[int]
+    WITH_ENTRY_FIELD_NUMBER: _ClassVar[int]
     round: int
     contribution: str
-    def __init__(self, round: _Optional[int] = ..., contribution: _Optional[str] = ...) -> None: ...
+    with_entry: bool
+    def __init__(self, round: _Optional[int] = ..., contribution: _Optional[str] = ..., with_entry: _Optional[bool] = ...) -> None: ...
 
 class GetVerdictResponse(_message.Message):
-    __slots__ = ("verdict",)
+    __slots__ = ("verdict", "entry")
     VERDICT_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
     verdict: Verdict
-    def __init__(self, verdict: _Optional[_Union[Verdict, _Mapping]] = ...) -> None: ...
+    entry: bytes
+    def __init__(self, verdict: _Optional[_Union[Verdict, _Mapping]] = ..., entry: _Optional[bytes] = ...) -> None: ...
+
+class GetSignedRequest(_message.Message):
+    __slots__ = ("key",)
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    def __init__(self, key: _Optional[str] = ...) -> None: ...
+
+class GetSignedResponse(_message.Message):
+    __slots__ = ("content",)
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    content: bytes
+    def __init__(self, content: _Optional[bytes] = ...) -> None: ...
+
+class JoinRequest(_message.Message):
+    __slots__ = ("statement",)
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    statement: bytes
+    def __init__(self, statement: _Optional[bytes] = ...) -> None: ...
+
+class JoinResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class PutCheckRequest(_message.Message):
+    __slots__ = ("envelope",)
+    ENVELOPE_FIELD_NUMBER: _ClassVar[int]
+    envelope: bytes
+    def __init__(self, envelope: _Optional[bytes] = ...) -> None: ...
+
+class PutCheckResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class Verdict(_message.Message):
     __slots__ = ("decision", "reason", "is_late", "send_again")

@@ -75,6 +75,21 @@ class GatewayStub:
                 request_serializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.GetVerdictRequest.SerializeToString,
                 response_deserializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.GetVerdictResponse.FromString,
                 _registered_method=True)
+        self.GetSigned = channel.unary_unary(
+                '/coldfuse.v1.Gateway/GetSigned',
+                request_serializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.GetSignedRequest.SerializeToString,
+                response_deserializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.GetSignedResponse.FromString,
+                _registered_method=True)
+        self.Join = channel.unary_unary(
+                '/coldfuse.v1.Gateway/Join',
+                request_serializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.JoinRequest.SerializeToString,
+                response_deserializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.JoinResponse.FromString,
+                _registered_method=True)
+        self.PutCheck = channel.unary_unary(
+                '/coldfuse.v1.Gateway/PutCheck',
+                request_serializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.PutCheckRequest.SerializeToString,
+                response_deserializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.PutCheckResponse.FromString,
+                _registered_method=True)
 
 
 class GatewayServicer:
@@ -139,6 +154,28 @@ class GatewayServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSigned(self, request, context):
+        """Returns what is signed and lies under a key, such as `root/2.json`, for whoever verifies it themselves. Roots can be
+        had by everybody.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Join(self, request, context):
+        """Binds a key to a member's name, as an invitation or the key before it allows. The same statement again is success.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutCheck(self, request, context):
+        """Takes a member's signed word on whether a release is what its contributions make.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GatewayServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -181,6 +218,21 @@ def add_GatewayServicer_to_server(servicer, server):
                     servicer.GetVerdict,
                     request_deserializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.GetVerdictRequest.FromString,
                     response_serializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.GetVerdictResponse.SerializeToString,
+            ),
+            'GetSigned': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSigned,
+                    request_deserializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.GetSignedRequest.FromString,
+                    response_serializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.GetSignedResponse.SerializeToString,
+            ),
+            'Join': grpc.unary_unary_rpc_method_handler(
+                    servicer.Join,
+                    request_deserializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.JoinRequest.FromString,
+                    response_serializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.JoinResponse.SerializeToString,
+            ),
+            'PutCheck': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutCheck,
+                    request_deserializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.PutCheckRequest.FromString,
+                    response_serializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.PutCheckResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -400,6 +452,87 @@ class Gateway:
             '/coldfuse.v1.Gateway/GetVerdict',
             coldfuse_dot_transport_dot_pb_dot_gateway__pb2.GetVerdictRequest.SerializeToString,
             coldfuse_dot_transport_dot_pb_dot_gateway__pb2.GetVerdictResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSigned(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/coldfuse.v1.Gateway/GetSigned',
+            coldfuse_dot_transport_dot_pb_dot_gateway__pb2.GetSignedRequest.SerializeToString,
+            coldfuse_dot_transport_dot_pb_dot_gateway__pb2.GetSignedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Join(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/coldfuse.v1.Gateway/Join',
+            coldfuse_dot_transport_dot_pb_dot_gateway__pb2.JoinRequest.SerializeToString,
+            coldfuse_dot_transport_dot_pb_dot_gateway__pb2.JoinResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutCheck(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/coldfuse.v1.Gateway/PutCheck',
+            coldfuse_dot_transport_dot_pb_dot_gateway__pb2.PutCheckRequest.SerializeToString,
+            coldfuse_dot_transport_dot_pb_dot_gateway__pb2.PutCheckResponse.FromString,
             options,
             channel_credentials,
             insecure,

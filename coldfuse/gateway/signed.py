@@ -1,0 +1,58 @@
+"""What is signed and can be had by key, for whoever verifies it themselves: an allow-list, and bounds."""
+
+from __future__ import annotations
+
+import re
+
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES
+from coldfuse.errors import CodecError, ObjectNotFoundError, UserInputError
+from coldfuse.storage.base import ObjectStore
+
+_NUMBER = r"[0-9]{1,9}"
+_NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
+
+_ROOT = re.compile(rf"root/{_NUMBER}\.json")
+
+_READABLE = re.compile(
+    rf"federation\.json|root/{_NUMBER}\.json|members/{_NUMBER}\.json|"
+    rf"members/keys/(?:[0-9a-f]{{64}}|open-{_NAME})/{_NUMBER}\.json|channels/{_NAME}|"
+    rf"releases/{_NUMBER}(?:\.model)?\.sig|checks/{_NUMBER}/{_NAME}\.json"
+)
+"""Keys of what is signed: nothing that contributors have sent, and no journal."""
+
+MAX_SIGNED_BYTES = MAX_MANIFEST_BYTES
+"""More is neither stored nor sent: a list of twenty thousand members takes as much."""
+
+
+def is_root(key: str) -> bool:
+    """Tell whether a key is that of a version of the root, which everybody may read.
+
+    >>> is_root("root/1.json"), is_root("members/1.json"), is_root("root/1.json/../../members/1.json")
+    (True, False, False)
+    """
+    return _ROOT.fullmatch(key) is not None
+
+
+def require_readable(key: str) -> None:
+    """Raise `UserInputError` for a key under which nothing is signed, or nothing that is anybody's business."""
+    if _READABLE.fullmatch(key) is None:
+        raise UserInputError(
+            f"{key[:200]!r}: nothing that is signed lies there; expected a key such as root/1.json or channels/latest"
+        )
+
+
+def read_signed(store: ObjectStore, key: str) -> bytes | None:
+    """Return what is signed and lies under a key; None where there is nothing.
+
+    Raises:
+        UserInputError: The key is none of what can be had.
+        CodecError: What lies there is too long for anything that is signed.
+    """
+    require_readable(key)
+    try:
+        data = store.get(key, length=MAX_SIGNED_BYTES + 1)
+    except ObjectNotFoundError:
+        return None
+    if len(data) > MAX_SIGNED_BYTES:
+        raise CodecError(f"{key}: has more than {MAX_SIGNED_BYTES:,} bytes, and nothing that is signed has")
+    return data

@@ -1,0 +1,152 @@
+"""The list of members and their keys in the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from coldfuse.core.serialization import decode, encode
+from coldfuse.errors import ConflictError, NotAllowedError
+from coldfuse.registry.settings import read_settings
+from coldfuse.registry.trust import signed_reader, view_of
+from coldfuse.storage.base import ObjectStore
+from coldfuse.trust.envelope import read_envelope, sign
+from coldfuse.trust.keys import Signer
+from coldfuse.trust.members import MAX_ROTATIONS, KeyStatement, Member, Members, keys_folder, read_statements
+from coldfuse.trust.view import Known, TrustView, members_key
+
+
+def read_members(store: ObjectStore, *, view: TrustView | None = None) -> Members:
+    """Read the newest list of members, verified.
+
+    Args:
+        store: The federation's store.
+        view: The view on the federation, where there is one already.
+
+    Raises:
+        FederationError: The store holds no federation.
+        NotAllowedError: The federation has no root.
+        TrustError: What is there is not signed as it has to be.
+    """
+    return _view(store, view).refresh().members
+
+
+def write_members(
+    store: ObjectStore, members: Members, signers: Sequence[Signer], *, view: TrustView | None = None
+) -> None:
+    """Write the next version of the list of members.
+
+    Args:
+        store: The federation's store.
+        members: The list, with the version after the newest.
+        signers: Operators, as many as must sign.
+        view: The view on the federation, where there is one already.
+
+    Raises:
+        SignatureError: These are not enough operators of the federation; nothing was written.
+        ConflictError: Somebody else has written this version meanwhile; nothing was written.
+    """
+    data = sign(encode(members), "members", signers)
+    put_members(store, data, view=view)
+
+
+def put_members(store: ObjectStore, data: bytes, *, view: TrustView | None = None) -> Members:
+    """Write a signed list of members, the version after the newest; raises as `write_members`."""
+    view = _view(store, view)
+    known = view.refresh()
+    members = decode(Members, known.root.verified(data, "members", "operator", what="members"), what="members")
+    expected = known.members.version + 1
+    if (members.version, members.federation) != (expected, known.fingerprint):
+        raise ConflictError(
+            f"members {members.version} of {members.federation[:12]}: expected version {expected} of "
+            f"{known.fingerprint[:12]}; somebody else has changed the members, look at them and do it again"
+        )
+    if not store.put_if_absent(members_key(members.version), data):
+        raise ConflictError(
+            f"members {members.version}: somebody else has changed the members meanwhile; look at them and do it again"
+        )
+    view.refresh()
+    return members
+
+
+def bind_key(store: ObjectStore, envelope: bytes, *, view: TrustView | None = None, now_s: float | None = None) -> bool:
+    """Record that a key is a member's, once that is proven.
+
+    Args:
+        store: The federation's store.
+        envelope: The statement (`trust.members.state_key`).
+        view: The view on the federation, where there is one already.
+        now_s: Seconds since 1970; None: by this machine's clock.
+
+    Returns:
+        True if it is new, False if this very statement was there.
+
+    Raises:
+        NotAllowedError: Nobody has invited this member, the invitation has expired or was used, or it was revoked.
+        SignatureError: It is not signed as it has to be.
+        CodecError: It is no statement.
+    """
+    view = _view(store, view)
+    what = "the statement about a key"
+    statement = decode(KeyStatement, read_envelope(envelope, what=what).content("member-key", what=what), what=what)
+    known = view.refresh()
+    member = _inviter(known, statement, time.time() if now_s is None else now_s)
+    before = view.statements(statement.member, member)
+    folder = keys_folder(statement.member, member.invite if member else None)
+    read = signed_reader(store)
+    if statement.number < len(before):
+        if read(f"{folder}{statement.number}.json") == envelope:
+            return False
+        raise NotAllowedError(_used(statement, before[statement.number]))
+    earlier = [read(f"{folder}{number}.json") or b"" for number in range(min(statement.number, len(before)))]
+    read_statements(
+        [*earlier, envelope], member=statement.member, invite=member.invite if member else None,
+        federation=known.fingerprint,
+    )  # fmt: skip
+    if store.put_if_absent(f"{folder}{statement.number}.json", envelope):
+        return True
+    if read(f"{folder}{statement.number}.json") == envelope:
+        return False
+    raise NotAllowedError(_used(statement, view.statements(statement.member, member)[statement.number]))
+
+
+def _view(store: ObjectStore, view: TrustView | None) -> TrustView:
+    view = view or view_of(store, read_settings(store)[0])
+    if view is None:
+        raise NotAllowedError(f"{store.url}: this federation has no root, and so no members; coldfuse init --adopt")
+    return view
+
+
+def _inviter(known: Known, statement: KeyStatement, now_s: float) -> Member | None:
+    """Return the member that a statement is about, if it may have a key (any more); None in an open federation."""
+    name = statement.member
+    if statement.federation != known.fingerprint:
+        raise NotAllowedError(
+            f"{name}: the key is for the federation {statement.federation[:12]}, this is {known.fingerprint[:12]}"
+        )
+    member = known.members.members.get(name)
+    if member is None:
+        if known.root.is_open:
+            return None
+        raise NotAllowedError(f"{name}: nobody has invited this member; ask an operator for an invitation")
+    if member.revoked is not None:
+        raise NotAllowedError(f"{name}: was revoked by an operator; ask them for a new invitation")
+    if now_s > member.valid_until_s:
+        raise NotAllowedError(f"{name}: the membership has expired; an operator renews it with coldfuse enroll")
+    if statement.number == 0 and now_s > member.join_by_s:
+        raise NotAllowedError(f"{name}: the invitation has expired; ask an operator for another")
+    if statement.number >= MAX_ROTATIONS - 1:
+        raise NotAllowedError(f"{name}: has had {MAX_ROTATIONS:,} keys; ask an operator for a new invitation")
+    return member
+
+
+def _used(statement: KeyStatement, there: KeyStatement) -> str:
+    if statement.number == 0:
+        return (
+            f"{statement.member}: this name belongs to the key {there.key.id[:12]} already, not to "
+            f"{statement.key.id[:12]}; join with that key, or ask an operator for a new invitation"
+        )
+    return (
+        f"{statement.member}: key {statement.number} is {there.key.id[:12]} already, not {statement.key.id[:12]}; "
+        "rotate from the newest key"
+    )

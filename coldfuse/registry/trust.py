@@ -1,0 +1,82 @@
+"""The root and the members of a federation, as they lie in its store."""
+
+from __future__ import annotations
+
+from coldfuse.core.federation import FederationSettings
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES, encode
+from coldfuse.errors import FederationError, NotAllowedError, ObjectNotFoundError
+from coldfuse.storage.base import ObjectStore
+from coldfuse.trust.envelope import sign
+from coldfuse.trust.founding import AggregatorSigner, FounderKeys
+from coldfuse.trust.members import Members
+from coldfuse.trust.root import fingerprint_of, first_root
+from coldfuse.trust.view import ReadSigned, TrustView, members_key, root_key
+
+
+def signed_reader(store: ObjectStore) -> ReadSigned:
+    """Return what reads signed things of a store, never more of one than may be parsed."""
+
+    def read(key: str) -> bytes | None:
+        try:
+            return store.get(key, length=2 * MAX_MANIFEST_BYTES)
+        except ObjectNotFoundError:
+            return None
+
+    return read
+
+
+def view_of(store: ObjectStore, settings: FederationSettings, *, fingerprint: str | None = None) -> TrustView | None:
+    """Return the view on a federation's root and members; None without a root. Nothing is read yet.
+
+    Args:
+        store: Where they lie.
+        settings: The federation's settings.
+        fingerprint: What the federation is known by; None: as the settings say.
+    """
+    if settings.root is None:
+        return None
+    return TrustView(signed_reader(store), fingerprint=fingerprint or settings.root)
+
+
+def require_aggregator(view: TrustView, signer: AggregatorSigner | None) -> None:
+    """Make sure that these keys may lead rounds by the newest root.
+
+    Raises:
+        NotAllowedError: They are none, or others than it names.
+    """
+    root = view.refresh().root
+    allowed = root.roles["aggregator"].keys
+    if root.roles["aggregator"].threshold > 1:
+        raise NotAllowedError(
+            f"root {root.version} wants {root.roles['aggregator'].threshold} aggregators to sign together, and one "
+            "leads at a time; let an operator set that threshold to 1: coldfuse keys"
+        )
+    if signer is None or signer.aggregator.public.id not in allowed:
+        own = f"has the key {signer.aggregator.public.id[:12]}" if signer else "has no key"
+        wanted = ", ".join(keyid[:12] for keyid in allowed)
+        raise NotAllowedError(
+            f"this aggregator {own}, and root {root.version} of the federation names {wanted}; give it that key, or "
+            "let an operator name its key: coldfuse keys"
+        )
+
+
+def found(store: ObjectStore, keys: FounderKeys) -> str:
+    """Write the first root and an empty list of members; what an earlier try has written by the same keys is kept.
+
+    Returns:
+        The fingerprint of the first root, as it lies in the store.
+
+    Raises:
+        FederationError: There is another root already.
+    """
+    store.put_if_absent(root_key(1), keys.signed_root())
+    data = store.get(root_key(1), length=2 * MAX_MANIFEST_BYTES)
+    root, fingerprint = first_root(data, None), fingerprint_of(data)
+    if root != keys.root.model_copy(update={"created_at_s": root.created_at_s, "expires_at_s": root.expires_at_s}):
+        raise FederationError(
+            f"{store.url}: holds a root of other keys ({fingerprint[:16]}), of a federation that was begun here; "
+            "finish it with those keys, or choose another folder or prefix"
+        )
+    members = Members(version=1, federation=fingerprint)
+    store.put_if_absent(members_key(1), sign(encode(members), "members", keys.operators))
+    return fingerprint

@@ -1,0 +1,69 @@
+"""Looking at a store that nobody vouches for: everything is bounded, and what is wrong is noted, not raised."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES
+from coldfuse.errors import ColdfuseError, ObjectNotFoundError, StorageError
+from coldfuse.storage.base import ObjectStore
+from coldfuse.verification.causes import Cause, cause_of
+from coldfuse.verification.findings import Findings
+
+MAX_BYTES = 2 * MAX_MANIFEST_BYTES
+"""Bytes of one signed or sealed thing that are read: a payload in base64 is a third longer."""
+
+MAX_NOTES = 100
+
+
+@dataclass
+class Inspection:
+    """One look at a store."""
+
+    store: ObjectStore
+    at_s: float
+    """Seconds since 1970 at which it is judged what has expired."""
+    findings: Findings = field(default_factory=Findings)
+    notes: list[str] = field(default_factory=list)
+    looked_at: Counter[str] = field(default_factory=Counter)
+    keys: set[str] = field(default_factory=set)
+    """Keys that were read and judged."""
+
+    def read(self, key: str) -> bytes | None:
+        """Return what lies under a key; None where there is nothing, or it cannot be read."""
+        self.keys.add(key)
+        try:
+            return self.store.get(key, length=MAX_BYTES)
+        except ObjectNotFoundError:
+            return None
+        except StorageError as error:
+            if error.may_pass:
+                raise
+            self.add(Cause.DIGEST, key, f"cannot be read: {error}")
+            return None
+
+    def add(self, cause: Cause, where: str, why: str) -> None:
+        """Note a finding."""
+        self.findings.add(cause, where, why)
+
+    def error(self, where: str, error: ColdfuseError) -> None:
+        """Note what an error is a sign of; raises it where the store is away."""
+        if isinstance(error, StorageError) and error.may_pass:
+            raise error
+        self.add(cause_of(error), where, str(error).removeprefix(f"{where}: "))
+
+    @contextmanager
+    def noting(self, where: str) -> Iterator[None]:
+        """Note what is raised in the block, and go on after it."""
+        try:
+            yield
+        except ColdfuseError as error:
+            self.error(where, error)
+
+    def note(self, text: str) -> None:
+        """Note what is nobody's fault, once."""
+        if text not in self.notes and len(self.notes) < MAX_NOTES:
+            self.notes.append(text)

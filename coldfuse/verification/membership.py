@@ -1,0 +1,96 @@
+"""The lists of members and the members' keys: every version, and who may have sent what when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from coldfuse.core.serialization import decode
+from coldfuse.core.signature import Signature
+from coldfuse.errors import CodecError, ColdfuseError, NotAllowedError, SignatureError, TrustError
+from coldfuse.storage.base import list_keys
+from coldfuse.trust.envelope import Kind
+from coldfuse.trust.members import Member, Members
+from coldfuse.trust.rights import Asker
+from coldfuse.trust.view import TrustView, members_key
+from coldfuse.verification.causes import Cause
+from coldfuse.verification.inspection import Inspection
+from coldfuse.verification.signers import Signers
+
+
+def look_at_members(look: Inspection, signers: Signers) -> TrustView | None:
+    """Look at every list of members, and at all their keys; None where nobody knows the members.
+
+    Returns:
+        The members as they are now, by whom signatures are verified.
+    """
+    numbers = sorted(_numbers(look))
+    for number in range(1, max(numbers, default=1) + 1):
+        _look_at_list(look, signers, number)
+    view = TrustView(look.read, fingerprint=signers.fingerprint, root=signers.newest)
+    try:
+        members = view.refresh().members
+    except ColdfuseError as error:
+        look.error(members_key(max(numbers, default=1)), error)
+        return None
+    for name, member in _all_members(members):
+        with look.noting(f"keys of {name}"):
+            look.looked_at["keys of members"] += len(view.statements(name, member))
+    return view
+
+
+def find_signer(
+    look: Inspection,
+    view: TrustView,
+    payload: bytes,
+    signature: Signature | None,
+    *,
+    name: str,
+    kind: Kind,
+    where: str,
+    at_s: float,
+) -> Asker | None:
+    """Return the member who has signed something; None, and why is noted, where that was no member's to sign."""
+    try:
+        asker = view.verify(payload, kind, signature, name=name, what=where, at_s=at_s)
+    except (SignatureError, NotAllowedError, CodecError) as error:
+        look.error(where, error)
+        return None
+    member = asker.member
+    if member is None:
+        return asker
+    if member.revoked is not None and at_s >= member.revoked.since_s:
+        look.add(Cause.REVOKED, where, f"{name} is revoked since before this was sent; publish a release without it")
+    elif member.revoked is not None:
+        look.note(f"{name} was revoked after {where} was sent")
+    if at_s > member.valid_until_s:
+        look.add(Cause.EXPIRED, where, f"the membership of {name} had expired when this was sent")
+    return asker
+
+
+def _numbers(look: Inspection) -> Iterator[int]:
+    for key in list_keys(look.store, "members/"):
+        name = key.removeprefix("members/").removesuffix(".json")
+        if name.isdecimal():
+            yield int(name)
+
+
+def _look_at_list(look: Inspection, signers: Signers, number: int) -> None:
+    key = members_key(number)
+    data = look.read(key)
+    if data is None:
+        look.add(Cause.GAP, key, "is missing: versions of the list of members have no gaps")
+        return
+    look.looked_at["lists of members"] += 1
+    try:
+        payload, _ = signers.verified(data, "members", "operator", what=key)
+        members = decode(Members, payload, what=key)
+    except (TrustError, CodecError) as error:
+        look.error(key, error)
+        return
+    if (members.version, members.federation) != (number, signers.fingerprint):
+        look.add(Cause.SIGNATURE, key, f"is version {members.version} of {members.federation[:12]}, put elsewhere")
+
+
+def _all_members(members: Members) -> Iterator[tuple[str, Member]]:
+    yield from members.members.items()
+    yield from members.former
