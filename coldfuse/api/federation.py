@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from coldfuse.api.bars import Watching, watching
+from coldfuse.api.opening import Identify, as_contributor
 from coldfuse.api.recognising import find_base, require_fetched
 from coldfuse.api.said import check_count, check_encoding
 from coldfuse.api.values import Acknowledgement, FetchedRelease, Releases
 from coldfuse.consumer import fetch as fetch_release
+from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.contributor.manifest import default_name
+from coldfuse.contributor.signing import identity_of
 from coldfuse.core.names import Identity
 from coldfuse.extras import requiring
 from coldfuse.gateway import ContributionVerdict, Gateway, Status
 from coldfuse.registry.channels import check_channel
-from coldfuse.transport.connect import connect as connect_gateway
-from coldfuse.trust.tls import TlsFiles
 
 if TYPE_CHECKING:
     from coldfuse.api.models import Model
@@ -34,11 +36,53 @@ Folder = str | os.PathLike[str]
 class Federation:
     """A federation, as `connect` returns it. Threads may share it; close it, or use it as a context manager."""
 
-    def __init__(self, source: str, gateway: Gateway) -> None:
-        """Take what answers for the federation; `source` is where, for people."""
-        self.source = source
-        self._gateway = gateway
+    def __init__(self, source: str, open_: Callable[[Identify | None], Gateway], *, name: str | None = None) -> None:
+        """Take where it is.
+
+        Args:
+            source: Where, for people.
+            open_: Opens the gateway as somebody, once it is needed.
+            name: As whom, unless something else is said.
+        """
+        self.source, self.name = source, name
+        self._open, self._lock = open_, threading.Lock()
+        self._opened: dict[str | None, Gateway] = {}
         self._fetched: Path | None = None
+
+    @property
+    def _gateway(self) -> Gateway:
+        return self._opened_as(None, None if self.name is None else as_contributor(self.name, default=self.name))
+
+    def _opened_as(self, name: str | None, identify: Identify | None) -> Gateway:
+        with self._lock:
+            if name not in self._opened:
+                self._opened[name] = self._open(identify)
+            return self._opened[name]
+
+    def as_contributor(self, name: str | None) -> tuple[Gateway, Identity]:
+        """Return what is asked under somebody's name, and who that is.
+
+        Args:
+            name: The name that was given; None: the one of `connect`, or the one that there is.
+
+        Raises:
+            UserInputError: It is no name, or there is no key for it.
+        """
+        name = self.name if name is None else name
+        who = Identity.of(default_name(os.getcwd()) if name is None else name)
+        if not isinstance(self._gateway, TrustedGateway):
+            return self._gateway, who
+        gateway = self._opened_as(name or "", as_contributor(name, default=who.id))
+        member = identity_of(gateway)
+        return gateway, Identity(id=member.name, display_name=member.display_name) if member else who
+
+    def open(self) -> None:
+        """Connect now, and make sure that it is the federation that is known; else the first call does.
+
+        Raises:
+            ColdfuseError: As `connect`.
+        """
+        _ = self._gateway
 
     def status(self) -> Status:
         """Say where the federation stands: its latest release, its round, and what that waits for.
@@ -118,8 +162,9 @@ class Federation:
                 (a `torch.nn.Module` such as a `PreTrainedModel`, or a `PeftModel`). What the base does not have, such
                 as a task's head, stays here; the answer lists it.
             num_examples: Distinct examples that it was trained on. Methods may weigh by it.
-            name: Your name, of any script, which the whole federation sees; `node-…` by default, the same at every
-                start in this folder. A contributor has one contribution a round.
+            name: Your name, of any script, which the whole federation sees; by default the one that you have joined
+                under, else `node-…`, the same at every start in this folder. A contributor has one contribution a
+                round.
             base: Folder of the release that was fine-tuned, as `fetch` wrote it; by default what the model says of
                 itself (see `coldfuse.api.recognising`), or what was last fetched by this object.
             release: Number of that release, to be fetched to `.coldfuse/` where no folder has it.
@@ -141,11 +186,11 @@ class Federation:
             RoundClosedError: Another release is out meanwhile, or no round is open.
             ContributionRejectedError: The contribution was rejected; the message says why.
         """
-        who = Identity.of(default_name(os.getcwd()) if name is None else name)
         num_examples = check_count("num_examples", num_examples)
         check_encoding(encoding)
+        gateway, who = self.as_contributor(name)
         folder = find_base(
-            model, self._gateway, base=None if base is None else Path(base), release=release, last=self._fetched,
+            model, gateway, base=None if base is None else Path(base), release=release, last=self._fetched,
             keep=Path(".coldfuse") / who.id / "base",
         )  # fmt: skip
         manifest = require_fetched(folder)
@@ -160,7 +205,7 @@ class Federation:
             until_s = None if timeout_s is None else time.monotonic() + timeout_s
             waiting = contributing.Waiting(is_wanted=wait, until_s=until_s)
             with watching("uploading", progress) as on_progress:
-                return contributing.contribute(self._gateway, offer, waiting, progress=on_progress)
+                return contributing.contribute(gateway, offer, waiting, progress=on_progress)
 
     @contextmanager
     def round(
@@ -186,14 +231,14 @@ class Federation:
             UserInputError: The name or the folder cannot be used.
             TransportError: The gateway is out of reach.
         """
-        who = Identity.of(default_name(os.getcwd()) if name is None else name)
         check_encoding(encoding)
+        gateway, who = self.as_contributor(name)
         with requiring("Federation.round", "contributor"):
             from coldfuse.api.participating import OwnTraining, Participant  # noqa: PLC0415 - torch comes with it
             from coldfuse.api.rounds import open_round  # noqa: PLC0415
         terms = OwnTraining(who=who, share=share, encoding=encoding)
         folder = Path(work) if work is not None else Path(".coldfuse") / who.id
-        with open_round(Participant(self._gateway, terms, folder)) as round_:
+        with open_round(Participant(gateway, terms, folder)) as round_:
             yield round_
 
     def verdict(self, acknowledgement: Acknowledgement) -> ContributionVerdict:
@@ -206,7 +251,8 @@ class Federation:
 
     def close(self) -> None:
         """Let go of connections and threads."""
-        self._gateway.close()
+        for gateway in self._opened.values():
+            gateway.close()
 
     def __enter__(self) -> Self:
         """Return the federation itself."""
@@ -219,68 +265,3 @@ class Federation:
     def __repr__(self) -> str:
         """Say where it is; nothing is asked of it."""
         return f"Federation({self.source!r})"
-
-
-def connect(
-    source: Folder,
-    *,
-    tls_ca: Folder | None = None,
-    tls_cert: Folder | None = None,
-    tls_key: Folder | None = None,
-    insecure: bool = False,
-    retry_s: float = 120.0,
-) -> Federation:
-    """Connect to a federation.
-
-    >>> connect("127.0.0.1:7700")
-    Federation('127.0.0.1:7700')
-    >>> connect("an/empty/folder")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    coldfuse.errors.FederationError: ...an/empty/folder holds no federation ...
-
-    Args:
-        source: A gateway's address (`host:port`), or a store: a folder or `s3://bucket/prefix`.
-        tls_ca: Authority that the gateway's certificate must come from, PEM; those that this machine knows by default.
-        tls_cert: Your certificate, PEM, where the gateway asks for one.
-        tls_key: Its private key, PEM.
-        insecure: True to speak plain text to a gateway on another machine.
-        retry_s: Seconds for which a gateway that is out of reach is tried.
-
-    Raises:
-        UserInputError: The source names neither a store nor an address, or the certificates cannot be used.
-        FederationError: The store holds no federation.
-    """
-    name = os.fspath(source)
-    ca, cert, key = (Path(path) if path else None for path in (tls_ca, tls_cert, tls_key))
-    tls = TlsFiles(ca=ca, cert=cert, key=key) if ca or cert or key else None
-    return Federation(name, connect_gateway(name, tls=tls, insecure=insecure, retry_s=retry_s))
-
-
-def fetch(  # noqa: PLR0913 - what there is to say, by keyword
-    source: Folder | Federation,
-    out: Folder,
-    *,
-    release: int | None = None,
-    channel: str = "latest",
-    verify: bool = False,
-    allow_older: bool = False,
-    progress: Watching = None,
-) -> FetchedRelease:
-    """Download a release, verify it, and leave a folder that `from_pretrained` loads.
-
-    Args:
-        source: A gateway's address, a store, or a federation that is connected.
-        out: As in `Federation.fetch`, and so are the others.
-        release: Number of the release; the channel's by default.
-        channel: Channel to follow.
-        verify: True to read all that is there already.
-        allow_older: True to follow the channel also where that has gone back behind the release in the folder.
-        progress: True for a bar, or a function that is called with the bytes done and those in all.
-
-    Raises:
-        ColdfuseError: As `connect` and `Federation.fetch`.
-    """
-    with nullcontext(source) if isinstance(source, Federation) else connect(source) as federation:
-        return federation.fetch(
-            out, release=release, channel=channel, verify=verify, allow_older=allow_older, progress=progress
-        )

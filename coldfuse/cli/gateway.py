@@ -35,11 +35,11 @@ def gateway(options: GatewayOptions) -> None:
         max_uncommitted_bytes=_max_uncommitted(options.serving.max_uncommitted, federation.store.url),
         show_names=options.serving.show_names, why_not=(lambda: _still_not(federation.store)) if doubt else None,
     )  # fmt: skip
-    say_who_may(federation, options.store)
     stop = stop_on_signals()
     with serve_gateway(federation, settings) as running:
         typer.echo(f"{LISTENING}{running.address}")
         sys.stdout.flush()
+        say_who_may(federation, options.store)
         stop.wait()
 
 

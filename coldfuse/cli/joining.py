@@ -17,7 +17,7 @@ from coldfuse.config import home_folder
 from coldfuse.core.names import shown
 from coldfuse.errors import ColdfuseError, FederationError, UserInputError
 from coldfuse.gateway import Gateway
-from coldfuse.transport import connect as transport
+from coldfuse.transport.connect import Reach, connect
 from coldfuse.trust.home import FederationFolder
 from coldfuse.trust.identity import Identity, find_identity
 from coldfuse.trust.root import fingerprint_of
@@ -29,6 +29,7 @@ from coldfuse.trust.view import root_key
 def join(options: JoinOptions) -> None:
     """Take part in a federation, with a token."""
     token = Token.parse(_read_token(options.token))
+    _require_same(options.connection.root, token.federation)
     address = options.address or token.address
     if address is None:
         raise UserInputError("this invitation does not say where the federation is; say it with --address")
@@ -57,6 +58,11 @@ def rotate(options: RotateOptions) -> None:
     )
 
 
+def _require_same(given: str | None, found: str) -> None:
+    if given is not None and given != found:
+        raise UserInputError(f"--root {given[:80]}: this is another federation, {found}")
+
+
 def _read_token(given: str) -> str:
     if given.startswith(PREFIX):
         raise UserInputError(
@@ -80,10 +86,10 @@ def _connect(address: str, connection: Connection, identity: Identity | None = N
         if pace.is_due():
             typer.echo(f"coldfuse: {error}; trying again", err=True)
 
-    return transport.connect(
-        address, tls=tls_of(connection), insecure=connection.insecure, retry_s=parse_duration(connection.patience),
-        on_trouble=say, identity=identity,
+    reach = Reach(
+        tls=tls_of(connection), insecure=connection.insecure, retry_s=parse_duration(connection.patience), on_trouble=say
     )  # fmt: skip
+    return connect(address, reach, identity=identity)
 
 
 def _known_folder(source: str, connection: Connection) -> FederationFolder:
@@ -93,5 +99,6 @@ def _known_folder(source: str, connection: Connection) -> FederationFolder:
     if data is None:
         raise FederationError(f"{source}: this federation has no root, and so nobody in it has a key")
     folder = FederationFolder(home_folder(), fingerprint_of(data))
+    _require_same(connection.root, folder.fingerprint)
     joining.require_known(folder, source)
     return folder

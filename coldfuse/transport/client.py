@@ -11,7 +11,7 @@ from typing import TypeVar
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.release import ReleaseManifest
-from coldfuse.core.serialization import decode
+from coldfuse.core.serialization import decode, require_bytes
 from coldfuse.core.signature import Signature
 from coldfuse.gateway import PARALLEL, ContributionVerdict, Gateway, OnProgress, ReleaseSummary, Status, UploadReport
 from coldfuse.gateway.contributions import encode_manifest
@@ -27,7 +27,7 @@ from coldfuse.transport.pb import gateway_pb2_grpc
 from coldfuse.transport.peer import OnTrouble, find_peer
 from coldfuse.transport.retry import CALL_S, Cancellation, StopWhenStalled, call_with_retries, stream_deadline_s
 from coldfuse.transport.sender import PartSender
-from coldfuse.transport.status import SENDER_KEY, BrokenStreamError
+from coldfuse.transport.status import SENDER_KEY, BrokenStreamError, UnknownCallError
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.tls import TlsFiles
 
@@ -96,9 +96,13 @@ class GatewayClient(Gateway):
 
     def release(self, which: int | str = "latest") -> ReleaseManifest:
         """Return the manifest of a release, by number or channel."""
+        return decode(ReleaseManifest, self.release_bytes(which), what=f"release {which} of {self.address}")
+
+    def release_bytes(self, which: int | str = "latest") -> bytes:
+        """Return the manifest of a release as it was written, by number or channel."""
         answer = self._call(lambda stub: stub.GetRelease, wire.write_which(which))
-        what = f"release {which} of {self.address}"
-        return decode(ReleaseManifest, answer.manifest_json, what=what, digest=answer.manifest_digest)
+        require_bytes(answer.manifest_json, f"release {which} of {self.address}", answer.manifest_digest)
+        return answer.manifest_json
 
     def releases(self, *, before: int | None = None) -> Iterator[ReleaseSummary]:
         """List the history, newest first, page by page as it is read."""
@@ -177,8 +181,11 @@ class GatewayClient(Gateway):
         return answer.entry if answer.HasField("entry") else None
 
     def read_signed(self, key: str) -> bytes | None:
-        """Return what is signed and lies under a key of the store, unverified."""
-        answer = self._call(lambda stub: stub.GetSigned, pb.GetSignedRequest(key=key))
+        """Return what is signed and lies under a key of the store, unverified; older gateways have nothing."""
+        try:
+            answer = self._call(lambda stub: stub.GetSigned, pb.GetSignedRequest(key=key))
+        except UnknownCallError:
+            return None
         return answer.content if answer.HasField("content") else None
 
     def join(self, statement: bytes) -> None:

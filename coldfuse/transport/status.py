@@ -44,6 +44,8 @@ CODES: dict[type[ColdfuseError], grpc.StatusCode] = {
     errors.CodecError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.DigestMismatchError: grpc.StatusCode.DATA_LOSS,
     errors.SchemaMismatchError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.UnknownKeyError: grpc.StatusCode.UNAUTHENTICATED,
+    errors.UnknownRootError: grpc.StatusCode.UNAUTHENTICATED,
     errors.TrustError: grpc.StatusCode.UNAUTHENTICATED,
     errors.SignatureError: grpc.StatusCode.UNAUTHENTICATED,
     errors.RollbackError: grpc.StatusCode.FAILED_PRECONDITION,
@@ -78,6 +80,10 @@ _TRANSIENT_CODES = frozenset(
 
 class BrokenStreamError(TransportError):
     """A stream ended well, by its own account, and was too short or too long: something on the way cut it."""
+
+
+class UnknownCallError(TransportError):
+    """Whoever answers does not know this call: a gateway of an older version, or none."""
 
 
 def to_status(error: BaseException) -> tuple[grpc.StatusCode, str, str]:
@@ -144,7 +150,7 @@ def from_rpc_error(error: grpc.RpcError, peer: Peer) -> ColdfuseError:
             f"{address}: the message is too long for one end ({details}); do both run the same version?"
         )
     if code is grpc.StatusCode.UNIMPLEMENTED:
-        return TransportError(f"{address}: answers, but is no gateway of this version of coldfuse ({details})")
+        return UnknownCallError(f"{address}: answers, but is no gateway of this version of coldfuse ({details})")
     return TransportError(f"{address}: {code.name if code else 'no status'} ({details})")
 
 

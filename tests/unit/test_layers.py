@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "adapters": "core naming tensors",
     "fusion": "core",
     "registry": "core tensors storage trust",
-    "engine": "core naming tensors adapters fusion registry storage",
+    "engine": "config core naming tensors adapters fusion registry storage",
     "gateway": "core tensors storage registry trust",
     "doctor": "core tensors registry storage",
     "transport": "core tensors gateway registry storage trust config proxies",
@@ -35,7 +35,7 @@ MAY_IMPORT = {
     # pictures need a library of an extra; adapters know which types are a change of weights
     "training": "core durable naming tensors adapters data extras",
     "evaluation": "core tensors data training",
-    "consumer": "core durable tensors registry gateway",
+    "consumer": "core durable tensors registry gateway trust",
     "contributor": "core durable tensors data training consumer gateway trust",  # what it sends is signed
     "attached": "core durable naming adapters tensors",  # models and Trainers of the user's own
     "search": "core tensors fusion engine data training evaluation",
@@ -57,7 +57,8 @@ ONLY_HOMES = {
     "boto3": "storage experiments",  # they measure boto3 itself beside coldfuse
     "botocore": "storage experiments",
     "mypy_boto3_s3": "storage experiments",
-    "grpc": "transport experiments",  # experiments measure the bare channel beside coldfuse's own
+    # experiments measure the bare channel beside coldfuse's own; the engine asks a Ray cluster what it tells strangers
+    "grpc": "transport experiments engine",
     "google": "transport",
     "ray": "engine aggregator experiments",
     "cryptography": "trust",
