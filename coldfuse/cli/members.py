@@ -94,7 +94,7 @@ def _hand_over(token: Token, out: Path | None) -> None:
 
 def members(options: MembersOptions) -> None:
     """List the members."""
-    holding = hold(options.store)
+    holding = hold(options.store, root=options.root)
     rows = [
         (name, member, holding.view.statements(name, member))
         for name, member in sorted(holding.known.members.members.items())
