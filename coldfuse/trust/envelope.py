@@ -26,7 +26,16 @@ from coldfuse.errors import CodecError, SignatureError, UnknownKeyError
 from coldfuse.trust.keys import PublicKey, Signer, signature_bytes, signature_of
 
 Kind = Literal[
-    "root", "federation", "members", "member-key", "channel", "journal", "contribution", "check", "provenance"
+    "root",
+    "federation",
+    "members",
+    "member-key",
+    "channel",
+    "journal",
+    "contribution",
+    "check",
+    "provenance",
+    "request",
 ]
 """What is signed."""
 
