@@ -39,13 +39,14 @@ Why nothing is read without a turn: a gateway's memory is a setting, whatever it
 somebody reads, so a turn is taken before each reading, and flow control makes the senders wait. Limits of a caller are
 shares of what is scarce at the moment, so that many nodes behind one address lose nothing while there is room.
 
-Why a request is signed, and not a session opened: any gateway of a federation answers any call, and none has to remember
+Why a request is signed, and no session opened: any gateway of a federation answers any call, and none has to remember
 anything that another one needs. What a request is signed for stands in `trust.requests`; who may ask what, in
 `trust.rights`, which `calls` asks for every call of every service.
 
-Limits: without a root, gateways do not know their callers. Shares go by address then, and whoever has many addresses has
-many shares; where strangers can reach the port, ask for client certificates. What a gateway answers is signed only where
-what it passes on is: clients verify that themselves. A proxy can pass a signed request on, once, and not change it.
+Limits: without a root, gateways do not know their callers. Shares go by address then, and whoever has many addresses
+has many shares; where strangers can reach the port, ask for client certificates. What a gateway answers is signed only
+where what it passes on is: clients verify that themselves. A proxy can pass a signed request on, once, and not change
+it.
 gRPC keeps headers that never end, at ten times their
 length; a connection that brings them is closed within a fraction of a second, and what came until then is in no budget.
 """
