@@ -313,4 +313,5 @@ class TrustView:
 def _held_at(statements: Sequence[KeyStatement], at_s: float) -> list[KeyStatement]:
     """Return those keys that had not been replaced by then, for longer than clocks may differ."""
     ends = [*(after.made_at_s + SKEW_S for after in statements[1:]), float("inf")]
-    return [statement for statement, end_s in zip(statements, ends, strict=True) if at_s <= end_s]
+    # A name that is free has no key, and no end of one.
+    return [statement for statement, end_s in zip(statements, ends, strict=False) if at_s <= end_s]
