@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from coldfuse.aggregator.model import Base, open_base
 from coldfuse.aggregator.release import most_contributions
+from coldfuse.aggregator.resigning import take_over_history
 from coldfuse.aggregator.round import Round, advance
 from coldfuse.aggregator.signing import mend_signatures
 from coldfuse.aggregator.watchdog import Watchdog
@@ -165,6 +166,7 @@ class _Leader:
         mend_settings(self._federation.store)
         pointer, federation = self._federation.mended_latest(), self._federation.reopened()
         keep_copy(federation.store, federation.settings)
+        take_over_history(federation)
         mend_signatures(federation, self._executor)
         base = open_base(federation, federation.latest())
         number = federation.current_round()
