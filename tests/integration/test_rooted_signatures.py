@@ -29,6 +29,7 @@ from coldfuse.trust.envelope import sign
 from coldfuse.trust.founding import FounderKeys
 from coldfuse.trust.keys import PrivateKey
 from coldfuse.trust.lineage import signing_keys
+from coldfuse.trust.provenance import statement_of
 from coldfuse.trust.signed_folder import verify_folder
 
 MODEL = make_model()
@@ -118,10 +119,14 @@ def test_with_a_new_model_key_the_latest_folder_is_signed_by_it(made: RootedFede
 
 def test_what_does_not_hang_on_the_latest_release_is_not_signed_anew(made: RootedFederation) -> None:
     federation = made.opened()
-    other = federation.release(0).model_copy(update={"created_at_s": 5.0})  # by who can write to the store
+    other = federation.release(0).model_copy(update={"created_at_s": 5.0})
     federation.objects.put_value(other)
-    etag = made.store.get_with_etag(release_key(0))[1]
-    made.store.compare_and_swap(release_key(0), encode(other), etag=etag)
+    payload = statement_of(
+        other, digest=sha256(encode(other)), parent=None, files=None, terms=None, journal_head=None
+    )  # fmt: skip
+    forged = sign(payload, "provenance", [made.keys.aggregator])  # by who has stolen the old key, and can write
+    for key, data in ((release_key(0), encode(other)), (statement_key(0), forged)):
+        made.store.compare_and_swap(key, data, etag=made.store.get_with_etag(key)[1])
     keys = rotate(made)
     lead_until_it_is_idle(made, keys)
     signers = [json.loads(made.store.get(statement_key(number)))["signatures"][0]["keyid"] for number in range(3)]
