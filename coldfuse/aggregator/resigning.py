@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 def take_over_history(federation: Federation) -> int:
     """Sign anew, as the leader, the statements on releases by keys that were replaced; return how many these were.
 
-    The latest release comes last: as long as it is not signed anew, another leader begins again. What is damaged, or
+    The oldest release comes last: as long as it is not signed anew, another leader begins again. What is damaged, or
     does not hang on what came after it, ends the walk: it is named in the log, and left as it is.
 
     Raises:
@@ -37,12 +37,15 @@ def take_over_history(federation: Federation) -> int:
     if trust is None or signer is None:
         return 0
     current = {key.id for key in trust.known().root.keys_of("aggregator")}
-    if _signer_of(federation, federation.channel("latest").release) in current:
+    adopted = federation.settings.adopted
+    if _signer_of(federation, adopted.release + 1 if adopted else 0) in (None, *current):
         return 0
-    found = [(number, payload) for number, payload, keyid in _history(federation, trust) if keyid not in current]
-    for number, payload in reversed(found):
-        sign_anew(federation.store, number, payload, signer.aggregator)
-    return len(found)
+    count = 0
+    for number, payload, keyid in _history(federation, trust):
+        if keyid not in current:
+            sign_anew(federation.store, number, payload, signer.aggregator)
+            count += 1
+    return count
 
 
 def _signer_of(federation: Federation, number: int) -> str | None:

@@ -100,6 +100,18 @@ def test_a_new_key_takes_the_history_over_and_clients_believe_all_of_it(made: Ro
     assert {step.signed.keyid for step in trace(gateway, found)} == {keys.aggregator.public.id}
 
 
+def test_a_key_that_is_taken_up_between_two_rounds_takes_over_what_came_before(made: RootedFederation) -> None:
+    keys, eve = rotate(made), made.enroll("eve")
+    open_federation(made.store, signer=keys.signer).mended_latest()
+    for _ in range(2):
+        lead(open_federation(made.store, signer=keys.signer), 3, now_s=time.time())
+        if made.opened(leads=False).channel("latest").release == 2:
+            made.send("eve", make_changes(MODEL, 3), eve)
+    assert made.opened(leads=False).channel("latest").release == 3  # signed by the new key, and those before are not
+    lead_until_it_is_idle(made, keys)
+    assert [summary.name.number for summary in client(made).releases()] == [3, 2, 1, 0]
+
+
 def test_what_is_signed_anew_says_what_it_said(made: RootedFederation) -> None:
     before = [json.loads(made.store.get(statement_key(number)))["payload"] for number in range(3)]
     keys = rotate(made)
@@ -143,7 +155,7 @@ def test_a_leader_with_the_right_key_writes_nothing_anew(made: RootedFederation)
 def test_a_takeover_that_is_cut_off_is_finished_by_the_next_leader(made: RootedFederation) -> None:
     keys, before = rotate(made), [made.store.get(statement_key(number)) for number in range(3)]
     lead_until_it_is_idle(made, keys)
-    for number in (1, 2):  # as if it had been killed after the first, which is the oldest
+    for number in (0, 1):  # as if it had been killed after the first, which is the newest
         etag = made.store.get_with_etag(statement_key(number))[1]
         made.store.compare_and_swap(statement_key(number), before[number], etag=etag)
     assert take_over_history(open_federation(made.store, signer=keys.signer)) == 2
