@@ -7,16 +7,19 @@ import stat
 import subprocess
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from certificates import GATEWAY, Authority
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from federations import make_federation
 
 from coldfuse.cli.certs import certs
 from coldfuse.cli.options.certs import CertsOptions
 from coldfuse.errors import UserInputError
+from coldfuse.storage import LocalStore
 from coldfuse.trust.certs import AUTHORITY_DAYS, Holder, make_authority
 from coldfuse.trust.certs_folder import give, open_authority
 
@@ -245,6 +248,25 @@ def test_a_folder_that_is_a_file_is_said_to_be_one(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserInputError, match="file: cannot be written"):
         make(tmp_path / "file", "localhost")
+
+
+@pytest.mark.parametrize("place", ["store", "store/certs/deep"])
+def test_no_key_is_put_into_a_store(tmp_path, place):
+    make_federation(LocalStore(tmp_path / "store"))
+    with pytest.raises(UserInputError, match="where no private key may be"):
+        make(tmp_path / place, "localhost")
+    with pytest.raises(UserInputError, match="expected a folder of this machine"):
+        make(Path("s3://bucket/certs"), "localhost")
+    assert not [*tmp_path.rglob("*.key")]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes files of others")
+def test_a_key_that_is_renewed_by_root_stays_its_owners(folder):
+    make(folder, "localhost")
+    os.chown(folder / "gateway.key", 12345, 12345)
+    make(folder, renew=True)
+    state = (folder / "gateway.key").stat()
+    assert (state.st_uid, state.st_gid, stat.S_IMODE(state.st_mode)) == (12345, 12345, 0o600)
 
 
 def test_two_authorities_have_two_names(tmp_path):
