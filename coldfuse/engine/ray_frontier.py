@@ -9,12 +9,15 @@ from __future__ import annotations
 import ipaddress
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 from coldfuse.config import ray_for_itself, ray_uses_tls
 from coldfuse.errors import TransportError, UserInputError
@@ -28,6 +31,9 @@ _KNOCK_S = 10.0
 _NODES = "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo"
 _CLIENTS = "/ray.rpc.RayletDriver/ClusterInfo"
 """A method of the head, and one of the server for `ray://`; both change nothing."""
+
+_FOLDER = "coldfuse-ray-"
+"""Beginning of the name of a folder with a token; the number of the process follows."""
 
 _CLIENT_SCHEME = "ray://"
 
@@ -151,7 +157,8 @@ def alone() -> Iterator[None]:
     Ray's own, in ~/.ray/auth_token, is the same for all that a user starts, and is written for others to read. This one
     lies in a file for this user alone, which the processes of Ray are told the name of, and is gone with the block.
     """
-    with tempfile.TemporaryDirectory(prefix="coldfuse-ray-") as folder:
+    _sweep()
+    with tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-") as folder:
         path = Path(folder) / "token"
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(32))
@@ -161,6 +168,14 @@ def alone() -> Iterator[None]:
                 yield
         finally:
             _read_again()
+
+
+def _sweep() -> None:
+    """Remove the tokens of this user's processes that were killed; those of others are not theirs to remove."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*-*"):
+        pid = folder.name.removeprefix(_FOLDER).partition("-")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

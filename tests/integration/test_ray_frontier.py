@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,6 +109,7 @@ def test_a_local_ray_listens_on_loopback_and_asks_for_a_token_that_nobody_sees(m
 
     monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", True)  # as where a program has imported Ray before
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)  # of another cluster
+    left = leave_a_token()
     before = set(psutil.Process().children(recursive=True))
     with ray_executor(None, num_cpus=1) as executor:
         import ray
@@ -126,5 +128,16 @@ def test_a_local_ray_listens_on_loopback_and_asks_for_a_token_that_nobody_sees(m
         seen += [log.read_text(errors="replace") for log in logs.rglob("*") if log.is_file()]
         assert not any(secret in text for secret in (token, TOKEN) for text in seen)
     assert not path.parent.exists()
+    assert not left.exists()
     assert os.environ["RAY_AUTH_TOKEN"] == TOKEN
     wait_until(lambda: not any(map(psutil.Process.is_running, family[1:])), "the end of Ray")
+
+
+def leave_a_token() -> Path:
+    """Leave a token as a process that was killed does."""
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    folder = Path(tempfile.gettempdir()) / f"coldfuse-ray-{killed.pid}-left"
+    folder.mkdir()
+    (folder / "token").write_text(TOKEN)
+    return folder
