@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from commands import wait_until
 
 from coldfuse.config import prepare_ray
 from coldfuse.engine.execution import ray_executor
-from coldfuse.engine.ray_frontier import look
+from coldfuse.engine.ray_frontier import alone, look
 from coldfuse.errors import TransportError, UserInputError
 
 HEAD = Path(__file__).parents[1] / "ray_head.py"  # not imported: Ray reads its settings when it is
@@ -116,6 +117,9 @@ def test_a_local_ray_listens_on_loopback_and_asks_for_a_token_that_nobody_sees(m
 
         assert sorted(executor.run(posixpath.join, "a", ["b", "c"])) == [(0, "a/b"), (1, "a/c")]
         path = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+        os.utime(path, times=(0.0, 0.0))
+        with alone():  # whoever starts another one leaves it where it is
+            assert path.exists()
         token = path.read_text()
         assert (stat.S_IMODE(path.stat().st_mode), stat.S_IMODE(path.parent.stat().st_mode)) == (0o600, 0o700)
         family = [psutil.Process(), *set(psutil.Process().children(recursive=True)) - before]
@@ -134,10 +138,8 @@ def test_a_local_ray_listens_on_loopback_and_asks_for_a_token_that_nobody_sees(m
 
 
 def leave_a_token() -> Path:
-    """Leave a token as a process that was killed does."""
-    killed = subprocess.Popen(["true"])
-    killed.wait()
-    folder = Path(tempfile.gettempdir()) / f"coldfuse-ray-{killed.pid}-left"
-    folder.mkdir()
+    """Leave a token as a process that was killed an hour ago does."""
+    folder = Path(tempfile.mkdtemp(prefix="coldfuse-ray-"))
     (folder / "token").write_text(TOKEN)
+    os.utime(folder / "token", times=(time.time() - 3600.0,) * 2)
     return folder
