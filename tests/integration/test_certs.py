@@ -188,6 +188,16 @@ def write_authority(folder, *, made):
     (folder / "ca.key").chmod(0o600)
 
 
+def damage_point(path):
+    """Write a certificate that can be read, but for its key, which is no point of the curve."""
+    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    point = certificate.public_key().public_bytes(
+        serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+    )
+    der = certificate.public_bytes(serialization.Encoding.DER).replace(point, point[:-1] + bytes([point[-1] ^ 1]))
+    path.write_text(ssl.DER_cert_to_PEM_cert(der))
+
+
 def lock(path):
     key = ec.generate_private_key(ec.SECP256R1())
     pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
@@ -209,6 +219,7 @@ def make_ed25519(path):
         (lambda f: shutil.copy(f / "gateway.key", f / "ca.key"), "is not the key of the certificate beside it"),
         (lambda f: [shutil.copy(f / f"gateway.{s}", f / f"ca.{s}") for s in ("pem", "key")], "that is no authority's"),
         (lambda f: (f / "ca.pem").write_text("-----BEGIN"), r"ca\.pem: expected a certificate in PEM form"),
+        (lambda f: damage_point(f / "ca.pem"), r"ca\.pem: expected a certificate in PEM form"),
         (lambda f: (f / "ca.key").write_bytes(b""), r"ca\.key: expected a private key in PEM form"),
         (lambda f: lock(f / "ca.key"), "passphrase"),
         (lambda f: make_ed25519(f / "ca.key"), "expected an ECDSA or RSA key"),
