@@ -90,6 +90,10 @@ class RollbackError(TrustError):
     """Something older than what was seen before is handed out as the newest."""
 
 
+class ChainError(TrustError):
+    """An entry of a signed journal is not the one that comes after the entry before it."""
+
+
 class ExpiredError(TrustError):
     """What was signed is no longer valid: nobody has renewed it, or somebody hides that it was."""
 

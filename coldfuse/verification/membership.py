@@ -39,7 +39,14 @@ def look_at_members(look: Inspection, signers: Signers) -> TrustView | None:
 
 
 def find_signer(
-    look: Inspection, view: TrustView, payload: bytes, signature: Signature | None, *, name: str, kind: Kind, where: str,
+    look: Inspection,
+    view: TrustView,
+    payload: bytes,
+    signature: Signature | None,
+    *,
+    name: str,
+    kind: Kind,
+    where: str,
     at_s: float,
 ) -> Asker | None:
     """Return the member who has signed something; None, and why is noted, where that was no member's to sign."""
