@@ -104,20 +104,20 @@ class TrustView:
         Args:
             read: Reads what is stored under a key.
             fingerprint: What the federation is known by; None to believe the first root that is read.
-            root: The newest root that was seen before.
+            root: The newest root that was seen before: the chain has to lead through it, so that who has stolen the
+                keys of an older one cannot make another next one.
             members: The newest version of the list of members that was seen before.
         """
         self._read = bounded(read)
         self._lock = threading.Lock()
         self._fingerprint = fingerprint
-        self._root = root
+        self._kept = root
+        self._root: Root | None = None
         self._root_data: bytes | None = None
         self._members: Members | None = None
         self._least_members = members
         self._keys: dict[str, list[bytes]] = {}  # statements by folder: none is ever changed
         self._ever: dict[RoleName, dict[str, tuple[int, PublicKey]]] = {}
-        if root is not None:
-            self._note(root)
 
     def refresh(self, *, members: int = 0) -> Known:
         """Read what is new.
@@ -145,7 +145,7 @@ class TrustView:
             return self._follow_root(), self._root_data
 
     def ever(self, role: RoleName) -> Mapping[str, tuple[int, PublicKey]]:
-        """Return all keys that the roots read so far have named for a role, by id, each with the newest such root."""
+        """Return all keys that the roots so far have named for a role, by id, each with the newest such root."""
         with self._lock:
             return dict(self._ever.get(role, {}))
 
@@ -238,7 +238,7 @@ class TrustView:
             root = first_root(data, self._fingerprint)
             self._note(root)
             self._fingerprint = self._fingerprint or fingerprint_of(data)
-        for _ in range(MAX_ROOTS):
+        for _ in range(MAX_ROOTS + (self._kept.version if self._kept else 0)):
             following = self._read(root_key(root.version + 1))
             if following is None:
                 break
@@ -259,6 +259,11 @@ class TrustView:
         self._members = None  # other operators have signed it: it is verified once more
 
     def _note(self, root: Root) -> None:
+        if self._kept is not None and root.version == self._kept.version and root != self._kept:
+            raise SignatureError(
+                f"root {root.version}: is another one than was seen before, though it is signed; somebody has the keys "
+                "of an older root, or the store was put back to an older state and went on from there"
+            )
         for role in root.roles:
             self._ever.setdefault(role, {}).update({key.id: (root.version, key) for key in root.keys_of(role)})
 

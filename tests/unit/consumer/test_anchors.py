@@ -36,7 +36,8 @@ def test_a_fingerprint_that_was_given_is_remembered(home: Path) -> None:
     trust = TinyTrust()
     given = find(trust, home, root=trust.fingerprint.upper())
     assert given == find(trust, home)
-    assert given is not None and given.folder.pinned_root() == trust.stored["root/1.json"]
+    assert given is not None
+    assert given.folder.pinned_root() == trust.stored["root/1.json"]
 
 
 def test_a_fingerprint_that_was_given_is_anothers(home: Path) -> None:
