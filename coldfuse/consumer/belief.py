@@ -21,9 +21,10 @@ from coldfuse.registry.chain import Link
 from coldfuse.trust.channel import SignedChannel, channel_key, read_channel, require_current
 from coldfuse.trust.envelope import verified
 from coldfuse.trust.provenance import read_statement, require_about
+from coldfuse.trust.reading import ReadSigned, bounded
 from coldfuse.trust.root import Root
 from coldfuse.trust.seen import Memory, with_channel, with_members
-from coldfuse.trust.view import SKEW_S, Known, ReadSigned, TrustView, bounded
+from coldfuse.trust.view import SKEW_S, Known, TrustView
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,9 @@ from coldfuse.storage.base import ObjectStore
 from coldfuse.trust.envelope import sign
 from coldfuse.trust.founding import AggregatorSigner, FounderKeys
 from coldfuse.trust.members import Members
+from coldfuse.trust.reading import ReadSigned
 from coldfuse.trust.root import fingerprint_of, first_root
-from coldfuse.trust.view import ReadSigned, TrustView, members_key, root_key
+from coldfuse.trust.view import TrustView, members_key, root_key
 
 
 def signed_reader(store: ObjectStore) -> ReadSigned:

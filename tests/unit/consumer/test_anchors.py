@@ -10,8 +10,8 @@ from federation_keys import TinyTrust
 from coldfuse.consumer.anchors import Anchor, check_fingerprint, find_anchor, require_unknown
 from coldfuse.errors import CodecError, SignatureError, UnknownRootError, UserInputError
 from coldfuse.trust.home import FederationFolder, Membership
+from coldfuse.trust.reading import MAX_ROOT_BYTES
 from coldfuse.trust.seen import Memory
-from coldfuse.trust.view import MAX_ROOT_BYTES
 
 PLACE = "gateway.example.org:7700"
 
