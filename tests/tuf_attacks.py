@@ -107,7 +107,7 @@ def fast_forward(scene: Scene) -> Refusal:
 
 def replaced_aggregator(scene: Scene) -> Callable[[Root], Root]:
     """Return the change after which the aggregator has another key (the test's second one)."""
-    return lambda root: with_other_key(root, "aggregator", scene.aggregator.public.id, THIEF.public, now_s=time.time())
+    return lambda root: with_other_key(root, scene.aggregator.public.id, THIEF.public, now_s=time.time())
 
 
 def mix_of_roots(scene: Scene) -> Refusal:
@@ -260,7 +260,7 @@ def stolen_old_root(scene: Scene) -> Refusal:
     """Both keys of an older root are stolen, and another next root is made of them."""
     scene.publish_root()
     assert scene.fetch() == NUM_HONEST
-    other = lambda root: with_other_key(root, "aggregator", scene.aggregator.public.id, THIEF.public, now_s=1.0)  # noqa: E731
+    other = replaced_aggregator(scene)
     scene.lies.signed[root_key(2)] = scene.root(other, by=list(scene.keys.operators))  # type: ignore[arg-type]
     scene.release(by=THIEF)
     return Refusal(root_key(2), SignatureError, "root 2: is another one than was seen before, though it is signed")
