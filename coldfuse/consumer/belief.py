@@ -179,9 +179,7 @@ class Belief:
     def _require_before_root(self, data: bytes, number: int) -> ReleaseManifest:
         """Return a release of before the federation had a root, which nobody has signed."""
         if self.settings().is_signed_release(number):
-            raise SignatureError(
-                f"release {number}: nobody's signature is handed out with it, expected the aggregator's"
-            )
+            raise SignatureError(f"release {number}: no signature is handed out with it, expected the aggregator's")
         log.warning("release %d is older than the federation's root: nobody has signed it", number)
         return self._require_own(decode(ReleaseManifest, data, what=f"release {number}"), number)
 
