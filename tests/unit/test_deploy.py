@@ -14,11 +14,15 @@ from coldfuse.processes import HOPELESS
 ROOT = Path(__file__).parents[2]
 
 
+COMPOSE = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
+
+
 def commands() -> list[list[str]]:
-    services = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]
-    found = [service["command"] for service in services.values() if "command" in service]
-    script = services["init"]["entrypoint"][-1]
-    return [*found, re.search(r"coldfuse (init .*)", script)[1].split()]
+    services = COMPOSE["services"].values()
+    scripts = [service["entrypoint"][-1] for service in services if "entrypoint" in service]
+    said = re.findall(r"coldfuse ((?:init|join|contribute) .*)", "\n".join(scripts))
+    printed = re.findall(r"run --rm operator (.*) >", (ROOT / "deploy/compose.yaml").read_text())
+    return [*(service["command"] for service in services if "command" in service), *map(str.split, said + printed)]
 
 
 @pytest.mark.parametrize("command", commands(), ids=lambda command: command[0])
@@ -34,7 +38,22 @@ def assert_options_exist(command: list[str]) -> None:
 
 
 def test_compose_starts_every_role():
-    assert sorted(command[0] for command in commands()) == ["aggregator", "contribute", "gateway", "init"]
+    assert sorted(command[0] for command in commands()) == [
+        "aggregator", "contribute", "enroll", "gateway", "init", "join", "members",
+    ]  # fmt: skip
+
+
+def test_compose_gives_each_service_the_keys_that_are_its_own():
+    mounts = {
+        name: {volume.partition(":")[0] for volume in service.get("volumes", ["store"])}
+        for name, service in COMPOSE["services"].items()
+    }
+    assert {name for name, volumes in mounts.items() if "operator" in volumes} == {"init", "operator"}
+    assert {name for name, volumes in mounts.items() if "aggregator" in volumes} == {"init", "aggregator"}
+    assert "store" not in mounts["contributor"]
+    assert [name for name, service in COMPOSE["services"].items() if "secrets" in service] == ["contributor"]
+    assert COMPOSE["services"]["contributor"]["secrets"] == list(COMPOSE["secrets"])
+    assert not any("TOKEN" in str(service) for service in COMPOSE["services"].values())  # no secret in an environment
 
 
 def test_dockerfile_copies_what_there_is():
