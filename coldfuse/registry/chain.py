@@ -132,7 +132,8 @@ class Chain:
             **dict(head), federation=self.trust.known().fingerprint, round=self.round, before=before
         )  # fmt: skip
         payload = encode(link)
-        return Written(link, write_signed(payload, "journal", [self.signer]), sha256(payload), before)
+        generation, _ = self.trust.ever("aggregator").get(self.signer.public.id, (0, None))
+        return Written(link, write_signed(payload, "journal", [self.signer]), sha256(payload), before, generation)
 
     def entry_bytes(self, written: Written) -> bytes:
         """Return the same bytes as the head's."""
