@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import re
 
-from coldfuse.core.serialization import MAX_MANIFEST_BYTES
-from coldfuse.errors import CodecError, ObjectNotFoundError, UserInputError
+from coldfuse.core.contribution import Count
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode
+from coldfuse.core.value import Digest, Name, Value
+from coldfuse.errors import CodecError, NotAllowedError, ObjectNotFoundError, SignatureError, UserInputError
 from coldfuse.storage.base import ObjectStore
+from coldfuse.trust.envelope import read_envelope
+from coldfuse.trust.members import KeyStatement
+from coldfuse.trust.rights import require_right
+from coldfuse.trust.view import TrustView
 
 _NUMBER = r"[0-9]{1,9}"
 _NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
@@ -22,6 +28,21 @@ _READABLE = re.compile(
 
 MAX_SIGNED_BYTES = MAX_MANIFEST_BYTES
 """More is neither stored nor sent: a list of twenty thousand members takes as much."""
+
+
+MAX_STATEMENT_BYTES, MAX_CHECK_BYTES = 32 << 10, 64 << 10
+"""More than a statement about a key, and a member's word on a release, can take."""
+
+
+class CheckHeading(Value):
+    """What a gateway has to know of a member's word on a release."""
+
+    federation: Digest
+    """Fingerprint of the root."""
+    release: Count
+    """Number of the release."""
+    member: Name
+    """Who has checked it."""
 
 
 def is_root(key: str) -> bool:
@@ -56,3 +77,53 @@ def read_signed(store: ObjectStore, key: str) -> bytes | None:
     if len(data) > MAX_SIGNED_BYTES:
         raise CodecError(f"{key}: has more than {MAX_SIGNED_BYTES:,} bytes, and nothing that is signed has")
     return data
+
+
+def read_statement(data: bytes) -> KeyStatement:
+    """Return what a statement about a key says, unverified.
+
+    Raises:
+        CodecError: It is none, or too long for one.
+    """
+    what = "the statement about a key"
+    if len(data) > MAX_STATEMENT_BYTES:
+        raise CodecError(f"{what}: {len(data):,} bytes, at most {MAX_STATEMENT_BYTES:,} are taken")
+    return decode(KeyStatement, read_envelope(data, what=what).content("member-key", what=what), what=what)
+
+
+def put_check(store: ObjectStore, envelope: bytes, view: TrustView, *, now_s: float) -> None:
+    """Keep a member's signed word on a release, in the place of an older one of theirs.
+
+    Raises:
+        CodecError: It is none, or too long for one.
+        SignatureError: It is not signed by the member that it names.
+        NotAllowedError: That member may not check, or it is another federation's.
+    """
+    what = "the check"
+    if len(envelope) > MAX_CHECK_BYTES:
+        raise CodecError(f"{what}: {len(envelope):,} bytes, at most {MAX_CHECK_BYTES:,} are taken")
+    said = read_envelope(envelope, what=what)
+    payload = said.content("check", what=what)
+    heading = decode(CheckHeading, payload, what=what)
+    known = view.known()
+    if heading.federation != known.fingerprint:
+        raise NotAllowedError(
+            f"{what}: is of the federation {heading.federation[:12]}, this is {known.fingerprint[:12]}"
+        )
+    if len(said.signatures) != 1:
+        raise SignatureError(f"{what}: has {len(said.signatures)} signatures, expected the one of {heading.member}")
+    asker = view.verify(payload, "check", said.signatures[0], name=heading.member, what=what)
+    require_right("PutCheck", asker, is_open=known.root.is_open, now_s=now_s)
+    key = check_key(heading.release, heading.member)
+    try:
+        _, etag = store.get_with_etag(key)
+    except ObjectNotFoundError:
+        if store.put_if_absent(key, envelope):
+            return
+        _, etag = store.get_with_etag(key)
+    store.compare_and_swap(key, envelope, etag=etag)
+
+
+def check_key(release: int, member: str) -> str:
+    """Return the key of a member's word on a release."""
+    return f"checks/{release:05d}/{member}.json"

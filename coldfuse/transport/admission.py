@@ -7,10 +7,8 @@ from typing import Any
 
 import grpc
 
-from coldfuse.transport.calls import Call, Context, Requests, serve
-from coldfuse.transport.channel import MAX_REQUEST_BYTES
+from coldfuse.transport.calls import Call, Context, House, Requests
 from coldfuse.transport.frames import SERVICE
-from coldfuse.transport.rooms import Rooms
 
 Handler = Any
 """A `grpc.RpcMethodHandler`, whose stubs disagree with what gRPC has."""
@@ -19,8 +17,8 @@ Handler = Any
 class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # it takes none
     """Turns every other service's methods into streams that are read when there is room."""
 
-    def __init__(self, rooms: Rooms) -> None:
-        self._rooms = rooms
+    def __init__(self, house: House) -> None:
+        self._house = house
 
     async def intercept_service(  # type: ignore[override]  # the stubs know no method that is not there
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]], details: Any
@@ -31,7 +29,7 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # it tak
             return handler
 
         async def run(requests: Requests, context: Context) -> None:
-            await serve(requests, context, self._rooms, lambda call: _handle(call, handler))
+            await self._house.serve(requests, context, details.method, lambda call: _handle(call, handler))
 
         return grpc.stream_stream_rpc_method_handler(run)
 
@@ -56,7 +54,7 @@ async def _handle(call: Call, handler: Handler) -> None:
 async def _read_all(call: Call, handler: Handler) -> AsyncIterator[Any]:
     read: Any = handler.request_deserializer
     while True:
-        async with call.rooms.messages.take(call.caller, MAX_REQUEST_BYTES):
+        async with call.take_message():
             data = await call.next_message()
         if data is None:
             return
