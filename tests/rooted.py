@@ -66,8 +66,10 @@ class RootedFederation:
             role=role, invite=invite.public, invited_at_s=now_s - 3600, join_by_s=now_s + 3600,
             valid_until_s=now_s + 86400,
         )  # fmt: skip
-        self.change(name, member.model_copy(update=different))
+        self.change(name, member)
         self.bind(name, key, before=invite)
+        if different:  # only now: who has expired binds no key
+            self.change(name, member.model_copy(update=different))
         return Identity(name, self.keys.fingerprint, key)
 
     def bind(self, name: str, key: PrivateKey, *, before: PrivateKey | None, number: int = 0) -> bool:

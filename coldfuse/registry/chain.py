@@ -154,8 +154,11 @@ class Chain:
 
     def _read(self, data: bytes, *, what: str) -> Written:
         check_sealed(data, what=what)
-        payload, generation = self._verified(data, what=what)
-        link = decode(Link, payload, what=what)
+        try:
+            payload, generation = self._verified(data, what=what)
+            link = decode(Link, payload, what=what)
+        except CodecError as error:  # its seal is right: no disk has made that of it
+            raise SignatureError(f"{what}: is no entry of a journal; somebody has put it there: {error}") from error
         federation = self.trust.known().fingerprint
         if (link.federation, link.round) != (federation, self.round):
             raise ChainError(

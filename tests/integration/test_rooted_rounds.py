@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,45 +47,50 @@ def test_what_a_member_has_signed_is_fused_and_published(made: RootedFederation)
     assert made.opened(leads=False).channel("latest").release == 1
 
 
-@pytest.mark.parametrize(
-    ("who", "reason"),
-    [
-        ("nobody", "is not signed"),
-        ("stranger", "is no member of this federation"),
-        ("other key", "is none of this member's"),
-        ("other member", "is none of this member's"),
-        ("consumer", "only a contributor or operator may contribute"),
-        ("revoked", "has revoked ada (stolen)"),
-        ("expired", "membership of ada had expired"),
-        ("too large", "this member may send 10"),
-    ],
-)
-def test_what_no_member_may_send_is_rejected_with_the_reason(made: RootedFederation, who: str, reason: str) -> None:
+def stranger(made: RootedFederation) -> Identity:
+    return Identity("ada", made.keys.fingerprint, PrivateKey.generate())
+
+
+def with_other_key(made: RootedFederation) -> Identity:
+    made.enroll("ada")
+    return stranger(made)
+
+
+def other_member(made: RootedFederation) -> Identity:
+    made.enroll("ada")
+    return made.enroll("bob")
+
+
+def revoked(made: RootedFederation) -> Identity:
+    ada = made.enroll("ada")
+    made.revoke("ada", since_s=time.time() - 1, reason="stolen")
+    return ada
+
+
+def of_another_federation(made: RootedFederation) -> Identity:
+    made.enroll("ada")
+    return RootedFederation(made.path / "other").enroll("ada")
+
+
+SENDERS: dict[str, tuple[Callable[[RootedFederation], Identity | None], str]] = {
+    "nobody": (lambda made: made.enroll("ada") and None, "is not signed"),
+    "a stranger": (stranger, "is no member of this federation"),
+    "another key": (with_other_key, "is none of this member's"),
+    "another member": (other_member, "is none of this member's"),
+    "another federation's": (of_another_federation, "is none of this member's"),
+    "a consumer": (lambda made: made.enroll("ada", "consumer"), "only a contributor or operator may contribute"),
+    "an evaluator": (lambda made: made.enroll("ada", "evaluator"), "only a contributor or operator may contribute"),
+    "a revoked one": (revoked, "has revoked ada (stolen)"),
+    "an expired one": (lambda made: made.enroll("ada", valid_until_s=time.time() - 1), "of ada had expired"),
+    "one over its quota": (lambda made: made.enroll("ada", quota=Quota(contribution_bytes=10)), "may send 10"),
+}
+
+
+@pytest.mark.parametrize("who", SENDERS)
+def test_what_no_member_may_send_is_rejected_with_the_reason(made: RootedFederation, who: str) -> None:
+    make, reason = SENDERS[who]
     open_round(made)
-    now_s, name, identity = time.time(), "ada", None
-    match who:
-        case "nobody":
-            made.enroll("ada")
-        case "stranger":
-            identity = Identity("ada", made.keys.fingerprint, PrivateKey.generate())
-        case "other key":
-            made.enroll("ada")
-            identity = Identity("ada", made.keys.fingerprint, PrivateKey.generate())
-        case "other member":
-            made.enroll("ada")
-            identity = made.enroll("bob")
-        case "consumer":
-            identity = made.enroll("ada", "consumer")
-        case "revoked":
-            identity = made.enroll("ada")
-            made.revoke("ada", since_s=now_s - 1, reason="stolen")
-        case "expired":
-            identity = made.enroll("ada")
-            member = made.opened().trust.refresh().members.members["ada"]
-            made.change("ada", member.model_copy(update={"valid_until_s": now_s - 1}))
-        case "too large":
-            identity = made.enroll("ada", quota=Quota(contribution_bytes=10))
-    digest = made.send(name, make_changes(MODEL, 0), identity)
+    digest = made.send("ada", make_changes(MODEL, 0), make(made))
     lead(made.opened(), 1)
     assert reason in verdict(made, digest)
     assert made.opened(leads=False).channel("latest").release == 0
