@@ -14,14 +14,17 @@ from collections.abc import Callable
 
 from coldfuse.core.federation import FederationSettings
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.round import LeaderEvent
 from coldfuse.core.serialization import decode, sha256
 from coldfuse.errors import ColdfuseError, FederationError, RollbackError, SignatureError
+from coldfuse.registry.chain import Link
 from coldfuse.trust.channel import SignedChannel, channel_key, read_channel, require_current
-from coldfuse.trust.envelope import Kind
+from coldfuse.trust.envelope import verified
 from coldfuse.trust.provenance import read_statement, require_about
+from coldfuse.trust.reading import ReadSigned, bounded
 from coldfuse.trust.root import Root
 from coldfuse.trust.seen import Memory, with_channel, with_members
-from coldfuse.trust.view import SKEW_S, Known, ReadSigned, TrustView, bounded
+from coldfuse.trust.view import SKEW_S, Known, TrustView
 
 log = logging.getLogger(__name__)
 
@@ -122,9 +125,30 @@ class Belief:
             )
         return self._require_own(decode(ReleaseManifest, data, what=what), channel.release)
 
-    def require_signed(self, data: bytes, kind: Kind, *, what: str) -> bytes:
-        """Return what the aggregator has signed, once it has; raises as `root`."""
-        return self.root().verified(data, kind, "aggregator", what=what)
+    def require_entry(self, data: bytes, round_number: int) -> LeaderEvent:
+        """Return an entry of a round's journal, once an aggregator has signed it, of today or before.
+
+        Raises:
+            SignatureError: Nobody has who may, or it is of another round or federation.
+            CodecError: It is no entry.
+        """
+        what = f"the verdict of round {round_number}"
+        with self._lock:
+            self.root()
+            keys = [key for _, key in self._view.ever("aggregator").values()]
+        link = decode(Link, verified(data, "journal", keys, what=what), what=what)
+        if (link.federation, link.round) != (self.fingerprint, round_number):
+            raise SignatureError(
+                f"{what}: is an entry of round {link.round} of federation {link.federation[:16]}, put in its place"
+            )
+        return link.entry
+
+    def require_statement(self, data: bytes, number: int) -> None:
+        """Raise `SignatureError` unless an aggregator has signed what a release was made from; raises as `root`."""
+        what = f"the statement on release {number}"
+        statement = read_statement(self.root().verified(data, "provenance", "aggregator", what=what), what=what)
+        if statement.parameters.release != number:
+            raise SignatureError(f"{what}: is about release {statement.parameters.release}")
 
     def settings(self) -> FederationSettings:
         """Return the federation's rules, which its operators sign; raises as `root`."""
