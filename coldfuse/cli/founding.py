@@ -17,10 +17,12 @@ import typer
 from coldfuse.cli.asking import ask_on_terminal
 from coldfuse.cli.holding import keyring_of
 from coldfuse.config import credentials_folder, home_folder
+from coldfuse.consumer.anchors import find_anchor
 from coldfuse.core.sealed import seal, unseal
 from coldfuse.core.value import Value
 from coldfuse.durable import explained, sync_folder, write_whole
 from coldfuse.errors import UserInputError
+from coldfuse.registry.trust import signed_reader
 from coldfuse.storage import ObjectStore
 from coldfuse.storage.base import store_identity
 from coldfuse.trust.founding import FounderKeys
@@ -94,8 +96,9 @@ def begun_in(store: ObjectStore) -> tuple[FederationFolder, Founding] | None:
     return None
 
 
-def finish(folder: FederationFolder) -> None:
-    """Take note that the federation is there."""
+def finish(folder: FederationFolder, store: ObjectStore, url: str) -> None:
+    """Take note that the federation is there, and where."""
+    find_anchor(signed_reader(store), url, home=folder.path.parent, root=folder.fingerprint)
     (folder.path / _NOTE).unlink(missing_ok=True)
 
 

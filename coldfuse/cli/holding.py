@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,8 +10,9 @@ import typer
 from coldfuse.cli.asking import ask_on_terminal
 from coldfuse.cli.options.trust import OperatorKey
 from coldfuse.config import credentials_folder, home_folder
+from coldfuse.consumer.anchors import find_anchor
 from coldfuse.core.federation import FederationSettings
-from coldfuse.errors import FederationError, UserInputError
+from coldfuse.errors import FederationError
 from coldfuse.registry.proposals import Proposal, keep_proposal, publish
 from coldfuse.registry.settings import read_settings
 from coldfuse.registry.trust import signed_reader, view_of
@@ -21,7 +21,7 @@ from coldfuse.trust.home import FederationFolder
 from coldfuse.trust.keys import Signer
 from coldfuse.trust.role_keys import RoleKeyring
 from coldfuse.trust.root import RoleName, Root
-from coldfuse.trust.view import Known, TrustView, root_key
+from coldfuse.trust.view import Known, TrustView
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,8 @@ class Holding:
     """What this user holds."""
     keyring: RoleKeyring
 
-    def require_pinned(self) -> None:
-        """Raise `UserInputError` unless this very federation is known on this machine."""
-        if self.folder.pinned_root() is None:
-            raise UserInputError(
-                f"{self.url}: its root is not known on this machine; compare the fingerprint with another operator's, "
-                f"and say --root {self.known.fingerprint}"
-            )
-
     def signers(self, role: RoleName, signing: OperatorKey, *, after: Root | None = None) -> list[Signer]:
         """Return the keys here that sign for a role, by the root as it is or the one after it."""
-        self.require_pinned()
         return self.keyring.signers([root for root in (self.known.root, after) if root], role, given=signing.key)
 
     def carry_out(self, proposal: Proposal, signers: Sequence[Signer]) -> bool:
@@ -71,9 +62,7 @@ class Holding:
     def settle(self) -> None:
         """Put keys into their place that the root names by now."""
         for role in self.keyring.settle(self.view.refresh().root):
-            typer.echo(
-                f"the new key of role {role} is in its place, the one before it beside it as {role}.pem.old", err=True
-            )
+            typer.echo(f"the new key of {role} is in its place, and the one before it is {role}.pem.old", err=True)
 
 
 def hold(url: str, *, root: str | None = None) -> Holding:
@@ -85,21 +74,18 @@ def hold(url: str, *, root: str | None = None) -> Holding:
 
     Raises:
         FederationError: It holds none, or one without a root.
+        UnknownRootError: Its root is not known on this machine.
         TrustError: It is another one, or not signed as it has to be.
     """
-    if root is not None and not re.fullmatch(r"[0-9a-f]{64}", root):
-        raise UserInputError(f"--root {root[:80]}: expected a fingerprint, 64 hex digits in lower case")
     store = open_store(url)
-    settings, _ = read_settings(store, fingerprint=root)
-    view = view_of(store, settings, fingerprint=root)
-    if view is None or settings.root is None:
+    anchor = find_anchor(signed_reader(store), url, home=home_folder(), root=root)
+    settings, _ = read_settings(store, fingerprint=anchor.fingerprint if anchor else None)
+    view = view_of(store, settings)
+    if view is None or anchor is None:
         raise FederationError(
-            f"{url}: this federation has no root, and so no keys or members; coldfuse init {url} --adopt"
+            f"{url}: this federation has no root, and so no keys or members; coldfuse init {url} --adopt gives it one"
         )
-    known, folder = view.refresh(), FederationFolder(home_folder(), settings.root)
-    if root is not None and folder.pinned_root() is None:
-        folder.pin_root(signed_reader(store)(root_key(1)) or b"")
-    holding = Holding(url, store, settings, view, known, folder, keyring_of(folder))
+    holding = Holding(url, store, settings, view, view.refresh(), anchor.folder, keyring_of(anchor.folder))
     holding.settle()
     return holding
 

@@ -68,7 +68,7 @@ def init(options: InitOptions) -> None:
             store, name=options.name, base=shared, origin=base, method=line, rules=rules, screening=screening,
             statistics=statistics, trust=keys,
         )  # fmt: skip
-        finish(folder)
+        finish(folder, store, options.store)
     how = "no release has it, so who loads one needs it, too"
     left_out = () if federation.latest().module else checkpoint.left_out(base, how=how)
     _say_created(options, federation, folder, left_out)
@@ -80,7 +80,7 @@ def _was_finished(options: InitOptions, store: ObjectStore) -> bool:
     if begun is None or store.head(SETTINGS_KEY) is None:
         return False
     federation = open_federation(store, fingerprint=begun[0].fingerprint)
-    finish(begun[0])
+    finish(begun[0], store, options.store)
     _say_created(options, federation, begun[0], ())
     return True
 

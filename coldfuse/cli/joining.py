@@ -87,7 +87,8 @@ def _connect(address: str, connection: Connection, identity: Identity | None = N
             typer.echo(f"coldfuse: {error}; trying again", err=True)
 
     reach = Reach(
-        tls=tls_of(connection), insecure=connection.insecure, retry_s=parse_duration(connection.patience), on_trouble=say
+        tls=tls_of(connection), insecure=connection.insecure, retry_s=parse_duration(connection.patience),
+        on_trouble=say,
     )  # fmt: skip
     return connect(address, reach, identity=identity)
 

@@ -41,7 +41,7 @@ from coldfuse.trust.signers import read_public_key
 
 def show(options: KeysShowOptions) -> None:
     """Show the root."""
-    holding = hold(options.store)
+    holding = hold(options.store, root=options.root)
     here = {key.id: role for role, key in reversed(holding.keyring.held().items())}
     proposals = read_proposals(holding.store, holding.known)
     root = holding.known.root
@@ -59,8 +59,6 @@ def show(options: KeysShowOptions) -> None:
             typer.echo(f"  {keyid[:SHORT]}  {root.keys[keyid].scheme}{place}")
     for proposal in proposals:
         typer.echo(f"proposed: {proposal.id}: {'; '.join(describe(proposal, holding))}")
-    if holding.folder.pinned_root() is None:
-        typer.echo("this root is not known on this machine: compare the fingerprint before you believe it")
 
 
 def _as_json(holding: Holding, root: Root, here: dict[str, str], proposals: list[Proposal]) -> dict[str, object]:
@@ -69,7 +67,6 @@ def _as_json(holding: Holding, root: Root, here: dict[str, str], proposals: list
         "version": root.version,
         "expires_at_s": root.expires_at_s,
         "is_open": root.is_open,
-        "is_known_here": holding.folder.pinned_root() is not None,
         "roles": {
             role: {
                 "threshold": held.threshold,
@@ -125,7 +122,6 @@ def renew(options: KeysRenewOptions) -> None:
 def rotate(options: KeysRotateOptions) -> None:
     """Put a new key into the place of an old one."""
     holding = hold(options.store, root=options.signing.root)
-    holding.require_pinned()
     root, held = holding.known.root, holding.keyring.held()
     own = next((key.id for key in held.values() if key.id in root.roles[options.role].keys), None)
     if own is None and options.old is None:
@@ -198,7 +194,6 @@ def _list(options: KeysSignOptions, holding: Holding, proposals: list[Proposal])
 def export(options: KeysExportOptions) -> None:
     """Print the public key of this machine."""
     holding = hold(options.store, root=options.signing.root)
-    holding.require_pinned()
     if options.signing.key is None and not holding.keyring.has(options.role):
         if not options.is_new:
             raise UserInputError(f"there is no key of role {options.role} here yet; --new makes one")

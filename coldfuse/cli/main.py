@@ -57,6 +57,7 @@ from coldfuse.cli.options.trust import (
 from coldfuse.config import prepare_ray, prepare_training
 from coldfuse.durable import advise
 from coldfuse.errors import ColdfuseError
+from coldfuse.processes import keep_memory_private
 
 _TRY, _OPERATE, _CONTRIBUTE = "Try it", "Operate a federation", "Contribute"
 _USE, _ALONE = "Use the model", "Without a federation"
@@ -195,6 +196,8 @@ def main() -> None:
 def _run() -> None:
     debug = "--debug" in sys.argv  # wherever it stands
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    if not debug:  # who looks for a bug may want a core file, and no other does: most commands hold a private key
+        keep_memory_private()
     try:
         app()
     except ColdfuseError as error:

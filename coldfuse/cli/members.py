@@ -71,6 +71,10 @@ def _say_enrolled(options: EnrollOptions, member: Member, decision: tuple[Enrolm
         typer.echo(f"{who}: nothing holds before the others have signed", err=True)
     typer.echo(f"{who}: {what} as {member.role}, until {when(member.valid_until_s)}: {why}", err=True)
     if what != "renewed":
+        if options.address is None:
+            typer.echo(
+                "the token leads to the store itself; for other machines give a gateway's --address HOST:PORT", err=True
+            )
         typer.echo(
             f"the token is a secret for one use, until {when(member.join_by_s)}: hand it over so that nobody else "
             "reads it; who has it runs: coldfuse join TOKEN_FILE",
@@ -94,7 +98,7 @@ def _hand_over(token: Token, out: Path | None) -> None:
 
 def members(options: MembersOptions) -> None:
     """List the members."""
-    holding = hold(options.store)
+    holding = hold(options.store, root=options.root)
     rows = [
         (name, member, holding.view.statements(name, member))
         for name, member in sorted(holding.known.members.members.items())

@@ -18,6 +18,13 @@ Role = Annotated[
 ]
 
 
+_ROOT = typer.Option(
+    metavar="FINGERPRINT",
+    help="The federation's fingerprint, where it is not known on this machine yet; remembered from then on.",
+    rich_help_panel=KEY_PANEL,
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class OperatorKey:
     """With which key an operator signs."""
@@ -30,12 +37,7 @@ class OperatorKey:
             rich_help_panel=KEY_PANEL,
         ),
     ] = None
-    root: Annotated[
-        str | None,
-        typer.Option(
-            help="Fingerprint of the federation, where it is not known on this machine yet.", rich_help_panel=KEY_PANEL
-        ),
-    ] = None
+    root: Annotated[str | None, _ROOT] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,7 @@ class KeysShowOptions:
     """
 
     store: Store
+    root: Annotated[str | None, _ROOT] = None
     as_json: AsJson = False
 
 
@@ -203,6 +206,7 @@ class MembersOptions:
     """
 
     store: Store
+    root: Annotated[str | None, _ROOT] = None
     as_json: AsJson = False
 
 
