@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from coldfuse.core.serialization import decode, encode
 from coldfuse.errors import ConflictError, NotAllowedError
 from coldfuse.registry.settings import read_settings
 from coldfuse.registry.trust import signed_reader, view_of
-from coldfuse.storage.base import ObjectStore
+from coldfuse.storage.base import ObjectStore, list_keys
 from coldfuse.trust.envelope import read_envelope, sign
 from coldfuse.trust.keys import Signer
-from coldfuse.trust.members import MAX_ROTATIONS, KeyStatement, Member, Members, keys_folder, read_statements
+from coldfuse.trust.members import KEYS, MAX_ROTATIONS, KeyStatement, Member, Members, keys_folder, read_statements
 from coldfuse.trust.view import Known, TrustView, members_key
 
 
@@ -109,6 +110,11 @@ def bind_key(store: ObjectStore, envelope: bytes, *, view: TrustView | None = No
     if there.key.id == statement.key.id:
         return False
     raise NotAllowedError(_used(statement, there))
+
+
+def count_keys(store: ObjectStore) -> Counter[str]:
+    """Return how many keys each member has had, by the folder that these lie in; one listing, and nothing is read."""
+    return Counter(f"{key.rpartition('/')[0]}/" for key in list_keys(store, KEYS))
 
 
 def _view(store: ObjectStore, view: TrustView | None) -> TrustView:
