@@ -80,7 +80,7 @@ def bind_key(store: ObjectStore, envelope: bytes, *, view: TrustView | None = No
         now_s: Seconds since 1970; None: by this machine's clock.
 
     Returns:
-        True if it is new, False if this very statement was there.
+        True if it is new, False if that was known.
 
     Raises:
         NotAllowedError: Nobody has invited this member, the invitation has expired or was used, or it was revoked.
@@ -96,7 +96,7 @@ def bind_key(store: ObjectStore, envelope: bytes, *, view: TrustView | None = No
     folder = keys_folder(statement.member, member.invite if member else None)
     read = signed_reader(store)
     if statement.number < len(before):
-        if read(f"{folder}{statement.number}.json") == envelope:
+        if before[statement.number].key.id == statement.key.id:
             return False
         raise NotAllowedError(_used(statement, before[statement.number]))
     earlier = [read(f"{folder}{number}.json") or b"" for number in range(min(statement.number, len(before)))]
@@ -106,9 +106,10 @@ def bind_key(store: ObjectStore, envelope: bytes, *, view: TrustView | None = No
     )  # fmt: skip
     if store.put_if_absent(f"{folder}{statement.number}.json", envelope):
         return True
-    if read(f"{folder}{statement.number}.json") == envelope:
+    there = view.statements(statement.member, member)[statement.number]
+    if there.key.id == statement.key.id:
         return False
-    raise NotAllowedError(_used(statement, view.statements(statement.member, member)[statement.number]))
+    raise NotAllowedError(_used(statement, there))
 
 
 def count_keys(store: ObjectStore) -> Counter[str]:

@@ -18,7 +18,7 @@
     connections silent connections make room; `traffic`: which bytes belong to a call
     wire        protobuf to values and back, for both ends
     status      errors to status codes and back, in one table
-    channel     options and credentials of both ends
+    channel     options and credentials of both ends; `renewing`: a client's follow their files
     handshake   what the two ends disagree on, where gRPC knows only of a closed socket
     sender      sending parts, each until nothing moves any more
     frames      an upload's chunks on the wire, with few copies
