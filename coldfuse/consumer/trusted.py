@@ -70,7 +70,7 @@ class TrustedGateway(Gateway):
             identity: As whom the gateway is asked, and contributions are signed; None: as nobody.
             clock: Returns the seconds since 1970.
         """
-        self.identity = identity
+        self.identity, self.folder = identity, folder
         self.belief = Belief(gateway.read_signed, fingerprint=anchor, memory=Memory(folder), clock=clock)
         self._gateway = gateway
 
