@@ -6,13 +6,13 @@ import re
 from functools import lru_cache
 
 from coldfuse.core.contribution import Count
-from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode
+from coldfuse.core.serialization import decode
 from coldfuse.core.value import Digest, Name, Value
 from coldfuse.errors import CodecError, NotAllowedError, ObjectNotFoundError, SignatureError, UserInputError
 from coldfuse.storage.base import ObjectStore
 from coldfuse.trust.envelope import read_envelope
 from coldfuse.trust.members import KeyStatement
-from coldfuse.trust.reading import MAX_ROOT_BYTES
+from coldfuse.trust.reading import most_bytes
 from coldfuse.trust.rights import require_right
 from coldfuse.trust.view import TrustView
 
@@ -27,9 +27,6 @@ _READABLE = re.compile(
     rf"releases/{_NUMBER}(?:\.model)?\.sig|checks/{_NUMBER}/{_NAME}\.json"
 )
 """Keys of what is signed: nothing that contributors have sent, and no journal."""
-
-MAX_SIGNED_BYTES = MAX_MANIFEST_BYTES
-"""More is neither stored nor sent: a list of twenty thousand members takes as much."""
 
 
 _NUM_ROOTS = 8
@@ -89,9 +86,10 @@ class SignedReader:
             return None
 
     def _get(self, key: str) -> bytes:
-        data = self._store.get(key, length=MAX_SIGNED_BYTES + 1)
-        if len(data) > (MAX_SIGNED_BYTES if root_version(key) is None else MAX_ROOT_BYTES):
-            raise CodecError(f"{key}: has {len(data):,} bytes or more, and nothing that is signed there has")
+        limit = most_bytes(key)
+        data = self._store.get(key, length=limit + 1)
+        if len(data) > limit:
+            raise CodecError(f"{key}: has more than {limit:,} bytes, at most as many can be signed there")
         return data
 
 
