@@ -51,11 +51,11 @@ def sender_of(secret: str | None, caller: str) -> Sender:
     return Sender(owner, hashlib.sha256(caller.encode()).hexdigest()[:8])
 
 
-def sender_of_member(asker: Asker) -> Sender:
-    """Return a member as who brings parts, from wherever and through whichever gateway."""
-    digest = hashlib.sha256(f"member {asker.name}".encode()).hexdigest()
+def sender_of_member(asker: Asker, caller: str) -> Sender:
+    """Return a member as who brings parts, through whichever gateway; `caller` is who it shares limits with."""
+    owner = hashlib.sha256(f"member {asker.name}".encode()).hexdigest()
     quota = asker.member.quota.uncommitted_bytes if asker.member is not None else None
-    return Sender(digest[:32], digest[:8], quota)
+    return Sender(owner[:32], hashlib.sha256(caller.encode()).hexdigest()[:8], quota)
 
 
 class Intake:

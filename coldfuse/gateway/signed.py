@@ -91,6 +91,18 @@ def read_statement(data: bytes) -> KeyStatement:
     return decode(KeyStatement, read_envelope(data, what=what).content("member-key", what=what), what=what)
 
 
+def read_check(data: bytes) -> CheckHeading:
+    """Return what a member's word on a release is about, unverified.
+
+    Raises:
+        CodecError: It is none, or too long for one.
+    """
+    what = "the check"
+    if len(data) > MAX_CHECK_BYTES:
+        raise CodecError(f"{what}: {len(data):,} bytes, at most {MAX_CHECK_BYTES:,} are taken")
+    return decode(CheckHeading, read_envelope(data, what=what).content("check", what=what), what=what)
+
+
 def put_check(store: ObjectStore, envelope: bytes, view: TrustView, *, now_s: float) -> None:
     """Keep a member's signed word on a release, in the place of an older one of theirs.
 
@@ -99,28 +111,21 @@ def put_check(store: ObjectStore, envelope: bytes, view: TrustView, *, now_s: fl
         SignatureError: It is not signed by the member that it names.
         NotAllowedError: That member may not check, or it is another federation's.
     """
-    what = "the check"
-    if len(envelope) > MAX_CHECK_BYTES:
-        raise CodecError(f"{what}: {len(envelope):,} bytes, at most {MAX_CHECK_BYTES:,} are taken")
-    said = read_envelope(envelope, what=what)
-    payload = said.content("check", what=what)
-    heading = decode(CheckHeading, payload, what=what)
-    known = view.known()
+    what, heading = "the check", read_check(envelope)
+    said, known = read_envelope(envelope, what=what), view.known()
     if heading.federation != known.fingerprint:
         raise NotAllowedError(
             f"{what}: is of the federation {heading.federation[:12]}, this is {known.fingerprint[:12]}"
         )
     if len(said.signatures) != 1:
         raise SignatureError(f"{what}: has {len(said.signatures)} signatures, expected the one of {heading.member}")
+    payload = said.content("check", what=what)
     asker = view.verify(payload, "check", said.signatures[0], name=heading.member, what=what)
     require_right("PutCheck", asker, is_open=known.root.is_open, now_s=now_s)
     key = check_key(heading.release, heading.member)
-    try:
-        _, etag = store.get_with_etag(key)
-    except ObjectNotFoundError:
-        if store.put_if_absent(key, envelope):
-            return
-        _, etag = store.get_with_etag(key)
+    if store.put_if_absent(key, envelope):
+        return
+    _, etag = store.get_with_etag(key)
     store.compare_and_swap(key, envelope, etag=etag)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from inspect import isasyncgen
 from typing import Any
 
 import grpc
 
+from coldfuse.errors import UserInputError
 from coldfuse.transport.calls import Call, Context, House, Requests
 from coldfuse.transport.frames import SERVICE
 
@@ -42,13 +44,30 @@ async def _handle(call: Call, handler: Handler) -> None:
     method: Any = next(
         filter(None, (handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream))
     )
-    answers = method(given, call.context)
     write: Any = handler.response_serializer
-    if handler.response_streaming:
+    try:
+        answers = method(given, _Messages(call.context, write))
+    except NotImplementedError:  # a service may have more methods than its library has
+        raise UserInputError("this gateway does not answer this") from None
+    if isasyncgen(answers):
         async for answer in answers:
             await call.context.write(write(answer))
-    else:
-        await call.context.write(write(await answers))
+    elif (answer := await answers) is not None:  # a stream may also be written by the context
+        await call.context.write(write(answer))
+
+
+class _Messages:
+    """A call's context that takes messages where the call's own takes bytes."""
+
+    def __init__(self, context: Context, write: Callable[[Any], bytes]) -> None:
+        self._context, self._write = context, write
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def write(self, message: Any) -> None:
+        """Write a message."""
+        await self._context.write(self._write(message))
 
 
 async def _read_all(call: Call, handler: Handler) -> AsyncIterator[Any]:

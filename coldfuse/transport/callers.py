@@ -1,7 +1,8 @@
 """Who calls: a member whose signature was verified, or an address; and what a certificate vouches for.
 
 Whatever is divided among callers is divided among members. Strangers, where there are members, count as one: however
-many addresses they have, together they have one caller's share.
+many addresses they have, together they have one caller's share. So do former members. In open federations, where names
+are to be had for nothing, who contributes counts by address.
 """
 
 from __future__ import annotations
@@ -32,16 +33,18 @@ class Caller:
     address: str
     """Where the call comes from, see `caller_of`."""
     asker: Asker | None = None
-    """The member, if one has signed; None for strangers, and in federations without a root."""
+    """Who has signed; None for strangers, and in federations without a root."""
     is_stranger: bool = False
-    """True for whoever is no member of a federation that has members."""
+    """True for whoever is no member (any more) of a federation that has members."""
 
     @property
     def key(self) -> str:
         """Who shares one caller's limits."""
-        if self.asker is not None:
-            return f"member {self.asker.name}"
-        return STRANGERS if self.is_stranger else self.address
+        if self.is_stranger:
+            return STRANGERS
+        if self.asker is None or self.asker.member is None:
+            return self.address
+        return f"member {self.asker.name}"
 
     @property
     def is_operator(self) -> bool:
@@ -109,7 +112,7 @@ def check_contributor(manifest: ContributionManifest, asker: Asker) -> None:
         )
 
 
-def check_member(name: str, asker: Asker | None) -> None:
-    """Refuse to let anybody but a member themselves follow up their key. Raises `NotAllowedError`."""
+def check_member(name: str, asker: Asker | None, *, what: str) -> None:
+    """Refuse what a member alone can do for themselves. Raises `NotAllowedError`."""
     if asker is not None and asker.name != name:
-        raise NotAllowedError(f"{asker.name}: asks for a new key of {name}; everybody rotates their own key alone")
+        raise NotAllowedError(f"{asker.name}: {what} of {name}; everybody does that for themselves alone")

@@ -32,7 +32,7 @@ from coldfuse.transport.status import (
 )
 from coldfuse.transport.traffic import place_of
 from coldfuse.trust.requests import Claim
-from coldfuse.trust.rights import require_right
+from coldfuse.trust.rights import is_current, require_right
 
 A = TypeVar("A")
 M = TypeVar("M", bound=Message)
@@ -87,7 +87,7 @@ class Call:
     def sender(self) -> Sender:
         """Who brings parts."""
         if self.caller.asker is not None:
-            return sender_of_member(self.caller.asker)
+            return sender_of_member(self.caller.asker, self.caller.key)
         return sender_of(_header(self.context, SENDER_KEY), self.caller.key)
 
     def require(self, right: str) -> None:
@@ -190,7 +190,7 @@ class House:
         if found is None:
             return Caller(address=address, is_stranger=self.askers.has_members), None
         asker, claim = found
-        return Caller(address=address, asker=asker), claim
+        return Caller(address=address, asker=asker, is_stranger=not is_current(asker, now_s=time.time())), claim
 
 
 def right_of(path: str) -> str:

@@ -21,7 +21,7 @@ from coldfuse.errors import CodecError
 from coldfuse.gateway import Status, StoreGateway
 from coldfuse.gateway.contributions import read_manifest
 from coldfuse.gateway.intake import Intake
-from coldfuse.gateway.signed import is_root, read_statement
+from coldfuse.gateway.signed import is_root, read_check, read_statement
 from coldfuse.gateway.upload import PartUpload
 from coldfuse.transport.callers import Caller, check_contributor, check_member, check_names
 from coldfuse.transport.calls import Call, Context, House, Requests
@@ -147,7 +147,7 @@ class Servicer:
         self._house.askers.take_join(call.caller.address)
         if heading.number > 0:
             call.require("Rotate")
-            check_member(heading.member, call.caller.asker)
+            check_member(heading.member, call.caller.asker, what="rotates a key")
         await call.ask(lambda: self._gateway.join(statement))
         self._house.askers.forget(heading.member)
         await call.answer(pb.JoinResponse())
@@ -155,6 +155,7 @@ class Servicer:
     async def put_check(self, call: Call) -> None:
         """See the .proto."""
         envelope = (await call.read(pb.PutCheckRequest)).envelope
+        check_member(read_check(envelope).member, call.caller.asker, what="signs a check")
         await call.ask(lambda: self._gateway.put_check(envelope))
         await call.answer(pb.PutCheckResponse())
 

@@ -51,6 +51,12 @@ class Asker:
     """Id of the key that signed."""
 
 
+def is_current(asker: Asker, *, now_s: float) -> bool:
+    """Tell whether who asks is a member now: neither revoked nor expired; whoever an open federation knows is one."""
+    member = asker.member
+    return member is None or (member.revoked is None and now_s <= member.valid_until_s)
+
+
 def require_right(method: str, asker: Asker | None, *, is_open: bool, now_s: float) -> None:
     """Raise `NotAllowedError`, with the reason and what to do, unless this method may be called.
 
