@@ -123,6 +123,40 @@ def test_systemds_credentials_are_the_keys_where_there_are_some(place: Place, mo
     assert "there is no private key of 'operator' here" in ada.fail("enroll", place.store, "bob")
 
 
+# Adoption
+
+
+def test_a_federation_of_before_is_adopted_with_its_history(place: Place) -> None:
+    ada, before = place.person("ada"), make_federation(place.path, make_model()).latest()
+    ada.succeed("init", place.store, "--adopt")
+    said = ada.fail("init", place.store, "--adopt")
+    assert "has a root already" in said
+    federation = open_federation(LocalStore(place.store), fingerprint=place.fingerprint())
+    assert federation.latest() == before
+    assert federation.settings.adopted is not None
+    assert federation.settings.adopted.release == 0
+    place.person("alice").succeed("join", "-", stdin=ada.succeed("enroll", place.store, "alice").stdout)
+    assert list(ada.members(place.store)) == ["alice"]
+    assert ada.run("init", place.store, "--adopt", "--base", "x").exit_code == 2
+
+
+@pytest.mark.parametrize("step", ["root/", "members/", "federation.json", "channels/"])
+def test_an_adoption_that_was_killed_is_finished_with_the_same_keys(
+    place: Place, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_federation(place.path, make_model())
+    ada, store = place.person("ada"), FaultyStore(LocalStore(place.store))
+    for operation in ("put_if_absent", "compare_and_swap"):
+        store.arm(operation, Fault.ERROR, prefix=step)
+    with monkeypatch.context() as patch:
+        patch.setattr("coldfuse.cli.adopting.open_store", lambda _: store)
+        assert "injected error" in ada.fail("init", place.store, "--adopt")
+    keys = {path: path.read_bytes() for path in ada.home.glob("*/keys/*.pem")}
+    ada.succeed("init", place.store, "--adopt")
+    assert {path: path.read_bytes() for path in ada.home.glob("*/keys/*.pem")} == keys
+    assert ada.root(place.store)["fingerprint"] == place.fingerprint()
+
+
 # Several operators
 
 
