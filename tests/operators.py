@@ -14,6 +14,11 @@ from coldfuse.cli.main import app
 from coldfuse.trust.home import FederationFolder
 
 
+def mode(path: Path) -> int:
+    """Return who may do what with a file."""
+    return path.stat().st_mode & 0o777
+
+
 @dataclass(frozen=True)
 class Person:
     """Somebody with a home folder."""
