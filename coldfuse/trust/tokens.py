@@ -9,6 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import secrets
+from typing import Annotated
+
+from pydantic import Field
 
 from coldfuse.core.names import DisplayName, Identity
 from coldfuse.core.serialization import canonical_json, decode, sha256
@@ -30,7 +33,7 @@ class _Invitation(Value):
     role: MemberRole
     address: str | None = None
     join_by_s: float
-    seed: Digest  # 32 secret bytes in hex
+    seed: Annotated[Digest, Field(repr=False)]  # 32 secret bytes in hex
 
 
 def _check_of(body: str) -> str:
