@@ -13,6 +13,7 @@ from coldfuse.api.models import FineTuned, Model, open_finetuned
 from coldfuse.api.values import Acknowledgement
 from coldfuse.contributor.brought import bring_statistics
 from coldfuse.contributor.manifest import software
+from coldfuse.contributor.signing import hand_in
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.names import Identity
@@ -27,6 +28,7 @@ from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
 from coldfuse.tensors.encodings import Encoding
 from coldfuse.tensors.files import LocalFile
 from coldfuse.tensors.tensor_file import read_file_header
+from coldfuse.trust import identity as trust
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,8 @@ class Offer:
     """File of the model's statistics; None for none."""
     share: Share = None
     """Patterns of what is shared, by the base's names; None: all that it has."""
+    identity: trust.Identity | None = None
+    """With whose key it is signed; None where the federation has no root."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +100,8 @@ def contribute(gateway: Gateway, offer: Offer, waiting: Waiting, *, progress: On
     while True:
         status = _await_round(gateway, offer, waiting, is_open=waiting.is_wanted)
         try:
-            verdict = gateway.commit(_manifest(offer, blob, brought, status, trained=finetuned.trained))
+            manifest = _manifest(offer, blob, brought, status, trained=finetuned.trained)
+            verdict = hand_in(gateway, manifest, offer.identity)
             acknowledged = Acknowledgement(
                 round=status.round.number, base_release=offer.release, verdict=verdict, delta_bytes=blob.size_bytes,
                 sent_bytes=report.sent_bytes, left_out=finetuned.left_out, unchanged=finetuned.unchanged,

@@ -15,6 +15,7 @@ import typer
 
 from coldfuse import __version__
 from coldfuse.cli.command import Command, typer_function
+from coldfuse.cli.options.certs import CertsOptions
 from coldfuse.cli.options.consumer import FetchOptions, ReleasesOptions, StatusOptions
 from coldfuse.cli.options.contributor import ContributeOptions
 from coldfuse.cli.options.doctor import DoctorOptions
@@ -69,6 +70,7 @@ COMMANDS = {
         options=AggregatorOptions, runs="coldfuse.cli.aggregator:aggregator", panel=_OPERATE, extra="aggregator",
         at_once=("ray", "numba", "psutil"), prepare=prepare_ray,
     ),
+    "certs": Command(options=CertsOptions, runs="coldfuse.cli.certs:certs", panel=_OPERATE),
     "doctor": Command(options=DoctorOptions, runs="coldfuse.cli.doctor:doctor", panel=_OPERATE),
     "contribute": Command(
         options=ContributeOptions, runs="coldfuse.cli.contributor:contribute", panel=_CONTRIBUTE, extra="contributor",

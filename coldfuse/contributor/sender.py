@@ -14,6 +14,7 @@ from coldfuse.contributor.late import explain_drop, explain_weight, is_of, is_ta
 from coldfuse.contributor.manifest import software
 from coldfuse.contributor.mending import recall, send_files
 from coldfuse.contributor.settings import Offering
+from coldfuse.contributor.signing import hand_in
 from coldfuse.contributor.state import NodeFolder, WorkFolder
 from coldfuse.contributor.work import Sent, Trained
 from coldfuse.core.contribution import ContributionManifest
@@ -21,6 +22,7 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import blob_digest, encode, sha256
 from coldfuse.errors import ContributionRejectedError, ObjectNotFoundError, RoundClosedError
 from coldfuse.gateway import Decision, Gateway, Status
+from coldfuse.trust.identity import Identity
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Sender:
     """Callback for every event; threads may call it."""
     stop: threading.Event
     """Event that ends the node where it is."""
+    identity: Identity | None = None
+    """With whose key contributions are signed; None where the federation has no root."""
 
     def kept(self) -> tuple[WorkFolder, Trained] | None:
         """Return what was trained on an older base and has come to no end; what no round takes any more is dropped."""
@@ -124,7 +128,7 @@ class Sender:
         )  # fmt: skip
         work.save_sent(sent)  # before the commit: should its answer be lost, the gateway is asked for the verdict
         try:
-            self.client.commit(manifest)
+            hand_in(self.client, manifest, self.identity)
         except RoundClosedError as error:
             work.forget_sent()
             self._say("late", base, str(error))
@@ -162,7 +166,7 @@ class Sender:
         manifest = self.manifest(trained, status=self.client.status()).model_copy(update={"round": sent.round})
         if sha256(encode(manifest)) == sent.contribution:  # else another version of coldfuse has made it
             with suppress(RoundClosedError):  # it was received before: its verdict says what comes of it
-                self.client.commit(manifest)
+                hand_in(self.client, manifest, self.identity)
 
     def _recall(self, work: WorkFolder, trained: Trained) -> Sent | None:
         """Return what was sent, where the note of that was lost."""

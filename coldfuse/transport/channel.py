@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
-
 import grpc
 
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES
 from coldfuse.errors import UserInputError
 from coldfuse.transport.address import Address
 from coldfuse.transport.peer import Peer
-from coldfuse.trust.tls import TlsBytes, TlsFiles, load
-
-logger = logging.getLogger(__name__)
+from coldfuse.transport.renewing import RenewingChannel
+from coldfuse.trust.following import Followed
+from coldfuse.trust.tls import TlsBytes
 
 MAX_CHUNK_BYTES = 1 << 20
 """Maximum number of an object's bytes in one message."""
@@ -35,6 +32,11 @@ _HANDSHAKE_MS = 15_000
 
 _IDLE_MS = 90_000
 """How long a connection without a call stays: longer than the longest pause between two questions for the status."""
+
+CERTIFIED_MS = 3_600_000
+"""How long a caller's certificate is believed after it was looked at: then calls go over a new connection, where it is
+looked at again. One that has expired, or whose authority is no longer taken, is out within that time; calls that run
+end where they are."""
 
 _MAX_CALLS_OF_A_CONNECTION = 1024
 """More than any node has; a proxy that carries many opens another connection."""
@@ -78,21 +80,18 @@ CLIENT_OPTIONS = (
 )
 
 
-def server_options(max_connections: int) -> tuple[tuple[str, int], ...]:
+def server_options(max_connections: int, *, asks_certificates: bool = False) -> tuple[tuple[str, int], ...]:
     """Return what a gateway's server is started with."""
-    return (*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", max_connections))
+    age = (("grpc.max_connection_age_ms", CERTIFIED_MS),) if asks_certificates else ()
+    return (*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", max_connections), *age)
 
 
-def open_channel(peer: Peer, *, tls: TlsFiles | None, patience_s: float) -> grpc.Channel:
-    """Open a channel, through a proxy only where the peer says so.
+def open_channel(peer: Peer, *, patience_s: float) -> grpc.Channel:
+    """Open a channel, through a proxy only where the peer says so; it takes up certificates when they change.
 
     Args:
-        peer: Where to.
-        tls: Certificates.
+        peer: Where to, and with which certificates.
         patience_s: Seconds that a host which takes the connection, and then says nothing, is waited for at most.
-
-    Raises:
-        UserInputError: The certificates cannot be used.
     """
     connect_s = min(max(patience_s, _SHORTEST_CONNECT_S), _LONGEST_CONNECT_S)
     options = (
@@ -101,14 +100,19 @@ def open_channel(peer: Peer, *, tls: TlsFiles | None, patience_s: float) -> grpc
         ("grpc.enable_http_proxy", int(peer.proxy is not None)),
         ("grpc.min_reconnect_backoff_ms", int(1000 * connect_s)),  # what gRPC calls the time to connect
     )
+
+    def secure(files: TlsBytes) -> grpc.Channel:
+        credentials = grpc.ssl_channel_credentials(files.ca, files.key, files.cert)
+        return grpc.secure_channel(peer.text, credentials, options=options)
+
     if peer.is_plain:
         return grpc.insecure_channel(peer.text, options=options)
-    files = load(tls or TlsFiles())
-    credentials = grpc.ssl_channel_credentials(files.ca, files.key, files.cert)
-    return grpc.secure_channel(peer.text, credentials, options=options)
+    if peer.tls is None:
+        return secure(TlsBytes(ca=None, cert=None, key=None))
+    return RenewingChannel(peer.tls, secure)
 
 
-def server_credentials(address: Address, *, tls: TlsFiles | None, insecure: bool) -> grpc.ServerCredentials | None:
+def server_credentials(address: Address, *, tls: Followed | None, insecure: bool) -> grpc.ServerCredentials | None:
     """Return what a gateway proves itself with; None: plain text, which only loopback may have unasked.
 
     Raises:
@@ -116,39 +120,32 @@ def server_credentials(address: Address, *, tls: TlsFiles | None, insecure: bool
             be used.
     """
     if tls is not None:
-        return _reloaded_credentials(tls, load(tls))
+        return _reloaded_credentials(tls)
     if not (insecure or address.is_loopback):
         raise UserInputError(
-            f"{address.text} can be reached from other machines, so it needs TLS: give its certificate and key "
-            "with --tls-cert and --tls-key, or allow plain text with --insecure where you trust the network"
+            f"{address.text} can be reached from other machines, so it needs TLS: give a certificate of it and its key "
+            "(`coldfuse certs` makes them) with --tls-cert and --tls-key, or allow plain text with --insecure where "
+            "you trust the network"
         )
     return None
 
 
-def _reloaded_credentials(tls: TlsFiles, files: TlsBytes) -> grpc.ServerCredentials:
-    """Return credentials that follow their files: a certificate that was renewed counts from the next connection on.
-
-    Files that do not fit together, as in the middle of being replaced, change nothing.
-    """
-    state = [_stamps(tls)]
+def _reloaded_credentials(tls: Followed) -> grpc.ServerCredentials:
+    """Return credentials that follow their files: what was renewed counts from the next connection on."""
+    served = tls.newest()
 
     def renewed() -> grpc.ServerCertificateConfiguration | None:
-        now = _stamps(tls)
-        if now == state[0]:
+        nonlocal served
+        now = tls.newest()
+        if now is served:
             return None
-        try:
-            config = _configuration(load(tls))
-        except UserInputError as error:
-            logger.warning("the gateway goes on with the certificate that it has: %s", error)
-            return None
-        state[0] = now
-        logger.info("the gateway has read its certificate again: %s", tls.cert)
-        return config
+        served = now
+        return _configuration(now)
 
     return grpc.dynamic_ssl_server_credentials(
-        _configuration(files),
+        _configuration(served),
         renewed,  # type: ignore[arg-type]  # None means "as before", whatever the stubs say
-        require_client_authentication=files.ca is not None,
+        require_client_authentication=served.ca is not None,
     )
 
 
@@ -156,15 +153,3 @@ def _configuration(files: TlsBytes) -> grpc.ServerCertificateConfiguration:
     if files.key is None or files.cert is None:
         raise UserInputError("a gateway with TLS needs a certificate and its key: give --tls-cert and --tls-key")
     return grpc.ssl_server_certificate_configuration([(files.key, files.cert)], root_certificates=files.ca)
-
-
-def _stamps(tls: TlsFiles) -> list[tuple[int, int] | None]:
-    """Return what changes with each version of the files."""
-    return [_stamp(path) for path in (tls.ca, tls.cert, tls.key)]
-
-
-def _stamp(path: Path | None) -> tuple[int, int] | None:
-    try:
-        return None if path is None else ((state := path.stat()).st_ino, state.st_mtime_ns)
-    except OSError:
-        return None

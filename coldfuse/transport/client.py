@@ -78,8 +78,8 @@ class GatewayClient(Gateway):
         self._identity = identity
         self._cancellation = Cancellation()
         self._peer = find_peer(parse_address(address), tls=tls, insecure=insecure, on_trouble=on_trouble)
-        self._line = Line(lambda: open_channel(self._peer, tls=tls, patience_s=retry_s))
-        self._channel = open_channel(self._peer, tls=tls, patience_s=retry_s)
+        self._line = Line(lambda: open_channel(self._peer, patience_s=retry_s))
+        self._channel = open_channel(self._peer, patience_s=retry_s)
         self._stub = gateway_pb2_grpc.GatewayStub(self._channel)
         self._upload_part = self._channel.stream_unary(
             UPLOAD_METHOD, request_serializer=serialize, response_deserializer=pb.UploadPartResponse.FromString

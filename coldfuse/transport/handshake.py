@@ -73,10 +73,13 @@ def _speaks_tls(address: Address, proxy: str | None) -> bool:
 
 
 def _why_tls_fails(address: Address, files: TlsFiles, proxy: str | None) -> str | None:
-    context = ssl.create_default_context(cafile=files.ca)
-    context.set_alpn_protocols(["h2"])
-    if files.cert is not None and files.key is not None:
-        context.load_cert_chain(files.cert, files.key)
+    try:
+        context = ssl.create_default_context(cafile=files.ca)
+        context.set_alpn_protocols(["h2"])
+        if files.cert is not None and files.key is not None:
+            context.load_cert_chain(files.cert, files.key)
+    except OSError:  # they are being replaced, and the connection had what they were before
+        return None
     try:
         with _connected(address, proxy) as sock, context.wrap_socket(sock, server_hostname=address.host) as secure:
             is_closed = _is_closed(secure)

@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 
 import grpc
@@ -29,6 +29,7 @@ from coldfuse.transport.frames import SERVICE
 from coldfuse.transport.limits import DEFAULT_MEMORY_BYTES, limits_within
 from coldfuse.transport.rooms import Rooms
 from coldfuse.transport.servicer import Servicer
+from coldfuse.trust.following import Followed, follow
 from coldfuse.trust.tls import TlsFiles
 
 logger = logging.getLogger(__name__)
@@ -68,12 +69,18 @@ class RunningGateway:
     """A gateway that answers. It has threads of its own; stop it, or leave it as a context manager."""
 
     def __init__(
-        self, federation: Federation, settings: GatewaySettings, credentials: grpc.ServerCredentials | None
+        self,
+        federation: Federation,
+        settings: GatewaySettings,
+        credentials: grpc.ServerCredentials | None,
+        tls: Followed | None = None,
     ) -> None:
-        """Start; returns when the port is open."""
+        """Start; returns when the port is open. The certificates are those that the credentials go by."""
         asked = parse_address(settings.listen)
         self._federation = federation
         self._settings = settings
+        self._tls = tls
+        self._asks_certificates = tls is not None and tls.files.ca is not None
         self._stopping = asyncio.Event()
         self._grace_s = 0.0
         started: Future[int] = Future()
@@ -124,13 +131,15 @@ class RunningGateway:
             )  # fmt: skip
             pools.enter_context(intake)
             pools.enter_context(Housekeeper(intake))
+            pools.enter_context(nullcontext() if self._tls is None else self._tls.watched())
             rooms = Rooms(
                 limits, max_streams=settings.max_streams, stall_s=settings.stall_s, idle_s=settings.idle_s,
                 num_threads=settings.max_workers,
             )  # fmt: skip
             pools.callback(rooms.close)
             server = grpc.aio.server(
-                options=server_options(limits.max_connections), maximum_concurrent_rpcs=limits.max_calls,
+                options=server_options(limits.max_connections, asks_certificates=self._asks_certificates),
+                maximum_concurrent_rpcs=limits.max_calls,
                 interceptors=(Admission(rooms),),
             )  # fmt: skip
             servicer = Servicer(gateway, intake, rooms, show_names=settings.show_names)
@@ -164,11 +173,12 @@ def serve_gateway(federation: Federation, settings: GatewaySettings | None = Non
     """
     settings = settings or GatewaySettings()
     address = parse_address(settings.listen)
-    credentials = server_credentials(address, tls=settings.tls, insecure=settings.insecure)
+    tls = follow(settings.tls, whose="the gateway")
+    credentials = server_credentials(address, tls=tls, insecure=settings.insecure)
     _require_free(address)
     if settings.tune_allocator:
         keep_freed_memory()
-    gateway = RunningGateway(federation, settings, credentials)
+    gateway = RunningGateway(federation, settings, credentials, tls)
     logger.info("gateway of %s listens on %s", federation.settings.name, gateway.address)
     return gateway
 

@@ -94,6 +94,8 @@ def to_status(error: BaseException) -> tuple[grpc.StatusCode, str, str]:
 
 
 _TLS_ADVICE = (
+    ("certificate has expired", "its certificate has expired; its operator has to renew it, as `coldfuse certs` does"),
+    ("certificate is not yet valid", "its certificate is not valid yet; is this machine's clock right?"),
     ("certificate_verify_failed", "its certificate is of no authority that is known here; give that with --tls-ca"),
     ("hostname verification", "its certificate is for another name; call the gateway by that, or give it another one"),
     ("wrong_version_number", "it speaks no TLS; give the gateway a certificate, or leave the --tls options out"),

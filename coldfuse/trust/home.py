@@ -1,6 +1,11 @@
-"""A user's own folder: the roots that are trusted here, what was seen last, and private keys.
+"""A user's own folder: the roots that are trusted here, and private keys; `seen` keeps there what was seen last.
 
 One folder a federation, named by its fingerprint, for the user alone. Nothing of it is ever written to a store.
+
+    root.json                root 1, by which the federation is known here
+    memberships/alice.json   as whom this user takes part; several, where several nodes share the folder
+    keys/alice.pem           a member's private key, or a role's
+    keys/alice.pem.next      the one that follows it, from before the federation hears of it until it is in its place
 """
 
 from __future__ import annotations
@@ -8,17 +13,13 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Literal
 
-from pydantic import Field
-
-from coldfuse.core.contribution import Count
+from coldfuse.core.names import DisplayName
 from coldfuse.core.sealed import seal, unseal
-from coldfuse.core.serialization import V
 from coldfuse.core.value import Digest, Name, Value
-from coldfuse.durable import make_folder, write_whole
+from coldfuse.durable import make_folder, sync_folder, write_whole
 from coldfuse.errors import UserInputError
-from coldfuse.trust.keys import PrivateKey
+from coldfuse.trust.keys import Ask, PrivateKey
 
 _FOLDER_CHARS = 16
 """Length of a folder's name: 64 bits of the fingerprint."""
@@ -31,19 +32,10 @@ class Membership(Value):
     """Fingerprint of its root."""
     name: Name
     """Name of the member."""
+    display_name: DisplayName | None = None
+    """Name for people; None where `name` is that."""
     address: str | None = None
     """Where its gateway or store is; None where nobody said."""
-
-
-class Seen(Value):
-    """The newest versions that were seen, below which nothing is believed."""
-
-    root: Count = 0
-    members: Count = 0
-    channels: dict[Name, Count] = Field(default_factory=dict)
-    """Versions of the channels, by name."""
-    signers: tuple[Digest, ...] = ()
-    """Ids of the aggregator's keys when these were seen: once they change, channels count anew (TUF 5.3.11)."""
 
 
 class FederationFolder:
@@ -53,9 +45,14 @@ class FederationFolder:
         self.fingerprint = fingerprint
         self.path = home / fingerprint[:_FOLDER_CHARS]
 
+    @property
+    def keys(self) -> Path:
+        """Folder of the private keys."""
+        return self.path / "keys"
+
     def key_path(self, name: str) -> Path:
         """Return where the private key of a role or member lies."""
-        return self.path / "keys" / f"{name}.pem"
+        return self.keys / f"{name}.pem"
 
     def has_key(self, name: str) -> bool:
         """Tell whether there is a private key of a role or member."""
@@ -71,23 +68,43 @@ class FederationFolder:
         write_private_key(path, key)
         return path
 
-    def keep(self, name: Literal["membership", "seen"], value: Value) -> None:
-        """Keep a note of what a user is or has seen."""
-        make_private_folder(self.path)
-        write_whole(self.path / f"{name}.json", seal(value))
+    def stage_key(self, name: str) -> PrivateKey:
+        """Return the key that is to follow the one that there is, and keep it beside that until `promote_key`.
 
-    def note(self, name: Literal["membership", "seen"], kind: type[V]) -> V | None:
-        """Return such a note; None where there is none.
+        It is kept before the federation hears of it: whatever is killed in between, it is not lost, and the next call
+        returns the same one.
+        """
+        path = self._staged(name)
+        if not path.exists():
+            write_private_key(path, PrivateKey.generate())
+        return read_private_key(path)
+
+    def promote_key(self, name: str) -> None:
+        """Put the staged key into the place of the one before it."""
+        os.replace(self._staged(name), self.key_path(name))
+        sync_folder(self.key_path(name).parent)
+
+    def _staged(self, name: str) -> Path:
+        return staged_path(self.key_path(name))
+
+    def keep_membership(self, membership: Membership) -> None:
+        """Keep a note of as whom this user takes part."""
+        self._keep(f"memberships/{membership.name}.json", membership)
+
+    def memberships(self) -> list[Membership]:
+        """Return as whom this user takes part, by name.
 
         Raises:
-            CodecError: It is damaged.
+            CodecError: A note is damaged.
         """
-        path = self.path / f"{name}.json"
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        return unseal(kind, data, what=str(path))
+        paths = sorted((self.path / "memberships").glob("*.json"))
+        return [unseal(Membership, path.read_bytes(), what=str(path)) for path in paths]
+
+    def _keep(self, name: str, value: Value) -> None:
+        make_private_folder(self.path)
+        path = self.path / name
+        make_private_folder(path.parent)
+        write_whole(path, seal(value))
 
     def pin_root(self, data: bytes) -> None:
         """Keep root 1, by which this federation is known here."""
@@ -113,6 +130,11 @@ def make_private_folder(path: Path) -> None:
     os.chmod(path, 0o700)
 
 
+def staged_path(path: Path) -> Path:
+    """Return where the key lies that is to follow the one in a file."""
+    return path.with_name(f"{path.name}.next")
+
+
 def write_private_key(path: Path, key: PrivateKey) -> None:
     """Write a private key into a new file that its owner alone can read.
 
@@ -120,22 +142,33 @@ def write_private_key(path: Path, key: PrivateKey) -> None:
         UserInputError: There is a file already, or it cannot be written.
     """
     make_private_folder(path.parent)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")  # a key is there whole or not at all
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        unfinished.unlink(missing_ok=True)
+        handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(key.pem())
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(unfinished, path)  # fails where there is a file, as a rename would not
+        sync_folder(path.parent)
     except FileExistsError as error:
         raise UserInputError(
             f"{path}: is there already, and a private key is never overwritten; move it away"
         ) from error
     except OSError as error:
         raise UserInputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
-    with os.fdopen(handle, "wb") as file:
-        file.write(key.pem())
-        file.flush()
-        os.fsync(file.fileno())
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
-def read_private_key(path: Path) -> PrivateKey:
+def read_private_key(path: Path, *, ask: Ask | None = None, is_shared: bool = False) -> PrivateKey:
     """Read a private key that its owner alone can read.
+
+    Args:
+        path: The file.
+        ask: Asks for the passphrase of a locked one; None: such a one is refused.
+        is_shared: Whether it may be readable to others by its mode.
 
     Raises:
         UserInputError: There is none, or others can read it.
@@ -146,6 +179,6 @@ def read_private_key(path: Path) -> PrivateKey:
             pem = file.read(1 << 16)
     except OSError as error:
         raise UserInputError(f"{path}: cannot be read ({error.strerror}); expected a private key") from error
-    if stat.S_IMODE(mode) & 0o077:
+    if stat.S_IMODE(mode) & 0o077 and not is_shared:
         raise UserInputError(f"{path}: others can read this private key ({stat.filemode(mode)}); chmod 600 {path}")
-    return PrivateKey.from_pem(pem, what=str(path))
+    return PrivateKey.from_pem(pem, what=str(path), ask=ask)

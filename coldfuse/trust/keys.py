@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
 from functools import cached_property
 from typing import Annotated, Literal, Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from pydantic import Field, field_validator
 from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  # it lists no names
 
@@ -25,6 +26,9 @@ from coldfuse.errors import CodecError, UserInputError
 
 Scheme = Literal["ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "rsassa-pss-sha256"]
 """How a key signs, by securesystemslib's names."""
+
+Ask = Callable[[str], str]
+"""ask(what): asks the user for a secret, such as a passphrase."""
 
 MAX_PEM_CHARS = 4096
 """More than any public key of these schemes takes."""
@@ -51,6 +55,24 @@ class PublicKey(Value):
     def id(self) -> str:
         """SHA-256 of the SubjectPublicKeyInfo in DER, in hex."""
         return sha256(_load_public(self.pem).public_bytes(serialization.Encoding.DER, _INFO))
+
+    @classmethod
+    def from_text(cls, data: bytes, *, what: str) -> PublicKey:
+        """Read a public key: PEM, or a line of OpenSSH's.
+
+        Raises:
+            UserInputError: It is none, or of a kind that verifies nothing here.
+        """
+        is_ssh = data.lstrip().startswith((b"ssh-", b"ecdsa-"))
+        try:
+            read = serialization.load_ssh_public_key if is_ssh else serialization.load_pem_public_key
+            key = read(data)
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise UserInputError(f"{what}: expected a public key as PEM, or a line of OpenSSH's") from error
+        scheme = _scheme_of(key)
+        if scheme is None:
+            raise UserInputError(f"{what}: is another kind of key; expected {_KINDS}")
+        return cls(scheme=scheme, pem=key.public_bytes(_PEM, _INFO).decode())
 
     def verifier(self) -> SSlibKey:
         """Return the key as securesystemslib has it, under this key's id."""
@@ -93,22 +115,18 @@ class PrivateKey:
         return cls(ed25519.Ed25519PrivateKey.from_private_bytes(seed))
 
     @classmethod
-    def from_pem(cls, pem: bytes, *, what: str) -> PrivateKey:
-        """Read a private key: PKCS#8 PEM or OpenSSH's form, without a passphrase.
+    def from_pem(cls, pem: bytes, *, what: str, ask: Ask | None = None) -> PrivateKey:
+        """Read a private key: PKCS#8 PEM or OpenSSH's form.
+
+        Args:
+            pem: The file's bytes.
+            what: What the errors call it.
+            ask: Asks for the passphrase of a locked one; None: such a one is refused.
 
         Raises:
-            UserInputError: It is none, is locked, or of a kind that signs nothing here; the message names `what`.
+            UserInputError: It is none, is locked, or of a kind that signs nothing here.
         """
-        is_ssh = b"OPENSSH PRIVATE KEY" in pem
-        try:
-            read = serialization.load_ssh_private_key if is_ssh else serialization.load_pem_private_key
-            key = read(pem, password=None)
-        except TypeError as error:
-            raise UserInputError(f"{what}: is locked with a passphrase; give a key without one") from error
-        except (ValueError, UnsupportedAlgorithm) as error:
-            if "encrypted" in str(error).lower() or "password" in str(error).lower():
-                raise UserInputError(f"{what}: is locked with a passphrase; give a key without one") from error
-            raise UserInputError(f"{what}: expected a private key as PEM (PKCS#8) or of OpenSSH") from error
+        key = _load_private(pem, what=what, ask=ask)
         if isinstance(key, ed25519.Ed25519PrivateKey):
             return cls(key)
         if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):
@@ -155,6 +173,40 @@ def signature_bytes(signature: Signature) -> bytes:
         return base64.b64decode(signature.sig, validate=True)
     except (binascii.Error, ValueError) as error:
         raise CodecError(f"the signature of key {signature.keyid[:12]} is no base64") from error
+
+
+_KINDS = "Ed25519, ECDSA on P-256 or P-384, or RSA"
+
+
+def _scheme_of(key: object) -> Scheme | None:
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return "ed25519"
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        curves: dict[str, Scheme] = {"secp256r1": "ecdsa-sha2-nistp256", "secp384r1": "ecdsa-sha2-nistp384"}
+        return curves.get(key.curve.name)
+    return "rsassa-pss-sha256" if isinstance(key, rsa.RSAPublicKey) else None
+
+
+def _load_private(pem: bytes, *, what: str, ask: Ask | None, password: bytes | None = None) -> object:
+    is_ssh = b"OPENSSH PRIVATE KEY" in pem
+    read = serialization.load_ssh_private_key if is_ssh else serialization.load_pem_private_key
+    try:
+        return read(pem, password=password)
+    except UnsupportedAlgorithm as error:
+        raise UserInputError(
+            f"{what}: is of a kind that cannot be read here ({str(error)[:80]}); for a locked key of OpenSSH: pip "
+            "install bcrypt, or give a key without a passphrase"
+        ) from error
+    except (TypeError, ValueError) as error:
+        if password is not None:
+            raise UserInputError(f"{what}: the passphrase is not this key's") from error
+        if not isinstance(error, TypeError) and "password" not in str(error).lower():
+            raise UserInputError(f"{what}: expected a private key as PEM (PKCS#8) or of OpenSSH") from error
+        if ask is None:
+            raise UserInputError(
+                f"{what}: is locked with a passphrase, and nobody is at a terminal to give it; give a key without one"
+            ) from error
+    return _load_private(pem, what=what, ask=None, password=ask(f"passphrase of {what}").encode())
 
 
 def _load_public(pem: str) -> ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey:

@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from coldfuse.core.serialization import decode
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode
 from coldfuse.core.signature import Signature
-from coldfuse.errors import NotAllowedError, RollbackError, SignatureError
+from coldfuse.errors import CodecError, NotAllowedError, RollbackError, SignatureError
 from coldfuse.trust.envelope import Kind, verify_detached
 from coldfuse.trust.members import MAX_ROTATIONS, KeyStatement, Member, Members, keys_folder, read_statements
 from coldfuse.trust.rights import Asker
@@ -24,6 +24,12 @@ ReadSigned = Callable[[str], bytes | None]
 SKEW_S = 300.0
 """Seconds by which the clocks of two machines may differ."""
 
+MAX_ROOT_BYTES = 512_000
+"""Size of a root's envelope at most, as TUF's clients have it."""
+
+MAX_CHANNEL_BYTES = 16_384
+"""Size of a channel's envelope at most, as TUF's clients have it of a timestamp."""
+
 
 def root_key(version: int) -> str:
     """Return the key of a version of the root."""
@@ -33,6 +39,47 @@ def root_key(version: int) -> str:
 def members_key(version: int) -> str:
     """Return the key of a version of the list of members."""
     return f"members/{version}.json"
+
+
+_LIMITS = {"root": MAX_ROOT_BYTES, "channels": MAX_CHANNEL_BYTES}
+
+
+def bounded(read: ReadSigned) -> ReadSigned:
+    """Return a reader that refuses what is longer than what lies under its key can be, before anything parses it.
+
+    Raises:
+        CodecError: It is too long.
+    """
+
+    def read_bounded(key: str) -> bytes | None:
+        data = read(key)
+        limit = _LIMITS.get(key.partition("/")[0], MAX_MANIFEST_BYTES)
+        if data is not None and len(data) > limit:
+            raise CodecError(f"{key}: {len(data):,} bytes, expected at most {limit:,}; it is not read")
+        return data
+
+    return read_bounded
+
+
+def find_newest(read: Callable[[int], bytes | None], least: int, data: bytes | None) -> tuple[int, bytes | None]:
+    """Return the newest of versions that have no gaps, and what it holds.
+
+    Ever longer steps, and then half as long: of a thousand versions twenty are read.
+
+    Args:
+        read: Reads a version; None where it is not there.
+        least: A version that is there.
+        data: What that holds, if it was read.
+    """
+    step = 1
+    while (found := read(least + step)) is not None:
+        least, data, step = least + step, found, 2 * step
+    end = least + step
+    while end - least > 1:
+        middle = (least + end) // 2
+        found = read(middle)
+        least, data, end = (middle, found, end) if found is not None else (least, data, middle)
+    return least, data
 
 
 @dataclass(frozen=True)
@@ -59,25 +106,42 @@ class TrustView:
             root: The newest root that was seen before.
             members: The newest version of the list of members that was seen before.
         """
-        self._read = read
+        self._read = bounded(read)
         self._lock = threading.Lock()
         self._fingerprint = fingerprint
         self._root = root
+        self._root_data: bytes | None = None
         self._members: Members | None = None
         self._least_members = members
         self._keys: dict[str, list[bytes]] = {}  # statements by folder: none is ever changed
 
-    def refresh(self) -> Known:
+    def refresh(self, *, members: int = 0) -> Known:
         """Read what is new.
+
+        Args:
+            members: A version of the list of members that there is, as something signed says.
 
         Raises:
             SignatureError: What is stored is not signed as it has to be.
             RollbackError: A version that was seen before is gone.
         """
         with self._lock:
-            root = self._root = self._newest_root()
-            members = self._members = self._newest_members(root)
-            return Known(self._fingerprint or "", root, members)
+            before, root = self._root, self._follow_root()
+            self._least_members = max(self._least_members, members)
+            if before and self._members and before.roles["operator"] != root.roles["operator"]:
+                self._least_members = max(self._least_members, self._members.version)
+                self._members = None  # other operators have signed it: it is verified once more
+            found = self._members = self._newest_members(root)
+            return Known(self._fingerprint or "", root, found)
+
+    def refresh_root(self) -> tuple[Root, bytes | None]:
+        """Read what is new of the root alone; return it, and its envelope where it was read and not given.
+
+        Raises:
+            SignatureError: What is stored is not signed as it has to be.
+        """
+        with self._lock:
+            return self._follow_root(), self._root_data
 
     def known(self) -> Known:
         """Return what was read last; reads if nothing was."""
@@ -159,8 +223,8 @@ class TrustView:
         verify_detached(payload, kind, [signature], keys=[self.key_of(asker).key], what=what)
         return asker
 
-    def _newest_root(self) -> Root:
-        root = self._root
+    def _follow_root(self) -> Root:
+        root, data = self._root, self._root_data
         if root is None:
             data = self._read(root_key(1))
             if data is None:
@@ -168,28 +232,29 @@ class TrustView:
             root = first_root(data, self._fingerprint)
             self._fingerprint = self._fingerprint or fingerprint_of(data)
         for _ in range(MAX_ROOTS):
-            data = self._read(root_key(root.version + 1))
-            if data is None:
+            following = self._read(root_key(root.version + 1))
+            if following is None:
                 break
-            root = next_root(root, data)
+            root, data = next_root(root, following), following
+        if self._root is not None and not set(self._root.roles["operator"].keys) <= set(root.roles["operator"].keys):
+            self._members, self._least_members = None, 0  # by a stolen key lists may have been counted far ahead
+        self._root, self._root_data = root, data
         return root
 
     def _newest_members(self, root: Root) -> Members:
-        version = self._members.version if self._members else max(self._least_members, 1)
-        newest = self._members if self._members else self._members_at(version, root)
-        while (data := self._read(members_key(version + 1))) is not None:
-            version += 1
-            newest = self._open_members(data, version, root)
-        if newest is None:
+        """Return the newest list; older ones may be signed by keys that were replaced since, and are not looked at."""
+        known = self._members.version if self._members else 0
+        least = max(known, self._least_members, 1)
+        data = None if least == known else self._read(members_key(least))
+        if data is None and least > known:
             raise RollbackError(
-                f"members {version}: was seen before, and is not there any more; somebody hides it, or the store was "
-                "put back to an older state"
+                f"members {least}: was seen before, or is named by what is newer, and is not there; somebody hides "
+                "it, or the store was put back to an older state"
             )
-        return newest
-
-    def _members_at(self, version: int, root: Root) -> Members | None:
-        data = self._read(members_key(version))
-        return None if data is None else self._open_members(data, version, root)
+        version, newest = find_newest(lambda number: self._read(members_key(number)), least, data)
+        if newest is None and self._members is not None:
+            return self._members
+        return self._open_members(newest or b"", version, root)
 
     def _open_members(self, data: bytes, version: int, root: Root) -> Members:
         what = f"members {version}"

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "training": "core durable naming tensors adapters data extras",
     "evaluation": "core tensors data training",
     "consumer": "core durable tensors registry gateway",
-    "contributor": "core durable tensors data training consumer gateway",
+    "contributor": "core durable tensors data training consumer gateway trust",  # what it sends is signed
     "attached": "core durable naming adapters tensors",  # models and Trainers of the user's own
     "search": "core tensors fusion engine data training evaluation",
     "testing": "core tensors fusion engine",

@@ -1,0 +1,65 @@
+"""Contributing as a member: what is sent is signed by the newest key; in an open federation a name is claimed first."""
+
+from __future__ import annotations
+
+import time
+
+from coldfuse.core.contribution import ContributionManifest
+from coldfuse.core.names import shown
+from coldfuse.core.serialization import encode
+from coldfuse.errors import NotAllowedError
+from coldfuse.gateway import ContributionVerdict, Gateway
+from coldfuse.trust.envelope import detached
+from coldfuse.trust.identity import Identity
+from coldfuse.trust.members import MAX_ROTATIONS, KeyStatement, keys_folder, read_statements, state_key
+
+
+def hand_in(gateway: Gateway, manifest: ContributionManifest, identity: Identity | None) -> ContributionVerdict:
+    """Commit a contribution, signed by its contributor's newest key; raises as `Gateway.commit`.
+
+    Args:
+        gateway: Where it goes to.
+        manifest: What accompanies the delta.
+        identity: As whom it is signed; None where the federation has no root.
+    """
+    if identity is None:
+        return gateway.commit(manifest)
+    payload, signer = encode(manifest), identity.signer
+    try:
+        return gateway.commit(manifest, detached(payload, "contribution", signer))
+    except NotAllowedError:
+        if not identity.follow(signer.public.id):  # else it has been rotated in this moment
+            raise
+        return gateway.commit(manifest, identity.sign(payload, "contribution"))
+
+
+def claim_name(gateway: Gateway, identity: Identity) -> None:
+    """Bind an identity's key to its name in an open federation, unless it is bound.
+
+    Raises:
+        NotAllowedError: The name belongs to another key.
+    """
+    bound = _bound_key(gateway, identity)
+    if bound is None:
+        statement = KeyStatement(
+            federation=identity.federation, member=identity.name, number=0, key=identity.signer.public,
+            made_at_s=time.time(),
+        )  # fmt: skip
+        gateway.join(state_key(statement, before=None, own=identity.signer))
+        bound = _bound_key(gateway, identity)  # somebody else may have been first
+    mine = identity.signer.public.id
+    if bound != mine and not (identity.follow(mine) and bound == identity.signer.public.id):
+        name = shown(identity.name, identity.display_name)
+        raise NotAllowedError(
+            f"{name}: this name belongs to another key, and in an open federation that is whose it was first; choose "
+            "another name, or bring the key of this one"
+        )
+
+
+def _bound_key(gateway: Gateway, identity: Identity) -> str | None:
+    """Return the id of the newest key of a name; None where nobody has it."""
+    folder, found = keys_folder(identity.name, None), list[bytes]()
+    while len(found) < MAX_ROTATIONS and (data := gateway.read_signed(f"{folder}{len(found)}.json")) is not None:
+        found.append(data)
+    statements = read_statements(found, member=identity.name, invite=None, federation=identity.federation)
+    return statements[-1].key.id if statements else None

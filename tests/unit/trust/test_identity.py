@@ -1,0 +1,116 @@
+"""As whom somebody signs: the key of a name, the one that follows it, and what is said where there is none."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from coldfuse.errors import UserInputError
+from coldfuse.trust.home import FederationFolder, Membership
+from coldfuse.trust.identity import KeyFile, find_identity
+from coldfuse.trust.keys import PrivateKey
+
+FINGERPRINT = "ab" * 32
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> FederationFolder:
+    return FederationFolder(tmp_path, FINGERPRINT)
+
+
+def join(folder: FederationFolder, name: str, display_name: str | None = None) -> PrivateKey:
+    key = PrivateKey.generate()
+    folder.write_key(name, key)
+    folder.keep_membership(Membership(federation=FINGERPRINT, name=name, display_name=display_name))
+    return key
+
+
+def test_one_membership_needs_no_name_and_keeps_the_one_for_people(folder):
+    key = join(folder, "klinik-koln-a41d4b1e67", "Klinik Köln")
+    found = find_identity(folder, None)
+    assert (found.name, found.display_name, found.federation) == (
+        "klinik-koln-a41d4b1e67", "Klinik Köln", FINGERPRINT,
+    )  # fmt: skip
+    assert found.signer.public == key.public
+
+
+def test_of_several_the_name_decides_and_without_one_they_are_listed(folder):
+    keys = {name: join(folder, name) for name in ("alice", "bob")}
+    assert find_identity(folder, "bob").signer.public == keys["bob"].public
+    with pytest.raises(UserInputError, match="alice, bob; say which: --name"):
+        find_identity(folder, None)
+
+
+@pytest.mark.parametrize("name", [None, "carol", "Klinik Köln"])
+def test_who_is_no_member_is_told_how_to_become_one(folder, name):
+    join(folder, "alice")
+    join(folder, "bob")
+    if name is None:
+        folder = FederationFolder(folder.path.parent, "cd" * 32)
+    with pytest.raises(UserInputError, match=r"no member .*coldfuse join TOKEN_FILE"):
+        find_identity(folder, name)
+    assert not folder.has_key(name or "alice")
+
+
+def test_an_open_federation_has_a_key_made_once_for_each_name(folder):
+    first = find_identity(folder, "Klinik Köln", is_open=True)
+    again = find_identity(folder, "Klinik Köln", is_open=True)
+    other = find_identity(folder, "bob", is_open=True)
+    assert first.signer.public == again.signer.public != other.signer.public
+    assert folder.key_path(first.name).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_key_that_others_can_read_is_refused(folder):
+    join(folder, "alice")
+    folder.key_path("alice").chmod(0o640)
+    with pytest.raises(UserInputError, match="chmod 600"):
+        find_identity(folder, "alice")
+
+
+def test_a_key_that_is_replaced_is_read_again(folder):
+    before = join(folder, "alice")
+    identity = find_identity(folder, "alice")
+    old = identity.signer
+    staged = folder.stage_key("alice")
+    assert identity.signer.public == before.public  # nobody has refused it yet
+    folder.promote_key("alice")
+    assert identity.signer.public == staged.public
+    assert old.public == before.public  # what was asked for together stays together
+
+
+def test_a_staged_key_is_the_same_until_it_is_in_its_place(folder):
+    join(folder, "alice")
+    first = folder.stage_key("alice")
+    assert folder.stage_key("alice").public == first.public
+    folder.promote_key("alice")
+    assert folder.stage_key("alice").public != first.public
+
+
+def test_a_refused_key_is_followed_by_the_staged_one_and_by_no_other(folder):
+    before = join(folder, "alice")
+    identity = find_identity(folder, "alice")
+    assert not identity.follow(before.public.id)
+    staged = folder.stage_key("alice")
+    assert identity.follow(before.public.id)
+    assert identity.signer.public == staged.public
+    folder.promote_key("alice")
+    assert identity.signer.public == staged.public
+    assert not identity.follow(staged.public.id)
+
+
+def test_a_key_that_is_gone_for_a_moment_still_signs(folder):
+    key = join(folder, "alice")
+    file = KeyFile(folder.key_path("alice"))
+    os.rename(folder.key_path("alice"), folder.path / "elsewhere")
+    assert file.newest().public == key.public
+    assert not file.follow(key.public.id)
+
+
+def test_neither_text_nor_pickle_shows_the_secret(folder):
+    key = join(folder, "alice")
+    identity = find_identity(folder, "alice")
+    secret = key.pem().decode().splitlines()[1]
+    assert secret not in repr(identity) + str(vars(identity)) + repr(vars(identity))
+    assert secret not in repr(identity.signer)
