@@ -26,7 +26,7 @@ from coldfuse.errors import CodecError, SignatureError, UnknownKeyError
 from coldfuse.trust.keys import PublicKey, Signer, signature_bytes, signature_of
 
 Kind = Literal[
-    "root", "federation", "members", "member-key", "channel", "journal", "contribution", "check", "provenance"
+    "root", "federation", "members", "member-key", "channel", "journal", "contribution", "check", "lot", "provenance"
 ]
 """What is signed."""
 

@@ -76,6 +76,7 @@ class Contributions:
             self._signature(where, data, signed)
         if admission is not None:
             self.wanted.of_contribution(manifest, where=where, is_needed=is_fused)
+            self.wanted.of_admission(admission, manifest, where=where)
 
     def _facts(self, where: str, manifest: ContributionManifest, contributor: str, admission: Admission | None) -> None:
         if manifest.contributor != contributor:

@@ -32,14 +32,21 @@ def first_difference(
 def _differences(
     federation: Federation, released: ReleaseManifest, again: ReleaseManifest, blocks: Mapping[str, Sequence[str]]
 ) -> Iterator[str]:
-    if missing := sorted(released.files.keys() ^ again.files.keys()):
-        yield f"it has other files: {missing[0]} is in only one of the two"
+    yield from (f"it has other files: {path} is in only one of the two" for path in _in_one(released, again))
     for path, blob in sorted(released.files.items()):
         if path in again.files and blob.parts != again.files[path].parts:
             yield _where(federation, path, blob, again.files[path], blocks)
     if released.model_digest != again.model_digest:
         yield f"its model digest is {released.model_digest[:16]}, and its files make {again.model_digest[:16]}"
     yield from _of_state(released.outer, again.outer)
+    yield from _of_facts(released, again)
+
+
+def _in_one(released: ReleaseManifest, again: ReleaseManifest) -> list[str]:
+    return sorted(released.files.keys() ^ again.files.keys())
+
+
+def _of_facts(released: ReleaseManifest, again: ReleaseManifest) -> Iterator[str]:
     for name in _FACTS:
         theirs, mine = getattr(released, name), getattr(again, name)
         if theirs != mine:
@@ -62,9 +69,7 @@ def _of_state(released: OuterState | None, again: OuterState | None) -> Iterator
             yield f"what it keeps between rounds differs in {name}"
 
 
-def _where(
-    federation: Federation, path: str, released: Blob, again: Blob, blocks: Mapping[str, Sequence[str]]
-) -> str:
+def _where(federation: Federation, path: str, released: Blob, again: Blob, blocks: Mapping[str, Sequence[str]]) -> str:
     """Name the first tensor of a file whose bytes differ; the file's part where they cannot be read."""
     index = next(
         (i for i, (a, b) in enumerate(zip(released.parts, again.parts, strict=False)) if a != b),

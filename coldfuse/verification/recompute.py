@@ -34,7 +34,16 @@ from coldfuse.verification.releases import SeenRelease
 _RELATIVE = 1e-6
 """By how much a length may differ that is measured on another machine."""
 
-_FACTS = ("contributor", "display_name", "delta_digest", "num_examples", "score", "base_release", "statistics", "checks")
+_FACTS = (
+    "contributor",
+    "display_name",
+    "delta_digest",
+    "num_examples",
+    "score",
+    "base_release",
+    "statistics",
+    "checks",
+)
 
 
 class _Sent(Value):

@@ -6,10 +6,10 @@ reason, before the round is fused; what is fused is what was admitted, all of it
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 
 from coldfuse.core.federation import Terms
-from coldfuse.core.round import Admitted, Closed, Damaged, Opened, Published, Rejected
+from coldfuse.core.round import Admitted, Closed, Damaged, Opened, Rejected, fold
 from coldfuse.verification.causes import Cause
 from coldfuse.verification.journals import SeenRound
 from coldfuse.verification.releases import SeenRelease
@@ -49,9 +49,12 @@ def _of_opening(
     if base is not None and base.manifest.model_digest != opened.base_digest:
         yield Cause.CONTRADICTION, f"was opened on another model than that of release {opened.base_release}"
     if opened.terms is not None and opened.terms not in terms:
-        yield Cause.CONTRADICTION, (
-            f"was opened with rules that no operator has made (method {opened.terms.method[:100]!r}, quorum "
-            f"{opened.terms.rules.quorum})"
+        yield (
+            Cause.CONTRADICTION,
+            (
+                f"was opened with rules that no operator has made (method {opened.terms.method[:100]!r}, quorum "
+                f"{opened.terms.rules.quorum})"
+            ),
         )
     known = before.state.admitted if before is not None else None
     for admission in opened.carried:
@@ -63,30 +66,27 @@ def _of_verdicts(round_: SeenRound) -> Iterator[Problem]:
     opened = round_.state.opened
     admitted = {admission.contribution for admission in opened.carried} if opened else set()
     rejected: set[str] = set()
-    is_damaged = is_closed = False
+    may_take_back = True  # until the round is closed, and then what the store has damaged
+    is_closed = False
     for event in round_.events:
-        is_damaged |= isinstance(event, Damaged)
         is_closed |= isinstance(event, Closed)
-        if isinstance(event, Admitted):
-            for admission in event.admissions:
-                if admission.contribution in admitted | rejected:
-                    yield Cause.CONTRADICTION, f"{_who(admission)} has two verdicts"
-                if is_closed:
-                    yield Cause.CONTRADICTION, f"{_who(admission)} was admitted when the round was closed"
-                admitted.add(admission.contribution)
-        if isinstance(event, Rejected):
-            for rejection in event.rejections:
-                taken_back = rejection.contribution in admitted
-                if rejection.contribution in rejected or (taken_back and is_closed and not is_damaged):
-                    yield Cause.CONTRADICTION, f"{_who(rejection)} has two verdicts"
-                rejected.add(rejection.contribution)
+        may_take_back = isinstance(event, Damaged) or (may_take_back and not isinstance(event, Closed))
+        for admission in event.admissions if isinstance(event, Admitted) else ():
+            if is_closed or admission.contribution in admitted | rejected:
+                when = "was admitted when the round was closed" if is_closed else "has two verdicts"
+                yield Cause.CONTRADICTION, f"{_who(admission)} {when}"
+            admitted.add(admission.contribution)
+        for rejection in event.rejections if isinstance(event, Rejected) else ():
+            if rejection.contribution in rejected or (rejection.contribution in admitted and not may_take_back):
+                yield Cause.CONTRADICTION, f"{_who(rejection)} has two verdicts"
+            rejected.add(rejection.contribution)
     yield from _of_received(round_, admitted | rejected)
 
 
-def _of_received(round_: SeenRound, judged: Collection[str]) -> Iterator[Problem]:
+def _of_received(round_: SeenRound, judged: Set[str]) -> Iterator[Problem]:
     state = round_.state
     carried = {admission.contribution for admission in state.opened.carried} if state.opened else set()
-    for contribution in sorted(judged - state.received.keys() - carried):  # type: ignore[operator]  # both are sets
+    for contribution in sorted(judged - state.received.keys() - carried):
         yield Cause.GAP, f"contribution {contribution[:12]} has a verdict, and nothing says that it was received"
     if not state.is_over:
         return
@@ -97,40 +97,24 @@ def _of_received(round_: SeenRound, judged: Collection[str]) -> Iterator[Problem
 
 def _of_closing(round_: SeenRound) -> Iterator[Problem]:
     """What is closed on is everything that was admitted by then: nobody is left out without a reason."""
-    before = RoundBefore()
-    for event in round_.events:
-        if isinstance(event, Closed):
-            listed = set(event.contributions)
-            for contribution in sorted(listed - before.admitted):
-                yield Cause.CONTRADICTION, f"was closed on contribution {contribution[:12]}, which was not admitted"
-            for contribution in sorted(before.admitted - listed):
-                yield Cause.CONTRADICTION, f"was closed without contribution {contribution[:12]}, which was admitted"
-            return
-        before.add(event)
-    if round_.state.fused is not None:
-        yield Cause.GAP, "was fused, and nothing says what it was closed on"
-
-
-class RoundBefore:
-    """What was admitted so far."""
-
-    def __init__(self) -> None:
-        """Begin with nothing."""
-        self.admitted: set[str] = set()
-
-    def add(self, event: object) -> None:
-        """Take an entry into account."""
-        if isinstance(event, Opened):
-            self.admitted |= {admission.contribution for admission in event.carried}
-        if isinstance(event, Admitted):
-            self.admitted |= {admission.contribution for admission in event.admissions}
-        if isinstance(event, Rejected):
-            self.admitted -= {rejection.contribution for rejection in event.rejections}
+    place = next((i for i, event in enumerate(round_.events) if isinstance(event, Closed)), None)
+    closed = round_.state.closed
+    if place is None or closed is None:
+        if round_.state.fused is not None:
+            yield Cause.GAP, "was fused, and nothing says what it was closed on"
+        return
+    admitted, listed = set(fold(round_.events[:place]).admitted), set(closed.contributions)
+    for contribution in sorted(listed - admitted):
+        yield Cause.CONTRADICTION, f"was closed on contribution {contribution[:12]}, which was not admitted"
+    for contribution in sorted(admitted - listed):
+        yield Cause.CONTRADICTION, f"was closed without contribution {contribution[:12]}, which was admitted"
 
 
 def _of_release(round_: SeenRound, releases: Mapping[int, SeenRelease]) -> Iterator[Problem]:
     state = round_.state
-    made = next((release for release in releases.values() if release.number and release.manifest.round == round_.number), None)
+    made = next(
+        (release for release in releases.values() if release.number and release.manifest.round == round_.number), None
+    )
     if state.published is not None and state.fused is None:
         yield Cause.GAP, "was published, and nothing says what was fused"
     if made is None:

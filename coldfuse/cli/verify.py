@@ -1,0 +1,96 @@
+"""Verify a store or a fetched folder, and say it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+import typer
+
+from coldfuse.cli.options.verify import VerifyOptions
+from coldfuse.cli.units import parse_size
+from coldfuse.config import home_folder
+from coldfuse.engine.execution import ThreadExecutor
+from coldfuse.errors import UserInputError
+from coldfuse.storage import open_store
+from coldfuse.verification.anchor import known_anchor
+from coldfuse.verification.findings import Report
+from coldfuse.verification.folder import is_fetched, verify_folder
+from coldfuse.verification.store import Request, verify_store
+
+
+def verify(options: VerifyOptions) -> None:
+    """Verify; the worst finding decides the exit status."""
+    if options.sign and not options.recompute:
+        raise typer.BadParameter("--sign says what came of --recompute; give both")
+    if options.only and not options.recompute:
+        raise typer.BadParameter("--only is for --recompute; give both")
+    report = _look(options)
+    status = report.status(strict=options.strict)
+    if options.as_json:
+        typer.echo(json.dumps(report.as_json(strict=options.strict)))
+    else:
+        for line in _lines(report, strict=options.strict):
+            typer.echo(line)
+    raise typer.Exit(status)
+
+
+def _look(options: VerifyOptions) -> Report:
+    at_s = time.time() if options.at is None else parse_time(options.at)
+    if is_fetched(Path(options.source)):
+        if options.recompute:
+            raise UserInputError(f"{options.source}: is a fetched folder; --recompute needs a copy of the store")
+        anchor = known_anchor(home_folder(), Path(options.source), wanted=options.root)
+        return verify_folder(Path(options.source), anchor, at_s=at_s)
+    store = open_store(options.source)
+    anchor = known_anchor(home_folder(), store, wanted=options.root)
+    executor = None
+    if options.recompute:
+        memory = parse_size(options.memory) if options.memory else None
+        executor = ThreadExecutor(options.threads or psutil.cpu_count() or 1, memory_bytes=memory)
+    return verify_store(store, Request(
+        at_s=at_s, fingerprint=anchor.fingerprint, seen=anchor.seen, release=options.release,
+        reads_all=options.objects, executor=executor, is_alone=options.only,
+    ))  # fmt: skip
+
+
+def parse_time(text: str) -> float:
+    """Return a time as seconds since 1970.
+
+    >>> parse_time("1970-01-02"), parse_time("1970-01-01T00:01Z"), parse_time("12.5")
+    (86400.0, 60.0, 12.5)
+
+    Raises:
+        UserInputError: It is none.
+    """
+    if re.fullmatch(r"[0-9]{1,12}(\.[0-9]+)?", text):
+        return float(text)
+    try:
+        found = datetime.fromisoformat(text)
+        return found.replace(tzinfo=found.tzinfo or UTC).timestamp()
+    except (ValueError, OverflowError):
+        raise UserInputError(
+            f"--at {text[:80]!r}: expected a day or a time, such as 2027-01-31 or 2027-01-31T12:00Z"
+        ) from None
+
+
+def _lines(report: Report, *, strict: bool) -> Iterator[str]:
+    for finding in report.findings:
+        yield str(finding)
+    if report.num_more:
+        yield f"and {report.num_more} more, none of them worse"
+    for note in report.notes:
+        yield f"note: {note}"
+    for one in report.recomputed:
+        if one.agrees:
+            yield f"release {one.release} was fused again: the same bytes"
+    yield f"looked at: {', '.join(f'{count:,} {what}' for what, count in sorted(report.looked_at.items()))}"
+    status = report.status(strict=strict)
+    what = f"release {report.release}" if report.release is not None else "it"
+    root = f" of federation {report.fingerprint}" if report.fingerprint else ""
+    yield f"{what}{root}: {'fine' if status == 0 else f'NOT TO BE BELIEVED (exit status {status})'}"
