@@ -16,11 +16,14 @@ from coldfuse.cli.options.verify import VerifyOptions
 from coldfuse.cli.units import parse_size
 from coldfuse.config import home_folder
 from coldfuse.engine.execution import ThreadExecutor
-from coldfuse.errors import UserInputError
-from coldfuse.storage import open_store
-from coldfuse.verification.anchor import known_anchor
+from coldfuse.errors import CodecError, ObjectNotFoundError, UserInputError
+from coldfuse.storage import ObjectStore, open_store
+from coldfuse.trust.root import fingerprint_of
+from coldfuse.trust.view import root_key
+from coldfuse.verification.anchor import Known, known_anchor
 from coldfuse.verification.findings import Report
-from coldfuse.verification.folder import is_fetched, verify_folder
+from coldfuse.verification.folder import is_fetched, read_root, verify_folder
+from coldfuse.verification.inspection import MAX_BYTES
 from coldfuse.verification.store import Request, verify_store
 
 
@@ -42,21 +45,37 @@ def verify(options: VerifyOptions) -> None:
 
 def _look(options: VerifyOptions) -> Report:
     at_s = time.time() if options.at is None else parse_time(options.at)
-    if is_fetched(Path(options.source)):
+    folder = Path(options.source)
+    if is_fetched(folder):
         if options.recompute:
-            raise UserInputError(f"{options.source}: is a fetched folder; --recompute needs a copy of the store")
-        anchor = known_anchor(home_folder(), Path(options.source), wanted=options.root)
-        return verify_folder(Path(options.source), anchor, at_s=at_s)
+            raise UserInputError(f"{folder}: is a fetched folder; --recompute needs a copy of the store")
+        return verify_folder(folder, _known(options, read_root(folder)), at_s=at_s)
     store = open_store(options.source)
-    anchor = known_anchor(home_folder(), store, wanted=options.root)
+    known = _known(options, _first_root(store))
     executor = None
     if options.recompute:
         memory = parse_size(options.memory) if options.memory else None
         executor = ThreadExecutor(options.threads or psutil.cpu_count() or 1, memory_bytes=memory)
     return verify_store(store, Request(
-        at_s=at_s, fingerprint=anchor.fingerprint, seen=anchor.seen, release=options.release,
+        at_s=at_s, fingerprint=known.fingerprint, seen=known.seen, release=options.release,
         reads_all=options.objects, executor=executor, is_alone=options.only,
     ))  # fmt: skip
+
+
+def _known(options: VerifyOptions, root: bytes | None) -> Known:
+    """Return by what the federation is known; what its root is worth is looked at later."""
+    try:
+        claimed = fingerprint_of(root) if root is not None else None
+    except CodecError:
+        claimed = None
+    return known_anchor(home_folder(), source=options.source, claimed=claimed, wanted=options.root)
+
+
+def _first_root(store: ObjectStore) -> bytes | None:
+    try:
+        return store.get(root_key(1), length=MAX_BYTES)
+    except ObjectNotFoundError:
+        return None
 
 
 def parse_time(text: str) -> float:

@@ -50,7 +50,9 @@ def _known(home: Path) -> list[tuple[str, Memory]]:
         try:
             fingerprint = fingerprint_of((path / "root.json").read_bytes())
         except (CodecError, OSError) as error:
-            raise UserInputError(f"{path / 'root.json'}: is no root any more ({error}); remove it, or join anew") from error
+            raise UserInputError(
+                f"{path / 'root.json'}: is no root any more ({error}); remove it, or join anew"
+            ) from error
         folder = FederationFolder(home, fingerprint)
         if folder.path.exists():
             found.append((fingerprint, Memory(folder)))
@@ -60,5 +62,7 @@ def _known(home: Path) -> list[tuple[str, Memory]]:
 def _check(text: str) -> str:
     found = text.strip().lower()
     if re.fullmatch(r"[0-9a-f]{64}", found) is None:
-        raise UserInputError(f"--root {text[:80]!r}: expected 64 characters, 0-9 and a-f, as coldfuse init has shown them")
+        raise UserInputError(
+            f"--root {text[:80]!r}: expected 64 characters, 0-9 and a-f, as coldfuse init has shown them"
+        )
     return found

@@ -34,7 +34,8 @@ class VerifyOptions:
         typer.Option(help="The federation's fingerprint, from its operator; what this machine knows by default."),
     ] = None
     at: Annotated[
-        str | None, typer.Option(help="When it is judged what has expired: 2027-01-31, or with T12:00Z; now by default.")
+        str | None,
+        typer.Option(help="When it is judged what has expired: 2027-01-31, or with T12:00Z; now by default."),
     ] = None
     objects: Annotated[bool, typer.Option("--objects", help="Read every byte of every object.")] = False
     recompute: Annotated[
