@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from coldfuse.core.federation import FederationSettings
-from coldfuse.core.round import EVENT, LeaderEvent, Received, RoundState, fold
+from coldfuse.core.round import EVENT, LeaderEvent, Opened, Received, RoundState, fold
 from coldfuse.core.sealed import unseal, unsealed
-from coldfuse.core.serialization import decode_any, sha256
+from coldfuse.core.serialization import decode, decode_any, sha256
 from coldfuse.errors import CodecError, TrustError
-from coldfuse.registry.entries import Head
+from coldfuse.registry.chain import Head, Link
 from coldfuse.storage.base import list_keys
+from coldfuse.trust.view import SKEW_S
 from coldfuse.verification.causes import Cause
 from coldfuse.verification.inspection import Inspection
+from coldfuse.verification.rules import is_envelope
 from coldfuse.verification.signers import Signers
 
 _LEADERS = re.compile(r"([0-9]{8})-([a-z-]+)")
@@ -31,7 +33,22 @@ class SeenRound:
     state: RoundState
     """What all entries add up to."""
     chain: tuple[str, ...] = ()
-    """SHA-256 of each of the leader's entries, as they are stored."""
+    """What each of the leader's entries is named by in the one after it."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One entry of the leader's, as it was read."""
+
+    event: LeaderEvent
+    seq: int | None
+    """The place that it says it has; None where it says none."""
+    digest: str
+    """What the entry after it names it by."""
+    before: str | None = None
+    """What it names the entry before it by."""
+    root: int = 0
+    """Version of the newest root whose aggregator has signed it."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +59,12 @@ class Journals:
     settings: FederationSettings
     signers: Signers | None
 
-    def read(self, number: int, *, before: str | None) -> SeenRound:
+    def read(self, number: int, *, before: SeenRound | None) -> SeenRound:
         """Look at the journal of a round.
 
         Args:
             number: Number of the round.
-            before: SHA-256 of the last entry of the round before; None where nothing names it.
+            before: The round before; None where it was not looked at.
         """
         folder = f"rounds/{number:05d}/journal/"
         led: list[tuple[int, str]] = []
@@ -60,35 +77,39 @@ class Journals:
                 received += self._received(key, match[1])
             else:
                 self.look.add(Cause.CONTRADICTION, key, "is no entry of a journal")
-        events, chain = self._entries(number, sorted(led), before)
-        self._look_at_head(number, events, chain)
+        entries = [*self._entries(number, sorted(led)), *self._head(number, len(led))]
+        if self._is_signed(number):
+            self._look_at_chain(number, entries, before)
         self.look.looked_at["rounds"] += 1
+        events = tuple(entry.event for _, entry in entries)
+        chain = tuple(entry.digest for _, entry in entries)
         return SeenRound(number=number, events=events, state=fold([*received, *events]), chain=chain)
 
-    def _entries(
-        self, number: int, led: Sequence[tuple[int, str]], before: str | None
-    ) -> tuple[tuple[LeaderEvent, ...], tuple[str, ...]]:
-        events: list[LeaderEvent] = []
-        chain: list[str] = []
+    def _is_signed(self, number: int) -> bool:
+        return self.signers is not None and self.settings.is_signed_round(number)
+
+    def _entries(self, number: int, led: Sequence[tuple[int, str]]) -> Iterator[tuple[str, _Entry]]:
         for place, (seq, key) in enumerate(led):
             if seq != place:
                 what = "two entries have one place" if seq < place else "an entry before it is missing"
                 self.look.add(Cause.GAP, key, f"{what}: the journal of round {number} has no gaps and no branches")
             data = self.look.read(key) or b""
             self.look.looked_at["entries of journals"] += 1
-            event = self._entry(number, key, data, before)
-            before = sha256(data)
-            chain.append(before)
-            if event is None:
+            entry = self._open(number, key, data, is_head=False)
+            if entry is None:
                 continue
-            if event.event != key.rpartition("-")[2]:
-                self.look.add(Cause.CONTRADICTION, key, f"holds {event.event}, which is not what its name says")
-            events.append(event)
-        return tuple(events), tuple(chain)
+            if key.rpartition("/")[2] != f"{entry.seq if entry.seq is not None else seq:08d}-{entry.event.event}":
+                self.look.add(Cause.CONTRADICTION, key, f"holds entry {entry.seq}, {entry.event.event}: put elsewhere")
+            yield key, entry
 
-    def _entry(self, number: int, key: str, data: bytes, before: str | None) -> LeaderEvent | None:
-        """Return the leader's entry under a key, verified as far as it has to be; None, and why is noted, otherwise."""
+    def _open(self, number: int, key: str, data: bytes, *, is_head: bool) -> _Entry | None:
+        """Return what the leader has written under a key; None, and why is noted, where that is not believed."""
         try:
+            if self._is_signed(number):
+                return self._open_link(number, key, data)
+            if is_head:
+                head = unseal(Head, data, what=key)
+                return _Entry(head.entry, head.seq, sha256(data))
             event = unsealed(data, lambda: decode_any(EVENT, data, what=key), what=key)
         except (TrustError, CodecError) as error:
             self.look.error(key, error)
@@ -96,7 +117,36 @@ class Journals:
         if isinstance(event, Received):
             self.look.add(Cause.CONTRADICTION, key, "holds what only a gateway writes")
             return None
-        return event
+        return _Entry(event, None, sha256(data))
+
+    def _open_link(self, number: int, key: str, data: bytes) -> _Entry | None:
+        if self.signers is None or not is_envelope(self.look, data, key):
+            return None
+        payload, root = self.signers.verified(data, "journal", "aggregator", what=key)
+        link = decode(Link, payload, what=key)
+        if (link.federation, link.round) != (self.signers.fingerprint, number):
+            self.look.add(
+                Cause.CONTRADICTION, key, f"is of round {link.round} of {link.federation[:12]}, put elsewhere"
+            )
+            return None
+        self.look.looked_at["signatures of journals"] += 1
+        return _Entry(link.entry, link.seq, sha256(payload), link.before, root.version)
+
+    def _look_at_chain(
+        self, number: int, entries: Sequence[tuple[str, _Entry]], before: SeenRound | None
+    ) -> None:  # fmt: skip
+        """Every entry names the one before it, and is signed by who may, no earlier than that one's signer."""
+        allowed: Collection[str | None] = before.chain if before and self._is_signed(before.number) else (None,)
+        root, opened_s = 0, float("-inf")
+        for key, entry in entries:
+            if entry.before not in allowed:
+                self.look.add(Cause.GAP, key, f"does not follow the entry before it in the journal of round {number}")
+            allowed = (entry.digest,)
+            opened_s = entry.event.opened_at_s if isinstance(entry.event, Opened) else opened_s
+            ended_s = self.signers.ended_s(entry.root) if self.signers else None
+            if entry.root < root or (ended_s is not None and opened_s > ended_s + SKEW_S):
+                self.look.add(Cause.REVOKED, key, f"is signed by a key that is no aggregator's since root {root}")
+            root = max(root, entry.root)
 
     def _received(self, key: str, contribution: str) -> list[Received]:
         data = self.look.read(key)
@@ -108,18 +158,29 @@ class Journals:
             self.look.add(Cause.CONTRADICTION, key, f"is about contribution {event.contribution[:12]}")
         return []
 
-    def _look_at_head(self, number: int, events: Sequence[LeaderEvent], chain: Sequence[str]) -> None:
+    def _head(self, number: int, num_entries: int) -> Iterator[tuple[str, _Entry]]:
+        """Look at what a head says is the last entry; yield it where its leader could not write that any more."""
         key = f"rounds/{number:05d}/head"
         data = self.look.read(key)
         if data is None:
-            if chain:
+            if num_entries:
                 self.look.add(Cause.GAP, key, "is missing: nobody knows which entry was the last")
             return
-        with self.look.noting(key):
-            head = unseal(Head, data, what=key)
-            if head.seq >= len(chain):
-                self.look.add(Cause.GAP, key, f"names entry {head.seq} as the last, and there are {len(chain)}")
-            elif head.seq < len(chain) - 1:
-                self.look.add(Cause.ROLLED_BACK, key, f"names entry {head.seq} as the last, and there are later ones")
-            elif events and head.entry != events[-1]:
-                self.look.add(Cause.CONTRADICTION, key, "holds another entry than the last of the journal")
+        head = self._open(number, key, data, is_head=True)
+        if head is None or head.seq is None:
+            return
+        if head.seq == num_entries:
+            self.look.note(f"round {number}: its leader ended before it wrote entry {head.seq}, which the head has")
+            yield key, head
+        elif head.seq > num_entries:
+            self.look.add(Cause.GAP, key, f"names entry {head.seq} as the last, and there are {num_entries}")
+        elif head.seq < num_entries - 1:
+            self.look.add(Cause.ROLLED_BACK, key, f"names entry {head.seq} as the last, and there are later ones")
+        else:
+            self._require_last(number, head, key)
+
+    def _require_last(self, number: int, head: _Entry, key: str) -> None:
+        place = f"rounds/{number:05d}/journal/{head.seq:08d}-{head.event.event}"
+        last = self._open(number, place, self.look.read(place) or b"", is_head=False)
+        if last is None or (last.event, last.before) != (head.event, head.before):
+            self.look.add(Cause.CONTRADICTION, key, "holds another entry than the last of the journal")
