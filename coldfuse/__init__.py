@@ -22,17 +22,24 @@ from coldfuse.errors import (
     ContributionRejectedError,
     DamagedObjectError,
     DigestMismatchError,
+    ExpiredError,
     FederationError,
     FusionError,
     GatewayBusyError,
     LeaseLostError,
     MissingExtraError,
     NoGainError,
+    NotAllowedError,
     ObjectNotFoundError,
+    RollbackError,
     RoundClosedError,
     SchemaMismatchError,
+    SignatureError,
     StorageError,
     TransportError,
+    TrustError,
+    UnknownKeyError,
+    UnknownRootError,
     UnsuitableStoreError,
     UserInputError,
     WorkerLostError,
@@ -40,7 +47,8 @@ from coldfuse.errors import (
 
 if TYPE_CHECKING:
     from coldfuse.api.attach import attach
-    from coldfuse.api.federation import Federation, connect, fetch
+    from coldfuse.api.connect import connect, fetch
+    from coldfuse.api.federation import Federation
     from coldfuse.api.fuse import fuse, methods
     from coldfuse.api.fused import FusedModel, MethodInfo, Methods, ParameterInfo
     from coldfuse.api.modules import load_module
@@ -51,7 +59,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "coldfuse.api.attach": ("attach",),
-    "coldfuse.api.federation": ("Federation", "connect", "fetch"),
+    "coldfuse.api.connect": ("connect", "fetch"),
+    "coldfuse.api.federation": ("Federation",),
     "coldfuse.api.fuse": ("fuse", "methods"),
     "coldfuse.api.fused": ("FusedModel", "MethodInfo", "Methods", "ParameterInfo"),
     "coldfuse.api.modules": ("load_module",),
@@ -70,6 +79,7 @@ __all__ = [
     "DamagedObjectError",
     "Decision",
     "DigestMismatchError",
+    "ExpiredError",
     "Federation",
     "FederationError",
     "FetchedRelease",
@@ -81,15 +91,21 @@ __all__ = [
     "Methods",
     "MissingExtraError",
     "NoGainError",
+    "NotAllowedError",
     "ObjectNotFoundError",
     "ParameterInfo",
     "ReleaseSummary",
     "Releases",
+    "RollbackError",
     "RoundClosedError",
     "SchemaMismatchError",
+    "SignatureError",
     "Status",
     "StorageError",
     "TransportError",
+    "TrustError",
+    "UnknownKeyError",
+    "UnknownRootError",
     "UnsuitableStoreError",
     "UserInputError",
     "WorkerLostError",

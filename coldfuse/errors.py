@@ -78,12 +78,20 @@ class SignatureError(TrustError):
     """A signature is missing, is of a key that may not sign this, or does not fit what it signs."""
 
 
+class UnknownRootError(TrustError):
+    """A federation has a root, and nothing is known by which it could be told from somebody who pretends to be it."""
+
+
 class UnknownKeyError(SignatureError):
     """Too few of those who may sign something have signed it, whoever else has."""
 
 
 class RollbackError(TrustError):
     """Something older than what was seen before is handed out as the newest."""
+
+
+class ChainError(TrustError):
+    """An entry of a signed journal is not the one that comes after the entry before it."""
 
 
 class ExpiredError(TrustError):

@@ -22,6 +22,7 @@ from coldfuse.aggregator.mending import damaged_in_fusion, late_reason, mend, wi
 from coldfuse.aggregator.model import Base
 from coldfuse.aggregator.release import MOST_CONTRIBUTIONS, describe_standing, fuse_release
 from coldfuse.aggregator.screen import bounded
+from coldfuse.aggregator.signing import sign_release
 from coldfuse.core.closing import RoundAction, RoundFacts, decide, facts_of, in_time
 from coldfuse.core.contribution import Admission
 from coldfuse.core.damage import Damaged
@@ -109,7 +110,7 @@ def _next(round_: Round, state: RoundState) -> list[LeaderEvent]:
         return []
     age_s = round_.clock.age_s(state)
     if state.fused is not None:
-        return [_publish(round_, state.fused, age_s=age_s)]
+        return [_publish(round_, state, state.fused, age_s=age_s)]
     mending = _mend(round_, state, age_s=age_s)
     return [_fuse(round_, state, age_s=age_s)] if mending is None else mending
 
@@ -223,15 +224,22 @@ def _fuse(round_: Round, state: RoundState, *, age_s: float) -> Fused | Abandone
     return Fused(manifest=digest, model_digest=manifest.model_digest, moved=manifest.moved)
 
 
-def _publish(round_: Round, fused: Fused, *, age_s: float) -> Published | Abandoned:
+def _publish(round_: Round, state: RoundState, fused: Fused, *, age_s: float) -> Published | Abandoned:
+    federation = round_.federation
     try:
-        manifest = round_.federation.objects.get_value(ReleaseManifest, fused.manifest)
+        manifest = federation.objects.get_value(ReleaseManifest, fused.manifest)
     except DamagedObjectError as error:
-        found = round_.federation.find_manifest(round_.base.release.release + 1, fused.manifest)
+        found = federation.find_manifest(round_.base.release.release + 1, fused.manifest)
         if found is None:  # nobody has published it; what was admitted is fused again in the next round
             return Abandoned(reason=bounded(f"what was fused cannot be published: {error}"))
         manifest = found
-    round_.federation.publish(manifest)
+    federation.require_signer()
+    if federation.signer is not None:
+        sign_release(
+            federation, manifest, round_.executor, signers=federation.signer,
+            terms=state.opened.terms if state.opened else None, journal_head=round_.journal.link,
+        )  # fmt: skip
+    federation.publish(manifest)
     return Published(release=manifest.release, elapsed_s=age_s)
 
 

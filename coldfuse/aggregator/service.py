@@ -19,7 +19,14 @@ from coldfuse.aggregator.round import Round, advance
 from coldfuse.aggregator.watchdog import Watchdog
 from coldfuse.core.round import LeaderEvent, Published
 from coldfuse.engine.execution import WatchedExecutor
-from coldfuse.errors import ColdfuseError, ConflictError, LeaseLostError, MissingExtraError, UserInputError
+from coldfuse.errors import (
+    ColdfuseError,
+    ConflictError,
+    LeaseLostError,
+    MissingExtraError,
+    NotAllowedError,
+    UserInputError,
+)
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.lease import Lease
@@ -76,7 +83,9 @@ def serve_rounds(
 
     Raises:
         UserInputError: A worker has too little memory for this model, from the start on.
+        NotAllowedError: The federation has a root that does not name this aggregator's key (any more).
     """
+    federation.require_signer()
     watchdog, trouble, published = watchdog or Watchdog(), _Trouble(stop, settings), 0
     while not stop.is_set():
         lease = Lease(federation.store, ttl_s=settings.lease_ttl_s, moves=watchdog.moves)
@@ -95,7 +104,7 @@ def serve_rounds(
             log.warning("%s", error)  # somebody else acted: read everything again
             stop.wait(settings.poll_s)
         except (ColdfuseError, OSError, MemoryError) as error:
-            if isinstance(error, UserInputError | MissingExtraError) and not trouble.has_led:
+            if trouble.is_final(error):
                 raise
             trouble.wait_after(error)
         finally:
@@ -158,10 +167,13 @@ class _Leader:
         base = open_base(federation, federation.latest())
         number = federation.current_round()
         settled = max(number - 2, 0)  # rounds up to this one have nothing left to be done
-        pause = _Pause(settings.poll_s)
+        pause, renew_at_s = _Pause(settings.poll_s), float("-inf")
         while not stop.is_set():
             self._lease.check()
             self._watchdog.sign()
+            if federation.now_s() >= renew_at_s:
+                federation.renew_channels()
+                renew_at_s = federation.now_s() + federation.pointers.expires_s / 8
             if (now := federation.mended_latest()) != pointer:
                 pointer = now
                 base = open_base(federation, federation.latest())
@@ -231,6 +243,12 @@ class _Trouble:
 
     def is_over(self) -> None:
         self.has_led, self.pause_s = True, 0.0
+
+    def is_final(self, error: Exception) -> bool:
+        """Tell whether trying again is of no use."""
+        if isinstance(error, NotAllowedError):  # its key is none of the federation's any more
+            return True
+        return isinstance(error, UserInputError | MissingExtraError) and not self.has_led
 
     def wait_after(self, error: Exception) -> None:
         log.warning("trying again: %s", error)

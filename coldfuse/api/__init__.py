@@ -1,6 +1,7 @@
 """The Python API, one module a part. Users take it from `coldfuse`, where each name is loaded when it is used.
 
-    federation      `connect`, `fetch` and `Federation`: what consumers and contributors do
+    connect         `connect` and `fetch`; opening: the one way to a gateway, which verifies what has a root
+    federation      `Federation`: what consumers and contributors do
     contributing    from a fine-tuned model, whatever it comes as, to a delta on the base
     models          the forms in which fine-tuned models come, as one: tensors by the base's names
     recognising     which release a model was made from, where its folder says so

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -20,8 +21,6 @@ from coldfuse.core.names import Identity
 from coldfuse.extras import requiring
 from coldfuse.gateway import ContributionVerdict, Gateway, Status
 from coldfuse.registry.channels import check_channel
-from coldfuse.transport.connect import connect as connect_gateway
-from coldfuse.trust.tls import TlsFiles
 
 if TYPE_CHECKING:
     from coldfuse.api.models import Model
@@ -34,11 +33,27 @@ Folder = str | os.PathLike[str]
 class Federation:
     """A federation, as `connect` returns it. Threads may share it; close it, or use it as a context manager."""
 
-    def __init__(self, source: str, gateway: Gateway) -> None:
-        """Take what answers for the federation; `source` is where, for people."""
+    def __init__(self, source: str, open_: Callable[[], Gateway]) -> None:
+        """Take what opens the gateway, once it is needed; `source` is where, for people."""
         self.source = source
-        self._gateway = gateway
+        self._open, self._lock = open_, threading.Lock()
+        self._opened: Gateway | None = None
         self._fetched: Path | None = None
+
+    @property
+    def _gateway(self) -> Gateway:
+        with self._lock:
+            if self._opened is None:
+                self._opened = self._open()
+            return self._opened
+
+    def open(self) -> None:
+        """Connect now, and make sure that it is the federation that is known; else the first call does.
+
+        Raises:
+            ColdfuseError: As `connect`.
+        """
+        _ = self._gateway
 
     def status(self) -> Status:
         """Say where the federation stands: its latest release, its round, and what that waits for.
@@ -206,7 +221,8 @@ class Federation:
 
     def close(self) -> None:
         """Let go of connections and threads."""
-        self._gateway.close()
+        if self._opened is not None:
+            self._opened.close()
 
     def __enter__(self) -> Self:
         """Return the federation itself."""
@@ -219,68 +235,3 @@ class Federation:
     def __repr__(self) -> str:
         """Say where it is; nothing is asked of it."""
         return f"Federation({self.source!r})"
-
-
-def connect(
-    source: Folder,
-    *,
-    tls_ca: Folder | None = None,
-    tls_cert: Folder | None = None,
-    tls_key: Folder | None = None,
-    insecure: bool = False,
-    retry_s: float = 120.0,
-) -> Federation:
-    """Connect to a federation.
-
-    >>> connect("127.0.0.1:7700")
-    Federation('127.0.0.1:7700')
-    >>> connect("an/empty/folder")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    coldfuse.errors.FederationError: ...an/empty/folder holds no federation ...
-
-    Args:
-        source: A gateway's address (`host:port`), or a store: a folder or `s3://bucket/prefix`.
-        tls_ca: Authority that the gateway's certificate must come from, PEM; those that this machine knows by default.
-        tls_cert: Your certificate, PEM, where the gateway asks for one.
-        tls_key: Its private key, PEM.
-        insecure: True to speak plain text to a gateway on another machine.
-        retry_s: Seconds for which a gateway that is out of reach is tried.
-
-    Raises:
-        UserInputError: The source names neither a store nor an address, or the certificates cannot be used.
-        FederationError: The store holds no federation.
-    """
-    name = os.fspath(source)
-    ca, cert, key = (Path(path) if path else None for path in (tls_ca, tls_cert, tls_key))
-    tls = TlsFiles(ca=ca, cert=cert, key=key) if ca or cert or key else None
-    return Federation(name, connect_gateway(name, tls=tls, insecure=insecure, retry_s=retry_s))
-
-
-def fetch(  # noqa: PLR0913 - what there is to say, by keyword
-    source: Folder | Federation,
-    out: Folder,
-    *,
-    release: int | None = None,
-    channel: str = "latest",
-    verify: bool = False,
-    allow_older: bool = False,
-    progress: Watching = None,
-) -> FetchedRelease:
-    """Download a release, verify it, and leave a folder that `from_pretrained` loads.
-
-    Args:
-        source: A gateway's address, a store, or a federation that is connected.
-        out: As in `Federation.fetch`, and so are the others.
-        release: Number of the release; the channel's by default.
-        channel: Channel to follow.
-        verify: True to read all that is there already.
-        allow_older: True to follow the channel also where that has gone back behind the release in the folder.
-        progress: True for a bar, or a function that is called with the bytes done and those in all.
-
-    Raises:
-        ColdfuseError: As `connect` and `Federation.fetch`.
-    """
-    with nullcontext(source) if isinstance(source, Federation) else connect(source) as federation:
-        return federation.fetch(
-            out, release=release, channel=channel, verify=verify, allow_older=allow_older, progress=progress
-        )

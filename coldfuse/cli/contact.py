@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from coldfuse.errors import ColdfuseError
-from coldfuse.gateway import Gateway
 
 _FIRST_WORD_S = 1.0
 """Seconds after which somebody who waits wants to know what for."""
@@ -25,13 +25,14 @@ class Contact:
         self._reason = ""
         self._has_begun, self._is_made = False, False
 
-    def make(self, gateway: Gateway) -> None:
-        """Ask a gateway for its status, the first thing of all; raises what that raises."""
+    @contextmanager
+    def made(self) -> Iterator[None]:
+        """Say what is tried while the block asks the first thing of all; raises what that raises."""
         timer = threading.Timer(_FIRST_WORD_S, self._begin)
         timer.daemon = True
         timer.start()
         try:
-            gateway.status()
+            yield
             self._is_made = True
         finally:
             timer.cancel()

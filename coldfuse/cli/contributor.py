@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack
 from dataclasses import MISSING, fields, replace
+from functools import partial
 from pathlib import Path
 
 import typer
 
+from coldfuse.api.opening import open_gateway
 from coldfuse.cli.contact import Contact
 from coldfuse.cli.data_view import show_data
 from coldfuse.cli.data_words import encodings_of, file_format_of, named_columns
@@ -17,8 +19,7 @@ from coldfuse.cli.model_contribution import GivenModel, contribute_model, given_
 from coldfuse.cli.node_view import node_view
 from coldfuse.cli.options.contributor import ContributeOptions, Training
 from coldfuse.cli.options.shared import NodeColumns
-from coldfuse.cli.source import tls_of
-from coldfuse.cli.units import parse_duration
+from coldfuse.cli.source import reach_of, warn
 from coldfuse.contributor.events import NodeEvent, StoppedError
 from coldfuse.contributor.manifest import default_name
 from coldfuse.contributor.node import Node
@@ -35,7 +36,7 @@ from coldfuse.training.settings import TrainingSettings, line_of_way, lines_of_o
 from coldfuse.training.tasks import find_task
 from coldfuse.training.tasks.splitting import set_apart
 from coldfuse.training.tasks.task import DataRequest
-from coldfuse.transport.client import GatewayClient
+from coldfuse.transport.address import parse_address
 
 
 def contribute(options: ContributeOptions) -> None:
@@ -54,13 +55,13 @@ def contribute(options: ContributeOptions) -> None:
             NodeEvent(phase=phase, base_release=None, message=message)
         ))  # fmt: skip
         stack.enter_context(folder.held())
-        client = stack.enter_context(GatewayClient(
-            options.address, tls=tls_of(connection), insecure=connection.insecure,
-            retry_s=parse_duration(connection.patience), on_trouble=contact.trouble, secret=folder.secret(),
-        ))  # fmt: skip
-        _hang_up_on(stop, client)
+        reach = reach_of(connection, contact, secret=folder.secret())
+        parse_address(options.address)
         try:
-            contact.make(client)
+            with contact.made():
+                client = stack.enter_context(open_gateway(
+                    options.address, reach, root=connection.root, warn=warn, on_connect=partial(_hang_up_on, stop)
+                ))  # fmt: skip
             if isinstance(settings, GivenModel):
                 contribute_model(Sender(settings, folder, client, report, stop), settings, options)
             else:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import typer
 
+from coldfuse.api.opening import open_gateway
 from coldfuse.cli.contact import Contact
 from coldfuse.cli.options.shared import Connection
 from coldfuse.cli.pace import Pace
@@ -15,7 +16,7 @@ from coldfuse.cli.units import parse_duration
 from coldfuse.gateway import Gateway
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.storage import open_store, wait_for
-from coldfuse.transport import connect as transport
+from coldfuse.transport.connect import Reach, is_address
 from coldfuse.trust.tls import TlsFiles
 
 
@@ -26,7 +27,7 @@ def open_store_of(source: str) -> Federation:
 
 def start_on(source: str) -> Federation:
     """Open the federation in a store for a service: a store that is away is waited for, with a word."""
-    return wait_for(lambda: open_store_of(source), _warn)
+    return wait_for(lambda: open_store_of(source), warn)
 
 
 def tls_files(ca: Path | None, cert: Path | None, key: Path | None) -> TlsFiles | None:
@@ -43,16 +44,21 @@ def tls_of(connection: Connection) -> TlsFiles | None:
 def connect(source: str, connection: Connection) -> Iterator[Gateway]:
     """Connect to a federation, in a store or at an address; say on standard error what an address is waited for."""
     pace = Pace()
-    contact = Contact(source, connection.patience, lambda _, message: _warn(message) if pace.is_due() else None)
-    gateway = transport.connect(
-        source, tls=tls_of(connection), insecure=connection.insecure, retry_s=parse_duration(connection.patience),
-        on_trouble=contact.trouble,
-    )  # fmt: skip
+    contact = Contact(source, connection.patience, lambda _, message: warn(message) if pace.is_due() else None)
+    with contact.made() if is_address(source) else nullcontext():
+        gateway = open_gateway(source, reach_of(connection, contact), root=connection.root, warn=warn)
     with gateway:
-        if transport.is_address(source):
-            contact.make(gateway)
         yield gateway
 
 
-def _warn(message: str) -> None:
+def reach_of(connection: Connection, contact: Contact, *, secret: str | None = None) -> Reach:
+    """Return how an address is reached, by what was given."""
+    return Reach(
+        tls=tls_of(connection), insecure=connection.insecure, retry_s=parse_duration(connection.patience),
+        on_trouble=contact.trouble, secret=secret,
+    )  # fmt: skip
+
+
+def warn(message: str) -> None:
+    """Say something on standard error."""
     typer.echo(f"coldfuse: {message}", err=True)

@@ -7,6 +7,7 @@ a channel, which names the least versions of root and members, then the release 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -14,18 +15,18 @@ from collections.abc import Callable
 from coldfuse.core.federation import FederationSettings
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, sha256
-from coldfuse.errors import FederationError, RollbackError, SignatureError
+from coldfuse.errors import ColdfuseError, FederationError, RollbackError, SignatureError
 from coldfuse.trust.channel import SignedChannel, channel_key, read_channel, require_current
+from coldfuse.trust.envelope import Kind
 from coldfuse.trust.provenance import read_statement, require_about
 from coldfuse.trust.root import Root
 from coldfuse.trust.seen import Memory, with_channel, with_members
 from coldfuse.trust.view import SKEW_S, Known, ReadSigned, TrustView, bounded
 
+log = logging.getLogger(__name__)
+
 FRESH_S = 60.0
 """Seconds for which a channel that was verified counts for what does not ask for the newest."""
-
-_FOLLOWS = 3
-"""Looks at a channel whose federation changes its root or members at that moment."""
 
 
 class Belief:
@@ -49,7 +50,6 @@ class Belief:
         self._lock = threading.RLock()
         self._view = self._new_view()
         self._channels: dict[str, tuple[float, SignedChannel]] = {}
-        self._settings: FederationSettings | None = None
 
     def root(self) -> Root:
         """Return the newest root.
@@ -106,7 +106,7 @@ class Belief:
         root = self.root()
         envelope = self._read(f"releases/{number:05d}.sig")
         if envelope is None:
-            return self._require_unsigned(data, number)
+            return self._require_before_root(data, number)
         statement = read_statement(root.verified(envelope, "provenance", "aggregator", what=what), what=what)
         manifest = decode(ReleaseManifest, data, what=what)
         require_about(statement, manifest, digest=sha256(data), what=what)
@@ -122,18 +122,9 @@ class Belief:
             )
         return self._require_own(decode(ReleaseManifest, data, what=what), channel.release)
 
-    def _require_own(self, manifest: ReleaseManifest, number: int) -> ReleaseManifest:
-        if manifest.release != number:
-            raise SignatureError(f"release {number}: what is handed out for it is release {manifest.release}")
-        if manifest.federation not in (self.fingerprint, self._own_name(manifest.federation)):
-            raise SignatureError(
-                f"release {number}: is federation {manifest.federation[:16]}'s, expected {self.fingerprint[:16]}'s"
-            )
-        return manifest
-
-    def _own_name(self, other: str) -> str:
-        """Return how manifests name this federation; read only where that is not its fingerprint."""
-        return other if other == self.fingerprint else self.settings().federation
+    def require_signed(self, data: bytes, kind: Kind, *, what: str) -> bytes:
+        """Return what the aggregator has signed, once it has; raises as `root`."""
+        return self.root().verified(data, kind, "aggregator", what=what)
 
     def settings(self) -> FederationSettings:
         """Return the federation's rules, which its operators sign; raises as `root`."""
@@ -147,25 +138,40 @@ class Belief:
                 raise SignatureError(f"{what}: are another federation's")
             return found
 
-    def _newest_channel(self, name: str, now_s: float) -> SignedChannel:
-        for attempt in range(_FOLLOWS):
-            root = self._newest_root(now_s)
-            data = self._read(channel_key(name))
-            if data is None:
-                raise self._no_channel(name)
-            try:
-                found = read_channel(data, name, root=root, federation=self.fingerprint)
-                members = self._view.refresh(members=max(found.members, self._memory.seen().members)).members
-            except (RollbackError, SignatureError):
-                if attempt + 1 == _FOLLOWS:
-                    raise
-                continue  # root or members may be new since they were looked for
-            require_current(found, now_s=now_s)
-            self._memory.change(lambda seen: with_channel(with_members(seen, members.version), found))
-            return found
-        raise AssertionError("unreachable")
+    def _require_own(self, manifest: ReleaseManifest, number: int) -> ReleaseManifest:
+        if manifest.release != number:
+            raise SignatureError(f"release {number}: what is handed out for it is release {manifest.release}")
+        own, found = self.fingerprint, manifest.federation
+        if found != own and found != self.settings().federation:  # one that was adopted keeps its older name
+            raise SignatureError(f"release {number}: is of federation {found[:16]}, expected {own[:16]}")
+        return manifest
 
-    def _no_channel(self, name: str) -> Exception:
+    def _require_before_root(self, data: bytes, number: int) -> ReleaseManifest:
+        """Return a release of before the federation had a root, which nobody has signed."""
+        if self.settings().is_signed_release(number):
+            raise SignatureError(
+                f"release {number}: nobody's signature is handed out with it, expected the aggregator's"
+            )
+        log.warning("release %d is older than the federation's root: nobody has signed it", number)
+        return self._require_own(decode(ReleaseManifest, data, what=f"release {number}"), number)
+
+    def _newest_channel(self, name: str, now_s: float) -> SignedChannel:
+        root = self._newest_root(now_s)
+        data = self._read(channel_key(name))
+        if data is None:
+            raise self._no_channel(name)
+        try:
+            found = read_channel(data, name, root=root, federation=self.fingerprint)
+        except (RollbackError, SignatureError):  # the root may be new since it was looked for
+            if (newer := self._newest_root(now_s)).version == root.version:
+                raise
+            found = read_channel(data, name, root=newer, federation=self.fingerprint)
+        require_current(found, now_s=now_s)
+        members = self._view.refresh(members=max(found.members, self._memory.seen().members)).members
+        self._memory.change(lambda seen: with_channel(with_members(seen, members.version), found))
+        return found
+
+    def _no_channel(self, name: str) -> ColdfuseError:
         if name in self._memory.seen().channels or name == "latest":
             return RollbackError(f"channel {name}: is not handed out, and was there before; somebody hides it")
         return FederationError(f"there is no channel {name!r}; every federation has 'latest'")

@@ -70,7 +70,7 @@ def decode(kind: type[V], data: bytes, *, what: str, digest: str | None = None) 
         CodecError: It is too long, no JSON, or no such value, or says something twice.
         DigestMismatchError: The bytes are others than those that were named.
     """
-    _check(data, what, digest)
+    require_bytes(data, what, digest)
     try:
         value = kind.model_validate_json(data, strict=True)
     except ValidationError as error:
@@ -81,7 +81,7 @@ def decode(kind: type[V], data: bytes, *, what: str, digest: str | None = None) 
 
 def decode_any(adapter: TypeAdapter[T], data: bytes, *, what: str) -> T:
     """Like `decode`, for a union of values."""
-    _check(data, what, None)
+    require_bytes(data, what)
     try:
         value = adapter.validate_json(data, strict=True)
     except ValidationError as error:
@@ -95,7 +95,13 @@ def blob_digest(blob: Blob) -> str:
     return sha256(canonical_json([[part.digest, part.size_bytes] for part in blob.parts]))
 
 
-def _check(data: bytes, what: str, digest: str | None) -> None:
+def require_bytes(data: bytes, what: str, digest: str | None = None) -> None:
+    """Make sure of JSON from outside before it is parsed.
+
+    Raises:
+        CodecError: It is too long.
+        DigestMismatchError: The bytes are others than those that were named.
+    """
     if len(data) > MAX_MANIFEST_BYTES:
         raise CodecError(f"{what}: {len(data):,} bytes, at most {MAX_MANIFEST_BYTES:,} are taken")
     if digest is not None and sha256(data) != digest:

@@ -12,7 +12,7 @@ from coldfuse.core.round import RoundState
 from coldfuse.core.serialization import decode, sha256
 from coldfuse.errors import CodecError, DamagedObjectError
 from coldfuse.registry.federation import Federation
-from coldfuse.registry.releases import find_release, list_releases
+from coldfuse.registry.releases import list_releases
 from coldfuse.storage.base import ObjectStore, list_keys
 from coldfuse.tensors.checks import checks_key
 
@@ -50,7 +50,7 @@ def list_rounds(store: ObjectStore) -> list[int]:
 
 def _needs_of_release(federation: Federation, number: int) -> Iterator[Need]:
     try:
-        data = find_release(federation.store, number, release_zero=federation.settings.release_zero)
+        data = federation.find_release(number)
         if data is None:
             return
         release = decode(ReleaseManifest, data, what="release")

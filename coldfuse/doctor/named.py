@@ -16,15 +16,15 @@ from coldfuse.core.value import Value
 from coldfuse.doctor.findings import Finding
 from coldfuse.doctor.inventory import list_rounds
 from coldfuse.errors import CodecError, DamagedObjectError, ObjectNotFoundError, StorageError
+from coldfuse.registry.chain import Head
 from coldfuse.registry.damage import MISSING
-from coldfuse.registry.entries import Head
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.history import History
 from coldfuse.registry.lease import KEY as LEASE_KEY
 from coldfuse.registry.lease import LeaseRecord
 from coldfuse.registry.quarantine import QUARANTINE_HISTORY, QUARANTINE_KEY, read_quarantine
 from coldfuse.registry.reading import read_again
-from coldfuse.registry.releases import find_release, list_releases, release_key
+from coldfuse.registry.releases import list_releases, release_key
 from coldfuse.registry.settings import COPY_KEY, SETTINGS_HISTORY, SETTINGS_KEY
 from coldfuse.storage.base import list_keys
 
@@ -83,11 +83,9 @@ class Named:
         return max([0, *list_releases(store), *(one.release for one in made if one is not None)])
 
     def _is_release(self, number: int) -> Callable[[bytes], object]:
-        store, release_zero = self.federation.store, self.federation.settings.release_zero
-
         def read(data: bytes) -> object:
             try:
-                is_right = find_release(store, number, release_zero=release_zero) == data
+                is_right = self.federation.find_release(number) == data
             except DamagedObjectError:
                 is_right = False
             if not is_right:

@@ -13,7 +13,7 @@ from coldfuse.errors import CodecError, ConflictError, DamagedObjectError, Feder
 from coldfuse.registry.damage import set_aside
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.lease import KEY as LEASE_KEY
-from coldfuse.registry.releases import find_release, list_releases, release_key
+from coldfuse.registry.releases import list_releases, release_key
 from coldfuse.registry.settings import COPY_KEY, SETTINGS_KEY, keep_copy, mend_settings
 from coldfuse.tensors.verified import scan_part
 
@@ -112,9 +112,8 @@ class Repair:
         return None
 
     def _release(self, key: str, number: int) -> str | None:
-        store = self.federation.store
         try:
-            data = find_release(store, number, release_zero=self.federation.settings.release_zero)
+            data = self.federation.find_release(number)
         except DamagedObjectError:
             data = None
         if data is not None:

@@ -8,9 +8,12 @@ from enum import Enum
 from html import escape
 from itertools import islice
 
+from coldfuse.core.contribution import MAX_EXAMPLES
 from coldfuse.core.federation import RoundRules, SettingsChange, format_duration
 from coldfuse.core.names import shown
+from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.screening_rules import ScreeningRules
+from coldfuse.core.serialization import decode, sha256
 from coldfuse.core.statistics import StatisticsRule
 
 _NAMED = 100
@@ -74,6 +77,35 @@ class ReleaseSummary:
     """Fraction of the model's elements whose bytes differ from the parent's; None where nobody counted."""
     cut_error: float | None = None
     """Share of the fused change of weights that was lost as it was cut to a module's rank; None: nothing was cut."""
+
+
+def summarize(data: bytes) -> ReleaseSummary:
+    """Put a release's manifest, as it was written, into the words of the history: without its parts."""
+    manifest = decode(ReleaseManifest, data, what="release manifest")
+    contributions = tuple(
+        ContributionSummary(
+            contributor=fused.contributor,
+            num_examples=min(fused.num_examples, MAX_EXAMPLES),
+            weight=fused.weight,
+            contribution=fused.contribution,
+            display_name=fused.display_name,
+            base_release=fused.base_release,
+            staleness_weight=fused.staleness_weight,
+            statistics=fused.statistics,
+        )
+        for fused in manifest.contributions
+    )
+    return ReleaseSummary(
+        name=ReleaseName(number=manifest.release, model_digest=manifest.model_digest, manifest_digest=sha256(data)),
+        parent=manifest.parent,
+        round=manifest.round,
+        method=manifest.method,
+        num_contributions=len(contributions),
+        created_at_s=manifest.created_at_s,
+        contributions=contributions,
+        moved=manifest.moved,
+        cut_error=manifest.cut.error if manifest.cut else None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

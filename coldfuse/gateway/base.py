@@ -9,6 +9,7 @@ from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import SettingsChange
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.serialization import decode
 from coldfuse.core.signature import Signature
 from coldfuse.gateway.answers import ContributionVerdict, ReleaseSummary, Status, UploadReport
 from coldfuse.tensors.blobs import ReadRange
@@ -34,7 +35,11 @@ class Gateway(Protocol):
         """Say where the federation stands."""
 
     def release(self, which: int | str = "latest") -> ReleaseManifest:
-        """Return a release's manifest.
+        """Return a release's manifest; see `release_bytes`."""
+        return decode(ReleaseManifest, self.release_bytes(which), what=f"release {which}")
+
+    def release_bytes(self, which: int | str = "latest") -> bytes:
+        """Return a release's manifest as it was written: its digest holds for exactly these bytes.
 
         Args:
             which: The release's number, or a channel that points to it.

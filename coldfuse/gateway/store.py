@@ -9,20 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from coldfuse.core.blob import Blob, Part, part_bytes
-from coldfuse.core.contribution import MAX_EXAMPLES, ContributionManifest
+from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import LAYOUT_VERSION, SettingsChange
 from coldfuse.core.release import ReleaseManifest
-from coldfuse.core.serialization import decode, sha256
 from coldfuse.core.signature import Signature
 from coldfuse.core.words import printable
 from coldfuse.errors import FederationError, ObjectNotFoundError, StorageError, UserInputError
 from coldfuse.gateway.answers import (
-    ContributionSummary,
     ContributionVerdict,
     ReleaseName,
     ReleaseSummary,
     Status,
     UploadReport,
+    summarize,
 )
 from coldfuse.gateway.base import MAX_POLL_S, MIN_POLL_S, PARALLEL, Gateway, OnProgress
 from coldfuse.gateway.contributions import Committer, encode_manifest
@@ -94,7 +93,7 @@ class StoreGateway(Gateway):
         """List the history, newest first; each release is read when it is asked for."""
         latest = self._federation.channel("latest").release
         for number in range(latest if before is None else min(before - 1, latest), -1, -1):
-            yield _summarize(self._federation.release_bytes(number))
+            yield summarize(self._federation.release_bytes(number))
 
     def changes(self) -> Iterator[SettingsChange]:
         """List the changes of the federation's settings, newest first."""
@@ -265,32 +264,3 @@ def pace(poll_s: float, *, calls_per_s: float) -> float:
     """
     num_callers = calls_per_s * poll_s
     return min(max(num_callers / CALLS_PER_S, MIN_POLL_S), MAX_POLL_S)
-
-
-def _summarize(data: bytes) -> ReleaseSummary:
-    """Put a release's manifest into the words of the history: without its parts."""
-    manifest = decode(ReleaseManifest, data, what="release manifest")
-    contributions = tuple(
-        ContributionSummary(
-            contributor=fused.contributor,
-            num_examples=min(fused.num_examples, MAX_EXAMPLES),
-            weight=fused.weight,
-            contribution=fused.contribution,
-            display_name=fused.display_name,
-            base_release=fused.base_release,
-            staleness_weight=fused.staleness_weight,
-            statistics=fused.statistics,
-        )
-        for fused in manifest.contributions
-    )
-    return ReleaseSummary(
-        name=ReleaseName(number=manifest.release, model_digest=manifest.model_digest, manifest_digest=sha256(data)),
-        parent=manifest.parent,
-        round=manifest.round,
-        method=manifest.method,
-        num_contributions=len(contributions),
-        created_at_s=manifest.created_at_s,
-        contributions=contributions,
-        moved=manifest.moved,
-        cut_error=manifest.cut.error if manifest.cut else None,
-    )

@@ -21,6 +21,7 @@ from coldfuse.errors import FederationError, ObjectNotFoundError, UserInputError
 from coldfuse.registry.federation import Federation, create
 from coldfuse.registry.objects import Objects
 from coldfuse.registry.settings import SETTINGS_KEY, explain_setting
+from coldfuse.registry.signing import is_signed, known_digests, whole_digests, write_signatures
 from coldfuse.registry.trust import found
 from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.blobs import put_part
@@ -91,7 +92,20 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
     if begun and (begun.files, begun.federation) != (manifest.files, federation):
         raise _other_base(store, begun)
     manifest = begun or manifest
-    return create(store, settings.model_copy(update={"release_zero": sha256(encode(manifest))}), manifest, trust=trust)
+    settings = settings.model_copy(update={"release_zero": sha256(encode(manifest))})
+    if trust:
+        _sign_base(Federation(store, settings, signer=trust.signer), manifest, folder)
+    return create(store, settings, manifest, trust=trust)
+
+
+def _sign_base(federation: Federation, manifest: ReleaseManifest, folder: Checkpoint) -> None:
+    """Sign release 0, before a channel points to it."""
+    if federation.signer is None or is_signed(federation, manifest, federation.signer):
+        return
+    digests = known_digests(federation, manifest)
+    if manifest.files.keys() - digests.keys():
+        digests = whole_digests(folder)
+    write_signatures(federation, manifest, digests, signers=federation.signer, terms=None)
 
 
 def require_creatable(store: ObjectStore, *, name: str, rules: Mapping[str, object]) -> None:

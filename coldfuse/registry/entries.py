@@ -1,7 +1,7 @@
 """Heads and entries of one round's journal, as they lie in the store.
 
-Each carries a seal, so that a flipped bit is seen, and is read again before it counts as damaged. What is damaged is
-made of what the store holds elsewhere (`recovery`), or is lost.
+How they are written is said in `chain`; what is damaged is read again before it counts as that, and is then made of
+what the store holds elsewhere (`recovery`), or is lost. What gateways have received nobody but its contributor signs.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from os.path import commonprefix
 from typing import get_args
 
 from coldfuse.core.round import EVENT, Abandoned, Event, LeaderEvent, Received
-from coldfuse.core.sealed import seal, unseal, unsealed
+from coldfuse.core.sealed import seal, unsealed
 from coldfuse.core.serialization import decode_any
-from coldfuse.core.value import Value
 from coldfuse.errors import CodecError, ObjectNotFoundError
+from coldfuse.registry.chain import Codec, Head, Plain, Written
 from coldfuse.registry.reading import read_again
 from coldfuse.registry.recovery import recover_received
 from coldfuse.storage.base import ObjectStore, list_keys
@@ -39,32 +39,36 @@ LOST_REASON = "the entry that says why is damaged"
 _KINDS = tuple(kind.model_fields["event"].default for kind in get_args(LeaderEvent))
 
 
-class Head(Value):
-    """The last entry, and its place in the sequence."""
-
-    seq: int
-    """Place of the entry in the leader's sequence, from 0."""
-    entry: LeaderEvent
-    is_abandoned: bool | None = None
-    """Whether the round was abandoned, by this entry or by one before; None: an older version wrote it."""
-
-
 class Entries:
     """Reads and writes the head and the entries of one round's journal."""
 
-    def __init__(self, store: ObjectStore, round_number: int) -> None:
+    def __init__(self, store: ObjectStore, round_number: int, codec: Codec | None = None) -> None:
+        """Take where the journal lies.
+
+        Args:
+            store: The federation's store.
+            round_number: The round.
+            codec: How its leader's entries are written; None: as without a root.
+        """
         self.folder = f"rounds/{round_number:05d}/journal/"
         self.head_key = f"rounds/{round_number:05d}/head"
+        self.codec: Codec = codec or Plain()
         self._store = store
 
     def keys(self, prefix: str | None = None, *, after: str | None = None) -> Iterator[str]:
         """List the keys of entries, or of those with a prefix."""
         return list_keys(self._store, self.folder if prefix is None else prefix, after=after)
 
-    def read_head(self) -> tuple[Head | None, str | None, bool]:
-        """Return the head, None if it is missing or damaged; its etag; and whether it is damaged."""
+    def read_head(self) -> tuple[Written | None, str | None, bool]:
+        """Return the head, None if it is missing or damaged; its etag; and whether it is damaged.
+
+        Raises:
+            TrustError: It is forged.
+        """
         try:
-            head, etag = read_again(self._store, self.head_key, lambda data: unseal(Head, data, what=self.head_key))
+            head, etag = read_again(
+                self._store, self.head_key, lambda data: self.codec.read_head(data, what=self.head_key)
+            )
         except ObjectNotFoundError:
             return None, None, False
         except CodecError as error:
@@ -72,13 +76,13 @@ class Entries:
             return None, self._store.get_with_etag(self.head_key)[1], True
         return head, etag, False
 
-    def swap_head(self, head: Head, etag: str | None) -> None:
+    def swap_head(self, head: Written, etag: str | None) -> None:
         """Announce an entry; raises `ConflictError` if the head is another than that of the etag."""
-        self._store.compare_and_swap(self.head_key, seal(head), etag=etag)
+        self._store.compare_and_swap(self.head_key, head.data, etag=etag)
 
-    def write(self, head: Head) -> None:
+    def write(self, head: Written) -> None:
         """Write the entry that the head announces; harmless if somebody did already."""
-        self._store.put_if_absent(self.leader_key(head), seal(head.entry))
+        self._store.put_if_absent(self.leader_key(head.head), self.codec.entry_bytes(head))
 
     def receive(self, event: Received) -> bool:
         """Write what a gateway has received; False if that is there."""
@@ -96,10 +100,13 @@ class Entries:
             found = pool.map(self._read_received, contributions)
             return {entry.contribution: entry for entry in found if entry is not None}
 
-    def read_led(self, places: range) -> list[LeaderEvent | None]:
+    def read_led(self, places: range) -> list[Written | None]:
         """Read these of the leader's entries, each None if it is lost; each was written before the next was announced.
 
         A lost one is as if it had never been written: what it said is decided anew.
+
+        Raises:
+            TrustError: One is forged.
         """
         if not places:
             return []
@@ -113,13 +120,11 @@ class Entries:
     def recovered(self, key: str) -> bytes | None:
         """Return what belongs under the key of a damaged entry, if the store says that elsewhere."""
         name = key.removeprefix(self.folder)
-        event: Event | None = None
         if name.endswith(_RECEIVED):
             event = recover_received(self._store, name.removesuffix(_RECEIVED))
-        else:
-            head, _, _ = self.read_head()
-            event = head.entry if head is not None and self.leader_key(head) == key else None
-        return seal(event) if event is not None else None
+            return seal(event) if event is not None else None
+        head, _, _ = self.read_head()
+        return self.codec.entry_bytes(head) if head is not None and self.leader_key(head.head) == key else None
 
     def contribution_of(self, key: str) -> str | None:
         """Return the contribution of an entry that a gateway has written, by its key; None for a leader's."""
@@ -140,7 +145,7 @@ class Entries:
     def _read_received(self, contribution: str) -> Received | None:
         key = self._received_key(contribution)
         try:
-            entry = self._read(key)
+            entry = read_again(self._store, key, lambda data: _entry(data, key))[0]
             if isinstance(entry, Received) and entry.contribution == contribution:
                 return entry
             why = f"{key}: holds another entry than its name says"
@@ -152,7 +157,7 @@ class Entries:
         log.warning("%s: %s", why, "made of the contribution's manifest" if found else "left out")
         return found
 
-    def _read_led(self, place: int, key: str | None) -> LeaderEvent | None:
+    def _read_led(self, place: int, key: str | None) -> Written | None:
         """Read the entry in a place. A list may be stale, so one that is not listed is looked for by its name."""
         why = f"entry {place} ({self.folder}{place:08d}-…) is missing"
         candidates = [key] if key else [f"{self.folder}{place:08d}-{kind}" for kind in _KINDS]
@@ -160,22 +165,19 @@ class Entries:
             pause(number)
             for candidate in candidates:
                 try:
-                    entry = self._read(candidate)
+                    return self._read(candidate, place)
                 except ObjectNotFoundError:
                     continue
                 except CodecError as error:
                     why = str(error)
                     break
-                if not isinstance(entry, Received):
-                    return entry
-                why = f"{candidate}: holds another entry than its name says"
-        if key is not None and key.endswith("-abandoned"):  # the name says what counts
-            return Abandoned(reason=LOST_REASON)
+        if key is not None and key.endswith("-abandoned") and not self.codec.is_signed:  # the name says what counts
+            return Written(Head(seq=place, entry=Abandoned(reason=LOST_REASON)), b"")
         log.warning("%s: left out; what it said is decided anew", why)
         return None
 
-    def _read(self, key: str) -> Event:
-        return read_again(self._store, key, lambda data: _entry(data, key))[0]
+    def _read(self, key: str, place: int) -> Written:
+        return read_again(self._store, key, lambda data: self.codec.read_entry(data, seq=place, what=key))[0]
 
 
 def _entry(data: bytes, key: str) -> Event:

@@ -10,23 +10,22 @@ from typing import Self
 
 from coldfuse.core.federation import FederationSettings, SettingsChange, Terms
 from coldfuse.core.release import Channel, ReleaseManifest
-from coldfuse.core.sealed import seal, unseal
 from coldfuse.core.serialization import decode, encode
 from coldfuse.errors import (
     CodecError,
     ConflictError,
     FederationError,
-    NotAllowedError,
     ObjectNotFoundError,
     RollbackError,
 )
+from coldfuse.registry.chain import Chain
 from coldfuse.registry.damage import MISSING, name_damage
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.objects import Objects
-from coldfuse.registry.reading import read_again
-from coldfuse.registry.releases import channel_to, find_latest, find_release, is_manifest, release_key
+from coldfuse.registry.pointers import Pointers, plain_channel
+from coldfuse.registry.releases import channel_to, find_release, is_manifest, release_key
 from coldfuse.registry.settings import SETTINGS_KEY, list_changes, read_settings, write_settings
-from coldfuse.registry.trust import view_of
+from coldfuse.registry.trust import require_aggregator, view_of
 from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.rereading import ADVICE
 from coldfuse.trust.founding import AggregatorSigner, FounderKeys
@@ -75,17 +74,8 @@ class Federation:
         Raises:
             NotAllowedError: There are none, or others than the newest root names.
         """
-        if self.trust is None:
-            return
-        root = self.trust.refresh().root
-        allowed = [key.id for key in root.keys_of("aggregator")]
-        if self.signer is None or self.signer.aggregator.public.id not in allowed:
-            own = f"has the key {self.signer.aggregator.public.id[:12]}" if self.signer else "has no key"
-            wanted = ", ".join(keyid[:12] for keyid in allowed)
-            raise NotAllowedError(
-                f"this aggregator {own}, and root {root.version} of the federation names {wanted}; give it that key, "
-                "or let an operator name its key: coldfuse keys"
-            )
+        if self.trust is not None:
+            require_aggregator(self.trust, self.signer)
 
     def under(self, terms: Terms | None) -> Self:
         """Return the federation as a round on these terms has it; None, of an older version's round: as it is."""
@@ -102,7 +92,15 @@ class Federation:
 
     def journal(self, round_number: int) -> Journal:
         """Return the journal of a round, whether it was opened or not; nothing is read yet."""
-        return Journal(self.store, round_number)
+        if self.trust is None or not self.settings.is_signed_round(round_number):
+            return Journal(self.store, round_number)
+        codec = Chain(self.trust, round_number, self.signer.aggregator if self.signer else None)
+        before = round_number - 1
+        has_link = before > 0 and self.settings.is_signed_round(before)
+        return Journal(
+            self.store, round_number, codec=codec,
+            before=lambda: self.journal(before).newest_link() if has_link else None,
+        )  # fmt: skip
 
     def release(self, number: int) -> ReleaseManifest:
         """Read a release's manifest by its number.
@@ -115,13 +113,21 @@ class Federation:
 
     def release_bytes(self, number: int) -> bytes:
         """Read a release's manifest as it was written, for which alone its digest holds; raises as `release`."""
-        data = find_release(self.store, number, release_zero=self.settings.release_zero)
+        data = self.find_release(number)
         if data is None:
             latest = self.channel("latest").release
             if number <= latest:
                 raise name_damage(self.store, release_key(number), MISSING, advice=ADVICE)
             raise FederationError(f"there is no release {number}; the latest is {latest}")
         return data
+
+    def find_release(self, number: int) -> bytes | None:
+        """Read a release's manifest as it was written; None if there is none.
+
+        Raises:
+            DamagedObjectError: It is damaged, and nothing says what it was.
+        """
+        return find_release(self.store, number, release_zero=self.settings.release_zero, journal=self.journal)
 
     def find_manifest(self, number: int, digest: str) -> ReleaseManifest | None:
         """Read a release's manifest by number, if it is there and has this digest."""
@@ -140,37 +146,36 @@ class Federation:
             FederationError: There is no such channel.
             DamagedObjectError: It is damaged, and nothing says where it pointed.
         """
-        return self._read_channel(name)[0]
+        return self.pointers.read(name).channel
 
-    def _read_channel(self, name: str) -> tuple[Channel, str | None, bool]:
-        """Return where a channel points, its etag, and whether it was damaged or missing."""
-        key, etag = f"channels/{name}", None
-        try:
-            pointer, etag = read_again(self.store, key, lambda data: unseal(Channel, data, what=key))
-            return pointer, etag, False
-        except ObjectNotFoundError:
-            why = MISSING
-        except CodecError as error:
-            why, etag = str(error), self.store.get_with_etag(key)[1]
-        found = find_latest(self.store, release_zero=self.settings.release_zero) if name == "latest" else None
-        if found is None and etag is None:
-            raise FederationError(f"there is no channel {name!r}; every federation has 'latest'") from None
-        if found is None:
-            raise name_damage(self.store, key, why, advice=ADVICE)
-        log.warning("%s %s is damaged: %s; taken from the releases: %d", self.store.url, key, why, found.release)
-        return found, etag, True
+    @property
+    def pointers(self) -> Pointers:
+        """The channels as they are written."""
+        return Pointers(
+            store=self.store, settings=self.settings, trust=self.trust, journal=self.journal, now_s=self.now_s
+        )  # fmt: skip
 
     def mended_latest(self) -> Channel:
-        """Read where `latest` points, as the leader: a damaged pointer is written anew.
+        """Read where `latest` points, as the leader: a pointer that is damaged or will soon expire is written anew.
 
         Raises:
             ConflictError: Another aggregator has done it.
             DamagedObjectError: As `channel`.
+            NotAllowedError: This aggregator may not sign it (any more).
         """
-        pointer, etag, is_damaged = self._read_channel("latest")
-        if is_damaged:
-            self.store.compare_and_swap("channels/latest", seal(pointer), etag=etag)
-        return pointer
+        return plain_channel(self._renewed("latest"))
+
+    def renew_channels(self) -> None:
+        """Write the channels anew, as the leader, that will soon expire; raises as `mended_latest`."""
+        for name in self.pointers.names() if self.trust is not None else ():
+            self._renewed(name)
+
+    def _renewed(self, name: str) -> Channel:
+        there = self.pointers.read(name, forgives=True)
+        if not there.is_damaged and not self.pointers.is_due(there.channel):
+            return there.channel
+        self.require_signer()
+        return self.pointers.write(name, there.channel, there, self.signer.aggregator if self.signer else None)
 
     def latest(self) -> ReleaseManifest:
         """Read the latest release's manifest, checked against the pointer."""
@@ -191,7 +196,7 @@ class Federation:
         return self.objects.get_value(ReleaseManifest, pointer.manifest)
 
     def publish(self, manifest: ReleaseManifest) -> None:
-        """Make this the latest release; publishing the same again is success.
+        """Make this the latest release; publishing the same again is success. Its signatures lie there already.
 
         Args:
             manifest: The release, whose files and contributions lie in the store already.
@@ -206,17 +211,19 @@ class Federation:
         if not self.store.put_if_absent(key, data) and self.store.get(key) != data:
             self._replace_damaged(manifest, data)
         pointer = channel_to(manifest)
+        signer = self.signer.aggregator if self.signer else None
         if manifest.parent is None:  # release 0: there is no pointer to compare with
-            self.store.put_if_absent("channels/latest", seal(pointer))
+            self.pointers.write("latest", pointer, None, signer)
             return
-        current, etag, is_damaged = self._read_channel("latest")
-        if current == pointer and not is_damaged:  # an earlier try got this far
+        there = self.pointers.read("latest")
+        current = plain_channel(there.channel)
+        if current == pointer and not there.is_damaged:  # an earlier try got this far
             return
         if current != pointer and current.release != manifest.parent:
             raise ConflictError(
                 f"release {manifest.release} continues {manifest.parent}, but {current.release} is the latest"
             )
-        self.store.compare_and_swap("channels/latest", seal(pointer), etag=etag)
+        self.pointers.write("latest", pointer, there, signer)
 
     def _replace_damaged(self, manifest: ReleaseManifest, data: bytes) -> None:
         """Write a release's manifest in the place of a damaged one. Raises `ConflictError` if that is another's."""

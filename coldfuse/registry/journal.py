@@ -20,55 +20,56 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from coldfuse.core.round import Abandoned, LeaderEvent, Received, Rejected, RoundState, fold
-from coldfuse.core.serialization import encode
 from coldfuse.errors import ConflictError, StorageError
-from coldfuse.registry.entries import LOST_REASON, Entries, Head
+from coldfuse.registry.chain import Codec, Head, Written
+from coldfuse.registry.entries import LOST_REASON, Entries
+from coldfuse.registry.led import LedEntries
+from coldfuse.registry.listing import Listing
 from coldfuse.registry.recovery import complete, is_consistent
 from coldfuse.storage.base import ObjectStore
-
-_S_PER_PAGE = 0.5
-"""Seconds for which a listing of an open round counts, for each page of it after the first. So a round of ten thousand
-is listed every five seconds, and what listing costs does not grow with the square of the contributors."""
-
-_PAGE_KEYS = 1000
-
-
-@dataclass(frozen=True)
-class _Listing:
-    """When the `received` entries were listed, and how many keys that brought."""
-
-    began_s: float = float("-inf")
-    num_leader: int = 0
-    num_keys: int = 0
-
-    @property
-    def num_seconds_good(self) -> float:
-        return _S_PER_PAGE * (self.num_keys // _PAGE_KEYS)
 
 
 class Journal:
     """Reads and extends one round's journal; threads may share it. What was read once is kept: it cannot change."""
 
-    def __init__(self, store: ObjectStore, round_number: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        round_number: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        codec: Codec | None = None,
+        before: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """Take where it lies; nothing is read yet.
+
+        Args:
+            store: The federation's store.
+            round_number: The round.
+            clock: Returns seconds; it never goes back.
+            codec: How the leader's entries are written; None: as without a root.
+            before: Returns the digest of the newest link of the round before, for the first link of this one.
+        """
         self.round = round_number
         self.needs_head = False
         """True if the head was damaged or missing when the state was read, though the round has begun."""
         self._store = store
         self._clock = clock
-        self._entries = Entries(store, round_number)
-        self._leader: list[LeaderEvent | None] = []  # None: the entry in this place is lost
+        self._entries = Entries(store, round_number, codec)
+        self._before = before
+        self._leader = LedEntries(round_number)
+        self._newest: Written | None = None  # the last entry, as its head has it
         self._num_written = 0  # of the leader's entries, those whose objects are known to be there
         self._received: dict[str, Received] = {}
-        self._read = RoundState()  # what the leader's entries add up to
-        self._led = self._read  # the same, with what was lost of it
+        self._led = self._leader.state  # what the leader's entries add up to, with what was lost of it
         self._is_whole = True
         self._was_abandoned = False  # as a head says
-        self._listing = _Listing()
+        self._listing = Listing()
         self._folded = (self._led, 0, self._led)
         self._lock = threading.Lock()
 
@@ -79,7 +80,7 @@ class Journal:
         """
         head, _, is_damaged = self._entries.read_head()
         if not is_damaged:
-            return head
+            return head.head if head else None
         with self._lock:
             self._read_leader()
             return self._last()
@@ -100,18 +101,21 @@ class Journal:
             ConflictError: Another aggregator appended since this journal's `state` was read.
         """
         with self._lock:
-            head, etag, is_damaged = self._entries.read_head()
-            if head is None:
+            there, etag, is_damaged = self._entries.read_head()
+            if there is None:
                 self._check_unannounced(is_damaged=is_damaged)
-            elif [entry and encode(entry) for entry in self._leader[head.seq :]] != [encode(head.entry)]:
-                raise ConflictError(f"round {self.round}: another aggregator wrote {head.entry.event!r} meanwhile")
-            elif self._num_written <= head.seq:
-                self._write_entry(head)
+            elif not self._leader.ends_with(there.head):
+                wrote = there.head.entry.event
+                raise ConflictError(f"round {self.round}: another aggregator wrote {wrote!r} meanwhile")
+            elif self._num_written <= there.head.seq:
+                self._write_entry(there)
             is_abandoned = isinstance(event, Abandoned) or self._is_abandoned()
-            new = Head(seq=len(self._leader), entry=event, is_abandoned=is_abandoned)
+            head = Head(seq=len(self._leader), entry=event, is_abandoned=is_abandoned)
+            new = self._entries.codec.write(head, before=self._link_before(len(self._leader)))
             self._entries.swap_head(new, etag)
             self._write_entry(new)
-            self._learn([event])
+            self._newest = new
+            self._learn([new])
 
     def mend_head(self) -> bool:
         """Write the head anew, as the leader, if it is damaged or missing though there are entries; True if it was.
@@ -127,8 +131,9 @@ class Journal:
             last = self._last()
             if last is None:
                 return False
-            self._entries.swap_head(last, etag)
-            self._announced(last)
+            new = self._entries.codec.write(last, before=self._link_before(last.seq))
+            self._entries.swap_head(new, etag)
+            self._announced(new)
             self.needs_head = False
             return True
 
@@ -146,6 +151,20 @@ class Journal:
     def has_received(self, contribution: str) -> bool:
         """Tell whether a contribution was recorded."""
         return contribution in self._received or self._entries.has_received(contribution)
+
+    @property
+    def link(self) -> str | None:
+        """Digest of the newest link that was read; None where there is none, or nothing is signed."""
+        return self._leader.last_digest(len(self._leader))
+
+    def newest_link(self) -> str | None:
+        """Return the digest of the newest link; None where there is none, or nothing is signed. One small read."""
+        head, _, is_damaged = self._entries.read_head()
+        if head is not None or not is_damaged:
+            return head.digest if head else None
+        with self._lock:
+            self._read_leader()
+            return self.link
 
     def led(self) -> RoundState:
         """Read what is new of the leader's entries, and fold them; `received` stays empty.
@@ -187,7 +206,7 @@ class Journal:
         num_leader, keys = len(self._leader), list(self._entries.keys())
         listed = map(self._entries.contribution_of, keys)
         self._received |= self._entries.read_received([c for c in listed if c is not None and c not in self._received])
-        self._listing = _Listing(began_s=now_s, num_leader=num_leader, num_keys=len(keys))
+        self._listing = Listing(began_s=now_s, num_leader=num_leader, num_keys=len(keys))
         with self._lock:
             if not self._leader:  # no head was there: it is gone, if there are entries
                 self._read_unannounced(keys)
@@ -197,25 +216,23 @@ class Journal:
 
     def _help_out(self, keys: list[str]) -> None:
         """Write the last entry of a leader that died before it did; where this store is only read, others will."""
-        place = len(self._leader) - 1
-        entry = self._leader[place] if self._leader else None
-        if place < self._num_written or entry is None:
+        place, last = len(self._leader) - 1, self._newest
+        if place < self._num_written or last is None or last.head.seq != place:
             return
-        head = Head(seq=place, entry=entry)
-        if self._entries.leader_key(head) in keys:
+        if self._entries.leader_key(last.head) in keys:
             self._num_written = place + 1
             return
         with suppress(StorageError):
-            self._write_entry(head)
+            self._write_entry(last)
 
     def _read_leader(self) -> None:
         """Read the leader's entries up to the head; where it is damaged or gone, all that are there."""
         head, _, is_damaged = self._entries.read_head()
         if head is not None:
             self.needs_head = False
-            if head.seq >= len(self._leader):  # an old reply tells nothing new
-                self._read_up_to(head.seq)
-                self._learn([head.entry])
+            if head.head.seq >= len(self._leader):  # an old reply tells nothing new
+                self._read_up_to(head.head.seq)
+                self._learn([head])
             self._announced(head)
             return
         if is_damaged or self._leader:  # else it has not begun, as far as a look tells that lists nothing
@@ -241,37 +258,40 @@ class Journal:
         places = (self._entries.place_of(key) for key in keys)
         return max((place + 1 for place in places if place is not None), default=0)
 
-    def _announced(self, head: Head) -> None:
+    def _announced(self, written: Written) -> None:
         """Take what a head says of what is lost: the entry in its own place, and that the round was abandoned."""
+        head, self._newest = written.head, written
         self._was_abandoned |= bool(head.is_abandoned)
-        if head.seq < len(self._leader) and self._leader[head.seq] is None:
-            entries, self._leader, self._read = self._leader, [], RoundState()
-            self._learn([*entries[: head.seq], head.entry, *entries[head.seq + 1 :]])
+        if head.seq < len(self._leader) and self._leader.find(written):
+            self._learn([])
 
-    def _learn(self, entries: list[LeaderEvent | None]) -> None:
-        self._leader += entries
-        self._read = fold((entry for entry in entries if entry is not None), onto=self._read)
-        self._led = self._read
-        self._is_whole = None not in self._leader and is_consistent(self._read)
+    def _learn(self, written: Sequence[Written | None]) -> None:
+        self._leader.learn(written)
+        self._led = self._leader.state
+        self._is_whole = None not in self._leader.entries and is_consistent(self._led)
 
     def _whole(self) -> RoundState:
         """Return what the leader's entries add up to, with what was lost of it."""
         if not self._is_whole:
-            self._led = complete(self._store, self._read)
+            self._led = complete(self._store, self._leader.state)
         if self._was_abandoned and self._led.abandoned is None:
             self._led = replace(self._led, abandoned=Abandoned(reason=LOST_REASON))
         return self._led
 
     def _last(self) -> Head | None:
         """Return the last of the leader's entries that can be read, in the place of the last that is there."""
-        entry = next((entry for entry in reversed(self._leader) if entry is not None), None)
+        entry = next((entry for entry in reversed(self._leader.entries) if entry is not None), None)
         if entry is None:
             return None
         return Head(seq=len(self._leader) - 1, entry=entry, is_abandoned=self._is_abandoned())
 
     def _is_abandoned(self) -> bool:
-        return self._was_abandoned or self._read.abandoned is not None
+        return self._was_abandoned or self._leader.state.abandoned is not None
 
-    def _write_entry(self, head: Head) -> None:
+    def _link_before(self, place: int) -> str | None:
+        """Return what the link in a place names as the one before it; for the first it is of the round before."""
+        return (self._leader.last_digest(place) or self._before()) if self._entries.codec.is_signed else None
+
+    def _write_entry(self, head: Written) -> None:
         self._entries.write(head)
-        self._num_written = head.seq + 1
+        self._num_written = head.head.seq + 1

@@ -8,8 +8,9 @@ manifest as it was written, and a damaged one is found again by the journal.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from coldfuse.core.federation import FederationSettings
 from coldfuse.core.release import Channel, ReleaseManifest
 from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.errors import CodecError, DamagedObjectError, ObjectNotFoundError
@@ -48,8 +49,16 @@ def is_manifest(store: ObjectStore, data: bytes, *, release_zero: str = "") -> b
     return digest == release_zero or Objects(store).has(digest, len(data))
 
 
-def find_release(store: ObjectStore, number: int, *, release_zero: str) -> bytes | None:
+def find_release(
+    store: ObjectStore, number: int, *, release_zero: str, journal: Callable[[int], Journal]
+) -> bytes | None:
     """Return a release's manifest as it was written; None if there is none.
+
+    Args:
+        store: The federation's store.
+        number: The release's number.
+        release_zero: Digest of the manifest of release 0.
+        journal: Returns the journal of a round.
 
     Raises:
         DamagedObjectError: It is damaged, and nothing says what it was.
@@ -63,7 +72,7 @@ def find_release(store: ObjectStore, number: int, *, release_zero: str) -> bytes
             break
         if is_manifest(store, data, release_zero=release_zero):
             return data
-    digest = _digest_of(store, number) if number else release_zero
+    digest = _digest_of(store, number, journal) if number else release_zero
     if digest is not None and sha256(data) == digest:  # it is the object beside it that is damaged
         return data
     found = _get(store, digest)
@@ -74,13 +83,27 @@ def find_release(store: ObjectStore, number: int, *, release_zero: str) -> bytes
     return found
 
 
-def find_latest(store: ObjectStore, *, release_zero: str) -> Channel | None:
-    """Return a pointer to the newest release that is there; None if there is none."""
+def find_latest(
+    store: ObjectStore,
+    settings: FederationSettings,
+    journal: Callable[[int], Journal],
+    *,
+    is_ours: Callable[[bytes, ReleaseManifest], bool],
+) -> Channel | None:
+    """Return a pointer to the newest release that is there; None if there is none.
+
+    Args:
+        store: The federation's store.
+        settings: The federation's settings.
+        journal: Returns the journal of a round.
+        is_ours: Tells whether a release is the federation's, from its manifest's bytes and what they say.
+    """
     for number in reversed(list(list_releases(store))):
         try:
-            data = find_release(store, number, release_zero=release_zero)
-            if data is not None:
-                return channel_to(decode(ReleaseManifest, data, what=release_key(number)))
+            data = find_release(store, number, release_zero=settings.release_zero, journal=journal)
+            manifest = decode(ReleaseManifest, data, what=release_key(number)) if data is not None else None
+            if data is not None and manifest is not None and is_ours(data, manifest):
+                return channel_to(manifest)
         except (CodecError, DamagedObjectError) as error:
             log.warning("%s", error)
     return None
@@ -92,14 +115,14 @@ def list_releases(store: ObjectStore) -> Iterator[int]:
     yield from (int(name) for name in names if name.isdecimal())
 
 
-def _digest_of(store: ObjectStore, number: int) -> str | None:
+def _digest_of(store: ObjectStore, number: int, journal: Callable[[int], Journal]) -> str | None:
     """Return the digest of a release's manifest, from the journal of the round that made it; None if none did."""
     try:
         before = decode(ReleaseManifest, store.get(release_key(number - 1)), what="").round
     except (ObjectNotFoundError, CodecError):
         before = number - 1
     for round_number in range(before + 1, before + 1 + _ROUNDS_AHEAD):
-        state = Journal(store, round_number).state()
+        state = journal(round_number).state()
         if state.opened is None and state.fused is None:
             return None
         made = state.published.release if state.published else state.opened.base_release + 1 if state.opened else None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from coldfuse.core.federation import FederationSettings
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, encode
-from coldfuse.errors import FederationError, ObjectNotFoundError
+from coldfuse.errors import FederationError, NotAllowedError, ObjectNotFoundError
 from coldfuse.storage.base import ObjectStore
 from coldfuse.trust.envelope import sign
-from coldfuse.trust.founding import FounderKeys
+from coldfuse.trust.founding import AggregatorSigner, FounderKeys
 from coldfuse.trust.members import Members
 from coldfuse.trust.root import fingerprint_of, first_root
 from coldfuse.trust.view import ReadSigned, TrustView, members_key, root_key
@@ -36,6 +36,28 @@ def view_of(store: ObjectStore, settings: FederationSettings, *, fingerprint: st
     if settings.root is None:
         return None
     return TrustView(signed_reader(store), fingerprint=fingerprint or settings.root)
+
+
+def require_aggregator(view: TrustView, signer: AggregatorSigner | None) -> None:
+    """Make sure that these keys may lead rounds by the newest root.
+
+    Raises:
+        NotAllowedError: They are none, or others than it names.
+    """
+    root = view.refresh().root
+    allowed = root.roles["aggregator"].keys
+    if root.roles["aggregator"].threshold > 1:
+        raise NotAllowedError(
+            f"root {root.version} wants {root.roles['aggregator'].threshold} aggregators to sign together, and one "
+            "leads at a time; let an operator set that threshold to 1: coldfuse keys"
+        )
+    if signer is None or signer.aggregator.public.id not in allowed:
+        own = f"has the key {signer.aggregator.public.id[:12]}" if signer else "has no key"
+        wanted = ", ".join(keyid[:12] for keyid in allowed)
+        raise NotAllowedError(
+            f"this aggregator {own}, and root {root.version} of the federation names {wanted}; give it that key, or "
+            "let an operator name its key: coldfuse keys"
+        )
 
 
 def found(store: ObjectStore, keys: FounderKeys) -> str:

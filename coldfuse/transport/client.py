@@ -11,7 +11,7 @@ from typing import TypeVar
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.release import ReleaseManifest
-from coldfuse.core.serialization import decode
+from coldfuse.core.serialization import decode, require_bytes
 from coldfuse.core.signature import Signature
 from coldfuse.gateway import PARALLEL, ContributionVerdict, Gateway, OnProgress, ReleaseSummary, Status, UploadReport
 from coldfuse.gateway.contributions import encode_manifest
@@ -96,9 +96,13 @@ class GatewayClient(Gateway):
 
     def release(self, which: int | str = "latest") -> ReleaseManifest:
         """Return the manifest of a release, by number or channel."""
+        return decode(ReleaseManifest, self.release_bytes(which), what=f"release {which} of {self.address}")
+
+    def release_bytes(self, which: int | str = "latest") -> bytes:
+        """Return the manifest of a release as it was written, by number or channel."""
         answer = self._call(lambda stub: stub.GetRelease, wire.write_which(which))
-        what = f"release {which} of {self.address}"
-        return decode(ReleaseManifest, answer.manifest_json, what=what, digest=answer.manifest_digest)
+        require_bytes(answer.manifest_json, f"release {which} of {self.address}", answer.manifest_digest)
+        return answer.manifest_json
 
     def releases(self, *, before: int | None = None) -> Iterator[ReleaseSummary]:
         """List the history, newest first, page by page as it is read."""

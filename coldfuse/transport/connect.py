@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,23 +18,28 @@ if TYPE_CHECKING:
     from coldfuse.trust.identity import Identity
 
 
-def connect(
-    source: str,
-    *,
-    tls: TlsFiles | None = None,
-    insecure: bool = False,
-    retry_s: float = 120.0,
-    on_trouble: Callable[[ColdfuseError], None] | None = None,
-    identity: Identity | None = None,
-) -> Gateway:
-    """Return a gateway on a store, or to an address. Close it, or use it as a context manager.
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """How an address is reached; a store needs none of it."""
+
+    tls: TlsFiles | None = None
+    """Certificates, see `GatewayClient`."""
+    insecure: bool = False
+    """True to speak plain text to other hosts, too."""
+    retry_s: float = 120.0
+    """Seconds for which an address that is out of reach is tried."""
+    on_trouble: Callable[[ColdfuseError], None] | None = None
+    """Called with each failure that is followed by another try, by any thread."""
+    secret: str | None = None
+    """Shows the gateway which parts came from here before, see `GatewayClient`."""
+
+
+def connect(source: str, reach: Reach = Reach(), *, identity: Identity | None = None) -> Gateway:
+    """Return a gateway on a store, or to an address, unverified. Close it, or use it as a context manager.
 
     Args:
         source: A folder, `s3://bucket/prefix`, or `host:port`.
-        tls: Certificates for an address, see `GatewayClient`.
-        insecure: Speak plain text to other hosts, too.
-        retry_s: How long to try while an address is out of reach.
-        on_trouble: Called with each failure that is followed by another try, by any thread.
+        reach: How an address is reached.
         identity: As whom requests to an address are signed; None: as nobody.
 
     Raises:
@@ -50,7 +56,8 @@ def connect(
     from coldfuse.transport.client import GatewayClient  # gRPC takes a while, and a store needs none of it
 
     return GatewayClient(
-        source, tls=tls, insecure=insecure, retry_s=retry_s, on_trouble=on_trouble, identity=identity
+        source, tls=reach.tls, insecure=reach.insecure, retry_s=reach.retry_s, on_trouble=reach.on_trouble,
+        secret=reach.secret, identity=identity,
     )  # fmt: skip
 
 

@@ -44,6 +44,8 @@ CODES: dict[type[ColdfuseError], grpc.StatusCode] = {
     errors.CodecError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.DigestMismatchError: grpc.StatusCode.DATA_LOSS,
     errors.SchemaMismatchError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.UnknownKeyError: grpc.StatusCode.UNAUTHENTICATED,
+    errors.UnknownRootError: grpc.StatusCode.UNAUTHENTICATED,
     errors.TrustError: grpc.StatusCode.UNAUTHENTICATED,
     errors.SignatureError: grpc.StatusCode.UNAUTHENTICATED,
     errors.RollbackError: grpc.StatusCode.FAILED_PRECONDITION,

@@ -161,6 +161,10 @@ class Memory:
         if source not in self.seen().sources:
             self.change(change)
 
+    def forget_source(self, source: str) -> None:
+        """Forget that this federation was found here, as another one is."""
+        self.change(lambda seen: seen.model_copy(update={"sources": tuple(o for o in seen.sources if o != source)}))
+
     def _write(self, seen: Seen) -> None:
         if self._folder is None:
             self._seen = seen

@@ -7,16 +7,17 @@ same. Nothing that was seen is taken back: a version is never followed by a lowe
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode
 from coldfuse.core.signature import Signature
 from coldfuse.errors import CodecError, NotAllowedError, RollbackError, SignatureError
 from coldfuse.trust.envelope import Kind, verify_detached
+from coldfuse.trust.keys import PublicKey
 from coldfuse.trust.members import MAX_ROTATIONS, KeyStatement, Member, Members, keys_folder, read_statements
 from coldfuse.trust.rights import Asker
-from coldfuse.trust.root import MAX_ROOTS, Root, fingerprint_of, first_root, next_root
+from coldfuse.trust.root import MAX_ROOTS, RoleKeys, RoleName, Root, fingerprint_of, first_root, next_root
 
 ReadSigned = Callable[[str], bytes | None]
 """read(key): the bytes under a key of the store, such as `root/2.json`; None where there are none."""
@@ -114,6 +115,9 @@ class TrustView:
         self._members: Members | None = None
         self._least_members = members
         self._keys: dict[str, list[bytes]] = {}  # statements by folder: none is ever changed
+        self._ever: dict[RoleName, dict[str, tuple[int, PublicKey]]] = {}
+        if root is not None:
+            self._note(root)
 
     def refresh(self, *, members: int = 0) -> Known:
         """Read what is new.
@@ -126,11 +130,8 @@ class TrustView:
             RollbackError: A version that was seen before is gone.
         """
         with self._lock:
-            before, root = self._root, self._follow_root()
+            root = self._follow_root()
             self._least_members = max(self._least_members, members)
-            if before and self._members and before.roles["operator"] != root.roles["operator"]:
-                self._least_members = max(self._least_members, self._members.version)
-                self._members = None  # other operators have signed it: it is verified once more
             found = self._members = self._newest_members(root)
             return Known(self._fingerprint or "", root, found)
 
@@ -142,6 +143,11 @@ class TrustView:
         """
         with self._lock:
             return self._follow_root(), self._root_data
+
+    def ever(self, role: RoleName) -> Mapping[str, tuple[int, PublicKey]]:
+        """Return all keys that the roots read so far have named for a role, by id, each with the newest such root."""
+        with self._lock:
+            return dict(self._ever.get(role, {}))
 
     def known(self) -> Known:
         """Return what was read last; reads if nothing was."""
@@ -230,16 +236,31 @@ class TrustView:
             if data is None:
                 raise SignatureError("there is no root 1: this federation has no root, or somebody hides it")
             root = first_root(data, self._fingerprint)
+            self._note(root)
             self._fingerprint = self._fingerprint or fingerprint_of(data)
         for _ in range(MAX_ROOTS):
             following = self._read(root_key(root.version + 1))
             if following is None:
                 break
             root, data = next_root(root, following), following
-        if self._root is not None and not set(self._root.roles["operator"].keys) <= set(root.roles["operator"].keys):
-            self._members, self._least_members = None, 0  # by a stolen key lists may have been counted far ahead
+            self._note(root)
+        if self._root is not None:
+            self._change_operators(self._root.roles["operator"], root.roles["operator"])
         self._root, self._root_data = root, data
         return root
+
+    def _change_operators(self, before: RoleKeys, after: RoleKeys) -> None:
+        if before == after:
+            return
+        if set(before.keys) <= set(after.keys):
+            self._least_members = max(self._least_members, self._members.version if self._members else 0)
+        else:  # by a stolen key lists may have been counted far ahead
+            self._least_members = 0
+        self._members = None  # other operators have signed it: it is verified once more
+
+    def _note(self, root: Root) -> None:
+        for role in root.roles:
+            self._ever.setdefault(role, {}).update({key.id: (root.version, key) for key in root.keys_of(role)})
 
     def _newest_members(self, root: Root) -> Members:
         """Return the newest list; older ones may be signed by keys that were replaced since, and are not looked at."""

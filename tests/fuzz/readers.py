@@ -36,8 +36,8 @@ from coldfuse.errors import UserInputError
 from coldfuse.proxies import grpc_proxy
 from coldfuse.recipes.reading import read_recipe_file
 from coldfuse.recipes.weights_file import read_weights_file
+from coldfuse.registry.chain import Head
 from coldfuse.registry.channels import check_channel
-from coldfuse.registry.entries import Head
 from coldfuse.registry.lease import LeaseRecord
 from coldfuse.storage.keys import check_key
 from coldfuse.tensors.changes import LowRankChange, SparseChange, write_changes

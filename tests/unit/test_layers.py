@@ -35,7 +35,7 @@ MAY_IMPORT = {
     # pictures need a library of an extra; adapters know which types are a change of weights
     "training": "core durable naming tensors adapters data extras",
     "evaluation": "core tensors data training",
-    "consumer": "core durable tensors registry gateway",
+    "consumer": "core durable tensors registry gateway trust",
     "contributor": "core durable tensors data training consumer gateway trust",  # what it sends is signed
     "attached": "core durable naming adapters tensors",  # models and Trainers of the user's own
     "search": "core tensors fusion engine data training evaluation",

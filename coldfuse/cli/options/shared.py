@@ -31,8 +31,16 @@ Memory = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """How a gateway is reached."""
+    """How a gateway is reached, and by what it is known."""
 
+    root: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FINGERPRINT",
+            help="The federation's fingerprint, as its operator says it; remembered from then on.",
+            rich_help_panel=CONNECTION_PANEL,
+        ),
+    ] = None
     tls_ca: Annotated[
         Path | None,
         typer.Option(

@@ -29,8 +29,8 @@ from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import ConflictError
 from coldfuse.gateway import StoreGateway
+from coldfuse.registry.chain import Head
 from coldfuse.registry.creation import create_federation
-from coldfuse.registry.entries import Head
 from coldfuse.registry.federation import Federation
 from coldfuse.storage import LocalStore
 

@@ -28,7 +28,8 @@ def test_who_waits_for_a_first_answer_hears_what_is_tried(monkeypatch: pytest.Mo
         gateway.is_said.set()
 
     made = Contact("host:1", "2m", say)
-    made.make(gateway)  # type: ignore[arg-type]
+    with made.made():
+        gateway.status()
     made.trouble(TransportError("host:1: cannot be reached"))
     assert said == [
         ("connecting", "trying host:1 for 2m at most"),
@@ -44,7 +45,8 @@ def test_a_quick_answer_needs_no_words(monkeypatch: pytest.MonkeyPatch) -> None:
     gateway.is_said.set()
     made = Contact("host:1", "2m", lambda *words: said.append(words))
     made.trouble(TransportError("the first try failed"))
-    made.make(gateway)  # type: ignore[arg-type]
+    with made.made():
+        gateway.status()
     [timer] = timers
     timer.join(30)  # which a cancelled one ends at once, without a word
     assert timer.finished.is_set()

@@ -1,0 +1,89 @@
+"""Connecting to a federation, and fetching a release in one call."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from pathlib import Path
+
+from coldfuse.api.bars import Watching
+from coldfuse.api.federation import Federation, Folder
+from coldfuse.api.opening import open_gateway
+from coldfuse.api.values import FetchedRelease
+from coldfuse.consumer.anchors import check_fingerprint
+from coldfuse.transport.connect import Reach, is_address
+from coldfuse.trust.tls import TlsFiles
+
+
+def connect(  # noqa: PLR0913 - what there is to say, by keyword
+    source: Folder,
+    *,
+    root: str | None = None,
+    tls_ca: Folder | None = None,
+    tls_cert: Folder | None = None,
+    tls_key: Folder | None = None,
+    insecure: bool = False,
+    retry_s: float = 120.0,
+) -> Federation:
+    """Connect to a federation.
+
+    >>> connect("127.0.0.1:7700")
+    Federation('127.0.0.1:7700')
+    >>> connect("an/empty/folder")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    coldfuse.errors.FederationError: ...an/empty/folder holds no federation ...
+
+    Args:
+        source: A gateway's address (`host:port`), or a store: a folder or `s3://bucket/prefix`.
+        root: The federation's fingerprint, as its operator says it; it is remembered. None: by what this user knows it
+            already. What is at an address is looked at with the first call.
+        tls_ca: Authority that the gateway's certificate must come from, PEM; those that this machine knows by default.
+        tls_cert: Your certificate, PEM, where the gateway asks for one.
+        tls_key: Its private key, PEM.
+        insecure: True to speak plain text to a gateway on another machine.
+        retry_s: Seconds for which a gateway that is out of reach is tried.
+
+    Raises:
+        UserInputError: The source names neither a store nor an address, or the certificates cannot be used.
+        FederationError: The store holds no federation.
+        UnknownRootError: It has a root, and nothing is known of that here; see `root`.
+        TrustError: It is another federation than the one that is known, or is not signed as it has to be.
+    """
+    name = os.fspath(source)
+    ca, cert, key = (Path(path) if path else None for path in (tls_ca, tls_cert, tls_key))
+    tls = TlsFiles(ca=ca, cert=cert, key=key) if ca or cert or key else None
+    reach, wanted = Reach(tls=tls, insecure=insecure, retry_s=retry_s), root and check_fingerprint(root)
+    federation = Federation(name, lambda: open_gateway(name, reach, root=wanted))
+    if not is_address(name):
+        federation.open()
+    return federation
+
+
+def fetch(  # noqa: PLR0913 - what there is to say, by keyword
+    source: Folder | Federation,
+    out: Folder,
+    *,
+    release: int | None = None,
+    channel: str = "latest",
+    verify: bool = False,
+    allow_older: bool = False,
+    progress: Watching = None,
+) -> FetchedRelease:
+    """Download a release, verify it, and leave a folder that `from_pretrained` loads.
+
+    Args:
+        source: A gateway's address, a store, or a federation that is connected.
+        out: As in `Federation.fetch`, and so are the others.
+        release: Number of the release; the channel's by default.
+        channel: Channel to follow.
+        verify: True to read all that is there already.
+        allow_older: True to follow the channel also where that has gone back behind the release in the folder.
+        progress: True for a bar, or a function that is called with the bytes done and those in all.
+
+    Raises:
+        ColdfuseError: As `connect` and `Federation.fetch`.
+    """
+    with nullcontext(source) if isinstance(source, Federation) else connect(source) as federation:
+        return federation.fetch(
+            out, release=release, channel=channel, verify=verify, allow_older=allow_older, progress=progress
+        )

@@ -1,0 +1,83 @@
+"""The one way from what a user names a federation by to a gateway: everything that has a root is verified.
+
+Where the federation has a root, that must be known here (`consumer.anchors`), and nothing is believed that its keys
+have not signed. One without a root, as older versions made them, is taken as it is, with a word.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from coldfuse.config import home_folder
+from coldfuse.consumer.anchors import find_anchor, require_unknown
+from coldfuse.consumer.trusted import TrustedGateway
+from coldfuse.gateway import Gateway
+from coldfuse.transport.connect import Reach, connect, is_address
+from coldfuse.trust.home import FederationFolder
+from coldfuse.trust.identity import Identity, find_identity
+
+log = logging.getLogger(__name__)
+
+_BY_DEFAULT = Reach()
+
+Identify = Callable[[FederationFolder, bool], Identity | None]
+"""identify(folder, is_open): as whom a federation is asked, and whether any key may contribute to it."""
+
+
+def open_gateway(
+    source: str,
+    reach: Reach = _BY_DEFAULT,
+    *,
+    root: str | None = None,
+    identify: Identify | None = None,
+    warn: Callable[[str], None] = log.warning,
+    on_connect: Callable[[Gateway], None] = lambda _: None,
+) -> Gateway:
+    """Return a gateway on a store, or to an address, that believes nothing that is not signed. Close it.
+
+    Args:
+        source: A folder, `s3://bucket/prefix`, or `host:port`.
+        reach: How an address is reached.
+        root: The federation's fingerprint, as its operator says it; None: as it is known here.
+        identify: Says as whom an address is asked; None: as the member that this user is.
+        warn: Called with a sentence where nothing is signed.
+        on_connect: Called with what is asked from then on; closed by another thread, it ends the waiting.
+
+    Raises:
+        UnknownRootError: The federation has a root that nothing is known of.
+        TrustError: It is another federation than the one that is known, or somebody hides its root.
+        UserInputError: The source names neither a store nor an address.
+        FederationError: The store holds no federation.
+    """
+    home = home_folder()
+    with ExitStack() as stack:
+        gateway = stack.enter_context(connect(source, reach))
+        on_connect(gateway)
+        anchor = find_anchor(gateway.read_signed, source, home=home, root=root)
+        if anchor is None:
+            require_unknown(gateway.status().federation, source, home=home)
+            warn(f"{source}: {_UNSIGNED}")
+            stack.pop_all()
+            return gateway
+        trusted = TrustedGateway(gateway, anchor=anchor.fingerprint, folder=anchor.folder)
+        identity = (identify or as_member)(anchor.folder, trusted.belief.root().is_open)
+        if identity is None or not is_address(source):
+            stack.pop_all()
+        else:  # the first connection asks as nobody
+            gateway = connect(source, reach, identity=identity)
+            on_connect(gateway)
+        return TrustedGateway(gateway, anchor=anchor.fingerprint, folder=anchor.folder, identity=identity)
+
+
+_UNSIGNED = (
+    "is a federation without a root: nothing that it hands out is signed; its operator gives it one with coldfuse init "
+    "--adopt"
+)
+
+
+def as_member(folder: FederationFolder, _: bool) -> Identity | None:
+    """Return as whom this user takes part in a federation, whichever of several; None where that is as nobody."""
+    found = folder.memberships()
+    return find_identity(folder, found[0].name) if found else None

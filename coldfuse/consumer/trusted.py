@@ -1,0 +1,174 @@
+"""A gateway that need not be trusted, asked so that nothing that it says is believed unless it is signed.
+
+What a release is, where a channel points and what became of a contribution come with signatures, which are verified
+here. What is left is how a round stands at the moment, which is for people: it can delay somebody, and make nobody
+train on, send to or keep what the federation did not publish.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from coldfuse.consumer.belief import FRESH_S, Belief
+from coldfuse.core.blob import Blob, Part
+from coldfuse.core.contribution import ContributionManifest
+from coldfuse.core.federation import SettingsChange
+from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.signature import Signature
+from coldfuse.errors import FederationError, SignatureError
+from coldfuse.gateway import (
+    PARALLEL,
+    ContributionVerdict,
+    Decision,
+    Gateway,
+    OnProgress,
+    ReleaseName,
+    ReleaseSummary,
+    Status,
+    UploadReport,
+)
+from coldfuse.gateway.answers import summarize
+from coldfuse.registry.channels import check_channel
+from coldfuse.tensors.blobs import ReadRange
+from coldfuse.trust.home import FederationFolder
+from coldfuse.trust.identity import Identity
+from coldfuse.trust.seen import Memory
+
+_TRIES = 4
+"""Looks at a status that is ahead of the channel: gateways give one out again for half a second."""
+
+_PAUSE_S = 0.5
+
+
+class TrustedGateway(Gateway):
+    """A federation that is known by its fingerprint, behind a gateway that may lie. Threads may share it."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        *,
+        anchor: str,
+        folder: FederationFolder | None = None,
+        identity: Identity | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Take whom to ask; nothing is asked yet.
+
+        Args:
+            gateway: Whom to ask. It is closed with this one.
+            anchor: Fingerprint of the federation.
+            folder: Where it is kept what was seen; None to forget it with this object.
+            identity: As whom the gateway is asked, and contributions are signed; None: as nobody.
+            clock: Returns the seconds since 1970.
+        """
+        self.identity = identity
+        self.belief = Belief(gateway.read_signed, fingerprint=anchor, memory=Memory(folder), clock=clock)
+        self._gateway = gateway
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the federation."""
+        return self.belief.fingerprint
+
+    def status(self) -> Status:
+        """Say where the federation stands; the latest release is the one that the signed channel names."""
+        status = self._gateway.status()
+        for attempt in range(_TRIES):
+            channel = self.belief.channel("latest", max_age_s=0.0 if attempt else FRESH_S)
+            signed = ReleaseName(
+                number=channel.release, model_digest=channel.model_digest, manifest_digest=channel.manifest
+            )
+            if signed == status.latest:
+                return status
+            if attempt and status.latest.number < channel.release:  # a moment old
+                return replace(status, latest=signed)
+            if attempt:
+                time.sleep(_PAUSE_S)
+                status = self._gateway.status()
+        said = f"{status.latest.number} ({status.latest.manifest_digest[:12]})"
+        raise SignatureError(
+            f"the gateway says that release {said} is the latest, and the signed channel names {signed.number} "
+            f"({signed.manifest_digest[:12]}); believe neither this gateway nor its store, and tell the operator"
+        )
+
+    def release(self, which: int | str = "latest") -> ReleaseManifest:
+        """Return the manifest of a release that the federation has signed, by number or channel.
+
+        Raises:
+            TrustError: It is not signed as it has to be, or not the newest.
+            FederationError: There is no such release or channel.
+        """
+        return self._verified(which)[0]
+
+    def release_bytes(self, which: int | str = "latest") -> bytes:
+        """Return the same as it was written."""
+        return self._verified(which)[1]
+
+    def _verified(self, which: int | str) -> tuple[ReleaseManifest, bytes]:
+        if isinstance(which, int):
+            data = self._gateway.release_bytes(which)
+            return self.belief.require_release(data, which), data
+        channel = self.belief.channel(check_channel(which))
+        data = self._gateway.release_bytes(channel.release)
+        return self.belief.require_named(data, channel), data
+
+    def releases(self, *, before: int | None = None) -> Iterator[ReleaseSummary]:
+        """List the history, newest first, each release as its signed manifest says."""
+        latest = self.belief.channel("latest").release
+        for number in range(latest if before is None else min(before - 1, latest), -1, -1):
+            yield summarize(self._verified(number)[1])
+
+    def changes(self) -> Iterator[SettingsChange]:
+        """List the changes of the federation's settings, as they are said to be."""
+        return self._gateway.changes()
+
+    def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:
+        """Fill the buffer from `start` of a release's part; the caller checks its digest."""
+        self._gateway.read_into(release, digest, buffer, start)
+
+    def find_missing(self, parts: Sequence[Part]) -> list[Part]:
+        """Return the parts that the store does not hold in full, each once, in their order."""
+        return self._gateway.find_missing(parts)
+
+    def upload(
+        self, blob: Blob, read_range: ReadRange, *, progress: OnProgress | None = None, parallel: int = PARALLEL
+    ) -> UploadReport:
+        """Store what is missing of a file, several parts at a time."""
+        return self._gateway.upload(blob, read_range, progress=progress, parallel=parallel)
+
+    def commit(self, manifest: ContributionManifest, signature: Signature | None = None) -> ContributionVerdict:
+        """Hand in a contribution; what is said to be decided already is verified."""
+        answer = self._gateway.commit(manifest, signature)
+        return self._proven(answer, manifest.round)
+
+    def verdict(self, round_number: int, contribution: str) -> ContributionVerdict:
+        """Say what became of a contribution, by the aggregator's signed entry of the journal."""
+        return self._proven(self._gateway.verdict(round_number, contribution), round_number)
+
+    def verdict_entry(self, round_number: int, contribution: str) -> bytes | None:
+        """Return the signed entry of the journal, unverified."""
+        return self._gateway.verdict_entry(round_number, contribution)
+
+    def read_signed(self, key: str) -> bytes | None:
+        """Return what is signed and lies under a key, unverified."""
+        return self._gateway.read_signed(key)
+
+    def join(self, statement: bytes) -> None:
+        """Bind a key to a member's name."""
+        self._gateway.join(statement)
+
+    def put_check(self, envelope: bytes) -> None:
+        """Hand in a member's signed word on a release."""
+        self._gateway.put_check(envelope)
+
+    def close(self) -> None:
+        """Close the gateway that is asked."""
+        self._gateway.close()
+
+    def _proven(self, said: ContributionVerdict, round_number: int) -> ContributionVerdict:
+        """Return a verdict, once the aggregator has signed it; that none has come yet needs no proof."""
+        if said.decision is Decision.PENDING:
+            return said
+        raise FederationError(f"not yet: {round_number}")

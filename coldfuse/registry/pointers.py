@@ -1,0 +1,198 @@
+"""Channels in the store: where they point, by whom they are signed, and until when.
+
+With a root, a channel has a version that only grows and a time after which nobody believes it. Whoever leads writes it
+anew in time, with what else it says by then; and what is damaged, lost or forged it makes of the releases.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from coldfuse.core.federation import CHANNEL_EXPIRES_S, FederationSettings
+from coldfuse.core.release import Channel, ReleaseManifest
+from coldfuse.core.sealed import seal, unseal
+from coldfuse.core.serialization import encode, sha256
+from coldfuse.errors import (
+    CodecError,
+    FederationError,
+    NotAllowedError,
+    ObjectNotFoundError,
+    RollbackError,
+    SignatureError,
+)
+from coldfuse.registry.damage import MISSING, name_damage
+from coldfuse.registry.journal import Journal
+from coldfuse.registry.reading import read_again
+from coldfuse.registry.releases import find_latest
+from coldfuse.registry.signed import check_sealed, write_signed
+from coldfuse.storage.base import ObjectStore, list_keys
+from coldfuse.tensors.rereading import ADVICE
+from coldfuse.trust.channel import SignedChannel, channel_key, read_channel
+from coldfuse.trust.envelope import verified
+from coldfuse.trust.keys import Signer
+from coldfuse.trust.provenance import read_statement, require_about
+from coldfuse.trust.view import TrustView
+
+log = logging.getLogger(__name__)
+
+_FOLDER = "channels/"
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """A channel as it was read."""
+
+    channel: Channel
+    etag: str | None
+    is_damaged: bool
+    """Whether it was damaged, missing or forged, and follows from the releases."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pointers:
+    """The channels of one federation."""
+
+    store: ObjectStore
+    settings: FederationSettings
+    trust: TrustView | None
+    """Who may sign them; None where nothing is signed."""
+    journal: Callable[[int], Journal]
+    """Returns the journal of a round."""
+    now_s: Callable[[], float] = time.time
+    """The clock, in seconds since 1970."""
+
+    def read(self, name: str, *, forgives: bool = False) -> Pointer:
+        """Read a channel; what of `latest` is damaged or missing follows from the releases.
+
+        Args:
+            name: The channel.
+            forgives: Whether a forged one counts as damaged: for who writes it anew.
+
+        Raises:
+            FederationError: There is no such channel.
+            DamagedObjectError: It is damaged, and nothing says where it pointed.
+            TrustError: It is signed by nobody who may, or as something else.
+        """
+        key, etag = channel_key(name), None
+        try:
+            pointer, etag = read_again(self.store, key, lambda data: self._decode(data, name))
+            return Pointer(pointer, etag, is_damaged=False)
+        except ObjectNotFoundError:
+            why = MISSING
+        except (SignatureError, RollbackError) as error:
+            if not forgives:
+                raise
+            why, etag = str(error), self.store.get_with_etag(key)[1]
+        except CodecError as error:
+            why, etag = str(error), self.store.get_with_etag(key)[1]
+        found = (
+            find_latest(self.store, self.settings, self.journal, is_ours=self._is_ours) if name == "latest" else None
+        )
+        if found is None and etag is None:
+            raise FederationError(f"there is no channel {name!r}; every federation has 'latest'") from None
+        if found is None:
+            raise name_damage(self.store, key, why, advice=ADVICE)
+        log.warning("%s %s is damaged: %s; taken from the releases: %d", self.store.url, key, why, found.release)
+        return Pointer(found, etag, is_damaged=True)
+
+    def write(self, name: str, target: Channel, before: Pointer | None, signer: Signer | None) -> Channel:
+        """Write a channel, in the place of what was read before.
+
+        Args:
+            name: The channel.
+            target: Where it shall point.
+            before: What was read; None: there is none yet.
+            signer: The aggregator's key, or an operator's, where there is a root.
+
+        Raises:
+            ConflictError: Somebody else has written it meanwhile.
+            NotAllowedError: There is a root, and no key.
+        """
+        plain = plain_channel(target)
+        new, data = (plain, seal(plain)) if self.trust is None else self._sign(name, plain, before, signer)
+        if before is None:
+            self.store.put_if_absent(channel_key(name), data)
+        else:
+            self.store.compare_and_swap(channel_key(name), data, etag=before.etag)
+        return new
+
+    def is_due(self, channel: Channel) -> bool:
+        """Tell whether a channel is to be signed anew: half of its time is over, or it says what is old by now."""
+        if self.trust is None:
+            return False
+        if not isinstance(channel, SignedChannel):
+            return True
+        known = self.trust.known()
+        is_old = (channel.root, channel.members) != (known.root.version, known.members.version)
+        return is_old or channel.expires_at_s - self.now_s() < self.expires_s / 2
+
+    def names(self) -> Iterator[str]:
+        """List the channels that there are."""
+        yield from (key.removeprefix(_FOLDER) for key in list_keys(self.store, _FOLDER))
+
+    @property
+    def expires_s(self) -> float:
+        """Seconds for which a channel is believed once it is signed."""
+        return self.settings.channel_expires_s or CHANNEL_EXPIRES_S
+
+    def _sign(
+        self, name: str, target: Channel, before: Pointer | None, signer: Signer | None
+    ) -> tuple[SignedChannel, bytes]:
+        if self.trust is None or signer is None:
+            raise NotAllowedError(f"channel {name}: is signed by an aggregator or an operator, and no key was given")
+        known, now_s = self.trust.known(), self.now_s()
+        last = before.channel.version if before and isinstance(before.channel, SignedChannel) else 0
+        new = SignedChannel(
+            **dict(target), name=name, version=max(last + 1, int(now_s)), expires_at_s=now_s + self.expires_s,
+            federation=known.fingerprint, root=known.root.version, members=known.members.version,
+        )  # fmt: skip
+        return new, write_signed(encode(new), "channel", [signer])
+
+    def _decode(self, data: bytes, name: str) -> Channel:
+        """Read a channel, verified by the newest root."""
+        what = channel_key(name)
+        if self.trust is None:
+            return unseal(Channel, data, what=what)
+        _require_signed(data, what)
+        check_sealed(data, what=what)
+        known = self.trust.known()
+        try:
+            return read_channel(data, name, root=known.root, federation=known.fingerprint)
+        except (SignatureError, RollbackError):  # keys may have changed since
+            known = self.trust.refresh()
+            return read_channel(data, name, root=known.root, federation=known.fingerprint)
+
+    def _newest_release(self) -> Channel | None:
+        return find_latest(self.store, self.settings, self.journal, is_ours=self._is_ours)
+
+    def _is_ours(self, data: bytes, manifest: ReleaseManifest) -> bool:
+        """Tell whether an aggregator of the federation has signed a release, if it has to be."""
+        if self.trust is None or not self.settings.is_signed_release(manifest.release):
+            return True
+        what = f"releases/{manifest.release:05d}.sig"
+        self.trust.known()  # reads the roots
+        keys = [key for _, key in self.trust.ever("aggregator").values()]
+        try:
+            statement = read_statement(verified(self.store.get(what), "provenance", keys, what=what), what=what)
+            require_about(statement, manifest, digest=sha256(data), what=what)
+        except (ObjectNotFoundError, CodecError, SignatureError) as error:
+            log.warning("%s: release %d is passed over: %s", self.store.url, manifest.release, error)
+            return False
+        return True
+
+
+def plain_channel(channel: Channel) -> Channel:
+    """Return where a channel points, and nothing else."""
+    return Channel(**{name: getattr(channel, name) for name in Channel.model_fields})
+
+
+def _require_signed(data: bytes, what: str) -> None:
+    """Raise `SignatureError` for a pointer that nobody has signed."""
+    try:
+        unseal(Channel, data, what=what)
+    except CodecError:
+        return
+    raise SignatureError(f"{what}: is signed by nobody, expected the aggregator; somebody has put it there")
