@@ -68,7 +68,7 @@ def _known(options: VerifyOptions, root: bytes | None) -> Known:
         claimed = fingerprint_of(root) if root is not None else None
     except CodecError:
         claimed = None
-    return known_anchor(home_folder(), source=options.source, claimed=claimed, wanted=options.root)
+    return known_anchor(home_folder(), source=options.source, claimed=claimed, wanted=options.connection.root)
 
 
 def _first_root(store: ObjectStore) -> bytes | None:

@@ -132,7 +132,8 @@ class Chain:
             **dict(head), federation=self.trust.known().fingerprint, round=self.round, before=before
         )  # fmt: skip
         payload = encode(link)
-        return Written(link, write_signed(payload, "journal", [self.signer]), sha256(payload), before)
+        data, generation = write_signed(payload, "journal", [self.signer]), self.trust.known().root.version
+        return Written(link, data, sha256(payload), before, generation)
 
     def entry_bytes(self, written: Written) -> bytes:
         """Return the same bytes as the head's."""

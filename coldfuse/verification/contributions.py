@@ -44,7 +44,7 @@ class Contributions:
                 round_, contribution, Signed(received.contributor, received.signature, at_s), admission,
                 is_fused=contribution in fused,
             )  # fmt: skip
-            if admission is not None and admission.signature != received.signature:
+            if admission is not None and admission.signature not in (None, received.signature):
                 self.look.add(
                     Cause.CONTRADICTION, f"round {round_.number}",
                     f"the contribution of {received.contributor} was admitted with another signature than it came with",

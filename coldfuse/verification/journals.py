@@ -79,7 +79,7 @@ class Journals:
                 self.look.add(Cause.CONTRADICTION, key, "is no entry of a journal")
         entries = [*self._entries(number, sorted(led)), *self._head(number, len(led))]
         if self._is_signed(number):
-            self._look_at_chain(number, entries, before)
+            entries = self._linked(number, entries, before)
         self.look.looked_at["rounds"] += 1
         events = tuple(entry.event for _, entry in entries)
         chain = tuple(entry.digest for _, entry in entries)
@@ -132,16 +132,32 @@ class Journals:
         self.look.looked_at["signatures of journals"] += 1
         return _Entry(link.entry, link.seq, sha256(payload), link.before, root.version)
 
-    def _look_at_chain(
+    def _linked(
         self, number: int, entries: Sequence[tuple[str, _Entry]], before: SeenRound | None
-    ) -> None:  # fmt: skip
-        """Every entry names the one before it, and is signed by who may, no earlier than that one's signer."""
-        allowed: Collection[str | None] = before.chain if before and self._is_signed(before.number) else (None,)
+    ) -> list[tuple[str, _Entry]]:
+        """Return the entries that follow one another; those that a later one passes over count for nothing.
+
+        Every entry names the one before it, and is signed by who may, no earlier than that one's signer. A leader that
+        finds an entry damaged decides anew what it said, and passes it over if it comes back.
+        """
+        first: Collection[str | None] = before.chain if before and self._is_signed(before.number) else (None,)
+        kept: list[tuple[str, _Entry]] = []
+        for key, entry in entries:
+            names = [one.digest for _, one in kept]
+            if names and entry.before in names:
+                passed = len(names) - 1 - names.index(entry.before)
+                if passed:
+                    self.look.note(f"{key}: passes over {passed} entries before it, which count for nothing")
+                    del kept[-passed:]
+            elif names or entry.before not in first:
+                self.look.add(Cause.GAP, key, f"does not follow the entry before it in the journal of round {number}")
+            kept.append((key, entry))
+        self._look_at_keys(kept)
+        return kept
+
+    def _look_at_keys(self, entries: Sequence[tuple[str, _Entry]]) -> None:
         root, opened_s = 0, float("-inf")
         for key, entry in entries:
-            if entry.before not in allowed:
-                self.look.add(Cause.GAP, key, f"does not follow the entry before it in the journal of round {number}")
-            allowed = (entry.digest,)
             opened_s = entry.event.opened_at_s if isinstance(entry.event, Opened) else opened_s
             ended_s = self.signers.ended_s(entry.root) if self.signers else None
             if entry.root < root or (ended_s is not None and opened_s > ended_s + SKEW_S):

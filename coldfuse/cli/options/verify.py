@@ -29,10 +29,6 @@ class VerifyOptions:
     release: Annotated[
         int | None, typer.Option(min=0, help="From which release back to the base; the latest by default.")
     ] = None
-    root: Annotated[
-        str | None,
-        typer.Option(help="The federation's fingerprint, from its operator; what this machine knows by default."),
-    ] = None
     at: Annotated[
         str | None,
         typer.Option(help="When it is judged what has expired: 2027-01-31, or with T12:00Z; now by default."),
