@@ -72,10 +72,10 @@ class SignedFederation:
 
     def round(self, number: int, names: tuple[str, ...] = ("ada", "ben", "cy")) -> None:
         """Lead a round of these contributors to its release."""
-        lead(self.federation, number)
+        lead(self.federation, number, now_s=time.time())
         for index, name in enumerate(names):
             self.contribute(name, 10 * number + index)
-        lead(self.federation, number)
+        lead(self.federation, number, now_s=time.time())
         assert self.federation.latest().round == number
 
 

@@ -9,6 +9,7 @@ from coldfuse.core.sealed import unseal
 from coldfuse.errors import CodecError, TrustError
 from coldfuse.storage.base import list_keys
 from coldfuse.trust.channel import SignedChannel, read_channel, require_current
+from coldfuse.trust.seen import Seen, with_channel
 from coldfuse.trust.view import SKEW_S
 from coldfuse.verification.causes import Cause
 from coldfuse.verification.inspection import Inspection
@@ -20,8 +21,14 @@ from coldfuse.verification.signers import Signers
 FOLDER = "channels/"
 
 
-def look_at_channels(look: Inspection, signers: Signers | None) -> dict[str, Channel]:
-    """Look at every channel; return those that can be believed, by their names."""
+def look_at_channels(look: Inspection, signers: Signers | None, *, seen: Seen) -> dict[str, Channel]:
+    """Look at every channel; return those that can be believed, by their names.
+
+    Args:
+        look: The store, and where findings are noted.
+        signers: Who may have signed them; None where nothing is signed.
+        seen: What was seen before.
+    """
     found: dict[str, Channel] = {}
     for key in list_keys(look.store, FOLDER):
         data = look.read(key) or b""
@@ -33,6 +40,7 @@ def look_at_channels(look: Inspection, signers: Signers | None) -> dict[str, Cha
             elif is_envelope(look, data, key):
                 channel = read_channel(data, name, root=signers.newest, federation=signers.fingerprint)
                 found[name] = channel
+                with_channel(seen, channel)
                 require_current(channel, now_s=look.at_s)
         except (TrustError, CodecError) as error:
             look.error(key, error)

@@ -86,7 +86,7 @@ def _where(federation: Federation, path: str, released: Blob, again: Blob, block
                 for number, start in enumerate(range(0, entry.spec.size_bytes, BLOCK_BYTES)):
                     data = bytearray(min(BLOCK_BYTES, entry.spec.size_bytes - start))
                     reader.read_into(memoryview(data), entry.start + start)
-                    if expected is None or block_digests(data)[0] != expected[number]:
+                    if expected is None or block_digests(bytes(data))[0] != expected[number]:
                         return f"tensor {entry.name[:200]!r} differs, in {path}"
     except (ColdfuseError, IndexError) as error:
         return f"{part}; which tensor, cannot be said: {error}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from coldfuse.core.federation import FederationSettings
@@ -77,7 +77,8 @@ class Journals:
                 received += self._received(key, match[1])
             else:
                 self.look.add(Cause.CONTRADICTION, key, "is no entry of a journal")
-        entries = [*self._entries(number, sorted(led)), *self._head(number, len(led))]
+        entries = list(self._entries(number, sorted(led)))
+        entries += self._head(number, len(led), dict(entries))
         if self._is_signed(number):
             entries = self._linked(number, entries, before)
         self.look.looked_at["rounds"] += 1
@@ -174,7 +175,9 @@ class Journals:
             self.look.add(Cause.CONTRADICTION, key, f"is about contribution {event.contribution[:12]}")
         return []
 
-    def _head(self, number: int, num_entries: int) -> Iterator[tuple[str, _Entry]]:
+    def _head(
+        self, number: int, num_entries: int, entries: Mapping[str, _Entry]
+    ) -> Iterator[tuple[str, _Entry]]:  # fmt: skip
         """Look at what a head says is the last entry; yield it where its leader could not write that any more."""
         key = f"rounds/{number:05d}/head"
         data = self.look.read(key)
@@ -185,6 +188,7 @@ class Journals:
         head = self._open(number, key, data, is_head=True)
         if head is None or head.seq is None:
             return
+        last = entries.get(f"rounds/{number:05d}/journal/{head.seq:08d}-{head.event.event}")
         if head.seq == num_entries:
             self.look.note(f"round {number}: its leader ended before it wrote entry {head.seq}, which the head has")
             yield key, head
@@ -192,11 +196,5 @@ class Journals:
             self.look.add(Cause.GAP, key, f"names entry {head.seq} as the last, and there are {num_entries}")
         elif head.seq < num_entries - 1:
             self.look.add(Cause.ROLLED_BACK, key, f"names entry {head.seq} as the last, and there are later ones")
-        else:
-            self._require_last(number, head, key)
-
-    def _require_last(self, number: int, head: _Entry, key: str) -> None:
-        place = f"rounds/{number:05d}/journal/{head.seq:08d}-{head.event.event}"
-        last = self._open(number, place, self.look.read(place) or b"", is_head=False)
-        if last is None or (last.event, last.before) != (head.event, head.before):
+        elif last is None or (last.event, last.before) != (head.event, head.before):
             self.look.add(Cause.CONTRADICTION, key, "holds another entry than the last of the journal")

@@ -79,7 +79,7 @@ class _Verification:
         if settings is not None:
             self._look_at_signers(settings)
             terms = look_at_rules(self.look, settings, self.signers)
-            channels = look_at_channels(self.look, self.signers)
+            channels = look_at_channels(self.look, self.signers, seen=self.request.seen)
             number = self._number(channels)
             if number is not None:
                 self._look_at_lineage(settings, channels, number)

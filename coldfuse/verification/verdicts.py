@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Set
 
+from coldfuse.core.damage import Damaged
 from coldfuse.core.federation import Terms
-from coldfuse.core.round import Admitted, Closed, Damaged, Opened, Rejected, fold
+from coldfuse.core.round import Admitted, Closed, Opened, Rejected, fold
 from coldfuse.verification.causes import Cause
 from coldfuse.verification.journals import SeenRound
 from coldfuse.verification.releases import SeenRelease
