@@ -7,6 +7,8 @@ place. Credentials and addresses of S3 come from the AWS_* variables and profile
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from coldfuse.errors import UserInputError
@@ -45,6 +47,34 @@ def proxy_variables() -> dict[str, str]:
 def prepare_grpc() -> None:
     """Keep gRPC from writing lines of its own to standard error, unless the user has asked for them."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+_RAY_FRONTIER = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")
+"""Whether Ray asks for a token, and which (the first of the two that is set counts); whether others can reach it."""
+
+
+@contextmanager
+def ray_for_itself(token: Path) -> Iterator[None]:
+    """Let a Ray that is started in the block be this process's alone, whatever the user has set for other clusters.
+
+    Args:
+        token: The file with the token that it asks for.
+    """
+    before = {name: os.environ.pop(name, None) for name in _RAY_FRONTIER}
+    os.environ |= {
+        "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"
+    }  # fmt: skip
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ |= {} if value is None else {name: value}
+
+
+def ray_uses_tls() -> bool:
+    """Tell whether Ray was told to use TLS between its processes."""
+    return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
 
 
 _MAX_RAY_FOLDER_BYTES = 107 - len("/ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from coldfuse.core.serialization import encode, sha256
+from coldfuse.trust.channel import SignedChannel, channel_key
 from coldfuse.trust.envelope import sign
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.keys import PrivateKey
@@ -51,6 +52,9 @@ class TinyTrust:
     invites: dict[str, PrivateKey] = field(default_factory=dict)
     members: dict[str, Member] = field(default_factory=dict)
     version: int = 0
+    channel_version: int = 0
+    roots: list[PrivateKey] = field(default_factory=list)
+    """The root's key of each version so far."""
 
     def __post_init__(self) -> None:
         keys: dict[RoleName, list[PrivateKey]] = {
@@ -60,6 +64,7 @@ class TinyTrust:
         self.root = make_root(keys, is_open=self.is_open)
         self.fingerprint = sha256(encode(self.root))
         self.stored[root_key(1)] = sign(encode(self.root), "root", [self.operator])
+        self.roots.append(self.operator)
         self.publish_members()
 
     def publish_members(self) -> None:
@@ -93,6 +98,35 @@ class TinyTrust:
         """Invite somebody who joins at once."""
         self.invite(name, role, **different)
         return self.bind(name, PrivateKey.generate())
+
+    def rotate(self, *, sign_by: list[PrivateKey] | None = None, **different: object) -> Root:
+        """Publish the next root, of the keys as they are now, signed by the root's key before and now."""
+        keys: dict[RoleName, list[PrivateKey]] = {
+            "root": [self.operator], "operator": [self.operator],
+            "aggregator": [self.aggregator], "model": [self.model],
+        }  # fmt: skip
+        before = self.roots[-1]
+        self.root = make_root(keys, version=self.root.version + 1, is_open=self.is_open)
+        self.root = self.root.model_copy(update=different)
+        signers = sign_by or list({key.public.id: key for key in (before, self.operator)}.values())
+        self.stored[root_key(self.root.version)] = sign(encode(self.root), "root", signers)
+        self.roots.append(self.operator)
+        return self.root
+
+    def point(
+        self, name: str = "latest", *, release: int = 0, manifest: bytes = b"", by: PrivateKey | None = None,
+        **different: object,
+    ) -> SignedChannel:  # fmt: skip
+        """Let a channel point to a release, as the aggregator does; some things of it may be different."""
+        self.channel_version += 1
+        values: dict[str, object] = {
+            "release": release, "round": release, "manifest": sha256(manifest), "model_digest": sha256(b"model"),
+            "name": name, "version": self.channel_version, "expires_at_s": NOW_S + 7 * 86400.0,
+            "federation": self.fingerprint, "root": self.root.version, "members": self.version,
+        }  # fmt: skip
+        channel = SignedChannel.model_validate(values | different)
+        self.stored[channel_key(name)] = sign(encode(channel), "channel", [by or self.aggregator])
+        return channel
 
     def view(self) -> TrustView:
         """Return what somebody sees who knows the fingerprint alone."""

@@ -29,6 +29,9 @@ class Source:
     def release(self, which: int | str = "latest") -> ReleaseManifest:
         return StoreGateway(self.federation).release(which).model_copy(update=self.changes)
 
+    def read_signed(self, key: str) -> bytes | None:
+        return StoreGateway(self.federation).read_signed(key)
+
     def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:
         with self.lock:
             if self.fails_after is not None and len(self.given) >= self.fails_after:

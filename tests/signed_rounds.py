@@ -1,101 +1,62 @@
-"""A small federation with a root, members and signed rounds, on hand-made models."""
+"""Federations whose releases are signed, whoever else would have to sign what."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 
-from tiny_rounds import Model, lead, make_changes, make_contribution, make_model, receive, write_model
+from federation_keys import TinyTrust
+from tiny_rounds import contribute, lead, make_changes, make_federation, make_model, make_round
 
-from coldfuse.core.serialization import encode
-from coldfuse.registry.creation import create_federation
+from coldfuse.aggregator.round import advance
+from coldfuse.aggregator.signing import sign_release
+from coldfuse.core.federation import RoundRules, Terms
+from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.round import Fused
+from coldfuse.core.serialization import sha256
+from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.registry.federation import Federation
-from coldfuse.registry.members import bind_key, write_members
-from coldfuse.storage import LocalStore
-from coldfuse.storage.base import ObjectStore
-from coldfuse.trust.founding import FounderKeys
-from coldfuse.trust.identity import Identity
-from coldfuse.trust.keys import PrivateKey
-from coldfuse.trust.members import KeyStatement, Member, MemberRole, Members, state_key
+from coldfuse.registry.signing import ReleaseSigners
 
-YEAR_S = 365 * 86400.0
+TERMS = Terms(rules=RoundRules(quorum=2), method="mean")
+HEAD = sha256(b"head")
 
 
-@dataclass
-class SignedFederation:
-    """A federation, and everybody's keys."""
+def fuse_round(federation: Federation, number: int, *, names: Mapping[str, int] | None = None) -> ReleaseManifest:
+    """Lead a round until its model is fused and waits to be published.
 
-    federation: Federation
-    keys: FounderKeys
-    members: dict[str, Member] = field(default_factory=dict)
-    identities: dict[str, Identity] = field(default_factory=dict)
-    version: int = 1
-
-    @property
-    def store(self) -> ObjectStore:
-        return self.federation.store
-
-    def enroll(self, *names: str, role: MemberRole = "contributor") -> None:
-        """Invite people, who all join at once."""
-        now_s, invites = time.time(), {name: PrivateKey.generate() for name in names}
-        for name, invite in invites.items():
-            self.members[name] = Member(
-                role=role, invite=invite.public, invited_at_s=now_s, join_by_s=now_s + 86400,
-                valid_until_s=now_s + YEAR_S,
-            )  # fmt: skip
-        self.write_members()
-        for name, invite in invites.items():
-            self.bind(name, invite)
-
-    def write_members(self) -> None:
-        """Sign the list of members as it is, as the next version."""
-        self.version += 1
-        members = Members(version=self.version, federation=self.keys.fingerprint, members=dict(self.members))
-        write_members(self.store, members, self.keys.operators)
-
-    def bind(self, name: str, before: PrivateKey, *, number: int = 0) -> None:
-        """Bind a new key to a name."""
-        own = PrivateKey.generate()
-        statement = KeyStatement(
-            federation=self.keys.fingerprint, member=name, number=number, key=own.public, made_at_s=time.time()
-        )
-        assert bind_key(self.store, state_key(statement, before=before, own=own))
-        self.identities[name] = Identity(name, self.keys.fingerprint, own)
-
-    def contribute(self, name: str, seed: int, **options: object) -> str:
-        """Contribute to the round that is open, signed."""
-        model = make_model()
-        manifest = make_contribution(self.federation, name, make_changes(model, seed), **options)  # type: ignore[arg-type]
-        signature = self.identities[name].sign(encode(manifest), "contribution")
-        return receive(self.federation, manifest, at_s=time.time(), signature=signature)
-
-    def round(self, number: int, names: tuple[str, ...] = ("ada", "ben", "cy")) -> None:
-        """Lead a round of these contributors to its release."""
-        lead(self.federation, number, now_s=time.time())
-        for index, name in enumerate(names):
-            self.contribute(name, 10 * number + index)
-        lead(self.federation, number, now_s=time.time())
-        assert self.federation.latest().round == number
+    Args:
+        federation: The federation.
+        number: Number of the round.
+        names: Who contributes, each with a seed.
+    """
+    for name, seed in (names or {"ada": number, "bob": 50 + number}).items():
+        contribute(federation, name, make_changes(make_model(), seed=seed))
+    round_ = make_round(federation, number)
+    while True:
+        for event in advance(round_):
+            if isinstance(event, Fused):
+                return federation.objects.get_value(ReleaseManifest, event.manifest)
 
 
-def found_federation(
-    root: Path, *, model: Model | None = None, method: str = "mean", quorum: int = 3
-) -> SignedFederation:
-    """Create a federation with a root and no members."""
-    operator, model_key = PrivateKey.generate(), PrivateKey.generate_p256()
-    keys = FounderKeys(operators=[operator], aggregator=PrivateKey.generate(), model=model_key)
-    federation = create_federation(
-        LocalStore(root / "store"), name="tiny", base=write_model(root / "base", model or make_model()), origin="base",
-        method=method, rules={"quorum": quorum, "deadline_s": 60.0}, trust=keys,
-    )  # fmt: skip
-    return SignedFederation(federation, keys)
+def sign_it(federation: Federation, manifest: ReleaseManifest, signers: ReleaseSigners) -> None:
+    sign_release(federation, manifest, ThreadExecutor(2), signers=signers, terms=TERMS, journal_head=HEAD)
 
 
-def make_signed_federation(root: Path, *, rounds: int = 2, method: str = "mean then nesterov") -> SignedFederation:
-    """Create a federation of three contributors, and lead some rounds."""
-    made = found_federation(root, method=method)
-    made.enroll("ada", "ben", "cy")
+def make_signed(root: Path, signers: TinyTrust, *, rounds: int, num_files: int = 2) -> Federation:
+    """Make a federation of signed releases, with the root in its store."""
+    federation = make_federation(root, make_model(), num_files=num_files)
+    for key, data in signers.stored.items():
+        federation.store.put_if_absent(key, data)
+    sign_it(federation, federation.latest(), signers)
     for number in range(1, rounds + 1):
-        made.round(number)
-    return made
+        add_signed(federation, signers, number)
+    return federation
+
+
+def add_signed(federation: Federation, signers: ReleaseSigners, number: int) -> ReleaseManifest:
+    """Lead a round to its end, with a signed release."""
+    manifest = fuse_round(federation, number)
+    sign_it(federation, manifest, signers)
+    lead(federation, number)
+    return manifest

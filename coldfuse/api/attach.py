@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Literal
 
 from coldfuse.api.federation import Federation
 from coldfuse.api.said import check_count, check_encoding
-from coldfuse.contributor.manifest import default_name
 from coldfuse.core.names import Identity
 from coldfuse.errors import UserInputError
 from coldfuse.extras import requiring
@@ -72,7 +71,8 @@ def attach(  # noqa: PLR0913 - what there is to say, by keyword
         SchemaMismatchError: Its model is no copy of the base.
         ContributionRejectedError: A contribution was rejected, and `rounds` was given; the message says why.
     """
-    who = Identity.of(default_name(os.getcwd()) if name is None else name)
+    if name is not None:
+        Identity.of(name)
     if send not in ("better", "always"):
         raise UserInputError(f"send={send!r}: expected 'better' or 'always'")
     if not isinstance(federation, Federation):
@@ -88,7 +88,8 @@ def attach(  # noqa: PLR0913 - what there is to say, by keyword
         raise UserInputError(
             "the Trainer's data are a stream without a length; say how many distinct examples it is: num_examples=N"
         )
+    gateway, who = federation.as_contributor(name)
     terms = OwnTraining(who=who, share=share, encoding=encoding, decisive=attached.decisive)
     folder = Path(work) if work is not None else Path(".coldfuse") / who.id
-    participant = Participant(federation._gateway, terms, folder)
+    participant = Participant(gateway, terms, folder)
     return Attached(participant, attached, num_examples=num_examples, is_scored=send == "better").run(rounds)

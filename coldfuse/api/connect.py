@@ -8,9 +8,10 @@ from pathlib import Path
 
 from coldfuse.api.bars import Watching
 from coldfuse.api.federation import Federation, Folder
-from coldfuse.api.opening import open_gateway
+from coldfuse.api.opening import Identify, open_gateway
 from coldfuse.api.values import FetchedRelease
 from coldfuse.consumer.anchors import check_fingerprint
+from coldfuse.gateway import Gateway
 from coldfuse.transport.connect import Reach, is_address
 from coldfuse.trust.tls import TlsFiles
 
@@ -18,6 +19,7 @@ from coldfuse.trust.tls import TlsFiles
 def connect(  # noqa: PLR0913 - what there is to say, by keyword
     source: Folder,
     *,
+    name: str | None = None,
     root: str | None = None,
     tls_ca: Folder | None = None,
     tls_cert: Folder | None = None,
@@ -35,6 +37,8 @@ def connect(  # noqa: PLR0913 - what there is to say, by keyword
 
     Args:
         source: A gateway's address (`host:port`), or a store: a folder or `s3://bucket/prefix`.
+        name: As whom, where you have joined it under several names; what you contribute is under this one, too, unless
+            you say otherwise.
         root: The federation's fingerprint, as its operator says it; it is remembered. None: by what this user knows it
             already. What is at an address is looked at with the first call.
         tls_ca: Authority that the gateway's certificate must come from, PEM; those that this machine knows by default.
@@ -49,12 +53,16 @@ def connect(  # noqa: PLR0913 - what there is to say, by keyword
         UnknownRootError: It has a root, and nothing is known of that here; see `root`.
         TrustError: It is another federation than the one that is known, or is not signed as it has to be.
     """
-    name = os.fspath(source)
+    place = os.fspath(source)
     ca, cert, key = (Path(path) if path else None for path in (tls_ca, tls_cert, tls_key))
     tls = TlsFiles(ca=ca, cert=cert, key=key) if ca or cert or key else None
     reach, wanted = Reach(tls=tls, insecure=insecure, retry_s=retry_s), root and check_fingerprint(root)
-    federation = Federation(name, lambda: open_gateway(name, reach, root=wanted))
-    if not is_address(name):
+
+    def open_(identify: Identify | None) -> Gateway:
+        return open_gateway(place, reach, root=wanted, identify=identify)
+
+    federation = Federation(place, open_, name=name)
+    if not is_address(place):
         federation.open()
     return federation
 

@@ -28,7 +28,6 @@ from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
 from coldfuse.tensors.encodings import Encoding
 from coldfuse.tensors.files import LocalFile
 from coldfuse.tensors.tensor_file import read_file_header
-from coldfuse.trust import identity as trust
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +52,6 @@ class Offer:
     """File of the model's statistics; None for none."""
     share: Share = None
     """Patterns of what is shared, by the base's names; None: all that it has."""
-    identity: trust.Identity | None = None
-    """With whose key it is signed; None where the federation has no root."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +98,7 @@ def contribute(gateway: Gateway, offer: Offer, waiting: Waiting, *, progress: On
         status = _await_round(gateway, offer, waiting, is_open=waiting.is_wanted)
         try:
             manifest = _manifest(offer, blob, brought, status, trained=finetuned.trained)
-            verdict = hand_in(gateway, manifest, offer.identity)
+            verdict = hand_in(gateway, manifest)
             acknowledged = Acknowledgement(
                 round=status.round.number, base_release=offer.release, verdict=verdict, delta_bytes=blob.size_bytes,
                 sent_bytes=report.sent_bytes, left_out=finetuned.left_out, unchanged=finetuned.unchanged,

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from coldfuse.api.bars import Watching, watching
+from coldfuse.api.opening import Identify, as_contributor
 from coldfuse.api.recognising import find_base, require_fetched
 from coldfuse.api.said import check_count, check_encoding
 from coldfuse.api.values import Acknowledgement, FetchedRelease, Releases
 from coldfuse.consumer import fetch as fetch_release
+from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.contributor.manifest import default_name
+from coldfuse.contributor.signing import identity_of
 from coldfuse.core.names import Identity
 from coldfuse.extras import requiring
 from coldfuse.gateway import ContributionVerdict, Gateway, Status
@@ -33,19 +36,45 @@ Folder = str | os.PathLike[str]
 class Federation:
     """A federation, as `connect` returns it. Threads may share it; close it, or use it as a context manager."""
 
-    def __init__(self, source: str, open_: Callable[[], Gateway]) -> None:
-        """Take what opens the gateway, once it is needed; `source` is where, for people."""
-        self.source = source
+    def __init__(self, source: str, open_: Callable[[Identify | None], Gateway], *, name: str | None = None) -> None:
+        """Take where it is.
+
+        Args:
+            source: Where, for people.
+            open_: Opens the gateway as somebody, once it is needed.
+            name: As whom, unless something else is said.
+        """
+        self.source, self.name = source, name
         self._open, self._lock = open_, threading.Lock()
-        self._opened: Gateway | None = None
+        self._opened: dict[str | None, Gateway] = {}
         self._fetched: Path | None = None
 
     @property
     def _gateway(self) -> Gateway:
+        return self._opened_as(None, None if self.name is None else as_contributor(self.name, default=self.name))
+
+    def _opened_as(self, name: str | None, identify: Identify | None) -> Gateway:
         with self._lock:
-            if self._opened is None:
-                self._opened = self._open()
-            return self._opened
+            if name not in self._opened:
+                self._opened[name] = self._open(identify)
+            return self._opened[name]
+
+    def as_contributor(self, name: str | None) -> tuple[Gateway, Identity]:
+        """Return what is asked under somebody's name, and who that is.
+
+        Args:
+            name: The name that was given; None: the one of `connect`, or the one that there is.
+
+        Raises:
+            UserInputError: It is no name, or there is no key for it.
+        """
+        name = self.name if name is None else name
+        who = Identity.of(default_name(os.getcwd()) if name is None else name)
+        if not isinstance(self._gateway, TrustedGateway):
+            return self._gateway, who
+        gateway = self._opened_as(name or "", as_contributor(name, default=who.id))
+        member = identity_of(gateway)
+        return gateway, Identity(id=member.name, display_name=member.display_name) if member else who
 
     def open(self) -> None:
         """Connect now, and make sure that it is the federation that is known; else the first call does.
@@ -133,8 +162,9 @@ class Federation:
                 (a `torch.nn.Module` such as a `PreTrainedModel`, or a `PeftModel`). What the base does not have, such
                 as a task's head, stays here; the answer lists it.
             num_examples: Distinct examples that it was trained on. Methods may weigh by it.
-            name: Your name, of any script, which the whole federation sees; `node-…` by default, the same at every
-                start in this folder. A contributor has one contribution a round.
+            name: Your name, of any script, which the whole federation sees; by default the one that you have joined
+                under, else `node-…`, the same at every start in this folder. A contributor has one contribution a
+                round.
             base: Folder of the release that was fine-tuned, as `fetch` wrote it; by default what the model says of
                 itself (see `coldfuse.api.recognising`), or what was last fetched by this object.
             release: Number of that release, to be fetched to `.coldfuse/` where no folder has it.
@@ -156,11 +186,11 @@ class Federation:
             RoundClosedError: Another release is out meanwhile, or no round is open.
             ContributionRejectedError: The contribution was rejected; the message says why.
         """
-        who = Identity.of(default_name(os.getcwd()) if name is None else name)
         num_examples = check_count("num_examples", num_examples)
         check_encoding(encoding)
+        gateway, who = self.as_contributor(name)
         folder = find_base(
-            model, self._gateway, base=None if base is None else Path(base), release=release, last=self._fetched,
+            model, gateway, base=None if base is None else Path(base), release=release, last=self._fetched,
             keep=Path(".coldfuse") / who.id / "base",
         )  # fmt: skip
         manifest = require_fetched(folder)
@@ -175,7 +205,7 @@ class Federation:
             until_s = None if timeout_s is None else time.monotonic() + timeout_s
             waiting = contributing.Waiting(is_wanted=wait, until_s=until_s)
             with watching("uploading", progress) as on_progress:
-                return contributing.contribute(self._gateway, offer, waiting, progress=on_progress)
+                return contributing.contribute(gateway, offer, waiting, progress=on_progress)
 
     @contextmanager
     def round(
@@ -201,14 +231,14 @@ class Federation:
             UserInputError: The name or the folder cannot be used.
             TransportError: The gateway is out of reach.
         """
-        who = Identity.of(default_name(os.getcwd()) if name is None else name)
         check_encoding(encoding)
+        gateway, who = self.as_contributor(name)
         with requiring("Federation.round", "contributor"):
             from coldfuse.api.participating import OwnTraining, Participant  # noqa: PLC0415 - torch comes with it
             from coldfuse.api.rounds import open_round  # noqa: PLC0415
         terms = OwnTraining(who=who, share=share, encoding=encoding)
         folder = Path(work) if work is not None else Path(".coldfuse") / who.id
-        with open_round(Participant(self._gateway, terms, folder)) as round_:
+        with open_round(Participant(gateway, terms, folder)) as round_:
             yield round_
 
     def verdict(self, acknowledgement: Acknowledgement) -> ContributionVerdict:
@@ -221,8 +251,8 @@ class Federation:
 
     def close(self) -> None:
         """Let go of connections and threads."""
-        if self._opened is not None:
-            self._opened.close()
+        for gateway in self._opened.values():
+            gateway.close()
 
     def __enter__(self) -> Self:
         """Return the federation itself."""

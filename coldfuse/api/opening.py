@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from coldfuse.config import home_folder
 from coldfuse.consumer.anchors import find_anchor, require_unknown
 from coldfuse.consumer.trusted import TrustedGateway
+from coldfuse.contributor.signing import claim_name
 from coldfuse.gateway import Gateway
 from coldfuse.transport.connect import Reach, connect, is_address
 from coldfuse.trust.home import FederationFolder
@@ -62,7 +63,10 @@ def open_gateway(
             stack.pop_all()
             return gateway
         trusted = TrustedGateway(gateway, anchor=anchor.fingerprint, folder=anchor.folder)
-        identity = (identify or as_member)(anchor.folder, trusted.belief.root().is_open)
+        is_open = trusted.belief.root().is_open
+        identity = (identify or as_member)(anchor.folder, is_open)
+        if identity is not None and is_open and identity.name not in trusted.belief.known().members.members:
+            claim_name(gateway, identity)
         if identity is None or not is_address(source):
             stack.pop_all()
         else:  # the first connection asks as nobody
@@ -77,7 +81,21 @@ _UNSIGNED = (
 )
 
 
-def as_member(folder: FederationFolder, _: bool) -> Identity | None:
-    """Return as whom this user takes part in a federation, whichever of several; None where that is as nobody."""
-    found = folder.memberships()
+def as_member(folder: FederationFolder, is_open: bool) -> Identity | None:
+    """Return as whom a federation is read, whichever of several; None where that is as nobody."""
+    found = [] if is_open else folder.memberships()
     return find_identity(folder, found[0].name) if found else None
+
+
+def as_contributor(name: str | None, *, default: str) -> Identify:
+    """Return what says as whom somebody contributes.
+
+    Args:
+        name: The name that was given; None: in a closed federation the one that there is.
+        default: The name in an open one where none was given.
+    """
+
+    def identify(folder: FederationFolder, is_open: bool) -> Identity | None:
+        return find_identity(folder, name or (default if is_open else None), is_open=is_open)
+
+    return identify

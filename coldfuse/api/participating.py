@@ -32,7 +32,6 @@ from coldfuse.naming.sharing import Share
 from coldfuse.tensors.changes import Change
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
 from coldfuse.tensors.encodings import Encoding
-from coldfuse.trust import identity as trust
 
 _LOG = logging.getLogger("coldfuse")
 _TROUBLE = ("away", "changed", "damaged", "late", "rejected", "kept")
@@ -89,21 +88,12 @@ class Begun:
 class Participant:
     """Takes part in rounds with a model of the user's own."""
 
-    def __init__(
-        self, gateway: Gateway, terms: OwnTraining, work: Path, *, identity: trust.Identity | None = None
-    ) -> None:
-        """Take where it takes part, as whom, and the folder that remembers what is done.
-
-        Args:
-            gateway: Where it takes part.
-            terms: As whom, and what decides the delta.
-            work: The folder.
-            identity: With whose key contributions are signed; None where the federation has no root.
-        """
+    def __init__(self, gateway: Gateway, terms: OwnTraining, work: Path) -> None:
+        """Take where it takes part, as whom, and the folder that remembers what is done."""
         self.terms, self._folder = terms, NodeFolder(work.absolute())  # training may go to another folder
         self._stop, self.last_word = threading.Event(), ""
         self._said = "", ""
-        self._sender = Sender(terms, self._folder, gateway, self.report, self._stop, identity)
+        self._sender = Sender(terms, self._folder, gateway, self.report, self._stop)
 
     @property
     def base_dir(self) -> Path:

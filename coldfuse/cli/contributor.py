@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from coldfuse.api.opening import open_gateway
+from coldfuse.api.opening import as_contributor, open_gateway
 from coldfuse.cli.contact import Contact
 from coldfuse.cli.data_view import show_data
 from coldfuse.cli.data_words import encodings_of, file_format_of, named_columns
@@ -20,11 +20,13 @@ from coldfuse.cli.node_view import node_view
 from coldfuse.cli.options.contributor import ContributeOptions, Training
 from coldfuse.cli.options.shared import NodeColumns
 from coldfuse.cli.source import reach_of, warn
+from coldfuse.config import home_folder
 from coldfuse.contributor.events import NodeEvent, StoppedError
 from coldfuse.contributor.manifest import default_name
 from coldfuse.contributor.node import Node
 from coldfuse.contributor.sender import Sender
 from coldfuse.contributor.settings import NodeSettings
+from coldfuse.contributor.signing import identity_of
 from coldfuse.contributor.state import NodeFolder
 from coldfuse.core.names import Identity
 from coldfuse.data.addresses import place_of
@@ -37,6 +39,8 @@ from coldfuse.training.tasks import find_task
 from coldfuse.training.tasks.splitting import set_apart
 from coldfuse.training.tasks.task import DataRequest
 from coldfuse.transport.address import parse_address
+from coldfuse.transport.connect import Reach
+from coldfuse.trust.home import known_federations
 
 
 def contribute(options: ContributeOptions) -> None:
@@ -47,20 +51,24 @@ def contribute(options: ContributeOptions) -> None:
         raise typer.BadParameter("give --data FILE to train on, or --model FOLDER of what was trained elsewhere")
     _refuse_idle(options)
     settings = _settings(options) if options.model is None else _given(options)
-    folder = NodeFolder(options.work or Path(".coldfuse") / settings.who.id)
     stop, connection = stop_on_signals(), options.connection
     with ExitStack() as stack:
         report = stack.enter_context(node_view(as_json=options.as_json))
         contact = Contact(options.address, connection.patience, lambda phase, message: report(
             NodeEvent(phase=phase, base_release=None, message=message)
         ))  # fmt: skip
-        stack.enter_context(folder.held())
-        reach = reach_of(connection, contact, secret=folder.secret())
         parse_address(options.address)
         try:
             with contact.made():
+                settings = _as_joined(settings, options, reach_of(connection, contact))
+            folder = NodeFolder(options.work or Path(".coldfuse") / settings.who.id)
+            stack.enter_context(folder.held())
+            reach = reach_of(connection, contact, secret=folder.secret())
+            name = settings.who.display_name or settings.who.id
+            with contact.made():
                 client = stack.enter_context(open_gateway(
-                    options.address, reach, root=connection.root, warn=warn, on_connect=partial(_hang_up_on, stop)
+                    options.address, reach, root=connection.root, identify=as_contributor(name, default=name),
+                    warn=warn, on_connect=partial(_hang_up_on, stop),
                 ))  # fmt: skip
             if isinstance(settings, GivenModel):
                 contribute_model(Sender(settings, folder, client, report, stop), settings, options)
@@ -70,6 +78,24 @@ def contribute(options: ContributeOptions) -> None:
             if not stop.is_set():
                 raise
             typer.echo("stopped; started again, it goes on from here", err=True)
+
+
+def _as_joined(
+    settings: NodeSettings | GivenModel, options: ContributeOptions, reach: Reach
+) -> NodeSettings | GivenModel:
+    """Return the settings under the name that this user has joined the federation by, where none was given."""
+    root = options.connection.root
+    if options.name is not None or not (root or known_federations(home_folder())):
+        return settings
+    identify = as_contributor(None, default=settings.who.id)
+    with open_gateway(options.address, reach, root=root, identify=identify, warn=lambda _: None) as gateway:
+        identity = identity_of(gateway)
+    if identity is None:
+        return settings
+    name = identity.display_name or identity.name
+    return (
+        replace(settings, name=name) if isinstance(settings, NodeSettings) else replace(settings, who=Identity.of(name))
+    )
 
 
 _OF_A_MODEL = {"num_examples", "base", "release", "statistics"}

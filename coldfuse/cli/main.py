@@ -16,7 +16,7 @@ import typer
 from coldfuse import __version__
 from coldfuse.cli.command import Command, typer_function
 from coldfuse.cli.options.certs import CertsOptions
-from coldfuse.cli.options.consumer import FetchOptions, ReleasesOptions, StatusOptions
+from coldfuse.cli.options.consumer import FetchOptions, LineageOptions, ReleasesOptions, StatusOptions
 from coldfuse.cli.options.contributor import ContributeOptions
 from coldfuse.cli.options.doctor import DoctorOptions
 from coldfuse.cli.options.experiments import (
@@ -80,7 +80,11 @@ COMMANDS = {
     "fetch": Command(options=FetchOptions, runs="coldfuse.cli.consumer:fetch", panel=_USE),
     "status": Command(options=StatusOptions, runs="coldfuse.cli.consumer:status", panel=_USE),
     "releases": Command(options=ReleasesOptions, runs="coldfuse.cli.consumer:releases", panel=_USE),
+<<<<<<< HEAD
     "verify": Command(options=VerifyOptions, runs="coldfuse.cli.verify:verify", panel=_USE, extra="fuse"),
+=======
+    "lineage": Command(options=LineageOptions, runs="coldfuse.cli.lineage:lineage", panel=_USE),
+>>>>>>> main
     "fuse": Command(options=FuseOptions, runs="coldfuse.cli.fuse:fuse", panel=_ALONE, extra="fuse"),
     "methods": Command(options=MethodsOptions, runs="coldfuse.cli.methods:methods", panel=_ALONE, extra="fuse"),
     "statistics": Command(

@@ -2,6 +2,7 @@
 
 download    bringing what is missing, and putting it in place
 changes     what is no step forward: an older release, or another federation's
+signatures  what is signed of a release, beside its files
 place       where one part comes to lie
 folder      whose a folder is, and whether what lies in it is still what was written
 """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from coldfuse.errors import CodecError, SignatureError, UnknownRootError, UserInputError
@@ -26,7 +26,7 @@ class Anchor:
 
     fingerprint: str
     """SHA-256 of what its first root says."""
-    folder: FederationFolder
+    folder: FederationFolder = field(compare=False)
     """What this user holds of it."""
 
 

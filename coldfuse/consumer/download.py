@@ -20,10 +20,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from coldfuse.consumer import folder
+from coldfuse.consumer import folder, signatures
 from coldfuse.consumer.changes import find_change
 from coldfuse.consumer.folder import OWN, check_path, hold, is_foreign, is_whole, read_fetched, read_if_there
 from coldfuse.consumer.place import Place
+from coldfuse.consumer.signatures import Signatures
 from coldfuse.core.model_files import ENTRIES, MODULE_FILES
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import sha256
@@ -58,6 +59,9 @@ class ReleaseSource(Protocol):
 
     def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:
         """Fill the buffer from `start` of a part of this release."""
+
+    def read_signed(self, key: str) -> bytes | None:
+        """Return what is signed and lies under a key of the store; None where there is nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,15 +121,18 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
         folder.claim(out)
         held = read_fetched(out)
         changed = _check_change(out, held, manifest, which=which, allow_older=allow_older)
+        signed, note = signatures.bring(source, manifest.release), out / OWN / signatures.NOTE
+        signatures.require_room(out, note, signed)
         incoming = out / OWN / "incoming"
         incoming.mkdir(exist_ok=True)
         _forget_others(incoming, manifest)
         total = sum(blob.size_bytes for blob in manifest.files.values())
         if held == manifest and not any(incoming.iterdir()) and is_whole(out, manifest, verify=verify):
+            signatures.put(out, note, signed)
             return Fetched(manifest=manifest, downloaded_bytes=0, reused_bytes=total)
         with ThreadPoolExecutor(AHEAD * pace.parallel, thread_name_prefix="fetch-read") as readers:
             fetched = _fetch(
-                _Download(source, manifest, pace, _Count(total, progress), readers, threading.local()), out
+                _Download(source, manifest, pace, _Count(total, progress), readers, threading.local()), out, signed
             )
         return replace(fetched, changed=changed)
 
@@ -224,7 +231,7 @@ class _Download:
         return time.monotonic() - began_s
 
 
-def _fetch(download: _Download, out: Path) -> Fetched:
+def _fetch(download: _Download, out: Path, signed: Signatures) -> Fetched:
     incoming, old, manifest = out / OWN / "incoming", read_fetched(out), download.manifest
     (out / OWN / "pieces").mkdir(exist_ok=True)
     places = list(_places(manifest, old, out=out, incoming=incoming))
@@ -233,7 +240,7 @@ def _fetch(download: _Download, out: Path) -> Fetched:
         for place, there in pool.map(lambda place: (place, download.bring(place)), places):
             downloaded += place.part.size_bytes - there
             reused += there
-    _finish(manifest, out, old)
+    _finish(manifest, out, old, signed)
     return Fetched(manifest=manifest, downloaded_bytes=downloaded, reused_bytes=reused)
 
 
@@ -264,7 +271,7 @@ def _places(manifest: ReleaseManifest, old: ReleaseManifest | None, *, out: Path
             start += part.size_bytes
 
 
-def _finish(manifest: ReleaseManifest, out: Path, old: ReleaseManifest | None) -> None:
+def _finish(manifest: ReleaseManifest, out: Path, old: ReleaseManifest | None, signed: Signatures) -> None:
     incoming = out / OWN / "incoming"
     for path, blob in manifest.files.items():
         os.truncate(incoming / path, blob.size_bytes)
@@ -279,12 +286,14 @@ def _finish(manifest: ReleaseManifest, out: Path, old: ReleaseManifest | None) -
     before = folder.read_written(out) | set(old.files if old else ()) | set(manifest.files)
     folder.write_written(out, before)
     folder.begin_swap(out)
+    signatures.take_away(out, out / OWN / signatures.NOTE)
     entries = [path for path in ENTRIES if path in before or path not in MODULE_FILES]  # an adapter may be the user's
     for path in (*entries, *sorted(before - set(manifest.files))):
         (out / path).unlink(missing_ok=True)
     for path in sorted(manifest.files, key=lambda path: path in ENTRIES):  # the last, as the first to go
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         os.replace(incoming / path, out / path)
+    signatures.put(out, out / OWN / signatures.NOTE, signed)
     for place in {(out / path).parent for path in before}:
         sync_folder(place)  # the names are on the disk before `release.json` says that they are
     shutil.rmtree(incoming)

@@ -5,6 +5,7 @@
     lock            held while a fetch runs
     written.json    names of the files that a fetch may have left; its presence makes the folder a fetch's own
     release.json    manifest of the release that lies here whole
+    signatures.json names of the signatures beside the model's files that a fetch has written
     seen.json       size, time of change and inode of each file, as they were when their digests were checked
     incoming/       files on their way
     pieces/         how far parts on their way have come

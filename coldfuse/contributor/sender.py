@@ -22,7 +22,6 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import blob_digest, encode, sha256
 from coldfuse.errors import ContributionRejectedError, ObjectNotFoundError, RoundClosedError
 from coldfuse.gateway import Decision, Gateway, Status
-from coldfuse.trust.identity import Identity
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,6 @@ class Sender:
     """Callback for every event; threads may call it."""
     stop: threading.Event
     """Event that ends the node where it is."""
-    identity: Identity | None = None
-    """With whose key contributions are signed; None where the federation has no root."""
 
     def kept(self) -> tuple[WorkFolder, Trained] | None:
         """Return what was trained on an older base and has come to no end; what no round takes any more is dropped."""
@@ -128,7 +125,7 @@ class Sender:
         )  # fmt: skip
         work.save_sent(sent)  # before the commit: should its answer be lost, the gateway is asked for the verdict
         try:
-            hand_in(self.client, manifest, self.identity)
+            hand_in(self.client, manifest)
         except RoundClosedError as error:
             work.forget_sent()
             self._say("late", base, str(error))
@@ -166,7 +163,7 @@ class Sender:
         manifest = self.manifest(trained, status=self.client.status()).model_copy(update={"round": sent.round})
         if sha256(encode(manifest)) == sent.contribution:  # else another version of coldfuse has made it
             with suppress(RoundClosedError):  # it was received before: its verdict says what comes of it
-                hand_in(self.client, manifest, self.identity)
+                hand_in(self.client, manifest)
 
     def _recall(self, work: WorkFolder, trained: Trained) -> Sent | None:
         """Return what was sent, where the note of that was lost."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.names import shown
 from coldfuse.core.serialization import encode
@@ -14,14 +15,14 @@ from coldfuse.trust.identity import Identity
 from coldfuse.trust.members import MAX_ROTATIONS, KeyStatement, keys_folder, read_statements, state_key
 
 
-def hand_in(gateway: Gateway, manifest: ContributionManifest, identity: Identity | None) -> ContributionVerdict:
-    """Commit a contribution, signed by its contributor's newest key; raises as `Gateway.commit`.
+def identity_of(gateway: Gateway) -> Identity | None:
+    """Return as whom a gateway is asked; None where the federation has no root, or it is asked as nobody."""
+    return gateway.identity if isinstance(gateway, TrustedGateway) else None
 
-    Args:
-        gateway: Where it goes to.
-        manifest: What accompanies the delta.
-        identity: As whom it is signed; None where the federation has no root.
-    """
+
+def hand_in(gateway: Gateway, manifest: ContributionManifest) -> ContributionVerdict:
+    """Commit a contribution, signed by the newest key of who asks the gateway; raises as `Gateway.commit`."""
+    identity = identity_of(gateway)
     if identity is None:
         return gateway.commit(manifest)
     payload, signer = encode(manifest), identity.signer

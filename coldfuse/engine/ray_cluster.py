@@ -15,10 +15,11 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import psutil
 
+from coldfuse.engine.ray_frontier import alone, require_frontier
 from coldfuse.engine.ray_probes import Probes
 from coldfuse.engine.work import Watch, done_by, end_all, has_task, is_alive, is_stopped, name_of
 from coldfuse.errors import TransportError, UserInputError, WorkerLostError
@@ -133,6 +134,7 @@ class LocalCluster(Cluster):
         """
         super().__init__()
         self._num_cpus = num_cpus
+        self._held = ExitStack()  # what makes a cluster that is up this process's alone
         self._family: list[psutil.Process] = []  # this process's children that are Ray's
         self._needed: list[psutil.Process] = []
 
@@ -141,12 +143,14 @@ class LocalCluster(Cluster):
         import ray
 
         before = set(_children(psutil.Process()))
+        self._held.enter_context(alone())
         try:
             ray.init(
                 address="local", num_cpus=self._num_cpus, include_dashboard=False, object_store_memory=128 << 20,
                 logging_level=logging.ERROR, log_to_driver=False,
             )  # fmt: skip
         except (OSError, RuntimeError, ray.exceptions.RayError) as error:
+            self._held.close()
             end_all(_with_descendants([child for child in _children(psutil.Process()) if child not in before]))
             raise WorkerLostError(f"Ray did not start here: {first_line(error)}") from error
         self._family = [child for child in _children(psutil.Process()) if child not in before]
@@ -177,6 +181,7 @@ class LocalCluster(Cluster):
         if not self._is_well():
             end_all(family)
         ray.shutdown()
+        self._held.close()
         end_all(process for process in family if is_alive(process))
 
 
@@ -197,6 +202,7 @@ class JoinedCluster(Cluster):
         import ray
 
         require_reachable(self._address)
+        require_frontier(self._address)
         try:
             ray.init(address=self._address, logging_level=logging.ERROR, log_to_driver=False)
         except (OSError, RuntimeError, ray.exceptions.RayError) as error:  # gone, or another version or token

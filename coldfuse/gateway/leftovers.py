@@ -69,6 +69,9 @@ _RECEIVED = "-received"
 _NAMING = ("rounds/", "releases/", "channels/")
 """Folders of documents that name objects; one of them that cannot be read stops the collector."""
 
+_SIGNATURE = ".sig"
+"""End of the keys of releases' signatures, which name nothing that the releases do not."""
+
 _DIGEST = re.compile(rb"[0-9a-f]{64}")
 _AFTER_OBJECTS, _AFTER_UPLOADS = "objects0", "uploads0"
 """Keys that come right after everything below `objects/` and `uploads/`."""
@@ -195,7 +198,7 @@ def _documents(store: ObjectStore) -> Iterator[str]:
 
 def _digests_in(data: bytes, key: str) -> set[str]:
     """Return what looks like a digest in a document."""
-    if key.startswith(_NAMING):
+    if key.startswith(_NAMING) and not key.endswith(_SIGNATURE):
         try:
             json.loads(data)
         except ValueError as error:  # cut off or damaged

@@ -29,10 +29,10 @@ from coldfuse.errors import (
 )
 from coldfuse.registry.history import History
 from coldfuse.registry.reading import read_again
-from coldfuse.registry.signed import check_sealed, is_signed, write_signed
+from coldfuse.registry.signed import check_sealed, is_signed, seal_signed
 from coldfuse.registry.trust import view_of
 from coldfuse.storage.base import ObjectStore
-from coldfuse.trust.envelope import read_envelope
+from coldfuse.trust.envelope import read_envelope, sign
 from coldfuse.trust.keys import Signer
 from coldfuse.trust.view import TrustView
 
@@ -130,10 +130,17 @@ def write_settings(
         SignatureError: They are not enough operators of this federation; nothing was written.
         ConflictError: Somebody else has changed them meanwhile; nothing was written.
     """
-    data = seal(settings)
     if settings.root is not None:
-        data = write_signed(encode(settings), "federation", signers, version=SIGNED_LAYOUT_VERSION)
-        _decode(store, data, view=None, fingerprint=settings.root)  # nobody could read what others must sign, too
+        put_settings(store, sign(encode(settings), "federation", signers), etag=etag, fingerprint=settings.root)
+        return
+    store.compare_and_swap(SETTINGS_KEY, seal(settings), etag=etag)
+    keep_copy(store, settings)
+
+
+def put_settings(store: ObjectStore, envelope: bytes, *, etag: str | None, fingerprint: str) -> None:
+    """Swap the settings for signed ones, whoever has signed them, and keep a copy; raises as `write_settings`."""
+    data = seal_signed(envelope, what=SETTINGS_KEY, version=SIGNED_LAYOUT_VERSION)
+    settings = _decode(store, data, view=None, fingerprint=fingerprint)  # nobody could read what others must sign, too
     store.compare_and_swap(SETTINGS_KEY, data, etag=etag)
     keep_copy(store, settings)
 
@@ -236,19 +243,31 @@ def write_change(  # noqa: PLR0913 - what there is to say of a change, by keywor
         FederationError: Somebody else has changed them meanwhile; nothing was written.
         SignatureError: They need other signers; nothing was written.
     """
-    try:
-        changed = change_settings(settings, wanted, by=by, after_release=after_release, now_s=time.time())
-    except ValidationError as error:
-        raise UserInputError(explain_setting(error)) from error
+    changed = plan_change(settings, wanted, by=by, after_release=after_release)
     if changed == settings:
         return settings
-    if settings.change:  # its only other place is overwritten below
-        SETTINGS_HISTORY.keep(store, settings.change)
+    keep_last_change(store, settings)
     try:
         write_settings(store, changed, etag=etag, signers=signers)
     except ConflictError as error:
         raise _overtaken(store, changed) from error
     return changed
+
+
+def plan_change(
+    settings: FederationSettings, wanted: ChangeableSettings, *, by: str, after_release: int
+) -> FederationSettings:
+    """Return what `write_change` would write."""
+    try:
+        return change_settings(settings, wanted, by=by, after_release=after_release, now_s=time.time())
+    except ValidationError as error:
+        raise UserInputError(explain_setting(error)) from error
+
+
+def keep_last_change(store: ObjectStore, settings: FederationSettings) -> None:
+    """Keep the record of the change that made these settings, whose only other place is about to be overwritten."""
+    if settings.change:
+        SETTINGS_HISTORY.keep(store, settings.change)
 
 
 def list_changes(store: ObjectStore) -> Iterator[SettingsChange]:

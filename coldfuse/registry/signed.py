@@ -41,8 +41,12 @@ def is_signed(data: bytes, *, what: str) -> bool:
 
 def write_signed(payload: bytes, kind: Kind, signers: Iterable[Signer], *, version: int | None = None) -> bytes:
     """Return an envelope with its seal."""
-    envelope = read_envelope(sign(payload, kind, signers), what=kind)
-    return seal(_Sealed(**dict(envelope), version=version))
+    return seal_signed(sign(payload, kind, signers), what=kind, version=version)
+
+
+def seal_signed(data: bytes, *, what: str, version: int | None = None) -> bytes:
+    """Return an envelope, whoever has signed it, with its seal; raises `CodecError` if it is none."""
+    return seal(_Sealed(**dict(read_envelope(data, what=what)), version=version))
 
 
 def check_sealed(data: bytes, *, what: str) -> None:

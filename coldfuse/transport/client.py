@@ -27,7 +27,7 @@ from coldfuse.transport.pb import gateway_pb2_grpc
 from coldfuse.transport.peer import OnTrouble, find_peer
 from coldfuse.transport.retry import CALL_S, Cancellation, StopWhenStalled, call_with_retries, stream_deadline_s
 from coldfuse.transport.sender import PartSender
-from coldfuse.transport.status import SENDER_KEY, BrokenStreamError
+from coldfuse.transport.status import SENDER_KEY, BrokenStreamError, UnknownCallError
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.tls import TlsFiles
 
@@ -181,8 +181,11 @@ class GatewayClient(Gateway):
         return answer.entry if answer.HasField("entry") else None
 
     def read_signed(self, key: str) -> bytes | None:
-        """Return what is signed and lies under a key of the store, unverified."""
-        answer = self._call(lambda stub: stub.GetSigned, pb.GetSignedRequest(key=key))
+        """Return what is signed and lies under a key of the store, unverified; older gateways have nothing."""
+        try:
+            answer = self._call(lambda stub: stub.GetSigned, pb.GetSignedRequest(key=key))
+        except UnknownCallError:
+            return None
         return answer.content if answer.HasField("content") else None
 
     def join(self, statement: bytes) -> None:

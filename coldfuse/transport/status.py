@@ -82,6 +82,10 @@ class BrokenStreamError(TransportError):
     """A stream ended well, by its own account, and was too short or too long: something on the way cut it."""
 
 
+class UnknownCallError(TransportError):
+    """Whoever answers does not know this call: a gateway of an older version, or none."""
+
+
 def to_status(error: BaseException) -> tuple[grpc.StatusCode, str, str]:
     """Return code, sentence and class name of an error; one that nobody expected is logged, and travels as a number."""
     if isinstance(error, ColdfuseError):
@@ -146,7 +150,7 @@ def from_rpc_error(error: grpc.RpcError, peer: Peer) -> ColdfuseError:
             f"{address}: the message is too long for one end ({details}); do both run the same version?"
         )
     if code is grpc.StatusCode.UNIMPLEMENTED:
-        return TransportError(f"{address}: answers, but is no gateway of this version of coldfuse ({details})")
+        return UnknownCallError(f"{address}: answers, but is no gateway of this version of coldfuse ({details})")
     return TransportError(f"{address}: {code.name if code else 'no status'} ({details})")
 
 

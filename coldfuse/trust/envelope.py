@@ -71,7 +71,7 @@ class Envelope(Value):
 
 def sign(payload: bytes, kind: Kind, signers: Iterable[Signer]) -> bytes:
     """Return an envelope's bytes, with a signature of each signer."""
-    return _write(payload, kind, [detached(payload, kind, signer) for signer in signers])
+    return envelope_of(payload, kind, [detached(payload, kind, signer) for signer in signers])
 
 
 def add_signature(data: bytes, kind: Kind, signer: Signer, *, what: str) -> bytes:
@@ -83,7 +83,7 @@ def add_signature(data: bytes, kind: Kind, signer: Signer, *, what: str) -> byte
     envelope = read_envelope(data, what=what)
     payload = envelope.content(kind, what=what)
     new = detached(payload, kind, signer)
-    return _write(payload, kind, [*(each for each in envelope.signatures if each.keyid != new.keyid), new])
+    return envelope_of(payload, kind, [*(each for each in envelope.signatures if each.keyid != new.keyid), new])
 
 
 def detached(payload: bytes, kind: Kind, signer: Signer) -> Signature:
@@ -153,7 +153,8 @@ def _too_few(
     return f"{what}: is signed by {signers}; expected {threshold} of {wanted}, and {found} of these have signed"
 
 
-def _write(payload: bytes, kind: Kind, signatures: list[Signature]) -> bytes:
+def envelope_of(payload: bytes, kind: Kind, signatures: Iterable[Signature]) -> bytes:
+    """Return an envelope's bytes, of signatures that were made elsewhere."""
     return encode(
         Envelope(
             payload=base64.b64encode(payload).decode(),

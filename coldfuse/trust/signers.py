@@ -40,6 +40,7 @@ CREDENTIAL = "coldfuse-{}"
 """Name of systemd's credential with the key of a role."""
 
 MAX_URI_CHARS = 2000
+_FILE = "file:"
 _MAX_REASON_CHARS = 200
 
 _EXTRAS = {"hsm": "hsm", "awskms": "awskms", "gcpkms": "gcpkms", "azurekms": "azurekms", "hv": "vault", "file2": ""}
@@ -61,6 +62,7 @@ class ReferredSigner:
     """Signs by what a URI leads to; the private key stays there."""
 
     def __init__(self, reference: KeyReference, signer: _Signer) -> None:
+        """Take where the key is, and what signs by it."""
         self.reference = reference
         self._signer = signer
 
@@ -101,7 +103,7 @@ def find_signer(
     if (path := keys / f"{role}.pem").exists():
         return read_private_key(path, ask=ask)
     if (path := keys / f"{role}.json").exists():
-        return _open_reference(_read_reference(path), ask)
+        return open_reference(read_reference(path), ask=ask)
     raise UserInputError(
         f"there is no private key of {role!r} here: expected {keys / role}.pem, or systemd's credential "
         f"{CREDENTIAL.format(role)}; give it with --key FILE|URI, or do this where the key is"
@@ -116,6 +118,13 @@ def has_signer(role: str, keys: Path, *, credentials: Path | None = None) -> boo
     return any(place.exists() for place in places)
 
 
+def refer_to(given: str, signer: Signer) -> KeyReference:
+    """Return where a key is that was given and opened, for later: `find_signer` finds it by that."""
+    if isinstance(signer, ReferredSigner):
+        return signer.reference
+    return KeyReference(uri=f"{_FILE}{Path(given).expanduser().absolute()}", key=signer.public)
+
+
 def open_key(given: str, *, ask: Ask | None = None) -> Signer:
     """Return the signer of a file or a URI; raises as `find_signer`."""
     scheme, colon, _ = given.partition(":")
@@ -127,7 +136,7 @@ def open_key(given: str, *, ask: Ask | None = None) -> Signer:
     if len(given) > MAX_URI_CHARS:
         raise UserInputError(f"{scheme}: the URI has {len(given)} characters, at most {MAX_URI_CHARS} are taken")
     uri, key = _translated(given, lambda: _IMPORTS[scheme](given, ask))
-    return _open_reference(KeyReference(uri=uri, key=_public_key(key, given)), ask)
+    return open_reference(KeyReference(uri=uri, key=_public_key(key, given)), ask=ask)
 
 
 def keep_reference(path: Path, reference: KeyReference) -> None:
@@ -150,12 +159,22 @@ def read_public_key(given: str, *, ask: Ask | None = None) -> PublicKey:
     return PublicKey.from_text(data, what=str(path))
 
 
-def _open_reference(reference: KeyReference, ask: Ask | None) -> Signer:
+def open_reference(reference: KeyReference, *, ask: Ask | None = None) -> Signer:
+    """Return the signer that a note of a key leads to; raises as `find_signer`."""
+    if reference.uri.startswith(_FILE):
+        path = Path(reference.uri.removeprefix(_FILE))
+        key = read_private_key(path, ask=ask)
+        if key.public != reference.key:
+            raise UserInputError(
+                f"{path}: is another key than the one that was given before; expected {reference.key.id}"
+            )
+        return key
     uri, key = reference.uri, reference.key.verifier()
     return ReferredSigner(reference, _translated(uri, lambda: _Signer.from_priv_key_uri(uri, key, ask or _nobody)))
 
 
-def _read_reference(path: Path) -> KeyReference:
+def read_reference(path: Path) -> KeyReference:
+    """Read such a note."""
     try:
         return unseal(KeyReference, path.read_bytes(), what=str(path))
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,10 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from federation_keys import TinyTrust
+from signed_rounds import add_signed, sign_it
+from tiny_rounds import make_model, write_model
 
+from coldfuse.consumer import fetch
 from coldfuse.core.model_files import SIGNATURE_FILE
 from coldfuse.core.serialization import sha256
 from coldfuse.errors import CodecError, DigestMismatchError, SignatureError
+from coldfuse.gateway import StoreGateway
+from coldfuse.registry.creation import create_federation
+from coldfuse.storage import LocalStore
 from coldfuse.trust.keys import PrivateKey, PublicKey
 from coldfuse.trust.model_signature import sign_files
 from coldfuse.trust.signed_folder import verify_folder
@@ -179,3 +187,37 @@ def test_names_from_elsewhere_do_not_act_on_the_terminal(folder: Path, name: str
 def test_a_folder_without_a_signature_says_so(tmp_path: Path) -> None:
     with pytest.raises(SignatureError, match="expected the folder's signature"):
         verify_folder(tmp_path, [KEY.public])
+
+
+def test_what_is_fetched_is_accepted_round_after_round_with_all_that_belongs_to_a_model(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", make_model(), num_files=2)
+    for name in ("tokenizer.json", "vocab.txt", "1_Pooling/config.json", "additional_chat_templates/tools.jinja"):
+        (base / name).parent.mkdir(exist_ok=True)
+        (base / name).write_text(name)
+    kinds = {"": "Transformer", "1_Pooling": "Pooling"}
+    modules = [
+        {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for index, (path, kind) in enumerate(kinds.items())
+    ]
+    (base / "modules.json").write_text(json.dumps(modules))
+    rules, signers = {"quorum": 2, "deadline_s": 60.0}, TinyTrust(model=KEY)
+    store = LocalStore(tmp_path / "store")
+    federation = create_federation(store, name="tiny", base=base, origin="base", method="mean", rules=rules)
+    sign_it(federation, federation.latest(), signers)
+    (tmp_path / "key.pem").write_bytes(KEY.public.pem.encode())
+    out = tmp_path / "out"
+    for number in range(3):
+        if number:
+            add_signed(federation, signers, number)
+        fetched = fetch(StoreGateway(federation), out)
+        assert fetched.manifest.release == number
+        (out / ".cache" / "huggingface").mkdir(parents=True, exist_ok=True)  # as `hf download --local-dir` leaves it
+        (out / ".cache" / "huggingface" / "CACHEDIR.TAG").write_text("")
+        assert accepts(out)
+        assert accepts_here(out)
+    assert {"1_Pooling/config.json", "vocab.txt"} <= fetched.manifest.files.keys()
+    (out / "1_Pooling" / "config.json").write_text("{}")
+    assert not accepts(out)
+    assert not accepts_here(out)
+    fetch(StoreGateway(federation), out)
+    assert accepts(out)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
-from signed_rounds import YEAR_S, SignedFederation, make_signed_federation
+from rooted_rounds import YEAR_S, SignedFederation, make_signed_federation
 
 from coldfuse.core.sealed import seal
 from coldfuse.core.serialization import decode, encode, sha256

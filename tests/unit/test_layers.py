@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "adapters": "core naming tensors",
     "fusion": "core",
     "registry": "core tensors storage trust",
-    "engine": "core naming tensors adapters fusion registry storage",
+    "engine": "config core naming tensors adapters fusion registry storage",
     "gateway": "core tensors storage registry trust",
     "doctor": "core tensors registry storage",
     "transport": "core tensors gateway registry storage trust config proxies",
@@ -59,7 +59,8 @@ ONLY_HOMES = {
     "boto3": "storage experiments",  # they measure boto3 itself beside coldfuse
     "botocore": "storage experiments",
     "mypy_boto3_s3": "storage experiments",
-    "grpc": "transport experiments",  # experiments measure the bare channel beside coldfuse's own
+    # experiments measure the bare channel beside coldfuse's own; the engine asks a Ray cluster what it tells strangers
+    "grpc": "transport experiments engine",
     "google": "transport",
     "ray": "engine aggregator experiments",
     "cryptography": "trust",

@@ -58,3 +58,25 @@ class ReleasesOptions:
     source: Source
     as_json: AsJson = False
     connection: QuickConnection = field(default_factory=QuickConnection)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineageOptions:
+    """Show where a release comes from, back to the first base: what went into each release, and who has signed it.
+
+    Example: coldfuse lineage ./federation --svg lineage.svg
+    """
+
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A store (folder or s3://BUCKET/PREFIX), a gateway (HOST:PORT), or a fetched folder.",
+            show_default=False,
+        ),
+    ]
+    release: Annotated[int | None, typer.Option(min=0, help="Number of the release; the latest by default.")] = None
+    last: Annotated[int, typer.Option(min=1, help="How many releases are shown.")] = 20
+    everything: Annotated[bool, typer.Option("--all", help="Show all of them.")] = False
+    svg: Annotated[Path | None, typer.Option(help="File to write a picture to.")] = None
+    as_json: AsJson = False
+    connection: QuickConnection = field(default_factory=QuickConnection)

@@ -10,13 +10,11 @@ from pathlib import Path
 import pytest
 from faulty_store import Fault, FaultyStore
 from federation_keys import TinyTrust
-from tiny_rounds import contribute, lead, make_changes, make_federation, make_model, make_round
+from signed_rounds import HEAD, TERMS, fuse_round
+from tiny_rounds import lead, make_federation, make_model
 
-from coldfuse.aggregator.round import advance
 from coldfuse.aggregator.signing import sign_release
-from coldfuse.core.federation import RoundRules, Terms
 from coldfuse.core.release import ReleaseManifest
-from coldfuse.core.round import Fused
 from coldfuse.core.serialization import encode, sha256
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import ConflictError, SignatureError, StorageError
@@ -31,12 +29,11 @@ from coldfuse.registry.signing import (
     write_signatures,
 )
 from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.trust.founding import AggregatorSigner
 from coldfuse.trust.keys import Signer
 from coldfuse.trust.model_signature import read_signature
 
 SIGNERS = TinyTrust()
-TERMS = Terms(rules=RoundRules(quorum=2), method="mean")
-HEAD = sha256(b"head")
 
 
 @dataclass(frozen=True)
@@ -61,17 +58,6 @@ class Counting(ThreadExecutor):
         yield from super().run(task, shared, items, **options)
 
 
-def fused(federation: Federation, number: int = 1) -> ReleaseManifest:
-    """Lead a round until its model is fused and waits to be published."""
-    for name in ("ada", "bob"):
-        contribute(federation, name, make_changes(make_model(), seed=ord(name[0]) + number))
-    round_ = make_round(federation, number)
-    while True:
-        for event in advance(round_):
-            if isinstance(event, Fused):
-                return federation.objects.get_value(ReleaseManifest, event.manifest)
-
-
 def sign_it(federation: Federation, manifest: ReleaseManifest, *, signers: ReleaseSigners = SIGNERS) -> list[str]:
     """Sign a release; return the files that had to be read."""
     executor = Counting()
@@ -94,7 +80,7 @@ def federation(tmp_path: Path, small_parts: int) -> Federation:
 
 
 def test_both_signatures_say_what_the_release_is(federation: Federation) -> None:
-    manifest = fused(federation)
+    manifest = fuse_round(federation, 1)
     sign_it(federation, manifest)
     bundle, _ = stored(federation, 1)
     signed = read_signature(bundle, [SIGNERS.model.public])
@@ -127,7 +113,7 @@ def test_only_what_has_changed_is_read_and_that_once(federation: Federation) -> 
     base = federation.latest()
     in_parts = {path for path, blob in base.files.items() if len(blob.parts) > 1}
     assert set(sign_it(federation, base)) == in_parts
-    manifest = fused(federation)
+    manifest = fuse_round(federation, 1)
     changed = {path for path in in_parts if manifest.files[path] != base.files[path]}
     assert changed
     assert in_parts - changed  # else nothing could be known from the parent
@@ -138,12 +124,12 @@ def test_only_what_has_changed_is_read_and_that_once(federation: Federation) -> 
 def test_a_parents_signature_by_another_key_is_not_believed(federation: Federation) -> None:
     base = federation.latest()
     sign_it(federation, base, signers=TinyTrust())
-    manifest = fused(federation)
+    manifest = fuse_round(federation, 1)
     assert set(sign_it(federation, manifest)) == {path for path, blob in manifest.files.items() if len(blob.parts) > 1}
 
 
 def test_two_signings_give_the_same_bytes(federation: Federation) -> None:
-    manifest = fused(federation)
+    manifest = fuse_round(federation, 1)
     sign_it(federation, manifest)
     before = stored(federation, 1)
     for key in (model_signature_key(1), statement_key(1)):
@@ -155,7 +141,7 @@ def test_two_signings_give_the_same_bytes(federation: Federation) -> None:
 @pytest.mark.parametrize("fault", [Fault.ERROR, Fault.LOST_ANSWER])
 @pytest.mark.parametrize("write", [1, 2])
 def test_killed_at_any_write_it_goes_on_with_the_same_bytes(federation: Federation, fault: Fault, write: int) -> None:
-    manifest = fused(federation)
+    manifest = fuse_round(federation, 1)
     sign_it(federation, manifest)
     expected = stored(federation, 1)
     for key in (model_signature_key(1), statement_key(1)):
@@ -173,7 +159,7 @@ def test_killed_at_any_write_it_goes_on_with_the_same_bytes(federation: Federati
 @pytest.mark.parametrize("key", [model_signature_key(1), statement_key(1)])
 @pytest.mark.parametrize("damage", [b"", b"{}", b"\xff"])
 def test_a_damaged_signature_is_written_anew(federation: Federation, key: str, damage: bytes) -> None:
-    manifest = fused(federation)
+    manifest = fuse_round(federation, 1)
     sign_it(federation, manifest)
     expected = stored(federation, 1)
     etag = federation.store.get_with_etag(key)[1]
@@ -184,7 +170,7 @@ def test_a_damaged_signature_is_written_anew(federation: Federation, key: str, d
 
 
 def test_signatures_of_two_releases_are_not_exchanged(federation: Federation) -> None:
-    base, manifest = federation.latest(), fused(federation)
+    base, manifest = federation.latest(), fuse_round(federation, 1)
     sign_it(federation, base)
     sign_it(federation, manifest)
     for key_of in (model_signature_key, statement_key):
@@ -196,7 +182,7 @@ def test_signatures_of_two_releases_are_not_exchanged(federation: Federation) ->
 
 
 def test_what_an_abandoned_round_has_signed_gives_way_to_the_next(federation: Federation) -> None:
-    manifest = fused(federation)
+    manifest = fuse_round(federation, 1)
     sign_it(federation, manifest)
     later = manifest.model_copy(update={"round": 2, "created_at_s": 5.0})
     sign_it(federation, later)
@@ -207,7 +193,7 @@ def test_what_an_abandoned_round_has_signed_gives_way_to_the_next(federation: Fe
 
 
 def test_a_published_release_keeps_its_signature(federation: Federation) -> None:
-    manifest = fused(federation)
+    manifest = fuse_round(federation, 1)
     sign_it(federation, manifest)
     lead(federation, 1)
     assert federation.latest() == manifest
@@ -217,7 +203,7 @@ def test_a_published_release_keeps_its_signature(federation: Federation) -> None
 
 
 def test_a_statement_by_another_key_or_about_another_release_is_no_statement(federation: Federation) -> None:
-    manifest = fused(federation)
+    manifest = fuse_round(federation, 1)
     sign_it(federation, manifest)
     digest = sha256(encode(manifest))
     with pytest.raises(SignatureError, match="is signed by"):
@@ -229,7 +215,7 @@ def test_a_statement_by_another_key_or_about_another_release_is_no_statement(fed
 
 
 def test_no_secret_is_in_what_is_stored(federation: Federation) -> None:
-    manifest = fused(federation)
+    manifest = fuse_round(federation, 1)
     sign_it(federation, manifest)
     for key in (SIGNERS.aggregator, SIGNERS.model):
         secret = b"".join(key.pem().splitlines()[1:-1])
@@ -244,7 +230,7 @@ def test_a_file_without_a_digest_is_never_left_out(federation: Federation) -> No
 
 def test_without_a_model_key_the_making_alone_is_signed_and_nothing_is_read(federation: Federation) -> None:
     signers = AggregatorOnly(SIGNERS.aggregator)
-    manifest = fused(federation)
+    manifest = fuse_round(federation, 1)
     assert sign_it(federation, manifest, signers=signers) == []
     assert is_signed(federation, manifest, signers)
     assert not is_signed(federation, manifest, SIGNERS)
@@ -257,3 +243,31 @@ def test_without_a_model_key_the_making_alone_is_signed_and_nothing_is_read(fede
     sign_it(federation, manifest)  # an aggregator that has the key makes up for it
     assert is_signed(federation, manifest, SIGNERS)
     assert is_signed(federation, manifest, signers)
+
+
+def test_a_round_points_nobody_to_a_release_that_is_not_signed(federation: Federation) -> None:
+    fuse_round(federation, 1)
+    with FaultyStore(federation.store) as store:
+        signing = Federation(store, federation.settings, signer=AggregatorSigner(
+            aggregator=SIGNERS.aggregator, model=SIGNERS.model
+        ))  # fmt: skip
+        store.arm("put_if_absent", Fault.ERROR, prefix=model_signature_key(1))
+        store.arm("put_if_absent", Fault.ERROR, prefix=statement_key(1))
+        store.arm("compare_and_swap", Fault.ERROR, prefix="channels/latest")
+        for written in range(3):  # killed before each of the three writes, in this order
+            with pytest.raises(StorageError):
+                lead(signing, 1)
+            keys = (model_signature_key(1), statement_key(1))
+            assert [federation.store.head(key) is not None for key in keys] == [written > 0, written > 1]
+            assert federation.channel("latest").release == 0
+        assert store.num_fired == 3
+        lead(signing, 1)
+    assert federation.channel("latest").release == 1
+    assert is_signed(federation, federation.latest(), SIGNERS)
+
+
+def test_a_federation_without_signers_is_published_as_ever(federation: Federation) -> None:
+    fuse_round(federation, 1)
+    lead(federation, 1)
+    assert federation.channel("latest").release == 1
+    assert [key for key in federation.store.list("releases/").keys if key.endswith(".sig")] == []

@@ -73,7 +73,7 @@ class GoneBack:
     """The same federation after an older store was put in its place."""
 
     def __init__(self, gateway: StoreGateway) -> None:
-        self.read_into = gateway.read_into
+        self.read_into, self.read_signed = gateway.read_into, gateway.read_signed
         self._gateway = gateway
 
     def release(self, which: int | str = "latest") -> ReleaseManifest:

@@ -194,6 +194,14 @@ def test_where_a_journal_is_cut_nothing_is_dropped():
         find_named(door.store, [blob.parts[0].digest])
 
 
+def test_a_cut_signature_stops_nobody_from_dropping():
+    door = Door()
+    blob = door.send([10])
+    for name in ("00000.sig", "00000.model.sig"):
+        door.store.put_if_absent(f"releases/{name}", b'{"payload')
+    assert find_named(door.store, [blob.parts[0].digest]) == set()
+
+
 @pytest.mark.parametrize("fault", [Fault.ERROR, Fault.FALSE_NOT_FOUND, Fault.LOST_ANSWER])
 def test_a_collector_that_fails_at_any_operation_loses_nothing(fault):
     operations = {Fault.ERROR: "*", Fault.FALSE_NOT_FOUND: "get", Fault.LOST_ANSWER: "*"}

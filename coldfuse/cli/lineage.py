@@ -1,0 +1,109 @@
+"""Where a release comes from, in words, as JSON and as a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import typer
+
+from coldfuse.api.lineage import Step, describe_step, step_document, trace
+from coldfuse.api.lineage_svg import lineage_svg
+from coldfuse.cli.options.consumer import LineageOptions
+from coldfuse.cli.source import connect
+from coldfuse.config import home_folder
+from coldfuse.consumer.folder import read_fetched
+from coldfuse.consumer.signatures import read_provenance
+from coldfuse.core.serialization import encode
+from coldfuse.core.words import plural
+from coldfuse.durable import write_whole
+from coldfuse.errors import SignatureError, UserInputError
+from coldfuse.gateway import ReleaseSummary
+from coldfuse.gateway.answers import summarize
+from coldfuse.registry.settings import SETTINGS_KEY
+from coldfuse.trust.home import FederationFolder
+from coldfuse.trust.lineage import SigningKeys, signing_keys
+from coldfuse.trust.seen import Memory
+from coldfuse.trust.view import root_key
+
+
+def lineage(options: LineageOptions) -> None:
+    """Show where a release comes from."""
+    folder = Path(options.source)
+    if (held := _held(folder, options.release)) is not None:
+        keys = _known_keys(held.federation)
+        _show(options, keys, islice(trace(held, keys), 1), in_folder=True)
+        return
+    with connect(options.source, options.connection) as gateway:
+        keys = signing_keys(gateway.read_signed)
+        _show(options, keys, trace(gateway, keys, release=options.release))
+
+
+def _show(options: LineageOptions, keys: SigningKeys, steps: Iterator[Step], *, in_folder: bool = False) -> None:
+    """Print releases as they are read; then say what was not shown, and fail if a signature was not believed."""
+    if not options.as_json:
+        typer.echo(f"root {keys.fingerprint}" if keys.fingerprint else _without_root(in_folder))
+    shown: list[Step] = []
+    for step in islice(steps, None if options.everything else options.last):
+        shown.append(step)
+        if not options.as_json:
+            typer.echo(describe_step(step))
+    parent = shown[-1].summary.parent if shown else None
+    older = 0 if parent is None else parent + 1
+    if options.as_json:
+        releases = [step_document(step) for step in shown]
+        typer.echo(json.dumps({"root": keys.fingerprint, "releases": releases, "older": older}))
+    elif older:
+        how = "ask the federation" if in_folder else f"--last {len(shown) + older}, or --all"
+        typer.echo(f"… {plural(older, 'release')} before: {how}")
+    if options.svg is not None:
+        write_whole(options.svg, lineage_svg(shown, older=older).encode())
+    refused = [step for step in shown if step.signed.problem]
+    if refused:
+        others = f", and {plural(len(refused) - 1, 'other release')}" if len(refused) > 1 else ""
+        raise SignatureError(f"release {refused[0].number}{others}: {refused[0].signed.problem}; see coldfuse verify")
+
+
+def _without_root(in_folder: bool) -> str:
+    if in_folder:
+        return "this machine knows no root of this federation: who has signed is not known"
+    return "this federation has no root: nothing in it is signed"
+
+
+class _Folder:
+    """The history that a fetched folder knows: one release."""
+
+    def __init__(self, summary: ReleaseSummary, federation: str, provenance: bytes | None) -> None:
+        self.federation = federation
+        self._summary, self._provenance = summary, provenance
+
+    def releases(self, *, before: int | None = None) -> Iterator[ReleaseSummary]:  # noqa: ARG002 - there is one
+        """Yield the one release."""
+        yield self._summary
+
+    def read_signed(self, key: str) -> bytes | None:  # noqa: ARG002 - the one release's
+        """Return its signed statement."""
+        return self._provenance
+
+
+def _held(folder: Path, release: int | None) -> _Folder | None:
+    """Return what a fetched folder knows; None where the source is none."""
+    if not folder.is_dir() or (folder / SETTINGS_KEY).exists():
+        return None
+    manifest = read_fetched(folder)
+    if manifest is None:
+        return None
+    if release not in (None, manifest.release):
+        raise UserInputError(f"{folder}: holds release {manifest.release}, not {release}; ask the federation itself")
+    return _Folder(summarize(encode(manifest)), manifest.federation, read_provenance(folder))
+
+
+def _known_keys(federation: str) -> SigningKeys:
+    """Return the keys of a federation by the roots that this user trusts; none where there are none."""
+    folder = FederationFolder(home_folder(), federation)
+    first = folder.pinned_root()
+    if first is None:
+        return SigningKeys()
+    return signing_keys({root_key(1): first}.get, fingerprint=federation).under(Memory(folder).newest_root())

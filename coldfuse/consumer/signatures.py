@@ -1,0 +1,106 @@
+"""The signatures beside a release's files: `model.sig` for tools of others, and what the release was made from.
+
+They are brought as they are stored and believed by nobody here: whoever has them verifies them. A file of one of these
+names that no fetch wrote is somebody's own, such as a signature that a user has made: it is never touched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from coldfuse.core.model_files import PROVENANCE_FILE, SIGNATURE_FILE
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES
+from coldfuse.durable import remove_whole, write_whole
+from coldfuse.errors import UserInputError
+
+NOTE = "signatures.json"
+"""Name of the note in `.coldfuse/` that says which of them a fetch has written."""
+
+_NAMES = (SIGNATURE_FILE, PROVENANCE_FILE)
+
+Signatures = Mapping[str, bytes | None]
+"""Content of each file by its name; None where the source has none."""
+
+
+class SignedSource(Protocol):
+    """Where signatures come from."""
+
+    def read_signed(self, key: str) -> bytes | None:
+        """Return what is signed and lies under a key of the store; None where there is nothing."""
+
+
+def bring(source: SignedSource, release: int) -> Signatures:
+    """Ask for the signatures of a release."""
+    return {
+        SIGNATURE_FILE: source.read_signed(f"releases/{release:05d}.model.sig"),
+        PROVENANCE_FILE: source.read_signed(f"releases/{release:05d}.sig"),
+    }
+
+
+def require_room(out: Path, note: Path, signatures: Signatures) -> None:
+    """Raise `UserInputError` if a file of the user's own lies where a signature belongs."""
+    own = _read_note(note)
+    for name, data in signatures.items():
+        if data is not None and name not in own and (out / name).exists() and not _is(out / name, data):
+            raise UserInputError(
+                f"{out / name}: was not written by a fetch, and the release brings one; move it out of the folder"
+            )
+
+
+def put(out: Path, note: Path, signatures: Signatures) -> None:
+    """Write signatures into a folder, and remove those that another release has left there.
+
+    Args:
+        out: The folder.
+        note: File that says which of them a fetch has written.
+        signatures: What belongs there.
+    """
+    before, wanted = _read_note(note), {name for name, data in signatures.items() if data is not None}
+    if not before and not wanted:
+        return
+    _write_note(note, before | wanted)  # first, so that whatever is killed, it is known whose they are
+    for name in sorted(before - wanted):
+        remove_whole(out / name)
+    for name, data in signatures.items():
+        if data is not None and not _is(out / name, data):
+            write_whole(out / name, data)
+    _write_note(note, wanted)
+
+
+def take_away(out: Path, note: Path) -> None:
+    """Remove the signatures of a release whose files are about to be replaced."""
+    for name in sorted(_read_note(note)):
+        remove_whole(out / name)
+
+
+def read_provenance(out: Path) -> bytes | None:
+    """Return what a fetched release was made from, in its envelope, unverified; None where nothing says it."""
+    try:
+        if not (out / PROVENANCE_FILE).is_file():
+            return None
+        with open(out / PROVENANCE_FILE, "rb") as file:
+            return file.read(MAX_MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise UserInputError(f"{out / PROVENANCE_FILE}: cannot be read ({error.strerror}); fetch it again") from error
+
+
+def _is(path: Path, data: bytes) -> bool:
+    try:
+        return not path.is_symlink() and path.stat().st_size == len(data) and path.read_bytes() == data
+    except OSError:
+        return False
+
+
+def _read_note(note: Path) -> set[str]:
+    try:
+        names = json.loads(note.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return set()
+    return {name for name in names if name in _NAMES} if isinstance(names, list) else set()
+
+
+def _write_note(note: Path, names: set[str]) -> None:
+    write_whole(note, json.dumps(sorted(names)).encode())
