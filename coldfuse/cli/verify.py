@@ -6,17 +6,18 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import psutil
 import typer
 
 from coldfuse.cli.options.verify import VerifyOptions
 from coldfuse.cli.units import parse_size
 from coldfuse.config import home_folder
-from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import CodecError, ObjectNotFoundError, UserInputError
+from coldfuse.extras import requiring
 from coldfuse.storage import ObjectStore, open_store
 from coldfuse.trust.root import fingerprint_of
 from coldfuse.trust.view import root_key
@@ -25,6 +26,9 @@ from coldfuse.verification.findings import Report
 from coldfuse.verification.folder import is_fetched, read_root, verify_folder
 from coldfuse.verification.inspection import MAX_BYTES
 from coldfuse.verification.store import Request, verify_store
+
+if TYPE_CHECKING:
+    from coldfuse.engine.execution import ThreadExecutor
 
 
 def verify(options: VerifyOptions) -> None:
@@ -52,14 +56,23 @@ def _look(options: VerifyOptions) -> Report:
         return verify_folder(folder, _known(options, read_root(folder)), at_s=at_s)
     store = open_store(options.source)
     known = _known(options, _first_root(store))
-    executor = None
-    if options.recompute:
-        memory = parse_size(options.memory) if options.memory else None
-        executor = ThreadExecutor(options.threads or psutil.cpu_count() or 1, memory_bytes=memory)
-    return verify_store(store, Request(
+    request = Request(
         at_s=at_s, fingerprint=known.fingerprint, seen=known.seen, release=options.release,
-        reads_all=options.objects, executor=executor, is_alone=options.only,
-    ))  # fmt: skip
+        reads_all=options.objects, is_alone=options.only,
+    )  # fmt: skip
+    if not options.recompute:
+        return verify_store(store, request)
+    with requiring("coldfuse verify --recompute", "fuse", at_once=("numba", "psutil")):
+        return verify_store(store, replace(request, executor=_executor(options)))
+
+
+def _executor(options: VerifyOptions) -> ThreadExecutor:
+    import psutil
+
+    from coldfuse.engine.execution import ThreadExecutor
+
+    memory = parse_size(options.memory) if options.memory else None
+    return ThreadExecutor(options.threads or psutil.cpu_count() or 1, memory_bytes=memory)
 
 
 def _known(options: VerifyOptions, root: bytes | None) -> Known:

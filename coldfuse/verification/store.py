@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from coldfuse.core.federation import FederationSettings, Terms
 from coldfuse.core.release import Channel
-from coldfuse.engine.execution import Executor
 from coldfuse.errors import FederationError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.settings import SETTINGS_KEY
@@ -23,11 +23,13 @@ from coldfuse.verification.inspection import Inspection
 from coldfuse.verification.journals import Journals, SeenRound
 from coldfuse.verification.membership import look_at_members
 from coldfuse.verification.objects import Wanted, look_at_objects
-from coldfuse.verification.recompute import Recomputing
 from coldfuse.verification.releases import Lineage, SeenRelease
 from coldfuse.verification.rules import look_at_rules, read_claimed
 from coldfuse.verification.signers import Signers, follow_roots
 from coldfuse.verification.verdicts import problems_of
+
+if TYPE_CHECKING:
+    from coldfuse.engine.execution import Executor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +170,8 @@ class _Verification:
     def _fuse_again(self, settings: FederationSettings, number: int) -> None:
         if self.request.executor is None:
             return
+        from coldfuse.verification.recompute import Recomputing  # who only looks needs no library that fuses
+
         recomputing = Recomputing(
             federation=Federation(self.look.store, settings), rounds=self.rounds, executor=self.request.executor
         )
