@@ -13,15 +13,22 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from coldfuse.api.opening import as_named
 from coldfuse.cli.options.verify import VerifyOptions
+from coldfuse.cli.source import connect
 from coldfuse.cli.units import parse_size
 from coldfuse.config import home_folder
+from coldfuse.contributor.signing import identity_of
 from coldfuse.errors import CodecError, ObjectNotFoundError, UserInputError
 from coldfuse.extras import requiring
 from coldfuse.storage import ObjectStore, open_store
+from coldfuse.trust.check import sign_check
+from coldfuse.trust.home import FederationFolder
+from coldfuse.trust.identity import find_identity
 from coldfuse.trust.root import fingerprint_of
 from coldfuse.trust.view import root_key
 from coldfuse.verification.anchor import Known, known_anchor
+from coldfuse.verification.checking import check_of
 from coldfuse.verification.findings import Report
 from coldfuse.verification.folder import is_fetched, read_root, verify_folder
 from coldfuse.verification.inspection import MAX_BYTES
@@ -38,13 +45,35 @@ def verify(options: VerifyOptions) -> None:
     if options.only and not options.recompute:
         raise typer.BadParameter("--only is for --recompute; give both")
     report = _look(options)
-    status = report.status(strict=options.strict)
     if options.as_json:
         typer.echo(json.dumps(report.as_json(strict=options.strict)))
     else:
         for line in _lines(report, strict=options.strict):
             typer.echo(line)
-    raise typer.Exit(status)
+    if options.sign:
+        for said in _hand_in(options, report):
+            typer.echo(f"coldfuse: {said}", err=True)
+    raise typer.Exit(report.status(strict=options.strict))
+
+
+def _hand_in(options: VerifyOptions, report: Report) -> Iterator[str]:
+    """Sign what came of fusing again, and hand it in."""
+    if report.fingerprint is None:
+        raise UserInputError("--sign: this federation has no root, and so no members whose word would count")
+    folder = FederationFolder(home_folder(), report.fingerprint)
+    where = options.report or options.source
+    with connect(
+        where, replace(options.connection, root=report.fingerprint), identify=as_named(options.name)
+    ) as gateway:
+        who = identity_of(gateway) or find_identity(folder, options.name)
+        for one in report.recomputed:
+            check = check_of(one, who, now_s=time.time())
+            if check is None:
+                yield f"release {one.release}: nothing is signed, as it was not fused again: {one.why}"
+                continue
+            gateway.put_check(sign_check(check, who))
+            what = "the same" if check.agrees else "IT DIFFERS"
+            yield f"release {one.release}: signed as {who.name} and handed in: {what}"
 
 
 def _look(options: VerifyOptions) -> Report:
