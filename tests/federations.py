@@ -15,8 +15,10 @@ from coldfuse.core.round import Admitted, Opened
 from coldfuse.core.serialization import blob_digest, sha256
 from coldfuse.registry.federation import Federation, create
 from coldfuse.registry.journal import Journal
+from coldfuse.registry.trust import found
 from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.blobs import BlobReader, ReadRange
+from coldfuse.trust.founding import FounderKeys
 
 FEDERATION = sha256(b"a federation")
 BASE_DIGEST = sha256(b"the base's tensors")
@@ -32,12 +34,22 @@ class Delta:
     read_range: ReadRange
 
 
-def make_federation(store: ObjectStore, *, rules: RoundRules | None = None, max_contribution_bytes: int = 1 << 40):
-    """Create a federation with a release 0 of two files; no round is open."""
-    federation = Federation(store, _settings(rules or RoundRules(), max_contribution_bytes))
+def make_federation(
+    store: ObjectStore,
+    *,
+    rules: RoundRules | None = None,
+    max_contribution_bytes: int = 1 << 40,
+    trust: FounderKeys | None = None,
+) -> Federation:
+    """Create a federation with a release 0 of two files, on keys or without; no round is open."""
+    settings = _settings(rules or RoundRules(), max_contribution_bytes)
+    if trust is not None:
+        root = found(store, trust)
+        settings = settings.model_copy(update={"root": root, "federation": root})
+    federation = Federation(store, settings)
     files = {"config.json": BASE_CONFIG, "model.safetensors": BASE_MODEL}
     release = ReleaseManifest(
-        federation=FEDERATION,
+        federation=settings.federation,
         release=0,
         parent=None,
         round=0,
@@ -46,7 +58,7 @@ def make_federation(store: ObjectStore, *, rules: RoundRules | None = None, max_
         files={name: _store(federation, data) for name, data in files.items()},
         created_at_s=1.0,
     )
-    return create(store, federation.settings, release)
+    return create(store, settings, release, trust=trust)
 
 
 def open_round(federation: Federation, number: int = 1) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from coldfuse.core.blob import Part
-from coldfuse.errors import GatewayBusyError, StorageError
+from coldfuse.errors import ContributionRejectedError, GatewayBusyError, StorageError
 from coldfuse.gateway.sent import (
     MAX_PARTS_OF_A_LIST,
     ListName,
@@ -67,19 +67,18 @@ class Arrivals:
         """Refuse a part for which there is no room.
 
         Raises:
-            GatewayBusyError: Too much is uncommitted, in all or of whoever calls from there.
+            GatewayBusyError: Too much is uncommitted, in all or of this sender.
+            ContributionRejectedError: The part alone is more than the sender may ever have here.
         """
-        if self._max_bytes is None:
+        if self._max_bytes is None and sender.quota_bytes is None:
             return
-        usage = self.usage()
-        own, total = usage[sender.caller] + size_bytes, usage.total() + size_bytes
-        if total <= self._max_bytes and own <= self._max_bytes // 2:
-            return
-        raise GatewayBusyError(
-            f"with this part {total:,} bytes would lie here that nobody has committed, {own:,} of them from where you "
-            f"call; the federation takes {self._max_bytes:,}, and half of that from one place; commit what you have "
-            "sent, or try again later, as such parts are dropped after a day"
-        )
+        usage = self._usage_by_sender()
+        if sender.quota_bytes is not None:
+            own = sum(num_bytes for each, num_bytes in usage.items() if each.owner == sender.owner)
+            _check_quota(own, size_bytes, sender.quota_bytes)
+        if self._max_bytes is not None:
+            own = sum(num_bytes for each, num_bytes in usage.items() if each.caller == sender.caller)
+            _check_bound(own + size_bytes, usage.total() + size_bytes, self._max_bytes)
 
     def note(self, sender: Sender, part: Part, *, is_new: bool) -> None:
         """Take note of a part that is durable now."""
@@ -123,10 +122,16 @@ class Arrivals:
 
     def usage(self) -> Counter[str]:
         """Return how many bytes of uncommitted parts there are, by caller."""
+        usage: Counter[str] = Counter()
+        for sender, num_bytes in self._usage_by_sender().items():
+            usage[sender.caller] += num_bytes
+        return usage
+
+    def _usage_by_sender(self) -> Counter[Sender]:
         usage = Counter(self._usage.get(max_age_s=_USAGE_AGE_S))
         with self._lock:
             for sender, parts in self._fresh.items():
-                usage[sender.caller] += _new_bytes(parts)
+                usage[sender] += _new_bytes(parts)
         return usage
 
     def _lists_of(self, owner: str) -> dict[ListName, SentParts]:
@@ -170,11 +175,36 @@ class Arrivals:
             with suppress(StorageError):  # it is found and dropped in its time
                 self._store.delete(name.key)
 
-    def _read_usage(self) -> Mapping[str, int]:
-        usage: Counter[str] = Counter()
+    def _read_usage(self) -> Mapping[Sender, int]:
+        usage: Counter[Sender] = Counter()
         for name in find_lists(self._store):
-            usage[name.sender.caller] += name.size_bytes
+            usage[name.sender] += name.size_bytes
         return usage
+
+
+def _check_quota(own: int, size_bytes: int, quota_bytes: int) -> None:
+    """Refuse what is beyond a member's quota."""
+    if size_bytes > quota_bytes:
+        raise ContributionRejectedError(
+            f"this part has {size_bytes:,} bytes, and your quota of what is sent and not committed is {quota_bytes:,}; "
+            "choose a smaller encoding, or ask an operator for more"
+        )
+    if own + size_bytes > quota_bytes:
+        raise GatewayBusyError(
+            f"with this part {own + size_bytes:,} bytes of yours would lie here that you have not committed, and your "
+            f"quota is {quota_bytes:,}; commit what you have sent, or ask an operator for more"
+        )
+
+
+def _check_bound(own: int, total: int, max_bytes: int) -> None:
+    """Refuse what is beyond the federation's bound, or one sender's half of it."""
+    if total <= max_bytes and own <= max_bytes // 2:
+        return
+    raise GatewayBusyError(
+        f"with this part {total:,} bytes would lie here that nobody has committed, {own:,} of them from where you "
+        f"call; the federation takes {max_bytes:,}, and half of that from one place; commit what you have "
+        "sent, or try again later, as such parts are dropped after a day"
+    )
 
 
 _MAX_LISTED = 4096

@@ -30,6 +30,7 @@ from coldfuse.gateway.sent import Sender
 from coldfuse.gateway.store import StoreGateway
 from coldfuse.gateway.upload import PartUpload
 from coldfuse.registry.federation import Federation
+from coldfuse.trust.rights import Asker
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,13 @@ def sender_of(secret: str | None, caller: str) -> Sender:
     """
     owner = _UNNAMED if not secret else hashlib.sha256(secret[:MAX_SECRET_CHARS].encode()).hexdigest()[:32]
     return Sender(owner, hashlib.sha256(caller.encode()).hexdigest()[:8])
+
+
+def sender_of_member(asker: Asker, caller: str) -> Sender:
+    """Return a member as who brings parts, through whichever gateway; `caller` is who it shares limits with."""
+    owner = hashlib.sha256(f"member {asker.name}".encode()).hexdigest()
+    quota = asker.member.quota.uncommitted_bytes if asker.member is not None else None
+    return Sender(owner[:32], hashlib.sha256(caller.encode()).hexdigest()[:8], quota)
 
 
 class Intake:

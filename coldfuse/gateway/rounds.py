@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from coldfuse.core.closing import RoundFacts, decide, end_s, facts_of
-from coldfuse.core.contribution import Admission
+from coldfuse.core.contribution import Admission, ContributionManifest
 from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.release import Channel
 from coldfuse.core.round import RoundState
@@ -19,6 +19,9 @@ from coldfuse.registry.round_clock import RoundClock
 
 NUM_JOURNALS = 16
 """Journals of older rounds that are kept read; others are read again when somebody asks."""
+
+_NUM_CONTRIBUTORS = 4096
+"""Contributions of which it is known whose they are."""
 
 MAX_NAMES = 100
 """Contributors named in the status; a round may have ten thousand."""
@@ -73,6 +76,9 @@ class Rounds:
         self._standing = SingleFlight(self._read_standing)
         self._current = SingleFlight(self._read_current)
         self._newest: dict[int, _Reading] = {}  # the current round and the one before: no question throws them out
+        self._contributor_of = lru_cache(maxsize=_NUM_CONTRIBUTORS)(
+            lambda digest: federation.objects.get_value(ContributionManifest, digest).contributor
+        )
         self._older = lru_cache(maxsize=NUM_JOURNALS)(lambda number: _Reading(federation.journal(number)))
 
     def standing(self) -> Standing:
@@ -90,6 +96,16 @@ class Rounds:
     def led(self, number: int, *, max_age_s: float = 0.0) -> RoundState:
         """Fold the leader's entries in the journal of any round: `received` stays empty."""
         return self._reading(number).led.get(max_age_s=max_age_s)
+
+    def contributor_of(self, number: int, contribution: str) -> str | None:
+        """Return whose a contribution is that a round has received; None if it has received no such."""
+        state = self.led(number, max_age_s=STANDING_AGE_S)
+        decided = state.admitted.get(contribution) or state.rejected.get(contribution)
+        if decided is not None:
+            return decided.contributor
+        if not self.journal(number).has_received(contribution):
+            return None
+        return self._contributor_of(contribution)
 
     def journal(self, number: int) -> Journal:
         """Return the journal of any round, with what was read of it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field
@@ -43,9 +43,11 @@ class Sender:
     """Who brings parts."""
 
     owner: str
-    """Digest of the secret by which the sender shows later that the parts are theirs, 32 hex digits."""
+    """Digest of the member, or of the secret by which a sender shows later that the parts are theirs: 32 hex digits."""
     caller: str
-    """Digest of where the sender calls from, 8 hex digits: nobody needs to know more for a fair share."""
+    """Digest of the member, or of where the sender calls from, 8 hex digits: enough for a fair share."""
+    quota_bytes: int | None = field(default=None, compare=False)
+    """What this member may have sent and not committed, at most; None where nothing but the bound of all holds."""
 
 
 @dataclass(frozen=True)

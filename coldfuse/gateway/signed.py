@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
-from coldfuse.core.serialization import MAX_MANIFEST_BYTES
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode
 from coldfuse.errors import CodecError, ObjectNotFoundError, UserInputError
 from coldfuse.storage.base import ObjectStore
+from coldfuse.trust.envelope import read_envelope
+from coldfuse.trust.members import KeyStatement
 
 _NUMBER = r"[0-9]{1,9}"
 _NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
@@ -22,6 +24,10 @@ _READABLE = re.compile(
 
 MAX_SIGNED_BYTES = MAX_MANIFEST_BYTES
 """More is neither stored nor sent: a list of twenty thousand members takes as much."""
+
+
+MAX_STATEMENT_BYTES = 32 << 10
+"""More than a statement about a key can take."""
 
 
 def is_root(key: str) -> bool:
@@ -56,3 +62,15 @@ def read_signed(store: ObjectStore, key: str) -> bytes | None:
     if len(data) > MAX_SIGNED_BYTES:
         raise CodecError(f"{key}: has more than {MAX_SIGNED_BYTES:,} bytes, and nothing that is signed has")
     return data
+
+
+def read_statement(data: bytes) -> KeyStatement:
+    """Return what a statement about a key says, unverified.
+
+    Raises:
+        CodecError: It is none, or too long for one.
+    """
+    what = "the statement about a key"
+    if len(data) > MAX_STATEMENT_BYTES:
+        raise CodecError(f"{what}: {len(data):,} bytes, at most {MAX_STATEMENT_BYTES:,} are taken")
+    return decode(KeyStatement, read_envelope(data, what=what).content("member-key", what=what), what=what)

@@ -32,9 +32,12 @@ from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.gateway.upload import OnSent, OnStored, PartUpload, send_parts
 from coldfuse.registry.channels import check_channel
 from coldfuse.registry.federation import Federation
+from coldfuse.registry.members import bind_key
 from coldfuse.registry.quarantine import read_quarantine
+from coldfuse.registry.recomputed import put_check
 from coldfuse.storage.base import BuffersWrites
 from coldfuse.tensors.blobs import ReadRange
+from coldfuse.trust.view import TrustView
 
 PROTOCOL_VERSION = 1
 
@@ -196,24 +199,34 @@ class StoreGateway(Gateway):
                 return self._committer.ask_again(verdict, state)
             if self._rounds.journal(round_number).has_received(contribution):
                 return self._committer.ask_again(pending(contribution), state)
-        raise ObjectNotFoundError(f"round {round_number} has received no contribution {contribution!r}")
+        raise _not_received(round_number, contribution)
+
+    def require_contributor(self, round_number: int, contribution: str, name: str) -> None:
+        """Raise `ObjectNotFoundError`, as for one that is not there, unless a contribution is this contributor's."""
+        if self._rounds.contributor_of(round_number, contribution) != name:
+            raise _not_received(round_number, contribution)
 
     def verdict_entry(self, round_number: int, contribution: str) -> bytes | None:
         """Return the signed entry of the journal on a contribution; None where nobody has signed it."""
         self.verdict(round_number, contribution)
         return None
 
-    def join(self, statement: bytes) -> None:  # noqa: ARG002
+    def join(self, statement: bytes) -> None:
         """Bind a key to a member's name."""
-        raise FederationError("this federation has no members who could join: it has no root")
+        bind_key(self._federation.store, statement, view=self._require_trust())
 
-    def put_check(self, envelope: bytes) -> None:  # noqa: ARG002
+    def put_check(self, envelope: bytes) -> None:
         """Keep a member's signed word on a release."""
-        raise FederationError("this federation takes no signed checks: it has no root")
+        put_check(self._federation.store, envelope, self._require_trust(), now_s=self._federation.now_s())
 
     def read_signed(self, key: str) -> bytes | None:
         """Return what is signed and lies under a key; None where there is nothing."""
         return read_signed(self._federation.store, key)
+
+    def _require_trust(self) -> TrustView:
+        if self._federation.trust is None:
+            raise FederationError("this federation has no members: it has no root; its operator may run init --adopt")
+        return self._federation.trust
 
     def close(self) -> None:
         """End the threads."""
@@ -264,3 +277,7 @@ def pace(poll_s: float, *, calls_per_s: float) -> float:
     """
     num_callers = calls_per_s * poll_s
     return min(max(num_callers / CALLS_PER_S, MIN_POLL_S), MAX_POLL_S)
+
+
+def _not_received(round_number: int, contribution: str) -> ObjectNotFoundError:
+    return ObjectNotFoundError(f"round {round_number} has received no contribution {contribution!r}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from inspect import isasyncgen
 from typing import Any
 
 import grpc
 
-from coldfuse.transport.calls import Call, Context, Requests, serve
-from coldfuse.transport.channel import MAX_REQUEST_BYTES
+from coldfuse.errors import UserInputError
+from coldfuse.transport.calls import Call, Context, House, Requests
 from coldfuse.transport.frames import SERVICE
-from coldfuse.transport.rooms import Rooms
 
 Handler = Any
 """A `grpc.RpcMethodHandler`, whose stubs disagree with what gRPC has."""
@@ -19,8 +19,8 @@ Handler = Any
 class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # it takes none
     """Turns every other service's methods into streams that are read when there is room."""
 
-    def __init__(self, rooms: Rooms) -> None:
-        self._rooms = rooms
+    def __init__(self, house: House) -> None:
+        self._house = house
 
     async def intercept_service(  # type: ignore[override]  # the stubs know no method that is not there
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]], details: Any
@@ -31,7 +31,7 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # it tak
             return handler
 
         async def run(requests: Requests, context: Context) -> None:
-            await serve(requests, context, self._rooms, lambda call: _handle(call, handler))
+            await self._house.serve(requests, context, details.method, lambda call: _handle(call, handler))
 
         return grpc.stream_stream_rpc_method_handler(run)
 
@@ -44,19 +44,36 @@ async def _handle(call: Call, handler: Handler) -> None:
     method: Any = next(
         filter(None, (handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream))
     )
-    answers = method(given, call.context)
     write: Any = handler.response_serializer
-    if handler.response_streaming:
+    try:
+        answers = method(given, _Messages(call.context, write))
+    except NotImplementedError:  # a service may have more methods than its library has
+        raise UserInputError("this gateway does not answer this") from None
+    if isasyncgen(answers):
         async for answer in answers:
             await call.context.write(write(answer))
-    else:
-        await call.context.write(write(await answers))
+    elif (answer := await answers) is not None:  # a stream may also be written by the context
+        await call.context.write(write(answer))
+
+
+class _Messages:
+    """A call's context that takes messages where the call's own takes bytes."""
+
+    def __init__(self, context: Context, write: Callable[[Any], bytes]) -> None:
+        self._context, self._write = context, write
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def write(self, message: Any) -> None:
+        """Write a message."""
+        await self._context.write(self._write(message))
 
 
 async def _read_all(call: Call, handler: Handler) -> AsyncIterator[Any]:
     read: Any = handler.request_deserializer
     while True:
-        async with call.rooms.messages.take(call.caller, MAX_REQUEST_BYTES):
+        async with call.take_message():
             data = await call.next_message()
         if data is None:
             return

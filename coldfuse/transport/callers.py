@@ -1,22 +1,55 @@
-"""Who calls: as far as a gateway can tell today, the address that the call comes from, and a certificate.
+"""Who calls: a member whose signature was verified, or an address; and what a certificate vouches for.
 
-Members with keys come later; what they are told apart by then takes the place of `caller_of`.
+Whatever is divided among callers is divided among members. Strangers, where there are members, count as one: however
+many addresses they have, together they have one caller's share. So do former members. In open federations, where names
+are to be had for nothing, who contributes counts by address.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from urllib.parse import unquote
 
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.names import id_of
-from coldfuse.errors import ContributionRejectedError
+from coldfuse.errors import ContributionRejectedError, NotAllowedError
+from coldfuse.trust.rights import Asker
+
+STRANGERS = "strangers"
+"""Key that all strangers share where there are members: no address, and no name of a member's."""
 
 _IPV6_NETWORK_BITS = 64
 """Whoever has one IPv6 address usually has a whole network of this size."""
 
 _NAME_KEYS = ("x509_common_name", "x509_subject_alternative_name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who calls, as far as it is known."""
+
+    address: str
+    """Where the call comes from, see `caller_of`."""
+    asker: Asker | None = None
+    """Who has signed; None for strangers, and in federations without a root."""
+    is_stranger: bool = False
+    """True for whoever is no member (any more) of a federation that has members."""
+
+    @property
+    def key(self) -> str:
+        """Who shares one caller's limits."""
+        if self.is_stranger:
+            return STRANGERS
+        if self.asker is None or self.asker.member is None:
+            return self.address
+        return f"member {self.asker.name}"
+
+    @property
+    def is_operator(self) -> bool:
+        """True for an operator of the federation."""
+        return self.asker is not None and self.asker.member is not None and self.asker.member.role == "operator"
 
 
 def caller_of(peer: str) -> str:
@@ -64,3 +97,22 @@ def check_names(manifest: ContributionManifest, names: Iterable[str]) -> None:
         f"the certificate is for {shown}, and the contribution is of {manifest.contributor!r}; contribute under a name "
         "that the certificate has as its common name (CN) or as an alternative name (SAN), with --name"
     )
+
+
+def check_contributor(manifest: ContributionManifest, asker: Asker) -> None:
+    """Refuse a contribution of somebody else than who hands it in.
+
+    Raises:
+        NotAllowedError: The manifest names another member.
+    """
+    if manifest.contributor != asker.name:
+        raise NotAllowedError(
+            f"{asker.name}: hands in a contribution of {manifest.contributor!r}; everybody contributes under their own "
+            "name, with their own key"
+        )
+
+
+def check_member(name: str, asker: Asker | None) -> None:
+    """Refuse to let anybody but a member themselves follow up their key. Raises `NotAllowedError`."""
+    if asker is not None and asker.name != name:
+        raise NotAllowedError(f"{asker.name}: asks for a new key of {name}; everybody rotates their own key alone")

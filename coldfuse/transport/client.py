@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
+
+import grpc
+from google.protobuf.message import Message
 
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest
@@ -20,18 +22,18 @@ from coldfuse.tensors.blobs import ReadRange
 from coldfuse.transport import wire
 from coldfuse.transport.address import parse_address
 from coldfuse.transport.channel import open_channel
-from coldfuse.transport.frames import UPLOAD_METHOD, serialize
+from coldfuse.transport.frames import method_path
 from coldfuse.transport.line import Line
 from coldfuse.transport.pb import gateway_pb2 as pb
-from coldfuse.transport.pb import gateway_pb2_grpc
 from coldfuse.transport.peer import OnTrouble, find_peer
 from coldfuse.transport.retry import CALL_S, Cancellation, StopWhenStalled, call_with_retries, stream_deadline_s
 from coldfuse.transport.sender import PartSender
+from coldfuse.transport.signing import Metadata, RequestSigner
 from coldfuse.transport.status import SENDER_KEY, BrokenStreamError, UnknownCallError
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.tls import TlsFiles
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Message)
 
 PAGE_SIZE = 20
 """Releases asked for at a time: the gateway reads a manifest for each, which takes a while on S3."""
@@ -74,16 +76,13 @@ class GatewayClient(Gateway):
                 plain text.
         """
         self._retry_s = retry_s
-        self._metadata = ((SENDER_KEY, hashlib.sha256((secret or secrets.token_hex()).encode()).hexdigest()),)
-        self._identity = identity
+        sender = hashlib.sha256((secret or secrets.token_hex()).encode()).hexdigest()
+        self._calls = RequestSigner(identity, ((SENDER_KEY, sender),))
+        self._streams = RequestSigner(identity, ((SENDER_KEY, sender),))  # they may end at another gateway
         self._cancellation = Cancellation()
         self._peer = find_peer(parse_address(address), tls=tls, insecure=insecure, on_trouble=on_trouble)
         self._line = Line(lambda: open_channel(self._peer, patience_s=retry_s))
         self._channel = open_channel(self._peer, patience_s=retry_s)
-        self._stub = gateway_pb2_grpc.GatewayStub(self._channel)
-        self._upload_part = self._channel.stream_unary(
-            UPLOAD_METHOD, request_serializer=serialize, response_deserializer=pb.UploadPartResponse.FromString
-        )
 
     @property
     def address(self) -> str:
@@ -92,7 +91,7 @@ class GatewayClient(Gateway):
 
     def status(self) -> Status:
         """Say where the federation stands."""
-        return wire.read_status(self._call(lambda stub: stub.GetStatus, pb.GetStatusRequest()))
+        return wire.read_status(self._call(pb.GetStatusResponse, pb.GetStatusRequest()))
 
     def release(self, which: int | str = "latest") -> ReleaseManifest:
         """Return the manifest of a release, by number or channel."""
@@ -100,7 +99,7 @@ class GatewayClient(Gateway):
 
     def release_bytes(self, which: int | str = "latest") -> bytes:
         """Return the manifest of a release as it was written, by number or channel."""
-        answer = self._call(lambda stub: stub.GetRelease, wire.write_which(which))
+        answer = self._call(pb.GetReleaseResponse, wire.write_which(which))
         require_bytes(answer.manifest_json, f"release {which} of {self.address}", answer.manifest_digest)
         return answer.manifest_json
 
@@ -108,7 +107,7 @@ class GatewayClient(Gateway):
         """List the history, newest first, page by page as it is read."""
         while True:
             request = pb.ListReleasesRequest(before=before, page_size=PAGE_SIZE)
-            page, before = wire.read_page(self._call(lambda stub: stub.ListReleases, request), before=before)
+            page, before = wire.read_page(self._call(pb.ListReleasesResponse, request), before=before)
             yield from page
             if before is None:
                 return
@@ -122,21 +121,27 @@ class GatewayClient(Gateway):
         """
         wire.require_number(release)  # a manifest may claim any
         done, deadline_s = 0, stream_deadline_s(len(buffer), parallel=parallel)
+        path = method_path("ReadObject")
         stop = StopWhenStalled(self._retry_s, stream_s=deadline_s)
 
-        def read_rest() -> None:
+        def take(messages: Iterable[pb.ReadObjectResponse]) -> None:
             nonlocal done
-            length = len(buffer) - done
-            request = pb.ReadObjectRequest(
-                release=release, digest=digest, start_bytes=start + done, length_bytes=length
-            )
-            for message in self._stub.ReadObject(request, timeout=stream_deadline_s(length, parallel=parallel)):
+            for message in messages:
                 if len(message.chunk) > len(buffer) - done:
                     raise BrokenStreamError(f"{self.address}: sent more of part {digest[:12]} than was asked for")
                 buffer[done : done + len(message.chunk)] = message.chunk
                 done += len(message.chunk)
                 if message.chunk:  # a stream of nothing is no progress
                     stop.count_progress()
+
+        def read_rest() -> None:
+            length = len(buffer) - done
+            request = pb.ReadObjectRequest(
+                release=release, digest=digest, start_bytes=start + done, length_bytes=length
+            )
+            body, timeout_s = request.SerializeToString(), stream_deadline_s(length, parallel=parallel)
+            read = self._channel.unary_stream(path, None, pb.ReadObjectResponse.FromString)
+            self._streams.call(path, body, lambda headers: take(read(body, timeout=timeout_s, metadata=headers)))
             if done != len(buffer):
                 raise BrokenStreamError(f"{self.address}: sent {done:,} of {len(buffer):,} bytes of part {digest[:12]}")
 
@@ -148,7 +153,7 @@ class GatewayClient(Gateway):
         missing: set[str] = set()
         for first in range(0, len(distinct), wire.MAX_PARTS_ASKED):
             asked = map(wire.write_part, distinct[first : first + wire.MAX_PARTS_ASKED])
-            missing.update(self._call(lambda stub: stub.FindMissing, pb.FindMissingRequest(parts=asked)).digests)
+            missing.update(self._call(pb.FindMissingResponse, pb.FindMissingRequest(parts=asked)).digests)
         return [part for part in distinct if part.digest in missing]
 
     def upload(
@@ -156,7 +161,7 @@ class GatewayClient(Gateway):
     ) -> UploadReport:
         """Send what the gateway has not got of a file, several parts at a time."""
         sender = PartSender(
-            partial(self._upload_part.future, metadata=self._metadata), read_range,
+            self._channel, self._streams, read_range,
             peer=self._peer, retry_s=self._retry_s, parallel=parallel,
         )  # fmt: skip
         missing = self.find_missing(blob.parts)
@@ -166,35 +171,35 @@ class GatewayClient(Gateway):
         """Hand in a contribution whose parts were uploaded."""
         signed = None if signature is None else pb.Signature(keyid=signature.keyid, sig=signature.sig)
         request = pb.CommitRequest(manifest_json=encode_manifest(manifest), signature=signed)
-        answer = self._call(lambda stub: stub.Commit, request)
+        answer = self._call(pb.CommitResponse, request)
         return wire.read_verdict(answer.contribution, answer.verdict)
 
     def verdict(self, round_number: int, contribution: str) -> ContributionVerdict:
         """Say what became of a contribution."""
         request = pb.GetVerdictRequest(round=round_number, contribution=contribution)
-        return wire.read_verdict(contribution, self._call(lambda stub: stub.GetVerdict, request).verdict)
+        return wire.read_verdict(contribution, self._call(pb.GetVerdictResponse, request).verdict)
 
     def verdict_entry(self, round_number: int, contribution: str) -> bytes | None:
         """Return the signed entry of the journal that says what became of a contribution, unverified."""
         request = pb.GetVerdictRequest(round=round_number, contribution=contribution, with_entry=True)
-        answer = self._call(lambda stub: stub.GetVerdict, request)
+        answer = self._call(pb.GetVerdictResponse, request)
         return answer.entry if answer.HasField("entry") else None
 
     def read_signed(self, key: str) -> bytes | None:
         """Return what is signed and lies under a key of the store, unverified; older gateways have nothing."""
         try:
-            answer = self._call(lambda stub: stub.GetSigned, pb.GetSignedRequest(key=key))
+            answer = self._call(pb.GetSignedResponse, pb.GetSignedRequest(key=key))
         except UnknownCallError:
             return None
         return answer.content if answer.HasField("content") else None
 
     def join(self, statement: bytes) -> None:
         """Bind a key to a member's name."""
-        self._call(lambda stub: stub.Join, pb.JoinRequest(statement=statement))
+        self._call(pb.JoinResponse, pb.JoinRequest(statement=statement))
 
     def put_check(self, envelope: bytes) -> None:
         """Hand in a member's signed word on a release."""
-        self._call(lambda stub: stub.PutCheck, pb.PutCheckRequest(envelope=envelope))
+        self._call(pb.PutCheckResponse, pb.PutCheckRequest(envelope=envelope))
 
     def close(self) -> None:
         """End the connection; calls in other threads fail."""
@@ -202,10 +207,19 @@ class GatewayClient(Gateway):
         self._channel.close()
         self._line.close()
 
-    def _call(self, method: Callable[[gateway_pb2_grpc.GatewayStub], Callable[..., T]], request: object) -> T:
+    def _call(self, answer: type[T], request: Message) -> T:
+        """Call the method of an answer; what is signed are the very bytes that are sent."""
+        path = method_path(answer.__name__.removesuffix("Response"))
+        body, read = request.SerializeToString(), answer.FromString
         stop = StopWhenStalled(self._retry_s, stream_s=CALL_S)
 
-        def call() -> T:
-            return self._line.call(lambda stub: method(stub)(request, timeout=CALL_S, metadata=self._metadata))
+        def call(headers: Metadata) -> T:
+            def call_over(channel: grpc.Channel) -> T:
+                answered: T = channel.unary_unary(path, None, read)(body, timeout=CALL_S, metadata=headers)
+                return answered
 
-        return call_with_retries(call, self._peer, stop=stop, cancellation=self._cancellation)
+            return self._line.call(call_over)
+
+        return call_with_retries(
+            lambda: self._calls.call(path, body, call), self._peer, stop=stop, cancellation=self._cancellation
+        )

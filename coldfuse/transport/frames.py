@@ -19,7 +19,6 @@ from coldfuse.transport.channel import MAX_CHUNK_BYTES
 from coldfuse.transport.pb import gateway_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Gateway"].full_name
-UPLOAD_METHOD = f"/{SERVICE}/UploadPart"
 
 _LENGTH_DELIMITED = 2
 _UPLOAD_TAG = pb.UploadPartRequest.CHUNK_FIELD_NUMBER << 3 | _LENGTH_DELIMITED
@@ -36,8 +35,14 @@ SWIFT_S, DRAGGING_S = 0.05, 1.0
 
 M = TypeVar("M", bound=Message)
 
-Frame = pb.UploadPartRequest | bytes
-"""A message, or one that is serialised already."""
+
+def method_path(name: str) -> str:
+    """Return the path of a method of the gateway.
+
+    >>> method_path("Commit")
+    '/coldfuse.v1.Gateway/Commit'
+    """
+    return f"/{SERVICE}/{name}"
 
 
 class NextSize:
@@ -73,11 +78,6 @@ class FrameBuffer:
         frame[: len(prefix)] = prefix
         read_range(frame[len(prefix) :], start)
         return bytes(frame)
-
-
-def serialize(frame: Frame) -> bytes:
-    """Return what goes over the wire."""
-    return frame if isinstance(frame, bytes) else frame.SerializeToString()
 
 
 def write_block(block: memoryview) -> bytes:

@@ -17,8 +17,8 @@ from coldfuse.transport.channel import MAX_CHUNK_BYTES, WINDOW_BYTES
 DEFAULT_MEMORY_BYTES = 256 << 20
 MIN_MEMORY_BYTES = 128 << 20
 
-_PROCESS_BYTES = 88 << 20
-"""Python, gRPC, pydantic and boto3 with their threads, measured, and some air."""
+_PROCESS_BYTES = 96 << 20
+"""Python, gRPC, pydantic, boto3 and cryptography with their threads, measured, and some air."""
 
 _TRANSFERS, _MESSAGES, _CALLS, _CONNECTIONS = 0.5, 0.15, 0.15, 0.2
 """Shares of the rest."""
@@ -69,7 +69,7 @@ def limits_within(memory_bytes: int, *, max_files: int | None = None) -> Limits:
         UserInputError: It is too little, of memory or of descriptors.
 
     >>> limits_within(256 << 20, max_files=20_000).max_calls
-    460
+    438
     """
     if memory_bytes < MIN_MEMORY_BYTES:
         raise UserInputError(

@@ -12,10 +12,8 @@ from typing import TypeVar
 
 import grpc
 
-from coldfuse.transport.pb import gateway_pb2_grpc
-
 Answer = TypeVar("Answer")
-Call = Callable[[gateway_pb2_grpc.GatewayStub], Answer]
+Call = Callable[[grpc.Channel], Answer]
 
 
 class Line:
@@ -34,7 +32,7 @@ class Line:
         """
         channel = self._channels[-1]
         try:
-            return call(gateway_pb2_grpc.GatewayStub(channel))
+            return call(channel)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 self._replace(channel)

@@ -3,47 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from itertools import chain
+
+import grpc
 
 from coldfuse.core.blob import Part
 from coldfuse.errors import ColdfuseError
 from coldfuse.gateway.upload import OnSent
 from coldfuse.tensors.blobs import ReadRange
-from coldfuse.transport.frames import Frame, FrameBuffer, NextSize
+from coldfuse.transport.frames import FrameBuffer, NextSize, method_path
 from coldfuse.transport.pb import gateway_pb2 as pb
 from coldfuse.transport.peer import Peer
 from coldfuse.transport.retry import (
     Cancellation,
     Progress,
-    RunningCall,
     StopWhenStalled,
     call_with_retries,
     stream_deadline_s,
 )
+from coldfuse.transport.signing import Metadata, RequestSigner
 from coldfuse.transport.wire import write_part
 
-
-class StartUpload(Protocol):
-    """Starts an upload, which goes on by itself."""
-
-    def __call__(self, messages: Iterator[Frame], *, timeout: float) -> RunningCall[pb.UploadPartResponse]:
-        """Return the call."""
+_PATH = method_path("UploadPart")
 
 
 class PartSender:
     """Sends parts of one file; threads share it, one a part."""
 
-    def __init__(self, start: StartUpload, read_range: ReadRange, *, peer: Peer, retry_s: float, parallel: int) -> None:
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        signer: RequestSigner,
+        read_range: ReadRange,
+        *,
+        peer: Peer,
+        retry_s: float,
+        parallel: int,
+    ) -> None:
         """Take what is sent and where to.
 
         Args:
-            start: Starts a call of the gateway's method.
+            channel: Leads to the gateway.
+            signer: Signs what is sent: a part's bytes by the digest in its header.
             read_range: Reads the file.
             peer: The gateway.
             retry_s: Seconds without progress in any part after which none is tried again.
             parallel: How many parts share the link.
         """
-        self._start = start
+        self._start = channel.stream_unary(_PATH, None, pb.UploadPartResponse.FromString).future
+        self._signer = signer
         self._read_range = read_range
         self._peer = peer
         self._retry_s = retry_s
@@ -61,9 +69,17 @@ class PartSender:
             stop.count_progress()
             on_sent(done_bytes)
 
+        header = pb.UploadPartRequest(header=write_part(part)).SerializeToString()
+
+        def send(headers: Metadata) -> pb.UploadPartResponse:
+            messages = chain([header], self._messages(part, start, on_chunk))
+            answered: pb.UploadPartResponse = self._cancellation.run(
+                lambda: self._start(messages, timeout=deadline_s, metadata=headers)
+            )
+            return answered
+
         def call() -> pb.UploadPartResponse:
-            messages = self._messages(part, start, on_chunk)
-            return self._cancellation.run(lambda: self._start(messages, timeout=deadline_s))
+            return self._signer.call(_PATH, header, send)
 
         try:
             answer = call_with_retries(call, self._peer, stop=stop, cancellation=self._cancellation)
@@ -77,8 +93,7 @@ class PartSender:
         """Call off what is being sent."""
         self._cancellation.cancel()
 
-    def _messages(self, part: Part, start: int, on_chunk: OnSent) -> Iterator[Frame]:
-        yield pb.UploadPartRequest(header=write_part(part))
+    def _messages(self, part: Part, start: int, on_chunk: OnSent) -> Iterator[bytes]:
         buffer, size, done = FrameBuffer(), NextSize(), 0
         while done < part.size_bytes:
             length = min(size.num_bytes, part.size_bytes - done)

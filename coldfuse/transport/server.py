@@ -23,6 +23,8 @@ from coldfuse.registry.federation import Federation
 from coldfuse.transport.address import Address, parse_address
 from coldfuse.transport.admission import Admission
 from coldfuse.transport.allocator import keep_freed_memory
+from coldfuse.transport.askers import Askers
+from coldfuse.transport.calls import House
 from coldfuse.transport.channel import server_credentials, server_options
 from coldfuse.transport.connections import Doorkeeper
 from coldfuse.transport.frames import SERVICE
@@ -134,15 +136,17 @@ class RunningGateway:
             pools.enter_context(nullcontext() if self._tls is None else self._tls.watched())
             rooms = Rooms(
                 limits, max_streams=settings.max_streams, stall_s=settings.stall_s, idle_s=settings.idle_s,
-                num_threads=settings.max_workers,
+                num_threads=settings.max_workers, has_members=self._federation.trust is not None,
             )  # fmt: skip
             pools.callback(rooms.close)
+            house = House(rooms=rooms, askers=Askers(self._federation.trust, lambda: self._federation.reopened().trust))
+            pools.callback(house.askers.close)
             server = grpc.aio.server(
                 options=server_options(limits.max_connections, asks_certificates=self._asks_certificates),
                 maximum_concurrent_rpcs=limits.max_calls,
-                interceptors=(Admission(rooms),),
+                interceptors=(Admission(house),),
             )  # fmt: skip
-            servicer = Servicer(gateway, intake, rooms, show_names=settings.show_names)
+            servicer = Servicer(gateway, intake, house, show_names=settings.show_names)
             server.add_generic_rpc_handlers((servicer.handler(),))
             healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]
             health_pb2_grpc.add_HealthServicer_to_server(healthy, server)

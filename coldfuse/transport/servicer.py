@@ -21,14 +21,13 @@ from coldfuse.errors import CodecError
 from coldfuse.gateway import Status, StoreGateway
 from coldfuse.gateway.contributions import read_manifest
 from coldfuse.gateway.intake import Intake
+from coldfuse.gateway.signed import is_root, read_statement
 from coldfuse.gateway.upload import PartUpload
-from coldfuse.transport.callers import check_names
-from coldfuse.transport.calls import Call, Context, Requests, serve
-from coldfuse.transport.channel import MAX_REQUEST_BYTES
+from coldfuse.transport.callers import Caller, check_contributor, check_member, check_names
+from coldfuse.transport.calls import Call, Context, House, Requests
 from coldfuse.transport.frames import SERVICE, NextSize, parse, read_frame, write_block
 from coldfuse.transport.limits import BLOCK_BYTES, DOWNLOAD_BYTES, UPLOAD_BYTES
 from coldfuse.transport.pb import gateway_pb2 as pb
-from coldfuse.transport.rooms import Rooms
 from coldfuse.transport.shares import Turn
 from coldfuse.transport.wire import (
     read_header,
@@ -43,11 +42,12 @@ from coldfuse.transport.wire import (
 class Servicer:
     """Hands calls to the gateway."""
 
-    def __init__(self, gateway: StoreGateway, intake: Intake, rooms: Rooms, *, show_names: bool) -> None:
+    def __init__(self, gateway: StoreGateway, intake: Intake, house: House, *, show_names: bool) -> None:
         self._gateway = gateway
         self._intake = intake
         self._show_names = show_names
-        self._rooms = rooms
+        self._house = house
+        self._rooms = house.rooms
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         """Return what a server is given."""
@@ -55,15 +55,18 @@ class Servicer:
             self.get_status, self.get_release, self.list_releases, self.read_object, self.find_missing,
             self.upload_part, self.commit, self.get_verdict, self.get_signed, self.join, self.put_check,
         ]  # fmt: skip
+        names = {method.__name__.title().replace("_", ""): method for method in methods}
         handlers = {
-            method.__name__.title().replace("_", ""): grpc.stream_stream_rpc_method_handler(self._served(method))
-            for method in methods
+            name: grpc.stream_stream_rpc_method_handler(self._served(f"/{SERVICE}/{name}", method))
+            for name, method in names.items()
         }
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
-    def _served(self, method: Callable[[Call], Awaitable[None]]) -> Callable[[Requests, Context], Awaitable[None]]:
+    def _served(
+        self, path: str, method: Callable[[Call], Awaitable[None]]
+    ) -> Callable[[Requests, Context], Awaitable[None]]:
         async def run(requests: Requests, context: Context) -> None:
-            await serve(requests, context, self._rooms, method)
+            await self._house.serve(requests, context, path, method)
 
         return run
 
@@ -72,12 +75,13 @@ class Servicer:
         status = self._gateway.recent_status()
         if status is None:
             status = await call.ask(self._gateway.status)
-        await call.answer(write_status(self._shown(status)))
+        await call.answer(write_status(self._shown(status, call.caller)))
 
-    def _shown(self, status: Status) -> Status:
-        """Return what strangers are told: how many have contributed, and not who."""
+    def _shown(self, status: Status, caller: Caller) -> Status:
+        """Return what a caller is told: how many have contributed, and who only where that is nobody's secret."""
         now = status.round
-        if not self._show_names:
+        shows = caller.is_operator or (self._show_names and not caller.is_stranger)
+        if not shows:
             now = replace(now, contributors=(), display_names={})
         if (refusal := self._intake.refusal) is not None:
             now = replace(now, waits_for=f"{now.waits_for}; this gateway takes no contributions: {refusal}")
@@ -108,15 +112,22 @@ class Servicer:
         """See the .proto."""
         request = await call.read(pb.CommitRequest)
         data, signature = request.manifest_json, _read_signature(request)
-        if (names := call.names) is not None:
-            check_names(await call.ask(lambda: read_manifest(data)), names)
+        asker, names = call.caller.asker, call.names
+        if asker is not None or names is not None:
+            manifest = await call.ask(lambda: read_manifest(data))
+            if asker is not None:
+                check_contributor(manifest, asker)
+            if names is not None:
+                check_names(manifest, names)
         verdict = await call.ask(lambda: self._intake.commit(data, call.sender, signature))
         await call.answer(pb.CommitResponse(contribution=verdict.contribution, verdict=write_verdict(verdict)))
 
     async def get_verdict(self, call: Call) -> None:
         """See the .proto."""
         request = await call.read(pb.GetVerdictRequest)
-        asked = request.round, request.contribution
+        asked, caller = (request.round, request.contribution), call.caller
+        if (asker := caller.asker) is not None and not caller.is_operator:
+            await call.ask(lambda: self._gateway.require_contributor(*asked, asker.name))
         verdict = await call.ask(lambda: self._gateway.verdict(*asked))
         entry = await call.ask(lambda: self._gateway.verdict_entry(*asked)) if request.with_entry else None
         await call.answer(pb.GetVerdictResponse(verdict=write_verdict(verdict), entry=entry))
@@ -124,13 +135,21 @@ class Servicer:
     async def get_signed(self, call: Call) -> None:
         """See the .proto."""
         key = (await call.read(pb.GetSignedRequest)).key
-        await call.be_heavy()
+        call.require("GetRoot" if is_root(key) else "GetSigned")
+        if not call.caller.is_stranger:
+            await call.be_heavy()
         await call.answer(pb.GetSignedResponse(content=await call.ask(lambda: self._gateway.read_signed(key))))
 
     async def join(self, call: Call) -> None:
-        """See the .proto."""
+        """See the .proto. A member's first key proves itself by an invitation, and each later one is the member's."""
         statement = (await call.read(pb.JoinRequest)).statement
+        heading = read_statement(statement)
+        self._house.askers.take_join(call.caller.address)
+        if heading.number > 0:
+            call.require("Rotate")
+            check_member(heading.member, call.caller.asker)
         await call.ask(lambda: self._gateway.join(statement))
+        self._house.askers.forget(heading.member)
         await call.answer(pb.JoinResponse())
 
     async def put_check(self, call: Call) -> None:
@@ -145,7 +164,7 @@ class Servicer:
         digest, start, length = request.digest, request.start_bytes, request.length_bytes
         await call.ask(partial(self._gateway.check_read, request.release, digest, start=start, length=length))
         end, size = start + length, NextSize()
-        async with self._rooms.transfers.take(call.caller, DOWNLOAD_BYTES, total_bytes=length) as turn:
+        async with self._rooms.transfers.take(call.caller.key, DOWNLOAD_BYTES, total_bytes=length) as turn:
             blocks = (
                 self._rooms.move(
                     partial(self._gateway.read, request.release, digest, first, min(BLOCK_BYTES, end - first))
@@ -159,11 +178,11 @@ class Servicer:
 
     async def upload_part(self, call: Call) -> None:
         """See the .proto."""
-        async with self._rooms.messages.take(call.caller, MAX_REQUEST_BYTES):
+        async with call.take_message():
             first = await call.next_message()
         part = read_header(None if first is None else parse(pb.UploadPartRequest, first))
         cost_bytes = UPLOAD_BYTES + self._gateway.write_buffer_bytes(part.size_bytes)
-        async with self._rooms.transfers.take(call.caller, cost_bytes, total_bytes=part.size_bytes) as turn:
+        async with self._rooms.transfers.take(call.caller.key, cost_bytes, total_bytes=part.size_bytes) as turn:
             upload = await self._rooms.move(partial(self._intake.begin_upload, part, call.sender))
             try:
                 await self._write(upload, call, turn)

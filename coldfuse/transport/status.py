@@ -26,6 +26,12 @@ ERROR_KEY = "coldfuse-error"
 SENDER_KEY = "coldfuse-sender"
 """Metadata: a secret by which a client shows that parts which came earlier were its own."""
 
+AUTH_KEY = "coldfuse-auth"
+"""Metadata: a signed claim of who asks (see `trust.requests`)."""
+
+GATEWAY_KEY = "coldfuse-gateway"
+"""Trailing metadata: the id that a request to this gateway has to be signed for, where it was another one."""
+
 RETRY_KEY = "coldfuse-retry-ms"
 """Trailing metadata: milliseconds after which a call that found no room may come again."""
 
@@ -82,6 +88,15 @@ class BrokenStreamError(TransportError):
     """A stream ended well, by its own account, and was too short or too long: something on the way cut it."""
 
 
+class OtherGatewayError(TransportError):
+    """A request was signed for another gateway than the one that it came to; signed again, it is answered."""
+
+    def __init__(self, gateway: str) -> None:
+        """Say for which one it has to be signed."""
+        super().__init__("the request is signed for another gateway than this one, or for one that has started anew")
+        self.gateway = gateway
+
+
 class UnknownCallError(TransportError):
     """Whoever answers does not know this call: a gateway of an older version, or none."""
 
@@ -135,7 +150,7 @@ def _advise(details: str, peer: Peer) -> str:
 
 def from_rpc_error(error: grpc.RpcError, peer: Peer) -> ColdfuseError:
     """Return the error that the gateway raised, or say what went wrong on the way."""
-    name = _class_name(error)
+    name = class_of(error)
     details = plain(error.details() or "no details")
     if name is not None:
         return _BY_NAME.get(name, TransportError)(details)
@@ -156,7 +171,7 @@ def from_rpc_error(error: grpc.RpcError, peer: Peer) -> ColdfuseError:
 
 def is_closed_on_us(error: BaseException) -> bool:
     """Tell whether a connection was closed before an answer came, for which the ends may have to agree on something."""
-    if not isinstance(error, grpc.RpcError) or _class_name(error) is not None:
+    if not isinstance(error, grpc.RpcError) or class_of(error) is not None:
         return False
     details = (error.details() or "").lower()
     is_away = any(sign in details for sign in ("refused", "resol", "unreachable", "timed out"))
@@ -167,7 +182,7 @@ def is_transient(error: BaseException) -> bool:
     """Tell whether the same call may succeed later: the way was cut, or the gateway's store was out of reach."""
     if not isinstance(error, grpc.RpcError):
         return isinstance(error, BrokenStreamError)
-    if _class_name(error) is not None:  # what the gateway itself says: its store or the stream failed, or it is busy
+    if class_of(error) is not None:  # what the gateway itself says: its store or the stream failed, or it is busy
         return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
     details = (error.details() or "").lower()
     if _is_too_large(error):
@@ -181,6 +196,11 @@ def is_transient(error: BaseException) -> bool:
     return error.code() in _TRANSIENT_CODES
 
 
+def gateway_of(error: grpc.RpcError) -> str | None:
+    """Return the id of the gateway for which a call has to be signed again; None where that is not what is wrong."""
+    return _trailer(error, GATEWAY_KEY)
+
+
 def retry_after_s(error: grpc.RpcError) -> float:
     """Return how long the gateway asks to wait before the next try; at most a few seconds, whoever says it."""
     text = _trailer(error, RETRY_KEY) or ""
@@ -192,7 +212,8 @@ def _is_too_large(error: grpc.RpcError) -> bool:
     return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (error.details() or "").lower()
 
 
-def _class_name(error: grpc.RpcError) -> str | None:
+def class_of(error: grpc.RpcError) -> str | None:
+    """Return the name of the class of the gateway's error; None where it is not the gateway that speaks."""
     return _trailer(error, ERROR_KEY)
 
 

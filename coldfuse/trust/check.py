@@ -58,10 +58,10 @@ class _Lot(Value):
     lot: Digest
 
 
-def check_key(release: int, member: str) -> str:
+def word_key(release: int, member: str) -> str:
     """Return the key of a member's word on a release.
 
-    >>> check_key(12, "ada")
+    >>> word_key(12, "ada")
     'checks/00012/ada.json'
     """
     return f"checks/{release:05d}/{member}.json"
@@ -93,8 +93,9 @@ def read_check(
     payload = envelope.content("check", what=what)
     check = decode(Check, payload, what=what)
     own = envelope.signatures[0] if len(envelope.signatures) == 1 else None
-    asker = view.verify(payload, "check", own, name=check.member, what=what, at_s=check.checked_at_s)
-    require_right(METHOD, asker, is_open=is_open, now_s=now_s)
+    at_s = None if is_new else check.checked_at_s
+    asker = view.verify(payload, "check", own, name=check.member, what=what, at_s=at_s)
+    require_right(METHOD, asker, is_open=view.known().root.is_open, now_s=now_s)
     return check, asker
 
 

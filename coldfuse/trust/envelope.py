@@ -2,7 +2,8 @@
 
 The payload is signed as the bytes that are stored, so no canonical form has to be agreed on; the type is signed, too,
 so that what was signed as one thing is never taken for another. The work is securesystemslib's; here is what comes
-before it: bounds, strict JSON, and key ids that are computed.
+before it: bounds, strict JSON, and key ids that are computed. It is imported where it is used: who signs nothing can do
+without the 20 MB that it takes.
 Source: https://github.com/secure-systems-lab/dsse, protocol version 1.
 """
 
@@ -14,10 +15,6 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
-from securesystemslib.dsse import Envelope as _Dsse
-from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
-from securesystemslib.signer import Key as _Key  # type: ignore[attr-defined]  # it lists no names
-from securesystemslib.signer import Signature as _Signature  # type: ignore[attr-defined]  # it lists no names
 
 from coldfuse.core.serialization import decode, encode
 from coldfuse.core.signature import Signature
@@ -26,7 +23,17 @@ from coldfuse.errors import CodecError, SignatureError, UnknownKeyError
 from coldfuse.trust.keys import PublicKey, Signer, signature_bytes, signature_of
 
 Kind = Literal[
-    "root", "federation", "members", "member-key", "channel", "journal", "contribution", "check", "lot", "provenance"
+    "root",
+    "federation",
+    "members",
+    "member-key",
+    "channel",
+    "journal",
+    "contribution",
+    "check",
+    "lot",
+    "provenance",
+    "request",
 ]
 """What is signed."""
 
@@ -88,7 +95,9 @@ def add_signature(data: bytes, kind: Kind, signer: Signer, *, what: str) -> byte
 
 def detached(payload: bytes, kind: Kind, signer: Signer) -> Signature:
     """Return a signature over a payload and its kind, for where the payload lies elsewhere."""
-    return signature_of(signer, _Dsse(payload, payload_type(kind), {}).pae())
+    from securesystemslib.dsse import Envelope as Dsse
+
+    return signature_of(signer, Dsse(payload, payload_type(kind), {}).pae())
 
 
 def read_envelope(data: bytes, *, what: str) -> Envelope:
@@ -137,10 +146,15 @@ def verify_detached(
     wanted = [each for each in signatures if each.keyid in known]
     if len(wanted) < threshold:
         raise UnknownKeyError(_too_few(what, len(wanted), threshold, known, signatures))
-    by_id = {each.keyid: _Signature(each.keyid, signature_bytes(each).hex()) for each in wanted}
+    from securesystemslib.dsse import Envelope as Dsse
+    from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
+    from securesystemslib.signer import Key as VerifyingKey  # type: ignore[attr-defined]  # it lists no names
+    from securesystemslib.signer import Signature as PlainSignature  # type: ignore[attr-defined]
+
+    by_id = {each.keyid: PlainSignature(each.keyid, signature_bytes(each).hex()) for each in wanted}
     try:
-        verifiers: list[_Key] = [known[keyid].verifier() for keyid in by_id]
-        _Dsse(payload, payload_type(kind), by_id).verify(verifiers, threshold)
+        verifiers: list[VerifyingKey] = [known[keyid].verifier() for keyid in by_id]
+        Dsse(payload, payload_type(kind), by_id).verify(verifiers, threshold)
     except (VerificationError, UnverifiedSignatureError, ValueError) as error:
         raise SignatureError(f"{what}: a signature does not fit what it says; it was altered or forged") from error
 

@@ -11,18 +11,20 @@ import base64
 import binascii
 from collections.abc import Callable
 from functools import cached_property
-from typing import Annotated, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from pydantic import Field, field_validator
-from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  # it lists no names
 
 from coldfuse.core.serialization import sha256
 from coldfuse.core.signature import Signature
 from coldfuse.core.value import Value
 from coldfuse.errors import CodecError, UserInputError
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  # it lists no names
 
 Scheme = Literal["ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "rsassa-pss-sha256"]
 """How a key signs, by securesystemslib's names."""
@@ -76,6 +78,8 @@ class PublicKey(Value):
 
     def verifier(self) -> SSlibKey:
         """Return the key as securesystemslib has it, under this key's id."""
+        from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  # it lists no names; heavy
+
         try:
             return SSlibKey.from_crypto(_load_public(self.pem), keyid=self.id, scheme=self.scheme)
         except ValueError as error:

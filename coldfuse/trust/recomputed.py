@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from coldfuse.core.words import printable
 from coldfuse.errors import CodecError, NotAllowedError, SignatureError
-from coldfuse.trust.check import MAX_CHECK_BYTES, METHOD, Check, check_key, read_check
+from coldfuse.trust.check import MAX_CHECK_BYTES, METHOD, Check, read_check, word_key
 from coldfuse.trust.rights import RIGHTS
 from coldfuse.trust.view import Known, ReadSigned, TrustView
 
@@ -78,11 +78,11 @@ def _who_may(known: Known, now_s: float) -> list[str]:
 
 def _word_of(read: ReadSigned, view: TrustView, known: Known, release: int, *, name: str, now_s: float) -> Check | None:
     """Return a member's word; None where there is none that counts."""
-    data = read(check_key(release, name))
+    data = read(word_key(release, name))
     if data is None or len(data) > MAX_CHECK_BYTES:
         return None
     try:
-        check, _ = read_check(view, data, is_open=known.root.is_open, now_s=now_s)
+        check, _ = read_check(view, data, now_s=now_s)
     except (CodecError, SignatureError, NotAllowedError):
         return None
     return check if (check.federation, check.release, check.member) == (known.fingerprint, release, name) else None

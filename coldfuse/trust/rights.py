@@ -25,13 +25,17 @@ RIGHTS: dict[str, frozenset[MemberRole]] = {
     "Commit": SENDERS,
     "GetVerdict": SENDERS,
     "PutCheck": frozenset({"contributor", "evaluator", "operator"}),
+    "Rotate": READERS,
+    "ServerReflection": READERS,
 }
-"""Roles that may call each method."""
+"""Roles that may call each method. GetSigned of a root is "GetRoot", and Join of a key that is not a member's first one
+is "Rotate", for that member; services of gRPC's own go by their names."""
 
-STRANGERS = frozenset({"GetRoot", "Join"})
-"""What everybody may call: what is verified by who gets it, and what proves itself by an invitation."""
+STRANGERS = frozenset({"GetRoot", "Join", "Health"})
+"""What everybody may call: what is verified by who gets it, what proves itself by an invitation, and whether there is
+anybody, which says no more than an open port."""
 
-OPEN_TO_READ = frozenset({"GetStatus", "GetRelease", "ListReleases", "ReadObject", "GetSigned"})
+OPEN_TO_READ = frozenset({"GetStatus", "GetRelease", "ListReleases", "ReadObject", "GetSigned", "ServerReflection"})
 """What everybody may call where the federation is open."""
 
 
@@ -45,6 +49,12 @@ class Asker:
     """The member; None for a key of an open federation."""
     keyid: str
     """Id of the key that signed."""
+
+
+def is_current(asker: Asker, *, now_s: float) -> bool:
+    """Tell whether who asks is a member now: neither revoked nor expired; whoever an open federation knows is one."""
+    member = asker.member
+    return member is None or (member.revoked is None and now_s <= member.valid_until_s)
 
 
 def require_right(method: str, asker: Asker | None, *, is_open: bool, now_s: float) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from coldfuse.errors import CodecError, NotAllowedError, SignatureError
 from coldfuse.storage.base import list_keys
-from coldfuse.trust.check import Check, check_key, read_check
+from coldfuse.trust.check import Check, read_check, word_key
 from coldfuse.trust.view import TrustView
 from coldfuse.verification.causes import Cause
 from coldfuse.verification.inspection import Inspection
@@ -31,14 +31,14 @@ def look_at_words(look: Inspection, view: TrustView | None, *, releases: Mapping
 def _read(look: Inspection, view: TrustView, data: bytes, key: str) -> Check | None:
     known = view.known()
     try:
-        check, _ = read_check(view, data, is_open=known.root.is_open, now_s=look.at_s, what=key)
+        check, _ = read_check(view, data, now_s=look.at_s, what=key)
     except (CodecError, SignatureError) as error:
         look.error(key, error)
         return None
     except NotAllowedError as error:
         look.note(f"{key}: does not count: {error}")
         return None
-    if key == check_key(check.release, check.member) and check.federation == known.fingerprint:
+    if key == word_key(check.release, check.member) and check.federation == known.fingerprint:
         return check
     look.add(Cause.CONTRADICTION, key, f"is {check.member}'s word on release {check.release}, put elsewhere")
     return None

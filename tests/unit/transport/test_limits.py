@@ -3,6 +3,7 @@
 import pytest
 
 from coldfuse.errors import GatewayBusyError, UserInputError
+from coldfuse.transport.callers import Caller
 from coldfuse.transport.limits import MIN_MEMORY_BYTES, limits_within, raise_file_limit
 from coldfuse.transport.rooms import Rooms
 
@@ -49,7 +50,7 @@ def test_one_caller_opens_half_of_the_calls_and_others_the_rest(rooms):
         before = len(opened)
         try:
             while True:
-                call = rooms.count(caller)
+                call = rooms.count(Caller(address=caller))
                 call.__enter__()
                 opened.append(call)
         except GatewayBusyError:
