@@ -73,15 +73,15 @@ def sign_check(check: Check, identity: Identity) -> bytes:
 
 
 def read_check(
-    view: TrustView, data: bytes, *, is_open: bool, now_s: float, what: str = "check"
+    view: TrustView, data: bytes, *, now_s: float, is_new: bool = False, what: str = "check"
 ) -> tuple[Check, Asker]:
     """Return a member's word, and who the member is.
 
     Args:
         view: Who the members are.
         data: The envelope.
-        is_open: Whether the federation is open.
         now_s: Seconds since 1970 at which the member must have the right to speak.
+        is_new: Whether it has to be signed by the member's newest key.
         what: What the errors call it.
 
     Raises:
