@@ -23,6 +23,7 @@ from coldfuse.gateway.answers import (
     UploadReport,
     summarize,
 )
+from coldfuse.gateway.auditing import is_behind, read_behind
 from coldfuse.gateway.base import MAX_POLL_S, MIN_POLL_S, PARALLEL, Gateway, OnProgress
 from coldfuse.gateway.contributions import Committer, encode_manifest
 from coldfuse.gateway.reading import ReleaseReader
@@ -221,6 +222,8 @@ class StoreGateway(Gateway):
 
     def read_signed(self, key: str) -> bytes | None:
         """Return what is signed and lies under a key; None where there is nothing."""
+        if is_behind(key):
+            return read_behind(self._federation, key)
         return read_signed(self._federation.store, key)
 
     def _require_trust(self) -> TrustView:

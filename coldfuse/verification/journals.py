@@ -59,12 +59,13 @@ class Journals:
     settings: FederationSettings
     signers: Signers | None
 
-    def read(self, number: int, *, before: SeenRound | None) -> SeenRound:
+    def read(self, number: int, *, before: SeenRound | None, is_alone: bool = False) -> SeenRound:
         """Look at the journal of a round.
 
         Args:
             number: Number of the round.
-            before: The round before; None where it was not looked at.
+            before: The round before; None where there is none.
+            is_alone: Whether nothing is known of the round before.
         """
         folder = f"rounds/{number:05d}/journal/"
         led: list[tuple[int, str]] = []
@@ -80,7 +81,8 @@ class Journals:
         entries = list(self._entries(number, sorted(led)))
         entries += self._head(number, len(led), dict(entries))
         if self._is_signed(number):
-            entries = self._linked(number, entries, before)
+            first = tuple(one.before for _, one in entries[:1]) if is_alone else self._links_of(before)
+            entries = self._linked(number, entries, first)
         self.look.looked_at["rounds"] += 1
         events = tuple(entry.event for _, entry in entries)
         chain = tuple(entry.digest for _, entry in entries)
@@ -133,15 +135,18 @@ class Journals:
         self.look.looked_at["signatures of journals"] += 1
         return _Entry(link.entry, link.seq, sha256(payload), link.before, root.version)
 
+    def _links_of(self, before: SeenRound | None) -> Collection[str | None]:
+        """Return what the first entry of a round may name: any entry of the round before."""
+        return before.chain if before and self._is_signed(before.number) else (None,)
+
     def _linked(
-        self, number: int, entries: Sequence[tuple[str, _Entry]], before: SeenRound | None
+        self, number: int, entries: Sequence[tuple[str, _Entry]], first: Collection[str | None]
     ) -> list[tuple[str, _Entry]]:
         """Return the entries that follow one another; those that a later one passes over count for nothing.
 
         Every entry names the one before it, and is signed by who may, no earlier than that one's signer. A leader that
         finds an entry damaged decides anew what it said, and passes it over if it comes back.
         """
-        first: Collection[str | None] = before.chain if before and self._is_signed(before.number) else (None,)
         kept: list[tuple[str, _Entry]] = []
         for key, entry in entries:
             names = [one.digest for _, one in kept]

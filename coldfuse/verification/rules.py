@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from coldfuse.core.federation import FederationSettings, RoundRules, SettingsChange, Terms
 from coldfuse.core.quarantine import Quarantine, QuarantineChange
@@ -57,7 +57,7 @@ def look_at_rules(look: Inspection, settings: FederationSettings, signers: Signe
     quarantine = _read_sealed(look, Quarantine, QUARANTINE_KEY)
     if quarantine is not None:
         list(_changes(look, QUARANTINE_HISTORY, quarantine.change))
-    return frozenset(_all_terms(settings, changes))
+    return frozenset(all_terms(settings, changes))
 
 
 def is_envelope(look: Inspection, data: bytes, key: str) -> bool:
@@ -74,7 +74,8 @@ def is_envelope(look: Inspection, data: bytes, key: str) -> bool:
     return signed
 
 
-def _all_terms(settings: FederationSettings, changes: list[SettingsChange]) -> Iterator[Terms]:
+def all_terms(settings: FederationSettings, changes: Iterable[SettingsChange]) -> Iterator[Terms]:
+    """Return the terms that rounds may have been opened with: of the settings, and before each change, newest first."""
     terms = settings.terms
     yield terms
     for change in changes:
