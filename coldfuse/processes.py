@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import resource
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 LISTENING = "listening on "
 """Beginning of the line with which a gateway says its address."""
 
@@ -44,6 +45,17 @@ def stop_on_signals(stop: threading.Event | None = None) -> threading.Event:
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
     return stop
+
+
+def keep_memory_private() -> None:
+    """Leave no memory of this process on a disk, and show it to no other one of this user: it holds private keys.
+
+    No core file is written when it crashes, whichever program the system has for that; children inherit the limit of
+    zero bytes, and a debugger needs root.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":  # a program that the system pipes cores into gets them whatever the limit says
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def start(arguments: Sequence[str], **options: object) -> subprocess.Popen[str]:

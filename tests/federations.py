@@ -13,7 +13,8 @@ from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import Admitted, Opened
 from coldfuse.core.serialization import blob_digest, sha256
-from coldfuse.registry.federation import Federation, create
+from coldfuse.registry.creation import create
+from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.trust import found
 from coldfuse.storage.base import ObjectStore

@@ -7,7 +7,7 @@ does not count, until others make it look like one of them, or the round ends an
 taken back for its length: one that came before there was anything to compare it with is shortened when it is fused
 (`standing`). So everybody gets one verdict, and what is fused follows from the set that is fused, not from its order.
 
-Only an operator takes an admission back, by a quarantine while the round is still open.
+Only an operator takes an admission back while the round is still open, by a quarantine or by revoking a member.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from coldfuse.aggregator.meter import LayerGroups
 from coldfuse.aggregator.model import Base
+from coldfuse.aggregator.proving import Proven, prove
 from coldfuse.aggregator.screen import Screening, bounded, screen
 from coldfuse.core.contribution import Admission, Measured, Rejection
 from coldfuse.core.copies import Known
@@ -84,10 +85,13 @@ def judge(  # noqa: PLR0913 - what there is to say, by keyword
     case = _Case(
         federation=federation, base=base, executor=executor, round=round_number, state=state, opened=opened
     )  # fmt: skip
-    out = _quarantined(case)
+    there = (*state.held.values(), *state.admitted.values())
+    proven = prove(federation, state.waiting, there, opened)
+    out = _refused(case, proven) | _quarantined(case)
     admitted = [a for a in state.admitted.values() if a.contribution not in out]
     held = [a for a in state.held.values() if a.contribution not in out]
     sound, rejections, damages = _screen(case, _next_of_each(case, out, held))
+    sound = proven.admit(sound)
     original, copied = _without_copies([*admitted, *held], sound, opened.screening)
     undecided = [*held, *original]  # none at most looks
     why_long = _too_long([*admitted, *undecided], base, opened.screening) if undecided else {}
@@ -127,6 +131,14 @@ def rejection(received: Received, reason: str, *, is_late: bool = False) -> Reje
         reason=reason,
         is_late=is_late,
     )
+
+
+def _refused(case: _Case, proven: Proven) -> dict[str, Rejection]:
+    """Return the rejections of what no member has signed who may contribute, or what was revoked since, by digest."""
+    state, why = case.state, {digest: bounded(reason) for digest, reason in proven.reasons.items()}
+    found = {r.contribution: rejection(r, why[r.contribution]) for r in state.waiting if r.contribution in why}
+    there = (*state.held.values(), *state.admitted.values())
+    return found | {a.contribution: _of(a, why[a.contribution]) for a in there if a.contribution in why}
 
 
 def _quarantined(case: _Case) -> dict[str, Rejection]:

@@ -102,6 +102,8 @@ def advance(round_: Round) -> list[LeaderEvent]:
 def _next(round_: Round, state: RoundState) -> list[LeaderEvent]:
     if state.opened is None and not state.is_over:
         return [_open(round_)]
+    if state.opened is not None and state.is_open and _is_before_root(round_):
+        return [Abandoned(reason="the federation has a root now: from the next round on all is signed; send it again")]
     if state.opened is not None and state.is_open:
         return _look(round_, state, state.opened)
     if state.waiting:
@@ -113,6 +115,12 @@ def _next(round_: Round, state: RoundState) -> list[LeaderEvent]:
         return [_publish(round_, state, state.fused, age_s=age_s)]
     mending = _mend(round_, state, age_s=age_s)
     return [_fuse(round_, state, age_s=age_s)] if mending is None else mending
+
+
+def _is_before_root(round_: Round) -> bool:
+    """Tell whether a round was opened before its federation had a root: nobody can prove who wrote its journal."""
+    settings = round_.federation.settings
+    return settings.root is not None and not settings.is_signed_round(round_.journal.round)
 
 
 def _open(round_: Round) -> Opened:

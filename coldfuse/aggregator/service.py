@@ -16,6 +16,7 @@ from typing import TypeVar
 from coldfuse.aggregator.model import Base, open_base
 from coldfuse.aggregator.release import most_contributions
 from coldfuse.aggregator.round import Round, advance
+from coldfuse.aggregator.signing import mend_signatures
 from coldfuse.aggregator.watchdog import Watchdog
 from coldfuse.core.round import LeaderEvent, Published
 from coldfuse.engine.execution import WatchedExecutor
@@ -164,6 +165,7 @@ class _Leader:
         mend_settings(self._federation.store)
         pointer, federation = self._federation.mended_latest(), self._federation.reopened()
         keep_copy(federation.store, federation.settings)
+        mend_signatures(federation, self._executor)
         base = open_base(federation, federation.latest())
         number = federation.current_round()
         settled = max(number - 2, 0)  # rounds up to this one have nothing left to be done

@@ -50,6 +50,29 @@ def sign_release(
     write_signatures(federation, manifest, digests, signers=signers, terms=terms, journal_head=journal_head)
 
 
+def mend_signatures(federation: Federation, executor: Executor) -> bool:
+    """Sign the latest release anew, as the leader, where its signatures are lost or damaged, or its key was replaced.
+
+    Which release that is, and what, the channel says, which is signed itself. Raises as `sign_release`.
+
+    Returns:
+        True if they were written.
+    """
+    signers = federation.signer
+    if federation.trust is None or signers is None:
+        return False
+    latest = federation.latest()
+    if not federation.settings.is_signed_release(latest.release) or is_signed(federation, latest, signers):
+        return False
+    journal = federation.journal(latest.round) if latest.round else None  # the base was made in no round
+    opened = journal.state().opened if journal else None
+    sign_release(
+        federation, latest, executor, signers=signers, terms=opened.terms if opened else None,
+        journal_head=journal.newest_link() if journal else None,
+    )  # fmt: skip
+    return True
+
+
 def hash_one(_: None, file: BlobFile) -> str:
     """Return the SHA-256 of a file in parts, each of which is verified as it is read: what a task does."""
     return hash_file(file, cuts=tuple(accumulate(part.size_bytes for part in file.blob.parts)))

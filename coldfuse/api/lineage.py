@@ -48,28 +48,31 @@ class Step:
         return self.summary.name.number
 
 
-def trace(history: History, keys: SigningKeys, *, release: int | None = None) -> Iterator[Step]:
+def trace(
+    history: History, keys: SigningKeys, *, release: int | None = None, named: str | None = None
+) -> Iterator[Step]:
     """Follow a release back to the first base; each is read when it is asked for.
 
     Args:
         history: Where it lies.
         keys: The aggregators' keys.
         release: Number of the release; None: the latest.
+        named: SHA-256 of its manifest, as a signed channel names it; None where none does.
 
     Raises:
         FederationError: There is no such release, or one on the way is missing.
         CodecError: A release is said to come from a later one.
     """
-    expected: tuple[int, str] | None = None
+    expected = ("the signed channel names", named) if named else None
     for summary in _summaries(history, release):
         key = statement_key(summary.name.number)
         signed = read_signed_release(history.read_signed(key), keys, what=key)
         problem = signed.statement and disagreement(signed.statement, summary)
         if expected and expected[1] != summary.name.manifest_digest:
-            problem = f"release {expected[0]} was made from another manifest, {expected[1][:12]}"
+            problem = f"{expected[0]} another manifest, {expected[1][:12]}"
         step = Step(summary=summary, signed=Signed(problem=problem) if problem else signed)
         parent = step.signed.statement.parent if step.signed.statement else None
-        expected = (summary.name.number, parent) if parent else None
+        expected = (f"release {summary.name.number} was made from", parent) if parent else None
         yield step
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from coldfuse.cli.options.operator import AggregatorOptions, Fusing
+from coldfuse.cli.options.operator import AggregatorOptions, Fusing, Holding
+from coldfuse.cli.serving import with_keys
 from coldfuse.cli.source import start_on
 from coldfuse.cli.units import parse_duration, parse_size
 from coldfuse.processes import run_again
@@ -12,7 +13,9 @@ from coldfuse.processes import run_again
 
 def aggregator(options: AggregatorOptions) -> None:
     """Screen, fuse and publish until stopped; Ray may take its process with it, so that another one sees to that."""
-    federation = start_on(options.store)  # a wrong store or option is one line, not a process that fails
+    # first of all: what is wrong with a store or a key is one line, not processes that fail
+    federation = start_on(options.store, root=options.holding.root)
+    federation = with_keys(federation, options.holding.keys)
     check_fusing(options.fusing)
     if options.unsupervised:
         from coldfuse.cli.leading import lead
@@ -22,7 +25,7 @@ def aggregator(options: AggregatorOptions) -> None:
     until = options.until
     if options.rounds is not None:  # counted from now on, however often the process is started again
         until = federation.channel("latest").release + options.rounds
-    run_again("aggregator", aggregator_arguments(options.store, options.fusing, until=until))
+    run_again("aggregator", aggregator_arguments(options.store, options.fusing, options.holding, until=until))
 
 
 def check_fusing(fusing: Fusing) -> None:
@@ -32,11 +35,11 @@ def check_fusing(fusing: Fusing) -> None:
         parse_size(fusing.memory)
 
 
-def aggregator_arguments(store: str, fusing: Fusing, *, until: int | None = None) -> list[str]:
+def aggregator_arguments(store: str, fusing: Fusing, holding: Holding, *, until: int | None = None) -> list[str]:
     """Return the command line of an aggregator that somebody else starts again."""
     given = words({
         "--ray-address": fusing.ray_address, "--workers": fusing.workers, "--memory": fusing.memory,
-        "--lease": fusing.lease, "--until": until,
+        "--lease": fusing.lease, "--until": until, "--keys": holding.keys, "--root": holding.root,
     })  # fmt: skip
     return ["aggregator", store, *given, "--unsupervised"]
 

@@ -12,6 +12,7 @@ import typer
 from coldfuse.api.bars import bytes_bar, is_watched
 from coldfuse.api.recomputed import Words
 from coldfuse.api.values import describe_change, describe_release
+from coldfuse.cli.model_key import require_place, write_model_key
 from coldfuse.cli.options.consumer import FetchOptions, ReleasesOptions, StatusOptions
 from coldfuse.cli.pace import Pace
 from coldfuse.cli.source import connect
@@ -31,10 +32,13 @@ from coldfuse.trust.recomputed import Recomputations
 def fetch(options: FetchOptions) -> None:
     """Download a release."""
     which = check_channel(options.channel) if options.release is None else options.release
+    require_place(options.model_key, options.out)
     with connect(options.source, options.connection) as gateway, _watching() as progress:
         fetched = fetch_release(
             gateway, options.out, which=which, progress=progress, verify=options.verify, allow_older=options.allow_older
         )
+        if options.model_key is not None:
+            write_model_key(gateway, options.out, options.model_key)
     manifest, out = fetched.manifest, options.out
     if fetched.changed:
         typer.echo(f"coldfuse: {fetched.changed}", err=True)
@@ -42,10 +46,13 @@ def fetch(options: FetchOptions) -> None:
         facts = {"release": manifest.release, "digest": manifest.model_digest, "out": str(out)}
         traffic = {"downloaded_bytes": fetched.downloaded_bytes, "reused_bytes": fetched.reused_bytes}
         left_out = {"left_out": [dataclasses.asdict(item) for item in missing_code(out, manifest)]}
-        typer.echo(json.dumps(facts | traffic | {"changed": fetched.changed} | left_out))
+        signed = {"signed": list(fetched.signed)}
+        typer.echo(json.dumps(facts | traffic | {"changed": fetched.changed} | signed | left_out))
         return
     down, kept = fetched.downloaded_bytes / 2**20, fetched.reused_bytes / 2**20
     typer.echo(f"release {manifest.release} in {out}: {down:.1f} MiB downloaded, {kept:.1f} MiB were there")
+    if fetched.signed:
+        typer.echo(f"signed: {', '.join(fetched.signed)}")
     for line in left_out_lines(missing_code(out, manifest)):
         typer.echo(line)
     if manifest.module is None:

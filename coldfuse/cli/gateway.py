@@ -8,6 +8,7 @@ import sys
 import typer
 
 from coldfuse.cli.options.operator import GatewayOptions
+from coldfuse.cli.serving import say_who_may
 from coldfuse.cli.source import start_on, tls_files
 from coldfuse.cli.units import parse_size
 from coldfuse.errors import StorageError, UnsuitableStoreError
@@ -24,7 +25,7 @@ _UNCOMMITTED_IN_A_BUCKET = 256 << 30
 
 def gateway(options: GatewayOptions) -> None:
     """Run a gateway until stopped."""
-    federation, listening = start_on(options.store), options.listening
+    federation, listening = start_on(options.store, root=options.root), options.listening
     if doubt := wait_for(lambda: _why_not(federation.store), _warn):
         _warn(f"takes no contributions for now, and goes on serving what there is: {doubt}")
     _collect_garbage(federation.store)
@@ -38,6 +39,7 @@ def gateway(options: GatewayOptions) -> None:
     with serve_gateway(federation, settings) as running:
         typer.echo(f"{LISTENING}{running.address}")
         sys.stdout.flush()
+        say_who_may(federation, options.store)
         stop.wait()
 
 

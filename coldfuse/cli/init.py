@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,10 +12,11 @@ import typer
 
 from coldfuse.api.places import resolve_model, revision_of
 from coldfuse.cli.closing import NEW_FEDERATION, rules_of
+from coldfuse.cli.founding import begun_in, finish, founders, say_keys
 from coldfuse.cli.options.operator import InitOptions
 from coldfuse.cli.recipe import line_of, recipe_of, require_federated
 from coldfuse.cli.units import parse_duration
-from coldfuse.core.left_out import left_out_lines
+from coldfuse.core.left_out import LeftOut, left_out_lines
 from coldfuse.core.model_files import is_tokenizer_file
 from coldfuse.core.names import Identity, shown
 from coldfuse.core.screening_rules import ScreeningRules
@@ -24,8 +25,11 @@ from coldfuse.engine.low_rank import find_low_rank, require_shareable
 from coldfuse.errors import MissingExtraError, StorageError, UserInputError
 from coldfuse.extras import requiring
 from coldfuse.registry.creation import create_federation, require_creatable, require_fusable
+from coldfuse.registry.federation import Federation, open_federation
+from coldfuse.registry.settings import SETTINGS_KEY
 from coldfuse.storage import ObjectStore, ensure_suitable, open_store
 from coldfuse.tensors.checkpoint import Checkpoint, open_checkpoint
+from coldfuse.trust.home import FederationFolder
 
 _TRAINING = ("torch", "transformers")
 
@@ -33,6 +37,8 @@ _TRAINING = ("torch", "transformers")
 def init(options: InitOptions) -> None:
     """Create a federation from a base model."""
     Identity.of(options.name, what="--name")  # before the base is looked at
+    if options.base is None:
+        raise typer.BadParameter("say which model the federation begins with: --base MODEL")
     words, base = options.recipe, options.base
     recipe = recipe_of(words.method, words.param, words.variant)
     quorum = options.closing.publish_every or options.quorum
@@ -42,10 +48,12 @@ def init(options: InitOptions) -> None:
     rules = NEW_FEDERATION | {"deadline_s": parse_duration(options.deadline)} | rules_of(options.closing)
     rules |= {"quorum": quorum}
     store, model = open_store(options.store), resolve_model(base)
+    if _was_finished(options, store):
+        return
     require_creatable(store, name=options.name, rules=rules)
     checkpoint = open_checkpoint(model)  # what is no model leaves no trace in the store
     screening = ScreeningRules(is_on=options.screening == "strict")
-    with _shared(options, model) as shared:
+    with _shared(options, base, model) as shared:
         if shared == model:
             require_fusable(checkpoint, model)
         else:
@@ -55,29 +63,49 @@ def init(options: InitOptions) -> None:
         _check(store)
         if shared == model:
             _say_who_can_train(base, model, checkpoint)
+        folder, keys = founders(store, is_open=options.is_open, key=options.key)
         federation = create_federation(
             store, name=options.name, base=shared, origin=base, method=line, rules=rules, screening=screening,
-            statistics=statistics,
+            statistics=statistics, trust=keys,
         )  # fmt: skip
+        finish(folder, store, options.store)
+    how = "no release has it, so who loads one needs it, too"
+    left_out = () if federation.latest().module else checkpoint.left_out(base, how=how)
+    _say_created(options, federation, folder, left_out)
+
+
+def _was_finished(options: InitOptions, store: ObjectStore) -> bool:
+    """Tell whether all but the last word of this was done by a command that was killed then, and say that word."""
+    begun = begun_in(store)
+    if begun is None or store.head(SETTINGS_KEY) is None:
+        return False
+    federation = open_federation(store, fingerprint=begun[0].fingerprint)
+    finish(begun[0], store, options.store)
+    _say_created(options, federation, begun[0], ())
+    return True
+
+
+def _say_created(
+    options: InitOptions, federation: Federation, folder: FederationFolder, left_out: Sequence[LeftOut]
+) -> None:
     release, settings = federation.latest(), federation.settings
     size = sum(blob.size_bytes for blob in release.files.values())
     typer.echo(
         f"created {shown(settings.name, settings.display_name)} in {options.store}: release 0, {size / 2**20:.1f} MiB"
     )
-    typer.echo(f"files, which everybody who reaches the federation can have: {', '.join(sorted(release.files))}")
+    typer.echo(f"files, which everybody who takes part can have: {', '.join(sorted(release.files))}")
     if release.module:
         typer.echo(f"shared: {release.module}")
-    else:
-        for item in left_out_lines(checkpoint.left_out(base, how="no release has it, so who loads one needs it, too")):
-            typer.echo(item)
-    if statistics.wanted:
-        typer.echo(f"statistics beside every delta: {statistics}")
-    typer.echo(f"next: coldfuse serve {options.store}")
+    for item in left_out_lines(left_out):
+        typer.echo(item)
+    if settings.statistics.wanted:
+        typer.echo(f"statistics beside every delta: {settings.statistics}")
+    say_keys(options.store, folder, is_open=options.is_open)
     typer.echo(f"digest {release.model_digest}")
 
 
 @contextmanager
-def _shared(options: InitOptions, model: Path) -> Iterator[Path]:
+def _shared(options: InitOptions, base: str, model: Path) -> Iterator[Path]:
     """Give the folder of what is shared: the model's own, or of a module that is made for it."""
     if options.share is None:
         if options.base_digest is not None:
@@ -92,7 +120,7 @@ def _shared(options: InitOptions, model: Path) -> Iterator[Path]:
         from coldfuse.training.sharing.making import Source, make_module  # noqa: PLC0415
 
         share = parse_share(options.share)
-        source = Source(folder=model, origin=options.base, revision=revision_of(model), digest=digest)
+        source = Source(folder=model, origin=base, revision=revision_of(model), digest=digest)
         with tempfile.TemporaryDirectory(prefix="coldfuse-") as scratch:
             folder = Path(scratch) / "module"
             make_module(source, share, options.share, folder)

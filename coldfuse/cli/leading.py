@@ -11,6 +11,7 @@ from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
 from coldfuse.aggregator.watchdog import Watchdog
 from coldfuse.cli.events import describe
 from coldfuse.cli.options.operator import AggregatorOptions
+from coldfuse.cli.serving import say_who_may
 from coldfuse.cli.units import parse_duration, parse_size
 from coldfuse.engine.execution import ray_executor
 from coldfuse.errors import UserInputError
@@ -36,6 +37,7 @@ def lead(federation: Federation, options: AggregatorOptions) -> None:
         with ray_executor(fusing.ray_address, num_cpus=fusing.workers, memory_bytes=memory_bytes) as executor:
             stop_on_signals(stop)  # Ray has taken SIGTERM: with its handler the command would end in a trace
             typer.echo("aggregating")
+            say_who_may(federation, options.store)
             events = serve_rounds(federation, executor, settings, stop=stop, announce=_say, watchdog=watchdog)
             for number, event in events:
                 for line in describe(event):

@@ -16,6 +16,7 @@ from coldfuse.cli.source import connect
 from coldfuse.config import home_folder
 from coldfuse.consumer.folder import read_fetched
 from coldfuse.consumer.signatures import read_provenance
+from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.core.serialization import encode
 from coldfuse.core.words import plural
 from coldfuse.durable import write_whole
@@ -34,17 +35,35 @@ def lineage(options: LineageOptions) -> None:
     folder = Path(options.source)
     if (held := _held(folder, options.release)) is not None:
         keys = _known_keys(held.federation)
-        _show(options, keys, islice(trace(held, keys), 1), in_folder=True)
+        lacks = (
+            "this machine knows no root of it: who has signed is not known" if held.is_signed else "it is not signed"
+        )
+        _show(options, keys, islice(trace(held, keys), 1), without=f"a release in a folder; {lacks}", in_folder=True)
         return
     with connect(options.source, options.connection) as gateway:
-        keys = signing_keys(gateway.read_signed)
-        _show(options, keys, trace(gateway, keys, release=options.release))
+        if not isinstance(gateway, TrustedGateway):
+            _show(options, SigningKeys(), trace(gateway, SigningKeys(), release=options.release))
+            return
+        # What was signed by keys that were replaced since is verified here, too: by what was made from it.
+        source, release, named = gateway.unverified, options.release, None
+        if release is None:
+            channel = gateway.belief.channel("latest")
+            release, named = channel.release, channel.manifest
+        keys = signing_keys(source.read_signed, fingerprint=gateway.fingerprint)
+        _show(options, keys, trace(source, keys, release=release, named=named))
 
 
-def _show(options: LineageOptions, keys: SigningKeys, steps: Iterator[Step], *, in_folder: bool = False) -> None:
+def _show(
+    options: LineageOptions,
+    keys: SigningKeys,
+    steps: Iterator[Step],
+    *,
+    without: str = "this federation has no root: nothing in it is signed",
+    in_folder: bool = False,
+) -> None:
     """Print releases as they are read; then say what was not shown, and fail if a signature was not believed."""
     if not options.as_json:
-        typer.echo(f"root {keys.fingerprint}" if keys.fingerprint else _without_root(in_folder))
+        typer.echo(f"root {keys.fingerprint}" if keys.fingerprint else without)
     shown: list[Step] = []
     for step in islice(steps, None if options.everything else options.last):
         shown.append(step)
@@ -66,18 +85,17 @@ def _show(options: LineageOptions, keys: SigningKeys, steps: Iterator[Step], *, 
         raise SignatureError(f"release {refused[0].number}{others}: {refused[0].signed.problem}; see coldfuse verify")
 
 
-def _without_root(in_folder: bool) -> str:
-    if in_folder:
-        return "this machine knows no root of this federation: who has signed is not known"
-    return "this federation has no root: nothing in it is signed"
-
-
 class _Folder:
     """The history that a fetched folder knows: one release."""
 
     def __init__(self, summary: ReleaseSummary, federation: str, provenance: bytes | None) -> None:
         self.federation = federation
         self._summary, self._provenance = summary, provenance
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether anything says what the release was made from."""
+        return self._provenance is not None
 
     def releases(self, *, before: int | None = None) -> Iterator[ReleaseSummary]:  # noqa: ARG002 - there is one
         """Yield the one release."""

@@ -39,10 +39,26 @@ from coldfuse.cli.options.operator import (
 )
 from coldfuse.cli.options.simulation import SimulateOptions
 from coldfuse.cli.options.statistics import StatisticsOptions
+from coldfuse.cli.options.trust import (
+    EnrollOptions,
+    JoinOptions,
+    KeysAddOptions,
+    KeysExportOptions,
+    KeysRemoveOptions,
+    KeysRenewOptions,
+    KeysRotateOptions,
+    KeysShowOptions,
+    KeysSignOptions,
+    KeysThresholdOptions,
+    MembersOptions,
+    RevokeOptions,
+    RotateOptions,
+)
 from coldfuse.cli.options.verify import VerifyOptions
 from coldfuse.config import prepare_ray, prepare_training
 from coldfuse.durable import advise
 from coldfuse.errors import ColdfuseError
+from coldfuse.processes import keep_memory_private
 
 _TRY, _OPERATE, _CONTRIBUTE = "Try it", "Operate a federation", "Contribute"
 _USE, _ALONE = "Use the model", "Without a federation"
@@ -50,6 +66,7 @@ _USE, _ALONE = "Use the model", "Without a federation"
 GROUPS = {
     "bench": "Measure this machine against the bound, side by side.",
     "experiment": "Compare methods by training, fusing and scoring.",
+    "keys": "Who may sign what: operators, thresholds, other keys.",
 }
 """Words that begin several commands, and their help."""
 
@@ -59,6 +76,17 @@ COMMANDS = {
     ),
     "init": Command(options=InitOptions, runs="coldfuse.cli.init:init", panel=_OPERATE, extra="fuse"),
     "set": Command(options=SetOptions, runs="coldfuse.cli.rules:change", panel=_OPERATE, extra="fuse"),
+    "enroll": Command(options=EnrollOptions, runs="coldfuse.cli.members:enroll", panel=_OPERATE),
+    "members": Command(options=MembersOptions, runs="coldfuse.cli.members:members", panel=_OPERATE),
+    "revoke": Command(options=RevokeOptions, runs="coldfuse.cli.members:revoke", panel=_OPERATE),
+    "keys show": Command(options=KeysShowOptions, runs="coldfuse.cli.keys:show", panel=_OPERATE),
+    "keys add": Command(options=KeysAddOptions, runs="coldfuse.cli.keys:add", panel=_OPERATE),
+    "keys remove": Command(options=KeysRemoveOptions, runs="coldfuse.cli.keys:remove", panel=_OPERATE),
+    "keys threshold": Command(options=KeysThresholdOptions, runs="coldfuse.cli.keys:threshold", panel=_OPERATE),
+    "keys renew": Command(options=KeysRenewOptions, runs="coldfuse.cli.keys:renew", panel=_OPERATE),
+    "keys rotate": Command(options=KeysRotateOptions, runs="coldfuse.cli.keys:rotate", panel=_OPERATE),
+    "keys sign": Command(options=KeysSignOptions, runs="coldfuse.cli.keys:sign", panel=_OPERATE),
+    "keys export": Command(options=KeysExportOptions, runs="coldfuse.cli.keys:export", panel=_OPERATE),
     "quarantine": Command(
         options=QuarantineOptions, runs="coldfuse.cli.quarantine:quarantine", panel=_OPERATE
     ),
@@ -73,6 +101,8 @@ COMMANDS = {
     ),
     "certs": Command(options=CertsOptions, runs="coldfuse.cli.certs:certs", panel=_OPERATE),
     "doctor": Command(options=DoctorOptions, runs="coldfuse.cli.doctor:doctor", panel=_OPERATE),
+    "join": Command(options=JoinOptions, runs="coldfuse.cli.joining:join", panel=_CONTRIBUTE),
+    "rotate": Command(options=RotateOptions, runs="coldfuse.cli.joining:rotate", panel=_CONTRIBUTE),
     "contribute": Command(
         options=ContributeOptions, runs="coldfuse.cli.contributor:contribute", panel=_CONTRIBUTE, extra="contributor",
         at_once=("torch", "transformers"), prepare=prepare_training,
@@ -143,7 +173,8 @@ def _add_commands() -> None:
         else:
             app.command(name, rich_help_panel=command.panel)(function)
     for name, group_app in groups.items():
-        app.add_typer(group_app, name=name, rich_help_panel=_ALONE)
+        panel = next(command.panel for words, command in COMMANDS.items() if words.startswith(f"{name} "))
+        app.add_typer(group_app, name=name, rich_help_panel=panel)
 
 
 _add_commands()
@@ -167,6 +198,8 @@ def main() -> None:
 def _run() -> None:
     debug = "--debug" in sys.argv  # wherever it stands
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    if not debug:  # who looks for a bug may want a core file, and no other does: most commands hold a private key
+        keep_memory_private()
     try:
         app()
     except ColdfuseError as error:

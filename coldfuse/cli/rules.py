@@ -10,6 +10,7 @@ from typing import Literal
 import typer
 
 from coldfuse.cli.closing import rules_of
+from coldfuse.cli.holding import hold
 from coldfuse.cli.options.operator import SetOptions
 from coldfuse.cli.options.shared import RecipeChange, RecipeWords
 from coldfuse.cli.recipe import line_of, recipe_of, require_federated
@@ -24,7 +25,8 @@ from coldfuse.engine.low_rank import require_shareable
 from coldfuse.engine.recipes import read_recipe
 from coldfuse.engine.state import outers_of
 from coldfuse.registry.federation import Federation, open_federation
-from coldfuse.registry.settings import read_settings, write_change
+from coldfuse.registry.proposals import Document, arrange
+from coldfuse.registry.settings import plan_change, read_settings, write_change
 from coldfuse.storage import open_store
 from coldfuse.tensors.checkpoint import Checkpoint, open_release
 
@@ -63,8 +65,20 @@ def change(options: SetOptions) -> None:
         late = wanted.late or before.rules.late
         require_shareable(_latest(federation), read_recipe(wanted.method or before.method), late)
     latest = federation.channel("latest").release
-    after = write_change(store, before, etag, wanted, by=who(options.by), after_release=latest)
-    _say(options, federation, before, after)
+    if before.root is None:
+        after = write_change(store, before, etag, wanted, by=who(options.by), after_release=latest)
+        _say(options, federation, before, after)
+        return
+    after = plan_change(before, wanted, by=who(options.by), after_release=latest)
+    if after == before or _carry_out(options, after):
+        _say(options, federation, before, after)
+
+
+def _carry_out(options: SetOptions, after: FederationSettings) -> bool:
+    """Sign the new settings; False where other operators have to sign them, too, which was said."""
+    holding = hold(options.store, root=options.signing.root)
+    signers = holding.signers("operator", options.signing)
+    return holding.carry_out(arrange([Document.of("federation", after)]), signers)
 
 
 def _new_statistics(

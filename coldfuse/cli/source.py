@@ -20,14 +20,14 @@ from coldfuse.transport.connect import Reach, is_address
 from coldfuse.trust.tls import TlsFiles
 
 
-def open_store_of(source: str) -> Federation:
-    """Open the federation in a store."""
-    return open_federation(open_store(source))
+def open_store_of(source: str, *, root: str | None = None) -> Federation:
+    """Open the federation in a store; `root` is its fingerprint, where the user has said it."""
+    return open_federation(open_store(source), fingerprint=root)
 
 
-def start_on(source: str) -> Federation:
+def start_on(source: str, *, root: str | None = None) -> Federation:
     """Open the federation in a store for a service: a store that is away is waited for, with a word."""
-    return wait_for(lambda: open_store_of(source), warn)
+    return wait_for(lambda: open_store_of(source, root=root), warn)
 
 
 def tls_files(ca: Path | None, cert: Path | None, key: Path | None) -> TlsFiles | None:

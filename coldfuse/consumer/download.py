@@ -76,6 +76,8 @@ class Fetched:
     """Number of bytes that were there already."""
     changed: str | None = None
     """What its caller may not expect: the source has gone back, or is another federation; None where it has not."""
+    signed: tuple[str, ...] = ()
+    """Names of the signatures that lie beside its files now; what they are worth is another question."""
 
 
 def fetch(  # noqa: PLR0913 - what there is to say, by keyword
@@ -129,12 +131,14 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
         total = sum(blob.size_bytes for blob in manifest.files.values())
         if held == manifest and not any(incoming.iterdir()) and is_whole(out, manifest, verify=verify):
             signatures.put(out, note, signed)
-            return Fetched(manifest=manifest, downloaded_bytes=0, reused_bytes=total)
+            return Fetched(
+                manifest=manifest, downloaded_bytes=0, reused_bytes=total, signed=signatures.names_of(signed)
+            )  # fmt: skip
         with ThreadPoolExecutor(AHEAD * pace.parallel, thread_name_prefix="fetch-read") as readers:
             fetched = _fetch(
                 _Download(source, manifest, pace, _Count(total, progress), readers, threading.local()), out, signed
             )
-        return replace(fetched, changed=changed)
+        return replace(fetched, changed=changed, signed=signatures.names_of(signed))
 
 
 def _check_change(

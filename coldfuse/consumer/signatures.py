@@ -14,7 +14,7 @@ from typing import Protocol
 from coldfuse.core.model_files import PROVENANCE_FILE, SIGNATURE_FILE
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES
 from coldfuse.durable import remove_whole, write_whole
-from coldfuse.errors import UserInputError
+from coldfuse.errors import CodecError, UserInputError
 
 NOTE = "signatures.json"
 """Name of the note in `.coldfuse/` that says which of them a fetch has written."""
@@ -33,11 +33,22 @@ class SignedSource(Protocol):
 
 
 def bring(source: SignedSource, release: int) -> Signatures:
-    """Ask for the signatures of a release."""
-    return {
-        SIGNATURE_FILE: source.read_signed(f"releases/{release:05d}.model.sig"),
-        PROVENANCE_FILE: source.read_signed(f"releases/{release:05d}.sig"),
-    }
+    """Ask for the signatures of a release.
+
+    Raises:
+        CodecError: What comes is longer than any signature.
+    """
+    keys = {SIGNATURE_FILE: f"releases/{release:05d}.model.sig", PROVENANCE_FILE: f"releases/{release:05d}.sig"}
+    found = {name: source.read_signed(key) for name, key in keys.items()}
+    for name, data in found.items():
+        if data is not None and len(data) > MAX_MANIFEST_BYTES:
+            raise CodecError(f"{keys[name]}: {len(data):,} bytes, at most {MAX_MANIFEST_BYTES:,} are taken")
+    return found
+
+
+def names_of(signatures: Signatures) -> tuple[str, ...]:
+    """Return the names of those that there are."""
+    return tuple(name for name, data in signatures.items() if data is not None)
 
 
 def require_room(out: Path, note: Path, signatures: Signatures) -> None:

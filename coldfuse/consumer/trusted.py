@@ -72,6 +72,11 @@ class TrustedGateway(Gateway):
         """Fingerprint of the federation."""
         return self.belief.fingerprint
 
+    @property
+    def unverified(self) -> Gateway:
+        """The gateway that is asked, for who verifies what it says in another way."""
+        return self._gateway
+
     def status(self) -> Status:
         """Say where the federation stands; the latest release is the one that the signed channel names."""
         status = self._gateway.status()

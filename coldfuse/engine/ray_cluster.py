@@ -242,13 +242,13 @@ def require_reachable(address: str) -> None:
         UserInputError: The address is none.
         TransportError: Nobody listens there.
     """
-    host, separator, port = address.rpartition(":")
-    if address == "auto" or "://" in address:
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if address == "auto":
         return
-    if not separator or not port.isdigit():
+    if not separator or not host or "/" in host or not port.isdigit():
         raise UserInputError(f"Ray address {address!r}: expected HOST:PORT, ray://HOST:PORT or auto")
     try:
-        socket.create_connection((host, int(port)), timeout=10).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
         raise TransportError(f"no Ray cluster at {address} ({error}); see `ray status` on its head node") from error
 

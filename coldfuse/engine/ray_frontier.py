@@ -55,7 +55,7 @@ def why_not_join(frontier: Frontier) -> str | None:
     if is_loopback(frontier.address) and frontier.machines and all(map(is_loopback, frontier.machines)):
         return None
     return (
-        f"the Ray cluster at {frontier.address} asks nobody for a token, and other machines reach it: whoever does "
+        f"the Ray cluster at {frontier.address} asks nobody for a token, and other machines may reach it: whoever does "
         "runs code there, and publishes what they like. Start it with Ray 2.52 or newer, RAY_AUTH_MODE=token and, in "
         "RAY_AUTH_TOKEN_PATH, a file with the token (`ray get-auth-token --generate` makes one) on all its machines"
     )
@@ -95,7 +95,7 @@ def _knock(place: str, header: tuple[tuple[str, str], ...]) -> bytes | None:
     method = _CLIENTS if place.startswith(_CLIENT_SCHEME) else _NODES
     with _open_channel(place.removeprefix(_CLIENT_SCHEME)) as channel:
         try:
-            answer = bytes(channel.unary_unary(method)(b"", timeout=_KNOCK_S, metadata=header))
+            answer = channel.unary_unary(method, bytes, bytes)(b"", timeout=_KNOCK_S, metadata=header)
         except grpc.RpcError as error:
             return _read_refusal(place, error)
     return answer if method == _NODES else b""
@@ -105,21 +105,21 @@ def _read_refusal(place: str, error: grpc.RpcError) -> bytes | None:
     """Tell one that wants a token (None) from one that has taken the question, and only cannot answer it (nothing)."""
     import grpc
 
-    code = error.code()
-    if code is grpc.StatusCode.UNAUTHENTICATED:
+    codes = grpc.StatusCode
+    if error.code() in (codes.UNAUTHENTICATED, codes.PERMISSION_DENIED):
         return None
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNIMPLEMENTED):
-        raise TransportError(
-            f"{place}: does not answer as a Ray cluster does ({code.name}: {error.details()}); is this its address, "
-            "and do both ends agree on RAY_USE_TLS?"
-        )
-    return b""
+    if error.code() in (codes.NOT_FOUND, codes.INVALID_ARGUMENT, codes.FAILED_PRECONDITION, codes.RESOURCE_EXHAUSTED):
+        return b""
+    raise TransportError(
+        f"{place}: does not answer as a Ray cluster does ({error.code().name}: {error.details()}); is this its "
+        "address, and do both ends agree on RAY_USE_TLS?"
+    )
 
 
 def _own_header() -> tuple[tuple[str, str], ...]:
     """Return how this process shows the token that it has been given; nothing where it has none."""
     import ray
-    from ray._raylet import AuthenticationTokenLoader
+    from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]  # its stubs say little
 
     try:
         return tuple(AuthenticationTokenLoader.instance().get_token_for_http_header().items())
@@ -178,7 +178,7 @@ def _on_loopback() -> Iterator[None]:
 
 def _read_again() -> None:
     """Make Ray forget which token and which mode it has read."""
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
@@ -189,9 +189,12 @@ def _resolve(address: str) -> str:
         return address
     from ray._private.services import canonicalize_bootstrap_address
 
-    found = canonicalize_bootstrap_address("auto")
+    try:
+        found = canonicalize_bootstrap_address("auto")
+    except (ValueError, OSError) as error:
+        raise TransportError(f"--ray-address auto: no Ray cluster was found ({error}); give its HOST:PORT") from error
     if found is None:
-        raise TransportError("no Ray cluster was started on this machine; start one, or give its HOST:PORT")
+        raise TransportError("--ray-address auto: no Ray cluster was started here; start one, or give its HOST:PORT")
     return str(found)
 
 
@@ -204,14 +207,14 @@ def _open_channel(target: str) -> grpc.Channel:
     from ray._common.tls_utils import load_certs_from_env
 
     try:
-        cert, key, ca = load_certs_from_env()
+        cert, key, ca = load_certs_from_env()  # type: ignore[no-untyped-call]
     except (OSError, RuntimeError) as error:
         raise UserInputError(f"RAY_USE_TLS is set, and Ray's certificates cannot be read: {error}") from error
     return grpc.secure_channel(target, grpc.ssl_channel_credentials(ca, key, cert), options=options)
 
 
 def _machines(answer: bytes) -> tuple[str, ...] | None:
-    from ray.core.generated.gcs_service_pb2 import GetAllNodeInfoReply
+    from ray.core.generated.gcs_service_pb2 import GetAllNodeInfoReply  # type: ignore[attr-defined]
 
     nodes = GetAllNodeInfoReply.FromString(answer).node_info_list
     return tuple(node.node_manager_address for node in nodes) or None

@@ -18,7 +18,7 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import encode, sha256
 from coldfuse.experiments.bench_fuse import Spread
 from coldfuse.experiments.bench_transfer import MIB, Boto3, Source, scratch_store, send_bare
-from coldfuse.registry.federation import create
+from coldfuse.registry.creation import create
 from coldfuse.simulation.counting import CountedStore
 from coldfuse.simulation.servers import gateway_process
 from coldfuse.storage import ObjectInfo, ObjectStore, ObjectWriter, open_store

@@ -14,7 +14,7 @@ from coldfuse.core.blob import Part
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES
-from coldfuse.errors import CodecError, DamagedObjectError, NotAllowedError, ObjectNotFoundError
+from coldfuse.errors import CodecError, DamagedObjectError, ObjectNotFoundError
 from coldfuse.registry.federation import Federation
 
 _ENTRY = re.compile(r"rounds/[0-9]{5,9}/(?:head|journal/[0-9]{8}-[a-z]{1,20}|journal/[0-9a-f]{64}-received)")
@@ -38,15 +38,13 @@ def is_behind(key: str) -> bool:
 def read_behind(federation: Federation, key: str) -> bytes | None:
     """Return what lies behind a release; None where there is nothing.
 
+    Args:
+        federation: An auditable federation.
+        key: The key, one of these.
+
     Raises:
-        NotAllowedError: The federation is not auditable.
         CodecError: What lies there is too long for anything that belongs there.
     """
-    if not federation.settings.is_auditable:
-        raise NotAllowedError(
-            f"{key[:100]}: what contributors send is private in this federation; only who can read its store can fuse "
-            "a release again (its operators, and whom they give a copy)"
-        )
     if match := _SENT.fullmatch(key):
         release = federation.release(int(match[1]))
         if match[2] not in {fused.contribution for fused in release.contributions}:

@@ -15,7 +15,6 @@ contribute: nothing here lists the journal.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -26,13 +25,16 @@ from coldfuse.core.federation import FederationSettings
 from coldfuse.core.round import Received, RoundState
 from coldfuse.core.screening import screen_claims, screen_name, screen_round, screen_statistics
 from coldfuse.core.serialization import blob_digest, decode, encode, sha256
+from coldfuse.core.signature import Signature
 from coldfuse.errors import CodecError, ContributionRejectedError, RoundClosedError
 from coldfuse.gateway.answers import ContributionVerdict, Decision
 from coldfuse.gateway.presence import Presence
 from coldfuse.gateway.rounds import STANDING_AGE_S, Rounds, Standing, find_verdict
+from coldfuse.gateway.senders import Senders
 from coldfuse.registry.damage import set_aside
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.objects import object_key
+from coldfuse.trust.rights import Asker
 
 MAX_MANIFEST_BYTES = 2 << 20
 """Longer manifests of contributions are refused; about 20,000 parts fit."""
@@ -51,20 +53,28 @@ class Committer:
         self._federation = federation
         self._rounds = rounds
         self._threads = threads
+        self._senders = Senders(federation)
         self.presence = Presence()
 
-    def commit(self, data: bytes) -> ContributionVerdict:
-        """Record a contribution whose parts have arrived; one that was recorded before is answered with its verdict."""
+    def commit(self, data: bytes, signature: Signature | None = None) -> ContributionVerdict:
+        """Record a contribution whose parts have arrived; one that was recorded before is answered with its verdict.
+
+        Raises:
+            ContributionRejectedError: The federation can never take it, or not all of it is there.
+            NotAllowedError: Its contributor may not contribute.
+        """
         manifest = read_manifest(data)
         check_manifest(manifest, self._federation.settings)
+        sender = self._senders.prove(manifest, data, signature)
         received = Received(
             contribution=sha256(data),
             contributor=manifest.contributor,
             display_name=manifest.display_name,
-            received_at_s=time.time(),
+            received_at_s=self._federation.now_s(),
+            signature=signature if sender is not None else None,
         )
         try:
-            self._record(manifest, data, received)
+            self._record(manifest, data, received, sender)
         except ContributionRejectedError:
             if not self._rounds.journal(manifest.round).has_received(received.contribution):
                 raise
@@ -74,9 +84,10 @@ class Committer:
             replace(state, received={received.contribution: received}), received.contribution, manifest.round
         )
 
-    def _record(self, manifest: ContributionManifest, data: bytes, received: Received) -> None:
+    def _record(self, manifest: ContributionManifest, data: bytes, received: Received, sender: Asker | None) -> None:
         self._check_round(manifest)
         self._check_parts(manifest.parts)
+        self._senders.count(sender, received)
         self._federation.objects.put(received.contribution, data)
         self._rounds.journal(manifest.round).receive(received)
 

@@ -187,9 +187,9 @@ class StoreGateway(Gateway):
         """Take a contribution whose parts were uploaded."""
         return self.commit_bytes(encode_manifest(manifest), signature)
 
-    def commit_bytes(self, manifest: bytes, signature: Signature | None = None) -> ContributionVerdict:  # noqa: ARG002 - no federation has a root yet
+    def commit_bytes(self, manifest: bytes, signature: Signature | None = None) -> ContributionVerdict:
         """Take a contribution by its manifest's bytes: a signature or a digest holds for exactly these."""
-        return self._committer.commit(manifest)
+        return self._committer.commit(manifest, signature)
 
     def verdict(self, round_number: int, contribution: str) -> ContributionVerdict:
         """Say what became of a contribution."""
@@ -210,7 +210,7 @@ class StoreGateway(Gateway):
     def verdict_entry(self, round_number: int, contribution: str) -> bytes | None:
         """Return the signed entry of the journal on a contribution; None where nobody has signed it."""
         self.verdict(round_number, contribution)
-        return None
+        return self._rounds.journal(round_number).signed_entry(contribution)
 
     def join(self, statement: bytes) -> None:
         """Bind a key to a member's name."""
@@ -222,7 +222,7 @@ class StoreGateway(Gateway):
 
     def read_signed(self, key: str) -> bytes | None:
         """Return what is signed and lies under a key; None where there is nothing."""
-        if is_behind(key):
+        if self._federation.settings.is_auditable and is_behind(key):
             return read_behind(self._federation, key)
         return read_signed(self._federation.store, key)
 

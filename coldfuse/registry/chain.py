@@ -132,8 +132,8 @@ class Chain:
             **dict(head), federation=self.trust.known().fingerprint, round=self.round, before=before
         )  # fmt: skip
         payload = encode(link)
-        data, generation = write_signed(payload, "journal", [self.signer]), self.trust.known().root.version
-        return Written(link, data, sha256(payload), before, generation)
+        generation, _ = self.trust.ever("aggregator").get(self.signer.public.id, (0, None))
+        return Written(link, write_signed(payload, "journal", [self.signer]), sha256(payload), before, generation)
 
     def entry_bytes(self, written: Written) -> bytes:
         """Return the same bytes as the head's."""
@@ -154,8 +154,11 @@ class Chain:
 
     def _read(self, data: bytes, *, what: str) -> Written:
         check_sealed(data, what=what)
-        payload, generation = self._verified(data, what=what)
-        link = decode(Link, payload, what=what)
+        try:
+            payload, generation = self._verified(data, what=what)
+            link = decode(Link, payload, what=what)
+        except CodecError as error:  # its seal is right: no disk has made that of it
+            raise SignatureError(f"{what}: is no entry of a journal; somebody has put it there: {error}") from error
         federation = self.trust.known().fingerprint
         if (link.federation, link.round) != (federation, self.round):
             raise ChainError(

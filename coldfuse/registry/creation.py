@@ -17,10 +17,10 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.core.statistics import StatisticsRule
-from coldfuse.errors import FederationError, ObjectNotFoundError, UserInputError
-from coldfuse.registry.federation import Federation, create
+from coldfuse.errors import ConflictError, FederationError, ObjectNotFoundError, UserInputError
+from coldfuse.registry.federation import Federation
 from coldfuse.registry.objects import Objects
-from coldfuse.registry.settings import SETTINGS_KEY, explain_setting
+from coldfuse.registry.settings import SETTINGS_KEY, explain_setting, write_settings
 from coldfuse.registry.signing import is_signed, known_digests, whole_digests, write_signatures
 from coldfuse.registry.trust import found
 from coldfuse.storage.base import ObjectStore
@@ -99,6 +99,38 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
     if trust:
         _sign_base(Federation(store, settings, signer=trust.signer), manifest, folder)
     return create(store, settings, manifest, trust=trust)
+
+
+def create(
+    store: ObjectStore,
+    settings: FederationSettings,
+    release_zero: ReleaseManifest,
+    *,
+    trust: FounderKeys | None = None,
+) -> Federation:
+    """Create a federation; `federation.json` comes last, as the switch.
+
+    Args:
+        store: A store without a federation.
+        settings: What never changes.
+        release_zero: The base, whose files lie in the store already.
+        trust: The keys that it is founded on, whose root lies in the store already; None: it has none.
+
+    Raises:
+        FederationError: The store holds a federation, or another process creates one.
+    """
+    federation = Federation(store, settings, signer=trust.signer if trust else None)
+    if store.head(SETTINGS_KEY) is not None:
+        raise FederationError(f"{store.url} holds a federation already; choose another folder or prefix")
+    try:
+        federation.publish(release_zero)
+        write_settings(store, settings, etag=None, signers=trust.operators if trust else ())
+    except ConflictError as error:
+        raise FederationError(
+            f"{store.url}: another process creates a federation here, or one died while it did; choose another folder "
+            "or prefix, or empty this one"
+        ) from error
+    return federation
 
 
 def _sign_base(federation: Federation, manifest: ReleaseManifest, folder: Checkpoint) -> None:

@@ -117,6 +117,14 @@ class Entries:
         with ThreadPoolExecutor(min(_PARALLEL_READS, len(places))) as pool:
             return list(pool.map(lambda place: self._read_led(place, found.get(place)), places))
 
+    def bytes_of(self, head: Head) -> bytes | None:
+        """Return an entry as it is written; None if it is lost."""
+        try:
+            return self._store.get(self.leader_key(head))
+        except ObjectNotFoundError:
+            written, _, _ = self.read_head()
+            return self.codec.entry_bytes(written) if written is not None and written.head.seq == head.seq else None
+
     def recovered(self, key: str) -> bytes | None:
         """Return what belongs under the key of a damaged entry, if the store says that elsewhere."""
         name = key.removeprefix(self.folder)

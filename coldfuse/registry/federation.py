@@ -24,11 +24,11 @@ from coldfuse.registry.journal import Journal
 from coldfuse.registry.objects import Objects
 from coldfuse.registry.pointers import Pointers, plain_channel
 from coldfuse.registry.releases import channel_to, find_release, is_manifest, release_key
-from coldfuse.registry.settings import SETTINGS_KEY, list_changes, read_settings, write_settings
+from coldfuse.registry.settings import SETTINGS_KEY, list_changes, read_settings
 from coldfuse.registry.trust import require_aggregator, view_of
 from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.rereading import ADVICE
-from coldfuse.trust.founding import AggregatorSigner, FounderKeys
+from coldfuse.trust.founding import AggregatorSigner
 from coldfuse.trust.view import TrustView
 
 log = logging.getLogger(__name__)
@@ -252,38 +252,6 @@ class Federation:
             middle = (number + end) // 2
             number, end = (middle, end) if self.journal(middle).is_abandoned() else (number, middle)
         return end
-
-
-def create(
-    store: ObjectStore,
-    settings: FederationSettings,
-    release_zero: ReleaseManifest,
-    *,
-    trust: FounderKeys | None = None,
-) -> Federation:
-    """Create a federation; `federation.json` comes last, as the switch.
-
-    Args:
-        store: A store without a federation.
-        settings: What never changes.
-        release_zero: The base, whose files lie in the store already.
-        trust: The keys that it is founded on, whose root lies in the store already; None: it has none.
-
-    Raises:
-        FederationError: The store holds a federation, or another process creates one.
-    """
-    federation = Federation(store, settings, signer=trust.signer if trust else None)
-    if store.head(SETTINGS_KEY) is not None:
-        raise FederationError(f"{store.url} holds a federation already; choose another folder or prefix")
-    try:
-        federation.publish(release_zero)
-        write_settings(store, settings, etag=None, signers=trust.operators if trust else ())
-    except ConflictError as error:
-        raise FederationError(
-            f"{store.url}: another process creates a federation here, or one died while it did; choose another folder "
-            "or prefix, or empty this one"
-        ) from error
-    return federation
 
 
 def open_federation(

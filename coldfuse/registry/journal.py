@@ -38,14 +38,9 @@ class Journal:
     """Reads and extends one round's journal; threads may share it. What was read once is kept: it cannot change."""
 
     def __init__(
-        self,
-        store: ObjectStore,
-        round_number: int,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        codec: Codec | None = None,
-        before: Callable[[], str | None] = lambda: None,
-    ) -> None:
+        self, store: ObjectStore, round_number: int, *, clock: Callable[[], float] = time.monotonic,
+        codec: Codec | None = None, before: Callable[[], str | None] = lambda: None,
+    ) -> None:  # fmt: skip
         """Take where it lies; nothing is read yet.
 
         Args:
@@ -136,6 +131,15 @@ class Journal:
             self._announced(new)
             self.needs_head = False
             return True
+
+    def signed_entry(self, contribution: str) -> bytes | None:
+        """Return the signed entry that holds the verdict on a contribution; None where there is none, or no root."""
+        if not self._entries.codec.is_signed:
+            return None
+        self.led()
+        with self._lock:
+            head = self._leader.verdict_on(contribution)
+        return self._entries.bytes_of(head) if head is not None else None
 
     def recovered(self, key: str) -> bytes | None:
         """Return what belongs under the key of a damaged entry, if the store says that elsewhere."""

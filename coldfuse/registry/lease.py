@@ -84,12 +84,28 @@ class Lease:
             return record
         self._renewal = 0 if record is None else record.renewal
         try:
-            self._write(self.holder, etag)
+            self._begin(etag)
         except ConflictError:
             return read_lease(self._store)[0]
+        return None
+
+    def take_over(self) -> LeaseRecord | None:
+        """Take the lease from whoever has it, and return who did; None: it was free.
+
+        Who led finds out at its next renewal; what it writes until then may still count.
+
+        Raises:
+            ConflictError: It changes hands at this moment.
+        """
+        record, etag = read_lease(self._store)
+        self._renewal = 0 if record is None else record.renewal
+        self._begin(etag)
+        return record if record is not None and record.holder else None
+
+    def _begin(self, etag: str | None) -> None:
+        self._write(self.holder, etag)
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
-        return None
 
     def check(self) -> None:
         """Make sure that this process led a moment ago.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from coldfuse.core.round import LeaderEvent, RoundState, fold
+from coldfuse.core.round import Admitted, LeaderEvent, Opened, Rejected, RoundState, fold
 from coldfuse.core.serialization import encode
 from coldfuse.errors import ChainError
 from coldfuse.registry.chain import Head, Written
@@ -25,6 +25,8 @@ class LedEntries:
     """What they add up to."""
     generation: int = 0
     """Newest root that names a key by which one of them is signed."""
+    _verdicts: dict[str, int] = field(default_factory=dict)
+    _indexed: int = 0
 
     def __len__(self) -> int:
         """Return the number of places."""
@@ -73,9 +75,27 @@ class LedEntries:
         self._fold(self.entries, onto=RoundState())
         return True
 
+    def verdict_on(self, contribution: str) -> Head | None:
+        """Return the entry with the verdict on a contribution, in its place: a rejection counts more than others."""
+        for place in range(self._indexed, len(self)):
+            self._index(place)
+        self._indexed = len(self)
+        found = self._verdicts.get(contribution)
+        entry = None if found is None else self.entries[found]
+        return Head(seq=found, entry=entry) if found is not None and entry is not None else None
+
     def last_digest(self, place: int) -> str | None:
         """Return the digest of the last link before a place that is not lost; None if there is none."""
         return next((digest for digest in reversed(self.digests[:place]) if digest is not None), None)
+
+    def _index(self, place: int) -> None:
+        entry = self.entries[place]
+        if isinstance(entry, Rejected):
+            self._verdicts |= dict.fromkeys((one.contribution for one in entry.rejections), place)
+        elif isinstance(entry, Opened | Admitted):
+            admissions = entry.carried if isinstance(entry, Opened) else entry.admissions
+            new = (one.contribution for one in admissions if one.contribution not in self.state.rejected)
+            self._verdicts |= dict.fromkeys(new, place)
 
     def _passed_over(self, one: Written, digests: Sequence[str | None], generation: int) -> set[int]:
         """Hold an entry against those before it, and return the places that it passes over."""

@@ -27,7 +27,7 @@ from coldfuse.registry.damage import MISSING, name_damage
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.reading import read_again
 from coldfuse.registry.releases import find_latest
-from coldfuse.registry.signed import check_sealed, write_signed
+from coldfuse.registry.signed import check_sealed, require_no_root, write_signed
 from coldfuse.storage.base import ObjectStore, list_keys
 from coldfuse.tensors.rereading import ADVICE
 from coldfuse.trust.channel import SignedChannel, channel_key, read_channel
@@ -155,6 +155,7 @@ class Pointers:
         """Read a channel, verified by the newest root."""
         what = channel_key(name)
         if self.trust is None:
+            require_no_root(data, what=what)
             return unseal(Channel, data, what=what)
         _require_signed(data, what)
         check_sealed(data, what=what)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from coldfuse.errors import CodecError, ConflictError, FederationError, NotAllowedError, SignatureError
 from coldfuse.registry.releases import release_key
 from coldfuse.storage.base import ObjectStore
-from coldfuse.trust.check import MAX_CHECK_BYTES, read_check, word_key
+from coldfuse.trust.check import MAX_CHECK_BYTES, claimed_check, read_check, word_key
 from coldfuse.trust.view import TrustView
 
 
@@ -23,8 +23,7 @@ def put_check(store: ObjectStore, envelope: bytes, view: TrustView, *, now_s: fl
         ConflictError: The member has said something else of this release.
     """
     what = "the check"
-    if len(envelope) > MAX_CHECK_BYTES:
-        raise CodecError(f"{what}: {len(envelope):,} bytes, at most {MAX_CHECK_BYTES:,} are taken")
+    claimed_check(envelope)  # its size, first
     known = view.known()
     check, _ = read_check(view, envelope, now_s=now_s, is_new=True, what=what)
     if check.federation != known.fingerprint:

@@ -7,12 +7,14 @@ damaged is read again, and made anew from elsewhere; what is forged is named, an
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from coldfuse.core.sealed import seal, unseal
 from coldfuse.core.serialization import decode
 from coldfuse.core.value import Value, without_unset
+from coldfuse.errors import CodecError, NotAllowedError
 from coldfuse.trust.envelope import Envelope, Kind, read_envelope, sign
 from coldfuse.trust.keys import Signer
 
@@ -52,3 +54,12 @@ def seal_signed(data: bytes, *, what: str, version: int | None = None) -> bytes:
 def check_sealed(data: bytes, *, what: str) -> None:
     """Raise `CodecError` if an envelope is not as it was written: a disk has damaged it."""
     unseal(_Sealed, data, what=what)
+
+
+def require_no_root(data: bytes, *, what: str) -> None:
+    """Raise `NotAllowedError` for what is signed, where nothing was when this process has opened the federation."""
+    with suppress(CodecError):  # it is damaged, which others find
+        if is_signed(data, what=what):
+            raise NotAllowedError(
+                f"{what}: is signed: this federation has got a root since this process was started; start it again"
+            )

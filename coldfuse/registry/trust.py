@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from coldfuse.core.federation import FederationSettings
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, encode
 from coldfuse.errors import FederationError, NotAllowedError, ObjectNotFoundError
@@ -9,8 +11,11 @@ from coldfuse.storage.base import ObjectStore
 from coldfuse.trust.envelope import sign
 from coldfuse.trust.founding import AggregatorSigner, FounderKeys
 from coldfuse.trust.members import Members
-from coldfuse.trust.root import fingerprint_of, first_root
+from coldfuse.trust.root import Root, fingerprint_of, first_root
 from coldfuse.trust.view import ReadSigned, TrustView, members_key, root_key
+
+_MAX_BYTES = 2 * MAX_MANIFEST_BYTES
+"""Number of bytes of a signed thing that are read: a payload in base64 is a third longer."""
 
 
 def signed_reader(store: ObjectStore) -> ReadSigned:
@@ -18,7 +23,7 @@ def signed_reader(store: ObjectStore) -> ReadSigned:
 
     def read(key: str) -> bytes | None:
         try:
-            return store.get(key, length=2 * MAX_MANIFEST_BYTES)
+            return store.get(key, length=_MAX_BYTES)
         except ObjectNotFoundError:
             return None
 
@@ -60,8 +65,13 @@ def require_aggregator(view: TrustView, signer: AggregatorSigner | None) -> None
         )
 
 
-def found(store: ObjectStore, keys: FounderKeys) -> str:
+def found(store: ObjectStore, keys: FounderKeys, *, is_begun: bool = True) -> str:
     """Write the first root and an empty list of members; what an earlier try has written by the same keys is kept.
+
+    Args:
+        store: The federation's store.
+        keys: Whose it shall be.
+        is_begun: Whether something may depend on a root that is there already; else other keys' root gives way.
 
     Returns:
         The fingerprint of the first root, as it lies in the store.
@@ -69,14 +79,36 @@ def found(store: ObjectStore, keys: FounderKeys) -> str:
     Raises:
         FederationError: There is another root already.
     """
-    store.put_if_absent(root_key(1), keys.signed_root())
-    data = store.get(root_key(1), length=2 * MAX_MANIFEST_BYTES)
-    root, fingerprint = first_root(data, None), fingerprint_of(data)
-    if root != keys.root.model_copy(update={"created_at_s": root.created_at_s, "expires_at_s": root.expires_at_s}):
+    root = _write_first(store, root_key(1), keys.signed_root(), lambda data: _is_by(first_root(data, None), keys.root),
+                        replaces=not is_begun)  # fmt: skip
+    if root is None:
+        fingerprint = fingerprint_of(store.get(root_key(1), length=_MAX_BYTES))
         raise FederationError(
-            f"{store.url}: holds a root of other keys ({fingerprint[:16]}), of a federation that was begun here; "
-            "finish it with those keys, or choose another folder or prefix"
+            f"{store.url}: holds a root of other keys ({fingerprint[:16]}); go on with those keys, or choose another "
+            "folder or prefix"
         )
-    members = Members(version=1, federation=fingerprint)
-    store.put_if_absent(members_key(1), sign(encode(members), "members", keys.operators))
+    fingerprint = fingerprint_of(root)
+    members = sign(encode(Members(version=1, federation=fingerprint)), "members", keys.operators)
+    _write_first(store, members_key(1), members, lambda data: data == members, replaces=not is_begun)
     return fingerprint
+
+
+def _write_first(
+    store: ObjectStore, key: str, data: bytes, is_ours: Callable[[bytes], bool], *, replaces: bool
+) -> bytes | None:
+    """Write something once; return what lies there, or None if that is somebody else's and stays."""
+    if store.put_if_absent(key, data):
+        return data
+    there, etag = store.get_with_etag(key)
+    if is_ours(there):
+        return there
+    if not replaces:
+        return None
+    store.compare_and_swap(key, data, etag=etag)
+    return data
+
+
+def _is_by(root: Root, wanted: Root) -> bool:
+    """Tell whether a root is of the same keys as another one, whenever it was made."""
+    times = {"created_at_s": root.created_at_s, "expires_at_s": root.expires_at_s}
+    return root == wanted.model_copy(update=times)

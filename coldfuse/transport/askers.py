@@ -30,9 +30,6 @@ logger = logging.getLogger(__name__)
 REFRESH_S = 2.0
 """Age at which the root and the list of members are read again, when somebody asks."""
 
-SOON_S = 0.5
-"""The same, when somebody asks who is on no list yet."""
-
 KEY_S = 10.0
 """Age at which it is looked again whether a member has a newer key."""
 
@@ -98,7 +95,7 @@ class Askers:
         self._reading: asyncio.Task[None] | None = None
         self._view = view
         self._known = view.refresh() if view is not None else None
-        self._read_s = self._good_s = clock()
+        self._began_s = self._read_s = self._good_s = clock()
         self._is_adopted = False
         self._trouble = "its store does not answer"
 
@@ -174,19 +171,22 @@ class Askers:
             if age_s > ADOPTED_S:
                 self._begin_reading()
         elif age_s > REFRESH_S:
-            await self._read_again()
+            await self._read_since(self._clock() - REFRESH_S)
         return self._known
 
-    async def _read_again(self) -> None:
+    async def _read_since(self, moment_s: float) -> None:
+        """Wait for what was read since then."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_WAIT_S):
-                await asyncio.shield(self._begin_reading())
+                while self._began_s < moment_s or self._read_s < self._began_s:
+                    await asyncio.shield(self._begin_reading())
         if self._clock() - self._good_s > STALE_S:
             raise TransportError(f"the gateway cannot find out who is a member: {self._trouble}; try again")
 
     def _begin_reading(self) -> asyncio.Task[None]:
         """Read once for all who ask at the same time."""
         if self._reading is None or self._reading.done():
+            self._began_s = self._clock()
             self._reading = asyncio.get_running_loop().create_task(self._read())
         return self._reading
 
@@ -216,8 +216,8 @@ class Askers:
             return held
         if held is None and not self._look_ups.take(address, now_s=self._clock()):
             raise GatewayBusyError("too many keys were asked for that are not known here; try again later")
-        if held is None and self._clock() - self._read_s > SOON_S:
-            await self._read_again()
+        if held is None:  # they may have become a member a moment ago
+            await self._read_since(self._clock())
         try:
             async with asyncio.timeout(_WAIT_S):
                 found = await asyncio.get_running_loop().run_in_executor(self._threads, self._look_up, claim, former)

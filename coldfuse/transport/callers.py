@@ -112,7 +112,7 @@ def check_contributor(manifest: ContributionManifest, asker: Asker) -> None:
         )
 
 
-def check_member(name: str, asker: Asker | None) -> None:
-    """Refuse to let anybody but a member themselves follow up their key. Raises `NotAllowedError`."""
+def check_member(name: str, asker: Asker | None, *, what: str) -> None:
+    """Refuse what a member alone can do for themselves. Raises `NotAllowedError`."""
     if asker is not None and asker.name != name:
-        raise NotAllowedError(f"{asker.name}: asks for a new key of {name}; everybody rotates their own key alone")
+        raise NotAllowedError(f"{asker.name}: {what} of {name}; everybody does that for themselves alone")

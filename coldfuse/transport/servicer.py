@@ -37,6 +37,7 @@ from coldfuse.transport.wire import (
     write_status,
     write_verdict,
 )
+from coldfuse.trust.check import claimed_check
 
 
 class Servicer:
@@ -147,7 +148,7 @@ class Servicer:
         self._house.askers.take_join(call.caller.address)
         if heading.number > 0:
             call.require("Rotate")
-            check_member(heading.member, call.caller.asker)
+            check_member(heading.member, call.caller.asker, what="rotates a key")
         await call.ask(lambda: self._gateway.join(statement))
         self._house.askers.forget(heading.member)
         await call.answer(pb.JoinResponse())
@@ -155,6 +156,7 @@ class Servicer:
     async def put_check(self, call: Call) -> None:
         """See the .proto."""
         envelope = (await call.read(pb.PutCheckRequest)).envelope
+        check_member(claimed_check(envelope).member, call.caller.asker, what="signs a check")
         await call.ask(lambda: self._gateway.put_check(envelope))
         await call.answer(pb.PutCheckResponse())
 

@@ -17,6 +17,7 @@ from pydantic import Field
 from coldfuse.core.contribution import Count
 from coldfuse.core.serialization import decode, encode
 from coldfuse.core.value import Digest, Name, Sentence, Value
+from coldfuse.errors import CodecError
 from coldfuse.trust.envelope import read_envelope, sign
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.rights import Asker, require_right
@@ -65,6 +66,18 @@ def word_key(release: int, member: str) -> str:
     'checks/00012/ada.json'
     """
     return f"checks/{release:05d}/{member}.json"
+
+
+def claimed_check(data: bytes) -> Check:
+    """Return what an envelope says, unverified.
+
+    Raises:
+        CodecError: It is none, or too long for one.
+    """
+    what = "the check"
+    if len(data) > MAX_CHECK_BYTES:
+        raise CodecError(f"{what}: {len(data):,} bytes, at most {MAX_CHECK_BYTES:,} are taken")
+    return decode(Check, read_envelope(data, what=what).content("check", what=what), what=what)
 
 
 def sign_check(check: Check, identity: Identity) -> bytes:

@@ -79,6 +79,10 @@ class FederationFolder:
             write_private_key(path, PrivateKey.generate())
         return read_private_key(path)
 
+    def has_staged(self, name: str) -> bool:
+        """Tell whether a key waits for its place."""
+        return self._staged(name).exists()
+
     def promote_key(self, name: str) -> None:
         """Put the staged key into the place of the one before it."""
         os.replace(self._staged(name), self.key_path(name))

@@ -72,7 +72,10 @@ class RoleKeyring:
         for role in ROLES:
             new = self._staged_id(role)
             if new is not None and new in root.keys:
-                _promote(self.keys, role)
+                try:
+                    _promote(self.keys, role)
+                except FileNotFoundError:  # another process has done it in this moment
+                    continue
                 yield role
 
     def signers(self, roots: list[Root], role: RoleName, *, given: str | None = None) -> list[Signer]:

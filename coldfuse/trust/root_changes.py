@@ -47,14 +47,17 @@ def with_threshold(root: Root, role: RoleName, threshold: int, *, now_s: float) 
     return _next(root, {role: RoleKeys(keys=keys, threshold=threshold)}, now_s=now_s)
 
 
-def with_other_key(root: Root, role: RoleName, old: str, key: PublicKey, *, now_s: float) -> Root:
-    """Return the next version, in which a key has taken the place of another one, in its role and in no other."""
-    held = root.roles[role]
-    gone = find_key(root, role, old)
-    if key.id in held.keys:
-        raise UserInputError(f"key {key.id[:SHORT]} signs for {role} already; give a new one")
-    keys = tuple(key.id if each == gone else each for each in held.keys)
-    return _next(root, {role: RoleKeys(keys=keys, threshold=held.threshold)}, [key], now_s=now_s)
+def with_other_key(root: Root, old: str, key: PublicKey, *, now_s: float) -> Root:
+    """Return the next version, in which a key has taken the place of another one, in every role that this has."""
+    changed: dict[RoleName, RoleKeys] = {}
+    for role, held in root.roles.items():
+        if old not in held.keys:
+            continue
+        if key.id in held.keys:
+            raise UserInputError(f"key {key.id[:SHORT]} signs for {role} already; give a new one")
+        keys = tuple(key.id if each == old else each for each in held.keys)
+        changed[role] = RoleKeys(keys=keys, threshold=held.threshold)
+    return _next(root, changed, [key], now_s=now_s)
 
 
 def renewed(root: Root, *, expires_at_s: float, now_s: float) -> Root:

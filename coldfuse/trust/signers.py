@@ -169,8 +169,8 @@ def open_reference(reference: KeyReference, *, ask: Ask | None = None) -> Signer
                 f"{path}: is another key than the one that was given before; expected {reference.key.id}"
             )
         return key
-    uri, key = reference.uri, reference.key.verifier()
-    return ReferredSigner(reference, _translated(uri, lambda: _Signer.from_priv_key_uri(uri, key, ask or _nobody)))
+    uri, public = reference.uri, reference.key.verifier()
+    return ReferredSigner(reference, _translated(uri, lambda: _Signer.from_priv_key_uri(uri, public, ask or _nobody)))
 
 
 def read_reference(path: Path) -> KeyReference:

@@ -10,6 +10,7 @@ import base64
 import binascii
 import secrets
 
+from coldfuse.core.names import DisplayName, Identity
 from coldfuse.core.serialization import canonical_json, decode
 from coldfuse.core.value import Digest, Name, Value
 from coldfuse.errors import CodecError, UserInputError
@@ -25,6 +26,7 @@ MAX_TOKEN_CHARS = 4096
 class _Invitation(Value):
     federation: Digest
     name: Name
+    display_name: DisplayName | None = None
     role: MemberRole
     address: str | None = None
     join_by_s: float
@@ -38,12 +40,12 @@ class Token:
         self._invitation = invitation
 
     @classmethod
-    def make(cls, *, federation: str, name: str, role: MemberRole, address: str | None, join_by_s: float) -> Token:
+    def make(cls, *, federation: str, who: Identity, role: MemberRole, address: str | None, join_by_s: float) -> Token:
         """Make a new invitation, with a new key."""
         return cls(
             _Invitation(
-                federation=federation, name=name, role=role, address=address, join_by_s=join_by_s,
-                seed=secrets.token_hex(32),
+                federation=federation, name=who.id, display_name=who.display_name, role=role, address=address,
+                join_by_s=join_by_s, seed=secrets.token_hex(32),
             )
         )  # fmt: skip
 
@@ -74,6 +76,11 @@ class Token:
     def name(self) -> str:
         """Name of who is invited."""
         return self._invitation.name
+
+    @property
+    def display_name(self) -> str | None:
+        """Name for people; None where the id is that."""
+        return self._invitation.display_name
 
     @property
     def role(self) -> MemberRole:

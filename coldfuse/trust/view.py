@@ -7,7 +7,8 @@ same. Nothing that was seen is taken back: a version is never followed by a lowe
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode
@@ -115,6 +116,7 @@ class TrustView:
         self._members: Members | None = None
         self._least_members = members
         self._keys: dict[str, list[bytes]] = {}  # statements by folder: none is ever changed
+        self._read_at_s = float("-inf")
         self._ever: dict[RoleName, dict[str, tuple[int, PublicKey]]] = {}
         if root is not None:
             self._note(root)
@@ -130,9 +132,11 @@ class TrustView:
             RollbackError: A version that was seen before is gone.
         """
         with self._lock:
+            began_s = time.monotonic()
             root = self._follow_root()
             self._least_members = max(self._least_members, members)
             found = self._members = self._newest_members(root)
+            self._read_at_s = began_s
             return Known(self._fingerprint or "", root, found)
 
     def refresh_root(self) -> tuple[Root, bytes | None]:
@@ -148,6 +152,12 @@ class TrustView:
         """Return all keys that the roots read so far have named for a role, by id, each with the newest such root."""
         with self._lock:
             return dict(self._ever.get(role, {}))
+
+    def recent(self, *, max_age_s: float) -> Known:
+        """Return what was read at most so long ago; reads what is new if that is older. Raises as `refresh`."""
+        with self._lock:
+            is_recent = self._members is not None and time.monotonic() - self._read_at_s < max_age_s
+        return self.known() if is_recent else self.refresh()
 
     def known(self) -> Known:
         """Return what was read last; reads if nothing was."""
@@ -192,7 +202,7 @@ class TrustView:
             candidates += [member for former, member in reversed(known.members.former) if former == name]
         for member in candidates:
             statements = self.statements(name, member)
-            valid = statements if at_s is not None else statements[-1:]
+            valid = statements[-1:] if at_s is None else _held_at(statements, at_s)
             if any(statement.key.id == keyid for statement in valid):
                 return Asker(name=name, member=member, keyid=keyid)
         if not candidates:
@@ -283,3 +293,9 @@ class TrustView:
         if (found.version, found.federation) != (version, self._fingerprint):
             raise SignatureError(f"{what}: is version {found.version} of {found.federation[:12]}, put in another place")
         return found
+
+
+def _held_at(statements: Sequence[KeyStatement], at_s: float) -> list[KeyStatement]:
+    """Return those keys that had not been replaced by then, for longer than clocks may differ."""
+    ends = [*(after.made_at_s + SKEW_S for after in statements[1:]), float("inf")]
+    return [statement for statement, end_s in zip(statements, ends, strict=True) if at_s <= end_s]

@@ -14,7 +14,7 @@ from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import LeaderEvent
 from coldfuse.core.serialization import decode, sha256
-from coldfuse.errors import CodecError, DamagedObjectError, ObjectNotFoundError
+from coldfuse.errors import CodecError, DamagedObjectError, NotAllowedError, ObjectNotFoundError
 from coldfuse.gateway.auditing import sent_key
 from coldfuse.registry.chain import Link
 from coldfuse.registry.releases import release_key
@@ -47,6 +47,11 @@ class Mirror:
             TrustError: What is handed out as a release is not signed.
             DamagedObjectError: Something is missing, or is not what it is named by.
         """
+        if not self._gateway.belief.settings().is_auditable:
+            raise NotAllowedError(
+                "what contributors send is private in this federation: only who can read its store, or has a copy of "
+                "it, can fuse a release again: coldfuse verify STORE --recompute"
+            )
         for key in (SETTINGS_KEY, *self._roots()):
             self._bring_signed(key)
         release = self._bring_release(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import sqlite3
@@ -23,9 +24,9 @@ from coldfuse.adapters.config import parse_adapter_config
 from coldfuse.cli.units import parse_duration, parse_size
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.dtypes import to_floats
-from coldfuse.core.federation import SettingsChange
+from coldfuse.core.federation import RoundRules, SettingsChange, Terms
 from coldfuse.core.names import Identity
-from coldfuse.core.release import Channel, ReleaseManifest
+from coldfuse.core.release import Channel, FusedContribution, ReleaseManifest
 from coldfuse.core.round import EVENT
 from coldfuse.core.schema import Schema, size_of
 from coldfuse.core.serialization import decode, decode_any, encode, sha256
@@ -52,12 +53,42 @@ from coldfuse.tensors.statistics import StatisticsInfo, check_statistics, statis
 from coldfuse.training.tasks.pictures import Picture
 from coldfuse.transport.address import parse_address
 from coldfuse.transport.text import plain
+from coldfuse.trust.envelope import detached
+from coldfuse.trust.keys import PrivateKey
+from coldfuse.trust.model_signature import read_signature, sign_files
+from coldfuse.trust.provenance import read_statement, statement_of
 from coldfuse.trust.tls import TlsFiles, load
 from fuzz.running import Reader
 
 MODEL = make_model()
 SCHEMA: Schema = {name: tensor.spec for name, tensor in MODEL.items()}
 DIGEST = sha256(b"x")
+
+
+MODEL_KEY = PrivateKey.generate_p256()
+BUNDLE = json.loads(sign_files({"config.json": DIGEST, "1_Pooling/config.json": DIGEST}, name="x", signer=MODEL_KEY))
+STATEMENT = base64.b64decode(BUNDLE["dsseEnvelope"]["payload"])
+PROVENANCE = statement_of(
+    ReleaseManifest(
+        federation=DIGEST, release=1, parent=0, round=1, method="mean", model_digest=DIGEST, files={}, created_at_s=1.0,
+        contributions=(
+            FusedContribution(
+                contribution=DIGEST, contributor="ada", delta_digest=DIGEST, num_examples=1, weight=1.0
+            ),
+        ),
+    ),
+    digest=DIGEST, parent=DIGEST, files=DIGEST, terms=Terms(rules=RoundRules(), method="mean"), journal_head=DIGEST,
+)  # fmt: skip
+
+
+def bundle_of(statement: bytes) -> bytes:
+    """Return a bundle of a model signature with this statement, signed as it should be."""
+    envelope = {
+        "payload": base64.b64encode(statement).decode(),
+        "payloadType": "application/vnd.in-toto+json",
+        "signatures": [{"keyid": "", "sig": detached(statement, "provenance", MODEL_KEY).sig}],
+    }
+    return json.dumps(BUNDLE | {"dsseEnvelope": envelope}).encode()
 
 
 def text(read: Callable[[str], object], *seeds: str) -> Reader:
@@ -107,6 +138,9 @@ def plain_readers() -> dict[str, Reader]:
         "mask": Reader(_read_mask, (encoded("mask"),)),
         "statistics": Reader(_read_statistics, statistics()),
         **{name: value_reader(kind, *seeds) for name, (kind, seeds) in VALUES.items()},
+        "model signature": Reader(lambda data: read_signature(data, [MODEL_KEY.public]), (bundle_of(STATEMENT),)),
+        "model statement": Reader(lambda data: read_signature(bundle_of(data), [MODEL_KEY.public]), (STATEMENT,)),
+        "provenance": Reader(read_statement, (PROVENANCE,)),
         "journal entry": Reader(lambda data: decode_any(EVENT, data, what="e"), EVENTS),
     }
 

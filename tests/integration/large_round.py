@@ -32,7 +32,8 @@ from coldfuse.engine.job import holding_factors, require_memory, task_bytes
 from coldfuse.engine.plan import Shard, all_shards
 from coldfuse.engine.recipes import read_recipe
 from coldfuse.engine.sinks import StoreWriter
-from coldfuse.registry.federation import Federation, create
+from coldfuse.registry.creation import create
+from coldfuse.registry.federation import Federation
 from coldfuse.registry.objects import Objects
 from coldfuse.registry.round_clock import RoundClock
 from coldfuse.storage import LocalStore

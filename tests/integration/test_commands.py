@@ -46,7 +46,7 @@ def digest_of(lines: list[str]) -> str:
 
 
 def test_three_terminals(base, store, tmp_path):
-    base_digest = digest_of(succeed("init", store, "--base", base, "--quorum", 2, "--name", "reviews"))
+    base_digest = digest_of(succeed("init", store, "--base", base, "--open", "--quorum", 2, "--name", "reviews"))
     parts = [("serve", store)] if "://" not in store else [("gateway", store), ("aggregator", store, "--workers", 1)]
     servers = [coldfuse(*arguments) for arguments in parts]
     try:
@@ -97,7 +97,7 @@ def contribute_together(address: str, folder: Path) -> None:
 
 def test_a_dry_run_shows_what_would_leave_and_sends_nothing(base, tmp_path):
     store, data = str(tmp_path / "federation"), write_reviews(tmp_path / "films.csv", num=40)
-    succeed("init", store, "--base", base)
+    succeed("init", store, "--base", base, "--open")
     before = keys_of(store)
     with coldfuse("gateway", store) as gateway:
         node = ("--name", "films", "--data", data, "--work", tmp_path / "node", *TRAINING)
@@ -158,7 +158,7 @@ def assert_fusing_here_gives(release: str, base: Path, folder: Path) -> None:
 def workplace(base, tmp_path_factory):
     """A folder with a federation, a model, data, somebody else's file, and a port that is taken."""
     folder = tmp_path_factory.mktemp("workplace")
-    succeed("init", folder / "federation", "--base", base)
+    succeed("init", folder / "federation", "--base", base, "--open")
     shutil.copytree(base, folder / "model")
     write_reviews(folder / "data.csv", num=40)
     (folder / "mine").mkdir()

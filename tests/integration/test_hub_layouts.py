@@ -48,7 +48,7 @@ def hub_gpt2(folder: Path) -> type:
 def test_a_federation_on_the_hubs_own_layout_from_init_to_from_pretrained(write, tmp_path: Path) -> None:
     base, store, model = tmp_path / "base", tmp_path / "store", tmp_path / "model"
     kind = write(base)
-    run_coldfuse("init", store, "--base", base, "--quorum", 2).succeed()
+    run_coldfuse("init", store, "--base", base, "--open", "--quorum", 2).succeed()
     with coldfuse("serve", store) as server:
         address = server.wait_for(lambda line: line.startswith("listening on ")).removeprefix("listening on ")
         for subject in ("film", "meal"):

@@ -45,7 +45,7 @@ def test_what_is_fused_is_loaded_and_lies_between_its_models(models: list[Path],
 
 
 def test_a_published_model_gives_the_same_embeddings(models: list[Path], tmp_path: Path) -> None:
-    run_coldfuse("init", tmp_path / "store", "--base", models[0]).succeed()
+    run_coldfuse("init", tmp_path / "store", "--base", models[0], "--open").succeed()
     run_coldfuse("fetch", tmp_path / "store", "--out", tmp_path / "out").succeed()
     assert np.array_equal(load(tmp_path / "out").encode(TEXTS), load(models[0]).encode(TEXTS))
 

@@ -1,7 +1,7 @@
 """What lies in deploy/ fits the code: options exist, copied files exist."""
 
+import itertools
 import re
-from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -14,11 +14,13 @@ from coldfuse.processes import HOPELESS
 ROOT = Path(__file__).parents[2]
 
 
+SERVICES = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]
+
+
 def commands() -> list[list[str]]:
-    services = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]
-    found = [service["command"] for service in services.values() if "command" in service]
-    script = services["init"]["entrypoint"][-1]
-    return [*found, re.search(r"coldfuse (init .*)", script)[1].split()]
+    found = [service["command"] for service in SERVICES.values() if "command" in service]
+    scripts = [service["entrypoint"][-1] for service in SERVICES.values() if "entrypoint" in service]
+    return [*found, *(line.split() for script in scripts for line in re.findall(r"coldfuse (.*)", script))]
 
 
 @pytest.mark.parametrize("command", commands(), ids=lambda command: command[0])
@@ -34,7 +36,27 @@ def assert_options_exist(command: list[str]) -> None:
 
 
 def test_compose_starts_every_role():
-    assert sorted(command[0] for command in commands()) == ["aggregator", "contribute", "gateway", "init"]
+    assert sorted(command[0] for command in commands()) == ["aggregator", "certs", "contribute", "gateway", "init"]
+
+
+def test_in_compose_nobody_speaks_plain_text_and_only_certs_sees_the_authority():
+    assert not [command for command in commands() if "--insecure" in command]
+    places = {
+        name: {v.split(":")[1]: v.split(":")[0] for v in service["volumes"]} for name, service in SERVICES.items()
+    }
+    assert [name for name, volumes in places.items() if "authority" in volumes.values()] == ["certs"]
+    assert {name for name, volumes in places.items() if "tls" in volumes.values()} == {"certs", "gateway"}
+    for name, service in SERVICES.items():
+        words = service.get("command", [])
+        for option, file in itertools.pairwise(words):
+            if option.startswith("--tls-"):
+                assert str(Path(file).parent) in places[name], (name, option)
+
+
+def test_what_compose_mounts_belongs_to_the_user_of_the_image():
+    made = " ".join(re.findall(r"install -d (.*?)(?:&&|$)", (ROOT / "deploy/Dockerfile").read_text(), re.MULTILINE))
+    mounted = [volume.split(":")[:2] for service in SERVICES.values() for volume in service["volumes"]]
+    assert {place for source, place in mounted if source.isalpha()} <= set(made.split())
 
 
 def test_dockerfile_copies_what_there_is():
@@ -44,14 +66,29 @@ def test_dockerfile_copies_what_there_is():
     assert {"pyproject.toml", "README.md", "LICENSE", "coldfuse"} == {s for line in lines for s in line.split()}
 
 
+def read_unit(name: str) -> list[tuple[str, str]]:
+    """Return the settings of a unit, some of which stand there more than once."""
+    lines = (ROOT / "deploy" / name).read_text().splitlines()
+    return [(key, value) for line in lines if line[:1] not in "#[" for key, _, value in [line.partition("=")]]
+
+
 def test_the_unit_of_systemd_uses_options_that_exist_and_leaves_alone_what_is_hopeless():
-    unit = ConfigParser(interpolation=None)
-    unit.optionxform = str
-    unit.read(ROOT / "deploy/coldfuse.service")
-    service = unit["Service"]
-    program, *command = service["ExecStart"].split()
+    unit = dict(read_unit("coldfuse.service"))
+    program, *command = unit["ExecStart"].split()
     assert program.endswith("/coldfuse")
     assert_options_exist(command)
-    assert service["Restart"] == "always"
-    assert tuple(map(int, service["RestartPreventExitStatus"].split())) == HOPELESS
-    assert unit["Unit"]["StartLimitIntervalSec"] == "0"  # its starts are never counted against it
+    assert unit["Restart"] == "always"
+    assert tuple(map(int, unit["RestartPreventExitStatus"].split())) == HOPELESS
+    assert unit["StartLimitIntervalSec"] == "0"  # its starts are never counted against it
+
+
+def test_the_gateway_of_systemd_gets_its_key_as_a_credential_that_the_renewal_encrypts():
+    unit, renewal = read_unit("coldfuse.service"), read_unit("coldfuse-certs.service")
+    loaded = dict(value.split(":") for key, value in unit if key.startswith("LoadCredential"))
+    assert set(re.findall(r"%d/(\S+)", dict(unit)["ExecStart"])) == set(loaded) == {"gateway.pem", "gateway.key"}
+    assert dict(unit)["LoadCredentialEncrypted"].startswith("gateway.key:")
+    certs, _, encrypt = (value.split() for key, value in renewal if key == "ExecStart")
+    assert_options_exist(certs[1:])
+    assert Path(loaded["gateway.pem"]).parent == Path(certs[-1])
+    assert encrypt[-3:] == ["--name=gateway.key", f"{certs[-1]}/gateway.key", loaded["gateway.key"]]
+    assert (ROOT / "deploy/coldfuse-certs.timer").exists()

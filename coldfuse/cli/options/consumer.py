@@ -32,6 +32,10 @@ class FetchOptions:
         bool,
         typer.Option("--allow-older", help="Follow the channel also where it has gone back behind what is there."),
     ] = False
+    model_key: Annotated[
+        Path | None,
+        typer.Option(help="File to write the key to that `model_signing verify key` takes to verify model.sig."),
+    ] = None
     as_json: AsJson = False
     connection: Connection = field(default_factory=Connection)
 

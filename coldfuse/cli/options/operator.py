@@ -10,6 +10,7 @@ import typer
 
 from coldfuse.cli.options.closing import ClosingWords
 from coldfuse.cli.options.shared import AsJson, RecipeChange, RecipeWords, Store
+from coldfuse.cli.options.trust import OperatorKey
 
 _NAME = typer.Option(help="The federation's name, of any script.")
 _QUORUM = typer.Option(min=1, help="Admitted contributions that let a round close.")
@@ -27,15 +28,29 @@ _BY = typer.Option(help="Who makes the change, for the history; your user and ma
 
 @dataclass(frozen=True, kw_only=True)
 class InitOptions:
-    """Create a federation from a base model.
+    """Create a federation from a base model. Its keys are made in your own folder; members are invited by `enroll`.
 
     Example: coldfuse init ./federation --base ./all-MiniLM-L6-v2 --quorum 4 --deadline 2h
     """
 
     store: Store
     base: Annotated[
-        str, typer.Option(help="The pretrained model: a Hugging Face folder or hub id.", show_default=False)
-    ]
+        str | None, typer.Option(help="The pretrained model: a Hugging Face folder or hub id.", show_default=False)
+    ] = None
+    is_open: Annotated[
+        bool,
+        typer.Option(
+            "--open",
+            help="For laboratories: any key may contribute, and a name belongs to the first key that used it.",
+        ),
+    ] = False
+    key: Annotated[
+        str | None,
+        typer.Option(
+            help="The operator's private key, a file (PEM or OpenSSH's) or a URI (hsm:, awskms:, gcpkms:, azurekms:, "
+            "hv:, file2:); a new one by default."
+        ),
+    ] = None
     share: Annotated[
         str | None,
         typer.Option(
@@ -77,6 +92,7 @@ class SetOptions:
     closing: ClosingWords = field(default_factory=ClosingWords)
     by: Annotated[str | None, _BY] = None
     as_json: AsJson = False
+    signing: OperatorKey = field(default_factory=OperatorKey)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +123,23 @@ class ReadmitOptions:
     reason: Annotated[str | None, typer.Option(help="Why, for the history.")] = None
     by: Annotated[str | None, _BY] = None
     as_json: AsJson = False
+
+
+_ROOT = typer.Option(help="Fingerprint of the federation; without it, the store is believed.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holding:
+    """Where an aggregator's keys are."""
+
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with aggregator.pem and model.pem; systemd's credentials coldfuse-aggregator and "
+            "coldfuse-model, or your own folder by default."
+        ),
+    ] = None
+    root: Annotated[str | None, _ROOT] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +210,7 @@ class GatewayOptions:
     memory: Annotated[
         str, typer.Option(help="Memory that the gateway may take; who finds no room in it waits, or comes again.")
     ] = "256MiB"
+    root: Annotated[str | None, _ROOT] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +225,7 @@ class AggregatorOptions:
 
     store: Store
     fusing: Fusing = field(default_factory=Fusing)
+    holding: Holding = field(default_factory=Holding)
     rounds: Annotated[
         int | None, typer.Option(min=1, help="End after this many releases; until stopped by default.")
     ] = None
@@ -214,3 +249,4 @@ class ServeOptions:
         None
     )
     fusing: Fusing = field(default_factory=Fusing)
+    holding: Holding = field(default_factory=Holding)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +12,15 @@ import pytest
 from faulty_store import Fault, FaultyStore
 from federation_keys import TinyTrust
 from signed_rounds import HEAD, TERMS, fuse_round
-from tiny_rounds import lead, make_federation, make_model
+from tiny_rounds import lead, make_federation, make_model, write_model
 
-from coldfuse.aggregator.signing import sign_release
+from coldfuse.aggregator.signing import hash_one, mend_signatures, sign_release
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import encode, sha256
 from coldfuse.engine.execution import ThreadExecutor
-from coldfuse.errors import ConflictError, SignatureError, StorageError
-from coldfuse.registry.federation import Federation
+from coldfuse.errors import ColdfuseError, ConflictError, SignatureError, StorageError
+from coldfuse.registry.creation import create_federation
+from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.registry.signing import (
     ReleaseSigners,
     is_signed,
@@ -28,8 +30,11 @@ from coldfuse.registry.signing import (
     whole_digests,
     write_signatures,
 )
+from coldfuse.storage import LocalStore
 from coldfuse.tensors.checkpoint import open_checkpoint
-from coldfuse.trust.founding import AggregatorSigner
+from coldfuse.tensors.checks import checks_of
+from coldfuse.tensors.files import BlobFile
+from coldfuse.trust.founding import AggregatorSigner, FounderKeys
 from coldfuse.trust.keys import Signer
 from coldfuse.trust.model_signature import read_signature
 
@@ -126,6 +131,15 @@ def test_a_parents_signature_by_another_key_is_not_believed(federation: Federati
     sign_it(federation, base, signers=TinyTrust())
     manifest = fuse_round(federation, 1)
     assert set(sign_it(federation, manifest)) == {path for path, blob in manifest.files.items() if len(blob.parts) > 1}
+
+
+def test_a_task_travels_to_another_process_and_says_the_same(federation: Federation) -> None:
+    manifest = federation.latest()
+    path = next(path for path, blob in manifest.files.items() if len(blob.parts) > 1)
+    checks = checks_of(manifest.files[path], manifest.checks.get(path))
+    file = BlobFile(federation.store.url, manifest.files[path], path, checks)
+    task, sent = pickle.loads(pickle.dumps((hash_one, file)))  # as Ray does
+    assert task(None, sent) == sha256(content(federation, manifest, path))
 
 
 def test_two_signings_give_the_same_bytes(federation: Federation) -> None:
@@ -271,3 +285,45 @@ def test_a_federation_without_signers_is_published_as_ever(federation: Federatio
     lead(federation, 1)
     assert federation.channel("latest").release == 1
     assert [key for key in federation.store.list("releases/").keys if key.endswith(".sig")] == []
+
+
+@pytest.fixture
+def rooted(tmp_path: Path, small_parts: int) -> Federation:
+    """A federation with a root, as its aggregator opens it."""
+    trust = FounderKeys(operators=[SIGNERS.operator], aggregator=SIGNERS.aggregator, model=SIGNERS.model)
+    base, rules = write_model(tmp_path / "own" / "base", make_model(), num_files=2), {"quorum": 2, "deadline_s": 60.0}
+    return create_federation(
+        LocalStore(tmp_path / "rooted"), name="ward", base=base, origin="base", method="mean", rules=rules, trust=trust
+    )
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"{}"])
+@pytest.mark.parametrize("key", [model_signature_key(0), statement_key(0)])
+def test_who_begins_to_lead_makes_signatures_anew_that_the_store_has_lost(
+    rooted: Federation, key: str, damage: bytes | None
+) -> None:
+    expected = stored(rooted, 0)
+    assert not mend_signatures(rooted, ThreadExecutor(1))
+    rooted.store.delete(key)
+    if damage is not None:
+        rooted.store.put_if_absent(key, damage)
+    assert mend_signatures(rooted, ThreadExecutor(1))
+    assert stored(rooted, 0) == expected
+
+
+def test_only_what_the_signed_channel_names_is_signed_anew(rooted: Federation) -> None:
+    other = rooted.latest().model_copy(update={"created_at_s": 5.0})
+    etag = rooted.store.get_with_etag("releases/00000.json")[1]
+    rooted.store.compare_and_swap("releases/00000.json", encode(other), etag=etag)  # by who can write to the store
+    rooted.objects.put_value(other)
+    rooted.store.delete(statement_key(0))
+    with pytest.raises(ColdfuseError):
+        mend_signatures(rooted, ThreadExecutor(1))
+    assert not is_signed(rooted, other, SIGNERS)
+
+
+def test_without_a_root_or_a_key_nothing_is_signed(rooted: Federation, federation: Federation) -> None:
+    rooted.store.delete(statement_key(0))
+    assert not mend_signatures(open_federation(rooted.store), ThreadExecutor(1))
+    assert not mend_signatures(federation, ThreadExecutor(1))
+    assert federation.store.head(statement_key(0)) is None

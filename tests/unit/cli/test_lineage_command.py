@@ -15,10 +15,13 @@ from typer.testing import CliRunner
 from coldfuse.cli.main import app
 from coldfuse.consumer import fetch
 from coldfuse.core.model_files import PROVENANCE_FILE
-from coldfuse.errors import FederationError, SignatureError, UserInputError
+from coldfuse.core.serialization import encode
+from coldfuse.errors import FederationError, SignatureError, UnknownRootError, UserInputError
 from coldfuse.gateway import StoreGateway
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
+from coldfuse.registry.releases import release_key
+from coldfuse.registry.signing import statement_key
 from coldfuse.storage import LocalStore
 from coldfuse.transport.server import serve_gateway
 from coldfuse.trust.founding import FounderKeys
@@ -100,7 +103,8 @@ def test_what_is_not_there_is_refused(federation: Federation, tmp_path: Path) ->
 
 def test_a_base_is_signed_as_a_federation_is_created(rooted: tuple[Federation, FounderKeys]) -> None:
     federation, trust = rooted
-    lines = run(federation.store.url).splitlines()
+    assert isinstance(error_of(federation.store.url), UnknownRootError)
+    lines = run(federation.store.url, "--root", federation.settings.root).splitlines()
     assert lines[0] == f"root {federation.settings.root}"
     assert lines[3] == f"│ signed by aggregator {trust.aggregator.public.id[:12]}"
     document = json.loads(run(federation.store.url, "--json"))
@@ -112,16 +116,29 @@ def test_a_signature_of_somebody_else_ends_it_with_an_error_that_names_the_relea
 ) -> None:
     federation, _ = rooted
     sign_it(federation, federation.latest(), TinyTrust())
-    error = error_of(federation.store.url)
+    error = error_of(federation.store.url, "--root", federation.settings.root)
     assert isinstance(error, SignatureError)
-    assert str(error).startswith("release")
+    assert str(error).startswith("release 0: releases/00000.sig: is signed by")
+
+
+def test_a_release_that_the_signed_channel_does_not_name_is_refused(rooted: tuple[Federation, FounderKeys]) -> None:
+    federation, _ = rooted
+    other = federation.latest().model_copy(update={"created_at_s": 5.0})
+    key = release_key(0)
+    etag = federation.store.get_with_etag(key)[1]
+    federation.store.compare_and_swap(key, encode(other), etag=etag)
+    federation.objects.put_value(other)  # so that it looks like one that was written by coldfuse
+    federation.store.delete(statement_key(0))
+    error = error_of(federation.store.url, "--root", federation.settings.root)
+    assert isinstance(error, SignatureError)
+    assert "the signed channel names another manifest" in str(error)
 
 
 def test_a_fetched_folder_tells_what_it_knows(rooted: tuple[Federation, FounderKeys], tmp_path: Path) -> None:
     federation, trust = rooted
     fetch(StoreGateway(federation), tmp_path / "out")
     lines = run(tmp_path / "out").splitlines()
-    assert lines[0] == "this machine knows no root of this federation: who has signed is not known"
+    assert lines[0] == ("a release in a folder; this machine knows no root of it: who has signed is not known")
     assert "which is not known here" in lines[3]
     home = tmp_path / "home"
     folder = FederationFolder(home, str(federation.settings.root))
@@ -140,6 +157,7 @@ def test_a_folder_of_a_later_release_says_where_the_rest_is(federation: Federati
     lines = run(tmp_path / "out").splitlines()
     assert [line.split()[1] for line in lines if line.startswith("release ")] == ["3"]
     assert lines[-1] == "… 3 releases before: ask the federation"
+    assert lines[0] == "a release in a folder; it is not signed"
     assert "│ unsigned" in lines
     error = error_of(tmp_path / "out", "--release", 2)
     assert isinstance(error, UserInputError)

@@ -13,6 +13,7 @@ from signed_rounds import add_signed, make_signed, sign_it
 from coldfuse.consumer import fetch, read_fetched
 from coldfuse.core.model_files import PROVENANCE_FILE, SIGNATURE_FILE
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES
 from coldfuse.errors import CodecError, TransportError, UserInputError
 from coldfuse.gateway import StoreGateway
 from coldfuse.registry.federation import Federation
@@ -120,6 +121,19 @@ def test_a_source_that_dies_at_the_signatures_leaves_what_was_there(signed: Fede
         fetch(Cut(signed), out)
     assert read_fetched(out) == signed.release(0)
     verify_folder(out, [SIGNERS.model.public])
+
+
+class Endless(Source):
+    """A source whose signatures are longer than any."""
+
+    def read_signed(self, key: str) -> bytes | None:
+        return bytes(MAX_MANIFEST_BYTES + 1)
+
+
+def test_a_signature_that_is_too_long_is_not_written(signed: Federation, tmp_path: Path) -> None:
+    with pytest.raises(CodecError, match="at most"):
+        fetch(Endless(signed), tmp_path / "out")
+    assert not any((tmp_path / "out" / name).exists() for name in NAMES)
 
 
 def test_an_interrupted_fetch_leaves_the_old_release_with_its_signatures(signed: Federation, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator, ValidationError
+from referencing import Registry, Resource
 
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, canonical_json, sha256
 from coldfuse.errors import CodecError, SignatureError
@@ -45,6 +47,16 @@ def test_signing_twice_gives_the_same_bytes() -> None:
     assert signed() == sign_files(
         dict(reversed(FILES.items())), name="ward/12", signer=PrivateKey.from_pem(KEY.pem(), what="a copy")
     )
+
+
+def test_what_is_written_fits_the_schemas_of_the_specification() -> None:
+    schemas = {path.name.partition(".")[0]: json.loads(path.read_text()) for path in VECTORS.glob("schemas/*.json")}
+    registry = Registry().with_resources((each["$id"], Resource.from_contents(each)) for each in schemas.values())
+    for name, document in (("bundle", json.loads(signed())), ("statement", statement_of(signed()))):
+        validator = Draft202012Validator(schemas[name], registry=registry)
+        validator.validate(document)
+        with pytest.raises(ValidationError):
+            validator.validate(document | {"more": 1})
 
 
 def test_another_key_is_refused_by_its_name() -> None:

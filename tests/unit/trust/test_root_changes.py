@@ -64,14 +64,16 @@ def test_a_key_that_is_not_there_is_said_with_those_that_are(given: str) -> None
         find_key(trust.root, "operator", given)
 
 
-def test_a_key_that_goes_takes_no_other_role_with_it() -> None:
+def test_a_new_key_has_every_role_of_the_one_before_it_and_no_other() -> None:
     trust = TinyTrust()
-    after = with_other_key(trust.root, "operator", trust.operator.public.id, NEW.public, now_s=NOW_S)
-    assert after.roles["root"] == trust.root.roles["root"]
-    assert set(after.keys) == set(trust.root.keys) | {NEW.public.id}
+    after = with_other_key(trust.root, trust.operator.public.id, NEW.public, now_s=NOW_S)
+    assert after.roles["root"].keys == after.roles["operator"].keys == (NEW.public.id,)
+    assert after.roles["aggregator"] == trust.root.roles["aggregator"]
+    assert trust.operator.public.id not in after.keys
     assert list(changes(trust.root, after)) == [
-        f"operator: key {NEW.public.id[:12]} is added",
-        f"operator: key {trust.operator.public.id[:12]} is removed",
+        f"{role}: key {key.public.id[:12]} is {what}"
+        for role in ("root", "operator")
+        for key, what in ((NEW, "added"), (trust.operator, "removed"))
     ]
 
 
@@ -80,8 +82,8 @@ def test_members_are_known_after_the_operator_has_another_key() -> None:
     trust.enroll("alice")
     view = trust.view()
     seen = view.refresh().members
-    after = with_other_key(trust.root, "operator", trust.operator.public.id, NEW.public, now_s=NOW_S)
-    trust.stored[root_key(2)] = sign(encode(after), "root", [trust.operator])
+    after = with_other_key(trust.root, trust.operator.public.id, NEW.public, now_s=NOW_S)
+    trust.stored[root_key(2)] = sign(encode(after), "root", [trust.operator, NEW])
     with pytest.raises(SignatureError):  # the list is signed by who is operator no more
         view.refresh()
     again = seen.model_copy(update={"version": seen.version + 1})

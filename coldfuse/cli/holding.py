@@ -1,0 +1,95 @@
+"""What an operator holds of a federation: the store, the keys here, and how a change is signed and published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import typer
+
+from coldfuse.cli.asking import ask_on_terminal
+from coldfuse.cli.options.trust import OperatorKey
+from coldfuse.config import credentials_folder, home_folder
+from coldfuse.consumer.anchors import find_anchor
+from coldfuse.core.federation import FederationSettings
+from coldfuse.errors import FederationError
+from coldfuse.registry.proposals import Proposal, keep_proposal, publish
+from coldfuse.registry.settings import read_settings
+from coldfuse.registry.trust import signed_reader, view_of
+from coldfuse.storage import ObjectStore, open_store
+from coldfuse.trust.home import FederationFolder
+from coldfuse.trust.keys import Signer
+from coldfuse.trust.role_keys import RoleKeyring
+from coldfuse.trust.root import RoleName, Root
+from coldfuse.trust.view import Known, TrustView
+
+
+@dataclass(frozen=True)
+class Holding:
+    """A federation with a root, as its operator has it."""
+
+    url: str
+    """What the user called the store."""
+    store: ObjectStore
+    settings: FederationSettings
+    view: TrustView
+    known: Known
+    """Root and members as they are."""
+    folder: FederationFolder
+    """What this user holds."""
+    keyring: RoleKeyring
+
+    def signers(self, role: RoleName, signing: OperatorKey, *, after: Root | None = None) -> list[Signer]:
+        """Return the keys here that sign for a role, by the root as it is or the one after it."""
+        return self.keyring.signers([root for root in (self.known.root, after) if root], role, given=signing.key)
+
+    def carry_out(self, proposal: Proposal, signers: Sequence[Signer]) -> bool:
+        """Sign a change, and publish it if that is enough; else propose it to the other operators, and say so."""
+        proposal = proposal.signed(signers)
+        lacking = proposal.lacking(self.known)
+        if lacking:
+            keep_proposal(self.store, proposal)
+            typer.echo(
+                f"proposed as {proposal.id}: lacks {'; '.join(lacking)}; they sign it with: coldfuse keys sign "
+                f"{self.url} {proposal.id}",
+                err=True,
+            )
+            return False
+        publish(self.store, proposal, self.known)
+        self.settle()
+        return True
+
+    def settle(self) -> None:
+        """Put keys into their place that the root names by now."""
+        for role in self.keyring.settle(self.view.refresh().root):
+            typer.echo(f"the new key of {role} is in its place, and the one before it is {role}.pem.old", err=True)
+
+
+def hold(url: str, *, root: str | None = None) -> Holding:
+    """Open the federation in a store as its operator.
+
+    Args:
+        url: The store.
+        root: What the user says its fingerprint is; it is known here from then on.
+
+    Raises:
+        FederationError: It holds none, or one without a root.
+        UnknownRootError: Its root is not known on this machine.
+        TrustError: It is another one, or not signed as it has to be.
+    """
+    store = open_store(url)
+    anchor = find_anchor(signed_reader(store), url, home=home_folder(), root=root)
+    settings, _ = read_settings(store, fingerprint=anchor.fingerprint if anchor else None)
+    view = view_of(store, settings)
+    if view is None or anchor is None:
+        raise FederationError(
+            f"{url}: this federation has no root, and so no keys or members; coldfuse init {url} --adopt gives it one"
+        )
+    holding = Holding(url, store, settings, view, view.refresh(), anchor.folder, keyring_of(anchor.folder))
+    holding.settle()
+    return holding
+
+
+def keyring_of(folder: FederationFolder) -> RoleKeyring:
+    """Return the keys of roles that this user holds of a federation."""
+    return RoleKeyring(folder.keys, credentials_folder(), ask_on_terminal())

@@ -1,0 +1,110 @@
+"""The next list of members: who is invited, renewed or revoked, as pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from coldfuse.core.names import Identity
+from coldfuse.errors import UserInputError
+from coldfuse.trust.keys import PublicKey
+from coldfuse.trust.members import MAX_MEMBERS, Member, MemberRole, Members, Quota, Revocation
+from coldfuse.trust.role_keys import ROLES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invitation:
+    """What somebody is enrolled with."""
+
+    who: Identity
+    role: MemberRole | None
+    """As what; None: as before, or as contributor."""
+    quota: Quota
+    """Bounds; those that are None are as before."""
+    join_by_s: float
+    """Seconds since 1970 until which a key may be bound."""
+    valid_until_s: float
+    """Seconds since 1970 until which it is a member."""
+
+
+Enrolment = Literal["invited", "invited anew", "renewed"]
+
+
+def decide(member: Member | None, *, has_joined: bool, is_new_key: bool) -> tuple[Enrolment, str]:
+    """Decide what enrolling a name does, and why.
+
+    Args:
+        member: Who has the name now.
+        has_joined: Whether a key is bound to it.
+        is_new_key: Whether the operator says that the key is lost.
+    """
+    if member is None:
+        return "invited", "the name is new"
+    if member.revoked is not None:
+        return "invited anew", "it was revoked; its old key stays revoked"
+    if not has_joined:
+        return "invited anew", "it has not joined yet; the token of before is worth nothing any more"
+    if is_new_key:
+        return "invited anew", "it gets another key; its old one is worth nothing any more"
+    return "renewed", "it has joined, and keeps its key; no token is needed"
+
+
+def enrolled(members: Members, invitation: Invitation, *, invite: PublicKey | None, now_s: float) -> Members:
+    """Return the next list, with somebody invited or renewed.
+
+    Args:
+        members: The list as it is.
+        invitation: Whom, as what.
+        invite: Public half of a new invitation's key; None: renewed, by the key that is bound already.
+        now_s: Seconds since 1970.
+
+    Raises:
+        UserInputError: The name is one that roles have, or there are too many members.
+    """
+    name = invitation.who.id
+    if name in ROLES:
+        raise UserInputError(f"{name}: is the name of a role, whose key lies under it; choose another")
+    before = members.members.get(name)
+    if before is None and len(members.members) >= MAX_MEMBERS:
+        raise UserInputError(f"there are {len(members.members):,} members already, and no more can be")
+    new = _member(before, invitation, invite=invite, now_s=now_s)
+    is_replaced = before is not None and invite is not None
+    return members.model_copy(update={
+        "version": members.version + 1,
+        "members": members.members | {name: new},
+        "former": (*members.former, (name, before)) if is_replaced else members.former,
+    })  # fmt: skip
+
+
+def revoked(members: Members, name: str, *, since_s: float, reason: str, now_s: float) -> Members:
+    """Return the next list, with a membership taken away; revoking again moves `since_s` and the reason.
+
+    Raises:
+        UserInputError: There is no such member, or it would count from the future on.
+    """
+    member = members.members.get(name)
+    if member is None:
+        raise UserInputError(f"{name}: is no member; `coldfuse members` lists who is")
+    if since_s > now_s:
+        raise UserInputError("--since is in the future; a membership is taken away now, or for what was before")
+    revocation = Revocation(at_s=now_s, since_s=since_s, reason=reason)
+    changed = member.model_copy(update={"revoked": revocation})
+    return members.model_copy(update={
+        "version": members.version + 1, "members": members.members | {name: changed}
+    })  # fmt: skip
+
+
+def _member(before: Member | None, invitation: Invitation, *, invite: PublicKey | None, now_s: float) -> Member:
+    bounds = {name: value for name, value in invitation.quota.model_dump().items() if value is not None}
+    quota = (before.quota if before else Quota()).model_copy(update=bounds)
+    role = invitation.role or (before.role if before else "contributor")
+    if before is not None and invite is None:
+        return before.model_copy(update={
+            "role": role, "quota": quota, "valid_until_s": invitation.valid_until_s
+        })  # fmt: skip
+    if invite is None:
+        raise UserInputError(f"{invitation.who.id}: is no member who could be renewed")
+    return Member(
+        display_name=invitation.who.display_name, role=role, quota=quota, invite=invite, invited_at_s=now_s,
+        join_by_s=invitation.join_by_s, valid_until_s=invitation.valid_until_s,
+    )  # fmt: skip
