@@ -20,8 +20,7 @@ from coldfuse.trust.channel import SignedChannel
 from coldfuse.trust.envelope import Kind, read_envelope, sign
 from coldfuse.trust.keys import PrivateKey, Signer
 from coldfuse.trust.members import Revocation
-from coldfuse.trust.root import Root
-from coldfuse.trust.root_changes import with_other_key
+from coldfuse.trust.root import RoleKeys, Root
 from coldfuse.trust.seen import Seen
 from coldfuse.verification.causes import Cause
 from coldfuse.verification.findings import Report
@@ -155,10 +154,20 @@ def put_a_list_of_members_elsewhere(copy: Copy) -> None:
     copy.put("members/3.json", copy.store.get("members/2.json"))
 
 
+def with_other_aggregator(root: Root, key: PrivateKey) -> Root:
+    """Return the next version of a root, with another aggregator's key."""
+    held = {keyid: public for keyid, public in root.keys.items() if keyid not in root.roles["aggregator"].keys}
+    roles = root.roles | {"aggregator": RoleKeys(keys=(key.public.id,))}
+    return Root(
+        version=root.version + 1, created_at_s=time.time(), expires_at_s=root.expires_at_s, is_open=root.is_open,
+        keys=held | {key.public.id: key.public}, roles=roles,
+    )  # fmt: skip
+
+
 def put_another_root(copy: Copy) -> None:
     root = decode(Root, copy.payload("root/1.json", "root"), what="root")
     stranger = PrivateKey.generate()
-    new = with_other_key(root, "aggregator", root.roles["aggregator"].keys[0], stranger.public, now_s=time.time())
+    new = with_other_aggregator(root, stranger)
     copy.put("root/2.json", sign(encode(new), "root", [stranger]))
 
 
@@ -305,7 +314,7 @@ def test_who_was_revoked_before_signing_is_named_and_who_was_later_is_said(
 def test_a_release_signed_by_an_aggregator_that_was_replaced_before_is_named(copy: Copy) -> None:
     made, stranger = copy.made, PrivateKey.generate()
     root = decode(Root, copy.payload("root/1.json", "root"), what="root")
-    new = with_other_key(root, "aggregator", root.roles["aggregator"].keys[0], stranger.public, now_s=time.time())
+    new = with_other_aggregator(root, stranger)
     early = new.model_copy(update={"created_at_s": time.time() - 86400})
     copy.put("root/2.json", sign(encode(early), "root", made.keys.operators))
     found = copy.causes()[Cause.REVOKED]
@@ -316,7 +325,7 @@ def test_a_release_signed_by_an_aggregator_that_was_replaced_before_is_named(cop
 def test_an_aggregator_that_was_replaced_later_has_signed_what_it_signed(copy: Copy) -> None:
     made, stranger = copy.made, PrivateKey.generate()
     root = decode(Root, copy.payload("root/1.json", "root"), what="root")
-    new = with_other_key(root, "aggregator", root.roles["aggregator"].keys[0], stranger.public, now_s=time.time())
+    new = with_other_aggregator(root, stranger)
     copy.put("root/2.json", sign(encode(new), "root", made.keys.operators))
     channel = copy.payload("channels/latest", "channel").replace(b'"root":1', b'"root":2')
     copy.resign("channels/latest", "channel", channel, stranger)
