@@ -80,7 +80,7 @@ class SignedFederation:
 
 
 def found_federation(
-    root: Path, *, model: Model | None = None, method: str = "mean", quorum: int = 3
+    root: Path, *, model: Model | None = None, method: str = "mean", quorum: int = 3, is_auditable: bool = False
 ) -> SignedFederation:
     """Create a federation with a root and no members."""
     operator, model_key = PrivateKey.generate(), PrivateKey.generate_p256()
@@ -88,13 +88,16 @@ def found_federation(
     federation = create_federation(
         LocalStore(root / "store"), name="tiny", base=write_model(root / "base", model or make_model()), origin="base",
         method=method, rules={"quorum": quorum, "deadline_s": 60.0}, trust=keys,
+        is_auditable=is_auditable,
     )  # fmt: skip
     return SignedFederation(federation, keys)
 
 
-def make_signed_federation(root: Path, *, rounds: int = 2, method: str = "mean then nesterov") -> SignedFederation:
+def make_signed_federation(
+    root: Path, *, rounds: int = 2, method: str = "mean then nesterov", is_auditable: bool = False
+) -> SignedFederation:
     """Create a federation of three contributors, and lead some rounds."""
-    made = found_federation(root, method=method)
+    made = found_federation(root, method=method, is_auditable=is_auditable)
     made.enroll("ada", "ben", "cy")
     for number in range(1, rounds + 1):
         made.round(number)
