@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from coldfuse.core.sealed import unseal
 from coldfuse.registry.lease import KEY as LEASE_KEY
 from coldfuse.registry.lease import LeaseRecord
 from coldfuse.storage.base import list_keys
@@ -20,8 +19,7 @@ _NAMED_BY_CONTENT = ("objects/", "damaged/", "uploads/")
 def look_beside(look: Inspection, *, view: TrustView | None, releases: Mapping[int, SeenRelease]) -> None:
     """Look at the rest of a store."""
     if (data := look.read(LEASE_KEY)) is not None:
-        with look.noting(LEASE_KEY):
-            unseal(LeaseRecord, data, what=LEASE_KEY)
+        look.unseal(LeaseRecord, data, key=LEASE_KEY)
     look_at_words(look, view, releases=releases)
     others = 0
     for key in list_keys(look.store, ""):

@@ -173,12 +173,11 @@ class Journals:
     def _received(self, key: str, contribution: str) -> list[Received]:
         data = self.look.read(key)
         self.look.looked_at["entries of journals"] += 1
-        with self.look.noting(key):
-            event = unseal(Received, data or b"", what=key)
-            if event.contribution == contribution:
-                return [event]
+        event = self.look.unseal(Received, data or b"", key=key)
+        if event is not None and event.contribution != contribution:
             self.look.add(Cause.CONTRADICTION, key, f"is about contribution {event.contribution[:12]}")
-        return []
+            return []
+        return [event] if event is not None else []
 
     def _head(
         self, number: int, num_entries: int, entries: Mapping[str, _Entry]

@@ -117,6 +117,4 @@ def _read_sealed(look: Inspection, kind: type[V], key: str, *, required: bool = 
         if required:
             look.add(Cause.GAP, key, "is missing: the history of changes has no gaps")
         return None
-    with look.noting(key):
-        return unseal(kind, data, what=key)
-    return None
+    return look.unseal(kind, data, key=key)

@@ -105,6 +105,7 @@ class _Verification:
         if settings.root is None and request.fingerprint is None:
             look.note("this federation has no root: nothing in it is signed, and only its bytes can be verified")
             return
+        look.needs_seals = settings.adopted is None
         self.signers = follow_roots(look, request.fingerprint or settings.root)
         if self.signers is None:
             return

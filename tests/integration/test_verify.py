@@ -12,6 +12,7 @@ from rooted_rounds import YEAR_S, SignedFederation, make_signed_federation
 
 from coldfuse.core.sealed import seal
 from coldfuse.core.serialization import decode, encode, sha256
+from coldfuse.errors import CodecError
 from coldfuse.registry.chain import Link
 from coldfuse.registry.signed import write_signed
 from coldfuse.storage import MemoryStore
@@ -330,3 +331,38 @@ def test_an_aggregator_that_was_replaced_later_has_signed_what_it_signed(copy: C
     channel = copy.payload("channels/latest", "channel").replace(b'"root":1', b'"root":2')
     copy.resign("channels/latest", "channel", channel, stranger)
     assert copy.look(at_s=time.time()).status() == 0, copy.causes()
+
+
+HARMLESS = ("leases/", "uploads/", "damaged/")
+"""What vouches for nothing."""
+
+
+def flips(data: bytes, key: str) -> list[int]:
+    """Return bytes to flip: the first, the last, and some between, other ones for every key."""
+    seed = int(sha256(key.encode())[:8], 16)
+    return sorted({0, len(data) - 1, seed % len(data), 7 * seed % len(data)})
+
+
+def test_a_flipped_bit_anywhere_in_any_file_is_found(copy: Copy) -> None:
+    """What is signed or named by its digest cannot change; what is not vouches for nothing."""
+    missed, tried = [], 0
+    for key in list_keys(copy.store, ""):
+        data = copy.store.get(key)
+        for place in flips(data, key) if data else ():
+            altered = bytearray(data)
+            altered[place] ^= 1 << (place % 7)
+            copy.put(key, bytes(altered))
+            tried += 1
+            if copy.look(reads_all=True).status() == 0 and not is_the_same(data, bytes(altered)):
+                missed.append((key, place))
+        copy.put(key, data)
+    assert not [(key, place) for key, place in missed if not key.startswith(HARMLESS)]
+    assert tried > 150
+
+
+def is_the_same(one: bytes, other: bytes) -> bool:
+    """Tell whether two envelopes say the same: base64 has bits in its last letter that nobody reads."""
+    try:
+        return read_envelope(one, what="one") == read_envelope(other, what="other")
+    except CodecError:
+        return False
