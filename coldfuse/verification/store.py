@@ -13,7 +13,7 @@ from coldfuse.registry.federation import Federation
 from coldfuse.registry.settings import SETTINGS_KEY
 from coldfuse.storage.base import ObjectStore, list_keys
 from coldfuse.trust.seen import Seen
-from coldfuse.trust.view import TrustView
+from coldfuse.trust.view import TrustView, root_key
 from coldfuse.verification.beside import look_beside
 from coldfuse.verification.causes import Cause
 from coldfuse.verification.channels import look_at_channels, look_at_target, look_for_rollbacks
@@ -61,8 +61,12 @@ def verify_store(store: ObjectStore, request: Request) -> Report:
     """
     look = Inspection(store, request.at_s)
     settings = read_claimed(look)
-    if settings is None and SETTINGS_KEY not in look.keys:
-        raise FederationError(f"{store.url} holds no federation (no {SETTINGS_KEY}); name a store, or a copy of one")
+    if settings is None and not look.findings.kept:
+        if store.head(root_key(1)) is None and not _numbers_of_releases(store):
+            raise FederationError(
+                f"{store.url} holds no federation (no {SETTINGS_KEY}); name a store, or a copy of one"
+            )
+        look.add(Cause.GAP, SETTINGS_KEY, "is missing, and without the settings nothing else can be looked at")
     return _Verification(look, request).run(settings)
 
 
@@ -77,19 +81,9 @@ class _Verification:
     recomputed: list[Recomputed] = field(default_factory=list)
 
     def run(self, settings: FederationSettings | None) -> Report:
-        number: int | None = None
-        if settings is not None:
-            self._look_at_signers(settings)
-            terms = look_at_rules(self.look, settings, self.signers)
-            channels = look_at_channels(self.look, self.signers, seen=self.request.seen)
-            number = self._number(channels)
-            if number is not None:
-                self._look_at_lineage(settings, channels, number)
-                self._look_at_rounds(settings, terms)
-                look_for_rollbacks(self.look, channels.get("latest"), self.releases, self.rounds)
-                self._look_at_parts(settings)
-                self._fuse_again(settings, number)
-            look_beside(self.look, view=self.view, releases=self.releases)
+        number = None
+        if settings is not None and self._look_at_signers(settings):
+            number = self._look(settings)
         return Report(
             fingerprint=self.signers.fingerprint if self.signers else None,
             release=number,
@@ -100,15 +94,32 @@ class _Verification:
             recomputed=tuple(self.recomputed),
         )
 
-    def _look_at_signers(self, settings: FederationSettings) -> None:
+    def _look(self, settings: FederationSettings) -> int | None:
+        """Look at everything; return the number of the release that it is about."""
+        terms = look_at_rules(self.look, settings, self.signers)
+        channels = look_at_channels(self.look, self.signers, seen=self.request.seen)
+        number = self._number(channels)
+        if number is None:
+            self.look.add(Cause.GAP, "releases/", "there is none")
+            return None
+        self._look_at_lineage(settings, channels, number)
+        self._look_at_rounds(settings, terms)
+        look_for_rollbacks(self.look, channels.get("latest"), self.releases, self.rounds)
+        self._look_at_parts(settings)
+        self._fuse_again(settings, number)
+        look_beside(self.look, view=self.view, releases=self.releases)
+        return number
+
+    def _look_at_signers(self, settings: FederationSettings) -> bool:
+        """Look at roots and members; False where nobody knows who may sign, so that all else is worth nothing."""
         look, request = self.look, self.request
         if settings.root is None and request.fingerprint is None:
             look.note("this federation has no root: nothing in it is signed, and only its bytes can be verified")
-            return
+            return True
         look.needs_seals = settings.adopted is None
         self.signers = follow_roots(look, request.fingerprint or settings.root)
         if self.signers is None:
-            return
+            return False
         if request.fingerprint is None:
             look.note(f"the root {self.signers.fingerprint} is the store's own word: compare it with its operator's")
         self.view = look_at_members(look, self.signers)
@@ -119,6 +130,7 @@ class _Verification:
         ):
             if found < before:
                 look.add(Cause.ROLLED_BACK, what, f"is version {found}, and {before} was seen before")
+        return True
 
     def _number(self, channels: Mapping[str, Channel]) -> int | None:
         if self.request.release is not None:
