@@ -30,6 +30,11 @@ def home_folder() -> Path:
     return Path(data).absolute() / "coldfuse"
 
 
+def with_home(folder: Path) -> dict[str, str]:
+    """Return the environment of a child process that has its own folder for keys, trusted roots, and what was seen."""
+    return dict(os.environ) | {"COLDFUSE_HOME": str(folder.absolute())}
+
+
 def credentials_folder() -> Path | None:
     """Return where systemd has put credentials for this service; None where it has not."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")

@@ -19,7 +19,6 @@ from coldfuse.api.values import Acknowledgement, FetchedRelease, Releases
 from coldfuse.consumer import fetch as fetch_release
 from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.contributor.manifest import default_name
-from coldfuse.contributor.signing import identity_of
 from coldfuse.core.names import Identity
 from coldfuse.extras import requiring
 from coldfuse.gateway import ContributionVerdict, Gateway, Status
@@ -70,11 +69,15 @@ class Federation:
         """
         name = self.name if name is None else name
         who = Identity.of(default_name(os.getcwd()) if name is None else name)
-        if not isinstance(self._gateway, TrustedGateway):
-            return self._gateway, who
-        gateway = self._opened_as(name or "", as_contributor(name, default=who.id))
-        member = identity_of(gateway)
-        return gateway, Identity(id=member.name, display_name=member.display_name) if member else who
+        gateway, identify = self._gateway, as_contributor(name, default=default_name(os.getcwd()))
+        if not isinstance(gateway, TrustedGateway) or gateway.folder is None:
+            return gateway, who
+        member, asked = identify(gateway.folder, gateway.belief.root().is_open), gateway.identity
+        if member is None:
+            return gateway, who
+        if asked is None or asked.name != member.name:  # it is asked as somebody else, or as nobody
+            gateway = self._opened_as(member.name, identify)
+        return gateway, Identity(id=member.name, display_name=member.display_name)
 
     def open(self) -> None:
         """Connect now, and make sure that it is the federation that is known; else the first call does.

@@ -51,8 +51,10 @@ def _say_what_next(out: Path, digest: str, seconds: float) -> None:
         'load it:        python -c "from transformers import AutoModel, AutoTokenizer; '
         f"m = AutoModel.from_pretrained('{out / 'model'}'); t = AutoTokenizer.from_pretrained('{out / 'model'}')\"",
         f"its history:    coldfuse releases {out / 'federation'}",
-        f"go on with it:  coldfuse serve {out / 'federation'} --listen 127.0.0.1:7700",
-        "                coldfuse contribute 127.0.0.1:7700 --data YOUR.csv --name you",
+        f"go on with it:  export COLDFUSE_HOME={out / 'keys' / 'operator'}  (in each terminal: the operator's keys)",
+        f"                coldfuse serve {out / 'federation'} --listen 127.0.0.1:7700",
+        f"                coldfuse enroll {out / 'federation'} you --address 127.0.0.1:7700 | coldfuse join -",
+        "                coldfuse contribute 127.0.0.1:7700 --data YOUR.csv",
         "                coldfuse fetch 127.0.0.1:7700 --out ./model",
         f"digest {digest}",
     ]

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from coldfuse.errors import CodecError, SignatureError, UnknownRootError, UserInputError
 from coldfuse.trust.home import FederationFolder, known_federations
+from coldfuse.trust.reading import ReadSigned, bounded
 from coldfuse.trust.root import fingerprint_of, first_root
 from coldfuse.trust.seen import Memory
-from coldfuse.trust.view import ReadSigned, bounded, root_key
+from coldfuse.trust.view import root_key
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ train on, send to or keep what the federation did not publish.
 
 from __future__ import annotations
 
+import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -16,9 +18,10 @@ from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import SettingsChange
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.round import Admitted, LeaderEvent, Opened, Rejected
 from coldfuse.core.serialization import sha256
 from coldfuse.core.signature import Signature
-from coldfuse.errors import FederationError, SignatureError
+from coldfuse.errors import SignatureError, UnknownKeyError
 from coldfuse.gateway import (
     PARALLEL,
     ContributionVerdict,
@@ -37,10 +40,14 @@ from coldfuse.trust.home import FederationFolder
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.seen import Memory
 
+log = logging.getLogger(__name__)
+
 _TRIES = 4
 """Looks at a status that is ahead of the channel: gateways give one out again for half a second."""
 
 _PAUSE_S = 0.5
+
+_STATEMENT = re.compile(r"releases/(\d+)\.sig")
 
 
 class TrustedGateway(Gateway):
@@ -64,7 +71,7 @@ class TrustedGateway(Gateway):
             identity: As whom the gateway is asked, and contributions are signed; None: as nobody.
             clock: Returns the seconds since 1970.
         """
-        self.identity = identity
+        self.identity, self.folder = identity, folder
         self.belief = Belief(gateway.read_signed, fingerprint=anchor, memory=Memory(folder), clock=clock)
         self._gateway = gateway
 
@@ -125,10 +132,18 @@ class TrustedGateway(Gateway):
         return self.belief.require_named(data, channel), data
 
     def releases(self, *, before: int | None = None) -> Iterator[ReleaseSummary]:
-        """List the history, newest first, each release as its signed manifest says."""
+        """List the history, newest first, each release as its signed manifest says.
+
+        It ends, with a word in the log, where releases are signed by keys that were replaced since.
+        """
         latest = self.belief.channel("latest").release
         for number in range(latest if before is None else min(before - 1, latest), -1, -1):
-            yield summarize(self._verified(number)[1])
+            try:
+                data = self._verified(number)[1]
+            except UnknownKeyError as error:
+                log.warning("%s; it and those before it are not listed", error)
+                return
+            yield summarize(data)
 
     def changes(self) -> Iterator[SettingsChange]:
         """List the changes of the federation's settings, as they are said to be."""
@@ -162,8 +177,11 @@ class TrustedGateway(Gateway):
         return self._gateway.verdict_entry(round_number, contribution)
 
     def read_signed(self, key: str) -> bytes | None:
-        """Return what is signed and lies under a key, unverified."""
-        return self._gateway.read_signed(key)
+        """Return what is signed and lies under a key; only the statement on a release is verified here."""
+        data = self._gateway.read_signed(key)
+        if data is not None and (found := _STATEMENT.fullmatch(key)):
+            self.belief.require_statement(data, int(found.group(1)))
+        return data
 
     def join(self, statement: bytes) -> None:
         """Bind a key to a member's name."""
@@ -181,4 +199,33 @@ class TrustedGateway(Gateway):
         """Return a verdict, once the aggregator has signed it; that none has come yet needs no proof."""
         if said.decision is Decision.PENDING:
             return said
-        raise FederationError(f"not yet: {round_number}")
+        data = self._gateway.verdict_entry(round_number, said.contribution)
+        if data is None:
+            raise SignatureError(
+                f"the gateway says that contribution {said.contribution[:12]} was {said.decision.value}, and hands out "
+                "no signed entry of the journal that says so; do not believe it, and ask the operator"
+            )
+        return _decided(self.belief.require_entry(data, round_number), said)
+
+
+def _decided(entry: LeaderEvent, said: ContributionVerdict) -> ContributionVerdict:
+    """Return the verdict that a signed entry gives."""
+    match entry:
+        case Admitted() | Opened():
+            admissions = entry.admissions if isinstance(entry, Admitted) else entry.carried
+            if any(each.contribution == said.contribution for each in admissions):
+                reason = said.reason if said.decision is Decision.ADMITTED else "admitted"
+                return ContributionVerdict(
+                    contribution=said.contribution, decision=Decision.ADMITTED, reason=reason
+                )  # fmt: skip
+        case Rejected():
+            for rejection in entry.rejections:
+                if rejection.contribution == said.contribution:
+                    return ContributionVerdict(
+                        contribution=said.contribution, decision=Decision.REJECTED, reason=rejection.reason,
+                        is_late=rejection.is_late, send_again=said.send_again,
+                    )  # fmt: skip
+    raise SignatureError(
+        f"the signed entry that is handed out as the verdict on contribution {said.contribution[:12]} says nothing of "
+        "it; do not believe this gateway, and ask the operator"
+    )

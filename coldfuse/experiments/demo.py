@@ -1,8 +1,8 @@
 """The demonstration: a whole federation on one machine, as separate processes that meet only through the gateway.
 
 A gateway, a Ray aggregator and one contributor a seen task are the same commands that an operator and contributors run.
-This process only starts them, plays the consumer (it fetches each release through the gateway and scores it by linear
-probes), and shows how far everybody is.
+This process only starts them, plays the operator (it invites who takes part) and the consumer (it fetches each release
+through the gateway and scores it by linear probes), and shows how far everybody is.
 """
 
 from __future__ import annotations
@@ -16,23 +16,28 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 import pyarrow.parquet
 
+from coldfuse.config import with_home
 from coldfuse.consumer import fetch
 from coldfuse.data.dataset import TextDataset
 from coldfuse.data.reading import read_dataset
 from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.evaluation.probe import linear_probes
 from coldfuse.experiments.demo_data import TASKS, DemoSettings, DemoTask
+from coldfuse.experiments.demo_keys import DemoKeys
 from coldfuse.experiments.demo_view import DemoView, ReleaseScores, Results
+from coldfuse.gateway import Gateway
 from coldfuse.processes import end, start
 from coldfuse.registry.creation import create_federation
 from coldfuse.storage import open_store
-from coldfuse.transport.client import GatewayClient
+from coldfuse.trust.members import MemberRole
 
 _DEADLINE_S = 3600.0
+_CONSUMER: Final = "consumer"
+_CONTRIBUTOR: Final = "contributor"
 _PATIENCE = "20s"
 """How long a contributor tries to reach the gateway, which is on the same machine."""
 
@@ -68,14 +73,16 @@ def run_demo(demo: Demo, view: DemoView) -> Results:
     began = time.monotonic()
     store = demo.out / "federation"
     rules = {"quorum": len(demo.seen), "deadline_s": _DEADLINE_S}
+    keys = DemoKeys.make(demo.out / "keys")
     create_federation(
-        open_store(str(store)), name="demo", base=demo.base, origin=str(demo.base), method="mean", rules=rules
-    )
+        open_store(str(store)), name="demo", base=demo.base, origin=str(demo.base), method="mean", rules=rules,
+        trust=keys.founders,
+    )  # fmt: skip
     tasks = [_read_task(task, demo.settings) for task in TASKS]
     scores: list[ReleaseScores] = []
     with ExitStack() as stack:
-        address, children = stack.enter_context(_processes(demo, store, view))
-        client = stack.enter_context(GatewayClient(address))
+        address, children = stack.enter_context(_processes(demo, keys, view))
+        client = stack.enter_context(keys.connect(_CONSUMER, address))
         check = partial(_check_all, children, demo.out / "logs")
         for number in range(demo.settings.num_rounds + 1):
             _wait_for_release(client, number, check)
@@ -96,15 +103,15 @@ def run_demo(demo: Demo, view: DemoView) -> Results:
 
 
 @contextmanager
-def _processes(demo: Demo, store: Path, view: DemoView) -> Iterator[tuple[str, Mapping[str, subprocess.Popen[str]]]]:
-    """Start the gateway, the aggregator and all contributors; end them all in the end."""
-    logs = demo.out / "logs"
+def _processes(demo: Demo, keys: DemoKeys, view: DemoView) -> Iterator[tuple[str, Mapping[str, subprocess.Popen[str]]]]:
+    """Start the gateway, the aggregator and all contributors, who join before; end them all in the end."""
+    logs, store = demo.out / "logs", str(demo.out / "federation")
     logs.mkdir()
     children: dict[str, subprocess.Popen[str]] = {}
 
-    def run(name: str, arguments: Sequence[str]) -> IO[str]:
+    def run(name: str, arguments: Sequence[str], home: Path) -> IO[str]:
         with open(logs / f"{name}.log", "w") as log:
-            children[name] = start(arguments, stdout=subprocess.PIPE, stderr=log)
+            children[name] = start(arguments, stdout=subprocess.PIPE, stderr=log, env=with_home(home))
         stdout = children[name].stdout
         if stdout is None:
             raise ColdfuseError(f"{name} has no output")
@@ -112,16 +119,17 @@ def _processes(demo: Demo, store: Path, view: DemoView) -> Iterator[tuple[str, M
 
     readers: list[threading.Thread] = []
     try:
-        first_line = run("gateway", ["gateway", str(store)]).readline()
+        first_line = run("gateway", ["gateway", store], keys.home("gateway")).readline()
         _, _, address = first_line.strip().rpartition(" ")
         if not address:
             children["gateway"].wait()
             _check("gateway", children["gateway"], logs)
         rounds = ["--rounds", str(demo.settings.num_rounds)]
-        lines = run("aggregator", ["aggregator", str(store), "--workers", "2", *rounds])
+        lines = run("aggregator", ["aggregator", store, "--workers", "2", *rounds], keys.operator)
         readers.append(view.follow_aggregator(lines))
+        _let_in(demo, keys, address)
         for task in demo.seen:
-            lines = run(task.name, _contribute(demo, task, address))
+            lines = run(task.name, _contribute(demo, task, address), keys.home(task.name))
             readers.append(view.follow_contributor(task.name, lines, partial(_outcome, task.name, children, logs)))
         yield address, children
     finally:
@@ -133,6 +141,13 @@ def _processes(demo: Demo, store: Path, view: DemoView) -> Iterator[tuple[str, M
                 child.stdout.close()
 
 
+def _let_in(demo: Demo, keys: DemoKeys, address: str) -> None:
+    """Invite everybody, and have them join; each with a key of their own."""
+    roles: dict[str, MemberRole] = {_CONSUMER: "consumer", **dict.fromkeys((t.name for t in demo.seen), _CONTRIBUTOR)}
+    for token in keys.invite(open_store(str(demo.out / "federation")), roles, address=address):
+        keys.join(token, address)
+
+
 def _contribute(demo: Demo, task: DemoTask, address: str) -> list[str]:
     """Give a contributor its private file, and return its command."""
     settings = demo.settings
@@ -141,7 +156,7 @@ def _contribute(demo: Demo, task: DemoTask, address: str) -> list[str]:
     rows = pyarrow.parquet.read_table(task.train_file).slice(0, settings.num_train)
     pyarrow.parquet.write_table(rows, folder / "private.parquet")
     options = {
-        "--data": folder / "private.parquet", "--name": task.name, "--work": folder / "node",
+        "--data": folder / "private.parquet", "--work": folder / "node",
         "--rounds": settings.num_rounds, "--epochs": settings.num_epochs, "--batch-size": settings.batch_size,
         "--learning-rate": settings.learning_rate, "--max-length": settings.max_length,
         "--tokens-at-once": settings.tokens_at_once, "--threads": 1, "--seed": demo.seed, "--patience": _PATIENCE,
@@ -165,7 +180,7 @@ def _read_task(task: DemoTask, settings: DemoSettings) -> tuple[TextDataset, Tex
     )
 
 
-def _wait_for_release(client: GatewayClient, number: int, check: Callable[[], None]) -> None:
+def _wait_for_release(client: Gateway, number: int, check: Callable[[], None]) -> None:
     while (status := client.status()).latest.number < number:
         check()
         time.sleep(status.poll_after_s)
@@ -201,7 +216,7 @@ def _last_word(name: str, logs: Path) -> str:
 
 def _score(
     demo: Demo,
-    client: GatewayClient,
+    client: Gateway,
     number: int,
     tasks: Sequence[tuple[TextDataset, TextDataset]],
     view: DemoView,

@@ -11,8 +11,9 @@ from coldfuse.storage.base import ObjectStore
 from coldfuse.trust.envelope import sign
 from coldfuse.trust.founding import AggregatorSigner, FounderKeys
 from coldfuse.trust.members import Members
+from coldfuse.trust.reading import ReadSigned
 from coldfuse.trust.root import Root, fingerprint_of, first_root
-from coldfuse.trust.view import ReadSigned, TrustView, members_key, root_key
+from coldfuse.trust.view import TrustView, members_key, root_key
 
 _MAX_BYTES = 2 * MAX_MANIFEST_BYTES
 """Number of bytes of a signed thing that are read: a payload in base64 is a third longer."""

@@ -100,8 +100,9 @@ class GatewayClient(Gateway):
     def release_bytes(self, which: int | str = "latest") -> bytes:
         """Return the manifest of a release as it was written, by number or channel."""
         answer = self._call(pb.GetReleaseResponse, wire.write_which(which))
-        require_bytes(answer.manifest_json, f"release {which} of {self.address}", answer.manifest_digest)
-        return answer.manifest_json
+        data: bytes = answer.manifest_json
+        require_bytes(data, f"release {which} of {self.address}", answer.manifest_digest)
+        return data
 
     def releases(self, *, before: int | None = None) -> Iterator[ReleaseSummary]:
         """List the history, newest first, page by page as it is read."""

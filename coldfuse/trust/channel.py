@@ -17,8 +17,9 @@ from coldfuse.core.release import Channel
 from coldfuse.core.serialization import decode
 from coldfuse.core.value import Digest, Name
 from coldfuse.errors import CodecError, ExpiredError, RollbackError, SignatureError
+from coldfuse.trust.reading import MAX_CHANNEL_BYTES
 from coldfuse.trust.root import RoleName, Root
-from coldfuse.trust.view import MAX_CHANNEL_BYTES, SKEW_S
+from coldfuse.trust.view import SKEW_S
 
 SIGNERS: tuple[RoleName, ...] = ("aggregator", "operator")
 """Who may sign a channel: who makes releases and renews, and who promotes and goes back."""

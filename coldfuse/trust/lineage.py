@@ -8,8 +8,9 @@ from coldfuse.errors import CodecError, SignatureError
 from coldfuse.trust.envelope import read_envelope, verified
 from coldfuse.trust.keys import PublicKey
 from coldfuse.trust.provenance import Statement, read_statement
+from coldfuse.trust.reading import ReadSigned
 from coldfuse.trust.root import Root, fingerprint_of
-from coldfuse.trust.view import ReadSigned, TrustView, root_key
+from coldfuse.trust.view import TrustView, root_key
 
 
 @dataclass(frozen=True, kw_only=True)

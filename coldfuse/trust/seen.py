@@ -19,6 +19,7 @@ from pydantic import Field
 
 from coldfuse.core.contribution import Count
 from coldfuse.core.sealed import seal, unseal
+from coldfuse.core.serialization import encode, sha256
 from coldfuse.core.value import Digest, Name, Value
 from coldfuse.durable import explained, write_whole
 from coldfuse.errors import CodecError, RollbackError
@@ -30,13 +31,21 @@ MAX_SOURCES = 1000
 """Addresses and stores that are remembered of one federation."""
 
 
+class SeenChannel(Value):
+    """The newest that was seen of a channel."""
+
+    version: Count
+    digest: Digest
+    """SHA-256 of what it says."""
+
+
 class Seen(Value):
     """The newest versions that were seen, below which nothing is believed."""
 
     root: Count = 0
     members: Count = 0
-    channels: dict[Name, Count] = Field(default_factory=dict)
-    """Versions of the channels, by name."""
+    channels: dict[Name, SeenChannel] = Field(default_factory=dict)
+    """The channels by their names."""
     signers: tuple[Digest, ...] = ()
     """Ids of the keys that could sign channels and members when these were seen."""
     sources: Annotated[tuple[str, ...], Field(max_length=MAX_SOURCES)] = ()
@@ -73,14 +82,24 @@ def with_members(seen: Seen, version: int) -> Seen:
 
 
 def with_channel(seen: Seen, channel: SignedChannel) -> Seen:
-    """Return what was seen once a channel was, too; raises `RollbackError` if a newer version of it was before."""
-    before = seen.channels.get(channel.name, 0)
-    if channel.version < before:
+    """Return what was seen once a channel was, too.
+
+    Raises:
+        RollbackError: A newer version of it was seen before, or the same one that said something else.
+    """
+    new = SeenChannel(version=channel.version, digest=sha256(encode(channel)))
+    before = seen.channels.get(channel.name)
+    if before is not None and new.version < before.version:
         raise RollbackError(
-            f"channel {channel.name}: version {channel.version} is handed out, and {before} was seen before; somebody "
-            "hands out an older state, or the store was put back to one"
+            f"channel {channel.name}: version {new.version} is handed out, and {before.version} was seen before; "
+            "somebody hands out an older state, or the store was put back to one"
         )
-    return seen.model_copy(update={"channels": seen.channels | {channel.name: channel.version}})
+    if before is not None and new.version == before.version and new.digest != before.digest:
+        raise RollbackError(
+            f"channel {channel.name}: version {new.version} was seen before, and said something else: its signer says "
+            "two things at once, or has lost the key"
+        )
+    return seen.model_copy(update={"channels": seen.channels | {channel.name: new}})
 
 
 class Memory:

@@ -8,29 +8,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode
+from coldfuse.core.serialization import decode
 from coldfuse.core.signature import Signature
-from coldfuse.errors import CodecError, NotAllowedError, RollbackError, SignatureError
+from coldfuse.errors import NotAllowedError, RollbackError, SignatureError
 from coldfuse.trust.envelope import Kind, verify_detached
 from coldfuse.trust.keys import PublicKey
 from coldfuse.trust.members import MAX_ROTATIONS, KeyStatement, Member, Members, keys_folder, read_statements
+from coldfuse.trust.reading import ReadSigned, bounded, find_newest
 from coldfuse.trust.rights import Asker
 from coldfuse.trust.root import MAX_ROOTS, RoleKeys, RoleName, Root, fingerprint_of, first_root, next_root
 
-ReadSigned = Callable[[str], bytes | None]
-"""read(key): the bytes under a key of the store, such as `root/2.json`; None where there are none."""
-
 SKEW_S = 300.0
 """Seconds by which the clocks of two machines may differ."""
-
-MAX_ROOT_BYTES = 512_000
-"""Size of a root's envelope at most, as TUF's clients have it."""
-
-MAX_CHANNEL_BYTES = 16_384
-"""Size of a channel's envelope at most, as TUF's clients have it of a timestamp."""
 
 
 def root_key(version: int) -> str:
@@ -43,47 +35,6 @@ def members_key(version: int) -> str:
     return f"members/{version}.json"
 
 
-_LIMITS = {"root": MAX_ROOT_BYTES, "channels": MAX_CHANNEL_BYTES}
-
-
-def bounded(read: ReadSigned) -> ReadSigned:
-    """Return a reader that refuses what is longer than what lies under its key can be, before anything parses it.
-
-    Raises:
-        CodecError: It is too long.
-    """
-
-    def read_bounded(key: str) -> bytes | None:
-        data = read(key)
-        limit = _LIMITS.get(key.partition("/")[0], MAX_MANIFEST_BYTES)
-        if data is not None and len(data) > limit:
-            raise CodecError(f"{key}: {len(data):,} bytes, expected at most {limit:,}; it is not read")
-        return data
-
-    return read_bounded
-
-
-def find_newest(read: Callable[[int], bytes | None], least: int, data: bytes | None) -> tuple[int, bytes | None]:
-    """Return the newest of versions that have no gaps, and what it holds.
-
-    Ever longer steps, and then half as long: of a thousand versions twenty are read.
-
-    Args:
-        read: Reads a version; None where it is not there.
-        least: A version that is there.
-        data: What that holds, if it was read.
-    """
-    step = 1
-    while (found := read(least + step)) is not None:
-        least, data, step = least + step, found, 2 * step
-    end = least + step
-    while end - least > 1:
-        middle = (least + end) // 2
-        found = read(middle)
-        least, data, end = (middle, found, end) if found is not None else (least, data, middle)
-    return least, data
-
-
 @dataclass(frozen=True)
 class Known:
     """The newest root and members that were seen."""
@@ -92,6 +43,17 @@ class Known:
     """Fingerprint of the federation."""
     root: Root
     members: Members
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """A member's keys, verified."""
+
+    envelopes: tuple[bytes, ...] = ()
+    statements: tuple[KeyStatement, ...] = ()
+
+
+_NO_KEYS = _Keys()
 
 
 class TrustView:
@@ -105,21 +67,21 @@ class TrustView:
         Args:
             read: Reads what is stored under a key.
             fingerprint: What the federation is known by; None to believe the first root that is read.
-            root: The newest root that was seen before.
+            root: The newest root that was seen before: the chain has to lead through it, so that who has stolen the
+                keys of an older one cannot make another next one.
             members: The newest version of the list of members that was seen before.
         """
         self._read = bounded(read)
         self._lock = threading.Lock()
         self._fingerprint = fingerprint
-        self._root = root
+        self._kept = root
+        self._root: Root | None = None
         self._root_data: bytes | None = None
         self._members: Members | None = None
         self._least_members = members
-        self._keys: dict[str, list[bytes]] = {}  # statements by folder: none is ever changed
+        self._keys: dict[str, _Keys] = {}  # by folder: none is ever changed
         self._read_at_s = float("-inf")
         self._ever: dict[RoleName, dict[str, tuple[int, PublicKey]]] = {}
-        if root is not None:
-            self._note(root)
 
     def refresh(self, *, members: int = 0) -> Known:
         """Read what is new.
@@ -149,7 +111,7 @@ class TrustView:
             return self._follow_root(), self._root_data
 
     def ever(self, role: RoleName) -> Mapping[str, tuple[int, PublicKey]]:
-        """Return all keys that the roots read so far have named for a role, by id, each with the newest such root."""
+        """Return all keys that the roots so far have named for a role, by id, each with the newest such root."""
         with self._lock:
             return dict(self._ever.get(role, {}))
 
@@ -171,15 +133,18 @@ class TrustView:
         invite = member.invite if member else None
         folder = keys_folder(name, invite)
         with self._lock:
-            known = list(self._keys.get(folder, ()))
+            held = self._keys.get(folder, _NO_KEYS)
+        known = list(held.envelopes)
         for number in range(len(known), MAX_ROTATIONS):
             data = self._read(f"{folder}{number}.json")
             if data is None:
                 break
             known.append(data)
+        if len(known) == len(held.envelopes):
+            return list(held.statements)
         found = read_statements(known, member=name, invite=invite, federation=self.known().fingerprint)
         with self._lock:
-            self._keys[folder] = known
+            self._keys[folder] = _Keys(tuple(known), tuple(found))
         return found
 
     def find(self, name: str, keyid: str, *, at_s: float | None = None) -> Asker:
@@ -214,7 +179,8 @@ class TrustView:
 
     def key_of(self, asker: Asker) -> KeyStatement:
         """Return the statement of the key that a member was found by."""
-        found = self.statements(asker.name, asker.member)
+        with self._lock:
+            found = self._keys[keys_folder(asker.name, asker.member.invite if asker.member else None)].statements
         return next(statement for statement in found if statement.key.id == asker.keyid)
 
     def verify(
@@ -248,7 +214,7 @@ class TrustView:
             root = first_root(data, self._fingerprint)
             self._note(root)
             self._fingerprint = self._fingerprint or fingerprint_of(data)
-        for _ in range(MAX_ROOTS):
+        for _ in range(MAX_ROOTS + (self._kept.version if self._kept else 0)):
             following = self._read(root_key(root.version + 1))
             if following is None:
                 break
@@ -269,6 +235,11 @@ class TrustView:
         self._members = None  # other operators have signed it: it is verified once more
 
     def _note(self, root: Root) -> None:
+        if self._kept is not None and root.version == self._kept.version and root != self._kept:
+            raise SignatureError(
+                f"root {root.version}: is another one than was seen before, though it is signed; somebody has the keys "
+                "of an older root, or the store was put back to an older state and went on from there"
+            )
         for role in root.roles:
             self._ever.setdefault(role, {}).update({key.id: (root.version, key) for key in root.keys_of(role)})
 
@@ -298,4 +269,5 @@ class TrustView:
 def _held_at(statements: Sequence[KeyStatement], at_s: float) -> list[KeyStatement]:
     """Return those keys that had not been replaced by then, for longer than clocks may differ."""
     ends = [*(after.made_at_s + SKEW_S for after in statements[1:]), float("inf")]
-    return [statement for statement, end_s in zip(statements, ends, strict=True) if at_s <= end_s]
+    # A name that is free has no key, and no end of one.
+    return [statement for statement, end_s in zip(statements, ends, strict=False) if at_s <= end_s]

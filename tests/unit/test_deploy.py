@@ -14,13 +14,17 @@ from coldfuse.processes import HOPELESS
 ROOT = Path(__file__).parents[2]
 
 
-SERVICES = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]
+COMPOSE = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
+SERVICES = COMPOSE["services"]
 
 
 def commands() -> list[list[str]]:
+    """All commands: of services, in their scripts, and in what the file says how to use it."""
     found = [service["command"] for service in SERVICES.values() if "command" in service]
     scripts = [service["entrypoint"][-1] for service in SERVICES.values() if "entrypoint" in service]
-    return [*found, *(line.split() for script in scripts for line in re.findall(r"coldfuse (.*)", script))]
+    printed = re.findall(r"run --rm -T operator (.*) >", (ROOT / "deploy/compose.yaml").read_text())
+    said = [line for script in scripts for line in re.findall(r"coldfuse (.*)", script)]
+    return [*found, *map(str.split, said + printed)]
 
 
 @pytest.mark.parametrize("command", commands(), ids=lambda command: command[0])
@@ -36,7 +40,19 @@ def assert_options_exist(command: list[str]) -> None:
 
 
 def test_compose_starts_every_role():
-    assert sorted(command[0] for command in commands()) == ["aggregator", "certs", "contribute", "gateway", "init"]
+    assert sorted(command[0] for command in commands()) == [
+        "aggregator", "certs", "contribute", "enroll", "gateway", "init", "join", "members",
+    ]  # fmt: skip
+
+
+def test_compose_gives_each_service_the_keys_that_are_its_own():
+    mounts = {name: {volume.partition(":")[0] for volume in service["volumes"]} for name, service in SERVICES.items()}
+    assert {name for name, volumes in mounts.items() if "operator" in volumes} == {"init", "operator"}
+    assert {name for name, volumes in mounts.items() if "aggregator" in volumes} == {"init", "aggregator"}
+    assert "store" not in mounts["contributor"]
+    assert [name for name, service in SERVICES.items() if "secrets" in service] == ["contributor"]
+    assert SERVICES["contributor"]["secrets"] == list(COMPOSE["secrets"])
+    assert not any("TOKEN" in str(service) for service in SERVICES.values())  # no secret in an environment
 
 
 def test_in_compose_nobody_speaks_plain_text_and_only_certs_sees_the_authority():

@@ -10,8 +10,8 @@ from federation_keys import TinyTrust
 from coldfuse.consumer.anchors import Anchor, check_fingerprint, find_anchor, require_unknown
 from coldfuse.errors import CodecError, SignatureError, UnknownRootError, UserInputError
 from coldfuse.trust.home import FederationFolder, Membership
+from coldfuse.trust.reading import MAX_ROOT_BYTES
 from coldfuse.trust.seen import Memory
-from coldfuse.trust.view import MAX_ROOT_BYTES
 
 PLACE = "gateway.example.org:7700"
 
@@ -36,7 +36,8 @@ def test_a_fingerprint_that_was_given_is_remembered(home: Path) -> None:
     trust = TinyTrust()
     given = find(trust, home, root=trust.fingerprint.upper())
     assert given == find(trust, home)
-    assert given is not None and given.folder.pinned_root() == trust.stored["root/1.json"]
+    assert given is not None
+    assert given.folder.pinned_root() == trust.stored["root/1.json"]
 
 
 def test_a_fingerprint_that_was_given_is_anothers(home: Path) -> None:

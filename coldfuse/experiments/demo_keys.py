@@ -1,0 +1,92 @@
+"""The demonstration's keys: its operator's, and those of each who takes part, in folders of the demonstration's own.
+
+Everybody has a folder as a user has one (`COLDFUSE_HOME`), and only what is theirs lies in it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from coldfuse.api.joining import join
+from coldfuse.consumer.trusted import TrustedGateway
+from coldfuse.core.names import Identity
+from coldfuse.registry.members import read_members, write_members
+from coldfuse.storage import ObjectStore
+from coldfuse.transport.client import GatewayClient
+from coldfuse.trust.founding import FounderKeys
+from coldfuse.trust.home import FederationFolder
+from coldfuse.trust.identity import find_identity
+from coldfuse.trust.keys import PrivateKey
+from coldfuse.trust.members import MemberRole, Quota
+from coldfuse.trust.membership import Invitation, enrolled
+from coldfuse.trust.tokens import Token
+
+_DAY_S = 86400.0
+_OPERATOR = "operator"
+
+
+@dataclass(frozen=True)
+class DemoKeys:
+    """Where the keys lie, and those that the federation is founded on."""
+
+    folder: Path
+    """Folder with the folders of all."""
+    founders: FounderKeys
+    """Keys of the operator and of the aggregator."""
+
+    @classmethod
+    def make(cls, folder: Path) -> DemoKeys:
+        """Make the operator's and the aggregator's keys."""
+        keys = {
+            _OPERATOR: PrivateKey.generate(), "aggregator": PrivateKey.generate(), "model": PrivateKey.generate_p256()
+        }  # fmt: skip
+        founders = FounderKeys(operators=[keys[_OPERATOR]], aggregator=keys["aggregator"], model=keys["model"])
+        own = FederationFolder(folder / _OPERATOR, founders.fingerprint)
+        for role, key in keys.items():
+            own.write_key(role, key)
+        own.pin_root(founders.signed_root())
+        return cls(folder, founders)
+
+    @property
+    def operator(self) -> Path:
+        """The operator's folder."""
+        return self.home(_OPERATOR)
+
+    def home(self, name: str) -> Path:
+        """Return the folder of somebody who takes part."""
+        return self.folder / name
+
+    def invite(self, store: ObjectStore, roles: Mapping[str, MemberRole], *, address: str) -> list[Token]:
+        """Enroll members, as `coldfuse enroll` does, all at once."""
+        now_s, tokens = time.time(), []
+        before = members = read_members(store)
+        for name, role in roles.items():
+            invitation = Invitation(
+                who=Identity.of(name), role=role, quota=Quota(), join_by_s=now_s + _DAY_S,
+                valid_until_s=now_s + 365 * _DAY_S,
+            )  # fmt: skip
+            token = Token.make(
+                federation=self.founders.fingerprint, who=invitation.who, role=role, address=address,
+                join_by_s=invitation.join_by_s,
+            )  # fmt: skip
+            members = enrolled(members, invitation, invite=token.key.public, now_s=now_s)
+            tokens.append(token)
+        write_members(store, members.model_copy(update={"version": before.version + 1}), self.founders.operators)
+        return tokens
+
+    def join(self, token: Token, address: str) -> FederationFolder:
+        """Make a member's key and bind it to the name, as `coldfuse join` does."""
+        with GatewayClient(address) as gateway:
+            return join(token, gateway, self.home(token.name), address=address)
+
+    def connect(self, name: str, address: str) -> TrustedGateway:
+        """Connect to the gateway as a member who has joined, who believes nothing that is not signed."""
+        folder = FederationFolder(self.home(name), self.founders.fingerprint)
+        identity = find_identity(folder, name)
+        return TrustedGateway(
+            GatewayClient(address, identity=identity), anchor=self.founders.fingerprint, folder=folder,
+            identity=identity,
+        )  # fmt: skip
