@@ -16,8 +16,9 @@ from coldfuse.core.model_files import PROVENANCE_FILE, SIGNATURE_FILE
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES
 from coldfuse.durable import make_folder, remove_whole, write_whole
 from coldfuse.errors import CodecError, UserInputError
+from coldfuse.trust.reading import MAX_ROOT_BYTES
 from coldfuse.trust.root import MAX_ROOTS
-from coldfuse.trust.view import MAX_ROOT_BYTES, root_key
+from coldfuse.trust.view import root_key
 
 _NAMES = (SIGNATURE_FILE, PROVENANCE_FILE)
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from coldfuse.core.words import printable
 from coldfuse.errors import CodecError, NotAllowedError, SignatureError
 from coldfuse.trust.check import MAX_CHECK_BYTES, METHOD, Check, read_check, word_key
+from coldfuse.trust.reading import ReadSigned
 from coldfuse.trust.rights import RIGHTS
-from coldfuse.trust.view import Known, ReadSigned, TrustView
+from coldfuse.trust.view import Known, TrustView
 
 MAX_ASKED = 500
 """Members whose word on one release is looked for."""
