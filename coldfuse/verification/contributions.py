@@ -44,7 +44,7 @@ class Contributions:
                 round_, contribution, Signed(received.contributor, received.signature, at_s), admission,
                 is_fused=contribution in fused,
             )  # fmt: skip
-            if admission is not None and admission.signature not in (None, received.signature):
+            if admission is not None and admission.signature != received.signature:
                 self.look.add(
                     Cause.CONTRADICTION, f"round {round_.number}",
                     f"the contribution of {received.contributor} was admitted with another signature than it came with",
@@ -68,23 +68,22 @@ class Contributions:
         try:
             manifest = decode(ContributionManifest, data, what=where)
         except CodecError as error:
-            if admission is not None:
+            if admission is not None:  # else it was rejected for that
                 self.look.error(key, error)
             return
+        if admission is None:
+            return  # whatever was wrong with it, it has gone into nothing
         self._facts(where, manifest, signed.name, admission)
         if self.view is not None and self.settings.is_signed_round(round_.number):
             self._signature(where, data, signed)
-        if admission is not None:
-            self.wanted.of_contribution(manifest, where=where, is_needed=is_fused)
-            self.wanted.of_admission(admission, manifest, where=where)
+        self.wanted.of_contribution(manifest, where=where, is_needed=is_fused)
+        self.wanted.of_admission(admission, manifest, where=where)
 
-    def _facts(self, where: str, manifest: ContributionManifest, contributor: str, admission: Admission | None) -> None:
+    def _facts(self, where: str, manifest: ContributionManifest, contributor: str, admission: Admission) -> None:
         if manifest.contributor != contributor:
             self.look.add(Cause.CONTRADICTION, where, f"its manifest names {manifest.contributor}")
         if manifest.federation != self.settings.federation:
             self.look.add(Cause.CONTRADICTION, where, "was sent to another federation")
-        if admission is None:
-            return
         own = manifest.contributor, manifest.delta_digest, manifest.num_examples, blob_digest(manifest.delta)
         said = admission.contributor, admission.delta_digest, admission.num_examples, admission.delta_digest
         if own != said:

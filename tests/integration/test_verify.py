@@ -22,7 +22,7 @@ from coldfuse.trust.envelope import Kind, read_envelope, sign
 from coldfuse.trust.keys import PrivateKey, Signer
 from coldfuse.trust.members import Revocation
 from coldfuse.trust.root import RoleKeys, Root
-from coldfuse.trust.seen import Seen
+from coldfuse.trust.seen import Seen, SeenChannel
 from coldfuse.verification.causes import Cause
 from coldfuse.verification.findings import Report
 from coldfuse.verification.store import Request, verify_store
@@ -287,7 +287,7 @@ def test_what_nobody_renews_has_expired_when_it_is_looked_at_later(copy: Copy) -
 
 
 def test_versions_that_were_seen_before_are_missed_when_they_are_gone(copy: Copy) -> None:
-    seen = Seen(root=2, members=9, channels={"latest": 2**40})
+    seen = Seen(root=2, members=9, channels={"latest": SeenChannel(version=2**40, digest="0" * 64)})
     found = copy.causes(seen=seen)[Cause.ROLLED_BACK]
     assert {one.split(":")[0] for one in found} == {"root", "list of members", "channels/latest"}
 
