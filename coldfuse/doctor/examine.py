@@ -124,6 +124,8 @@ class Examination:
         for prefix in ("objects/", "checks/", DAMAGED):
             for key in list_keys(store, prefix):
                 name = key.rpartition("/")[2]
+                if key.count("/") > 1:  # a member's word on a release
+                    continue
                 with contextlib.suppress(ValueError):
                     if prefix != DAMAGED and bytes.fromhex(name) in self._seen:
                         continue
