@@ -211,4 +211,4 @@ def test_a_federation_is_auditable_only_where_its_operators_have_said_so(tmp_pat
     assert run("init", tmp_path / "private", "--base", base)[0] == 0
     settings = open_federation(LocalStore(tmp_path / "private")).settings
     assert settings.is_auditable is None
-    assert b"auditable" not in encode(settings)
+    assert b'"is_auditable"' not in encode(settings)
