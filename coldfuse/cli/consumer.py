@@ -99,15 +99,18 @@ def status(options: StatusOptions) -> None:
         module = _shared(gateway, answer.latest.number)
         words = _words_on_latest(gateway, answer)
     if options.as_json:
-        document = dataclasses.asdict(answer) | {
-            "rules": answer.rules.model_dump(),
-            "change": answer.change and answer.change.model_dump(),
-            "screening": answer.screening and answer.screening.model_dump(),
-            "statistics": answer.statistics.model_dump(),
-            "stands": stands(answer),
-            "shared": module and module.model_dump(),
-            "recomputed": words and dataclasses.asdict(words),
-        }
+        document = (
+            dataclasses.asdict(answer)
+            | {
+                "rules": answer.rules.model_dump(),
+                "change": answer.change and answer.change.model_dump(),
+                "screening": answer.screening and answer.screening.model_dump(),
+                "statistics": answer.statistics.model_dump(),
+                "stands": stands(answer),
+                "shared": module and module.model_dump(),
+            }
+            | _recomputed(words)
+        )
         typer.echo(json.dumps(document))
         return
     typer.echo(str(answer))
@@ -153,7 +156,7 @@ def releases(options: ReleasesOptions) -> None:
 
 
 def _recomputed(words: Recomputations | None) -> dict[str, object]:
-    return {"recomputed": words and dataclasses.asdict(words)}
+    return {} if words is None else {"recomputed": dataclasses.asdict(words)}
 
 
 def _history(gateway: Gateway) -> Iterator[tuple[ReleaseSummary, list[SettingsChange]]]:
