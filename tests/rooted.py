@@ -17,10 +17,13 @@ from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.registry.members import bind_key, read_members, write_members
 from coldfuse.storage import LocalStore
+from coldfuse.trust.envelope import sign
 from coldfuse.trust.founding import FounderKeys
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.keys import PrivateKey
 from coldfuse.trust.members import KeyStatement, Member, MemberRole, Members, Revocation, state_key
+from coldfuse.trust.root import RoleKeys
+from coldfuse.trust.view import root_key
 
 
 def make_keys(**different: object) -> FounderKeys:
@@ -50,6 +53,16 @@ class RootedFederation:
     def opened(self, *, leads: bool = True) -> Federation:
         """Open it, as an aggregator that has just started, or as who only reads."""
         return open_federation(LocalStore(self.path / "store"), signer=self.keys.signer if leads else None)
+
+    def rotate_aggregator(self, new: PrivateKey) -> None:
+        """Write a root that names another aggregator, as the next version."""
+        root = self.opened(leads=False).trust.refresh().root  # type: ignore[union-attr]
+        keys = {keyid: key for keyid, key in root.keys.items() if keyid not in root.roles["aggregator"].keys}
+        roles = root.roles | {"aggregator": RoleKeys(keys=(new.public.id,))}
+        changed = root.model_copy(
+            update={"version": root.version + 1, "keys": keys | {new.public.id: new.public}, "roles": roles}
+        )
+        self.store.put_if_absent(root_key(changed.version), sign(encode(changed), "root", self.keys.operators))
 
     def change(self, name: str, member: Member) -> None:
         """Write the list of members with a member changed."""

@@ -4,7 +4,8 @@
 - `round`: one round, in one function that does the next thing the journal asks for; killed anywhere, it goes on there;
 - `screen`: whether one contribution may be fused, and why not;
 - `model`: the latest release as the base of the round;
-- `release`: what was admitted, fused by `coldfuse.engine`, and the manifest of the next release.
+- `release`: what was admitted, fused by `coldfuse.engine`, and the manifest of the next release;
+- `signing`: the release's signatures, before anybody is pointed to it; `resigning`: those of a key that was replaced.
 
 The aggregator and the gateway never meet: they share what lies in the store alone.
 """

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from coldfuse.aggregator.model import Base, open_base
 from coldfuse.aggregator.release import most_contributions
+from coldfuse.aggregator.resigning import take_over_history
 from coldfuse.aggregator.round import Round, advance
 from coldfuse.aggregator.signing import mend_signatures
 from coldfuse.aggregator.watchdog import Watchdog
@@ -165,7 +166,6 @@ class _Leader:
         mend_settings(self._federation.store)
         pointer, federation = self._federation.mended_latest(), self._federation.reopened()
         keep_copy(federation.store, federation.settings)
-        mend_signatures(federation, self._executor)
         base = open_base(federation, federation.latest())
         number = federation.current_round()
         settled = max(number - 2, 0)  # rounds up to this one have nothing left to be done
@@ -175,6 +175,8 @@ class _Leader:
             self._watchdog.sign()
             if federation.now_s() >= renew_at_s:
                 federation.renew_channels()
+                take_over_history(federation)
+                mend_signatures(federation, self._executor)
                 renew_at_s = federation.now_s() + federation.pointers.expires_s / 8
             if (now := federation.mended_latest()) != pointer:
                 pointer = now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from coldfuse.trust.host_names import host_of
 
 def certs(options: CertsOptions) -> None:
     """Make or renew certificates, and say which files go to whom."""
+    _require_apart(options.folder)
     asked, now = _asked(options), datetime.now(UTC)
     if not (asked or (options.folder / "ca.key").exists()):
         raise UserInputError(
@@ -37,6 +39,19 @@ def certs(options: CertsOptions) -> None:
             "another in a new folder in time, and give everybody the ca.pem of both in one file until all have moved",
             err=True,
         )
+
+
+def _require_apart(folder: Path) -> None:
+    """Refuse a folder that others read: whatever lies in a store is copied, mirrored and handed out."""
+    if re.match(r"\w+:/", str(folder)):  # a path has lost one of the two strokes
+        raise UserInputError(f"{folder}: expected a folder of this machine, since an authority's key lies in it")
+    store = next((each for each in (folder.absolute(), *folder.absolute().parents) if _is_store(each)), None)
+    if store is not None:
+        raise UserInputError(f"{folder}: lies in the store {store}, where no private key may be; choose another folder")
+
+
+def _is_store(folder: Path) -> bool:
+    return (folder / "federation.json").exists()
 
 
 def _asked(options: CertsOptions) -> list[Holder]:

@@ -20,6 +20,7 @@ from coldfuse.errors import ColdfuseError, FederationError, RollbackError, Signa
 from coldfuse.registry.chain import Link
 from coldfuse.trust.channel import SignedChannel, channel_key, read_channel, require_current
 from coldfuse.trust.envelope import verified
+from coldfuse.trust.keys import PublicKey
 from coldfuse.trust.provenance import read_statement, require_about
 from coldfuse.trust.reading import ReadSigned, bounded
 from coldfuse.trust.root import Root
@@ -95,6 +96,8 @@ class Belief:
     def require_release(self, data: bytes, number: int) -> ReleaseManifest:
         """Return a release by its number, once its manifest is one that the federation has signed.
 
+        Only today's keys count: whoever has stolen one that was replaced can make any older release with it.
+
         Args:
             data: The manifest's bytes, as they were handed out.
             number: The number that was asked for.
@@ -133,10 +136,7 @@ class Belief:
             CodecError: It is no entry.
         """
         what = f"the verdict of round {round_number}"
-        with self._lock:
-            self.root()
-            keys = [key for _, key in self._view.ever("aggregator").values()]
-        link = decode(Link, verified(data, "journal", keys, what=what), what=what)
+        link = decode(Link, verified(data, "journal", self._aggregators(), what=what), what=what)
         if (link.federation, link.round) != (self.fingerprint, round_number):
             raise SignatureError(
                 f"{what}: is an entry of round {link.round} of federation {link.federation[:16]}, put in its place"
@@ -144,11 +144,17 @@ class Belief:
         return link.entry
 
     def require_statement(self, data: bytes, number: int) -> None:
-        """Raise `SignatureError` unless an aggregator has signed what a release was made from; raises as `root`."""
+        """Raise `SignatureError` unless an aggregator, of today or before, has signed what a release was made from."""
         what = f"the statement on release {number}"
-        statement = read_statement(self.root().verified(data, "provenance", "aggregator", what=what), what=what)
+        statement = read_statement(verified(data, "provenance", self._aggregators(), what=what), what=what)
         if statement.parameters.release != number:
             raise SignatureError(f"{what}: is about release {statement.parameters.release}")
+
+    def _aggregators(self) -> list[PublicKey]:
+        """Return all keys that aggregators have, or had."""
+        with self._lock:
+            self.root()
+            return [key for _, key in self._view.ever("aggregator").values()]
 
     def settings(self) -> FederationSettings:
         """Return the federation's rules, which its operators sign; raises as `root`."""
@@ -173,9 +179,7 @@ class Belief:
     def _require_before_root(self, data: bytes, number: int) -> ReleaseManifest:
         """Return a release of before the federation had a root, which nobody has signed."""
         if self.settings().is_signed_release(number):
-            raise SignatureError(
-                f"release {number}: nobody's signature is handed out with it, expected the aggregator's"
-            )
+            raise SignatureError(f"release {number}: no signature is handed out with it, expected the aggregator's")
         log.warning("release %d is older than the federation's root: nobody has signed it", number)
         return self._require_own(decode(ReleaseManifest, data, what=f"release {number}"), number)
 

@@ -24,7 +24,7 @@ from coldfuse.consumer import folder, signatures
 from coldfuse.consumer.changes import find_change
 from coldfuse.consumer.folder import OWN, check_path, hold, is_foreign, is_whole, read_fetched, read_if_there
 from coldfuse.consumer.place import Place
-from coldfuse.consumer.signatures import Signatures
+from coldfuse.consumer.signatures import Signatures, SignedSource, names_of
 from coldfuse.core.model_files import ENTRIES, MODULE_FILES
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import sha256
@@ -51,7 +51,7 @@ class Pace:
     """Seconds of a piece after which the next is twice as long, so that a fast link is not spent on round trips."""
 
 
-class ReleaseSource(Protocol):
+class ReleaseSource(SignedSource, Protocol):
     """Where releases come from: a gateway's client, or a federation's store itself."""
 
     def release(self, which: int | str = "latest") -> ReleaseManifest:
@@ -59,9 +59,6 @@ class ReleaseSource(Protocol):
 
     def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:
         """Fill the buffer from `start` of a part of this release."""
-
-    def read_signed(self, key: str) -> bytes | None:
-        """Return what is signed and lies under a key of the store; None where there is nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,22 +120,20 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
         folder.claim(out)
         held = read_fetched(out)
         changed = _check_change(out, held, manifest, which=which, allow_older=allow_older)
-        signed, note = signatures.bring(source, manifest.release), out / OWN / signatures.NOTE
-        signatures.require_room(out, note, signed)
+        signed = signatures.bring(source, manifest.release)
+        signatures.require_room(out, signed)
         incoming = out / OWN / "incoming"
         incoming.mkdir(exist_ok=True)
         _forget_others(incoming, manifest)
         total = sum(blob.size_bytes for blob in manifest.files.values())
         if held == manifest and not any(incoming.iterdir()) and is_whole(out, manifest, verify=verify):
-            signatures.put(out, note, signed)
-            return Fetched(
-                manifest=manifest, downloaded_bytes=0, reused_bytes=total, signed=signatures.names_of(signed)
-            )  # fmt: skip
+            signatures.put(out, signed)
+            return Fetched(manifest=manifest, downloaded_bytes=0, reused_bytes=total, signed=names_of(signed))
         with ThreadPoolExecutor(AHEAD * pace.parallel, thread_name_prefix="fetch-read") as readers:
             fetched = _fetch(
                 _Download(source, manifest, pace, _Count(total, progress), readers, threading.local()), out, signed
             )
-        return replace(fetched, changed=changed, signed=signatures.names_of(signed))
+        return replace(fetched, changed=changed, signed=names_of(signed))
 
 
 def _check_change(
@@ -290,14 +285,14 @@ def _finish(manifest: ReleaseManifest, out: Path, old: ReleaseManifest | None, s
     before = folder.read_written(out) | set(old.files if old else ()) | set(manifest.files)
     folder.write_written(out, before)
     folder.begin_swap(out)
-    signatures.take_away(out, out / OWN / signatures.NOTE)
+    signatures.take_away(out)
     entries = [path for path in ENTRIES if path in before or path not in MODULE_FILES]  # an adapter may be the user's
     for path in (*entries, *sorted(before - set(manifest.files))):
         (out / path).unlink(missing_ok=True)
     for path in sorted(manifest.files, key=lambda path: path in ENTRIES):  # the last, as the first to go
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         os.replace(incoming / path, out / path)
-    signatures.put(out, out / OWN / signatures.NOTE, signed)
+    signatures.put(out, signed)
     for place in {(out / path).parent for path in before}:
         sync_folder(place)  # the names are on the disk before `release.json` says that they are
     shutil.rmtree(incoming)

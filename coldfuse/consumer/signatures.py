@@ -11,13 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from coldfuse.consumer.folder import OWN
 from coldfuse.core.model_files import PROVENANCE_FILE, SIGNATURE_FILE
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES
 from coldfuse.durable import remove_whole, write_whole
 from coldfuse.errors import CodecError, UserInputError
-
-NOTE = "signatures.json"
-"""Name of the note in `.coldfuse/` that says which of them a fetch has written."""
 
 _NAMES = (SIGNATURE_FILE, PROVENANCE_FILE)
 
@@ -51,9 +49,9 @@ def names_of(signatures: Signatures) -> tuple[str, ...]:
     return tuple(name for name, data in signatures.items() if data is not None)
 
 
-def require_room(out: Path, note: Path, signatures: Signatures) -> None:
+def require_room(out: Path, signatures: Signatures) -> None:
     """Raise `UserInputError` if a file of the user's own lies where a signature belongs."""
-    own = _read_note(note)
+    own = _read_note(_note(out))
     for name, data in signatures.items():
         if data is not None and name not in own and (out / name).exists() and not _is(out / name, data):
             raise UserInputError(
@@ -61,14 +59,9 @@ def require_room(out: Path, note: Path, signatures: Signatures) -> None:
             )
 
 
-def put(out: Path, note: Path, signatures: Signatures) -> None:
-    """Write signatures into a folder, and remove those that another release has left there.
-
-    Args:
-        out: The folder.
-        note: File that says which of them a fetch has written.
-        signatures: What belongs there.
-    """
+def put(out: Path, signatures: Signatures) -> None:
+    """Write signatures into a folder, and remove those that another release has left there."""
+    note = _note(out)
     before, wanted = _read_note(note), {name for name, data in signatures.items() if data is not None}
     if not before and not wanted:
         return
@@ -81,9 +74,9 @@ def put(out: Path, note: Path, signatures: Signatures) -> None:
     _write_note(note, wanted)
 
 
-def take_away(out: Path, note: Path) -> None:
+def take_away(out: Path) -> None:
     """Remove the signatures of a release whose files are about to be replaced."""
-    for name in sorted(_read_note(note)):
+    for name in sorted(_read_note(_note(out))):
         remove_whole(out / name)
 
 
@@ -96,6 +89,11 @@ def read_provenance(out: Path) -> bytes | None:
             return file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
         raise UserInputError(f"{out / PROVENANCE_FILE}: cannot be read ({error.strerror}); fetch it again") from error
+
+
+def _note(out: Path) -> Path:
+    """Return the file that says which signatures in a folder a fetch has written."""
+    return out / OWN / "signatures.json"
 
 
 def _is(path: Path, data: bytes) -> bool:

@@ -7,6 +7,7 @@ train on, send to or keep what the federation did not publish.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,7 @@ from coldfuse.core.federation import SettingsChange
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import Admitted, LeaderEvent, Opened, Rejected
 from coldfuse.core.signature import Signature
-from coldfuse.errors import SignatureError
+from coldfuse.errors import SignatureError, UnknownKeyError
 from coldfuse.gateway import (
     PARALLEL,
     ContributionVerdict,
@@ -37,6 +38,8 @@ from coldfuse.tensors.blobs import ReadRange
 from coldfuse.trust.home import FederationFolder
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.seen import Memory
+
+log = logging.getLogger(__name__)
 
 _TRIES = 4
 """Looks at a status that is ahead of the channel: gateways give one out again for half a second."""
@@ -124,10 +127,18 @@ class TrustedGateway(Gateway):
         return self.belief.require_named(data, channel), data
 
     def releases(self, *, before: int | None = None) -> Iterator[ReleaseSummary]:
-        """List the history, newest first, each release as its signed manifest says."""
+        """List the history, newest first, each release as its signed manifest says.
+
+        It ends, with a word in the log, where releases are signed by keys that were replaced since.
+        """
         latest = self.belief.channel("latest").release
         for number in range(latest if before is None else min(before - 1, latest), -1, -1):
-            yield summarize(self._verified(number)[1])
+            try:
+                data = self._verified(number)[1]
+            except UnknownKeyError as error:
+                log.warning("%s; it and those before it are not listed", error)
+                return
+            yield summarize(data)
 
     def changes(self) -> Iterator[SettingsChange]:
         """List the changes of the federation's settings, as they are said to be."""

@@ -14,7 +14,8 @@ runs it and hands every part to a sink. In the order of the data:
   blocks; `range_reader` and `bulk_read`: bytes of files, read ahead or at once; `finite`: NaN is refused as it is read;
   `devices`: numpy here, or torch on a GPU; `preload`: numba is loaded meanwhile;
 - `sinks`: where the parts go, a store's objects or a folder's files; `outputs`: a model, a delta or an adapter;
-- `execution`: tasks on threads or on Ray, with the same bytes;
+- `execution`: tasks on threads or on Ray, with the same bytes; `ray_cluster`: started or joined, and watched;
+  `ray_frontier`: who else may run code there;
 - `folder_fusion`: all of it for `coldfuse fuse`; `staging`: a result appears when it is whole;
   `preview`: what a fusion would do; `explain`: how much of each input is in what was made.
 

@@ -6,12 +6,15 @@ to the cluster, as a stranger would: a call without a token, which one that asks
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import os
 import secrets
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +31,12 @@ _KNOCK_S = 10.0
 _NODES = "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo"
 _CLIENTS = "/ray.rpc.RayletDriver/ClusterInfo"
 """A method of the head, and one of the server for `ray://`; both change nothing."""
+
+_FOLDER = "coldfuse-ray-"
+"""Beginning of the name of a folder with a token."""
+
+_NEW_S = 60.0
+"""Seconds in which a token's file may not be locked yet by the process that makes it."""
 
 _CLIENT_SCHEME = "ray://"
 
@@ -151,16 +160,28 @@ def alone() -> Iterator[None]:
     Ray's own, in ~/.ray/auth_token, is the same for all that a user starts, and is written for others to read. This one
     lies in a file for this user alone, which the processes of Ray are told the name of, and is gone with the block.
     """
-    with tempfile.TemporaryDirectory(prefix="coldfuse-ray-") as folder:
+    _sweep()
+    with tempfile.TemporaryDirectory(prefix=_FOLDER) as folder:
         path = Path(folder) / "token"
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # for as long as this process lives
             file.write(secrets.token_hex(32))
-        try:
-            with ray_for_itself(path), _on_loopback():
+            file.flush()
+            try:
+                with ray_for_itself(path), _on_loopback():
+                    _read_again()
+                    yield
+            finally:
                 _read_again()
-                yield
-        finally:
-            _read_again()
+
+
+def _sweep() -> None:
+    """Remove tokens that nobody holds any more: of this user's processes that were killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*/token"):
+        with suppress(OSError), open(path, "rb") as file:  # another user's, or gone meanwhile
+            if time.time() - os.fstat(file.fileno()).st_mtime > _NEW_S:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path.parent)
 
 
 @contextmanager

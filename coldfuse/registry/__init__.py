@@ -9,6 +9,8 @@
     rounds/<00012>/head                     the leader's last journal entry, changed by compare and swap
     rounds/<00012>/journal/<seq>-<event>    append-only
     releases/<00012>.json                   release manifests, immutable
+    releases/<00012>.sig                    who has signed what the release was made from (with a root)
+    releases/<00012>.model.sig              who has signed its files, for tools of others (with a root)
     channels/latest                         pointer
     leases/aggregator                       who leads
     probes/<sha256>                         that this very store has kept its promises, so that no start asks again

@@ -10,7 +10,7 @@ from typing import Self
 
 from coldfuse.core.federation import FederationSettings, SettingsChange, Terms
 from coldfuse.core.release import Channel, ReleaseManifest
-from coldfuse.core.serialization import decode, encode
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode, encode
 from coldfuse.errors import (
     CodecError,
     ConflictError,
@@ -132,7 +132,8 @@ class Federation:
     def find_manifest(self, number: int, digest: str) -> ReleaseManifest | None:
         """Read a release's manifest by number, if it is there and has this digest."""
         try:
-            return decode(ReleaseManifest, self.store.get(release_key(number)), what="", digest=digest)
+            data = self.store.get(release_key(number), length=MAX_MANIFEST_BYTES + 1)
+            return decode(ReleaseManifest, data, what="", digest=digest)
         except (ObjectNotFoundError, CodecError):
             return None
 

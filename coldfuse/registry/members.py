@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from coldfuse.core.serialization import decode, encode
 from coldfuse.errors import ConflictError, NotAllowedError
 from coldfuse.registry.settings import read_settings
 from coldfuse.registry.trust import signed_reader, view_of
-from coldfuse.storage.base import ObjectStore
+from coldfuse.storage.base import ObjectStore, list_keys
 from coldfuse.trust.envelope import read_envelope, sign
 from coldfuse.trust.keys import Signer
-from coldfuse.trust.members import MAX_ROTATIONS, KeyStatement, Member, Members, keys_folder, read_statements
+from coldfuse.trust.members import KEYS, MAX_ROTATIONS, KeyStatement, Member, Members, keys_folder, read_statements
 from coldfuse.trust.view import Known, TrustView, members_key
 
 
@@ -79,7 +80,7 @@ def bind_key(store: ObjectStore, envelope: bytes, *, view: TrustView | None = No
         now_s: Seconds since 1970; None: by this machine's clock.
 
     Returns:
-        True if it is new, False if this very statement was there.
+        True if it is new, False if that was known.
 
     Raises:
         NotAllowedError: Nobody has invited this member, the invitation has expired or was used, or it was revoked.
@@ -95,7 +96,7 @@ def bind_key(store: ObjectStore, envelope: bytes, *, view: TrustView | None = No
     folder = keys_folder(statement.member, member.invite if member else None)
     read = signed_reader(store)
     if statement.number < len(before):
-        if read(f"{folder}{statement.number}.json") == envelope:
+        if before[statement.number].key.id == statement.key.id:
             return False
         raise NotAllowedError(_used(statement, before[statement.number]))
     earlier = [read(f"{folder}{number}.json") or b"" for number in range(min(statement.number, len(before)))]
@@ -105,9 +106,15 @@ def bind_key(store: ObjectStore, envelope: bytes, *, view: TrustView | None = No
     )  # fmt: skip
     if store.put_if_absent(f"{folder}{statement.number}.json", envelope):
         return True
-    if read(f"{folder}{statement.number}.json") == envelope:
+    there = view.statements(statement.member, member)[statement.number]
+    if there.key.id == statement.key.id:
         return False
-    raise NotAllowedError(_used(statement, view.statements(statement.member, member)[statement.number]))
+    raise NotAllowedError(_used(statement, there))
+
+
+def count_keys(store: ObjectStore) -> Counter[str]:
+    """Return how many keys each member has had, by the folder that these lie in; one listing, and nothing is read."""
+    return Counter(f"{key.rpartition('/')[0]}/" for key in list_keys(store, KEYS))
 
 
 def _view(store: ObjectStore, view: TrustView | None) -> TrustView:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from coldfuse.core.federation import FederationSettings
 from coldfuse.core.release import Channel, ReleaseManifest
-from coldfuse.core.serialization import decode, encode, sha256
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode, encode, sha256
 from coldfuse.errors import CodecError, DamagedObjectError, ObjectNotFoundError
 from coldfuse.registry.damage import name_damage
 from coldfuse.registry.journal import Journal
@@ -67,7 +67,7 @@ def find_release(
     for attempt in range(TRIES):
         pause(attempt)
         try:
-            data = store.get(release_key(number))
+            data = store.get(release_key(number), length=MAX_MANIFEST_BYTES + 1)
         except ObjectNotFoundError:
             break
         if is_manifest(store, data, release_zero=release_zero):
@@ -118,7 +118,9 @@ def list_releases(store: ObjectStore) -> Iterator[int]:
 def _digest_of(store: ObjectStore, number: int, journal: Callable[[int], Journal]) -> str | None:
     """Return the digest of a release's manifest, from the journal of the round that made it; None if none did."""
     try:
-        before = decode(ReleaseManifest, store.get(release_key(number - 1)), what="").round
+        before = decode(
+            ReleaseManifest, store.get(release_key(number - 1), length=MAX_MANIFEST_BYTES + 1), what=""
+        ).round
     except (ObjectNotFoundError, CodecError):
         before = number - 1
     for round_number in range(before + 1, before + 1 + _ROUNDS_AHEAD):

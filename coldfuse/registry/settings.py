@@ -29,7 +29,7 @@ from coldfuse.errors import (
 )
 from coldfuse.registry.history import History
 from coldfuse.registry.reading import read_again
-from coldfuse.registry.signed import check_sealed, is_signed, seal_signed
+from coldfuse.registry.signed import check_sealed, seal_signed
 from coldfuse.registry.trust import view_of
 from coldfuse.storage.base import ObjectStore
 from coldfuse.trust.envelope import read_envelope, sign
@@ -171,12 +171,12 @@ def _known_as(root: str | None) -> str:
 def _parse(store: ObjectStore, data: bytes) -> FederationSettings:
     """Return the settings as they are written, whoever has signed them."""
     layout = decode(_Layout, data, what=SETTINGS_KEY)  # first: nothing else of a newer layout need be readable
-    known = SIGNED_LAYOUT_VERSION if is_signed(data, what=SETTINGS_KEY) else LAYOUT_VERSION
-    if layout.version > known:
+    if layout.version > SIGNED_LAYOUT_VERSION:
         raise FederationError(
-            f"{store.url} has layout version {layout.version}, this coldfuse knows {known}; upgrade coldfuse"
+            f"{store.url} has layout version {layout.version}, this coldfuse knows {SIGNED_LAYOUT_VERSION}; "
+            "upgrade coldfuse"
         )
-    if known == LAYOUT_VERSION:
+    if layout.version <= LAYOUT_VERSION:
         settings = unseal(FederationSettings, data, what=SETTINGS_KEY)
         if settings.root is not None:
             raise SignatureError(f"{store.url} {SETTINGS_KEY}: has a root, and nobody has signed it; it was forged")

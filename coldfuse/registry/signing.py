@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Literal, Protocol
 
 from coldfuse.core.blob import Blob
 from coldfuse.core.federation import Terms
@@ -93,17 +93,20 @@ def write_signatures(
         journal_head=journal_head,
     )  # fmt: skip
     _require_free(store, manifest, data)
-    _require_newest(store, manifest, signers)
+    _require_newest(federation, manifest, signers)
     if bundle is not None:
         _put(store, model_signature_key(manifest.release), bundle)
     _put(store, statement_key(manifest.release), sign(payload, "provenance", [signers.aggregator]))
 
 
 def is_signed(federation: Federation, manifest: ReleaseManifest, signers: ReleaseSigners) -> bool:
-    """Tell whether the signatures of exactly this release are there, by these signers' keys, and fit each other."""
+    """Tell whether the signatures of exactly this release are there, and fit each other.
+
+    They have to be by keys of the newest root; where there is none, by these signers'.
+    """
     if signers.model is not None:
-        return _signed_files(federation.store, manifest, signers) is not None
-    return _own_statement(federation.store, manifest, signers) is not None
+        return _signed_files(federation, manifest, signers) is not None
+    return _own_statement(federation, manifest, signers) is not None
 
 
 def known_digests(
@@ -145,6 +148,11 @@ def hash_file(file: File, cuts: Sequence[int] = ()) -> str:
     return digest.hexdigest()
 
 
+def sign_anew(store: ObjectStore, number: int, payload: bytes, signer: Signer) -> None:
+    """Replace the signature of a release's statement by another aggregator's; what it says stays."""
+    _put(store, statement_key(number), sign(payload, "provenance", [signer]))
+
+
 def read_signed(store: ObjectStore, key: str) -> bytes | None:
     """Return what lies under a key, unverified; None where nothing does."""
     try:
@@ -171,27 +179,34 @@ def read_statement_of(
     return statement
 
 
-def _own_statement(store: ObjectStore, manifest: ReleaseManifest, signers: ReleaseSigners) -> Statement | None:
-    """Return the statement on a release if these signers have signed it."""
+def _own_statement(federation: Federation, manifest: ReleaseManifest, signers: ReleaseSigners) -> Statement | None:
+    """Return the statement on a release if an aggregator has signed it."""
     try:
         digest = sha256(encode(manifest))
-        return read_statement_of(store, manifest, digest=digest, keys=[signers.aggregator.public])
+        return read_statement_of(federation.store, manifest, digest=digest, keys=_keys(federation, signers.aggregator))
     except (SignatureError, CodecError):
         return None
 
 
-def _signed_files(store: ObjectStore, manifest: ReleaseManifest, signers: ReleaseSigners) -> SignedFiles | None:
-    """Return what these signers say of a release's files, where the statement on its making says the same."""
-    statement = _own_statement(store, manifest, signers)
-    bundle = read_signed(store, model_signature_key(manifest.release))
+def _signed_files(federation: Federation, manifest: ReleaseManifest, signers: ReleaseSigners) -> SignedFiles | None:
+    """Return what is signed of a release's files, where the statement on its making says the same."""
+    statement = _own_statement(federation, manifest, signers)
+    bundle = read_signed(federation.store, model_signature_key(manifest.release))
     if statement is None or bundle is None or signers.model is None:
         return None
     try:
-        signed = read_signature(bundle, [signers.model.public])
+        signed = read_signature(bundle, _keys(federation, signers.model, role="model"))
     except (SignatureError, CodecError):
         return None
     fits = root_digest(signed.digests) == statement.files and signed.digests.keys() == manifest.files.keys()
     return signed if fits else None
+
+
+def _keys(
+    federation: Federation, signer: Signer, *, role: Literal["aggregator", "model"] = "aggregator"
+) -> list[PublicKey]:
+    """Return the keys whose signatures count."""
+    return federation.trust.known().root.keys_of(role) if federation.trust is not None else [signer.public]
 
 
 def _digests_of_parent(federation: Federation, manifest: ReleaseManifest, signers: ReleaseSigners) -> Mapping[str, str]:
@@ -200,7 +215,7 @@ def _digests_of_parent(federation: Federation, manifest: ReleaseManifest, signer
         return {}
     try:
         parent = decode(ReleaseManifest, federation.release_bytes(manifest.parent), what=release_key(manifest.parent))
-        signed = _signed_files(federation.store, parent, signers)
+        signed = _signed_files(federation, parent, signers)
     except (StorageError, CodecError):  # it has to be signed all the same: they are read
         return {}
     return {blob_digest(parent.files[path]): digest for path, digest in signed.digests.items()} if signed else {}
@@ -223,12 +238,12 @@ def _require_free(store: ObjectStore, manifest: ReleaseManifest, data: bytes) ->
         raise ConflictError(f"release {manifest.release} was published by another aggregator")
 
 
-def _require_newest(store: ObjectStore, manifest: ReleaseManifest, signers: ReleaseSigners) -> None:
+def _require_newest(federation: Federation, manifest: ReleaseManifest, signers: ReleaseSigners) -> None:
     """Refuse to replace the signature of a later round: whoever made that leads now."""
-    key = statement_key(manifest.release)
-    data = read_signed(store, key)
+    key, keys = statement_key(manifest.release), _keys(federation, signers.aggregator)
+    data = read_signed(federation.store, key)
     try:
-        statement = data and read_statement(verified(data, "provenance", [signers.aggregator.public], what=key))
+        statement = data and read_statement(verified(data, "provenance", keys, what=key))
     except (SignatureError, CodecError):
         return
     if statement and statement.parameters.round > manifest.round:

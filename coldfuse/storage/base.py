@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
+MAX_POINTER_BYTES = 16 << 20
+"""Size beyond which nothing is a pointer, an entry or a note: twice what JSON may have before it is parsed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectInfo:
@@ -88,7 +91,9 @@ class ObjectStore(Protocol):
         """
 
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
-        """Return the whole object and the etag of exactly these bytes.
+        """Return a pointer or note, whole, and the etag of exactly these bytes.
+
+        Of what is longer than any of them, which somebody else has put there, the first `MAX_POINTER_BYTES` are read.
 
         Raises:
             ObjectNotFoundError: There is no such object.

@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 
 from coldfuse.errors import ConflictError, StorageError
-from coldfuse.storage.base import ObjectInfo, ObjectWriter, Page
+from coldfuse.storage.base import MAX_POINTER_BYTES, ObjectInfo, ObjectWriter, Page
 from coldfuse.storage.keys import RESERVED, check_key, check_limit, check_range
 from coldfuse.storage.local_files import (
     OpenFile,
@@ -107,7 +107,7 @@ class LocalStore:
         """Return the whole object and its etag."""
         path = self._path(key)
         with translated(path), reading(path) as fd:  # a swap renames, so this stays one version of the object
-            return read_range(fd, 0, None), _etag(fd)
+            return read_range(fd, 0, MAX_POINTER_BYTES), _etag(fd)
 
     def put_if_absent(self, key: str, data: bytes | memoryview) -> bool:
         """Create the object; False if the key was taken."""

@@ -7,7 +7,7 @@ import heapq
 import threading
 
 from coldfuse.errors import ConflictError, ObjectNotFoundError, StorageError
-from coldfuse.storage.base import ObjectInfo, ObjectWriter, Page
+from coldfuse.storage.base import MAX_POINTER_BYTES, ObjectInfo, ObjectWriter, Page
 from coldfuse.storage.keys import check_key, check_limit, check_range
 
 
@@ -45,7 +45,7 @@ class MemoryStore:
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
         """Return the whole object and its etag."""
         data = self._read(key)
-        return data, _etag(data)
+        return data[:MAX_POINTER_BYTES], _etag(data)
 
     def put_if_absent(self, key: str, data: bytes | memoryview) -> bool:
         """Create the object; False if the key was taken."""

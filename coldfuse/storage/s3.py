@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutError
 
 from coldfuse.errors import ConflictError, ObjectNotFoundError, StorageError, UserInputError
-from coldfuse.storage.base import ObjectInfo, Page
+from coldfuse.storage.base import MAX_POINTER_BYTES, ObjectInfo, Page
 from coldfuse.storage.keys import check_key, check_limit, check_range
 from coldfuse.storage.s3_bucket import ABSENT, Condition, S3Bucket
 from coldfuse.storage.s3_errors import BrokenBody, status_of, storage_error
@@ -87,7 +87,8 @@ class S3Store:
 
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
         """Return the whole object and the etag of exactly these bytes."""
-        return self._read(key, 0, None)
+        data, etag = self._read(key, 0, MAX_POINTER_BYTES)
+        return (data, etag) if etag else self._read(key, 0, None)  # of nothing there is no range
 
     def read_into(self, key: str, buffer: memoryview, *, start: int = 0) -> None:
         """Fill the whole buffer from `start`; an answer that breaks off is continued where it ended."""

@@ -32,6 +32,10 @@ class Budget:
         self.spent += 1
         return True
 
+    def give_back(self) -> None:
+        """Give back what was taken, as it was none of what is counted."""
+        self.spent = max(self.spent - 1, 0.0)
+
 
 class Budgets:
     """A budget for each caller, and one for all of them."""
@@ -48,3 +52,9 @@ class Budgets:
         while len(self._budgets) > _MAX_CALLERS:
             self._budgets.popitem(last=False)
         return budget.take(now_s=now_s) and self._all.take(now_s=now_s)
+
+    def give_back(self, caller: str) -> None:
+        """Give back what a caller has taken."""
+        self._all.give_back()
+        if (budget := self._budgets.get(caller)) is not None:
+            budget.give_back()

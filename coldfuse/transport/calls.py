@@ -174,7 +174,7 @@ class House:
             caller, claim = await self._identify(context, path)
             with self.rooms.count(caller):
                 async with AsyncExitStack() as held:
-                    call = Call(requests, context, self.rooms, held, caller, claim, self.askers.is_open)
+                    call = Call(requests, context, self.rooms, held, caller, claim, self.askers.roll.is_open)
                     call.require(_FIRST.get(path, right_of(path)))
                     await method(call)
         except Exception as error:  # noqa: BLE001 - a call's outermost frame: gRPC would send the error's text as it is
@@ -188,7 +188,7 @@ class House:
             path, _header(context, AUTH_KEY), address=address, former=path == JOIN
         )  # fmt: skip
         if found is None:
-            return Caller(address=address, is_stranger=self.askers.has_members), None
+            return Caller(address=address, is_stranger=self.askers.roll.has_members), None
         asker, claim = found
         return Caller(address=address, asker=asker, is_stranger=not is_current(asker, now_s=time.time())), claim
 

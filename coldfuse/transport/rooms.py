@@ -26,7 +26,7 @@ LEAST_BYTES_PER_S = 1 << 10
 _MESSAGE_S = 1.0
 """Seconds in which a call's only message comes while others wait: it left together with the headers."""
 
-_STRANGERS_CALLS, _STRANGERS_MESSAGES, _STRANGERS_THREADS = 16, 2, 2
+_STRANGERS_CALLS, _STRANGERS_MESSAGES, _STRANGERS_THREADS = 8, 2, 2
 """Where there are members: the part of all calls that strangers may have open, the requests of theirs that are read at
 a time, and the threads that ask the store for them."""
 

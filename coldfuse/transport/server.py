@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import socket
 import threading
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from coldfuse.gateway import StoreGateway
 from coldfuse.gateway.housekeeping import Housekeeper
 from coldfuse.gateway.intake import Intake
 from coldfuse.registry.federation import Federation
+from coldfuse.registry.members import count_keys
 from coldfuse.transport.address import Address, parse_address
 from coldfuse.transport.admission import Admission
 from coldfuse.transport.allocator import keep_freed_memory
@@ -29,6 +31,7 @@ from coldfuse.transport.channel import server_credentials, server_options
 from coldfuse.transport.connections import Doorkeeper
 from coldfuse.transport.frames import SERVICE
 from coldfuse.transport.limits import DEFAULT_MEMORY_BYTES, limits_within
+from coldfuse.transport.roll import Roll
 from coldfuse.transport.rooms import Rooms
 from coldfuse.transport.servicer import Servicer
 from coldfuse.trust.following import Followed, follow
@@ -139,7 +142,7 @@ class RunningGateway:
                 num_threads=settings.max_workers, has_members=self._federation.trust is not None,
             )  # fmt: skip
             pools.callback(rooms.close)
-            house = House(rooms=rooms, askers=Askers(self._federation.trust, lambda: self._federation.reopened().trust))
+            house = House(rooms=rooms, askers=_askers_of(self._federation))
             pools.callback(house.askers.close)
             server = grpc.aio.server(
                 options=server_options(limits.max_connections, asks_certificates=self._asks_certificates),
@@ -162,6 +165,15 @@ class RunningGateway:
             await self._stopping.wait()
             await healthy.enter_graceful_shutdown()
             await server.stop(self._grace_s)
+
+
+def _askers_of(federation: Federation) -> Askers:
+    """Return what finds out who asks. Requests are signed for this very start of the gateway."""
+    roll = Roll(
+        federation.trust, count_keys=lambda: count_keys(federation.store),
+        find_view=lambda: federation.reopened().trust, now_s=federation.now_s,
+    )  # fmt: skip
+    return Askers(roll, gateway=secrets.token_hex(16))
 
 
 def serve_gateway(federation: Federation, settings: GatewaySettings | None = None) -> RunningGateway:

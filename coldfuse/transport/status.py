@@ -55,6 +55,7 @@ CODES: dict[type[ColdfuseError], grpc.StatusCode] = {
     errors.TrustError: grpc.StatusCode.UNAUTHENTICATED,
     errors.SignatureError: grpc.StatusCode.UNAUTHENTICATED,
     errors.RollbackError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ChainError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ExpiredError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NotAllowedError: grpc.StatusCode.PERMISSION_DENIED,
     errors.ContributionRejectedError: grpc.StatusCode.FAILED_PRECONDITION,

@@ -173,9 +173,13 @@ def _require_private(path: Path) -> None:
 
 def _read_certificate(path: Path) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificate(_read(path))
-    except ValueError as error:
+        certificate = x509.load_pem_x509_certificate(_read(path))
+        # the rest of it is read when it is asked for, and may be damaged, too
+        _ = certificate.public_key(), certificate.subject, certificate.issuer, list(certificate.extensions)
+        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.signature_algorithm_oid
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.UnsupportedGeneralNameType) as error:
         raise _damaged(path, "a certificate in PEM form") from error
+    return certificate
 
 
 def _read_key(path: Path) -> PrivateKey:

@@ -27,6 +27,9 @@ MemberRole = Literal["contributor", "evaluator", "consumer", "operator"]
 MAX_MEMBERS = 20_000
 """Members of one list: about 8 MiB."""
 
+KEYS = "members/keys/"
+"""Folder of all members' keys in the store."""
+
 MAX_ROTATIONS = 1_000
 """Keys of one member, one after the other."""
 
@@ -104,7 +107,7 @@ class KeyStatement(Value):
 
 def keys_folder(member: str, invite: PublicKey | None) -> str:
     """Return the folder of a member's keys in the store, by the invitation; None in an open federation."""
-    return f"members/keys/{f'open-{member}' if invite is None else invite.id}/"
+    return f"{KEYS}{f'open-{member}' if invite is None else invite.id}/"
 
 
 def state_key(statement: KeyStatement, *, before: Signer | None, own: Signer) -> bytes:

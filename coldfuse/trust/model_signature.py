@@ -31,6 +31,9 @@ _MEDIA_TYPE: Literal["application/vnd.dev.sigstore.bundle.v0.3+json"] = "applica
 _STATEMENT: Literal["https://in-toto.io/Statement/v1"] = "https://in-toto.io/Statement/v1"
 _PREDICATE: Literal["https://model_signing/signature/v1.0"] = "https://model_signing/signature/v1.0"
 
+_SCHEMES = "ecdsa-"
+"""Beginning of the names of all schemes that the format knows."""
+
 _WHAT = "model signature"
 
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -181,13 +184,14 @@ def key_hint(key: PublicKey) -> str:
     Raises:
         SignatureError: The format has no such keys.
     """
-    if not key.scheme.startswith("ecdsa-"):
+    if not key.scheme.startswith(_SCHEMES):
         raise SignatureError(f"model key {key.id[:12]}: is for {key.scheme}; models are signed by ECDSA, on P-256")
     return sha256(key.pem.encode())
 
 
 def _key_of(hint: str, keys: Sequence[PublicKey]) -> PublicKey:
-    known = {key_hint(key): key for key in keys}
+    usable = [key for key in keys if key.scheme.startswith(_SCHEMES)] or keys  # if there is none, `key_hint` says why
+    known = {key_hint(key): key for key in usable}
     if hint not in known:
         wanted = ", ".join(each[:16] for each in sorted(known)) or "no key at all"
         raise SignatureError(

@@ -129,9 +129,9 @@ def _validities(pem: bytes | None) -> list[Validity]:
 
     try:
         certificates = x509.load_pem_x509_certificates(pem)
+        return [Validity(begin=each.not_valid_before_utc, end=each.not_valid_after_utc) for each in certificates]
     except ValueError:
         return []
-    return [Validity(begin=each.not_valid_before_utc, end=each.not_valid_after_utc) for each in certificates]
 
 
 def _read(path: Path | None) -> bytes | None:

@@ -45,6 +45,17 @@ class Known:
     members: Members
 
 
+@dataclass(frozen=True)
+class _Keys:
+    """A member's keys, verified."""
+
+    envelopes: tuple[bytes, ...] = ()
+    statements: tuple[KeyStatement, ...] = ()
+
+
+_NO_KEYS = _Keys()
+
+
 class TrustView:
     """The root and the members of one federation, as one reader sees them. Threads may share it."""
 
@@ -68,7 +79,7 @@ class TrustView:
         self._root_data: bytes | None = None
         self._members: Members | None = None
         self._least_members = members
-        self._keys: dict[str, list[bytes]] = {}  # statements by folder: none is ever changed
+        self._keys: dict[str, _Keys] = {}  # by folder: none is ever changed
         self._read_at_s = float("-inf")
         self._ever: dict[RoleName, dict[str, tuple[int, PublicKey]]] = {}
 
@@ -122,15 +133,18 @@ class TrustView:
         invite = member.invite if member else None
         folder = keys_folder(name, invite)
         with self._lock:
-            known = list(self._keys.get(folder, ()))
+            held = self._keys.get(folder, _NO_KEYS)
+        known = list(held.envelopes)
         for number in range(len(known), MAX_ROTATIONS):
             data = self._read(f"{folder}{number}.json")
             if data is None:
                 break
             known.append(data)
+        if len(known) == len(held.envelopes):
+            return list(held.statements)
         found = read_statements(known, member=name, invite=invite, federation=self.known().fingerprint)
         with self._lock:
-            self._keys[folder] = known
+            self._keys[folder] = _Keys(tuple(known), tuple(found))
         return found
 
     def find(self, name: str, keyid: str, *, at_s: float | None = None) -> Asker:
@@ -165,7 +179,8 @@ class TrustView:
 
     def key_of(self, asker: Asker) -> KeyStatement:
         """Return the statement of the key that a member was found by."""
-        found = self.statements(asker.name, asker.member)
+        with self._lock:
+            found = self._keys[keys_folder(asker.name, asker.member.invite if asker.member else None)].statements
         return next(statement for statement in found if statement.key.id == asker.keyid)
 
     def verify(
@@ -254,4 +269,5 @@ class TrustView:
 def _held_at(statements: Sequence[KeyStatement], at_s: float) -> list[KeyStatement]:
     """Return those keys that had not been replaced by then, for longer than clocks may differ."""
     ends = [*(after.made_at_s + SKEW_S for after in statements[1:]), float("inf")]
-    return [statement for statement, end_s in zip(statements, ends, strict=True) if at_s <= end_s]
+    # A name that is free has no key, and no end of one.
+    return [statement for statement, end_s in zip(statements, ends, strict=False) if at_s <= end_s]

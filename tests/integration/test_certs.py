@@ -7,16 +7,19 @@ import stat
 import subprocess
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from certificates import GATEWAY, Authority
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from federations import make_federation
 
 from coldfuse.cli.certs import certs
 from coldfuse.cli.options.certs import CertsOptions
 from coldfuse.errors import UserInputError
+from coldfuse.storage import LocalStore
 from coldfuse.trust.certs import AUTHORITY_DAYS, Holder, make_authority
 from coldfuse.trust.certs_folder import give, open_authority
 
@@ -185,6 +188,16 @@ def write_authority(folder, *, made):
     (folder / "ca.key").chmod(0o600)
 
 
+def damage_point(path):
+    """Write a certificate that can be read, but for its key, which is no point of the curve."""
+    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    point = certificate.public_key().public_bytes(
+        serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+    )
+    der = certificate.public_bytes(serialization.Encoding.DER).replace(point, point[:-1] + bytes([point[-1] ^ 1]))
+    path.write_text(ssl.DER_cert_to_PEM_cert(der))
+
+
 def lock(path):
     key = ec.generate_private_key(ec.SECP256R1())
     pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
@@ -206,6 +219,7 @@ def make_ed25519(path):
         (lambda f: shutil.copy(f / "gateway.key", f / "ca.key"), "is not the key of the certificate beside it"),
         (lambda f: [shutil.copy(f / f"gateway.{s}", f / f"ca.{s}") for s in ("pem", "key")], "that is no authority's"),
         (lambda f: (f / "ca.pem").write_text("-----BEGIN"), r"ca\.pem: expected a certificate in PEM form"),
+        (lambda f: damage_point(f / "ca.pem"), r"ca\.pem: expected a certificate in PEM form"),
         (lambda f: (f / "ca.key").write_bytes(b""), r"ca\.key: expected a private key in PEM form"),
         (lambda f: lock(f / "ca.key"), "passphrase"),
         (lambda f: make_ed25519(f / "ca.key"), "expected an ECDSA or RSA key"),
@@ -245,6 +259,25 @@ def test_a_folder_that_is_a_file_is_said_to_be_one(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserInputError, match="file: cannot be written"):
         make(tmp_path / "file", "localhost")
+
+
+@pytest.mark.parametrize("place", ["store", "store/certs/deep"])
+def test_no_key_is_put_into_a_store(tmp_path, place):
+    make_federation(LocalStore(tmp_path / "store"))
+    with pytest.raises(UserInputError, match="where no private key may be"):
+        make(tmp_path / place, "localhost")
+    with pytest.raises(UserInputError, match="expected a folder of this machine"):
+        make(Path("s3://bucket/certs"), "localhost")
+    assert not [*tmp_path.rglob("*.key")]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes files of others")
+def test_a_key_that_is_renewed_by_root_stays_its_owners(folder):
+    make(folder, "localhost")
+    os.chown(folder / "gateway.key", 12345, 12345)
+    make(folder, renew=True)
+    state = (folder / "gateway.key").stat()
+    assert (state.st_uid, state.st_gid, stat.S_IMODE(state.st_mode)) == (12345, 12345, 0o600)
 
 
 def test_two_authorities_have_two_names(tmp_path):

@@ -28,7 +28,7 @@ from coldfuse.errors import (
 )
 from coldfuse.gateway.signed import CheckHeading
 from coldfuse.storage import LocalStore, MemoryStore
-from coldfuse.transport import askers
+from coldfuse.transport import roll
 from coldfuse.transport.client import GatewayClient
 from coldfuse.transport.server import GatewaySettings, RunningGateway, serve_gateway
 from coldfuse.trust.envelope import sign
@@ -122,7 +122,7 @@ def test_enrolment_rotation_and_revocation_count_within_seconds(trusted, connect
 
 
 def test_a_key_that_another_gateway_has_bound_replaces_the_old_one_here(trusted, connect, monkeypatch):
-    monkeypatch.setattr(askers, "KEY_S", 1.0)
+    monkeypatch.setattr(roll, "KEYS_S", 0.5)
     ada = trusted.enroll("ada")
     client = connect(ada)
     client.status()
@@ -318,7 +318,7 @@ def test_an_unknown_key_does_not_make_the_gateway_read_its_store_each_time(trust
 
 
 def test_what_a_gateway_has_begun_without_a_root_is_not_served_once_there_is_one(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(askers, "ADOPTED_S", 0.1)
+    monkeypatch.setattr(roll, "ADOPTED_S", 0.1)
     federation = make_federation(LocalStore(tmp_path / "one"))
     trusted = TrustedFederation(LocalStore(tmp_path / "two"))
     with serve_gateway(federation) as gateway, GatewayClient(gateway.address) as client:

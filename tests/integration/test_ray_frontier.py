@@ -6,6 +6,8 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ from commands import wait_until
 
 from coldfuse.config import prepare_ray
 from coldfuse.engine.execution import ray_executor
-from coldfuse.engine.ray_frontier import look
+from coldfuse.engine.ray_frontier import alone, look
 from coldfuse.errors import TransportError, UserInputError
 
 HEAD = Path(__file__).parents[1] / "ray_head.py"  # not imported: Ray reads its settings when it is
@@ -108,12 +110,16 @@ def test_a_local_ray_listens_on_loopback_and_asks_for_a_token_that_nobody_sees(m
 
     monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", True)  # as where a program has imported Ray before
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)  # of another cluster
+    left = leave_a_token()
     before = set(psutil.Process().children(recursive=True))
     with ray_executor(None, num_cpus=1) as executor:
         import ray
 
         assert sorted(executor.run(posixpath.join, "a", ["b", "c"])) == [(0, "a/b"), (1, "a/c")]
         path = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+        os.utime(path, times=(0.0, 0.0))
+        with alone():  # whoever starts another one leaves it where it is
+            assert path.exists()
         token = path.read_text()
         assert (stat.S_IMODE(path.stat().st_mode), stat.S_IMODE(path.parent.stat().st_mode)) == (0o600, 0o700)
         family = [psutil.Process(), *set(psutil.Process().children(recursive=True)) - before]
@@ -126,5 +132,14 @@ def test_a_local_ray_listens_on_loopback_and_asks_for_a_token_that_nobody_sees(m
         seen += [log.read_text(errors="replace") for log in logs.rglob("*") if log.is_file()]
         assert not any(secret in text for secret in (token, TOKEN) for text in seen)
     assert not path.parent.exists()
+    assert not left.exists()
     assert os.environ["RAY_AUTH_TOKEN"] == TOKEN
     wait_until(lambda: not any(map(psutil.Process.is_running, family[1:])), "the end of Ray")
+
+
+def leave_a_token() -> Path:
+    """Leave a token as a process that was killed an hour ago does."""
+    folder = Path(tempfile.mkdtemp(prefix="coldfuse-ray-"))
+    (folder / "token").write_text(TOKEN)
+    os.utime(folder / "token", times=(time.time() - 3600.0,) * 2)
+    return folder

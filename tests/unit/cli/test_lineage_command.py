@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from federation_keys import TinyTrust
-from signed_rounds import sign_it
 from tiny_rounds import contribute, lead, make_changes, make_federation, make_model, write_model
 from typer.testing import CliRunner
 
@@ -21,11 +20,13 @@ from coldfuse.gateway import StoreGateway
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.releases import release_key
-from coldfuse.registry.signing import statement_key
+from coldfuse.registry.signing import sign_anew, statement_key
 from coldfuse.storage import LocalStore
 from coldfuse.transport.server import serve_gateway
+from coldfuse.trust.envelope import read_envelope
 from coldfuse.trust.founding import FounderKeys
 from coldfuse.trust.home import FederationFolder
+from coldfuse.trust.keys import PrivateKey
 
 MODEL = make_model()
 
@@ -115,7 +116,8 @@ def test_a_signature_of_somebody_else_ends_it_with_an_error_that_names_the_relea
     rooted: tuple[Federation, FounderKeys],
 ) -> None:
     federation, _ = rooted
-    sign_it(federation, federation.latest(), TinyTrust())
+    payload = read_envelope(federation.store.get(statement_key(0)), what="x").content("provenance", what="x")
+    sign_anew(federation.store, 0, payload, PrivateKey.generate())
     error = error_of(federation.store.url, "--root", federation.settings.root)
     assert isinstance(error, SignatureError)
     assert str(error).startswith("release 0: releases/00000.sig: is signed by")

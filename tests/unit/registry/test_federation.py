@@ -133,8 +133,8 @@ def test_an_empty_store_is_no_federation() -> None:
 
 @pytest.mark.parametrize("unreadable", [{}, {"rules": "of another kind", "method": None}])
 def test_a_newer_layout_is_refused_in_a_sentence(federation: Federation, unreadable: dict[str, object]) -> None:
-    swap_settings(federation.store, version=2, **unreadable)  # type: ignore[arg-type]
-    with pytest.raises(FederationError, match="has layout version 2, this coldfuse knows 1; upgrade coldfuse"):
+    swap_settings(federation.store, version=3, **unreadable)  # type: ignore[arg-type]
+    with pytest.raises(FederationError, match="has layout version 3, this coldfuse knows 2; upgrade coldfuse"):
         open_federation(federation.store)
 
 

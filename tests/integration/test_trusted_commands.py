@@ -1,0 +1,144 @@
+"""Commands and the API on a federation with a root: by what it is known, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lies import Lies, lying_gateways
+from rooted import RootedFederation, make_keys
+from tiny_rounds import lead, make_changes
+from typer.testing import CliRunner
+
+import coldfuse
+from coldfuse.cli.main import app
+from coldfuse.errors import NotAllowedError, SignatureError, UnknownRootError, UserInputError
+from coldfuse.registry.federation import open_federation
+from coldfuse.storage import LocalStore
+from coldfuse.transport.server import serve_gateway
+from coldfuse.trust.home import FederationFolder, Membership
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> RootedFederation:
+    made = RootedFederation(tmp_path_factory.mktemp("made"), keys=make_keys(is_open=True))
+    ada = made.enroll("ada")
+    lead(made.opened(), 1)
+    made.send("ada", make_changes(made.model, 1), ada)
+    lead(made.opened(), 1)
+    return made
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("COLDFUSE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture(params=["store", "address"])
+def source(request: pytest.FixtureRequest, made: RootedFederation) -> Iterator[str]:
+    if request.param == "store":
+        yield made.store.url
+        return
+    with serve_gateway(open_federation(made.store)) as gateway:
+        yield gateway.address
+
+
+def run(*words: object) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def refusal(*words: object) -> BaseException:
+    error = CliRunner().invoke(app, [str(word) for word in words]).exception
+    assert error is not None
+    return error
+
+
+def test_what_nothing_is_known_of_is_refused_until_somebody_gives_its_fingerprint(
+    made: RootedFederation, source: str, home: Path, tmp_path: Path
+) -> None:
+    out, fingerprint = tmp_path / "out", made.keys.fingerprint
+    for words in (["fetch", source, "--out", out], ["status", source], ["releases", source]):
+        error = refusal(*words)
+        assert isinstance(error, UnknownRootError)
+        assert f"has the root {fingerprint[:16]}…, and nothing is known of that here; give --root" in str(error)
+        assert fingerprint not in str(error)  # which would be copied from whoever may have made it up
+    assert not out.exists()
+    assert not home.exists()
+    assert "release 1 in" in run("fetch", source, "--out", out, "--root", fingerprint)
+    assert json.loads(run("status", source, "--json"))["latest"]["number"] == 1  # known from then on
+    assert [each["release"] for each in json.loads(run("releases", source, "--json"))] == [1, 0]
+
+
+def test_python_asks_by_the_same_rules(made: RootedFederation, source: str, home: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownRootError, match=r"root= in Python"), coldfuse.connect(source) as federation:
+        federation.status()
+    with pytest.raises(UserInputError, match="is no fingerprint"):
+        coldfuse.connect(source, root="abc")
+    with coldfuse.connect(source, root=made.keys.fingerprint) as federation:
+        assert federation.fetch(tmp_path / "out").release == 1
+        assert [summary.name.number for summary in federation.releases()] == [1, 0]
+    with coldfuse.connect(source) as federation:
+        assert federation.status().latest.number == 1
+    assert FederationFolder(home, made.keys.fingerprint).pinned_root() is not None
+
+
+def test_another_federation_at_a_known_address_is_refused(
+    made: RootedFederation, source: str, home: Path, tmp_path: Path
+) -> None:
+    other = RootedFederation(tmp_path / "other")
+    run("status", source, "--root", made.keys.fingerprint)
+    error = refusal("status", source, "--root", other.keys.fingerprint)
+    assert isinstance(error, SignatureError)
+    assert "this is another federation, or somebody pretends to be it" in str(error)
+    assert "release" in run("status", source)
+
+
+def test_a_root_that_is_gone_is_missed(made: RootedFederation, home: Path) -> None:
+    lies = Lies()
+    with lying_gateways(lies), serve_gateway(open_federation(made.store)) as gateway:
+        run("status", gateway.address, "--root", made.keys.fingerprint)
+        lies.signed["root/1.json"] = None
+        error = refusal("status", gateway.address)
+        assert isinstance(error, SignatureError)
+        assert "pretends that nothing there is signed" in str(error)
+        assert lies.told["root/1.json"]
+
+
+def test_the_same_federation_at_another_address_cannot_do_without_its_root(made: RootedFederation, home: Path) -> None:
+    run("status", made.store.url, "--root", made.keys.fingerprint)
+    lies = Lies(signed={"root/1.json": None})
+    with lying_gateways(lies), serve_gateway(open_federation(made.store)) as gateway:
+        error = refusal("status", gateway.address)
+    assert isinstance(error, SignatureError)
+    assert "hands out no root" in str(error)
+
+
+def test_a_closed_federation_is_read_as_the_member_that_one_is(home: Path, tmp_path: Path) -> None:
+    made = RootedFederation(tmp_path / "made")
+    carl = made.enroll("carl", "consumer")
+    folder = FederationFolder(home, made.keys.fingerprint)
+    with serve_gateway(open_federation(LocalStore(tmp_path / "made" / "store"))) as gateway:
+        error = refusal("status", gateway.address, "--root", made.keys.fingerprint)
+        assert isinstance(error, NotAllowedError)
+        assert "ask its operator for an invitation" in str(error)
+        folder.keep_membership(Membership(federation=made.keys.fingerprint, name="carl"))
+        folder.write_key("carl", carl.signer)  # type: ignore[arg-type]
+        assert "release 0" in run("fetch", gateway.address, "--out", tmp_path / "out")
+
+
+def test_a_federation_without_a_root_is_read_as_ever_with_a_word(
+    home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from tiny_rounds import make_federation, make_model
+
+    store = make_federation(tmp_path, make_model()).store.url
+    assert run("status", store).count("is a federation without a root: nothing that it hands out is signed") == 1
+    with coldfuse.connect(store) as federation:
+        assert federation.status().latest.number == 0
+    assert caplog.text.count("init --adopt") == 1
+    assert not home.exists()
