@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import Result
 from commands import Process, coldfuse, run_coldfuse, wait_until
 from rooted import RootedFederation, make_keys
 from tiny_rounds import floats, lead, make_changes, make_model, write_model
-from click.testing import Result
 from typer.testing import CliRunner
 
 import coldfuse as api
