@@ -44,6 +44,12 @@ class InitOptions:
             help="For laboratories: any key may contribute, and a name belongs to the first key that used it.",
         ),
     ] = False
+    is_adopted: Annotated[
+        bool,
+        typer.Option(
+            "--adopt", help="Give a federation of before there were keys a root, with its history as it is; no --base."
+        ),
+    ] = False
     key: Annotated[
         str | None,
         typer.Option(
