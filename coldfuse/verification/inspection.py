@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from coldfuse.core.serialization import MAX_MANIFEST_BYTES
-from coldfuse.errors import ColdfuseError, ObjectNotFoundError, StorageError
+from coldfuse.core.sealed import has_seal, unseal
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES, V
+from coldfuse.errors import CodecError, ColdfuseError, ObjectNotFoundError, StorageError
 from coldfuse.storage.base import ObjectStore
 from coldfuse.verification.causes import Cause, cause_of
 from coldfuse.verification.findings import Findings
@@ -29,6 +30,8 @@ class Inspection:
     findings: Findings = field(default_factory=Findings)
     notes: list[str] = field(default_factory=list)
     looked_at: Counter[str] = field(default_factory=Counter)
+    needs_seals: bool = False
+    """Whether what nobody signs has to have a seal."""
     keys: set[str] = field(default_factory=set)
     """Keys that were read and judged."""
 
@@ -44,6 +47,17 @@ class Inspection:
                 raise
             self.add(Cause.DIGEST, key, f"cannot be read: {error}")
             return None
+
+    def unseal(self, kind: type[V], data: bytes, *, key: str) -> V | None:
+        """Return a value that nobody signs, if its seal is right; None, and why is noted, where it is not.
+
+        Where there is a root, no version was at work that made no seals.
+        """
+        with self.noting(key):
+            if self.needs_seals and not has_seal(data):
+                raise CodecError("has no seal; it was altered")
+            return unseal(kind, data, what=key)
+        return None
 
     def add(self, cause: Cause, where: str, why: str) -> None:
         """Note a finding."""
