@@ -109,12 +109,14 @@ def file(path: Path, read: Callable[[], object], *seeds: bytes, is_slow: bool = 
 def all_readers(root: Path, stack: ExitStack) -> dict[str, Reader]:
     """Return every reader; the folder is theirs, and the stack ends what they have started."""
     from fuzz.networked import networked_readers
+    from fuzz.signed import signed_readers
     from fuzz.stored import stored_readers
 
     folders = [root / name for name in ("folders", "stored")]
     for folder in folders:
         folder.mkdir()
     found = plain_readers() | folder_readers(folders[0]) | stored_readers(folders[1]) | networked_readers(stack)
+    found |= signed_readers(root / "home")
     return dict(sorted(found.items()))
 
 
