@@ -152,6 +152,7 @@ def _lines(report: Report, *, strict: bool) -> Iterator[str]:
             yield f"release {one.release} was fused again: the same bytes"
     yield f"looked at: {', '.join(f'{count:,} {what}' for what, count in sorted(report.looked_at.items()))}"
     status = report.status(strict=strict)
-    what = f"release {report.release}" if report.release is not None else "it"
+    what = f"release {report.release}" if report.release is not None else "the federation"
     root = f" of federation {report.fingerprint}" if report.fingerprint else ""
-    yield f"{what}{root}: {'fine' if status == 0 else f'NOT TO BE BELIEVED (exit status {status})'}"
+    fine = "fine" if report.fingerprint else "its bytes are right, and nobody has signed it"
+    yield f"{what}{root}: {fine if status == 0 else f'NOT TO BE BELIEVED (exit status {status})'}"

@@ -50,6 +50,12 @@ class Contributions:
                     f"the contribution of {received.contributor} was admitted with another signature than it came with",
                 )  # fmt: skip
 
+        carried = {admission.contribution for admission in state.opened.carried} if state.opened else set()
+        for contribution, admission in sorted(state.admitted.items()):
+            if contribution not in state.received and contribution not in carried:  # nobody knows where it came from
+                signed = Signed(admission.contributor, admission.signature, admission.signed_at_s or self.look.at_s)
+                self._one(round_, contribution, signed, admission, is_fused=contribution in fused)
+
     def _one(
         self, round_: SeenRound, contribution: str, signed: Signed, admission: Admission | None, *, is_fused: bool
     ) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from coldfuse.core.sealed import has_seal, unseal
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, V
+from coldfuse.core.words import printable
 from coldfuse.errors import CodecError, ColdfuseError, ObjectNotFoundError, StorageError
 from coldfuse.storage.base import ObjectStore
 from coldfuse.verification.causes import Cause, cause_of
@@ -18,6 +19,7 @@ MAX_BYTES = 2 * MAX_MANIFEST_BYTES
 """Bytes of one signed or sealed thing that are read: a payload in base64 is a third longer."""
 
 MAX_NOTES = 100
+MAX_NOTE_CHARS = 600
 
 
 @dataclass
@@ -79,5 +81,20 @@ class Inspection:
 
     def note(self, text: str) -> None:
         """Note what is nobody's fault, once."""
-        if text not in self.notes and len(self.notes) < MAX_NOTES:
-            self.notes.append(text)
+        shown = printable(text[:MAX_NOTE_CHARS], instead=" ")
+        if shown not in self.notes and len(self.notes) < MAX_NOTES:
+            self.notes.append(shown)
+
+    def gaps(self, numbers: Iterable[int], first: int, last: int) -> Iterator[str]:
+        """Return what is missing among numbers, a run at a time: whoever can write a name makes a gap of any size."""
+        expected = first
+        for number in sorted(number for number in set(numbers) if first <= number <= last):
+            if number > expected:
+                yield _run(expected, number - 1)
+            expected = number + 1
+        if expected <= last:
+            yield _run(expected, last)
+
+
+def _run(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first} to {last}"

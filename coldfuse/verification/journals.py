@@ -148,15 +148,16 @@ class Journals:
         finds an entry damaged decides anew what it said, and passes it over if it comes back.
         """
         kept: list[tuple[str, _Entry]] = []
+        places: dict[str | None, int] = {}
         for key, entry in entries:
-            names = [one.digest for _, one in kept]
-            if names and entry.before in names:
-                passed = len(names) - 1 - names.index(entry.before)
-                if passed:
+            place = places.get(entry.before)
+            if place is not None and place < len(kept) and kept[place][1].digest == entry.before:
+                if passed := len(kept) - 1 - place:
                     self.look.note(f"{key}: passes over {passed} entries before it, which count for nothing")
                     del kept[-passed:]
-            elif names or entry.before not in first:
+            elif kept or entry.before not in first:
                 self.look.add(Cause.GAP, key, f"does not follow the entry before it in the journal of round {number}")
+            places[entry.digest] = len(kept)
             kept.append((key, entry))
         self._look_at_keys(kept)
         return kept

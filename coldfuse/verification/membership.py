@@ -25,7 +25,11 @@ def look_at_members(look: Inspection, signers: Signers) -> TrustView | None:
         The members as they are now, by whom signatures are verified.
     """
     numbers = sorted(_numbers(look))
-    for number in range(1, max(numbers, default=1) + 1):
+    for missing in look.gaps(numbers, 1, max(numbers, default=1)):
+        look.add(
+            Cause.GAP, members_key(1) if missing == "1" else f"members {missing}", "is missing: lists have no gaps"
+        )
+    for number in numbers:
         _look_at_list(look, signers, number)
     view = TrustView(look.read, fingerprint=signers.fingerprint, root=signers.newest)
     try:
@@ -97,7 +101,6 @@ def _look_at_list(look: Inspection, signers: Signers, number: int) -> None:
     key = members_key(number)
     data = look.read(key)
     if data is None:
-        look.add(Cause.GAP, key, "is missing: versions of the list of members have no gaps")
         return
     look.looked_at["lists of members"] += 1
     try:

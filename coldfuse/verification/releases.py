@@ -11,6 +11,7 @@ from coldfuse.core.serialization import decode, sha256
 from coldfuse.errors import CodecError, TrustError
 from coldfuse.registry.releases import release_key
 from coldfuse.registry.signing import model_signature_key, statement_key
+from coldfuse.storage.base import ObjectStore, list_keys
 from coldfuse.trust.model_signature import read_signature, root_digest
 from coldfuse.trust.provenance import Statement, read_statement, require_about
 from coldfuse.verification.causes import Cause
@@ -53,10 +54,14 @@ class Lineage:
         while wanted is not None:
             found = self.read(wanted, self.settings.release_zero if wanted == 0 else digest)
             if found is None:
-                wanted, digest = (wanted - 1 if wanted else None), None
+                wanted, digest = self._before(wanted), None
                 continue
             yield found
             wanted, digest = found.manifest.parent, found.statement.parent if found.statement else None
+
+    def _before(self, number: int) -> int | None:
+        """Return the number of the last release before one that is missing."""
+        return max((there for there in numbers_of_releases(self.look.store) if there < number), default=None)
 
     def read(self, number: int, digest: str | None) -> SeenRelease | None:
         """Look at one release; None where its manifest is missing or is none."""
@@ -128,3 +133,9 @@ class Lineage:
             for path, blob in manifest.files.items():
                 if len(blob.parts) == 1 and signed.digests.get(path) not in (blob.parts[0].digest, None):
                     self.look.add(Cause.SIGNATURE, key, f"says another SHA-256 of {path} than the manifest")
+
+
+def numbers_of_releases(store: ObjectStore) -> list[int]:
+    """Return the numbers of the releases whose manifests are there."""
+    names = (key.removeprefix("releases/").removesuffix(".json") for key in list_keys(store, "releases/"))
+    return sorted(int(name) for name in names if name.isdecimal())

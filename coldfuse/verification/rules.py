@@ -98,23 +98,29 @@ def _changes(
     """Return the changes before the settings, the newest first, from the one that they hold on."""
     if isinstance(last, SettingsChange):
         yield last
-    number = getattr(last, "number", 0) - 1
-    for place in range(number, 0, -1):
-        key = history.key(place)
-        change = _read_sealed(look, history.kind, key, required=True)
+    before = getattr(last, "number", 0) - 1
+    there = dict(_places(look, history))
+    for missing in look.gaps(there, 1, before):
+        look.add(Cause.GAP, f"{history.folder}, change {missing}", "is missing: the history of changes has no gaps")
+    for place, key in sorted(there.items(), reverse=True):
+        change = _read_sealed(look, history.kind, key)
         if change is not None and change.number != place:
             look.add(Cause.CONTRADICTION, key, f"calls itself change {change.number}")
-        if isinstance(change, SettingsChange):
+        if isinstance(change, SettingsChange) and place <= before:
             yield change
+
+
+def _places(
+    look: Inspection, history: History[SettingsChange] | History[QuarantineChange]
+) -> Iterator[tuple[int, str]]:
     for key in list_keys(look.store, f"{history.folder}/"):
-        if key not in look.keys and key != COPY_KEY:
-            _read_sealed(look, history.kind, key)
+        name = key.removeprefix(f"{history.folder}/").removesuffix(".json")
+        if name.isdecimal():
+            yield int(name), key
 
 
-def _read_sealed(look: Inspection, kind: type[V], key: str, *, required: bool = False) -> V | None:
+def _read_sealed(look: Inspection, kind: type[V], key: str) -> V | None:
     data = look.read(key)
     if data is None:
-        if required:
-            look.add(Cause.GAP, key, "is missing: the history of changes has no gaps")
         return None
     return look.unseal(kind, data, key=key)

@@ -23,7 +23,7 @@ from coldfuse.verification.inspection import Inspection
 from coldfuse.verification.journals import Journals, SeenRound
 from coldfuse.verification.membership import look_at_members
 from coldfuse.verification.objects import Wanted, look_at_objects
-from coldfuse.verification.releases import Lineage, SeenRelease
+from coldfuse.verification.releases import Lineage, SeenRelease, numbers_of_releases
 from coldfuse.verification.rules import look_at_rules, read_claimed
 from coldfuse.verification.signers import Signers, follow_roots
 from coldfuse.verification.verdicts import problems_of
@@ -62,7 +62,7 @@ def verify_store(store: ObjectStore, request: Request) -> Report:
     look = Inspection(store, request.at_s)
     settings = read_claimed(look)
     if settings is None and not look.findings.kept:
-        if store.head(root_key(1)) is None and not _numbers_of_releases(store):
+        if store.head(root_key(1)) is None and not numbers_of_releases(store):
             raise FederationError(
                 f"{store.url} holds no federation (no {SETTINGS_KEY}); name a store, or a copy of one"
             )
@@ -138,7 +138,7 @@ class _Verification:
         latest = channels.get("latest")
         if latest is not None:
             return latest.release
-        return max(_numbers_of_releases(self.look.store), default=None)
+        return max(numbers_of_releases(self.look.store), default=None)
 
     def _look_at_lineage(self, settings: FederationSettings, channels: Mapping[str, Channel], number: int) -> None:
         lineage = Lineage(self.look, settings, self.signers)
@@ -152,21 +152,24 @@ class _Verification:
                 self.releases[found.number] = found
             look_at_target(self.look, name, channel, self.releases.get(channel.release))
         if self.request.release is None:  # those that no channel shows: one may have been put back
-            for other in _numbers_of_releases(self.look.store):
+            for other in numbers_of_releases(self.look.store):
                 if other not in self.releases and (found := lineage.read(other, None)):
                     self.releases[other] = found
 
     def _look_at_rounds(self, settings: FederationSettings, terms: frozenset[Terms]) -> None:
         journals = Journals(self.look, settings, self.signers)
         made = max((release.manifest.round for release in self.releases.values()), default=0)
-        there = _numbers_of_rounds(self.look.store) if self.request.release is None else []
+        there = _numbers_of_rounds(self.look.store)
+        wanted = [n for n in there if n <= made] if self.request.release is not None else there
+        for missing in self.look.gaps(wanted, 1, max(made, max(wanted, default=0))):
+            self.look.add(Cause.GAP, f"round {missing}", "has no journal: rounds have no gaps")
         before: SeenRound | None = None
-        for number in range(1, max(made, max(there, default=0)) + 1):
-            round_ = journals.read(number, before=before)
+        for number in wanted:
+            is_alone = number > 1 and (before is None or before.number != number - 1)
+            round_ = journals.read(number, before=before, is_alone=is_alone)
             self.rounds[number] = round_
-            if not round_.events and not round_.state.received:
-                self.look.add(Cause.GAP, f"round {number}", "has no journal: rounds have no gaps")
-            for cause, why in problems_of(round_, before=before, releases=self.releases, terms=terms):
+            known = None if is_alone else before
+            for cause, why in problems_of(round_, before=known, releases=self.releases, terms=terms):
                 self.look.add(cause, f"round {number}", why)
             before = round_
 
@@ -203,11 +206,6 @@ class _Verification:
             self.look.add(Cause.RECOMPUTE, where, found.why)
         elif found.agrees is None:
             self.look.add(Cause.NOT_SEEN, where, f"was not fused again: {found.why}")
-
-
-def _numbers_of_releases(store: ObjectStore) -> list[int]:
-    names = (key.removeprefix("releases/").removesuffix(".json") for key in list_keys(store, "releases/"))
-    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def _numbers_of_rounds(store: ObjectStore) -> list[int]:

@@ -333,6 +333,42 @@ def test_an_aggregator_that_was_replaced_later_has_signed_what_it_signed(copy: C
     assert copy.look(at_s=time.time()).status() == 0, copy.causes()
 
 
+def test_numbers_that_strangers_make_up_cost_nothing(copy: Copy) -> None:
+    """Whoever can write a name can write a large one."""
+    reads = 0
+    get = copy.store.get
+
+    def counted(key: str, **options: object) -> bytes:
+        nonlocal reads
+        reads += 1
+        return get(key, **options)  # type: ignore[arg-type]
+
+    for key in ("members/999999999.json", "rounds/999999999/head", "releases/99999.json", "settings/99999.json"):
+        copy.put(key, b"{}")
+    copy.store.get = counted  # type: ignore[method-assign]
+    report = copy.look()
+    assert reads < 200
+    gaps = {finding.where for finding in report.findings if finding.cause is Cause.GAP}
+    assert {"members 3 to 999999998", "round 3 to 999999998"} <= gaps
+
+
+def test_what_is_found_is_bounded_and_the_worst_stays(copy: Copy) -> None:
+    for number in range(300):
+        copy.put(f"rounds/00002/journal/{number:08d}", b"x")
+    copy.put("releases/00002.sig", copy.store.get("releases/00001.sig"))
+    report = copy.look()
+    assert len(report.findings) <= 200
+    assert report.num_more > 0
+    assert report.findings[0].cause is Cause.SIGNATURE
+
+
+def test_nothing_that_is_stored_acts_on_a_terminal(copy: Copy) -> None:
+    copy.put("channels/\u202egnp", b"\x1b[31m")
+    copy.put("rounds/00002/journal/x\u202ey", b"x")
+    for finding in copy.look().findings:
+        assert f"{finding}".isprintable()
+
+
 HARMLESS = ("leases/", "uploads/", "damaged/")
 """What vouches for nothing."""
 

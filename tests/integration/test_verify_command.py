@@ -10,12 +10,16 @@ from pathlib import Path
 
 import pytest
 from rooted_rounds import SignedFederation, make_signed_federation
+from tiny_rounds import make_model, write_model
 from typer.testing import CliRunner
 
 from coldfuse.cli.main import app
 from coldfuse.cli.options.verify import VerifyOptions
 from coldfuse.config import home_folder
+from coldfuse.core.serialization import encode
 from coldfuse.errors import ColdfuseError
+from coldfuse.registry.federation import open_federation
+from coldfuse.storage import LocalStore
 from coldfuse.transport.server import serve_gateway
 from coldfuse.trust.home import FederationFolder, Membership
 from coldfuse.trust.keys import PrivateKey
@@ -196,3 +200,15 @@ def test_a_members_word_is_handed_in_and_everybody_is_told(made: SignedFederatio
     status, lines = run("verify", made.store.url)
     assert status == 0
     assert any("2 members' words on releases" in line for line in lines)
+
+
+def test_a_federation_is_auditable_only_where_its_operators_have_said_so(tmp_path: Path, home: Path) -> None:
+    base = write_model(tmp_path / "base", make_model())
+    status, lines = run("init", tmp_path / "open", "--base", base, "--auditable")
+    assert status == 0, lines
+    assert any(line.startswith("auditable: every member may read") for line in lines)
+    assert open_federation(LocalStore(tmp_path / "open")).settings.is_auditable
+    assert run("init", tmp_path / "private", "--base", base)[0] == 0
+    settings = open_federation(LocalStore(tmp_path / "private")).settings
+    assert settings.is_auditable is None
+    assert b'"is_auditable"' not in encode(settings)
