@@ -110,8 +110,8 @@ class TrustedGateway(Gateway):
         if not status.statistics.wanted or status.statistics == (signed := self.belief.settings().statistics):
             return status
         log.warning(
-            "the gateway asks for statistics (%s), and the federation's signed rules for %s; it is heeded no further than "
-            "these", status.statistics, signed if signed.wanted else "none",
+            "the gateway asks for statistics (%s), and the federation's signed rules for %s; these are heeded",
+            status.statistics, signed,
         )  # fmt: skip
         return replace(status, statistics=signed)
 

@@ -228,7 +228,7 @@ def test_only_operators_ask_for_statistics_of_private_data(told: Told, caplog: p
     for asked in (StatisticsRule(), StatisticsRule(kind="gram")):
         told.trust.stored["federation.json"] = settings(told.trust, statistics=asked)
         assert gateway.status().statistics == asked
-    assert "the gateway asks for statistics (fisher)" in caplog.text
+    assert "the gateway asks for statistics (fisher, require)" in caplog.text
     del told.trust.stored["federation.json"]
     with pytest.raises(SignatureError, match="the federation's rules: are not handed out"):
         gateway.status()
