@@ -90,6 +90,7 @@ _KINDS = (
         r"|training_args\.bin|(optimizer|scheduler|rng_state|scaler|random_states)[\w-]*\.(pt|pth|bin|pkl|safetensors)"
         r"|(all|train|eval|test|predict)_results\.json",
     ),
+    ("signatures of what lay there", r"model\.sig|provenance\.json"),
     (CODE, r".*\.(py|ipynb|sh)|(custom_generate|__pycache__)/"),
     (
         OTHER_WEIGHTS,

@@ -10,7 +10,7 @@ from coldfuse.core.contribution import Admission, ContributionManifest
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import RoundState
 from coldfuse.core.serialization import decode, sha256
-from coldfuse.errors import CodecError, DamagedObjectError
+from coldfuse.errors import CodecError, DamagedObjectError, TrustError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.releases import list_releases
 from coldfuse.storage.base import ObjectStore, list_keys
@@ -48,6 +48,14 @@ def list_rounds(store: ObjectStore) -> list[int]:
     return sorted(int(name) for name in found if name.isdecimal())
 
 
+def state_of(federation: Federation, number: int) -> RoundState:
+    """Return what a round's journal adds up to; nothing where it is forged, which is found, and named, elsewhere."""
+    try:
+        return federation.journal(number).state()
+    except TrustError:
+        return RoundState()
+
+
 def _needs_of_release(federation: Federation, number: int) -> Iterator[Need]:
     try:
         data = federation.find_release(number)
@@ -68,7 +76,7 @@ def _needs_of_release(federation: Federation, number: int) -> Iterator[Need]:
 
 
 def _needs_of_round(federation: Federation, number: int) -> Iterator[Need]:
-    state = federation.journal(number).state()
+    state = state_of(federation, number)
     admissions = _admissions(state)
     for contribution in sorted(state.received.keys() | admissions.keys()):
         yield from _needs_of_contribution(federation, number, contribution, state)

@@ -5,18 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
-from coldfuse.core.federation import FederationSettings, SettingsChange
+from coldfuse.core.federation import SettingsChange
 from coldfuse.core.quarantine import Quarantine, QuarantineChange
-from coldfuse.core.release import Channel
 from coldfuse.core.round import EVENT
 from coldfuse.core.sealed import unseal, unsealed
 from coldfuse.core.serialization import decode_any
 from coldfuse.core.value import Value
 from coldfuse.doctor.findings import Finding
-from coldfuse.doctor.inventory import list_rounds
-from coldfuse.errors import CodecError, DamagedObjectError, ObjectNotFoundError, StorageError
-from coldfuse.registry.chain import Head
+from coldfuse.doctor.inventory import list_rounds, state_of
+from coldfuse.doctor.signed import Signed
+from coldfuse.errors import (
+    ChainError,
+    CodecError,
+    DamagedObjectError,
+    FederationError,
+    ObjectNotFoundError,
+    StorageError,
+    TrustError,
+)
+from coldfuse.registry.chain import Codec
 from coldfuse.registry.damage import MISSING
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.history import History
@@ -25,8 +34,9 @@ from coldfuse.registry.lease import LeaseRecord
 from coldfuse.registry.quarantine import QUARANTINE_HISTORY, QUARANTINE_KEY, read_quarantine
 from coldfuse.registry.reading import read_again
 from coldfuse.registry.releases import list_releases, release_key
-from coldfuse.registry.settings import COPY_KEY, SETTINGS_HISTORY, SETTINGS_KEY
+from coldfuse.registry.settings import COPY_KEY, SETTINGS_HISTORY, SETTINGS_KEY, decode_settings
 from coldfuse.storage.base import list_keys
+from coldfuse.trust.channel import channel_key
 
 
 @dataclass(frozen=True)
@@ -44,12 +54,16 @@ class Named:
             LEASE_KEY, lambda d: unseal(LeaseRecord, d, what=LEASE_KEY), by="who leads", may_miss=True
         )
         yield from self._releases()
+        yield from Signed(self.federation).findings()
         for number in list_rounds(self.federation.store):
             yield from self._round(number)
 
     def _settings(self) -> Iterator[Finding]:
+        store, trust = self.federation.store, self.federation.trust
         for key, may_miss in ((SETTINGS_KEY, False), (COPY_KEY, True)):
-            yield from self._look(key, _reads(FederationSettings, key), by="the federation", may_miss=may_miss)
+            yield from self._look(
+                key, lambda data: decode_settings(store, data, view=trust), by="the federation", may_miss=may_miss
+            )
         change = self.federation.settings.change
         yield from self._history(SETTINGS_HISTORY, end=change.number if change else 1)
 
@@ -69,8 +83,10 @@ class Named:
             yield from self._look(key, _reads(history.kind, key), by=f"the history of the {history.folder}")
 
     def _channels(self) -> Iterator[Finding]:
-        for key in {"channels/latest", *list_keys(self.federation.store, "channels/")}:
-            yield from self._look(key, _reads(Channel, key), by=f"everybody who follows {key.partition('/')[2]!r}")
+        pointers = self.federation.pointers
+        for name in sorted({"latest", *pointers.names()}):
+            reads = partial(pointers.decode, name=name)
+            yield from self._look(channel_key(name), reads, by=f"everybody who follows {name!r}")
 
     def _releases(self) -> Iterator[Finding]:
         for number in range(self._newest() + 1):
@@ -79,7 +95,7 @@ class Named:
     def _newest(self) -> int:
         """Return the number of the newest release that is there, or that a journal speaks of."""
         store = self.federation.store
-        made = (self.federation.journal(number).state().published for number in list_rounds(store))
+        made = (state_of(self.federation, number).published for number in list_rounds(store))
         return max([0, *list_releases(store), *(one.release for one in made if one is not None)])
 
     def _is_release(self, number: int) -> Callable[[bytes], object]:
@@ -96,14 +112,22 @@ class Named:
 
     def _round(self, number: int) -> Iterator[Finding]:
         folder, by = f"rounds/{number:05d}/", f"round {number}"
+        journal = self.federation.journal(number)
         entries = list(list_keys(self.federation.store, f"{folder}journal/"))
         led = sorted(int(key.rpartition("/")[2][:8]) for key in entries if not key.endswith("-received"))
         if led:
-            yield from self._look(f"{folder}head", _reads(Head, f"{folder}head"), by=by)
+            key = f"{folder}head"
+            yield from self._look(key, partial(journal.codec.read_head, what=key), by=by)
         for key in entries:
-            yield from self._look(key, lambda d, key=key: _entry(d, key), by=by)  # type: ignore[misc]
+            yield from self._look(key, _entry(journal.codec, key), by=by)
         for seq in sorted(set(range(led[-1])) - set(led)) if led else ():
             yield Finding(key=f"{folder}journal/{seq:08d}-*", why=MISSING, needed_by=(by,))
+        try:
+            journal.state()
+        except ChainError as error:
+            yield Finding(key=f"{folder}journal/", why=str(error), needed_by=(by,))
+        except TrustError:
+            pass  # the entry was named above
 
     def _look(self, key: str, read: Callable[[bytes], object], *, by: str, may_miss: bool = False) -> Iterator[Finding]:
         try:
@@ -111,7 +135,7 @@ class Named:
         except ObjectNotFoundError:
             if not may_miss:
                 yield Finding(key=key, why=MISSING, needed_by=(by,))
-        except CodecError as error:
+        except (CodecError, TrustError, FederationError) as error:
             yield Finding(key=key, why=str(error).removeprefix(f"{key}: "), needed_by=(by,))
 
 
@@ -119,5 +143,9 @@ def _reads(kind: type[Value], key: str) -> Callable[[bytes], object]:
     return lambda data: unseal(kind, data, what=key)
 
 
-def _entry(data: bytes, key: str) -> object:
-    return unsealed(data, lambda: decode_any(EVENT, data, what=key), what=key)
+def _entry(codec: Codec, key: str) -> Callable[[bytes], object]:
+    """Return what reads an entry: a leader's in its place, or what a gateway has received."""
+    name = key.rpartition("/")[2]
+    if name.endswith("-received"):
+        return lambda data: unsealed(data, lambda: decode_any(EVENT, data, what=key), what=key)
+    return lambda data: codec.read_entry(data, seq=int(name[:8]), what=key)

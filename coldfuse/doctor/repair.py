@@ -9,13 +9,26 @@ from coldfuse.core.serialization import sha256
 from coldfuse.doctor.findings import Finding
 from coldfuse.doctor.inventory import Need
 from coldfuse.doctor.sources import Source
-from coldfuse.errors import CodecError, ConflictError, DamagedObjectError, FederationError, ObjectNotFoundError
+from coldfuse.errors import (
+    CodecError,
+    ConflictError,
+    DamagedObjectError,
+    FederationError,
+    NotAllowedError,
+    ObjectNotFoundError,
+    TrustError,
+)
 from coldfuse.registry.damage import set_aside
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.lease import KEY as LEASE_KEY
 from coldfuse.registry.releases import list_releases, release_key
-from coldfuse.registry.settings import COPY_KEY, SETTINGS_KEY, keep_copy, mend_settings
+from coldfuse.registry.settings import COPY_KEY, SETTINGS_KEY, keep_copy, mend_settings, parse_settings
 from coldfuse.tensors.verified import scan_part
+
+_CANNOT = (
+    ConflictError, CodecError, DamagedObjectError, FederationError, NotAllowedError, ObjectNotFoundError, TrustError
+)  # fmt: skip
+"""Why a repair may fail: among others, as it takes a key that is not here to sign what is written anew."""
 
 _ANEW = "its round decides anew what it said"
 
@@ -31,7 +44,7 @@ class Repair:
         """Bring back something that has a name of its own."""
         try:
             how = self._mend(finding.key)
-        except (ConflictError, CodecError, DamagedObjectError, FederationError, ObjectNotFoundError) as error:
+        except _CANNOT as error:
             return replace(finding, advice=f"could not be repaired: {error}")
         return replace(finding, repaired=how) if how else finding
 
@@ -128,8 +141,7 @@ class Repair:
         """List the sources that are copies of this store: no other federation has its name."""
         own = self.federation.settings.federation
         for source in self.sources:
-            settings = source.named(SETTINGS_KEY)
-            if settings is not None and own in settings.decode(errors="replace"):
+            if _federation_of(source) == own:
                 yield source
 
     def _entry(self, key: str) -> str | None:
@@ -147,3 +159,12 @@ class Repair:
             etag = None
         store.compare_and_swap(key, data, etag=etag)
         return how
+
+
+def _federation_of(source: Source) -> str | None:
+    """Return the name of the federation that a source is a copy of; None if it is none."""
+    data = source.named(SETTINGS_KEY)
+    try:
+        return None if data is None else parse_settings(data, where=str(source)).federation
+    except (CodecError, FederationError, TrustError):
+        return None

@@ -22,6 +22,7 @@ own clock before each, and what is left of this is not answered here, but by ask
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import re
@@ -197,13 +198,16 @@ def _documents(store: ObjectStore) -> Iterator[str]:
 
 
 def _digests_in(data: bytes, key: str) -> set[str]:
-    """Return what looks like a digest in a document."""
+    """Return what looks like a digest in a document, and in what it has signed: that is text in base64."""
+    signed = b""
     if key.startswith(_NAMING) and not key.endswith(_SIGNATURE):
         try:
-            json.loads(data)
-        except ValueError as error:  # cut off or damaged
+            fields = json.loads(data)
+            if isinstance(fields, dict) and isinstance(fields.get("payload"), str):
+                signed = base64.b64decode(fields["payload"], validate=True)
+        except (ValueError, RecursionError) as error:  # cut off or damaged
             raise CodecError(f"{key}: is damaged, so nobody knows what it names ({error})") from error
-    return {match.decode() for match in _DIGEST.findall(data)}
+    return {match.decode() for text in (data, signed) for match in _DIGEST.findall(text)}
 
 
 def _digests_of_manifest(store: ObjectStore, digest: str) -> set[str]:

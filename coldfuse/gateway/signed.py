@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from coldfuse.core.contribution import Count
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode
@@ -11,13 +12,14 @@ from coldfuse.errors import CodecError, NotAllowedError, ObjectNotFoundError, Si
 from coldfuse.storage.base import ObjectStore
 from coldfuse.trust.envelope import read_envelope
 from coldfuse.trust.members import KeyStatement
+from coldfuse.trust.reading import MAX_ROOT_BYTES
 from coldfuse.trust.rights import require_right
 from coldfuse.trust.view import TrustView
 
 _NUMBER = r"[0-9]{1,9}"
 _NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
 
-_ROOT = re.compile(rf"root/{_NUMBER}\.json")
+_ROOT = re.compile(rf"root/({_NUMBER})\.json")
 
 _READABLE = re.compile(
     rf"federation\.json|root/{_NUMBER}\.json|members/{_NUMBER}\.json|"
@@ -29,6 +31,9 @@ _READABLE = re.compile(
 MAX_SIGNED_BYTES = MAX_MANIFEST_BYTES
 """More is neither stored nor sent: a list of twenty thousand members takes as much."""
 
+
+_NUM_ROOTS = 8
+"""Versions of the root that are kept, half a megabyte each at the very most."""
 
 MAX_STATEMENT_BYTES, MAX_CHECK_BYTES = 32 << 10, 64 << 10
 """More than a statement about a key, and a member's word on a release, can take."""
@@ -45,13 +50,14 @@ class CheckHeading(Value):
     """Who has checked it."""
 
 
-def is_root(key: str) -> bool:
-    """Tell whether a key is that of a version of the root, which everybody may read.
+def root_version(key: str) -> int | None:
+    """Return which version of the root lies under a key, which everybody may read; None for what is no root's.
 
-    >>> is_root("root/1.json"), is_root("members/1.json"), is_root("root/1.json/../../members/1.json")
-    (True, False, False)
+    >>> root_version("root/12.json"), root_version("members/1.json"), root_version("root/1.json/../../members/1.json")
+    (12, None, None)
     """
-    return _ROOT.fullmatch(key) is not None
+    found = _ROOT.fullmatch(key)
+    return None if found is None else int(found[1])
 
 
 def require_readable(key: str) -> None:
@@ -62,21 +68,31 @@ def require_readable(key: str) -> None:
         )
 
 
-def read_signed(store: ObjectStore, key: str) -> bytes | None:
-    """Return what is signed and lies under a key; None where there is nothing.
+class SignedReader:
+    """Reads what is signed and can be had by key; roots, which strangers ask for and never change, once."""
 
-    Raises:
-        UserInputError: The key is none of what can be had.
-        CodecError: What lies there is too long for anything that is signed.
-    """
-    require_readable(key)
-    try:
-        data = store.get(key, length=MAX_SIGNED_BYTES + 1)
-    except ObjectNotFoundError:
-        return None
-    if len(data) > MAX_SIGNED_BYTES:
-        raise CodecError(f"{key}: has more than {MAX_SIGNED_BYTES:,} bytes, and nothing that is signed has")
-    return data
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._root = lru_cache(maxsize=_NUM_ROOTS)(self._get)
+
+    def read(self, key: str) -> bytes | None:
+        """Return what lies under a key; None where there is nothing.
+
+        Raises:
+            UserInputError: The key is none of what can be had.
+            CodecError: What lies there is too long for anything that is signed.
+        """
+        require_readable(key)
+        try:
+            return self._get(key) if root_version(key) is None else self._root(key)
+        except ObjectNotFoundError:
+            return None
+
+    def _get(self, key: str) -> bytes:
+        data = self._store.get(key, length=MAX_SIGNED_BYTES + 1)
+        if len(data) > (MAX_SIGNED_BYTES if root_version(key) is None else MAX_ROOT_BYTES):
+            raise CodecError(f"{key}: has {len(data):,} bytes or more, and nothing that is signed there has")
+        return data
 
 
 def read_statement(data: bytes) -> KeyStatement:

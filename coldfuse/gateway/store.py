@@ -27,7 +27,7 @@ from coldfuse.gateway.base import MAX_POLL_S, MIN_POLL_S, PARALLEL, Gateway, OnP
 from coldfuse.gateway.contributions import Committer, encode_manifest
 from coldfuse.gateway.reading import ReleaseReader
 from coldfuse.gateway.rounds import Rounds, describe_round, explain_change, find_verdict, pending
-from coldfuse.gateway.signed import put_check, read_signed
+from coldfuse.gateway.signed import SignedReader, put_check
 from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.gateway.upload import OnSent, OnStored, PartUpload, send_parts
 from coldfuse.registry.channels import check_channel
@@ -68,6 +68,7 @@ class StoreGateway(Gateway):
         self._committer = Committer(federation, self._rounds, threads=self._threads)
         self._status = SingleFlight(self._read_status)
         self._reader = ReleaseReader(federation)
+        self._signed = SignedReader(federation.store)
         self._max_part_bytes = part_bytes(federation.settings.max_contribution_bytes)
         self._num_calls, self._counted_at_s, self._poll_s = 0, time.monotonic(), MIN_POLL_S
 
@@ -220,7 +221,7 @@ class StoreGateway(Gateway):
 
     def read_signed(self, key: str) -> bytes | None:
         """Return what is signed and lies under a key; None where there is nothing."""
-        return read_signed(self._federation.store, key)
+        return self._signed.read(key)
 
     def _require_trust(self) -> TrustView:
         if self._federation.trust is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from os.path import commonprefix
 from typing import get_args
@@ -142,6 +142,11 @@ class Entries:
         """Return the place of a leader's entry, by its key; None for what gateways have written."""
         name = key.removeprefix(self.folder)
         return int(name[:8]) if _LEADERS.fullmatch(name) else None
+
+    def end(self, keys: Iterable[str]) -> int:
+        """Return the place after the last of the leader's entries among these keys."""
+        places = (self.place_of(key) for key in keys)
+        return max((place + 1 for place in places if place is not None), default=0)
 
     def leader_key(self, head: Head) -> str:
         """Return the key of the entry that a head announces."""

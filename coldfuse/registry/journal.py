@@ -78,7 +78,7 @@ class Journal:
             return head.head if head else None
         with self._lock:
             self._read_leader()
-            return self._last()
+            return self._leader.last(is_abandoned=self._is_abandoned())
 
     def is_abandoned(self) -> bool:
         """Tell whether the round was abandoned; verdicts on late contributions may have followed. One small read."""
@@ -106,7 +106,7 @@ class Journal:
                 self._write_entry(there)
             is_abandoned = isinstance(event, Abandoned) or self._is_abandoned()
             head = Head(seq=len(self._leader), entry=event, is_abandoned=is_abandoned)
-            new = self._entries.codec.write(head, before=self._link_before(len(self._leader)))
+            new = self.codec.write(head, before=self._link_before(len(self._leader)))
             self._entries.swap_head(new, etag)
             self._write_entry(new)
             self._newest = new
@@ -123,10 +123,10 @@ class Journal:
             if head is not None:
                 return False
             self._check_unannounced(is_damaged=is_damaged)
-            last = self._last()
+            last = self._leader.last(is_abandoned=self._is_abandoned())
             if last is None:
                 return False
-            new = self._entries.codec.write(last, before=self._link_before(last.seq))
+            new = self.codec.write(last, before=self._link_before(last.seq))
             self._entries.swap_head(new, etag)
             self._announced(new)
             self.needs_head = False
@@ -134,7 +134,7 @@ class Journal:
 
     def signed_entry(self, contribution: str) -> bytes | None:
         """Return the signed entry that holds the verdict on a contribution; None where there is none, or no root."""
-        if not self._entries.codec.is_signed:
+        if not self.codec.is_signed:
             return None
         self.led()
         with self._lock:
@@ -155,6 +155,11 @@ class Journal:
     def has_received(self, contribution: str) -> bool:
         """Tell whether a contribution was recorded."""
         return contribution in self._received or self._entries.has_received(contribution)
+
+    @property
+    def codec(self) -> Codec:
+        """How the leader's entries are written."""
+        return self._entries.codec
 
     @property
     def link(self) -> str | None:
@@ -251,16 +256,12 @@ class Journal:
 
     def _read_unannounced(self, keys: list[str]) -> None:
         """Read the leader's entries that are there, as no head says which is the last."""
-        self._read_up_to(self._end(keys))
+        self._read_up_to(self._entries.end(keys))
         self.needs_head |= bool(self._leader)
 
     def _check_unannounced(self, *, is_damaged: bool) -> None:
-        if (is_damaged or self._leader) and self._end(list(self._entries.keys())) > len(self._leader):
+        if (is_damaged or self._leader) and self._entries.end(list(self._entries.keys())) > len(self._leader):
             raise ConflictError(f"round {self.round}: another aggregator has written meanwhile")
-
-    def _end(self, keys: list[str]) -> int:
-        places = (self._entries.place_of(key) for key in keys)
-        return max((place + 1 for place in places if place is not None), default=0)
 
     def _announced(self, written: Written) -> None:
         """Take what a head says of what is lost: the entry in its own place, and that the round was abandoned."""
@@ -282,19 +283,12 @@ class Journal:
             self._led = replace(self._led, abandoned=Abandoned(reason=LOST_REASON))
         return self._led
 
-    def _last(self) -> Head | None:
-        """Return the last of the leader's entries that can be read, in the place of the last that is there."""
-        entry = next((entry for entry in reversed(self._leader.entries) if entry is not None), None)
-        if entry is None:
-            return None
-        return Head(seq=len(self._leader) - 1, entry=entry, is_abandoned=self._is_abandoned())
-
     def _is_abandoned(self) -> bool:
         return self._was_abandoned or self._leader.state.abandoned is not None
 
     def _link_before(self, place: int) -> str | None:
         """Return what the link in a place names as the one before it; for the first it is of the round before."""
-        return (self._leader.last_digest(place) or self._before()) if self._entries.codec.is_signed else None
+        return (self._leader.last_digest(place) or self._before()) if self.codec.is_signed else None
 
     def _write_entry(self, head: Written) -> None:
         self._entries.write(head)

@@ -32,6 +32,11 @@ class LedEntries:
         """Return the number of places."""
         return len(self.entries)
 
+    def last(self, *, is_abandoned: bool) -> Head | None:
+        """Return the last entry that can be read, in the place of the last that is there; None if there is none."""
+        entry = next((entry for entry in reversed(self.entries) if entry is not None), None)
+        return None if entry is None else Head(seq=len(self) - 1, entry=entry, is_abandoned=is_abandoned)
+
     def ends_with(self, head: Head) -> bool:
         """Tell whether the last entry is the one that a head announces."""
         return [entry and encode(entry) for entry in self.entries[head.seq :]] == [encode(head.entry)]

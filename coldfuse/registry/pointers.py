@@ -78,7 +78,7 @@ class Pointers:
         """
         key, etag = channel_key(name), None
         try:
-            pointer, etag = read_again(self.store, key, lambda data: self._decode(data, name))
+            pointer, etag = read_again(self.store, key, lambda data: self.decode(data, name))
             return Pointer(pointer, etag, is_damaged=False)
         except ObjectNotFoundError:
             why = MISSING
@@ -151,8 +151,13 @@ class Pointers:
         )  # fmt: skip
         return new, write_signed(encode(new), "channel", [signer])
 
-    def _decode(self, data: bytes, name: str) -> Channel:
-        """Read a channel, verified by the newest root."""
+    def decode(self, data: bytes, name: str) -> Channel:
+        """Return a channel from what lies in the store, verified by the newest root.
+
+        Raises:
+            CodecError: It is damaged.
+            TrustError: It is signed by nobody who may, or as something else.
+        """
         what = channel_key(name)
         if self.trust is None:
             require_no_root(data, what=what)

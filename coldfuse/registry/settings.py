@@ -67,7 +67,7 @@ def read_settings(
     """
 
     def read(data: bytes) -> FederationSettings:
-        return _decode(store, data, view=view, fingerprint=fingerprint)
+        return decode_settings(store, data, view=view, fingerprint=fingerprint)
 
     try:
         settings, etag = read_again(store, SETTINGS_KEY, read)
@@ -101,7 +101,7 @@ def mend_settings(store: ObjectStore) -> bool:
     """Write damaged or missing settings anew from their copy; True if they were. Raises as `read_settings`."""
     try:
         data, etag = store.get_with_etag(SETTINGS_KEY)
-        _parse(store, data)
+        parse_settings(data, where=store.url)
     except ObjectNotFoundError:
         etag = None
     except CodecError:
@@ -140,14 +140,18 @@ def write_settings(
 def put_settings(store: ObjectStore, envelope: bytes, *, etag: str | None, fingerprint: str) -> None:
     """Swap the settings for signed ones, whoever has signed them, and keep a copy; raises as `write_settings`."""
     data = seal_signed(envelope, what=SETTINGS_KEY, version=SIGNED_LAYOUT_VERSION)
-    settings = _decode(store, data, view=None, fingerprint=fingerprint)  # nobody could read what others must sign, too
+    settings = decode_settings(
+        store, data, view=None, fingerprint=fingerprint
+    )  # nobody could read what others must sign, too
     store.compare_and_swap(SETTINGS_KEY, data, etag=etag)
     keep_copy(store, settings)
 
 
-def _decode(store: ObjectStore, data: bytes, *, view: TrustView | None, fingerprint: str | None) -> FederationSettings:
+def decode_settings(
+    store: ObjectStore, data: bytes, *, view: TrustView | None, fingerprint: str | None = None
+) -> FederationSettings:
     """Return the settings, verified."""
-    settings = _parse(store, data)
+    settings = parse_settings(data, where=store.url)
     known = fingerprint or (view.known().fingerprint if view else None)
     if known is not None and settings.root != known:
         raise SignatureError(
@@ -168,24 +172,24 @@ def _known_as(root: str | None) -> str:
     return f"with the root {root[:16]}" if root else "without a root"
 
 
-def _parse(store: ObjectStore, data: bytes) -> FederationSettings:
-    """Return the settings as they are written, whoever has signed them."""
+def parse_settings(data: bytes, *, where: str) -> FederationSettings:
+    """Return settings as they are written, whoever has signed them; raises as `decode_settings`."""
     layout = decode(_Layout, data, what=SETTINGS_KEY)  # first: nothing else of a newer layout need be readable
     if layout.version > SIGNED_LAYOUT_VERSION:
         raise FederationError(
-            f"{store.url} has layout version {layout.version}, this coldfuse knows {SIGNED_LAYOUT_VERSION}; "
+            f"{where} has layout version {layout.version}, this coldfuse knows {SIGNED_LAYOUT_VERSION}; "
             "upgrade coldfuse"
         )
     if layout.version <= LAYOUT_VERSION:
         settings = unseal(FederationSettings, data, what=SETTINGS_KEY)
         if settings.root is not None:
-            raise SignatureError(f"{store.url} {SETTINGS_KEY}: has a root, and nobody has signed it; it was forged")
+            raise SignatureError(f"{where} {SETTINGS_KEY}: has a root, and nobody has signed it; it was forged")
         return settings
     check_sealed(data, what=SETTINGS_KEY)
     payload = read_envelope(data, what=SETTINGS_KEY).content("federation", what=SETTINGS_KEY)
     settings = decode(FederationSettings, payload, what=SETTINGS_KEY)
     if settings.root is None:
-        raise SignatureError(f"{store.url} {SETTINGS_KEY}: is signed, and names no root that says whose that is")
+        raise SignatureError(f"{where} {SETTINGS_KEY}: is signed, and names no root that says whose that is")
     return settings
 
 
@@ -196,7 +200,7 @@ def _as_written(store: ObjectStore, settings: FederationSettings) -> bytes:
 
 def _read_copy(store: ObjectStore) -> FederationSettings | None:
     try:
-        return read_again(store, COPY_KEY, lambda data: _parse(store, data))[0]
+        return read_again(store, COPY_KEY, lambda data: parse_settings(data, where=store.url))[0]
     except (ObjectNotFoundError, CodecError):
         return None
 

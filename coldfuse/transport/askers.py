@@ -7,6 +7,7 @@ a second. Then one signature is verified, and the request is remembered, so that
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
 
@@ -21,6 +22,9 @@ from coldfuse.trust.rights import Asker
 LOOK_UPS = {"each_per_s": 1.0, "each_burst": 10.0, "all_per_s": 20.0, "all_burst": 100.0}
 """How often it is looked in vain whether somebody has a key that is not known here, by address and in all."""
 
+_STEP_S = 1.0
+"""Seconds by which the clock may go back before everything has to be signed anew."""
+
 JOINS = {"each_per_s": 1.0, "each_burst": 10.0, "all_per_s": 10.0, "all_burst": 100.0}
 """How often keys are bound to names, by address and in all."""
 
@@ -28,32 +32,20 @@ JOINS = {"each_per_s": 1.0, "each_burst": 10.0, "all_per_s": 10.0, "all_burst": 
 class Askers:
     """Finds out who asks. One event loop uses it."""
 
-    def __init__(
-        self,
-        roll: Roll,
-        *,
-        gateway: str,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, roll: Roll, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin having seen no request.
 
         Args:
             roll: Who is a member.
-            gateway: What requests to this gateway are signed for: another id each time that it starts.
             clock: Tells seconds.
         """
         self.roll = roll
-        self._gateway = gateway
         self._clock = clock
-        self._nonces = Nonces(roll.now_s)
+        self._latest_s = roll.now_s()
+        self._begin_anew()
         self._holders = Holders(roll)
         self._look_ups = Budgets(**LOOK_UPS)
         self._joins = Budgets(**JOINS)
-
-    @property
-    def num_remembered(self) -> int:
-        """Number of requests that are remembered."""
-        return len(self._nonces)
 
     async def find(
         self, path: str, header: str | None, *, address: str, former: bool = False
@@ -81,10 +73,12 @@ class Askers:
             )
         if known is None or header is None:
             return None
-        claim = parse_claim(header)
+        claim, now_s = parse_claim(header), self.roll.now_s()
+        if now_s < self._latest_s - _STEP_S:  # what was forgotten as too old would be believed once more
+            self._begin_anew()
+        self._latest_s = max(self._latest_s, now_s)
         if claim.gateway != self._gateway:
             raise OtherGatewayError(self._gateway)
-        now_s = self.roll.now_s()
         claim.require_time(now_s=now_s)
         known.root.require_valid(now_s=now_s)
         holder = await self._holder(claim, address, former=former)
@@ -106,6 +100,10 @@ class Askers:
         self._holders.close()
         self.roll.close()
 
+    def _begin_anew(self) -> None:
+        """Be another gateway than before, to which no request was signed yet."""
+        self._gateway, self._nonces, self._latest_s = secrets.token_hex(16), Nonces(self.roll.now_s), self.roll.now_s()
+
     async def _holder(self, claim: Claim, address: str, *, former: bool) -> Holder:
         """Return whose key a claim names; what is looked up for somebody who has none is counted."""
         held, is_known = self._holders.find(claim.name, claim.signature.keyid, former=former)
@@ -115,7 +113,7 @@ class Askers:
             return await self._holders.look_up(claim.name, claim.signature.keyid, former=former)
         if not self._look_ups.take(address, now_s=self._clock()):
             raise GatewayBusyError("too many keys were asked for that are not known here; try again later")
-        await self.roll.read_since(self._clock())  # they may have become a member a moment ago
+        await self.roll.read_again()  # they may have become a member a moment ago
         found = await self._holders.look_up(claim.name, claim.signature.keyid, former=former, is_stranger=True)
         self._look_ups.give_back(address)
         return found

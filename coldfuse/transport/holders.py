@@ -117,5 +117,6 @@ class Holders:
             raise NotAllowedError("the federation has no root")
         version = view.known().members.version
         asker = view.find(name, keyid, at_s=now_s if former else None)
-        num_keys = len(view.statements(name, asker.member))
-        return Holder(asker, view.key_of(asker).key, num_keys, version)
+        statement = view.key_of(asker)
+        num_keys = len(view.statements(name, asker.member)) if former else statement.number + 1
+        return Holder(asker, statement.key, num_keys, version)

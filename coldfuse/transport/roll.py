@@ -67,7 +67,7 @@ class Roll:
         self._trouble = "its store does not answer"
         self._known = None if view is None else view.refresh()
         self._num_keys: Mapping[str, int] = {} if view is None else count_keys()
-        self._began_s = self._read_s = self._good_s = self._counted_s = clock()
+        self._read_s = self._good_s = self._counted_s = clock()
 
     @property
     def has_members(self) -> bool:
@@ -84,6 +84,10 @@ class Roll:
         """The root and the members, as they were read last."""
         return self._known
 
+    def has_root(self, version: int) -> bool:
+        """Tell whether there is a version of the root, without a look into the store."""
+        return self._known is not None and 1 <= version <= self._known.root.version
+
     def num_keys(self, folder: str) -> int:
         """Return how many keys lie in a folder, as they were counted last."""
         return self._num_keys.get(folder, 0)
@@ -98,26 +102,29 @@ class Roll:
             if self._clock() - self._read_s > ADOPTED_S:
                 self._begin_reading()
         elif self._clock() - self._read_s > REFRESH_S:
-            await self.read_since(self._clock() - REFRESH_S)
+            await self._wait(self._begin_reading())
         return self._known
 
-    async def read_since(self, moment_s: float) -> None:
-        """Wait for what was read since then; raises as `current`."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_WAIT_S):
-                while self._began_s < moment_s or self._read_s < self._began_s:
-                    await asyncio.shield(self._begin_reading())
-        if self._clock() - self._good_s > STALE_S:
-            raise TransportError(f"the gateway cannot find out who is a member: {self._trouble}; try again")
+    async def read_again(self) -> None:
+        """Wait for what is read from now on; raises as `current`."""
+        if self._reading is not None and not self._reading.done():  # it may have begun too early
+            await self._wait(self._reading)
+        await self._wait(self._begin_reading())
 
     def close(self) -> None:
         """End the thread."""
         self._threads.shutdown(cancel_futures=True)
 
+    async def _wait(self, reading: asyncio.Task[None]) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_WAIT_S):
+                await asyncio.shield(reading)
+        if self._clock() - self._good_s > STALE_S:
+            raise TransportError(f"the gateway cannot find out who is a member: {self._trouble}; try again")
+
     def _begin_reading(self) -> asyncio.Task[None]:
         """Read once for all who ask at the same time."""
         if self._reading is None or self._reading.done():
-            self._began_s = self._clock()
             self._reading = asyncio.get_running_loop().create_task(self._read())
         return self._reading
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import socket
 import threading
 from collections.abc import Callable
@@ -168,12 +167,12 @@ class RunningGateway:
 
 
 def _askers_of(federation: Federation) -> Askers:
-    """Return what finds out who asks. Requests are signed for this very start of the gateway."""
+    """Return what finds out who asks."""
     roll = Roll(
         federation.trust, count_keys=lambda: count_keys(federation.store),
         find_view=lambda: federation.reopened().trust, now_s=federation.now_s,
     )  # fmt: skip
-    return Askers(roll, gateway=secrets.token_hex(16))
+    return Askers(roll)
 
 
 def serve_gateway(federation: Federation, settings: GatewaySettings | None = None) -> RunningGateway:

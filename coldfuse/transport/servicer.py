@@ -21,7 +21,7 @@ from coldfuse.errors import CodecError
 from coldfuse.gateway import Status, StoreGateway
 from coldfuse.gateway.contributions import read_manifest
 from coldfuse.gateway.intake import Intake
-from coldfuse.gateway.signed import is_root, read_check, read_statement
+from coldfuse.gateway.signed import read_check, read_statement, root_version
 from coldfuse.gateway.upload import PartUpload
 from coldfuse.transport.callers import Caller, check_contributor, check_member, check_names
 from coldfuse.transport.calls import Call, Context, House, Requests
@@ -112,13 +112,10 @@ class Servicer:
         """See the .proto."""
         request = await call.read(pb.CommitRequest)
         data, signature = request.manifest_json, _read_signature(request)
-        asker, names = call.caller.asker, call.names
-        if asker is not None or names is not None:
-            manifest = await call.ask(lambda: read_manifest(data))
-            if asker is not None:
-                check_contributor(manifest, asker)
-            if names is not None:
-                check_names(manifest, names)
+        if (asker := call.caller.asker) is not None:
+            check_contributor(await call.ask(lambda: read_manifest(data)), asker)
+        elif (names := call.names) is not None:  # without a root, a certificate says who somebody is
+            check_names(await call.ask(lambda: read_manifest(data)), names)
         verdict = await call.ask(lambda: self._intake.commit(data, call.sender, signature))
         await call.answer(pb.CommitResponse(contribution=verdict.contribution, verdict=write_verdict(verdict)))
 
@@ -135,8 +132,12 @@ class Servicer:
     async def get_signed(self, call: Call) -> None:
         """See the .proto."""
         key = (await call.read(pb.GetSignedRequest)).key
-        call.require("GetRoot" if is_root(key) else "GetSigned")
-        if not call.caller.is_stranger:
+        version = root_version(key)
+        call.require("GetSigned" if version is None else "GetRoot")
+        if version is not None and call.caller.is_stranger and not self._house.askers.roll.has_root(version):
+            await call.answer(pb.GetSignedResponse())
+            return
+        if version is None:
             await call.be_heavy()
         await call.answer(pb.GetSignedResponse(content=await call.ask(lambda: self._gateway.read_signed(key))))
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from faulty_store import FaultyStore, installed
+from rooted import RootedFederation
 from tiny_rounds import lead, make_changes, make_contribution, make_federation, make_model
 
 from coldfuse.core.round import Published
+from coldfuse.core.serialization import encode
 from coldfuse.gateway.store import StoreGateway
 from coldfuse.registry.federation import open_federation
 from coldfuse.storage import MemoryStore
@@ -16,6 +19,13 @@ from coldfuse.tensors.blobs import BlobReader
 MODEL = make_model()
 MOST_OPERATIONS = 19
 """Of one contribution whose delta has two parts: seven at the gateway, the others to screen and to fuse it."""
+
+
+MOST_OPERATIONS_OF_A_SIGNED_COMMIT = 7
+"""Two more than without a root: the member's key, and that none has followed it."""
+
+MOST_OPERATIONS_OF_A_SIGNED_CONTRIBUTION = 18
+"""Four more than without a root: these two, the manifest, and a share of what the round signs."""
 
 
 def count_operations(folder: Path, num_contributors: int) -> float:
@@ -66,3 +76,23 @@ def test_what_a_round_costs_does_not_grow_with_the_rounds_before(tmp_path: Path)
             lead(federation, number)
             costs.append(store.num_calls)
     assert max(costs[3:]) <= max(costs[:3])
+
+
+def test_what_a_root_costs_a_contribution(tmp_path: Path) -> None:
+    """Its manifest, and who has signed it: at the gateway and again at the aggregator, which need not believe it."""
+    made = RootedFederation(tmp_path, rules={"quorum": 8})
+    members = [made.enroll(f"c{number}") for number in range(8)]
+    store = FaultyStore(made.store)
+    with installed(store):
+        federation = open_federation(store, signer=made.keys.signer)
+        lead(federation, now_s=time.time())
+        manifests = [make_contribution(federation, m.name, make_changes(MODEL, n)) for n, m in enumerate(members)]
+        store.calls.clear()
+        with StoreGateway(federation) as gateway:
+            for member, manifest in zip(members, manifests, strict=True):
+                data = encode(manifest)
+                gateway.commit_bytes(data, member.sign(data, "contribution"))
+        num_commits = store.num_calls
+        assert isinstance(lead(federation)[-1], Published)
+    assert num_commits / 8 <= MOST_OPERATIONS_OF_A_SIGNED_COMMIT
+    assert (store.num_calls - num_commits) / 8 <= MOST_OPERATIONS_OF_A_SIGNED_CONTRIBUTION

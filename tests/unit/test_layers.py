@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "registry": "core tensors storage trust",
     "engine": "config core naming tensors adapters fusion registry storage",
     "gateway": "core tensors storage registry trust",
-    "doctor": "core tensors registry storage",
+    "doctor": "core tensors registry storage trust",
     "transport": "core tensors gateway registry storage trust config proxies",
     "aggregator": "core tensors fusion engine registry storage trust evaluation",
     "data": "core extras",  # databases and the Hub need libraries of an extra

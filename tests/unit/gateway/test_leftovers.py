@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -18,7 +19,9 @@ from coldfuse.gateway.leftovers import COLLECTING, Announcement, find_named
 from coldfuse.gateway.sent import find_lists
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.objects import object_key
+from coldfuse.registry.signed import write_signed
 from coldfuse.storage import MemoryStore
+from coldfuse.trust.keys import PrivateKey
 
 ADA, BOB = sender_of("ada's", "10.0.0.1"), sender_of("bob's", "10.0.0.2")
 
@@ -192,6 +195,19 @@ def test_where_a_journal_is_cut_nothing_is_dropped():
     door.store.put_if_absent(key, data[:-5])
     with pytest.raises(CodecError, match="nobody knows what it names"):
         find_named(door.store, [blob.parts[0].digest])
+
+
+def test_what_a_signed_journal_alone_names_stays():
+    """Signed entries are text in base64: what they name has to be found all the same."""
+    door, link = Door(), "rounds/00001/journal/00000001-admitted"
+    blob = door.send([1000, 500])
+    digests = [part.digest for part in blob.parts]
+    assert find_named(door.store, digests) == set()
+    named = json.dumps({"entry": {"admissions": digests}}).encode()
+    door.store.put_if_absent(link, write_signed(named, "journal", [PrivateKey.generate()]))
+    assert find_named(door.store, digests) == set(digests)
+    assert door.collect() == 0
+    assert door.has(blob) == [True, True]
 
 
 def test_a_cut_signature_stops_nobody_from_dropping():
