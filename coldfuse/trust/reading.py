@@ -25,6 +25,15 @@ MAX_VERSIONS = 10**9
 _LIMITS = (("members/keys/", MAX_KEY_BYTES), ("root/", MAX_ROOT_BYTES), ("channels/", MAX_CHANNEL_BYTES))
 
 
+def most_bytes(key: str) -> int:
+    """Return how long what lies under a key can be.
+
+    >>> most_bytes("channels/latest") < most_bytes("root/1.json") < most_bytes("members/1.json")
+    True
+    """
+    return next((limit for prefix, limit in _LIMITS if key.startswith(prefix)), MAX_MANIFEST_BYTES)
+
+
 def bounded(read: ReadSigned) -> ReadSigned:
     """Return a reader that refuses what is longer than what lies under its key can be, before anything parses it.
 
@@ -34,7 +43,7 @@ def bounded(read: ReadSigned) -> ReadSigned:
 
     def read_bounded(key: str) -> bytes | None:
         data = read(key)
-        limit = next((limit for prefix, limit in _LIMITS if key.startswith(prefix)), MAX_MANIFEST_BYTES)
+        limit = most_bytes(key)
         if data is not None and len(data) > limit:
             raise CodecError(f"{key}: {len(data):,} bytes, expected at most {limit:,}; it is not read")
         return data
