@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 
 from coldfuse.api.places import resolve_model, revision_of
+from coldfuse.cli.adopting import adopt_federation
 from coldfuse.cli.closing import NEW_FEDERATION, rules_of
 from coldfuse.cli.founding import begun_in, finish, founders, say_keys
 from coldfuse.cli.options.operator import InitOptions
@@ -37,6 +38,9 @@ _TRAINING = ("torch", "transformers")
 def init(options: InitOptions) -> None:
     """Create a federation from a base model."""
     Identity.of(options.name, what="--name")  # before the base is looked at
+    if options.is_adopted:
+        adopt_federation(options)
+        return
     if options.base is None:
         raise typer.BadParameter("say which model the federation begins with: --base MODEL")
     words, base = options.recipe, options.base

@@ -19,6 +19,15 @@ MAX_CHANNEL_BYTES = 16_384
 _LIMITS = {"root": MAX_ROOT_BYTES, "channels": MAX_CHANNEL_BYTES}
 
 
+def most_bytes(key: str) -> int:
+    """Return how long what lies under a key can be.
+
+    >>> most_bytes("channels/latest") < most_bytes("root/1.json") < most_bytes("members/1.json")
+    True
+    """
+    return _LIMITS.get(key.partition("/")[0], MAX_MANIFEST_BYTES)
+
+
 def bounded(read: ReadSigned) -> ReadSigned:
     """Return a reader that refuses what is longer than what lies under its key can be, before anything parses it.
 
@@ -28,7 +37,7 @@ def bounded(read: ReadSigned) -> ReadSigned:
 
     def read_bounded(key: str) -> bytes | None:
         data = read(key)
-        limit = _LIMITS.get(key.partition("/")[0], MAX_MANIFEST_BYTES)
+        limit = most_bytes(key)
         if data is not None and len(data) > limit:
             raise CodecError(f"{key}: {len(data):,} bytes, expected at most {limit:,}; it is not read")
         return data

@@ -52,6 +52,12 @@ class InitOptions:
             "default what is contributed stays with who can read the store.",
         ),
     ] = False
+    is_adopted: Annotated[
+        bool,
+        typer.Option(
+            "--adopt", help="Give a federation of before there were keys a root, with its history as it is; no --base."
+        ),
+    ] = False
     key: Annotated[
         str | None,
         typer.Option(
@@ -182,7 +188,11 @@ class Serving:
         ),
     ] = None
     show_names: Annotated[
-        bool, typer.Option("--show-names", help="Name those who contributed to a round to whoever asks for the status.")
+        bool,
+        typer.Option(
+            "--show-names",
+            help="Name those who contributed to a round to members who ask for the status (without a root: to all).",
+        ),
     ] = False
 
 
