@@ -54,11 +54,7 @@ def test_its_history_stays_and_is_said_to_be_unsigned_and_what_comes_is_signed(
     report = json.loads(run("auditor", "verify", store, "--root", root, "--json"))
     assert {f["cause"] for f in report["findings"]} == {"unsigned"}
     said = " ".join(f["where"] + f["why"] for f in report["findings"])
-    assert [number for number in range(4) if f"releases/{number:05d}" in said or f"release {number}" in said] == [
-        0,
-        1,
-        2,
-    ]
+    assert [number for number in range(4) if f"releases/{number:05d}" in said or f"release {number}" in said] == [0, 1, 2]
     run("auditor", "verify", store, "--root", root, "--strict", status=3)
 
 
