@@ -87,6 +87,11 @@ def as_member(folder: FederationFolder, is_open: bool) -> Identity | None:
     return find_identity(folder, found[0].name) if found else None
 
 
+def as_named(name: str | None) -> Identify:
+    """Return what says as whom somebody is asked who has to be somebody: the name that was given, or the only one."""
+    return lambda folder, is_open: find_identity(folder, name, is_open=is_open and name is not None)
+
+
 def as_contributor(name: str | None, *, default: str, sends: bool = True) -> Identify:
     """Return what says as whom somebody contributes.
 

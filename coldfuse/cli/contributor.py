@@ -20,6 +20,7 @@ from coldfuse.cli.node_view import node_view
 from coldfuse.cli.options.contributor import ContributeOptions, Training
 from coldfuse.cli.options.shared import NodeColumns
 from coldfuse.cli.source import reach_of, warn
+from coldfuse.cli.standing_check import say_auditable, standing_check
 from coldfuse.config import home_folder
 from coldfuse.contributor.events import NodeEvent, StoppedError
 from coldfuse.contributor.manifest import default_name
@@ -71,6 +72,8 @@ def contribute(options: ContributeOptions) -> None:
                     options.address, reach, root=connection.root, identify=identify, warn=warn,
                     on_connect=partial(_hang_up_on, stop),
                 ))  # fmt: skip
+            say_auditable(client)
+            stack.enter_context(standing_check(options, client, report, stop))
             if isinstance(settings, GivenModel):
                 contribute_model(Sender(settings, folder, client, report, stop), settings, options)
             else:

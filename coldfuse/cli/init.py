@@ -70,7 +70,7 @@ def init(options: InitOptions) -> None:
         folder, keys = founders(store, is_open=options.is_open, key=options.key)
         federation = create_federation(
             store, name=options.name, base=shared, origin=base, method=line, rules=rules, screening=screening,
-            statistics=statistics, trust=keys,
+            statistics=statistics, trust=keys, is_auditable=options.is_auditable,
         )  # fmt: skip
         finish(folder, store, options.store)
     how = "no release has it, so who loads one needs it, too"
@@ -104,6 +104,8 @@ def _say_created(
         typer.echo(item)
     if settings.statistics.wanted:
         typer.echo(f"statistics beside every delta: {settings.statistics}")
+    if settings.is_auditable:
+        typer.echo("auditable: every member may read the contributions that went into a release, and fuse it again")
     say_keys(options.store, folder, is_open=options.is_open)
     typer.echo(f"digest {release.model_digest}")
 

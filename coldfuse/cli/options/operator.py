@@ -50,6 +50,14 @@ class InitOptions:
             "--adopt", help="Give a federation of before there were keys a root, with its history as it is; no --base."
         ),
     ] = False
+    is_auditable: Annotated[
+        bool,
+        typer.Option(
+            "--auditable",
+            help="Every member may read the contributions that went into a release, so that all can fuse it again; by "
+            "default what is contributed stays with who can read the store.",
+        ),
+    ] = False
     key: Annotated[
         str | None,
         typer.Option(
@@ -180,7 +188,11 @@ class Serving:
         ),
     ] = None
     show_names: Annotated[
-        bool, typer.Option("--show-names", help="Name those who contributed to a round to whoever asks for the status.")
+        bool,
+        typer.Option(
+            "--show-names",
+            help="Name those who contributed to a round to members who ask for the status (without a root: to all).",
+        ),
     ] = False
 
 
