@@ -12,7 +12,7 @@ import typer
 from coldfuse.api.bars import bytes_bar, is_watched
 from coldfuse.api.recomputed import Words
 from coldfuse.api.values import describe_change, describe_release
-from coldfuse.cli.model_key import require_place, write_model_key
+from coldfuse.cli.model_key import lacking, require_place, write_model_key
 from coldfuse.cli.options.consumer import FetchOptions, ReleasesOptions, StatusOptions
 from coldfuse.cli.pace import Pace
 from coldfuse.cli.source import connect
@@ -39,9 +39,12 @@ def fetch(options: FetchOptions) -> None:
         )
         if options.model_key is not None:
             write_model_key(gateway, options.out, options.model_key)
+        lacks = lacking(gateway, fetched)
     manifest, out = fetched.manifest, options.out
     if fetched.changed:
         typer.echo(f"coldfuse: {fetched.changed}", err=True)
+    if lacks:
+        typer.echo(f"coldfuse: {lacks}", err=True)
     if options.as_json:
         facts = {"release": manifest.release, "digest": manifest.model_digest, "out": str(out)}
         traffic = {"downloaded_bytes": fetched.downloaded_bytes, "reused_bytes": fetched.reused_bytes}
@@ -99,15 +102,18 @@ def status(options: StatusOptions) -> None:
         module = _shared(gateway, answer.latest.number)
         words = _words_on_latest(gateway, answer)
     if options.as_json:
-        document = dataclasses.asdict(answer) | {
-            "rules": answer.rules.model_dump(),
-            "change": answer.change and answer.change.model_dump(),
-            "screening": answer.screening and answer.screening.model_dump(),
-            "statistics": answer.statistics.model_dump(),
-            "stands": stands(answer),
-            "shared": module and module.model_dump(),
-            "recomputed": words and dataclasses.asdict(words),
-        }
+        document = (
+            dataclasses.asdict(answer)
+            | {
+                "rules": answer.rules.model_dump(),
+                "change": answer.change and answer.change.model_dump(),
+                "screening": answer.screening and answer.screening.model_dump(),
+                "statistics": answer.statistics.model_dump(),
+                "stands": stands(answer),
+                "shared": module and module.model_dump(),
+            }
+            | _recomputed(words)
+        )
         typer.echo(json.dumps(document))
         return
     typer.echo(str(answer))
@@ -153,7 +159,7 @@ def releases(options: ReleasesOptions) -> None:
 
 
 def _recomputed(words: Recomputations | None) -> dict[str, object]:
-    return {"recomputed": words and dataclasses.asdict(words)}
+    return {} if words is None else {"recomputed": dataclasses.asdict(words)}
 
 
 def _history(gateway: Gateway) -> Iterator[tuple[ReleaseSummary, list[SettingsChange]]]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode
+from coldfuse.core.serialization import decode
 from coldfuse.errors import CodecError, ObjectNotFoundError, UserInputError
 from coldfuse.storage.base import ObjectStore
 from coldfuse.trust.envelope import read_envelope
 from coldfuse.trust.members import KeyStatement
-from coldfuse.trust.reading import MAX_ROOT_BYTES
+from coldfuse.trust.reading import most_bytes
 
 _NUMBER = r"[0-9]{1,9}"
 _NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
@@ -23,9 +23,6 @@ _READABLE = re.compile(
     rf"releases/{_NUMBER}(?:\.model)?\.sig|checks/{_NUMBER}/{_NAME}\.json"
 )
 """Keys of what is signed: nothing that contributors have sent, and no journal."""
-
-MAX_SIGNED_BYTES = MAX_MANIFEST_BYTES
-"""More is neither stored nor sent: a list of twenty thousand members takes as much."""
 
 
 _NUM_ROOTS = 8
@@ -74,9 +71,10 @@ class SignedReader:
             return None
 
     def _get(self, key: str) -> bytes:
-        data = self._store.get(key, length=MAX_SIGNED_BYTES + 1)
-        if len(data) > (MAX_SIGNED_BYTES if root_version(key) is None else MAX_ROOT_BYTES):
-            raise CodecError(f"{key}: has {len(data):,} bytes or more, and nothing that is signed there has")
+        limit = most_bytes(key)
+        data = self._store.get(key, length=limit + 1)
+        if len(data) > limit:
+            raise CodecError(f"{key}: has more than {limit:,} bytes, at most as many can be signed there")
         return data
 
 

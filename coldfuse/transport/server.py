@@ -58,7 +58,7 @@ class GatewaySettings:
     max_uncommitted_bytes: int | None = None
     """Maximum number of bytes in the store that were sent and not committed, by all gateways; None: any number."""
     show_names: bool = False
-    """Whether the status names those who contributed, to whoever asks."""
+    """Whether the status names those who contributed: to members, or to whoever asks where there is no root."""
     why_not: Callable[[], str | None] | None = None
     """Says why the store takes nothing at present, or None; asked at the start, and again until it does."""
     stall_s: float = 3.0

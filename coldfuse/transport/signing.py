@@ -12,7 +12,7 @@ import grpc
 from coldfuse.errors import NotAllowedError
 from coldfuse.transport.status import AUTH_KEY, class_of, gateway_of
 from coldfuse.trust.identity import Identity
-from coldfuse.trust.requests import NOBODY, NONCE_BYTES, sign_request
+from coldfuse.trust.requests import NOBODY, NONCE_BYTES, is_gateway_id, sign_request
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ class RequestSigner:
     def _learn(self, identity: Identity, error: grpc.RpcError, *, used: str, keyid: str) -> bool:
         """Tell whether another signature may be taken where this one was not."""
         gateway = gateway_of(error)
-        if gateway is not None and gateway != used:
+        if gateway is not None and gateway != used and is_gateway_id(gateway):
             self._gateway = gateway
             return True
         return class_of(error) == NotAllowedError.__name__ and identity.follow(keyid)

@@ -32,6 +32,12 @@ Scheme = Literal["ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "rsass
 Ask = Callable[[str], str]
 """ask(what): asks the user for a secret, such as a passphrase."""
 
+RSA_BITS = 2048, 4096
+"""Sizes of RSA keys that are believed."""
+
+_MAX_RSA_EXPONENT = 1 << 32
+"""Every key in use has 65537; with one of 3000 bits a signature takes a tenth of a second to verify."""
+
 MAX_PEM_CHARS = 4096
 """More than any public key of these schemes takes."""
 
@@ -51,7 +57,10 @@ class PublicKey(Value):
     @classmethod
     def _check(cls, pem: str) -> str:
         """Refuse what is no key, and spell what is one in one way."""
-        return _load_public(pem).public_bytes(_PEM, _INFO).decode()
+        key = _load_public(pem)
+        if (why := _why_unfit(key)) is not None:
+            raise ValueError(why)
+        return key.public_bytes(_PEM, _INFO).decode()
 
     @property
     def id(self) -> str:
@@ -71,6 +80,8 @@ class PublicKey(Value):
             key = read(data)
         except (ValueError, UnsupportedAlgorithm) as error:
             raise UserInputError(f"{what}: expected a public key as PEM, or a line of OpenSSH's") from error
+        if (why := _why_unfit(key)) is not None:
+            raise UserInputError(f"{what}: {why}")
         scheme = _scheme_of(key)
         if scheme is None:
             raise UserInputError(f"{what}: is another kind of key; expected {_KINDS}")
@@ -180,6 +191,19 @@ def signature_bytes(signature: Signature) -> bytes:
 
 
 _KINDS = "Ed25519, ECDSA on P-256 or P-384, or RSA"
+
+
+def _why_unfit(key: object) -> str | None:
+    """Say why a key is too weak, or takes so long to verify that who shows it could keep a gateway busy."""
+    if not isinstance(key, rsa.RSAPublicKey):
+        return None
+    bits, exponent = key.key_size, key.public_numbers().e
+    if RSA_BITS[0] <= bits <= RSA_BITS[1] and exponent < _MAX_RSA_EXPONENT:
+        return None
+    return (
+        f"an RSA key of {bits} bits with an exponent of {exponent.bit_length()} bits; expected {RSA_BITS[0]} to "
+        f"{RSA_BITS[1]} bits, and at most {_MAX_RSA_EXPONENT.bit_length() - 1} of the exponent"
+    )
 
 
 def _scheme_of(key: object) -> Scheme | None:

@@ -16,7 +16,22 @@ MAX_ROOT_BYTES = 512_000
 MAX_CHANNEL_BYTES = 16_384
 """Size of a channel's envelope at most, as TUF's clients have it of a timestamp."""
 
-_LIMITS = {"root": MAX_ROOT_BYTES, "channels": MAX_CHANNEL_BYTES}
+MAX_KEY_BYTES = 32_768
+"""Size of the statement about a member's key at most: four times what two RSA keys and their signatures take."""
+
+MAX_VERSIONS = 10**9
+"""Number beyond which no version of anything is looked for: somebody who has an answer for each has made it up."""
+
+_LIMITS = (("members/keys/", MAX_KEY_BYTES), ("root/", MAX_ROOT_BYTES), ("channels/", MAX_CHANNEL_BYTES))
+
+
+def most_bytes(key: str) -> int:
+    """Return how long what lies under a key can be.
+
+    >>> most_bytes("channels/latest") < most_bytes("root/1.json") < most_bytes("members/1.json")
+    True
+    """
+    return next((limit for prefix, limit in _LIMITS if key.startswith(prefix)), MAX_MANIFEST_BYTES)
 
 
 def bounded(read: ReadSigned) -> ReadSigned:
@@ -28,7 +43,7 @@ def bounded(read: ReadSigned) -> ReadSigned:
 
     def read_bounded(key: str) -> bytes | None:
         data = read(key)
-        limit = _LIMITS.get(key.partition("/")[0], MAX_MANIFEST_BYTES)
+        limit = most_bytes(key)
         if data is not None and len(data) > limit:
             raise CodecError(f"{key}: {len(data):,} bytes, expected at most {limit:,}; it is not read")
         return data
@@ -47,7 +62,7 @@ def find_newest(read: Callable[[int], bytes | None], least: int, data: bytes | N
         data: What that holds, if it was read.
     """
     step = 1
-    while (found := read(least + step)) is not None:
+    while least + step <= MAX_VERSIONS and (found := read(least + step)) is not None:
         least, data, step = least + step, found, 2 * step
     end = least + step
     while end - least > 1:

@@ -105,6 +105,15 @@ class Claim:
             )
 
 
+def is_gateway_id(text: str) -> bool:
+    """Tell whether a gateway can have this id: whoever answers a client may be anybody.
+
+    >>> is_gateway_id("0" * 32), is_gateway_id("0" * 31), is_gateway_id("0" * 31 + " ")
+    (True, False, False)
+    """
+    return re.fullmatch(r"[0-9a-f]{32}", text) is not None
+
+
 def sign_request(identity: Identity, method: str, *, body: bytes, gateway: str, now_s: float, nonce: bytes) -> str:
     """Return a claim as a request's headers carry it.
 

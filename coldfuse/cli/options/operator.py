@@ -188,7 +188,11 @@ class Serving:
         ),
     ] = None
     show_names: Annotated[
-        bool, typer.Option("--show-names", help="Name those who contributed to a round to whoever asks for the status.")
+        bool,
+        typer.Option(
+            "--show-names",
+            help="Name those who contributed to a round to members who ask for the status (without a root: to all).",
+        ),
     ] = False
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from federation_keys import NOW_S, TinyTrust
+from pydantic import ValidationError
 
-from coldfuse.errors import CodecError, GatewayBusyError, SignatureError
+from coldfuse.errors import CodecError, GatewayBusyError, SignatureError, UserInputError
 from coldfuse.trust.identity import Identity
-from coldfuse.trust.keys import PrivateKey
+from coldfuse.trust.keys import PrivateKey, PublicKey
 from coldfuse.trust.requests import WINDOW_S, Claim, Nonces, parse_claim, sign_request
 
 PATH, GATEWAY = "/coldfuse.v1.Gateway/Commit", "a" * 32
@@ -150,3 +153,24 @@ def test_who_floods_forgets_their_own() -> None:
     assert len(nonces) <= 300
     for number in range(20):  # whoever asks now and then is served
         nonces.use(bare(f"m{number}", 10_000 + number, at_s=NOW_S + 1))
+
+
+@pytest.mark.parametrize(
+    ("bits", "exponent"), [(1024, 65537), (8192, 65537), (3072, (1 << 3000) | 1), (2048, 1 << 33 | 1)]
+)
+def test_a_key_that_takes_long_to_verify_is_none(bits: int, exponent: int) -> None:
+    """Whoever joins names their key, and the gateway verifies with it at every call."""
+    modulus = (1 << (bits - 1)) | (1 << 5) | 1
+    key = rsa.RSAPublicNumbers(exponent, modulus).public_key()
+    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    with pytest.raises(ValidationError, match="an RSA key of"):
+        PublicKey(scheme="rsassa-pss-sha256", pem=pem.decode())
+    with pytest.raises(UserInputError, match="an RSA key of"):
+        PublicKey.from_text(pem, what="the key")
+
+
+def test_an_ordinary_rsa_key_is_one() -> None:
+    for bits in (2048, 4096):
+        key = rsa.RSAPublicNumbers(65537, (1 << (bits - 1)) | (1 << 5) | 1).public_key()
+        pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        assert PublicKey.from_text(pem, what="the key").scheme == "rsassa-pss-sha256"
