@@ -20,6 +20,7 @@ from coldfuse.core.round import LeaderEvent, Received
 from coldfuse.core.schema import Schema, TensorSpec
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.serialization import blob_digest
+from coldfuse.core.signature import Signature
 from coldfuse.core.statistics import StatisticsRule
 from coldfuse.engine.execution import Executor, ThreadExecutor
 from coldfuse.registry.creation import create_federation
@@ -183,10 +184,14 @@ def make_contribution(
     return ContributionManifest.model_validate(values | different)
 
 
-def receive(federation: Federation, manifest: ContributionManifest, *, at_s: float = 0.0) -> str:
+def receive(
+    federation: Federation, manifest: ContributionManifest, *, at_s: float = 0.0, signature: Signature | None = None
+) -> str:
     """Acknowledge a contribution as a gateway does, and return its digest."""
     digest = federation.objects.put_value(manifest)
-    event = Received(contribution=digest, contributor=manifest.contributor, received_at_s=at_s)
+    event = Received(
+        contribution=digest, contributor=manifest.contributor, received_at_s=at_s, signature=signature
+    )  # fmt: skip
     federation.journal(manifest.round).receive(event)
     return digest
 

@@ -112,6 +112,16 @@ def settle(base: Base, state: RoundState, opened: Opened) -> list[LeaderEvent]:
     return _entries(Rejected, "rejections", settled)
 
 
+def screening_of(store_url: str, base: Base, *, round_number: int, opened: Opened) -> Screening:
+    """Return what the screenings of a round share."""
+    headers = base.checkpoint.headers.values()
+    return Screening(
+        store_url=store_url, round=round_number, opened=opened, schema=base.schema, tied=base.tied,
+        products=find_low_rank(base.checkpoint), variances=find_variances(base.checkpoint),
+        max_header_bytes=4 * sum(header.size_bytes for header in headers) + (64 << 10),
+    )  # fmt: skip
+
+
 def rejection(received: Received, reason: str, *, is_late: bool = False) -> Rejection:
     """Return the rejection of a contribution that nobody needs to read for it."""
     return Rejection(
@@ -166,13 +176,7 @@ def _next_of_each(case: _Case, out: Mapping[str, Rejection], held: Sequence[Admi
 
 def _screen(case: _Case, waiting: Sequence[Received]) -> tuple[list[Admission], list[Rejection], list[Damage]]:
     """Return what is sound by itself, in the order of arrival, what is not, and what the store has damaged."""
-    headers = case.base.checkpoint.headers.values()
-    screening = Screening(
-        store_url=case.federation.store.url, round=case.round, opened=case.opened, schema=case.base.schema,
-        tied=case.base.tied, products=find_low_rank(case.base.checkpoint),
-        variances=find_variances(case.base.checkpoint),
-        max_header_bytes=4 * sum(header.size_bytes for header in headers) + (64 << 10),
-    )  # fmt: skip
+    screening = screening_of(case.federation.store.url, case.base, round_number=case.round, opened=case.opened)
     items = [(r.contribution, r.contributor) for r in waiting]
     verdicts = dict(case.executor.run(screen, screening, items)) if items else {}
     ordered = [verdicts[index] for index in sorted(verdicts)]

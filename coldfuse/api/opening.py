@@ -87,15 +87,23 @@ def as_member(folder: FederationFolder, is_open: bool) -> Identity | None:
     return find_identity(folder, found[0].name) if found else None
 
 
-def as_contributor(name: str | None, *, default: str) -> Identify:
+def as_named(name: str | None) -> Identify:
+    """Return what says as whom somebody is asked who has to be somebody: the name that was given, or the only one."""
+    return lambda folder, is_open: find_identity(folder, name, is_open=is_open and name is not None)
+
+
+def as_contributor(name: str | None, *, default: str, sends: bool = True) -> Identify:
     """Return what says as whom somebody contributes.
 
     Args:
         name: The name that was given; None: in a closed federation the one that there is.
         default: The name in an open one where none was given.
+        sends: False for who only shows what would be sent: no name of an open federation is claimed for that.
     """
 
     def identify(folder: FederationFolder, is_open: bool) -> Identity | None:
+        if is_open and not sends:
+            return None
         return find_identity(folder, name or (default if is_open else None), is_open=is_open)
 
     return identify

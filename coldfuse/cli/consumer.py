@@ -10,8 +10,9 @@ from contextlib import contextmanager
 import typer
 
 from coldfuse.api.bars import bytes_bar, is_watched
+from coldfuse.api.recomputed import Words
 from coldfuse.api.values import describe_change, describe_release
-from coldfuse.cli.model_key import require_place, write_model_key
+from coldfuse.cli.model_key import lacking, require_place, write_model_key
 from coldfuse.cli.options.consumer import FetchOptions, ReleasesOptions, StatusOptions
 from coldfuse.cli.pace import Pace
 from coldfuse.cli.source import connect
@@ -23,8 +24,9 @@ from coldfuse.core.left_out import left_out_lines
 from coldfuse.core.model_files import MODULES, PIPELINE
 from coldfuse.core.shared_module import TENSORS, SharedModule
 from coldfuse.errors import DamagedObjectError, FederationError, ObjectNotFoundError
-from coldfuse.gateway import Gateway, OnProgress, ReleaseSummary
+from coldfuse.gateway import Gateway, OnProgress, ReleaseSummary, Status
 from coldfuse.registry.channels import check_channel
+from coldfuse.trust.recomputed import Recomputations
 
 
 def fetch(options: FetchOptions) -> None:
@@ -37,9 +39,12 @@ def fetch(options: FetchOptions) -> None:
         )
         if options.model_key is not None:
             write_model_key(gateway, options.out, options.model_key)
+        lacks = lacking(gateway, fetched)
     manifest, out = fetched.manifest, options.out
     if fetched.changed:
         typer.echo(f"coldfuse: {fetched.changed}", err=True)
+    if lacks:
+        typer.echo(f"coldfuse: {lacks}", err=True)
     if options.as_json:
         facts = {"release": manifest.release, "digest": manifest.model_digest, "out": str(out)}
         traffic = {"downloaded_bytes": fetched.downloaded_bytes, "reused_bytes": fetched.reused_bytes}
@@ -95,22 +100,36 @@ def status(options: StatusOptions) -> None:
     with connect(options.source, options.connection) as gateway:
         answer = gateway.status()
         module = _shared(gateway, answer.latest.number)
+        words = _words_on_latest(gateway, answer)
     if options.as_json:
-        document = dataclasses.asdict(answer) | {
-            "rules": answer.rules.model_dump(),
-            "change": answer.change and answer.change.model_dump(),
-            "screening": answer.screening and answer.screening.model_dump(),
-            "statistics": answer.statistics.model_dump(),
-            "stands": stands(answer),
-            "shared": module and module.model_dump(),
-        }
+        document = (
+            dataclasses.asdict(answer)
+            | {
+                "rules": answer.rules.model_dump(),
+                "change": answer.change and answer.change.model_dump(),
+                "screening": answer.screening and answer.screening.model_dump(),
+                "statistics": answer.statistics.model_dump(),
+                "stands": stands(answer),
+                "shared": module and module.model_dump(),
+            }
+            | _recomputed(words)
+        )
         typer.echo(json.dumps(document))
         return
     typer.echo(str(answer))
     if module is not None:
         typer.echo(f"shared: {module}")
+    if words is not None:
+        typer.echo(f"checked: {words}")
     if line := describe_stand(answer):
         typer.echo(line)
+
+
+def _words_on_latest(gateway: Gateway, answer: Status) -> Recomputations | None:
+    """Return what members say of the latest release; None of a base, or where nobody's word can be verified."""
+    latest = answer.latest.number
+    summary = next(gateway.releases(before=latest + 1), None) if latest else None
+    return Words(gateway).on_summary(summary) if summary is not None else None
 
 
 def _shared(gateway: Gateway, number: int) -> SharedModule | None:
@@ -124,14 +143,23 @@ def _shared(gateway: Gateway, number: int) -> SharedModule | None:
 def releases(options: ReleasesOptions) -> None:
     """List the releases of a federation."""
     with connect(options.source, options.connection) as gateway:
-        lines = _history(gateway)
+        lines, words = _history(gateway), Words(gateway)
         if options.as_json:
-            typer.echo(json.dumps([_describe(summary, changes) for summary, changes in lines]))
+            typer.echo(json.dumps([
+                _describe(summary, changes) | _recomputed(words.on_summary(summary)) for summary, changes in lines
+            ]))  # fmt: skip
             return
         for summary, changes in lines:
             for change in changes:
                 typer.echo(describe_change(change))
             typer.echo(describe_release(summary))
+            said = words.on_summary(summary)
+            if said is not None and (said.agree or said.differ):
+                typer.echo(f"{'':>5}  {said}")
+
+
+def _recomputed(words: Recomputations | None) -> dict[str, object]:
+    return {} if words is None else {"recomputed": dataclasses.asdict(words)}
 
 
 def _history(gateway: Gateway) -> Iterator[tuple[ReleaseSummary, list[SettingsChange]]]:

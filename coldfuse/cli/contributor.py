@@ -20,6 +20,7 @@ from coldfuse.cli.node_view import node_view
 from coldfuse.cli.options.contributor import ContributeOptions, Training
 from coldfuse.cli.options.shared import NodeColumns
 from coldfuse.cli.source import reach_of, warn
+from coldfuse.cli.standing_check import say_auditable, standing_check
 from coldfuse.config import home_folder
 from coldfuse.contributor.events import NodeEvent, StoppedError
 from coldfuse.contributor.manifest import default_name
@@ -65,11 +66,14 @@ def contribute(options: ContributeOptions) -> None:
             stack.enter_context(folder.held())
             reach = reach_of(connection, contact, secret=folder.secret())
             name = settings.who.display_name or settings.who.id
+            identify = as_contributor(name, default=name, sends=not options.dry_run)
             with contact.made():
                 client = stack.enter_context(open_gateway(
-                    options.address, reach, root=connection.root, identify=as_contributor(name, default=name),
-                    warn=warn, on_connect=partial(_hang_up_on, stop),
+                    options.address, reach, root=connection.root, identify=identify, warn=warn,
+                    on_connect=partial(_hang_up_on, stop),
                 ))  # fmt: skip
+            say_auditable(client)
+            stack.enter_context(standing_check(options, client, report, stop))
             if isinstance(settings, GivenModel):
                 contribute_model(Sender(settings, folder, client, report, stop), settings, options)
             else:
@@ -87,7 +91,7 @@ def _as_joined(
     root = options.connection.root
     if options.name is not None or not (root or known_federations(home_folder())):
         return settings
-    identify = as_contributor(None, default=settings.who.id)
+    identify = as_contributor(None, default=settings.who.id, sends=not options.dry_run)
     with open_gateway(options.address, reach, root=root, identify=identify, warn=lambda _: None) as gateway:
         identity = identity_of(gateway)
     if identity is None:

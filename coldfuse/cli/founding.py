@@ -24,7 +24,6 @@ from coldfuse.durable import explained, sync_folder, write_whole
 from coldfuse.errors import UserInputError
 from coldfuse.registry.trust import signed_reader
 from coldfuse.storage import ObjectStore
-from coldfuse.storage.base import store_identity
 from coldfuse.trust.founding import FounderKeys
 from coldfuse.trust.home import FederationFolder, make_private_folder, write_private_key
 from coldfuse.trust.keys import PrivateKey
@@ -79,7 +78,7 @@ def founders(store: ObjectStore, *, is_open: bool, key: str | None) -> tuple[Fed
         unfinished = home / f".{secrets.token_hex(8)}"
         try:
             folder, keys = _make(home, unfinished, Founding(
-                store=store_identity(store), created_at_s=time.time(), is_open=is_open
+                store=store.url, created_at_s=time.time(), is_open=is_open
             ), key)  # fmt: skip
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -90,7 +89,7 @@ def begun_in(store: ObjectStore) -> tuple[FederationFolder, Founding] | None:
     """Return the folder of a federation whose creation in a store was not seen to end; None where there is none."""
     for path in sorted(home_folder().glob(f"*/{_NOTE}")):
         note = unseal(Founding, path.read_bytes(), what=str(path))
-        if note.store == store_identity(store):
+        if note.store == store.url:
             bare = FederationFolder(path.parent.parent, path.parent.name)
             return FederationFolder(path.parent.parent, _read(bare, note).fingerprint), note
     return None

@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 
 from coldfuse.api.places import resolve_model, revision_of
+from coldfuse.cli.adopting import adopt_federation
 from coldfuse.cli.closing import NEW_FEDERATION, rules_of
 from coldfuse.cli.founding import begun_in, finish, founders, say_keys
 from coldfuse.cli.options.operator import InitOptions
@@ -37,6 +38,9 @@ _TRAINING = ("torch", "transformers")
 def init(options: InitOptions) -> None:
     """Create a federation from a base model."""
     Identity.of(options.name, what="--name")  # before the base is looked at
+    if options.is_adopted:
+        adopt_federation(options)
+        return
     if options.base is None:
         raise typer.BadParameter("say which model the federation begins with: --base MODEL")
     words, base = options.recipe, options.base
@@ -66,7 +70,7 @@ def init(options: InitOptions) -> None:
         folder, keys = founders(store, is_open=options.is_open, key=options.key)
         federation = create_federation(
             store, name=options.name, base=shared, origin=base, method=line, rules=rules, screening=screening,
-            statistics=statistics, trust=keys,
+            statistics=statistics, trust=keys, is_auditable=options.is_auditable,
         )  # fmt: skip
         finish(folder, store, options.store)
     how = "no release has it, so who loads one needs it, too"
@@ -100,6 +104,8 @@ def _say_created(
         typer.echo(item)
     if settings.statistics.wanted:
         typer.echo(f"statistics beside every delta: {settings.statistics}")
+    if settings.is_auditable:
+        typer.echo("auditable: every member may read the contributions that went into a release, and fuse it again")
     say_keys(options.store, folder, is_open=options.is_open)
     typer.echo(f"digest {release.model_digest}")
 

@@ -54,6 +54,7 @@ from coldfuse.cli.options.trust import (
     RevokeOptions,
     RotateOptions,
 )
+from coldfuse.cli.options.verify import VerifyOptions
 from coldfuse.config import prepare_ray, prepare_training
 from coldfuse.durable import advise
 from coldfuse.errors import ColdfuseError
@@ -109,6 +110,7 @@ COMMANDS = {
     "fetch": Command(options=FetchOptions, runs="coldfuse.cli.consumer:fetch", panel=_USE),
     "status": Command(options=StatusOptions, runs="coldfuse.cli.consumer:status", panel=_USE),
     "releases": Command(options=ReleasesOptions, runs="coldfuse.cli.consumer:releases", panel=_USE),
+    "verify": Command(options=VerifyOptions, runs="coldfuse.cli.verify:verify", panel=_USE),
     "lineage": Command(options=LineageOptions, runs="coldfuse.cli.lineage:lineage", panel=_USE),
     "fuse": Command(options=FuseOptions, runs="coldfuse.cli.fuse:fuse", panel=_ALONE, extra="fuse"),
     "methods": Command(options=MethodsOptions, runs="coldfuse.cli.methods:methods", panel=_ALONE, extra="fuse"),
@@ -196,7 +198,7 @@ def main() -> None:
 def _run() -> None:
     debug = "--debug" in sys.argv  # wherever it stands
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
-    if not debug:  # who looks for a bug may want a core file, and no other does: most commands hold a private key
+    if not debug and sys.argv[1:2] != ["gateway"]:  # that one holds no private key; most commands do
         keep_memory_private()
     try:
         app()

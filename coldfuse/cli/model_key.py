@@ -1,10 +1,12 @@
-"""The key that other tools verify a fetched folder with: from the federation's root, and not from the folder."""
+"""What other tools verify a fetched folder by: the key, from the federation's root, and what is missing."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from coldfuse.consumer import Fetched
 from coldfuse.consumer.trusted import TrustedGateway
+from coldfuse.core.model_files import PROVENANCE_FILE
 from coldfuse.durable import write_whole
 from coldfuse.errors import UserInputError
 from coldfuse.gateway import Gateway
@@ -16,6 +18,19 @@ def require_place(path: Path | None, out: Path) -> None:
     """Raise `UserInputError` for a file in the model's folder, where it would be one that nobody has signed."""
     if path is not None and path.resolve().is_relative_to(out.resolve()):
         raise UserInputError(f"--model-key {path}: lies in the model's folder, and is not signed; write it beside")
+
+
+def lacking(gateway: Gateway, fetched: Fetched) -> str | None:
+    """Say which signatures a release should have and has not; None where it has all that it needs."""
+    if not isinstance(gateway, TrustedGateway) or PROVENANCE_FILE in fetched.signed:
+        return None
+    number = fetched.manifest.release
+    if not gateway.belief.settings().is_signed_release(number):
+        return None
+    return (
+        f"release {number} is the one that the channel names, and comes without {PROVENANCE_FILE}: the store has lost "
+        "it, or somebody has removed it; the aggregator signs the latest release anew when it is started"
+    )
 
 
 def write_model_key(gateway: Gateway, out: Path, path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from coldfuse.api.opening import open_gateway
+from coldfuse.api.opening import Identify, open_gateway
 from coldfuse.cli.contact import Contact
 from coldfuse.cli.options.shared import Connection
 from coldfuse.cli.pace import Pace
@@ -41,12 +41,20 @@ def tls_of(connection: Connection) -> TlsFiles | None:
 
 
 @contextmanager
-def connect(source: str, connection: Connection) -> Iterator[Gateway]:
-    """Connect to a federation, in a store or at an address; say on standard error what an address is waited for."""
+def connect(source: str, connection: Connection, *, identify: Identify | None = None) -> Iterator[Gateway]:
+    """Connect to a federation, in a store or at an address; say on standard error what an address is waited for.
+
+    Args:
+        source: The store or the address.
+        connection: How an address is reached, and by what the federation is known.
+        identify: Says as whom it is asked; None: as the member that this user is.
+    """
     pace = Pace()
     contact = Contact(source, connection.patience, lambda _, message: warn(message) if pace.is_due() else None)
     with contact.made() if is_address(source) else nullcontext():
-        gateway = open_gateway(source, reach_of(connection, contact), root=connection.root, warn=warn)
+        gateway = open_gateway(
+            source, reach_of(connection, contact), root=connection.root, identify=identify, warn=warn
+        )
     with gateway:
         yield gateway
 

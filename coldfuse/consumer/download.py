@@ -122,6 +122,8 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
         changed = _check_change(out, held, manifest, which=which, allow_older=allow_older)
         signed = signatures.bring(source, manifest.release)
         signatures.require_room(out, signed)
+        if signatures.names_of(signed):
+            signatures.keep_roots(source, out / OWN)
         incoming = out / OWN / "incoming"
         incoming.mkdir(exist_ok=True)
         _forget_others(incoming, manifest)

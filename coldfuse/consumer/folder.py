@@ -7,6 +7,7 @@
     release.json    manifest of the release that lies here whole
     signatures.json names of the signatures beside the model's files that a fetch has written
     seen.json       size, time of change and inode of each file, as they were when their digests were checked
+    root/           the federation's roots, where its releases are signed: `coldfuse verify` follows them
     incoming/       files on their way
     pieces/         how far parts on their way have come
 """

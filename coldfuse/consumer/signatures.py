@@ -14,8 +14,11 @@ from typing import Protocol
 from coldfuse.consumer.folder import OWN
 from coldfuse.core.model_files import PROVENANCE_FILE, SIGNATURE_FILE
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES
-from coldfuse.durable import remove_whole, write_whole
+from coldfuse.durable import make_folder, remove_whole, write_whole
 from coldfuse.errors import CodecError, UserInputError
+from coldfuse.trust.reading import MAX_ROOT_BYTES
+from coldfuse.trust.root import MAX_ROOTS
+from coldfuse.trust.view import root_key
 
 _NAMES = (SIGNATURE_FILE, PROVENANCE_FILE)
 
@@ -42,6 +45,30 @@ def bring(source: SignedSource, release: int) -> Signatures:
         if data is not None and len(data) > MAX_MANIFEST_BYTES:
             raise CodecError(f"{keys[name]}: {len(data):,} bytes, at most {MAX_MANIFEST_BYTES:,} are taken")
     return found
+
+
+def keep_roots(source: SignedSource, folder: Path) -> None:
+    """Bring the federation's roots, so that whoever has its fingerprint can verify the folder without the source.
+
+    They lie at `root/<n>.json`, as in the store, and are believed by nobody here.
+
+    Args:
+        source: Where they come from.
+        folder: The fetch's own folder.
+
+    Raises:
+        CodecError: One is longer than any root.
+    """
+    for version in range(1, MAX_ROOTS + 1):
+        key = root_key(version)
+        data = source.read_signed(key)
+        if data is None:
+            return
+        if len(data) > MAX_ROOT_BYTES:
+            raise CodecError(f"{key}: {len(data):,} bytes, at most {MAX_ROOT_BYTES:,} are taken")
+        if not _is(folder / key, data):
+            make_folder((folder / key).parent)
+            write_whole(folder / key, data)
 
 
 def names_of(signatures: Signatures) -> tuple[str, ...]:

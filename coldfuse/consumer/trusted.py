@@ -19,6 +19,7 @@ from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import SettingsChange
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import Admitted, LeaderEvent, Opened, Rejected
+from coldfuse.core.serialization import sha256
 from coldfuse.core.signature import Signature
 from coldfuse.errors import SignatureError, UnknownKeyError
 from coldfuse.gateway import (
@@ -117,6 +118,10 @@ class TrustedGateway(Gateway):
     def release_bytes(self, which: int | str = "latest") -> bytes:
         """Return the same as it was written."""
         return self._verified(which)[1]
+
+    def release_name(self, number: int) -> str:
+        """Return the SHA-256 of the manifest of a release that the federation has signed; raises as `release`."""
+        return sha256(self._verified(number)[1])
 
     def _verified(self, which: int | str) -> tuple[ReleaseManifest, bytes]:
         if isinstance(which, int):

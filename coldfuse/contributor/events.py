@@ -14,7 +14,7 @@ class NodeEvent:
 
     phase: str
     """One of connecting, away, changed, damaged, waiting, fetching, training, statistics, trained, kept, uploading,
-    committed, admitted, rejected, released and late."""
+    committed, admitted, rejected, released, late and checked."""
     base_release: int | None
     """Number of the release that it works on; None while it knows none."""
     message: str

@@ -209,9 +209,13 @@ class FederationSettings(Value):
     channel_expires_s: Annotated[float, Field(gt=0)] | None = None
     """Seconds for which a channel is believed once it is signed; None: seven days."""
 
+    is_auditable: bool | None = None
+    """True where every member may read the contributions that went into a release, to fuse it again; decided when the
+    federation is created. None: they are private, to who can read the store."""
+
     @model_serializer(mode="wrap")
     def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return without_unset(handler(self), "root", "adopted", "channel_expires_s")
+        return without_unset(handler(self), "root", "adopted", "channel_expires_s", "is_auditable")
 
     def is_signed_round(self, number: int) -> bool:
         """Tell whether the journal of a round has to be signed."""

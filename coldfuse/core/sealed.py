@@ -43,6 +43,15 @@ def unseal(kind: type[V], data: bytes, *, what: str) -> V:
     return unsealed(data, lambda: decode(kind, data, what=what), what=what)
 
 
+def has_seal(data: bytes) -> bool:
+    """Tell whether some JSON carries a seal, right or wrong: older versions made none."""
+    try:
+        fields = json.loads(data, object_pairs_hook=unique_names)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(fields, dict) and FIELD in fields
+
+
 def unsealed(data: bytes, read: Callable[[], T], *, what: str) -> T:
     """Return what `read` makes of some JSON, if its seal is right.
 

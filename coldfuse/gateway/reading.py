@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from coldfuse.core.blob import Blob, Part
 from coldfuse.errors import ObjectNotFoundError, UserInputError
+from coldfuse.gateway.auditing import parts_behind
 from coldfuse.registry.federation import Federation
 from coldfuse.tensors.checks import Checks, checks_of, list_starts
 from coldfuse.tensors.verified import VerifiedReader
@@ -50,6 +51,8 @@ class ReleaseReader:
         """Return a release's parts by their digests, each with what it is verified by."""
         manifest = self._federation.release(release)
         found: dict[str, tuple[Part, Checks | None]] = {}
+        if self._federation.settings.is_auditable:
+            found |= {part.digest: (part, None) for part in parts_behind(self._federation, manifest)}
         for name, blob in manifest.files.items():
             checks = checks_of(blob, manifest.checks.get(name))
             for index, (part, at) in enumerate(zip(blob.parts, list_starts(blob), strict=False)):

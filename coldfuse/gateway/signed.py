@@ -5,16 +5,12 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from coldfuse.core.contribution import Count
 from coldfuse.core.serialization import decode
-from coldfuse.core.value import Digest, Name, Value
-from coldfuse.errors import CodecError, NotAllowedError, ObjectNotFoundError, SignatureError, UserInputError
+from coldfuse.errors import CodecError, ObjectNotFoundError, UserInputError
 from coldfuse.storage.base import ObjectStore
 from coldfuse.trust.envelope import read_envelope
 from coldfuse.trust.members import KeyStatement
 from coldfuse.trust.reading import most_bytes
-from coldfuse.trust.rights import require_right
-from coldfuse.trust.view import TrustView
 
 _NUMBER = r"[0-9]{1,9}"
 _NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
@@ -32,19 +28,8 @@ _READABLE = re.compile(
 _NUM_ROOTS = 8
 """Versions of the root that are kept, half a megabyte each at the very most."""
 
-MAX_STATEMENT_BYTES, MAX_CHECK_BYTES = 32 << 10, 64 << 10
-"""More than a statement about a key, and a member's word on a release, can take."""
-
-
-class CheckHeading(Value):
-    """What a gateway has to know of a member's word on a release."""
-
-    federation: Digest
-    """Fingerprint of the root."""
-    release: Count
-    """Number of the release."""
-    member: Name
-    """Who has checked it."""
+MAX_STATEMENT_BYTES = 32 << 10
+"""More than a statement about a key can take."""
 
 
 def root_version(key: str) -> int | None:
@@ -103,46 +88,3 @@ def read_statement(data: bytes) -> KeyStatement:
     if len(data) > MAX_STATEMENT_BYTES:
         raise CodecError(f"{what}: {len(data):,} bytes, at most {MAX_STATEMENT_BYTES:,} are taken")
     return decode(KeyStatement, read_envelope(data, what=what).content("member-key", what=what), what=what)
-
-
-def read_check(data: bytes) -> CheckHeading:
-    """Return what a member's word on a release is about, unverified.
-
-    Raises:
-        CodecError: It is none, or too long for one.
-    """
-    what = "the check"
-    if len(data) > MAX_CHECK_BYTES:
-        raise CodecError(f"{what}: {len(data):,} bytes, at most {MAX_CHECK_BYTES:,} are taken")
-    return decode(CheckHeading, read_envelope(data, what=what).content("check", what=what), what=what)
-
-
-def put_check(store: ObjectStore, envelope: bytes, view: TrustView, *, now_s: float) -> None:
-    """Keep a member's signed word on a release, in the place of an older one of theirs.
-
-    Raises:
-        CodecError: It is none, or too long for one.
-        SignatureError: It is not signed by the member that it names.
-        NotAllowedError: That member may not check, or it is another federation's.
-    """
-    what, heading = "the check", read_check(envelope)
-    said, known = read_envelope(envelope, what=what), view.known()
-    if heading.federation != known.fingerprint:
-        raise NotAllowedError(
-            f"{what}: is of the federation {heading.federation[:12]}, this is {known.fingerprint[:12]}"
-        )
-    if len(said.signatures) != 1:
-        raise SignatureError(f"{what}: has {len(said.signatures)} signatures, expected the one of {heading.member}")
-    payload = said.content("check", what=what)
-    asker = view.verify(payload, "check", said.signatures[0], name=heading.member, what=what)
-    require_right("PutCheck", asker, is_open=known.root.is_open, now_s=now_s)
-    key = check_key(heading.release, heading.member)
-    if store.put_if_absent(key, envelope):
-        return
-    _, etag = store.get_with_etag(key)
-    store.compare_and_swap(key, envelope, etag=etag)
-
-
-def check_key(release: int, member: str) -> str:
-    """Return the key of a member's word on a release."""
-    return f"checks/{release:05d}/{member}.json"

@@ -23,17 +23,19 @@ from coldfuse.gateway.answers import (
     UploadReport,
     summarize,
 )
+from coldfuse.gateway.auditing import is_behind, read_behind
 from coldfuse.gateway.base import MAX_POLL_S, MIN_POLL_S, PARALLEL, Gateway, OnProgress
 from coldfuse.gateway.contributions import Committer, encode_manifest
 from coldfuse.gateway.reading import ReleaseReader
 from coldfuse.gateway.rounds import Rounds, describe_round, explain_change, find_verdict, pending
-from coldfuse.gateway.signed import SignedReader, put_check
+from coldfuse.gateway.signed import SignedReader
 from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.gateway.upload import OnSent, OnStored, PartUpload, send_parts
 from coldfuse.registry.channels import check_channel
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.members import bind_key
 from coldfuse.registry.quarantine import read_quarantine
+from coldfuse.registry.recomputed import put_check
 from coldfuse.storage.base import BuffersWrites
 from coldfuse.tensors.blobs import ReadRange
 from coldfuse.trust.view import TrustView
@@ -221,6 +223,8 @@ class StoreGateway(Gateway):
 
     def read_signed(self, key: str) -> bytes | None:
         """Return what is signed and lies under a key; None where there is nothing."""
+        if self._federation.settings.is_auditable and is_behind(key):
+            return read_behind(self._federation, key)
         return self._signed.read(key)
 
     def _require_trust(self) -> TrustView:

@@ -47,6 +47,7 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
     screening: ScreeningRules | None = None,
     statistics: StatisticsRule | None = None,
     trust: FounderKeys | None = None,
+    is_auditable: bool = False,
 ) -> Federation:
     """Store a base model's files and create a federation on it.
 
@@ -63,6 +64,7 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
             experiments.
         statistics: What contributions bring beside their deltas, as the method asks for it; nothing by default.
         trust: The keys that it is founded on; None: it has no root, and nothing in it is signed.
+        is_auditable: Whether every member may read the contributions that went into a release.
 
     Raises:
         UserInputError: The base or an option cannot be used; nothing was written.
@@ -83,6 +85,7 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
         rules=RoundRules.model_validate(rules), method=method, created_at_s=now_s, base=origin,
         release_zero="0" * 64,  # known when the files are
         screening=screening or ScreeningRules(), statistics=statistics or StatisticsRule(),
+        is_auditable=is_auditable or None,
     )  # fmt: skip
     files, checks = _import_model(Objects(store), folder)
     manifest = ReleaseManifest(

@@ -91,10 +91,13 @@ def bind_key(store: ObjectStore, envelope: bytes, *, view: TrustView | None = No
     what = "the statement about a key"
     statement = decode(KeyStatement, read_envelope(envelope, what=what).content("member-key", what=what), what=what)
     known = view.refresh()
-    member = _inviter(known, statement, time.time() if now_s is None else now_s)
-    before = view.statements(statement.member, member)
+    member = known.members.members.get(statement.member)
     folder = keys_folder(statement.member, member.invite if member else None)
     read = signed_reader(store)
+    if read(f"{folder}{statement.number}.json") == envelope:
+        return False  # whoever was killed before they heard of it may ask again, however much later
+    _require_invited(known, statement, envelope, time.time() if now_s is None else now_s)
+    before = view.statements(statement.member, member)
     if statement.number < len(before):
         if before[statement.number].key.id == statement.key.id:
             return False
@@ -124,8 +127,8 @@ def _view(store: ObjectStore, view: TrustView | None) -> TrustView:
     return view
 
 
-def _inviter(known: Known, statement: KeyStatement, now_s: float) -> Member | None:
-    """Return the member that a statement is about, if it may have a key (any more); None in an open federation."""
+def _require_invited(known: Known, statement: KeyStatement, envelope: bytes, now_s: float) -> None:
+    """Raise `NotAllowedError` unless the member that a statement is about may have a key (any more)."""
     name = statement.member
     if statement.federation != known.fingerprint:
         raise NotAllowedError(
@@ -134,17 +137,28 @@ def _inviter(known: Known, statement: KeyStatement, now_s: float) -> Member | No
     member = known.members.members.get(name)
     if member is None:
         if known.root.is_open:
-            return None
+            return
         raise NotAllowedError(f"{name}: nobody has invited this member; ask an operator for an invitation")
     if member.revoked is not None:
         raise NotAllowedError(f"{name}: was revoked by an operator; ask them for a new invitation")
     if now_s > member.valid_until_s:
         raise NotAllowedError(f"{name}: the membership has expired; an operator renews it with coldfuse enroll")
-    if statement.number == 0 and now_s > member.join_by_s:
-        raise NotAllowedError(f"{name}: the invitation has expired; ask an operator for another")
+    _require_newest_invitation(member, statement, envelope, now_s)
     if statement.number >= MAX_ROTATIONS - 1:
         raise NotAllowedError(f"{name}: has had {MAX_ROTATIONS:,} keys; ask an operator for a new invitation")
-    return member
+
+
+def _require_newest_invitation(member: Member, statement: KeyStatement, envelope: bytes, now_s: float) -> None:
+    if statement.number > 0:
+        return
+    signers = [each.keyid for each in read_envelope(envelope, what="the statement about a key").signatures]
+    if member.invite.id not in signers:
+        raise NotAllowedError(
+            f"{statement.member}: this invitation is worth nothing any more: an operator has made a newer one, or it "
+            "was never theirs; ask for another"
+        )
+    if now_s > member.join_by_s:
+        raise NotAllowedError(f"{statement.member}: the invitation has expired; ask an operator for another")
 
 
 def _used(statement: KeyStatement, there: KeyStatement) -> str:

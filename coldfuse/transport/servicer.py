@@ -21,7 +21,7 @@ from coldfuse.errors import CodecError
 from coldfuse.gateway import Status, StoreGateway
 from coldfuse.gateway.contributions import read_manifest
 from coldfuse.gateway.intake import Intake
-from coldfuse.gateway.signed import read_check, read_statement, root_version
+from coldfuse.gateway.signed import read_statement, root_version
 from coldfuse.gateway.upload import PartUpload
 from coldfuse.transport.callers import Caller, check_contributor, check_member, check_names
 from coldfuse.transport.calls import Call, Context, House, Requests
@@ -37,6 +37,7 @@ from coldfuse.transport.wire import (
     write_status,
     write_verdict,
 )
+from coldfuse.trust.check import claimed_check
 
 
 class Servicer:
@@ -156,7 +157,7 @@ class Servicer:
     async def put_check(self, call: Call) -> None:
         """See the .proto."""
         envelope = (await call.read(pb.PutCheckRequest)).envelope
-        check_member(read_check(envelope).member, call.caller.asker, what="signs a check")
+        check_member(claimed_check(envelope).member, call.caller.asker, what="signs a check")
         await call.ask(lambda: self._gateway.put_check(envelope))
         await call.answer(pb.PutCheckResponse())
 

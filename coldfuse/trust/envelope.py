@@ -31,6 +31,7 @@ Kind = Literal[
     "journal",
     "contribution",
     "check",
+    "lot",
     "provenance",
     "request",
 ]

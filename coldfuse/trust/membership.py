@@ -89,9 +89,19 @@ def revoked(members: Members, name: str, *, since_s: float, reason: str, now_s: 
         raise UserInputError("--since is in the future; a membership is taken away now, or for what was before")
     revocation = Revocation(at_s=now_s, since_s=since_s, reason=reason)
     changed = member.model_copy(update={"revoked": revocation})
+    former = tuple(
+        (who, _revoked_too(before, revocation) if who == name else before) for who, before in members.former
+    )  # fmt: skip
     return members.model_copy(update={
-        "version": members.version + 1, "members": members.members | {name: changed}
+        "version": members.version + 1, "members": members.members | {name: changed}, "former": former
     })  # fmt: skip
+
+
+def _revoked_too(former: Member, revocation: Revocation) -> Member:
+    """Return a former invitation of somebody who is revoked: it may be under that one that the key was stolen."""
+    if former.revoked is not None and former.revoked.since_s <= revocation.since_s:
+        return former
+    return former.model_copy(update={"revoked": revocation})
 
 
 def _member(before: Member | None, invitation: Invitation, *, invite: PublicKey | None, now_s: float) -> Member:

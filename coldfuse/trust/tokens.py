@@ -9,9 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import secrets
+from typing import Annotated
+
+from pydantic import Field
 
 from coldfuse.core.names import DisplayName, Identity
-from coldfuse.core.serialization import canonical_json, decode
+from coldfuse.core.serialization import canonical_json, decode, sha256
 from coldfuse.core.value import Digest, Name, Value
 from coldfuse.errors import CodecError, UserInputError
 from coldfuse.trust.keys import PrivateKey
@@ -30,7 +33,12 @@ class _Invitation(Value):
     role: MemberRole
     address: str | None = None
     join_by_s: float
-    seed: Digest  # 32 secret bytes in hex
+    seed: Annotated[Digest, Field(repr=False)]  # 32 secret bytes in hex
+
+
+def _check_of(body: str) -> str:
+    """Return what shows that a token was copied as it is; it keeps nobody from making one up, which helps nobody."""
+    return sha256(body.encode())[:8]
 
 
 class Token:
@@ -59,8 +67,11 @@ class Token:
         text = "".join(text.split())  # mail programs break lines
         if not text.startswith(PREFIX) or len(text) > MAX_TOKEN_CHARS:
             raise UserInputError(f"this is no invitation: expected text that begins with {PREFIX}, from your operator")
+        body, _, check = text.removeprefix(PREFIX).partition(".")
         try:
-            data = base64.urlsafe_b64decode(text.removeprefix(PREFIX))
+            if check != _check_of(body):
+                raise CodecError("a letter of it is another")
+            data = base64.urlsafe_b64decode(body)
             return cls(decode(_Invitation, data, what="the invitation"))
         except (binascii.Error, ValueError, CodecError) as error:  # what is wrong with it would show some of it
             raise UserInputError(
@@ -106,7 +117,8 @@ class Token:
     def text(self) -> str:
         """The token as it is handed over: a secret."""
         data = canonical_json(self._invitation.model_dump(mode="json"))
-        return PREFIX + base64.urlsafe_b64encode(data).decode()
+        body = base64.urlsafe_b64encode(data).decode()
+        return f"{PREFIX}{body}.{_check_of(body)}"
 
     def __repr__(self) -> str:
         """Show no secret."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import Enum
 
 from coldfuse.errors import (
+    ChainError,
     CodecError,
     ColdfuseError,
     DamagedObjectError,
@@ -54,6 +55,7 @@ _CAUSES: tuple[tuple[type[ColdfuseError], Cause], ...] = (
     (SignatureError, Cause.SIGNATURE),
     (ExpiredError, Cause.EXPIRED),
     (RollbackError, Cause.ROLLED_BACK),
+    (ChainError, Cause.GAP),
     (NotAllowedError, Cause.UNKNOWN_KEY),
     (ObjectNotFoundError, Cause.GAP),
     (DamagedObjectError, Cause.DIGEST),

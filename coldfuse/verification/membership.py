@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from coldfuse.core.serialization import decode
 from coldfuse.core.signature import Signature
@@ -11,7 +12,7 @@ from coldfuse.storage.base import list_keys
 from coldfuse.trust.envelope import Kind
 from coldfuse.trust.members import Member, Members
 from coldfuse.trust.rights import Asker
-from coldfuse.trust.view import TrustView, members_key
+from coldfuse.trust.view import SKEW_S, TrustView, members_key
 from coldfuse.verification.causes import Cause
 from coldfuse.verification.inspection import Inspection
 from coldfuse.verification.signers import Signers
@@ -24,7 +25,11 @@ def look_at_members(look: Inspection, signers: Signers) -> TrustView | None:
         The members as they are now, by whom signatures are verified.
     """
     numbers = sorted(_numbers(look))
-    for number in range(1, max(numbers, default=1) + 1):
+    for missing in look.gaps(numbers, 1, max(numbers, default=1)):
+        look.add(
+            Cause.GAP, members_key(1) if missing == "1" else f"members {missing}", "is missing: lists have no gaps"
+        )
+    for number in numbers:
         _look_at_list(look, signers, number)
     view = TrustView(look.read, fingerprint=signers.fingerprint, root=signers.newest)
     try:
@@ -35,23 +40,27 @@ def look_at_members(look: Inspection, signers: Signers) -> TrustView | None:
     for name, member in _all_members(members):
         with look.noting(f"keys of {name}"):
             look.looked_at["keys of members"] += len(view.statements(name, member))
+    _look_at_open_keys(look, view, is_open=signers.newest.is_open)
     return view
 
 
+@dataclass(frozen=True)
+class Signed:
+    """Who says that they have signed something, and when."""
+
+    name: str
+    signature: Signature | None
+    at_s: float
+    """Seconds since 1970 at which it counts as signed."""
+
+
 def find_signer(
-    look: Inspection,
-    view: TrustView,
-    payload: bytes,
-    signature: Signature | None,
-    *,
-    name: str,
-    kind: Kind,
-    where: str,
-    at_s: float,
+    look: Inspection, view: TrustView, payload: bytes, kind: Kind, signed: Signed, *, where: str
 ) -> Asker | None:
     """Return the member who has signed something; None, and why is noted, where that was no member's to sign."""
+    name, at_s = signed.name, signed.at_s
     try:
-        asker = view.verify(payload, kind, signature, name=name, what=where, at_s=at_s)
+        asker = view.verify(payload, kind, signed.signature, name=name, what=where, at_s=at_s)
     except (SignatureError, NotAllowedError, CodecError) as error:
         look.error(where, error)
         return None
@@ -62,7 +71,7 @@ def find_signer(
         look.add(Cause.REVOKED, where, f"{name} is revoked since before this was sent; publish a release without it")
     elif member.revoked is not None:
         look.note(f"{name} was revoked after {where} was sent")
-    if at_s > member.valid_until_s:
+    if at_s > member.valid_until_s + SKEW_S:
         look.add(Cause.EXPIRED, where, f"the membership of {name} had expired when this was sent")
     return asker
 
@@ -74,11 +83,24 @@ def _numbers(look: Inspection) -> Iterator[int]:
             yield int(name)
 
 
+def _look_at_open_keys(look: Inspection, view: TrustView, *, is_open: bool) -> None:
+    """Look at the keys that nobody was invited for: in an open federation a name is whose key was first."""
+    folder = "members/keys/"
+    for key in list_keys(look.store, folder):
+        if key in look.keys:
+            continue
+        name = key.removeprefix(folder).partition("/")[0].removeprefix("open-")
+        if is_open and key.startswith(f"{folder}open-"):
+            with look.noting(key):
+                look.looked_at["keys of members"] += len(view.statements(name, None))
+        if key not in look.keys:
+            look.note(f"{key}: is of nobody who was invited, and vouches for nothing")
+
+
 def _look_at_list(look: Inspection, signers: Signers, number: int) -> None:
     key = members_key(number)
     data = look.read(key)
     if data is None:
-        look.add(Cause.GAP, key, "is missing: versions of the list of members have no gaps")
         return
     look.looked_at["lists of members"] += 1
     try:

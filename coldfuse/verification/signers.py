@@ -35,12 +35,9 @@ class Signers:
         found = {key.id: key for root in reversed(self.roots) for key in root.keys_of(role)}
         return list(found.values())
 
-    def lost_at_s(self, role: RoleName, keyid: str) -> float | None:
-        """Return when a key lost a role, in seconds since 1970; None: it holds it still, or never did."""
-        held = [index for index, root in enumerate(self.roots) if keyid in root.roles[role].keys]
-        if not held or held[-1] == len(self.roots) - 1:
-            return None
-        return self.roots[held[-1] + 1].created_at_s
+    def ended_s(self, version: int) -> float | None:
+        """Return when a version of the root was replaced, in seconds since 1970; None: it holds still."""
+        return self.roots[version].created_at_s if 0 < version < len(self.roots) else None
 
     def verified(self, data: bytes, kind: Kind, role: RoleName, *, what: str) -> tuple[bytes, Root]:
         """Return what enough keys of a role have signed, by the newest root that they are enough for, and that root.
@@ -76,10 +73,8 @@ class Signers:
         except (TrustError, CodecError) as error:
             look.error(key, error)
             return None
-        if root is self.newest:
-            return payload
-        ended_s = self.roots[root.version].created_at_s  # versions count from 1: this is the root after it
-        if at_s is None or at_s > ended_s + SKEW_S:
+        ended_s = self.ended_s(root.version)
+        if ended_s is not None and (at_s is None or at_s > ended_s + SKEW_S):
             look.add(
                 Cause.REVOKED,
                 key,

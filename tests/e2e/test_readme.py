@@ -65,12 +65,30 @@ def test_every_command_and_option_exists() -> None:
     names = set()
     for line in coldfuse_commands():
         words = shlex.split(line)[1:]
-        name = " ".join(words[: 2 if words[0] in ("bench", "experiment") else 1])
+        name = " ".join(words[: 2 if words[0] in ("bench", "experiment", "keys") else 1])
         names.add(name)
         known = {option for parameter in commands()[name].params for option in parameter.opts}
         used = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert used <= known | {"--help"}, line
     assert {"demo", "init", "serve", "gateway", "aggregator", "contribute", "fetch", "status", "fuse"} <= names
+    assert {"enroll", "join", "members", "revoke", "rotate", "keys show"} <= names
+
+
+def test_no_role_takes_more_than_two_lines_to_begin() -> None:
+    text = section("Running it for real")
+    for role in ("Contributor", "Consumer"):
+        lines = blocks(text.partition(f"**{role}.**")[2], "sh")[0].splitlines()
+        assert [line.split()[:2] for line in lines] == [
+            ["coldfuse", "join"], ["coldfuse", "contribute" if role == "Contributor" else "fetch"],
+        ]  # fmt: skip
+    operator = blocks(text.partition("**Operator.**")[2], "sh")[0].splitlines()
+    assert [line.split()[1] for line in operator] == ["init", "serve", "enroll"]  # and that once for each
+
+
+def test_every_test_that_shows_a_promise_or_answers_an_attack_is_there() -> None:
+    named = set(re.findall(r"`((?:integration|unit|fault|property|fuzz)/[a-z_/0-9]+\.py)`", README))
+    assert len(named) > 30
+    assert [name for name in sorted(named) if not (ROOT / "tests" / name).is_file()] == []
 
 
 def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from commands import Process, coldfuse, run_coldfuse
 from reviews import write_reviews
 from tiny_model import write_tiny_model
 
+from coldfuse.cli.founding import OPEN
 from coldfuse.storage import open_store
 
 TRAINING = ("--send-anyway", "--threads", 1, "--device", "cpu", "--epochs", 1, "--learning-rate", 1e-3)
@@ -58,7 +59,7 @@ def test_three_terminals(base, store, tmp_path):
     finally:
         statuses = [end(server) for server in servers]
     assert statuses == [0] * len(servers), "\n".join(map(str, servers))
-    assert [server.errors for server in servers] == [[]] * len(servers)
+    assert [line for server in servers for line in server.errors] == [f"coldfuse: {OPEN}"] * 2  # gateway, aggregator
     assert any(line.startswith("leading as ") for line in servers[-1].lines)
     assert_loads(tmp_path / "model")
     assert_fusing_here_gives(release, base, tmp_path)

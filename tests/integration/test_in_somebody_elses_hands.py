@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,8 @@ import pytest
 from rooted import RootedFederation, make_keys
 from tiny_rounds import lead, make_changes, make_contribution, make_model
 
+from coldfuse.aggregator import judging
+from coldfuse.aggregator.proving import Proof, Proven
 from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.core.contribution import Admission, ContributionManifest
 from coldfuse.core.federation import CHANNEL_EXPIRES_S, FederationSettings
@@ -48,6 +50,8 @@ from coldfuse.trust.keys import PrivateKey
 from coldfuse.trust.members import KeyStatement, Member, Members, keys_folder, state_key
 from coldfuse.trust.root import Root
 from coldfuse.trust.view import TrustView, members_key, root_key
+from coldfuse.verification.causes import Cause
+from coldfuse.verification.store import Request, verify_store
 
 MODEL = make_model()
 THIEF = PrivateKey.generate()
@@ -161,7 +165,7 @@ def test_a_gateway_binds_no_key_to_an_invitation_that_it_does_not_have(made: Roo
         federation=made.keys.fingerprint, member="eve", number=0, key=THIEF.public, made_at_s=now_s
     )
     forged = state_key(statement, before=None, own=THIEF)
-    with pytest.raises(SignatureError):
+    with pytest.raises((SignatureError, NotAllowedError)):
         bind_key(made.store, forged)
     put(made, f"{keys_folder('eve', invite.public)}0.json", forged)  # whatever it is asked to check, it can write
     lead(made.opened(), 1, now_s=time.time())
@@ -333,7 +337,30 @@ def test_a_store_that_was_put_back_is_refused_by_who_has_seen_more(made: RootedF
         asked.release()  # ... what it is shown has expired
 
 
-# An aggregator, and its workers
+# An aggregator, and its workers. One that publishes what it did not fuse, and a worker that returns wrong parts, are found
+# by whoever fuses again: `test_recomputed`.
+
+
+def test_an_aggregator_that_invents_a_contribution_is_found(
+    made: RootedFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = made.enroll("ada")
+    made.enroll("bob")
+    lead(made.opened(), 1, now_s=time.time())
+    made.send("ada", make_changes(MODEL, 1), ada)
+    invented = made.send("bob", make_changes(MODEL, 2), Identity("bob", made.keys.fingerprint, THIEF))
+    assert [f.cause for f in verify_store(made.store, Request(at_s=time.time())).findings] == []
+
+    def believe(federation: Federation, waiting: Sequence[Received], *_: object) -> Proven:
+        proofs = {one.contribution: Proof(one.signature, one.received_at_s) for one in waiting}
+        return Proven(proofs, is_needed=True)
+
+    monkeypatch.setattr(judging, "prove", believe)
+    lead(made.opened(), 1)
+    assert fused(made) == ["ada", "bob"]  # all that is its own it has signed
+    report = verify_store(made.store, Request(at_s=time.time(), fingerprint=made.keys.fingerprint))
+    assert report.status() == Cause.UNKNOWN_KEY.status
+    assert any(invented[:12] in finding.where + finding.why for finding in report.findings)
 
 
 def test_an_aggregators_keys_are_good_for_its_own_work_alone(made: RootedFederation) -> None:

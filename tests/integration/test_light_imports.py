@@ -72,6 +72,7 @@ def test_consumers_need_no_extra(tmp_path: Path) -> None:
             assert bare("fetch", source, "--out", tmp_path / str(number), "--verify").succeed().lines
             assert bare("status", source).succeed().lines[0].startswith("federation tiny")
             assert len(bare("releases", source).succeed().lines) == 1
+        assert bare("verify", federation.store.url, "--objects").succeed().lines
 
 
 def test_a_gateway_needs_no_extra(tmp_path: Path) -> None:

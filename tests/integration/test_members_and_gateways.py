@@ -26,11 +26,11 @@ from coldfuse.errors import (
     TransportError,
     UserInputError,
 )
-from coldfuse.gateway.signed import CheckHeading
 from coldfuse.storage import LocalStore, MemoryStore
 from coldfuse.transport import roll
 from coldfuse.transport.client import GatewayClient
 from coldfuse.transport.server import GatewaySettings, RunningGateway, serve_gateway
+from coldfuse.trust.check import Check
 from coldfuse.trust.envelope import sign
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.keys import PrivateKey
@@ -269,8 +269,10 @@ def test_a_check_is_its_members_own(trusted, connect):
     ada, bob, reader = trusted.enroll("ada"), trusted.enroll("bob"), trusted.enroll("reader", "consumer")
 
     def check(member: str, signer: Identity, *, federation: str = trusted.fingerprint, release: int = 0) -> bytes:
-        heading = CheckHeading(federation=federation, release=release, member=member)
-        return sign(encode(heading), "check", [signer.signer])
+        said = Check(
+            federation=federation, release=release, member=member, manifest="0" * 64, agrees=True, checked_at_s=0.0
+        )
+        return sign(encode(said), "check", [signer.signer])
 
     client = connect(ada)
     for _ in range(2):

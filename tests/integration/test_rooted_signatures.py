@@ -10,18 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rooted import RootedFederation
-from tiny_rounds import lead, make_changes, make_model
+from rooted import RootedFederation, make_keys
+from tiny_rounds import contribute, lead, make_changes, make_federation, make_model, make_round
 
 from coldfuse.aggregator.resigning import take_over_history
+from coldfuse.aggregator.round import advance
 from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
 from coldfuse.api.lineage import trace
 from coldfuse.consumer import fetch
 from coldfuse.consumer.trusted import TrustedGateway
+from coldfuse.core.round import Closed
 from coldfuse.core.serialization import encode, sha256
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import SignatureError
 from coldfuse.gateway import StoreGateway
+from coldfuse.registry.adoption import adopt
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.registry.releases import release_key
 from coldfuse.registry.signing import model_signature_key, read_statement_of, statement_key
@@ -160,3 +163,28 @@ def test_a_takeover_that_is_cut_off_is_finished_by_the_next_leader(made: RootedF
         made.store.compare_and_swap(statement_key(number), before[number], etag=etag)
     assert take_over_history(open_federation(made.store, signer=keys.signer)) == 2
     assert [summary.name.number for summary in client(made).releases()] == [2, 1, 0]
+
+
+def test_of_an_adopted_history_what_is_older_is_unsigned_and_hangs_on_what_is_signed(tmp_path: Path) -> None:
+    plain = make_federation(tmp_path, MODEL, quorum=1)
+    for number in (1, 2):
+        contribute(plain, "ada", make_changes(MODEL, number))
+        round_ = make_round(plain, number)
+        while not any(isinstance(event, Closed) for event in advance(round_)):
+            pass
+        if number == 1:
+            lead(plain, 1)
+    federation = adopt(plain.store, make_keys(), wait=lambda _: None)
+    lead(federation, 2)
+    gateway = TrustedGateway(StoreGateway(federation), anchor=str(federation.settings.root))
+    found = signing_keys(gateway.read_signed, fingerprint=federation.settings.root)
+    steps = list(trace(gateway, found))
+    assert [step.number for step in steps] == [2, 1, 0]
+    assert [bool(step.signed.keyid) for step in steps] == [True, False, False]
+    assert not any(step.signed.problem for step in steps)
+    assert steps[0].signed.statement is not None
+    assert steps[0].signed.statement.parent == sha256(federation.release_bytes(1))
+    fetch(gateway, tmp_path / "out", which=1)
+    assert not (tmp_path / "out" / "model.sig").exists()
+    fetch(gateway, tmp_path / "out")
+    assert (tmp_path / "out" / "model.sig").exists()

@@ -43,6 +43,8 @@ MAY_IMPORT = {
     "config": "",
     "extras": "",  # what to install for what
     "recipes": "core tensors fusion engine",
+    # looks at a store as everybody writes it: fuses again as the aggregator does, and reads what a fetch has left
+    "verification": "core tensors engine registry storage trust aggregator consumer doctor gateway",
     "simulation": "core processes tensors engine registry storage gateway transport aggregator data config",
     "api": "core durable recipes naming tensors adapters fusion engine registry storage gateway transport trust "
     "consumer contributor attached search config extras",

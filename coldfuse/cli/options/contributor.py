@@ -13,6 +13,7 @@ from coldfuse.training.tasks import DEFAULT_TASK, TASKS
 
 _PANEL = "Training"
 _ELSEWHERE = "Trained elsewhere"
+_CHECKING = "Checking the aggregator"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +180,24 @@ class ContributeOptions:
             help="Dtype of the delta on its way: F32, BF16 or F16. An encoding of letters is taken as --text-encoding."
         ),
     ] = "F32"
+    verify_share: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of the releases that this node fuses again, by lot, and says by its signature what came out; "
+            "for an auditable federation, or with --verify-from.",
+            rich_help_panel=_CHECKING,
+        ),
+    ] = 0.0
+    verify_from: Annotated[
+        str | None,
+        typer.Option(
+            help="The store, or a copy that is kept up to date, where you may read it: what others contribute is "
+            "private elsewhere.",
+            rich_help_panel=_CHECKING,
+        ),
+    ] = None
     training: Training = field(default_factory=Training)
     connection: Connection = field(default_factory=Connection)
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False

@@ -44,6 +44,20 @@ class InitOptions:
             help="For laboratories: any key may contribute, and a name belongs to the first key that used it.",
         ),
     ] = False
+    is_adopted: Annotated[
+        bool,
+        typer.Option(
+            "--adopt", help="Give a federation of before there were keys a root, with its history as it is; no --base."
+        ),
+    ] = False
+    is_auditable: Annotated[
+        bool,
+        typer.Option(
+            "--auditable",
+            help="Every member may read the contributions that went into a release, so that all can fuse it again; by "
+            "default what is contributed stays with who can read the store.",
+        ),
+    ] = False
     key: Annotated[
         str | None,
         typer.Option(

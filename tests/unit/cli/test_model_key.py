@@ -14,7 +14,7 @@ from coldfuse.cli.main import app
 from coldfuse.errors import SignatureError, UserInputError
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
-from coldfuse.registry.signing import model_signature_key, whole_digests
+from coldfuse.registry.signing import model_signature_key, statement_key, whole_digests
 from coldfuse.storage import LocalStore
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.trust.founding import FounderKeys
@@ -69,6 +69,17 @@ def test_it_is_not_written_into_the_signed_folder(rooted: Federation, tmp_path: 
     assert isinstance(error, UserInputError), error
     assert "lies in the model's folder" in str(error)
     assert not out.exists()
+
+
+def test_a_release_that_has_lost_its_signatures_comes_with_a_warning(rooted: Federation, tmp_path: Path) -> None:
+    words = ["fetch", rooted.store.url, "--root", str(rooted.settings.root), "--out", str(tmp_path / "out")]
+    assert CliRunner().invoke(app, words).stderr == ""
+    for key in (model_signature_key(0), statement_key(0)):
+        rooted.store.delete(key)
+    result = CliRunner().invoke(app, words)
+    assert "comes without provenance.json" in result.stderr
+    assert result.stdout.splitlines()[-1].startswith("digest ")
+    assert not (tmp_path / "out" / "model.sig").exists()
 
 
 def test_without_a_root_there_is_no_such_key(tmp_path: Path) -> None:

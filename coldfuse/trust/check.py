@@ -1,0 +1,126 @@
+"""A member's word on a release: that fusing it again has given the same, or what differs first.
+
+Whoever makes releases cannot make this: the member signs it. Which releases a member looks at is drawn by lot, so that
+looking is cheap, and so that nobody knows which. Were the lot drawn from what everybody knows, such as the release's
+digest and the member's name, an aggregator could try release after release, each with another time in it, until it has
+one that nobody looks at. So the lot is the member's signature over the release: nobody else can compute it, and the
+member cannot draw again, as its key signs the same thing in one way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated
+
+from pydantic import Field
+
+from coldfuse.core.contribution import Count
+from coldfuse.core.serialization import decode, encode
+from coldfuse.core.value import Digest, Name, Sentence, Value
+from coldfuse.errors import CodecError
+from coldfuse.trust.envelope import read_envelope, sign
+from coldfuse.trust.identity import Identity
+from coldfuse.trust.rights import Asker, require_right
+from coldfuse.trust.view import TrustView
+
+MAX_CHECK_BYTES = 64 << 10
+"""More than a member's word on a release takes."""
+
+METHOD = "PutCheck"
+"""What a member must have the right to do, for its word to count."""
+
+
+class Check(Value):
+    """What a member says of a release."""
+
+    federation: Digest
+    """Fingerprint of the root."""
+    member: Name
+    """Who says it."""
+    release: Count
+    """Number of the release."""
+    manifest: Digest
+    """SHA-256 of the bytes of its manifest: the word is on this very release."""
+    agrees: bool
+    """Whether fusing it again has given the same bytes."""
+    difference: Sentence = ""
+    """What differs first; "" where nothing does."""
+    checked_at_s: float
+    """Seconds since 1970, by the member's clock."""
+    software: Annotated[dict[Name, Annotated[str, Field(max_length=200)]], Field(max_length=64)] = Field(
+        default_factory=dict
+    )
+    """Versions of the software that has fused again."""
+
+
+class _Lot(Value):
+    federation: Digest
+    member: Name
+    lot: Digest
+
+
+def word_key(release: int, member: str) -> str:
+    """Return the key of a member's word on a release.
+
+    >>> word_key(12, "ada")
+    'checks/00012/ada.json'
+    """
+    return f"checks/{release:05d}/{member}.json"
+
+
+def claimed_check(data: bytes) -> Check:
+    """Return what an envelope says, unverified.
+
+    Raises:
+        CodecError: It is none, or too long for one.
+    """
+    what = "the check"
+    if len(data) > MAX_CHECK_BYTES:
+        raise CodecError(f"{what}: {len(data):,} bytes, at most {MAX_CHECK_BYTES:,} are taken")
+    return decode(Check, read_envelope(data, what=what).content("check", what=what), what=what)
+
+
+def sign_check(check: Check, identity: Identity) -> bytes:
+    """Return the envelope of a member's word."""
+    return sign(encode(check), "check", [identity.signer])
+
+
+def read_check(
+    view: TrustView, data: bytes, *, now_s: float, is_new: bool = False, what: str = "check"
+) -> tuple[Check, Asker]:
+    """Return a member's word, and who the member is.
+
+    Args:
+        view: Who the members are.
+        data: The envelope.
+        now_s: Seconds since 1970 at which the member must have the right to speak.
+        is_new: Whether it has to be signed by the member's newest key.
+        what: What the errors call it.
+
+    Raises:
+        CodecError: It is none.
+        SignatureError: It is not signed by that member.
+        NotAllowedError: There is no such member (any more), or it may not speak.
+    """
+    envelope = read_envelope(data, what=what)
+    payload = envelope.content("check", what=what)
+    check = decode(Check, payload, what=what)
+    own = envelope.signatures[0] if len(envelope.signatures) == 1 else None
+    at_s = None if is_new else check.checked_at_s
+    asker = view.verify(payload, "check", own, name=check.member, what=what, at_s=at_s)
+    require_right(METHOD, asker, is_open=view.known().root.is_open, now_s=now_s)
+    return check, asker
+
+
+def is_drawn(identity: Identity, manifest: str, *, share: float) -> bool:
+    """Tell whether a member is to look at a release, by a lot that nobody else can compute.
+
+    Args:
+        identity: The member.
+        manifest: SHA-256 of the release's manifest.
+        share: The share of releases that it looks at, from 0 to 1.
+    """
+    lot = _Lot(federation=identity.federation, member=identity.name, lot=manifest)
+    signature = identity.sign(encode(lot), "lot")
+    drawn = int.from_bytes(hashlib.sha256(signature.sig.encode()).digest()[:8])
+    return drawn < share * 2**64

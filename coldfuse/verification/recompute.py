@@ -1,0 +1,161 @@
+"""Fusing a release again, from its stored parent and contributions, by the method and the rules that are recorded.
+
+Nothing is believed but bytes that have the SHA-256 that they are named by, and what contributors and operators have
+signed: what an aggregator has measured of a contribution is measured again, by the same screening, and what it has
+fused is fused again, by the same function. Nothing is written. Where a method cuts changes to a rank (shared modules),
+the last bits are those of the machine's own linear algebra: the same machine gives the same bytes, another may not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from pydantic import Field
+
+from coldfuse.aggregator.judging import screening_of
+from coldfuse.aggregator.model import Base, open_base
+from coldfuse.aggregator.release import fuse_again
+from coldfuse.aggregator.screen import screen
+from coldfuse.core.contribution import Admission, Measured
+from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.value import Value
+from coldfuse.engine.execution import Executor
+from coldfuse.errors import ColdfuseError, FusionError
+from coldfuse.registry.federation import Federation
+from coldfuse.verification.differences import first_difference
+from coldfuse.verification.findings import Recomputed
+from coldfuse.verification.journals import SeenRound
+from coldfuse.verification.releases import SeenRelease
+
+_RELATIVE = 1e-6
+"""By how much a length may differ that is measured on another machine."""
+
+_FACTS = (
+    "contributor",
+    "display_name",
+    "delta_digest",
+    "num_examples",
+    "score",
+    "base_release",
+    "statistics",
+    "checks",
+)
+
+
+class _Sent(Value):
+    """What a contribution's manifest says of where it was sent."""
+
+    round: Annotated[int, Field(strict=False)]
+
+
+class _CannotError(ColdfuseError):
+    """A release cannot be fused again, which is no fault of it."""
+
+
+class _DiffersError(ColdfuseError):
+    """Something is not what an aggregator has made of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recomputing:
+    """What is needed to fuse releases again."""
+
+    federation: Federation
+    rounds: Mapping[int, SeenRound]
+    """The rounds by their numbers, as their journals have them."""
+    executor: Executor
+
+    def again(self, release: SeenRelease, parent: SeenRelease) -> Recomputed:
+        """Fuse a release again, and say whether the same comes out."""
+        agrees: bool | None = True
+        why = ""
+        try:
+            self._require_same(release, parent)
+        except _DiffersError as error:
+            agrees, why = False, str(error)
+        except FusionError as error:
+            agrees, why = False, f"the method refuses these contributions: {error}"
+        except _CannotError as error:
+            agrees, why = None, str(error)
+        except ColdfuseError as error:
+            agrees, why = None, f"something that is needed for it is missing or damaged: {error}"
+        return Recomputed(release=release.number, manifest=release.digest, agrees=agrees, why=why)
+
+    def _require_same(self, release: SeenRelease, parent: SeenRelease) -> None:
+        round_ = self.rounds.get(release.manifest.round)
+        opened, closed = (round_.state.opened, round_.state.closed) if round_ else (None, None)
+        if round_ is None or opened is None or closed is None:
+            raise _CannotError(f"the journal of round {release.manifest.round}, which has made it, is not there")
+        if opened.terms is None:
+            raise _CannotError("an older version has opened its round, and has not said by which method and rules")
+        if (opened.base_release, opened.base_digest) != (parent.number, parent.manifest.model_digest):
+            raise _DiffersError(f"its round was opened on release {opened.base_release}, its parent is {parent.number}")
+        base = open_base(self.federation, _unchecked(parent.manifest))
+        admissions = [round_.state.admitted[c] for c in closed.contributions if c in round_.state.admitted]
+        self._screen_again(admissions, base)
+        manifest, fused = fuse_again(
+            self.federation.under(opened.terms), base, admissions, self.executor, round_number=round_.number
+        )
+        if why := first_difference(self.federation, release.manifest, manifest, fused.blocks):
+            raise _DiffersError(why)
+
+    def _screen_again(self, admissions: Sequence[Admission], base: Base) -> None:
+        """Measure what was admitted once more: what it counts follows from that."""
+        for number, some in self._by_round(admissions).items():
+            opened = self.rounds[number].state.opened if number in self.rounds else None
+            if opened is None:
+                raise _CannotError(f"the journal of round {number}, which has screened some of it, is not there")
+            screening = screening_of(self.federation.store.url, base, round_number=number, opened=opened)
+            items = [(admission.contribution, admission.contributor) for admission in some]
+            for index, found in self.executor.run(screen, replace(screening, is_dry=True), items):
+                if not isinstance(found, Admission):
+                    raise _DiffersError(f"{_who(some[index])} was admitted, and has to be rejected: {found.reason}")
+                if why := next(_differences(found, some[index]), None):
+                    raise _DiffersError(f"{_who(some[index])}: {why}")
+
+    def _by_round(self, admissions: Sequence[Admission]) -> Mapping[int, list[Admission]]:
+        """Sort contributions by the round that has screened them: what is carried was admitted in an earlier one."""
+        found: dict[int, list[Admission]] = defaultdict(list)
+        for admission in admissions:
+            sent = self.federation.objects.get_value(_Sent, admission.contribution)
+            found[sent.round].append(admission)
+        return found
+
+
+def _unchecked(release: ReleaseManifest) -> ReleaseManifest:
+    """Return a release without its checks: an aggregator has made them, so parts are verified by their own names."""
+    outer = release.outer.model_copy(update={"checks": {}}) if release.outer else None
+    return release.model_copy(update={"checks": {}, "outer": outer})
+
+
+def _differences(found: Admission, recorded: Admission) -> Iterator[str]:
+    for name in _FACTS:
+        mine, theirs = getattr(found, name), getattr(recorded, name)
+        if mine != theirs and not (name == "checks" and theirs is None):
+            yield f"its {name.replace('_', ' ')} is {_short(mine)}, and the journal says {_short(theirs)}"
+    if recorded.measured is not None and not _alike(found.measured, recorded.measured):
+        yield f"it measures {_length(found.measured)}, and the journal says {_length(recorded.measured)}"
+
+
+def _alike(mine: Measured | None, theirs: Measured) -> bool:
+    """Compare what decides how much a contribution counts; sketches only tell copies."""
+    if mine is None or mine.kind != theirs.kind or len(mine.layers) != len(theirs.layers):
+        return False
+    pairs = zip((mine.norm, mine.largest, *mine.layers), (theirs.norm, theirs.largest, *theirs.layers), strict=True)
+    return mine.num_changed == theirs.num_changed and all(math.isclose(a, b, rel_tol=_RELATIVE) for a, b in pairs)
+
+
+def _length(measured: Measured | None) -> str:
+    return f"a length of {measured.norm:g} ({measured.kind})" if measured else "nothing"
+
+
+def _short(value: object) -> str:
+    return str(value)[:80]
+
+
+def _who(admission: Admission) -> str:
+    return f"the contribution of {admission.contributor} ({admission.contribution[:12]})"

@@ -1,0 +1,148 @@
+"""Whether a journal agrees with itself, with the rules, and with what was published.
+
+Every contribution that was received has exactly one verdict, but for one that was admitted and is taken back, for a
+reason, before the round is fused; what is fused is what was admitted, all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Set
+
+from coldfuse.core.damage import Damaged
+from coldfuse.core.federation import Terms
+from coldfuse.core.round import Admitted, Closed, Opened, Rejected, fold
+from coldfuse.verification.causes import Cause
+from coldfuse.verification.journals import SeenRound
+from coldfuse.verification.releases import SeenRelease
+
+Problem = tuple[Cause, str]
+"""What is wrong, and why."""
+
+
+def problems_of(
+    round_: SeenRound, *, before: SeenRound | None, releases: Mapping[int, SeenRelease], terms: Collection[Terms]
+) -> Iterator[Problem]:
+    """Return what does not agree in a round.
+
+    Args:
+        round_: The round.
+        before: The round before, where it was looked at.
+        releases: The releases that were looked at, by their numbers.
+        terms: The terms that rounds may have been opened with.
+    """
+    yield from _of_opening(round_, before, releases, terms)
+    yield from _of_verdicts(round_)
+    yield from _of_closing(round_)
+    yield from _of_release(round_, releases)
+
+
+def _of_opening(
+    round_: SeenRound, before: SeenRound | None, releases: Mapping[int, SeenRelease], terms: Collection[Terms]
+) -> Iterator[Problem]:
+    opened = round_.state.opened
+    if opened is None:
+        if round_.events:
+            yield Cause.GAP, "nothing says how it was opened"
+        return
+    if not isinstance(round_.events[0], Opened):
+        yield Cause.CONTRADICTION, f"begins with {round_.events[0].event}"
+    base = releases.get(opened.base_release)
+    if base is not None and base.manifest.model_digest != opened.base_digest:
+        yield Cause.CONTRADICTION, f"was opened on another model than that of release {opened.base_release}"
+    if opened.terms is not None and opened.terms not in terms:
+        yield (
+            Cause.CONTRADICTION,
+            (
+                f"was opened with rules that no operator has made (method {opened.terms.method[:100]!r}, quorum "
+                f"{opened.terms.rules.quorum})"
+            ),
+        )
+    known = before.state.admitted if before is not None else None
+    for admission in opened.carried:
+        if known is not None and known.get(admission.contribution) != admission:
+            yield Cause.CONTRADICTION, f"carries {_who(admission)}, which the round before has not admitted like that"
+
+
+def _of_verdicts(round_: SeenRound) -> Iterator[Problem]:
+    opened = round_.state.opened
+    admitted = {admission.contribution for admission in opened.carried} if opened else set()
+    rejected: set[str] = set()
+    may_take_back = True  # until the round is closed, and then what the store has damaged
+    is_closed = False
+    for event in round_.events:
+        is_closed |= isinstance(event, Closed)
+        may_take_back = isinstance(event, Damaged) or (may_take_back and not isinstance(event, Closed))
+        for admission in event.admissions if isinstance(event, Admitted) else ():
+            if is_closed or admission.contribution in admitted | rejected:
+                when = "was admitted when the round was closed" if is_closed else "has two verdicts"
+                yield Cause.CONTRADICTION, f"{_who(admission)} {when}"
+            admitted.add(admission.contribution)
+        for rejection in event.rejections if isinstance(event, Rejected) else ():
+            if rejection.contribution in rejected or (rejection.contribution in admitted and not may_take_back):
+                yield Cause.CONTRADICTION, f"{_who(rejection)} has two verdicts"
+            rejected.add(rejection.contribution)
+    yield from _of_received(round_, admitted | rejected)
+
+
+def _of_received(round_: SeenRound, judged: Set[str]) -> Iterator[Problem]:
+    state = round_.state
+    carried = {admission.contribution for admission in state.opened.carried} if state.opened else set()
+    for contribution in sorted(judged - state.received.keys() - carried):
+        yield Cause.GAP, f"contribution {contribution[:12]} has a verdict, and nothing says that it was received"
+    if not state.is_over:
+        return
+    for contribution, received in sorted(state.received.items()):
+        if contribution not in judged:
+            yield Cause.GAP, f"the contribution of {received.contributor} ({contribution[:12]}) has no verdict"
+
+
+def _of_closing(round_: SeenRound) -> Iterator[Problem]:
+    """What is closed on is everything that was admitted by then: nobody is left out without a reason."""
+    place = next((i for i, event in enumerate(round_.events) if isinstance(event, Closed)), None)
+    closed = round_.state.closed
+    if place is None or closed is None:
+        if round_.state.fused is not None:
+            yield Cause.GAP, "was fused, and nothing says what it was closed on"
+        return
+    admitted, listed = set(fold(round_.events[:place]).admitted), set(closed.contributions)
+    for contribution in sorted(listed - admitted):
+        yield Cause.CONTRADICTION, f"was closed on contribution {contribution[:12]}, which was not admitted"
+    for contribution in sorted(admitted - listed):
+        yield Cause.CONTRADICTION, f"was closed without contribution {contribution[:12]}, which was admitted"
+
+
+def _of_release(round_: SeenRound, releases: Mapping[int, SeenRelease]) -> Iterator[Problem]:
+    state = round_.state
+    made = next(
+        (release for release in releases.values() if release.number and release.manifest.round == round_.number), None
+    )
+    if state.published is not None and state.fused is None:
+        yield Cause.GAP, "was published, and nothing says what was fused"
+    if made is None:
+        if state.published is not None and state.published.release in releases:
+            other = releases[state.published.release].manifest.round
+            yield Cause.CONTRADICTION, f"says that it has made release {state.published.release}, as round {other} did"
+        return
+    yield from _of_made(round_, made)
+
+
+def _of_made(round_: SeenRound, made: SeenRelease) -> Iterator[Problem]:
+    state, number = round_.state, made.number
+    if state.fused is None or state.fused.manifest != made.digest:
+        yield Cause.CONTRADICTION, f"release {number} is not what its journal says was fused"
+    if state.published is not None and state.published.release != number:
+        yield Cause.CONTRADICTION, f"says that it has made release {state.published.release}, and made {number}"
+    if state.opened is not None and state.opened.base_release != made.manifest.parent:
+        yield Cause.CONTRADICTION, f"was opened on release {state.opened.base_release}, not on its release's parent"
+    fused = {one.contribution for one in made.manifest.contributions}
+    closed = set(state.closed.contributions) & state.admitted.keys() if state.closed else set()
+    for contribution in sorted(fused ^ closed):
+        verb = "has fused" if contribution in fused else "has left out"
+        yield Cause.CONTRADICTION, f"release {number} {verb} contribution {contribution[:12]}, against its journal"
+    head = made.statement.journal_head if made.statement else None
+    if head is not None and head not in round_.chain:
+        yield Cause.CONTRADICTION, f"release {number} was signed with another journal than the one that is there"
+
+
+def _who(one: object) -> str:
+    return f"the contribution of {getattr(one, 'contributor', '?')} ({getattr(one, 'contribution', '')[:12]})"
