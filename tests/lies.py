@@ -13,7 +13,7 @@ from faulty_store import FaultyStore
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, sha256
 from coldfuse.errors import ObjectNotFoundError
-from coldfuse.gateway import ReleaseName, Status, StoreGateway
+from coldfuse.gateway import ContributionVerdict, ReleaseName, Status, StoreGateway
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.releases import release_key
 from coldfuse.storage import ObjectInfo, ObjectStore
@@ -31,6 +31,8 @@ class Lies:
     """Parts of files, by the digest that they should have."""
     latest: ReleaseName | None = None
     """What a status says is the latest release."""
+    verdict: ContributionVerdict | None = None
+    """What became of every contribution, as it says."""
     told: Counter[str] = field(default_factory=Counter)
     """How often each was told."""
     told_bytes: int = 0
@@ -120,6 +122,13 @@ class LyingGateway(StoreGateway):
         if digest not in self.lies.parts:
             return super().read(release, digest, start, length)
         return self.lies.tell(f"objects/{digest}", self.lies.parts[digest][start : start + length])
+
+    def verdict(self, round_number: int, contribution: str) -> ContributionVerdict:
+        found = super().verdict(round_number, contribution)
+        if self.lies.verdict is None:
+            return found
+        self.lies.told["verdict"] += 1
+        return replace(self.lies.verdict, contribution=contribution)
 
     def recent_status(self) -> Status | None:
         return None

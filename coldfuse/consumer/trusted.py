@@ -94,9 +94,9 @@ class TrustedGateway(Gateway):
                 number=channel.release, model_digest=channel.model_digest, manifest_digest=channel.manifest
             )
             if signed == status.latest:
-                return status
+                return self._by_signed_rules(status)
             if attempt and status.latest.number < channel.release:  # a moment old
-                return replace(status, latest=signed)
+                return self._by_signed_rules(replace(status, latest=signed))
             if attempt:
                 time.sleep(_PAUSE_S)
                 status = self._gateway.status()
@@ -105,6 +105,16 @@ class TrustedGateway(Gateway):
             f"the gateway says that release {said} is the latest, and the signed channel names {signed.number} "
             f"({signed.manifest_digest[:12]}); believe neither this gateway nor its store, and tell the operator"
         )
+
+    def _by_signed_rules(self, status: Status) -> Status:
+        """Let nobody but operators ask for statistics of private data."""
+        if not status.statistics.wanted or status.statistics == (signed := self.belief.settings().statistics):
+            return status
+        log.warning(
+            "the gateway asks for statistics (%s), and the federation's signed rules for %s; these are heeded",
+            status.statistics, signed,
+        )  # fmt: skip
+        return replace(status, statistics=signed)
 
     def release(self, which: int | str = "latest") -> ReleaseManifest:
         """Return the manifest of a release that the federation has signed, by number or channel.

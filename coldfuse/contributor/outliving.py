@@ -15,9 +15,18 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from coldfuse.errors import DigestMismatchError, StorageError, TransportError
+from coldfuse.errors import (
+    DigestMismatchError,
+    ExpiredError,
+    RollbackError,
+    StorageError,
+    TransportError,
+    UnknownKeyError,
+)
 
 T = TypeVar("T")
+
+_PASSING = (TransportError, DigestMismatchError, ExpiredError, RollbackError, UnknownKeyError)
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 120.0
 """Bounds of the pauses between the tries, of which each lasts as long as the client is patient."""
@@ -37,6 +46,8 @@ def outlive(step: Callable[[], T], stop: threading.Event, on_trouble: Callable[[
         TransportError: The gateway was out of reach when the waiting was ended.
         StorageError: Its store was.
         DigestMismatchError: What it sent was damaged.
+        TrustError: What it hands out was not the newest, or was signed by another key than today's. Nothing of it was
+            believed; while keys are replaced, or an aggregator is away for long, that passes.
     """
     retrying = Retrying(
         retry=retry_if_exception(_may_pass),
@@ -51,7 +62,7 @@ def outlive(step: Callable[[], T], stop: threading.Event, on_trouble: Callable[[
 
 def _may_pass(error: BaseException) -> bool:
     """Tell a gateway that is away, or whose store is, or whose bytes are damaged, from one that refuses something."""
-    return isinstance(error, TransportError | DigestMismatchError) or type(error) is StorageError
+    return isinstance(error, _PASSING) or type(error) is StorageError
 
 
 def _error_of(state: RetryCallState) -> BaseException | None:

@@ -13,6 +13,7 @@ from coldfuse.gateway import ContributionVerdict, Gateway
 from coldfuse.trust.envelope import detached
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.members import MAX_ROTATIONS, KeyStatement, keys_folder, read_statements, state_key
+from coldfuse.trust.reading import bounded
 
 
 def identity_of(gateway: Gateway) -> Identity | None:
@@ -59,8 +60,8 @@ def claim_name(gateway: Gateway, identity: Identity) -> None:
 
 def _bound_key(gateway: Gateway, identity: Identity) -> str | None:
     """Return the id of the newest key of a name; None where nobody has it."""
-    folder, found = keys_folder(identity.name, None), list[bytes]()
-    while len(found) < MAX_ROTATIONS and (data := gateway.read_signed(f"{folder}{len(found)}.json")) is not None:
+    folder, found, read = keys_folder(identity.name, None), list[bytes](), bounded(gateway.read_signed)
+    while len(found) < MAX_ROTATIONS and (data := read(f"{folder}{len(found)}.json")) is not None:
         found.append(data)
     statements = read_statements(found, member=identity.name, invite=None, federation=identity.federation)
     return statements[-1].key.id if statements else None

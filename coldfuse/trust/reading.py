@@ -16,7 +16,13 @@ MAX_ROOT_BYTES = 512_000
 MAX_CHANNEL_BYTES = 16_384
 """Size of a channel's envelope at most, as TUF's clients have it of a timestamp."""
 
-_LIMITS = {"root": MAX_ROOT_BYTES, "channels": MAX_CHANNEL_BYTES}
+MAX_KEY_BYTES = 32_768
+"""Size of the statement about a member's key at most: four times what two RSA keys and their signatures take."""
+
+MAX_VERSIONS = 10**9
+"""Number beyond which no version of anything is looked for: somebody who has an answer for each has made it up."""
+
+_LIMITS = (("members/keys/", MAX_KEY_BYTES), ("root/", MAX_ROOT_BYTES), ("channels/", MAX_CHANNEL_BYTES))
 
 
 def most_bytes(key: str) -> int:
@@ -25,7 +31,7 @@ def most_bytes(key: str) -> int:
     >>> most_bytes("channels/latest") < most_bytes("root/1.json") < most_bytes("members/1.json")
     True
     """
-    return _LIMITS.get(key.partition("/")[0], MAX_MANIFEST_BYTES)
+    return next((limit for prefix, limit in _LIMITS if key.startswith(prefix)), MAX_MANIFEST_BYTES)
 
 
 def bounded(read: ReadSigned) -> ReadSigned:
@@ -56,7 +62,7 @@ def find_newest(read: Callable[[int], bytes | None], least: int, data: bytes | N
         data: What that holds, if it was read.
     """
     step = 1
-    while (found := read(least + step)) is not None:
+    while least + step <= MAX_VERSIONS and (found := read(least + step)) is not None:
         least, data, step = least + step, found, 2 * step
     end = least + step
     while end - least > 1:

@@ -161,7 +161,7 @@ class Memory:
 
         def change(seen: Seen) -> Seen:
             new = with_root(seen, root)
-            if data is not None and root.version > seen.root:
+            if data is not None and (root.version > seen.root or self.newest_root() is None):
                 if self._folder is None:
                     self._root = data
                 else:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from commands import wait_until
 from lies import Lies, lying_gateways
 from rooted import RootedFederation, make_keys
-from tiny_rounds import lead, make_changes
+from tiny_rounds import finetune, lead, make_changes, make_federation, make_model, write_model
 from typer.testing import CliRunner
 
 import coldfuse
 from coldfuse.cli.main import app
 from coldfuse.errors import NotAllowedError, SignatureError, UnknownRootError, UserInputError
+from coldfuse.gateway import ContributionVerdict, Decision
 from coldfuse.registry.federation import open_federation
 from coldfuse.storage import LocalStore
 from coldfuse.transport.server import serve_gateway
@@ -131,11 +134,36 @@ def test_a_closed_federation_is_read_as_the_member_that_one_is(home: Path, tmp_p
         assert "release 0" in run("fetch", gateway.address, "--out", tmp_path / "out")
 
 
+@pytest.mark.parametrize("lie", [None, Decision.ADMITTED, Decision.REJECTED])
+def test_a_contribution_gets_the_verdict_that_the_aggregator_has_signed(
+    home: Path, tmp_path: Path, lie: Decision | None
+) -> None:
+    made = RootedFederation(tmp_path / "made", rules={"quorum": 1, "deadline_s": 3600.0})
+    ada = made.enroll("ada")
+    lead(made.opened(), 1)
+    folder = FederationFolder(home, made.keys.fingerprint)
+    folder.keep_membership(Membership(federation=made.keys.fingerprint, name="ada"))
+    folder.write_key("ada", ada.signer)  # type: ignore[arg-type]
+    write_model(tmp_path / "mine", finetune(made.model, 5))
+    lies = Lies(verdict=lie and ContributionVerdict(contribution="", decision=lie, reason="so it is"))
+    with ExitStack() as stack:
+        stack.enter_context(lying_gateways(lies))
+        gateway = stack.enter_context(serve_gateway(open_federation(made.store)))
+        with coldfuse.connect(gateway.address, root=made.keys.fingerprint) as federation:
+            federation.fetch(tmp_path / "base")
+            sent = federation.contribute(tmp_path / "mine", base=tmp_path / "base", num_examples=10, wait=False)
+            assert sent.verdict.decision is Decision.PENDING
+            if lie is not None:
+                with pytest.raises(SignatureError, match="hands out no signed entry of the journal that says so"):
+                    federation.verdict(sent)
+                assert lies.told["verdict"]
+            lead(made.opened(), 1)  # a gateway gives a verdict out again for half a second
+            wait_until(lambda: federation.verdict(sent).decision is Decision.ADMITTED, "the verdict that was signed")
+
+
 def test_a_federation_without_a_root_is_read_as_ever_with_a_word(
     home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from tiny_rounds import make_federation, make_model
-
     store = make_federation(tmp_path, make_model()).store.url
     assert run("status", store).count("is a federation without a root: nothing that it hands out is signed") == 1
     with coldfuse.connect(store) as federation:

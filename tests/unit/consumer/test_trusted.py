@@ -16,8 +16,9 @@ from coldfuse.core.federation import Adopted, FederationSettings, RoundRules
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import Admitted, Closed, LeaderEvent, Opened, Rejected
 from coldfuse.core.serialization import encode, sha256
+from coldfuse.core.statistics import StatisticsRule
 from coldfuse.errors import CodecError, FederationError, RollbackError, SignatureError
-from coldfuse.gateway import ContributionVerdict, Decision, Gateway
+from coldfuse.gateway import ContributionVerdict, Decision, Gateway, ReleaseName, RoundStatus, Status
 from coldfuse.registry.chain import Link
 from coldfuse.trust.envelope import sign
 from coldfuse.trust.home import FederationFolder
@@ -37,6 +38,7 @@ class Told(Gateway):
     verdicts: dict[str, ContributionVerdict] = field(default_factory=dict)
     entries: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    statistics: StatisticsRule = field(default_factory=StatisticsRule)
 
     def read_signed(self, key: str) -> bytes | None:
         self.asked.append(key)
@@ -45,6 +47,20 @@ class Told(Gateway):
     def release_bytes(self, which: int | str = "latest") -> bytes:
         assert isinstance(which, int)
         return self.manifests[which]
+
+    def status(self) -> Status:
+        newest = max(self.manifests)
+        name = ReleaseName(
+            number=newest, model_digest=sha256(b"model"), manifest_digest=sha256(self.manifests[newest])
+        )  # fmt: skip
+        round_ = RoundStatus(
+            number=1, is_open=True, num_received=0, num_admitted=0, num_rejected=0, contributors=(), waits_for=""
+        )
+        return Status(
+            protocol_version=1, layout_version=2, federation=self.trust.fingerprint, name="tiny", method="mean",
+            rules=RoundRules(), max_contribution_bytes=1, latest=name, round=round_, poll_after_s=1.0,
+            statistics=self.statistics,
+        )  # fmt: skip
 
     def verdict(self, round_number: int, contribution: str) -> ContributionVerdict:
         return self.verdicts[contribution]
@@ -199,6 +215,23 @@ def test_another_process_that_has_seen_more_is_heeded(told: Told, tmp_path: Path
     del told.trust.stored["root/2.json"]
     with pytest.raises(RollbackError):
         trusted(told, folder=folder).release()
+
+
+def test_only_operators_ask_for_statistics_of_private_data(told: Told, caplog: pytest.LogCaptureFixture) -> None:
+    told.publish(0)
+    gateway, fisher = trusted(told), StatisticsRule(kind="fisher")
+    assert gateway.status().statistics.wanted is None  # nothing is asked for, and no rules are read
+    told.statistics = fisher
+    told.trust.stored["federation.json"] = settings(told.trust, statistics=fisher)
+    assert gateway.status().statistics == fisher
+    assert caplog.text == ""
+    for asked in (StatisticsRule(), StatisticsRule(kind="gram")):
+        told.trust.stored["federation.json"] = settings(told.trust, statistics=asked)
+        assert gateway.status().statistics == asked
+    assert "the gateway asks for statistics (fisher, require)" in caplog.text
+    del told.trust.stored["federation.json"]
+    with pytest.raises(SignatureError, match="the federation's rules: are not handed out"):
+        gateway.status()
 
 
 def admission() -> Admission:

@@ -6,7 +6,18 @@ import pytest
 
 from coldfuse.contributor import outliving
 from coldfuse.contributor.outliving import outlive
-from coldfuse.errors import ContributionRejectedError, ObjectNotFoundError, StorageError, TransportError, UserInputError
+from coldfuse.errors import (
+    ContributionRejectedError,
+    ExpiredError,
+    NotAllowedError,
+    ObjectNotFoundError,
+    RollbackError,
+    SignatureError,
+    StorageError,
+    TransportError,
+    UnknownKeyError,
+    UserInputError,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +44,14 @@ def test_it_tries_until_the_gateway_is_back_and_says_why_it_waits() -> None:
     assert said == ["away"] * 50 + ["the gateway's disk is full"]
 
 
-@pytest.mark.parametrize("kind", [ContributionRejectedError, ObjectNotFoundError, UserInputError])
+@pytest.mark.parametrize("kind", [ExpiredError, RollbackError, UnknownKeyError])
+def test_what_is_old_or_not_signed_anew_yet_is_waited_for(kind: type[Exception]) -> None:
+    assert outlive(failing(kind("old"), "done"), threading.Event(), lambda _: None) == "done"
+
+
+@pytest.mark.parametrize(
+    "kind", [ContributionRejectedError, ObjectNotFoundError, UserInputError, SignatureError, NotAllowedError]
+)
 def test_what_does_not_pass_is_raised_at_once(kind: type[Exception]) -> None:
     with pytest.raises(kind):
         outlive(failing(kind("no"), "done"), threading.Event(), lambda _: None)

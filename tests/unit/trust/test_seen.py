@@ -130,6 +130,15 @@ def test_memory_is_for_later_processes_and_for_its_owner_alone(tmp_path: Path) -
     assert Memory().seen() == Seen()
 
 
+def test_the_newest_root_is_kept_again_where_it_was_removed(tmp_path: Path) -> None:
+    trust = TinyTrust()
+    folder = FederationFolder(tmp_path, trust.fingerprint)
+    for _ in range(2):
+        Memory(folder).keep_root(trust.root, trust.stored["root/1.json"])
+        assert Memory(folder).newest_root() == trust.root
+        (folder.path / "newest.json").unlink()
+
+
 def test_what_is_refused_changes_nothing(tmp_path: Path) -> None:
     trust = TinyTrust()
     memory = Memory(FederationFolder(tmp_path, trust.fingerprint))

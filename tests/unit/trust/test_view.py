@@ -112,3 +112,23 @@ def test_a_private_key_is_shown_and_sent_nowhere():
 def test_what_is_no_envelope_is_named():
     with pytest.raises(CodecError):
         TrustView(lambda _: b"{}", fingerprint=None).refresh()
+
+
+def test_whoever_has_an_answer_for_everything_is_not_asked_forever():
+    trust, asked = TinyTrust(), []
+
+    def read(key):
+        asked.append(key)
+        return trust.stored["members/1.json"] if key.startswith("members/") else trust.stored.get(key)
+
+    with pytest.raises(SignatureError, match=r"is version 1 of .*, put in another place"):
+        TrustView(read, fingerprint=trust.fingerprint).refresh()
+    assert len(asked) < 100
+
+
+@pytest.mark.parametrize(("kind", "num_bytes"), [("root/2.json", 512_000), ("members/keys/open-ada/0.json", 32_768)])
+def test_what_is_longer_than_it_can_be_is_not_parsed(kind, num_bytes):
+    trust = TinyTrust(is_open=True)
+    trust.stored[kind] = b" " * (num_bytes + 1)
+    with pytest.raises(CodecError, match=f"expected at most {num_bytes:,}; it is not read"):
+        trust.view().find("ada", "0" * 64)
