@@ -197,6 +197,23 @@ def test_members_that_were_seen_are_missed_though_no_channel_names_them(told: To
         trusted(told, folder=folder).release()
 
 
+def test_members_that_a_stolen_key_has_counted_ahead_end_with_that_key(told: Told, tmp_path: Path) -> None:
+    told.publish(0)
+    folder, here = FederationFolder(tmp_path, told.trust.fingerprint), trusted(told)
+    for number in range(5):  # a thief's lists, which a mirror hands out to this one alone
+        told.trust.invite(f"thief-{number}")
+    for gateway in (here, trusted(told, folder=folder)):
+        assert gateway.belief.known().members.version == 6
+    for version in range(2, 7):
+        del told.trust.stored[f"members/{version}.json"]
+    told.trust.operator, told.trust.members, told.trust.version = PrivateKey.generate(), {}, 1
+    told.trust.rotate()
+    told.trust.publish_members()
+    told.publish(1)
+    for gateway in (here, trusted(told, folder=folder)):
+        assert (gateway.release().release, gateway.belief.known().members.version) == (1, 2)
+
+
 def test_there_is_no_other_channel_and_that_is_no_attack(told: Told) -> None:
     told.publish(0)
     with pytest.raises(FederationError, match="there is no channel 'stable'; every federation has 'latest'"):
