@@ -288,3 +288,11 @@ def test_releases_are_found_by_number_and_channel(gateway: Gateway, federation: 
         gateway.release(103)
     with pytest.raises(FederationError, match="no channel"):
         gateway.release("nightly")
+
+
+def test_a_release_is_had_as_it_was_written(gateway: Gateway, federation: Federation):
+    data = gateway.release_bytes()
+    assert sha256(data) == federation.channel("latest").manifest
+    assert data == gateway.release_bytes(0) == encode(gateway.release())
+    with pytest.raises(FederationError, match="there is no release 7"):
+        gateway.release_bytes(7)
