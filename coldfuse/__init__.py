@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from coldfuse.errors import (
+    ChainError,
     CodecError,
     ColdfuseError,
     ConflictError,
@@ -71,6 +72,7 @@ _HOMES = {
 
 __all__ = [
     "Acknowledgement",
+    "ChainError",
     "CodecError",
     "ColdfuseError",
     "ConflictError",

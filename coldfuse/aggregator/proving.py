@@ -16,7 +16,7 @@ from coldfuse.core.contribution import Admission, ContributionManifest
 from coldfuse.core.round import Opened, Received
 from coldfuse.core.serialization import decode
 from coldfuse.core.signature import Signature
-from coldfuse.errors import CodecError, DamagedObjectError, NotAllowedError, SignatureError
+from coldfuse.errors import CodecError, DamagedObjectError, NotAllowedError, SignatureError, WorkerLostError
 from coldfuse.registry.federation import Federation
 from coldfuse.trust.contributing import why_not_counted, why_taken_back, why_too_large
 from coldfuse.trust.members import Members
@@ -29,9 +29,26 @@ _PARALLEL_READS = 16
 class Proof:
     """Who has signed a contribution, and from when it counts."""
 
+    manifest: ContributionManifest
+    """What its contributor has signed."""
     signature: Signature
     at_s: float
     """Seconds since 1970."""
+
+    def require_same(self, admission: Admission) -> None:
+        """Hold what a worker says of it against what its contributor has signed.
+
+        Raises:
+            WorkerLostError: It says something else, which no fault of a machine explains.
+        """
+        own, score = self.manifest, self.manifest.score
+        signed = own.contributor, own.delta_digest, own.num_examples, score.quality if score else None
+        said = admission.contributor, admission.delta_digest, admission.num_examples, admission.score
+        if said != signed:
+            raise WorkerLostError(
+                f"contribution {admission.contribution[:12]}: a worker says that it has {said}, and its contributor "
+                f"has signed {signed}; take that worker away from the cluster"
+            )
 
 
 @dataclass(frozen=True)
@@ -46,14 +63,17 @@ class Proven:
     """Whether there is a root, so that what is not proven is not admitted."""
 
     def admit(self, admissions: Iterable[Admission]) -> list[Admission]:
-        """Return admissions with their proof; one without has to wait until it can be read."""
+        """Return admissions with their proof; one without has to wait until it can be read.
+
+        Raises:
+            WorkerLostError: The worker that has screened one of them lies.
+        """
         if not self.is_needed:
             return list(admissions)
-        return [
-            admission.model_copy(update={"signature": proof.signature, "signed_at_s": proof.at_s})
-            for admission in admissions
-            if (proof := self.proofs.get(admission.contribution)) is not None
-        ]
+        proven = [(one, self.proofs[one.contribution]) for one in admissions if one.contribution in self.proofs]
+        for one, proof in proven:
+            proof.require_same(one)
+        return [one.model_copy(update={"signature": p.signature, "signed_at_s": p.at_s}) for one, p in proven]
 
 
 def prove(federation: Federation, waiting: Sequence[Received], there: Iterable[Admission], opened: Opened) -> Proven:
@@ -115,4 +135,4 @@ def _prove(federation: Federation, view: TrustView, opened: Opened, received: Re
         return why
     if received.signature is None:  # `verify` has refused it
         return f"{what}: is not signed"
-    return Proof(received.signature, at_s)
+    return Proof(manifest, received.signature, at_s)

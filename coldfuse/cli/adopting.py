@@ -17,6 +17,10 @@ def adopt_federation(options: InitOptions) -> None:
     """Found a federation that is there on new keys, with its history as it is."""
     if options.base is not None or options.share is not None:
         raise typer.BadParameter("--adopt takes a federation as it is; leave --base and --share out")
+    if options.is_auditable:
+        raise typer.BadParameter(
+            "--auditable is decided before anybody contributes; a federation that is adopted is not"
+        )
     store = open_store(options.store)
     if read_settings(store)[0].root is not None and begun_in(store) is None:
         raise FederationError(f"{options.store}: has a root already; coldfuse keys show {options.store} shows it")

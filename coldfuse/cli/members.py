@@ -18,6 +18,7 @@ from coldfuse.core.names import Identity, shown
 from coldfuse.core.words import printable
 from coldfuse.errors import UserInputError
 from coldfuse.registry.proposals import Document, arrange
+from coldfuse.transport.connect import is_address
 from coldfuse.trust.members import KeyStatement, Member, Members, Quota
 from coldfuse.trust.membership import Enrolment, Invitation, decide, enrolled, revoked
 from coldfuse.trust.root_changes import SHORT
@@ -39,7 +40,7 @@ def enroll(options: EnrollOptions) -> None:
     token = None if what == "renewed" else Token.make(
         federation=holding.known.fingerprint, who=invitation.who,
         role=invitation.role or (before.role if before else "contributor"),
-        address=options.address or holding.store.url, join_by_s=invitation.join_by_s,
+        address=_address(options.address) or holding.store.url, join_by_s=invitation.join_by_s,
     )  # fmt: skip
     invite = None if token is None else token.key.public
     members = enrolled(holding.known.members, invitation, invite=invite, now_s=now_s)
@@ -56,6 +57,15 @@ def _invitation(options: EnrollOptions, now_s: float) -> Invitation:
         quota=Quota(contribution_bytes=size, uncommitted_bytes=size, contributions_per_day=options.per_day),
         join_by_s=now_s + parse_duration(options.join_by), valid_until_s=now_s + options.days * 86400,
     )  # fmt: skip
+
+
+def _address(given: str | None) -> str | None:
+    """Return where a token leads; what cannot be an address would be noticed by who is invited, far away."""
+    if given is None or is_address(given) or "://" in given:
+        return given
+    if Path(given).is_dir():
+        return str(Path(given).absolute())
+    raise UserInputError(f"--address {given[:80]}: expected HOST:PORT of a gateway, or a store")
 
 
 def _carry_out(holding: Holding, members: Members, options: EnrollOptions | RevokeOptions) -> bool:

@@ -14,6 +14,7 @@ from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode, encode
 from coldfuse.errors import (
     CodecError,
     ConflictError,
+    DamagedObjectError,
     FederationError,
     ObjectNotFoundError,
     RollbackError,
@@ -171,9 +172,15 @@ class Federation:
         return plain_channel(self._renewed("latest"))
 
     def renew_channels(self) -> None:
-        """Write the channels anew, as the leader, that will soon expire; raises as `mended_latest`."""
+        """Write the channels anew, as the leader, that will soon expire; raises as `mended_latest`.
+
+        One that nobody can read is left as it is, with a word: an operator has to point it anew.
+        """
         for name in self.pointers.names() if self.trust is not None else ():
-            self._renewed(name)
+            try:
+                self._renewed(name)
+            except (DamagedObjectError, FederationError) as error:
+                log.error("%s", error)
 
     def _renewed(self, name: str) -> Channel:
         there = self.pointers.read(name, forgives=True)

@@ -13,6 +13,12 @@ from coldfuse.trust.root import RoleKeys, RoleName, Root
 SHORT = 12
 """Characters of a key's id that people see."""
 
+_ALONE: tuple[RoleName, ...] = ("aggregator", "model")
+"""Roles of which one key signs, on a machine that asks nobody."""
+
+_FOR_MODELS = ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384")
+"""How keys of the role `model` sign: the format of model signatures knows no others."""
+
 
 def with_key(root: Root, role: RoleName, key: PublicKey, *, now_s: float) -> Root:
     """Return the next version, in which one more key signs for a role."""
@@ -39,6 +45,10 @@ def without_key(root: Root, role: RoleName, keyid: str, *, now_s: float) -> Root
 def with_threshold(root: Root, role: RoleName, threshold: int, *, now_s: float) -> Root:
     """Return the next version, in which so many keys of a role must sign."""
     keys = root.roles[role].keys
+    if role in _ALONE:
+        raise UserInputError(
+            f"{role}: signs by itself, round after round, by one key at a time; root and operator have thresholds"
+        )
     if not 1 <= threshold <= len(keys):
         raise UserInputError(
             f"{role}: {threshold} of {len(keys)} keys cannot sign; expected 1 to {len(keys)}, or add keys before: "
@@ -127,6 +137,12 @@ def _next(
     roles = root.roles | dict(changed)
     wanted = {keyid for role in roles.values() for keyid in role.keys}
     known = root.keys | {key.id: key for key in new_keys}
+    unfit = next((known[each] for each in roles["model"].keys if known[each].scheme not in _FOR_MODELS), None)
+    if unfit is not None:
+        raise UserInputError(
+            f"model: key {unfit.id[:SHORT]} signs by {unfit.scheme}; the format of model signatures takes ECDSA on "
+            "P-256 or P-384"
+        )
     try:
         return Root(
             version=root.version + 1, created_at_s=now_s, expires_at_s=root.expires_at_s, is_open=root.is_open,

@@ -61,7 +61,13 @@ def find_signer(
     name, at_s = signed.name, signed.at_s
     try:
         asker = view.verify(payload, kind, signed.signature, name=name, what=where, at_s=at_s)
-    except (SignatureError, NotAllowedError, CodecError) as error:
+    except NotAllowedError as error:
+        was_theirs = False
+        with look.noting(where):
+            was_theirs = signed.signature is not None and signed.signature.keyid in _keys_ever(view, name)
+        look.add(Cause.REVOKED if was_theirs else Cause.UNKNOWN_KEY, where, str(error))
+        return None
+    except (SignatureError, CodecError) as error:
         look.error(where, error)
         return None
     member = asker.member
@@ -74,6 +80,14 @@ def find_signer(
     if at_s > member.valid_until_s + SKEW_S:
         look.add(Cause.EXPIRED, where, f"the membership of {name} had expired when this was sent")
     return asker
+
+
+def _keys_ever(view: TrustView, name: str) -> set[str]:
+    """Return the ids of all keys that a name has ever had."""
+    known = view.known()
+    held: list[Member | None] = [member for former, member in known.members.former if former == name]
+    held.append(known.members.members.get(name))
+    return {statement.key.id for member in held for statement in view.statements(name, member)}
 
 
 def _numbers(look: Inspection) -> Iterator[int]:

@@ -337,8 +337,8 @@ def test_a_store_that_was_put_back_is_refused_by_who_has_seen_more(made: RootedF
         asked.release()  # ... what it is shown has expired
 
 
-# An aggregator, and its workers. One that publishes what it did not fuse, and a worker that returns wrong parts, are found
-# by whoever fuses again: `test_recomputed`.
+# An aggregator, and its workers. One that publishes what it did not fuse, and a worker that returns wrong parts, are
+# found by whoever fuses again: `test_recomputed`.
 
 
 def test_an_aggregator_that_invents_a_contribution_is_found(

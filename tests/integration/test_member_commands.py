@@ -84,3 +84,10 @@ def test_a_federation_without_a_root_has_no_members(place: Place) -> None:
     for command in (("enroll", "STORE", "x"), ("members", "STORE"), ("keys", "show", "STORE")):
         words = [word.replace("STORE", str(place.path / "store")) for word in command]
         assert "has no root" in place.person("ada").fail(*words)
+
+
+def test_a_token_leads_somewhere(place: Place) -> None:
+    ada = place.init()
+    for address in ("gateway.example.org", "nowhere", "127.0.0.1:port", "alice"):
+        assert "expected HOST:PORT" in ada.fail("enroll", place.store, "alice", "--address", address)
+    assert ada.members(place.store) == {}

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rooted import RootedFederation, make_keys
 from tiny_rounds import lead, make_changes, make_model
 
+from coldfuse.core.contribution import Admission
 from coldfuse.core.round import Abandoned, Opened, Published
-from coldfuse.errors import NotAllowedError
+from coldfuse.engine.execution import ThreadExecutor
+from coldfuse.errors import NotAllowedError, WorkerLostError
 from coldfuse.registry.federation import open_federation
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.keys import PrivateKey
@@ -152,6 +155,39 @@ def test_a_revocation_takes_back_what_is_carried(made: RootedFederation) -> None
     state = made.opened(leads=False).journal(2).state()
     assert "has revoked ada" in state.rejected[digest].reason
     assert state.admitted == {}
+
+
+class LyingExecutor(ThreadExecutor):
+    """Workers in somebody else's hands: what they say of a contribution is changed on its way."""
+
+    def __init__(self, **lie: object) -> None:
+        super().__init__(1)
+        self._lie = lie
+
+    def run(self, task: Any, shared: Any, items: Sequence[Any], **more: Any) -> Iterator[Any]:
+        for index, result in super().run(task, shared, items, **more):
+            yield index, result.model_copy(update=self._lie) if isinstance(result, Admission) else result
+
+
+@pytest.mark.parametrize("lie", [{"num_examples": 10**6}, {"contributor": "bob"}, {"delta_digest": "1" * 64},
+                                 {"score": 1.0}])  # fmt: skip
+def test_what_a_worker_says_is_held_against_what_was_signed(made: RootedFederation, lie: dict[str, object]) -> None:
+    ada = made.enroll("ada")
+    open_round(made)
+    digest = made.send("ada", make_changes(MODEL, 0), ada)
+    with pytest.raises(WorkerLostError, match="take that worker away"):
+        lead(made.opened(), 1, executor=LyingExecutor(**lie))
+    assert verdict(made, digest) == "waits"
+    lead(made.opened(), 1)
+    assert verdict(made, digest) == "admitted"
+
+
+def test_what_a_worker_says_of_nothing_that_was_sent_is_passed_over(made: RootedFederation) -> None:
+    ada = made.enroll("ada")
+    open_round(made)
+    made.send("ada", make_changes(MODEL, 0), ada)
+    lead(made.opened(), 1, executor=LyingExecutor(contribution="1" * 64))
+    assert made.opened().journal(1).state().admitted == {}
 
 
 def test_an_aggregator_without_the_key_leads_nothing(made: RootedFederation) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,12 @@ def test_an_aggregators_key_is_replaced(place: Place) -> None:
     assert now == keys.read_key("aggregator").public.id != before
     assert (keys.keys / "aggregator.pem.old").exists()
     assert mode(keys.key_path("aggregator")) == 0o600
+
+
+def test_a_root_that_has_expired_is_renewed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada, now_s = place.init(), time.time()
+    expires_at_s = ada.root(place.store)["expires_at_s"]
+    monkeypatch.setattr("time.time", lambda: now_s + 800 * 86400)
+    assert "expired already" not in ada.succeed("keys", "renew", place.store, "--days", 20).stdout
+    assert ada.root(place.store)["expires_at_s"] == pytest.approx(now_s + 820 * 86400)
+    assert ada.root(place.store)["expires_at_s"] > expires_at_s  # type: ignore[operator]

@@ -20,6 +20,7 @@ from coldfuse.core.serialization import encode
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import (
     ConflictError,
+    DamagedObjectError,
     FederationError,
     NotAllowedError,
     RollbackError,
@@ -176,6 +177,17 @@ def test_a_leader_that_waits_renews_every_channel(made: RootedFederation) -> Non
     watchdog.cancel()
     assert channel_of(made.opened(leads=False), "stable").version > stable.version  # type: ignore[attr-defined]
     assert channel_of(made.opened(leads=False)).expires_at_s > time.time() + 10 * DAY_S
+
+
+@pytest.mark.parametrize(
+    "damage", [b"rot", seal(Channel(release=0, round=0, manifest="1" * 64, model_digest="1" * 64))]
+)
+def test_another_channel_that_cannot_be_believed_stops_no_leader(made: RootedFederation, damage: bytes) -> None:
+    made.store.put_if_absent("channels/stable", damage)
+    made.opened().renew_channels()
+    assert made.store.get("channels/stable") == damage
+    with pytest.raises((SignatureError, DamagedObjectError), match="channels/stable"):
+        made.opened(leads=False).channel("stable")
 
 
 def test_a_channel_says_soon_that_there_are_newer_members(made: RootedFederation) -> None:

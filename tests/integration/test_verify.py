@@ -20,7 +20,7 @@ from coldfuse.storage.base import list_keys
 from coldfuse.trust.channel import SignedChannel
 from coldfuse.trust.envelope import Kind, read_envelope, sign
 from coldfuse.trust.keys import PrivateKey, Signer
-from coldfuse.trust.members import Revocation
+from coldfuse.trust.members import KeyStatement, Revocation, keys_folder, state_key
 from coldfuse.trust.root import RoleKeys, Root
 from coldfuse.trust.seen import Seen, SeenChannel
 from coldfuse.verification.causes import Cause
@@ -310,6 +310,19 @@ def test_who_was_revoked_before_signing_is_named_and_who_was_later_is_said(
     bad = [f for f in report.findings if f.cause is Cause.REVOKED and "ben" in f.where]
     assert bool(bad) is is_bad
     assert is_bad or any("ben was revoked after" in note for note in report.notes)
+
+
+def test_what_was_signed_with_a_key_that_its_member_had_replaced_before_is_named(copy: Copy) -> None:
+    made, new = copy.made, PrivateKey.generate()
+    ben = made.identities["ben"].signer
+    statement = KeyStatement(
+        federation=made.keys.fingerprint, member="ben", number=1, key=new.public, made_at_s=time.time() - 86400
+    )
+    folder = keys_folder("ben", made.members["ben"].invite)
+    copy.put(f"{folder}1.json", state_key(statement, before=ben, own=new))
+    found = copy.causes()
+    assert len(found[Cause.REVOKED]) == 2
+    assert all("of ben" in one for one in found[Cause.REVOKED])
 
 
 def test_a_release_signed_by_an_aggregator_that_was_replaced_before_is_named(copy: Copy) -> None:

@@ -50,7 +50,11 @@ def test_what_would_leave_a_role_unsignable_is_refused() -> None:
         without_key(trust.root, "operator", trust.operator.public.id[:8], now_s=NOW_S)
     for number in (0, 2, -1):
         with pytest.raises(UserInputError, match="expected 1 to 1"):
-            with_threshold(trust.root, "aggregator", number, now_s=NOW_S)
+            with_threshold(trust.root, "operator", number, now_s=NOW_S)
+    with pytest.raises(UserInputError, match="one key at a time"):
+        with_threshold(trust.root, "aggregator", 1, now_s=NOW_S)
+    with pytest.raises(UserInputError, match="signs by ed25519"):
+        with_key(trust.root, "model", NEW.public, now_s=NOW_S)
     with pytest.raises(UserInputError, match="signs for operator already"):
         with_key(trust.root, "operator", trust.operator.public, now_s=NOW_S)
     with pytest.raises(UserInputError, match="expired already"):
