@@ -142,3 +142,11 @@ def test_neither_text_nor_pickle_shows_the_secret(folder):
     secret = key.pem().decode().splitlines()[1]
     assert secret not in repr(identity) + str(vars(identity)) + repr(vars(identity))
     assert secret not in repr(identity.signer)
+
+
+@pytest.mark.parametrize("name", ["operator", "aggregator", "root", "model"])
+def test_nobody_takes_a_roles_key_for_their_own(tmp_path: Path, name: str) -> None:
+    folder = FederationFolder(tmp_path, "0" * 64)
+    folder.write_key(name, PrivateKey.generate())
+    with pytest.raises(UserInputError, match="is the name of a role"):
+        find_identity(folder, name, is_open=True)
