@@ -51,6 +51,7 @@ class TinyTrust:
     stored: dict[str, bytes] = field(default_factory=dict)
     invites: dict[str, PrivateKey] = field(default_factory=dict)
     members: dict[str, Member] = field(default_factory=dict)
+    former: tuple[tuple[str, Member], ...] = ()
     version: int = 0
     channel_version: int = 0
     roots: list[PrivateKey] = field(default_factory=list)
@@ -70,7 +71,9 @@ class TinyTrust:
     def publish_members(self) -> None:
         """Sign the list of members as it is, as the next version."""
         self.version += 1
-        members = Members(version=self.version, federation=self.fingerprint, members=dict(self.members))
+        members = Members(
+            version=self.version, federation=self.fingerprint, members=dict(self.members), former=self.former
+        )  # fmt: skip
         self.stored[members_key(self.version)] = sign(encode(members), "members", [self.operator])
 
     def invite(self, name: str, role: MemberRole = "contributor", **different: object) -> PrivateKey:

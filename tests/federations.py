@@ -41,12 +41,16 @@ def make_federation(
     rules: RoundRules | None = None,
     max_contribution_bytes: int = 1 << 40,
     trust: FounderKeys | None = None,
+    name: str | None = None,
 ) -> Federation:
-    """Create a federation with a release 0 of two files, on keys or without; no round is open."""
+    """Create a federation with a release 0 of two files, on keys or without; no round is open.
+
+    On keys its name is the root's, unless it is said, as where a federation was adopted.
+    """
     settings = _settings(rules or RoundRules(), max_contribution_bytes)
     if trust is not None:
         root = found(store, trust)
-        settings = settings.model_copy(update={"root": root, "federation": root})
+        settings = settings.model_copy(update={"root": root, "federation": name or root})
     federation = Federation(store, settings)
     files = {"config.json": BASE_CONFIG, "model.safetensors": BASE_MODEL}
     release = ReleaseManifest(

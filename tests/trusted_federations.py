@@ -33,13 +33,14 @@ class TrustedFederation:
 
     store: ObjectStore
     is_open: bool = False
+    name: str | None = None
     federation: Federation = field(init=False)
     founders: FounderKeys = field(init=False)
     invites: dict[str, PrivateKey] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.founders = make_founders(is_open=self.is_open)
-        self.federation = make_federation(self.store, trust=self.founders)
+        self.federation = make_federation(self.store, trust=self.founders, name=self.name)
 
     @property
     def fingerprint(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 
 import typer
 
@@ -14,9 +15,12 @@ from coldfuse.cli.options.operator import AggregatorOptions
 from coldfuse.cli.serving import say_who_may
 from coldfuse.cli.units import parse_duration, parse_size
 from coldfuse.engine.execution import ray_executor
-from coldfuse.errors import UserInputError
+from coldfuse.errors import ColdfuseError, NotAllowedError, UserInputError
 from coldfuse.processes import EX_CONFIG, EX_TEMPFAIL, stop_on_signals
 from coldfuse.registry.federation import Federation
+
+_LOOK_S = 5.0
+"""Seconds between two looks at the root; each is one question to the store."""
 
 
 def lead(federation: Federation, options: AggregatorOptions) -> None:
@@ -38,15 +42,41 @@ def lead(federation: Federation, options: AggregatorOptions) -> None:
             stop_on_signals(stop)  # Ray has taken SIGTERM: with its handler the command would end in a trace
             typer.echo("aggregating")
             say_who_may(federation, options.store)
+            replaced = end_once_replaced(federation, stop, poll_s=_LOOK_S)
             events = serve_rounds(federation, executor, settings, stop=stop, announce=_say, watchdog=watchdog)
             for number, event in events:
                 for line in describe(event):
                     _say(f"round {number}: {line}")
+            if replaced.is_set():
+                raise SystemExit(EX_TEMPFAIL)
     except UserInputError as error:
         sys.stderr.write(f"coldfuse: {' '.join(str(error).split())}\n")
         raise SystemExit(EX_CONFIG) from error
     finally:
         over.set()
+
+
+def end_once_replaced(federation: Federation, stop: threading.Event, *, poll_s: float) -> threading.Event:
+    """Set `stop`, and the event that is returned, once the root names another key than this aggregator's.
+
+    Nobody believes what the old one has signed from then on, so the next process must not wait until there is
+    something to write: it signs what there is anew.
+    """
+    replaced = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(poll_s):
+            try:
+                federation.require_signer()
+            except NotAllowedError as error:
+                sys.stderr.write(f"coldfuse: {error}; this process ends, to be started again with the new key\n")
+                replaced.set()
+                stop.set()
+            except ColdfuseError:
+                continue  # who leads meets the same, and says it
+
+    threading.Thread(target=watch, name="key", daemon=True).start()
+    return replaced
 
 
 def _say(line: str) -> None:

@@ -3,6 +3,7 @@
 settings    what it contributes, and as whom
 sender      what every contributor does: fetch a base, send what was made of it, wait for the outcome
 node        the life of one that trains
+signing     a contribution is signed as it is sent, by its member's newest key
 making      from a base to a finished delta
 events      what it says meanwhile
 outliving   a gateway that is away ends no node

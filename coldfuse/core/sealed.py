@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from typing import TypeVar
 
-from coldfuse.core.serialization import V, canonical_json, decode, sha256, unique_names
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES, V, canonical_json, decode, sha256, unique_names
 from coldfuse.core.value import Value
 from coldfuse.errors import CodecError
 
@@ -34,13 +34,19 @@ def seal(value: Value) -> bytes:
     return canonical_json(fields | {FIELD: _seal_of(fields)})
 
 
-def unseal(kind: type[V], data: bytes, *, what: str) -> V:
+def unseal(kind: type[V], data: bytes, *, what: str, limit: int = MAX_MANIFEST_BYTES) -> V:
     """Return a value from what `seal` made of it, or an older version, which made no seals.
+
+    Args:
+        kind: The class of the value.
+        data: What `seal` made of it.
+        what: What the errors call it.
+        limit: Number of bytes above which nothing is parsed.
 
     Raises:
         CodecError: It is no such value, or not the one that was sealed.
     """
-    return unsealed(data, lambda: decode(kind, data, what=what), what=what)
+    return unsealed(data, lambda: decode(kind, data, what=what, limit=limit), what=what)
 
 
 def has_seal(data: bytes) -> bool:

@@ -57,7 +57,7 @@ def encode(value: Value) -> bytes:
     return canonical_json(value.model_dump(mode="json"))
 
 
-def decode(kind: type[V], data: bytes, *, what: str, digest: str | None = None) -> V:
+def decode(kind: type[V], data: bytes, *, what: str, digest: str | None = None, limit: int = MAX_MANIFEST_BYTES) -> V:
     """Parse and validate JSON from outside: a number is a number, no text, no 5.0 for 5 and no `true` for 1.
 
     Args:
@@ -65,12 +65,13 @@ def decode(kind: type[V], data: bytes, *, what: str, digest: str | None = None) 
         data: The JSON.
         what: What the errors call it.
         digest: SHA-256 that the bytes must have, checked first; None where nobody has named them.
+        limit: Number of bytes above which nothing is parsed.
 
     Raises:
         CodecError: It is too long, no JSON, or no such value, or says something twice.
         DigestMismatchError: The bytes are others than those that were named.
     """
-    require_bytes(data, what, digest)
+    require_bytes(data, what, digest, limit=limit)
     try:
         value = kind.model_validate_json(data, strict=True)
     except ValidationError as error:
@@ -95,15 +96,15 @@ def blob_digest(blob: Blob) -> str:
     return sha256(canonical_json([[part.digest, part.size_bytes] for part in blob.parts]))
 
 
-def require_bytes(data: bytes, what: str, digest: str | None = None) -> None:
+def require_bytes(data: bytes, what: str, digest: str | None = None, *, limit: int = MAX_MANIFEST_BYTES) -> None:
     """Make sure of JSON from outside before it is parsed.
 
     Raises:
         CodecError: It is too long.
         DigestMismatchError: The bytes are others than those that were named.
     """
-    if len(data) > MAX_MANIFEST_BYTES:
-        raise CodecError(f"{what}: {len(data):,} bytes, at most {MAX_MANIFEST_BYTES:,} are taken")
+    if len(data) > limit:
+        raise CodecError(f"{what}: {len(data):,} bytes, at most {limit:,} are taken")
     if digest is not None and sha256(data) != digest:
         raise DigestMismatchError(f"{what}: SHA-256 is {sha256(data)}, expected {digest}; the object was altered")
 

@@ -6,7 +6,7 @@
     contributions   taking a contribution: its parts, the checks, and the race with the round's end
     presence        which parts were here a moment ago
     upload          which parts of a file are sent, several at a time
-    intake          what strangers may bring, and hear of what others have brought
+    intake          what callers may bring, and hear of what others have brought; `senders`: who has signed it
     arrivals        what was sent and not committed, counted; `sent`: how that lies in the store
     leftovers       dropping what nobody committed
     housekeeping    the threads that see to it

@@ -70,6 +70,9 @@ _RECEIVED = "-received"
 _NAMING = ("rounds/", "releases/", "channels/")
 """Folders of documents that name objects; one of them that cannot be read stops the collector."""
 
+_NAMELESS = ("objects/", "uploads/", "root/", "members/", "quotas/")
+"""Folders of what is no document, or names no object: there may be twenty thousand members."""
+
 _SIGNATURE = ".sig"
 """End of the keys of releases' signatures, which name nothing that the releases do not."""
 
@@ -186,7 +189,7 @@ def _documents(store: ObjectStore) -> Iterator[str]:
     while True:
         page = store.list("", after=after)
         for key in page.keys:
-            if not key.startswith(("objects/", "uploads/")):
+            if not key.startswith(_NAMELESS):
                 yield key
         if page.next_after is None:
             return

@@ -20,14 +20,14 @@ and, where the federation has a root (`trust`), beside these
     root/<1>.json                           whose keys may sign what, version after version
     members/<1>.json                        who may take part, as what, version after version
     members/keys/<folder>/<0>.json          the keys of one member, each signed by the one before it
-    releases/<00012>.sig, .model.sig        what a release was made from; a signature that other tools verify
     checks/<12>/<member>.json               a member's word on a release that it has computed again
     quotas/<member>/<seconds>-<sha256>      contributions of the last day, of members who may send only so many
 
 There federation.json, the channels, and heads and leader's entries of rounds are envelopes (`signed`, `pointers`,
 `chain`): whoever can write to the store can stop a federation, and can make nobody believe what its keys have not
 signed. Received entries are gateways', and carry their contributor's signature. The quarantine, the history of the
-settings but for its last change, and leases are not signed: they only keep somebody out, or are for people.
+settings but for its last change, and leases are not signed: they keep members out for a while (revoking is for good),
+or are for people.
 
 Objects are written first and never change; then one small pointer moves by compare and swap. A crash between the two
 leaves objects that nobody points to, and the state as it was. What has a name of its own carries a seal, and is made

@@ -22,9 +22,12 @@ from coldfuse.core.serialization import decode, decode_any, encode, sha256
 from coldfuse.core.value import Digest, Value
 from coldfuse.errors import ChainError, CodecError, SignatureError
 from coldfuse.registry.signed import check_sealed, write_signed
-from coldfuse.trust.envelope import read_envelope, verified
+from coldfuse.trust.envelope import read_envelope, verify_detached
 from coldfuse.trust.keys import Signer
 from coldfuse.trust.view import TrustView
+
+_MAX_BYTES = 64 << 20
+"""Size of an entry at most: one that opens a round may carry ten thousand signed contributions, in base64."""
 
 
 class Head(Value):
@@ -132,8 +135,9 @@ class Chain:
             **dict(head), federation=self.trust.known().fingerprint, round=self.round, before=before
         )  # fmt: skip
         payload = encode(link)
+        data = write_signed(payload, "journal", [self.signer], limit=_MAX_BYTES)
         generation, _ = self.trust.ever("aggregator").get(self.signer.public.id, (0, None))
-        return Written(link, write_signed(payload, "journal", [self.signer]), sha256(payload), before, generation)
+        return Written(link, data, sha256(payload), before, generation)
 
     def entry_bytes(self, written: Written) -> bytes:
         """Return the same bytes as the head's."""
@@ -153,10 +157,10 @@ class Chain:
         return written
 
     def _read(self, data: bytes, *, what: str) -> Written:
-        check_sealed(data, what=what)
+        check_sealed(data, what=what, limit=_MAX_BYTES)
         try:
             payload, generation = self._verified(data, what=what)
-            link = decode(Link, payload, what=what)
+            link = decode(Link, payload, what=what, limit=_MAX_BYTES)
         except CodecError as error:  # its seal is right: no disk has made that of it
             raise SignatureError(f"{what}: is no entry of a journal; somebody has put it there: {error}") from error
         federation = self.trust.known().fingerprint
@@ -180,9 +184,13 @@ class Chain:
     def _verify(self, data: bytes, *, what: str) -> tuple[bytes, int]:
         self.trust.known()  # reads the roots
         ever = self.trust.ever("aggregator")
-        payload = verified(data, "journal", [key for _, key in ever.values()], what=what)
-        signers = (each.keyid for each in read_envelope(data, what=what).signatures)
-        return payload, max(ever[keyid][0] for keyid in signers if keyid in ever)
+        envelope = read_envelope(data, what=what, limit=_MAX_BYTES)
+        if len(envelope.signatures) != 1:  # one that fits would let others pass, which say of when it is
+            raise SignatureError(f"{what}: has {len(envelope.signatures)} signatures, expected the aggregator's alone")
+        payload, (signature,) = envelope.content("journal", what=what), envelope.signatures
+        keys = [key for _, key in ever.values()]
+        verify_detached(payload, "journal", [signature], keys=keys, what=what)
+        return payload, ever[signature.keyid][0]
 
 
 def _require_no_plain(read: Callable[[], object], *, what: str) -> None:

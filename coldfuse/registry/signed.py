@@ -12,7 +12,7 @@ from contextlib import suppress
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from coldfuse.core.sealed import seal, unseal
-from coldfuse.core.serialization import decode
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode
 from coldfuse.core.value import Value, without_unset
 from coldfuse.errors import CodecError, NotAllowedError
 from coldfuse.trust.envelope import Envelope, Kind, read_envelope, sign
@@ -41,19 +41,26 @@ def is_signed(data: bytes, *, what: str) -> bool:
     return decode(_Shape, data, what=what).payloadType is not None
 
 
-def write_signed(payload: bytes, kind: Kind, signers: Iterable[Signer], *, version: int | None = None) -> bytes:
-    """Return an envelope with its seal."""
-    return seal_signed(sign(payload, kind, signers), what=kind, version=version)
+def write_signed(
+    payload: bytes,
+    kind: Kind,
+    signers: Iterable[Signer],
+    *,
+    version: int | None = None,
+    limit: int = MAX_MANIFEST_BYTES,
+) -> bytes:
+    """Return an envelope with its seal, which is not longer than the limit."""
+    return seal_signed(sign(payload, kind, signers), what=kind, version=version, limit=limit)
 
 
-def seal_signed(data: bytes, *, what: str, version: int | None = None) -> bytes:
-    """Return an envelope, whoever has signed it, with its seal; raises `CodecError` if it is none."""
-    return seal(_Sealed(**dict(read_envelope(data, what=what)), version=version))
+def seal_signed(data: bytes, *, what: str, version: int | None = None, limit: int = MAX_MANIFEST_BYTES) -> bytes:
+    """Return an envelope, whoever has signed it, with its seal; raises `CodecError` if it is none, or too long."""
+    return seal(_Sealed(**dict(read_envelope(data, what=what, limit=limit)), version=version))
 
 
-def check_sealed(data: bytes, *, what: str) -> None:
+def check_sealed(data: bytes, *, what: str, limit: int = MAX_MANIFEST_BYTES) -> None:
     """Raise `CodecError` if an envelope is not as it was written: a disk has damaged it."""
-    unseal(_Sealed, data, what=what)
+    unseal(_Sealed, data, what=what, limit=limit)
 
 
 def require_no_root(data: bytes, *, what: str) -> None:

@@ -10,6 +10,7 @@ and members.
 - `root`, `members`: what is signed; `view`: both as one reader sees them; `reading`: never more than can be meant.
 - `channel`: where a channel points, and until when; `seen`: what was seen, below which nothing is believed.
 - `envelope`, `keys`: signatures over stored bytes; `identity`, `home`: as whom, and where private keys lie.
+- `requests`: what a signed request says, for one use; `rights`: who may ask what, in one table.
 - `model_signature`: the signature in a model's folder, which other tools verify, too.
 - `provenance`: what a release was made from, in a form that other tools read; `lineage`: who has signed the history.
 - `signed_folder`: whether a folder is what its signature says.

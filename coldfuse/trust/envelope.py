@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from coldfuse.core.serialization import decode, encode
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode, encode
 from coldfuse.core.signature import Signature
 from coldfuse.core.value import Value
 from coldfuse.errors import CodecError, SignatureError, UnknownKeyError
@@ -100,13 +100,13 @@ def detached(payload: bytes, kind: Kind, signer: Signer) -> Signature:
     return signature_of(signer, Dsse(payload, payload_type(kind), {}).pae())
 
 
-def read_envelope(data: bytes, *, what: str) -> Envelope:
+def read_envelope(data: bytes, *, what: str, limit: int = MAX_MANIFEST_BYTES) -> Envelope:
     """Parse an envelope, verifying nothing.
 
     Raises:
-        CodecError: It is too long, or no envelope.
+        CodecError: It is longer than the limit, or no envelope.
     """
-    return decode(Envelope, data, what=what)
+    return decode(Envelope, data, what=what, limit=limit)
 
 
 def verified(data: bytes, kind: Kind, keys: Sequence[PublicKey], *, what: str, threshold: int = 1) -> bytes:

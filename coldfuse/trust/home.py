@@ -17,7 +17,7 @@ from pathlib import Path
 from coldfuse.core.names import DisplayName
 from coldfuse.core.sealed import seal, unseal
 from coldfuse.core.value import Digest, Name, Value
-from coldfuse.durable import make_folder, sync_folder, write_whole
+from coldfuse.durable import explained, make_folder, sync_folder, write_whole
 from coldfuse.errors import UserInputError
 from coldfuse.trust.keys import Ask, PrivateKey
 
@@ -85,8 +85,9 @@ class FederationFolder:
 
     def promote_key(self, name: str) -> None:
         """Put the staged key into the place of the one before it."""
-        os.replace(self._staged(name), self.key_path(name))
-        sync_folder(self.key_path(name).parent)
+        with explained(self.key_path(name)):
+            os.replace(self._staged(name), self.key_path(name))
+            sync_folder(self.keys)
 
     def _staged(self, name: str) -> Path:
         return staged_path(self.key_path(name))
@@ -101,8 +102,9 @@ class FederationFolder:
         Raises:
             CodecError: A note is damaged.
         """
-        paths = sorted((self.path / "memberships").glob("*.json"))
-        return [unseal(Membership, path.read_bytes(), what=str(path)) for path in paths]
+        folder = self.path / "memberships"
+        with explained(folder, "read"):
+            return [unseal(Membership, path.read_bytes(), what=str(path)) for path in sorted(folder.glob("*.json"))]
 
     def _keep(self, name: str, value: Value) -> None:
         make_private_folder(self.path)
@@ -129,9 +131,10 @@ def known_federations(home: Path) -> list[Path]:
 
 
 def make_private_folder(path: Path) -> None:
-    """Make a folder, and those above it, for this user alone."""
-    make_folder(path)
-    os.chmod(path, 0o700)
+    """Make a folder, and those above it, for this user alone. Raises `UserInputError` if that cannot be."""
+    with explained(path):
+        make_folder(path)
+        os.chmod(path, 0o700)
 
 
 def staged_path(path: Path) -> Path:

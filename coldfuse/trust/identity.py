@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from coldfuse.core.names import Identity as Names
@@ -28,7 +29,8 @@ class KeyFile:
         with self._lock:
             seen = _stamp(self._path)
             if seen is not None and seen != self._seen:
-                self._key, self._seen = read_private_key(self._path), seen
+                with suppress(UserInputError):  # somebody may be about to write it
+                    self._key, self._seen = read_private_key(self._path), seen
             return self._key
 
     def follow(self, refused: str) -> bool:

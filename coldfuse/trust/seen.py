@@ -144,13 +144,14 @@ class Memory:
     def newest_root(self) -> Root | None:
         """Return the newest root that was verified before; None where only the first one is known, or nothing."""
         if self._folder is None:
-            data = self._root
-        else:
-            try:
-                data = (self._folder.path / "newest.json").read_bytes()
-            except FileNotFoundError:
-                return None
-        return None if data is None else read_known_root(data)
+            return None if self._root is None else read_known_root(self._root)
+        path = self._folder.path / "newest.json"
+        try:
+            return read_known_root(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except CodecError as error:
+            raise CodecError(f"{path}: {error}; remove it to begin anew from root.json beside it") from error
 
     def keep_root(self, root: Root, data: bytes | None) -> None:
         """Take note of the newest root, which was verified; `data` is its envelope, where it was read just now.

@@ -161,10 +161,7 @@ class TrustView:
         """
         known = self.known()
         candidates: list[Member | None] = [None] if known.root.is_open and name not in known.members.members else []
-        if (current := known.members.members.get(name)) is not None:
-            candidates.append(current)
-        if at_s is not None:
-            candidates += [member for former, member in reversed(known.members.former) if former == name]
+        candidates += _invitations_at(known.members, name, at_s)
         for member in candidates:
             statements = self.statements(name, member)
             valid = statements[-1:] if at_s is None else _held_at(statements, at_s)
@@ -264,6 +261,17 @@ class TrustView:
         if (found.version, found.federation) != (version, self._fingerprint):
             raise SignatureError(f"{what}: is version {found.version} of {found.federation[:12]}, put in another place")
         return found
+
+
+def _invitations_at(members: Members, name: str, at_s: float | None) -> list[Member]:
+    """Return the newest invitation of a name, and those before it that had not been replaced by then."""
+    current = members.members.get(name)
+    newest = [] if current is None else [current]
+    held = [*(member for former, member in members.former if former == name), *newest]
+    if at_s is None:
+        return newest
+    ends = [*(after.invited_at_s + SKEW_S for after in held[1:]), float("inf")]
+    return [member for member, end_s in zip(held, ends, strict=False) if at_s <= end_s][::-1]
 
 
 def _held_at(statements: Sequence[KeyStatement], at_s: float) -> list[KeyStatement]:

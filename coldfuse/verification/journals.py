@@ -201,5 +201,5 @@ class Journals:
             self.look.add(Cause.GAP, key, f"names entry {head.seq} as the last, and there are {num_entries}")
         elif head.seq < num_entries - 1:
             self.look.add(Cause.ROLLED_BACK, key, f"names entry {head.seq} as the last, and there are later ones")
-        elif last is None or (last.event, last.before) != (head.event, head.before):
+        elif last is None or last.event != head.event or (self._is_signed(number) and last.digest != head.digest):
             self.look.add(Cause.CONTRADICTION, key, "holds another entry than the last of the journal")

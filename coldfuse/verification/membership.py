@@ -62,7 +62,9 @@ def find_signer(
     try:
         asker = view.verify(payload, kind, signed.signature, name=name, what=where, at_s=at_s)
     except NotAllowedError as error:
-        was_theirs = signed.signature is not None and signed.signature.keyid in _keys_ever(view, name)
+        was_theirs = False
+        with look.noting(where):
+            was_theirs = signed.signature is not None and signed.signature.keyid in _keys_ever(view, name)
         look.add(Cause.REVOKED if was_theirs else Cause.UNKNOWN_KEY, where, str(error))
         return None
     except (SignatureError, CodecError) as error:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Set
 from coldfuse.core.damage import Damaged
 from coldfuse.core.federation import Terms
 from coldfuse.core.round import Admitted, Closed, Opened, Rejected, fold
+from coldfuse.trust.provenance import Statement
 from coldfuse.verification.causes import Cause
 from coldfuse.verification.journals import SeenRound
 from coldfuse.verification.releases import SeenRelease
@@ -139,8 +140,17 @@ def _of_made(round_: SeenRound, made: SeenRelease) -> Iterator[Problem]:
     for contribution in sorted(fused ^ closed):
         verb = "has fused" if contribution in fused else "has left out"
         yield Cause.CONTRADICTION, f"release {number} {verb} contribution {contribution[:12]}, against its journal"
-    head = made.statement.journal_head if made.statement else None
-    if head is not None and head not in round_.chain:
+    if made.statement is not None:
+        yield from _of_statement(round_, number, made.statement)
+
+
+def _of_statement(round_: SeenRound, number: int, statement: Statement) -> Iterator[Problem]:
+    opened, said, head = round_.state.opened, statement.parameters.terms, statement.journal_head
+    if opened is not None and said != opened.terms:
+        yield Cause.CONTRADICTION, f"release {number} was signed with other rules than its round was opened with"
+    if head is None:
+        yield Cause.GAP, f"release {number} was signed, and says nothing of its journal"
+    elif head not in round_.chain:
         yield Cause.CONTRADICTION, f"release {number} was signed with another journal than the one that is there"
 
 

@@ -17,6 +17,7 @@ from federations import (
     make_manifest,
     open_round,
 )
+from trusted_federations import TrustedFederation
 
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest
@@ -24,6 +25,7 @@ from coldfuse.core.damage import Damage, Damaged
 from coldfuse.core.release import FusedContribution
 from coldfuse.core.round import Abandoned, Closed, Published
 from coldfuse.core.serialization import encode, sha256
+from coldfuse.core.signature import Signature
 from coldfuse.errors import (
     CodecError,
     ContributionRejectedError,
@@ -34,36 +36,61 @@ from coldfuse.errors import (
     RoundClosedError,
     UserInputError,
 )
-from coldfuse.gateway import ContributionSummary, Decision, Gateway, StoreGateway
+from coldfuse.gateway import ContributionSummary, ContributionVerdict, Decision, Gateway, StoreGateway
 from coldfuse.registry.federation import Federation
 from coldfuse.storage import LocalStore, MemoryStore
 from coldfuse.transport.client import GatewayClient
 from coldfuse.transport.server import serve_gateway
+from coldfuse.trust.identity import Identity
 
 MIB = 1 << 20
 SIZES = [2 * MIB + 1, 1, MIB, 0, 300_000]
 
 
-@pytest.fixture(params=["direct", "wire"])
+@pytest.fixture(params=["direct", "wire", "signed"])
 def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 @pytest.fixture
-def federation(kind: str, tmp_path: Path) -> Federation:
-    federation = make_federation(MemoryStore() if kind == "direct" else LocalStore(tmp_path / "store"))
+def trusted(kind: str, tmp_path: Path) -> TrustedFederation | None:
+    """The same federation with a root, where requests and contributions are signed; its name is that of the others."""
+    return TrustedFederation(LocalStore(tmp_path / "store"), name=FEDERATION) if kind == "signed" else None
+
+
+@pytest.fixture
+def federation(kind: str, trusted: TrustedFederation | None, tmp_path: Path) -> Federation:
+    store = MemoryStore() if kind == "direct" else LocalStore(tmp_path / "store")
+    federation = trusted.federation if trusted else make_federation(store)
     open_round(federation)
     return federation
 
 
+class SigningClient(GatewayClient):
+    """Signs what is committed, as a node does."""
+
+    identity: Identity
+
+    def commit(self, manifest: ContributionManifest, signature: Signature | None = None) -> ContributionVerdict:
+        signed = self.identity.sign(encode(manifest), "contribution")
+        return super().commit(manifest, signature or signed)
+
+
 @pytest.fixture
-def gateway(kind: str, federation: Federation) -> Iterator[Gateway]:
+def gateway(kind: str, federation: Federation, trusted: TrustedFederation | None) -> Iterator[Gateway]:
     if kind == "direct":
         with StoreGateway(federation) as gateway:
             yield gateway
         return
-    with serve_gateway(federation) as server, GatewayClient(server.address, retry_s=5.0) as client:
-        yield client
+    with serve_gateway(federation) as server:
+        if trusted is None:
+            with GatewayClient(server.address, retry_s=5.0) as client:
+                yield client
+            return
+        ada = trusted.enroll("ada")
+        with SigningClient(server.address, retry_s=5.0, identity=ada) as client:
+            client.identity = ada
+            yield client
 
 
 def test_a_contribution_goes_in_and_gets_its_verdict(gateway: Gateway, federation: Federation):
@@ -214,10 +241,11 @@ def test_a_contribution_to_a_round_that_closed_is_refused(gateway: Gateway, fede
         gateway.commit(make_manifest(delta.blob))
 
 
-def test_many_commits_at_once_are_all_taken(gateway: Gateway, federation: Federation):
+def test_many_commits_at_once_are_all_taken(kind: str, gateway: Gateway, federation: Federation):
     delta = make_delta([10])
     gateway.upload(delta.blob, delta.read_range)
-    manifests = [make_manifest(delta.blob, contributor=f"node-{number}") for number in range(64)]
+    names = [f"node-{number}" if kind != "signed" else "ada" for number in range(64)]
+    manifests = [make_manifest(delta.blob, contributor=name, num_steps=step) for step, name in enumerate(names, 1)]
     with ThreadPoolExecutor(16) as pool:
         receipts = list(pool.map(gateway.commit, manifests))
     assert {receipt.contribution for receipt in receipts} == set(federation.journal(1).state().received)

@@ -113,7 +113,7 @@ def test_strangers_who_ask_without_end_keep_no_member_out(flooded: Flooded) -> N
 
 def test_strangers_who_say_nothing_keep_no_member_out_and_no_stranger(flooded: Flooded) -> None:
     with ExitStack() as stack:
-        for path in itertools.chain.from_iterable([(SIGNED, JOIN)] * 3):
+        for path in itertools.chain.from_iterable([(SIGNED, JOIN)] * 2):
             connection = stack.enter_context(RawConnection(flooded.process.address))
             for _ in range(60):
                 stream = connection.open_call(path)

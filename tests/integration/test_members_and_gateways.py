@@ -144,7 +144,7 @@ def test_joining_is_for_who_is_invited_in_time_and_once(trusted, connect):
     with pytest.raises(NotAllowedError, match="revoked"):
         stranger.join(trusted.statement("gone", PrivateKey.generate()))
     trusted.invite("ada")
-    with pytest.raises(SignatureError):
+    with pytest.raises(NotAllowedError, match="never theirs"):
         stranger.join(trusted.statement("ada", PrivateKey.generate(), before=PrivateKey.generate()))
     statement = trusted.statement("ada", PrivateKey.generate())
     for _ in range(2):

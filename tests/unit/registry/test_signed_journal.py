@@ -8,10 +8,11 @@ from collections.abc import Callable
 import pytest
 from federation_keys import TinyTrust, make_root
 
-from coldfuse.core.contribution import Rejection
+from coldfuse.core.contribution import Admission, Measured, Rejection
 from coldfuse.core.round import Abandoned, Admitted, Closed, Opened, Rejected
 from coldfuse.core.sealed import seal
 from coldfuse.core.serialization import decode, encode, sha256
+from coldfuse.core.signature import Signature
 from coldfuse.core.value import Value
 from coldfuse.errors import ChainError, ConflictError, SignatureError, TrustError
 from coldfuse.registry.chain import Chain, Head, Link
@@ -208,6 +209,34 @@ def test_a_new_key_goes_on_and_the_old_one_adds_nothing_more(signed: Signed) -> 
         late.append(Abandoned(reason="stolen"))
     with pytest.raises(ChainError, match="a key that had been replaced before"):
         signed.reader().led()
+
+
+def test_an_old_key_does_not_pass_for_the_new_one_beside_it(signed: Signed) -> None:
+    signed.fill()
+    old, new = signed.trust.aggregator, PrivateKey.generate()
+    signed.rotate(new)
+    signed.journal(key=new).led()
+    journal = signed.journal(key=new)
+    journal.led()
+    journal.append(Rejected(rejections=()))
+    link = signed.link(HEAD).model_copy(update={"seq": 4, "before": signed.reader().newest_link()})
+    forged = json.loads(write_signed(encode(link), "journal", [old]))
+    forged["signatures"].append(json.loads(signed.store.get(HEAD))["signatures"][0])
+    del forged["seal"]
+    signed.replace(HEAD, json.dumps(forged).encode())
+    with pytest.raises(SignatureError, match="has 2 signatures"):
+        signed.reader().led()
+
+
+def test_ten_thousand_signed_contributions_are_carried_in_one_entry(signed: Signed) -> None:
+    signature = Signature(keyid="1" * 64, sig="A" * 88)
+    measured = Measured(kind="full, dense", norm=0.123456789012345, layers=(0.123456789012345,) * 16,
+                        num_changed=10**9, largest=0.123456789, sketch="ab" * 64)  # fmt: skip
+    one = Admission(contribution="0" * 64, contributor="c" * 20, delta_digest="2" * 64, num_examples=1000, score=0.9,
+                    measured=measured, checks="3" * 64, signature=signature, signed_at_s=1.8e9)  # fmt: skip
+    carried = tuple(one.model_copy(update={"contribution": f"{number:064x}"}) for number in range(10_000))
+    signed.journal().append(OPENED.model_copy(update={"carried": carried}))
+    assert len(signed.reader().led().admitted) == 10_000
 
 
 def test_two_leaders_never_both_write_a_place(signed: Signed) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coldfuse.errors import UserInputError
+from coldfuse.errors import CodecError, UserInputError
 from coldfuse.trust.home import FederationFolder, Membership
 from coldfuse.trust.identity import KeyFile, find_identity
 from coldfuse.trust.keys import PrivateKey
@@ -106,6 +106,34 @@ def test_a_key_that_is_gone_for_a_moment_still_signs(folder):
     os.rename(folder.key_path("alice"), folder.path / "elsewhere")
     assert file.newest().public == key.public
     assert not file.follow(key.public.id)
+
+
+def test_a_key_that_is_half_written_is_read_once_it_is_whole(folder):
+    before, after = join(folder, "alice"), PrivateKey.generate()
+    path = folder.key_path("alice")
+    file = KeyFile(path)
+    path.write_bytes(after.pem()[:40])
+    assert file.newest().public == before.public
+    path.write_bytes(after.pem())
+    assert file.newest().public == after.public
+
+
+@pytest.mark.parametrize("place", ["home", "federation", "memberships", "keys"])
+def test_a_file_in_the_place_of_a_folder_is_said_in_a_line(tmp_path, place):
+    folder = FederationFolder(tmp_path / "home", FINGERPRINT)
+    at = {"home": folder.path.parent, "federation": folder.path}.get(place, folder.path / place)
+    at.parent.mkdir(parents=True, exist_ok=True)
+    at.write_text("in the way")
+    with pytest.raises(UserInputError, match=str(folder.path.parent)):
+        find_identity(folder, "alice", is_open=True)
+
+
+def test_a_damaged_note_of_a_membership_is_named(folder):
+    join(folder, "alice")
+    note = folder.path / "memberships" / "alice.json"
+    note.write_bytes(note.read_bytes().replace(b"alice", b"malic"))
+    with pytest.raises(CodecError, match=r"memberships/alice\.json"):
+        find_identity(folder, None)
 
 
 def test_neither_text_nor_pickle_shows_the_secret(folder):

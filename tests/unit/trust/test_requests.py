@@ -73,7 +73,7 @@ def test_no_text_but_a_claim_is_read(ada: Identity) -> None:
     text = sign_request(ada, PATH, body=b"", gateway=GATEWAY, now_s=NOW_S, nonce=bytes(16))
     rng = random.Random(1)
     seen = {"read": 0, "refused": 0}
-    for _ in range(2000):
+    for _ in range(1000):
         place, kind = rng.randrange(len(text)), rng.randrange(3)
         mutant = text[:place] + rng.choice(("", chr(rng.randrange(1, 300)), text)) + text[place + kind :]
         try:
@@ -83,7 +83,7 @@ def test_no_text_but_a_claim_is_read(ada: Identity) -> None:
         else:
             assert mutant == text
             seen["read"] += 1
-    assert seen["refused"] > 1500
+    assert seen["refused"] > 700
     for nothing in ("", " ", "1", text + "\n", "\n" + text, text.upper(), text.replace("1 ", "2 ", 1), text * 9):
         with pytest.raises(SignatureError):
             parse_claim(nothing)
@@ -125,7 +125,7 @@ def test_a_request_counts_once_for_as_long_as_its_time_is_believed() -> None:
 def test_memory_is_bounded_and_nothing_that_was_forgotten_counts_again(num_members: int) -> None:
     nonces, rng = Nonces(Clock(), max_all=200, max_one=80), random.Random(num_members)
     used, refused = [], 0
-    for number in range(2000):
+    for number in range(1200):
         request = bare(f"m{rng.randrange(num_members)}", number, at_s=NOW_S + rng.uniform(-WINDOW_S, WINDOW_S))
         try:
             nonces.use(request)
@@ -145,7 +145,7 @@ def test_who_floods_forgets_their_own() -> None:
     others = [bare(f"m{number}", number) for number in range(20)]
     for request in others:
         nonces.use(request)
-    for number in range(3000):
+    for number in range(1500):
         try:
             nonces.use(bare(f"greedy{number % 5}", number, at_s=NOW_S + WINDOW_S - number % 7))
         except GatewayBusyError:

@@ -157,3 +157,6 @@ def test_a_damaged_note_is_said_and_not_taken_for_none(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"7", b"1"))
     with pytest.raises(CodecError, match="altered; remove it to begin anew"):
         memory.seen()
+    (folder.path / "newest.json").write_bytes(b"{}")
+    with pytest.raises(CodecError, match=r"newest\.json: .*; remove it to begin anew from root\.json"):
+        memory.newest_root()

@@ -132,3 +132,19 @@ def test_what_is_longer_than_it_can_be_is_not_parsed(kind, num_bytes):
     trust.stored[kind] = b" " * (num_bytes + 1)
     with pytest.raises(CodecError, match=f"expected at most {num_bytes:,}; it is not read"):
         trust.view().find("ada", "0" * 64)
+
+
+def test_a_key_of_a_replaced_invitation_signs_nothing_after_that() -> None:
+    trust = TinyTrust()
+    lost = trust.enroll("ada")
+    before = trust.members["ada"]
+    trust.invite("ada", invited_at_s=NOW_S + 1000)  # the key was stolen: she is invited anew
+    trust.former = (("ada", before),)
+    trust.publish_members()
+    own = trust.bind("ada", PrivateKey.generate())
+    view = trust.view()
+
+    assert view.find("ada", lost.signer.public.id, at_s=NOW_S + 900).member == before
+    assert view.find("ada", own.signer.public.id, at_s=NOW_S + 9000).member == trust.members["ada"]
+    with pytest.raises(NotAllowedError, match="none of this member's"):
+        view.find("ada", lost.signer.public.id, at_s=NOW_S + 9000)
