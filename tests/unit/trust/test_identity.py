@@ -142,3 +142,20 @@ def test_neither_text_nor_pickle_shows_the_secret(folder):
     secret = key.pem().decode().splitlines()[1]
     assert secret not in repr(identity) + str(vars(identity)) + repr(vars(identity))
     assert secret not in repr(identity.signer)
+
+
+def test_a_member_whose_key_is_gone_is_told_where_it_was(folder):
+    join(folder, "alice")
+    folder.key_path("alice").unlink()
+    for name in (None, "alice"):
+        with pytest.raises(
+            UserInputError, match=r"alice: you have joined .*keys/alice\.pem; bring it back .*--new-key"
+        ):
+            find_identity(folder, name)
+
+
+def test_a_damaged_note_of_a_membership_says_what_brings_it_back(folder):
+    join(folder, "alice")
+    (folder.path / "memberships" / "alice.json").write_text("garbage")
+    with pytest.raises(CodecError, match=r"alice\.json: .*; remove it, and join again"):
+        find_identity(folder, None)
