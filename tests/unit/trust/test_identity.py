@@ -159,3 +159,11 @@ def test_a_damaged_note_of_a_membership_says_what_brings_it_back(folder):
     (folder.path / "memberships" / "alice.json").write_text("garbage")
     with pytest.raises(CodecError, match=r"alice\.json: .*; remove it, and join again"):
         find_identity(folder, None)
+
+
+@pytest.mark.parametrize("name", ["operator", "aggregator", "root", "model"])
+def test_nobody_takes_a_roles_key_for_their_own(tmp_path: Path, name: str) -> None:
+    folder = FederationFolder(tmp_path, "0" * 64)
+    folder.write_key(name, PrivateKey.generate())
+    with pytest.raises(UserInputError, match="is the name of a role"):
+        find_identity(folder, name, is_open=True)
