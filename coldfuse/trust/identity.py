@@ -131,6 +131,12 @@ def _only_membership(folder: FederationFolder) -> Names:
 
 def _explain_missing(folder: FederationFolder, name: str | None) -> str:
     found = folder.memberships()
+    if name is not None and any(each.name == name for each in found):
+        return (
+            f"{name}: you have joined the federation {folder.fingerprint[:12]}, and the key is gone: expected it in "
+            f"{folder.key_path(name)}; bring it back from a copy, or ask its operator for another invitation "
+            "(coldfuse enroll --new-key)"
+        )
     here = f"; here you are {_list(found)}" if found else ""
     who = "you are no member" if name is None else f"{name} is no member"
     return (

@@ -46,7 +46,7 @@ def decide(member: Member | None, *, has_joined: bool, is_new_key: bool) -> tupl
         return "invited anew", "it has not joined yet; the token of before is worth nothing any more"
     if is_new_key:
         return "invited anew", "it gets another key; its old one is worth nothing any more"
-    return "renewed", "it has joined, and keeps its key; no token is needed"
+    return "renewed", "it has joined, and keeps its key; no token is needed (--new-key where it has lost that key)"
 
 
 def enrolled(members: Members, invitation: Invitation, *, invite: PublicKey | None, now_s: float) -> Members:

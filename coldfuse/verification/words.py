@@ -20,7 +20,7 @@ def look_at_words(look: Inspection, view: TrustView | None, *, releases: Mapping
     for key in list_keys(look.store, FOLDER):
         data = look.read(key) or b""
         if view is None:
-            look.note(f"{key}: nobody's word counts in a federation without a root")
+            look.note(f"{key}: nobody's word counts where there is no root, or no list of members by it")
         elif (check := _read(look, view, data, key)) is not None:
             look.looked_at["members' words on releases"] += 1
             _look_at_word(look, check, key, releases.get(check.release))
