@@ -19,6 +19,7 @@ from coldfuse.api.values import Acknowledgement, FetchedRelease, Releases
 from coldfuse.consumer import fetch as fetch_release
 from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.contributor.manifest import default_name
+from coldfuse.contributor.signing import require_sender
 from coldfuse.core.names import Identity
 from coldfuse.extras import requiring
 from coldfuse.gateway import ContributionVerdict, Gateway, Status
@@ -66,6 +67,7 @@ class Federation:
 
         Raises:
             UserInputError: It is no name, or there is no key for it.
+            NotAllowedError: This member may not contribute.
         """
         name = self.name if name is None else name
         who = Identity.of(default_name(os.getcwd()) if name is None else name)
@@ -77,6 +79,7 @@ class Federation:
             return gateway, who
         if asked is None or asked.name != member.name:  # it is asked as somebody else, or as nobody
             gateway = self._opened_as(member.name, identify)
+        require_sender(gateway)
         return gateway, Identity(id=member.name, display_name=member.display_name)
 
     def open(self) -> None:

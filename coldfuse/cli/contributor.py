@@ -27,7 +27,7 @@ from coldfuse.contributor.manifest import default_name
 from coldfuse.contributor.node import Node
 from coldfuse.contributor.sender import Sender
 from coldfuse.contributor.settings import NodeSettings
-from coldfuse.contributor.signing import identity_of
+from coldfuse.contributor.signing import identity_of, require_sender
 from coldfuse.contributor.state import NodeFolder
 from coldfuse.core.names import Identity
 from coldfuse.data.addresses import place_of
@@ -72,6 +72,8 @@ def contribute(options: ContributeOptions) -> None:
                     options.address, reach, root=connection.root, identify=identify, warn=warn,
                     on_connect=partial(_hang_up_on, stop),
                 ))  # fmt: skip
+            if not options.dry_run:
+                require_sender(client)
             say_auditable(client)
             stack.enter_context(standing_check(options, client, report, stop))
             if isinstance(settings, GivenModel):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,18 +46,21 @@ def enroll(options: EnrollOptions) -> None:
     )  # fmt: skip
     invite = None if token is None else token.key.public
     members = enrolled(holding.known.members, invitation, invite=invite, now_s=now_s)
-    is_out = _carry_out(holding, members, options)
-    _say_enrolled(options, members.members[invitation.who.id], (what, why), is_out=is_out)
-    if token is not None:
-        _hand_over(token, options.out)
+    with nullcontext() if token is None else _handing_over(token, options.out):
+        is_out = _carry_out(holding, members, options)
+        _say_enrolled(options, members.members[invitation.who.id], (what, why), is_out=is_out)
 
 
 def _invitation(options: EnrollOptions, now_s: float) -> Invitation:
     size = parse_size(options.quota) if options.quota is not None else None
+    if (join_by_s := parse_duration(options.join_by)) > options.days * 86400:
+        raise UserInputError(
+            f"--join-by {options.join_by}: is longer than the membership holds; give a shorter one, or more --days"
+        )
     return Invitation(
         who=Identity.of(options.name), role=options.role,
         quota=Quota(contribution_bytes=size, uncommitted_bytes=size, contributions_per_day=options.per_day),
-        join_by_s=now_s + parse_duration(options.join_by), valid_until_s=now_s + options.days * 86400,
+        join_by_s=now_s + join_by_s, valid_until_s=now_s + options.days * 86400,
     )  # fmt: skip
 
 
@@ -92,18 +97,28 @@ def _say_enrolled(options: EnrollOptions, member: Member, decision: tuple[Enrolm
         )
 
 
-def _hand_over(token: Token, out: Path | None) -> None:
+@contextmanager
+def _handing_over(token: Token, out: Path | None) -> Iterator[None]:
+    """Hand the token over after the block, which publishes the invitation; where it goes is made sure of before."""
     if out is None:
+        yield
         typer.echo(token.text)
         return
     try:
         handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise UserInputError(
-            f"{out}: cannot be written ({error.strerror}), so the token is lost; run this again with another --out"
+            f"{out}: cannot be written ({error.strerror}), so nobody was invited; give another --out"
         ) from error
-    with os.fdopen(handle, "w") as file:
-        file.write(f"{token.text}\n")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(f"{token.text}\n")
+            file.flush()
+            os.fsync(handle)
+        yield
+    except BaseException:
+        out.unlink()  # a token that invites nobody
+        raise
 
 
 def members(options: MembersOptions) -> None:
@@ -163,13 +178,15 @@ def _as_json(name: str, member: Member, keys: list[KeyStatement]) -> dict[str, o
 
 def revoke(options: RevokeOptions) -> None:
     """Take a membership away."""
-    now_s, name = time.time(), Identity.of(options.name).id
-    since_s = now_s if options.since is None else parse_time(options.since, now_s=now_s)
+    now_s, who = time.time(), Identity.of(options.name)
+    since_s = None if options.since is None else parse_time(options.since, now_s=now_s)
     reason = printable(options.reason)[:_MAX_REASON_CHARS]
     holding = hold(options.store, root=options.signing.root)
-    after = revoked(holding.known.members, name, since_s=since_s, reason=reason, now_s=now_s)
-    if _carry_out(holding, after, options):
-        typer.echo(f"{name} is revoked; nothing counts that it has sent since {when(since_s)}")
+    after = revoked(holding.known.members, who.id, since_s=since_s, reason=reason, now_s=now_s)
+    revocation = after.members[who.id].revoked
+    if _carry_out(holding, after, options) and revocation is not None:
+        name, since = shown(who.id, who.display_name), when(revocation.since_s)
+        typer.echo(f"{name} is revoked; nothing counts that it has sent since {since}")
 
 
 def parse_time(text: str, *, now_s: float) -> float:
@@ -184,11 +201,14 @@ def parse_time(text: str, *, now_s: float) -> float:
     """
     try:
         given = datetime.fromisoformat(text)
-    except ValueError:
+        found = (given if given.tzinfo else given.astimezone()).astimezone(UTC).timestamp()
+    except (ValueError, OverflowError):
         try:
-            return now_s - parse_duration(text)
+            found = now_s - parse_duration(text)
         except UserInputError as error:
             raise UserInputError(
                 f"{text[:80]!r}: expected a time such as 2026-03-01 or 2026-03-01T12:00, or how long ago, such as 3d"
             ) from error
-    return (given if given.tzinfo else given.astimezone()).astimezone(UTC).timestamp()
+    if found < 0:
+        raise UserInputError(f"{text[:80]!r}: is before 1970, and so before there was anything; give a later time")
+    return found

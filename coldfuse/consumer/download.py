@@ -124,17 +124,15 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
         signatures.require_room(out, signed)
         if signatures.names_of(signed):
             signatures.keep_roots(source, out / OWN)
-        incoming = out / OWN / "incoming"
-        incoming.mkdir(exist_ok=True)
+        (incoming := out / OWN / "incoming").mkdir(exist_ok=True)
         _forget_others(incoming, manifest)
         total = sum(blob.size_bytes for blob in manifest.files.values())
         if held == manifest and not any(incoming.iterdir()) and is_whole(out, manifest, verify=verify):
             signatures.put(out, signed)
             return Fetched(manifest=manifest, downloaded_bytes=0, reused_bytes=total, signed=names_of(signed))
         with ThreadPoolExecutor(AHEAD * pace.parallel, thread_name_prefix="fetch-read") as readers:
-            fetched = _fetch(
-                _Download(source, manifest, pace, _Count(total, progress), readers, threading.local()), out, signed
-            )
+            download = _Download(source, manifest, pace, _Count(total, progress), readers, threading.local())
+            fetched = _fetch(download, out, signed)
         return replace(fetched, changed=changed, signed=names_of(signed))
 
 

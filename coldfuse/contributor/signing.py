@@ -14,11 +14,28 @@ from coldfuse.trust.envelope import detached
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.members import MAX_ROTATIONS, KeyStatement, keys_folder, read_statements, state_key
 from coldfuse.trust.reading import bounded
+from coldfuse.trust.rights import Asker, require_right
 
 
 def identity_of(gateway: Gateway) -> Identity | None:
     """Return as whom a gateway is asked; None where the federation has no root, or it is asked as nobody."""
     return gateway.identity if isinstance(gateway, TrustedGateway) else None
+
+
+def require_sender(gateway: Gateway) -> None:
+    """Refuse whoever may not contribute before anything is trained that nobody would take.
+
+    Raises:
+        NotAllowedError: As the gateway would raise it at the end; when a membership expires, its own clock decides.
+    """
+    identity = identity_of(gateway)
+    if identity is None or not isinstance(gateway, TrustedGateway):
+        return
+    known = gateway.belief.known()
+    asker = Asker(
+        name=identity.name, member=known.members.members.get(identity.name), keyid=identity.signer.public.id
+    )  # fmt: skip
+    require_right("Commit", asker, is_open=known.root.is_open, now_s=0.0)
 
 
 def hand_in(gateway: Gateway, manifest: ContributionManifest) -> ContributionVerdict:

@@ -11,6 +11,7 @@
     leftovers       dropping what nobody committed
     housekeeping    the threads that see to it
     signed          what is signed and can be had by key
+    auditing        what a release was made from, which members of an auditable federation may have
     single_flight   one read for all who ask at the same time
 
 `transport` serves a `StoreGateway` over gRPC; its client is a `Gateway` again. Code that is written against `Gateway`

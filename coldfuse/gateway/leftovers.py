@@ -184,7 +184,7 @@ def find_named(store: ObjectStore, digests: Collection[str]) -> set[str]:
 
 
 def _documents(store: ObjectStore) -> Iterator[str]:
-    """Return the keys of everything but objects and what is unfinished."""
+    """Return the keys of everything that may name objects."""
     after: str | None = None
     while True:
         page = store.list("", after=after)

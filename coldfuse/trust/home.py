@@ -18,7 +18,7 @@ from coldfuse.core.names import DisplayName
 from coldfuse.core.sealed import seal, unseal
 from coldfuse.core.value import Digest, Name, Value
 from coldfuse.durable import explained, make_folder, sync_folder, write_whole
-from coldfuse.errors import UserInputError
+from coldfuse.errors import CodecError, UserInputError
 from coldfuse.trust.keys import Ask, PrivateKey
 
 _FOLDER_CHARS = 16
@@ -104,7 +104,7 @@ class FederationFolder:
         """
         folder = self.path / "memberships"
         with explained(folder, "read"):
-            return [unseal(Membership, path.read_bytes(), what=str(path)) for path in sorted(folder.glob("*.json"))]
+            return [_read_membership(path) for path in sorted(folder.glob("*.json"))]
 
     def _keep(self, name: str, value: Value) -> None:
         make_private_folder(self.path)
@@ -123,6 +123,13 @@ class FederationFolder:
             return (self.path / "root.json").read_bytes()
         except FileNotFoundError:
             return None
+
+
+def _read_membership(path: Path) -> Membership:
+    try:
+        return unseal(Membership, path.read_bytes(), what=str(path))
+    except CodecError as error:
+        raise CodecError(f"{error}; remove it, and join again with the same invitation, which keeps the key") from error
 
 
 def known_federations(home: Path) -> list[Path]:

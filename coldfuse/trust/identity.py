@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import get_args
 
 from coldfuse.core.names import Identity as Names
 from coldfuse.core.signature import Signature
@@ -12,6 +13,7 @@ from coldfuse.errors import UserInputError
 from coldfuse.trust.envelope import Kind, detached
 from coldfuse.trust.home import FederationFolder, Membership, read_private_key, staged_path
 from coldfuse.trust.keys import PrivateKey, Signer
+from coldfuse.trust.root import RoleName
 
 
 class KeyFile:
@@ -105,6 +107,8 @@ def find_identity(folder: FederationFolder, name: str | None, *, is_open: bool =
         UserInputError: There is no key of that name, or there are several and none was named.
     """
     who = _only_membership(folder) if name is None else Names.of(name)
+    if who.id in get_args(RoleName):  # where roles' keys lie, too, that one would be taken for the member's
+        raise UserInputError(f"{who.id}: is the name of a role, whose key lies under it; choose another")
     path = folder.key_path(who.id)
     if not path.exists():
         if not is_open:
@@ -127,6 +131,12 @@ def _only_membership(folder: FederationFolder) -> Names:
 
 def _explain_missing(folder: FederationFolder, name: str | None) -> str:
     found = folder.memberships()
+    if name is not None and any(each.name == name for each in found):
+        return (
+            f"{name}: you have joined the federation {folder.fingerprint[:12]}, and the key is gone: expected it in "
+            f"{folder.key_path(name)}; bring it back from a copy, or ask its operator for another invitation "
+            "(coldfuse enroll --new-key)"
+        )
     here = f"; here you are {_list(found)}" if found else ""
     who = "you are no member" if name is None else f"{name} is no member"
     return (

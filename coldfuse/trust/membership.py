@@ -46,7 +46,7 @@ def decide(member: Member | None, *, has_joined: bool, is_new_key: bool) -> tupl
         return "invited anew", "it has not joined yet; the token of before is worth nothing any more"
     if is_new_key:
         return "invited anew", "it gets another key; its old one is worth nothing any more"
-    return "renewed", "it has joined, and keeps its key; no token is needed"
+    return "renewed", "it has joined, and keeps its key; no token is needed (--new-key where it has lost that key)"
 
 
 def enrolled(members: Members, invitation: Invitation, *, invite: PublicKey | None, now_s: float) -> Members:
@@ -76,8 +76,15 @@ def enrolled(members: Members, invitation: Invitation, *, invite: PublicKey | No
     })  # fmt: skip
 
 
-def revoked(members: Members, name: str, *, since_s: float, reason: str, now_s: float) -> Members:
-    """Return the next list, with a membership taken away; revoking again moves `since_s` and the reason.
+def revoked(members: Members, name: str, *, since_s: float | None, reason: str, now_s: float) -> Members:
+    """Return the next list, with a membership taken away; revoking again moves what is given, and that alone.
+
+    Args:
+        members: The list as it is.
+        name: Whose.
+        since_s: Seconds since 1970 from which on nothing of it counts; None: as before, or now.
+        reason: Why; empty: as before.
+        now_s: Seconds since 1970.
 
     Raises:
         UserInputError: There is no such member, or it would count from the future on.
@@ -85,9 +92,12 @@ def revoked(members: Members, name: str, *, since_s: float, reason: str, now_s: 
     member = members.members.get(name)
     if member is None:
         raise UserInputError(f"{name}: is no member; `coldfuse members` lists who is")
+    before = member.revoked
+    if since_s is None:
+        since_s = now_s if before is None else before.since_s
     if since_s > now_s:
         raise UserInputError("--since is in the future; a membership is taken away now, or for what was before")
-    revocation = Revocation(at_s=now_s, since_s=since_s, reason=reason)
+    revocation = Revocation(at_s=now_s, since_s=since_s, reason=reason or (before.reason if before else ""))
     changed = member.model_copy(update={"revoked": revocation})
     former = tuple(
         (who, _revoked_too(before, revocation) if who == name else before) for who, before in members.former

@@ -11,23 +11,12 @@ import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from pydantic import Field, ValidationError
-from securesystemslib.exceptions import UnsupportedLibraryError
-from securesystemslib.signer import (  # type: ignore[attr-defined]  # it lists no names
-    AWSSigner,
-    AzureSigner,
-    CryptoSigner,
-    GCPSigner,
-    HSMSigner,
-    SSlibKey,
-    VaultSigner,
-)
-from securesystemslib.signer import Signer as _Signer  # type: ignore[attr-defined]  # it lists no names
 
 from coldfuse.core.sealed import seal, unseal
 from coldfuse.core.value import Value
@@ -35,6 +24,10 @@ from coldfuse.durable import write_whole
 from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.trust.home import make_private_folder, read_private_key
 from coldfuse.trust.keys import Ask, PublicKey, Signer
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import Signer as _Signer  # type: ignore[attr-defined]  # it lists no names
+    from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
 
 CREDENTIAL = "coldfuse-{}"
 """Name of systemd's credential with the key of a role."""
@@ -169,8 +162,10 @@ def open_reference(reference: KeyReference, *, ask: Ask | None = None) -> Signer
                 f"{path}: is another key than the one that was given before; expected {reference.key.id}"
             )
         return key
+    from securesystemslib.signer import Signer as Given  # type: ignore[attr-defined]  # it lists no names
+
     uri, public = reference.uri, reference.key.verifier()
-    return ReferredSigner(reference, _translated(uri, lambda: _Signer.from_priv_key_uri(uri, public, ask or _nobody)))
+    return ReferredSigner(reference, _translated(uri, lambda: Given.from_priv_key_uri(uri, public, ask or _nobody)))
 
 
 def read_reference(path: Path) -> KeyReference:
@@ -187,6 +182,8 @@ def _nobody(secret: str) -> str:
 
 def _translated(uri: str, call: Callable[[], Any]) -> Any:
     """Call into securesystemslib, whose signers raise whatever the libraries below them do."""
+    from securesystemslib.exceptions import UnsupportedLibraryError
+
     scheme = uri.partition(":")[0]
     try:
         return call()
@@ -220,6 +217,8 @@ def _public_key(key: SSlibKey, given: str) -> PublicKey:
 
 
 def _import_file(uri: str, _: Ask | None) -> tuple[str, SSlibKey]:
+    from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  # it lists no names
+
     path = Path(urlsplit(uri).path).expanduser().absolute()
     mode = path.stat().st_mode
     if stat.S_IMODE(mode) & 0o077:
@@ -232,22 +231,44 @@ def _import_file(uri: str, _: Ask | None) -> tuple[str, SSlibKey]:
 
 
 def _import_hsm(uri: str, ask: Ask | None) -> tuple[str, SSlibKey]:
+    from securesystemslib.signer import HSMSigner  # type: ignore[attr-defined]  # it lists no names
+
     parts = urlsplit(uri)
     label = dict(parse_qsl(parts.query)).get("label")
     return HSMSigner.import_(int(parts.path) if parts.path else None, label, ask or _nobody)
 
 
 def _import_azure(uri: str, _: Ask | None) -> tuple[str, SSlibKey]:
+    from securesystemslib.signer import AzureSigner  # type: ignore[attr-defined]  # it lists no names
+
     parts = urlsplit(uri)  # azurekms://VAULT.vault.azure.net/keys/NAME/VERSION
     return AzureSigner.import_(parts.netloc.partition(".")[0], parts.path.split("/")[2])
+
+
+def _import_aws(uri: str, _: Ask | None) -> tuple[str, SSlibKey]:
+    from securesystemslib.signer import AWSSigner  # type: ignore[attr-defined]  # it lists no names
+
+    return AWSSigner.import_(urlsplit(uri).path)
+
+
+def _import_gcp(uri: str, _: Ask | None) -> tuple[str, SSlibKey]:
+    from securesystemslib.signer import GCPSigner  # type: ignore[attr-defined]  # it lists no names
+
+    return GCPSigner.import_(urlsplit(uri).path)
+
+
+def _import_vault(uri: str, _: Ask | None) -> tuple[str, SSlibKey]:
+    from securesystemslib.signer import VaultSigner  # type: ignore[attr-defined]  # it lists no names
+
+    return VaultSigner.import_(urlsplit(uri).path.partition("/")[0])
 
 
 _IMPORTS: dict[str, Callable[[str, Ask | None], tuple[str, SSlibKey]]] = {
     "file2": _import_file,
     "hsm": _import_hsm,
-    "awskms": lambda uri, _: AWSSigner.import_(urlsplit(uri).path),
-    "gcpkms": lambda uri, _: GCPSigner.import_(urlsplit(uri).path),
+    "awskms": _import_aws,
+    "gcpkms": _import_gcp,
     "azurekms": _import_azure,
-    "hv": lambda uri, _: VaultSigner.import_(urlsplit(uri).path.partition("/")[0]),
+    "hv": _import_vault,
 }
 """How each kind says its public key."""

@@ -12,8 +12,8 @@ from coldfuse.verification.inspection import Inspection
 from coldfuse.verification.releases import SeenRelease
 from coldfuse.verification.words import look_at_words
 
-_NAMED_BY_CONTENT = ("objects/", "damaged/", "uploads/")
-"""What is read where it is named, and otherwise is no part of anything."""
+_ASIDE = ("objects/", "checks/", "damaged/", "uploads/", "quotas/", "probes/")
+"""What is read where it is named, or is a service's own note, and otherwise is no part of anything."""
 
 
 def look_beside(look: Inspection, *, view: TrustView | None, releases: Mapping[int, SeenRelease]) -> None:
@@ -23,7 +23,7 @@ def look_beside(look: Inspection, *, view: TrustView | None, releases: Mapping[i
     look_at_words(look, view, releases=releases)
     others = 0
     for key in list_keys(look.store, ""):
-        if key not in look.keys and not key.startswith(_NAMED_BY_CONTENT):
+        if key not in look.keys and not key.startswith(_ASIDE):
             others += 1
     if others:
         look.note(f"{others} keys of the store are named by nothing that was looked at, and vouch for nothing")

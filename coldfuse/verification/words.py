@@ -12,17 +12,15 @@ from coldfuse.verification.causes import Cause
 from coldfuse.verification.inspection import Inspection
 from coldfuse.verification.releases import SeenRelease
 
-FOLDER = "checks/"
+FOLDER = "words/"
 
 
 def look_at_words(look: Inspection, view: TrustView | None, *, releases: Mapping[int, SeenRelease]) -> None:
     """Look at every word of a member's. One that says that a release differs is no proof, and worth a note."""
     for key in list_keys(look.store, FOLDER):
-        if key.count("/") != 2:  # what files are verified by lies here, too
-            continue
         data = look.read(key) or b""
         if view is None:
-            look.note(f"{key}: nobody's word counts in a federation without a root")
+            look.note(f"{key}: nobody's word counts where there is no root, or no list of members by it")
         elif (check := _read(look, view, data, key)) is not None:
             look.looked_at["members' words on releases"] += 1
             _look_at_word(look, check, key, releases.get(check.release))

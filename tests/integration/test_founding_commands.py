@@ -37,7 +37,7 @@ def test_init_makes_root_and_keys_without_questions(place: Place) -> None:
     assert (root["is_open"], root["version"]) == (False, 1)
 
 
-STEPS = ["root/", "members/", "objects/", "releases/", "channels/", "federation.json", "settings/"]
+STEPS = ["root/", "objects/", "federation.json", "settings/"]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -132,7 +132,7 @@ def test_a_federation_of_before_is_adopted_with_its_history(place: Place) -> Non
     assert ada.run("init", place.store, "--adopt", "--base", "x").exit_code == 2
 
 
-@pytest.mark.parametrize("step", ["root/", "members/", "federation.json", "channels/"])
+@pytest.mark.parametrize("step", ["root/", "federation.json", "channels/"])
 def test_an_adoption_that_was_killed_is_finished_with_the_same_keys(
     place: Place, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -352,8 +352,11 @@ def test_an_aggregator_that_invents_a_contribution_is_found(
     assert [f.cause for f in verify_store(made.store, Request(at_s=time.time())).findings] == []
 
     def believe(federation: Federation, waiting: Sequence[Received], *_: object) -> Proven:
-        proofs = {one.contribution: Proof(one.signature, one.received_at_s) for one in waiting}
+        proofs = {one.contribution: Proof(read(one), one.signature, one.received_at_s) for one in waiting}
         return Proven(proofs, is_needed=True)
+
+    def read(one: Received) -> ContributionManifest:
+        return made.opened().objects.get_value(ContributionManifest, one.contribution)
 
     monkeypatch.setattr(judging, "prove", believe)
     lead(made.opened(), 1)

@@ -76,6 +76,7 @@ def test_a_token_becomes_a_key_of_ones_own(invited: Invited, alice: Person, name
     assert folder.pinned_root() is not None
 
 
+@pytest.mark.parametrize("invited", ["gateway"], indirect=True)
 @pytest.mark.parametrize("step", ["sent", "settled", "noted"])
 def test_joining_that_was_killed_is_finished_with_the_same_key(
     invited: Invited, alice: Person, name: str, step: str, monkeypatch: pytest.MonkeyPatch
@@ -154,6 +155,7 @@ def test_a_key_is_followed_by_one_that_it_has_signed(invited: Invited, alice: Pe
     assert [path.name for path in invited.folder(alice).keys.iterdir()] == [f"{name}.pem"]
 
 
+@pytest.mark.parametrize("invited", ["gateway"], indirect=True)
 @pytest.mark.parametrize("step", ["sent", "settled", "noted"])
 def test_rotating_that_was_killed_is_finished_with_the_same_key(
     invited: Invited, alice: Person, name: str, step: str, monkeypatch: pytest.MonkeyPatch

@@ -34,6 +34,15 @@ def test_a_token_file_is_for_its_owner_alone_and_never_overwrites(place: Place) 
     assert (result.stdout, mode(out)) == ("", 0o600)
     assert "give a new file" in ada.fail("enroll", place.store, "bob", "--out", out)
     assert list(ada.members(place.store)) == ["alice"]
+    before = ada.members(place.store)
+    assert "nobody was invited" in ada.fail("enroll", place.store, "alice", "--out", place.path / "nowhere" / "token")
+    assert "longer than the membership" in ada.fail("enroll", place.store, "bob", "--join-by", "9999999d", "--out", "x")
+    assert ada.members(place.store) == before
+    unused = place.path / "bob.token"
+    assert "private key" in place.person("eve").fail(
+        "enroll", place.store, "bob", "--out", unused, "--root", place.fingerprint()
+    )
+    assert not unused.exists()
 
 
 def enroll(person: Person, place: Place, name: str, *options: object) -> Result:
@@ -67,7 +76,12 @@ def test_who_is_revoked_is_listed_with_the_reason_and_may_be_invited_anew(place:
     assert revoked["at_s"] - revoked["since_s"] == pytest.approx(3 * 86400)
     assert "key?stolen" in ada.succeed("members", place.store).stdout
     assert "revoked" in alice.fail("rotate", place.store)
-    for wrong, said in (("2999-01-01", "in the future"), ("soon", "expected a time such as")):
+    ada.succeed("revoke", place.store, "alice")  # without a word on it, what was said before is not taken back
+    assert {**ada.members(place.store)["alice"]["revoked"], "at_s": revoked["at_s"]} == revoked
+    for wrong, said in (
+        ("2999-01-01", "in the future"), ("soon", "expected a time such as"), ("0001-01-01", "expected a time such as"),
+        ("1960-01-01", "before 1970"), ("99999999999d", "before 1970"),
+    ):  # fmt: skip
         assert said in ada.fail("revoke", place.store, "alice", "--since", wrong)
     assert "is no member" in ada.fail("revoke", place.store, "mallory")
     alice.succeed("join", "-", stdin=enroll(ada, place, "alice").stdout)

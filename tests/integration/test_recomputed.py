@@ -5,16 +5,15 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rooted_rounds import SignedFederation, make_signed_federation
 
-from coldfuse.aggregator import judging
 from coldfuse.aggregator import round as rounds
-from coldfuse.aggregator.screen import Screening
+from coldfuse.aggregator.proving import Proven
 from coldfuse.api.recomputed import Words
 from coldfuse.cli.options.contributor import ContributeOptions
 from coldfuse.cli.standing_check import standing_check
@@ -204,14 +203,13 @@ def overrate(admission: Admission) -> Admission:
 def test_what_an_aggregator_pretends_to_have_measured_is_measured_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pretend: Callable[[Admission], Admission], word: str
 ) -> None:
-    made, honest = make_signed_federation(tmp_path, rounds=0), judging.screen
+    made, honest = make_signed_federation(tmp_path, rounds=0), Proven.admit
 
-    def screen(screening: Screening, received: tuple[str, str]) -> object:
-        found = honest(screening, received)
-        return pretend(found) if received[1] == "ben" and isinstance(found, Admission) else found
+    def admit(proven: Proven, admissions: Iterable[Admission]) -> list[Admission]:
+        return [pretend(one) if one.contributor == "ben" else one for one in honest(proven, admissions)]
 
     with monkeypatch.context() as patch:
-        patch.setattr(judging, "screen", screen)
+        patch.setattr(Proven, "admit", admit)
         made.round(1)
     assert verify_store(made.store, Request(at_s=time.time(), reads_all=True)).status() == 0
     [found] = verify_store(made.store, Request(at_s=time.time(), executor=ThreadExecutor(1))).recomputed

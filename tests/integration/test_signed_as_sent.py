@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from own_training import aggregating
 from rooted import RootedFederation, make_keys
-from tiny_rounds import lead, make_changes, make_contribution, make_model
+from tiny_rounds import lead, make_changes, make_contribution, make_model, read_model
 
+import coldfuse as api
 from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.contributor.signing import claim_name, hand_in
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.signature import Signature
 from coldfuse.errors import ContributionRejectedError, NotAllowedError
 from coldfuse.gateway import ContributionVerdict, Decision, StoreGateway
-from coldfuse.trust.home import FederationFolder
+from coldfuse.trust.home import FederationFolder, Membership
 from coldfuse.trust.identity import Identity, find_identity
 from coldfuse.trust.keys import PrivateKey
 
@@ -109,3 +112,20 @@ def test_a_name_of_an_open_federation_is_claimed_once_and_kept_through_rotations
         assert made.bind("ada", new, before=ada.signer, number=1)
         claim_name(gateway, ada)  # it follows to the key that waits for its place
         assert ada.signer.public == new.public
+
+
+def test_a_round_of_ones_own_is_signed_under_the_name_that_was_joined(
+    made: RootedFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = keep(made, made.enroll("ada"))
+    folder.pin_root(made.keys.signed_root())
+    folder.keep_membership(Membership(federation=made.keys.fingerprint, name="ada"))
+    monkeypatch.setenv("COLDFUSE_HOME", str(made.path / "home"))
+    monkeypatch.chdir(made.path)
+    with aggregating(made.opened()), api.connect(made.path / "store") as federation:
+        with federation.round() as this:
+            state = {n: t.floats + np.float32(0.01) for n, t in read_model(this.folder).items() if t.spec.is_fused}
+            this.contribute(state, num_examples=3)
+        assert this.base_release == 0
+        assert [one.contributor for one in federation.releases(limit=1)[0].contributions] == ["ada"]
+    assert [path.name for path in (made.path / ".coldfuse").iterdir()] == ["ada"]

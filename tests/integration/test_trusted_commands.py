@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from commands import wait_until
 from lies import Lies, lying_gateways
+from reviews import write_reviews
 from rooted import RootedFederation, make_keys
 from tiny_rounds import finetune, lead, make_changes, make_federation, make_model, write_model
 from typer.testing import CliRunner
@@ -132,6 +133,27 @@ def test_a_closed_federation_is_read_as_the_member_that_one_is(home: Path, tmp_p
         folder.keep_membership(Membership(federation=made.keys.fingerprint, name="carl"))
         folder.write_key("carl", carl.signer)  # type: ignore[arg-type]
         assert "release 0" in run("fetch", gateway.address, "--out", tmp_path / "out")
+
+
+def test_who_may_not_contribute_hears_so_before_anything_is_trained(home: Path, tmp_path: Path) -> None:
+    made = RootedFederation(tmp_path / "made")
+    carl = made.enroll("carl", "consumer")
+    folder = FederationFolder(home, made.keys.fingerprint)
+    folder.pin_root(made.store.get("root/1.json"))
+    folder.keep_membership(Membership(federation=made.keys.fingerprint, name="carl"))
+    folder.write_key("carl", carl.signer)  # type: ignore[arg-type]
+    data, work = write_reviews(tmp_path / "reviews.csv", num=8), tmp_path / "work"
+    with serve_gateway(open_federation(LocalStore(tmp_path / "made" / "store"))) as gateway:
+        refused = refusal("contribute", gateway.address, "--data", data, "--work", work)
+        assert isinstance(refused, NotAllowedError)
+        assert "carl: is consumer, and Commit is for contributor" in str(refused)
+        assert not (work / "base").exists()
+        with (
+            coldfuse.connect(gateway.address) as federation,
+            pytest.raises(NotAllowedError, match="carl: is consumer"),
+            federation.round(name="carl"),
+        ):
+            pytest.fail("this round is not theirs")
 
 
 @pytest.mark.parametrize("lie", [None, Decision.ADMITTED, Decision.REJECTED])

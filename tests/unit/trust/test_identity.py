@@ -145,6 +145,31 @@ def test_neither_text_nor_pickle_shows_the_secret(folder):
     assert secret not in repr(identity.signer)
 
 
+def test_a_member_whose_key_is_gone_is_told_where_it_was(folder):
+    join(folder, "alice")
+    folder.key_path("alice").unlink()
+    for name in (None, "alice"):
+        with pytest.raises(
+            UserInputError, match=r"alice: you have joined .*keys/alice\.pem; bring it back .*--new-key"
+        ):
+            find_identity(folder, name)
+
+
+def test_a_damaged_note_of_a_membership_says_what_brings_it_back(folder):
+    join(folder, "alice")
+    (folder.path / "memberships" / "alice.json").write_text("garbage")
+    with pytest.raises(CodecError, match=r"alice\.json: .*; remove it, and join again"):
+        find_identity(folder, None)
+
+
+@pytest.mark.parametrize("name", ["operator", "aggregator", "root", "model"])
+def test_nobody_takes_a_roles_key_for_their_own(tmp_path: Path, name: str) -> None:
+    folder = FederationFolder(tmp_path, "0" * 64)
+    folder.write_key(name, PrivateKey.generate())
+    with pytest.raises(UserInputError, match="is the name of a role"):
+        find_identity(folder, name, is_open=True)
+
+
 def test_all_folders_on_the_way_to_a_key_are_its_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
     home = tmp_path / "share" / "coldfuse"
     before = os.umask(0)
