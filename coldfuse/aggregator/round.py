@@ -104,6 +104,12 @@ def _next(round_: Round, state: RoundState) -> list[LeaderEvent]:
         return [_open(round_)]
     if state.opened is not None and state.is_open and _is_before_root(round_):
         return [Abandoned(reason="the federation has a root now: from the next round on all is signed; send it again")]
+    if (
+        not state.is_over
+        and round_.base.release.round != round_.journal.round
+        and _is_by_others(round_, round_.journal)
+    ):
+        return [Abandoned(reason="the aggregator's key was replaced: what the old one has written counts for nothing")]
     if state.opened is not None and state.is_open:
         return _look(round_, state, state.opened)
     if state.waiting:
@@ -123,16 +129,25 @@ def _is_before_root(round_: Round) -> bool:
     return settings.root is not None and not settings.is_signed_round(round_.journal.round)
 
 
+def _is_by_others(round_: Round, journal: Journal) -> bool:
+    """Tell whether a key has written into a journal that was replaced since: it may be in a thief's hands."""
+    trust = round_.federation.trust
+    return trust is not None and journal.is_by_others(trust.known().root.roles["aggregator"].keys)
+
+
 def _open(round_: Round) -> Opened:
     """Open on the latest release; what an abandoned round admitted on the same base still counts."""
     release, number = round_.base.release, round_.journal.round
-    before = (round_.before or round_.federation.journal(number - 1)).state() if number > 1 else RoundState()
+    journal = (round_.before or round_.federation.journal(number - 1)) if number > 1 else None
+    before = journal.state() if journal else RoundState()
     carried: tuple[Admission, ...] = ()
     refused_by: str | None = None
     seed: str | None = None
     if number > release.round + 1:
         if before.abandoned is None:  # then it made, or is making, a newer release than `round_.base`
             raise ConflictError(f"round {number}: release {release.release} is the latest no more")
+        if journal is not None and _is_by_others(round_, journal):
+            before = RoundState(abandoned=before.abandoned)  # nobody knows who has admitted what
         carried, refused_by = tuple(before.admitted.values()), _refused_by(round_, before)
         seed = before.opened.sketch_seed if before.opened else None  # sketches that are carried stay comparable
     past, active = hand_on(before)
