@@ -24,7 +24,7 @@ from coldfuse.aggregator.release import MOST_CONTRIBUTIONS, describe_standing, f
 from coldfuse.aggregator.screen import bounded
 from coldfuse.aggregator.signing import sign_release
 from coldfuse.core.closing import RoundAction, RoundFacts, decide, facts_of, in_time
-from coldfuse.core.contribution import Admission
+from coldfuse.core.contribution import Admission, Rejection
 from coldfuse.core.damage import Damaged
 from coldfuse.core.federation import RoundRules
 from coldfuse.core.history import hand_on
@@ -109,7 +109,7 @@ def _next(round_: Round, state: RoundState) -> list[LeaderEvent]:
         and round_.base.release.round != round_.journal.round
         and _is_by_others(round_, round_.journal)
     ):
-        return [Abandoned(reason="the aggregator's key was replaced: what the old one has written counts for nothing")]
+        return _give_up(state)
     if state.opened is not None and state.is_open:
         return _look(round_, state, state.opened)
     if state.waiting:
@@ -127,6 +127,21 @@ def _is_before_root(round_: Round) -> bool:
     """Tell whether a round was opened before its federation had a root: nobody can prove who wrote its journal."""
     settings = round_.federation.settings
     return settings.root is not None and not settings.is_signed_round(round_.journal.round)
+
+
+def _give_up(state: RoundState) -> list[LeaderEvent]:
+    """Abandon a round of a key that was replaced; who has contributed is told, and sends it again."""
+    reason = "the aggregator's key was replaced: what the old one has written counts for nothing; send it again"
+    there = [*state.admitted.values(), *state.held.values()]
+    late = [
+        Rejection(
+            contribution=each.contribution, contributor=each.contributor, display_name=each.display_name,
+            reason=reason, is_late=True,
+        )
+        for each in there
+    ]  # fmt: skip
+    runs = (tuple(late[first : first + MAX_VERDICTS]) for first in range(0, len(late), MAX_VERDICTS))
+    return [*(Rejected(rejections=some) for some in runs), Abandoned(reason=reason)]
 
 
 def _is_by_others(round_: Round, journal: Journal) -> bool:

@@ -82,9 +82,13 @@ _UNSIGNED = (
 
 
 def as_member(folder: FederationFolder, is_open: bool) -> Identity | None:
-    """Return as whom a federation is read, whichever of several; None where that is as nobody."""
+    """Return as whom a federation is read: as a member, whichever of several, or as its operator; None: as nobody."""
     found = [] if is_open else folder.memberships()
-    return find_identity(folder, found[0].name) if found else None
+    if found:
+        return find_identity(folder, found[0].name)
+    if is_open or not folder.has_key("operator"):
+        return None
+    return Identity("operator", folder.fingerprint, folder.read_key("operator"))
 
 
 def as_named(name: str | None) -> Identify:
