@@ -34,7 +34,7 @@ from coldfuse.trust.channel import SignedChannel, channel_key, read_channel
 from coldfuse.trust.envelope import verified
 from coldfuse.trust.keys import Signer
 from coldfuse.trust.provenance import read_statement, require_about
-from coldfuse.trust.seen import Memory, with_channel, with_root
+from coldfuse.trust.seen import Memory, with_channel, with_members, with_root
 from coldfuse.trust.view import Known, TrustView
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Pointers:
         """
         key, etag = channel_key(name), None
         try:
-            return self._read_there(key, name)
+            return self._read_there(key, name, is_to_sign=forgives)
         except ObjectNotFoundError:
             why = MISSING
         except (SignatureError, RollbackError) as error:
@@ -148,7 +148,7 @@ class Pointers:
     ) -> tuple[SignedChannel, bytes]:
         if self.trust is None or signer is None:
             raise NotAllowedError(f"channel {name}: is signed by an aggregator or an operator, and no key was given")
-        known, now_s = self.trust.known(), self.now_s()
+        known, now_s = self._known_to_sign(self.trust), self.now_s()
         seen = self.memory.seen().channels.get(name)
         there = before.channel.version if before and isinstance(before.channel, SignedChannel) else 0
         last = max(there, seen.version if seen else 0)
@@ -176,7 +176,30 @@ class Pointers:
         except (SignatureError, RollbackError):  # keys may have changed since
             return self._believed(data, name, self.trust.refresh())
 
-    def _read_there(self, key: str, name: str) -> Pointer:
+    def _require_members(self, channel: Channel) -> None:
+        """Raise `RollbackError` if the members of when a channel was signed are gone: somebody takes back who is out.
+
+        Who leads may have to sign on: after a thief's lists were taken away, say.
+        """
+        if self.trust is None or not isinstance(channel, SignedChannel):
+            return
+        if channel.members > self.trust.known().members.version:
+            self.trust.refresh(members=channel.members)
+
+    def _known_to_sign(self, trust: TrustView) -> Known:
+        """Return the newest root and members. Raises `RollbackError` if newer ones were seen before."""
+        known = trust.known()
+        try:
+            self._note(known)
+        except RollbackError:  # another process of this user's may have seen newer ones
+            known = trust.refresh()
+            self._note(known)
+        return known
+
+    def _note(self, known: Known) -> None:
+        self.memory.change(lambda seen: with_members(with_root(seen, known.root), known.members.version))
+
+    def _read_there(self, key: str, name: str, *, is_to_sign: bool) -> Pointer:
         """Read a channel that is not damaged, lost or forged; raises as `decode`."""
         for is_last in (False, True):
             try:
@@ -186,6 +209,8 @@ class Pointers:
                     raise
             else:
                 break
+        if not is_to_sign:
+            self._require_members(pointer)
         return Pointer(pointer, etag, is_damaged=False)
 
     def _believed(self, data: bytes, name: str, known: Known) -> SignedChannel:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from rooted import RootedFederation, make_keys
-from tiny_rounds import lead, make_changes, make_federation, make_model
+from tiny_rounds import lead, make_changes, make_contribution, make_federation, make_model
 
 from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
 from coldfuse.cli.serving import with_keys
@@ -225,6 +225,26 @@ def test_a_leader_signs_no_older_channel_anew_that_was_put_back(
     assert channel_of(made.opened(leads=False)).release == 1
 
 
+def test_who_was_revoked_is_not_let_in_again_by_taking_the_newest_list_away(
+    made: RootedFederation, tmp_path: Path
+) -> None:
+    memory = Memory(FederationFolder(tmp_path / "home", made.keys.fingerprint))
+    made.enroll("ada")
+    made.revoke("ada", since_s=time.time())
+    replace(made.opened(), memory=memory).mended_latest()  # what leads signs the newest version of the list
+    made.store.delete("members/3.json")
+
+    gateway = made.opened(leads=False)
+    with pytest.raises(RollbackError, match="members 3"):
+        gateway.channel("latest")
+    with pytest.raises(RollbackError, match="members 3"):
+        gateway.trust.refresh()  # type: ignore[union-attr]
+    before = made.store.get(LATEST)
+    with pytest.raises(RollbackError, match="members 2"):
+        replace(made.opened(), memory=memory).mended_latest()
+    assert made.store.get(LATEST) == before
+
+
 def test_a_store_that_forgets_its_root_is_served_by_nobody_who_knows_it(made: RootedFederation) -> None:
     url, home, keys = str(made.path / "store"), home_folder(), made.path / "keys"
     find_anchor(made.store.get, url, home=home, root=made.keys.fingerprint)
@@ -285,7 +305,7 @@ def test_a_lost_channel_is_made_of_releases_that_are_signed(made: RootedFederati
 def test_an_aggregator_whose_key_is_replaced_publishes_nothing_more(made: RootedFederation) -> None:
     ada, federation, new = made.enroll("ada"), made.opened(), PrivateKey.generate()
     lead(federation, 1, now_s=time.time())
-    made.send("ada", make_changes(MODEL, 0), ada)
+    sent = made.send("ada", make_changes(MODEL, 0), ada)
     made.rotate_aggregator(new)
     events = serve_rounds(federation, ThreadExecutor(1), AggregatorSettings(poll_s=0.01), stop=threading.Event())
     with pytest.raises(NotAllowedError, match=r"has the key .*, and root 2 of the federation names"):
@@ -294,6 +314,10 @@ def test_an_aggregator_whose_key_is_replaced_publishes_nothing_more(made: Rooted
     after = open_federation(made.store, signer=AggregatorSigner(aggregator=new, model=made.keys.model))
     after.mended_latest()
     lead(after, 1)
+    assert after.journal(1).state().rejected[sent].is_late  # it is to be sent again
+    lead(after, 2, now_s=time.time())
+    made.receive(make_contribution(after, "ada", make_changes(MODEL, 0), round=2), ada)
+    lead(after, 2, now_s=time.time())
     assert channel_of(after).release == 1
     assert channel_of(after).root == 2
 
