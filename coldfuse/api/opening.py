@@ -14,10 +14,12 @@ from coldfuse.config import home_folder
 from coldfuse.consumer.anchors import find_anchor, require_unknown
 from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.contributor.signing import claim_name
+from coldfuse.errors import NotAllowedError, UserInputError
 from coldfuse.gateway import Gateway
 from coldfuse.transport.connect import Reach, connect, is_address
 from coldfuse.trust.home import FederationFolder
 from coldfuse.trust.identity import Identity, find_identity
+from coldfuse.trust.view import members_key
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +66,7 @@ def open_gateway(
             return gateway
         trusted = TrustedGateway(gateway, anchor=anchor.fingerprint, folder=anchor.folder)
         is_open = trusted.belief.root().is_open
-        identity = (identify or as_member)(anchor.folder, is_open)
+        identity = identify(anchor.folder, is_open) if identify else _reader(source, reach, anchor.folder, is_open)
         if identity is not None and is_open and identity.name not in trusted.belief.known().members.members:
             claim_name(gateway, identity)
         if identity is None or not is_address(source):
@@ -81,10 +83,22 @@ _UNSIGNED = (
 )
 
 
-def as_member(folder: FederationFolder, is_open: bool) -> Identity | None:
-    """Return as whom a federation is read, whichever of several; None where that is as nobody."""
-    found = [] if is_open else folder.memberships()
-    return find_identity(folder, found[0].name) if found else None
+def _reader(source: str, reach: Reach, folder: FederationFolder, is_open: bool) -> Identity | None:
+    """Return as whom a federation is read; None where that is as nobody.
+
+    Of several memberships it is one that has neither ended nor lost its key, if there is such a one.
+    """
+    names = [] if is_open else [each.name for each in folder.memberships()]
+    for name in names[:-1] if is_address(source) else []:
+        try:
+            identity = find_identity(folder, name)
+            with connect(source, reach, identity=identity) as gateway:
+                gateway.read_signed(members_key(1))
+        except (NotAllowedError, UserInputError) as error:
+            log.info("%s: is not asked as %s: %s", source, name, error)
+        else:
+            return identity
+    return find_identity(folder, names[-1]) if names else None
 
 
 def as_named(name: str | None) -> Identify:
