@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from coldfuse.registry.federation import Federation
 from coldfuse.trust.founding import AggregatorSigner
 from coldfuse.trust.home import FederationFolder
 from coldfuse.trust.role_keys import RoleKeyring
+from coldfuse.trust.seen import Memory
 
 
 def with_keys(federation: Federation, keys: Path | None) -> Federation:
@@ -30,14 +32,18 @@ def with_keys(federation: Federation, keys: Path | None) -> Federation:
     if federation.trust is None or federation.settings.root is None:
         return federation
     root = federation.trust.refresh().root
-    own = FederationFolder(home_folder(), federation.settings.root).keys
-    keyring = RoleKeyring(keys or own, credentials_folder(), ask_on_terminal())
+    own = FederationFolder(home_folder(), federation.settings.root)
+    keyring = RoleKeyring(keys or own.keys, credentials_folder(), ask_on_terminal())
     list(keyring.settle(root))
     model = keyring.find("model") if keyring.has("model") else None
     if model is not None and model.public.id not in root.roles["model"].keys:
         _warn(f"the key {model.public.id[:12]} signs no model by root {root.version}: releases go without a model.sig")
         model = None
-    held = replace(federation, signer=AggregatorSigner(aggregator=keyring.find("aggregator"), model=model))
+    held = replace(
+        federation,
+        signer=AggregatorSigner(aggregator=keyring.find("aggregator"), model=model),
+        memory=Memory(own if os.access(own.path, os.W_OK) else None),  # it may run where it has no folder of its own
+    )
     held.require_signer()
     return held
 

@@ -19,7 +19,7 @@ from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import SettingsChange
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import Admitted, LeaderEvent, Opened, Rejected
-from coldfuse.core.serialization import sha256
+from coldfuse.core.serialization import encode, sha256
 from coldfuse.core.signature import Signature
 from coldfuse.errors import SignatureError, UnknownKeyError
 from coldfuse.gateway import (
@@ -176,11 +176,11 @@ class TrustedGateway(Gateway):
     def commit(self, manifest: ContributionManifest, signature: Signature | None = None) -> ContributionVerdict:
         """Hand in a contribution; what is said to be decided already is verified."""
         answer = self._gateway.commit(manifest, signature)
-        return self._proven(answer, manifest.round)
+        return self._proven(answer, manifest.round, sha256(encode(manifest)))
 
     def verdict(self, round_number: int, contribution: str) -> ContributionVerdict:
         """Say what became of a contribution, by the aggregator's signed entry of the journal."""
-        return self._proven(self._gateway.verdict(round_number, contribution), round_number)
+        return self._proven(self._gateway.verdict(round_number, contribution), round_number, contribution)
 
     def verdict_entry(self, round_number: int, contribution: str) -> bytes | None:
         """Return the signed entry of the journal, unverified."""
@@ -205,8 +205,13 @@ class TrustedGateway(Gateway):
         """Close the gateway that is asked."""
         self._gateway.close()
 
-    def _proven(self, said: ContributionVerdict, round_number: int) -> ContributionVerdict:
+    def _proven(self, said: ContributionVerdict, round_number: int, contribution: str) -> ContributionVerdict:
         """Return a verdict, once the aggregator has signed it; that none has come yet needs no proof."""
+        if said.contribution != contribution:
+            raise SignatureError(
+                f"the gateway answers for contribution {said.contribution[:12]}, and {contribution[:12]} was asked "
+                "for; do not believe it, and ask the operator"
+            )
         if said.decision is Decision.PENDING:
             return said
         data = self._gateway.verdict_entry(round_number, said.contribution)

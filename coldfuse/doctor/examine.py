@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,9 +29,6 @@ _MAX_NEEDED_BY = 5
 """Number of things that a damaged object is needed by that are named."""
 
 _EXAMPLES = 10
-
-_SIGNED_CHECK = re.compile(r"checks/[0-9]+/[^/]+\.json")
-"""Key of a member's signed word on a release; it lies beside what parts are verified by, and names nothing."""
 
 _MAX_TURNS = 5
 """Number of times that a store is examined while each time brings something back."""
@@ -128,8 +124,6 @@ class Examination:
         for prefix in ("objects/", "checks/", DAMAGED):
             for key in list_keys(store, prefix):
                 name = key.rpartition("/")[2]
-                if _SIGNED_CHECK.fullmatch(key):
-                    continue
                 with contextlib.suppress(ValueError):
                     if prefix != DAMAGED and bytes.fromhex(name) in self._seen:
                         continue

@@ -19,7 +19,7 @@ from coldfuse.trust.members import Member, Members, keys_folder, read_statements
 from coldfuse.trust.model_signature import read_signature
 from coldfuse.trust.view import TrustView
 
-_KINDS: dict[str, Kind] = {"root/": "root", "members/": "members", "checks/": "check"}
+_KINDS: dict[str, Kind] = {"root/": "root", "members/": "members", "words/": "check"}
 
 
 @dataclass(frozen=True)

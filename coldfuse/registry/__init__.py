@@ -20,7 +20,7 @@ and, where the federation has a root (`trust`), beside these
     root/<1>.json                           whose keys may sign what, version after version
     members/<1>.json                        who may take part, as what, version after version
     members/keys/<folder>/<0>.json          the keys of one member, each signed by the one before it
-    checks/<12>/<member>.json               a member's word on a release that it has computed again
+    words/<12>/<member>.json                a member's word on a release that it has computed again
     quotas/<member>/<seconds>-<sha256>      contributions of the last day, of members who may send only so many
 
 There federation.json, the channels, and heads and leader's entries of rounds are envelopes (`signed`, `pointers`,

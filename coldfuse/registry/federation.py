@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from coldfuse.core.federation import FederationSettings, SettingsChange, Terms
@@ -30,6 +30,7 @@ from coldfuse.registry.trust import require_aggregator, view_of
 from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.rereading import ADVICE
 from coldfuse.trust.founding import AggregatorSigner
+from coldfuse.trust.seen import Memory
 from coldfuse.trust.view import TrustView
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ class Federation:
     """Keys of an aggregator; None for who only reads, and where there is no root."""
     now_s: Callable[[], float] = time.time
     """The clock, in seconds since 1970."""
+    memory: Memory = field(default_factory=Memory, compare=False, repr=False)
+    """The newest versions of channels that were seen."""
 
     def __post_init__(self) -> None:
         """Verify what has a root, whoever forgets to ask for it."""
@@ -154,7 +157,8 @@ class Federation:
     def pointers(self) -> Pointers:
         """The channels as they are written."""
         return Pointers(
-            store=self.store, settings=self.settings, trust=self.trust, journal=self.journal, now_s=self.now_s
+            store=self.store, settings=self.settings, trust=self.trust, journal=self.journal, now_s=self.now_s,
+            memory=self.memory,
         )  # fmt: skip
 
     def mended_latest(self) -> Channel:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coldfuse.core.federation import CHANNEL_EXPIRES_S, FederationSettings
 from coldfuse.core.release import Channel, ReleaseManifest
@@ -34,7 +34,8 @@ from coldfuse.trust.channel import SignedChannel, channel_key, read_channel
 from coldfuse.trust.envelope import verified
 from coldfuse.trust.keys import Signer
 from coldfuse.trust.provenance import read_statement, require_about
-from coldfuse.trust.view import TrustView
+from coldfuse.trust.seen import Memory, with_channel, with_root
+from coldfuse.trust.view import Known, TrustView
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ class Pointers:
     """Returns the journal of a round."""
     now_s: Callable[[], float] = time.time
     """The clock, in seconds since 1970."""
+    memory: Memory = field(default_factory=Memory)
+    """The newest versions that were seen: whoever leads signs nothing anew that somebody has put back."""
 
     def read(self, name: str, *, forgives: bool = False) -> Pointer:
         """Read a channel; what of `latest` is damaged or missing follows from the releases.
@@ -78,8 +81,7 @@ class Pointers:
         """
         key, etag = channel_key(name), None
         try:
-            pointer, etag = read_again(self.store, key, lambda data: self.decode(data, name))
-            return Pointer(pointer, etag, is_damaged=False)
+            return self._read_there(key, name)
         except ObjectNotFoundError:
             why = MISSING
         except (SignatureError, RollbackError) as error:
@@ -117,6 +119,8 @@ class Pointers:
             self.store.put_if_absent(channel_key(name), data)
         else:
             self.store.compare_and_swap(channel_key(name), data, etag=before.etag)
+        if self.trust is not None and isinstance(new, SignedChannel):
+            self._remember(new, self.trust.known())
         return new
 
     def is_due(self, channel: Channel) -> bool:
@@ -144,7 +148,9 @@ class Pointers:
         if self.trust is None or signer is None:
             raise NotAllowedError(f"channel {name}: is signed by an aggregator or an operator, and no key was given")
         known, now_s = self.trust.known(), self.now_s()
-        last = before.channel.version if before and isinstance(before.channel, SignedChannel) else 0
+        seen = self.memory.seen().channels.get(name)
+        there = before.channel.version if before and isinstance(before.channel, SignedChannel) else 0
+        last = max(there, seen.version if seen else 0)
         new = SignedChannel(
             **dict(target), name=name, version=max(last + 1, int(now_s)), expires_at_s=now_s + self.expires_s,
             federation=known.fingerprint, root=known.root.version, members=known.members.version,
@@ -164,12 +170,31 @@ class Pointers:
             return unseal(Channel, data, what=what)
         _require_signed(data, what)
         check_sealed(data, what=what)
-        known = self.trust.known()
         try:
-            return read_channel(data, name, root=known.root, federation=known.fingerprint)
+            return self._believed(data, name, self.trust.known())
         except (SignatureError, RollbackError):  # keys may have changed since
-            known = self.trust.refresh()
-            return read_channel(data, name, root=known.root, federation=known.fingerprint)
+            return self._believed(data, name, self.trust.refresh())
+
+    def _read_there(self, key: str, name: str) -> Pointer:
+        """Read a channel that is not damaged, lost or forged; raises as `decode`."""
+        for is_last in (False, True):
+            try:
+                pointer, etag = read_again(self.store, key, lambda data: self.decode(data, name))
+            except RollbackError:  # another thread may have seen a newer one since this one was read
+                if is_last:
+                    raise
+            else:
+                break
+        return Pointer(pointer, etag, is_damaged=False)
+
+    def _believed(self, data: bytes, name: str, known: Known) -> SignedChannel:
+        found = read_channel(data, name, root=known.root, federation=known.fingerprint)
+        self._remember(found, known)
+        return found
+
+    def _remember(self, channel: SignedChannel, known: Known) -> None:
+        """Take note of a channel. Raises `RollbackError` if a newer one, or a newer root, was seen before."""
+        self.memory.change(lambda seen: with_channel(with_root(seen, known.root), channel))
 
     def _newest_release(self) -> Channel | None:
         return find_latest(self.store, self.settings, self.journal, is_ours=self._is_ours)

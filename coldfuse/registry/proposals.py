@@ -177,9 +177,13 @@ def is_current(store: ObjectStore, proposal: Proposal, known: Known) -> bool:
         if document.kind == "root":
             is_next = document.root().version == known.root.version + 1
         elif document.kind == "members":
-            is_next = document.members().version == known.members.version + 1 or document.members() == known.members
+            members = document.members()
+            is_next = members.version == known.members.version + 1 or members == known.members
+            is_next = is_next and members.federation == known.fingerprint  # else nobody could read any members again
         else:
-            is_next = _number(document.settings()) - _number(read_settings(store)[0]) in (0, 1)
+            settings = document.settings()
+            is_next = _number(settings) - _number(read_settings(store)[0]) in (0, 1)
+            is_next = is_next and settings.root == known.fingerprint
         if not is_next:
             return False
     return True

@@ -63,9 +63,9 @@ def word_key(release: int, member: str) -> str:
     """Return the key of a member's word on a release.
 
     >>> word_key(12, "ada")
-    'checks/00012/ada.json'
+    'words/00012/ada.json'
     """
-    return f"checks/{release:05d}/{member}.json"
+    return f"words/{release:05d}/{member}.json"
 
 
 def claimed_check(data: bytes) -> Check:

@@ -10,7 +10,6 @@ Source: https://github.com/secure-systems-lab/dsse, protocol version 1.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
@@ -20,7 +19,7 @@ from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode, encode
 from coldfuse.core.signature import Signature
 from coldfuse.core.value import Value
 from coldfuse.errors import CodecError, SignatureError, UnknownKeyError
-from coldfuse.trust.keys import PublicKey, Signer, signature_bytes, signature_of
+from coldfuse.trust.keys import PublicKey, Signer, from_base64, signature_bytes, signature_of
 
 Kind = Literal[
     "root",
@@ -70,10 +69,7 @@ class Envelope(Value):
         """
         if self.payloadType != payload_type(kind):
             raise CodecError(f"{what}: is signed as {self.payloadType[:80]!r}, expected {payload_type(kind)!r}")
-        try:
-            return base64.b64decode(self.payload, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise CodecError(f"{what}: its payload is no base64") from error
+        return from_base64(self.payload, what=f"{what}: its payload")
 
 
 def sign(payload: bytes, kind: Kind, signers: Iterable[Signer]) -> bytes:

@@ -140,7 +140,10 @@ def known_federations(home: Path) -> list[Path]:
 def make_private_folder(path: Path) -> None:
     """Make a folder, and those above it, for this user alone. Raises `UserInputError` if that cannot be."""
     with explained(path):
-        make_folder(path)
+        first = path
+        while not first.parent.exists():
+            first = first.parent
+        make_folder(path, private=first)  # who may rename a folder on the way can put another in its place
         os.chmod(path, 0o700)
 
 

@@ -184,10 +184,24 @@ def signature_bytes(signature: Signature) -> bytes:
     Raises:
         CodecError: It is no base64.
     """
+    return from_base64(signature.sig, what=f"the signature of key {signature.keyid[:12]}")
+
+
+def from_base64(text: str, *, what: str) -> bytes:
+    """Return what base64 stands for, if it is spelled in the one way that encoding spells it.
+
+    The last letter has bits that decoding does not look at: what is signed would have several spellings.
+
+    Raises:
+        CodecError: It is no base64, or another spelling.
+    """
     try:
-        return base64.b64decode(signature.sig, validate=True)
+        data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise CodecError(f"the signature of key {signature.keyid[:12]} is no base64") from error
+        raise CodecError(f"{what} is no base64") from error
+    if base64.b64encode(data).decode() != text:
+        raise CodecError(f"{what} is base64 with bits that mean nothing; it was altered")
+    return data
 
 
 _KINDS = "Ed25519, ECDSA on P-256 or P-384, or RSA"

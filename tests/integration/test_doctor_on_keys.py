@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> RootedFederation:
     lead(made.opened(), 1)
     lead(made.opened(), 2, now_s=time.time())
     made.send("ben", make_changes(MODEL, 1), members[1])
-    made.store.put_if_absent("checks/1/ada.json", sign(b"{}", "check", [PrivateKey.generate()]))
+    made.store.put_if_absent("words/1/ada.json", sign(b"{}", "check", [PrivateKey.generate()]))
     return made
 
 
@@ -71,7 +71,7 @@ DAMAGES: dict[str, tuple[Callable[[LocalStore], object], str]] = {
     "an entry elsewhere": (lambda s: swap(s, CLOSED, s.get("rounds/00001/journal/00000001-admitted")), CLOSED),
     "a flipped copy": (lambda s: flip(s, "settings/copy.json"), "settings/copy.json"),
     "a cut list of members": (lambda s: swap(s, "members/2.json", b"{"), "members/2.json"),
-    "a check that is none": (lambda s: swap(s, "checks/1/ada.json", b"{}"), "checks/1/ada.json"),
+    "a check that is none": (lambda s: swap(s, "words/1/ada.json", b"{}"), "words/1/ada.json"),
     "a missing statement": (lambda s: s.delete("releases/00001.sig"), "releases/00001.sig"),
     "a flipped model.sig": (lambda s: flip(s, "releases/00001.model.sig"), "releases/00001.model.sig"),
     "another release's": (

@@ -277,20 +277,20 @@ def test_a_check_is_its_members_own(trusted, connect):
     client = connect(ada)
     for _ in range(2):
         client.put_check(check("ada", ada))
-    assert connect(reader).read_signed("checks/00000/ada.json") == check("ada", ada)
+    assert connect(reader).read_signed("words/00000/ada.json") == check("ada", ada)
     for wrong in (check("bob", ada), check("ada", bob), check("ada", ada, federation="0" * 64)):
         with pytest.raises((NotAllowedError, SignatureError)):
             client.put_check(wrong)
     with pytest.raises(NotAllowedError):
         client.put_check(check("bob", bob))  # signed well, and handed in by somebody else
-    assert client.read_signed("checks/00000/bob.json") is None
+    assert client.read_signed("words/00000/bob.json") is None
 
 
 @pytest.mark.parametrize(
     "key",
     ["settings/copy.json", "objects/" + "0" * 64, "rounds/00001/head", "root/../members/1.json", "leases/aggregator",
      "uploads/sent/0/0", "root/1.json/", "/root/1.json", "root/1.json\n", "", "x" * 100_000, "channels/../root/1.json",
-     "releases/00000.json", "members/keys/open-../0.json", "checks/0/../x.json"],
+     "releases/00000.json", "members/keys/open-../0.json", "words/0/../x.json"],
 )  # fmt: skip
 def test_nothing_but_what_is_signed_can_be_had_by_key(trusted, connect, key):
     boss = trusted.enroll("boss", "operator")

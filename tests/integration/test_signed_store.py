@@ -35,7 +35,9 @@ from coldfuse.registry.signed import write_signed
 from coldfuse.storage import LocalStore
 from coldfuse.trust.channel import SignedChannel
 from coldfuse.trust.founding import AggregatorSigner
+from coldfuse.trust.home import FederationFolder
 from coldfuse.trust.keys import PrivateKey
+from coldfuse.trust.seen import Memory
 
 MODEL = make_model()
 LATEST = "channels/latest"
@@ -194,6 +196,28 @@ def test_a_channel_says_soon_that_there_are_newer_members(made: RootedFederation
     federation.trust.refresh()  # type: ignore[union-attr]
     federation.mended_latest()
     assert channel_of(federation).members == 2
+
+
+@pytest.mark.parametrize("is_new_process", [False, True])
+def test_a_leader_signs_no_older_channel_anew_that_was_put_back(
+    made: RootedFederation, is_new_process: bool, tmp_path: Path
+) -> None:
+    memory = Memory(FederationFolder(tmp_path / "home", made.keys.fingerprint))
+    leader = replace(made.opened(), memory=memory)
+    older, ada = made.store.get(LATEST), made.enroll("ada")
+    lead(leader, 1, now_s=time.time())
+    made.send("ada", make_changes(MODEL, 1), ada)
+    lead(leader, 1)
+    newest = leader.mended_latest()
+    assert newest.release == 1
+
+    swap(made, LATEST, older)  # signed by the aggregator, and not expired
+    if is_new_process:
+        leader = replace(made.opened(), memory=memory)
+    with pytest.raises(RollbackError, match="channel latest"):
+        leader.channel("latest")
+    assert leader.mended_latest() == newest
+    assert channel_of(made.opened(leads=False)).release == 1
 
 
 FORGED_CHANNELS = {

@@ -9,7 +9,7 @@ from federation_keys import TinyTrust
 from told import CONTRIBUTION, OTHER, Told, trusted
 
 from coldfuse.consumer.trusted import TrustedGateway
-from coldfuse.core.contribution import Admission, Rejection
+from coldfuse.core.contribution import Admission, ContributionManifest, Rejection
 from coldfuse.core.round import Admitted, Closed, LeaderEvent, Opened, Rejected
 from coldfuse.errors import CodecError, SignatureError
 from coldfuse.gateway import ContributionVerdict, Decision
@@ -97,3 +97,15 @@ def test_a_verdict_of_before_the_key_was_replaced_counts(told: Told) -> None:
 
 def test_that_nothing_was_decided_needs_no_proof(told: Told) -> None:
     assert say(told, Decision.PENDING).verdict(1, CONTRIBUTION).decision is Decision.PENDING
+
+
+@pytest.mark.parametrize("decision", list(Decision))
+def test_a_verdict_on_another_contribution_is_none_on_this_one(told: Told, decision: Decision) -> None:
+    gateway = say(told, decision)
+    told.decide(Admitted(admissions=(admission(),)))  # signed, and about what it says
+    told.verdicts[OTHER] = told.verdicts[CONTRIBUTION]
+    with pytest.raises(SignatureError, match=f"{OTHER[:12]} was asked"):
+        gateway.verdict(1, OTHER)
+    manifest = ContributionManifest.model_construct(round=1)
+    with pytest.raises(SignatureError, match="was asked"):
+        gateway.commit(manifest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -167,3 +168,15 @@ def test_nobody_takes_a_roles_key_for_their_own(tmp_path: Path, name: str) -> No
     folder.write_key(name, PrivateKey.generate())
     with pytest.raises(UserInputError, match="is the name of a role"):
         find_identity(folder, name, is_open=True)
+
+
+def test_all_folders_on_the_way_to_a_key_are_its_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
+    home = tmp_path / "share" / "coldfuse"
+    before = os.umask(0)
+    try:
+        FederationFolder(home, FINGERPRINT).write_key("alice", PrivateKey.generate())
+    finally:
+        os.umask(before)
+    made = [path for path in (tmp_path / "share").rglob("*") if path.is_dir()] + [tmp_path / "share"]
+    assert len(made) == 4
+    assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o700}
