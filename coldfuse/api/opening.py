@@ -118,6 +118,7 @@ def as_contributor(name: str | None, *, default: str, sends: bool = True) -> Ide
     def identify(folder: FederationFolder, is_open: bool) -> Identity | None:
         if is_open and not sends:
             return None
-        return find_identity(folder, name or (default if is_open else None), is_open=is_open)
+        who = (default if is_open else None) if name is None else name
+        return find_identity(folder, who, is_open=is_open)
 
     return identify

@@ -149,6 +149,8 @@ def test_of_several_memberships_one_that_holds_reads(home: Path, tmp_path: Path)
         assert "release 0" in run("fetch", gateway.address, "--out", tmp_path / "out")
     made.revoke("cy", since_s=1.0)
     with serve_gateway(open_federation(LocalStore(tmp_path / "made" / "store"))) as gateway:
+        with pytest.raises(UserInputError, match="name '': it is empty"):
+            coldfuse.connect(gateway.address, name="").status()
         assert "cy: was revoked" in str(refusal("fetch", gateway.address, "--out", tmp_path / "out"))
 
 
