@@ -25,6 +25,7 @@ def test_the_token_is_all_that_goes_to_standard_output(place: Place) -> None:
     assert (token.name, token.role, token.federation) == ("klinik-koln-a41d4b1e67", "evaluator", place.fingerprint())
     assert "a secret for one use" in result.stderr
     assert PREFIX not in result.stderr
+    assert ada.succeed("enroll", place.store, "bob", "--out", "-").stdout.startswith(PREFIX)
     assert token.text not in repr(token)
 
 
@@ -122,6 +123,6 @@ def test_a_federation_without_a_root_has_no_members(place: Place) -> None:
 
 def test_a_token_leads_somewhere(place: Place) -> None:
     ada = place.init()
-    for address in ("gateway.example.org", "nowhere", "127.0.0.1:port", "alice"):
+    for address in ("gateway.example.org", "nowhere", "127.0.0.1:port", "alice", "", " "):
         assert "expected HOST:PORT" in ada.fail("enroll", place.store, "alice", "--address", address)
     assert ada.members(place.store) == {}
