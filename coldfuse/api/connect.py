@@ -10,9 +10,9 @@ from coldfuse.api.bars import Watching
 from coldfuse.api.federation import Federation, Folder
 from coldfuse.api.opening import Identify, open_gateway
 from coldfuse.api.values import FetchedRelease
-from coldfuse.consumer.anchors import check_fingerprint
 from coldfuse.gateway import Gateway
 from coldfuse.transport.connect import Reach, is_address
+from coldfuse.trust.home import check_fingerprint
 from coldfuse.trust.tls import TlsFiles
 
 

@@ -8,13 +8,12 @@ invitation, by having been made here, or by a fingerprint that the user has type
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from coldfuse.errors import CodecError, SignatureError, UnknownRootError, UserInputError
-from coldfuse.trust.home import FederationFolder, known_federations
+from coldfuse.errors import SignatureError, UnknownRootError
+from coldfuse.trust.home import FederationFolder, check_fingerprint, known_federations
 from coldfuse.trust.reading import ReadSigned, bounded
 from coldfuse.trust.root import fingerprint_of, first_root
 from coldfuse.trust.seen import Memory
@@ -70,24 +69,6 @@ def require_unknown(federation: str, source: str, *, home: Path) -> None:
         raise SignatureError(_hidden(source, federation))
 
 
-def check_fingerprint(text: str) -> str:
-    """Return a fingerprint as it is compared.
-
-    >>> check_fingerprint("AB" * 32) == "ab" * 32
-    True
-
-    Raises:
-        UserInputError: It is none.
-    """
-    found = text.strip().lower()
-    if re.fullmatch(r"[0-9a-f]{64}", found) is None:
-        raise UserInputError(
-            f"{text[:80]!r} is no fingerprint of a federation: expected 64 characters, 0-9 and a-f, as coldfuse "
-            "init and coldfuse keys show it"
-        )
-    return found
-
-
 def place_of(source: str) -> str:
     """Return a source as it is remembered: folders by their whole paths, wherever the user stands."""
     if "://" in source or not Path(source).exists():
@@ -96,16 +77,7 @@ def place_of(source: str) -> str:
 
 
 def _known(home: Path) -> list[Anchor]:
-    found = []
-    for path in known_federations(home):
-        try:
-            fingerprint = fingerprint_of((path / "root.json").read_bytes())
-        except (CodecError, OSError) as error:
-            raise UserInputError(
-                f"{path / 'root.json'}: is no root any more ({error}); join anew, or remove it"
-            ) from error
-        found.append(Anchor(fingerprint, FederationFolder(home, fingerprint)))
-    return [anchor for anchor in found if anchor.folder.path.exists()]
+    return [Anchor(folder.fingerprint, folder) for folder in known_federations(home)]
 
 
 def _sources(anchor: Anchor) -> list[str]:

@@ -11,6 +11,7 @@ One folder a federation, named by its fingerprint, for the user alone. Nothing o
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from coldfuse.core.value import Digest, Name, Value
 from coldfuse.durable import explained, make_folder, sync_folder, write_whole
 from coldfuse.errors import CodecError, UserInputError
 from coldfuse.trust.keys import Ask, PrivateKey
+from coldfuse.trust.root import fingerprint_of
 
 _FOLDER_CHARS = 16
 """Length of a folder's name: 64 bits of the fingerprint."""
@@ -132,9 +134,38 @@ def _read_membership(path: Path) -> Membership:
         raise CodecError(f"{error}; remove it, and join again with the same invitation, which keeps the key") from error
 
 
-def known_federations(home: Path) -> list[Path]:
-    """Return the folders of the federations that this user knows."""
-    return sorted(path.parent for path in home.glob("*/root.json"))
+def known_federations(home: Path) -> list[FederationFolder]:
+    """Return the folders of the federations that this user knows.
+
+    Raises:
+        UserInputError: A root is none any more.
+    """
+    found = []
+    for path in sorted(home.glob("*/root.json")):
+        try:
+            fingerprint = fingerprint_of(path.read_bytes())
+        except (CodecError, OSError) as error:
+            raise UserInputError(f"{path}: is no root any more ({error}); join anew, or remove it") from error
+        found.append(FederationFolder(home, fingerprint))
+    return [folder for folder in found if folder.path.exists()]  # under another name it is nobody's
+
+
+def check_fingerprint(text: str) -> str:
+    """Return a fingerprint as it is compared.
+
+    >>> check_fingerprint("AB" * 32) == "ab" * 32
+    True
+
+    Raises:
+        UserInputError: It is none.
+    """
+    found = text.strip().lower()
+    if re.fullmatch(r"[0-9a-f]{64}", found) is None:
+        raise UserInputError(
+            f"{text[:80]!r} is no fingerprint of a federation: expected 64 characters, 0-9 and a-f, as coldfuse "
+            "init and coldfuse keys show it"
+        )
+    return found
 
 
 def make_private_folder(path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from federation_keys import NOW_S, TinyTrust
 
-from coldfuse.consumer.anchors import check_fingerprint, find_anchor
+from coldfuse.consumer.anchors import find_anchor
 from coldfuse.consumer.belief import Belief
 from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.names import Identity as Names
@@ -17,7 +17,7 @@ from coldfuse.core.serialization import encode, sha256
 from coldfuse.registry.chain import Link
 from coldfuse.trust.channel import channel_key, read_channel
 from coldfuse.trust.envelope import Kind, read_envelope, sign
-from coldfuse.trust.home import FederationFolder
+from coldfuse.trust.home import FederationFolder, check_fingerprint
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.keys import Signer
 from coldfuse.trust.members import keys_folder, read_statements

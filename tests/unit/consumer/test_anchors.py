@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from federation_keys import TinyTrust
 
-from coldfuse.consumer.anchors import Anchor, check_fingerprint, find_anchor, require_unknown
+from coldfuse.consumer.anchors import Anchor, find_anchor, require_unknown
 from coldfuse.errors import CodecError, SignatureError, UnknownRootError, UserInputError
-from coldfuse.trust.home import FederationFolder, Membership
+from coldfuse.trust.home import FederationFolder, Membership, check_fingerprint
 from coldfuse.trust.reading import MAX_ROOT_BYTES
 from coldfuse.trust.seen import Memory
 
