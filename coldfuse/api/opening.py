@@ -84,7 +84,7 @@ _UNSIGNED = (
 
 
 def _reader(source: str, reach: Reach, folder: FederationFolder, is_open: bool) -> Identity | None:
-    """Return as whom a federation is read; None where that is as nobody.
+    """Return as whom a federation is read: as a member, or as its operator; None: as nobody.
 
     Of several memberships it is one that has neither ended nor lost its key, if there is such a one.
     """
@@ -98,7 +98,11 @@ def _reader(source: str, reach: Reach, folder: FederationFolder, is_open: bool) 
             log.info("%s: is not asked as %s: %s", source, name, error)
         else:
             return identity
-    return find_identity(folder, names[-1]) if names else None
+    if names:
+        return find_identity(folder, names[-1])
+    if is_open or not folder.has_key("operator"):
+        return None
+    return Identity("operator", folder.fingerprint, folder.read_key("operator"))
 
 
 def as_named(name: str | None) -> Identify:

@@ -18,6 +18,7 @@ from coldfuse.transport.roll import Roll
 from coldfuse.transport.status import OtherGatewayError
 from coldfuse.trust.requests import Claim, Nonces, parse_claim
 from coldfuse.trust.rights import Asker
+from coldfuse.trust.view import Known
 
 LOOK_UPS = {"each_per_s": 1.0, "each_burst": 10.0, "all_per_s": 20.0, "all_burst": 100.0}
 """How often it is looked in vain whether somebody has a key that is not known here, by address and in all."""
@@ -81,7 +82,7 @@ class Askers:
             raise OtherGatewayError(self._gateway)
         claim.require_time(now_s=now_s)
         known.root.require_valid(now_s=now_s)
-        holder = await self._holder(claim, address, former=former)
+        holder = _operator(claim, known) or await self._holder(claim, address, former=former)
         claim.verify(path, known.fingerprint, holder.key)
         self._nonces.use(claim)
         return holder.asker, claim
@@ -117,3 +118,12 @@ class Askers:
         found = await self._holders.look_up(claim.name, claim.signature.keyid, former=former, is_stranger=True)
         self._look_ups.give_back(address)
         return found
+
+
+def _operator(claim: Claim, known: Known) -> Holder | None:
+    """Return whose key a claim names, if it is one that the newest root names for operators."""
+    keyid = claim.signature.keyid
+    if claim.name != "operator" or keyid not in known.root.roles["operator"].keys:
+        return None
+    asker = Asker(name=claim.name, member=None, keyid=keyid, is_of_root=True)
+    return Holder(asker, known.root.keys[keyid], num_keys=1, version=known.members.version)

@@ -42,14 +42,14 @@ class Caller:
         """Who shares one caller's limits."""
         if self.is_stranger:
             return STRANGERS
-        if self.asker is None or self.asker.member is None:
+        if self.asker is None or self.asker.role is None:
             return self.address
         return f"member {self.asker.name}"
 
     @property
     def is_operator(self) -> bool:
         """True for an operator of the federation."""
-        return self.asker is not None and self.asker.member is not None and self.asker.member.role == "operator"
+        return self.asker is not None and self.asker.role == "operator"
 
 
 def caller_of(peer: str) -> str:

@@ -46,9 +46,18 @@ class Asker:
     name: str
     """Name of the member."""
     member: Member | None
-    """The member; None for a key of an open federation."""
+    """The member; None for a key of an open federation, or of the root."""
     keyid: str
     """Id of the key that signed."""
+    is_of_root: bool = False
+    """Whether the key is one that the root names for operators: who can invite everybody need not be invited."""
+
+    @property
+    def role(self) -> MemberRole | None:
+        """As what it asks; None for a key of an open federation."""
+        if self.is_of_root:
+            return "operator"
+        return self.member.role if self.member is not None else None
 
 
 def is_current(asker: Asker, *, now_s: float) -> bool:
@@ -76,7 +85,7 @@ def require_right(method: str, asker: Asker | None, *, is_open: bool, now_s: flo
             else f"{method}: the request is signed by nobody; give a name, and a key is made for it (--name)"
         )
     if asker.member is None:
-        _require_role(method, asker.name, "contributor" if is_open else None)
+        _require_role(method, asker.name, asker.role or ("contributor" if is_open else None))
         return
     if (revoked := asker.member.revoked) is not None:
         why = f" ({revoked.reason})" if revoked.reason else ""

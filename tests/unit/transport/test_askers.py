@@ -24,7 +24,7 @@ from coldfuse.transport.status import OtherGatewayError
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.keys import PrivateKey
 from coldfuse.trust.requests import NOBODY, sign_request
-from coldfuse.trust.rights import Asker
+from coldfuse.trust.rights import Asker, require_right
 from coldfuse.trust.view import TrustView
 
 PATH = "/coldfuse.v1.Gateway/GetStatus"
@@ -74,6 +74,10 @@ class Desk:
             found = await self.askers.find(PATH, self.claim(who), address=address)
         assert found is not None
         return found[0]
+
+
+def operator_of(trust: TinyTrust, key: PrivateKey) -> Identity:
+    return Identity("operator", trust.fingerprint, key)
 
 
 def at_a_desk(test: Callable[[Desk], Coroutine[Any, Any, None]]) -> Callable[[], None]:
@@ -255,3 +259,24 @@ async def test_nobody_hears_which_names_are_members(desk: Desk) -> None:
             await desk.ask(stranger)
         said.append(str(caught.value).replace(stranger.signer.public.id[:12], "KEY").replace(name, "NAME"))
     assert said[0] == said[1]
+
+
+@at_a_desk
+async def test_an_operator_of_the_root_needs_no_invitation(desk: Desk) -> None:
+    asker = await desk.ask(operator_of(desk.trust, desk.trust.operator))
+    assert (asker.role, asker.member) == ("operator", None)
+    require_right("GetVerdict", asker, is_open=False, now_s=NOW_S)
+
+
+@at_a_desk
+async def test_another_key_of_the_root_is_no_operator(desk: Desk) -> None:
+    for key in (desk.trust.aggregator, desk.trust.model, PrivateKey.generate()):
+        with pytest.raises(NotAllowedError):
+            await desk.ask(operator_of(desk.trust, key))
+
+
+@at_a_desk
+async def test_an_operator_of_the_root_signs_nothing_as_a_member(desk: Desk) -> None:
+    signature = operator_of(desk.trust, desk.trust.operator).sign(b"x", "contribution")
+    with pytest.raises(NotAllowedError, match="is no member"):
+        desk.trust.view().verify(b"x", "contribution", signature, name="operator", what="a contribution")
