@@ -32,6 +32,7 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.room import is_full, within
 from coldfuse.core.round import (
     Abandoned,
+    ActiveContributor,
     Admitted,
     Closed,
     Fused,
@@ -168,9 +169,18 @@ def _open(round_: Round) -> Opened:
     past, active = hand_on(before)
     return Opened(
         base_release=release.release, base_digest=release.model_digest, opened_at_s=round_.now_s(), carried=carried,
-        terms=round_.federation.reopened().settings.terms, refused_by=refused_by, past=past, active=active,
+        terms=round_.federation.reopened().settings.terms, refused_by=refused_by, past=past,
+        active=_awaited(round_.federation, active),
         sketch_seed=seed or secrets.token_hex(16),
     )  # fmt: skip
+
+
+def _awaited(federation: Federation, active: tuple[ActiveContributor, ...]) -> tuple[ActiveContributor, ...]:
+    """Leave out who was revoked: a round would wait in vain for them."""
+    if federation.trust is None or not active:
+        return active
+    members = federation.trust.refresh().members.members
+    return tuple(one for one in active if (who := members.get(one.contributor)) is None or who.revoked is None)
 
 
 def _refused_by(round_: Round, before: RoundState) -> str | None:

@@ -14,10 +14,12 @@ from coldfuse.config import home_folder
 from coldfuse.consumer.anchors import find_anchor, require_unknown
 from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.contributor.signing import claim_name
+from coldfuse.errors import NotAllowedError, UserInputError
 from coldfuse.gateway import Gateway
 from coldfuse.transport.connect import Reach, connect, is_address
 from coldfuse.trust.home import FederationFolder
 from coldfuse.trust.identity import Identity, find_identity
+from coldfuse.trust.view import members_key
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +66,7 @@ def open_gateway(
             return gateway
         trusted = TrustedGateway(gateway, anchor=anchor.fingerprint, folder=anchor.folder)
         is_open = trusted.belief.root().is_open
-        identity = (identify or as_member)(anchor.folder, is_open)
+        identity = identify(anchor.folder, is_open) if identify else _reader(source, reach, anchor.folder, is_open)
         if identity is not None and is_open and identity.name not in trusted.belief.known().members.members:
             claim_name(gateway, identity)
         if identity is None or not is_address(source):
@@ -81,11 +83,23 @@ _UNSIGNED = (
 )
 
 
-def as_member(folder: FederationFolder, is_open: bool) -> Identity | None:
-    """Return as whom a federation is read: as a member, whichever of several, or as its operator; None: as nobody."""
-    found = [] if is_open else folder.memberships()
-    if found:
-        return find_identity(folder, found[0].name)
+def _reader(source: str, reach: Reach, folder: FederationFolder, is_open: bool) -> Identity | None:
+    """Return as whom a federation is read: as a member, or as its operator; None: as nobody.
+
+    Of several memberships it is one that has neither ended nor lost its key, if there is such a one.
+    """
+    names = [] if is_open else [each.name for each in folder.memberships()]
+    for name in names[:-1] if is_address(source) else []:
+        try:
+            identity = find_identity(folder, name)
+            with connect(source, reach, identity=identity) as gateway:
+                gateway.read_signed(members_key(1))
+        except (NotAllowedError, UserInputError) as error:
+            log.info("%s: is not asked as %s: %s", source, name, error)
+        else:
+            return identity
+    if names:
+        return find_identity(folder, names[-1])
     if is_open or not folder.has_key("operator"):
         return None
     return Identity("operator", folder.fingerprint, folder.read_key("operator"))
@@ -108,6 +122,7 @@ def as_contributor(name: str | None, *, default: str, sends: bool = True) -> Ide
     def identify(folder: FederationFolder, is_open: bool) -> Identity | None:
         if is_open and not sends:
             return None
-        return find_identity(folder, name or (default if is_open else None), is_open=is_open)
+        who = (default if is_open else None) if name is None else name
+        return find_identity(folder, who, is_open=is_open)
 
     return identify

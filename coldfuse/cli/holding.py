@@ -12,7 +12,7 @@ from coldfuse.cli.options.trust import OperatorKey
 from coldfuse.config import credentials_folder, home_folder
 from coldfuse.consumer.anchors import find_anchor
 from coldfuse.core.federation import FederationSettings
-from coldfuse.errors import FederationError
+from coldfuse.errors import FederationError, RollbackError
 from coldfuse.registry.proposals import Proposal, keep_proposal, publish
 from coldfuse.registry.settings import read_settings
 from coldfuse.registry.trust import signed_reader, view_of
@@ -21,6 +21,7 @@ from coldfuse.trust.home import FederationFolder
 from coldfuse.trust.keys import Signer
 from coldfuse.trust.role_keys import RoleKeyring
 from coldfuse.trust.root import RoleName, Root
+from coldfuse.trust.seen import Memory, with_members
 from coldfuse.trust.view import Known, TrustView
 
 
@@ -61,7 +62,7 @@ class Holding:
 
     def settle(self) -> None:
         """Put keys into their place that the root names by now."""
-        for role in self.keyring.settle(self.view.refresh().root):
+        for role in self.keyring.settle(_look(self.view, self.folder).root):
             typer.echo(f"the new key of {role} is in its place, and the one before it is {role}.pem.old", err=True)
 
 
@@ -80,14 +81,33 @@ def hold(url: str, *, root: str | None = None) -> Holding:
     store = open_store(url)
     anchor = find_anchor(signed_reader(store), url, home=home_folder(), root=root)
     settings, _ = read_settings(store, fingerprint=anchor.fingerprint if anchor else None)
-    view = view_of(store, settings)
+    view = view_of(store, settings, root=Memory(anchor.folder).newest_root() if anchor else None)
     if view is None or anchor is None:
         raise FederationError(
             f"{url}: this federation has no root, and so no keys or members; coldfuse init {url} --adopt gives it one"
         )
-    holding = Holding(url, store, settings, view, view.refresh(), anchor.folder, keyring_of(anchor.folder))
+    known = _look(view, anchor.folder)
+    holding = Holding(url, store, settings, view, known, anchor.folder, keyring_of(anchor.folder))
     holding.settle()
     return holding
+
+
+def _look(view: TrustView, folder: FederationFolder) -> Known:
+    """Return root and members as they are, never older than this user has seen or made them.
+
+    Else an operator would sign an older list again as the newest one, without those who were revoked meanwhile.
+    """
+    memory = Memory(folder)
+    try:
+        memory.keep_root(*view.refresh_root())
+        known = view.refresh(members=memory.seen().members)
+        memory.change(lambda seen: with_members(seen, known.members.version))
+    except RollbackError as error:
+        raise RollbackError(
+            f"{error}; put the newer one back from a copy, or, where it is lost for good, remove seen.json and "
+            f"newest.json in {folder.path}, and revoke and enroll again whom the older one does not know of"
+        ) from error
+    return known
 
 
 def keyring_of(folder: FederationFolder) -> RoleKeyring:

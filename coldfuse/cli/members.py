@@ -68,7 +68,7 @@ def _address(given: str | None) -> str | None:
     """Return where a token leads; what cannot be an address would be noticed by who is invited, far away."""
     if given is None or is_address(given) or "://" in given:
         return given
-    if Path(given).is_dir():
+    if given.strip() and Path(given).is_dir():
         return str(Path(given).absolute())
     raise UserInputError(f"--address {given[:80]}: expected HOST:PORT of a gateway, or a store")
 
@@ -100,7 +100,7 @@ def _say_enrolled(options: EnrollOptions, member: Member, decision: tuple[Enrolm
 @contextmanager
 def _handing_over(token: Token, out: Path | None) -> Iterator[None]:
     """Hand the token over after the block, which publishes the invitation; where it goes is made sure of before."""
-    if out is None:
+    if out is None or str(out) == "-":
         yield
         typer.echo(token.text)
         return

@@ -82,7 +82,13 @@ def _look(options: VerifyOptions) -> Report:
     if is_fetched(folder):
         if options.recompute:
             raise UserInputError(f"{folder}: is a fetched folder; --recompute needs a copy of the store")
-        return verify_folder(folder, _known(options, read_root(folder)), at_s=at_s)
+        report = verify_folder(folder, _known(options, read_root(folder)), at_s=at_s)
+        if report.release is not None and options.release not in (None, report.release):
+            raise UserInputError(
+                f"{folder}: holds release {report.release}, and --release {options.release} was asked for; leave that "
+                "out, or name a copy of the store"
+            )
+        return report
     store = open_store(options.source)
     known = _known(options, _first_root(store))
     request = Request(
@@ -150,7 +156,8 @@ def _lines(report: Report, *, strict: bool) -> Iterator[str]:
     for one in report.recomputed:
         if one.agrees:
             yield f"release {one.release} was fused again: the same bytes"
-    yield f"looked at: {', '.join(f'{count:,} {what}' for what, count in sorted(report.looked_at.items()))}"
+    looked_at = ", ".join(f"{count:,} {what}" for what, count in sorted(report.looked_at.items()))
+    yield f"looked at: {looked_at or 'nothing more'}"
     status = report.status(strict=strict)
     what = f"release {report.release}" if report.release is not None else "the federation"
     root = f" of federation {report.fingerprint}" if report.fingerprint else ""

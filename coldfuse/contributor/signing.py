@@ -46,10 +46,13 @@ def hand_in(gateway: Gateway, manifest: ContributionManifest) -> ContributionVer
     payload, signer = encode(manifest), identity.signer
     try:
         return gateway.commit(manifest, detached(payload, "contribution", signer))
-    except NotAllowedError:
+    except NotAllowedError as refused:
         if not identity.follow(signer.public.id):  # else it has been rotated in this moment
             raise
-        return gateway.commit(manifest, identity.sign(payload, "contribution"))
+        try:
+            return gateway.commit(manifest, identity.sign(payload, "contribution"))
+        except NotAllowedError:
+            raise refused from None  # it has not: the key that waits for its place is refused for no better reason
 
 
 def claim_name(gateway: Gateway, identity: Identity) -> None:

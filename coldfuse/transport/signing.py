@@ -54,6 +54,7 @@ class RequestSigner:
         """
         if self._identity is None:
             return call(self._headers)
+        refused: dict[str, grpc.RpcError] = {}  # by key
         for _ in range(MAX_GATEWAYS):
             gateway = self._gateway
             text = sign_request(
@@ -63,15 +64,21 @@ class RequestSigner:
             try:
                 return call((*self._headers, (AUTH_KEY, text)))
             except grpc.RpcError as error:
-                if not self._learn(self._identity, error, used=gateway, keyid=text.split(" ")[2]):
-                    raise
                 failure = error
-        raise failure
+                if self._learn(error, used=gateway):
+                    continue
+                if class_of(error) != NotAllowedError.__name__:
+                    raise
+                keyid = text.split(" ")[2]
+                refused[keyid] = error
+                if not self._identity.follow(keyid) or self._identity.signer.public.id in refused:
+                    break
+        raise next(iter(refused.values()), failure)  # a key that waits for its place is refused for no better reason
 
-    def _learn(self, identity: Identity, error: grpc.RpcError, *, used: str, keyid: str) -> bool:
-        """Tell whether another signature may be taken where this one was not."""
+    def _learn(self, error: grpc.RpcError, *, used: str) -> bool:
+        """Tell whether another gateway has answered than the one that was signed for."""
         gateway = gateway_of(error)
-        if gateway is not None and gateway != used and is_gateway_id(gateway):
-            self._gateway = gateway
-            return True
-        return class_of(error) == NotAllowedError.__name__ and identity.follow(keyid)
+        if gateway is None or gateway == used or not is_gateway_id(gateway):
+            return False
+        self._gateway = gateway
+        return True

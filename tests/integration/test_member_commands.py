@@ -25,6 +25,7 @@ def test_the_token_is_all_that_goes_to_standard_output(place: Place) -> None:
     assert (token.name, token.role, token.federation) == ("klinik-koln-a41d4b1e67", "evaluator", place.fingerprint())
     assert "a secret for one use" in result.stderr
     assert PREFIX not in result.stderr
+    assert ada.succeed("enroll", place.store, "bob", "--out", "-").stdout.startswith(PREFIX)
     assert token.text not in repr(token)
 
 
@@ -88,6 +89,26 @@ def test_who_is_revoked_is_listed_with_the_reason_and_may_be_invited_anew(place:
     assert ada.members(place.store)["alice"]["revoked"] is None
 
 
+def test_an_operator_signs_no_older_list_again_than_they_have_made(place: Place) -> None:
+    ada = place.init()
+    enroll(ada, place, "mallory")
+    ada.succeed("revoke", place.store, "mallory")
+    newest = max((place.store / "members").glob("*.json"))
+    kept = newest.read_bytes()
+    newest.unlink()  # somebody puts the store back to before that
+    for words in (("members",), ("enroll", "bob"), ("revoke", "mallory"), ("keys", "show")):
+        group = words if words[0] == "keys" else words[:1]
+        said = ada.fail(*group, place.store, *words[len(group):])  # fmt: skip
+        assert "RollbackError: members 3: was seen before" in said
+        assert "put the newer one back" in said
+    assert not newest.exists()
+    newest.write_bytes(kept)
+    assert ada.members(place.store)["mallory"]["revoked"] is not None
+    newest.unlink()
+    ada.folder(place.fingerprint()).path.joinpath("seen.json").unlink()  # it is lost for good
+    assert ada.members(place.store)["mallory"]["revoked"] is None
+
+
 @pytest.mark.parametrize("name", ["operator", "aggregator", "root", "model"])
 def test_nobody_is_called_as_a_role_is(place: Place, name: str) -> None:
     assert "is the name of a role" in place.init().fail("enroll", place.store, name)
@@ -102,6 +123,6 @@ def test_a_federation_without_a_root_has_no_members(place: Place) -> None:
 
 def test_a_token_leads_somewhere(place: Place) -> None:
     ada = place.init()
-    for address in ("gateway.example.org", "nowhere", "127.0.0.1:port", "alice"):
+    for address in ("gateway.example.org", "nowhere", "127.0.0.1:port", "alice", "", " "):
         assert "expected HOST:PORT" in ada.fail("enroll", place.store, "alice", "--address", address)
     assert ada.members(place.store) == {}

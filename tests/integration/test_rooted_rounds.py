@@ -56,6 +56,19 @@ def test_what_a_member_has_signed_is_fused_and_published(made: RootedFederation)
     assert made.opened(leads=False).channel("latest").release == 1
 
 
+def test_nobody_waits_for_who_was_revoked(made: RootedFederation) -> None:
+    members = {name: made.enroll(name) for name in ("ada", "bob")}
+    open_round(made)
+    for seed, name in enumerate(members):
+        made.send(name, make_changes(MODEL, seed), members[name])
+    lead(made.opened(), 1)
+    made.revoke("bob", since_s=time.time())
+    open_round(made, 2)
+    opened = made.opened(leads=False).journal(2).state().opened
+    assert opened is not None
+    assert [one.contributor for one in opened.active] == ["ada"]
+
+
 def stranger(made: RootedFederation) -> Identity:
     return Identity("ada", made.keys.fingerprint, PrivateKey.generate())
 

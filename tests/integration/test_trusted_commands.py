@@ -135,6 +135,25 @@ def test_a_closed_federation_is_read_as_the_member_that_one_is(home: Path, tmp_p
         assert "release 0" in run("fetch", gateway.address, "--out", tmp_path / "out")
 
 
+def test_of_several_memberships_one_that_holds_reads(home: Path, tmp_path: Path) -> None:
+    made = RootedFederation(tmp_path / "made")
+    folder = FederationFolder(home, made.keys.fingerprint)
+    folder.pin_root(made.store.get("root/1.json"))
+    for name in ("ada", "bob", "cy"):
+        identity = made.enroll(name)
+        folder.keep_membership(Membership(federation=made.keys.fingerprint, name=name))
+        folder.write_key(name, identity.signer)  # type: ignore[arg-type]
+    folder.key_path("ada").unlink()
+    made.revoke("bob", since_s=1.0)
+    with serve_gateway(open_federation(LocalStore(tmp_path / "made" / "store"))) as gateway:
+        assert "release 0" in run("fetch", gateway.address, "--out", tmp_path / "out")
+    made.revoke("cy", since_s=1.0)
+    with serve_gateway(open_federation(LocalStore(tmp_path / "made" / "store"))) as gateway:
+        with pytest.raises(UserInputError, match="name '': it is empty"):
+            coldfuse.connect(gateway.address, name="").status()
+        assert "cy: was revoked" in str(refusal("fetch", gateway.address, "--out", tmp_path / "out"))
+
+
 def test_who_may_not_contribute_hears_so_before_anything_is_trained(home: Path, tmp_path: Path) -> None:
     made = RootedFederation(tmp_path / "made")
     carl = made.enroll("carl", "consumer")

@@ -166,6 +166,14 @@ def test_a_changed_file_of_a_fetched_folder_is_found(
     assert status <= cause.status, lines
 
 
+def test_a_fetched_folder_is_not_taken_for_another_release(made: SignedFederation, tmp_path: Path, home: Path) -> None:
+    out = fetch(made, tmp_path / "out")
+    assert run("verify", out, "--release", 2)[0] == 0
+    status, [line] = run("verify", out, "--release", 7)
+    assert status == 1
+    assert "holds release 2, and --release 7 was asked for" in line
+
+
 def test_a_stripped_folder_is_not_taken_for_one_without_a_root(
     made: SignedFederation, tmp_path: Path, home: Path
 ) -> None:

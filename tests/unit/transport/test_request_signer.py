@@ -10,7 +10,7 @@ from federation_keys import TinyTrust
 
 from coldfuse.transport.signing import MAX_GATEWAYS, RequestSigner
 from coldfuse.transport.status import AUTH_KEY, ERROR_KEY, GATEWAY_KEY
-from coldfuse.trust.home import write_private_key
+from coldfuse.trust.home import staged_path, write_private_key
 from coldfuse.trust.identity import Identity, KeyFile
 from coldfuse.trust.keys import PrivateKey
 from coldfuse.trust.requests import NOBODY, parse_claim
@@ -120,3 +120,21 @@ def test_a_key_that_was_replaced_meanwhile_is_read_again(tmp_path: Path):
     write_private_key(path, new)
     gateways.keyid = new.public.id
     assert signer.call(PATH, b"", gateways)
+
+
+def test_a_key_that_waits_for_its_place_is_tried_once_and_the_reason_for_the_other_is_told(tmp_path: Path):
+    path, old, waiting = tmp_path / "ada.pem", PrivateKey.generate(), PrivateKey.generate()
+    write_private_key(path, old)
+    write_private_key(staged_path(path), waiting)
+    tried = []
+
+    def refuse(headers):
+        tried.append(parse_claim(dict(headers)[AUTH_KEY]).signature.keyid)
+        refusal = Refusal("NotAllowedError")
+        refusal.keyid = tried[-1]
+        raise refusal
+
+    with pytest.raises(Refusal) as caught:
+        RequestSigner(Identity("ada", "0" * 64, KeyFile(path))).call(PATH, b"", refuse)
+    assert tried == [old.public.id, waiting.public.id]
+    assert caught.value.keyid == old.public.id
