@@ -28,11 +28,11 @@ from coldfuse.core.contribution import Admission
 from coldfuse.core.damage import Damaged
 from coldfuse.core.federation import RoundRules
 from coldfuse.core.history import hand_on
+from coldfuse.core.past import ActiveContributor
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.room import is_full, within
 from coldfuse.core.round import (
     Abandoned,
-    ActiveContributor,
     Admitted,
     Closed,
     Fused,
