@@ -24,7 +24,7 @@ from coldfuse.aggregator.release import MOST_CONTRIBUTIONS, describe_standing, f
 from coldfuse.aggregator.screen import bounded
 from coldfuse.aggregator.signing import sign_release
 from coldfuse.core.closing import RoundAction, RoundFacts, decide, facts_of, in_time
-from coldfuse.core.contribution import Admission
+from coldfuse.core.contribution import Admission, Rejection
 from coldfuse.core.damage import Damaged
 from coldfuse.core.federation import RoundRules
 from coldfuse.core.history import hand_on
@@ -105,6 +105,12 @@ def _next(round_: Round, state: RoundState) -> list[LeaderEvent]:
         return [_open(round_)]
     if state.opened is not None and state.is_open and _is_before_root(round_):
         return [Abandoned(reason="the federation has a root now: from the next round on all is signed; send it again")]
+    if (
+        not state.is_over
+        and round_.base.release.round != round_.journal.round
+        and _is_by_others(round_, round_.journal)
+    ):
+        return _give_up(state)
     if state.opened is not None and state.is_open:
         return _look(round_, state, state.opened)
     if state.waiting:
@@ -124,16 +130,40 @@ def _is_before_root(round_: Round) -> bool:
     return settings.root is not None and not settings.is_signed_round(round_.journal.round)
 
 
+def _give_up(state: RoundState) -> list[LeaderEvent]:
+    """Abandon a round of a key that was replaced; who has contributed is told, and sends it again."""
+    reason = "the aggregator's key was replaced: what the old one has written counts for nothing; send it again"
+    there = [*state.admitted.values(), *state.held.values()]
+    late = [
+        Rejection(
+            contribution=each.contribution, contributor=each.contributor, display_name=each.display_name,
+            reason=reason, is_late=True,
+        )
+        for each in there
+    ]  # fmt: skip
+    runs = (tuple(late[first : first + MAX_VERDICTS]) for first in range(0, len(late), MAX_VERDICTS))
+    return [*(Rejected(rejections=some) for some in runs), Abandoned(reason=reason)]
+
+
+def _is_by_others(round_: Round, journal: Journal) -> bool:
+    """Tell whether a key has written into a journal that was replaced since: it may be in a thief's hands."""
+    trust = round_.federation.trust
+    return trust is not None and journal.is_by_others(trust.known().root.roles["aggregator"].keys)
+
+
 def _open(round_: Round) -> Opened:
     """Open on the latest release; what an abandoned round admitted on the same base still counts."""
     release, number = round_.base.release, round_.journal.round
-    before = (round_.before or round_.federation.journal(number - 1)).state() if number > 1 else RoundState()
+    journal = (round_.before or round_.federation.journal(number - 1)) if number > 1 else None
+    before = journal.state() if journal else RoundState()
     carried: tuple[Admission, ...] = ()
     refused_by: str | None = None
     seed: str | None = None
     if number > release.round + 1:
         if before.abandoned is None:  # then it made, or is making, a newer release than `round_.base`
             raise ConflictError(f"round {number}: release {release.release} is the latest no more")
+        if journal is not None and _is_by_others(round_, journal):
+            before = RoundState(abandoned=before.abandoned)  # nobody knows who has admitted what
         carried, refused_by = tuple(before.admitted.values()), _refused_by(round_, before)
         seed = before.opened.sketch_seed if before.opened else None  # sketches that are carried stay comparable
     past, active = hand_on(before)

@@ -11,11 +11,13 @@ import typer
 from coldfuse.cli.asking import ask_on_terminal
 from coldfuse.cli.founding import OPEN
 from coldfuse.config import credentials_folder, home_folder
+from coldfuse.errors import SignatureError
 from coldfuse.registry.federation import Federation
 from coldfuse.trust.founding import AggregatorSigner
 from coldfuse.trust.home import FederationFolder
 from coldfuse.trust.role_keys import RoleKeyring
 from coldfuse.trust.seen import Memory
+from coldfuse.trust.signers import has_signer
 
 
 def with_keys(federation: Federation, keys: Path | None) -> Federation:
@@ -28,8 +30,14 @@ def with_keys(federation: Federation, keys: Path | None) -> Federation:
     Raises:
         UserInputError: There is no key here, or it cannot be used.
         NotAllowedError: The root names others.
+        SignatureError: There is a key, and the federation says that it has no root.
     """
     if federation.trust is None or federation.settings.root is None:
+        if keys is not None and has_signer("aggregator", keys):
+            raise SignatureError(
+                f"{federation.store.url}: says that it has no root, and {keys} holds an aggregator's key: somebody has "
+                "replaced its settings, or this is another store; leave --keys out if that is meant"
+            )
         return federation
     root = federation.trust.refresh().root
     own = FederationFolder(home_folder(), federation.settings.root)

@@ -13,6 +13,8 @@ from coldfuse.cli.contact import Contact
 from coldfuse.cli.options.shared import Connection
 from coldfuse.cli.pace import Pace
 from coldfuse.cli.units import parse_duration
+from coldfuse.config import home_folder
+from coldfuse.consumer.anchors import require_known
 from coldfuse.gateway import Gateway
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.storage import open_store, wait_for
@@ -27,7 +29,10 @@ def open_store_of(source: str, *, root: str | None = None) -> Federation:
 
 def start_on(source: str, *, root: str | None = None) -> Federation:
     """Open the federation in a store for a service: a store that is away is waited for, with a word."""
-    return wait_for(lambda: open_store_of(source, root=root), warn)
+    federation = wait_for(lambda: open_store_of(source, root=root), warn)
+    if root is None:
+        require_known(federation.settings.root, source, home=home_folder())
+    return federation
 
 
 def tls_files(ca: Path | None, cert: Path | None, key: Path | None) -> TlsFiles | None:

@@ -69,6 +69,25 @@ def require_unknown(federation: str, source: str, *, home: Path) -> None:
         raise SignatureError(_hidden(source, federation))
 
 
+def require_known(found: str | None, source: str, *, home: Path) -> None:
+    """Raise `SignatureError` unless a store that this user knows is still of the federation that it was.
+
+    Whoever can write to a store could else let those who serve it forget that anything in it has to be signed.
+
+    Args:
+        found: Fingerprint that the store says; None: it says that it has no root.
+        source: Where it is, as the user has named it.
+        home: The user's own folder.
+    """
+    place = place_of(source)
+    here = [anchor for anchor in _known(home) if place in _sources(anchor)]
+    if not here or found in [anchor.fingerprint for anchor in here]:
+        return
+    if found is None:
+        raise SignatureError(_hidden(source, here[0].fingerprint))
+    raise SignatureError(_other(place, here[0].fingerprint, found))
+
+
 def place_of(source: str) -> str:
     """Return a source as it is remembered: folders by their whole paths, wherever the user stands."""
     if "://" in source or not Path(source).exists():
@@ -90,10 +109,7 @@ def _note(anchor: Anchor, place: str, here: Sequence[Anchor], *, is_wanted: bool
     """Remember where a federation is; another one may take its place only where the user says so."""
     for other in here:
         if other != anchor and not is_wanted:
-            raise SignatureError(
-                f"{place}: was known as federation {other.fingerprint[:16]}, and answers as {anchor.fingerprint[:16]}; "
-                f"if that is meant, give --root {anchor.fingerprint}"
-            )
+            raise SignatureError(_other(place, other.fingerprint, anchor.fingerprint))
         if other != anchor:
             Memory(other.folder).forget_source(place)
     Memory(anchor.folder).keep_source(place)
@@ -102,6 +118,13 @@ def _note(anchor: Anchor, place: str, here: Sequence[Anchor], *, is_wanted: bool
 def _require_no_root(source: str, wanted: str | None, here: Sequence[Anchor]) -> None:
     if wanted is not None or here:
         raise SignatureError(_hidden(source, wanted or here[0].fingerprint))
+
+
+def _other(place: str, known: str, found: str) -> str:
+    return (
+        f"{place}: was known as federation {known[:16]}, and answers as {found[:16]}; if that is meant, give --root "
+        f"{found}"
+    )
 
 
 def _hidden(source: str, fingerprint: str) -> str:

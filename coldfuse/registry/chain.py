@@ -65,6 +65,8 @@ class Written:
     """The same of the link before it."""
     generation: int = 0
     """Version of the newest root that names the key that has signed it."""
+    signer: str | None = None
+    """Id of that key."""
 
 
 class Codec(Protocol):
@@ -159,7 +161,7 @@ class Chain:
     def _read(self, data: bytes, *, what: str) -> Written:
         check_sealed(data, what=what, limit=_MAX_BYTES)
         try:
-            payload, generation = self._verified(data, what=what)
+            payload, generation, keyid = self._verified(data, what=what)
             link = decode(Link, payload, what=what, limit=_MAX_BYTES)
         except CodecError as error:  # its seal is right: no disk has made that of it
             raise SignatureError(f"{what}: is no entry of a journal; somebody has put it there: {error}") from error
@@ -169,10 +171,10 @@ class Chain:
                 f"{what}: is an entry of round {link.round} of {link.federation[:12]}, expected round {self.round} of "
                 f"{federation[:12]}; somebody has put it there"
             )
-        return Written(link, data, sha256(payload), link.before, generation)
+        return Written(link, data, sha256(payload), link.before, generation, keyid)
 
-    def _verified(self, data: bytes, *, what: str) -> tuple[bytes, int]:
-        """Return what any of the aggregators' keys has signed, and the newest root that names this key."""
+    def _verified(self, data: bytes, *, what: str) -> tuple[bytes, int, str]:
+        """Return what any of the aggregators' keys has signed, the newest root that names this key, and its id."""
         try:
             return self._verify(data, what=what)
         except SignatureError:
@@ -181,7 +183,7 @@ class Chain:
                 raise
             return self._verify(data, what=what)
 
-    def _verify(self, data: bytes, *, what: str) -> tuple[bytes, int]:
+    def _verify(self, data: bytes, *, what: str) -> tuple[bytes, int, str]:
         self.trust.known()  # reads the roots
         ever = self.trust.ever("aggregator")
         envelope = read_envelope(data, what=what, limit=_MAX_BYTES)
@@ -190,7 +192,7 @@ class Chain:
         payload, (signature,) = envelope.content("journal", what=what), envelope.signatures
         keys = [key for _, key in ever.values()]
         verify_detached(payload, "journal", [signature], keys=keys, what=what)
-        return payload, ever[signature.keyid][0]
+        return payload, ever[signature.keyid][0], signature.keyid
 
 
 def _require_no_plain(read: Callable[[], object], *, what: str) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -165,6 +165,10 @@ class Journal:
     def link(self) -> str | None:
         """Digest of the newest link that was read; None where there is none, or nothing is signed."""
         return self._leader.last_digest(len(self._leader))
+
+    def is_by_others(self, keys: Collection[str]) -> bool:
+        """Tell whether any entry that was read is signed by another key than these."""
+        return not self._leader.signers <= set(keys)
 
     def newest_link(self) -> str | None:
         """Return the digest of the newest link; None where there is none, or nothing is signed. One small read."""

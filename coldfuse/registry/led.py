@@ -25,6 +25,8 @@ class LedEntries:
     """What they add up to."""
     generation: int = 0
     """Newest root that names a key by which one of them is signed."""
+    signers: set[str] = field(default_factory=set)
+    """Ids of the keys by which they are signed."""
     _verdicts: dict[str, int] = field(default_factory=dict)
     _indexed: int = 0
 
@@ -60,6 +62,7 @@ class LedEntries:
         entries = [None if place in lost else entry for place, entry in enumerate([*self.entries, *new])]
         self.digests = [None if place in lost else digest for place, digest in enumerate(digests)]
         self.generation, self.entries = generation, entries
+        self.signers |= {one.signer for one in written if one is not None and one.signer is not None}
         self._fold(entries if lost else new, onto=RoundState() if lost else self.state)
 
     def find(self, written: Written) -> bool:
@@ -77,6 +80,7 @@ class LedEntries:
                 )
             return False
         self.entries[place], self.digests[place] = written.head.entry, written.digest
+        self.signers |= {written.signer} if written.signer is not None else set()
         self._fold(self.entries, onto=RoundState())
         return True
 

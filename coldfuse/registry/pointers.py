@@ -115,11 +115,12 @@ class Pointers:
         """
         plain = plain_channel(target)
         new, data = (plain, seal(plain)) if self.trust is None else self._sign(name, plain, before, signer)
+        is_there = True
         if before is None:
-            self.store.put_if_absent(channel_key(name), data)
+            is_there = self.store.put_if_absent(channel_key(name), data)  # else that of an earlier try stays
         else:
             self.store.compare_and_swap(channel_key(name), data, etag=before.etag)
-        if self.trust is not None and isinstance(new, SignedChannel):
+        if is_there and self.trust is not None and isinstance(new, SignedChannel):
             self._remember(new, self.trust.known())
         return new
 

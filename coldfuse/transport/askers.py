@@ -29,6 +29,9 @@ _STEP_S = 1.0
 JOINS = {"each_per_s": 1.0, "each_burst": 10.0, "all_per_s": 10.0, "all_burst": 100.0}
 """How often keys are bound to names, by address and in all."""
 
+ROTATIONS = {"each_per_s": 1.0, "each_burst": 10.0, "all_per_s": 100.0, "all_burst": 1_000.0}
+"""How often members put a new key after their own, by member and in all: no stranger keeps them from it."""
+
 
 class Askers:
     """Finds out who asks. One event loop uses it."""
@@ -46,7 +49,7 @@ class Askers:
         self._begin_anew()
         self._holders = Holders(roll)
         self._look_ups = Budgets(**LOOK_UPS)
-        self._joins = Budgets(**JOINS)
+        self._joins, self._rotations = Budgets(**JOINS), Budgets(**ROTATIONS)
 
     async def find(
         self, path: str, header: str | None, *, address: str, former: bool = False
@@ -91,6 +94,11 @@ class Askers:
         """Take note of a key that is to be bound. Raises `GatewayBusyError` if that were too many from there."""
         if self.roll.has_members and not self._joins.take(address, now_s=self._clock()):
             raise GatewayBusyError("too many keys are bound to names at a time; try again later")
+
+    def take_rotation(self, name: str) -> None:
+        """Take note of a member's next key. Raises `GatewayBusyError` if that were too many of that member."""
+        if not self._rotations.take(name, now_s=self._clock()):
+            raise GatewayBusyError(f"{name}: has changed its key too often in a moment; try again later")
 
     def forget(self, name: str) -> None:
         """Look again for a member's keys: one has changed."""

@@ -146,10 +146,12 @@ class Servicer:
         """See the .proto. A member's first key proves itself by an invitation, and each later one is the member's."""
         statement = (await call.read(pb.JoinRequest)).statement
         heading = read_statement(statement)
-        self._house.askers.take_join(call.caller.address)
         if heading.number > 0:
             call.require("Rotate")
             check_member(heading.member, call.caller.asker, what="rotates a key")
+            self._house.askers.take_rotation(heading.member)
+        else:
+            self._house.askers.take_join(call.caller.address)
         await call.ask(lambda: self._gateway.join(statement))
         self._house.askers.forget(heading.member)
         await call.answer(pb.JoinResponse())

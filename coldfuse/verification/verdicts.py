@@ -68,6 +68,7 @@ def _of_verdicts(round_: SeenRound) -> Iterator[Problem]:
     opened = round_.state.opened
     admitted = {admission.contribution for admission in opened.carried} if opened else set()
     rejected: set[str] = set()
+    is_void = round_.state.abandoned is not None  # nothing was fused: who was admitted may be asked to send it again
     may_take_back = True  # until the round is closed, and then what the store has damaged
     is_closed = False
     for event in round_.events:
@@ -79,7 +80,9 @@ def _of_verdicts(round_: SeenRound) -> Iterator[Problem]:
                 yield Cause.CONTRADICTION, f"{_who(admission)} {when}"
             admitted.add(admission.contribution)
         for rejection in event.rejections if isinstance(event, Rejected) else ():
-            if rejection.contribution in rejected or (rejection.contribution in admitted and not may_take_back):
+            if rejection.contribution in rejected or (
+                rejection.contribution in admitted and not may_take_back and not is_void
+            ):
                 yield Cause.CONTRADICTION, f"{_who(rejection)} has two verdicts"
             rejected.add(rejection.contribution)
     yield from _of_received(round_, admitted | rejected)

@@ -27,7 +27,7 @@ from coldfuse.errors import (
     UserInputError,
 )
 from coldfuse.storage import LocalStore, MemoryStore
-from coldfuse.transport import roll
+from coldfuse.transport import askers, roll
 from coldfuse.transport.client import GatewayClient
 from coldfuse.transport.server import GatewaySettings, RunningGateway, serve_gateway
 from coldfuse.trust.check import Check
@@ -162,6 +162,30 @@ def test_a_key_is_followed_up_by_its_member_alone(trusted, connect):
         with pytest.raises(NotAllowedError):
             connect(somebody).join(rotation)
     connect(ada).join(rotation)
+
+
+def test_strangers_who_try_to_join_keep_no_member_from_changing_its_key(trusted, connect, monkeypatch):
+    monkeypatch.setattr(askers, "JOINS", dict.fromkeys(askers.JOINS, 1.0))
+    ada = trusted.enroll("ada")
+    with serve_gateway(trusted.federation) as gateway:
+
+        def join(identity: Identity | None, statement: bytes) -> None:
+            with GatewayClient(gateway.address, identity=identity, retry_s=0.0) as client:
+                client.join(statement)
+
+        for error in (NotAllowedError, GatewayBusyError):
+            with pytest.raises(error):
+                join(None, trusted.statement("eve", PrivateKey.generate()))
+        for number in range(1, 4):
+            own = PrivateKey.generate()
+            join(ada, trusted.statement("ada", own, number=number, before=ada.signer))
+            ada = Identity("ada", trusted.fingerprint, own)
+        again = trusted.statement("ada", own, number=3, before=own)
+        for _ in range(12):
+            with suppress(NotAllowedError, SignatureError, GatewayBusyError):
+                join(ada, again)
+        with pytest.raises(GatewayBusyError, match="ada: has changed its key too often"):
+            join(ada, again)
 
 
 def test_nobody_contributes_as_somebody_else_or_hears_of_their_verdicts(trusted, connect):

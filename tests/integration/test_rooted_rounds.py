@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rooted import RootedFederation, make_keys
-from tiny_rounds import lead, make_changes, make_model
+from tiny_rounds import lead, make_changes, make_contribution, make_model
 
+from coldfuse.aggregator.judging import screening_of
+from coldfuse.aggregator.model import open_base
+from coldfuse.aggregator.screen import screen
 from coldfuse.core.contribution import Admission
-from coldfuse.core.round import Abandoned, Opened, Published
+from coldfuse.core.round import Abandoned, Admitted, Closed, Fused, LeaderEvent, Opened, Published
+from coldfuse.core.signature import Signature
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import NotAllowedError, WorkerLostError
 from coldfuse.registry.federation import open_federation
+from coldfuse.trust.founding import AggregatorSigner
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.keys import PrivateKey
 from coldfuse.trust.members import Quota
@@ -206,3 +212,43 @@ def test_what_a_worker_says_of_nothing_that_was_sent_is_passed_over(made: Rooted
 def test_an_aggregator_without_the_key_leads_nothing(made: RootedFederation) -> None:
     with pytest.raises(NotAllowedError, match="has the key"):
         open_federation(made.store, signer=make_keys().signer)
+
+
+@pytest.mark.parametrize("last", ["opened", "admitted", "closed", "fused"])
+def test_who_has_stolen_a_key_that_was_replaced_has_nothing_published(made: RootedFederation, last: str) -> None:
+    old, new = made.keys.aggregator, PrivateKey.generate()
+    made.rotate_aggregator(new)
+    honest = replace(made.opened(leads=False), signer=AggregatorSigner(aggregator=new, model=made.keys.model))
+    honest.mended_latest()
+
+    thief, eve = replace(made.opened(leads=False), signer=AggregatorSigner(aggregator=old)), "eve"
+    digest, base = made.send(eve, make_changes(MODEL, 1), None), honest.latest()
+    opened = Opened(base_release=0, base_digest=base.model_digest, opened_at_s=time.time(), terms=thief.settings.terms)
+    screening = screening_of(made.store.url, open_base(thief, base), round_number=1, opened=opened)
+    found = screen(screening, (digest, eve))
+    assert isinstance(found, Admission)
+    admission = found.model_copy(
+        update={"signature": Signature(keyid="0" * 64, sig="AAAA"), "signed_at_s": time.time()}
+    )
+    planted = base.model_copy(update={"release": 1, "parent": 0, "round": 1})
+    events: list[LeaderEvent] = [
+        opened, Admitted(admissions=(admission,)), Closed(contributions=(digest,), reason="quorum"),
+        Fused(manifest=thief.objects.put_value(planted), model_digest=planted.model_digest, moved=1),
+    ]  # fmt: skip
+    journal = thief.journal(1)
+    journal.state()
+    for event in events[: ["opened", "admitted", "closed", "fused"].index(last) + 1]:
+        journal.append(event)
+
+    written = lead(honest, 1, now_s=time.time())
+    assert any(isinstance(event, Abandoned) for event in written)
+    told = honest.journal(1).state().rejected[digest]  # whose contribution was honest sends it again
+    assert told.is_late
+    assert "send it again" in told.reason or last == "opened"
+    lead(honest, 2, now_s=time.time())
+    assert honest.latest().release == 0
+    assert not honest.journal(2).state().admitted
+    ada = made.enroll("ada")
+    made.receive(make_contribution(honest, "ada", make_changes(MODEL, 2), round=2), ada)
+    lead(honest, 2, now_s=time.time())
+    assert [one.contributor for one in honest.latest().contributions] == ["ada"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -13,6 +14,10 @@ from rooted import RootedFederation, make_keys
 from tiny_rounds import lead, make_changes, make_federation, make_model
 
 from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
+from coldfuse.cli.serving import with_keys
+from coldfuse.cli.source import start_on
+from coldfuse.config import home_folder
+from coldfuse.consumer.anchors import find_anchor
 from coldfuse.core.federation import ChangeableSettings, FederationSettings
 from coldfuse.core.release import Channel
 from coldfuse.core.sealed import seal
@@ -35,7 +40,7 @@ from coldfuse.registry.signed import write_signed
 from coldfuse.storage import LocalStore
 from coldfuse.trust.channel import SignedChannel
 from coldfuse.trust.founding import AggregatorSigner
-from coldfuse.trust.home import FederationFolder
+from coldfuse.trust.home import FederationFolder, write_private_key
 from coldfuse.trust.keys import PrivateKey
 from coldfuse.trust.seen import Memory
 
@@ -218,6 +223,24 @@ def test_a_leader_signs_no_older_channel_anew_that_was_put_back(
         leader.channel("latest")
     assert leader.mended_latest() == newest
     assert channel_of(made.opened(leads=False)).release == 1
+
+
+def test_a_store_that_forgets_its_root_is_served_by_nobody_who_knows_it(made: RootedFederation) -> None:
+    url, home, keys = str(made.path / "store"), home_folder(), made.path / "keys"
+    find_anchor(made.store.get, url, home=home, root=made.keys.fingerprint)
+    assert start_on(url).settings.root == made.keys.fingerprint
+    unsigned = made.opened().settings.model_copy(update={"root": None, "version": 1})
+    swap(made, SETTINGS_KEY, seal(unsigned))
+    with pytest.raises(SignatureError, match="hands out no root"):
+        start_on(url)
+    write_private_key(keys / "aggregator.pem", made.keys.aggregator)  # another machine, which knows nothing else
+    with pytest.raises(SignatureError, match=r"no root, and .* holds an aggregator's key"):
+        with_keys(open_federation(made.store), keys)
+    shutil.rmtree(made.path / "store")
+    other = RootedFederation(made.path / "other")
+    shutil.copytree(other.path / "store", made.path / "store")
+    with pytest.raises(SignatureError, match="answers as"):
+        start_on(url)
 
 
 FORGED_CHANNELS = {
