@@ -158,9 +158,11 @@ class _Verification:
 
     def _look_at_rounds(self, settings: FederationSettings, terms: frozenset[Terms]) -> None:
         journals = Journals(self.look, settings, self.signers)
-        made = max((release.manifest.round for release in self.releases.values()), default=0)
+        newest = self.request.release  # a later one, that a channel shows, says nothing of what was asked for
+        of_interest = [r for r in self.releases.values() if newest is None or r.number <= newest]
+        made = max((release.manifest.round for release in of_interest), default=0)
         there = _numbers_of_rounds(self.look.store)
-        wanted = [n for n in there if n <= made] if self.request.release is not None else there
+        wanted = [n for n in there if n <= made] if newest is not None else there
         for missing in self.look.gaps(wanted, 1, max(made, max(wanted, default=0))):
             self.look.add(Cause.GAP, f"round {missing}", "has no journal: rounds have no gaps")
         before: SeenRound | None = None

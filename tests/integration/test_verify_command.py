@@ -166,6 +166,15 @@ def test_a_changed_file_of_a_fetched_folder_is_found(
     assert status <= cause.status, lines
 
 
+def test_a_release_is_judged_by_nothing_that_came_after_it(made: SignedFederation, copy: Path, home: Path) -> None:
+    for entry in (copy / "rounds/00002/journal").iterdir():
+        entry.unlink()
+    assert run("verify", copy, "--release", 2)[0] != 0
+    for release in (0, 1):
+        status, lines = run("verify", copy, "--release", release, "--root", made.keys.fingerprint)
+        assert status == 0, lines
+
+
 def test_a_fetched_folder_is_not_taken_for_another_release(made: SignedFederation, tmp_path: Path, home: Path) -> None:
     out = fetch(made, tmp_path / "out")
     assert run("verify", out, "--release", 2)[0] == 0
