@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import IO, Self
 
 LIMIT_S = 120.0
@@ -91,6 +91,11 @@ def run_coldfuse(*arguments: object) -> Process:
     with coldfuse(*arguments) as process:
         process.wait()
     return process
+
+
+def but_unsigned(lines: Sequence[str]) -> list[str]:
+    """Return what was said besides that the federation has no root."""
+    return [line for line in lines if "without a root" not in line and "has no root" not in line]
 
 
 def wait_until(is_so: Callable[[], object], what: str, *, limit_s: float = LIMIT_S) -> None:

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from coldfuse.aggregator.model import Base, open_base
-from coldfuse.aggregator.release import _checked_files, _open_input, _prepare, most_contributions
+from coldfuse.aggregator.release import _open_input, _prepare, most_contributions
 from coldfuse.aggregator.round import Round, advance
 from coldfuse.aggregator.standing import standing
+from coldfuse.aggregator.stored import read_files
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.dtypes import from_floats
@@ -125,7 +126,7 @@ def prepared_for(federation: Federation, base: Base, executor: ThreadExecutor) -
     """Plan the round's fusion as it is run, in the memory that there is."""
     recipe, admissions = read_recipe("mean"), federation.journal(1).state().admitted.values()
     counted = standing(list(admissions), recipe, federation.settings.screening, {})
-    files = _checked_files(federation, executor, [each.admission for each in counted])
+    files = read_files(federation, [each.admission for each in counted], None)
     inputs = [_open_input(base, each, of, None) for each, of in zip(counted, files, strict=True)]
     prepared = read_ahead(_prepare(federation, base, inputs, recipe), executor)
     fusion = holding_factors(prepared.fusion, prepared.plan, executor.task_bytes)

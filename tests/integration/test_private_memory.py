@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 
@@ -18,8 +19,9 @@ main.main()
 
 @pytest.mark.parametrize(("option", "is_dumpable"), [((), "0"), (("--debug",), "1")], ids=["usual", "debug"])
 def test_a_command_writes_no_core_file_unless_somebody_debugs(option: tuple[str, ...], is_dumpable: str) -> None:
-    command = ["prlimit", "--core=1000000:1000000", sys.executable, "-c", STATE, "status", *option]
+    before = resource.getrlimit(resource.RLIMIT_CORE)  # of this process, which may not raise it
+    command = [sys.executable, "-c", STATE, "status", *option]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     limit, _, dumpable = said.rpartition(" ")
     assert dumpable == is_dumpable
-    assert limit == ("(0, 0)" if is_dumpable == "0" else "(1000000, 1000000)")
+    assert limit == ("(0, 0)" if is_dumpable == "0" else str(before))
