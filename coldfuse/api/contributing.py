@@ -9,7 +9,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from coldfuse.api.models import FineTuned, Model, open_finetuned
+from coldfuse.api.finetuned import FineTuned
+from coldfuse.api.models import Model, open_finetuned
 from coldfuse.api.values import Acknowledgement
 from coldfuse.contributor.brought import bring_statistics
 from coldfuse.contributor.manifest import software

@@ -33,7 +33,7 @@ from coldfuse.training.model import private_tensors, shared_tensors, stored_name
 from coldfuse.training.objectives import Beginning, Terms, begin_terms
 from coldfuse.training.private import PrivatePart
 from coldfuse.training.schedule import derive_seed
-from coldfuse.training.scoring import is_better, mean_loss, take_features
+from coldfuse.training.scoring import beats, is_better, mean_loss, single_examples, take_features
 from coldfuse.training.sharing.way import ModuleWay
 from coldfuse.training.stopping import stoppable
 from coldfuse.training.tasks import describe_task
@@ -82,9 +82,8 @@ class Run:
 
     def go(self, scratch: Path) -> FineTuned | Stopped:
         """Train, or go on with it, and say what came of it."""
-        reports = (
-            self.job.folder / "reports" if self.job.folder and "report_to" in self.settings.train_args else scratch
-        )
+        kept = self.job.folder if "report_to" in self.settings.train_args else None
+        reports = kept / "reports" if kept else scratch
         arguments = make_arguments(self.settings, reports)
         self.length = Length.of(len(self.features), arguments)
         if self.job.module_dir:  # what the start is scored with
@@ -150,10 +149,8 @@ class Run:
         return begin_terms(lines, beginning, is_scaled=is_scaled, saved=saved_part(saved, "terms") if saved else None)
 
     def _single_examples(self, count: int) -> Iterator[dict[str, Tensor]]:
-        generator = torch.Generator().manual_seed(derive_seed(self.settings.seed, "examples", self.job.round))
-        for index in torch.randperm(len(self.features), generator=generator)[:count].tolist():
-            batch = self.loaded.collate([self.features[index]])
-            yield {name: tensor.to(self.device) for name, tensor in batch.items()}
+        seed = derive_seed(self.settings.seed, "examples", self.job.round)
+        return single_examples(self.loaded, self.features, count, seed=seed)
 
     def _resume(self, position: Position, tensors: dict[str, Tensor]) -> Resumed:
         """Take model and position from the checkpoint."""
@@ -228,8 +225,7 @@ class Run:
         """Score the epoch, note whether it is the best, and write the checkpoint; True where training is over."""
         trainer, epoch = self.trainer, math.ceil(self.position.step / self.length.epoch_steps)
         score = self._score()
-        best = self.position.score_best
-        if best is None or self._is_better(score, best):
+        if self.position.score_best is None or self._is_better(score, self.position.score_best):
             self.best = {}
             self.position = dataclasses.replace(self.position, score_best=score, best_epoch=epoch)
         is_last = self.position.step >= self.length.num_steps
@@ -284,9 +280,7 @@ class Run:
             num_examples=len(self.job.train), num_steps=position.step,
             num_epochs=math.ceil(position.step / self.length.epoch_steps), best_epoch=position.best_epoch,
             score_before=before, score_after=after, loss_before=losses[0], loss_after=losses[1],
-            beats_base=self._is_better(after, before) or (
-                after == before and (position.loss_before is None or losses[1] < losses[0])
-            ),
+            beats_base=beats(after, before, (position.loss_before, losses[1]), higher=self.task.higher_is_better),
             resumed_at_step=resumed_at_step,
         )  # fmt: skip
 

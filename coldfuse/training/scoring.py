@@ -27,11 +27,38 @@ def is_better(score: float, than: float, *, higher: bool) -> bool:
     return score > than if higher else score < than
 
 
+def beats(after: float, before: float, losses: tuple[float | None, float], *, higher: bool) -> bool:
+    """Tell whether what was trained is better than its start: by its score, or by its loss where the scores are equal.
+
+    Args:
+        after: Score after training.
+        before: Score of the start.
+        losses: Losses before and after; None before: nobody knows it.
+        higher: Whether a higher score is better.
+
+    >>> beats(0.8, 0.7, (0.5, 0.6), higher=True), beats(0.7, 0.7, (0.5, 0.6), higher=True)
+    (True, False)
+    """
+    loss_before, loss_after = losses
+    is_gain = loss_before is None or loss_after < loss_before
+    return is_better(after, before, higher=higher) or (after == before and is_gain)
+
+
 def take_features(features: Sequence[Feature], indices: Sequence[int]) -> Sequence[Feature]:
     """Return the features at `indices`, in that order."""
     take = getattr(features, "take", None)
     chosen: Sequence[Feature] = take(indices) if take is not None else [features[i] for i in indices]
     return chosen
+
+
+def single_examples(
+    loaded: TaskModel, features: Sequence[Feature], count: int, *, seed: int
+) -> Iterator[dict[str, Tensor]]:
+    """Yield the model's arguments for examples that are drawn without repetition, one at a time."""
+    device = next(loaded.model.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    for index in torch.randperm(len(features), generator=generator)[:count].tolist():
+        yield {name: tensor.to(device) for name, tensor in loaded.collate([features[index]]).items()}
 
 
 def scoring_batches(

@@ -11,7 +11,8 @@ import pytest
 import torch
 from tiny_rounds import Model, floats, make_changes, make_model, write_file, write_model
 
-from coldfuse.api.models import FineTuned, open_finetuned
+from coldfuse.api.finetuned import FineTuned
+from coldfuse.api.models import open_finetuned
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.tensors.checkpoint import open_checkpoint
 
