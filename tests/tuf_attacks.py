@@ -152,7 +152,7 @@ def endless_root(scene: Scene) -> Refusal:
     return Refusal(
         root_key(2),
         (CodecError, FederationError),
-        "root/2.json: 600,000 bytes, expected at most 512,000; it is not read",
+        "root/2.json: expected at most 512,000 bytes, and there are more; it is not read",
     )
 
 

@@ -7,10 +7,11 @@ from functools import lru_cache
 
 from coldfuse.core.serialization import decode
 from coldfuse.errors import CodecError, ObjectNotFoundError, UserInputError
+from coldfuse.registry.trust import signed_reader
 from coldfuse.storage.base import ObjectStore
 from coldfuse.trust.envelope import read_envelope
 from coldfuse.trust.members import KeyStatement
-from coldfuse.trust.reading import most_bytes
+from coldfuse.trust.reading import MAX_KEY_BYTES, bounded
 
 _NUMBER = r"[0-9]{1,9}"
 _NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
@@ -27,9 +28,6 @@ _READABLE = re.compile(
 
 _NUM_ROOTS = 8
 """Versions of the root that are kept, half a megabyte each at the very most."""
-
-MAX_STATEMENT_BYTES = 32 << 10
-"""More than a statement about a key can take."""
 
 
 def root_version(key: str) -> int | None:
@@ -54,8 +52,8 @@ class SignedReader:
     """Reads what is signed and can be had by key; roots, which strangers ask for and never change, once."""
 
     def __init__(self, store: ObjectStore) -> None:
-        self._store = store
-        self._root = lru_cache(maxsize=_NUM_ROOTS)(self._get)
+        self._read = bounded(signed_reader(store))
+        self._root = lru_cache(maxsize=_NUM_ROOTS)(self._require)
 
     def read(self, key: str) -> bytes | None:
         """Return what lies under a key; None where there is nothing.
@@ -66,15 +64,14 @@ class SignedReader:
         """
         require_readable(key)
         try:
-            return self._get(key) if root_version(key) is None else self._root(key)
+            return self._read(key) if root_version(key) is None else self._root(key)
         except ObjectNotFoundError:
             return None
 
-    def _get(self, key: str) -> bytes:
-        limit = most_bytes(key)
-        data = self._store.get(key, length=limit + 1)
-        if len(data) > limit:
-            raise CodecError(f"{key}: has more than {limit:,} bytes, at most as many can be signed there")
+    def _require(self, key: str) -> bytes:
+        """Return what lies under a key; that nothing does is raised, and so never kept."""
+        if (data := self._read(key)) is None:
+            raise ObjectNotFoundError(key)
         return data
 
 
@@ -85,6 +82,6 @@ def read_statement(data: bytes) -> KeyStatement:
         CodecError: It is none, or too long for one.
     """
     what = "the statement about a key"
-    if len(data) > MAX_STATEMENT_BYTES:
-        raise CodecError(f"{what}: {len(data):,} bytes, at most {MAX_STATEMENT_BYTES:,} are taken")
+    if len(data) > MAX_KEY_BYTES:
+        raise CodecError(f"{what}: {len(data):,} bytes, at most {MAX_KEY_BYTES:,} are taken")
     return decode(KeyStatement, read_envelope(data, what=what).content("member-key", what=what), what=what)

@@ -20,9 +20,10 @@ from coldfuse.core.blob import Blob
 from coldfuse.core.federation import Terms
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import blob_digest, decode, encode, sha256
-from coldfuse.errors import CodecError, ConflictError, ObjectNotFoundError, SignatureError, StorageError
+from coldfuse.errors import CodecError, ConflictError, SignatureError, StorageError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.releases import is_manifest, release_key
+from coldfuse.registry.trust import read_signed
 from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.files import File, opened
@@ -151,14 +152,6 @@ def hash_file(file: File, cuts: Sequence[int] = ()) -> str:
 def sign_anew(store: ObjectStore, number: int, payload: bytes, signer: Signer) -> None:
     """Replace the signature of a release's statement by another aggregator's; what it says stays."""
     _put(store, statement_key(number), sign(payload, "provenance", [signer]))
-
-
-def read_signed(store: ObjectStore, key: str) -> bytes | None:
-    """Return what lies under a key, unverified; None where nothing does."""
-    try:
-        return store.get(key)
-    except ObjectNotFoundError:
-        return None
 
 
 def read_statement_of(

@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from functools import partial
 
 from coldfuse.core.federation import FederationSettings
-from coldfuse.core.serialization import MAX_MANIFEST_BYTES, encode
+from coldfuse.core.serialization import encode
 from coldfuse.errors import FederationError, NotAllowedError, ObjectNotFoundError
-from coldfuse.storage.base import ObjectStore
+from coldfuse.storage.base import ObjectStore, get_if_there
 from coldfuse.trust.envelope import sign
 from coldfuse.trust.founding import AggregatorSigner, FounderKeys
 from coldfuse.trust.members import Members
-from coldfuse.trust.reading import ReadSigned
+from coldfuse.trust.reading import ReadSigned, most_bytes
 from coldfuse.trust.root import Root, fingerprint_of, first_root
 from coldfuse.trust.view import TrustView, members_key, root_key
 
-_MAX_BYTES = 2 * MAX_MANIFEST_BYTES
-"""Number of bytes of a signed thing that are read: a payload in base64 is a third longer."""
+_LOOKED_FOR = re.compile(r"(?:root|members)/(?!1\.json)\d+\.json|members/keys/.*|words/.*")
+"""Keys under which there mostly is nothing yet: next versions, newer keys, words that nobody has given."""
+
+
+def read_signed(store: ObjectStore, key: str) -> bytes | None:
+    """Return what is signed and lies under a key, unverified; None where there is nothing.
+
+    At most one byte is read beyond what may lie there. That something has not come yet is believed at once; a store
+    has to say of what every federation has several times that it is gone (`storage.patient`).
+    """
+    length = most_bytes(key) + 1
+    if _LOOKED_FOR.fullmatch(key):
+        return get_if_there(store, key, length=length)
+    try:
+        return store.get(key, length=length)
+    except ObjectNotFoundError:
+        return None
 
 
 def signed_reader(store: ObjectStore) -> ReadSigned:
-    """Return what reads signed things of a store, never more of one than may be parsed."""
-
-    def read(key: str) -> bytes | None:
-        try:
-            return store.get(key, length=_MAX_BYTES)
-        except ObjectNotFoundError:
-            return None
-
-    return read
+    """Return what reads signed things of a store, as `read_signed` does."""
+    return partial(read_signed, store)
 
 
 def view_of(
@@ -86,7 +96,7 @@ def found(store: ObjectStore, keys: FounderKeys, *, is_begun: bool = True) -> st
     root = _write_first(store, root_key(1), keys.signed_root(), lambda data: _is_by(first_root(data, None), keys.root),
                         replaces=not is_begun)  # fmt: skip
     if root is None:
-        fingerprint = fingerprint_of(store.get(root_key(1), length=_MAX_BYTES))
+        fingerprint = fingerprint_of(store.get(root_key(1), length=most_bytes(root_key(1)) + 1))
         raise FederationError(
             f"{store.url}: holds a root of other keys ({fingerprint[:16]}); go on with those keys, or choose another "
             "folder or prefix"

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
+from coldfuse.errors import ObjectNotFoundError
+
 MAX_POINTER_BYTES = 16 << 20
 """Size beyond which nothing is a pointer, an entry or a note: twice what JSON may have before it is parsed."""
 
@@ -144,6 +146,27 @@ def list_keys(store: ObjectStore, prefix: str, *, after: str | None = None) -> I
         if page.next_after is None:
             return
         after = page.next_after
+
+
+@runtime_checkable
+class LooksAgain(Protocol):
+    """A store that is asked again before "not found" is believed."""
+
+    def get_if_there(self, key: str, *, length: int) -> bytes | None:
+        """Return an object's first bytes, or None when there is no such object: that is believed at once."""
+
+
+def get_if_there(store: ObjectStore, key: str, *, length: int) -> bytes | None:
+    """Return the first bytes of an object that may well not be there yet; None where it is not.
+
+    One request, and no pause: who looks for what comes next looks in vain nearly always, and will look again.
+    """
+    if isinstance(store, LooksAgain):
+        return store.get_if_there(key, length=length)
+    try:
+        return store.get(key, length=length)
+    except ObjectNotFoundError:
+        return None
 
 
 @runtime_checkable

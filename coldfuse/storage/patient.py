@@ -4,7 +4,7 @@ Networks, servers and disks fail now and then, and not only by saying so: an ans
 place, a proxy answers a conflict to a write that it has sent twice itself, a replica has not heard of an object yet. So
 
 - an error that may pass (`StorageError.may_pass`) is followed by another try, a few times;
-- "not found" is believed when it was said several times;
+- "not found" is believed when it was said several times, unless who asks expects it (`get_if_there`);
 - "the key was taken" is believed when an object is there, and a conflict when the object is not the one it was decided
   on;
 - a write after a lost answer counts as ours if exactly its bytes are there. Two writers that write the same bytes over
@@ -31,6 +31,7 @@ from coldfuse.storage.base import (
     ObjectWriter,
     Page,
     collect_garbage,
+    get_if_there,
     store_identity,
 )
 
@@ -81,6 +82,10 @@ class PatientStore:
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         """Return a range of the object."""
         return _patiently(lambda: self.inner.get(key, start=start, length=length))
+
+    def get_if_there(self, key: str, *, length: int) -> bytes | None:
+        """Return an object's first bytes, or None when there is no such object: that is believed at once."""
+        return _patiently(lambda: get_if_there(self.inner, key, length=length))
 
     def read_into(self, key: str, buffer: memoryview, *, start: int = 0) -> None:
         """Fill the whole buffer from `start`."""

@@ -24,8 +24,9 @@ from coldfuse.trust.keys import PublicKey, Signer
 MemberRole = Literal["contributor", "evaluator", "consumer", "operator"]
 """What a member may do; see `rights`."""
 
-MAX_MEMBERS = 20_000
-"""Members of one list: about 8 MiB."""
+MAX_INVITING_BYTES = (9 << 20) // 2
+"""Length of a list, before it is signed, to which nobody is added any more: about 11,000 members, each of whom can
+still be revoked then. What is signed of it may take 8 MiB."""
 
 KEYS = "members/keys/"
 """Folder of all members' keys in the store."""
@@ -84,7 +85,7 @@ class Members(Value):
     """Number of the version, from 1, without gaps."""
     federation: Digest
     """Fingerprint of the root."""
-    members: Annotated[dict[Name, Member], Field(max_length=MAX_MEMBERS)] = Field(default_factory=dict)
+    members: dict[Name, Member] = Field(default_factory=dict)
     """The members by their names' ids; who was revoked stays."""
     former: tuple[tuple[Name, Member], ...] = ()
     """Invitations that were replaced by newer ones of the same name: what was signed under them is still known."""

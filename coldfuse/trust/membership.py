@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from coldfuse.core.names import Identity
+from coldfuse.core.serialization import encode
 from coldfuse.errors import UserInputError
 from coldfuse.trust.keys import PublicKey
-from coldfuse.trust.members import MAX_MEMBERS, Member, MemberRole, Members, Quota, Revocation
+from coldfuse.trust.members import MAX_INVITING_BYTES, Member, MemberRole, Members, Quota, Revocation
 from coldfuse.trust.role_keys import ROLES
 
 
@@ -59,21 +60,25 @@ def enrolled(members: Members, invitation: Invitation, *, invite: PublicKey | No
         now_s: Seconds since 1970.
 
     Raises:
-        UserInputError: The name is one that roles have, or there are too many members.
+        UserInputError: The name is one that roles have, or the list is as long as it can be.
     """
     name = invitation.who.id
     if name in ROLES:
         raise UserInputError(f"{name}: is the name of a role, whose key lies under it; choose another")
     before = members.members.get(name)
-    if before is None and len(members.members) >= MAX_MEMBERS:
-        raise UserInputError(f"there are {len(members.members):,} members already, and no more can be")
     new = _member(before, invitation, invite=invite, now_s=now_s)
     is_replaced = before is not None and invite is not None
-    return members.model_copy(update={
+    after = members.model_copy(update={
         "version": members.version + 1,
         "members": members.members | {name: new},
         "former": (*members.former, (name, before)) if is_replaced else members.former,
     })  # fmt: skip
+    if invite is not None and len(encode(after)) > MAX_INVITING_BYTES:
+        raise UserInputError(
+            f"{name}: there are {len(members.members):,} members and {len(members.former):,} former invitations, and "
+            "the list can hold no more; those that there are can be renewed and revoked"
+        )
+    return after
 
 
 def revoked(members: Members, name: str, *, since_s: float | None, reason: str, now_s: float) -> Members:

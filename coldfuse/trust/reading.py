@@ -45,7 +45,7 @@ def bounded(read: ReadSigned) -> ReadSigned:
         data = read(key)
         limit = most_bytes(key)
         if data is not None and len(data) > limit:
-            raise CodecError(f"{key}: {len(data):,} bytes, expected at most {limit:,}; it is not read")
+            raise CodecError(f"{key}: expected at most {limit:,} bytes, and there are more; it is not read")
         return data
 
     return read_bounded

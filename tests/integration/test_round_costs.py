@@ -13,8 +13,10 @@ from coldfuse.core.round import Published
 from coldfuse.core.serialization import encode
 from coldfuse.gateway.store import StoreGateway
 from coldfuse.registry.federation import open_federation
-from coldfuse.storage import MemoryStore
+from coldfuse.registry.trust import signed_reader
+from coldfuse.storage import MemoryStore, PatientStore
 from coldfuse.tensors.blobs import BlobReader
+from coldfuse.trust.view import TrustView
 
 MODEL = make_model()
 MOST_OPERATIONS = 19
@@ -96,3 +98,14 @@ def test_what_a_root_costs_a_contribution(tmp_path: Path) -> None:
         assert isinstance(lead(federation)[-1], Published)
     assert num_commits / 8 <= MOST_OPERATIONS_OF_A_SIGNED_COMMIT
     assert (store.num_calls - num_commits) / 8 <= MOST_OPERATIONS_OF_A_SIGNED_CONTRIBUTION
+
+
+def test_what_has_not_come_yet_is_looked_for_once(tmp_path: Path) -> None:
+    """A root and a list of members after the newest: every gateway looks for both each two seconds."""
+    made = RootedFederation(tmp_path)
+    store = FaultyStore(made.store)
+    view = TrustView(signed_reader(PatientStore(store)), fingerprint=made.keys.fingerprint)
+    view.refresh()
+    store.calls.clear()
+    view.refresh()
+    assert store.num_calls == 2

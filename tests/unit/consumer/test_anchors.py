@@ -105,7 +105,7 @@ def test_a_folder_is_the_same_wherever_one_stands(home: Path, tmp_path: Path, mo
 
 
 def test_a_root_that_never_ends_is_not_parsed(home: Path) -> None:
-    with pytest.raises(CodecError, match="expected at most 512,000; it is not read"):
+    with pytest.raises(CodecError, match="expected at most 512,000 bytes, and there are more; it is not read"):
         find_anchor(lambda _: b" " * (MAX_ROOT_BYTES + 1), PLACE, home=home)
 
 

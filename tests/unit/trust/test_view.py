@@ -130,7 +130,7 @@ def test_whoever_has_an_answer_for_everything_is_not_asked_forever():
 def test_what_is_longer_than_it_can_be_is_not_parsed(kind, num_bytes):
     trust = TinyTrust(is_open=True)
     trust.stored[kind] = b" " * (num_bytes + 1)
-    with pytest.raises(CodecError, match=f"expected at most {num_bytes:,}; it is not read"):
+    with pytest.raises(CodecError, match=f"expected at most {num_bytes:,} bytes, and there are more; it is not read"):
         trust.view().find("ada", "0" * 64)
 
 
