@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -38,11 +39,12 @@ def join(options: JoinOptions) -> None:
     name = shown(token.name, token.display_name)
     typer.echo(f"joined as {name}, {token.role}; your key: {folder.key_path(token.name)} (keep it to yourself)")
     typer.echo(f"fingerprint {token.federation}")
+    way = _way(options.connection)
     if token.role in ("contributor", "operator"):
         option = f" --name {token.name}" if len(folder.memberships()) > 1 else ""
-        typer.echo(f"next: coldfuse contribute {address} --data FILE{option}")
+        typer.echo(f"next: coldfuse contribute {address} --data FILE{option}{way}")
     else:
-        typer.echo(f"next: coldfuse fetch {address} --out DIR")
+        typer.echo(f"next: coldfuse fetch {address} --out DIR{way}")
 
 
 def rotate(options: RotateOptions) -> None:
@@ -103,3 +105,10 @@ def _known_folder(source: str, connection: Connection) -> FederationFolder:
     _require_same(connection.root, folder.fingerprint)
     joining.require_known(folder, source)
     return folder
+
+
+def _way(connection: Connection) -> str:
+    """Return the options by which the gateway was reached, as the next command needs them, too."""
+    files = {"--tls-ca": connection.tls_ca, "--tls-cert": connection.tls_cert, "--tls-key": connection.tls_key}
+    given = [f" {option} {shlex.quote(str(path))}" for option, path in files.items() if path is not None]
+    return "".join(given) + (" --insecure" if connection.insecure else "")

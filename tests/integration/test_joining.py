@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from certificates import Authority, files
 from operators import Person, Place, mode
 
 from coldfuse.api import joining
 from coldfuse.registry.federation import open_federation
 from coldfuse.storage import LocalStore
-from coldfuse.transport.server import serve_gateway
+from coldfuse.transport.server import GatewaySettings, serve_gateway
 from coldfuse.trust.home import FederationFolder
 from coldfuse.trust.tokens import Token
 
@@ -178,3 +179,16 @@ def test_rotating_that_was_killed_is_finished_with_the_same_key(
 
 def test_who_is_no_member_here_rotates_nothing(invited: Invited, alice: Person) -> None:
     assert "join it first" in alice.fail("rotate", invited.address)
+
+
+def test_what_comes_next_is_said_with_the_way_that_led_there(
+    made: tuple[Place, Person, str], alice: Person, name: str, tmp_path: Path
+) -> None:
+    place, ada, _ = made
+    authority = Authority(tmp_path / "an authority")
+    federation = open_federation(LocalStore(place.store))
+    with serve_gateway(federation, GatewaySettings(tls=files(cert=authority.folder / "gateway.pem"))) as gateway:
+        token = Invited(place, ada, gateway.address).token(name)
+        (alice.home.parent / "token").write_text(token)
+        said = alice.succeed("join", alice.home.parent / "token", "--tls-ca", authority.ca).stdout
+    assert f"next: coldfuse contribute {gateway.address} --data FILE --tls-ca '{authority.ca}'" in said
