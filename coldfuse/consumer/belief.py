@@ -17,7 +17,7 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import LeaderEvent
 from coldfuse.core.serialization import decode, sha256
 from coldfuse.errors import ColdfuseError, FederationError, RollbackError, SignatureError
-from coldfuse.registry.chain import Link
+from coldfuse.registry.chain import read_link
 from coldfuse.trust.channel import SignedChannel, channel_key, read_channel, require_current
 from coldfuse.trust.envelope import verified
 from coldfuse.trust.keys import PublicKey
@@ -136,7 +136,7 @@ class Belief:
             CodecError: It is no entry.
         """
         what = f"the verdict of round {round_number}"
-        link = decode(Link, verified(data, "journal", self._aggregators(), what=what), what=what)
+        link = read_link(verified(data, "journal", self._aggregators(), what=what), what=what)
         if (link.federation, link.round) != (self.fingerprint, round_number):
             raise SignatureError(
                 f"{what}: is an entry of round {link.round} of federation {link.federation[:16]}, put in its place"
