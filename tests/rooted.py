@@ -1,4 +1,4 @@
-"""Small federations that are founded on keys, with members, for tests."""
+"""Federations that are founded on keys, with members, in real stores: a tiny model in a folder, or hand-made bytes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from federations import make_federation
 from tiny_rounds import Model, make_contribution, make_model, write_model
 
 from coldfuse.core.contribution import ContributionManifest
@@ -17,13 +18,16 @@ from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.registry.members import bind_key, read_members, write_members
 from coldfuse.storage import LocalStore
+from coldfuse.storage.base import ObjectStore
 from coldfuse.trust.envelope import sign
 from coldfuse.trust.founding import FounderKeys
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.keys import PrivateKey
-from coldfuse.trust.members import KeyStatement, Member, MemberRole, Members, Revocation, state_key
+from coldfuse.trust.members import KeyStatement, Member, MemberRole, Revocation, state_key
 from coldfuse.trust.root import RoleKeys
 from coldfuse.trust.view import root_key
+
+DAY_S = 86400.0
 
 
 def make_keys(**different: object) -> FounderKeys:
@@ -34,14 +38,97 @@ def make_keys(**different: object) -> FounderKeys:
     return FounderKeys(**(keys | different))  # type: ignore[arg-type]
 
 
+class Enrolling:
+    """What its operators and members do, of a federation whose private keys are all here."""
+
+    store: ObjectStore
+    keys: FounderKeys
+    invites: dict[str, PrivateKey]
+
+    @property
+    def members(self) -> Mapping[str, Member]:
+        """The members as they are, by name."""
+        return read_members(self.store).members
+
+    def change_members(self, changes: Mapping[str, Member]) -> None:
+        """Sign the list of members with these changes."""
+        old = read_members(self.store)
+        new = old.model_copy(update={"version": old.version + 1, "members": dict(old.members) | changes})
+        write_members(self.store, new, self.keys.operators)
+
+    def change(self, name: str, **different: object) -> None:
+        """Change what is said of a member."""
+        self.change_members({name: self.members[name].model_copy(update=different)})
+
+    def invite(self, *names: str, role: MemberRole = "contributor", **different: object) -> None:
+        """Invite people, in one list."""
+        now_s = time.time()
+        self.invites |= {name: PrivateKey.generate() for name in names}
+        self.change_members({
+            name: Member(
+                role=role, invite=self.invites[name].public, invited_at_s=now_s - 3600, join_by_s=now_s + DAY_S,
+                valid_until_s=now_s + 90 * DAY_S,
+            ).model_copy(update=different)
+            for name in names
+        })  # fmt: skip
+
+    def statement(self, name: str, key: PrivateKey, *, number: int = 0, before: PrivateKey | None = None) -> bytes:
+        """Return the envelope by which a key is bound to a name, by the key before it, the invitation or itself."""
+        said = KeyStatement(
+            federation=self.keys.fingerprint, member=name, number=number, key=key.public, made_at_s=time.time()
+        )
+        return state_key(said, before=before or self.invites.get(name), own=key)
+
+    def bind(self, name: str, key: PrivateKey, *, before: PrivateKey | None = None, number: int = 0) -> bool:
+        """Bind a key to a name."""
+        return bind_key(self.store, self.statement(name, key, number=number, before=before))
+
+    def join(self, name: str) -> Identity:
+        """Bind a new key to the name of somebody who is invited, or to a free name where the federation is open."""
+        key = PrivateKey.generate()
+        self.bind(name, key)
+        return Identity(name, self.keys.fingerprint, key)
+
+    def enroll(self, name: str, role: MemberRole = "contributor", **different: object) -> Identity:
+        """Invite somebody who joins at once."""
+        self.invite(name, role=role)
+        identity = self.join(name)
+        if different:  # only now: who has expired binds no key
+            self.change(name, **different)
+        return identity
+
+    def revoke(self, name: str, *, since_s: float | None = None, reason: str = "") -> None:
+        """Revoke a member, for all since some time, or now."""
+        now_s = time.time()
+        since_s = now_s if since_s is None else since_s
+        self.change(name, revoked=Revocation(at_s=now_s, since_s=since_s, reason=reason))
+
+
 @dataclass
-class RootedFederation:
-    """A federation in a folder, with the keys that it was founded on."""
+class TrustedFederation(Enrolling):
+    """A federation of hand-made bytes in any store, in which no round is open."""
+
+    store: ObjectStore
+    is_open: bool = False
+    name: str | None = None
+    federation: Federation = field(init=False)
+    keys: FounderKeys = field(init=False)
+    invites: dict[str, PrivateKey] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.keys = make_keys(is_open=self.is_open)
+        self.federation = make_federation(self.store, trust=self.keys, name=self.name)
+
+
+@dataclass
+class RootedFederation(Enrolling):
+    """A federation of a tiny model in a folder."""
 
     path: Path
     keys: FounderKeys = field(default_factory=make_keys)
     model: Model = field(default_factory=make_model)
     rules: Mapping[str, object] = field(default_factory=lambda: {"quorum": 1})
+    invites: dict[str, PrivateKey] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.base = write_model(self.path / "base", self.model)
@@ -63,40 +150,6 @@ class RootedFederation:
             update={"version": root.version + 1, "keys": keys | {new.public.id: new.public}, "roles": roles}
         )
         self.store.put_if_absent(root_key(changed.version), sign(encode(changed), "root", self.keys.operators))
-
-    def change(self, name: str, member: Member) -> None:
-        """Write the list of members with a member changed."""
-        now = read_members(self.store)
-        new = Members(
-            version=now.version + 1, federation=now.federation, members=now.members | {name: member}, former=now.former
-        )  # fmt: skip
-        write_members(self.store, new, self.keys.operators)
-
-    def enroll(self, name: str, role: MemberRole = "contributor", **different: object) -> Identity:
-        """Invite somebody who joins at once."""
-        invite, key, now_s = PrivateKey.generate(), PrivateKey.generate(), time.time()
-        member = Member(
-            role=role, invite=invite.public, invited_at_s=now_s - 3600, join_by_s=now_s + 3600,
-            valid_until_s=now_s + 86400,
-        )  # fmt: skip
-        self.change(name, member)
-        self.bind(name, key, before=invite)
-        if different:  # only now: who has expired binds no key
-            self.change(name, member.model_copy(update=different))
-        return Identity(name, self.keys.fingerprint, key)
-
-    def bind(self, name: str, key: PrivateKey, *, before: PrivateKey | None, number: int = 0) -> bool:
-        """Bind a key to a name."""
-        statement = KeyStatement(
-            federation=self.keys.fingerprint, member=name, number=number, key=key.public, made_at_s=time.time()
-        )
-        return bind_key(self.store, state_key(statement, before=before, own=key))
-
-    def revoke(self, name: str, *, since_s: float, reason: str = "") -> None:
-        """Revoke a member."""
-        member = read_members(self.store).members[name]
-        revoked = Revocation(at_s=time.time(), since_s=since_s, reason=reason)
-        self.change(name, member.model_copy(update={"revoked": revoked}))
 
     def receive(self, manifest: ContributionManifest, identity: Identity | None, *, at_s: float | None = None) -> str:
         """Record a contribution as a gateway does that checks nothing, and return its digest."""

@@ -15,10 +15,10 @@ from coldfuse.core.serialization import decode, sha256
 from coldfuse.errors import CodecError, DamagedObjectError, FederationError, SignatureError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.releases import release_key
-from coldfuse.registry.signing import sign_anew, statement_key
+from coldfuse.registry.signing import sign_anew
 from coldfuse.registry.trust import read_signed
 from coldfuse.trust.envelope import read_envelope, verified
-from coldfuse.trust.provenance import Statement, read_statement, require_about
+from coldfuse.trust.provenance import Statement, read_statement, require_about, statement_key
 from coldfuse.trust.view import TrustView
 
 log = logging.getLogger(__name__)

@@ -15,9 +15,8 @@ from coldfuse.api.values import when
 from coldfuse.core.words import plural, printable
 from coldfuse.errors import CodecError, FederationError
 from coldfuse.gateway import ContributionSummary, ReleaseSummary
-from coldfuse.registry.signing import statement_key
 from coldfuse.trust.lineage import Signed, SigningKeys, read_signed_release
-from coldfuse.trust.provenance import Statement
+from coldfuse.trust.provenance import Statement, statement_key
 
 NAMED = 8
 """Number of contributions that are listed of a release, where not all are."""

@@ -17,11 +17,11 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import LeaderEvent
 from coldfuse.core.serialization import decode, sha256
 from coldfuse.errors import ColdfuseError, FederationError, RollbackError, SignatureError
-from coldfuse.registry.chain import Link
+from coldfuse.registry.chain import read_link
 from coldfuse.trust.channel import SignedChannel, channel_key, read_channel, require_current
 from coldfuse.trust.envelope import verified
 from coldfuse.trust.keys import PublicKey
-from coldfuse.trust.provenance import read_statement, require_about
+from coldfuse.trust.provenance import read_statement, require_about, statement_key
 from coldfuse.trust.reading import ReadSigned, bounded
 from coldfuse.trust.root import Root
 from coldfuse.trust.seen import Memory, with_channel, with_members
@@ -110,7 +110,7 @@ class Belief:
             return self.require_named(data, latest)
         what = f"release {number}"
         root = self.root()
-        envelope = self._read(f"releases/{number:05d}.sig")
+        envelope = self._read(statement_key(number))
         if envelope is None:
             return self._require_before_root(data, number)
         statement = read_statement(root.verified(envelope, "provenance", "aggregator", what=what), what=what)
@@ -136,7 +136,7 @@ class Belief:
             CodecError: It is no entry.
         """
         what = f"the verdict of round {round_number}"
-        link = decode(Link, verified(data, "journal", self._aggregators(), what=what), what=what)
+        link = read_link(verified(data, "journal", self._aggregators(), what=what), what=what)
         if (link.federation, link.round) != (self.fingerprint, round_number):
             raise SignatureError(
                 f"{what}: is an entry of round {link.round} of federation {link.federation[:16]}, put in its place"
@@ -154,7 +154,7 @@ class Belief:
         """Return all keys that aggregators have, or had."""
         with self._lock:
             self.root()
-            return [key for _, key in self._view.ever("aggregator").values()]
+            return self._view.all_keys("aggregator")
 
     def settings(self) -> FederationSettings:
         """Return the federation's rules, which its operators sign; raises as `root`."""

@@ -16,6 +16,8 @@ from coldfuse.core.model_files import PROVENANCE_FILE, SIGNATURE_FILE
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES
 from coldfuse.durable import make_folder, remove_whole, write_whole
 from coldfuse.errors import CodecError, UserInputError
+from coldfuse.trust.model_signature import model_signature_key
+from coldfuse.trust.provenance import statement_key
 from coldfuse.trust.reading import MAX_ROOT_BYTES
 from coldfuse.trust.root import MAX_ROOTS
 from coldfuse.trust.view import root_key
@@ -39,7 +41,7 @@ def bring(source: SignedSource, release: int) -> Signatures:
     Raises:
         CodecError: What comes is longer than any signature.
     """
-    keys = {SIGNATURE_FILE: f"releases/{release:05d}.model.sig", PROVENANCE_FILE: f"releases/{release:05d}.sig"}
+    keys = {SIGNATURE_FILE: model_signature_key(release), PROVENANCE_FILE: statement_key(release)}
     found = {name: source.read_signed(key) for name, key in keys.items()}
     for name, data in found.items():
         if data is not None and len(data) > MAX_MANIFEST_BYTES:

@@ -11,12 +11,12 @@ from coldfuse.core.serialization import decode, sha256
 from coldfuse.doctor.findings import Finding
 from coldfuse.errors import CodecError, ColdfuseError, DamagedObjectError, ObjectNotFoundError, StorageError
 from coldfuse.registry.federation import Federation
-from coldfuse.registry.releases import list_releases, release_key
-from coldfuse.registry.signing import model_signature_key, read_statement_of, statement_key
+from coldfuse.registry.releases import list_releases, read_statement_of, release_key
 from coldfuse.storage.base import list_keys
 from coldfuse.trust.envelope import Kind, read_envelope
 from coldfuse.trust.members import Member, Members, keys_folder, read_statements
-from coldfuse.trust.model_signature import read_signature
+from coldfuse.trust.model_signature import model_signature_key, read_signature
+from coldfuse.trust.provenance import statement_key
 from coldfuse.trust.view import TrustView
 
 _KINDS: dict[str, Kind] = {"root/": "root", "members/": "members", "words/": "check"}
@@ -83,11 +83,11 @@ class Signed:
             return  # which is found, and named, where manifests are looked at
         key = statement_key(number)
         try:
-            keys = [each for _, each in trust.ever("aggregator").values()]
+            keys = trust.all_keys("aggregator")
             if read_statement_of(self.federation.store, manifest, digest=sha256(data), keys=keys) is None:
                 raise ObjectNotFoundError("it is missing")
             key = model_signature_key(number)
-            read_signature(self.federation.store.get(key), [each for _, each in trust.ever("model").values()])
+            read_signature(self.federation.store.get(key), trust.all_keys("model"))
         except ObjectNotFoundError:
             if key == statement_key(number):  # an aggregator may have no key for folders
                 yield Finding(key=key, why="it is missing", needed_by=(by,))

@@ -22,12 +22,9 @@ from coldfuse.core.serialization import decode, decode_any, encode, sha256
 from coldfuse.core.value import Digest, Value
 from coldfuse.errors import ChainError, CodecError, SignatureError
 from coldfuse.registry.signed import check_sealed, write_signed
-from coldfuse.trust.envelope import read_envelope, verify_detached
+from coldfuse.trust.envelope import MAX_ENTRY_BYTES, read_envelope, verify_detached
 from coldfuse.trust.keys import Signer
 from coldfuse.trust.view import TrustView
-
-_MAX_BYTES = 64 << 20
-"""Size of an entry at most: one that opens a round may carry ten thousand signed contributions, in base64."""
 
 
 class Head(Value):
@@ -50,6 +47,11 @@ class Link(Head):
     before: Digest | None
     """SHA-256 of the payload of the link before it: for the first of a round, of one of the round before; None where
     nothing was signed before."""
+
+
+def read_link(payload: bytes, *, what: str) -> Link:
+    """Return a link from what was signed; raises `CodecError` if it is none."""
+    return decode(Link, payload, what=what, limit=MAX_ENTRY_BYTES)
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class Chain:
             **dict(head), federation=self.trust.known().fingerprint, round=self.round, before=before
         )  # fmt: skip
         payload = encode(link)
-        data = write_signed(payload, "journal", [self.signer], limit=_MAX_BYTES)
+        data = write_signed(payload, "journal", [self.signer], limit=MAX_ENTRY_BYTES)
         generation, _ = self.trust.ever("aggregator").get(self.signer.public.id, (0, None))
         return Written(link, data, sha256(payload), before, generation)
 
@@ -159,10 +161,10 @@ class Chain:
         return written
 
     def _read(self, data: bytes, *, what: str) -> Written:
-        check_sealed(data, what=what, limit=_MAX_BYTES)
+        check_sealed(data, what=what, limit=MAX_ENTRY_BYTES)
         try:
             payload, generation, keyid = self._verified(data, what=what)
-            link = decode(Link, payload, what=what, limit=_MAX_BYTES)
+            link = read_link(payload, what=what)
         except CodecError as error:  # its seal is right: no disk has made that of it
             raise SignatureError(f"{what}: is no entry of a journal; somebody has put it there: {error}") from error
         federation = self.trust.known().fingerprint
@@ -186,7 +188,7 @@ class Chain:
     def _verify(self, data: bytes, *, what: str) -> tuple[bytes, int, str]:
         self.trust.known()  # reads the roots
         ever = self.trust.ever("aggregator")
-        envelope = read_envelope(data, what=what, limit=_MAX_BYTES)
+        envelope = read_envelope(data, what=what, limit=MAX_ENTRY_BYTES)
         if len(envelope.signatures) != 1:  # one that fits would let others pass, which say of when it is
             raise SignatureError(f"{what}: has {len(envelope.signatures)} signatures, expected the aggregator's alone")
         payload, (signature,) = envelope.content("journal", what=what), envelope.signatures

@@ -26,14 +26,12 @@ from coldfuse.errors import (
 from coldfuse.registry.damage import MISSING, name_damage
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.reading import read_again
-from coldfuse.registry.releases import find_latest
+from coldfuse.registry.releases import find_latest, read_statement_of
 from coldfuse.registry.signed import check_sealed, require_no_root, write_signed
 from coldfuse.storage.base import ObjectStore, list_keys
 from coldfuse.tensors.rereading import ADVICE
 from coldfuse.trust.channel import SignedChannel, channel_key, read_channel
-from coldfuse.trust.envelope import verified
 from coldfuse.trust.keys import Signer
-from coldfuse.trust.provenance import read_statement, require_about
 from coldfuse.trust.seen import Memory, with_channel, with_members, with_root
 from coldfuse.trust.view import Known, TrustView
 
@@ -222,20 +220,16 @@ class Pointers:
         """Take note of a channel. Raises `RollbackError` if a newer one, or a newer root, was seen before."""
         self.memory.change(lambda seen: with_channel(with_root(seen, known.root), channel))
 
-    def _newest_release(self) -> Channel | None:
-        return find_latest(self.store, self.settings, self.journal, is_ours=self._is_ours)
-
     def _is_ours(self, data: bytes, manifest: ReleaseManifest) -> bool:
         """Tell whether an aggregator of the federation has signed a release, if it has to be."""
         if self.trust is None or not self.settings.is_signed_release(manifest.release):
             return True
-        what = f"releases/{manifest.release:05d}.sig"
         self.trust.known()  # reads the roots
-        keys = [key for _, key in self.trust.ever("aggregator").values()]
+        keys, digest = self.trust.all_keys("aggregator"), sha256(data)
         try:
-            statement = read_statement(verified(self.store.get(what), "provenance", keys, what=what), what=what)
-            require_about(statement, manifest, digest=sha256(data), what=what)
-        except (ObjectNotFoundError, CodecError, SignatureError) as error:
+            if read_statement_of(self.store, manifest, digest=digest, keys=keys) is None:
+                raise SignatureError("nobody has signed it")
+        except (CodecError, SignatureError) as error:
             log.warning("%s: release %d is passed over: %s", self.store.url, manifest.release, error)
             return False
         return True

@@ -8,7 +8,7 @@ manifest as it was written, and a damaged one is found again by the journal.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from coldfuse.core.federation import FederationSettings
 from coldfuse.core.release import Channel, ReleaseManifest
@@ -17,8 +17,12 @@ from coldfuse.errors import CodecError, DamagedObjectError, ObjectNotFoundError
 from coldfuse.registry.damage import name_damage
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.objects import Objects
+from coldfuse.registry.trust import read_signed
 from coldfuse.storage.base import ObjectStore, list_keys
 from coldfuse.tensors.rereading import ADVICE, TRIES, pause
+from coldfuse.trust.envelope import verified
+from coldfuse.trust.keys import PublicKey
+from coldfuse.trust.provenance import Statement, read_statement, require_about, statement_key
 
 log = logging.getLogger(__name__)
 
@@ -138,3 +142,21 @@ def _get(store: ObjectStore, digest: str | None) -> bytes | None:
         return Objects(store).get(digest) if digest else None
     except DamagedObjectError:
         return None
+
+
+def read_statement_of(
+    store: ObjectStore, manifest: ReleaseManifest, *, digest: str, keys: Sequence[PublicKey]
+) -> Statement | None:
+    """Return the statement on a release that one of these keys has signed; None where there is none.
+
+    Raises:
+        SignatureError: It is signed by nobody who may, or is about another release.
+        CodecError: It is no statement.
+    """
+    key = statement_key(manifest.release)
+    data = read_signed(store, key)
+    if data is None:
+        return None
+    statement = read_statement(verified(data, "provenance", keys, what=key), what=key)
+    require_about(statement, manifest, digest=digest, what=key)
+    return statement

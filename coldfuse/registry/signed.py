@@ -32,13 +32,13 @@ class _Sealed(Envelope):
         return without_unset(handler(self), "version")
 
 
-def is_signed(data: bytes, *, what: str) -> bool:
+def is_signed(data: bytes, *, what: str, limit: int = MAX_MANIFEST_BYTES) -> bool:
     """Tell whether some JSON is an envelope, by its shape; nothing is verified.
 
     Raises:
         CodecError: It is no JSON.
     """
-    return decode(_Shape, data, what=what).payloadType is not None
+    return decode(_Shape, data, what=what, limit=limit).payloadType is not None
 
 
 def write_signed(

@@ -22,7 +22,7 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import blob_digest, decode, encode, sha256
 from coldfuse.errors import CodecError, ConflictError, SignatureError, StorageError
 from coldfuse.registry.federation import Federation
-from coldfuse.registry.releases import is_manifest, release_key
+from coldfuse.registry.releases import is_manifest, read_statement_of, release_key
 from coldfuse.registry.trust import read_signed
 from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.checkpoint import Checkpoint
@@ -30,8 +30,8 @@ from coldfuse.tensors.files import File, opened
 from coldfuse.tensors.folders import existing
 from coldfuse.trust.envelope import sign, verified
 from coldfuse.trust.keys import PublicKey, Signer
-from coldfuse.trust.model_signature import SignedFiles, read_signature, root_digest, sign_files
-from coldfuse.trust.provenance import Statement, read_statement, require_about, statement_of
+from coldfuse.trust.model_signature import SignedFiles, model_signature_key, read_signature, root_digest, sign_files
+from coldfuse.trust.provenance import Statement, read_statement, statement_key, statement_of
 
 _STEP_BYTES = 4 << 20
 """Number of bytes of a file that are hashed at a time."""
@@ -50,16 +50,6 @@ class ReleaseSigners(Protocol):
     @property
     def model(self) -> Signer | None:
         """Signs its folder: ECDSA on P-256; None: nobody does."""
-
-
-def statement_key(number: int) -> str:
-    """Return the key of the signed statement on a release's making."""
-    return f"releases/{number:05d}.sig"
-
-
-def model_signature_key(number: int) -> str:
-    """Return the key of the signature over a release's files."""
-    return f"releases/{number:05d}.model.sig"
 
 
 def write_signatures(
@@ -152,24 +142,6 @@ def hash_file(file: File, cuts: Sequence[int] = ()) -> str:
 def sign_anew(store: ObjectStore, number: int, payload: bytes, signer: Signer) -> None:
     """Replace the signature of a release's statement by another aggregator's; what it says stays."""
     _put(store, statement_key(number), sign(payload, "provenance", [signer]))
-
-
-def read_statement_of(
-    store: ObjectStore, manifest: ReleaseManifest, *, digest: str, keys: Sequence[PublicKey]
-) -> Statement | None:
-    """Return the statement on a release that one of these keys has signed; None where there is none.
-
-    Raises:
-        SignatureError: It is signed by nobody who may, or is about another release.
-        CodecError: It is no statement.
-    """
-    key = statement_key(manifest.release)
-    data = read_signed(store, key)
-    if data is None:
-        return None
-    statement = read_statement(verified(data, "provenance", keys, what=key), what=key)
-    require_about(statement, manifest, digest=digest, what=key)
-    return statement
 
 
 def _own_statement(federation: Federation, manifest: ReleaseManifest, signers: ReleaseSigners) -> Statement | None:

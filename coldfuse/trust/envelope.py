@@ -36,6 +36,10 @@ Kind = Literal[
 ]
 """What is signed."""
 
+MAX_ENTRY_BYTES = 2 * MAX_MANIFEST_BYTES
+"""Length of a journal's entry at most, as much as is read of a pointer: whoever opens a round may carry ten thousand
+signed contributions, in base64. Nothing else is that long."""
+
 MAX_SIGNATURES = 32
 """Signatures of one envelope: more than any threshold needs."""
 
@@ -77,18 +81,6 @@ def sign(payload: bytes, kind: Kind, signers: Iterable[Signer]) -> bytes:
     return envelope_of(payload, kind, [detached(payload, kind, signer) for signer in signers])
 
 
-def add_signature(data: bytes, kind: Kind, signer: Signer, *, what: str) -> bytes:
-    """Return an envelope with one signature more; one of the same key is replaced.
-
-    Raises:
-        CodecError: It is no envelope of this kind.
-    """
-    envelope = read_envelope(data, what=what)
-    payload = envelope.content(kind, what=what)
-    new = detached(payload, kind, signer)
-    return envelope_of(payload, kind, [*(each for each in envelope.signatures if each.keyid != new.keyid), new])
-
-
 def detached(payload: bytes, kind: Kind, signer: Signer) -> Signature:
     """Return a signature over a payload and its kind, for where the payload lies elsewhere."""
     from securesystemslib.dsse import Envelope as Dsse
@@ -120,7 +112,7 @@ def verified(data: bytes, kind: Kind, keys: Sequence[PublicKey], *, what: str, t
         UnknownKeyError: Too few of these keys have signed it.
         SignatureError: A signature of theirs does not fit.
     """
-    envelope = read_envelope(data, what=what)
+    envelope = read_envelope(data, what=what, limit=MAX_ENTRY_BYTES if kind == "journal" else MAX_MANIFEST_BYTES)
     payload = envelope.content(kind, what=what)
     verify_detached(payload, kind, envelope.signatures, keys=keys, threshold=threshold, what=what)
     return payload

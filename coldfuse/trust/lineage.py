@@ -53,7 +53,7 @@ def signing_keys(read: ReadSigned, *, fingerprint: str | None = None) -> Signing
     root, _ = view.refresh_root()
     return SigningKeys(
         fingerprint=fingerprint_of(data),
-        keys=tuple(key for _, key in view.ever("aggregator").values()),
+        keys=tuple(view.all_keys("aggregator")),
         current=frozenset(_keys_of(root)),
     )
 

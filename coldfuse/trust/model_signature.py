@@ -108,6 +108,11 @@ class _Bundle(Value):
     envelope: _Dsse = Field(alias="dsseEnvelope")
 
 
+def model_signature_key(number: int) -> str:
+    """Return the key of the signature over a release's files."""
+    return f"releases/{number:05d}.model.sig"
+
+
 def sign_files(digests: Mapping[str, str], *, name: str, signer: Signer) -> bytes:
     """Return the bundle to be put beside a folder's files.
 

@@ -159,6 +159,11 @@ class Statement(Value):
         return self.predicate.run.byproducts[0].digest.sha256 if self.predicate.run.byproducts else None
 
 
+def statement_key(number: int) -> str:
+    """Return the key of the signed statement on a release's making."""
+    return f"releases/{number:05d}.sig"
+
+
 def statement_of(
     manifest: ReleaseManifest,
     *,

@@ -115,6 +115,10 @@ class TrustView:
         with self._lock:
             return dict(self._ever.get(role, {}))
 
+    def all_keys(self, role: RoleName) -> list[PublicKey]:
+        """Return all keys that the roots so far have named for a role: what was signed long ago is by one of them."""
+        return [key for _, key in self.ever(role).values()]
+
     def recent(self, *, max_age_s: float) -> Known:
         """Return what was read at most so long ago; reads what is new if that is older. Raises as `refresh`."""
         with self._lock:

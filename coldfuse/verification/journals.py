@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from coldfuse.core.federation import FederationSettings
 from coldfuse.core.round import EVENT, LeaderEvent, Opened, Received, RoundState, fold
 from coldfuse.core.sealed import unseal, unsealed
-from coldfuse.core.serialization import decode, decode_any, sha256
+from coldfuse.core.serialization import decode_any, sha256
 from coldfuse.errors import CodecError, TrustError
-from coldfuse.registry.chain import Head, Link
+from coldfuse.registry.chain import Head, read_link
 from coldfuse.storage.base import list_keys
 from coldfuse.trust.view import SKEW_S
 from coldfuse.verification.causes import Cause
@@ -126,7 +126,7 @@ class Journals:
         if self.signers is None or not is_envelope(self.look, data, key):
             return None
         payload, root = self.signers.verified(data, "journal", "aggregator", what=key)
-        link = decode(Link, payload, what=key)
+        link = read_link(payload, what=key)
         if (link.federation, link.round) != (self.signers.fingerprint, number):
             self.look.add(
                 Cause.CONTRADICTION, key, f"is of round {link.round} of {link.federation[:12]}, put elsewhere"

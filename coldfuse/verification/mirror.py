@@ -19,9 +19,10 @@ from coldfuse.gateway.auditing import sent_key
 from coldfuse.registry.chain import Link
 from coldfuse.registry.releases import release_key
 from coldfuse.registry.settings import SETTINGS_KEY
-from coldfuse.registry.signing import model_signature_key, statement_key
 from coldfuse.storage.base import ObjectStore
 from coldfuse.trust.envelope import read_envelope
+from coldfuse.trust.model_signature import model_signature_key
+from coldfuse.trust.provenance import statement_key
 from coldfuse.trust.view import root_key
 
 _KINDS = tuple(kind.model_fields["event"].default for kind in get_args(LeaderEvent))

@@ -10,10 +10,9 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, sha256
 from coldfuse.errors import CodecError, TrustError
 from coldfuse.registry.releases import release_key
-from coldfuse.registry.signing import model_signature_key, statement_key
 from coldfuse.storage.base import ObjectStore, list_keys
-from coldfuse.trust.model_signature import read_signature, root_digest
-from coldfuse.trust.provenance import Statement, read_statement, require_about
+from coldfuse.trust.model_signature import model_signature_key, read_signature, root_digest
+from coldfuse.trust.provenance import Statement, read_statement, require_about, statement_key
 from coldfuse.verification.causes import Cause
 from coldfuse.verification.inspection import Inspection
 from coldfuse.verification.signers import Signers

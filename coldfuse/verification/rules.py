@@ -15,7 +15,7 @@ from coldfuse.registry.quarantine import QUARANTINE_HISTORY, QUARANTINE_KEY
 from coldfuse.registry.settings import COPY_KEY, SETTINGS_HISTORY, SETTINGS_KEY
 from coldfuse.registry.signed import check_sealed, is_signed
 from coldfuse.storage.base import list_keys
-from coldfuse.trust.envelope import read_envelope
+from coldfuse.trust.envelope import MAX_ENTRY_BYTES, read_envelope
 from coldfuse.verification.causes import Cause
 from coldfuse.verification.inspection import Inspection
 from coldfuse.verification.signers import Signers
@@ -63,9 +63,9 @@ def look_at_rules(look: Inspection, settings: FederationSettings, signers: Signe
 def is_envelope(look: Inspection, data: bytes, key: str) -> bool:
     """Tell whether something that has to be signed is; False, and why is noted, where it is not."""
     try:
-        signed = is_signed(data, what=key)
+        signed = is_signed(data, what=key, limit=MAX_ENTRY_BYTES)
         if signed:
-            check_sealed(data, what=key)
+            check_sealed(data, what=key, limit=MAX_ENTRY_BYTES)
     except CodecError as error:
         look.error(key, error)
         return False

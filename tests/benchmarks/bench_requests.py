@@ -15,7 +15,7 @@ from statistics import median
 import pytest
 from federations import open_round
 from gateway_process import GatewayProcess
-from trusted_federations import TrustedFederation
+from rooted import TrustedFederation
 
 from coldfuse.core.blob import Part
 from coldfuse.storage import LocalStore

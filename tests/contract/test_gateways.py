@@ -17,7 +17,7 @@ from federations import (
     make_manifest,
     open_round,
 )
-from trusted_federations import TrustedFederation
+from rooted import TrustedFederation
 
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest

@@ -14,7 +14,7 @@ from tiny_rounds import lead, make_changes, make_model
 
 from coldfuse.core.serialization import sha256
 from coldfuse.registry.federation import Federation, open_federation
-from coldfuse.registry.signing import read_statement_of
+from coldfuse.registry.releases import read_statement_of
 from coldfuse.storage import LocalStore, ObjectStore
 from coldfuse.trust.channel import SignedChannel
 

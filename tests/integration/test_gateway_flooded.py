@@ -15,8 +15,8 @@ import pytest
 from federations import make_delta, make_manifest, open_round
 from gateway_process import MIB, GatewayProcess
 from raw_http2 import DATA, RawConnection, frame, message_start
+from rooted import TrustedFederation
 from signed_calls import ANSWERED, RawCaller
-from trusted_federations import TrustedFederation
 
 from coldfuse.core.serialization import encode
 from coldfuse.storage import LocalStore
@@ -54,7 +54,7 @@ class Flooded:
         with GatewayClient(self.process.address, identity=self.ada, retry_s=30.0) as client:
             assert client.upload(delta.blob, delta.read_range).sent_bytes == 2 * MIB + 5
             manifest = make_manifest(
-                delta.blob, contributor="ada", federation=self.trusted.fingerprint, num_examples=seed + 1
+                delta.blob, contributor="ada", federation=self.trusted.keys.fingerprint, num_examples=seed + 1
             )
             assert client.commit(manifest, self.ada.sign(encode(manifest), "contribution")).contribution
             assert client.status().name == "tiny"
@@ -92,9 +92,8 @@ def flood(*ask: Callable[[RawCaller], str], address: str) -> Iterator[Counter[st
 
 
 def test_strangers_who_ask_without_end_keep_no_member_out(flooded: Flooded) -> None:
-    invitation = flooded.trusted.invite("carl")
-    assert invitation.public.id
-    forged = Identity("ada", flooded.trusted.fingerprint, PrivateKey.generate())
+    flooded.trusted.invite("carl")
+    forged = Identity("ada", flooded.trusted.keys.fingerprint, PrivateKey.generate())
     borrowed = flooded.claim(flooded.ada, STATUS, b"")
     spoiled = borrowed[:-8] + "AAAAAAA="
     root = pb.GetSignedRequest(key="root/1.json").SerializeToString()

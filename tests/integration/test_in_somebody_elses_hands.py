@@ -157,17 +157,16 @@ def test_a_gateway_gives_no_verdict(made: RootedFederation, said: Decision) -> N
 
 
 def test_a_gateway_binds_no_key_to_an_invitation_that_it_does_not_have(made: RootedFederation) -> None:
-    now_s, invite = time.time(), PrivateKey.generate()
-    made.change("eve", Member(
-        role="contributor", invite=invite.public, invited_at_s=now_s, join_by_s=now_s + 99, valid_until_s=now_s + 99
-    ))  # fmt: skip
+    made.invite("eve")
     statement = KeyStatement(
-        federation=made.keys.fingerprint, member="eve", number=0, key=THIEF.public, made_at_s=now_s
+        federation=made.keys.fingerprint, member="eve", number=0, key=THIEF.public, made_at_s=time.time()
     )
     forged = state_key(statement, before=None, own=THIEF)
     with pytest.raises((SignatureError, NotAllowedError)):
         bind_key(made.store, forged)
-    put(made, f"{keys_folder('eve', invite.public)}0.json", forged)  # whatever it is asked to check, it can write
+    put(
+        made, f"{keys_folder('eve', made.invites['eve'].public)}0.json", forged
+    )  # whatever it is asked to check, it can write
     lead(made.opened(), 1, now_s=time.time())
     made.send("eve", make_changes(MODEL, 1), Identity("eve", made.keys.fingerprint, THIEF))
     lead(made.opened(), 1)

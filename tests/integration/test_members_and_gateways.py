@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from fault.bad_network import BadNetwork
 from federations import BASE_MODEL, make_delta, make_federation, make_manifest, open_round
-from trusted_federations import TrustedFederation
+from rooted import TrustedFederation
 
 from coldfuse.core.blob import Part
 from coldfuse.core.serialization import encode
@@ -90,7 +90,7 @@ def contribute(client: GatewayClient, identity: Identity, fingerprint: str, *, s
 def test_a_member_takes_part_and_a_stranger_sees_the_root_alone(trusted, connect):
     ada = trusted.enroll("ada")
     client, stranger = connect(ada), connect()
-    verdict = contribute(client, ada, trusted.fingerprint)
+    verdict = contribute(client, ada, trusted.keys.fingerprint)
     assert client.verdict(1, verdict.contribution) == verdict
     part = client.release(0).files["model.safetensors"].parts[0]
     buffer = bytearray(part.size_bytes)
@@ -104,20 +104,19 @@ def test_a_member_takes_part_and_a_stranger_sees_the_root_alone(trusted, connect
 
 
 def test_enrolment_rotation_and_revocation_count_within_seconds(trusted, connect):
-    key = trusted.invite("ada")
-    assert key.public.id
+    trusted.invite("ada")
     statement = trusted.statement("ada", first := PrivateKey.generate())
     connect().join(statement)
-    ada = Identity("ada", trusted.fingerprint, first)
+    ada = Identity("ada", trusted.keys.fingerprint, first)
     client = connect(ada)
     assert client.status().name == "tiny"
     rotation = trusted.statement("ada", second := PrivateKey.generate(), number=1, before=first)
     client.join(rotation)
     client.join(rotation)  # the answer may have been lost: by the key that made it, it is success again
-    assert connect(Identity("ada", trusted.fingerprint, second)).status().name == "tiny"
+    assert connect(Identity("ada", trusted.keys.fingerprint, second)).status().name == "tiny"
     assert "newest key" in str(await_error(client.status, NotAllowedError))
-    trusted.revoke("ada")
-    newest = connect(Identity("ada", trusted.fingerprint, second))
+    trusted.revoke("ada", reason="lost its key")
+    newest = connect(Identity("ada", trusted.keys.fingerprint, second))
     assert "lost its key" in str(await_error(newest.status, NotAllowedError))
 
 
@@ -129,7 +128,7 @@ def test_a_key_that_another_gateway_has_bound_replaces_the_old_one_here(trusted,
     with serve_gateway(trusted.federation) as other, GatewayClient(other.address, identity=ada) as there:
         there.join(trusted.statement("ada", second := PrivateKey.generate(), number=1, before=ada.signer))
     await_error(client.status, NotAllowedError)
-    assert connect(Identity("ada", trusted.fingerprint, second), retry_s=5.0).status().name == "tiny"
+    assert connect(Identity("ada", trusted.keys.fingerprint, second), retry_s=5.0).status().name == "tiny"
 
 
 def test_joining_is_for_who_is_invited_in_time_and_once(trusted, connect):
@@ -140,7 +139,7 @@ def test_joining_is_for_who_is_invited_in_time_and_once(trusted, connect):
     with pytest.raises(NotAllowedError, match="invitation has expired"):
         stranger.join(trusted.statement("late", PrivateKey.generate()))
     trusted.invite("gone")
-    trusted.revoke("gone")
+    trusted.revoke("gone", reason="lost its key")
     with pytest.raises(NotAllowedError, match="revoked"):
         stranger.join(trusted.statement("gone", PrivateKey.generate()))
     trusted.invite("ada")
@@ -179,7 +178,7 @@ def test_strangers_who_try_to_join_keep_no_member_from_changing_its_key(trusted,
         for number in range(1, 4):
             own = PrivateKey.generate()
             join(ada, trusted.statement("ada", own, number=number, before=ada.signer))
-            ada = Identity("ada", trusted.fingerprint, own)
+            ada = Identity("ada", trusted.keys.fingerprint, own)
         again = trusted.statement("ada", own, number=3, before=own)
         for _ in range(12):
             with suppress(NotAllowedError, SignatureError, GatewayBusyError):
@@ -190,14 +189,14 @@ def test_strangers_who_try_to_join_keep_no_member_from_changing_its_key(trusted,
 
 def test_nobody_contributes_as_somebody_else_or_hears_of_their_verdicts(trusted, connect):
     ada, bob, boss = trusted.enroll("ada"), trusted.enroll("bob"), trusted.enroll("boss", "operator")
-    verdict = contribute(connect(ada), ada, trusted.fingerprint)
+    verdict = contribute(connect(ada), ada, trusted.keys.fingerprint)
     with pytest.raises(ObjectNotFoundError) as unknown:
         connect(bob).verdict(1, "0" * 64)
     with pytest.raises(ObjectNotFoundError) as foreign:
         connect(bob).verdict(1, verdict.contribution)
     assert str(foreign.value) == str(unknown.value).replace("0" * 64, verdict.contribution)
     assert connect(boss).verdict(1, verdict.contribution).contribution == verdict.contribution
-    manifest = make_manifest(make_delta([5]).blob, contributor="ada", federation=trusted.fingerprint)
+    manifest = make_manifest(make_delta([5]).blob, contributor="ada", federation=trusted.keys.fingerprint)
     for somebody in (bob, boss):
         with pytest.raises(NotAllowedError, match="under their own name"):
             connect(somebody).commit(manifest, somebody.sign(encode(manifest), "contribution"))
@@ -229,7 +228,7 @@ def test_a_members_quota_bounds_what_it_has_not_committed(trusted, connect):
     with pytest.raises(ContributionRejectedError, match="your quota"):
         client.upload(large.blob, large.read_range)
     connect(bob).upload(large.blob, large.read_range)
-    manifest = make_manifest(first.blob, contributor="ada", federation=trusted.fingerprint)
+    manifest = make_manifest(first.blob, contributor="ada", federation=trusted.keys.fingerprint)
     client.commit(manifest, ada.sign(encode(manifest), "contribution"))
     client.upload(second.blob, second.read_range)
 
@@ -247,7 +246,7 @@ def test_members_see_names_where_they_are_shown_operators_always_and_strangers_n
                 return client.status().round.contributors
 
         with GatewayClient(gateway.address, identity=ada) as client:
-            contribute(client, ada, trusted.fingerprint)
+            contribute(client, ada, trusted.keys.fingerprint)
         deadline_s = time.monotonic() + SOON_S
         while names(boss) != ("ada",):
             assert time.monotonic() < deadline_s
@@ -280,7 +279,7 @@ def test_two_gateways_behind_one_address_are_both_signed_for(trusted, gateway):
         BadNetwork(gateway.address, other.address) as network,
         GatewayClient(network.address, identity=ada, on_trouble=troubles.append) as client,
     ):
-        contribute(client, ada, trusted.fingerprint)
+        contribute(client, ada, trusted.keys.fingerprint)
         assert network.num_connections >= 2
         assert troubles == []
         for _ in range(3):
@@ -292,7 +291,7 @@ def test_two_gateways_behind_one_address_are_both_signed_for(trusted, gateway):
 def test_a_check_is_its_members_own(trusted, connect):
     ada, bob, reader = trusted.enroll("ada"), trusted.enroll("bob"), trusted.enroll("reader", "consumer")
 
-    def check(member: str, signer: Identity, *, federation: str = trusted.fingerprint, release: int = 0) -> bytes:
+    def check(member: str, signer: Identity, *, federation: str = trusted.keys.fingerprint, release: int = 0) -> bytes:
         said = Check(
             federation=federation, release=release, member=member, manifest="0" * 64, agrees=True, checked_at_s=0.0
         )
@@ -324,7 +323,7 @@ def test_nothing_but_what_is_signed_can_be_had_by_key(trusted, connect, key):
 
 def test_an_unknown_key_does_not_make_the_gateway_read_its_store_each_time(trusted, gateway):
     ada = trusted.enroll("ada")
-    forged = [Identity("ada", trusted.fingerprint, PrivateKey.generate()) for _ in range(60)]
+    forged = [Identity("ada", trusted.keys.fingerprint, PrivateKey.generate()) for _ in range(60)]
 
     def knock(identity: Identity) -> str:
         with GatewayClient(gateway.address, identity=identity, retry_s=0.0) as client:
@@ -355,7 +354,7 @@ def test_what_a_gateway_has_begun_without_a_root_is_not_served_once_there_is_one
             for path in (source / folder).glob("*.json"):
                 (target / folder / path.name).write_bytes(path.read_bytes())
         (target / "federation.json").write_bytes((source / "federation.json").read_bytes())
-        assert trusted.fingerprint
+        assert trusted.keys.fingerprint
         assert "start it anew" in str(await_error(client.release, ColdfuseError))
 
 
@@ -371,10 +370,10 @@ def test_open_names_belong_to_their_first_key(tmp_path: Path):
                 stranger.join(trusted.statement("ada", second))
             with pytest.raises(NotAllowedError, match="signed by nobody"):
                 stranger.find_missing([PART])
-        ada = Identity("ada", trusted.fingerprint, first)
+        ada = Identity("ada", trusted.keys.fingerprint, first)
         with GatewayClient(gateway.address, identity=ada, retry_s=0.0) as client:
-            contribute(client, ada, trusted.fingerprint)
-        thief = Identity("ada", trusted.fingerprint, second)
+            contribute(client, ada, trusted.keys.fingerprint)
+        thief = Identity("ada", trusted.keys.fingerprint, second)
         with GatewayClient(gateway.address, identity=thief, retry_s=0.0) as client, pytest.raises(NotAllowedError):
             client.status()
 

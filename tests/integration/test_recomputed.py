@@ -268,7 +268,7 @@ class Heard:
 
 def test_a_node_looks_at_releases_beside_its_work(liar: SignedFederation) -> None:
     made, heard = liar, Heard(1)
-    made.enroll("dora")
+    made.enroll_all("dora")
     options = ContributeOptions(address="", verify_share=1.0)
     with serve_gateway(made.federation) as gateway:
         client = GatewayClient(gateway.address, identity=made.identities["dora"])

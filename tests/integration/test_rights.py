@@ -11,8 +11,8 @@ import pytest
 from federations import make_delta, make_manifest, open_round
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
+from rooted import TrustedFederation
 from signed_calls import ANSWERED, Outcome, RawCaller
-from trusted_federations import TrustedFederation
 
 from coldfuse.core.serialization import encode
 from coldfuse.storage import MemoryStore
@@ -59,7 +59,7 @@ class World:
         open_round(self.trusted.federation)
         self.members = {role: self.trusted.enroll(f"the-{role}", role) for role in ROLES}
         self.revoked = self.trusted.enroll("revoked", "operator")
-        self.trusted.revoke("revoked")
+        self.trusted.revoke("revoked", reason="lost its key")
         self.expired = self.trusted.enroll("expired", "operator", valid_until_s=time.time() + 60)
         self.trusted.change("expired", valid_until_s=time.time() - 1)
         self.trusted.invite("invited")
@@ -70,7 +70,7 @@ class World:
 
 
 def manifest(world: World, name: str) -> bytes:
-    return encode(make_manifest(DELTA.blob, contributor=name, federation=world.trusted.fingerprint))
+    return encode(make_manifest(DELTA.blob, contributor=name, federation=world.trusted.keys.fingerprint))
 
 
 def said(message: object) -> Callable[[World, str], bytes]:
@@ -153,9 +153,9 @@ def test_former_members_are_strangers(world: World, name: str):
 @pytest.mark.parametrize("name", WAYS)
 def test_a_key_of_nobody_and_a_key_of_somebody_else_are_refused_everywhere(world: World, name: str):
     operator, other = world.members["operator"], world.members["contributor"]
-    unknown = Identity("the-operator", world.trusted.fingerprint, PrivateKey.generate())
-    borrowed = Identity("the-operator", world.trusted.fingerprint, other.signer)
-    nobody = Identity("who-knows", world.trusted.fingerprint, PrivateKey.generate())
+    unknown = Identity("the-operator", world.trusted.keys.fingerprint, PrivateKey.generate())
+    borrowed = Identity("the-operator", world.trusted.keys.fingerprint, other.signer)
+    nobody = Identity("who-knows", world.trusted.keys.fingerprint, PrivateKey.generate())
     assert operator.name == unknown.name
     for identity in (unknown, borrowed, nobody):
         assert ask(world, name, identity).kind in ("NotAllowedError", "GatewayBusyError")

@@ -26,13 +26,13 @@ from coldfuse.errors import SignatureError
 from coldfuse.gateway import StoreGateway
 from coldfuse.registry.adoption import adopt
 from coldfuse.registry.federation import Federation, open_federation
-from coldfuse.registry.releases import release_key
-from coldfuse.registry.signing import model_signature_key, read_statement_of, statement_key
+from coldfuse.registry.releases import read_statement_of, release_key
 from coldfuse.trust.envelope import sign
 from coldfuse.trust.founding import FounderKeys
 from coldfuse.trust.keys import PrivateKey
 from coldfuse.trust.lineage import signing_keys
-from coldfuse.trust.provenance import statement_of
+from coldfuse.trust.model_signature import model_signature_key
+from coldfuse.trust.provenance import statement_key, statement_of
 from coldfuse.trust.signed_folder import verify_folder
 
 MODEL = make_model()

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
-from rooted_rounds import YEAR_S, SignedFederation, make_signed_federation
+from rooted import DAY_S
+from rooted_rounds import SignedFederation, make_signed_federation
 
 from coldfuse.core.sealed import seal
 from coldfuse.core.serialization import decode, encode, sha256
@@ -282,7 +283,7 @@ def test_another_federation_than_the_one_that_is_known_is_believed_in_nothing(co
 def test_what_nobody_renews_has_expired_when_it_is_looked_at_later(copy: Copy) -> None:
     soon = copy.causes(fingerprint=copy.made.keys.fingerprint, at_s=time.time() + 30 * 86400)
     assert [one.split(":")[0] for one in soon[Cause.EXPIRED]] == ["channels/latest"]
-    late = copy.causes(at_s=time.time() + 2 * YEAR_S)
+    late = copy.causes(at_s=time.time() + 2 * 365 * DAY_S)
     assert any(one.startswith("root/1.json") for one in late[Cause.EXPIRED])
 
 

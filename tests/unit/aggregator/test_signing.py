@@ -21,22 +21,16 @@ from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import ColdfuseError, ConflictError, SignatureError, StorageError
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation, open_federation
-from coldfuse.registry.signing import (
-    ReleaseSigners,
-    is_signed,
-    model_signature_key,
-    read_statement_of,
-    statement_key,
-    whole_digests,
-    write_signatures,
-)
+from coldfuse.registry.releases import read_statement_of
+from coldfuse.registry.signing import ReleaseSigners, is_signed, whole_digests, write_signatures
 from coldfuse.storage import LocalStore
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.tensors.checks import checks_of
 from coldfuse.tensors.files import BlobFile
 from coldfuse.trust.founding import AggregatorSigner, FounderKeys
 from coldfuse.trust.keys import Signer
-from coldfuse.trust.model_signature import read_signature
+from coldfuse.trust.model_signature import model_signature_key, read_signature
+from coldfuse.trust.provenance import statement_key
 
 SIGNERS = TinyTrust()
 

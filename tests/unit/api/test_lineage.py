@@ -18,11 +18,10 @@ from coldfuse.core.serialization import encode, sha256
 from coldfuse.errors import CodecError, FederationError, SignatureError
 from coldfuse.gateway import ContributionSummary, ReleaseSummary
 from coldfuse.gateway.answers import summarize
-from coldfuse.registry.signing import statement_key
 from coldfuse.trust.envelope import sign
 from coldfuse.trust.keys import PrivateKey
 from coldfuse.trust.lineage import SigningKeys, signing_keys
-from coldfuse.trust.provenance import statement_of
+from coldfuse.trust.provenance import statement_key, statement_of
 from coldfuse.trust.view import root_key
 
 TRUST = TinyTrust()

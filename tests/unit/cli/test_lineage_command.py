@@ -20,13 +20,14 @@ from coldfuse.gateway import StoreGateway
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.releases import release_key
-from coldfuse.registry.signing import sign_anew, statement_key
+from coldfuse.registry.signing import sign_anew
 from coldfuse.storage import LocalStore
 from coldfuse.transport.server import serve_gateway
 from coldfuse.trust.envelope import read_envelope
 from coldfuse.trust.founding import FounderKeys
 from coldfuse.trust.home import FederationFolder
 from coldfuse.trust.keys import PrivateKey
+from coldfuse.trust.provenance import statement_key
 
 MODEL = make_model()
 

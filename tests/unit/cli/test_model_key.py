@@ -14,12 +14,13 @@ from coldfuse.cli.main import app
 from coldfuse.errors import SignatureError, UserInputError
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
-from coldfuse.registry.signing import model_signature_key, statement_key, whole_digests
+from coldfuse.registry.signing import whole_digests
 from coldfuse.storage import LocalStore
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.trust.founding import FounderKeys
 from coldfuse.trust.keys import PrivateKey
-from coldfuse.trust.model_signature import sign_files
+from coldfuse.trust.model_signature import model_signature_key, sign_files
+from coldfuse.trust.provenance import statement_key
 from coldfuse.trust.signed_folder import verify_folder
 
 KEYS = TinyTrust()

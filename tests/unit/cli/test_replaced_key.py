@@ -6,7 +6,7 @@ import threading
 import time
 from dataclasses import replace
 
-from trusted_federations import TrustedFederation
+from rooted import TrustedFederation
 
 from coldfuse.cli.leading import end_once_replaced
 from coldfuse.registry.proposals import publish
@@ -18,7 +18,7 @@ from coldfuse.trust.root_changes import with_other_key
 
 def test_an_aggregator_ends_once_another_key_has_taken_the_place_of_its_own() -> None:
     held = TrustedFederation(MemoryStore())
-    federation = replace(held.federation, signer=held.founders.signer)
+    federation = replace(held.federation, signer=held.keys.signer)
     assert federation.trust is not None
     looks, require = threading.Semaphore(0), type(federation).require_signer
 
@@ -34,9 +34,7 @@ def test_an_aggregator_ends_once_another_key_has_taken_the_place_of_its_own() ->
         assert looks.acquire(timeout=60)
     assert not replaced.is_set()
     known = federation.trust.refresh()
-    after = with_other_key(
-        known.root, held.founders.aggregator.public.id, PrivateKey.generate().public, now_s=time.time()
-    )
-    publish(federation.store, change_root(federation.store, known, after).signed(held.founders.operators), known)
+    after = with_other_key(known.root, held.keys.aggregator.public.id, PrivateKey.generate().public, now_s=time.time())
+    publish(federation.store, change_root(federation.store, known, after).signed(held.keys.operators), known)
     assert replaced.wait(60)
     assert stop.wait(60)

@@ -17,10 +17,10 @@ from coldfuse.core.serialization import MAX_MANIFEST_BYTES
 from coldfuse.errors import CodecError, TransportError, UserInputError
 from coldfuse.gateway import StoreGateway
 from coldfuse.registry.federation import Federation
-from coldfuse.registry.signing import model_signature_key, statement_key
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.trust.envelope import verified
-from coldfuse.trust.provenance import read_statement
+from coldfuse.trust.model_signature import model_signature_key
+from coldfuse.trust.provenance import read_statement, statement_key
 from coldfuse.trust.signed_folder import verify_folder
 
 SIGNERS = TinyTrust()

@@ -6,15 +6,17 @@ import json
 from collections.abc import Callable
 
 import pytest
-from federation_keys import TinyTrust, make_root
+from federation_keys import NOW_S, TinyTrust, make_root
 
+from coldfuse.consumer.belief import Belief
 from coldfuse.core.contribution import Admission, Measured, Rejection
+from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.round import Abandoned, Admitted, Closed, Opened, Rejected
 from coldfuse.core.sealed import seal
 from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.core.signature import Signature
 from coldfuse.core.value import Value
-from coldfuse.errors import ChainError, ConflictError, SignatureError, TrustError
+from coldfuse.errors import ChainError, SignatureError, TrustError
 from coldfuse.registry.chain import Chain, Head, Link
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.signed import write_signed
@@ -22,7 +24,11 @@ from coldfuse.registry.trust import signed_reader
 from coldfuse.storage import MemoryStore
 from coldfuse.trust.envelope import read_envelope, sign
 from coldfuse.trust.keys import PrivateKey
+from coldfuse.trust.seen import Memory
 from coldfuse.trust.view import TrustView, root_key
+from coldfuse.verification.inspection import Inspection
+from coldfuse.verification.journals import Journals
+from coldfuse.verification.signers import follow_roots
 
 OPENED = Opened(base_release=0, base_digest="0" * 64, opened_at_s=1.0)
 CLOSED = Closed(contributions=(), reason="enough")
@@ -239,25 +245,21 @@ def test_ten_thousand_signed_contributions_are_carried_in_one_entry(signed: Sign
     assert len(signed.reader().led().admitted) == 10_000
 
 
-def test_two_leaders_never_both_write_a_place(signed: Signed) -> None:
-    first, second = signed.journal(), signed.journal()
-    first.append(OPENED)
-    with pytest.raises(ConflictError):
-        second.append(OPENED.model_copy(update={"opened_at_s": 2.0}))
-    assert signed.reader().led().opened == OPENED
+def test_an_entry_longer_than_anything_else_can_be_is_read_by_clients_and_verifiers(signed: Signed) -> None:
+    rejections = [
+        Rejection(contribution=f"{number:064x}", contributor="ada", reason="x" * 2000) for number in range(4500)
+    ]
+    signed.journal().append(Rejected(rejections=tuple(rejections)))
+    data = signed.store.get(f"{FOLDER}00000000-rejected")
+    belief = Belief(signed.trust.stored.get, fingerprint=signed.trust.fingerprint, memory=Memory(), clock=lambda: NOW_S)
+    assert isinstance(belief.require_entry(data, 7), Rejected)
+    look = Inspection(signed.store, at_s=NOW_S)
+    seen = Journals(look, settings_of(signed), follow_roots(look, signed.trust.fingerprint)).read(7, before=None)
+    assert (len(seen.state.rejected), look.findings.kept) == (len(rejections), [])
 
 
-def test_the_signed_verdict_on_a_contribution_can_be_had(signed: Signed) -> None:
-    journal = signed.fill()
-    journal.append(Rejected(rejections=(Rejection(contribution="2" * 64, contributor="ada", reason="too long"),)))
-    data = signed.reader().signed_entry("2" * 64)
-    assert data == signed.store.get(f"{FOLDER}00000003-rejected")
-    assert signed.reader().signed_entry("3" * 64) is None
-
-
-def test_journals_without_a_root_are_written_as_ever() -> None:
-    store = MemoryStore()
-    Journal(store, 7).append(OPENED)
-    assert store.get(f"{FOLDER}00000000-opened") == seal(OPENED)
-    assert store.get(HEAD) == seal(Head(seq=0, entry=OPENED, is_abandoned=False))
-    assert json.loads(store.get(HEAD)).keys() == {"seq", "entry", "is_abandoned", "seal"}
+def settings_of(signed: Signed) -> FederationSettings:
+    return FederationSettings(
+        federation=signed.trust.fingerprint, root=signed.trust.fingerprint, name="tiny", rules=RoundRules(),
+        method="mean", created_at_s=1.0, base="hand-made", release_zero="0" * 64,
+    )  # fmt: skip
