@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import typer
@@ -21,7 +22,7 @@ from coldfuse.trust.home import FederationFolder
 from coldfuse.trust.keys import Signer
 from coldfuse.trust.role_keys import RoleKeyring
 from coldfuse.trust.root import RoleName, Root
-from coldfuse.trust.seen import Memory, with_members
+from coldfuse.trust.seen import Memory, with_members, with_settings
 from coldfuse.trust.view import Known, TrustView
 
 
@@ -58,6 +59,9 @@ class Holding:
             return False
         publish(self.store, proposal, self.known)
         self.settle()
+        for document in proposal.documents:
+            if document.kind == "federation":
+                _note(document.settings(), self.folder)
         return True
 
     def settle(self) -> None:
@@ -87,6 +91,7 @@ def hold(url: str, *, root: str | None = None) -> Holding:
             f"{url}: this federation has no root, and so no keys or members; coldfuse init {url} --adopt gives it one"
         )
     known = _look(view, anchor.folder)
+    _note(settings, anchor.folder)
     holding = Holding(url, store, settings, view, known, anchor.folder, keyring_of(anchor.folder))
     holding.settle()
     return holding
@@ -98,16 +103,29 @@ def _look(view: TrustView, folder: FederationFolder) -> Known:
     Else an operator would sign an older list again as the newest one, without those who were revoked meanwhile.
     """
     memory = Memory(folder)
-    try:
+    with _advised(folder, "revoke and enroll again whom the older one does not know of"):
         memory.keep_root(*view.refresh_root())
         known = view.refresh(members=memory.seen().members)
         memory.change(lambda seen: with_members(seen, known.members.version))
+    return known
+
+
+def _note(settings: FederationSettings, folder: FederationFolder) -> None:
+    """Take note of settings, never older ones than this user has seen or made: else they would be signed again."""
+    with _advised(folder, "make again what was changed since"):
+        Memory(folder).change(lambda seen: with_settings(seen, settings.number))
+
+
+@contextmanager
+def _advised(folder: FederationFolder, then: str) -> Iterator[None]:
+    """Say what an operator can do where something newer was seen before."""
+    try:
+        yield
     except RollbackError as error:
         raise RollbackError(
             f"{error}; put the newer one back from a copy, or, where it is lost for good, remove seen.json and "
-            f"newest.json in {folder.path}, and revoke and enroll again whom the older one does not know of"
+            f"newest.json in {folder.path}, and {then}"
         ) from error
-    return known
 
 
 def keyring_of(folder: FederationFolder) -> RoleKeyring:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Self
 
 from coldfuse.core.federation import FederationSettings, SettingsChange, Terms
@@ -25,12 +26,12 @@ from coldfuse.registry.journal import Journal
 from coldfuse.registry.objects import Objects
 from coldfuse.registry.pointers import Pointers, plain_channel
 from coldfuse.registry.releases import channel_to, find_release, is_manifest, release_key
-from coldfuse.registry.settings import SETTINGS_KEY, list_changes, read_settings
+from coldfuse.registry.settings import list_changes, read_settings
 from coldfuse.registry.trust import require_aggregator, view_of
 from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.rereading import ADVICE
 from coldfuse.trust.founding import AggregatorSigner
-from coldfuse.trust.seen import Memory
+from coldfuse.trust.seen import Memory, memory_in, with_root, with_settings
 from coldfuse.trust.view import TrustView
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Federation:
     now_s: Callable[[], float] = time.time
     """The clock, in seconds since 1970."""
     memory: Memory = field(default_factory=Memory, compare=False, repr=False)
-    """The newest versions of channels that were seen."""
+    """The newest versions that were seen."""
 
     def __post_init__(self) -> None:
         """Verify what has a root, whoever forgets to ask for it."""
@@ -63,14 +64,28 @@ class Federation:
         Raises:
             RollbackError: They are older than those that were known, which operators have signed since.
         """
-        settings = read_settings(self.store, view=self.trust)[0]
-        now, before = (each.change.number if each.change else 0 for each in (settings, self.settings))
-        if settings.root is not None and now < before:
-            raise RollbackError(
-                f"{self.store.url} {SETTINGS_KEY}: holds change {now} of the settings, and {before} was seen before; "
-                "somebody has put an older one back"
-            )
+        return self._having(read_settings(self.store, view=self.trust)[0])
+
+    def _having(self, settings: FederationSettings) -> Self:
+        """Return the federation with settings that were read just now, or newer ones."""
+        try:
+            self._note(settings)
+        except RollbackError:  # another process of this user's may have seen newer ones since these were read
+            if self.trust is not None:
+                self.trust.refresh_root()
+            settings = read_settings(self.store, view=self.trust)[0]
+            self._note(settings)
         return replace(self, settings=settings)
+
+    def _note(self, settings: FederationSettings) -> None:
+        """Take note of settings that were verified. Raises `RollbackError` if newer ones were seen before."""
+        if self.trust is None:
+            return
+        root = self.trust.known().root
+        try:
+            self.memory.change(lambda seen: with_settings(with_root(seen, root), settings.number))
+        except RollbackError as error:
+            raise RollbackError(f"{self.store.url}: {error}") from error
 
     def require_signer(self) -> None:
         """Make sure that these keys may lead rounds.
@@ -267,7 +282,11 @@ class Federation:
 
 
 def open_federation(
-    store: ObjectStore, *, signer: AggregatorSigner | None = None, fingerprint: str | None = None
+    store: ObjectStore,
+    *,
+    signer: AggregatorSigner | None = None,
+    fingerprint: str | None = None,
+    home: Path | None = None,
 ) -> Federation:
     """Open the federation that a store holds.
 
@@ -275,6 +294,8 @@ def open_federation(
         store: The store.
         signer: Keys of an aggregator, for who leads rounds.
         fingerprint: What the federation is known by; None to believe the store.
+        home: The user's own folder, where it is kept what was seen of a federation that is known there; None to
+            forget it with the process.
 
     Raises:
         FederationError: The store holds none, or one of a newer layout, or settings that make no sense.
@@ -282,7 +303,8 @@ def open_federation(
         NotAllowedError: The signer's key is none of the federation's aggregators.
     """
     settings, _ = read_settings(store, fingerprint=fingerprint)
-    federation = Federation(store, settings, signer=signer)
+    memory = memory_in(home, settings.root) if home is not None and settings.root is not None else Memory()
+    federation = Federation(store, settings, signer=signer, memory=memory)._having(settings)
     if signer is not None:
         federation.require_signer()
     return federation

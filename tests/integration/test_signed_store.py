@@ -6,18 +6,23 @@ import itertools
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rooted import RootedFederation, make_keys
 from tiny_rounds import lead, make_changes, make_contribution, make_federation, make_model
+from typer.testing import CliRunner
 
 from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
+from coldfuse.api.opening import open_gateway
+from coldfuse.cli.main import app
 from coldfuse.cli.serving import with_keys
 from coldfuse.cli.source import start_on
 from coldfuse.config import home_folder
 from coldfuse.consumer.anchors import find_anchor
+from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.core.federation import ChangeableSettings, FederationSettings
 from coldfuse.core.release import Channel
 from coldfuse.core.sealed import seal
@@ -129,6 +134,44 @@ def test_rules_that_were_put_back_are_noticed_by_who_knows_newer_ones(made: Root
     swap(made, SETTINGS_KEY, before)
     with pytest.raises(RollbackError, match="holds change 0 of the settings, and 1 was seen"):
         federation.reopened()
+
+
+def serves(made: RootedFederation) -> Federation:
+    return start_on(str(made.store.url))
+
+
+def leads(made: RootedFederation) -> Federation:
+    return with_keys(serves(made), made.path / "keys")
+
+
+def changes_rules(made: RootedFederation) -> None:
+    key = made.path / "keys" / "operator.pem"
+    options = [str(made.store.url), "--deadline", "3h", "--root", made.keys.fingerprint, "--key", str(key)]
+    result = CliRunner().invoke(app, ["set", *options])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+
+
+def contributes(made: RootedFederation) -> None:
+    with open_gateway(str(made.store.url)) as gateway:
+        assert isinstance(gateway, TrustedGateway)
+        gateway.belief.settings()
+
+
+@pytest.mark.parametrize("starts", [serves, leads, changes_rules, contributes])
+def test_who_starts_anew_believes_no_older_rules_than_this_users_home_has_seen(
+    made: RootedFederation, starts: Callable[[RootedFederation], object]
+) -> None:
+    write_private_key(made.path / "keys" / "aggregator.pem", made.keys.aggregator)  # type: ignore[arg-type]
+    write_private_key(made.path / "keys" / "operator.pem", made.keys.operators[0])  # type: ignore[arg-type]
+    find_anchor(made.store.get, made.store.url, home=home_folder(), root=made.keys.fingerprint)
+    before = made.store.get(SETTINGS_KEY)
+    change(made, 3, *made.keys.operators)
+    starts(made)
+    swap(made, SETTINGS_KEY, before)
+    swap(made, COPY_KEY, before)
+    with pytest.raises(RollbackError, match=r"holds change 0 of the settings, and [12] was seen"):
+        starts(made)
 
 
 def test_a_version_before_roots_says_that_it_is_too_old(made: RootedFederation) -> None:
