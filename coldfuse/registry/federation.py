@@ -11,7 +11,7 @@ from typing import Self
 
 from coldfuse.core.federation import FederationSettings, SettingsChange, Terms
 from coldfuse.core.release import Channel, ReleaseManifest
-from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode, encode
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode
 from coldfuse.errors import (
     CodecError,
     ConflictError,
@@ -25,7 +25,8 @@ from coldfuse.registry.damage import MISSING, name_damage
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.objects import Objects
 from coldfuse.registry.pointers import Pointers, plain_channel
-from coldfuse.registry.releases import channel_to, find_release, is_manifest, release_key
+from coldfuse.registry.published import find_manifest, write_manifest
+from coldfuse.registry.releases import channel_to, release_key
 from coldfuse.registry.settings import list_changes, read_settings
 from coldfuse.registry.trust import require_aggregator, view_of
 from coldfuse.storage.base import ObjectStore
@@ -146,7 +147,7 @@ class Federation:
         Raises:
             DamagedObjectError: It is damaged, and nothing says what it was.
         """
-        return find_release(self.store, number, release_zero=self.settings.release_zero, journal=self.journal)
+        return find_manifest(self.store, self.settings, self.trust, number=number, journal=self.journal)
 
     def find_manifest(self, number: int, digest: str) -> ReleaseManifest | None:
         """Read a release's manifest by number, if it is there and has this digest."""
@@ -231,12 +232,7 @@ class Federation:
         Raises:
             ConflictError: Another release has this number, or the latest release is not the parent of this one.
         """
-        data = encode(manifest)
-        if not is_manifest(self.store, data):  # its bytes are verified by that they are an object's, too
-            self.objects.put_value(manifest)
-        key = release_key(manifest.release)
-        if not self.store.put_if_absent(key, data) and self.store.get(key) != data:
-            self._replace_damaged(manifest, data)
+        write_manifest(self.store, self.settings, self.trust, manifest)
         pointer = channel_to(manifest)
         signer = self.signer.aggregator if self.signer else None
         if manifest.parent is None:  # release 0: there is no pointer to compare with
@@ -251,14 +247,6 @@ class Federation:
                 f"release {manifest.release} continues {manifest.parent}, but {current.release} is the latest"
             )
         self.pointers.write("latest", pointer, there, signer)
-
-    def _replace_damaged(self, manifest: ReleaseManifest, data: bytes) -> None:
-        """Write a release's manifest in the place of a damaged one. Raises `ConflictError` if that is another's."""
-        key = release_key(manifest.release)
-        there, etag = self.store.get_with_etag(key)
-        if there != data and is_manifest(self.store, there):
-            raise ConflictError(f"release {manifest.release} was published by another aggregator")
-        self.store.compare_and_swap(key, data, etag=etag)
 
     def current_round(self, *, at_least: int = 1) -> int:
         """Return the number of the round that is open or to be opened next.

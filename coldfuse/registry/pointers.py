@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from coldfuse.core.federation import CHANNEL_EXPIRES_S, FederationSettings
-from coldfuse.core.release import Channel, ReleaseManifest
+from coldfuse.core.release import Channel
 from coldfuse.core.sealed import seal, unseal
-from coldfuse.core.serialization import encode, sha256
+from coldfuse.core.serialization import encode
 from coldfuse.errors import (
     CodecError,
     FederationError,
@@ -25,15 +25,14 @@ from coldfuse.errors import (
 )
 from coldfuse.registry.damage import MISSING, name_damage
 from coldfuse.registry.journal import Journal
+from coldfuse.registry.published import find_manifest, is_ours
 from coldfuse.registry.reading import read_again
 from coldfuse.registry.releases import find_latest
 from coldfuse.registry.signed import check_sealed, require_no_root, write_signed
 from coldfuse.storage.base import ObjectStore, list_keys
 from coldfuse.tensors.rereading import ADVICE
 from coldfuse.trust.channel import SignedChannel, channel_key, read_channel
-from coldfuse.trust.envelope import verified
 from coldfuse.trust.keys import Signer
-from coldfuse.trust.provenance import read_statement, require_about
 from coldfuse.trust.seen import Memory, with_channel, with_members, with_root
 from coldfuse.trust.view import Known, TrustView
 
@@ -90,9 +89,7 @@ class Pointers:
             why, etag = str(error), self.store.get_with_etag(key)[1]
         except CodecError as error:
             why, etag = str(error), self.store.get_with_etag(key)[1]
-        found = (
-            find_latest(self.store, self.settings, self.journal, is_ours=self._is_ours) if name == "latest" else None
-        )
+        found = self._newest_release() if name == "latest" else None
         if found is None and etag is None:
             raise FederationError(f"there is no channel {name!r}; every federation has 'latest'") from None
         if found is None:
@@ -223,22 +220,12 @@ class Pointers:
         self.memory.change(lambda seen: with_channel(with_root(seen, known.root), channel))
 
     def _newest_release(self) -> Channel | None:
-        return find_latest(self.store, self.settings, self.journal, is_ours=self._is_ours)
+        """Return a pointer to the newest release that is the federation's; None if there is none."""
 
-    def _is_ours(self, data: bytes, manifest: ReleaseManifest) -> bool:
-        """Tell whether an aggregator of the federation has signed a release, if it has to be."""
-        if self.trust is None or not self.settings.is_signed_release(manifest.release):
-            return True
-        what = f"releases/{manifest.release:05d}.sig"
-        self.trust.known()  # reads the roots
-        keys = [key for _, key in self.trust.ever("aggregator").values()]
-        try:
-            statement = read_statement(verified(self.store.get(what), "provenance", keys, what=what), what=what)
-            require_about(statement, manifest, digest=sha256(data), what=what)
-        except (ObjectNotFoundError, CodecError, SignatureError) as error:
-            log.warning("%s: release %d is passed over: %s", self.store.url, manifest.release, error)
-            return False
-        return True
+        def find(number: int) -> bytes | None:
+            return find_manifest(self.store, self.settings, self.trust, number=number, journal=self.journal)
+
+        return find_latest(self.store, find, is_ours=lambda data: is_ours(self.store, self.settings, self.trust, data))
 
 
 def plain_channel(channel: Channel) -> Channel:

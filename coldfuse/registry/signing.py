@@ -19,10 +19,11 @@ from typing import Literal, Protocol
 from coldfuse.core.blob import Blob
 from coldfuse.core.federation import Terms
 from coldfuse.core.release import ReleaseManifest
-from coldfuse.core.serialization import blob_digest, decode, encode, sha256
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES, blob_digest, decode, encode, sha256
 from coldfuse.errors import CodecError, ConflictError, ObjectNotFoundError, SignatureError, StorageError
 from coldfuse.registry.federation import Federation
-from coldfuse.registry.releases import is_manifest, release_key
+from coldfuse.registry.published import is_anothers
+from coldfuse.registry.releases import release_key
 from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.checkpoint import Checkpoint
 from coldfuse.tensors.files import File, opened
@@ -34,6 +35,9 @@ from coldfuse.trust.provenance import Statement, read_statement, require_about, 
 
 _STEP_BYTES = 4 << 20
 """Number of bytes of a file that are hashed at a time."""
+
+_MAX_BYTES = 2 * MAX_MANIFEST_BYTES
+"""Number of bytes of a signed thing that are read: a payload in base64 is a third longer."""
 
 _PARALLEL = 4
 """Number of a model's files that are hashed at a time where nobody says how many."""
@@ -92,7 +96,7 @@ def write_signatures(
         manifest, digest=sha256(data), parent=_parent_of(federation, manifest), files=files, terms=terms,
         journal_head=journal_head,
     )  # fmt: skip
-    _require_free(store, manifest, data)
+    _require_free(federation, manifest, data)
     _require_newest(federation, manifest, signers)
     if bundle is not None:
         _put(store, model_signature_key(manifest.release), bundle)
@@ -156,7 +160,7 @@ def sign_anew(store: ObjectStore, number: int, payload: bytes, signer: Signer) -
 def read_signed(store: ObjectStore, key: str) -> bytes | None:
     """Return what lies under a key, unverified; None where nothing does."""
     try:
-        return store.get(key)
+        return store.get(key, length=_MAX_BYTES)
     except ObjectNotFoundError:
         return None
 
@@ -232,9 +236,11 @@ def _parent_of(federation: Federation, manifest: ReleaseManifest) -> str | None:
     return None if manifest.parent is None else sha256(federation.release_bytes(manifest.parent))
 
 
-def _require_free(store: ObjectStore, manifest: ReleaseManifest, data: bytes) -> None:
-    there = read_signed(store, release_key(manifest.release))
-    if there is not None and there != data and is_manifest(store, there):
+def _require_free(federation: Federation, manifest: ReleaseManifest, data: bytes) -> None:
+    there = read_signed(federation.store, release_key(manifest.release))
+    if there is None or there == data:
+        return
+    if is_anothers(federation.store, federation.settings, federation.trust, there, manifest.release):
         raise ConflictError(f"release {manifest.release} was published by another aggregator")
 
 

@@ -16,6 +16,7 @@ from tiny_rounds import lead, make_changes, make_contribution, make_federation, 
 from typer.testing import CliRunner
 
 from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
+from coldfuse.aggregator.signing import sign_release
 from coldfuse.api.opening import open_gateway
 from coldfuse.cli.main import app
 from coldfuse.cli.serving import with_keys
@@ -26,7 +27,7 @@ from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.core.federation import ChangeableSettings, FederationSettings
 from coldfuse.core.release import Channel
 from coldfuse.core.sealed import seal
-from coldfuse.core.serialization import encode
+from coldfuse.core.serialization import encode, sha256
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import (
     ConflictError,
@@ -396,3 +397,51 @@ def test_a_creation_by_other_keys_is_refused(made: RootedFederation) -> None:
         made.store, name="tiny", base=made.base, origin="base", method="mean", rules={}, trust=made.keys
     )  # fmt: skip
     assert again.settings.root == made.keys.fingerprint
+
+
+FORGED_RELEASES = {
+    "another's manifest": lambda next_one: encode(next_one.model_copy(update={"created_at_s": 5.0})),
+    "garbage": lambda next_one: b"{",
+    "nothing": lambda next_one: b"",
+    "more than there can be": lambda next_one: b"x" * (9 << 20),
+}
+
+
+@pytest.mark.parametrize("forged", FORGED_RELEASES)
+def test_a_forged_manifest_of_the_next_release_gives_way(made: RootedFederation, forged: str) -> None:
+    """An object of the same bytes makes it count as written where nothing is signed."""
+    first = made.opened().latest()
+    next_one = first.model_copy(update={"release": 1, "parent": 0, "round": 1})
+    data = FORGED_RELEASES[forged](next_one)
+    made.store.put_if_absent("releases/00001.json", data)
+    made.store.put_if_absent(f"objects/{sha256(data)}", data)
+    lead(made.opened(), 1, now_s=time.time())
+    made.send("ada", make_changes(MODEL, 1), made.enroll("ada"))
+    lead(made.opened(), 1)
+    federation = made.opened()
+    assert federation.latest().release == 1
+    assert made.store.get("releases/00001.json") == federation.release_bytes(1) != data
+
+
+def test_a_release_of_an_aggregator_that_may_is_never_replaced(made: RootedFederation) -> None:
+    federation = made.published()
+    other = federation.latest().model_copy(update={"created_at_s": 5.0})
+    with pytest.raises(ConflictError, match="was published by another aggregator"):
+        sign_release(federation, other, ThreadExecutor(1), signers=made.keys.signer, terms=None)
+    with pytest.raises(ConflictError, match="was published by another aggregator"):
+        federation.publish(other)
+
+
+@pytest.mark.parametrize("of", ["nobody", "another number"])
+def test_what_was_put_into_a_releases_place_is_handed_out_by_nobody(made: RootedFederation, of: str) -> None:
+    federation = made.published()
+    true = made.store.get("releases/00001.json")
+    forged = {
+        "nobody": encode(federation.latest().model_copy(update={"created_at_s": 5.0})),
+        "another number": made.store.get("releases/00000.json"),
+    }[of]
+    swap(made, "releases/00001.json", forged)
+    made.store.put_if_absent(f"objects/{sha256(forged)}", forged)
+    assert made.opened().release_bytes(1) == true
+    made.store.delete(LATEST)
+    assert made.opened().channel("latest").manifest == sha256(true)
