@@ -14,6 +14,8 @@ from coldfuse.config import credentials_folder, home_folder
 from coldfuse.consumer.anchors import find_anchor
 from coldfuse.core.federation import FederationSettings
 from coldfuse.errors import FederationError, RollbackError
+from coldfuse.registry.federation import open_federation
+from coldfuse.registry.handover import channels_to_sign, sign_channels, signer_of_channels
 from coldfuse.registry.proposals import Proposal, keep_proposal, publish
 from coldfuse.registry.settings import read_settings
 from coldfuse.registry.trust import signed_reader, view_of
@@ -57,12 +59,36 @@ class Holding:
                 err=True,
             )
             return False
-        publish(self.store, proposal, self.known)
+        with self._channels_kept(proposal, signers):
+            publish(self.store, proposal, self.known)
         self.settle()
         for document in proposal.documents:
             if document.kind == "federation":
                 _note(document.settings(), self.folder)
         return True
+
+    @contextmanager
+    def _channels_kept(self, proposal: Proposal, signers: Sequence[Signer]) -> Iterator[None]:
+        """Sign the channels anew where a new root takes away the keys that have signed them."""
+        after = proposal.new_root
+        if after is None:
+            yield
+            return
+        federation = open_federation(self.store, fingerprint=self.known.fingerprint, home=home_folder())
+        channels = channels_to_sign(federation, self.known.root, after)
+        signer = signer_of_channels(after, [*self._aggregators(), *signers]) if channels else None
+        yield
+        if channels and signer is None:
+            typer.echo("coldfuse: no key here signs channels: readers wait until the aggregator runs anew", err=True)
+        for problem in sign_channels(federation, channels, signer) if signer else ():
+            typer.echo(f"coldfuse: {problem}; readers wait until the aggregator runs anew", err=True)
+
+    def _aggregators(self) -> Iterator[Signer]:
+        """Return the aggregator's keys that are here, the next one first."""
+        if (staged := self.keyring.staged("aggregator")) is not None:
+            yield staged
+        if self.keyring.has("aggregator"):
+            yield self.keyring.find("aggregator")
 
     def settle(self) -> None:
         """Put keys into their place that the root names by now."""
