@@ -25,8 +25,8 @@ from coldfuse.registry.damage import MISSING, name_damage
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.objects import Objects
 from coldfuse.registry.pointers import Pointers, plain_channel
-from coldfuse.registry.published import find_manifest, write_manifest
-from coldfuse.registry.releases import channel_to, release_key
+from coldfuse.registry.published import write_manifest
+from coldfuse.registry.releases import channel_to, find_release, release_key
 from coldfuse.registry.settings import list_changes, read_settings
 from coldfuse.registry.trust import require_aggregator, view_of
 from coldfuse.storage.base import ObjectStore
@@ -147,7 +147,7 @@ class Federation:
         Raises:
             DamagedObjectError: It is damaged, and nothing says what it was.
         """
-        return find_manifest(self.store, self.settings, self.trust, number=number, journal=self.journal)
+        return find_release(self.store, number, release_zero=self.settings.release_zero, journal=self.journal)
 
     def find_manifest(self, number: int, digest: str) -> ReleaseManifest | None:
         """Read a release's manifest by number, if it is there and has this digest."""

@@ -33,7 +33,7 @@ def find_manifest(
     number: int,
     journal: Callable[[int], Journal],
 ) -> bytes | None:
-    """Return a release's manifest as it was written; None if there is none. Raises as `find_release`."""
+    """Return a release's manifest as it was signed, if it has to be; else, and in all else, as `find_release`."""
 
     def is_signed(data: bytes) -> bool:
         return is_ours(store, settings, trust, data) and decode(ReleaseManifest, data, what="").release == number

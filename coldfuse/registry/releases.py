@@ -2,8 +2,8 @@
 
 A manifest `releases/<n>.json` is not named by its SHA-256. But the same bytes lie under it as an object, which the
 entry `fused` of the round names; that of release 0 is named by the settings. So bytes that are an object's, too, are a
-manifest as it was written, or, where releases are signed, those that are signed; and a damaged one is found again by
-the journal.
+manifest as it was written, and a damaged one is found again by the journal. That is about damage: whoever can write to
+the store can write an object, too, so who reads a release verifies its signature, and so does who continues one.
 """
 
 from __future__ import annotations
