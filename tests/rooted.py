@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from federations import make_federation
-from tiny_rounds import Model, make_contribution, make_model, write_model
+from tiny_rounds import Model, lead, make_changes, make_contribution, make_model, write_model
 
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.round import Received
@@ -140,6 +140,13 @@ class RootedFederation(Enrolling):
     def opened(self, *, leads: bool = True) -> Federation:
         """Open it, as an aggregator that has just started, or as who only reads."""
         return open_federation(LocalStore(self.path / "store"), signer=self.keys.signer if leads else None)
+
+    def published(self) -> Federation:
+        """Let somebody contribute to a round, and publish release 1; return the federation after it."""
+        lead(self.opened(), 1, now_s=time.time())
+        self.send("ada", make_changes(self.model, 1), self.enroll("ada"))
+        lead(self.opened(), 1)
+        return self.opened()
 
     def rotate_aggregator(self, new: PrivateKey) -> None:
         """Write a root that names another aggregator, as the next version."""

@@ -10,6 +10,8 @@ from coldfuse.api.bars import Watching
 from coldfuse.api.federation import Federation, Folder
 from coldfuse.api.opening import Identify, open_gateway
 from coldfuse.api.values import FetchedRelease
+from coldfuse.core.names import Identity
+from coldfuse.errors import UserInputError
 from coldfuse.gateway import Gateway
 from coldfuse.transport.connect import Reach, is_address
 from coldfuse.trust.home import check_fingerprint
@@ -53,10 +55,18 @@ def connect(  # noqa: PLR0913 - what there is to say, by keyword
         UnknownRootError: It has a root, and nothing is known of that here; see `root`.
         TrustError: It is another federation than the one that is known, or is not signed as it has to be.
     """
-    place = os.fspath(source)
-    ca, cert, key = (Path(path) if path else None for path in (tls_ca, tls_cert, tls_key))
+    place = _place(source, "source")
+    ca, cert, key = (
+        Path(_place(path, what)) if path else None
+        for what, path in (("tls_ca", tls_ca), ("tls_cert", tls_cert), ("tls_key", tls_key))
+    )
+    if name is not None:
+        Identity.of(name)
     tls = TlsFiles(ca=ca, cert=cert, key=key) if ca or cert or key else None
-    reach, wanted = Reach(tls=tls, insecure=insecure, retry_s=retry_s), root and check_fingerprint(root)
+    reach, wanted = (
+        Reach(tls=tls, insecure=insecure, retry_s=retry_s),
+        None if root is None else check_fingerprint(root),
+    )
 
     def open_(identify: Identify | None) -> Gateway:
         return open_gateway(place, reach, root=wanted, identify=identify)
@@ -71,6 +81,7 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
     source: Folder | Federation,
     out: Folder,
     *,
+    root: str | None = None,
     release: int | None = None,
     channel: str = "latest",
     verify: bool = False,
@@ -82,6 +93,7 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
     Args:
         source: A gateway's address, a store, or a federation that is connected.
         out: As in `Federation.fetch`, and so are the others.
+        root: The federation's fingerprint, as in `connect`; not for one that is connected.
         release: Number of the release; the channel's by default.
         channel: Channel to follow.
         verify: True to read all that is there already.
@@ -91,7 +103,17 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
     Raises:
         ColdfuseError: As `connect` and `Federation.fetch`.
     """
-    with nullcontext(source) if isinstance(source, Federation) else connect(source) as federation:
+    if isinstance(source, Federation) and root is not None:
+        raise UserInputError("root: this federation is connected already; give the fingerprint to connect")
+    with nullcontext(source) if isinstance(source, Federation) else connect(source, root=root) as federation:
         return federation.fetch(
             out, release=release, channel=channel, verify=verify, allow_older=allow_older, progress=progress
         )
+
+
+def _place(path: Folder, what: str) -> str:
+    """Return a path, an address or a bucket as text; raises `UserInputError` for what is none."""
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+    if not isinstance(text, str):
+        raise UserInputError(f"{what}: expected a path, or text, got {type(text).__name__}")
+    return text

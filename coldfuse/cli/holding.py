@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import typer
@@ -13,6 +14,8 @@ from coldfuse.config import credentials_folder, home_folder
 from coldfuse.consumer.anchors import find_anchor
 from coldfuse.core.federation import FederationSettings
 from coldfuse.errors import FederationError, RollbackError
+from coldfuse.registry.federation import open_federation
+from coldfuse.registry.handover import channels_to_sign, sign_channels, signer_of_channels
 from coldfuse.registry.proposals import Proposal, keep_proposal, publish
 from coldfuse.registry.settings import read_settings
 from coldfuse.registry.trust import signed_reader, view_of
@@ -21,7 +24,7 @@ from coldfuse.trust.home import FederationFolder
 from coldfuse.trust.keys import Signer
 from coldfuse.trust.role_keys import RoleKeyring
 from coldfuse.trust.root import RoleName, Root
-from coldfuse.trust.seen import Memory, with_members
+from coldfuse.trust.seen import Memory, with_members, with_settings
 from coldfuse.trust.view import Known, TrustView
 
 
@@ -56,9 +59,36 @@ class Holding:
                 err=True,
             )
             return False
-        publish(self.store, proposal, self.known)
+        with self._channels_kept(proposal, signers):
+            publish(self.store, proposal, self.known)
         self.settle()
+        for document in proposal.documents:
+            if document.kind == "federation":
+                _note(document.settings(), self.folder)
         return True
+
+    @contextmanager
+    def _channels_kept(self, proposal: Proposal, signers: Sequence[Signer]) -> Iterator[None]:
+        """Sign the channels anew where a new root takes away the keys that have signed them."""
+        after = proposal.new_root
+        if after is None:
+            yield
+            return
+        federation = open_federation(self.store, fingerprint=self.known.fingerprint, home=home_folder())
+        channels = channels_to_sign(federation, self.known.root, after)
+        signer = signer_of_channels(after, [*self._aggregators(), *signers]) if channels else None
+        yield
+        if channels and signer is None:
+            typer.echo("coldfuse: no key here signs channels: readers wait until the aggregator runs anew", err=True)
+        for problem in sign_channels(federation, channels, signer) if signer else ():
+            typer.echo(f"coldfuse: {problem}; readers wait until the aggregator runs anew", err=True)
+
+    def _aggregators(self) -> Iterator[Signer]:
+        """Return the aggregator's keys that are here, the next one first."""
+        if (staged := self.keyring.staged("aggregator")) is not None:
+            yield staged
+        if self.keyring.has("aggregator"):
+            yield self.keyring.find("aggregator")
 
     def settle(self) -> None:
         """Put keys into their place that the root names by now."""
@@ -87,6 +117,7 @@ def hold(url: str, *, root: str | None = None) -> Holding:
             f"{url}: this federation has no root, and so no keys or members; coldfuse init {url} --adopt gives it one"
         )
     known = _look(view, anchor.folder)
+    _note(settings, anchor.folder)
     holding = Holding(url, store, settings, view, known, anchor.folder, keyring_of(anchor.folder))
     holding.settle()
     return holding
@@ -98,16 +129,29 @@ def _look(view: TrustView, folder: FederationFolder) -> Known:
     Else an operator would sign an older list again as the newest one, without those who were revoked meanwhile.
     """
     memory = Memory(folder)
-    try:
+    with _advised(folder, "revoke and enroll again whom the older one does not know of"):
         memory.keep_root(*view.refresh_root())
         known = view.refresh(members=memory.seen().members)
         memory.change(lambda seen: with_members(seen, known.members.version))
+    return known
+
+
+def _note(settings: FederationSettings, folder: FederationFolder) -> None:
+    """Take note of settings, never older ones than this user has seen or made: else they would be signed again."""
+    with _advised(folder, "make again what was changed since"):
+        Memory(folder).change(lambda seen: with_settings(seen, settings.number))
+
+
+@contextmanager
+def _advised(folder: FederationFolder, then: str) -> Iterator[None]:
+    """Say what an operator can do where something newer was seen before."""
+    try:
+        yield
     except RollbackError as error:
         raise RollbackError(
             f"{error}; put the newer one back from a copy, or, where it is lost for good, remove seen.json and "
-            f"newest.json in {folder.path}, and revoke and enroll again whom the older one does not know of"
+            f"newest.json in {folder.path}, and {then}"
         ) from error
-    return known
 
 
 def keyring_of(folder: FederationFolder) -> RoleKeyring:

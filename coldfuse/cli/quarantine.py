@@ -9,6 +9,7 @@ import typer
 from coldfuse.api.values import when
 from coldfuse.cli.options.operator import QuarantineOptions, ReadmitOptions
 from coldfuse.cli.who import who
+from coldfuse.config import home_folder
 from coldfuse.core.names import Identity
 from coldfuse.core.quarantine import QuarantineChange
 from coldfuse.core.words import printable
@@ -20,7 +21,7 @@ from coldfuse.storage import open_store
 
 def quarantine(options: QuarantineOptions) -> None:
     """Shut a name out; without one, say who is shut out and what was changed."""
-    federation = open_federation(open_store(options.store))
+    federation = open_federation(open_store(options.store), home=home_folder())
     if options.name is None:
         if options.reason:
             raise typer.BadParameter("say whom: coldfuse quarantine STORE NAME --reason WHY")
@@ -33,7 +34,7 @@ def quarantine(options: QuarantineOptions) -> None:
 
 def readmit(options: ReadmitOptions) -> None:
     """Let a name in again."""
-    federation = open_federation(open_store(options.store))
+    federation = open_federation(open_store(options.store), home=home_folder())
     name = Identity.of(options.name).id
     if name not in read_quarantine(federation.store).names:
         raise UserInputError(f"{name} is not quarantined; `coldfuse quarantine {options.store}` lists who is")

@@ -16,6 +16,7 @@ from coldfuse.cli.options.shared import RecipeChange, RecipeWords
 from coldfuse.cli.recipe import line_of, recipe_of, require_federated
 from coldfuse.cli.units import parse_duration
 from coldfuse.cli.who import who
+from coldfuse.config import home_folder
 from coldfuse.core.federation import ChangeableSettings, FederationSettings
 from coldfuse.core.names import Identity, shown
 from coldfuse.core.round import RoundState
@@ -60,7 +61,7 @@ def change(options: SetOptions) -> None:
     if wanted.method is not None or wanted.quorum is not None:
         recipe = read_recipe(wanted.method or before.method)
         require_federated(recipe, quorum=quorum, with_statistics=True)
-    federation = open_federation(store)
+    federation = open_federation(store, home=home_folder())
     if wanted.method is not None or wanted.late is not None:
         late = wanted.late or before.rules.late
         require_shareable(_latest(federation), read_recipe(wanted.method or before.method), late)

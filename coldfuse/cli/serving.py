@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from coldfuse.registry.federation import Federation
 from coldfuse.trust.founding import AggregatorSigner
 from coldfuse.trust.home import FederationFolder
 from coldfuse.trust.role_keys import RoleKeyring
-from coldfuse.trust.seen import Memory
 from coldfuse.trust.signers import has_signer
 
 
@@ -50,7 +48,6 @@ def with_keys(federation: Federation, keys: Path | None) -> Federation:
     held = replace(
         federation,
         signer=AggregatorSigner(aggregator=keyring.find("aggregator"), model=model),
-        memory=Memory(own if os.access(own.path, os.W_OK) else None),  # it may run where it has no folder of its own
     )
     held.require_signer()
     return held

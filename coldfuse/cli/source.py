@@ -24,7 +24,7 @@ from coldfuse.trust.tls import TlsFiles
 
 def open_store_of(source: str, *, root: str | None = None) -> Federation:
     """Open the federation in a store; `root` is its fingerprint, where the user has said it."""
-    return open_federation(open_store(source), fingerprint=root)
+    return open_federation(open_store(source), fingerprint=root, home=home_folder())
 
 
 def start_on(source: str, *, root: str | None = None) -> Federation:

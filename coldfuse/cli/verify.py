@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,13 +19,14 @@ from coldfuse.cli.options.verify import VerifyOptions
 from coldfuse.cli.source import connect
 from coldfuse.cli.units import parse_size
 from coldfuse.config import home_folder
-from coldfuse.contributor.signing import identity_of
+from coldfuse.contributor.signing import identity_of, require_witness
 from coldfuse.errors import CodecError, ObjectNotFoundError, UserInputError
 from coldfuse.extras import requiring
+from coldfuse.gateway import Gateway
 from coldfuse.storage import ObjectStore, open_store
 from coldfuse.trust.check import sign_check
 from coldfuse.trust.home import FederationFolder
-from coldfuse.trust.identity import find_identity
+from coldfuse.trust.identity import Identity, find_identity
 from coldfuse.trust.root import fingerprint_of
 from coldfuse.trust.view import root_key
 from coldfuse.verification.anchor import Known, known_anchor
@@ -44,6 +46,8 @@ def verify(options: VerifyOptions) -> None:
         raise typer.BadParameter("--sign says what came of --recompute; give both")
     if options.only and not options.recompute:
         raise typer.BadParameter("--only is for --recompute; give both")
+    if options.sign:
+        _require_witness(options)
     report = _look(options)
     if options.as_json:
         typer.echo(json.dumps(report.as_json(strict=options.strict)))
@@ -58,14 +62,7 @@ def verify(options: VerifyOptions) -> None:
 
 def _hand_in(options: VerifyOptions, report: Report) -> Iterator[str]:
     """Sign what came of fusing again, and hand it in."""
-    if report.fingerprint is None:
-        raise UserInputError("--sign: this federation has no root, and so no members whose word would count")
-    folder = FederationFolder(home_folder(), report.fingerprint)
-    where = options.report or options.source
-    with connect(
-        where, replace(options.connection, root=report.fingerprint), identify=as_named(options.name)
-    ) as gateway:
-        who = identity_of(gateway) or find_identity(folder, options.name)
+    with _as_witness(options, report.fingerprint) as (gateway, who):
         for one in report.recomputed:
             check = check_of(one, who, now_s=time.time())
             if check is None:
@@ -74,6 +71,25 @@ def _hand_in(options: VerifyOptions, report: Report) -> Iterator[str]:
             gateway.put_check(sign_check(check, who))
             what = "the same" if check.agrees else "IT DIFFERS"
             yield f"release {one.release}: signed as {who.name} and handed in: {what}"
+
+
+def _require_witness(options: VerifyOptions) -> None:
+    """Refuse at once whose word nobody would take: fusing again may take hours."""
+    root = None if is_fetched(Path(options.source)) else _first_root(open_store(options.source))
+    known = _known(options, root)
+    with _as_witness(options, known.fingerprint or (fingerprint_of(root) if root else None)) as (gateway, who):
+        require_witness(gateway, who)
+
+
+@contextmanager
+def _as_witness(options: VerifyOptions, fingerprint: str | None) -> Iterator[tuple[Gateway, Identity]]:
+    """Connect to where a member's word goes, and say whose it is."""
+    if fingerprint is None:
+        raise UserInputError("--sign: this federation has no root, and so no members whose word would count")
+    folder, where = FederationFolder(home_folder(), fingerprint), options.report or options.source
+    connection = replace(options.connection, root=fingerprint)
+    with connect(where, connection, identify=as_named(options.name)) as gateway:
+        yield gateway, identity_of(gateway) or find_identity(folder, options.name)
 
 
 def _look(options: VerifyOptions) -> Report:

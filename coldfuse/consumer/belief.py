@@ -24,7 +24,7 @@ from coldfuse.trust.keys import PublicKey
 from coldfuse.trust.provenance import read_statement, require_about, statement_key
 from coldfuse.trust.reading import ReadSigned, bounded
 from coldfuse.trust.root import Root
-from coldfuse.trust.seen import Memory, with_channel, with_members
+from coldfuse.trust.seen import Memory, with_channel, with_members, with_settings
 from coldfuse.trust.view import SKEW_S, Known, TrustView
 
 log = logging.getLogger(__name__)
@@ -157,16 +157,23 @@ class Belief:
             return self._view.all_keys("aggregator")
 
     def settings(self) -> FederationSettings:
-        """Return the federation's rules, which its operators sign; raises as `root`."""
+        """Return the federation's rules, which its operators sign, never older than seen; raises as `root`."""
         with self._lock:
-            root, what = self.root(), "the federation's rules"
-            data = self._read("federation.json")
-            if data is None:
-                raise SignatureError(f"{what}: are not handed out, expected them signed by an operator")
-            found = decode(FederationSettings, root.verified(data, "federation", "operator", what=what), what=what)
-            if found.root != self.fingerprint:
-                raise SignatureError(f"{what}: are another federation's")
-            return found
+            try:
+                return self._newest_settings()
+            except RollbackError:  # another process of this user's may have seen newer ones since these were read
+                return self._newest_settings()
+
+    def _newest_settings(self) -> FederationSettings:
+        root, what = self.root(), "the federation's rules"
+        data = self._read("federation.json")
+        if data is None:
+            raise SignatureError(f"{what}: are not handed out, expected them signed by an operator")
+        found = decode(FederationSettings, root.verified(data, "federation", "operator", what=what), what=what)
+        if found.root != self.fingerprint:
+            raise SignatureError(f"{what}: are another federation's")
+        self._memory.change(lambda seen: with_settings(seen, found.number))
+        return found
 
     def _require_own(self, manifest: ReleaseManifest, number: int) -> ReleaseManifest:
         if manifest.release != number:

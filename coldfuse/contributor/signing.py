@@ -15,6 +15,7 @@ from coldfuse.trust.identity import Identity
 from coldfuse.trust.members import MAX_ROTATIONS, KeyStatement, keys_folder, read_statements, state_key
 from coldfuse.trust.reading import bounded
 from coldfuse.trust.rights import Asker, require_right
+from coldfuse.trust.view import SKEW_S, TrustView
 
 
 def identity_of(gateway: Gateway) -> Identity | None:
@@ -36,6 +37,17 @@ def require_sender(gateway: Gateway) -> None:
         name=identity.name, member=known.members.members.get(identity.name), keyid=identity.signer.public.id
     )  # fmt: skip
     require_right("Commit", asker, is_open=known.root.is_open, now_s=0.0)
+
+
+def require_witness(gateway: Gateway, identity: Identity) -> None:
+    """Refuse whoever may not say what came of fusing a release again, before that is fused.
+
+    Raises:
+        NotAllowedError: As the gateway would raise it at the end.
+    """
+    view = TrustView(gateway.read_signed, fingerprint=identity.federation)
+    asker = view.find(identity.name, identity.signer.public.id)
+    require_right("PutCheck", asker, is_open=view.known().root.is_open, now_s=time.time() - SKEW_S)
 
 
 def hand_in(gateway: Gateway, manifest: ContributionManifest) -> ContributionVerdict:

@@ -217,6 +217,11 @@ class FederationSettings(Value):
     def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         return without_unset(handler(self), "root", "adopted", "channel_expires_s", "is_auditable")
 
+    @property
+    def number(self) -> int:
+        """Number of the change that made them; 0 for those that the federation was created with."""
+        return self.change.number if self.change else 0
+
     def is_signed_round(self, number: int) -> bool:
         """Tell whether the journal of a round has to be signed."""
         return self.root is not None and (self.adopted is None or number > self.adopted.round)

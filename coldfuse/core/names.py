@@ -52,6 +52,8 @@ class Identity:
         Raises:
             UserInputError: The text is no name.
         """
+        if not isinstance(text, str):  # from Python anything comes
+            raise UserInputError(f"{what}: expected text, such as 'Alice', got {type(text).__name__}")
         text = unicodedata.normalize("NFC", text)  # one name, however the keyboard composes its letters
         if reason := why_no_name(text):
             raise UserInputError(f"{what} {_short(text)}: {reason}; choose another, such as 'Alice' or 'Klinik Köln'")

@@ -6,11 +6,12 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Self
 
 from coldfuse.core.federation import FederationSettings, SettingsChange, Terms
 from coldfuse.core.release import Channel, ReleaseManifest
-from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode, encode
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode
 from coldfuse.errors import (
     CodecError,
     ConflictError,
@@ -24,13 +25,14 @@ from coldfuse.registry.damage import MISSING, name_damage
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.objects import Objects
 from coldfuse.registry.pointers import Pointers, plain_channel
-from coldfuse.registry.releases import channel_to, find_release, is_manifest, release_key
-from coldfuse.registry.settings import SETTINGS_KEY, list_changes, read_settings
+from coldfuse.registry.published import write_manifest
+from coldfuse.registry.releases import channel_to, find_release, release_key
+from coldfuse.registry.settings import list_changes, read_settings
 from coldfuse.registry.trust import require_aggregator, view_of
 from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.rereading import ADVICE
 from coldfuse.trust.founding import AggregatorSigner
-from coldfuse.trust.seen import Memory
+from coldfuse.trust.seen import Memory, memory_in, with_root, with_settings
 from coldfuse.trust.view import TrustView
 
 log = logging.getLogger(__name__)
@@ -50,7 +52,7 @@ class Federation:
     now_s: Callable[[], float] = time.time
     """The clock, in seconds since 1970."""
     memory: Memory = field(default_factory=Memory, compare=False, repr=False)
-    """The newest versions of channels that were seen."""
+    """The newest versions that were seen."""
 
     def __post_init__(self) -> None:
         """Verify what has a root, whoever forgets to ask for it."""
@@ -63,14 +65,28 @@ class Federation:
         Raises:
             RollbackError: They are older than those that were known, which operators have signed since.
         """
-        settings = read_settings(self.store, view=self.trust)[0]
-        now, before = (each.change.number if each.change else 0 for each in (settings, self.settings))
-        if settings.root is not None and now < before:
-            raise RollbackError(
-                f"{self.store.url} {SETTINGS_KEY}: holds change {now} of the settings, and {before} was seen before; "
-                "somebody has put an older one back"
-            )
+        return self._having(read_settings(self.store, view=self.trust)[0])
+
+    def _having(self, settings: FederationSettings) -> Self:
+        """Return the federation with settings that were read just now, or newer ones."""
+        try:
+            self._note(settings)
+        except RollbackError:  # another process of this user's may have seen newer ones since these were read
+            if self.trust is not None:
+                self.trust.refresh_root()
+            settings = read_settings(self.store, view=self.trust)[0]
+            self._note(settings)
         return replace(self, settings=settings)
+
+    def _note(self, settings: FederationSettings) -> None:
+        """Take note of settings that were verified. Raises `RollbackError` if newer ones were seen before."""
+        if self.trust is None:
+            return
+        root = self.trust.known().root
+        try:
+            self.memory.change(lambda seen: with_settings(with_root(seen, root), settings.number))
+        except RollbackError as error:
+            raise RollbackError(f"{self.store.url}: {error}") from error
 
     def require_signer(self) -> None:
         """Make sure that these keys may lead rounds.
@@ -216,12 +232,7 @@ class Federation:
         Raises:
             ConflictError: Another release has this number, or the latest release is not the parent of this one.
         """
-        data = encode(manifest)
-        if not is_manifest(self.store, data):  # its bytes are verified by that they are an object's, too
-            self.objects.put_value(manifest)
-        key = release_key(manifest.release)
-        if not self.store.put_if_absent(key, data) and self.store.get(key) != data:
-            self._replace_damaged(manifest, data)
+        write_manifest(self.store, self.settings, self.trust, manifest)
         pointer = channel_to(manifest)
         signer = self.signer.aggregator if self.signer else None
         if manifest.parent is None:  # release 0: there is no pointer to compare with
@@ -236,14 +247,6 @@ class Federation:
                 f"release {manifest.release} continues {manifest.parent}, but {current.release} is the latest"
             )
         self.pointers.write("latest", pointer, there, signer)
-
-    def _replace_damaged(self, manifest: ReleaseManifest, data: bytes) -> None:
-        """Write a release's manifest in the place of a damaged one. Raises `ConflictError` if that is another's."""
-        key = release_key(manifest.release)
-        there, etag = self.store.get_with_etag(key)
-        if there != data and is_manifest(self.store, there):
-            raise ConflictError(f"release {manifest.release} was published by another aggregator")
-        self.store.compare_and_swap(key, data, etag=etag)
 
     def current_round(self, *, at_least: int = 1) -> int:
         """Return the number of the round that is open or to be opened next.
@@ -267,7 +270,11 @@ class Federation:
 
 
 def open_federation(
-    store: ObjectStore, *, signer: AggregatorSigner | None = None, fingerprint: str | None = None
+    store: ObjectStore,
+    *,
+    signer: AggregatorSigner | None = None,
+    fingerprint: str | None = None,
+    home: Path | None = None,
 ) -> Federation:
     """Open the federation that a store holds.
 
@@ -275,6 +282,8 @@ def open_federation(
         store: The store.
         signer: Keys of an aggregator, for who leads rounds.
         fingerprint: What the federation is known by; None to believe the store.
+        home: The user's own folder, where it is kept what was seen of a federation that is known there; None to
+            forget it with the process.
 
     Raises:
         FederationError: The store holds none, or one of a newer layout, or settings that make no sense.
@@ -282,7 +291,8 @@ def open_federation(
         NotAllowedError: The signer's key is none of the federation's aggregators.
     """
     settings, _ = read_settings(store, fingerprint=fingerprint)
-    federation = Federation(store, settings, signer=signer)
+    memory = memory_in(home, settings.root) if home is not None and settings.root is not None else Memory()
+    federation = Federation(store, settings, signer=signer, memory=memory)._having(settings)
     if signer is not None:
         federation.require_signer()
     return federation

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from coldfuse.core.federation import CHANNEL_EXPIRES_S, FederationSettings
-from coldfuse.core.release import Channel, ReleaseManifest
+from coldfuse.core.release import Channel
 from coldfuse.core.sealed import seal, unseal
-from coldfuse.core.serialization import encode, sha256
+from coldfuse.core.serialization import encode
 from coldfuse.errors import (
     CodecError,
     FederationError,
@@ -25,8 +25,9 @@ from coldfuse.errors import (
 )
 from coldfuse.registry.damage import MISSING, name_damage
 from coldfuse.registry.journal import Journal
+from coldfuse.registry.published import find_manifest, is_ours
 from coldfuse.registry.reading import read_again
-from coldfuse.registry.releases import find_latest, read_statement_of
+from coldfuse.registry.releases import find_latest
 from coldfuse.registry.signed import check_sealed, require_no_root, write_signed
 from coldfuse.storage.base import ObjectStore, list_keys
 from coldfuse.tensors.rereading import ADVICE
@@ -88,9 +89,7 @@ class Pointers:
             why, etag = str(error), self.store.get_with_etag(key)[1]
         except CodecError as error:
             why, etag = str(error), self.store.get_with_etag(key)[1]
-        found = (
-            find_latest(self.store, self.settings, self.journal, is_ours=self._is_ours) if name == "latest" else None
-        )
+        found = self._newest_release() if name == "latest" else None
         if found is None and etag is None:
             raise FederationError(f"there is no channel {name!r}; every federation has 'latest'") from None
         if found is None:
@@ -220,19 +219,13 @@ class Pointers:
         """Take note of a channel. Raises `RollbackError` if a newer one, or a newer root, was seen before."""
         self.memory.change(lambda seen: with_channel(with_root(seen, known.root), channel))
 
-    def _is_ours(self, data: bytes, manifest: ReleaseManifest) -> bool:
-        """Tell whether an aggregator of the federation has signed a release, if it has to be."""
-        if self.trust is None or not self.settings.is_signed_release(manifest.release):
-            return True
-        self.trust.known()  # reads the roots
-        keys, digest = self.trust.all_keys("aggregator"), sha256(data)
-        try:
-            if read_statement_of(self.store, manifest, digest=digest, keys=keys) is None:
-                raise SignatureError("nobody has signed it")
-        except (CodecError, SignatureError) as error:
-            log.warning("%s: release %d is passed over: %s", self.store.url, manifest.release, error)
-            return False
-        return True
+    def _newest_release(self) -> Channel | None:
+        """Return a pointer to the newest release that is the federation's; None if there is none."""
+
+        def find(number: int) -> bytes | None:
+            return find_manifest(self.store, self.settings, self.trust, number=number, journal=self.journal)
+
+        return find_latest(self.store, find, is_ours=lambda data: is_ours(self.store, self.settings, self.trust, data))
 
 
 def plain_channel(channel: Channel) -> Channel:

@@ -182,7 +182,7 @@ def is_current(store: ObjectStore, proposal: Proposal, known: Known) -> bool:
             is_next = is_next and members.federation == known.fingerprint  # else nobody could read any members again
         else:
             settings = document.settings()
-            is_next = _number(settings) - _number(read_settings(store)[0]) in (0, 1)
+            is_next = settings.number - read_settings(store)[0].number in (0, 1)
             is_next = is_next and settings.root == known.fingerprint
         if not is_next:
             return False
@@ -213,7 +213,7 @@ def _put_settings(store: ObjectStore, envelope: bytes, document: Document, known
     before, etag = read_settings(store)
     after = document.settings()
     if after != before:
-        if _number(after) != _number(before) + 1:
+        if after.number != before.number + 1:
             raise ConflictError("somebody else has changed the settings meanwhile; look at them, and propose it again")
         keep_last_change(store, before)
     put_settings(store, envelope, etag=etag, fingerprint=known.fingerprint)
@@ -272,7 +272,3 @@ def _fitting(
 
 def _get(store: ObjectStore, key: str) -> bytes:
     return store.get(key, length=MAX_MANIFEST_BYTES + 1)
-
-
-def _number(settings: FederationSettings) -> int:
-    return settings.change.number if settings.change else 0

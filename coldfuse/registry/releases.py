@@ -2,7 +2,8 @@
 
 A manifest `releases/<n>.json` is not named by its SHA-256. But the same bytes lie under it as an object, which the
 entry `fused` of the round names; that of release 0 is named by the settings. So bytes that are an object's, too, are a
-manifest as it was written, and a damaged one is found again by the journal.
+manifest as it was written, and a damaged one is found again by the journal. That is about damage: whoever can write to
+the store can write an object, too, so who reads a release verifies its signature, and so does who continues one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 
-from coldfuse.core.federation import FederationSettings
 from coldfuse.core.release import Channel, ReleaseManifest
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode, encode, sha256
 from coldfuse.errors import CodecError, DamagedObjectError, ObjectNotFoundError
@@ -47,14 +47,18 @@ def channel_to(manifest: ReleaseManifest) -> Channel:
     )
 
 
-def is_manifest(store: ObjectStore, data: bytes, *, release_zero: str = "") -> bool:
-    """Tell whether these bytes are a release's manifest as it was written."""
-    digest = sha256(data)
-    return digest == release_zero or Objects(store).has(digest, len(data))
+def is_manifest(store: ObjectStore, data: bytes) -> bool:
+    """Tell whether these bytes are a release's manifest as it was written, where nobody signs that."""
+    return Objects(store).has(sha256(data), len(data))
 
 
 def find_release(
-    store: ObjectStore, number: int, *, release_zero: str, journal: Callable[[int], Journal]
+    store: ObjectStore,
+    number: int,
+    *,
+    release_zero: str,
+    journal: Callable[[int], Journal],
+    is_ours: Callable[[bytes], bool] | None = None,
 ) -> bytes | None:
     """Return a release's manifest as it was written; None if there is none.
 
@@ -63,6 +67,7 @@ def find_release(
         number: The release's number.
         release_zero: Digest of the manifest of release 0.
         journal: Returns the journal of a round.
+        is_ours: Tells whether a manifest is signed, where it has to be; None: an object of the same bytes is enough.
 
     Raises:
         DamagedObjectError: It is damaged, and nothing says what it was.
@@ -74,7 +79,9 @@ def find_release(
             data = store.get(release_key(number), length=MAX_MANIFEST_BYTES + 1)
         except ObjectNotFoundError:
             break
-        if is_manifest(store, data, release_zero=release_zero):
+        if number == 0 and sha256(data) == release_zero:
+            return data
+        if is_manifest(store, data) if is_ours is None else is_ours(data):
             return data
     digest = _digest_of(store, number, journal) if number else release_zero
     if digest is not None and sha256(data) == digest:  # it is the object beside it that is damaged
@@ -88,26 +95,20 @@ def find_release(
 
 
 def find_latest(
-    store: ObjectStore,
-    settings: FederationSettings,
-    journal: Callable[[int], Journal],
-    *,
-    is_ours: Callable[[bytes, ReleaseManifest], bool],
+    store: ObjectStore, find: Callable[[int], bytes | None], *, is_ours: Callable[[bytes], bool]
 ) -> Channel | None:
     """Return a pointer to the newest release that is there; None if there is none.
 
     Args:
         store: The federation's store.
-        settings: The federation's settings.
-        journal: Returns the journal of a round.
-        is_ours: Tells whether a release is the federation's, from its manifest's bytes and what they say.
+        find: Returns a release's manifest as it was written, as `find_release`.
+        is_ours: Tells whether a release is the federation's, from its manifest's bytes.
     """
     for number in reversed(list(list_releases(store))):
         try:
-            data = find_release(store, number, release_zero=settings.release_zero, journal=journal)
-            manifest = decode(ReleaseManifest, data, what=release_key(number)) if data is not None else None
-            if data is not None and manifest is not None and is_ours(data, manifest):
-                return channel_to(manifest)
+            data = find(number)
+            if data is not None and is_ours(data):
+                return channel_to(decode(ReleaseManifest, data, what=release_key(number)))
         except (CodecError, DamagedObjectError) as error:
             log.warning("%s", error)
     return None

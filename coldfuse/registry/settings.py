@@ -206,7 +206,7 @@ def _read_copy(store: ObjectStore) -> FederationSettings | None:
 
 
 def _number_of(settings: FederationSettings | None) -> int:
-    return settings.change.number if settings and settings.change else 0
+    return settings.number if settings else 0
 
 
 def _no_federation(store: ObjectStore) -> FederationError:

@@ -22,7 +22,8 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import blob_digest, decode, encode, sha256
 from coldfuse.errors import CodecError, ConflictError, SignatureError, StorageError
 from coldfuse.registry.federation import Federation
-from coldfuse.registry.releases import is_manifest, read_statement_of, release_key
+from coldfuse.registry.published import is_anothers
+from coldfuse.registry.releases import read_statement_of, release_key
 from coldfuse.registry.trust import read_signed
 from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.checkpoint import Checkpoint
@@ -83,7 +84,7 @@ def write_signatures(
         manifest, digest=sha256(data), parent=_parent_of(federation, manifest), files=files, terms=terms,
         journal_head=journal_head,
     )  # fmt: skip
-    _require_free(store, manifest, data)
+    _require_free(federation, manifest, data)
     _require_newest(federation, manifest, signers)
     if bundle is not None:
         _put(store, model_signature_key(manifest.release), bundle)
@@ -197,9 +198,11 @@ def _parent_of(federation: Federation, manifest: ReleaseManifest) -> str | None:
     return None if manifest.parent is None else sha256(federation.release_bytes(manifest.parent))
 
 
-def _require_free(store: ObjectStore, manifest: ReleaseManifest, data: bytes) -> None:
-    there = read_signed(store, release_key(manifest.release))
-    if there is not None and there != data and is_manifest(store, there):
+def _require_free(federation: Federation, manifest: ReleaseManifest, data: bytes) -> None:
+    there = read_signed(federation.store, release_key(manifest.release))
+    if there is None or there == data:
+        return
+    if is_anothers(federation.store, federation.settings, federation.trust, there, manifest.release):
         raise ConflictError(f"release {manifest.release} was published by another aggregator")
 
 

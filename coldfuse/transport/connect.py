@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coldfuse.config import home_folder
 from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.gateway import Gateway, StoreGateway
 from coldfuse.registry.federation import open_federation
@@ -52,7 +53,7 @@ def connect(source: str, reach: Reach = Reach(), *, identity: Identity | None = 
                 f"{source!r} is neither an address nor a store: expected HOST:PORT, such as 127.0.0.1:7700 (without "
                 "http://), a folder, or s3://BUCKET/PREFIX"
             )
-        return StoreGateway(open_federation(open_store(source)))
+        return StoreGateway(open_federation(open_store(source), home=home_folder()))
     from coldfuse.transport.client import GatewayClient  # gRPC takes a while, and a store needs none of it
 
     return GatewayClient(

@@ -159,10 +159,10 @@ def check_fingerprint(text: str) -> str:
     Raises:
         UserInputError: It is none.
     """
-    found = text.strip().lower()
+    found = text.strip().lower() if isinstance(text, str) else ""  # from Python anything comes
     if re.fullmatch(r"[0-9a-f]{64}", found) is None:
         raise UserInputError(
-            f"{text[:80]!r} is no fingerprint of a federation: expected 64 characters, 0-9 and a-f, as coldfuse "
+            f"{repr(text)[:80]} is no fingerprint of a federation: expected 64 characters, 0-9 and a-f, as coldfuse "
             "init and coldfuse keys show it"
         )
     return found

@@ -1,6 +1,6 @@
 """What was seen of a federation, so that nothing older is ever believed: in memory, and in the user's own folder.
 
-    seen.json      versions of root, members and channels; `seen.lock` is held while they change
+    seen.json      versions of root, members, settings and channels; `seen.lock` is held while they change
     newest.json    envelope of the newest root that was verified: whoever has stolen the keys of an older one cannot
                    make another next one for those who have seen this
 
@@ -10,9 +10,11 @@ Several processes share the folder: each looks at what is there, decides and wri
 from __future__ import annotations
 
 import fcntl
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -44,6 +46,8 @@ class Seen(Value):
 
     root: Count = 0
     members: Count = 0
+    settings: Count = 0
+    """Number of the newest change of the settings."""
     channels: dict[Name, SeenChannel] = Field(default_factory=dict)
     """The channels by their names."""
     signers: tuple[Digest, ...] = ()
@@ -79,6 +83,20 @@ def with_members(seen: Seen, version: int) -> Seen:
             f"members {version}: is handed out as the newest, and {seen.members} was seen before; somebody hides it"
         )
     return seen.model_copy(update={"members": version})
+
+
+def with_settings(seen: Seen, number: int) -> Seen:
+    """Return what was seen once a change of the settings was, too; 0 stands for those of the beginning.
+
+    Raises:
+        RollbackError: A newer one was seen before.
+    """
+    if number < seen.settings:
+        raise RollbackError(
+            f"federation.json: holds change {number} of the settings, and {seen.settings} was seen before; somebody "
+            "has put an older one back, or hands it out"
+        )
+    return seen.model_copy(update={"settings": number})
 
 
 def with_channel(seen: Seen, channel: SignedChannel) -> Seen:
@@ -202,3 +220,12 @@ class Memory:
                 with open(self._folder.path / "seen.lock", "a") as lock:
                     fcntl.flock(lock, fcntl.LOCK_EX)
                     yield
+
+
+def memory_in(home: Path, fingerprint: str) -> Memory:
+    """Return what a user has seen of a federation; one of this process alone where its folder is not there to write to.
+
+    Services may run where they have no folder of their own.
+    """
+    folder = FederationFolder(home, fingerprint)
+    return Memory(folder if os.access(folder.path, os.W_OK) else None)

@@ -113,4 +113,6 @@ def follow_roots(look: Inspection, fingerprint: str | None) -> Signers | None:
     look.looked_at["roots"] += len(roots)
     with look.noting(root_key(roots[-1].version)):
         roots[-1].require_valid(now_s=look.at_s)
+    if look.at_s < roots[0].created_at_s - SKEW_S:
+        look.add(Cause.NOT_SEEN, root_key(1), "was made after the time that was asked for: nothing was there to judge")
     return Signers(found, tuple(roots))

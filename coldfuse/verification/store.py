@@ -127,6 +127,7 @@ class _Verification:
         for what, found, before in (
             ("root", self.signers.newest.version, request.seen.root),
             ("list of members", members, request.seen.members),
+            ("the last change of the settings", settings.number, request.seen.settings),
         ):
             if found < before:
                 look.add(Cause.ROLLED_BACK, what, f"is version {found}, and {before} was seen before")

@@ -155,6 +155,27 @@ def test_an_aggregators_key_is_replaced(place: Place) -> None:
     assert mode(keys.key_path("aggregator")) == 0o600
 
 
+def test_nobody_is_refused_while_the_next_aggregator_does_not_run_yet(place: Place) -> None:
+    """The channels are signed anew with the root that replaces the keys which have signed them."""
+    ada, bob, root = place.init(), place.person("bob"), ("--root", place.fingerprint())
+    signer = ada.folder(place.fingerprint()).read_key("operator")
+    federation = open_federation(LocalStore(place.store))
+    federation.pointers.write("stable", federation.channel("latest"), None, signer)
+    bob.succeed("fetch", place.store, "--out", place.path / "one", *root)
+    for role in ("aggregator", "operator", "aggregator"):
+        ada.succeed("keys", "rotate", place.store, role)
+        for channel in ("latest", "stable"):
+            bob.succeed("fetch", place.store, "--out", place.path / channel, "--channel", channel)
+
+
+def test_another_operator_who_publishes_the_replacement_signs_the_channels(place: Place, three) -> None:
+    ada, bob, eve = three
+    eve.succeed("fetch", place.store, "--out", place.path / "out")
+    ada.succeed("keys", "rotate", place.store, "aggregator")
+    bob.succeed("keys", "sign", place.store, proposals(bob, place)[0]["id"])
+    eve.succeed("fetch", place.store, "--out", place.path / "out")
+
+
 def test_a_root_that_has_expired_is_renewed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     ada, now_s = place.init(), time.time()
     expires_at_s = ada.root(place.store)["expires_at_s"]

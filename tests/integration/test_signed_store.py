@@ -6,22 +6,28 @@ import itertools
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rooted import RootedFederation, make_keys
 from tiny_rounds import lead, make_changes, make_contribution, make_federation, make_model
+from typer.testing import CliRunner
 
 from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
+from coldfuse.aggregator.signing import sign_release
+from coldfuse.api.opening import open_gateway
+from coldfuse.cli.main import app
 from coldfuse.cli.serving import with_keys
 from coldfuse.cli.source import start_on
 from coldfuse.config import home_folder
 from coldfuse.consumer.anchors import find_anchor
+from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.core.federation import ChangeableSettings, FederationSettings
 from coldfuse.core.release import Channel
 from coldfuse.core.sealed import seal
-from coldfuse.core.serialization import encode
+from coldfuse.core.serialization import encode, sha256
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import (
     ConflictError,
@@ -129,6 +135,44 @@ def test_rules_that_were_put_back_are_noticed_by_who_knows_newer_ones(made: Root
     swap(made, SETTINGS_KEY, before)
     with pytest.raises(RollbackError, match="holds change 0 of the settings, and 1 was seen"):
         federation.reopened()
+
+
+def serves(made: RootedFederation) -> Federation:
+    return start_on(str(made.store.url))
+
+
+def leads(made: RootedFederation) -> Federation:
+    return with_keys(serves(made), made.path / "keys")
+
+
+def changes_rules(made: RootedFederation) -> None:
+    key = made.path / "keys" / "operator.pem"
+    options = [str(made.store.url), "--deadline", "3h", "--root", made.keys.fingerprint, "--key", str(key)]
+    result = CliRunner().invoke(app, ["set", *options])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+
+
+def contributes(made: RootedFederation) -> None:
+    with open_gateway(str(made.store.url)) as gateway:
+        assert isinstance(gateway, TrustedGateway)
+        gateway.belief.settings()
+
+
+@pytest.mark.parametrize("starts", [serves, leads, changes_rules, contributes])
+def test_who_starts_anew_believes_no_older_rules_than_this_users_home_has_seen(
+    made: RootedFederation, starts: Callable[[RootedFederation], object]
+) -> None:
+    write_private_key(made.path / "keys" / "aggregator.pem", made.keys.aggregator)  # type: ignore[arg-type]
+    write_private_key(made.path / "keys" / "operator.pem", made.keys.operators[0])  # type: ignore[arg-type]
+    find_anchor(made.store.get, made.store.url, home=home_folder(), root=made.keys.fingerprint)
+    before = made.store.get(SETTINGS_KEY)
+    change(made, 3, *made.keys.operators)
+    starts(made)
+    swap(made, SETTINGS_KEY, before)
+    swap(made, COPY_KEY, before)
+    with pytest.raises(RollbackError, match=r"holds change 0 of the settings, and [12] was seen"):
+        starts(made)
 
 
 def test_a_version_before_roots_says_that_it_is_too_old(made: RootedFederation) -> None:
@@ -353,3 +397,50 @@ def test_a_creation_by_other_keys_is_refused(made: RootedFederation) -> None:
         made.store, name="tiny", base=made.base, origin="base", method="mean", rules={}, trust=made.keys
     )  # fmt: skip
     assert again.settings.root == made.keys.fingerprint
+
+
+FORGED_RELEASES = {
+    "another's manifest": lambda next_one: encode(next_one.model_copy(update={"created_at_s": 5.0})),
+    "garbage": lambda next_one: b"{",
+    "nothing": lambda next_one: b"",
+    "more than there can be": lambda next_one: b"x" * (9 << 20),
+}
+
+
+@pytest.mark.parametrize("forged", FORGED_RELEASES)
+def test_a_forged_manifest_of_the_next_release_gives_way(made: RootedFederation, forged: str) -> None:
+    """An object of the same bytes makes it count as written where nothing is signed."""
+    first = made.opened().latest()
+    next_one = first.model_copy(update={"release": 1, "parent": 0, "round": 1})
+    data = FORGED_RELEASES[forged](next_one)
+    made.store.put_if_absent("releases/00001.json", data)
+    made.store.put_if_absent(f"objects/{sha256(data)}", data)
+    lead(made.opened(), 1, now_s=time.time())
+    made.send("ada", make_changes(MODEL, 1), made.enroll("ada"))
+    lead(made.opened(), 1)
+    federation = made.opened()
+    assert federation.latest().release == 1
+    assert made.store.get("releases/00001.json") == federation.release_bytes(1) != data
+
+
+def test_a_release_of_an_aggregator_that_may_is_never_replaced(made: RootedFederation) -> None:
+    federation = made.published()
+    other = federation.latest().model_copy(update={"created_at_s": 5.0})
+    with pytest.raises(ConflictError, match="was published by another aggregator"):
+        sign_release(federation, other, ThreadExecutor(1), signers=made.keys.signer, terms=None)
+    with pytest.raises(ConflictError, match="was published by another aggregator"):
+        federation.publish(other)
+
+
+@pytest.mark.parametrize("of", ["nobody", "another number"])
+def test_the_newest_release_is_found_again_whatever_was_put_into_its_place(made: RootedFederation, of: str) -> None:
+    federation = made.published()
+    true = made.store.get("releases/00001.json")
+    forged = {
+        "nobody": encode(federation.latest().model_copy(update={"created_at_s": 5.0})),
+        "another number": made.store.get("releases/00000.json"),
+    }[of]
+    swap(made, "releases/00001.json", forged)
+    made.store.put_if_absent(f"objects/{sha256(forged)}", forged)
+    made.store.delete(LATEST)
+    assert made.opened().channel("latest").manifest == sha256(true)

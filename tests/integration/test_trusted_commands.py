@@ -91,6 +91,33 @@ def test_python_asks_by_the_same_rules(made: RootedFederation, source: str, home
     assert FederationFolder(home, made.keys.fingerprint).pinned_root() is not None
 
 
+def test_python_fetches_in_one_call_by_a_fingerprint(
+    made: RootedFederation, source: str, home: Path, tmp_path: Path
+) -> None:
+    fingerprint = made.keys.fingerprint
+    with pytest.raises(SignatureError, match="has the fingerprint"):
+        coldfuse.fetch(source, tmp_path / "out", root="0" * 64)
+    assert coldfuse.fetch(source, tmp_path / "out", root=fingerprint).release == 1
+    assert coldfuse.fetch(source, tmp_path / "again").release == 1  # known from then on
+    with coldfuse.connect(source) as federation, pytest.raises(UserInputError, match="is connected already"):
+        coldfuse.fetch(federation, tmp_path / "out", root=fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"root": 5}, "5 is no fingerprint"), ({"root": b"0" * 64}, "is no fingerprint"),
+        ({"root": ""}, "no fingerprint"),
+        ({"name": 3}, "name: expected text"), ({"name": ""}, "it is empty"), ({"tls_ca": 5}, "tls_ca: expected a path"),
+        ({"source": None}, "source: expected a path"), ({"source": b"x"}, "source: expected a path"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_python_is_told_at_once_what_is_no_text(given: dict[str, object], sentence: str) -> None:
+    with pytest.raises(UserInputError, match=sentence):
+        coldfuse.connect(**({"source": "127.0.0.1:9"} | given))  # type: ignore[arg-type]
+
+
 def test_another_federation_at_a_known_address_is_refused(
     made: RootedFederation, source: str, home: Path, tmp_path: Path
 ) -> None:

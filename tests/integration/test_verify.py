@@ -287,10 +287,24 @@ def test_what_nobody_renews_has_expired_when_it_is_looked_at_later(copy: Copy) -
     assert any(one.startswith("root/1.json") for one in late[Cause.EXPIRED])
 
 
+def test_of_a_time_before_there_was_a_federation_nothing_is_said(copy: Copy) -> None:
+    first_s = copy.made.federation.trust.known().root.created_at_s
+    found = copy.causes(at_s=first_s - 86400)
+    assert found == {
+        Cause.NOT_SEEN: ["root/1.json: was made after the time that was asked for: nothing was there to judge"]
+    }
+    assert not copy.causes(at_s=first_s - 60)  # two clocks may differ by so much
+
+
 def test_versions_that_were_seen_before_are_missed_when_they_are_gone(copy: Copy) -> None:
-    seen = Seen(root=2, members=9, channels={"latest": SeenChannel(version=2**40, digest="0" * 64)})
+    seen = Seen(root=2, members=9, settings=1, channels={"latest": SeenChannel(version=2**40, digest="0" * 64)})
     found = copy.causes(seen=seen)[Cause.ROLLED_BACK]
-    assert {one.split(":")[0] for one in found} == {"root", "list of members", "channels/latest"}
+    assert {one.split(":")[0] for one in found} == {
+        "root",
+        "list of members",
+        "the last change of the settings",
+        "channels/latest",
+    }
 
 
 @pytest.mark.parametrize(("since", "is_bad"), [(-3600.0, True), (3600.0, False)])

@@ -219,6 +219,21 @@ def test_a_members_word_is_handed_in_and_everybody_is_told(made: SignedFederatio
     assert any("2 members' words on releases" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("who", "why"), [("eve", "is no member of this federation"), ("ada", "is none of this member's")]
+)
+def test_whose_word_nobody_would_take_is_told_before_anything_is_fused(
+    made: SignedFederation, copy: Path, home: Path, monkeypatch: pytest.MonkeyPatch, who: str, why: str
+) -> None:
+    folder = FederationFolder(home, made.keys.fingerprint)
+    folder.pin_root((copy / "root/1.json").read_bytes())
+    folder.write_key(who, PrivateKey.generate())
+    monkeypatch.setattr("coldfuse.cli.verify.verify_store", lambda *_: pytest.fail("it is fused"))
+    status, lines = run("verify", copy, "--recompute", "--sign", "--name", who)
+    assert status == 1
+    assert why in " ".join(lines)
+
+
 def test_a_federation_is_auditable_only_where_its_operators_have_said_so(tmp_path: Path, home: Path) -> None:
     base = write_model(tmp_path / "base", make_model())
     status, lines = run("init", tmp_path / "open", "--base", base, "--auditable")

@@ -41,7 +41,7 @@ def assert_options_exist(command: list[str]) -> None:
 
 def test_compose_starts_every_role():
     assert sorted(command[0] for command in commands()) == [
-        "aggregator", "certs", "contribute", "enroll", "gateway", "init", "join", "members",
+        "aggregator", "certs", "contribute", "enroll", "gateway", "init", "join", "keys", "members",
     ]  # fmt: skip
 
 
@@ -55,6 +55,21 @@ def test_compose_gives_each_service_the_keys_that_are_its_own():
     assert not any("TOKEN" in str(service) for service in SERVICES.values())  # no secret in an environment
 
 
+def test_compose_tells_gateway_and_aggregator_the_fingerprint_and_neither_can_change_it():
+    told = {command[0]: command[command.index("--root") + 1 :] for command in commands() if "--root" in command}
+    assert sorted(told) == ["aggregator", "gateway"]
+    assert {" ".join(words[:2]) for words in told.values()} == {"$$(cat /known/root)"}  # compose makes $ of $$
+    mounts = {name: [v for v in service["volumes"] if v.startswith("known:")] for name, service in SERVICES.items()}
+    assert {name: found for name, found in mounts.items() if found} == {
+        "init": ["known:/known"], "gateway": ["known:/known:ro"], "aggregator": ["known:/known:ro"],
+    }  # fmt: skip
+    script = SERVICES["init"]["entrypoint"][-1]
+    assert script.endswith("""
+coldfuse keys show /data/federation > /known/keys
+sed -n "s/^fingerprint //p" /known/keys > /known/root
+""")
+
+
 def test_in_compose_nobody_speaks_plain_text_and_only_certs_sees_the_authority():
     assert not [command for command in commands() if "--insecure" in command]
     places = {
@@ -63,7 +78,7 @@ def test_in_compose_nobody_speaks_plain_text_and_only_certs_sees_the_authority()
     assert [name for name, volumes in places.items() if "authority" in volumes.values()] == ["certs"]
     assert {name for name, volumes in places.items() if "tls" in volumes.values()} == {"certs", "gateway"}
     for name, service in SERVICES.items():
-        words = service.get("command", [])
+        words = service.get("command") or service["entrypoint"][-1].split()
         for option, file in itertools.pairwise(words):
             if option.startswith("--tls-"):
                 assert str(Path(file).parent) in places[name], (name, option)
