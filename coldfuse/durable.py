@@ -215,3 +215,12 @@ def explained(path: Path, what: str = "written") -> Iterator[None]:
         reason = error.strerror or error
         advice = (advise(error) or "look at the folder, or choose another").rpartition("; ")[2]
         raise UserInputError(f"{place}: cannot be {what}: {reason}; {advice}") from error
+
+
+def stamp(path: Path) -> tuple[int, int, int] | None:
+    """Return what is another with each version of a file; None where there is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_ino, state.st_mtime_ns, state.st_size

@@ -16,7 +16,9 @@ from coldfuse.core.round import Received
 from coldfuse.core.serialization import encode, sha256
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation, open_federation
-from coldfuse.registry.members import bind_key, read_members, write_members
+from coldfuse.registry.members import bind_key, read_members
+from coldfuse.registry.proposals import Document, arrange, publish
+from coldfuse.registry.trust import signed_reader
 from coldfuse.storage import LocalStore
 from coldfuse.storage.base import ObjectStore
 from coldfuse.trust.envelope import sign
@@ -25,7 +27,7 @@ from coldfuse.trust.identity import Identity
 from coldfuse.trust.keys import PrivateKey
 from coldfuse.trust.members import KeyStatement, Member, MemberRole, Revocation, state_key
 from coldfuse.trust.root import RoleKeys
-from coldfuse.trust.view import root_key
+from coldfuse.trust.view import TrustView, root_key
 
 DAY_S = 86400.0
 
@@ -52,9 +54,10 @@ class Enrolling:
 
     def change_members(self, changes: Mapping[str, Member]) -> None:
         """Sign the list of members with these changes."""
-        old = read_members(self.store)
+        known = TrustView(signed_reader(self.store), fingerprint=self.keys.fingerprint).refresh()
+        old = known.members
         new = old.model_copy(update={"version": old.version + 1, "members": dict(old.members) | changes})
-        write_members(self.store, new, self.keys.operators)
+        publish(self.store, arrange([Document.of("members", new)]).signed(self.keys.operators), known)
 
     def change(self, name: str, **different: object) -> None:
         """Change what is said of a member."""

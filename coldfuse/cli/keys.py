@@ -25,8 +25,7 @@ from coldfuse.errors import UserInputError
 from coldfuse.registry.proposals import Proposal, find_proposal, read_proposals
 from coldfuse.registry.root_changes import change_root
 from coldfuse.trust.keys import PrivateKey, Signer
-from coldfuse.trust.role_keys import ROLES
-from coldfuse.trust.root import RoleName, Root
+from coldfuse.trust.root import ROLES, RoleName, Root
 from coldfuse.trust.root_changes import (
     SHORT,
     find_key,

@@ -13,7 +13,8 @@ from pathlib import Path
 from coldfuse.api.joining import join
 from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.core.names import Identity
-from coldfuse.registry.members import read_members, write_members
+from coldfuse.registry.proposals import Document, arrange, publish
+from coldfuse.registry.trust import signed_reader
 from coldfuse.storage import ObjectStore
 from coldfuse.transport.client import GatewayClient
 from coldfuse.trust.founding import FounderKeys
@@ -23,6 +24,7 @@ from coldfuse.trust.keys import PrivateKey
 from coldfuse.trust.members import MemberRole, Quota
 from coldfuse.trust.membership import Invitation, enrolled
 from coldfuse.trust.tokens import Token
+from coldfuse.trust.view import TrustView
 
 _DAY_S = 86400.0
 _OPERATOR = "operator"
@@ -62,7 +64,8 @@ class DemoKeys:
     def invite(self, store: ObjectStore, roles: Mapping[str, MemberRole], *, address: str) -> list[Token]:
         """Enroll members, as `coldfuse enroll` does, all at once."""
         now_s, tokens = time.time(), []
-        before = members = read_members(store)
+        known = TrustView(signed_reader(store), fingerprint=self.founders.fingerprint).refresh()
+        members = known.members
         for name, role in roles.items():
             invitation = Invitation(
                 who=Identity.of(name), role=role, quota=Quota(), join_by_s=now_s + _DAY_S,
@@ -74,7 +77,8 @@ class DemoKeys:
             )  # fmt: skip
             members = enrolled(members, invitation, invite=token.key.public, now_s=now_s)
             tokens.append(token)
-        write_members(store, members.model_copy(update={"version": before.version + 1}), self.founders.operators)
+        after = members.model_copy(update={"version": known.members.version + 1})
+        publish(store, arrange([Document.of("members", after)]).signed(self.founders.operators), known)
         return tokens
 
     def join(self, token: Token, address: str) -> FederationFolder:

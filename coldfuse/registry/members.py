@@ -4,70 +4,26 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
 
-from coldfuse.core.serialization import decode, encode
-from coldfuse.errors import ConflictError, NotAllowedError
+from coldfuse.core.serialization import decode
+from coldfuse.errors import NotAllowedError
 from coldfuse.registry.settings import read_settings
 from coldfuse.registry.trust import signed_reader, view_of
 from coldfuse.storage.base import ObjectStore, list_keys
-from coldfuse.trust.envelope import read_envelope, sign
-from coldfuse.trust.keys import Signer
+from coldfuse.trust.envelope import read_envelope
 from coldfuse.trust.members import KEYS, MAX_ROTATIONS, KeyStatement, Member, Members, keys_folder, read_statements
-from coldfuse.trust.view import Known, TrustView, members_key
+from coldfuse.trust.view import Known, TrustView
 
 
-def read_members(store: ObjectStore, *, view: TrustView | None = None) -> Members:
+def read_members(store: ObjectStore) -> Members:
     """Read the newest list of members, verified.
-
-    Args:
-        store: The federation's store.
-        view: The view on the federation, where there is one already.
 
     Raises:
         FederationError: The store holds no federation.
         NotAllowedError: The federation has no root.
         TrustError: What is there is not signed as it has to be.
     """
-    return _view(store, view).refresh().members
-
-
-def write_members(
-    store: ObjectStore, members: Members, signers: Sequence[Signer], *, view: TrustView | None = None
-) -> None:
-    """Write the next version of the list of members.
-
-    Args:
-        store: The federation's store.
-        members: The list, with the version after the newest.
-        signers: Operators, as many as must sign.
-        view: The view on the federation, where there is one already.
-
-    Raises:
-        SignatureError: These are not enough operators of the federation; nothing was written.
-        ConflictError: Somebody else has written this version meanwhile; nothing was written.
-    """
-    data = sign(encode(members), "members", signers)
-    put_members(store, data, view=view)
-
-
-def put_members(store: ObjectStore, data: bytes, *, view: TrustView | None = None) -> Members:
-    """Write a signed list of members, the version after the newest; raises as `write_members`."""
-    view = _view(store, view)
-    known = view.refresh()
-    members = decode(Members, known.root.verified(data, "members", "operator", what="members"), what="members")
-    expected = known.members.version + 1
-    if (members.version, members.federation) != (expected, known.fingerprint):
-        raise ConflictError(
-            f"members {members.version} of {members.federation[:12]}: expected version {expected} of "
-            f"{known.fingerprint[:12]}; somebody else has changed the members, look at them and do it again"
-        )
-    if not store.put_if_absent(members_key(members.version), data):
-        raise ConflictError(
-            f"members {members.version}: somebody else has changed the members meanwhile; look at them and do it again"
-        )
-    view.refresh()
-    return members
+    return _view(store).refresh().members
 
 
 def bind_key(store: ObjectStore, envelope: bytes, *, view: TrustView | None = None, now_s: float | None = None) -> bool:
@@ -87,7 +43,7 @@ def bind_key(store: ObjectStore, envelope: bytes, *, view: TrustView | None = No
         SignatureError: It is not signed as it has to be.
         CodecError: It is no statement.
     """
-    view = _view(store, view)
+    view = view or _view(store)
     what = "the statement about a key"
     statement = decode(KeyStatement, read_envelope(envelope, what=what).content("member-key", what=what), what=what)
     known = view.refresh()
@@ -120,8 +76,8 @@ def count_keys(store: ObjectStore) -> Counter[str]:
     return Counter(f"{key.rpartition('/')[0]}/" for key in list_keys(store, KEYS))
 
 
-def _view(store: ObjectStore, view: TrustView | None) -> TrustView:
-    view = view or view_of(store, read_settings(store)[0])
+def _view(store: ObjectStore) -> TrustView:
+    view = view_of(store, read_settings(store)[0])
     if view is None:
         raise NotAllowedError(f"{store.url}: this federation has no root, and so no members; coldfuse init --adopt")
     return view

@@ -36,6 +36,9 @@ ProposedKind = Literal["members", "federation", "root"]
 MAX_SIGNATURES_READ = 500
 """Objects that are read of all proposals at most: more than a federation's operators leave."""
 
+_MAX_BYTES = MAX_MANIFEST_BYTES * 3 // 4 - (64 << 10)
+"""Length of a document at most: in base64, with its signatures, it is still read."""
+
 _ID_CHARS = 16
 _KEY = re.compile(r"proposals/([0-9a-f]{16})/([0-2])-(members|federation|root)-[0-9a-f]{64}\.json")
 
@@ -55,11 +58,8 @@ class Document:
             UserInputError: It is more than can be read again.
         """
         payload = encode(value)
-        if len(payload) > MAX_MANIFEST_BYTES * 2 // 3:  # in base64, with signatures, it is a third longer
-            raise UserInputError(
-                f"{kind}: would have {len(payload):,} bytes, more than is ever read; a federation holds about 12,000 "
-                "members at once"
-            )
+        if len(payload) > _MAX_BYTES:
+            raise UserInputError(f"{kind}: would have {len(payload):,} bytes, expected at most {_MAX_BYTES:,}")
         return cls(kind, payload)
 
     def root(self) -> Root:

@@ -41,20 +41,17 @@ def signed_reader(store: ObjectStore) -> ReadSigned:
     return partial(read_signed, store)
 
 
-def view_of(
-    store: ObjectStore, settings: FederationSettings, *, fingerprint: str | None = None, root: Root | None = None
-) -> TrustView | None:
+def view_of(store: ObjectStore, settings: FederationSettings, *, root: Root | None = None) -> TrustView | None:
     """Return the view on a federation's root and members; None without a root. Nothing is read yet.
 
     Args:
         store: Where they lie.
         settings: The federation's settings.
-        fingerprint: What the federation is known by; None: as the settings say.
         root: The newest root that was seen before, which the chain has to lead through.
     """
     if settings.root is None:
         return None
-    return TrustView(signed_reader(store), fingerprint=fingerprint or settings.root, root=root)
+    return TrustView(signed_reader(store), fingerprint=settings.root, root=root)
 
 
 def require_aggregator(view: TrustView, signer: AggregatorSigner | None) -> None:

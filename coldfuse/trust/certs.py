@@ -25,9 +25,6 @@ AUTHORITY_DAYS = 5 * 365
 DAYS = 90
 """How long the other certificates live by default."""
 
-MAX_DAYS = 825
-"""More than this, some clients do not take."""
-
 _CLOCKS_DIFFER_BY = timedelta(minutes=10)
 """Certificates are valid from so long ago, for machines whose clocks are behind."""
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
+from coldfuse.durable import stamp
 from coldfuse.errors import UserInputError
 from coldfuse.trust.tls import TlsBytes, TlsFiles, load, say_if_ending
 
@@ -113,11 +113,4 @@ def follow(files: TlsFiles | None, *, whose: str) -> Followed | None:
 
 def _stamps(files: TlsFiles) -> _Stamps:
     """Return what changes with each version of the files."""
-    return [_stamp(path) for path in (files.ca, files.cert, files.key)]
-
-
-def _stamp(path: Path | None) -> tuple[int, int, int] | None:
-    try:
-        return None if path is None else ((state := path.stat()).st_ino, state.st_mtime_ns, state.st_size)
-    except OSError:
-        return None
+    return [None if path is None else stamp(path) for path in (files.ca, files.cert, files.key)]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import get_args
 
 from coldfuse.core.names import Identity as Names
 from coldfuse.core.signature import Signature
+from coldfuse.durable import stamp
 from coldfuse.errors import UserInputError
 from coldfuse.trust.envelope import Kind, detached
 from coldfuse.trust.home import FederationFolder, Membership, read_private_key, staged_path
 from coldfuse.trust.keys import PrivateKey, Signer
-from coldfuse.trust.root import RoleName
+from coldfuse.trust.membership import require_no_role
 
 
 class KeyFile:
@@ -23,13 +23,13 @@ class KeyFile:
         """Read the key; raises as `read_private_key`."""
         self._path = path
         self._lock = threading.Lock()
-        self._seen = _stamp(path)
+        self._seen = stamp(path)
         self._key = read_private_key(path)
 
     def newest(self) -> PrivateKey:
         """Return the key, read again if the file has changed. While it cannot be read, the last one holds."""
         with self._lock:
-            seen = _stamp(self._path)
+            seen = stamp(self._path)
             if seen is not None and seen != self._seen:
                 with suppress(UserInputError):  # somebody may be about to write it
                     self._key, self._seen = read_private_key(self._path), seen
@@ -48,17 +48,9 @@ class KeyFile:
                 except UserInputError:
                     continue
                 if key.public.id != refused:
-                    self._key, self._seen = key, _stamp(self._path)
+                    self._key, self._seen = key, stamp(self._path)
                     return True
         return False
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        info = path.stat()
-    except OSError:
-        return None
-    return info.st_ino, info.st_mtime_ns, info.st_size
 
 
 class Identity:
@@ -107,8 +99,7 @@ def find_identity(folder: FederationFolder, name: str | None, *, is_open: bool =
         UserInputError: There is no key of that name, or there are several and none was named.
     """
     who = _only_membership(folder) if name is None else Names.of(name)
-    if who.id in get_args(RoleName):  # where roles' keys lie, too, that one would be taken for the member's
-        raise UserInputError(f"{who.id}: is the name of a role, whose key lies under it; choose another")
+    require_no_role(who.id)
     path = folder.key_path(who.id)
     if not path.exists():
         if not is_open:

@@ -10,7 +10,7 @@ from coldfuse.core.serialization import encode
 from coldfuse.errors import UserInputError
 from coldfuse.trust.keys import PublicKey
 from coldfuse.trust.members import MAX_INVITING_BYTES, Member, MemberRole, Members, Quota, Revocation
-from coldfuse.trust.role_keys import ROLES
+from coldfuse.trust.root import ROLES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,12 @@ def decide(member: Member | None, *, has_joined: bool, is_new_key: bool) -> tupl
     return "renewed", "it has joined, and keeps its key; no token is needed (--new-key where it has lost that key)"
 
 
+def require_no_role(name: str) -> None:
+    """Raise `UserInputError` for a name under which a role's key lies: that one would be taken for the member's."""
+    if name in ROLES:
+        raise UserInputError(f"{name}: is the name of a role, whose key lies under it; choose another")
+
+
 def enrolled(members: Members, invitation: Invitation, *, invite: PublicKey | None, now_s: float) -> Members:
     """Return the next list, with somebody invited or renewed.
 
@@ -63,8 +69,7 @@ def enrolled(members: Members, invitation: Invitation, *, invite: PublicKey | No
         UserInputError: The name is one that roles have, or the list is as long as it can be.
     """
     name = invitation.who.id
-    if name in ROLES:
-        raise UserInputError(f"{name}: is the name of a role, whose key lies under it; choose another")
+    require_no_role(name)
     before = members.members.get(name)
     new = _member(before, invitation, invite=invite, now_s=now_s)
     is_replaced = before is not None and invite is not None

@@ -11,7 +11,7 @@ from coldfuse.durable import sync_folder
 from coldfuse.errors import UserInputError
 from coldfuse.trust.home import read_private_key, staged_path, write_private_key
 from coldfuse.trust.keys import Ask, PrivateKey, PublicKey, Signer
-from coldfuse.trust.root import RoleName, Root
+from coldfuse.trust.root import ROLES, RoleName, Root
 from coldfuse.trust.signers import (
     CREDENTIAL,
     find_signer,
@@ -22,8 +22,6 @@ from coldfuse.trust.signers import (
     read_reference,
     refer_to,
 )
-
-ROLES: tuple[RoleName, ...] = ("root", "operator", "aggregator", "model")
 
 _SIGN_FOR_EACH_OTHER: tuple[RoleName, ...] = ("root", "operator")
 """Roles that one key often has both of."""

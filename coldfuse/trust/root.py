@@ -7,7 +7,7 @@ sight: each later version is signed by the root keys of the one before it and by
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,9 @@ from coldfuse.trust.keys import PublicKey
 RoleName = Literal["root", "operator", "aggregator", "model"]
 """root: changes the root. operator: signs members, rules and promotions. aggregator: signs channels, journals and
 releases. model: signs release folders for other programs."""
+
+ROLES: tuple[RoleName, ...] = get_args(RoleName)
+"""All of them."""
 
 MAX_ROOTS = 256
 """Versions that a client follows in one go, as TUF's do."""
@@ -64,7 +67,7 @@ class Root(Value):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        missing = {"root", "operator", "aggregator", "model"} - set(self.roles)
+        missing = set(ROLES) - set(self.roles)
         if missing:
             raise ValueError(f"no keys for {', '.join(sorted(missing))}")
         for keyid, key in self.keys.items():

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from coldfuse.core.names import Identity
-from coldfuse.core.serialization import MAX_MANIFEST_BYTES, encode
+from coldfuse.core.serialization import encode
 from coldfuse.errors import UserInputError
-from coldfuse.trust.envelope import sign
+from coldfuse.registry.proposals import Document, arrange
+from coldfuse.trust.envelope import verified
 from coldfuse.trust.keys import PrivateKey
 from coldfuse.trust.members import MAX_INVITING_BYTES, Member, Members, Quota, Revocation
 from coldfuse.trust.membership import Invitation, enrolled, revoked
@@ -48,4 +49,5 @@ def test_everybody_in_a_full_list_can_be_revoked(full: Members) -> None:
     one = revoked(full, "n-00000", since_s=None, reason="", now_s=NOW_S).members["n-00000"]
     assert one.revoked == Revocation(at_s=NOW_S, since_s=NOW_S)
     after = full.model_copy(update={"members": dict.fromkeys(full.members, one)})
-    assert len(sign(encode(after), "members", [KEY])) <= MAX_MANIFEST_BYTES
+    [(_, envelope)] = arrange([Document.of("members", after)]).signed([KEY]).envelopes()
+    assert len(verified(envelope, "members", [KEY.public], what="members")) > MAX_INVITING_BYTES
