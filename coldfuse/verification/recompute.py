@@ -33,13 +33,18 @@ from coldfuse.engine.execution import Executor
 from coldfuse.engine.tied import find_tied
 from coldfuse.errors import ColdfuseError, DamagedObjectError, FederationError, FusionError
 from coldfuse.registry.federation import Federation
+from coldfuse.registry.objects import object_key
+from coldfuse.registry.settings import SETTINGS_KEY
 from coldfuse.registry.tombstones import Graveyard
-from coldfuse.storage import LocalStore
+from coldfuse.storage import LocalStore, ObjectStore
 from coldfuse.tensors.checkpoint import open_release
 from coldfuse.verification.differences import first_difference
 from coldfuse.verification.findings import Recomputed
 from coldfuse.verification.journals import SeenRound
 from coldfuse.verification.releases import SeenRelease
+
+_CHUNK_BYTES = 4 << 20
+"""Number of bytes of a file that are copied at a time."""
 
 _RELATIVE = 1e-6
 """By how much a length may differ that is measured on another machine."""
@@ -188,14 +193,20 @@ class _Again:
         """Screen and fuse one round again; what comes out lies in the folder until the next one is made of it."""
         federation, executor = self.recomputing.federation, self.recomputing.executor
         self.recomputing._screen_again(again.admissions, self._base_of_then(again, base))
-        into = None if again.is_last else LocalStore(self.scratch / f"{again.step.round:05d}")
+        into = None if again.is_last else self._scratch_store(again.step.round)
         made, fused = fuse_again(
             federation.under(again.terms), base, again.admissions, executor, round_number=again.step.round, into=into
         )
         self.blocks = fused.blocks
         if base.store_url is not None:
             shutil.rmtree(base.store_url, ignore_errors=True)
-        return made, base if into is None else _in_scratch(into.url, made)
+        return made, base if into is None else _in_scratch(federation, into, made)
+
+    def _scratch_store(self, number: int) -> ObjectStore:
+        """Return a store for what a round makes; those who read it look for the federation in it first."""
+        store = LocalStore(self.scratch / f"{number:05d}")
+        store.put_if_absent(SETTINGS_KEY, self.recomputing.federation.store.get(SETTINGS_KEY))
+        return store
 
     def _base_of_then(self, again: Again, base: Base) -> Base:
         """Return the base that a round's contributors had: what their deltas change of it was measured against that.
@@ -215,9 +226,16 @@ class _Again:
             return base
 
 
-def _in_scratch(url: str, made: ReleaseManifest) -> Base:
-    checkpoint = open_release(url, made)
-    return Base(made, checkpoint, find_tied(checkpoint), store_url=url)
+def _in_scratch(federation: Federation, store: ObjectStore, made: ReleaseManifest) -> Base:
+    """Return what was made as a base; the files beside the tensors, such as the configuration, are the parent's."""
+    for path, blob in made.files.items():
+        for part in blob.parts if not path.endswith(".safetensors") else ():
+            with store.open_writer(object_key(part.digest)) as writer:  # whoever reads it verifies it
+                for start in range(0, part.size_bytes, _CHUNK_BYTES):
+                    writer.write(federation.store.get(object_key(part.digest), start=start, length=_CHUNK_BYTES))
+                writer.commit()
+    checkpoint = open_release(store.url, made)
+    return Base(made, checkpoint, find_tied(checkpoint), store_url=store.url)
 
 
 def _rounds(steps: Sequence[RetractedStep]) -> str:
