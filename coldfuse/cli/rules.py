@@ -145,7 +145,7 @@ def _until_then(state: RoundState, number: int) -> str:
 
 def _as_json(old: ChangeableSettings, new: ChangeableSettings) -> dict[str, object]:
     was = old.model_dump()
-    return {name: {"old": was[name], "new": value} for name, value in new.model_dump(exclude_none=True).items()}
+    return {name: {"old": was.get(name), "new": value} for name, value in new.model_dump(exclude_none=True).items()}
 
 
 def _consequences(federation: Federation, before: FederationSettings, after: FederationSettings) -> list[str]:

@@ -69,7 +69,7 @@ def least_share(successes: int, trials: int, chance: float) -> float:
     would need a tail at every step.
 
     >>> round(least_share(100, 1000, 0.001), 4), least_share(0, 1000, 0.001)
-    (0.0679, 0.0)
+    (0.0684, 0.0)
     """
     if successes <= 0 or trials <= 0:
         return 0.0
