@@ -170,8 +170,8 @@ def gtg_shapley(
     """Return sampled Shapley values (arXiv 2109.02053): guided, truncated, reproducible. See `attribute`.
 
     Orders begin with each contribution in turn; in one the rest counts nothing once the set is worth v(N) up to
-    `epsilon`. They end when ten means in a row agree, or at a bound: `is_settled` says which. A round that is worth next to nothing
-    as a whole is worth nothing of anybody, though what helps in it may make up for what harms: ask `who_harms` for that.
+    `epsilon`. They end when ten means in a row agree, or at a bound: `is_settled` says which. Where a whole round is
+    worth next to nothing, everybody's part is 0, though what helps may make up for what harms: that `who_harms` tells.
     """
     worth, everybody = Valued(value, max_calls=max_calls), sorted(set(names))
     num, whole = len(everybody), worth(names) - worth(())

@@ -51,7 +51,8 @@ def who_harms(
     Args:
         names: The contributions.
         value: Worth of each set that is kept, such as a score of its model.
-        passes: Whether the model of such a set would be published. It may ask evaluators, who answer few questions.
+        passes: Whether the model of such a set would be published. It may ask evaluators, who answer few questions, and
+            raise `SpentError` when they answer no more.
         min_kept: Number of contributions that have to be left: a round's quorum, or fewer.
         max_calls: Number of sets that may be valued.
         max_asks: Number of sets that may be asked about; None: any.
