@@ -14,13 +14,14 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from coldfuse.core.schema import TensorSpec
-from coldfuse.durable import writing_whole
+from coldfuse.durable import explained, writing_whole
 from coldfuse.errors import CodecError, UserInputError
 from coldfuse.tensors.files import LocalFile
 from coldfuse.tensors.header import format_header
@@ -100,9 +101,12 @@ def _read(path: Path) -> Tensor | None:
 def _write(path: Path, features: Tensor) -> None:
     raw = features.numpy().tobytes()
     spec = TensorSpec(dtype="F32", shape=tuple(features.shape))
-    with writing_whole(path) as file:
-        file.write(format_header([(_NAME, spec)], {_DIGEST: hashlib.sha256(raw).hexdigest()}))
-        file.write(raw)
+    own = path.with_name(f"{uuid4().hex}.safetensors")  # several workers may make the same features at once
+    with explained(path):
+        with writing_whole(own) as file:
+            file.write(format_header([(_NAME, spec)], {_DIGEST: hashlib.sha256(raw).hexdigest()}))
+            file.write(raw)
+        os.replace(own, path)
 
 
 def _touch(path: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,10 @@ class Suite:
     """Examples to test on, by name; "" where there is one."""
     notes: tuple[str, ...] = ()
     """What was read, for people."""
+
+    def called(self, name: str) -> Suite:
+        """Return the same by another name."""
+        return replace(self, name=name)
 
     def digest(self) -> str:
         """Return the digest of all that is trained and tested on."""
@@ -142,10 +146,7 @@ def read_slices(data: str, reading: Reading, *, column: str, num_slices: int, sc
         UserInputError: It cannot be read, or cut so.
     """
     slices = cut_by_time(data, column, num_slices, folder=scratch, file_format=reading.file_format)
-    inside = Reading(
-        task=reading.task, columns=reading.columns, limit=reading.limit, num_train=reading.num_train,
-        num_test=reading.num_test, trains=reading.trains,
-    )  # fmt: skip
+    inside = replace(reading, file_format=None)
     first, *later = slices
     earliest = inside.read(first.path)
     tests = {piece.name: inside.read(piece.path, like=earliest) for piece in later}
