@@ -38,6 +38,7 @@ from coldfuse.cli.options.operator import (
     ServeOptions,
     SetOptions,
 )
+from coldfuse.cli.options.retention import RetractOptions
 from coldfuse.cli.options.simulation import SimulateOptions
 from coldfuse.cli.options.statistics import StatisticsOptions
 from coldfuse.cli.options.trust import (
@@ -92,6 +93,10 @@ COMMANDS = {
         options=QuarantineOptions, runs="coldfuse.cli.quarantine:quarantine", panel=_OPERATE
     ),
     "readmit": Command(options=ReadmitOptions, runs="coldfuse.cli.quarantine:readmit", panel=_OPERATE),
+    "retract": Command(
+        options=RetractOptions, runs="coldfuse.cli.retract:take_out", panel=_OPERATE, extra="fuse",
+        at_once=("numba", "psutil"),
+    ),
     "serve": Command(
         options=ServeOptions, runs="coldfuse.cli.serve:serve", panel=_OPERATE, extra="aggregator", at_once=("ray",)
     ),
