@@ -19,6 +19,7 @@ from coldfuse.cli.options.certs import CertsOptions
 from coldfuse.cli.options.consumer import FetchOptions, LineageOptions, ReleasesOptions, StatusOptions
 from coldfuse.cli.options.contributor import ContributeOptions
 from coldfuse.cli.options.doctor import DoctorOptions
+from coldfuse.cli.options.evaluate import EvaluateOptions
 from coldfuse.cli.options.experiments import (
     BenchFetchOptions,
     BenchFuseOptions,
@@ -119,6 +120,10 @@ COMMANDS = {
     "lineage": Command(options=LineageOptions, runs="coldfuse.cli.lineage:lineage", panel=_USE),
     "fuse": Command(options=FuseOptions, runs="coldfuse.cli.fuse:fuse", panel=_ALONE, extra="fuse"),
     "methods": Command(options=MethodsOptions, runs="coldfuse.cli.methods:methods", panel=_ALONE, extra="fuse"),
+    "evaluate": Command(
+        options=EvaluateOptions, runs="coldfuse.cli.evaluate:evaluate", panel=_ALONE, extra="evaluate",
+        prepare=prepare_training,
+    ),
     "statistics": Command(
         options=StatisticsOptions, runs="coldfuse.cli.statistics:statistics", panel=_ALONE, extra="contributor",
         prepare=prepare_training,
