@@ -34,6 +34,7 @@ Kind = Literal[
     "provenance",
     "request",
     "tombstone",
+    "collected",
 ]
 """What is signed."""
 

@@ -18,6 +18,7 @@ from coldfuse.aggregator.retracting import opening_of
 from coldfuse.aggregator.round import advance
 from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.core.contribution import Rejection
+from coldfuse.core.retraction import Tombstone
 from coldfuse.core.round import Abandoned, Opened
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.serialization import encode
@@ -28,8 +29,9 @@ from coldfuse.gateway import Decision, StoreGateway
 from coldfuse.gateway.leftovers import find_named
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.registry.lease import read_lease
+from coldfuse.registry.records import read_record
 from coldfuse.registry.signed import write_signed
-from coldfuse.registry.tombstones import FOLDER, Graveyard, read_tombstone
+from coldfuse.registry.tombstones import FOLDER, Graveyard
 from coldfuse.storage import LocalStore
 from coldfuse.storage.base import list_keys
 from coldfuse.transport.client import GatewayClient
@@ -356,7 +358,7 @@ def test_a_tombstone_that_nobody_has_signed_covers_nothing(signed: SignedFederat
     store = LocalStore(shutil.copytree(signed.store.url, tmp_path / "copy"))
     federation = open_federation(store)
     [key] = list_keys(store, FOLDER)
-    payload = encode(read_tombstone(federation, key))
+    payload = encode(read_record(federation, key, "tombstone", Tombstone))
     store.delete(key)
     store.put_if_absent(key, write_signed(payload, "tombstone", [make_keys().aggregator]))
     assert not Graveyard(federation).covers(contribution_of(federation, 2, "ben"))
