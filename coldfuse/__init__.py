@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from coldfuse.api.fuse import fuse, methods
     from coldfuse.api.fused import FusedModel, MethodInfo, Methods, ParameterInfo
     from coldfuse.api.modules import load_module
+    from coldfuse.api.rank import rank
+    from coldfuse.api.similarity import similarity
     from coldfuse.api.values import Acknowledgement, FetchedRelease, Releases
     from coldfuse.gateway import ContributionVerdict, Decision, ReleaseSummary, Status
 
@@ -65,6 +67,8 @@ _HOMES = {
     "coldfuse.api.fuse": ("fuse", "methods"),
     "coldfuse.api.fused": ("FusedModel", "MethodInfo", "Methods", "ParameterInfo"),
     "coldfuse.api.modules": ("load_module",),
+    "coldfuse.api.rank": ("rank",),
+    "coldfuse.api.similarity": ("similarity",),
     "coldfuse.api.values": ("Acknowledgement", "FetchedRelease", "Releases"),
     "coldfuse.gateway": ("ContributionVerdict", "Decision", "ReleaseSummary", "Status"),
 }  # fmt: skip
@@ -118,6 +122,8 @@ __all__ = [
     "fuse",
     "load_module",
     "methods",
+    "rank",
+    "similarity",
 ]
 
 

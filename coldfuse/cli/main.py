@@ -16,6 +16,7 @@ import typer
 from coldfuse import __version__
 from coldfuse.cli.command import Command, typer_function
 from coldfuse.cli.options.certs import CertsOptions
+from coldfuse.cli.options.compared import RankOptions, SimilarityOptions
 from coldfuse.cli.options.consumer import FetchOptions, LineageOptions, ReleasesOptions, StatusOptions
 from coldfuse.cli.options.contributor import ContributeOptions
 from coldfuse.cli.options.doctor import DoctorOptions
@@ -116,6 +117,14 @@ COMMANDS = {
     "methods": Command(options=MethodsOptions, runs="coldfuse.cli.methods:methods", panel=_ALONE, extra="fuse"),
     "statistics": Command(
         options=StatisticsOptions, runs="coldfuse.cli.statistics:statistics", panel=_ALONE, extra="contributor",
+        prepare=prepare_training,
+    ),
+    "rank": Command(
+        options=RankOptions, runs="coldfuse.cli.rank:rank", panel=_ALONE, extra="contributor",
+        prepare=prepare_training,
+    ),
+    "similarity": Command(
+        options=SimilarityOptions, runs="coldfuse.cli.similarity:similarity", panel=_ALONE, extra="fuse",
         prepare=prepare_training,
     ),
     "bench fuse": Command(options=BenchFuseOptions, runs="coldfuse.cli.bench:fuse", panel=_ALONE, extra="fuse"),

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer  # noqa: F401 - here, so that loading them is no model's cost
 
 from coldfuse.data.dataset import TextDataset, halves
 from coldfuse.errors import UserInputError

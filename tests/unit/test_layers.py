@@ -47,7 +47,8 @@ MAY_IMPORT = {
     "verification": "core tensors engine registry storage trust aggregator consumer doctor gateway",
     "simulation": "core processes tensors engine registry storage gateway transport aggregator data config",
     "api": "core durable recipes naming tensors adapters fusion engine registry storage gateway transport trust "
-    "consumer contributor attached search config extras",
+    "consumer contributor attached search config extras "
+    "data training evaluation",  # ranking bases and comparing models, which read data and load models
     "experiments": "*",
     "cli": "*",
     "__main__": "cli",
