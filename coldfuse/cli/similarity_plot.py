@@ -40,11 +40,12 @@ def draw_similarity(found: Similarity, path: Path) -> None:
     if found.weights:
         of = "weights" if found.base is None else "task vectors"
         _draw_weights(panels.pop(0), found.weights, f"cosine of the {of}", "cosine")
-        _draw_weights(panels.pop(0), found.weights, f"share of {of} with the same sign", "sign_agreement")
+        _draw_weights(panels.pop(0), found.weights, f"sign agreement of the {of}", "sign_agreement")
     for pair in found.representations:
         axes = panels.pop(0)
         _draw(axes, np.array(pair.cka, dtype=float), title="CKA of the hidden states", low=0.0)
         axes.set(ylabel=f"layer of {_short(pair.one)}", xlabel=f"layer of {_short(pair.other)}")
+        axes.locator_params(integer=True)
         axes.invert_yaxis()
     for axes in panels:
         axes.set_visible(False)
@@ -70,7 +71,9 @@ def _draw(axes: Any, values: np.ndarray, *, title: str, low: float) -> None:
     if values.size <= 200:
         for (row, column), value in np.ndenumerate(values):
             text = "–" if np.isnan(value) else f"{value:.2f}"
-            axes.text(column, row, text, ha="center", va="center", fontsize="small", color="0.5")
+            red, green, blue, _ = image.cmap(image.norm(value))
+            color = "black" if 0.3 * red + 0.6 * green + 0.1 * blue > 0.5 else "white"
+            axes.text(column, row, text, ha="center", va="center", fontsize="small", color=color)
     axes.figure.colorbar(image, ax=axes)
 
 

@@ -66,8 +66,8 @@ class SimilarityOptions:
     """Say how alike models, releases and contributions are: by their weights, and by what they make of texts.
 
     By weights, per layer and in all: cosine and sign agreement of the task vectors, which are what each model changes
-    of the base; without a base, of the weights themselves. With --data, by the hidden states of every layer: CKA without
-    bias, SVCCA, PWCCA and the Procrustes distance. Models of other shapes can be compared by data alone.
+    of the base; without a base, of the weights themselves. By data, which every model reads: CKA without bias, SVCCA,
+    PWCCA and the Procrustes distance of every layer's hidden states; this is for models of different shapes, too.
 
     Example: coldfuse similarity alice.safetensors bob.safetensors --base ./base --data texts.csv --plot alike.png
     """
