@@ -49,24 +49,28 @@ from coldfuse.errors import (
 if TYPE_CHECKING:
     from coldfuse.api.attach import attach
     from coldfuse.api.connect import connect, fetch
+    from coldfuse.api.diff import diff
     from coldfuse.api.federation import Federation
     from coldfuse.api.fuse import fuse, methods
     from coldfuse.api.fused import FusedModel, MethodInfo, Methods, ParameterInfo
     from coldfuse.api.modules import load_module
     from coldfuse.api.values import Acknowledgement, FetchedRelease, Releases
     from coldfuse.gateway import ContributionVerdict, Decision, ReleaseSummary, Status
+    from coldfuse.movement.compare import Movement
 
     __version__: str
 
 _HOMES = {
     "coldfuse.api.attach": ("attach",),
     "coldfuse.api.connect": ("connect", "fetch"),
+    "coldfuse.api.diff": ("diff",),
     "coldfuse.api.federation": ("Federation",),
     "coldfuse.api.fuse": ("fuse", "methods"),
     "coldfuse.api.fused": ("FusedModel", "MethodInfo", "Methods", "ParameterInfo"),
     "coldfuse.api.modules": ("load_module",),
     "coldfuse.api.values": ("Acknowledgement", "FetchedRelease", "Releases"),
     "coldfuse.gateway": ("ContributionVerdict", "Decision", "ReleaseSummary", "Status"),
+    "coldfuse.movement.compare": ("Movement",),
 }  # fmt: skip
 """Names that are loaded when they are used, by their modules; without their extra, some say what to install."""
 
@@ -92,6 +96,7 @@ __all__ = [
     "MethodInfo",
     "Methods",
     "MissingExtraError",
+    "Movement",
     "NoGainError",
     "NotAllowedError",
     "ObjectNotFoundError",
@@ -114,6 +119,7 @@ __all__ = [
     "__version__",
     "attach",
     "connect",
+    "diff",
     "fetch",
     "fuse",
     "load_module",

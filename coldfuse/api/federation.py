@@ -28,6 +28,7 @@ from coldfuse.registry.channels import check_channel
 if TYPE_CHECKING:
     from coldfuse.api.models import Model
     from coldfuse.api.rounds import Round
+    from coldfuse.movement.compare import Movement
     from coldfuse.naming.sharing import Share
 
 Folder = str | os.PathLike[str]
@@ -143,6 +144,23 @@ class Federation:
             path=folder, manifest=fetched.manifest, downloaded_bytes=fetched.downloaded_bytes,
             reused_bytes=fetched.reused_bytes, changed=fetched.changed,
         )  # fmt: skip
+
+    def diff(self, release: int | None = None, *, since: int | None = None, progress: Watching = None) -> Movement:
+        """Say how far a release has moved, tensor by tensor, and whose contributions have moved it.
+
+        Args:
+            release: Number of the release; the latest by default.
+            since: Number of the release that it is compared with; its parent by default.
+            progress: True for a bar, or a function that is called with the elements done and those in all.
+
+        Raises:
+            FederationError: There is no such release.
+            UserInputError: There is nothing to compare it with.
+        """
+        with requiring("Federation.diff", "fuse"):
+            from coldfuse.api.diff import compare_in  # noqa: PLC0415 - numpy comes with it
+        with watching("comparing", progress) as on_progress:
+            return compare_in(self._gateway, self.source, release, since=since, progress=on_progress)
 
     def contribute(  # noqa: PLR0913 - what there is to say, by keyword
         self,

@@ -28,6 +28,8 @@ MAY_IMPORT = {
     "registry": "core tensors storage trust",
     "engine": "config core naming tensors adapters fusion registry storage",
     "gateway": "core tensors storage registry trust",
+    # what was contributed is read as the engine reads it, out of the store or through a gateway
+    "movement": "core tensors fusion engine registry gateway",
     "doctor": "core tensors registry storage trust",
     "transport": "core tensors gateway registry storage trust config proxies",
     "aggregator": "core tensors fusion engine registry storage trust evaluation",
@@ -47,7 +49,7 @@ MAY_IMPORT = {
     "verification": "core tensors engine registry storage trust aggregator consumer doctor gateway",
     "simulation": "core processes tensors engine registry storage gateway transport aggregator data config",
     "api": "core durable recipes naming tensors adapters fusion engine registry storage gateway transport trust "
-    "consumer contributor attached search config extras",
+    "consumer contributor attached search movement config extras",
     "experiments": "*",
     "cli": "*",
     "__main__": "cli",
