@@ -54,9 +54,11 @@ if TYPE_CHECKING:
     from coldfuse.api.fuse import fuse, methods
     from coldfuse.api.fused import FusedModel, MethodInfo, Methods, ParameterInfo
     from coldfuse.api.modules import load_module
+    from coldfuse.api.push import push
     from coldfuse.api.values import Acknowledgement, FetchedRelease, Releases
     from coldfuse.gateway import ContributionVerdict, Decision, ReleaseSummary, Status
     from coldfuse.movement.compare import Movement
+    from coldfuse.publishing.pushed import Pushed
 
     __version__: str
 
@@ -68,9 +70,11 @@ _HOMES = {
     "coldfuse.api.fuse": ("fuse", "methods"),
     "coldfuse.api.fused": ("FusedModel", "MethodInfo", "Methods", "ParameterInfo"),
     "coldfuse.api.modules": ("load_module",),
+    "coldfuse.api.push": ("push",),
     "coldfuse.api.values": ("Acknowledgement", "FetchedRelease", "Releases"),
     "coldfuse.gateway": ("ContributionVerdict", "Decision", "ReleaseSummary", "Status"),
     "coldfuse.movement.compare": ("Movement",),
+    "coldfuse.publishing.pushed": ("Pushed",),
 }  # fmt: skip
 """Names that are loaded when they are used, by their modules; without their extra, some say what to install."""
 
@@ -101,6 +105,7 @@ __all__ = [
     "NotAllowedError",
     "ObjectNotFoundError",
     "ParameterInfo",
+    "Pushed",
     "ReleaseSummary",
     "Releases",
     "RollbackError",
@@ -124,6 +129,7 @@ __all__ = [
     "fuse",
     "load_module",
     "methods",
+    "push",
 ]
 
 

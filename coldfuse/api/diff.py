@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from coldfuse.api.bars import Watching, watching
 from coldfuse.api.places import Place, locate
 from coldfuse.extras import requiring
 from coldfuse.gateway import Gateway
-from coldfuse.movement.compare import Movement, compare_models, compare_releases
-from coldfuse.movement.history import History
-from coldfuse.movement.measure import OnTensor
 from coldfuse.registry.objects import Objects
 from coldfuse.storage import open_store
 from coldfuse.transport.connect import is_address
+
+if TYPE_CHECKING:
+    from coldfuse.movement.compare import Movement
+    from coldfuse.movement.measure import OnTensor
 
 
 def diff(before: Place, after: Place, *, progress: Watching = None) -> Movement:
@@ -28,6 +31,8 @@ def diff(before: Place, after: Place, *, progress: Watching = None) -> Movement:
         SchemaMismatchError: The second one is no fine-tuned copy of the first one; the message names the tensor.
     """
     with requiring("coldfuse.diff", "fuse"), watching("comparing", progress) as on_progress:
+        from coldfuse.movement.compare import compare_models  # noqa: PLC0415 - numpy comes with it
+
         return compare_models(locate(before), locate(after), progress=on_progress)
 
 
@@ -43,6 +48,10 @@ def compare_in(
         since: Number of the older one; None: its parent.
         progress: Called with the elements that are done, and those of all tensors.
     """
+    with requiring("comparing releases", "fuse"):
+        from coldfuse.movement.compare import compare_releases  # noqa: PLC0415 - numpy comes with it
+        from coldfuse.movement.history import History  # noqa: PLC0415
+
     objects = None if is_address(source) else Objects(open_store(source))
     history = History(gateway, objects)
     newest = history.release("latest").release if release is None else release

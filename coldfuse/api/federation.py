@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from coldfuse.api.bars import Watching, watching
+from coldfuse.api.diff import compare_in
 from coldfuse.api.opening import Identify, as_contributor
 from coldfuse.api.recognising import find_base, require_fetched
 from coldfuse.api.said import check_count, check_encoding
@@ -158,8 +159,6 @@ class Federation:
             FederationError: There is no such release.
             UserInputError: There is nothing to compare it with.
         """
-        with requiring("Federation.diff", "fuse"):
-            from coldfuse.api.diff import compare_in  # noqa: PLC0415 - numpy comes with it
         with watching("comparing", progress) as on_progress:
             return compare_in(self._gateway, self.source, release, since=since, progress=on_progress)
 

@@ -47,9 +47,10 @@ MAY_IMPORT = {
     "recipes": "core tensors fusion engine",
     # looks at a store as everybody writes it: fuses again as the aggregator does, and reads what a fetch has left
     "verification": "core tensors engine registry storage trust aggregator consumer doctor gateway",
+    "publishing": "core consumer verification",  # what is pushed was fetched and verified
     "simulation": "core processes tensors engine registry storage gateway transport aggregator data config",
     "api": "core durable recipes naming tensors adapters fusion engine registry storage gateway transport trust "
-    "consumer contributor attached search movement config extras",
+    "consumer contributor attached search movement verification publishing config extras",
     "experiments": "*",
     "cli": "*",
     "__main__": "cli",
@@ -78,7 +79,7 @@ ONLY_HOMES = {
     "transformers": "adapters attached naming training evaluation experiments",
     "sklearn": "training evaluation experiments",
     "numba": "engine fusion experiments",  # experiments report its version
-    "huggingface_hub": "api naming training",  # training names an error that loading raises
+    "huggingface_hub": "api naming publishing training",  # training names an error that loading raises
     "yaml": "recipes training",
     "typer": "cli",
     "rich": "api cli experiments",
