@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from httpx import HTTPError
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import (
     HfHubHTTPError,
@@ -30,6 +29,9 @@ from coldfuse.core.model_files import CARD_FILE
 from coldfuse.core.words import printable
 from coldfuse.errors import ConflictError, NotAllowedError, StorageError, TransportError, UserInputError
 from coldfuse.publishing.folder import Outgoing
+
+_HttpError: type[Exception] = HfHubHTTPError.__bases__[0]
+"""What huggingface_hub raises for a line that fails: its versions use different libraries for HTTP."""
 
 _ADDRESS = re.compile(r"hf://([A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95})/?")
 _MOST_CARD_BYTES = 1 << 20
@@ -164,7 +166,7 @@ def _translated(name: str) -> Iterator[None]:
         raise _of_status(name, error) from error
     except HFValidationError as error:
         raise UserInputError(f"{name}: {_plain(error)}") from error
-    except HTTPError as error:
+    except _HttpError as error:
         raise TransportError(f"{name}: the Hub is out of reach: {_plain(error)}; try again") from error
     except OSError as error:  # offline by HF_HUB_OFFLINE, or a file that cannot be read
         raise TransportError(f"{name}: could not be reached: {_plain(error)}") from error

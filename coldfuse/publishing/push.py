@@ -38,7 +38,7 @@ def require_verified(folder: Path, known: Known, *, now_s: float) -> Report:
     return report
 
 
-def push(folder: Path, repository: Repository, pushing: Pushing = Pushing()) -> Pushed:
+def push(folder: Path, repository: Repository, pushing: Pushing) -> Pushed:
     """Push a release that lies in a verified folder: one commit, and a tag with its number.
 
     Pushed again, it is left as it is; a push that was killed goes on with what the Hub does not have yet.
