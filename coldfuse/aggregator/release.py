@@ -153,6 +153,7 @@ def _fuse(
         moved=fused.moved,
         norms=norms_after(counted, rules, past),
         module=base.release.module,
+        base_facts=base.release.base_facts,
         cut=_cut(fused),
         created_at_s=now_s,
         software={"coldfuse": __version__, "numpy": numpy.__version__},

@@ -30,6 +30,7 @@ from coldfuse.cli.options.experiments import (
     FusionOptions,
 )
 from coldfuse.cli.options.fuse import FuseOptions, MethodsOptions
+from coldfuse.cli.options.history import DiffOptions, PushOptions
 from coldfuse.cli.options.operator import (
     AggregatorOptions,
     GatewayOptions,
@@ -119,6 +120,10 @@ COMMANDS = {
     "releases": Command(options=ReleasesOptions, runs="coldfuse.cli.consumer:releases", panel=_USE),
     "verify": Command(options=VerifyOptions, runs="coldfuse.cli.verify:verify", panel=_USE),
     "lineage": Command(options=LineageOptions, runs="coldfuse.cli.lineage:lineage", panel=_USE),
+    "diff": Command(options=DiffOptions, runs="coldfuse.cli.diff:diff", panel=_USE, extra="fuse"),
+    "push": Command(
+        options=PushOptions, runs="coldfuse.cli.push:push", panel=_USE, extra="fuse", at_once=("huggingface_hub",)
+    ),
     "fuse": Command(options=FuseOptions, runs="coldfuse.cli.fuse:fuse", panel=_ALONE, extra="fuse"),
     "methods": Command(options=MethodsOptions, runs="coldfuse.cli.methods:methods", panel=_ALONE, extra="fuse"),
     "evaluate": Command(
