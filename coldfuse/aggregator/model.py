@@ -19,6 +19,8 @@ class Base:
     checkpoint: Checkpoint
     tied: Tied
     """The tensor that each copy among the base's tensors is a copy of."""
+    number: int
+    """Number of the release that is made of it: the one after it, but where the federation has gone back."""
 
     @property
     def schema(self) -> Schema:
@@ -26,7 +28,13 @@ class Base:
         return self.checkpoint.schema
 
 
-def open_base(federation: Federation, release: ReleaseManifest) -> Base:
-    """Read the headers of a release's safetensors files, and every tensor that may be a tied weight stored twice."""
+def open_base(federation: Federation, release: ReleaseManifest, *, number: int | None = None) -> Base:
+    """Read the headers of a release's safetensors files, and every tensor that may be a tied weight stored twice.
+
+    Args:
+        federation: Where it lies.
+        release: The release.
+        number: Number of the release that is made of it; None: the one after it.
+    """
     checkpoint = open_release(federation.store.url, release)
-    return Base(release, checkpoint, find_tied(checkpoint))
+    return Base(release, checkpoint, find_tied(checkpoint), release.release + 1 if number is None else number)

@@ -9,9 +9,10 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Count
 from coldfuse.core.names import DisplayName
+from coldfuse.core.rollback import Rollback
 from coldfuse.core.shared_module import SharedModule
 from coldfuse.core.statistics import StatisticsKind
-from coldfuse.core.value import Digest, Name, Value
+from coldfuse.core.value import Digest, Name, Value, without_unset
 
 MAX_METHOD_CHARS = 1000
 """Maximum length of a recipe with every parameter."""
@@ -131,8 +132,24 @@ class Channel(Value):
 
     release: Count
     round: Count
-    """Number of the round that made it: the current one comes after it."""
+    """Number of the round that made it."""
     manifest: Digest
     """SHA-256 of the release manifest's bytes."""
     model_digest: Digest
     """Digest of the release's tensors."""
+    rollback: Rollback | None = None
+    """The channel's last step back to an older release; None: there was none."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return without_unset(handler(self), "rollback")
+
+    @property
+    def newest(self) -> int:
+        """Largest number of a release that this channel has ever pointed to."""
+        return max(self.release, self.rollback.newest if self.rollback else 0)
+
+    @property
+    def last_round(self) -> int:
+        """Number of the last round that is over with this release: the current one comes after it."""
+        return max(self.round, self.rollback.round if self.rollback else 0)

@@ -94,7 +94,7 @@ class Recomputing:
             raise _CannotError("an older version has opened its round, and has not said by which method and rules")
         if (opened.base_release, opened.base_digest) != (parent.number, parent.manifest.model_digest):
             raise _DiffersError(f"its round was opened on release {opened.base_release}, its parent is {parent.number}")
-        base = open_base(self.federation, _unchecked(parent.manifest))
+        base = open_base(self.federation, _unchecked(parent.manifest), number=release.number)
         admissions = [round_.state.admitted[c] for c in closed.contributions if c in round_.state.admitted]
         self._screen_again(admissions, base)
         manifest, fused = fuse_again(
