@@ -64,7 +64,8 @@ def check_change(
     change = find_change(held, manifest, by_number=isinstance(which, int))
     if change is None or held is None or not change.is_back or not isinstance(which, str):
         return change.text if change else None
-    if (why := _signed_step_back(source, which, held)) is not None:
+    is_older = manifest.release < held.release  # another model of the same number nobody means
+    if is_older and (why := _signed_step_back(source, which, held)) is not None:
         return f"the federation is at release {manifest.release}, and was at {held.release} before: {why}"
     if not allow_older:
         raise UserInputError(

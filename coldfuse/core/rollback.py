@@ -8,8 +8,7 @@ was rolled back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Annotated, Protocol, TypeVar
+from typing import Annotated
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -60,40 +59,29 @@ class Rollback(Value):
         return f"the federation was rolled back to release {self.release}{why}; fetch it, and send what you make of it"
 
 
-class Numbered(Protocol):
-    """A release as far as its line follows from it."""
+class Line:
+    """Tells which releases of a history are on the line of the latest one; what is not was rolled back.
 
-    @property
-    def number(self) -> int:
-        """Its number."""
-
-    @property
-    def parent(self) -> int | None:
-        """Number of the release that it was made from."""
-
-
-N = TypeVar("N", bound=Numbered)
-
-
-def with_line(releases: Iterable[N], latest: int) -> Iterator[tuple[N, bool]]:
-    """Yield releases, newest first, each with whether it is on the line of the latest one.
-
-    >>> from collections import namedtuple
-    >>> R = namedtuple("R", "number parent")
-    >>> history = [R(3, 1), R(2, 1), R(1, 0), R(0, None)]
-    >>> [(release.number, is_on) for release, is_on in with_line(history, latest=3)]
-    [(3, True), (2, False), (1, True), (0, True)]
-
-    Args:
-        releases: The releases, newest first, none left out from the latest one on.
-        latest: Number of the latest one.
+    >>> line = Line(3)
+    >>> [line.has(number, parent) for number, parent in ((3, 1), (2, 1), (1, 0), (0, None))]
+    [True, False, True, True]
     """
-    wanted: int | None = latest
-    for release in releases:
-        is_on = release.number == wanted
+
+    def __init__(self, latest: int) -> None:
+        """Take the number of the latest release."""
+        self._wanted: int | None = latest
+
+    def has(self, number: int, parent: int | None) -> bool:
+        """Tell it of the next older release: none may be left out from the latest one on.
+
+        Args:
+            number: Its number.
+            parent: Number of the release that it was made from; None of a base.
+        """
+        is_on = number == self._wanted
         if is_on:
-            wanted = release.parent
-        yield release, is_on
+            self._wanted = parent
+        return is_on
 
 
 def is_ended(

@@ -7,6 +7,7 @@ to be whoever is killed when.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,14 +16,17 @@ from coldfuse.core.release import Channel, ReleaseManifest
 from coldfuse.core.rollback import MAX_REASON_CHARS, Rollback
 from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.core.words import printable
-from coldfuse.errors import ConflictError, DamagedObjectError, FederationError, UserInputError
+from coldfuse.errors import ConflictError, DamagedObjectError, FederationError, TrustError, UserInputError
 from coldfuse.registry.damage import find_damage
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.pointers import Pointer, plain_channel
 from coldfuse.registry.published import find_manifest
 from coldfuse.registry.releases import channel_to, release_key
 from coldfuse.registry.rollbacks import keep_rollback
+from coldfuse.trust.channel import channel_key
 from coldfuse.trust.keys import Signer
+
+log = logging.getLogger(__name__)
 
 STABLE = "stable"
 
@@ -41,13 +45,13 @@ class Step:
 
     @property
     def was(self) -> Channel | None:
-        """Where it pointed; None: there was none."""
-        return plain_channel(self.before.channel) if self.before else None
+        """Where it pointed; None: there was none, or nobody can tell."""
+        return plain_channel(self.before.channel) if self.before and not self.before.is_damaged else None
 
     @property
     def is_done(self) -> bool:
         """Whether it points there already."""
-        return self.before is not None and not self.before.is_damaged and self.was == self.target
+        return self.was == self.target
 
 
 def roll_back(federation: Federation, number: int, *, reason: str, by: str, signer: Signer | None) -> Channel:
@@ -151,7 +155,7 @@ def follow_back(federation: Federation, *, signer: Signer | None) -> int | None:
         ConflictError: Somebody else moves it.
         NotAllowedError: There is a root, and no key was given.
     """
-    stable = read_stable(federation, forgives=True)
+    stable = read_stable(federation)
     latest = plain_channel(federation.pointers.read("latest").channel)
     if stable is None or stable.is_damaged or latest.rollback is None:
         return None
@@ -163,11 +167,16 @@ def follow_back(federation: Federation, *, signer: Signer | None) -> int | None:
     return federation.pointers.write(STABLE, channel_to(on), stable, signer).release
 
 
-def read_stable(federation: Federation, *, forgives: bool = False) -> Pointer | None:
-    """Read the channel `stable`; None where there is none."""
+def read_stable(federation: Federation) -> Pointer | None:
+    """Read the channel `stable`; None where there is none. One that is damaged or forged can be written anew."""
     if STABLE not in federation.pointers.names():
         return None
-    return federation.pointers.read(STABLE, forgives=forgives)
+    try:
+        return federation.pointers.read(STABLE)
+    except (DamagedObjectError, TrustError) as error:
+        log.warning("channel %s counts for nothing: %s", STABLE, error)
+        etag = federation.store.get_with_etag(channel_key(STABLE))[1]
+        return Pointer(federation.channel("latest"), etag, is_damaged=True)
 
 
 def line_of(federation: Federation, latest: Channel, *, least: int) -> Iterator[ReleaseManifest]:
