@@ -76,6 +76,20 @@ def reject_late(round_number: int, state: RoundState) -> Rejected:
     return Rejected(rejections=tuple(late))
 
 
+def refused_method(federation: Federation, before: RoundState) -> str | None:
+    """Return the method that has refused exactly what an abandoned round admitted."""
+    if before.opened is not None and before.opened.retraction is not None:
+        return None
+    if before.damages or before.fused is not None:  # it was the store's fault
+        return None
+    if before.closed is not None:
+        terms = before.opened.terms if before.opened else None
+        return federation.settings.under(terms).method
+    if before.opened is not None and len(before.opened.carried) == len(before.admitted):  # nothing new came
+        return before.opened.refused_by
+    return None
+
+
 def on_line(past: Sequence[PastRound], release: int) -> tuple[PastRound, ...]:
     """Return those past rounds whose base the release was made of: what was rolled back is no base for anybody."""
     return tuple(one for one in past if one.base_release <= release)
@@ -83,6 +97,9 @@ def on_line(past: Sequence[PastRound], release: int) -> tuple[PastRound, ...]:
 
 def _is_ended(rollback: Rollback, number: int, state: RoundState, latest: Channel) -> bool:
     base = (state.opened.base_release, state.opened.base_digest) if state.opened else None
+    if state.opened is not None and state.opened.retraction is not None:  # on an older one: it replaces the latest
+        replaces = state.opened.retraction.replaces
+        base = (replaces, latest.model_digest if replaces == latest.release else state.opened.base_digest)
     return is_ended(
         rollback, round_number=number, base=base, latest=(latest.release, latest.model_digest, latest.round)
     )  # fmt: skip

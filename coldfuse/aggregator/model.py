@@ -19,13 +19,22 @@ class Base:
     checkpoint: Checkpoint
     tied: Tied
     """The tensor that each copy among the base's tensors is a copy of."""
-    number: int
-    """Number of the release that is made of it: the one after it, but where the federation has gone back."""
+    is_stand_in: bool = False
+    """True where it takes another release's place: what was trained on that one is applied on this."""
+    store_url: str | None = None
+    """Store that its files lie in; None: the federation's."""
+    made: int | None = None
+    """Number of the release that is made of it, where the federation has gone back; None: the one after it."""
 
     @property
     def schema(self) -> Schema:
         """Every tensor's dtype and shape."""
         return self.checkpoint.schema
+
+    @property
+    def number(self) -> int:
+        """Number of the release that is made of it."""
+        return self.release.release + 1 if self.made is None else self.made
 
 
 def open_base(federation: Federation, release: ReleaseManifest, *, number: int | None = None) -> Base:
@@ -37,4 +46,4 @@ def open_base(federation: Federation, release: ReleaseManifest, *, number: int |
         number: Number of the release that is made of it; None: the one after it.
     """
     checkpoint = open_release(federation.store.url, release)
-    return Base(release, checkpoint, find_tied(checkpoint), release.release + 1 if number is None else number)
+    return Base(release, checkpoint, find_tied(checkpoint), made=number)

@@ -17,11 +17,12 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from coldfuse.aggregator.ending import end_rolled_back, give_up, is_used_up, on_line, reject_late
+from coldfuse.aggregator.ending import end_rolled_back, give_up, is_used_up, on_line, refused_method, reject_late
 from coldfuse.aggregator.judging import judge, settle
 from coldfuse.aggregator.mending import damaged_in_fusion, mend, without_damaged
 from coldfuse.aggregator.model import Base
 from coldfuse.aggregator.release import MOST_CONTRIBUTIONS, describe_standing, fuse_release
+from coldfuse.aggregator.retracting import next_of_retraction
 from coldfuse.aggregator.screen import bounded
 from coldfuse.aggregator.signing import sign_release
 from coldfuse.core.closing import RoundAction, RoundFacts, decide, facts_of, in_time
@@ -54,10 +55,11 @@ _NUM_MARKS = 20
 _MIN_MARK_S = 2.0
 """Seconds between two such entries at least."""
 
+_REPLACED = "the aggregator's key was replaced: what the old one has written counts for nothing; send it again"
+"""Why a round of a key that was replaced is abandoned."""
+
 _JUDGED_AT_ONCE = 16
 """Number of contributions a worker that are judged in one look."""
-
-_REPLACED = "the aggregator's key was replaced: what the old one has written counts for nothing; send it again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,11 +115,15 @@ def _next(round_: Round, state: RoundState) -> list[LeaderEvent]:
         return _look(round_, state, state.opened)
     if state.waiting:
         return [reject_late(round_.journal.round, state)]
-    if state.is_over:
-        return []
-    age_s = round_.clock.age_s(state)
+    return [] if state.is_over else _finish(round_, state, age_s=round_.clock.age_s(state))
+
+
+def _finish(round_: Round, state: RoundState, *, age_s: float) -> list[LeaderEvent]:
+    """Do the next thing in a round that takes nothing any more."""
     if state.fused is not None:
         return [_publish(round_, state, state.fused, age_s=age_s)]
+    if state.opened is not None and state.opened.retraction is not None:
+        return [next_of_retraction(round_.federation, round_.executor, state, round_number=round_.journal.round)]
     mending = _mend(round_, state, age_s=age_s)
     return [_fuse(round_, state, age_s=age_s)] if mending is None else mending
 
@@ -166,7 +172,7 @@ def _open(round_: Round) -> Opened:
             raise ConflictError(f"round {number}: release {release.release} is the latest no more")
         if journal is not None and _is_by_others(round_, journal):
             before = RoundState(abandoned=before.abandoned)  # nobody knows who has admitted what
-        carried, refused_by = tuple(before.admitted.values()), _refused_by(round_, before)
+        carried, refused_by = tuple(before.admitted.values()), refused_method(round_.federation, before)
         seed = before.opened.sketch_seed if before.opened else None  # sketches that are carried stay comparable
     past, active = hand_on(before)
     return Opened(
@@ -184,18 +190,6 @@ def _awaited(federation: Federation, active: tuple[ActiveContributor, ...]) -> t
         return active
     members = federation.trust.refresh().members.members
     return tuple(one for one in active if (who := members.get(one.contributor)) is None or who.revoked is None)
-
-
-def _refused_by(round_: Round, before: RoundState) -> str | None:
-    """Return the method that has refused exactly what an abandoned round admitted."""
-    if before.damages or before.fused is not None:  # it was the store's fault
-        return None
-    if before.closed is not None:
-        terms = before.opened.terms if before.opened else None
-        return round_.federation.settings.under(terms).method
-    if before.opened is not None and len(before.opened.carried) == len(before.admitted):  # nothing new came
-        return before.opened.refused_by
-    return None
 
 
 def _look(round_: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]:

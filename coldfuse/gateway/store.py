@@ -260,6 +260,7 @@ class StoreGateway(Gateway):
             change=settings.change,
             screening=terms.screening,
             statistics=terms.statistics,
+            gate=terms.gate,
             quarantined={
                 name: printable(entry.reason) for name, entry in read_quarantine(self._federation.store).names.items()
             },

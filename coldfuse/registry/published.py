@@ -95,7 +95,7 @@ def write_manifest(
 
 def require_next(manifest: ReleaseManifest, current: Channel) -> None:
     """Raise `ConflictError` for a release that does not continue the one that `latest` points to."""
-    if current.release != manifest.parent:
+    if current.release != manifest.continues:
         raise ConflictError(
             f"release {manifest.release} continues {manifest.parent}, but {current.release} is the latest"
         )

@@ -128,8 +128,8 @@ def follows(rollback: Rollback, manifest: ReleaseManifest) -> bool:
     """Tell whether a release is the one that was stepped back to, or was made after that and from it."""
     if manifest.release == rollback.release:
         return True
-    parent = manifest.parent if manifest.parent is not None else -1
-    return manifest.round > rollback.round and (parent == rollback.release or parent > rollback.newest)
+    before = manifest.continues if manifest.continues is not None else -1
+    return manifest.round > rollback.round and (before == rollback.release or before > rollback.newest)
 
 
 def list_releases(store: ObjectStore) -> Iterator[int]:
