@@ -141,7 +141,7 @@ def _fuse(
     files, checks = sink.files(fused.parts)
     manifest = ReleaseManifest(
         federation=federation.settings.federation,
-        release=base.release.release + 1,
+        release=base.number,
         parent=base.release.release,
         round=round_number,
         method=write_recipe(recipe),

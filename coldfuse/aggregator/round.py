@@ -17,20 +17,21 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from coldfuse.aggregator.judging import MAX_VERDICTS, judge, rejection, settle
-from coldfuse.aggregator.mending import damaged_in_fusion, late_reason, mend, without_damaged
+from coldfuse.aggregator.ending import end_rolled_back, give_up, is_used_up, on_line, refused_method, reject_late
+from coldfuse.aggregator.judging import judge, settle
+from coldfuse.aggregator.mending import damaged_in_fusion, mend, without_damaged
 from coldfuse.aggregator.model import Base
 from coldfuse.aggregator.release import MOST_CONTRIBUTIONS, describe_standing, fuse_release
-from coldfuse.aggregator.retracting import give_up, next_of_retraction
+from coldfuse.aggregator.retracting import next_of_retraction
 from coldfuse.aggregator.screen import bounded
 from coldfuse.aggregator.signing import sign_release
 from coldfuse.core.closing import RoundAction, RoundFacts, decide, facts_of, in_time
 from coldfuse.core.contribution import Admission
 from coldfuse.core.damage import Damaged
-from coldfuse.core.federation import RoundRules
 from coldfuse.core.history import hand_on
 from coldfuse.core.past import ActiveContributor
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.rollback import Rollback
 from coldfuse.core.room import is_full, within
 from coldfuse.core.round import (
     Abandoned,
@@ -40,7 +41,6 @@ from coldfuse.core.round import (
     LeaderEvent,
     Opened,
     Published,
-    Rejected,
     RoundState,
 )
 from coldfuse.engine.execution import Executor
@@ -81,6 +81,8 @@ class Round:
     """Journal of the round before, if it was read already."""
     most: int = MOST_CONTRIBUTIONS
     """Number of contributions for which there is the memory to fuse them."""
+    rollback: Rollback | None = None
+    """The last step back to an older release, as far as is known."""
 
 
 def advance(round_: Round) -> list[LeaderEvent]:
@@ -105,20 +107,14 @@ def advance(round_: Round) -> list[LeaderEvent]:
 
 
 def _next(round_: Round, state: RoundState) -> list[LeaderEvent]:
+    if (ended := _end_early(round_, state)) is not None:
+        return ended
     if state.opened is None and not state.is_over:
         return [_open(round_)]
-    if state.opened is not None and state.is_open and _is_before_root(round_):
-        return [Abandoned(reason="the federation has a root now: from the next round on all is signed; send it again")]
-    if (
-        not state.is_over
-        and round_.base.release.round != round_.journal.round
-        and _is_by_others(round_, round_.journal)
-    ):
-        return give_up(state, _REPLACED)
     if state.opened is not None and state.is_open:
         return _look(round_, state, state.opened)
     if state.waiting:
-        return [_reject_late(round_.journal.round, state)]
+        return [reject_late(round_.journal.round, state)]
     return [] if state.is_over else _finish(round_, state, age_s=round_.clock.age_s(state))
 
 
@@ -130,6 +126,22 @@ def _finish(round_: Round, state: RoundState, *, age_s: float) -> list[LeaderEve
         return [next_of_retraction(round_.federation, round_.executor, state, round_number=round_.journal.round)]
     mending = _mend(round_, state, age_s=age_s)
     return [_fuse(round_, state, age_s=age_s)] if mending is None else mending
+
+
+def _end_early(round_: Round, state: RoundState) -> list[LeaderEvent] | None:
+    """Return how a round ends for a reason of the federation's; None where there is none."""
+    ended = end_rolled_back(round_.federation, round_.journal.round, state, round_.rollback)
+    if ended is not None or state.is_over:
+        return ended
+    if state.opened is not None and state.is_open and _is_before_root(round_):
+        return [Abandoned(reason="the federation has a root now: from the next round on all is signed; send it again")]
+    if (
+        state.opened is not None
+        and round_.base.release.round != round_.journal.round
+        and _is_by_others(round_, round_.journal)
+    ):
+        return give_up(state, _REPLACED)
+    return None
 
 
 def _is_before_root(round_: Round) -> bool:
@@ -152,17 +164,21 @@ def _open(round_: Round) -> Opened:
     carried: tuple[Admission, ...] = ()
     refused_by: str | None = None
     seed: str | None = None
-    if number > release.round + 1:
+    last = max(release.round, round_.rollback.round if round_.rollback else 0)
+    if last > release.round and number == last + 1 and not before.is_over:
+        raise ConflictError(f"round {number}: the one before has yet to end, as the federation has gone back")
+    if number > last + 1:
         if before.abandoned is None:  # then it made, or is making, a newer release than `round_.base`
             raise ConflictError(f"round {number}: release {release.release} is the latest no more")
         if journal is not None and _is_by_others(round_, journal):
             before = RoundState(abandoned=before.abandoned)  # nobody knows who has admitted what
-        carried, refused_by = tuple(before.admitted.values()), _refused_by(round_, before)
+        carried, refused_by = tuple(before.admitted.values()), refused_method(round_.federation, before)
         seed = before.opened.sketch_seed if before.opened else None  # sketches that are carried stay comparable
     past, active = hand_on(before)
     return Opened(
         base_release=release.release, base_digest=release.model_digest, opened_at_s=round_.now_s(), carried=carried,
-        terms=round_.federation.reopened().settings.terms, refused_by=refused_by, past=past,
+        terms=round_.federation.reopened().settings.terms, refused_by=refused_by,
+        past=on_line(past, release.release),
         active=_awaited(round_.federation, active),
         sketch_seed=seed or secrets.token_hex(16),
     )  # fmt: skip
@@ -174,20 +190,6 @@ def _awaited(federation: Federation, active: tuple[ActiveContributor, ...]) -> t
         return active
     members = federation.trust.refresh().members.members
     return tuple(one for one in active if (who := members.get(one.contributor)) is None or who.revoked is None)
-
-
-def _refused_by(round_: Round, before: RoundState) -> str | None:
-    """Return the method that has refused exactly what an abandoned round admitted."""
-    if before.opened is not None and before.opened.retraction is not None:
-        return None
-    if before.damages or before.fused is not None:  # it was the store's fault
-        return None
-    if before.closed is not None:
-        terms = before.opened.terms if before.opened else None
-        return round_.federation.settings.under(terms).method
-    if before.opened is not None and len(before.opened.carried) == len(before.admitted):  # nothing new came
-        return before.opened.refused_by
-    return None
 
 
 def _look(round_: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]:
@@ -272,11 +274,14 @@ def _publish(round_: Round, state: RoundState, fused: Fused, *, age_s: float) ->
     try:
         manifest = federation.objects.get_value(ReleaseManifest, fused.manifest)
     except DamagedObjectError as error:
-        found = federation.find_manifest(round_.base.release.release + 1, fused.manifest)
+        numbers = range(round_.base.release.release + 1, round_.base.number + 1)
+        found = next(filter(None, (federation.find_manifest(one, fused.manifest) for one in numbers)), None)
         if found is None:  # nobody has published it; what was admitted is fused again in the next round
             return Abandoned(reason=bounded(f"what was fused cannot be published: {error}"))
         manifest = found
     federation.require_signer()
+    if round_.rollback is not None and is_used_up(federation, manifest):
+        return Abandoned(reason=f"a round that was rolled back has written release {manifest.release}; it is made anew")
     if federation.signer is not None:
         sign_release(
             federation, manifest, round_.executor, signers=federation.signer,
@@ -284,12 +289,3 @@ def _publish(round_: Round, state: RoundState, fused: Fused, *, age_s: float) ->
         )  # fmt: skip
     federation.publish(manifest)
     return Published(release=manifest.release, elapsed_s=age_s)
-
-
-def _reject_late(round_number: int, state: RoundState) -> Rejected:
-    rules = state.opened.rules if state.opened else RoundRules()
-    again = "if the base is still the latest" if rules.late == "drop" else f"to the open round: {rules.lateness}"
-    reason = f"round {round_number} closed before it could be screened; send it again {again}"
-    waiting = state.waiting[:MAX_VERDICTS]
-    late = [rejection(received, late_reason(state, received, reason), is_late=True) for received in waiting]
-    return Rejected(rejections=tuple(late))

@@ -19,6 +19,8 @@ from coldfuse.aggregator.resigning import take_over_history
 from coldfuse.aggregator.round import Round, advance
 from coldfuse.aggregator.signing import mend_signatures
 from coldfuse.aggregator.watchdog import Watchdog
+from coldfuse.core.release import Channel
+from coldfuse.core.rollback import Rollback
 from coldfuse.core.round import LeaderEvent, Published
 from coldfuse.engine.execution import WatchedExecutor
 from coldfuse.errors import (
@@ -32,6 +34,8 @@ from coldfuse.errors import (
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.lease import Lease
+from coldfuse.registry.published import next_number
+from coldfuse.registry.rollbacks import keep_rollback
 from coldfuse.registry.round_clock import RoundClock
 from coldfuse.registry.settings import keep_copy, mend_settings
 
@@ -147,9 +151,9 @@ class _Leader:
         mend_settings(self._federation.store)
         pointer, federation = self._federation.mended_latest(), self._federation.reopened()
         keep_copy(federation.store, federation.settings)
-        base = open_base(federation, federation.latest())
+        base = _open_latest(federation, pointer)
         number = federation.current_round()
-        settled = max(number - 2, 0)  # rounds up to this one have nothing left to be done
+        settled = max(number - (3 if pointer.rollback else 2), 0)  # rounds up to this one have nothing left to be done
         pause, renew_at_s = _Pause(settings.poll_s), float("-inf")
         while not stop.is_set():
             self._lease.check()
@@ -161,14 +165,14 @@ class _Leader:
                 renew_at_s = federation.now_s() + federation.pointers.expires_s / 8
             if (now := federation.mended_latest()) != pointer:
                 pointer = now
-                base = open_base(federation, federation.latest())
+                base = _open_latest(federation, pointer)
             if settings.until is not None and pointer.release >= settings.until and _is_over(federation, pointer.round):
                 return
             number = federation.current_round(at_least=number)
             self._require_memory(federation, base, number)
             idle = True
             for round_number in range(settled + 1, number + 1):
-                for event in advance(self._round(federation, base, round_number)):
+                for event in advance(self._round(federation, base, round_number, pointer.rollback)):
                     idle = False
                     log.info("round %d: %s", round_number, event.event)
                     yield round_number, event
@@ -180,12 +184,13 @@ class _Leader:
             self._clocks = {n: clock for n, clock in self._clocks.items() if n > settled}
             stop.wait(pause.next_s())
 
-    def _round(self, federation: Federation, base: Base, number: int) -> Round:
+    def _round(self, federation: Federation, base: Base, number: int, rollback: Rollback | None) -> Round:
         journal = self._journals.setdefault(number, federation.journal(number))
         return Round(
             federation=federation, journal=journal, base=base, executor=self._executor, most=self._most,
             now_s=time.time,
             clock=self._clocks.setdefault(number, RoundClock()), before=self._journals.get(number - 1),
+            rollback=rollback,
         )  # fmt: skip
 
     def _require_memory(self, federation: Federation, base: Base, number: int) -> None:
@@ -193,6 +198,14 @@ class _Leader:
         if number > self._ready_for:
             self._most = most_contributions(federation.reopened(), base, self._executor)
             self._ready_for = number
+
+
+def _open_latest(federation: Federation, pointer: Channel) -> Base:
+    """Open the latest release as a base, once a step back to it is kept beside the channel."""
+    if pointer.rollback is not None:
+        keep_rollback(federation.store, federation.trust)
+    number = next_number(federation.store, federation.settings, federation.trust, pointer=pointer)
+    return open_base(federation, federation.release_at(pointer), number=number)
 
 
 def _is_over(federation: Federation, number: int) -> bool:

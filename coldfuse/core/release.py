@@ -11,6 +11,7 @@ from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Count
 from coldfuse.core.names import DisplayName
 from coldfuse.core.retraction import Retraction
+from coldfuse.core.rollback import Rollback
 from coldfuse.core.shared_module import SharedModule
 from coldfuse.core.statistics import StatisticsKind
 from coldfuse.core.value import Digest, Name, Value, without_unset
@@ -130,14 +131,35 @@ class ReleaseManifest(_Checked):
     software: dict[Name, str] = Field(default_factory=dict)
     """Versions of the software that fused, for people."""
 
+    @property
+    def continues(self) -> int | None:
+        """Number of the release that was the latest before it: its parent, or what it replaces; None for release 0."""
+        return self.retraction.replaces if self.retraction else self.parent
+
 
 class Channel(Value):
     """A pointer to a release, changed by compare and swap."""
 
     release: Count
     round: Count
-    """Number of the round that made it: the current one comes after it."""
+    """Number of the round that made it."""
     manifest: Digest
     """SHA-256 of the release manifest's bytes."""
     model_digest: Digest
     """Digest of the release's tensors."""
+    rollback: Rollback | None = None
+    """The channel's last step back to an older release; None: there was none."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return without_unset(handler(self), "rollback")
+
+    @property
+    def newest(self) -> int:
+        """Largest number of a release that this channel has ever pointed to."""
+        return max(self.release, self.rollback.newest if self.rollback else 0)
+
+    @property
+    def last_round(self) -> int:
+        """Number of the last round that is over with this release: the current one comes after it."""
+        return max(self.round, self.rollback.round if self.rollback else 0)

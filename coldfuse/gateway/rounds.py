@@ -120,12 +120,12 @@ class Rounds:
     def _read_current(self) -> Standing:
         latest = self._federation.channel("latest")
         # Numbers of rounds only grow, so the search goes on where it ended; a race between threads costs a few reads.
-        number = self._keep(max(latest.round + 1, self._known_round))
+        number = self._keep(max(latest.last_round + 1, self._known_round))
         state = self.led(number)
         if state.abandoned:
             number = self._keep(self._federation.current_round(at_least=number))
             state = self.led(number)
-        before = self.led(number - 1).abandoned if number > latest.round + 1 else None
+        before = self.led(number - 1).abandoned if number > latest.last_round + 1 or latest.rollback else None
         if number != self._clock[0]:
             self._clock = number, RoundClock()
         age_s = self._clock[1].age_s(state) if state.opened else 0.0

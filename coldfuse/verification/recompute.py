@@ -111,7 +111,7 @@ class Recomputing:
             raise _CannotError("an older version has opened its round, and has not said by which method and rules")
         if (opened.base_release, opened.base_digest) != (parent.number, parent.manifest.model_digest):
             raise _DiffersError(f"its round was opened on release {opened.base_release}, its parent is {parent.number}")
-        base = open_base(self.federation, _unchecked(parent.manifest))
+        base = open_base(self.federation, _unchecked(parent.manifest), number=release.number)
         if release.manifest.retraction is not None or opened.retraction is not None:
             self._require_retracted(release.manifest, base, opened, round_number=round_.number)
             return

@@ -17,8 +17,8 @@ SOURCE = Path(coldfuse.__file__).read_text()
 def test_the_exported_names_are_these() -> None:
     api = {name for name in coldfuse.__all__ if name not in vars(errors)}
     assert api == {
-        "__version__", "attach", "connect", "diff", "evaluate", "fetch", "fuse", "methods", "load_module", "push", "rank",
-        "similarity", "Federation", "Status", "Releases", "ReleaseSummary", "FetchedRelease", "Acknowledgement",
+        "__version__", "attach", "connect", "diff", "evaluate", "fetch", "fuse", "methods", "load_module", "push",
+        "rank", "similarity", "Federation", "Status", "Releases", "ReleaseSummary", "FetchedRelease", "Acknowledgement",
         "ContributionVerdict", "Decision", "FusedModel", "Methods", "MethodInfo", "ParameterInfo", "EvaluationResult",
         "Movement", "Pushed",
     }  # fmt: skip
