@@ -177,12 +177,23 @@ def explain_wait(rules: RoundRules, standing: Standing) -> str:
     if state.opened is None:
         return f"round {standing.round} waits for an aggregator to open it"
     if facts is None:
-        count = len(state.closed.contributions) if state.closed else 0
-        return f"round {standing.round} is closed; the aggregator fuses {count} contributions"
+        return _explain_end(standing)
     _, reason = decide(rules, facts)
     if standing.abandoned:
         reason += f" (round {standing.round - 1} was abandoned: {standing.abandoned})"
     return f"{reason}; {len(state.waiting)} not screened yet" if state.waiting else reason
+
+
+def _explain_end(standing: Standing) -> str:
+    """Say what a round that is closed waits for."""
+    state = standing.state
+    closed = state.closed.contributions if state.closed else ()
+    count = sum(digest in state.admitted for digest in closed)
+    if state.fused is None or state.has_passed:
+        return f"round {standing.round} is closed; the aggregator fuses {count} contributions"
+    if state.gating.has_failed(state.fused.manifest):
+        return f"round {standing.round} has failed at the gate; the aggregator looks for whose contribution it is"
+    return f"round {standing.round} has fused {count} contributions; the gate evaluates what came of it"
 
 
 def find_verdict(state: RoundState, contribution: str) -> ContributionVerdict | None:

@@ -133,7 +133,7 @@ def _digest_of(store: ObjectStore, number: int, journal: Callable[[int], Journal
         if state.opened is None and state.fused is None:
             return None
         made = state.published.release if state.published else state.opened.base_release + 1 if state.opened else None
-        if state.fused is not None and made == number:
+        if state.fused is not None and state.has_passed and made == number:
             return state.fused.manifest
     return None
 
