@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import accumulate
 
 MAX_TRIALS = 10**7
 """Number of trials up to which a tail is summed: some ten thousand terms at most count."""
@@ -111,11 +112,16 @@ def weighted_holm(p_values: Sequence[float], weights: Sequence[float]) -> list[f
         p_values: One of each hypothesis.
         weights: Their weights, at least 0; one of weight 0 is never claimed.
     """
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i] / weights[i] if weights[i] > 0 else math.inf)
+
+    def key(index: int) -> float:
+        return p_values[index] / weights[index] if weights[index] > 0 else math.inf
+
+    order = sorted(range(len(p_values)), key=key)
+    left = list(accumulate(weights[index] for index in reversed(order)))[::-1]  # summed, as differences leave crumbs
     adjusted, highest = [1.0] * len(p_values), 0.0
     for place, index in enumerate(order):
-        left = math.fsum(weights[each] for each in order[place:])  # afresh: what is subtracted leaves crumbs
-        factor = left / weights[index] if weights[index] > 0 else math.inf
-        highest = max(highest, min(1.0, factor * p_values[index]) if p_values[index] > 0 else highest)
-        adjusted[index] = highest if weights[index] > 0 else 1.0
+        if weights[index] <= 0:
+            break
+        highest = max(highest, min(1.0, left[place] / weights[index] * p_values[index]))
+        adjusted[index] = highest
     return adjusted

@@ -40,18 +40,19 @@ __all__ = [
 ]  # fmt: skip
 
 
+_TRIED = 16
+"""Number of members, those who have lost the most, without whom a loss is looked at: it stands without any other."""
+
+
 @dataclass(frozen=True)
 class _Question:
     """Whether the candidate is worse on one suite, or over all."""
 
     suite: str | None
     """None: over all."""
-    weight: float
     counts: Pool
     p: float
     """Adjusted for all questions."""
-    level: float
-    """Level at which it is looked at, at least."""
 
     def __str__(self) -> str:
         return f"{self.suite or 'all suites together'}: {self.counts}, p {self.p:.2g}"
@@ -65,17 +66,18 @@ class _Hearing:
     rules: GateRules
 
     @cached_property
-    def suites(self) -> list[str]:
-        return sorted({voice.counts.suite for voice in self.voices})
+    def suites(self) -> dict[str, list[Voice]]:
+        """What is said of each suite."""
+        found: dict[str, list[Voice]] = {}
+        for voice in sorted(self.voices, key=lambda each: each.counts.suite):
+            found.setdefault(voice.counts.suite, []).append(voice)
+        return found
 
     @cached_property
     def weights(self) -> dict[str, float]:
         """Weights of the suites; those that one member alone has share one, so that their number hides no other."""
-        names: dict[str, set[str | None]] = {suite: set() for suite in self.suites}
-        for voice in self.voices:
-            names[voice.counts.suite].add(voice.counts.evaluator)
-        only = {suite: next(iter(who)) for suite, who in names.items() if len(who) == 1 and None not in who}
-        shares = Counter(only.values())
+        only = {suite: said[0].counts.evaluator for suite, said in self.suites.items() if len(said) == 1}
+        shares = Counter(who for who in only.values() if who is not None)
         return {suite: self.rules.weight_of(suite) / shares.get(only.get(suite), 1) for suite in self.suites}
 
     @cached_property
@@ -86,22 +88,38 @@ class _Hearing:
     def num_evaluators(self) -> int:
         return len({voice.counts.evaluator for voice in self.voices})
 
+    @cached_property
+    def asked(self) -> list[tuple[str | None, float]]:
+        """Every question by its suite, with its weight; the one over all suites last, where there are several."""
+        asked: list[tuple[str | None, float]] = list(self.weights.items())
+        return [*asked, (None, sum(self.weights.values()))] if len(asked) > 1 else asked
+
+    @cached_property
+    def level_of_one(self) -> float:
+        """Level at which a question of weight 1 is looked at, at least."""
+        return self.rules.alpha / sum(weight for _, weight in self.asked)
+
+    @cached_property
+    def _answers(self) -> dict[tuple[str | None, frozenset[str]], tuple[Pool, float]]:
+        return {}
+
+    def _answer(self, suite: str | None, weight: float, without: frozenset[str]) -> tuple[Pool, float]:
+        """Return the counts of a question and their p; most questions know nothing of most members."""
+        voices = self.voices if suite is None else self.suites[suite]
+        key = (suite, without if suite is None else without & {each.counts.evaluator for each in voices})
+        if key not in self._answers:
+            counts = pool(voices, over_all=suite is None, without=without)
+            p = p_worse(counts, self.rules, margin=self.rules.margin, level=weight * self.level_of_one)
+            self._answers[key] = counts, p
+        return self._answers[key]
+
     def questions(self, without: Collection[str] = ()) -> list[_Question]:
         """Return all questions, with p adjusted; without members they are the same, and some have no answer."""
-        asked: list[tuple[str | None, float]] = list(self.weights.items())
-        if len(asked) > 1:
-            asked.append((None, sum(self.weights.values())))
-        total = sum(weight for _, weight in asked)
-        pools = [pool(self.voices, suite=suite, without=without) for suite, _ in asked]
-        levels = [self.rules.alpha * weight / total for _, weight in asked]
-        found = [
-            p_worse(counts, self.rules, margin=self.rules.margin, level=level)
-            for counts, level in zip(pools, levels, strict=True)
-        ]
-        adjusted = weighted_holm(found, [weight for _, weight in asked])
+        answers = [self._answer(suite, weight, frozenset(without)) for suite, weight in self.asked]
+        adjusted = weighted_holm([p for _, p in answers], [weight for _, weight in self.asked])
         return [
-            _Question(suite, weight, counts, p, level)
-            for (suite, weight), counts, p, level in zip(asked, pools, adjusted, levels, strict=True)
+            _Question(suite, counts, p)
+            for (suite, _), (counts, _), p in zip(self.asked, answers, adjusted, strict=True)
         ]
 
     def losses(self, without: Collection[str] = (), *, alpha: float | None = None) -> list[_Question]:
@@ -117,12 +135,20 @@ class _Hearing:
             if not losses:
                 break
             first = losses[0].suite  # unless that one is cleared, nothing is
-            there = {each.counts.evaluator for each in self.voices if first in (None, each.counts.suite)}
-            tried = [gone | {member} for member in self.members if member in there and member not in gone]
+            tried = [gone | {member} for member in self._losers(first) if member not in gone][:_TRIED]
             if not tried:
                 break
             gone = max(tried, key=lambda each: (min(q.p for q in self.questions(each)), sorted(each)))
         return gone
+
+    def _losers(self, suite: str | None) -> list[str]:
+        """Return the members who say anything of a question, those with the most losses first."""
+        lost: Counter[str] = Counter()
+        for voice in self.voices if suite is None else self.suites[suite]:
+            counts, part = voice.counts, voice.in_all if suite is None else voice.in_suite
+            if counts.evaluator is not None:
+                lost[counts.evaluator] += round(part * (counts.only_before - counts.only_after))
+        return sorted(lost, key=lambda each: (-lost[each], each))
 
     def masked(self) -> tuple[str, _Question] | None:
         """Return a member without whom there would be a loss, and which; None where there is none."""
@@ -260,8 +286,9 @@ def _odd(hearing: _Hearing) -> Iterable[str]:
         counts = voice.counts
         if counts.evaluator is not None and max(counts.only_before, counts.only_after) >= counts.num_examples > 1:
             yield f"{counts.evaluator} on {counts.suite}: says all {counts.num_examples:,} examples changed one way"
-    sizes = {suite: pool(hearing.voices, suite=suite).num_examples for suite in hearing.suites}
-    if len(sizes) > 1 and (largest := max(sizes, key=lambda each: sizes[each])):
+    sizes = {suite: pool(said).num_examples for suite, said in hearing.suites.items()}
+    if len(sizes) > 1:
+        largest = max(sizes, key=lambda each: sizes[each])
         share = sizes[largest] / max(1, sum(sizes.values()))
         if share > 0.9:
             yield f"{largest} has {100 * share:.3g} % of the examples: over all suites it decides; give it less weight"

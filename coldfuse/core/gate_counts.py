@@ -128,17 +128,16 @@ def believe(counts: Iterable[SuiteCounts], rules: GateRules) -> tuple[list[Suite
 
 def hear(counts: Sequence[SuiteCounts], rules: GateRules) -> list[Voice]:
     """Return how much each of the counts that are believed counts: of many members none much more than the median."""
-    suites = sorted({each.suite for each in counts})
-    in_suite: dict[tuple[str, str | None], float] = {}
-    for suite in suites:
-        parts = _even_out({each.evaluator: each.num_examples for each in counts if each.suite == suite})
-        in_suite |= {(suite, who): part for who, part in parts.items()}
+    by_suite: dict[str, dict[str | None, float]] = {}
+    for each in counts:
+        by_suite.setdefault(each.suite, {})[each.evaluator] = each.num_examples
+    in_suite = {(suite, who): part for suite, own in by_suite.items() for who, part in _even_out(own).items()}
     totals: dict[str | None, float] = {}
     for each in counts:
         part = in_suite[each.suite, each.evaluator] * rules.weight_of(each.suite)
         totals[each.evaluator] = totals.get(each.evaluator, 0.0) + part * each.num_examples
     overall = _even_out(totals)
-    most = max((rules.weight_of(suite) for suite in suites), default=1.0)
+    most = max((rules.weight_of(suite) for suite in by_suite), default=1.0)
     return [
         Voice(each, part, part * overall[each.evaluator] * rules.weight_of(each.suite) / most)
         for each in counts
@@ -152,12 +151,12 @@ def _even_out(totals: Mapping[str | None, float]) -> dict[str | None, float]:
     return {who: 1.0 if who is None else min(1.0, limit / total) for who, total in totals.items()}
 
 
-def pool(voices: Iterable[Voice], *, suite: str | None = None, without: Collection[str] = ()) -> Pool:
-    """Add counts, of one suite or over all (None), without those of some members."""
+def pool(voices: Iterable[Voice], *, over_all: bool = True, without: Collection[str] = ()) -> Pool:
+    """Add counts, over all suites or as of one suite, without those of some members."""
     heard = [
-        (each.counts, each.in_all if suite is None else each.in_suite)
+        (each.counts, each.in_all if over_all else each.in_suite)
         for each in voices
-        if suite in (None, each.counts.suite) and each.counts.evaluator not in without
+        if each.counts.evaluator not in without
     ]
     num = math.fsum(part * counts.num_examples for counts, part in heard)
     shrink = min(1.0, MAX_TRIALS / num) if num else 1.0

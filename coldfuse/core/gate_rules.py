@@ -66,7 +66,7 @@ class GateRules(Value):
     """What follows where fewer than `min_evaluators` have answered in time."""
     min_evaluators: Annotated[int, Field(ge=1, le=MAX_EVALUATORS)] = 1
     """Number of evaluators whose counts make a decision; the operator's own suites are one."""
-    to_stop: Annotated[int, Field(ge=1, le=MAX_EVALUATORS)] = 2
+    to_stop: Annotated[int, Field(ge=1, le=32)] = 2
     """Number of members who must see a loss before it stops a candidate: what is found has to be there without any
     `to_stop` - 1 of them. 1: each of them alone can stop the federation. The operator's own suites always can."""
     wait_s: Annotated[float, Field(gt=0, le=30 * 86400)] = 600.0

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from coldfuse.cli.options.closing import ClosingWords
+from coldfuse.cli.options.gate import GateWords
 from coldfuse.cli.options.shared import AsJson, RecipeChange, RecipeWords, Store
 from coldfuse.cli.options.trust import OperatorKey
 
@@ -84,6 +85,7 @@ class InitOptions:
     screening: Annotated[Literal["strict", "off"], _SCREENING] = "strict"
     statistics: Annotated[Literal["require", "optional"], _STATISTICS] = "require"
     closing: ClosingWords = field(default_factory=ClosingWords)
+    gating: GateWords = field(default_factory=GateWords)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +106,7 @@ class SetOptions:
     screening: Annotated[Literal["strict", "off"] | None, _SCREENING] = None
     statistics: Annotated[Literal["require", "optional"] | None, _STATISTICS] = None
     closing: ClosingWords = field(default_factory=ClosingWords)
+    gating: GateWords = field(default_factory=GateWords)
     by: Annotated[str | None, _BY] = None
     as_json: AsJson = False
     signing: OperatorKey = field(default_factory=OperatorKey)
