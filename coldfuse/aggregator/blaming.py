@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
-from coldfuse.core.attribution import MAX_EXACT, exact_shapley, gtg_shapley
 from coldfuse.core.gate import decide
 from coldfuse.core.gate_rules import GateRules, SuiteCounts, points
-from coldfuse.core.gating import MAX_TRIED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,27 +87,15 @@ def blame(suspects: Suspects) -> Blame | list[frozenset[str]]:
     if passing:
         worst = max(passing, key=lambda digest: suspects.value(without[digest]))
         return Blame({worst: _why(suspects, without[worst])})
-    return _by_shapley(suspects, without)
+    return _by_leaving_out(suspects, without)
 
 
-def _by_shapley(suspects: Suspects, without: Mapping[str, frozenset[str]]) -> Blame | list[frozenset[str]]:
-    names = tuple(sorted(suspects.contributions))
-    if len(names) <= MAX_EXACT:
-        every = [frozenset(some) for size in range(1, len(names)) for some in combinations(names, size)]
-        unknown = [subset for subset in every if suspects.counts(subset) is None]
-        if unknown:
-            return unknown
-        values = exact_shapley(names, suspects.value)
-    elif len(suspects.tried) >= MAX_TRIED:  # what each of them alone does is known in any case
-        whole = suspects.value(frozenset(names))
-        values = {name: whole - suspects.value(without[name]) for name in names}
-    else:
-        try:
-            values = gtg_shapley(names, suspects.value)
-        except _UnknownError as error:
-            return [error.subset]
-    harmful = {name: _why(suspects, without[name], values[name]) for name in names if values[name] < 0}
-    return Blame(harmful, "" if harmful else "no contribution does harm by itself or with others")
+def _by_leaving_out(suspects: Suspects, without: Mapping[str, frozenset[str]]) -> Blame:
+    """Name all without each of which the others do better."""
+    whole = mean_change(suspects.whole)
+    values = {name: whole - suspects.value(subset) for name, subset in without.items()}
+    harmful = {name: _why(suspects, without[name], value) for name, value in values.items() if value < 0}
+    return Blame(harmful, "" if harmful else "no contribution does harm by itself")
 
 
 def _why(suspects: Suspects, without: frozenset[str], value: float | None = None) -> str:

@@ -7,7 +7,7 @@ its own machine, which is gone when it ends. What comes back is how well the mod
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,6 +21,7 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.engine.execution import Executor, ThreadExecutor
 from coldfuse.errors import DamagedObjectError, FusionError, StorageError, UserInputError
 from coldfuse.registry.federation import Federation
+from coldfuse.tensors.model_folder import is_inside
 from coldfuse.tensors.stores import federation_store
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 Model = ReleaseManifest | tuple[Admission, ...]
 """What is scored: a release, published or not, or what these contributions make of the base."""
+
+Score = Callable[[Path, "Sequence[Suite]"], "list[Outcomes]"]
+"""score(model_dir, suites): how well the model in a folder does on each example of every suite."""
 
 _COPIED_AT_ONCE = 8 << 20
 _BESIDE_BYTES = 256 << 20
@@ -54,6 +58,7 @@ class Examination:
     settings: FederationSettings
     base: ReleaseManifest
     suites: Sequence[Suite]
+    score: Score | None
     memory_bytes: int
     """Memory that one task may take."""
 
@@ -63,6 +68,8 @@ class SuiteExaminer:
     """Scores on suites that the operator holds, on whatever runs the tasks. The base is scored once a release."""
 
     suites: Sequence[Suite]
+    score: Score | None = None
+    """Scores the model in a folder; None: `evaluation.gate_outcomes.outcomes_of`."""
     _known: dict[str, list[Outcomes]] = field(default_factory=dict, repr=False)
     """Outcomes of the base, by its model digest; of the newest one alone."""
 
@@ -121,7 +128,7 @@ class SuiteExaminer:
     def _examination(self, federation: Federation, base: Base, executor: Executor) -> Examination:
         return Examination(
             store_url=federation.store.url, settings=federation.settings, base=base.release, suites=self.suites,
-            memory_bytes=executor.task_bytes,
+            score=self.score, memory_bytes=executor.task_bytes,
         )  # fmt: skip
 
 
@@ -132,8 +139,7 @@ def examine(shared: Examination, model: Model) -> list[Any] | str:
         DamagedObjectError: Something that it is made of is damaged.
         StorageError: The store is away.
     """
-    from coldfuse.evaluation.gate_outcomes import outcomes_of
-
+    score = shared.score or _score
     federation = Federation(federation_store(shared.store_url), shared.settings)
     with tempfile.TemporaryDirectory(prefix="coldfuse-examine-") as scratch:
         folder = Path(scratch)
@@ -143,16 +149,24 @@ def examine(shared: Examination, model: Model) -> list[Any] | str:
             else:
                 executor = ThreadExecutor(1, memory_bytes=shared.memory_bytes)
                 fuse_into(federation, open_base(federation, shared.base), model, executor, folder=folder)
-            return list(outcomes_of(folder, shared.suites))
+            return list(score(folder, shared.suites))
         except (DamagedObjectError, StorageError):
             raise
         except (UserInputError, FusionError) as error:
             return str(error)
 
 
+def _score(model_dir: Path, suites: Sequence[Suite]) -> list[Outcomes]:
+    from coldfuse.evaluation.gate_outcomes import outcomes_of
+
+    return outcomes_of(model_dir, suites)
+
+
 def write_release(federation: Federation, release: ReleaseManifest, folder: Path) -> None:
     """Write a release's files into a folder, verified as they are read, with bounded memory."""
     for name, blob in release.files.items():
+        if not is_inside(name):
+            raise UserInputError(f"release {release.release} has a file {name[:200]!r}, which is outside of its folder")
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         reader = federation.objects.open(blob, release.checks.get(name), what=name)

@@ -21,6 +21,7 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import Abandoned, Fused, LeaderEvent, Rejected, RoundState
 from coldfuse.core.words import plural, printable
 from coldfuse.engine.execution import Executor
+from coldfuse.errors import DamagedObjectError
 from coldfuse.registry.federation import Federation
 
 MAX_CANDIDATES = 5
@@ -106,7 +107,10 @@ def _after_failure(gate: Gate, state: RoundState, found: Evaluated) -> list[Lead
         if not outcome.harmful:
             return [_abandon(f"{kept}: {why}; {outcome.reason}")]
         return [_reject(gate, there, outcome)]
-    return [*_try(gate, there, outcome[: max(gate.executor.num_workers, 1)])]
+    try:
+        return [*_try(gate, there, outcome[: max(gate.executor.num_workers, 1)])]
+    except DamagedObjectError as error:  # who is admitted is asked for it again in the next round
+        return [_abandon(f"{kept}: {why}; whose contribution it is cannot be looked for: {error}")]
 
 
 def _try(gate: Gate, there: dict[str, Admission], subsets: Sequence[frozenset[str]]) -> list[Tried]:
