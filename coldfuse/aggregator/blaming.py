@@ -1,17 +1,25 @@
 """Whose contribution it is that a candidate fails by: pure rules on the counts of models of some of the contributions.
 
-First each contribution is left out alone: if what is left passes the gate, the one that it gains most without is named.
-Where no single one explains the failure, each gets its Shapley value (exact up to eight contributions, GTG-Shapley
-beyond), and those below zero are named together. What has not been scored yet is asked for, a few models at a time.
+The smallest set is searched without which the rest passes. Where there is none among those that may be tried, each
+contribution gets its Shapley value (exact up to eight, GTG-Shapley beyond), and those below zero are named together.
+What has not been scored yet is asked for, a few models at a time: the same search, begun anew, goes one step further.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
+from coldfuse.core.attribution import SpentError, attribute, leave_one_out
 from coldfuse.core.gate import decide
 from coldfuse.core.gate_rules import GateRules, SuiteCounts, points
+from coldfuse.core.gating import MAX_TRIED
+from coldfuse.core.harm import Harm, who_harms
+from coldfuse.core.words import plural
+
+MAX_SEARCHED = 128
+"""Number of models that are scored to find a smallest set without which the rest passes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +46,20 @@ class Suspects:
         """Return how much better a model of some of them is than the base: the mean change of the score of a suite.
 
         Raises:
-            _UnknownError: Nobody has scored it.
+            _UnknownError: Nobody has scored it, and it may be asked for.
+            SpentError: Nobody has scored it, and no further model may be scored.
         """
         counts = self.counts(subset)
+        if counts is None and len(self.tried) >= MAX_TRIED:
+            raise SpentError(f"{MAX_TRIED} models were scored to find who harms")
         if counts is None:
             raise _UnknownError(subset)
         return mean_change(counts)
+
+    def passes(self, subset: frozenset[str]) -> bool:
+        """Tell whether the operator's suites let a model of some of them pass; raises as `value`."""
+        self.value(subset)
+        return not fails(self.rules, self.counts(subset) or ())
 
 
 @dataclass(frozen=True)
@@ -77,35 +93,41 @@ def mean_change(counts: Sequence[SuiteCounts]) -> float:
 
 
 def blame(suspects: Suspects) -> Blame | list[frozenset[str]]:
-    """Name who harms, or the models that have to be scored before that can be said, the next ones first."""
-    all_of_them = frozenset(suspects.contributions)
-    without = {digest: all_of_them - {digest} for digest in sorted(all_of_them)}
-    unknown = [subset for subset in without.values() if suspects.counts(subset) is None]
-    if unknown:
-        return unknown
-    passing = [digest for digest, subset in without.items() if not fails(suspects.rules, suspects.counts(subset) or ())]
-    if passing:
-        worst = max(passing, key=lambda digest: suspects.value(without[digest]))
-        return Blame({worst: _why(suspects, without[worst])})
-    return _by_leaving_out(suspects, without)
+    """Name who harms, or the models that have to be scored before that can be said, the next one first."""
+    names = sorted(suspects.contributions)
+    try:
+        found = who_harms(names, suspects.value, passes=suspects.passes, min_kept=0, max_calls=MAX_SEARCHED)
+        if found.is_found:
+            return Blame({name: _why(suspects, found) for name in found.harmful})
+        return _by_shapley(suspects, names)
+    except _UnknownError as error:
+        alike = map(frozenset, combinations(names, len(error.subset)))  # what was asked for is one of many such
+        return [error.subset, *(each for each in alike if each != error.subset and suspects.counts(each) is None)]
 
 
-def _by_leaving_out(suspects: Suspects, without: Mapping[str, frozenset[str]]) -> Blame:
-    """Name all without each of which the others do better."""
-    whole = mean_change(suspects.whole)
-    values = {name: whole - suspects.value(subset) for name, subset in without.items()}
-    harmful = {name: _why(suspects, without[name], value) for name, value in values.items() if value < 0}
-    return Blame(harmful, "" if harmful else "no contribution does harm by itself")
+def _by_shapley(suspects: Suspects, names: Sequence[str]) -> Blame:
+    """Name all that are worth less than nothing, where leaving out a few does not help."""
+    try:
+        found = attribute(names, suspects.value)
+    except SpentError:
+        found = leave_one_out(names, suspects.value)
+    harmful = {
+        name: f"{_whole(suspects)}; its part in that is {points(worth)} ({found.method}, {found.reason})"
+        for name, worth in found.worth.items()
+        if worth < 0
+    }
+    return Blame(harmful, "" if harmful else f"no contribution does harm by itself or with others ({found.reason})")
 
 
-def _why(suspects: Suspects, without: frozenset[str], value: float | None = None) -> str:
-    whole = mean_change(suspects.whole)
-    rest = suspects.value(without)
-    share = "" if value is None else f"; its part in that is {points(value)}"
-    return (
-        f"with it the fused model changes the suites' scores by {points(whole)} in the mean, without it by "
-        f"{points(rest)} ({_worst(suspects.whole)}){share}"
-    )
+def _why(suspects: Suspects, found: Harm) -> str:
+    rest = frozenset(suspects.contributions) - set(found.harmful)
+    others = f" and {plural(len(found.harmful) - 1, 'other')}" if len(found.harmful) > 1 else ""
+    return f"{_whole(suspects)}, without it{others} by {points(suspects.value(rest))}"
+
+
+def _whole(suspects: Suspects) -> str:
+    changed = points(mean_change(suspects.whole))
+    return f"with it the fused model changes the suites' scores by {changed} in the mean ({_worst(suspects.whole)})"
 
 
 def _worst(counts: Sequence[SuiteCounts]) -> str:

@@ -22,7 +22,7 @@ MAX_COUNTS = 8192
 """Number of suites, of the operator's and of all evaluators', that a decision is made by at most: an entry with as many
 can still be read."""
 
-MAX_TRIED = 1024
+MAX_TRIED = 512
 """Number of models that are tried in a round at most to find who harms."""
 
 Counts = Annotated[tuple[SuiteCounts, ...], Field(max_length=MAX_COUNTS)]
