@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 
 from coldfuse.core.attribution import SpentError, attribute, leave_one_out
 from coldfuse.core.gate import decide
@@ -20,6 +20,9 @@ from coldfuse.core.words import plural
 
 MAX_SEARCHED = 128
 """Number of models that are scored to find a smallest set without which the rest passes."""
+
+_AT_ONCE = 64
+"""Number of models that are asked for at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +98,8 @@ def mean_change(counts: Sequence[SuiteCounts]) -> float:
 def blame(suspects: Suspects) -> Blame | list[frozenset[str]]:
     """Name who harms, or the models that have to be scored before that can be said, the next one first."""
     names = sorted(suspects.contributions)
+    if len(names) > MAX_SEARCHED - 2:  # all of them, none, and all but each
+        return Blame({}, f"whose contribution it is cannot be looked for among {len(names):,}")
     try:
         found = who_harms(names, suspects.value, passes=suspects.passes, min_kept=0, max_calls=MAX_SEARCHED)
         if found.is_found:
@@ -102,7 +107,8 @@ def blame(suspects: Suspects) -> Blame | list[frozenset[str]]:
         return _by_shapley(suspects, names)
     except _UnknownError as error:
         alike = map(frozenset, combinations(names, len(error.subset)))  # what was asked for is one of many such
-        return [error.subset, *(each for each in alike if each != error.subset and suspects.counts(each) is None)]
+        unknown = (each for each in alike if each != error.subset and suspects.counts(each) is None)
+        return [error.subset, *islice(unknown, _AT_ONCE - 1)]
 
 
 def _by_shapley(suspects: Suspects, names: Sequence[str]) -> Blame:
