@@ -10,19 +10,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from coldfuse.aggregator.asking import heard, may_ask_now, members_of, point_to
 from coldfuse.aggregator.blaming import Blame, Suspects, blame, fails
 from coldfuse.aggregator.examining import Examiner
 from coldfuse.aggregator.model import Base
 from coldfuse.core.contribution import Admission, Rejection
 from coldfuse.core.gate import decide
+from coldfuse.core.gate_asking import still_waits
 from coldfuse.core.gate_rules import GateRules, SuiteCounts
-from coldfuse.core.gating import Evaluated, Tried, subset_of
+from coldfuse.core.gating import Asked, Evaluated, Tried, subset_of
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import Abandoned, Fused, LeaderEvent, Rejected, RoundState
+from coldfuse.core.serialization import sha256
 from coldfuse.core.words import plural, printable
 from coldfuse.engine.execution import Executor
 from coldfuse.errors import DamagedObjectError
 from coldfuse.registry.federation import Federation
+from coldfuse.registry.scores import waiting_of
 
 MAX_CANDIDATES = 5
 """Number of times that a round is fused at most: after so many refusals the base is kept."""
@@ -41,6 +45,8 @@ class Gate:
     rules: GateRules
     quorum: int
     """Number of contributions that let the round close."""
+    number: int
+    """The round's number."""
     age_s: float
     """Age of the round."""
 
@@ -61,7 +67,7 @@ def next_at_gate(gate: Gate, state: RoundState, fused: Fused, candidate: Release
         return None
     found = state.gating.of(fused.manifest)
     if found is None:
-        return [_evaluate(gate, fused, candidate)]
+        return _evaluate(gate, state, fused, candidate)
     if found.decision.publish:
         return None
     return _after_failure(gate, state, found)
@@ -79,9 +85,55 @@ def too_few_left(gate: Gate, state: RoundState) -> Abandoned | None:
     )
 
 
-def _evaluate(gate: Gate, fused: Fused, candidate: ReleaseManifest) -> Evaluated:
-    counts = _examined(gate, candidate)
-    return Evaluated(manifest=fused.manifest, counts=counts, decision=decide(gate.rules, counts))
+def _evaluate(gate: Gate, state: RoundState, fused: Fused, candidate: ReleaseManifest) -> list[LeaderEvent]:
+    """Score a candidate on the operator's suites, and then, if nothing is wrong by these, ask the evaluators."""
+    evaluators = members_of(gate.federation, "evaluator")
+    if not evaluators:
+        return [_decided(gate, fused, _examined(gate, candidate))]
+    everybody = frozenset(_there(state))
+    own = state.gating.tried.get(everybody, ())
+    if not own and gate.examiner is not None and (own := _examined(gate, candidate)):
+        return [Tried(contributions=subset_of(everybody), counts=own)]
+    if fails(gate.rules, own):
+        return [_decided(gate, fused, own)]
+    if state.gating.asked is None or state.gating.asked.manifest != fused.manifest:
+        if not may_ask_now(gate.federation, state, gate.rules, number=gate.number):
+            return [_decided(gate, fused, own, num_silent=len(evaluators))]
+        point_to(gate.federation, candidate)
+        return [Asked(manifest=fused.manifest, evaluators=evaluators, elapsed_s=gate.age_s)]
+    return _after_asking(gate, state, fused, own)
+
+
+def _after_asking(gate: Gate, state: RoundState, fused: Fused, own: tuple[SuiteCounts, ...]) -> list[LeaderEvent]:
+    """Wait for the evaluators who were asked, for as long as the rules say, and decide with those who have answered."""
+    asked, waiting = state.gating.asked, waiting_of(gate.number, state)
+    if asked is None or waiting is None:
+        return []
+    awaited = set(asked.evaluators) & set(members_of(gate.federation, "evaluator"))  # who was revoked is not
+    words = heard(gate.federation, asked.evaluators, waiting)
+    answered = awaited & {word.score.member for word in words}
+    waits, _ = still_waits(
+        gate.rules, answered=len(answered) + bool(own), enrolled=len(awaited) + bool(own),
+        age_s=gate.age_s - (asked.elapsed_s or 0.0),
+    )  # fmt: skip
+    if waits:
+        return []
+    for word in words:
+        gate.federation.objects.put(sha256(word.envelope), word.envelope)
+    counts = (*own, *(one for word in words for one in word.score.counts))
+    decided = _decided(gate, fused, counts, num_silent=len(awaited) - len(answered))
+    return [decided.model_copy(update={"words": tuple(sha256(word.envelope) for word in words)})]
+
+
+def _decided(gate: Gate, fused: Fused, counts: tuple[SuiteCounts, ...], *, num_silent: int = 0) -> Evaluated:
+    decision = decide(gate.rules, counts, num_silent=num_silent)
+    return Evaluated(manifest=fused.manifest, counts=counts, decision=decision)
+
+
+def _there(state: RoundState) -> dict[str, Admission]:
+    """Return what the candidate was fused of."""
+    closed = state.closed.contributions if state.closed else ()
+    return {digest: state.admitted[digest] for digest in closed if digest in state.admitted}
 
 
 def _examined(gate: Gate, candidate: ReleaseManifest) -> tuple[SuiteCounts, ...]:
@@ -93,8 +145,7 @@ def _examined(gate: Gate, candidate: ReleaseManifest) -> tuple[SuiteCounts, ...]
 
 def _after_failure(gate: Gate, state: RoundState, found: Evaluated) -> list[LeaderEvent]:
     """Find who harms, one step at a time, and reject them; where nobody can be named, the base is kept."""
-    closed = state.closed.contributions if state.closed else ()
-    there = {digest: state.admitted[digest] for digest in closed if digest in state.admitted}
+    there = _there(state)
     own = tuple(one for one in found.counts if one.evaluator is None)
     kept = f"release {gate.base.release.release} stays the base"
     why = found.decision.reason

@@ -243,6 +243,7 @@ def _gate(round_: Round, state: RoundState, *, age_s: float) -> Gate:
     return Gate(
         federation=federation, base=round_.base, executor=round_.executor, examiner=round_.examiner,
         rules=federation.settings.gate or GateRules.off(), quorum=federation.settings.rules.quorum, age_s=age_s,
+        number=round_.journal.round,
     )  # fmt: skip
 
 

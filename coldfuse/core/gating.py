@@ -57,6 +57,8 @@ class Evaluated(Value):
     """What every suite says of it, beside the base."""
     decision: GateDecision
     """What follows from them by the rules of the round."""
+    words: Annotated[tuple[Digest, ...], Field(max_length=MAX_EVALUATORS)] = ()
+    """SHA-256 of the signed words that the evaluators' counts are from, which are objects."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Gating:
 
     asked: Asked | None = None
     """Who was asked about the newest candidate that anybody was asked about."""
+    num_asked: int = 0
+    """Number of candidates that evaluators were asked about."""
     tried: Mapping[frozenset[str], tuple[SuiteCounts, ...]] = field(default_factory=dict)
     """Counts of the models that were tried, by the contributions they were fused of."""
     evaluations: tuple[Evaluated, ...] = ()
@@ -83,7 +87,7 @@ class Gating:
         """Return the same once this entry is in the journal, too; the first decision on a candidate counts."""
         match event:
             case Asked():
-                return replace(self, asked=event)
+                return replace(self, asked=event, num_asked=self.num_asked + 1)
             case Tried():
                 return replace(self, tried={frozenset(event.contributions): event.counts, **self.tried})
             case Evaluated() if self.of(event.manifest) is None:

@@ -16,6 +16,7 @@ from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.round_clock import RoundClock
+from coldfuse.registry.scores import Waiting, waiting_of
 
 NUM_JOURNALS = 16
 """Journals of older rounds that are kept read; others are read again when somebody asks."""
@@ -106,6 +107,11 @@ class Rounds:
         if not self.journal(number).has_received(contribution):
             return None
         return self._contributor_of(contribution)
+
+    def waiting_candidate(self) -> Waiting | None:
+        """Return the candidate that waits for evaluators, by the newest of the leader's entries; None if none does."""
+        now = self.current()
+        return waiting_of(now.round, now.state)
 
     def journal(self, number: int) -> Journal:
         """Return the journal of any round, with what was read of it."""

@@ -7,6 +7,9 @@ from pydantic import TypeAdapter, ValidationError
 from coldfuse.core.value import Name
 from coldfuse.errors import UserInputError
 
+CANDIDATE = "candidate"
+"""Channel of what was fused and waits at the gate, or was the last that did."""
+
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
