@@ -10,7 +10,7 @@ from coldfuse.core.harm import who_harms
 NAMES = [f"n{index}" for index in range(8)]
 
 
-def without(*bad: str):  # noqa: ANN201 - a value and a gate
+def without(*bad: str):
     return (lambda kept: -float(len(kept & set(bad)))), (lambda kept: not kept & set(bad))
 
 
