@@ -170,6 +170,27 @@ def test_many_suites_of_one_member_hide_no_loss_of_others() -> None:
     assert decide(GateRules(margin=0.0), [harmed, *many]).finding == "worse"
 
 
+@pytest.mark.parametrize("num", [2000, MAX_EXAMPLES])
+def test_members_hide_nothing_that_the_operators_examples_show(num: int) -> None:
+    lies = [counts(suite, who, num, 0, num) for suite in ("sst2", "mrpc") for who in ("eve", "mal", "sid")]
+    harmed = counts("sst2", None, 2000, 140, 60)
+    decision = decide(GateRules(), [harmed, counts("mrpc", None, 2000, 100, 100), *lies])
+    assert (decision.finding, decision.suites) == ("worse", ("sst2",))
+    small = [counts(f"s{index}", None, 200, 18, 4) for index in range(10)]
+    many = [counts(f"t{index}", who, num, 0, num) for index in range(16) for who in ("eve", "mal", "sid")]
+    decision = decide(GateRules(), [*small, *many])
+    assert decision.finding == "worse"
+    assert "the operator's suites together: 180 right only before" in decision.reason
+
+
+def test_of_two_members_who_disagree_on_what_is_better_neither_is_believed() -> None:
+    rules = GateRules(require="better")
+    two = [counts("sst2", "ann", 2000, 40, 160), counts("sst2", "eve", 2000, 105, 100)]
+    decision = decide(rules, two)
+    assert (decision.finding, decision.publish) == ("disputed", True)
+    assert "without eve it is" in decision.reason
+
+
 def test_who_says_two_things_of_a_suite_is_not_counted_and_who_repeats_itself_is_once() -> None:
     one, other = counts("s", "eve", 2000, 100, 100), counts("s", "eve", 2000, 400, 0)
     decision = decide(GateRules(to_stop=1), [one, other, ALIKE])
