@@ -6,6 +6,7 @@
     for _ in coldfuse.attach(trainer, federation):      # a Trainer takes part, round after round
         trainer.train()
     coldfuse.fuse("base/", ["alice/", "bob/"], method="ties(density=0.3)", out="fused/")
+    coldfuse.evaluate(["base/", "fused/"], "reviews.csv")   # is it better, and can these data tell?
 
 Every name is loaded when it is first used; importing coldfuse loads errors alone. To read the code, take the packages
 in the order in which data flow: `data`, `training`, `contributor`, `gateway` and `transport`, `storage` and `registry`,
@@ -49,6 +50,8 @@ from coldfuse.errors import (
 if TYPE_CHECKING:
     from coldfuse.api.attach import attach
     from coldfuse.api.connect import connect, fetch
+    from coldfuse.api.evaluate import evaluate
+    from coldfuse.api.evaluated import EvaluationResult
     from coldfuse.api.federation import Federation
     from coldfuse.api.fuse import fuse, methods
     from coldfuse.api.fused import FusedModel, MethodInfo, Methods, ParameterInfo
@@ -61,6 +64,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "coldfuse.api.attach": ("attach",),
     "coldfuse.api.connect": ("connect", "fetch"),
+    "coldfuse.api.evaluate": ("evaluate",),
+    "coldfuse.api.evaluated": ("EvaluationResult",),
     "coldfuse.api.federation": ("Federation",),
     "coldfuse.api.fuse": ("fuse", "methods"),
     "coldfuse.api.fused": ("FusedModel", "MethodInfo", "Methods", "ParameterInfo"),
@@ -81,6 +86,7 @@ __all__ = [
     "DamagedObjectError",
     "Decision",
     "DigestMismatchError",
+    "EvaluationResult",
     "ExpiredError",
     "Federation",
     "FederationError",
@@ -114,6 +120,7 @@ __all__ = [
     "__version__",
     "attach",
     "connect",
+    "evaluate",
     "fetch",
     "fuse",
     "load_module",

@@ -19,6 +19,10 @@ class Base:
     checkpoint: Checkpoint
     tied: Tied
     """The tensor that each copy among the base's tensors is a copy of."""
+    is_stand_in: bool = False
+    """True where it takes another release's place: what was trained on that one is applied on this."""
+    store_url: str | None = None
+    """Store that its files lie in; None: the federation's."""
 
     @property
     def schema(self) -> Schema:

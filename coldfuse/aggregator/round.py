@@ -21,10 +21,11 @@ from coldfuse.aggregator.judging import MAX_VERDICTS, judge, rejection, settle
 from coldfuse.aggregator.mending import damaged_in_fusion, late_reason, mend, without_damaged
 from coldfuse.aggregator.model import Base
 from coldfuse.aggregator.release import MOST_CONTRIBUTIONS, describe_standing, fuse_release
+from coldfuse.aggregator.retracting import give_up, next_of_retraction
 from coldfuse.aggregator.screen import bounded
 from coldfuse.aggregator.signing import sign_release
 from coldfuse.core.closing import RoundAction, RoundFacts, decide, facts_of, in_time
-from coldfuse.core.contribution import Admission, Rejection
+from coldfuse.core.contribution import Admission
 from coldfuse.core.damage import Damaged
 from coldfuse.core.federation import RoundRules
 from coldfuse.core.history import hand_on
@@ -53,6 +54,9 @@ _NUM_MARKS = 20
 
 _MIN_MARK_S = 2.0
 """Seconds between two such entries at least."""
+
+_REPLACED = "the aggregator's key was replaced: what the old one has written counts for nothing; send it again"
+"""Why a round of a key that was replaced is abandoned."""
 
 _JUDGED_AT_ONCE = 16
 """Number of contributions a worker that are judged in one look."""
@@ -110,16 +114,20 @@ def _next(round_: Round, state: RoundState) -> list[LeaderEvent]:
         and round_.base.release.round != round_.journal.round
         and _is_by_others(round_, round_.journal)
     ):
-        return _give_up(state)
+        return give_up(state, _REPLACED)
     if state.opened is not None and state.is_open:
         return _look(round_, state, state.opened)
     if state.waiting:
         return [_reject_late(round_.journal.round, state)]
-    if state.is_over:
-        return []
-    age_s = round_.clock.age_s(state)
+    return [] if state.is_over else _finish(round_, state, age_s=round_.clock.age_s(state))
+
+
+def _finish(round_: Round, state: RoundState, *, age_s: float) -> list[LeaderEvent]:
+    """Do the next thing in a round that takes nothing any more."""
     if state.fused is not None:
         return [_publish(round_, state, state.fused, age_s=age_s)]
+    if state.opened is not None and state.opened.retraction is not None:
+        return [next_of_retraction(round_.federation, round_.executor, state, round_number=round_.journal.round)]
     mending = _mend(round_, state, age_s=age_s)
     return [_fuse(round_, state, age_s=age_s)] if mending is None else mending
 
@@ -128,21 +136,6 @@ def _is_before_root(round_: Round) -> bool:
     """Tell whether a round was opened before its federation had a root: nobody can prove who wrote its journal."""
     settings = round_.federation.settings
     return settings.root is not None and not settings.is_signed_round(round_.journal.round)
-
-
-def _give_up(state: RoundState) -> list[LeaderEvent]:
-    """Abandon a round of a key that was replaced; who has contributed is told, and sends it again."""
-    reason = "the aggregator's key was replaced: what the old one has written counts for nothing; send it again"
-    there = [*state.admitted.values(), *state.held.values()]
-    late = [
-        Rejection(
-            contribution=each.contribution, contributor=each.contributor, display_name=each.display_name,
-            reason=reason, is_late=True,
-        )
-        for each in there
-    ]  # fmt: skip
-    runs = (tuple(late[first : first + MAX_VERDICTS]) for first in range(0, len(late), MAX_VERDICTS))
-    return [*(Rejected(rejections=some) for some in runs), Abandoned(reason=reason)]
 
 
 def _is_by_others(round_: Round, journal: Journal) -> bool:
@@ -185,6 +178,8 @@ def _awaited(federation: Federation, active: tuple[ActiveContributor, ...]) -> t
 
 def _refused_by(round_: Round, before: RoundState) -> str | None:
     """Return the method that has refused exactly what an abandoned round admitted."""
+    if before.opened is not None and before.opened.retraction is not None:
+        return None
     if before.damages or before.fused is not None:  # it was the store's fault
         return None
     if before.closed is not None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
+from coldfuse.aggregator.led import LedExecutor
 from coldfuse.aggregator.model import Base, open_base
 from coldfuse.aggregator.release import most_contributions
 from coldfuse.aggregator.resigning import take_over_history
@@ -34,10 +34,6 @@ from coldfuse.registry.journal import Journal
 from coldfuse.registry.lease import Lease
 from coldfuse.registry.round_clock import RoundClock
 from coldfuse.registry.settings import keep_copy, mend_settings
-
-S = TypeVar("S")
-T = TypeVar("T")
-R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +87,7 @@ def serve_rounds(
     watchdog, trouble, published = watchdog or Watchdog(), _Trouble(stop, settings), 0
     while not stop.is_set():
         lease = Lease(federation.store, ttl_s=settings.lease_ttl_s, moves=watchdog.moves)
-        leader = _Leader(federation, _Led(executor, lease, watchdog), lease, watchdog)
+        leader = _Leader(federation, LedExecutor(executor, lease, watchdog), lease, watchdog)
         try:
             if not _acquire(lease, settings, stop=stop, announce=announce, watchdog=watchdog):
                 return
@@ -136,25 +132,10 @@ def _acquire(
     return True
 
 
-class _Led:
-    """An executor whose work is a sign of life, and that ends when the lease does."""
-
-    def __init__(self, executor: WatchedExecutor, lease: Lease, watchdog: Watchdog) -> None:
-        self._executor, self._lease, self._watchdog = executor, lease, watchdog
-        self.task_bytes, self.num_workers = executor.task_bytes, executor.num_workers
-
-    def run(self, task: Callable[[S, T], R], shared: S, items: Sequence[T]) -> Iterator[tuple[int, R]]:
-        self._watchdog.sign()
-        for result in self._executor.run(task, shared, items, alive=self._watchdog.sign):
-            self._watchdog.sign()
-            self._lease.check()
-            yield result
-
-
 class _Leader:
     """Leads: advances the current round, and the one before it, whose late contributions still get their verdicts."""
 
-    def __init__(self, federation: Federation, executor: _Led, lease: Lease, watchdog: Watchdog) -> None:
+    def __init__(self, federation: Federation, executor: LedExecutor, lease: Lease, watchdog: Watchdog) -> None:
         self._federation, self._executor, self._lease, self._watchdog = federation, executor, lease, watchdog
         self._journals: dict[int, Journal] = {}  # kept, because a journal remembers what it has read
         self._clocks: dict[int, RoundClock] = {}  # kept, because a round's age is measured from when it was first seen

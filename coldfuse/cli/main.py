@@ -19,6 +19,7 @@ from coldfuse.cli.options.certs import CertsOptions
 from coldfuse.cli.options.consumer import FetchOptions, LineageOptions, ReleasesOptions, StatusOptions
 from coldfuse.cli.options.contributor import ContributeOptions
 from coldfuse.cli.options.doctor import DoctorOptions
+from coldfuse.cli.options.evaluate import EvaluateOptions
 from coldfuse.cli.options.experiments import (
     BenchFetchOptions,
     BenchFuseOptions,
@@ -37,6 +38,7 @@ from coldfuse.cli.options.operator import (
     ServeOptions,
     SetOptions,
 )
+from coldfuse.cli.options.retention import RetractOptions
 from coldfuse.cli.options.simulation import SimulateOptions
 from coldfuse.cli.options.statistics import StatisticsOptions
 from coldfuse.cli.options.trust import (
@@ -91,6 +93,10 @@ COMMANDS = {
         options=QuarantineOptions, runs="coldfuse.cli.quarantine:quarantine", panel=_OPERATE
     ),
     "readmit": Command(options=ReadmitOptions, runs="coldfuse.cli.quarantine:readmit", panel=_OPERATE),
+    "retract": Command(
+        options=RetractOptions, runs="coldfuse.cli.retract:take_out", panel=_OPERATE, extra="fuse",
+        at_once=("numba", "psutil"),
+    ),
     "serve": Command(
         options=ServeOptions, runs="coldfuse.cli.serve:serve", panel=_OPERATE, extra="aggregator", at_once=("ray",)
     ),
@@ -114,6 +120,10 @@ COMMANDS = {
     "lineage": Command(options=LineageOptions, runs="coldfuse.cli.lineage:lineage", panel=_USE),
     "fuse": Command(options=FuseOptions, runs="coldfuse.cli.fuse:fuse", panel=_ALONE, extra="fuse"),
     "methods": Command(options=MethodsOptions, runs="coldfuse.cli.methods:methods", panel=_ALONE, extra="fuse"),
+    "evaluate": Command(
+        options=EvaluateOptions, runs="coldfuse.cli.evaluate:evaluate", panel=_ALONE, extra="evaluate",
+        prepare=prepare_training,
+    ),
     "statistics": Command(
         options=StatisticsOptions, runs="coldfuse.cli.statistics:statistics", panel=_ALONE, extra="contributor",
         prepare=prepare_training,

@@ -9,6 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Count
 from coldfuse.core.names import DisplayName
+from coldfuse.core.retraction import Retraction
 from coldfuse.core.shared_module import SharedModule
 from coldfuse.core.statistics import StatisticsKind
 from coldfuse.core.value import Digest, Name, Value
@@ -63,7 +64,7 @@ class _Checked(Value):
         data: dict[str, object] = handler(self)
         if not self.checks:
             data.pop("checks", None)
-        for name in ("module", "cut"):
+        for name in ("module", "cut", "retraction"):
             if name in data and not data[name]:
                 data.pop(name)
         return data
@@ -120,6 +121,8 @@ class ReleaseManifest(_Checked):
     """What it is a module of, and on whose body; None where it is a whole model."""
     cut: Cut | None = None
     """What was lost where fused factors were cut to their rank; None where nothing was cut."""
+    retraction: Retraction | None = None
+    """What it replaces, and what was left out of it; None where a round has made it as ever."""
     created_at_s: float
     """Seconds since 1970, by the publisher's clock; for people."""
     software: dict[Name, str] = Field(default_factory=dict)

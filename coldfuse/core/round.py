@@ -17,6 +17,7 @@ from coldfuse.core.damage import Damage, Damaged
 from coldfuse.core.federation import RoundRules, Terms
 from coldfuse.core.names import DisplayName
 from coldfuse.core.past import MAX_ACTIVE, MAX_PAST, ActiveContributor, PastRound
+from coldfuse.core.retraction import Retraction
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.signature import Signature
 from coldfuse.core.statistics import StatisticsRule
@@ -64,6 +65,12 @@ class Opened(Value):
     """The last rounds that made a release, newest first."""
     active: Annotated[tuple[ActiveContributor, ...], Field(max_length=MAX_ACTIVE)] = ()
     """Those who have contributed lately."""
+    retraction: Retraction | None = None
+    """What is taken out: the round takes no contributions, and fuses those of earlier rounds again; None otherwise."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return without_unset(handler(self), "retraction")
 
     @property
     def screening(self) -> ScreeningRules:
@@ -185,7 +192,8 @@ class RoundState:
     @property
     def is_open(self) -> bool:
         """True while a contribution that arrives can still be fused."""
-        return self.opened is not None and self.closed is None and not self.is_over
+        opens = self.opened is not None and self.opened.retraction is None
+        return opens and self.closed is None and not self.is_over
 
     @property
     def is_over(self) -> bool:

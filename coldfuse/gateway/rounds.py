@@ -178,6 +178,11 @@ def explain_wait(rules: RoundRules, standing: Standing) -> str:
     state, facts = standing.state, standing.facts(rules)
     if state.opened is None:
         return f"round {standing.round} waits for an aggregator to open it"
+    if state.opened.retraction is not None:
+        return (
+            f"round {standing.round} takes no contributions: what was retracted is taken out, and the rounds since are "
+            "fused again; the next round opens on what comes of it"
+        )
     if facts is None:
         count = len(state.closed.contributions) if state.closed else 0
         return f"round {standing.round} is closed; the aggregator fuses {count} contributions"

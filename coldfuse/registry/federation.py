@@ -242,7 +242,8 @@ class Federation:
         current = plain_channel(there.channel)
         if current == pointer and not there.is_damaged:  # an earlier try got this far
             return
-        if current != pointer and current.release != manifest.parent:
+        replaced = manifest.retraction.replaces if manifest.retraction else manifest.parent
+        if current != pointer and current.release != replaced:
             raise ConflictError(
                 f"release {manifest.release} continues {manifest.parent}, but {current.release} is the latest"
             )

@@ -33,6 +33,7 @@ Kind = Literal[
     "lot",
     "provenance",
     "request",
+    "tombstone",
 ]
 """What is signed."""
 

@@ -19,7 +19,7 @@ def test_the_exported_names_are_these() -> None:
     assert api == {
         "__version__", "attach", "connect", "fetch", "fuse", "methods", "load_module", "Federation", "Status",
         "Releases", "ReleaseSummary", "FetchedRelease", "Acknowledgement", "ContributionVerdict", "Decision",
-        "FusedModel", "Methods", "MethodInfo", "ParameterInfo",
+        "FusedModel", "Methods", "MethodInfo", "ParameterInfo", "evaluate", "EvaluationResult",
     }  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
         _ = coldfuse.fusion_method
 
 
-@pytest.mark.parametrize("name", ["connect", "fetch", "fuse", "methods"])
+@pytest.mark.parametrize("name", ["connect", "evaluate", "fetch", "fuse", "methods"])
 def test_functions_say_what_they_take_give_and_raise(name: str) -> None:
     function = getattr(coldfuse, name)
     documented = inspect.getdoc(function) or ""

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "data": "core extras",  # databases and the Hub need libraries of an extra
     # pictures need a library of an extra; adapters know which types are a change of weights
     "training": "core durable naming tensors adapters data extras",
-    "evaluation": "core tensors data training",
+    "evaluation": "core durable tensors data training",  # scores and features are kept in files
     "consumer": "core durable tensors registry gateway trust",
     "contributor": "core durable tensors data training consumer gateway trust",  # what it sends is signed
     "attached": "core durable naming adapters tensors",  # models and Trainers of the user's own
@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "verification": "core tensors engine registry storage trust aggregator consumer doctor gateway",
     "simulation": "core processes tensors engine registry storage gateway transport aggregator data config",
     "api": "core durable recipes naming tensors adapters fusion engine registry storage gateway transport trust "
-    "consumer contributor attached search config extras",
+    "consumer contributor attached search data training evaluation config extras",
     "experiments": "*",
     "cli": "*",
     "__main__": "cli",
