@@ -173,7 +173,9 @@ def explain_change(settings: FederationSettings, standing: Standing) -> str | No
     if opened is None or opened.terms is None or opened.terms == settings.terms:
         return None
     before, after = settings.under(opened.terms).changeable.in_words(), settings.changeable.in_words()
-    changed = [f"{name} {before[name]} → {value}" for name, value in after.items() if value != before[name]]
+    changed = [
+        f"{name} {before.get(name, '-')} → {value}" for name, value in after.items() if value != before.get(name)
+    ]
     return f"from the next round on: {', '.join(changed)}"
 
 
