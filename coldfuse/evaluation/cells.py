@@ -114,6 +114,15 @@ def wins(before: Cell, after: Cell) -> Counts | None:
     return count_wins(first, second)
 
 
+def net_wins(before: Cell, after: Cell) -> list[int]:
+    """Return by how many examples more the second of two models is better than worse, seed by seed."""
+    found = []
+    for one, other in zip(before.scores, after.scores, strict=True):
+        counts = count_wins([one.outcomes or ()], [other.outcomes or ()])
+        found.append(counts.only_after - counts.only_before)
+    return found
+
+
 def data_name(suite: str, test: str) -> str:
     """Return what people call a test set within its data set.
 

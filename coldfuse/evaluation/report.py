@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from operator import add
 
-from coldfuse.evaluation.cells import Cell, cells_of, data_in, protocols_in, scored, wins
-from coldfuse.evaluation.significance import Comparison, Counts, Verdict, compare
+from coldfuse.evaluation.cells import Cell, cells_of, data_in, net_wins, protocols_in, scored, wins
+from coldfuse.evaluation.significance import Comparison, Verdict, compare
 from coldfuse.evaluation.trials import Place, Plan
 from coldfuse.evaluation.values import Compared, EvaluatedModel, Evaluation, Trial
 
@@ -56,22 +56,29 @@ def _comparisons(plan: Plan, cells: Sequence[Cell]) -> Iterator[Compared]:
             pairs = [(cell, counts) for cell in after if (counts := wins(before[cell.data], cell)) is not None]
             results = compare([counts for _, counts in pairs])
             names = {"model": plan.models[model].name, "reference": plan.models[0].name, "protocol": protocol.name}
+            nets = [net_wins(before[cell.data], cell) for cell, _ in pairs]
             rows = [
-                _said(result, names, data=cell.data, difference=cell.mean - before[cell.data].mean)
-                for (cell, _), result in zip(pairs, results, strict=True)
+                _said(
+                    result.unless_seeds_disagree(net),
+                    names,
+                    data=cell.data,
+                    difference=cell.mean - before[cell.data].mean,
+                )
+                for (cell, _), result, net in zip(pairs, results, nets, strict=True)
             ]
-            if len(distinct := _distinct(pairs)) > 1:
-                (pooled,) = compare([reduce(add, distinct)])
-                rows.append(_said(pooled, names, data=None, difference=None))
+            if len(once := _distinct([cell for cell, _ in pairs])) > 1:
+                (pooled,) = compare([reduce(add, [pairs[place][1] for place in once])])
+                by_seed = [sum(net) for net in zip(*(nets[place] for place in once), strict=True)]
+                rows.append(_said(pooled.unless_seeds_disagree(by_seed), names, data=None, difference=None))
             is_same = plan.models[model].digest == plan.models[0].digest
             yield from map(_known_alike, rows) if is_same else rows
 
 
-def _distinct(pairs: Sequence[tuple[Cell, Counts]]) -> list[Counts]:
-    """Return the counts of every test set once: examples that are tested on twice are no more examples."""
-    digests = {data.name: data.digest for data in data_in([cell for cell, _ in pairs])}
-    first = {digests[cell.data]: counts for cell, counts in reversed(pairs)}
-    return list(first.values())
+def _distinct(cells: Sequence[Cell]) -> list[int]:
+    """Return the places of every test set once: examples that are tested on twice are no more examples."""
+    digests = {data.name: data.digest for data in data_in(cells)}
+    first = {digests[cell.data]: place for place, cell in reversed(list(enumerate(cells)))}
+    return sorted(first.values())
 
 
 def _said(result: Comparison, names: Mapping[str, str], *, data: str | None, difference: float | None) -> Compared:
