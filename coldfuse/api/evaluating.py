@@ -14,7 +14,7 @@ from coldfuse.api.evaluated import EvaluationResult
 from coldfuse.api.fusing import Machine
 from coldfuse.config import home_folder, prepare_ray
 from coldfuse.consumer.folder import hold
-from coldfuse.core.words import plural, printable
+from coldfuse.core.words import printable
 from coldfuse.data.tables import FileFormat
 from coldfuse.engine.execution import ThreadExecutor, ray_executor
 from coldfuse.errors import UserInputError
@@ -183,7 +183,7 @@ def _progress(plan: Plan, say: Say) -> Callable[[int, int, Place], None]:
         if begun_with[0] < 0:
             begun_with[0] = done - 1
             if done > 1:
-                say(f"{plural(done - 1, 'trial')} of {total} were kept from before")
+                say(f"kept from before: {done - 1} of {total}")
         each_s = (time.monotonic() - began_s) / (done - begun_with[0])
         seed = f", seed {place.seed}" if place.protocol.is_random else ""
         say(

@@ -7,12 +7,10 @@ where its trials ran, in which order, or in how many attempts.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 from typing import Protocol as Shape
 
 import torch
@@ -186,8 +184,3 @@ def _read(folder: Path, name: str) -> Trial | None:
         _LOG.warning("%s: damaged (%s); it is scored again", path, error)
         return None
     return trial if trial.identity == name else None
-
-
-def as_json(value: Any) -> str:
-    """Return a value as JSON for people and scripts."""
-    return json.dumps(value.model_dump(mode="json"), indent=2, ensure_ascii=False)

@@ -28,7 +28,8 @@ def test_features_are_computed_once_and_come_back_bit_for_bit(tmp_path: Path) ->
     cache, maker = FeatureCache(folder=tmp_path), Maker()
     first, second = cache.get("a" * 64, maker), FeatureCache(folder=tmp_path).get("a" * 64, maker)
     assert maker.count == 1
-    assert torch.equal(first, maker.made) and torch.equal(second, maker.made)
+    assert torch.equal(first, maker.made)
+    assert torch.equal(second, maker.made)
 
 
 @pytest.mark.parametrize("place", [-1, 30, 4])
