@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import typer
 
@@ -31,8 +30,7 @@ def similarity(options: SimilarityOptions) -> None:
         threads=options.threads, device=options.device,
         machine=Machine(workers=options.workers, memory_bytes=memory_bytes),
     )  # fmt: skip
-    with ExitStack() as stack:
-        found = run_comparison(request, stack, fetch=fetching(options.connection), on_model=_say)
+    found = run_comparison(request, fetching(options.connection), on_model=_say)
     if options.plot is not None:
         from coldfuse.cli.similarity_plot import draw_similarity  # noqa: PLC0415 - matplotlib, for a picture alone
 
