@@ -74,7 +74,9 @@ def run_comparison(
             weights = _weights(request, places, base, notes)
         except SchemaMismatchError as error:
             if request.texts is None:
-                raise
+                raise SchemaMismatchError(
+                    f"{error}; models of different shapes can be compared by what they make of texts alone: --data FILE"
+                ) from error
             weights = ()
             notes.append(f"weights are not compared: {error}")
         candidates = replace(candidates, base=None if base is None else str(base))
