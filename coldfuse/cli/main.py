@@ -139,11 +139,11 @@ COMMANDS = {
         prepare=prepare_training,
     ),
     "rank": Command(
-        options=RankOptions, runs="coldfuse.cli.rank:rank", panel=_ALONE, extra="contributor",
+        options=RankOptions, runs="coldfuse.cli.rank:rank", panel=_ALONE, extra="evaluate",
         prepare=prepare_training,
     ),
     "similarity": Command(
-        options=SimilarityOptions, runs="coldfuse.cli.similarity:similarity", panel=_ALONE, extra="fuse",
+        options=SimilarityOptions, runs="coldfuse.cli.similarity:similarity", panel=_ALONE, extra="evaluate",
         prepare=prepare_training,
     ),
     "bench fuse": Command(options=BenchFuseOptions, runs="coldfuse.cli.bench:fuse", panel=_ALONE, extra="fuse"),

@@ -102,6 +102,8 @@ NEEDS = {
     "fuse . . --out new": "fuse",
     "methods": "fuse",
     "evaluate . --data x.csv": "evaluate",
+    "rank . --data x.csv": "evaluate",
+    "similarity . .": "evaluate",
     "statistics . --data x.csv --kind fisher --out new": "contributor",
     "bench fuse": "fuse",
     "bench upload": "fuse",
