@@ -12,8 +12,7 @@ import huggingface_hub
 import pytest
 from hub_models import SECRET, TOKEN, Hub, Repo, model_hub
 from operators import Person
-from rooted import DAY_S  # noqa: F401 - the module is needed by whoever founds
-from tiny_rounds import lead, make_changes, make_contribution, make_federation, make_model, receive
+from tiny_rounds import lead, make_changes, make_contribution, make_federation, make_model, receive, write_model
 
 import coldfuse
 from coldfuse.errors import ConflictError, NotAllowedError, StorageError, TransportError, TrustError, UserInputError
@@ -79,12 +78,35 @@ def test_what_names_all_contributors_goes_only_where_all_have_agreed(
     person.succeed("push", federation.store.url, NAME, "--provenance")
     held = hub.repos["ward/minilm"].head()
     assert ".coldfuse/release.json" in held
-    copy = tmp_path / "copy"
-    for path, data in held.items():
-        (copy / path).parent.mkdir(parents=True, exist_ok=True)
-        (copy / path).write_bytes(data)
-    assert "release 2" in person.succeed("verify", copy).stdout if False else True
-    assert coldfuse.__version__
+    said = person.succeed("verify", downloaded(hub, tmp_path / "copy")).stdout
+    assert "release 2: its bytes are right" in said
+
+
+def downloaded(hub: Hub, folder: Path) -> Path:
+    """Write what the repository holds into a folder, as a download of it does."""
+    for path, data in hub.repos["ward/minilm"].head().items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+    return folder
+
+
+def test_what_is_signed_verifies_as_it_comes_from_the_hub(hub: Hub, tmp_path: Path) -> None:
+    person, store = Person(tmp_path / "home"), tmp_path / "store"
+    base = write_model(tmp_path / "base", MODEL)
+    (base / "README.md").write_text("---\nlicense: apache-2.0\n---\n# the base's own\n")
+    person.succeed("init", store, "--base", base, "--name", "ward")
+    person.succeed("push", store, NAME, "--provenance")
+    copy, key = downloaded(hub, tmp_path / "copy"), tmp_path / "key.pem"
+    person.succeed("fetch", store, "--out", tmp_path / "out", "--model-key", key)
+    command = [sys.executable, "-m", "model_signing", "verify", "key", "--public_key", key]
+    done = subprocess.run(
+        [*command, "--signature", copy / "model.sig", copy], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "succeeded" in done.stdout) == (0, True), done.stderr
+    assert "fine" in person.succeed("verify", copy).stdout
+    card = (copy / "README.md").read_text()
+    assert 'license: "apache-2.0"' in card
+    assert "the base's own" not in card
 
 
 def test_the_same_release_again_sends_nothing(hub: Hub, federation: Federation) -> None:
