@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from coldfuse.consumer import card, folder, signatures
-from coldfuse.consumer.changes import find_change
+from coldfuse.consumer.channels import check_change
 from coldfuse.consumer.folder import OWN, check_path, hold, is_foreign, is_whole, read_fetched, read_if_there
 from coldfuse.consumer.place import Place
 from coldfuse.consumer.signatures import Signatures, SignedSource, names_of
@@ -98,8 +98,8 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
         verify: Read and hash every file that is there already. Without it, files whose size, time of change and inode
             are those of the moment when they were hashed count as unchanged: every write changes one of these, so only
             a disk that decays, or somebody who sets times back, goes unnoticed.
-        allow_older: True to follow a channel also where that goes back, to an older release than the folder holds. A
-            release that is asked for by its number may be of any age.
+        allow_older: True to follow a channel back to an older release also where nobody has signed that. A release that
+            is asked for by its number may be of any age.
         pace: How much is on its way at once.
 
     Raises:
@@ -117,7 +117,7 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
     with hold(out / OWN, hint="another fetch writes to it"), explained(out):
         folder.claim(out)
         held = read_fetched(out)
-        changed = _check_change(out, held, manifest, which=which, allow_older=allow_older)
+        changed = check_change(source, out, held, manifest, which=which, allow_older=allow_older)
         signed = signatures.bring(source, manifest.release)
         signatures.require_room(out, signed)
         if signatures.names_of(signed):
@@ -134,19 +134,6 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
                 fetched = _fetch(download, out, signed)
         card.put(out, source, manifest, signed)
         return replace(fetched, changed=changed, signed=names_of(signed))
-
-
-def _check_change(
-    out: Path, held: ReleaseManifest | None, manifest: ReleaseManifest, *, which: int | str, allow_older: bool
-) -> str | None:
-    """Return what is no step forward, where it was not asked for; raise if it is one back."""
-    change = find_change(held, manifest, by_number=isinstance(which, int))
-    if change is not None and change.is_back and isinstance(which, str) and not allow_older:
-        raise UserInputError(
-            f"{out}: {change.text}; nothing was changed, give --allow-older to take it (allow_older=True in Python), "
-            "or its number"
-        )
-    return change.text if change else None
 
 
 class _Count:

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "data": "core extras",  # databases and the Hub need libraries of an extra
     # pictures need a library of an extra; adapters know which types are a change of weights
     "training": "core durable naming tensors adapters data extras",
-    "evaluation": "core tensors data training",
+    "evaluation": "core durable tensors data training",  # scores and features are kept in files
     "consumer": "core durable tensors registry gateway trust",
     "contributor": "core durable tensors data training consumer gateway trust",  # what it sends is signed
     "attached": "core durable naming adapters tensors",  # models and Trainers of the user's own
@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "publishing": "core consumer verification",  # what is pushed was fetched and verified
     "simulation": "core processes tensors engine registry storage gateway transport aggregator data config",
     "api": "core durable recipes naming tensors adapters fusion engine registry storage gateway transport trust "
-    "consumer contributor attached search movement verification publishing config extras",
+    "consumer contributor attached search movement verification publishing data training evaluation config extras",
     "experiments": "*",
     "cli": "*",
     "__main__": "cli",
