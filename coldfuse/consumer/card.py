@@ -20,7 +20,7 @@ from coldfuse.core.model_card import CardFacts, architectures_of, model_card
 from coldfuse.core.model_files import CARD_FILE, SIGNATURE_FILE
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, sha256
-from coldfuse.durable import explained, write_whole
+from coldfuse.durable import explained, remove_whole, write_whole
 from coldfuse.errors import CodecError, ColdfuseError
 from coldfuse.registry.settings import SETTINGS_KEY
 from coldfuse.trust.model_signature import says_ignored
@@ -44,10 +44,14 @@ def put(out: Path, source: SignedSource, manifest: ReleaseManifest, signed: Sign
         UserInputError: It cannot be written.
     """
     text = model_card(manifest, find_facts(out, source, manifest, signed)).encode()
-    path = out / CARD_FILE if may_lie_beside(signed) else out / OWN / CARD_FILE
+    path, other = out / CARD_FILE, out / OWN / CARD_FILE
+    if not may_lie_beside(signed):
+        path, other = other, path
     with explained(path):
         written = _read_note(out)
         there = _digest_of(path)
+        if _digest_of(other) in written:
+            remove_whole(other)
         if there is not None and there not in written:
             log.info("%s: is somebody's own, and stays as it is", path)
             return
