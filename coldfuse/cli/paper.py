@@ -31,6 +31,7 @@ def experiment(options: PaperOptions) -> None:
     given = Given(
         data=options.data, base=resolve_model(options.base) if options.base else bundled_base(), work=options.work,
         sets=words(options.sets), unseen=words(options.unseen), threads=options.threads,
+        discards=options.discard,
     )  # fmt: skip
     ran = run(chosen, sizes, given, tell=lambda line: typer.echo(line, err=True), only_kept=options.so_far)
     if not ran.rows:

@@ -77,6 +77,9 @@ class PaperOptions:
     so_far: Annotated[bool, typer.Option("--so-far", help="Make nothing: show the scores that are there already.")] = (
         False
     )
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Remove models once this experiment needs them no more: less disk.")
+    ] = False
     as_json: AsJson = False
     larger: Larger = field(default_factory=Larger)
 

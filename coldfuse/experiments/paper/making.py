@@ -112,7 +112,7 @@ def _make_fused(shop: Workshop, model: Fused) -> None:
     fuse_folders(request, ThreadExecutor(shop.threads))
     for item in model.tuned:
         if not isinstance(item.start, Pretrained):  # what begins at the base is a part of many rounds
-            _remove(shop.place(item))
+            remove(shop.place(item))
 
 
 def _make_averaged(shop: Workshop, model: Averaged) -> None:
@@ -223,7 +223,8 @@ def _attacked(model: Tuned, start: Path, tensors: Mapping[str, Tensor]) -> Mappi
     return {name: base[name] + strength * spoil(tensors[name] - base[name], generator) for name in sorted(tensors)}
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a model's folder or file, if it is there."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     path.unlink(missing_ok=True)
