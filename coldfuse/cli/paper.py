@@ -16,6 +16,7 @@ from coldfuse.durable import make_folder, write_whole
 from coldfuse.errors import UserInputError
 from coldfuse.experiments.demo import bundled_base
 from coldfuse.experiments.paper import pretrain as pretraining
+from coldfuse.experiments.paper.corpus import read_corpus
 from coldfuse.experiments.paper.declared import EXPERIMENTS
 from coldfuse.experiments.paper.figure import draw
 from coldfuse.experiments.paper.results import as_lines, as_table
@@ -58,7 +59,7 @@ def pretrain(options: PretrainOptions) -> None:
         layers=options.layers, hidden_size=options.hidden_size, vocabulary=options.vocabulary, block=options.block,
         batch=options.batch, epochs=options.epochs, learning_rate=options.learning_rate, seed=options.seed,
     )  # fmt: skip
-    corpus = pretraining.read_corpus(options.data, words(options.sets), words(options.leave_out))
+    corpus = read_corpus(options.data, words(options.sets), words(options.leave_out))
     made = pretraining.pretrain(
         how, corpus=corpus, out=options.out, threads=options.threads, tell=lambda line: typer.echo(line, err=True)
     )

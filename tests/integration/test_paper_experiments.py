@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from coldfuse.cli.main import app
 from coldfuse.errors import ColdfuseError, UserInputError
-from coldfuse.experiments.paper.pretrain import read_corpus
+from coldfuse.experiments.paper.corpus import read_corpus
 from coldfuse.tensors.checkpoint import open_checkpoint
 
 SMALL = ("--rounds", 2, "--examples", 16, "--scoring", 16, "--test", 10, "--seeds", 0)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,9 @@ from torch.nn.functional import cross_entropy
 
 from coldfuse.durable import write_whole
 from coldfuse.errors import ColdfuseError, UserInputError
-from coldfuse.experiments.fusion_data import Sizes as Taken
-from coldfuse.experiments.fusion_data import Task, read_task
 from coldfuse.experiments.fusion_models import publish, write_model
 from coldfuse.experiments.paper.about import about
+from coldfuse.experiments.paper.corpus import Corpus
 from coldfuse.naming.building import quiet
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.checkpoint import discard_checkpoint
@@ -40,7 +39,6 @@ from coldfuse.training.tasks.texts import Passage
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _POSITIONS = 512
-_ALL = 1 << 40
 _TOLD_EVERY_S = 30.0
 
 
@@ -63,16 +61,6 @@ class Pretraining:
     mask_fraction: float = 0.25
     """Share of the tokens that are hidden."""
     seed: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Corpus:
-    """Texts without labels."""
-
-    train: tuple[str, ...]
-    validation: tuple[str, ...]
-    sets: tuple[str, ...]
-    """Data sets that they are from."""
 
 
 def pretrain(
@@ -132,53 +120,6 @@ def _claim(out: Path, started: Mapping[str, object]) -> None:
         write_whole(path, text)
     elif path.read_bytes() != text:
         raise UserInputError(f"{out}: holds a pretraining with other settings or texts; give another --out")
-
-
-def read_corpus(data: Path, sets: Sequence[str], left_out: Sequence[str]) -> Corpus:
-    """Read the texts of all data sets but those that are left out, each once.
-
-    Args:
-        data: Folder that has one for each data set.
-        sets: Data sets to read; none: all.
-        left_out: Data sets whose texts are to stay unseen, wherever they stand.
-
-    Raises:
-        UserInputError: Nothing is left, or a data set is not there.
-    """
-    folders = {path.name for path in data.iterdir() if path.is_dir()} if data.is_dir() else set()
-    if missing := {*sets, *left_out} - folders:
-        raise UserInputError(f"{data}: expected a folder {min(missing)}, and there is none")
-    chosen = sorted({*(sets or folders)} - set(left_out))
-    taken = Taken(train=_ALL, validation=_ALL, test=_ALL)
-    hidden = {_key(text) for name in left_out for text in _all_texts(read_task(data / name, taken, seed=0))}
-    tasks = [read_task(data / name, taken, seed=0) for name in chosen]
-    train = _new(hidden, (text for task in tasks for text in _texts(task.train)))
-    validation = _new(hidden, (text for task in tasks for text in _texts(task.validation)))
-    if not train or not validation:
-        raise UserInputError(f"{data}: no texts are left to pretrain on")
-    return Corpus(train=train, validation=validation, sets=tuple(chosen))
-
-
-def _new(seen: set[str], texts: Iterable[str]) -> tuple[str, ...]:
-    """Return the texts that were not seen before, and note them as seen."""
-    found: list[str] = []
-    for text in texts:
-        if (key := _key(text)) and key not in seen:
-            seen.add(key)
-            found.append(text)
-    return tuple(found)
-
-
-def _key(text: str) -> str:
-    return " ".join(text.lower().split())
-
-
-def _texts(data: Any) -> list[str]:
-    return [*data.texts, *(data.text_pairs or ())]
-
-
-def _all_texts(task: Task) -> list[str]:
-    return [*_texts(task.train), *_texts(task.validation), *_texts(task.test)]
 
 
 def make_start(folder: Path, how: Pretraining, texts: Sequence[str]) -> None:
