@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import numpy
 
@@ -26,13 +27,14 @@ from coldfuse.engine.inputs import Input, delta_input
 from coldfuse.engine.job import LEAST_FACTOR_BYTES, task_bytes
 from coldfuse.engine.job import require_memory as require_task_memory
 from coldfuse.engine.recipes import read_recipe, write_recipe
-from coldfuse.engine.sinks import StoreSink
+from coldfuse.engine.sinks import FolderSink, StoreSink
 from coldfuse.engine.state import open_release_state
 from coldfuse.fusion.method import Statistic
 from coldfuse.fusion.outer.adaptive import Adaptive
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.registry.federation import Federation
-from coldfuse.registry.objects import SeenObjects
+from coldfuse.registry.objects import Objects, SeenObjects
+from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.checks import checks_of
 from coldfuse.tensors.files import BlobFile
 from coldfuse.tensors.tensor_file import open_tensors
@@ -81,8 +83,17 @@ def fuse_again(
     executor: Executor,
     *,
     round_number: int,
+    into: ObjectStore | None = None,
 ) -> tuple[ReleaseManifest, Fused]:
-    """Fuse these contributions on the base as `fuse_release` does, and write nothing.
+    """Fuse these contributions on the base as `fuse_release` does, and write nothing into the federation's store.
+
+    Args:
+        federation: Where the contributions lie.
+        base: The release that the contributions refer to.
+        admissions: What is fused, in any order.
+        executor: Runs the tasks.
+        round_number: The round that they came in.
+        into: Store that what is made is written into, for who fuses on it in turn; None: it is named alone.
 
     Returns:
         The manifest that would be published, but for the time, and what was made.
@@ -91,7 +102,31 @@ def fuse_again(
         FusionError: The method refuses these contributions.
         DamagedObjectError: Something that is needed for it is damaged or missing.
     """
-    return _fuse(_Fusing(federation, base, executor, None), admissions, round_number=round_number, now_s=0.0)
+    fusing = _Fusing(federation, base, executor, None, into)
+    return _fuse(fusing, admissions, round_number=round_number, now_s=0.0)
+
+
+def fuse_into(
+    federation: Federation, base: Base, admissions: Sequence[Admission], executor: Executor, *, folder: Path
+) -> str:
+    """Fuse these contributions on the base as `fuse_release` does, into a model folder; the store is only read.
+
+    Args:
+        federation: Where the contributions lie.
+        base: The release that they refer to.
+        admissions: What is fused, in any order.
+        executor: Runs the tasks, on this machine.
+        folder: Where the model goes; it exists, and is empty.
+
+    Returns:
+        The fused model's digest.
+
+    Raises:
+        FusionError: The method refuses these contributions.
+        DamagedObjectError: Something that is needed for it is damaged or missing.
+    """
+    _, prepared, _ = _ready(_Fusing(federation, base, executor, None), admissions)
+    return fuse(prepared, FolderSink(folder, base.checkpoint), executor).digest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,26 +138,29 @@ class _Fusing:
     executor: Executor
     check: MakeChecks | None
     """Makes the checks of files that have none; None where nothing is written, and parts are read whole instead."""
+    into: ObjectStore | None = None
+    """Store that the parts go into, which has none of the base's; None: the federation's."""
+
+    def sink(self) -> StoreSink:
+        """Return where the parts go."""
+        if self.into is not None:
+            return StoreSink(Objects(self.into), self.into.url)
+        is_dry, store = self.check is None, self.federation.store
+        objects = SeenObjects(store) if is_dry else self.federation.objects
+        return StoreSink(objects, store.url, there=_parts_of(self.base), is_dry=is_dry)
 
 
 def _fuse(
     fusing: _Fusing, admissions: Sequence[Admission], *, round_number: int, now_s: float
 ) -> tuple[ReleaseManifest, Fused]:
     federation, base, executor = fusing.federation, fusing.base, fusing.executor
-    recipe = _bounded(read_recipe(federation.settings.method), federation.settings.screening)
-    rules, past = federation.settings.screening, base.release.norms
-    counted = standing(admissions, recipe, rules, past, staleness=partial(_staleness, federation, base))
-    files_of = read_files(federation, [each.admission for each in counted], fusing.check)
-    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-        inputs = list(pool.map(lambda each, of: _open_input(base, each, of, recipe.statistic), counted, files_of))
-    is_dry = fusing.check is None
-    objects = SeenObjects(federation.store) if is_dry else federation.objects
-    sink = StoreSink(objects, federation.store.url, there=_parts_of(base), is_dry=is_dry)
-    fused = fuse(_prepare(federation, base, inputs, recipe), sink, executor)
+    counted, prepared, recipe = _ready(fusing, admissions)
+    sink = fusing.sink()
+    fused = fuse(prepared, sink, executor)
     files, checks = sink.files(fused.parts)
     manifest = ReleaseManifest(
         federation=federation.settings.federation,
-        release=base.release.release + 1,
+        release=base.number,
         parent=base.release.release,
         round=round_number,
         method=write_recipe(recipe),
@@ -132,13 +170,26 @@ def _fuse(
         contributions=tuple(each.fused(recipe.statistic) for each in counted),
         outer=sink.state(fused.parts, age=fused.fusion.age + 1),
         moved=fused.moved,
-        norms=norms_after(counted, rules, past),
+        norms=norms_after(counted, federation.settings.screening, base.release.norms),
         module=base.release.module,
+        base_facts=base.release.base_facts,
         cut=_cut(fused),
         created_at_s=now_s,
         software={"coldfuse": __version__, "numpy": numpy.__version__},
     )
     return manifest, fused
+
+
+def _ready(fusing: _Fusing, admissions: Sequence[Admission]) -> tuple[list[Standing], Prepared, Recipe]:
+    """Open what is fused, and plan: how much each contribution counts, the plan, and the recipe."""
+    federation, base = fusing.federation, fusing.base
+    recipe = _bounded(read_recipe(federation.settings.method), federation.settings.screening)
+    rules, past = federation.settings.screening, base.release.norms
+    counted = standing(admissions, recipe, rules, past, staleness=partial(_staleness, federation, base))
+    files_of = read_files(federation, [each.admission for each in counted], fusing.check)
+    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+        inputs = list(pool.map(lambda each, of: _open_input(base, each, of, recipe.statistic), counted, files_of))
+    return counted, _prepare(federation, base, inputs, recipe), recipe
 
 
 def _cut(fused: Fused) -> Cut | None:
@@ -181,7 +232,7 @@ def most_contributions(federation: Federation, base: Base, executor: Executor) -
 
 
 def _prepare(federation: Federation, base: Base, inputs: Sequence[Input], recipe: Recipe) -> Prepared:
-    outer, url = base.release.outer, federation.store.url
+    outer, url = base.release.outer, base.store_url or federation.store.url
     # Nothing is opened here: of the slots that the release carries, only those that the recipe keeps are read.
     files, checks = (outer.files, outer.checks) if outer else ({}, {})
     kept = {name: BlobFile(url, blob, name, checks_of(blob, checks.get(name))) for name, blob in files.items()}
@@ -225,7 +276,7 @@ def _open_input(base: Base, counted: Standing, files: Files, kind: Statistic | N
     item = delta_input(
         base.checkpoint, open_tensors(delta), counted.weight, tied=base.tied, path=delta.name,
         digest=admission.delta_digest,
-        base_digest=None if admission.base_release is None else files.stored.base_digest,
+        base_digest=files.stored.base_digest if base.is_stand_in or admission.base_release is not None else None,
         mask=open_tensors(files.mask) if files.mask else None,
     )  # fmt: skip
     item = dataclasses.replace(item, share=counted.share * counted.staleness_weight)

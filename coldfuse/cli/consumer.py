@@ -109,6 +109,7 @@ def status(options: StatusOptions) -> None:
                 "change": answer.change and answer.change.model_dump(),
                 "screening": answer.screening and answer.screening.model_dump(),
                 "statistics": answer.statistics.model_dump(),
+                "gate": answer.gate and answer.gate.model_dump(),
                 "stands": stands(answer),
                 "shared": module and module.model_dump(),
             }

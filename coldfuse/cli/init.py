@@ -10,10 +10,11 @@ from pathlib import Path
 
 import typer
 
-from coldfuse.api.places import resolve_model, revision_of
+from coldfuse.api.places import facts_of, resolve_model, revision_of
 from coldfuse.cli.adopting import adopt_federation
 from coldfuse.cli.closing import NEW_FEDERATION, rules_of
 from coldfuse.cli.founding import begun_in, finish, founders, say_keys
+from coldfuse.cli.gate import gate_of
 from coldfuse.cli.options.operator import InitOptions
 from coldfuse.cli.recipe import line_of, recipe_of, require_federated
 from coldfuse.cli.units import parse_duration
@@ -51,6 +52,7 @@ def init(options: InitOptions) -> None:
     line = line_of(recipe, words)
     rules = NEW_FEDERATION | {"deadline_s": parse_duration(options.deadline)} | rules_of(options.closing)
     rules |= {"quorum": quorum}
+    gate = gate_of(options.gating, None)
     store, model = open_store(options.store), resolve_model(base)
     if _was_finished(options, store):
         return
@@ -70,7 +72,8 @@ def init(options: InitOptions) -> None:
         folder, keys = founders(store, is_open=options.is_open, key=options.key)
         federation = create_federation(
             store, name=options.name, base=shared, origin=base, method=line, rules=rules, screening=screening,
-            statistics=statistics, trust=keys, is_auditable=options.is_auditable,
+            statistics=statistics, gate=gate, trust=keys, is_auditable=options.is_auditable,
+            base_facts=facts_of(base, model),
         )  # fmt: skip
         finish(folder, store, options.store)
     how = "no release has it, so who loads one needs it, too"
@@ -104,6 +107,8 @@ def _say_created(
         typer.echo(item)
     if settings.statistics.wanted:
         typer.echo(f"statistics beside every delta: {settings.statistics}")
+    if settings.gate:
+        typer.echo(f"gate: {settings.gate}")
     if settings.is_auditable:
         typer.echo("auditable: every member may read the contributions that went into a release, and fuse it again")
     say_keys(options.store, folder, is_open=options.is_open)

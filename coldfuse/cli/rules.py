@@ -10,7 +10,9 @@ from typing import Literal
 import typer
 
 from coldfuse.cli.closing import rules_of
+from coldfuse.cli.gate import gate_of
 from coldfuse.cli.holding import hold
+from coldfuse.cli.options.gate import GateWords
 from coldfuse.cli.options.operator import SetOptions
 from coldfuse.cli.options.shared import RecipeChange, RecipeWords
 from coldfuse.cli.recipe import line_of, recipe_of, require_federated
@@ -40,10 +42,10 @@ def change(options: SetOptions) -> None:
         options.name, options.quorum, options.deadline, options.screening, options.statistics, words.method,
         words.variant,
     )  # fmt: skip
-    if all(value is None for value in given) and not (words.param or closing):
+    if all(value is None for value in given) and not (words.param or closing or options.gating != GateWords()):
         raise typer.BadParameter(
             "say what to change: --quorum, --deadline, --close, --late, --method, --param, --variant, --screening, "
-            "--statistics, --name or another of the options"
+            "--statistics, --gate, --name or another of the options"
         )
     store = open_store(options.store)
     before, etag = read_settings(store)
@@ -56,6 +58,7 @@ def change(options: SetOptions) -> None:
         method=method,
         statistics=_new_statistics(before, method, options.statistics),
         screening=None if options.screening is None else ScreeningRules(is_on=options.screening == "strict"),
+        gate=gate_of(options.gating, before.gate),
     ).model_copy(update={"quorum": options.quorum} | closing)  # checked, with the words for people, as it is written
     quorum = wanted.quorum or before.rules.quorum
     if wanted.method is not None or wanted.quorum is not None:
@@ -145,7 +148,7 @@ def _until_then(state: RoundState, number: int) -> str:
 
 def _as_json(old: ChangeableSettings, new: ChangeableSettings) -> dict[str, object]:
     was = old.model_dump()
-    return {name: {"old": was[name], "new": value} for name, value in new.model_dump(exclude_none=True).items()}
+    return {name: {"old": was.get(name), "new": value} for name, value in new.model_dump(exclude_none=True).items()}
 
 
 def _consequences(federation: Federation, before: FederationSettings, after: FederationSettings) -> list[str]:

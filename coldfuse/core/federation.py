@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from coldfuse.core.contribution import Count
+from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.names import DisplayName, shown
+from coldfuse.core.round_rules import MAX_QUORUM, Close, Late, RoundRules
 from coldfuse.core.screening_rules import ScreeningRules
-from coldfuse.core.staleness import MAX_STALENESS, StalenessRule, staleness_weight
+from coldfuse.core.staleness import StalenessRule
 from coldfuse.core.statistics import StatisticsRule
 from coldfuse.core.value import Digest, Name, Value, without_unset
+
+__all__ = [
+    "CHANNEL_EXPIRES_S", "LAYOUT_VERSION", "MAX_QUORUM", "SIGNED_LAYOUT_VERSION", "Adopted", "ChangeableSettings",
+    "Close", "FederationSettings", "Late", "RoundRules", "SettingsChange", "Terms", "change_settings",
+    "format_duration",
+]  # fmt: skip
 
 LAYOUT_VERSION = 1
 """Version of the store's layout. Code reads it before anything else, and says so when it meets a newer one."""
@@ -21,68 +29,6 @@ SIGNED_LAYOUT_VERSION = 2
 
 CHANNEL_EXPIRES_S = 7 * 86400.0
 """Seconds after which a channel that nobody has signed anew is not believed, unless the settings say otherwise."""
-
-MAX_QUORUM = (1 << 31) - 1
-"""The largest quorum: more than there are people to contribute, and what the wire can carry."""
-
-
-Close = Literal["quorum", "active", "grace"]
-"""When a round with a quorum closes: at once, when everybody active has come, or when all have usually come."""
-
-Late = Literal["drop", "next", "rebase"]
-"""What becomes of a contribution whose base is the latest release no more."""
-
-
-class RoundRules(Value):
-    """When a round closes, and what becomes of who is late. What is not said is as it was before it could be said."""
-
-    quorum: Annotated[int, Field(ge=1, le=MAX_QUORUM)] = 2
-    """Number of admitted contributions that lets a round close."""
-    deadline_s: Annotated[float, Field(gt=0)] = 900.0
-    """Seconds after which a round with too few contributions is abandoned; what was admitted counts for the next."""
-    close: Close = "quorum"
-    """When a round with a quorum closes. `quorum`: at once. `active`: when everybody who contributed to one of the last
-    three rounds has come; nobody is waited for beyond one and a half times what it usually takes. `grace`: at the age
-    by which all have usually come, which follows from past rounds."""
-    grace_s: Annotated[float, Field(ge=0)] = 0.0
-    """Seconds that every round stays open at least: what the slowest honest node needs. Nobody can make rounds faster,
-    under however many names. Never more than `max_grace_s` or the deadline."""
-    max_grace_s: Annotated[float, Field(gt=0)] | None = None
-    """Seconds after which a round with a quorum waits for nobody; None, or more than the deadline: the deadline."""
-    spread: Annotated[float, Field(ge=0, le=100)] = 3.0
-    """How many MADs after the median of past rounds the grace ends."""
-    late: Late = "drop"
-    """What becomes of a contribution whose base is no more the latest. `drop`: it is refused, and its contributor is
-    told so. `next`: it counts in the one next round. `rebase`: it counts in the open round, its delta applied to the
-    current base, if its base is not too old."""
-    staleness: StalenessRule = "constant"
-    """What such a contribution counts."""
-    max_staleness: Annotated[int, Field(ge=1, le=MAX_STALENESS)] = 10
-    """Number of releases by which the base of a contribution may be older under `rebase`."""
-
-    @property
-    def oldest(self) -> int:
-        """Number of releases by which a contribution's base may be older than the round's."""
-        return {"drop": 0, "next": 1, "rebase": self.max_staleness}[self.late]
-
-    @property
-    def longest_grace_s(self) -> float:
-        """Age after which a round with a quorum waits for nobody."""
-        return min(self.max_grace_s or self.deadline_s, self.deadline_s)
-
-    @property
-    def lateness(self) -> str:
-        """What becomes of a contribution whose base is no more the latest, in words."""
-        weight = "" if self.staleness == "constant" else f", by its weight {self.staleness}"
-        return {
-            "drop": "what was trained on an older release is not taken",
-            "next": f"what was trained on the release before counts{weight}",
-            "rebase": f"what was trained on one of the {self.max_staleness} releases before counts{weight}",
-        }[self.late]
-
-    def weight_of(self, staleness: int) -> float:
-        """Return what a contribution counts whose base is so many releases older; 1 for a fresh one."""
-        return staleness_weight(self.staleness, staleness) if staleness else 1.0
 
 
 class Terms(Value):
@@ -96,6 +42,12 @@ class Terms(Value):
     """Rules by which contributions are compared; none in rounds of versions that compared nothing."""
     statistics: StatisticsRule = Field(default_factory=StatisticsRule)
     """Statistics that contributions bring beside their deltas."""
+    gate: GateRules | None = None
+    """Rules by which what is fused is published; None: it is published whatever it does."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return without_unset(handler(self), "gate")
 
 
 class ChangeableSettings(Value):
@@ -117,6 +69,11 @@ class ChangeableSettings(Value):
     late: Late | None = None
     staleness: StalenessRule | None = None
     max_staleness: int | None = None
+    gate: GateRules | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return without_unset(handler(self), "gate")
 
     def __str__(self) -> str:
         """Say what is spoken of."""
@@ -138,6 +95,7 @@ class ChangeableSettings(Value):
             "late": self.late,
             "staleness": self.staleness,
             "max-staleness": self.max_staleness,
+            "gate": self.gate,
         }
         return {name: str(value) for name, value in words.items() if value is not None}
 
@@ -209,13 +167,15 @@ class FederationSettings(Value):
     channel_expires_s: Annotated[float, Field(gt=0)] | None = None
     """Seconds for which a channel is believed once it is signed; None: seven days."""
 
+    gate: GateRules | None = None
+    """Rules by which what is fused is published; None: it is published whatever it does."""
     is_auditable: bool | None = None
     """True where every member may read the contributions that went into a release, to fuse it again; decided when the
     federation is created. None: they are private, to who can read the store."""
 
     @model_serializer(mode="wrap")
     def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return without_unset(handler(self), "root", "adopted", "channel_expires_s", "is_auditable")
+        return without_unset(handler(self), "root", "adopted", "channel_expires_s", "is_auditable", "gate")
 
     @property
     def number(self) -> int:
@@ -234,7 +194,8 @@ class FederationSettings(Value):
     def terms(self) -> Terms:
         """What a round that is opened now is opened with."""
         return Terms(
-            rules=self.rules, method=self.method, screening=self.screening, statistics=self.statistics
+            rules=self.rules, method=self.method, screening=self.screening, statistics=self.statistics,
+            gate=self.gate,
         )  # fmt: skip
 
     @property
@@ -246,6 +207,7 @@ class FederationSettings(Value):
             method=self.method,
             screening=self.screening,
             statistics=self.statistics,
+            gate=self.gate,
             **self.rules.model_dump(),
         )
 
@@ -253,6 +215,10 @@ class FederationSettings(Value):
         """Return the same settings with the terms of a round; None, of a round of an older version: with these."""
         own = {} if terms is None else {name: getattr(terms, name) for name in Terms.model_fields}
         return self.model_copy(update=own)
+
+
+_AS_UNSET = {"gate": GateRules.off().model_dump()}
+"""What is the same as not to be set: whoever asks for it changes nothing."""
 
 
 def change_settings(
@@ -271,7 +237,7 @@ def change_settings(
         pydantic.ValidationError: A value cannot be.
     """
     wanted = ChangeableSettings.model_validate(wanted.model_dump(exclude_none=True))  # it may be unchecked
-    before = settings.changeable.model_dump()
+    before = _AS_UNSET | settings.changeable.model_dump()
     new = {name: value for name, value in wanted.model_dump(exclude_none=True).items() if value != before[name]}
     if not new:
         return settings
@@ -280,7 +246,7 @@ def change_settings(
     change = SettingsChange(
         number=settings.change.number + 1 if settings.change else 1, changed_at_s=now_s, by=by,
         after_release=after_release,
-        old=ChangeableSettings.model_validate({name: before[name] for name in new}),
+        old=ChangeableSettings.model_validate(settings.changeable.model_dump(include=set(new))),
         new=ChangeableSettings.model_validate(new),
     )  # fmt: skip
     rules = {name: new.pop(name) for name in RoundRules.model_fields if name in new}

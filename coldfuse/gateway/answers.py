@@ -10,6 +10,7 @@ from itertools import islice
 
 from coldfuse.core.contribution import MAX_EXAMPLES
 from coldfuse.core.federation import RoundRules, SettingsChange, format_duration
+from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.names import shown
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.screening_rules import ScreeningRules
@@ -166,6 +167,8 @@ class Status:
     """Last change of the federation's settings; None also from a gateway on another machine, which names nobody."""
     screening: ScreeningRules | None = None
     """Rules by which contributions are compared; None from a gateway that does not say."""
+    gate: GateRules | None = None
+    """Rules by which what is fused is published; None from a gateway that does not say, or where there are none."""
     statistics: StatisticsRule = field(default_factory=StatisticsRule)
     """Statistics that contributions to the round bring beside their deltas; none from a gateway of an older version."""
     quarantined: Mapping[str, str] = field(default_factory=dict)
@@ -187,6 +190,7 @@ class Status:
             f"round {now.number}: {counts}{': ' if now.contributors else ''}{', '.join(now.who)}",
             f"waiting: {now.waits_for}",
             *([f"screening: {self.screening}"] if self.screening else []),
+            *([f"gate: {self.gate}"] if self.gate else []),
             *([f"statistics: {self.statistics}"] if self.statistics.wanted else []),
             *(f"quarantined: {name}: {reason}" for name, reason in islice(self.quarantined.items(), _NAMED)),
         ])  # fmt: skip

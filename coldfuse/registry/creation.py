@@ -10,8 +10,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from coldfuse import __version__
+from coldfuse.core.base_facts import BaseFacts
 from coldfuse.core.blob import Blob
 from coldfuse.core.federation import FederationSettings, RoundRules
+from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.names import Identity
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.screening_rules import ScreeningRules
@@ -46,8 +48,10 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
     rules: Mapping[str, object],
     screening: ScreeningRules | None = None,
     statistics: StatisticsRule | None = None,
+    gate: GateRules | None = None,
     trust: FounderKeys | None = None,
     is_auditable: bool = False,
+    base_facts: BaseFacts | None = None,
 ) -> Federation:
     """Store a base model's files and create a federation on it.
 
@@ -63,8 +67,10 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
         screening: Rules by which contributions are compared; the strict ones by default, `ScreeningRules.off()` for
             experiments.
         statistics: What contributions bring beside their deltas, as the method asks for it; nothing by default.
+        gate: Rules by which what is fused is published; by default it is published whatever it does.
         trust: The keys that it is founded on; None: it has no root, and nothing in it is signed.
         is_auditable: Whether every member may read the contributions that went into a release.
+        base_facts: What the base's own card and the Hub say of it, for the releases' cards.
 
     Raises:
         UserInputError: The base or an option cannot be used; nothing was written.
@@ -85,12 +91,13 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
         rules=RoundRules.model_validate(rules), method=method, created_at_s=now_s, base=origin,
         release_zero="0" * 64,  # known when the files are
         screening=screening or ScreeningRules(), statistics=statistics or StatisticsRule(),
-        is_auditable=is_auditable or None,
+        is_auditable=is_auditable or None, gate=gate if gate and gate.is_on else None,
     )  # fmt: skip
     files, checks = _import_model(Objects(store), folder)
     manifest = ReleaseManifest(
         federation=federation, release=0, parent=None, round=0, method="base", model_digest=digest,
-        files=files, checks=checks, module=folder.module, created_at_s=now_s, software={"coldfuse": __version__},
+        files=files, checks=checks, module=folder.module, base_facts=base_facts, created_at_s=now_s,
+        software={"coldfuse": __version__},
     )  # fmt: skip
     if begun and (begun.files, begun.federation) != (manifest.files, federation):
         raise _other_base(store, begun)

@@ -30,9 +30,11 @@ Kind = Literal[
     "journal",
     "contribution",
     "check",
+    "score",
     "lot",
     "provenance",
     "request",
+    "tombstone",
 ]
 """What is signed."""
 

@@ -86,7 +86,7 @@ def all_terms(settings: FederationSettings, changes: Iterable[SettingsChange]) -
 def _before(terms: Terms, change: SettingsChange) -> Terms:
     """Return the terms before a change."""
     changed = change.new.model_dump(exclude_none=True).keys()
-    old = {name: value for name, value in change.old.model_dump().items() if name in changed}
+    old = dict.fromkeys(changed) | change.old.model_dump(include=set(changed))  # what was not set is not written
     rules = terms.rules.model_dump() | {name: old[name] for name in RoundRules.model_fields if name in old}
     own = {name: old[name] for name in Terms.model_fields if name in old}
     return Terms.model_validate(terms.model_dump() | own | {"rules": rules})

@@ -10,9 +10,11 @@ from collections.abc import Collection, Iterator, Mapping, Set
 
 from coldfuse.core.damage import Damaged
 from coldfuse.core.federation import Terms
-from coldfuse.core.round import Admitted, Closed, Opened, Rejected, fold
+from coldfuse.core.gating import Evaluated
+from coldfuse.core.round import Admitted, Closed, Fused, LeaderEvent, Opened, Rejected, RoundState, fold
 from coldfuse.trust.provenance import Statement
 from coldfuse.verification.causes import Cause
+from coldfuse.verification.gate import gate_problems
 from coldfuse.verification.journals import SeenRound
 from coldfuse.verification.releases import SeenRelease
 
@@ -34,6 +36,7 @@ def problems_of(
     yield from _of_opening(round_, before, releases, terms)
     yield from _of_verdicts(round_)
     yield from _of_closing(round_)
+    yield from gate_problems(round_)
     yield from _of_release(round_, releases)
 
 
@@ -69,11 +72,11 @@ def _of_verdicts(round_: SeenRound) -> Iterator[Problem]:
     admitted = {admission.contribution for admission in opened.carried} if opened else set()
     rejected: set[str] = set()
     is_void = round_.state.abandoned is not None  # nothing was fused: who was admitted may be asked to send it again
-    may_take_back = True  # until the round is closed, and then what the store has damaged
+    may_take_back = True  # until the round is closed, and then what the store has damaged, or the gate has refused
     is_closed = False
     for event in round_.events:
         is_closed |= isinstance(event, Closed)
-        may_take_back = isinstance(event, Damaged) or (may_take_back and not isinstance(event, Closed))
+        may_take_back = _begins_taking_back(event) or (may_take_back and not isinstance(event, Closed | Fused))
         for admission in event.admissions if isinstance(event, Admitted) else ():
             if is_closed or admission.contribution in admitted | rejected:
                 when = "was admitted when the round was closed" if is_closed else "has two verdicts"
@@ -86,6 +89,11 @@ def _of_verdicts(round_: SeenRound) -> Iterator[Problem]:
                 yield Cause.CONTRADICTION, f"{_who(rejection)} has two verdicts"
             rejected.add(rejection.contribution)
     yield from _of_received(round_, admitted | rejected)
+
+
+def _begins_taking_back(event: LeaderEvent) -> bool:
+    """Tell whether what was admitted may be rejected from here on: as it is damaged, or for what the gate found."""
+    return isinstance(event, Damaged) or (isinstance(event, Evaluated) and not event.decision.publish)
 
 
 def _of_received(round_: SeenRound, judged: Set[str]) -> Iterator[Problem]:
@@ -138,13 +146,23 @@ def _of_made(round_: SeenRound, made: SeenRelease) -> Iterator[Problem]:
         yield Cause.CONTRADICTION, f"says that it has made release {state.published.release}, and made {number}"
     if state.opened is not None and state.opened.base_release != made.manifest.parent:
         yield Cause.CONTRADICTION, f"was opened on release {state.opened.base_release}, not on its release's parent"
+    said = state.opened.retraction if state.opened else None
+    if said != made.manifest.retraction:
+        yield Cause.CONTRADICTION, f"release {number} says of what was retracted something else than its journal"
+    if made.manifest.retraction is None:
+        yield from _of_fused(state, made)
+    if made.statement is not None:
+        yield from _of_statement(round_, number, made.statement)
+
+
+def _of_fused(state: RoundState, made: SeenRelease) -> Iterator[Problem]:
+    """What a release was made from is what its round has closed on."""
+    number = made.number
     fused = {one.contribution for one in made.manifest.contributions}
     closed = set(state.closed.contributions) & state.admitted.keys() if state.closed else set()
     for contribution in sorted(fused ^ closed):
         verb = "has fused" if contribution in fused else "has left out"
         yield Cause.CONTRADICTION, f"release {number} {verb} contribution {contribution[:12]}, against its journal"
-    if made.statement is not None:
-        yield from _of_statement(round_, number, made.statement)
 
 
 def _of_statement(round_: SeenRound, number: int, statement: Statement) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from coldfuse.cli.options.closing import ClosingWords
+from coldfuse.cli.options.gate import GateWords
 from coldfuse.cli.options.shared import AsJson, RecipeChange, RecipeWords, Store
 from coldfuse.cli.options.trust import OperatorKey
 
@@ -84,6 +85,7 @@ class InitOptions:
     screening: Annotated[Literal["strict", "off"], _SCREENING] = "strict"
     statistics: Annotated[Literal["require", "optional"], _STATISTICS] = "require"
     closing: ClosingWords = field(default_factory=ClosingWords)
+    gating: GateWords = field(default_factory=GateWords)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +106,7 @@ class SetOptions:
     screening: Annotated[Literal["strict", "off"] | None, _SCREENING] = None
     statistics: Annotated[Literal["require", "optional"] | None, _STATISTICS] = None
     closing: ClosingWords = field(default_factory=ClosingWords)
+    gating: GateWords = field(default_factory=GateWords)
     by: Annotated[str | None, _BY] = None
     as_json: AsJson = False
     signing: OperatorKey = field(default_factory=OperatorKey)
@@ -137,6 +140,42 @@ class ReadmitOptions:
     reason: Annotated[str | None, typer.Option(help="Why, for the history.")] = None
     by: Annotated[str | None, _BY] = None
     as_json: AsJson = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollbackOptions:
+    """Put the federation back to an older release. Nothing is removed; the next round is on that release.
+
+    The round that runs ends, whoever has contributed to it sends again, and nodes and readers follow. What was made
+    since stays readable; the next release gets a new number.
+
+    Example: coldfuse rollback ./federation --to 11 --reason "worse on every set"
+    """
+
+    store: Store
+    to: Annotated[int, typer.Option("--to", min=0, help="Number of the release to go back to.", show_default=False)]
+    reason: Annotated[str | None, typer.Option(help="Why, which everybody is told.")] = None
+    by: Annotated[str | None, _BY] = None
+    as_json: AsJson = False
+    signing: OperatorKey = field(default_factory=OperatorKey)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromoteOptions:
+    """Point the channel stable to a release that has proved itself; readers follow it with fetch --channel stable.
+
+    Example: coldfuse promote ./federation 12
+    """
+
+    store: Store
+    release: Annotated[
+        int | None, typer.Argument(min=0, help="Number of the release; the latest by default.", show_default=False)
+    ] = None
+    channel: Annotated[
+        Literal["stable"], typer.Option(help="The channel; latest is moved by rounds and by rollback alone.")
+    ] = "stable"
+    as_json: AsJson = False
+    signing: OperatorKey = field(default_factory=OperatorKey)
 
 
 _ROOT = typer.Option(help="Fingerprint of the federation; without it, the store is believed.")
@@ -213,6 +252,15 @@ class Fusing:
     lease: Annotated[str, typer.Option(help="Another aggregator takes over from one that was silent for so long.")] = (
         "10s"
     )
+    suite: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=FILE",
+            help="Examples on which every fused model is compared with its base before it is published, where the "
+            "federation has a gate: NAME=FILE, NAME=TRAIN,TEST, or NAME:TASK=FILE for another task than "
+            "text-classification. May be repeated; stays on this machine and its workers.",
+        ),
+    ] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
