@@ -89,7 +89,90 @@ def make(shop: Workshop, model: Model) -> Path:
         chain.append(_before(chain[-1]))
     for item in reversed(chain[:-1]):
         shop.place(item).parent.mkdir(parents=True, exist_ok=True)
-        @dataclass(frozen=True, kw_only=True)
+        _make(shop, item)
+        shop.made(item)
+    return shop.place(model)
+
+
+def _make(shop: Workshop, model: Model) -> None:
+    if isinstance(model, Tuned):
+        _make_tuned(shop, model)
+    elif isinstance(model, Fused):
+        _make_fused(shop, model)
+    elif isinstance(model, Averaged):
+        _make_averaged(shop, model)
+    elif isinstance(model, Pooled):
+        _make_pooled(shop, model)
+
+
+def _before(model: Model) -> Model:
+    if isinstance(model, Averaged):
+        return model.before
+    if isinstance(model, Tuned | Fused | Pooled):
+        return model.start
+    raise UserInputError(f"{type(model).__name__}: the base's folder is gone; give --base again")
+
+
+def _make_fused(shop: Workshop, model: Fused) -> None:
+    start = make(shop, model.start)
+    sent = [make(shop, item) for item in model.tuned]
+    recipe = read_recipe(model.recipe)
+    statistics = [path / "statistics.safetensors" for path in sent] if recipe.statistic else []
+    models = [path / "model" for path in sent] if recipe.statistic else sent
+    request = FolderFusion(base=start, models=models, out=shop.place(model), recipe=recipe, statistics=statistics)
+    fuse_folders(request, ThreadExecutor(shop.threads))
+    for item in model.tuned:
+        if not isinstance(item.start, Pretrained):  # what begins at the base is a part of many rounds
+            remove(shop.place(item))
+
+
+def _make_averaged(shop: Workshop, model: Averaged) -> None:
+    before, latest = make(shop, model.before), make(shop, model.latest)
+    recipe = read_recipe(f"task-arithmetic(scale={1 - model.keep})")
+    request = FolderFusion(base=before, models=[latest], out=shop.place(model), recipe=recipe)
+    fuse_folders(request, ThreadExecutor(shop.threads))
+
+
+def _make_tuned(shop: Workshop, model: Tuned) -> None:
+    start, out = make(shop, model.start), shop.place(model)
+    data = shop.examples(model.share, model.training.seed)
+    if model.attack == "labels":
+        data = shuffled_labels(data, seed=derive_seed(model.training.seed, model.training.round, model.share.set))
+    validation = shop.tasks[model.share.set].validation
+    done = train(shop, start, Lesson(train=data, validation=validation, training=model.training))
+    tensors = _attacked(model, start, done.tensors)
+    if model.statistic is None:
+        base = open_checkpoint(start)
+        write_delta(out, base, tensors, encoding="F32", base_digest=base.digest())
+        return
+    staging = out.with_name(f"{out.name}.part")
+    write_model(staging / "model", start, tensors)
+    save_head(staging / "model" / HEAD_FILE, head_of(done), data.label_names)
+    job = StatisticsJob(
+        model_dir=staging / "model", data=data, kind=model.statistic, max_length=shop.sizes.max_length,
+        threads=shop.threads,
+    )  # fmt: skip
+    info, values = compute_statistics(job)
+    write_statistics(staging / "statistics.safetensors", values, info)
+    publish(staging, out)
+
+
+def _make_pooled(shop: Workshop, model: Pooled) -> None:
+    start, out = make(shop, model.start), shop.place(model)
+    pooled = {share.set: shop.examples(share, model.training.seed) for share in model.shares}
+    lesson = Lesson(
+        train=pool(pooled), validation=pool({name: shop.tasks[name].validation for name in pooled}),
+        training=model.training, task=Multitask(),
+    )  # fmt: skip
+    checkpoint = out.with_name(f"{out.name}.checkpoint")
+    done = train(shop, start, lesson, checkpoint=checkpoint)
+    staging = out.with_name(f"{out.name}.part")
+    write_model(staging, start, done.tensors)
+    publish(staging, out)
+    discard_checkpoint(checkpoint)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Lesson:
     """What is trained on."""
 
