@@ -42,6 +42,7 @@ from coldfuse.cli.options.operator import (
     ServeOptions,
     SetOptions,
 )
+from coldfuse.cli.options.paper import PAPER_OPTIONS, PretrainOptions
 from coldfuse.cli.options.retention import RetractOptions
 from coldfuse.cli.options.simulation import SimulateOptions
 from coldfuse.cli.options.statistics import StatisticsOptions
@@ -71,7 +72,7 @@ _USE, _ALONE = "Use the model", "Without a federation"
 
 GROUPS = {
     "bench": "Measure this machine against the bound, side by side.",
-    "experiment": "Compare methods by training, fusing and scoring.",
+    "experiment": "The paper's experiments in small, on your own data sets: train, fuse, score, compare.",
     "keys": "Who may sign what: operators, thresholds, other keys.",
 }
 """Words that begin several commands, and their help."""
@@ -155,6 +156,16 @@ COMMANDS = {
     "bench fetch": Command(options=BenchFetchOptions, runs="coldfuse.cli.bench:fetch", panel=_ALONE, extra="fuse"),
     "bench round": Command(
         options=BenchRoundOptions, runs="coldfuse.cli.bench:round_", panel=_ALONE, extra="aggregator"
+    ),
+    **{
+        f"experiment {name}": Command(
+            options=options, runs="coldfuse.cli.paper:experiment", panel=_ALONE, extra="demo", prepare=prepare_training
+        )
+        for name, options in PAPER_OPTIONS.items()
+    },
+    "experiment pretrain": Command(
+        options=PretrainOptions, runs="coldfuse.cli.paper:pretrain", panel=_ALONE, extra="demo",
+        prepare=prepare_training,
     ),
     "experiment fusion": Command(
         options=FusionOptions, runs="coldfuse.cli.experiment:fusion", panel=_ALONE, extra="demo",
