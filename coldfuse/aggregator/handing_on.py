@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from coldfuse.core.gate_rules import GateRules
-from coldfuse.core.past import ActiveContributor
+from coldfuse.core.past import ActiveContributor, PastRound
 from coldfuse.core.round import RoundState
 from coldfuse.registry.federation import Federation
 
@@ -18,6 +20,8 @@ def awaited(federation: Federation, active: tuple[ActiveContributor, ...]) -> tu
 
 def refused_by(federation: Federation, before: RoundState) -> str | None:
     """Return the method that has refused exactly what an abandoned round admitted."""
+    if before.opened is not None and before.opened.retraction is not None:
+        return None
     if before.damages or before.fused is not None:  # it was the store's fault, or the gate's
         return None
     if before.closed is not None:
@@ -35,3 +39,8 @@ def refused_at_gate(federation: Federation, before: RoundState) -> GateRules | N
     if before.opened is not None and before.closed is None and len(before.opened.carried) == len(before.admitted):
         return before.opened.refused_gate
     return None
+
+
+def on_line(past: Sequence[PastRound], release: int) -> tuple[PastRound, ...]:
+    """Return those past rounds whose base the release was made of: what was rolled back is no base for anybody."""
+    return tuple(one for one in past if one.base_release <= release)

@@ -33,7 +33,8 @@ from coldfuse.fusion.method import Statistic
 from coldfuse.fusion.outer.adaptive import Adaptive
 from coldfuse.fusion.recipe import Recipe
 from coldfuse.registry.federation import Federation
-from coldfuse.registry.objects import SeenObjects
+from coldfuse.registry.objects import Objects, SeenObjects
+from coldfuse.storage.base import ObjectStore
 from coldfuse.tensors.checks import checks_of
 from coldfuse.tensors.files import BlobFile
 from coldfuse.tensors.tensor_file import open_tensors
@@ -82,8 +83,17 @@ def fuse_again(
     executor: Executor,
     *,
     round_number: int,
+    into: ObjectStore | None = None,
 ) -> tuple[ReleaseManifest, Fused]:
-    """Fuse these contributions on the base as `fuse_release` does, and write nothing.
+    """Fuse these contributions on the base as `fuse_release` does, and write nothing into the federation's store.
+
+    Args:
+        federation: Where the contributions lie.
+        base: The release that the contributions refer to.
+        admissions: What is fused, in any order.
+        executor: Runs the tasks.
+        round_number: The round that they came in.
+        into: Store that what is made is written into, for who fuses on it in turn; None: it is named alone.
 
     Returns:
         The manifest that would be published, but for the time, and what was made.
@@ -92,7 +102,8 @@ def fuse_again(
         FusionError: The method refuses these contributions.
         DamagedObjectError: Something that is needed for it is damaged or missing.
     """
-    return _fuse(_Fusing(federation, base, executor, None), admissions, round_number=round_number, now_s=0.0)
+    fusing = _Fusing(federation, base, executor, None, into)
+    return _fuse(fusing, admissions, round_number=round_number, now_s=0.0)
 
 
 def fuse_into(
@@ -127,6 +138,16 @@ class _Fusing:
     executor: Executor
     check: MakeChecks | None
     """Makes the checks of files that have none; None where nothing is written, and parts are read whole instead."""
+    into: ObjectStore | None = None
+    """Store that the parts go into, which has none of the base's; None: the federation's."""
+
+    def sink(self) -> StoreSink:
+        """Return where the parts go."""
+        if self.into is not None:
+            return StoreSink(Objects(self.into), self.into.url)
+        is_dry, store = self.check is None, self.federation.store
+        objects = SeenObjects(store) if is_dry else self.federation.objects
+        return StoreSink(objects, store.url, there=_parts_of(self.base), is_dry=is_dry)
 
 
 def _fuse(
@@ -134,14 +155,12 @@ def _fuse(
 ) -> tuple[ReleaseManifest, Fused]:
     federation, base, executor = fusing.federation, fusing.base, fusing.executor
     counted, prepared, recipe = _ready(fusing, admissions)
-    is_dry = fusing.check is None
-    objects = SeenObjects(federation.store) if is_dry else federation.objects
-    sink = StoreSink(objects, federation.store.url, there=_parts_of(base), is_dry=is_dry)
+    sink = fusing.sink()
     fused = fuse(prepared, sink, executor)
     files, checks = sink.files(fused.parts)
     manifest = ReleaseManifest(
         federation=federation.settings.federation,
-        release=base.release.release + 1,
+        release=base.number,
         parent=base.release.release,
         round=round_number,
         method=write_recipe(recipe),
@@ -153,6 +172,7 @@ def _fuse(
         moved=fused.moved,
         norms=norms_after(counted, federation.settings.screening, base.release.norms),
         module=base.release.module,
+        base_facts=base.release.base_facts,
         cut=_cut(fused),
         created_at_s=now_s,
         software={"coldfuse": __version__, "numpy": numpy.__version__},
@@ -212,7 +232,7 @@ def most_contributions(federation: Federation, base: Base, executor: Executor) -
 
 
 def _prepare(federation: Federation, base: Base, inputs: Sequence[Input], recipe: Recipe) -> Prepared:
-    outer, url = base.release.outer, federation.store.url
+    outer, url = base.release.outer, base.store_url or federation.store.url
     # Nothing is opened here: of the slots that the release carries, only those that the recipe keeps are read.
     files, checks = (outer.files, outer.checks) if outer else ({}, {})
     kept = {name: BlobFile(url, blob, name, checks_of(blob, checks.get(name))) for name, blob in files.items()}
@@ -256,7 +276,7 @@ def _open_input(base: Base, counted: Standing, files: Files, kind: Statistic | N
     item = delta_input(
         base.checkpoint, open_tensors(delta), counted.weight, tied=base.tied, path=delta.name,
         digest=admission.delta_digest,
-        base_digest=None if admission.base_release is None else files.stored.base_digest,
+        base_digest=files.stored.base_digest if base.is_stand_in or admission.base_release is not None else None,
         mask=open_tensors(files.mask) if files.mask else None,
     )  # fmt: skip
     item = dataclasses.replace(item, share=counted.share * counted.staleness_weight)

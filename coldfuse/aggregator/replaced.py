@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from coldfuse.aggregator.judging import MAX_VERDICTS
-from coldfuse.core.contribution import Rejection
-from coldfuse.core.round import Abandoned, LeaderEvent, Rejected, RoundState
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
+
+REPLACED = "the aggregator's key was replaced: what the old one has written counts for nothing; send it again"
+"""Why a round of a key that was replaced is abandoned."""
 
 
 def is_before_root(federation: Federation, number: int) -> bool:
@@ -19,18 +19,3 @@ def is_by_others(federation: Federation, journal: Journal) -> bool:
     """Tell whether a key has written into a journal that was replaced since: it may be in a thief's hands."""
     trust = federation.trust
     return trust is not None and journal.is_by_others(trust.known().root.roles["aggregator"].keys)
-
-
-def give_up(state: RoundState) -> list[LeaderEvent]:
-    """Abandon a round of a key that was replaced; who has contributed is told, and sends it again."""
-    reason = "the aggregator's key was replaced: what the old one has written counts for nothing; send it again"
-    there = [*state.admitted.values(), *state.held.values()]
-    late = [
-        Rejection(
-            contribution=each.contribution, contributor=each.contributor, display_name=each.display_name,
-            reason=reason, is_late=True,
-        )
-        for each in there
-    ]  # fmt: skip
-    runs = (tuple(late[first : first + MAX_VERDICTS]) for first in range(0, len(late), MAX_VERDICTS))
-    return [*(Rejected(rejections=some) for some in runs), Abandoned(reason=reason)]

@@ -24,7 +24,7 @@ def aggregator(options: AggregatorOptions) -> None:
         return
     until = options.until
     if options.rounds is not None:  # counted from now on, however often the process is started again
-        until = federation.channel("latest").release + options.rounds
+        until = federation.channel("latest").newest + options.rounds
     run_again("aggregator", aggregator_arguments(options.store, options.fusing, options.holding, until=until))
 
 

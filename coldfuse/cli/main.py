@@ -16,9 +16,11 @@ import typer
 from coldfuse import __version__
 from coldfuse.cli.command import Command, typer_function
 from coldfuse.cli.options.certs import CertsOptions
+from coldfuse.cli.options.compared import RankOptions, SimilarityOptions
 from coldfuse.cli.options.consumer import FetchOptions, LineageOptions, ReleasesOptions, StatusOptions
 from coldfuse.cli.options.contributor import ContributeOptions
 from coldfuse.cli.options.doctor import DoctorOptions
+from coldfuse.cli.options.evaluate import EvaluateOptions
 from coldfuse.cli.options.evaluator import EvaluatorOptions
 from coldfuse.cli.options.experiments import (
     BenchFetchOptions,
@@ -29,15 +31,19 @@ from coldfuse.cli.options.experiments import (
     FusionOptions,
 )
 from coldfuse.cli.options.fuse import FuseOptions, MethodsOptions
+from coldfuse.cli.options.history import DiffOptions, PushOptions
 from coldfuse.cli.options.operator import (
     AggregatorOptions,
     GatewayOptions,
     InitOptions,
+    PromoteOptions,
     QuarantineOptions,
     ReadmitOptions,
+    RollbackOptions,
     ServeOptions,
     SetOptions,
 )
+from coldfuse.cli.options.retention import RetractOptions
 from coldfuse.cli.options.simulation import SimulateOptions
 from coldfuse.cli.options.statistics import StatisticsOptions
 from coldfuse.cli.options.trust import (
@@ -77,6 +83,8 @@ COMMANDS = {
     ),
     "init": Command(options=InitOptions, runs="coldfuse.cli.init:init", panel=_OPERATE, extra="fuse"),
     "set": Command(options=SetOptions, runs="coldfuse.cli.rules:change", panel=_OPERATE, extra="fuse"),
+    "rollback": Command(options=RollbackOptions, runs="coldfuse.cli.moving:rollback", panel=_OPERATE),
+    "promote": Command(options=PromoteOptions, runs="coldfuse.cli.moving:promotes", panel=_OPERATE),
     "enroll": Command(options=EnrollOptions, runs="coldfuse.cli.members:enroll", panel=_OPERATE),
     "members": Command(options=MembersOptions, runs="coldfuse.cli.members:members", panel=_OPERATE),
     "revoke": Command(options=RevokeOptions, runs="coldfuse.cli.members:revoke", panel=_OPERATE),
@@ -92,6 +100,10 @@ COMMANDS = {
         options=QuarantineOptions, runs="coldfuse.cli.quarantine:quarantine", panel=_OPERATE
     ),
     "readmit": Command(options=ReadmitOptions, runs="coldfuse.cli.quarantine:readmit", panel=_OPERATE),
+    "retract": Command(
+        options=RetractOptions, runs="coldfuse.cli.retract:take_out", panel=_OPERATE, extra="fuse",
+        at_once=("numba", "psutil"),
+    ),
     "serve": Command(
         options=ServeOptions, runs="coldfuse.cli.serve:serve", panel=_OPERATE, extra="aggregator", at_once=("ray",)
     ),
@@ -117,10 +129,26 @@ COMMANDS = {
     "releases": Command(options=ReleasesOptions, runs="coldfuse.cli.consumer:releases", panel=_USE),
     "verify": Command(options=VerifyOptions, runs="coldfuse.cli.verify:verify", panel=_USE),
     "lineage": Command(options=LineageOptions, runs="coldfuse.cli.lineage:lineage", panel=_USE),
+    "diff": Command(options=DiffOptions, runs="coldfuse.cli.diff:diff", panel=_USE, extra="fuse"),
+    "push": Command(
+        options=PushOptions, runs="coldfuse.cli.push:push", panel=_USE, extra="fuse", at_once=("huggingface_hub",)
+    ),
     "fuse": Command(options=FuseOptions, runs="coldfuse.cli.fuse:fuse", panel=_ALONE, extra="fuse"),
     "methods": Command(options=MethodsOptions, runs="coldfuse.cli.methods:methods", panel=_ALONE, extra="fuse"),
+    "evaluate": Command(
+        options=EvaluateOptions, runs="coldfuse.cli.evaluate:evaluate", panel=_ALONE, extra="evaluate",
+        prepare=prepare_training,
+    ),
     "statistics": Command(
         options=StatisticsOptions, runs="coldfuse.cli.statistics:statistics", panel=_ALONE, extra="contributor",
+        prepare=prepare_training,
+    ),
+    "rank": Command(
+        options=RankOptions, runs="coldfuse.cli.rank:rank", panel=_ALONE, extra="contributor",
+        prepare=prepare_training,
+    ),
+    "similarity": Command(
+        options=SimilarityOptions, runs="coldfuse.cli.similarity:similarity", panel=_ALONE, extra="fuse",
         prepare=prepare_training,
     ),
     "bench fuse": Command(options=BenchFuseOptions, runs="coldfuse.cli.bench:fuse", panel=_ALONE, extra="fuse"),

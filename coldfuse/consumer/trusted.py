@@ -146,8 +146,8 @@ class TrustedGateway(Gateway):
 
         It ends, with a word in the log, where releases are signed by keys that were replaced since.
         """
-        latest = self.belief.channel("latest").release
-        for number in range(latest if before is None else min(before - 1, latest), -1, -1):
+        newest = self.belief.channel("latest").newest
+        for number in range(newest if before is None else min(before - 1, newest), -1, -1):
             try:
                 data = self._verified(number)[1]
             except UnknownKeyError as error:

@@ -12,12 +12,12 @@ def hand_on(before: RoundState) -> tuple[tuple[PastRound, ...], tuple[ActiveCont
 
     Args:
         before: The round before, which is over. One that made no release hands on what it was handed: what it admitted
-            is carried, and counts in the next one.
+            is carried, and counts in the next one. So does one that took something out: it was not opened for anybody.
     """
     opened = before.opened
     if opened is None:
         return (), ()
-    if before.abandoned is not None or before.closed is None:
+    if before.abandoned is not None or before.closed is None or opened.retraction is not None:
         return opened.past, opened.active
     fused = [before.admitted[digest] for digest in before.closed.contributions if digest in before.admitted]
     took_s = {admission.contributor: _took_s(before, opened, admission) for admission in fused}

@@ -10,6 +10,7 @@ from coldfuse.core.contribution import Admission, Count
 from coldfuse.core.federation import RoundRules, Terms
 from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.past import MAX_ACTIVE, MAX_PAST, ActiveContributor, PastRound
+from coldfuse.core.retraction import Retraction
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.statistics import StatisticsRule
 from coldfuse.core.value import Digest, Value, without_unset
@@ -38,10 +39,12 @@ class Opened(Value):
     """The last rounds that made a release, newest first."""
     active: Annotated[tuple[ActiveContributor, ...], Field(max_length=MAX_ACTIVE)] = ()
     """Those who have contributed lately."""
+    retraction: Retraction | None = None
+    """What is taken out: the round takes no contributions, and fuses those of earlier rounds again; None otherwise."""
 
     @model_serializer(mode="wrap")
     def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return without_unset(handler(self), "refused_gate")
+        return without_unset(handler(self), "refused_gate", "retraction")
 
     @property
     def screening(self) -> ScreeningRules:

@@ -141,7 +141,8 @@ class RoundState:
     @property
     def is_open(self) -> bool:
         """True while a contribution that arrives can still be fused."""
-        return self.opened is not None and self.closed is None and not self.is_over
+        opens = self.opened is not None and self.opened.retraction is None
+        return opens and self.closed is None and not self.is_over
 
     @property
     def is_over(self) -> bool:

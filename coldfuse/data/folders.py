@@ -65,6 +65,20 @@ def files_of(folder: Path, *, also: Sequence[str] = ()) -> list[Path]:
     return files
 
 
+def parts_of(folder: Path) -> dict[str, list[Path]]:
+    """Return a folder's tables by the part of a task that their names say: `train`, `validation`, `test`.
+
+    Tables whose names say no part are left out; so a folder that holds no parts gives nothing.
+    """
+    parts: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        part = _part(path)
+        is_table = path.is_file() and _ending(path) in _KINDS and path.name.lower() not in _NO_DATA
+        if part is not None and is_table and not path.name.startswith("."):
+            parts.setdefault(part, []).append(path)
+    return parts
+
+
 def _data_files(inside: Sequence[Path], also: Sequence[str]) -> list[Path]:
     """Return the tables among files; without one, those of the other endings."""
     files = [path for path in inside if path.is_file() and path.name.lower() not in _NO_DATA]

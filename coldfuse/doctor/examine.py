@@ -11,13 +11,13 @@ from functools import partial
 from itertools import islice
 
 from coldfuse.doctor.findings import Finding, Garbage, Report
-from coldfuse.doctor.inventory import Need, needs
 from coldfuse.doctor.named import Named
 from coldfuse.doctor.repair import Repair
 from coldfuse.doctor.sources import Source
 from coldfuse.errors import DamagedObjectError
 from coldfuse.registry.damage import DAMAGED, find_damage
 from coldfuse.registry.federation import Federation
+from coldfuse.registry.inventory import Need, needs
 from coldfuse.storage.base import ObjectStore, list_keys
 from coldfuse.tensors.checks import checks_of, list_bytes, list_starts
 from coldfuse.tensors.rereading import get_verified

@@ -14,7 +14,6 @@ from coldfuse.core.sealed import unseal, unsealed
 from coldfuse.core.serialization import decode_any
 from coldfuse.core.value import Value
 from coldfuse.doctor.findings import Finding
-from coldfuse.doctor.inventory import list_rounds, state_of
 from coldfuse.doctor.signed import Signed
 from coldfuse.errors import (
     ChainError,
@@ -29,6 +28,7 @@ from coldfuse.registry.chain import Codec
 from coldfuse.registry.damage import MISSING
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.history import History
+from coldfuse.registry.inventory import list_rounds, state_of
 from coldfuse.registry.lease import KEY as LEASE_KEY
 from coldfuse.registry.lease import LeaseRecord
 from coldfuse.registry.quarantine import QUARANTINE_HISTORY, QUARANTINE_KEY, read_quarantine

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from coldfuse.core.serialization import sha256
 from coldfuse.doctor.findings import Finding
-from coldfuse.doctor.inventory import Need
 from coldfuse.doctor.sources import Source
 from coldfuse.errors import (
     CodecError,
@@ -20,6 +19,7 @@ from coldfuse.errors import (
 )
 from coldfuse.registry.damage import set_aside
 from coldfuse.registry.federation import Federation
+from coldfuse.registry.inventory import Need
 from coldfuse.registry.lease import KEY as LEASE_KEY
 from coldfuse.registry.releases import list_releases, release_key
 from coldfuse.registry.settings import COPY_KEY, SETTINGS_KEY, keep_copy, mend_settings, parse_settings

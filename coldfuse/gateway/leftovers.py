@@ -41,6 +41,7 @@ from coldfuse.gateway.sent import ListName, find_lists, read_lists
 from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.objects import object_key
+from coldfuse.registry.tombstones import Graveyard
 from coldfuse.storage.base import ObjectStore
 
 logger = logging.getLogger(__name__)
@@ -145,7 +146,7 @@ def drop_leftovers(
             if wait(settle_s):
                 return 0
             spared |= _named_by(store, set(find_lists(store)) - seen)
-            kept = find_named(store, condemned)
+            kept = find_named(store, condemned, erased=Graveyard(federation).covers)
             dropped = _drop(store, [each for each in condemned if each not in spared | kept], is_quiet=is_quiet)
         finally:
             store.delete(COLLECTING)
@@ -158,8 +159,15 @@ def drop_leftovers(
     return len(dropped)
 
 
-def find_named(store: ObjectStore, digests: Collection[str]) -> set[str]:
+def find_named(
+    store: ObjectStore, digests: Collection[str], *, erased: Callable[[str], bool] = lambda _: False
+) -> set[str]:
     """Return those of the digests that a journal, a release or a contribution's manifest names.
+
+    Args:
+        store: Where the documents lie.
+        digests: The digests.
+        erased: Tells whether an object that is gone was erased on purpose: it names nothing any more.
 
     Raises:
         StorageError: The store fails.
@@ -172,7 +180,8 @@ def find_named(store: ObjectStore, digests: Collection[str]) -> set[str]:
         found |= named & wanted
         if key.endswith(_RECEIVED):
             contribution = key.rpartition("/")[2].removesuffix(_RECEIVED)
-            found |= _digests_of_manifest(store, contribution) & wanted
+            if store.head(object_key(contribution)) is not None or not erased(contribution):
+                found |= _digests_of_manifest(store, contribution) & wanted
             followed.add(contribution)
         elif key.startswith("rounds/"):  # contributions that were carried over, and what a later version names
             for digest in named - followed:

@@ -126,12 +126,12 @@ class Rounds:
     def _read_current(self) -> Standing:
         latest = self._federation.channel("latest")
         # Numbers of rounds only grow, so the search goes on where it ended; a race between threads costs a few reads.
-        number = self._keep(max(latest.round + 1, self._known_round))
+        number = self._keep(max(latest.last_round + 1, self._known_round))
         state = self.led(number)
         if state.abandoned:
             number = self._keep(self._federation.current_round(at_least=number))
             state = self.led(number)
-        before = self.led(number - 1).abandoned if number > latest.round + 1 else None
+        before = self.led(number - 1).abandoned if number > latest.last_round + 1 or latest.rollback else None
         if number != self._clock[0]:
             self._clock = number, RoundClock()
         age_s = self._clock[1].age_s(state) if state.opened else 0.0
@@ -182,6 +182,11 @@ def explain_wait(rules: RoundRules, standing: Standing) -> str:
     state, facts = standing.state, standing.facts(rules)
     if state.opened is None:
         return f"round {standing.round} waits for an aggregator to open it"
+    if state.opened.retraction is not None:
+        return (
+            f"round {standing.round} takes no contributions: what was retracted is taken out, and the rounds since are "
+            "fused again; the next round opens on what comes of it"
+        )
     if facts is None:
         return _explain_end(standing)
     _, reason = decide(rules, facts)

@@ -101,8 +101,8 @@ class StoreGateway(Gateway):
 
     def releases(self, *, before: int | None = None) -> Iterator[ReleaseSummary]:
         """List the history, newest first; each release is read when it is asked for."""
-        latest = self._federation.channel("latest").release
-        for number in range(latest if before is None else min(before - 1, latest), -1, -1):
+        newest = self._federation.channel("latest").newest
+        for number in range(newest if before is None else min(before - 1, newest), -1, -1):
             yield summarize(self._federation.release_bytes(number))
 
     def changes(self) -> Iterator[SettingsChange]:

@@ -48,11 +48,7 @@ def adopt(store: ObjectStore, keys: FounderKeys, *, wait: Callable[[float], None
         FederationError: There is no federation, or it has a root of other keys already.
         ConflictError: Somebody else has changed it at this moment: call it again.
     """
-    lease = Lease(store, ttl_s=_LEASE_S)
-    if (leader := lease.take_over()) is not None:
-        log.warning("%s led until now; it has to be started again, with the aggregator's key", leader.holder)
-        wait(min(leader.ttl_s, _LEASE_S))
-    with lease:
+    with Lease.taken(store, ttl_s=_LEASE_S, wait=wait):  # who led is to be started again, with the aggregator's key
         settings, etag = read_settings(store)
         fingerprint = found(store, keys, is_begun=settings.root is not None)
         if settings.root is None:
@@ -66,7 +62,7 @@ def _switch(federation: Federation, fingerprint: str, etag: str, operators: Sequ
     """Write the settings with the root, and with what is older than it."""
     number = federation.current_round()
     is_begun = federation.journal(number).head() is not None
-    adopted = Adopted(round=number if is_begun else number - 1, release=federation.channel("latest").release)
+    adopted = Adopted(round=number if is_begun else number - 1, release=federation.channel("latest").newest)
     settings = federation.settings.model_copy(update={"root": fingerprint, "adopted": adopted})
     write_settings(federation.store, settings, etag=etag, signers=operators)
 

@@ -102,6 +102,24 @@ class Lease:
         self._begin(etag)
         return record if record is not None and record.holder else None
 
+    @classmethod
+    def taken(cls, store: ObjectStore, *, ttl_s: float, wait: Callable[[float], None] = time.sleep) -> Lease:
+        """Take the lease from whoever has it, and wait until who led must have found out. For a `with` block.
+
+        Args:
+            store: Where the federation lies.
+            ttl_s: Seconds after which others may lead again where this process is killed.
+            wait: Waits for so many seconds.
+
+        Raises:
+            ConflictError: It changes hands at this moment.
+        """
+        lease = cls(store, ttl_s=ttl_s)
+        if (leader := lease.take_over()) is not None:
+            log.warning("%s led until now", leader.holder)
+            wait(min(leader.ttl_s, ttl_s))
+        return lease
+
     def _begin(self, etag: str | None) -> None:
         self._write(self.holder, etag)
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)

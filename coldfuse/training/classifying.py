@@ -62,6 +62,35 @@ class TextFeatures(Sequence[Feature]):
         return TextFeatures(texts=self.texts.take(indices), labels=[self.labels[i] for i in indices])
 
 
+@dataclass(frozen=True, kw_only=True)
+class EncodedTexts(Sequence[Feature]):
+    """What a body has made of texts, with their labels: features of which no body is asked any more."""
+
+    encoded: Tensor
+    """What the body makes of each text, shape (N, H), float32."""
+    labels: Sequence[Label]
+    """What each text is to be given."""
+
+    def __len__(self) -> int:
+        """Return the number of texts."""
+        return len(self.labels)
+
+    @overload
+    def __getitem__(self, index: int) -> Feature: ...
+    @overload
+    def __getitem__(self, index: slice) -> EncodedTexts: ...
+    def __getitem__(self, index: int | slice) -> Feature | EncodedTexts:
+        """Return one text's label, or the texts of a slice."""
+        if isinstance(index, slice):
+            return self.take(range(len(self))[index])
+        return {"labels": self.labels[index], "length": 1}
+
+    def take(self, indices: Sequence[int]) -> EncodedTexts:
+        """Return the features at `indices`, in that order."""
+        places = torch.tensor(list(indices), dtype=torch.long)
+        return EncodedTexts(encoded=self.encoded[places], labels=[self.labels[i] for i in indices])
+
+
 def load_classifier(base_dir: Path, *, num_outputs: int, settings: TrainingSettings) -> TaskModel:
     """Load the body of the base, and put a linear head of zeros on it.
 
@@ -97,6 +126,8 @@ def collate_texts(features: Sequence[Feature], *, pad_token_id: int, pad_to: int
 
 def body_features(loaded: TaskModel, features: Sequence[Feature]) -> Tensor:
     """Return what the body makes of the texts, shape (N, H), without dropout; the head is not asked."""
+    if isinstance(features, EncodedTexts):
+        return features.encoded
     classifier = classifier_of(loaded)
     texts = (
         features.texts

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from coldfuse.durable import OnDamage
@@ -24,6 +25,7 @@ from coldfuse.training.job import FineTuned, Stopped, TrainingJob, TrainingProgr
 from coldfuse.training.run import Run
 from coldfuse.training.schedule import derive_seed
 from coldfuse.training.stopping import StoppedEarlyError
+from coldfuse.training.tasks.task import TaskModel
 
 _LOG = logging.getLogger(__name__)
 
@@ -58,6 +60,26 @@ def fine_tune(
         UserInputError: The base or the settings cannot be trained with, or the checkpoint cannot be written.
         SchemaMismatchError: The body's tensors are not the base's.
     """
+    with training_run(
+        job, settings, checkpoint=checkpoint, progress=progress, stop=stop, on_damage=on_damage
+    ) as (_, go):  # fmt: skip
+        return go()
+
+
+@contextmanager
+def training_run(
+    job: TrainingJob,
+    settings: TrainingSettings,
+    *,
+    checkpoint: Path | None = None,
+    progress: Callable[[TrainingProgress], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
+    on_damage: OnDamage = _LOG.warning,
+) -> Iterator[tuple[TaskModel, Callable[[], FineTuned | Stopped]]]:
+    """Yield a task's model, and what fine-tunes it as `fine_tune` does; after that, the model is the best epoch's.
+
+    For who wants to do more with what was trained, such as score it, under the same seeded arithmetic.
+    """
     # A body may have tensors that the base's files lack: they are drawn at random when it is loaded.
     seed = derive_seed(settings.seed, "load")
     with (
@@ -66,7 +88,11 @@ def fine_tune(
         tempfile.TemporaryDirectory(prefix="coldfuse-") as scratch,
     ):
         run = Run(job, settings, checkpoint=checkpoint, progress=progress, stop=stop, on_damage=on_damage)
-        try:
-            return run.go(Path(scratch))
-        except StoppedEarlyError:
-            return Stopped(step=0, num_steps=run.length.num_steps)
+
+        def go() -> FineTuned | Stopped:
+            try:
+                return run.go(Path(scratch))
+            except StoppedEarlyError:
+                return Stopped(step=0, num_steps=run.length.num_steps)
+
+        yield run.loaded, go

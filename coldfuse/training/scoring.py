@@ -83,9 +83,15 @@ def scoring_batches(
             yield indices, {name: tensor.to(device) for name, tensor in batch.items()}
 
 
-@torch.no_grad()
 def mean_loss(loaded: TaskModel, features: Sequence[Feature], *, tokens_at_once: int) -> float:
     """Return the mean loss over all targets, without dropout and in the order of the lengths."""
+    total, count = total_loss(loaded, features, tokens_at_once=tokens_at_once)
+    return total / max(count, 1)
+
+
+@torch.no_grad()
+def total_loss(loaded: TaskModel, features: Sequence[Feature], *, tokens_at_once: int) -> tuple[float, int]:
+    """Return the loss summed over all targets, and their number; see `mean_loss`."""
     model = loaded.model
     was_training, total, count = model.training, 0.0, 0
     model.eval()
@@ -98,4 +104,4 @@ def mean_loss(loaded: TaskModel, features: Sequence[Feature], *, tokens_at_once:
             total += float(model(**batch).loss.float().mean()) * num_targets
             count += num_targets
     model.train(was_training)
-    return total / max(count, 1)
+    return total, count

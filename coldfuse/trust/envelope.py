@@ -34,6 +34,7 @@ Kind = Literal[
     "lot",
     "provenance",
     "request",
+    "tombstone",
 ]
 """What is signed."""
 

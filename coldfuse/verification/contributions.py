@@ -16,6 +16,7 @@ from coldfuse.verification.inspection import Inspection
 from coldfuse.verification.journals import SeenRound
 from coldfuse.verification.membership import Signed, find_signer
 from coldfuse.verification.objects import Wanted
+from coldfuse.verification.tombstones import Graves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,8 @@ class Contributions:
     """Who may have sent them; None where nobody signs."""
     wanted: Wanted
     """Collects what has to be there."""
+    graves: Graves
+    """Knows what was erased on purpose."""
 
     def of_round(self, round_: SeenRound, fused: Mapping[str, int]) -> None:
         """Look at what a round has received and carried.
@@ -63,9 +66,9 @@ class Contributions:
         key = f"objects/{contribution}"
         data = self.look.read(key)
         if data is None:
-            if contribution in round_.state.rejected and not is_fused:
-                return  # collected: nobody reads it again
-            self.look.add(Cause.GAP, key, f"is missing: the manifest of {where}")
+            is_collected = contribution in round_.state.rejected and not is_fused  # nobody reads it again
+            if not (is_collected or self.graves.covers(contribution, where)):
+                self.look.add(Cause.GAP, key, f"is missing: the manifest of {where}")
             return
         if len(data) > MAX_MANIFEST_BYTES or sha256(data) != contribution:
             self.look.add(Cause.DIGEST, key, f"is not what was sent: the manifest of {where}")

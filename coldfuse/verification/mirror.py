@@ -68,8 +68,24 @@ class Mirror:
             rounds.add(manifest.round)
             self._bring_files(number, manifest.files)
         self._bring_files(number, release.files.values())
+        rounds |= self._bring_replaced(release)
         for round_number in rounds:
             self._bring_journal(round_number)
+
+    def _bring_replaced(self, release: ReleaseManifest) -> set[int]:
+        """Bring the manifests of the releases that one has taken the place of; return the rounds that made them."""
+        retraction = release.retraction
+        if retraction is None:
+            return set()
+        number: int | None = retraction.replaces
+        while number is not None and number != release.parent:
+            before = self._bring_release(number).parent
+            if before is not None and before >= number:
+                raise CodecError(f"release {number}: is said to be made from {before}, which came later")
+            number = before
+        for step in retraction.steps:
+            self._bring_release(step.release)
+        return {step.round for step in retraction.steps}
 
     def _roots(self) -> Iterator[str]:
         yield from (root_key(version) for version in range(1, self._gateway.belief.root().version + 1))

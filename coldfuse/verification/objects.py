@@ -12,12 +12,13 @@ from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import Admission, ContributionManifest
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.doctor.examine import why_checks_damaged
-from coldfuse.doctor.inventory import Need
 from coldfuse.errors import StorageError
+from coldfuse.registry.inventory import Need
 from coldfuse.storage.base import list_keys
 from coldfuse.tensors.checks import checks_key
 from coldfuse.verification.causes import Cause
 from coldfuse.verification.inspection import Inspection
+from coldfuse.verification.tombstones import Graves
 
 _PARALLEL = 8
 _CHUNK_BYTES = 4 << 20
@@ -68,18 +69,19 @@ class Wanted:
             self.parts[part.digest] = part, where, is_needed
 
 
-def look_at_objects(look: Inspection, wanted: Wanted, *, reads_all: bool) -> None:
+def look_at_objects(look: Inspection, wanted: Wanted, graves: Graves, *, reads_all: bool) -> None:
     """Look at the objects of a store.
 
     Args:
         look: The store, and where findings are noted.
         wanted: What has to be there.
+        graves: Knows what was erased on purpose.
         reads_all: True to read every object whole, also those that nothing names.
     """
     with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="verify") as pool:
         todo = iter(wanted.parts.values())
         while batch := list(islice(todo, 8 * _PARALLEL)):
-            list(pool.map(lambda one: _look_at_part(look, *one), batch))
+            list(pool.map(lambda one: _look_at_part(look, graves, *one), batch))
         if not reads_all:
             return
         keys = list_keys(look.store, "objects/")
@@ -89,12 +91,12 @@ def look_at_objects(look: Inspection, wanted: Wanted, *, reads_all: bool) -> Non
         _look_at_checks(look, need)
 
 
-def _look_at_part(look: Inspection, part: Part, where: str, is_needed: bool) -> None:
+def _look_at_part(look: Inspection, graves: Graves, part: Part, where: str, is_needed: bool) -> None:
     key = f"objects/{part.digest}"
     info = look.store.head(key)
     look.looked_at["parts"] += 1
     if info is None:
-        if is_needed:
+        if is_needed and not graves.covers(part.digest, where):
             look.add(Cause.GAP, key, f"is missing: part of {where}")
     elif part.size_bytes and info.size_bytes != part.size_bytes:
         look.add(Cause.DIGEST, key, f"has {info.size_bytes:,} bytes, expected {part.size_bytes:,}: part of {where}")

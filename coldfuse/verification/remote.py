@@ -21,7 +21,7 @@ from coldfuse.verification.journals import Journals, SeenRound
 from coldfuse.verification.membership import Signed, find_signer
 from coldfuse.verification.mirror import Mirror
 from coldfuse.verification.recompute import Recomputing
-from coldfuse.verification.releases import Lineage, SeenRelease
+from coldfuse.verification.releases import Lineage, SeenRelease, numbers_of_releases
 from coldfuse.verification.rules import all_terms
 from coldfuse.verification.signers import follow_roots
 from coldfuse.verification.verdicts import problems_of
@@ -75,8 +75,12 @@ class _Remote:
             agrees = False if findings and all(map(_is_proof, findings)) else None
             why = str(findings[0]) if findings else "its parent is not there"
             return Recomputed(release=number, manifest=digest, agrees=agrees, why=why)
-        federation = Federation(self._look.store, settings)
-        return Recomputing(federation=federation, rounds=rounds, executor=self._executor).again(release, parent)
+        replaced = (lineage.read(one, None) for one in numbers_of_releases(self._look.store))
+        recomputing = Recomputing(
+            federation=Federation(self._look.store, settings), rounds=rounds, executor=self._executor,
+            releases={one.number: one for one in replaced if one is not None},
+        )  # fmt: skip
+        return recomputing.again(release, parent)
 
     def _problems(
         self, settings: FederationSettings, release: SeenRelease, round_: SeenRound | None

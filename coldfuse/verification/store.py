@@ -26,6 +26,7 @@ from coldfuse.verification.objects import Wanted, look_at_objects
 from coldfuse.verification.releases import Lineage, SeenRelease, numbers_of_releases
 from coldfuse.verification.rules import look_at_rules, read_claimed
 from coldfuse.verification.signers import Signers, follow_roots
+from coldfuse.verification.tombstones import Graves
 from coldfuse.verification.verdicts import problems_of
 
 if TYPE_CHECKING:
@@ -181,10 +182,13 @@ class _Verification:
         fused = {one.contribution: r.number for r in self.releases.values() for one in r.manifest.contributions}
         for release in self.releases.values():
             wanted.of_release(release.manifest, release.digest)
-        contributions = Contributions(look=self.look, settings=settings, view=self.view, wanted=wanted)
+        graves = Graves(self.look, self.signers)
+        contributions = Contributions(
+            look=self.look, settings=settings, view=self.view, wanted=wanted, graves=graves
+        )  # fmt: skip
         for round_ in self.rounds.values():
             contributions.of_round(round_, fused)
-        look_at_objects(self.look, wanted, reads_all=self.request.reads_all)
+        look_at_objects(self.look, wanted, graves, reads_all=self.request.reads_all)
 
     def _fuse_again(self, settings: FederationSettings, number: int) -> None:
         if self.request.executor is None:
@@ -192,8 +196,9 @@ class _Verification:
         from coldfuse.verification.recompute import Recomputing  # who only looks needs no library that fuses
 
         recomputing = Recomputing(
-            federation=Federation(self.look.store, settings), rounds=self.rounds, executor=self.request.executor
-        )
+            federation=Federation(self.look.store, settings), rounds=self.rounds, executor=self.request.executor,
+            releases=self.releases,
+        )  # fmt: skip
         wanted: int | None = number
         while wanted is not None and wanted in self.releases:
             release = self.releases[wanted]

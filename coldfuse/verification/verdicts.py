@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Set
 from coldfuse.core.damage import Damaged
 from coldfuse.core.federation import Terms
 from coldfuse.core.gating import Evaluated
-from coldfuse.core.round import Admitted, Closed, Fused, LeaderEvent, Opened, Rejected, fold
+from coldfuse.core.round import Admitted, Closed, Fused, LeaderEvent, Opened, Rejected, RoundState, fold
 from coldfuse.trust.provenance import Statement
 from coldfuse.verification.causes import Cause
 from coldfuse.verification.gate import gate_problems
@@ -146,13 +146,23 @@ def _of_made(round_: SeenRound, made: SeenRelease) -> Iterator[Problem]:
         yield Cause.CONTRADICTION, f"says that it has made release {state.published.release}, and made {number}"
     if state.opened is not None and state.opened.base_release != made.manifest.parent:
         yield Cause.CONTRADICTION, f"was opened on release {state.opened.base_release}, not on its release's parent"
+    said = state.opened.retraction if state.opened else None
+    if said != made.manifest.retraction:
+        yield Cause.CONTRADICTION, f"release {number} says of what was retracted something else than its journal"
+    if made.manifest.retraction is None:
+        yield from _of_fused(state, made)
+    if made.statement is not None:
+        yield from _of_statement(round_, number, made.statement)
+
+
+def _of_fused(state: RoundState, made: SeenRelease) -> Iterator[Problem]:
+    """What a release was made from is what its round has closed on."""
+    number = made.number
     fused = {one.contribution for one in made.manifest.contributions}
     closed = set(state.closed.contributions) & state.admitted.keys() if state.closed else set()
     for contribution in sorted(fused ^ closed):
         verb = "has fused" if contribution in fused else "has left out"
         yield Cause.CONTRADICTION, f"release {number} {verb} contribution {contribution[:12]}, against its journal"
-    if made.statement is not None:
-        yield from _of_statement(round_, number, made.statement)
 
 
 def _of_statement(round_: SeenRound, number: int, statement: Statement) -> Iterator[Problem]:

@@ -101,6 +101,7 @@ NEEDS = {
     "contribute 127.0.0.1:1 --data x.csv": "contributor",
     "fuse . . --out new": "fuse",
     "methods": "fuse",
+    "evaluate . --data x.csv": "evaluate",
     "statistics . --data x.csv --kind fisher --out new": "contributor",
     "bench fuse": "fuse",
     "bench upload": "fuse",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from coldfuse.core.blob import Blob
@@ -13,6 +13,7 @@ from coldfuse.core.serialization import decode, sha256
 from coldfuse.errors import CodecError, DamagedObjectError, TrustError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.releases import list_releases
+from coldfuse.registry.tombstones import Graveyard
 from coldfuse.storage.base import ObjectStore, list_keys
 from coldfuse.tensors.checks import checks_key
 
@@ -34,12 +35,20 @@ class Need:
     """True for what a contributor is asked to send again, once it is out of the way: its round is not over."""
 
 
-def needs(federation: Federation) -> Iterator[Need]:
-    """List what a federation needs, releases first; an object may be listed again for something else."""
+def needs(federation: Federation, *, without: Collection[str] = ()) -> Iterator[Need]:
+    """List what a federation needs, releases first; an object may be listed again for something else.
+
+    What was erased on purpose nobody needs.
+
+    Args:
+        federation: The federation.
+        without: Digests of contributions that are to be erased.
+    """
     for number in list_releases(federation.store):
         yield from _needs_of_release(federation, number)
+    graves = Graveyard(federation)
     for number in reversed(list_rounds(federation.store)):  # what is carried is needed by the round that is open
-        yield from _needs_of_round(federation, number)
+        yield from _needs_of_round(federation, number, without, graves)
 
 
 def list_rounds(store: ObjectStore) -> list[int]:
@@ -75,10 +84,12 @@ def _needs_of_release(federation: Federation, number: int) -> Iterator[Need]:
         yield from _needs_of_file(blob, checks.get(name), f"{by}, outer state {name}")
 
 
-def _needs_of_round(federation: Federation, number: int) -> Iterator[Need]:
+def _needs_of_round(federation: Federation, number: int, without: Collection[str], graves: Graveyard) -> Iterator[Need]:
     state = state_of(federation, number)
     admissions = _admissions(state)
-    for contribution in sorted(state.received.keys() | admissions.keys()):
+    for contribution in sorted((state.received.keys() | admissions.keys()).difference(without)):
+        if not federation.objects.is_there(contribution) and graves.covers(contribution):
+            continue
         yield from _needs_of_contribution(federation, number, contribution, state)
     if state.fused is not None and not state.is_over:
         digest = state.fused.manifest

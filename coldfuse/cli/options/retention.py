@@ -1,0 +1,49 @@
+"""Options of the commands that take something out of a federation, or out of its store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import typer
+
+from coldfuse.cli.options.operator import Holding
+from coldfuse.cli.options.shared import AsJson, Memory, Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetractOptions:
+    """Take out what somebody gave: the rounds since are fused again without it, as a new release.
+
+    It is out of the fusion, exactly. It is not out of what others trained on a base that held it: how many of their
+    contributions that are is said. Its bytes stay, unless --delete erases them, too. Whoever leads waits meanwhile,
+    and goes on from the new release; the running round ends, and who has contributed to it is told. Killed anywhere,
+    run it again.
+
+    Example: coldfuse retract ./federation mallory --reason "asked for it" --delete
+    """
+
+    store: Store
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|CONTRIBUTION",
+            help="A contributor, or one contribution: its digest, or the first letters of that.",
+            show_default=False,
+        ),
+    ]
+    reason: Annotated[str | None, typer.Option(help="Why; it stays in the journal and in the release.")] = None
+    delete: Annotated[
+        bool,
+        typer.Option(
+            "--delete", help="Erase its manifests, deltas and statistics, too; a signed tombstone without a name stays."
+        ),
+    ] = False
+    ban: Annotated[
+        bool, typer.Option("--ban", help="Quarantine its contributor, too; `coldfuse revoke` does it for good.")
+    ] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do, and do nothing.")] = False
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads that fuse; one a processor by default.")] = None
+    memory: Memory = None
+    holding: Holding = field(default_factory=Holding)
+    as_json: AsJson = False
