@@ -47,7 +47,7 @@ class Evaluator:
     noise: float = 0.0
     """Scale of the noise on each count, in examples, where the federation's rules ask for less."""
     score: ScoreFolder | None = None
-    """Scores a model; None: `evaluation.gate_outcomes.outcomes_of`."""
+    """Scores a model; None: `evaluation.gate_outcomes.score_folder`."""
     clock: Callable[[], float] = time.time
     _sent: set[str] = field(default_factory=set, repr=False)
     """Candidates on which the counts were taken."""
@@ -174,9 +174,9 @@ class Evaluator:
 
 
 def _score(model_dir: Path, suites: Sequence[Suite]) -> list[Outcomes]:
-    from coldfuse.evaluation.gate_outcomes import outcomes_of
+    from coldfuse.evaluation.gate_outcomes import score_folder
 
-    return outcomes_of(model_dir, suites)
+    return score_folder(model_dir, suites)
 
 
 def require_evaluator(gateway: TrustedGateway, identity: Identity) -> None:
