@@ -9,7 +9,6 @@ from coldfuse.core.round import RoundState
 from coldfuse.errors import FederationError
 from coldfuse.registry.channels import CANDIDATE
 from coldfuse.registry.federation import Federation
-from coldfuse.registry.pointers import plain_channel
 from coldfuse.registry.releases import channel_to
 from coldfuse.registry.scores import Waiting, Word, read_scores
 from coldfuse.trust.members import MemberRole
@@ -58,7 +57,7 @@ def point_to(federation: Federation, candidate: ReleaseManifest) -> None:
     except FederationError:
         federation.pointers.write(CANDIDATE, target, None, signer)
         return
-    if plain_channel(there.channel) != target or there.is_damaged:
+    if there.channel.manifest != target.manifest or there.is_damaged:
         federation.pointers.write(CANDIDATE, target, there, signer)
 
 

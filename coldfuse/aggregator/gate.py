@@ -51,6 +51,18 @@ class Gate:
     """Age of the round."""
 
 
+def find_candidate(federation: Federation, base: Base, fused: Fused) -> ReleaseManifest | Abandoned:
+    """Return what was fused, as it was stored; that the round is abandoned, where it is damaged and not published."""
+    try:
+        return federation.objects.get_value(ReleaseManifest, fused.manifest)
+    except DamagedObjectError as error:
+        numbers = range(base.release.release + 1, base.number + 1)
+        found = next(filter(None, (federation.find_manifest(one, fused.manifest) for one in numbers)), None)
+        if found is None:  # nobody has published it; what was admitted is fused again in the next round
+            return Abandoned(reason=_bounded(f"what was fused cannot be published: {error}"))
+        return found
+
+
 def next_at_gate(gate: Gate, state: RoundState, fused: Fused, candidate: ReleaseManifest) -> list[LeaderEvent] | None:
     """Say what happens next to a candidate.
 

@@ -21,6 +21,7 @@ from coldfuse.cli.options.consumer import FetchOptions, LineageOptions, Releases
 from coldfuse.cli.options.contributor import ContributeOptions
 from coldfuse.cli.options.doctor import DoctorOptions
 from coldfuse.cli.options.evaluate import EvaluateOptions
+from coldfuse.cli.options.evaluator import EvaluatorOptions
 from coldfuse.cli.options.experiments import (
     BenchFetchOptions,
     BenchFuseOptions,
@@ -118,6 +119,10 @@ COMMANDS = {
     "rotate": Command(options=RotateOptions, runs="coldfuse.cli.joining:rotate", panel=_CONTRIBUTE),
     "contribute": Command(
         options=ContributeOptions, runs="coldfuse.cli.contributor:contribute", panel=_CONTRIBUTE, extra="contributor",
+        at_once=("torch", "transformers"), prepare=prepare_training,
+    ),
+    "evaluator": Command(
+        options=EvaluatorOptions, runs="coldfuse.cli.evaluator:evaluator", panel=_CONTRIBUTE, extra="contributor",
         at_once=("torch", "transformers"), prepare=prepare_training,
     ),
     "fetch": Command(options=FetchOptions, runs="coldfuse.cli.consumer:fetch", panel=_USE),

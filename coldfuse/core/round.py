@@ -154,8 +154,10 @@ class RoundState:
         """True where nothing stands between what was fused and its release: no gate, or one that it has passed."""
         if self.fused is None or self.abandoned is not None:
             return False
-        terms = self.opened.terms if self.opened else None
-        if terms is None or terms.gate is None or not terms.gate.is_on:
+        opened = self.opened
+        if opened is None or opened.terms is None or opened.terms.gate is None or not opened.terms.gate.is_on:
+            return True
+        if opened.retraction is not None:  # which no gate can refuse
             return True
         decided = self.gating.of(self.fused.manifest)
         return decided is not None and decided.decision.publish

@@ -72,6 +72,18 @@ def measure(task: Task, loaded: TaskModel, examples: Any, features: Sequence[Fea
     return Measured(value=value, outcomes=outcomes)
 
 
+def outcomes_of(task: Task, loaded: TaskModel, examples: Any) -> tuple[float, ...] | None:
+    """Return the score of each example alone, higher is better, without the metric; None where the task gives none.
+
+    Raises:
+        UserInputError: The model fails on the examples.
+    """
+    if task.metric == _PERPLEXITY:
+        return _documents(task, loaded, examples).outcomes
+    by_example = _BY_EXAMPLE.get(task.name)
+    return None if by_example is None else tuple(by_example(task, loaded, examples, task.encode(loaded, examples)))
+
+
 def _documents(task: Task, loaded: TaskModel, examples: Any) -> Measured:
     """Score language models by the log-probability of each document."""
     whole: Any = task

@@ -39,6 +39,8 @@ MAY_IMPORT = {
     "evaluation": "core durable tensors data training",  # scores and features are kept in files
     "consumer": "core durable tensors registry gateway trust",
     "contributor": "core durable tensors data training consumer gateway trust",  # what it sends is signed
+    # what it scores is brought as a consumer does, and its counts are signed
+    "evaluator": "core durable tensors evaluation registry consumer gateway trust",
     "attached": "core durable naming adapters tensors",  # models and Trainers of the user's own
     "search": "core tensors fusion engine data training evaluation",
     "testing": "core tensors fusion engine",
