@@ -8,9 +8,10 @@ from functools import lru_cache
 
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.release import Channel, ReleaseManifest
-from coldfuse.errors import FederationError, ObjectNotFoundError, UserInputError
+from coldfuse.errors import DamagedObjectError, FederationError, ObjectNotFoundError, UserInputError
 from coldfuse.gateway.auditing import parts_behind
 from coldfuse.registry.channels import CANDIDATE
+from coldfuse.registry.collected import CollectedSoFar
 from coldfuse.registry.federation import Federation
 from coldfuse.tensors.checks import Checks, checks_of, list_starts
 from coldfuse.tensors.verified import VerifiedReader
@@ -49,7 +50,14 @@ class ReleaseReader:
 
     def read_into(self, release: int, digest: str, buffer: memoryview, start: int) -> None:
         """Fill the buffer from `start` of a part that `check` let through."""
-        self._reader_of(release, digest).read_into(buffer, start)
+        try:
+            self._reader_of(release, digest).read_into(buffer, start)
+        except DamagedObjectError as error:
+            if release in CollectedSoFar(self._federation).releases.files:
+                raise FederationError(
+                    f"release {release}: its files were removed by the federation's retention rules; take a newer one"
+                ) from error
+            raise
 
     def is_candidate(self, release: int) -> bool:
         """Tell whether what `check` let through last under this number is no release yet."""
