@@ -10,6 +10,7 @@ import typer
 
 from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
 from coldfuse.aggregator.watchdog import Watchdog
+from coldfuse.cli.channel_settings import outgoing_of
 from coldfuse.cli.events import describe
 from coldfuse.cli.options.operator import AggregatorOptions
 from coldfuse.cli.serving import say_who_may
@@ -32,7 +33,11 @@ def lead(federation: Federation, options: AggregatorOptions) -> None:
     fusing = options.fusing
     poll_s = 2.0 if "://" in options.store else 0.2  # every look at S3 is paid for
     settings = AggregatorSettings(
-        rounds=options.rounds, until=options.until, poll_s=poll_s, lease_ttl_s=parse_duration(fusing.lease)
+        rounds=options.rounds,
+        until=options.until,
+        poll_s=poll_s,
+        lease_ttl_s=parse_duration(fusing.lease),
+        outgoing=outgoing_of(options.telling),
     )
     stop, watchdog = stop_on_signals(), Watchdog()
     over = watchdog.guard(_give_up)
