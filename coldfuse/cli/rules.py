@@ -72,7 +72,7 @@ def change(options: SetOptions) -> None:
     if wanted.method is not None or wanted.late is not None:
         late = wanted.late or before.rules.late
         require_shareable(_latest(federation), read_recipe(wanted.method or before.method), late)
-    latest = federation.channel("latest").release
+    latest = federation.channel("latest").newest
     if before.root is None:
         after = write_change(store, before, etag, wanted, by=who(options.by), after_release=latest)
         _say(options, federation, before, after)
