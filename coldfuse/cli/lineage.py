@@ -68,10 +68,9 @@ def _show(
     channels: Mapping[str, Channel] | None = None,
 ) -> None:
     """Print releases as they are read; then say what was not shown, and fail if a signature was not believed."""
+    head = [f"root {keys.fingerprint}" if keys.fingerprint else without, *describe_channels(channels or {})]
     if not options.as_json:
-        typer.echo(f"root {keys.fingerprint}" if keys.fingerprint else without)
-        for line in describe_channels(channels or {}):
-            typer.echo(line)
+        typer.echo("\n".join(head))
     shown: list[Step] = []
     for step in islice(steps, None if options.everything else options.last):
         shown.append(step)
