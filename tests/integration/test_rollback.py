@@ -101,7 +101,8 @@ def test_the_running_round_ends_and_the_next_release_is_made_of_the_older_one(th
     assert [type(event).__name__ for event in lead_on(three, 4)] == ["Rejected", "Abandoned"]
     state = three.journal(4).state()
     assert state.abandoned == Abandoned(
-        reason="the federation was rolled back to release 1 (worse on every set); fetch it, and send what you make of it"
+        reason="the federation was rolled back to release 1 (worse on every set); fetch it, and send what you make of "
+        "it"
     )
     assert state.rejected[sent].is_late
     play(three, 5)
@@ -143,7 +144,7 @@ def test_what_cannot_be_gone_back_to_is_refused_and_nothing_is_written(three: Fe
     part = three.release(1).files["model.safetensors"].parts[0].digest
     sound = (root / "objects" / part).read_bytes()
     (root / "objects" / part).write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
-    with pytest.raises(DamagedObjectError, match="release 1: a part of model.safetensors"):
+    with pytest.raises(DamagedObjectError, match=r"release 1: a part of model\.safetensors"):
         back(three, 1)
     (root / "objects" / part).write_bytes(sound)
     manifest = (root / "releases" / "00002.json").read_bytes()
@@ -231,11 +232,7 @@ def test_a_leader_with_an_old_pointer_ends_no_round_of_the_one_after_it(three: F
     stale = round_of(three, 6)  # on release 1
     play(three, 5)
     lead_on(three, 6)  # opened on release 4
-    with pytest.raises(ConflictError):
-        for _ in range(3):
-            advance(stale)
-            contribute(three, "ada", make_changes(MODEL, 1), round=6)
-            raise ConflictError("it only screens")
+    assert advance(stale) == []
     assert three.journal(6).state().abandoned is None
 
 
@@ -415,9 +412,9 @@ def test_nobody_else_can_go_back(signed: SignedFederation, tmp_path: Path) -> No
     with pytest.raises(SignatureError):
         roll_back(open_federation(store), 1, reason="", by="", signer=signed.keys.operators[0])  # type: ignore[arg-type]
     put(newest)
-    with pytest.raises(SignatureError):
+    with pytest.raises(NotAllowedError, match="cannot sign it alone"):
         roll_back(open_federation(store), 1, reason="", by="", signer=stranger)
-        open_federation(store).channel("latest")
+    assert store.get(key) == newest
 
 
 def test_a_release_that_nobody_has_signed_is_nothing_to_go_back_to(signed: SignedFederation) -> None:
@@ -439,12 +436,6 @@ def two_operators(place: Place) -> tuple[Person, Person]:
     (place.path / "bob.pub").write_text(public)
     ada.succeed("keys", "add", place.store, "operator", place.path / "bob.pub")
     return ada, bob
-
-
-def release_by(federation: Federation, who: SignedFederation | None = None) -> None:
-    del who
-    number = federation.current_round()
-    lead(federation, number, now_s=time.time())
 
 
 def test_by_command_where_two_operators_must_sign(signed: SignedFederation, place: Place) -> None:
