@@ -8,7 +8,6 @@ from coldfuse.aggregator.judging import MAX_VERDICTS, rejection
 from coldfuse.aggregator.mending import late_reason
 from coldfuse.core.contribution import Admission, Rejection
 from coldfuse.core.federation import RoundRules
-from coldfuse.core.past import PastRound
 from coldfuse.core.release import Channel, ReleaseManifest
 from coldfuse.core.rollback import Rollback, is_ended
 from coldfuse.core.round import Abandoned, LeaderEvent, Published, Received, Rejected, RoundState
@@ -74,25 +73,6 @@ def reject_late(round_number: int, state: RoundState) -> Rejected:
     waiting = state.waiting[:MAX_VERDICTS]
     late = [rejection(received, late_reason(state, received, reason), is_late=True) for received in waiting]
     return Rejected(rejections=tuple(late))
-
-
-def refused_method(federation: Federation, before: RoundState) -> str | None:
-    """Return the method that has refused exactly what an abandoned round admitted."""
-    if before.opened is not None and before.opened.retraction is not None:
-        return None
-    if before.damages or before.fused is not None:  # it was the store's fault
-        return None
-    if before.closed is not None:
-        terms = before.opened.terms if before.opened else None
-        return federation.settings.under(terms).method
-    if before.opened is not None and len(before.opened.carried) == len(before.admitted):  # nothing new came
-        return before.opened.refused_by
-    return None
-
-
-def on_line(past: Sequence[PastRound], release: int) -> tuple[PastRound, ...]:
-    """Return those past rounds whose base the release was made of: what was rolled back is no base for anybody."""
-    return tuple(one for one in past if one.base_release <= release)
 
 
 def _is_ended(rollback: Rollback, number: int, state: RoundState, latest: Channel) -> bool:

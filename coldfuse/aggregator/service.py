@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from coldfuse.aggregator.aside import Aside, beside
+from coldfuse.aggregator.examining import Examiner
 from coldfuse.aggregator.led import LedExecutor
 from coldfuse.aggregator.model import Base, open_base
 from coldfuse.aggregator.release import most_contributions
@@ -61,6 +62,8 @@ class AggregatorSettings:
     """Seconds after which another aggregator takes over from one that died."""
     outgoing: Outgoing = field(default_factory=Outgoing)
     """How the federation's webhooks are told; without a secret they are not."""
+    examiner: Examiner | None = None
+    """Scores what was fused on the operator's suites, where the federation has a gate; None: there are none."""
 
 
 def serve_rounds(
@@ -95,7 +98,7 @@ def serve_rounds(
     watchdog, trouble, published = watchdog or Watchdog(), _Trouble(stop, settings), 0
     while not stop.is_set():
         lease = Lease(federation.store, ttl_s=settings.lease_ttl_s, moves=watchdog.moves)
-        leader = _Leader(federation, LedExecutor(executor, lease, watchdog), lease, watchdog)
+        leader = _Leader(federation, LedExecutor(executor, lease, watchdog), lease, watchdog, settings.examiner)
         try:
             if not _acquire(lease, settings, stop=stop, announce=announce, watchdog=watchdog):
                 return
@@ -143,8 +146,11 @@ def _acquire(
 class _Leader:
     """Leads: advances the current round, and the one before it, whose late contributions still get their verdicts."""
 
-    def __init__(self, federation: Federation, executor: LedExecutor, lease: Lease, watchdog: Watchdog) -> None:
+    def __init__(
+        self, federation: Federation, executor: LedExecutor, lease: Lease, watchdog: Watchdog, examiner: Examiner | None
+    ) -> None:
         self._federation, self._executor, self._lease, self._watchdog = federation, executor, lease, watchdog
+        self._examiner = examiner
         self._journals: dict[int, Journal] = {}  # kept, because a journal remembers what it has read
         self._clocks: dict[int, RoundClock] = {}  # kept, because a round's age is measured from when it was first seen
         self._most = 0  # how many contributions to a round this machine has the memory for
@@ -203,12 +209,16 @@ class _Leader:
             now_s=time.time,
             clock=self._clocks.setdefault(number, RoundClock()), before=self._journals.get(number - 1),
             rollback=rollback,
+            examiner=self._examiner,
         )  # fmt: skip
 
     def _require_memory(self, federation: Federation, base: Base, number: int) -> None:
-        """Before a round is opened: an operator may have set another method."""
+        """Before a round is opened: an operator may have set another method, or a gate."""
         if number > self._ready_for:
-            self._most = most_contributions(federation.reopened(), base, self._executor)
+            now = federation.reopened()
+            self._most = most_contributions(now, base, self._executor)
+            if self._examiner is not None and now.settings.gate is not None and now.settings.gate.is_on:
+                self._examiner.prepare(now, base, self._executor)
             self._ready_for = number
 
 

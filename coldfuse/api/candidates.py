@@ -28,7 +28,9 @@ from coldfuse.evaluation.protocols import Model
 from coldfuse.evaluation.suites import distinct_names
 from coldfuse.registry.channels import check_channel
 from coldfuse.registry.settings import SETTINGS_KEY
-from coldfuse.tensors.folders import LocalFolder, is_remote
+from coldfuse.tensors.checkpoint import open_tensors_at
+from coldfuse.tensors.deltas import FORMAT
+from coldfuse.tensors.folders import LocalFolder, Location, is_remote
 from coldfuse.tensors.model_folder import find_model
 from coldfuse.transport.connect import is_address
 
@@ -60,10 +62,19 @@ class Candidates:
             UserInputError: One cannot be had, or is no model that can be scored.
         """
         found = []
-        for name, shown in zip(names, distinct_names([_shown(name) for name in names]), strict=True):
+        for name, shown in zip(names, shown_names(names), strict=True):
             folder = self._folder_of(name)
             found.append(Model(name=shown, folder=folder, digest=digest_of(folder)))
         return tuple(found)
+
+    def place_of(self, name: str) -> Location:
+        """Return where what a name means lies, to be read and not loaded: a delta or adapter stays what it is.
+
+        Raises:
+            UserInputError: It cannot be had.
+        """
+        release = _as_release(name)
+        return self._fetched(*release) if release else locate(name)
 
     def _folder_of(self, name: str) -> Path:
         if release := _as_release(name):
@@ -99,6 +110,18 @@ class Candidates:
             shutil.rmtree(out)
             raise UserInputError(f"{base}: no tokenizer in it; put it there with tokenizer.save_pretrained")
         return out
+
+
+def shown_names(names: Sequence[str]) -> list[str]:
+    """Return what models are called in tables, by what their user calls them: no two alike."""
+    return distinct_names([_shown(name) for name in names])
+
+
+def is_change(where: Location) -> bool:
+    """Tell whether this is a delta file or an adapter's folder, and by itself no model."""
+    if str(where).endswith(".safetensors"):
+        return open_tensors_at(where).header.metadata.get("format") == FORMAT
+    return not is_remote(where) and _is_adapter(Path(where))
 
 
 def digest_of(folder: Path) -> str:

@@ -33,10 +33,14 @@ def aggregator(options: AggregatorOptions) -> None:
 
 
 def check_fusing(fusing: Fusing) -> None:
-    """Raise `UserInputError` if a size or a duration is none."""
+    """Raise `UserInputError` if a size, a duration or a suite is none."""
     parse_duration(fusing.lease)
     if fusing.memory:
         parse_size(fusing.memory)
+    if fusing.suite:
+        from coldfuse.cli.suites import read_suites
+
+        read_suites(fusing.suite)
 
 
 def aggregator_arguments(
@@ -49,7 +53,8 @@ def aggregator_arguments(
         "--webhook-secret": telling.webhook_secret,
     })  # fmt: skip
     given += ["--webhook-private"] if telling.webhook_private else []
-    return ["aggregator", store, *given, "--unsupervised"]
+    suites = [word for suite in fusing.suite for word in ("--suite", suite)]
+    return ["aggregator", store, *given, *suites, "--unsupervised"]
 
 
 def words(given: Mapping[str, object]) -> list[str]:

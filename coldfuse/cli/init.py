@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from coldfuse.api.places import resolve_model, revision_of
+from coldfuse.api.places import facts_of, resolve_model, revision_of
 from coldfuse.cli.adopting import adopt_federation
 from coldfuse.cli.channel_settings import soak_of
 from coldfuse.cli.closing import NEW_FEDERATION, rules_of
@@ -73,8 +73,8 @@ def init(options: InitOptions) -> None:
         folder, keys = founders(store, is_open=options.is_open, key=options.key)
         federation = create_federation(
             store, name=options.name, base=shared, origin=base, method=line, rules=rules, screening=screening,
-            statistics=statistics, gate=gate, soak=soak, trust=keys,
-            is_auditable=options.is_auditable,
+            statistics=statistics, gate=gate, soak=soak, trust=keys, is_auditable=options.is_auditable,
+            base_facts=facts_of(base, model),
         )  # fmt: skip
         finish(folder, store, options.store)
     how = "no release has it, so who loads one needs it, too"

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from coldfuse.consumer import folder, signatures
+from coldfuse.consumer import card, folder, signatures
 from coldfuse.consumer.channels import check_change
 from coldfuse.consumer.folder import OWN, check_path, hold, is_foreign, is_whole, read_fetched, read_if_there
 from coldfuse.consumer.place import Place
@@ -107,9 +107,7 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
         CodecError: The manifest names what no release holds.
         DigestMismatchError: What arrived is not what the release's manifest says; nothing of it is in place.
     """
-    if isinstance(which, str):
-        check_channel(which)
-    manifest = source.release(which)
+    manifest = source.release(check_channel(which) if isinstance(which, str) else which)
     for path in manifest.files:
         check_path(path)
     with explained(out, "read"):
@@ -129,10 +127,12 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
         total = sum(blob.size_bytes for blob in manifest.files.values())
         if held == manifest and not any(incoming.iterdir()) and is_whole(out, manifest, verify=verify):
             signatures.put(out, signed)
-            return Fetched(manifest=manifest, downloaded_bytes=0, reused_bytes=total, signed=names_of(signed))
-        with ThreadPoolExecutor(AHEAD * pace.parallel, thread_name_prefix="fetch-read") as readers:
-            download = _Download(source, manifest, pace, _Count(total, progress), readers, threading.local())
-            fetched = _fetch(download, out, signed)
+            fetched = Fetched(manifest=manifest, downloaded_bytes=0, reused_bytes=total)
+        else:
+            with ThreadPoolExecutor(AHEAD * pace.parallel, thread_name_prefix="fetch-read") as readers:
+                download = _Download(source, manifest, pace, _Count(total, progress), readers, threading.local())
+                fetched = _fetch(download, out, signed)
+        card.put(out, source, manifest, signed)
         return replace(fetched, changed=changed, signed=names_of(signed))
 
 

@@ -102,6 +102,7 @@ class Sender:
                 "federation": status.federation,
                 "contributor": self.settings.who.id,
                 "display_name": self.settings.who.display_name,
+                "is_named": self.settings.who.is_named or None,
                 "round": status.round.number,
                 "delta_digest": blob_digest(trained.delta),
                 "software": software(),

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from coldfuse.core.base_facts import BaseFacts
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Count
 from coldfuse.core.names import DisplayName
@@ -43,14 +44,13 @@ class FusedContribution(Value):
     """What its delta was multiplied by for that; None where its base was the release's parent."""
     statistics: StatisticsKind | None = None
     """Kind of the statistics that it brought and the round used; None where it brought none, or none were used."""
+    is_named: bool | None = None
+    """True where its contributor has agreed to be named in the release's card; None where nobody has said so."""
 
     @model_serializer(mode="wrap")
     def _leave_out_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Write what has no statistics as it was always written: a release is named by its bytes."""
-        data: dict[str, object] = handler(self)
-        if self.statistics is None:
-            data.pop("statistics", None)
-        return data
+        return without_unset(handler(self), "statistics", "is_named")
 
 
 class _Checked(Value):
@@ -65,7 +65,7 @@ class _Checked(Value):
         data: dict[str, object] = handler(self)
         if not self.checks:
             data.pop("checks", None)
-        for name in ("module", "cut", "retraction"):
+        for name in ("module", "cut", "retraction", "base_facts"):
             if name in data and not data[name]:
                 data.pop(name)
         return data
@@ -124,6 +124,8 @@ class ReleaseManifest(_Checked):
     """What was lost where fused factors were cut to their rank; None where nothing was cut."""
     retraction: Retraction | None = None
     """What it replaces, and what was left out of it; None where a round has made it as ever."""
+    base_facts: BaseFacts | None = None
+    """What the first base's own card and the Hub say of it, for the release's card; None where nothing is known."""
     created_at_s: float
     """Seconds since 1970, by the publisher's clock; for people."""
     software: dict[Name, str] = Field(default_factory=dict)

@@ -150,7 +150,7 @@ def _digest_of(store: ObjectStore, number: int, journal: Callable[[int], Journal
         state = journal(round_number).state()
         if state.opened is None and state.fused is None:
             return None
-        if state.fused is not None and _made(store, state) == number:
+        if state.fused is not None and state.has_passed and _made(store, state) == number:
             return state.fused.manifest
     return None
 

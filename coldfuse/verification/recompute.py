@@ -253,6 +253,8 @@ def _differences(found: Admission, recorded: Admission) -> Iterator[str]:
         mine, theirs = getattr(found, name), getattr(recorded, name)
         if mine != theirs and not (name == "checks" and theirs is None):
             yield f"its {name.replace('_', ' ')} is {_short(mine)}, and the journal says {_short(theirs)}"
+    if recorded.is_named and not found.is_named:
+        yield "its contributor has not agreed to be named, and the journal says so"
     if recorded.measured is not None and not _alike(found.measured, recorded.measured):
         yield f"it measures {_length(found.measured)}, and the journal says {_length(recorded.measured)}"
 

@@ -219,6 +219,15 @@ class Fusing:
     lease: Annotated[str, typer.Option(help="Another aggregator takes over from one that was silent for so long.")] = (
         "10s"
     )
+    suite: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=FILE",
+            help="Examples on which every fused model is compared with its base before it is published, where the "
+            "federation has a gate: NAME=FILE, NAME=TRAIN,TEST, or NAME:TASK=FILE for another task than "
+            "text-classification. May be repeated; stays on this machine and its workers.",
+        ),
+    ] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
