@@ -131,7 +131,8 @@ class Rounds:
         if state.abandoned:
             number = self._keep(self._federation.current_round(at_least=number))
             state = self.led(number)
-        before = self.led(number - 1).abandoned if number > latest.last_round + 1 or latest.rollback else None
+        is_after_step = latest.rollback is not None and latest.rollback.round == number - 1
+        before = self.led(number - 1).abandoned if number > latest.last_round + 1 or is_after_step else None
         if number != self._clock[0]:
             self._clock = number, RoundClock()
         age_s = self._clock[1].age_s(state) if state.opened else 0.0

@@ -18,7 +18,7 @@ from coldfuse.trust.seen import Seen
 from coldfuse.trust.view import TrustView, root_key
 from coldfuse.verification.beside import look_beside
 from coldfuse.verification.causes import Cause
-from coldfuse.verification.channels import look_at_channels, look_at_target, look_for_rollbacks
+from coldfuse.verification.channels import look_at_channels, look_at_steps_back, look_at_target, look_for_rollbacks
 from coldfuse.verification.contributions import Contributions
 from coldfuse.verification.findings import Recomputed, Report
 from coldfuse.verification.inspection import Inspection
@@ -110,6 +110,7 @@ class _Verification:
         self._look_at_lineage(settings, channels, number)
         self._look_at_rounds(settings, terms)
         look_for_rollbacks(self.look, channels.get("latest"), self.releases, self.rounds)
+        look_at_steps_back(self.look, channels.get("latest"), self.signers)
         self._look_at_parts(settings)
         self._fuse_again(settings, number)
         look_beside(self.look, view=self.view, releases=self.releases)
