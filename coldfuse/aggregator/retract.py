@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from coldfuse.aggregator.ending import give_up
 from coldfuse.aggregator.erasing import Erased, erase
 from coldfuse.aggregator.led import LedExecutor
 from coldfuse.aggregator.model import open_base
 from coldfuse.aggregator.retractable import Given, Plan, find_given, plan_retraction
-from coldfuse.aggregator.retracting import fuse_retraction, fused_entry, give_up, next_of_retraction, opening_of
+from coldfuse.aggregator.retracting import fuse_retraction, fused_entry, next_of_retraction, opening_of
 from coldfuse.aggregator.round import Round, advance
 from coldfuse.aggregator.screen import bounded
 from coldfuse.aggregator.watchdog import Watchdog

@@ -14,7 +14,7 @@ from coldfuse.api.evaluated import EvaluationResult
 from coldfuse.api.fusing import Machine
 from coldfuse.config import home_folder, prepare_ray
 from coldfuse.consumer.folder import hold
-from coldfuse.core.words import plural, printable
+from coldfuse.core.words import printable
 from coldfuse.data.tables import FileFormat
 from coldfuse.engine.execution import ThreadExecutor, ray_executor
 from coldfuse.errors import UserInputError
@@ -22,7 +22,7 @@ from coldfuse.evaluation.features import FeatureCache
 from coldfuse.evaluation.protocols import Model
 from coldfuse.evaluation.report import report
 from coldfuse.evaluation.settings import Protocol, ScoringSettings, protocols_for
-from coldfuse.evaluation.suites import Reading, Suite, distinct_names, read_pair, read_slices, read_suite
+from coldfuse.evaluation.suites import Reading, Suite, distinct_names, read_harness, read_pair, read_slices, read_suite
 from coldfuse.evaluation.trials import Place, Plan, Runs, run_trials
 from coldfuse.training.tasks import DEFAULT_TASK, find_task
 
@@ -55,6 +55,8 @@ class DataWords:
     """Examples that are trained on, at most."""
     num_test: int | None = None
     """Examples of a test set, at most."""
+    suites: Sequence[str] = ()
+    """Tasks of lm-evaluation-harness, as `lm-eval:TASK`."""
     time_column: str | None = None
     """Column that says when an example is from, to cut the data by it; None: they are not cut."""
     num_slices: int = 4
@@ -140,7 +142,7 @@ def _suites(words: DataWords, protocols: Sequence[Protocol], scratch: Path) -> t
             f"--train, --test: expected one to test on for each to train on, got {len(words.train)} and "
             f"{len(words.test)}"
         )
-    if not words.data and not words.train:
+    if not words.data and not words.train and not words.suites:
         raise UserInputError("no data: name what models are scored on with --data FILE, or --train FILE --test FILE")
     if words.time_column is not None and words.train:
         raise UserInputError("--time-column is for --data; leave --train and --test out")
@@ -151,6 +153,7 @@ def _suites(words: DataWords, protocols: Sequence[Protocol], scratch: Path) -> t
     )  # fmt: skip
     suites = [_own(words, name, reading, scratch / str(number)) for number, name in enumerate(words.data)]
     suites += [read_pair(train, test, reading) for train, test in zip(words.train, words.test, strict=True)]
+    suites += [read_harness(name, limit=words.num_test) for name in words.suites]
     names = distinct_names([printable(suite.name)[:100] for suite in suites])
     return tuple(suite.called(name) for suite, name in zip(suites, names, strict=True))
 
@@ -180,7 +183,7 @@ def _progress(plan: Plan, say: Say) -> Callable[[int, int, Place], None]:
         if begun_with[0] < 0:
             begun_with[0] = done - 1
             if done > 1:
-                say(f"{plural(done - 1, 'trial')} of {total} were kept from before")
+                say(f"kept from before: {done - 1} of {total}")
         each_s = (time.monotonic() - began_s) / (done - begun_with[0])
         seed = f", seed {place.seed}" if place.protocol.is_random else ""
         say(

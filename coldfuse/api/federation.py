@@ -7,11 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from coldfuse.api.bars import Watching, watching
+from coldfuse.api.diff import compare_in
 from coldfuse.api.opening import Identify, as_contributor
 from coldfuse.api.recognising import find_base, require_fetched
 from coldfuse.api.said import check_count, check_encoding
@@ -28,6 +30,7 @@ from coldfuse.registry.channels import check_channel
 if TYPE_CHECKING:
     from coldfuse.api.models import Model
     from coldfuse.api.rounds import Round
+    from coldfuse.movement.compare import Movement
     from coldfuse.naming.sharing import Share
 
 Folder = str | os.PathLike[str]
@@ -144,6 +147,21 @@ class Federation:
             reused_bytes=fetched.reused_bytes, changed=fetched.changed,
         )  # fmt: skip
 
+    def diff(self, release: int | None = None, *, since: int | None = None, progress: Watching = None) -> Movement:
+        """Say how far a release has moved, tensor by tensor, and whose contributions have moved it.
+
+        Args:
+            release: Number of the release; the latest by default.
+            since: Number of the release that it is compared with; its parent by default.
+            progress: True for a bar, or a function that is called with the elements done and those in all.
+
+        Raises:
+            FederationError: There is no such release.
+            UserInputError: There is nothing to compare it with.
+        """
+        with watching("comparing", progress) as on_progress:
+            return compare_in(self._gateway, self.source, release, since=since, progress=on_progress)
+
     def contribute(  # noqa: PLR0913 - what there is to say, by keyword
         self,
         model: Model,
@@ -155,6 +173,7 @@ class Federation:
         share: Share = None,
         encoding: Literal["F32", "BF16", "F16"] = "F32",
         statistics: Folder | None = None,
+        named: bool = False,
         wait: bool = True,
         timeout_s: float | None = None,
         progress: Watching = None,
@@ -178,6 +197,7 @@ class Federation:
             encoding: Dtype in which the delta travels.
             statistics: File of the fine-tuned model's statistics, as `coldfuse statistics` wrote it, for a federation
                 that asks for some. They travel coded in 8 or 16 bits; where none are asked for, they stay here.
+            named: True to agree to be named in the cards of releases, which may be published.
             wait: False to come back once the contribution is acknowledged. True: wait for a round to open if none is,
                 and for the aggregator's verdict.
             timeout_s: Seconds after which waiting ends in a `TransportError`; None: never.
@@ -205,7 +225,7 @@ class Federation:
 
             offer = contributing.Offer(
                 model=model, base=folder, release=manifest.release, base_digest=manifest.model_digest,
-                who=who, num_examples=num_examples, encoding=encoding, share=share,
+                who=replace(who, is_named=named), num_examples=num_examples, encoding=encoding, share=share,
                 statistics=None if statistics is None else Path(statistics),
             )  # fmt: skip
             until_s = None if timeout_s is None else time.monotonic() + timeout_s
@@ -221,6 +241,7 @@ class Federation:
         share: Share = None,
         work: Folder | None = None,
         encoding: Literal["F32", "BF16", "F16"] = "F32",
+        named: bool = False,
     ) -> Iterator[Round]:
         """Take part in one round with a training of your own: yield it, to load the release from and to contribute to.
 
@@ -232,6 +253,7 @@ class Federation:
                 base has by default. What is not shared stays here, and is set again in the next round.
             work: Folder that remembers what is done, for you alone; `.coldfuse/` and the name's id by default.
             encoding: Dtype in which the delta travels.
+            named: As `contribute`.
 
         Raises:
             UserInputError: The name or the folder cannot be used.
@@ -242,7 +264,7 @@ class Federation:
         with requiring("Federation.round", "contributor"):
             from coldfuse.api.participating import OwnTraining, Participant  # noqa: PLC0415 - torch comes with it
             from coldfuse.api.rounds import open_round  # noqa: PLC0415
-        terms = OwnTraining(who=who, share=share, encoding=encoding)
+        terms = OwnTraining(who=replace(who, is_named=named), share=share, encoding=encoding)
         folder = Path(work) if work is not None else Path(".coldfuse") / who.id
         with open_round(Participant(gateway, terms, folder)) as round_:
             yield round_

@@ -24,15 +24,19 @@ def aggregator(options: AggregatorOptions) -> None:
         return
     until = options.until
     if options.rounds is not None:  # counted from now on, however often the process is started again
-        until = federation.channel("latest").release + options.rounds
+        until = federation.channel("latest").newest + options.rounds
     run_again("aggregator", aggregator_arguments(options.store, options.fusing, options.holding, until=until))
 
 
 def check_fusing(fusing: Fusing) -> None:
-    """Raise `UserInputError` if a size or a duration is none."""
+    """Raise `UserInputError` if a size, a duration or a suite is none."""
     parse_duration(fusing.lease)
     if fusing.memory:
         parse_size(fusing.memory)
+    if fusing.suite:
+        from coldfuse.cli.suites import read_suites
+
+        read_suites(fusing.suite)
 
 
 def aggregator_arguments(store: str, fusing: Fusing, holding: Holding, *, until: int | None = None) -> list[str]:
@@ -41,7 +45,8 @@ def aggregator_arguments(store: str, fusing: Fusing, holding: Holding, *, until:
         "--ray-address": fusing.ray_address, "--workers": fusing.workers, "--memory": fusing.memory,
         "--lease": fusing.lease, "--until": until, "--keys": holding.keys, "--root": holding.root,
     })  # fmt: skip
-    return ["aggregator", store, *given, "--unsupervised"]
+    suites = [word for suite in fusing.suite for word in ("--suite", suite)]
+    return ["aggregator", store, *given, *suites, "--unsupervised"]
 
 
 def words(given: Mapping[str, object]) -> list[str]:

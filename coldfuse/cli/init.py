@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from coldfuse.api.places import resolve_model, revision_of
+from coldfuse.api.places import facts_of, resolve_model, revision_of
 from coldfuse.cli.adopting import adopt_federation
 from coldfuse.cli.closing import NEW_FEDERATION, rules_of
 from coldfuse.cli.founding import begun_in, finish, founders, say_keys
@@ -73,6 +73,7 @@ def init(options: InitOptions) -> None:
         federation = create_federation(
             store, name=options.name, base=shared, origin=base, method=line, rules=rules, screening=screening,
             statistics=statistics, gate=gate, trust=keys, is_auditable=options.is_auditable,
+            base_facts=facts_of(base, model),
         )  # fmt: skip
         finish(folder, store, options.store)
     how = "no release has it, so who loads one needs it, too"

@@ -21,6 +21,7 @@ from coldfuse.cli.options.consumer import FetchOptions, LineageOptions, Releases
 from coldfuse.cli.options.contributor import ContributeOptions
 from coldfuse.cli.options.doctor import DoctorOptions
 from coldfuse.cli.options.evaluate import EvaluateOptions
+from coldfuse.cli.options.evaluator import EvaluatorOptions
 from coldfuse.cli.options.experiments import (
     BenchFetchOptions,
     BenchFuseOptions,
@@ -30,15 +31,19 @@ from coldfuse.cli.options.experiments import (
     FusionOptions,
 )
 from coldfuse.cli.options.fuse import FuseOptions, MethodsOptions
+from coldfuse.cli.options.history import DiffOptions, PushOptions
 from coldfuse.cli.options.operator import (
     AggregatorOptions,
     GatewayOptions,
     InitOptions,
+    PromoteOptions,
     QuarantineOptions,
     ReadmitOptions,
+    RollbackOptions,
     ServeOptions,
     SetOptions,
 )
+from coldfuse.cli.options.paper import PAPER_OPTIONS, PretrainOptions
 from coldfuse.cli.options.retention import RetractOptions
 from coldfuse.cli.options.simulation import SimulateOptions
 from coldfuse.cli.options.statistics import StatisticsOptions
@@ -68,7 +73,7 @@ _USE, _ALONE = "Use the model", "Without a federation"
 
 GROUPS = {
     "bench": "Measure this machine against the bound, side by side.",
-    "experiment": "Compare methods by training, fusing and scoring.",
+    "experiment": "The paper's experiments in small, on your own data sets: train, fuse, score, compare.",
     "keys": "Who may sign what: operators, thresholds, other keys.",
 }
 """Words that begin several commands, and their help."""
@@ -79,6 +84,8 @@ COMMANDS = {
     ),
     "init": Command(options=InitOptions, runs="coldfuse.cli.init:init", panel=_OPERATE, extra="fuse"),
     "set": Command(options=SetOptions, runs="coldfuse.cli.rules:change", panel=_OPERATE, extra="fuse"),
+    "rollback": Command(options=RollbackOptions, runs="coldfuse.cli.moving:rollback", panel=_OPERATE),
+    "promote": Command(options=PromoteOptions, runs="coldfuse.cli.moving:promotes", panel=_OPERATE),
     "enroll": Command(options=EnrollOptions, runs="coldfuse.cli.members:enroll", panel=_OPERATE),
     "members": Command(options=MembersOptions, runs="coldfuse.cli.members:members", panel=_OPERATE),
     "revoke": Command(options=RevokeOptions, runs="coldfuse.cli.members:revoke", panel=_OPERATE),
@@ -114,11 +121,19 @@ COMMANDS = {
         options=ContributeOptions, runs="coldfuse.cli.contributor:contribute", panel=_CONTRIBUTE, extra="contributor",
         at_once=("torch", "transformers"), prepare=prepare_training,
     ),
+    "evaluator": Command(
+        options=EvaluatorOptions, runs="coldfuse.cli.evaluator:evaluator", panel=_CONTRIBUTE, extra="contributor",
+        at_once=("torch", "transformers"), prepare=prepare_training,
+    ),
     "fetch": Command(options=FetchOptions, runs="coldfuse.cli.consumer:fetch", panel=_USE),
     "status": Command(options=StatusOptions, runs="coldfuse.cli.consumer:status", panel=_USE),
     "releases": Command(options=ReleasesOptions, runs="coldfuse.cli.consumer:releases", panel=_USE),
     "verify": Command(options=VerifyOptions, runs="coldfuse.cli.verify:verify", panel=_USE),
     "lineage": Command(options=LineageOptions, runs="coldfuse.cli.lineage:lineage", panel=_USE),
+    "diff": Command(options=DiffOptions, runs="coldfuse.cli.diff:diff", panel=_USE, extra="fuse"),
+    "push": Command(
+        options=PushOptions, runs="coldfuse.cli.push:push", panel=_USE, extra="fuse", at_once=("huggingface_hub",)
+    ),
     "fuse": Command(options=FuseOptions, runs="coldfuse.cli.fuse:fuse", panel=_ALONE, extra="fuse"),
     "methods": Command(options=MethodsOptions, runs="coldfuse.cli.methods:methods", panel=_ALONE, extra="fuse"),
     "evaluate": Command(
@@ -146,6 +161,16 @@ COMMANDS = {
     "bench fetch": Command(options=BenchFetchOptions, runs="coldfuse.cli.bench:fetch", panel=_ALONE, extra="fuse"),
     "bench round": Command(
         options=BenchRoundOptions, runs="coldfuse.cli.bench:round_", panel=_ALONE, extra="aggregator"
+    ),
+    **{
+        f"experiment {name}": Command(
+            options=options, runs="coldfuse.cli.paper:experiment", panel=_ALONE, extra="demo", prepare=prepare_training
+        )
+        for name, options in PAPER_OPTIONS.items()
+    },
+    "experiment pretrain": Command(
+        options=PretrainOptions, runs="coldfuse.cli.paper:pretrain", panel=_ALONE, extra="demo",
+        prepare=prepare_training,
     ),
     "experiment fusion": Command(
         options=FusionOptions, runs="coldfuse.cli.experiment:fusion", panel=_ALONE, extra="demo",

@@ -4,7 +4,7 @@ One model is in memory at a time, and of the texts only those that some draw tak
 
 Shape letters: N examples, H features, Z classes of a head.
 """
-# ruff: noqa: N803, N806, N815 - the names of tensors end in their shape
+# ruff: noqa: N815 - the names of tensors end in their shape
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ coldfuse node keeps beside its fine-tuned body. Its classes need not be those of
 
 Shape letters: N texts, B of them in a batch, H features, Z classes of the head.
 """
-# ruff: noqa: N803, N806 - the names of tensors end in their shape
 
 from __future__ import annotations
 

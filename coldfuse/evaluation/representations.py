@@ -5,7 +5,6 @@ is then summed over batches of texts, for all layers of all models at once, and 
 
 Shape letters: N texts, B of them in a batch, L tokens, H hidden features, S layers of all models together.
 """
-# ruff: noqa: N803, N806 - the names of tensors end in their shape
 
 from __future__ import annotations
 

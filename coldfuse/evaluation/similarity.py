@@ -12,7 +12,6 @@ answer: features that do not differ between examples, or too few examples.
 
 Shape letters: N examples, B of them in a batch, D and E features, R directions, S sets of features.
 """
-# ruff: noqa: N803, N806 - the names of arrays end in their shape
 
 from __future__ import annotations
 

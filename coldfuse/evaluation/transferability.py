@@ -12,7 +12,6 @@ as one that is told apart perfectly. Everything is computed in float64.
 
 Shape letters: N examples, D features, R directions in which features differ, K classes, Z classes of the model's head.
 """
-# ruff: noqa: N803, N806 - the names of arrays end in their shape
 
 from __future__ import annotations
 

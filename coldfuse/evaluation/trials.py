@@ -7,12 +7,10 @@ where its trials ran, in which order, or in how many attempts.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 from typing import Protocol as Shape
 
 import torch
@@ -22,7 +20,7 @@ from coldfuse.durable import remove_whole, write_whole
 from coldfuse.errors import CodecError, UserInputError
 from coldfuse.evaluation.features import FeatureCache
 from coldfuse.evaluation.protocols import Model, Scores, Scoring, score_model
-from coldfuse.evaluation.settings import Protocol, ScoringSettings
+from coldfuse.evaluation.settings import BY_HARNESS, Protocol, ScoringSettings
 from coldfuse.evaluation.suites import Suite
 from coldfuse.evaluation.values import TestScore, Trial
 
@@ -49,6 +47,10 @@ class Plan:
     """Where trials, and checkpoints of those under way, are kept."""
     cache: FeatureCache
     """Where features of frozen bodies are kept."""
+
+    def protocols_of(self, suite: Suite) -> tuple[Protocol, ...]:
+        """Return the protocols by which a data set is scored."""
+        return (BY_HARNESS,) if suite.is_harness else self.protocols
 
     def seeds_of(self, protocol: Protocol) -> tuple[int, ...]:
         """Return the seeds of a protocol: one where nothing is random."""
@@ -80,7 +82,7 @@ def places(plan: Plan) -> list[Place]:
         Place(model=model, suite=suite, protocol=protocol, seed=seed)
         for model in range(len(plan.models))
         for suite in range(len(plan.suites))
-        for protocol in plan.protocols
+        for protocol in plan.protocols_of(plan.suites[suite])
         for seed in plan.seeds_of(protocol)
     ]
 
@@ -147,7 +149,10 @@ def _trial(identity: str, scores: Scores) -> Trial:
     return Trial(
         identity=identity, num_train=scores.num_train, notes=scores.notes,
         scores=tuple(
-            TestScore(test=test, value=found.value, outcomes=found.outcomes, notes=found.notes)
+            TestScore(
+                test=test, value=found.value, outcomes=found.outcomes, notes=found.notes, metric=found.metric,
+                higher_is_better=found.higher_is_better,
+            )
             for test, found in scores.measured.items()
         ),
     )  # fmt: skip
@@ -179,8 +184,3 @@ def _read(folder: Path, name: str) -> Trial | None:
         _LOG.warning("%s: damaged (%s); it is scored again", path, error)
         return None
     return trial if trial.identity == name else None
-
-
-def as_json(value: Any) -> str:
-    """Return a value as JSON for people and scripts."""
-    return json.dumps(value.model_dump(mode="json"), indent=2, ensure_ascii=False)

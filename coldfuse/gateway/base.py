@@ -156,6 +156,16 @@ class Gateway(Protocol):
             SignatureError: It is not signed as it has to be.
         """
 
+    def put_score(self, envelope: bytes) -> None:
+        """Hand in an evaluator's signed counts on the candidate that waits for them; the last word counts.
+
+        Raises:
+            FederationError: The federation has no members, or no such candidate waits.
+            NotAllowedError: The key is not that member's, or they may not.
+            SignatureError: It is not signed as it has to be.
+            ConflictError: The member has said something newer, or enough.
+        """
+
     def close(self) -> None:
         """Let go of connections and threads; calls in other threads fail."""
 

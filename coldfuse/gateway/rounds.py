@@ -16,6 +16,7 @@ from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.round_clock import RoundClock
+from coldfuse.registry.scores import Waiting, waiting_of
 
 NUM_JOURNALS = 16
 """Journals of older rounds that are kept read; others are read again when somebody asks."""
@@ -107,6 +108,11 @@ class Rounds:
             return None
         return self._contributor_of(contribution)
 
+    def waiting_candidate(self) -> Waiting | None:
+        """Return the candidate that waits for evaluators, by the newest of the leader's entries; None if none does."""
+        now = self.current()
+        return waiting_of(now.round, now.state)
+
     def journal(self, number: int) -> Journal:
         """Return the journal of any round, with what was read of it."""
         return self._reading(number).journal
@@ -120,12 +126,12 @@ class Rounds:
     def _read_current(self) -> Standing:
         latest = self._federation.channel("latest")
         # Numbers of rounds only grow, so the search goes on where it ended; a race between threads costs a few reads.
-        number = self._keep(max(latest.round + 1, self._known_round))
+        number = self._keep(max(latest.last_round + 1, self._known_round))
         state = self.led(number)
         if state.abandoned:
             number = self._keep(self._federation.current_round(at_least=number))
             state = self.led(number)
-        before = self.led(number - 1).abandoned if number > latest.round + 1 else None
+        before = self.led(number - 1).abandoned if number > latest.last_round + 1 or latest.rollback else None
         if number != self._clock[0]:
             self._clock = number, RoundClock()
         age_s = self._clock[1].age_s(state) if state.opened else 0.0
@@ -167,7 +173,9 @@ def explain_change(settings: FederationSettings, standing: Standing) -> str | No
     if opened is None or opened.terms is None or opened.terms == settings.terms:
         return None
     before, after = settings.under(opened.terms).changeable.in_words(), settings.changeable.in_words()
-    changed = [f"{name} {before[name]} → {value}" for name, value in after.items() if value != before[name]]
+    changed = [
+        f"{name} {before.get(name, '-')} → {value}" for name, value in after.items() if value != before.get(name)
+    ]
     return f"from the next round on: {', '.join(changed)}"
 
 
@@ -182,12 +190,23 @@ def explain_wait(rules: RoundRules, standing: Standing) -> str:
             "fused again; the next round opens on what comes of it"
         )
     if facts is None:
-        count = len(state.closed.contributions) if state.closed else 0
-        return f"round {standing.round} is closed; the aggregator fuses {count} contributions"
+        return _explain_end(standing)
     _, reason = decide(rules, facts)
     if standing.abandoned:
         reason += f" (round {standing.round - 1} was abandoned: {standing.abandoned})"
     return f"{reason}; {len(state.waiting)} not screened yet" if state.waiting else reason
+
+
+def _explain_end(standing: Standing) -> str:
+    """Say what a round that is closed waits for."""
+    state = standing.state
+    closed = state.closed.contributions if state.closed else ()
+    count = sum(digest in state.admitted for digest in closed)
+    if state.fused is None or state.has_passed:
+        return f"round {standing.round} is closed; the aggregator fuses {count} contributions"
+    if state.gating.has_failed(state.fused.manifest):
+        return f"round {standing.round} has failed at the gate; the aggregator looks for whose contribution it is"
+    return f"round {standing.round} has fused {count} contributions; the gate evaluates what came of it"
 
 
 def find_verdict(state: RoundState, contribution: str) -> ContributionVerdict | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from coldfuse import __version__
+from coldfuse.core.base_facts import BaseFacts
 from coldfuse.core.blob import Blob
 from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.gate_rules import GateRules
@@ -50,6 +51,7 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
     gate: GateRules | None = None,
     trust: FounderKeys | None = None,
     is_auditable: bool = False,
+    base_facts: BaseFacts | None = None,
 ) -> Federation:
     """Store a base model's files and create a federation on it.
 
@@ -68,6 +70,7 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
         gate: Rules by which what is fused is published; by default it is published whatever it does.
         trust: The keys that it is founded on; None: it has no root, and nothing in it is signed.
         is_auditable: Whether every member may read the contributions that went into a release.
+        base_facts: What the base's own card and the Hub say of it, for the releases' cards.
 
     Raises:
         UserInputError: The base or an option cannot be used; nothing was written.
@@ -93,7 +96,8 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
     files, checks = _import_model(Objects(store), folder)
     manifest = ReleaseManifest(
         federation=federation, release=0, parent=None, round=0, method="base", model_digest=digest,
-        files=files, checks=checks, module=folder.module, created_at_s=now_s, software={"coldfuse": __version__},
+        files=files, checks=checks, module=folder.module, base_facts=base_facts, created_at_s=now_s,
+        software={"coldfuse": __version__},
     )  # fmt: skip
     if begun and (begun.files, begun.federation) != (manifest.files, federation):
         raise _other_base(store, begun)

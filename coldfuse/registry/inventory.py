@@ -91,7 +91,7 @@ def _needs_of_round(federation: Federation, number: int, without: Collection[str
         if not federation.objects.is_there(contribution) and graves.covers(contribution):
             continue
         yield from _needs_of_contribution(federation, number, contribution, state)
-    if state.fused is not None and state.published is None:
+    if state.fused is not None and not state.is_over:
         digest = state.fused.manifest
         yield Need(key=f"objects/{digest}", digest=digest, by=f"round {number}, what it has fused")
         try:

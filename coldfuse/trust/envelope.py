@@ -30,6 +30,7 @@ Kind = Literal[
     "journal",
     "contribution",
     "check",
+    "score",
     "lot",
     "provenance",
     "request",

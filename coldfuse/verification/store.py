@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from coldfuse.core.federation import FederationSettings, Terms
 from coldfuse.core.release import Channel
 from coldfuse.errors import FederationError
+from coldfuse.registry.channels import CANDIDATE
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.settings import SETTINGS_KEY
 from coldfuse.storage.base import ObjectStore, list_keys
@@ -144,6 +145,7 @@ class _Verification:
 
     def _look_at_lineage(self, settings: FederationSettings, channels: Mapping[str, Channel], number: int) -> None:
         lineage = Lineage(self.look, settings, self.signers)
+        channels = {name: one for name, one in channels.items() if name != CANDIDATE}  # nobody serves that yet
         named = {channel.release: channel.manifest for channel in channels.values()}
         for release in lineage.back_from(number, named.get(number)):
             self.releases[release.number] = release

@@ -142,6 +142,42 @@ class ReadmitOptions:
     as_json: AsJson = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class RollbackOptions:
+    """Put the federation back to an older release. Nothing is removed; the next round is on that release.
+
+    The round that runs ends, whoever has contributed to it sends again, and nodes and readers follow. What was made
+    since stays readable; the next release gets a new number.
+
+    Example: coldfuse rollback ./federation --to 11 --reason "worse on every set"
+    """
+
+    store: Store
+    to: Annotated[int, typer.Option("--to", min=0, help="Number of the release to go back to.", show_default=False)]
+    reason: Annotated[str | None, typer.Option(help="Why, which everybody is told.")] = None
+    by: Annotated[str | None, _BY] = None
+    as_json: AsJson = False
+    signing: OperatorKey = field(default_factory=OperatorKey)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromoteOptions:
+    """Point the channel stable to a release that has proved itself; readers follow it with fetch --channel stable.
+
+    Example: coldfuse promote ./federation 12
+    """
+
+    store: Store
+    release: Annotated[
+        int | None, typer.Argument(min=0, help="Number of the release; the latest by default.", show_default=False)
+    ] = None
+    channel: Annotated[
+        Literal["stable"], typer.Option(help="The channel; latest is moved by rounds and by rollback alone.")
+    ] = "stable"
+    as_json: AsJson = False
+    signing: OperatorKey = field(default_factory=OperatorKey)
+
+
 _ROOT = typer.Option(help="Fingerprint of the federation; without it, the store is believed.")
 
 
@@ -216,6 +252,15 @@ class Fusing:
     lease: Annotated[str, typer.Option(help="Another aggregator takes over from one that was silent for so long.")] = (
         "10s"
     )
+    suite: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=FILE",
+            help="Examples on which every fused model is compared with its base before it is published, where the "
+            "federation has a gate: NAME=FILE, NAME=TRAIN,TEST, or NAME:TASK=FILE for another task than "
+            "text-classification. May be repeated; stays on this machine and its workers.",
+        ),
+    ] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
