@@ -21,7 +21,7 @@ paper takes T = 0.1 and λ = 100. `teach` gives y', m and π; the training is th
 
 Shape letters: N examples, H features, K classes.
 """
-# ruff: noqa: N803, N806 - the names of tensors end in their shape
+
 
 from __future__ import annotations
 
