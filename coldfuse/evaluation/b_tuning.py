@@ -22,7 +22,6 @@ paper takes T = 0.1 and λ = 100. `teach` gives y', m and π; the training is th
 Shape letters: N examples, H features, K classes.
 """
 
-
 from __future__ import annotations
 
 from collections.abc import Mapping
