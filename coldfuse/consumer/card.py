@@ -16,12 +16,14 @@ from coldfuse.consumer.signatures import Signatures, SignedSource
 from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.core.base_facts import BaseFacts
 from coldfuse.core.federation import FederationSettings
+from coldfuse.core.gating import Evaluated
 from coldfuse.core.model_card import CardFacts, architectures_of, model_card
 from coldfuse.core.model_files import CARD_FILE, SIGNATURE_FILE
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, sha256
 from coldfuse.durable import explained, remove_whole, write_whole
 from coldfuse.errors import CodecError, ColdfuseError
+from coldfuse.gateway import StoreGateway
 from coldfuse.registry.settings import SETTINGS_KEY
 from coldfuse.trust.model_signature import says_ignored
 
@@ -64,7 +66,7 @@ def put(out: Path, source: SignedSource, manifest: ReleaseManifest, signed: Sign
 
 def find_facts(out: Path, source: SignedSource, manifest: ReleaseManifest, signed: Signatures) -> CardFacts:
     """Return what a card is made from; what cannot be had is left out of it, and is no reason to fail."""
-    settings = _settings(source)
+    settings, evaluated = _settings(source), _evaluation(source, manifest)
     return CardFacts(
         name=settings.name if settings else None,
         display_name=settings.display_name if settings else None,
@@ -73,6 +75,8 @@ def find_facts(out: Path, source: SignedSource, manifest: ReleaseManifest, signe
         base=manifest.base_facts or BaseFacts(),
         architectures=architectures_of(_config(out)),
         is_signed=signed.get(SIGNATURE_FILE) is not None,
+        scores=[each for each in evaluated.counts if each.evaluator is None] if evaluated else (),
+        difference=evaluated.decision.difference if evaluated else None,
     )
 
 
@@ -100,6 +104,14 @@ def _settings(source: SignedSource) -> FederationSettings | None:
         return None if data is None else decode(FederationSettings, data, what=SETTINGS_KEY)
     except ColdfuseError as error:
         log.info("the model card does not name its federation: %s", error)
+        return None
+
+
+def _evaluation(source: SignedSource, manifest: ReleaseManifest) -> Evaluated | None:
+    try:
+        return source.evaluation(manifest.release) if isinstance(source, TrustedGateway | StoreGateway) else None
+    except ColdfuseError as error:
+        log.info("the model card says no scores: %s", error)
         return None
 
 
