@@ -29,6 +29,9 @@ from coldfuse.trust.model_signature import says_ignored
 
 log = logging.getLogger(__name__)
 
+_MOST_CARD_BYTES = 1 << 20
+"""Size beyond which no card was written here."""
+
 _MOST_CONFIG_BYTES = 1 << 20
 """Size of a configuration beyond which nothing of it is said."""
 
@@ -135,7 +138,8 @@ def _digest_of(path: Path) -> str | None:
     if not path.is_symlink() and not path.exists():
         return None
     try:
-        return sha256(path.read_bytes()) if path.is_file() and not path.is_symlink() else ""
+        is_plain = path.is_file() and not path.is_symlink() and path.stat().st_size <= _MOST_CARD_BYTES
+        return sha256(path.read_bytes()) if is_plain else ""
     except OSError:
         return ""
 
