@@ -10,7 +10,7 @@ from coldfuse.config import home_folder
 from coldfuse.extras import requiring
 from coldfuse.gateway import Gateway
 from coldfuse.registry.federation import open_federation
-from coldfuse.registry.tombstones import Tombstones
+from coldfuse.registry.tombstones import Graveyard
 from coldfuse.storage import open_store
 from coldfuse.transport.connect import is_address
 
@@ -58,6 +58,6 @@ def compare_in(
         history = History(gateway)
     else:
         federation = open_federation(open_store(source), home=home_folder())
-        history = History(gateway, federation.objects, was_erased=Tombstones(federation).covers)
+        history = History(gateway, federation.objects, was_erased=Graveyard(federation).covers)
     newest = history.release("latest").release if release is None else release
     return compare_releases(history, newest, before=since, progress=progress)
