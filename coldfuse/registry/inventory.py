@@ -91,6 +91,8 @@ def _needs_of_round(federation: Federation, number: int, without: Collection[str
         if not federation.objects.is_there(contribution) and graves.covers(contribution):
             continue
         yield from _needs_of_contribution(federation, number, contribution, state)
+    for digest in (word for decision in state.gating.evaluations for word in decision.words):
+        yield Need(key=f"objects/{digest}", digest=digest, by=f"round {number}, what an evaluator has signed")
     if state.fused is not None and not state.is_over:
         digest = state.fused.manifest
         yield Need(key=f"objects/{digest}", digest=digest, by=f"round {number}, what it has fused")
