@@ -27,6 +27,7 @@ from coldfuse.verification.membership import look_at_members
 from coldfuse.verification.objects import Wanted, look_at_objects
 from coldfuse.verification.releases import Lineage, SeenRelease, numbers_of_releases
 from coldfuse.verification.rules import look_at_rules, read_claimed
+from coldfuse.verification.scores import look_at_scores
 from coldfuse.verification.signers import Signers, follow_roots
 from coldfuse.verification.tombstones import Graves
 from coldfuse.verification.verdicts import problems_of
@@ -111,6 +112,7 @@ class _Verification:
         self._look_at_rounds(settings, terms)
         look_for_rollbacks(self.look, channels.get("latest"), self.releases, self.rounds)
         look_at_steps_back(self.look, channels.get("latest"), self.signers)
+        look_at_scores(self.look, self.view, self.rounds.values())
         self._look_at_parts(settings)
         self._fuse_again(settings, number)
         look_beside(self.look, view=self.view, releases=self.releases)
