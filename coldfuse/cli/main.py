@@ -16,6 +16,7 @@ import typer
 from coldfuse import __version__
 from coldfuse.cli.command import Command, typer_function
 from coldfuse.cli.options.certs import CertsOptions
+from coldfuse.cli.options.channels import PromoteOptions, RollbackOptions
 from coldfuse.cli.options.compared import RankOptions, SimilarityOptions
 from coldfuse.cli.options.consumer import FetchOptions, LineageOptions, ReleasesOptions, StatusOptions
 from coldfuse.cli.options.contributor import ContributeOptions
@@ -36,10 +37,8 @@ from coldfuse.cli.options.operator import (
     AggregatorOptions,
     GatewayOptions,
     InitOptions,
-    PromoteOptions,
     QuarantineOptions,
     ReadmitOptions,
-    RollbackOptions,
     ServeOptions,
     SetOptions,
 )

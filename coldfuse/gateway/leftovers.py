@@ -73,7 +73,7 @@ _RECEIVED = "-received"
 _NAMING = ("rounds/", "releases/", "channels/")
 """Folders of documents that name objects; one of them that cannot be read stops the collector."""
 
-_NAMELESS = ("objects/", "uploads/", "root/", "members/", "quotas/")
+_NAMELESS = ("objects/", "uploads/", "root/", "members/", "quotas/", "scores/")
 """Folders of what is no document, or names no object: there may be twenty thousand members."""
 
 _SIGNATURE = ".sig"

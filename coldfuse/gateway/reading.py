@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from coldfuse.core.blob import Blob, Part
+from coldfuse.core.gating import Evaluated
 from coldfuse.core.release import Channel, ReleaseManifest
+from coldfuse.core.serialization import decode, sha256
 from coldfuse.errors import DamagedObjectError, FederationError, ObjectNotFoundError, UserInputError
 from coldfuse.gateway.auditing import parts_behind
 from coldfuse.registry.channels import CANDIDATE
@@ -108,3 +110,10 @@ def _parts_of_files(manifest: ReleaseManifest) -> dict[str, tuple[Part, Checks |
         for index, (part, at) in enumerate(zip(blob.parts, list_starts(blob), strict=False)):
             found[part.digest] = part, checks.range(index, at) if checks else None
     return found
+
+
+def evaluation_of(federation: Federation, release: int) -> Evaluated | None:
+    """Return what the gate has decided on a release, by the journal of the round that has made it."""
+    data = federation.release_bytes(release)
+    number = decode(ReleaseManifest, data, what=f"release {release}").round
+    return federation.journal(number).state().gating.of(sha256(data)) if number else None

@@ -144,6 +144,8 @@ def _needs_of_round(wanting: _Wanting, number: int) -> Iterator[Need]:
         if not wanting.is_erased(contribution):
             is_kept = wanting.keeps(contribution, number)
             yield from _needs_of_contribution(federation, number, contribution, state, is_kept=is_kept)
+    for digest in (word for decision in state.gating.evaluations for word in decision.words):
+        yield Need(key=f"objects/{digest}", digest=digest, by=f"round {number}, what an evaluator has signed")
     if state.fused is not None and not state.is_over:
         digest = state.fused.manifest
         yield Need(key=f"objects/{digest}", digest=digest, by=f"round {number}, what it has fused")

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from coldfuse.core.gate_rules import GateRules
+from coldfuse.core.gate_rules import MAX_EVALUATORS, GateRules
 from coldfuse.core.round import RoundState
 from coldfuse.errors import (
     CodecError,
@@ -17,7 +17,7 @@ from coldfuse.errors import (
     SignatureError,
 )
 from coldfuse.storage.base import ObjectStore, get_if_there
-from coldfuse.trust.score import MAX_SCORE_BYTES, MAX_WORDS, Score, claimed_score, read_score, score_key
+from coldfuse.trust.score import MAX_SCORE_BYTES, MAX_WORDS, Score, claimed_score, read_score, score_key, scores_of
 from coldfuse.trust.view import TrustView
 
 log = logging.getLogger(__name__)
@@ -86,6 +86,11 @@ def put_score(store: ObjectStore, envelope: bytes, view: TrustView, *, waiting: 
         )
     store.compare_and_swap(key, envelope, etag=etag)
     return True
+
+
+def num_scores(store: ObjectStore, waiting: Waiting) -> int:
+    """Count the members who have said something of a candidate; what they said is not looked at."""
+    return len(store.list(scores_of(waiting.round, waiting.manifest), limit=MAX_EVALUATORS).keys)
 
 
 def read_scores(

@@ -18,7 +18,7 @@ from coldfuse.trust.seen import Seen
 from coldfuse.trust.view import TrustView, root_key
 from coldfuse.verification.beside import look_beside
 from coldfuse.verification.causes import Cause
-from coldfuse.verification.channels import look_at_channels, look_at_target, look_for_rollbacks
+from coldfuse.verification.channels import look_at_channels, look_at_steps_back, look_at_target, look_for_rollbacks
 from coldfuse.verification.contributions import Contributions
 from coldfuse.verification.findings import Recomputed, Report
 from coldfuse.verification.inspection import Inspection
@@ -27,6 +27,7 @@ from coldfuse.verification.membership import look_at_members
 from coldfuse.verification.objects import Wanted, look_at_objects
 from coldfuse.verification.releases import Lineage, SeenRelease, numbers_of_releases
 from coldfuse.verification.rules import look_at_rules, read_claimed
+from coldfuse.verification.scores import look_at_scores
 from coldfuse.verification.signers import Signers, follow_roots
 from coldfuse.verification.tombstones import Graves
 from coldfuse.verification.verdicts import problems_of
@@ -110,6 +111,8 @@ class _Verification:
         self._look_at_lineage(settings, channels, number)
         self._look_at_rounds(settings, terms)
         look_for_rollbacks(self.look, channels.get("latest"), self.releases, self.rounds)
+        look_at_steps_back(self.look, channels.get("latest"), self.signers)
+        look_at_scores(self.look, self.view, self.rounds.values())
         self._look_at_parts(settings)
         self._fuse_again(settings, number)
         look_beside(self.look, view=self.view, releases=self.releases)
