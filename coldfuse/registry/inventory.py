@@ -91,17 +91,21 @@ def _needs_of_round(federation: Federation, number: int, without: Collection[str
         if not federation.objects.is_there(contribution) and graves.covers(contribution):
             continue
         yield from _needs_of_contribution(federation, number, contribution, state)
-    for digest in (word for decision in state.gating.evaluations for word in decision.words):
+    decided = (*state.gating.evaluations, *state.gating.heard.values())
+    for digest in dict.fromkeys(word for decision in decided for word in decision.words):
         yield Need(key=f"objects/{digest}", digest=digest, by=f"round {number}, what an evaluator has signed")
-    if state.fused is not None and not state.is_over:
-        digest = state.fused.manifest
-        yield Need(key=f"objects/{digest}", digest=digest, by=f"round {number}, what it has fused")
-        try:
-            release = federation.objects.get_value(ReleaseManifest, digest)
-        except (CodecError, DamagedObjectError):
-            return
-        for name, blob in release.files.items():
-            yield from _needs_of_file(blob, release.checks.get(name), f"round {number}, what it has fused, {name}")
+    for digest in () if state.is_over else state.candidates:
+        yield from _needs_of_candidate(federation, digest, by=f"round {number}, what it has fused")
+
+
+def _needs_of_candidate(federation: Federation, digest: str, *, by: str) -> Iterator[Need]:
+    yield Need(key=f"objects/{digest}", digest=digest, by=by)
+    try:
+        release = federation.objects.get_value(ReleaseManifest, digest)
+    except (CodecError, DamagedObjectError):
+        return
+    for name, blob in release.files.items():
+        yield from _needs_of_file(blob, release.checks.get(name), f"{by}, {name}")
 
 
 def _needs_of_contribution(federation: Federation, number: int, contribution: str, state: RoundState) -> Iterator[Need]:
