@@ -28,7 +28,7 @@ from coldfuse.engine.execution import Executor, WatchedExecutor
 from coldfuse.errors import ConflictError, FederationError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
-from coldfuse.registry.lease import Lease
+from coldfuse.registry.lease import RETRACTING, Lease
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def retract(
     """
     federation.require_signer()
     plan_retraction(federation, target, reason=reason, erases=erases)  # what cannot be done disturbs nobody
-    with Lease.taken(federation.store, ttl_s=_LEASE_S, wait=wait) as lease:
+    with Lease.taken(federation.store, ttl_s=_LEASE_S, wait=wait, purpose=RETRACTING) as lease:
         led = LedExecutor(executor, lease, Watchdog())
         given, made = find_given(federation, target), None
         for attempt in range(_TRIES):

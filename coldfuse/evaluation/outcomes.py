@@ -42,6 +42,10 @@ class Measured:
     """Score of each example, higher is better; None where the task gives none."""
     notes: tuple[str, ...] = ()
     """What should be known of it."""
+    metric: str | None = None
+    """What is measured, where the task does not say it."""
+    higher_is_better: bool | None = None
+    """Whether a higher value is a better one, where the task does not say it."""
 
 
 def measure(task: Task, loaded: TaskModel, examples: Any, features: Sequence[Feature] | None = None) -> Measured:

@@ -137,7 +137,8 @@ class Rounds:
         if state.abandoned:
             number = self._keep(self._federation.current_round(at_least=number))
             state = self.led(number)
-        before = self.led(number - 1).abandoned if number > latest.last_round + 1 or latest.rollback else None
+        is_after_step = latest.rollback is not None and latest.rollback.round == number - 1
+        before = self.led(number - 1).abandoned if number > latest.last_round + 1 or is_after_step else None
         if number != self._clock[0]:
             self._clock = number, RoundClock()
         age_s = self._clock[1].age_s(state) if state.opened else 0.0
@@ -179,7 +180,9 @@ def explain_change(settings: FederationSettings, standing: Standing) -> str | No
     if opened is None or opened.terms is None or opened.terms == settings.terms:
         return None
     before, after = settings.under(opened.terms).changeable.in_words(), settings.changeable.in_words()
-    changed = [f"{name} {before[name]} → {value}" for name, value in after.items() if value != before[name]]
+    changed = [
+        f"{name} {before.get(name, '-')} → {value}" for name, value in after.items() if value != before.get(name)
+    ]
     return f"from the next round on: {', '.join(changed)}"
 
 

@@ -146,7 +146,7 @@ def plan_promotion(federation: Federation, number: int | None) -> Step:
 
 
 def follow_back(federation: Federation, *, signer: Signer | None) -> int | None:
-    """Take `stable` back where the release that it points to was rolled back: nobody is to be left with that.
+    """Take `stable` back where its release was rolled back, or replaced as something was taken out of it.
 
     Returns:
         The number of the release that it points to now; None where it stays.
@@ -157,7 +157,7 @@ def follow_back(federation: Federation, *, signer: Signer | None) -> int | None:
     """
     stable = read_stable(federation)
     latest = plain_channel(federation.pointers.read("latest").channel)
-    if stable is None or stable.is_damaged or latest.rollback is None:
+    if stable is None or stable.is_damaged:
         return None
     was = stable.channel.release
     line = line_of(federation, latest, least=0)

@@ -32,7 +32,8 @@ MAY_IMPORT = {
     "movement": "core tensors fusion engine registry gateway",
     "doctor": "core tensors registry storage trust",
     "transport": "core tensors gateway registry storage trust config proxies",
-    "aggregator": "core tensors fusion engine registry storage trust evaluation",
+    "aggregator": "core tensors fusion engine registry storage trust webhooks evaluation",
+    "webhooks": "core registry storage",
     "data": "core extras",  # databases and the Hub need libraries of an extra
     # pictures need a library of an extra; adapters know which types are a change of weights
     "training": "core durable naming tensors adapters data extras",
@@ -68,6 +69,7 @@ ONLY_HOMES = {
     "grpc": "transport experiments engine",
     "google": "transport",
     "ray": "engine aggregator experiments",
+    "urllib3": "webhooks",  # boto3 brings it
     "cryptography": "trust",
     "securesystemslib": "trust",
     "safetensors": "",  # tensors parses and writes headers itself, in ranges of files that lie anywhere
