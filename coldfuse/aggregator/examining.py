@@ -69,7 +69,7 @@ class SuiteExaminer:
 
     suites: Sequence[Suite]
     score: Score | None = None
-    """Scores the model in a folder; None: `evaluation.gate_outcomes.outcomes_of`."""
+    """Scores the model in a folder; None: `evaluation.gate_outcomes.score_folder`."""
     _known: dict[str, list[Outcomes]] = field(default_factory=dict, repr=False)
     """Outcomes of the base, by its model digest; of the newest one alone."""
 
@@ -157,9 +157,9 @@ def examine(shared: Examination, model: Model) -> list[Any] | str:
 
 
 def _score(model_dir: Path, suites: Sequence[Suite]) -> list[Outcomes]:
-    from coldfuse.evaluation.gate_outcomes import outcomes_of
+    from coldfuse.evaluation.gate_outcomes import score_folder
 
-    return outcomes_of(model_dir, suites)
+    return score_folder(model_dir, suites)
 
 
 def write_release(federation: Federation, release: ReleaseManifest, folder: Path) -> None:

@@ -30,7 +30,7 @@ too few evaluators."""
 
 _SAID = {
     "resolution": "resolution", "on_unsure": "unsure", "on_silence": "silence", "min_evaluators": "evaluators",
-    "to_stop": "to-stop", "wait_s": "wait", "max_asks": "asks", "per_rounds": "per-rounds", "noise": "noise",
+    "to_stop": "to-stop", "wait_s": "wait in seconds", "max_asks": "asks", "per_rounds": "per-rounds", "noise": "noise",
     "max_suites": "suites",
 }  # fmt: skip
 """How people call the numbers that are said where they are not the usual ones."""
@@ -110,7 +110,11 @@ class GateRules(Value):
             return "off"
         first = "better, " if self.require == "better" else ""
         usual, numbers = GateRules(), {name: getattr(self, name) for name in _SAID}
-        others = [f"{_SAID[name]} {value}" for name, value in numbers.items() if value != getattr(usual, name)]
+        others = [
+            f"{_SAID[name]} {f'{value:g}' if isinstance(value, float) else value}"
+            for name, value in numbers.items()
+            if value != getattr(usual, name)
+        ]
         weights = [f"weight {each.suite}={each.weight:g}" for each in self.weights]
         loss = f"{first}not-worse by more than {points(self.margin)}, alpha {self.alpha:g}"
         return ", ".join([loss, *others, *weights])

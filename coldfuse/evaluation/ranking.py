@@ -38,7 +38,7 @@ FOR_NUMBERS = ("logme",)
 _FEWEST_OF_A_CLASS = 2
 """Examples of each class that a draw has where the data have them: a class with one says little of anything."""
 
-Word = Annotated[str, Field(min_length=1, max_length=500)]
+Word = Annotated[str, Field(min_length=1, max_length=5000)]
 """Name of something, for people."""
 
 

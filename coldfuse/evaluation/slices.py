@@ -29,6 +29,8 @@ class Slice:
     """The stretch, as the data say it."""
     path: Path
     """File of its rows, JSON lines."""
+    num_rows: int
+    """Number of rows."""
 
 
 def cut_by_time(
@@ -60,7 +62,7 @@ def cut_by_time(
         path = folder / f"{number}.jsonl"
         lines = (json.dumps(row, ensure_ascii=False) for _, row in piece)
         write_whole(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass"))
-        slices.append(Slice(name=first if first == last else f"{first} to {last}", path=path))
+        slices.append(Slice(name=first if first == last else f"{first} to {last}", path=path, num_rows=len(piece)))
     return slices
 
 
@@ -96,7 +98,7 @@ def _moment(cell: object, where: str) -> Moment:
             number = math.nan
     if not math.isfinite(number):
         raise UserInputError(f"{where}: its time is neither a number nor a date such as 2026-11-30")
-    return number, text
+    return number, text[:80]
 
 
 def _pieces(rows: Sequence[_Row], count: int) -> list[list[_Row]]:
