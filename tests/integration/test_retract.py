@@ -43,7 +43,7 @@ from coldfuse.verification.store import Request, verify_store
 METHODS = [
     ("mean", "F32"),
     ("mean then nesterov", "BF16"),
-    ("mean then adam(bound=none)", "F32"),
+    ("mean then fedadam", "F32"),
     ("ties(density=0.5)", "BF16"),
 ]
 
