@@ -23,10 +23,10 @@ from coldfuse.evaluator.folder import EvaluatorFolder
 from coldfuse.evaluator.node import Evaluator
 from coldfuse.gateway import Gateway, StoreGateway
 from coldfuse.registry.creation import create_federation
-from coldfuse.registry.federation import Federation
+from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.registry.round_clock import RoundClock
 from coldfuse.registry.scores import waiting_of
-from coldfuse.storage import LocalStore
+from coldfuse.storage import LocalStore, ObjectStore
 from coldfuse.trust.founding import FounderKeys
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.keys import PrivateKey
@@ -69,8 +69,15 @@ class EvaluatedFederation(Enrolling):
     def send_all(self, **shares: float) -> dict[str, str]:
         return {name: self.send(name, share, seed=place) for place, (name, share) in enumerate(sorted(shares.items()))}
 
-    def lead(self, number: int = 1, *, examiner: SuiteExaminer | None = None) -> list[LeaderEvent]:
-        """Advance a round until it waits or is over, as an aggregator that has just started."""
+    def restart(self, store: ObjectStore) -> None:
+        """Go on as an aggregator that has just started on this store, and knows nothing."""
+        self.federation = open_federation(store, signer=self.keys.signer)
+        self._clocks = {}
+
+    def lead(
+        self, number: int = 1, *, examiner: SuiteExaminer | None = None, most: int | None = None
+    ) -> list[LeaderEvent]:
+        """Advance a round until it waits or is over, or so many steps at most."""
         clock = self._clocks.setdefault(number, RoundClock(lambda: self.now_s))
         round_ = Round(
             federation=self.federation, journal=self.federation.journal(number),
@@ -78,8 +85,9 @@ class EvaluatedFederation(Enrolling):
             clock=clock, examiner=examiner,
         )  # fmt: skip
         events: list[LeaderEvent] = []
-        while new := advance(round_):
-            events += new
+        steps = 0
+        while (most is None or steps < most) and (new := advance(round_)):
+            events, steps = [*events, *new], steps + 1
         return events
 
     def until_asked(self, number: int = 1, **shares: float) -> list[LeaderEvent]:

@@ -41,6 +41,8 @@ class ReleaseReader:
     def check(self, release: int, digest: str, *, start: int, length: int) -> None:
         """Refuse to read what is no part of the release, or lies outside of it: contributions stay private."""
         found = self._parts(release).get(digest)
+        if found is None and self._candidates.pop(release, None) is not None:  # another one may have come since
+            found = self._parts(release).get(digest)
         if found is None:
             raise ObjectNotFoundError(
                 f"release {release} has no part {digest!r}; only what a release lists can be read"

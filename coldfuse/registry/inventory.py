@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from coldfuse.core.blob import Blob
@@ -144,16 +145,17 @@ def _needs_of_round(wanting: _Wanting, number: int) -> Iterator[Need]:
         if not wanting.is_erased(contribution):
             is_kept = wanting.keeps(contribution, number)
             yield from _needs_of_contribution(federation, number, contribution, state, is_kept=is_kept)
-    for digest in (word for decision in state.gating.evaluations for word in decision.words):
+    decided = (*state.gating.evaluations, *state.gating.heard.values())
+    for digest in dict.fromkeys(word for decision in decided for word in decision.words):
         yield Need(key=f"objects/{digest}", digest=digest, by=f"round {number}, what an evaluator has signed")
-    if state.fused is not None and not state.is_over:
-        digest = state.fused.manifest
-        yield Need(key=f"objects/{digest}", digest=digest, by=f"round {number}, what it has fused")
-        try:
-            release = federation.objects.get_value(ReleaseManifest, digest)
-        except (CodecError, DamagedObjectError):
-            return
-        yield from _needs_of_release(release, by=f"round {number}, what it has fused")
+    for digest in () if state.is_over else state.candidates:
+        yield from _needs_of_candidate(federation, digest, by=f"round {number}, what it has fused")
+
+
+def _needs_of_candidate(federation: Federation, digest: str, *, by: str) -> Iterator[Need]:
+    yield Need(key=f"objects/{digest}", digest=digest, by=by)
+    with suppress(CodecError, DamagedObjectError):
+        yield from _needs_of_release(federation.objects.get_value(ReleaseManifest, digest), by=by)
 
 
 def _needs_of_contribution(

@@ -7,7 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from coldfuse.core.gate_rules import MAX_EVALUATORS, GateRules
-from coldfuse.core.round import RoundState
+from coldfuse.core.gating import Asked
+from coldfuse.core.round import Fused, RoundState
 from coldfuse.errors import (
     CodecError,
     ConflictError,
@@ -40,11 +41,17 @@ def waiting_of(number: int, state: RoundState) -> Waiting | None:
     opened, fused, asked = state.opened, state.fused, state.gating.asked
     if opened is None or opened.terms is None or opened.terms.gate is None or fused is None or state.is_over:
         return None
-    if asked is None or asked.manifest != fused.manifest or state.gating.of(fused.manifest) is not None:
+    if asked is None or not _is_undecided(state, fused, asked):
         return None
     return Waiting(
-        round=number, manifest=fused.manifest, base_digest=opened.base_digest, rules=opened.terms.gate
+        round=number, manifest=asked.manifest, base_digest=opened.base_digest, rules=opened.terms.gate
     )  # fmt: skip
+
+
+def _is_undecided(state: RoundState, fused: Fused, asked: Asked) -> bool:
+    if asked.contributions:  # a model without some of them, tried as the whole has failed
+        return state.gating.has_failed(fused.manifest) and frozenset(asked.contributions) not in state.gating.heard
+    return asked.manifest == fused.manifest and state.gating.of(fused.manifest) is None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from coldfuse.core.gate_rules import SuiteCounts
-from coldfuse.core.gating import Evaluated
+from coldfuse.core.gating import Evaluated, Tried
 from coldfuse.core.serialization import sha256
 from coldfuse.errors import CodecError, NotAllowedError, SignatureError
 from coldfuse.registry.objects import object_key
@@ -20,11 +20,11 @@ def look_at_scores(look: Inspection, view: TrustView | None, rounds: Iterable[Se
     """Look at the signed words behind every decision of a gate."""
     for round_ in rounds:
         for event in round_.events:
-            if isinstance(event, Evaluated):
+            if isinstance(event, Evaluated | Tried) and event.manifest is not None:
                 _look_at_decision(look, view, round_.number, event)
 
 
-def _look_at_decision(look: Inspection, view: TrustView | None, number: int, event: Evaluated) -> None:
+def _look_at_decision(look: Inspection, view: TrustView | None, number: int, event: Evaluated | Tried) -> None:
     where = f"round {number}"
     counted = {(one.evaluator, one.suite): one for one in event.counts if one.evaluator is not None}
     if counted and view is None:

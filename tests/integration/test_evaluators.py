@@ -12,7 +12,7 @@ from gated import SignSuite, examiner
 
 from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.gating import Asked, Evaluated
-from coldfuse.core.round import Abandoned, Published
+from coldfuse.core.round import Abandoned, Published, Rejected
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import CodecError, ConflictError, FederationError, NotAllowedError, SignatureError
 from coldfuse.gateway import StoreGateway
@@ -51,16 +51,45 @@ def test_a_candidate_waits_until_all_have_answered_and_is_published_by_their_cou
     assert findings(made) == []
 
 
-def test_what_only_evaluators_notice_keeps_the_base_and_the_journal_says_why(made: EvaluatedFederation) -> None:
+def test_what_only_evaluators_notice_is_found_by_asking_them_about_the_others(tmp_path: Path) -> None:
+    made = EvaluatedFederation(tmp_path, quorum=2)
+    made.lead()
+    sent = made.send_all(ada=0.3, ben=-3.0)
+    made.send("cy", 0.25, seed=7)
+    made.lead()
+    made.lead()
+    events = until_over(made)
+    rejected = [each for event in events if isinstance(event, Rejected) for each in event.rejections]
+    assert [each.contribution for each in rejected] == [sent["ben"]]
+    assert "evaluators find harm" in rejected[0].reason
+    assert [event.decision.publish for event in events if isinstance(event, Evaluated)] == [False, True]
+    assert {one.contributor for one in made.federation.latest().contributions} == {"ada", "cy"}
+    assert findings(made) == []
+
+
+def test_what_evaluators_notice_and_may_not_be_asked_about_again_keeps_the_base(tmp_path: Path) -> None:
+    made = EvaluatedFederation(tmp_path, gate=GateRules(max_asks=1))
     made.until_asked(ada=0.3, ben=0.2, cy=-3.0)
-    for seed, name in enumerate(("eva", "ivo")):
-        assert made.evaluator(name, SignSuite("signs", seed=seed)).look()
-    events = made.lead()
+    events = until_over(made)
     assert not evaluated(events).decision.publish
     assert isinstance(events[-1], Abandoned)
     assert "worse by more than 1 point on signs" in events[-1].reason
     assert made.federation.latest().release == 0
     assert findings(made) == []
+
+
+def until_over(made: EvaluatedFederation) -> list[object]:
+    """Have all evaluators answer whatever they are asked until the round is over."""
+    events: list[object] = []
+    evaluators = [made.evaluator(name, SignSuite("signs", seed=seed)) for seed, name in enumerate(made.evaluators)]
+    for _ in range(10):
+        for evaluator in evaluators:
+            evaluator.look()
+        new = made.lead()
+        events += new
+        if any(isinstance(event, Published | Abandoned) for event in new):
+            return events
+    raise AssertionError(f"the round does not end: {events}")
 
 
 def test_who_never_answers_is_waited_for_no_longer_than_the_rules_say(tmp_path: Path) -> None:
