@@ -17,9 +17,10 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from coldfuse.aggregator.at_gate import Gate
 from coldfuse.aggregator.ending import end_rolled_back, give_up, is_used_up, reject_late
 from coldfuse.aggregator.examining import Examiner
-from coldfuse.aggregator.gate import Gate, find_candidate, next_at_gate, too_few_left
+from coldfuse.aggregator.gate import find_candidate, fused_before, next_at_gate, too_few_left
 from coldfuse.aggregator.handing_on import awaited, on_line, refused_at_gate, refused_by
 from coldfuse.aggregator.judging import judge, settle
 from coldfuse.aggregator.mending import damaged_in_fusion, mend, without_damaged
@@ -247,6 +248,8 @@ def _fuse(round_: Round, state: RoundState, *, age_s: float) -> Fused | Abandone
     """
     listed = state.closed.contributions if state.closed else ()
     admissions = [state.admitted[digest] for digest in listed if digest in state.admitted]
+    if (fused := fused_before(round_.federation, state)) is not None:
+        return fused
     try:
         manifest = fuse_release(
             round_.federation.under(state.opened.terms if state.opened else None),
@@ -269,7 +272,7 @@ def _gate(round_: Round, state: RoundState, *, age_s: float) -> Gate:
     return Gate(
         federation=federation, base=round_.base, executor=round_.executor, examiner=round_.examiner,
         rules=federation.settings.gate or GateRules.off(), quorum=federation.settings.rules.quorum, age_s=age_s,
-        number=round_.journal.round,
+        number=round_.journal.round, now_s=round_.now_s(),
     )  # fmt: skip
 
 

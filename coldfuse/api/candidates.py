@@ -10,8 +10,8 @@ a PEFT adapter or a delta file, put on the base that `base` names
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,7 @@ Fetch = Callable[[str, Which, Path], None]
 """fetch(source, which, folder): bring a release of a federation into a folder, verified."""
 
 _RELEASE = re.compile(r"(?P<source>.+)@(?P<which>[0-9]{1,9}|[a-z][a-z0-9._-]{0,62})")
+_MOST_SHOWN = 200
 _WHOLE = tuple(name for name in ENTRIES if name != ADAPTER_CONFIG)
 
 
@@ -63,7 +64,7 @@ class Candidates:
         """
         found = []
         for name, shown in zip(names, shown_names(names), strict=True):
-            folder = self._folder_of(name)
+            folder = self._folder_of(name).absolute()  # workers may stand in another folder
             found.append(Model(name=shown, folder=folder, digest=digest_of(folder)))
         return tuple(found)
 
@@ -106,9 +107,6 @@ class Candidates:
         if not out.is_dir():
             request = FolderFusion(base=base, models=[change], out=out, recipe=read_recipe("mean"))
             fuse_folders(request, ThreadExecutor(1))
-        if not any((out / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json")):
-            shutil.rmtree(out)
-            raise UserInputError(f"{base}: no tokenizer in it; put it there with tokenizer.save_pretrained")
         return out
 
 
@@ -149,7 +147,7 @@ def _as_release(name: str) -> tuple[str, Which] | None:
     A folder that is there is what it is, whatever its name.
     """
     path = Path(name)
-    if path.is_dir():
+    if os.path.isdir(path):
         return (name, "latest") if (path / SETTINGS_KEY).is_file() else None
     match = _RELEASE.fullmatch(name)
     if match is not None:
@@ -159,11 +157,11 @@ def _as_release(name: str) -> tuple[str, Which] | None:
 
 
 def _is_adapter(path: Path) -> bool:
-    return path.is_dir() and (path / ADAPTER_CONFIG).is_file() and not (path / "config.json").is_file()
+    return os.path.isdir(path) and (path / ADAPTER_CONFIG).is_file() and not (path / "config.json").is_file()
 
 
 def _shown(name: str) -> str:
     """Return what a model is called: of a path its last part, anything else as it is."""
-    if "://" in name or "@" in name or not Path(name).exists():
-        return name
+    if "://" in name or "@" in name or not os.path.exists(name):
+        return name[:_MOST_SHOWN]
     return Path(name).resolve().name or name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from coldfuse.core.left_out import left_out_lines
 from coldfuse.engine.comparing import Sides, compare_weights, total
 from coldfuse.errors import SchemaMismatchError, UserInputError
 from coldfuse.evaluation.likeness import RepresentationPair, Similarity, WeightPair, weight_likeness
-from coldfuse.fusion.settings import Layer, is_embedding, layers_of
+from coldfuse.movement.found import EMBEDDINGS, OTHERS, layer_of
 from coldfuse.tensors.folders import Location
 
 
@@ -104,11 +103,8 @@ def _weights(
 
 def _pair(sides: Sides, one: tuple[int, str], other: tuple[int, str]) -> WeightPair:
     by_layer: dict[str, list[str]] = {}
-    layers = layers_of(sides)
-    for name in sorted(sides, key=lambda name: _depth(name, layers[name])):
-        layer = layers[name]
-        group = f"layer {layer.index}" if layer else "embeddings" if is_embedding(name) else "rest"
-        by_layer.setdefault(group, []).append(name)
+    for name in sorted(sides, key=lambda name: _depth(layer_of(name))):
+        by_layer.setdefault(layer_of(name), []).append(name)
     (i, first), (j, second) = one, other
     return WeightPair(
         one=first, other=second, overall=weight_likeness(total(sides.values()), i, j),
@@ -119,10 +115,12 @@ def _pair(sides: Sides, one: tuple[int, str], other: tuple[int, str]) -> WeightP
     )  # fmt: skip
 
 
-def _depth(name: str, layer: Layer | None) -> float:
-    if layer is not None:
-        return layer.index
-    return -1 if is_embedding(name) else math.inf
+def _depth(layer: str) -> tuple[int, str, int]:
+    """Return what layers are ordered by: embeddings, each stack from its first layer to its last, and the rest."""
+    if layer in (EMBEDDINGS, OTHERS):
+        return (0 if layer == EMBEDDINGS else 2), "", 0
+    stack, _, number = layer.rpartition(".")
+    return 1, stack, int(number)
 
 
 def _representations(

@@ -16,14 +16,14 @@ from coldfuse.config import home_folder, prepare_ray
 from coldfuse.consumer.folder import hold
 from coldfuse.core.words import printable
 from coldfuse.data.tables import FileFormat
-from coldfuse.engine.execution import ThreadExecutor, ray_executor
+from coldfuse.engine.execution import ray_executor
 from coldfuse.errors import UserInputError
 from coldfuse.evaluation.features import FeatureCache
 from coldfuse.evaluation.protocols import Model
 from coldfuse.evaluation.report import report
 from coldfuse.evaluation.settings import Protocol, ScoringSettings, protocols_for
 from coldfuse.evaluation.suites import Reading, Suite, distinct_names, read_harness, read_pair, read_slices, read_suite
-from coldfuse.evaluation.trials import Place, Plan, Runs, run_trials
+from coldfuse.evaluation.trials import Place, Plan, Runs, in_turn, run_trials
 from coldfuse.training.tasks import DEFAULT_TASK, find_task
 
 Say = Callable[[str], None]
@@ -102,7 +102,7 @@ def run_evaluation(request: Request, fetch: Fetch, *, say: Say = lambda _: None)
     Raises:
         UserInputError: A model or the data cannot be had, or a model cannot be scored on such data.
     """
-    work = request.work or home_folder() / "evaluation"
+    work = (request.work or home_folder() / "evaluation").absolute()
     task, words = find_task(request.words.task), request.words
     protocols = protocols_for(task, tuple(request.protocols), tuple(request.shots))
     _require(request)
@@ -114,7 +114,7 @@ def run_evaluation(request: Request, fetch: Fetch, *, say: Say = lambda _: None)
     with hold(work, hint="another evaluation is at work there; wait for it, or give another folder with --work"):
         models = Candidates(fetch=fetch, folder=work / "models", base=request.base).find(request.models)
         plan = _plan(request, models, suites, protocols, work)
-        with _runs(request.machine) as runs:
+        with _runs(request.machine, request.settings.device) as runs:
             trials = run_trials(plan, runs, on_trial=_progress(plan, say))
     return EvaluationResult.model_validate(report(plan, trials).model_dump())
 
@@ -129,10 +129,10 @@ def _require(request: Request) -> None:
 def _plan(
     request: Request, models: tuple[Model, ...], suites: tuple[Suite, ...], protocols: tuple[Protocol, ...], work: Path
 ) -> Plan:
-    cache = FeatureCache(folder=request.cache or work / "features", max_bytes=request.cache_bytes)
+    cache = FeatureCache(folder=(request.cache or work / "features").absolute(), max_bytes=request.cache_bytes)
     return Plan(
         models=models, suites=suites, protocols=protocols, seeds=tuple(request.seeds), settings=request.settings,
-        folder=work.absolute(), cache=cache,
+        folder=work, cache=cache,
     )  # fmt: skip
 
 
@@ -165,13 +165,15 @@ def _own(words: DataWords, data: str, reading: Reading, scratch: Path) -> Suite:
 
 
 @contextmanager
-def _runs(machine: Machine) -> Iterator[Runs]:
-    """Yield what runs trials: one after the other here, as torch's random state is the process's, or on Ray."""
+def _runs(machine: Machine, device: str) -> Iterator[Runs]:
+    """Yield what runs trials: one after the other here, or in parallel on Ray."""
     if not machine.use_ray:
-        yield ThreadExecutor(1).run
+        yield in_turn
         return
     prepare_ray()
-    with ray_executor(None, num_cpus=machine.workers, device=machine.device) as executor:
+    with ray_executor(
+        None, num_cpus=machine.workers, device="cuda" if device.startswith("cuda") else "cpu"
+    ) as executor:
         yield executor.run
 
 

@@ -50,7 +50,7 @@ def _request(options: EvaluateOptions) -> Request:
         shots=numbers("--shots", protocol.shots) if protocol.shots is not None else (),
         seeds=numbers("--seeds", protocol.seeds), settings=_settings(protocol, options),
         work=place.work, cache=place.cache, cache_bytes=parse_size(place.cache_size),
-        machine=Machine(workers=place.workers, use_ray=place.use_ray, device="cpu"),
+        machine=Machine(workers=place.workers, use_ray=place.use_ray),
     )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ from coldfuse.cli.options.operator import (
     SetOptions,
 )
 from coldfuse.cli.options.paper import PAPER_OPTIONS, PretrainOptions
-from coldfuse.cli.options.retention import RetractOptions
+from coldfuse.cli.options.retention import GcOptions, RetractOptions
 from coldfuse.cli.options.simulation import SimulateOptions
 from coldfuse.cli.options.statistics import StatisticsOptions
 from coldfuse.cli.options.trust import (
@@ -104,6 +104,7 @@ COMMANDS = {
         options=RetractOptions, runs="coldfuse.cli.retract:take_out", panel=_OPERATE, extra="fuse",
         at_once=("numba", "psutil"),
     ),
+    "gc": Command(options=GcOptions, runs="coldfuse.cli.gc:gc", panel=_OPERATE),
     "serve": Command(
         options=ServeOptions, runs="coldfuse.cli.serve:serve", panel=_OPERATE, extra="aggregator", at_once=("ray",)
     ),

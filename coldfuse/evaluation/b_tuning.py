@@ -22,7 +22,6 @@ paper takes T = 0.1 and λ = 100. `teach` gives y', m and π; the training is th
 Shape letters: N examples, H features, K classes.
 """
 
-
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -31,15 +30,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import UserInputError
+from coldfuse.evaluation.representations import RunSettings
 from coldfuse.evaluation.transferability import logme, logme_weights
 from coldfuse.training.compute import compute_threads, to_device
 from coldfuse.training.encoding import encode_all, tokenize
 from coldfuse.training.intake import find_intake
 from coldfuse.training.loading import load_body, load_tokenizer
+
+_AS_USUAL = RunSettings()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +67,7 @@ def teach(
     data: TextDataset,
     *,
     temperature: float = 0.1,
-    max_length: int = 128,
-    threads: int | None = None,
-    device: str = "auto",
+    settings: RunSettings = _AS_USUAL,
 ) -> Teaching:
     """Ask several bases what they say of labelled texts, weighed by how much LogME expects of each.
 
@@ -75,9 +76,7 @@ def teach(
         teachers: Folders of the bases that teach it, by their names; those that `coldfuse.rank` puts first.
         data: The texts that it is tuned on; every class occurs among them.
         temperature: T; the lower, the more the best teacher alone counts.
-        max_length: Tokens of a text that are read.
-        threads: Processor threads; unset leaves torch's choice.
-        device: Device: `cpu`, `cuda`, or `auto` for a GPU where there is one.
+        settings: How texts pass through the models.
 
     Raises:
         UserInputError: A model cannot be loaded, the temperature is not above 0, or a class does not occur.
@@ -86,9 +85,9 @@ def teach(
         raise UserInputError(f"{len(teachers)} teachers, temperature {temperature}: expected one or more, and above 0")
     if missing := data.num_classes - len(set(data.labels)):
         raise UserInputError(f"{missing} of {data.num_classes} classes have no example; leave them out of label_names")
-    with compute_threads(threads):
-        features = {name: _features(folder, data, max_length, device) for name, folder in teachers.items()}
-        own_NH = _features(base, data, max_length, device)
+    with compute_threads(settings.threads):
+        features = {name: _features(folder, data, settings) for name, folder in teachers.items()}
+        own_NH = _features(base, data, settings)
     evidence = np.array([logme(each, data.labels) for each in features.values()])
     share = np.exp((evidence - evidence.max()) / temperature)
     share /= share.sum()
@@ -101,9 +100,9 @@ def teach(
     )
 
 
-def _features(folder: Path, data: TextDataset, max_length: int, device: str) -> np.ndarray:
-    body = to_device(load_body(folder), device)
+def _features(folder: Path, data: TextDataset, settings: RunSettings) -> NDArray[np.float64]:
+    body = to_device(load_body(folder), settings.device)
     tokenizer = load_tokenizer(folder)
-    texts = tokenize(tokenizer, data, find_intake(body, tokenizer, max_length=max_length))
-    found: np.ndarray = encode_all(body, texts).cpu().double().numpy()
+    texts = tokenize(tokenizer, data, find_intake(body, tokenizer, max_length=settings.max_length))
+    found: NDArray[np.float64] = encode_all(body, texts).cpu().double().numpy()
     return found

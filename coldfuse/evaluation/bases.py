@@ -165,7 +165,7 @@ def _rank(
         features_NH = _features(body, texts)
         proxy_NH = None if proxy is None else _features(body, tokenize(tokenizer, proxy.data, intake))
     except UserInputError as error:
-        raise error if name in str(error) else UserInputError(f"{name}: {error}") from error
+        raise error if str(folder) in str(error) else UserInputError(f"{name}: {error}") from error
     passed_s = time.monotonic()
     asks_head = not {"leep", "nce"}.isdisjoint(wanted)
     said_NZ = probabilities(folder, features_NH, texts) if asks_head else "not asked for"

@@ -42,7 +42,7 @@ class WeightPair(Value):
     overall: WeightLikeness
     """All tensors together."""
     layers: dict[str, WeightLikeness]
-    """The tensors of each layer together, in order; what is in no layer is `embeddings`, or else `rest`."""
+    """The tensors of each layer together, in order, as `coldfuse diff` names them."""
     tensors: dict[str, WeightLikeness]
     """Each tensor, by the base's names."""
 

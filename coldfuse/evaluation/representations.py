@@ -80,7 +80,7 @@ def compare_representations(
             try:
                 layers[name] = hidden_layers(folder, texts, settings, scratch=place)
             except UserInputError as error:
-                raise error if name in str(error) else UserInputError(f"{name}: {error}") from error
+                raise error if str(folder) in str(error) else UserInputError(f"{name}: {error}") from error
     return _pairs(layers)
 
 

@@ -98,7 +98,7 @@ def _moment(cell: object, where: str) -> Moment:
             number = math.nan
     if not math.isfinite(number):
         raise UserInputError(f"{where}: its time is neither a number nor a date such as 2026-11-30")
-    return number, text
+    return number, text[:80]
 
 
 def _pieces(rows: Sequence[_Row], count: int) -> list[list[_Row]]:

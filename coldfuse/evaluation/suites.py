@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -108,7 +109,7 @@ def read_suite(data: str, reading: Reading) -> Suite:
     Raises:
         UserInputError: It cannot be read, or has too few examples to set some apart.
     """
-    name, parts = name_of(data), parts_of(Path(data)) if Path(data).is_dir() else {}
+    name, parts = name_of(data), parts_of(Path(data)) if os.path.isdir(data) else {}
     tested = parts.get("test") or parts.get("validation")
     if "train" in parts and tested:
         train = reading.read(parts["train"])

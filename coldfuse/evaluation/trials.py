@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol as Shape
 
@@ -76,6 +77,14 @@ class Runs(Shape):
         """Yield the index of an item and what came of it, as it is ready."""
 
 
+def in_turn(
+    task: Callable[[Plan, tuple[Place, str]], Trial], shared: Plan, items: Sequence[tuple[Place, str]]
+) -> Iterator[tuple[int, Trial]]:
+    """Call a function for one item after the other, in this thread: torch's random state is the process's."""
+    for index, item in enumerate(items):
+        yield index, task(shared, item)
+
+
 def places(plan: Plan) -> list[Place]:
     """Return all trials of a plan: model by model, so that what is read of one is read once."""
     return [
@@ -97,6 +106,7 @@ def identities(plan: Plan) -> dict[Place, str]:
             canonical_json([
                 _LAYOUT, plan.models[place.model].digest, digests[place.suite], asdict(place.protocol),
                 place.seed if place.protocol.is_random else 0, settings, str(torch.__version__),
+                version("transformers"),
             ])
         )
         for place in places(plan)

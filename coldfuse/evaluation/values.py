@@ -15,7 +15,7 @@ from coldfuse.core.value import Digest, Sentence, Value
 FORM: Literal["coldfuse-evaluation/1"] = "coldfuse-evaluation/1"
 """Layout of an evaluation's JSON."""
 
-Word = Annotated[str, Field(min_length=1, max_length=500)]
+Word = Annotated[str, Field(min_length=1, max_length=2000)]
 """Name of something, for people."""
 
 

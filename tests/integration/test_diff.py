@@ -8,15 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from encoded_deltas import factors, make_mask, schema_of, send, sparse, whole
 from operators import Person
 from tiny_rounds import (
     contribute,
     floats,
     lead,
     make_changes,
+    make_contribution,
     make_federation,
     make_model,
     read_release,
+    receive,
     write_model,
 )
 
@@ -27,6 +30,7 @@ from coldfuse.movement.compare import Movement, compare_releases
 from coldfuse.movement.history import History
 from coldfuse.movement.parts import Parts, PartsFile
 from coldfuse.registry.federation import Federation
+from coldfuse.tensors.changes import SparseChange
 
 MODEL = make_model()
 SEEDS = {"alice": 1, "bob": 20, "carol": 300}
@@ -115,6 +119,47 @@ def test_weights_count_as_the_method_counts_them(tmp_path: Path) -> None:
     change = sum(deltas.values())
     expected = {name: float(delta @ change) / float(change @ change) for name, delta in deltas.items()}
     assert by_name(movement) == pytest.approx(expected, rel=1e-4)
+
+
+def test_what_is_stored_in_few_numbers_counts_as_what_it_stands_for(tmp_path: Path) -> None:
+    federation, scratch = make_federation(tmp_path, MODEL, quorum=3), tmp_path / "scratch"
+    scratch.mkdir()
+    product, few = factors(8, 8, 2), sparse(5, 400)
+    mask = make_mask(scratch, schema_of(federation), {"layer.weight": np.array([3, 9, 40])})
+    masked = np.array([0.1, -0.2, 0.3], np.float32)
+    send(federation, "alice", {"layer.weight": product}, scratch)
+    send(federation, "bob", {"embeddings.weight": few}, scratch)
+    send(federation, "carol", {"layer.weight": SparseChange(np.array([3, 9, 40]), masked)}, scratch, mask=mask)
+    lead(federation, 1)
+    movement = compare_releases(history_of(federation), 1)
+    at_mask = np.zeros(64)
+    at_mask[[3, 9, 40]] = masked
+    expected = {"alice": whole(product).reshape(-1) / 3, "carol": at_mask / 3}
+    change = sum(expected.values())
+    shares = by_name(movement, "layer.weight")
+    for name, delta in expected.items():
+        assert shares[name] == pytest.approx(float(delta @ change) / float(change @ change), rel=1e-4)
+    assert shares["bob"] is None
+    assert by_name(movement, "embeddings.weight") == {"alice": None, "bob": pytest.approx(1.0), "carol": None}
+    assert abs(movement.rest(movement.total) or 1.0) < 1e-4
+
+
+def test_what_came_late_counts_by_its_age(tmp_path: Path) -> None:
+    federation = make_federation(tmp_path, MODEL, quorum=2, late="rebase", staleness="polynomial(a=0.5)")
+    lead(federation, 1)
+    for number in (1, 2, 3):
+        add_round(federation, number, {name: make_changes(MODEL, number * SEEDS[name]) for name in ("alice", "bob")})
+    lead(federation, 4)
+    old = {"base_release": 0, "base_digest": federation.release(0).model_digest}
+    receive(federation, make_contribution(federation, "carol", make_changes(MODEL, 7), **old))
+    contribute(federation, "alice", make_changes(MODEL, 8))
+    lead(federation, 4)
+    movement = compare_releases(history_of(federation), 4)
+    deltas = {"carol": 0.5 * flat(make_changes(MODEL, 7)), "alice": flat(make_changes(MODEL, 8))}
+    change = sum(deltas.values())
+    expected = {name: float(delta @ change) / float(change @ change) for name, delta in deltas.items()}
+    assert by_name(movement) == pytest.approx(expected, rel=1e-3)
+    assert abs(movement.rest(movement.total) or 1.0) < 1e-3
 
 
 def test_a_delta_that_can_no_longer_be_read_is_named_and_the_others_keep_their_shares(two_rounds: Federation) -> None:
@@ -223,6 +268,13 @@ def test_the_command_says_it_as_a_table_as_json_and_as_a_picture(two_rounds: Fed
     assert (tmp_path / "moved.svg").read_bytes().startswith(b"<?xml")
     assert "ends with .png" in person.fail("diff", store, "--plot", tmp_path / "moved.txt")
     assert "no release 7" in person.fail("diff", store, "--to", "7")
+    assert "give the model to compare it with" in in_line(person.fail("diff", tmp_path / "base"))
+    assert "leave them or B out" in in_line(person.fail("diff", tmp_path / "base", tmp_path / "base", "--to", "1"))
+
+
+def in_line(output: str) -> str:
+    """Return what stands in a box of lines as one line."""
+    return " ".join(output.replace("│", " ").split())
 
 
 def test_names_of_tensors_do_not_act_on_the_terminal(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_contributions_are_compared_by_task_vectors_and_texts(folders: dict[str,
     assert (same.overall.cosine, same.overall.sign_agreement) == pytest.approx((1.0, 1.0), abs=1e-3)
     assert same.overall.norms[1] == pytest.approx(same.overall.norms[0] / 2, rel=1e-3)
     assert abs(other.overall.cosine or 1) < 0.1
-    assert list(same.layers) == ["embeddings", "layer 0", "layer 1", "rest"]
+    assert list(same.layers) == ["embeddings", "encoder.layer.0", "encoder.layer.1", "in no layer"]
     assert sum(each.norms[0] ** 2 for each in same.tensors.values()) == pytest.approx(same.overall.norms[0] ** 2)
     nearer, farther, _ = found.representations
     for layer, far in zip(nearer.layers, farther.layers, strict=True):
@@ -117,7 +117,13 @@ def test_the_command_shows_layers_and_draws_them(folders: dict[str, Path], tmp_p
         "--plot", tmp_path / "alike.png", "--tensors",
     ).succeed()  # fmt: skip
     text = "\n".join(done.lines)
-    for word in ("task vectors, on", "same sign", "layer 1", "encoder.layer.0.output.dense.weight", "procrustes"):
+    for word in (
+        "task vectors, on",
+        "same sign",
+        "encoder.layer.1",
+        "encoder.layer.0.output.dense.weight",
+        "procrustes",
+    ):
         assert word in text, word
     assert (tmp_path / "alike.png").read_bytes()[:4] == b"\x89PNG"
 

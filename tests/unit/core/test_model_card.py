@@ -11,7 +11,8 @@ from markdown_it import MarkdownIt
 
 from coldfuse.core.base_facts import BaseFacts, card_terms
 from coldfuse.core.blob import Blob
-from coldfuse.core.model_card import CardFacts, CardScore, is_card, model_card, quoted
+from coldfuse.core.gate_rules import SuiteCounts
+from coldfuse.core.model_card import CardFacts, is_card, model_card, quoted
 from coldfuse.core.release import FusedContribution, ReleaseManifest
 from coldfuse.core.serialization import decode, encode
 
@@ -76,14 +77,15 @@ def test_what_nobody_knows_is_left_out_and_not_guessed() -> None:
 
 
 def test_the_card_says_how_it_was_made_and_how_to_verify_it() -> None:
-    score = CardScore(name="reviews, accuracy", before="0.7", after="0.8")
+    score = SuiteCounts(suite="reviews", num_examples=1000, only_before=10, only_after=25)
     facts = CardFacts(
-        name="ward", root="ef" * 32, is_signed=True, scores=[score],
+        name="ward", root="ef" * 32, is_signed=True, scores=[score], difference=0.01,
         privacy="ε = 3 at δ = 1e-5",
     )  # fmt: skip
     card = model_card(release(), facts)
     for words in (
-        DIGEST, "release: 3, made from release 2 in round 4", "mean(absent=zero)", "reviews, accuracy", "ε = 3",
+        DIGEST, "release: 3, made from release 2 in round 4", "mean(absent=zero)", "ε = 3",
+        "`reviews`: 1.5 points, on 1,000 examples", "all suites, those of evaluators too: 1 point",
         f"coldfuse verify model --root {'ef' * 32}", "model_signing verify key",
     ):  # fmt: skip
         assert words in card, words
@@ -108,7 +110,6 @@ def test_words_from_elsewhere_are_words(evil: str) -> None:
     contributions = (fused("eve", evil[:80], is_named=True),)
     facts = CardFacts(
         name="ward", display_name=evil[:80], called=evil, privacy=evil,
-        scores=[CardScore(name=evil, before=evil, after=evil)],
     )  # fmt: skip
     evil_release = release(method=evil, contributions=contributions, software={"coldfuse": evil})
     card, plain = model_card(evil_release, facts), model_card(release(), CardFacts())
@@ -118,7 +119,7 @@ def test_words_from_elsewhere_are_words(evil: str) -> None:
     assert {tag.strip("/") for tag in tags} <= {"!--", "h1", "h2", "p", "ul", "li", "code", "pre"}, html
     assert not re.search(r"<(a|img|script|table)\b", html)
     titles = [line for line in card.splitlines() if line.startswith("## ")]
-    assert titles == ["## Contributors", "## Scores", "## Privacy", "## How to verify it"]
+    assert titles == ["## Contributors", "## Privacy", "## How to verify it"]
     assert all(letter.isprintable() or letter == "\n" for letter in card)
 
 
