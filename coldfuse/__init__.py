@@ -50,28 +50,40 @@ from coldfuse.errors import (
 if TYPE_CHECKING:
     from coldfuse.api.attach import attach
     from coldfuse.api.connect import connect, fetch
+    from coldfuse.api.diff import diff
     from coldfuse.api.evaluate import evaluate
     from coldfuse.api.evaluated import EvaluationResult
     from coldfuse.api.federation import Federation
     from coldfuse.api.fuse import fuse, methods
     from coldfuse.api.fused import FusedModel, MethodInfo, Methods, ParameterInfo
     from coldfuse.api.modules import load_module
+    from coldfuse.api.push import push
+    from coldfuse.api.rank import rank
+    from coldfuse.api.similarity import similarity
     from coldfuse.api.values import Acknowledgement, FetchedRelease, Releases
     from coldfuse.gateway import ContributionVerdict, Decision, ReleaseSummary, Status
+    from coldfuse.movement.compare import Movement
+    from coldfuse.publishing.pushed import Pushed
 
     __version__: str
 
 _HOMES = {
     "coldfuse.api.attach": ("attach",),
     "coldfuse.api.connect": ("connect", "fetch"),
+    "coldfuse.api.diff": ("diff",),
     "coldfuse.api.evaluate": ("evaluate",),
     "coldfuse.api.evaluated": ("EvaluationResult",),
     "coldfuse.api.federation": ("Federation",),
     "coldfuse.api.fuse": ("fuse", "methods"),
     "coldfuse.api.fused": ("FusedModel", "MethodInfo", "Methods", "ParameterInfo"),
     "coldfuse.api.modules": ("load_module",),
+    "coldfuse.api.rank": ("rank",),
+    "coldfuse.api.similarity": ("similarity",),
+    "coldfuse.api.push": ("push",),
     "coldfuse.api.values": ("Acknowledgement", "FetchedRelease", "Releases"),
     "coldfuse.gateway": ("ContributionVerdict", "Decision", "ReleaseSummary", "Status"),
+    "coldfuse.movement.compare": ("Movement",),
+    "coldfuse.publishing.pushed": ("Pushed",),
 }  # fmt: skip
 """Names that are loaded when they are used, by their modules; without their extra, some say what to install."""
 
@@ -98,10 +110,12 @@ __all__ = [
     "MethodInfo",
     "Methods",
     "MissingExtraError",
+    "Movement",
     "NoGainError",
     "NotAllowedError",
     "ObjectNotFoundError",
     "ParameterInfo",
+    "Pushed",
     "ReleaseSummary",
     "Releases",
     "RollbackError",
@@ -120,11 +134,15 @@ __all__ = [
     "__version__",
     "attach",
     "connect",
+    "diff",
     "evaluate",
     "fetch",
     "fuse",
     "load_module",
     "methods",
+    "push",
+    "rank",
+    "similarity",
 ]
 
 

@@ -41,6 +41,11 @@ def credentials_folder() -> Path | None:
     return Path(folder) if folder else None
 
 
+def take_webhook_secret() -> str | None:
+    """Return the secret that the environment holds, and take it out: what is started from here has no use for it."""
+    return os.environ.pop("COLDFUSE_WEBHOOK_SECRET", None)
+
+
 _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy", "no_grpc_proxy", "no_proxy")
 
 

@@ -16,6 +16,7 @@ from coldfuse.aggregator.round import Round, advance
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.dtypes import from_floats, to_floats
+from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.round import LeaderEvent, Received
 from coldfuse.core.schema import Schema, TensorSpec
 from coldfuse.core.screening_rules import ScreeningRules
@@ -139,6 +140,7 @@ def make_federation(
     deadline_s: float = 60.0,
     screening: ScreeningRules | None = None,
     statistics: StatisticsRule | None = None,
+    gate: GateRules | None = None,
     **rules: object,
 ) -> Federation:
     """Create a federation in a folder; `rules` are the others of `RoundRules`."""
@@ -147,7 +149,7 @@ def make_federation(
     store = LocalStore(root / "store")
     return create_federation(
         store, name="tiny", base=folder, origin="base", method=method, rules=rules, screening=screening,
-        statistics=statistics,
+        statistics=statistics, gate=gate,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import numpy
 
@@ -26,7 +27,7 @@ from coldfuse.engine.inputs import Input, delta_input
 from coldfuse.engine.job import LEAST_FACTOR_BYTES, task_bytes
 from coldfuse.engine.job import require_memory as require_task_memory
 from coldfuse.engine.recipes import read_recipe, write_recipe
-from coldfuse.engine.sinks import StoreSink
+from coldfuse.engine.sinks import FolderSink, StoreSink
 from coldfuse.engine.state import open_release_state
 from coldfuse.fusion.method import Statistic
 from coldfuse.fusion.outer.adaptive import Adaptive
@@ -105,6 +106,29 @@ def fuse_again(
     return _fuse(fusing, admissions, round_number=round_number, now_s=0.0)
 
 
+def fuse_into(
+    federation: Federation, base: Base, admissions: Sequence[Admission], executor: Executor, *, folder: Path
+) -> str:
+    """Fuse these contributions on the base as `fuse_release` does, into a model folder; the store is only read.
+
+    Args:
+        federation: Where the contributions lie.
+        base: The release that they refer to.
+        admissions: What is fused, in any order.
+        executor: Runs the tasks, on this machine.
+        folder: Where the model goes; it exists, and is empty.
+
+    Returns:
+        The fused model's digest.
+
+    Raises:
+        FusionError: The method refuses these contributions.
+        DamagedObjectError: Something that is needed for it is damaged or missing.
+    """
+    _, prepared, _ = _ready(_Fusing(federation, base, executor, None), admissions)
+    return fuse(prepared, FolderSink(folder, base.checkpoint), executor).digest
+
+
 @dataclasses.dataclass(frozen=True)
 class _Fusing:
     """What a release is made with."""
@@ -130,18 +154,13 @@ def _fuse(
     fusing: _Fusing, admissions: Sequence[Admission], *, round_number: int, now_s: float
 ) -> tuple[ReleaseManifest, Fused]:
     federation, base, executor = fusing.federation, fusing.base, fusing.executor
-    recipe = _bounded(read_recipe(federation.settings.method), federation.settings.screening)
-    rules, past = federation.settings.screening, base.release.norms
-    counted = standing(admissions, recipe, rules, past, staleness=partial(_staleness, federation, base))
-    files_of = read_files(federation, [each.admission for each in counted], fusing.check)
-    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-        inputs = list(pool.map(lambda each, of: _open_input(base, each, of, recipe.statistic), counted, files_of))
+    counted, prepared, recipe = _ready(fusing, admissions)
     sink = fusing.sink()
-    fused = fuse(_prepare(federation, base, inputs, recipe), sink, executor)
+    fused = fuse(prepared, sink, executor)
     files, checks = sink.files(fused.parts)
     manifest = ReleaseManifest(
         federation=federation.settings.federation,
-        release=base.release.release + 1,
+        release=base.number,
         parent=base.release.release,
         round=round_number,
         method=write_recipe(recipe),
@@ -151,13 +170,26 @@ def _fuse(
         contributions=tuple(each.fused(recipe.statistic) for each in counted),
         outer=sink.state(fused.parts, age=fused.fusion.age + 1),
         moved=fused.moved,
-        norms=norms_after(counted, rules, past),
+        norms=norms_after(counted, federation.settings.screening, base.release.norms),
         module=base.release.module,
+        base_facts=base.release.base_facts,
         cut=_cut(fused),
         created_at_s=now_s,
         software={"coldfuse": __version__, "numpy": numpy.__version__},
     )
     return manifest, fused
+
+
+def _ready(fusing: _Fusing, admissions: Sequence[Admission]) -> tuple[list[Standing], Prepared, Recipe]:
+    """Open what is fused, and plan: how much each contribution counts, the plan, and the recipe."""
+    federation, base = fusing.federation, fusing.base
+    recipe = _bounded(read_recipe(federation.settings.method), federation.settings.screening)
+    rules, past = federation.settings.screening, base.release.norms
+    counted = standing(admissions, recipe, rules, past, staleness=partial(_staleness, federation, base))
+    files_of = read_files(federation, [each.admission for each in counted], fusing.check)
+    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+        inputs = list(pool.map(lambda each, of: _open_input(base, each, of, recipe.statistic), counted, files_of))
+    return counted, _prepare(federation, base, inputs, recipe), recipe
 
 
 def _cut(fused: Fused) -> Cut | None:

@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from coldfuse.aggregator.ending import give_up
 from coldfuse.aggregator.erasing import Erased, erase
 from coldfuse.aggregator.led import LedExecutor
 from coldfuse.aggregator.model import open_base
 from coldfuse.aggregator.retractable import Given, Plan, find_given, plan_retraction
-from coldfuse.aggregator.retracting import fuse_retraction, fused_entry, give_up, next_of_retraction, opening_of
+from coldfuse.aggregator.retracting import fuse_retraction, fused_entry, next_of_retraction, opening_of
 from coldfuse.aggregator.round import Round, advance
 from coldfuse.aggregator.screen import bounded
 from coldfuse.aggregator.watchdog import Watchdog
@@ -27,7 +28,7 @@ from coldfuse.engine.execution import Executor, WatchedExecutor
 from coldfuse.errors import ConflictError, FederationError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
-from coldfuse.registry.lease import Lease
+from coldfuse.registry.lease import RETRACTING, Lease
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def retract(
     """
     federation.require_signer()
     plan_retraction(federation, target, reason=reason, erases=erases)  # what cannot be done disturbs nobody
-    with Lease.taken(federation.store, ttl_s=_LEASE_S, wait=wait) as lease:
+    with Lease.taken(federation.store, ttl_s=_LEASE_S, wait=wait, purpose=RETRACTING) as lease:
         led = LedExecutor(executor, lease, Watchdog())
         given, made = find_given(federation, target), None
         for attempt in range(_TRIES):
@@ -117,7 +118,8 @@ def _carry_out(federation: Federation, plan: Plan, executor: Executor) -> Releas
     )  # fmt: skip
     if running.needs_head:
         running.mend_head()
-    for event in give_up(running.state(), _why_given_up(plan)) if is_begun else ():
+    now = running.state()
+    for event in give_up(now, _why_given_up(plan), also=now.waiting) if is_begun else ():
         running.append(event)
     own.state()
     own.append(opening_of(federation, plan.retraction, parent=plan.parent, now_s=now_s))
@@ -137,8 +139,10 @@ def _why_given_up(plan: Plan) -> str:
 
 def _advance(federation: Federation, journal: Journal, executor: Executor) -> None:
     """Lead a retraction's round to its end."""
-    base = open_base(federation, federation.latest())
-    round_ = Round(federation=federation, journal=journal, base=base, executor=executor, now_s=time.time)
+    round_ = Round(
+        federation=federation, journal=journal, base=open_base(federation, federation.latest()), executor=executor,
+        now_s=time.time, rollback=federation.channel("latest").rollback,
+    )  # fmt: skip
     while events := advance(round_):
         for event in events:
             if isinstance(event, Abandoned):

@@ -6,15 +6,13 @@ leads goes on with it where another has ended, and comes to the same bytes.
 
 from __future__ import annotations
 
-from coldfuse.aggregator.judging import MAX_VERDICTS
 from coldfuse.aggregator.model import Base, open_base
 from coldfuse.aggregator.release import fuse_release
 from coldfuse.aggregator.replay import Again, ReleaseOf, Replay
 from coldfuse.aggregator.screen import bounded
-from coldfuse.core.contribution import Rejection
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.retraction import Retraction
-from coldfuse.core.round import Abandoned, Closed, Fused, LeaderEvent, Opened, Rejected, RoundState
+from coldfuse.core.round import Abandoned, Closed, Fused, Opened, RoundState
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode, encode
 from coldfuse.engine.execution import Executor
 from coldfuse.errors import CodecError, DamagedObjectError, FederationError, FusionError
@@ -115,25 +113,6 @@ def fuse_retraction(
             "release's manifest can name; retract what came later first"
         )
     return made
-
-
-def give_up(state: RoundState, reason: str) -> list[LeaderEvent]:
-    """Abandon a round that is not over; who has contributed is told why, and what to do.
-
-    Args:
-        state: What its journal adds up to.
-        reason: Why.
-    """
-    there = [*state.admitted.values(), *state.held.values()]
-    late = [
-        Rejection(
-            contribution=each.contribution, contributor=each.contributor, display_name=each.display_name,
-            reason=reason, is_late=True,
-        )
-        for each in there
-    ]  # fmt: skip
-    runs = (tuple(late[first : first + MAX_VERDICTS]) for first in range(0, len(late), MAX_VERDICTS))
-    return [*(Rejected(rejections=some) for some in runs), Abandoned(reason=reason)]
 
 
 def opening_of(federation: Federation, retraction: Retraction, *, parent: ReleaseManifest, now_s: float) -> Opened:

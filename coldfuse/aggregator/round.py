@@ -17,20 +17,26 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from coldfuse.aggregator.judging import MAX_VERDICTS, judge, rejection, settle
-from coldfuse.aggregator.mending import damaged_in_fusion, late_reason, mend, without_damaged
+from coldfuse.aggregator.at_gate import Gate
+from coldfuse.aggregator.ending import end_rolled_back, give_up, is_used_up, reject_late
+from coldfuse.aggregator.examining import Examiner
+from coldfuse.aggregator.gate import find_candidate, fused_before, next_at_gate, too_few_left
+from coldfuse.aggregator.handing_on import awaited, on_line, refused_at_gate, refused_by
+from coldfuse.aggregator.judging import judge, settle
+from coldfuse.aggregator.mending import damaged_in_fusion, mend, without_damaged
 from coldfuse.aggregator.model import Base
 from coldfuse.aggregator.release import MOST_CONTRIBUTIONS, describe_standing, fuse_release
-from coldfuse.aggregator.retracting import give_up, next_of_retraction
+from coldfuse.aggregator.replaced import REPLACED, is_before_root, is_by_others
+from coldfuse.aggregator.retracting import next_of_retraction
 from coldfuse.aggregator.screen import bounded
 from coldfuse.aggregator.signing import sign_release
 from coldfuse.core.closing import RoundAction, RoundFacts, decide, facts_of, in_time
 from coldfuse.core.contribution import Admission
 from coldfuse.core.damage import Damaged
-from coldfuse.core.federation import RoundRules
+from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.history import hand_on
-from coldfuse.core.past import ActiveContributor
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.rollback import Rollback
 from coldfuse.core.room import is_full, within
 from coldfuse.core.round import (
     Abandoned,
@@ -40,7 +46,6 @@ from coldfuse.core.round import (
     LeaderEvent,
     Opened,
     Published,
-    Rejected,
     RoundState,
 )
 from coldfuse.engine.execution import Executor
@@ -54,9 +59,6 @@ _NUM_MARKS = 20
 
 _MIN_MARK_S = 2.0
 """Seconds between two such entries at least."""
-
-_REPLACED = "the aggregator's key was replaced: what the old one has written counts for nothing; send it again"
-"""Why a round of a key that was replaced is abandoned."""
 
 _JUDGED_AT_ONCE = 16
 """Number of contributions a worker that are judged in one look."""
@@ -81,6 +83,10 @@ class Round:
     """Journal of the round before, if it was read already."""
     most: int = MOST_CONTRIBUTIONS
     """Number of contributions for which there is the memory to fuse them."""
+    rollback: Rollback | None = None
+    """The last step back to an older release, as far as is known."""
+    examiner: Examiner | None = None
+    """Scores what was fused on the operator's suites, where the federation has a gate; None: it has no suites."""
 
 
 def advance(round_: Round) -> list[LeaderEvent]:
@@ -105,43 +111,51 @@ def advance(round_: Round) -> list[LeaderEvent]:
 
 
 def _next(round_: Round, state: RoundState) -> list[LeaderEvent]:
+    if (ended := _end_early(round_, state)) is not None:
+        return ended
     if state.opened is None and not state.is_over:
         return [_open(round_)]
-    if state.opened is not None and state.is_open and _is_before_root(round_):
-        return [Abandoned(reason="the federation has a root now: from the next round on all is signed; send it again")]
-    if (
-        not state.is_over
-        and round_.base.release.round != round_.journal.round
-        and _is_by_others(round_, round_.journal)
-    ):
-        return give_up(state, _REPLACED)
     if state.opened is not None and state.is_open:
         return _look(round_, state, state.opened)
     if state.waiting:
-        return [_reject_late(round_.journal.round, state)]
+        return [reject_late(round_.journal.round, state)]
     return [] if state.is_over else _finish(round_, state, age_s=round_.clock.age_s(state))
 
 
 def _finish(round_: Round, state: RoundState, *, age_s: float) -> list[LeaderEvent]:
-    """Do the next thing in a round that takes nothing any more."""
-    if state.fused is not None:
-        return [_publish(round_, state, state.fused, age_s=age_s)]
+    """Do the next thing in a round that takes nothing any more: make a release, step by step, or none."""
     if state.opened is not None and state.opened.retraction is not None:
-        return [next_of_retraction(round_.federation, round_.executor, state, round_number=round_.journal.round)]
+        return _retract(round_, state, age_s=age_s)
+    if state.fused is not None:
+        return _pass(round_, state, state.fused, age_s=age_s)
+    if (too_few := too_few_left(_gate(round_, state, age_s=age_s), state)) is not None:
+        return [too_few]
     mending = _mend(round_, state, age_s=age_s)
     return [_fuse(round_, state, age_s=age_s)] if mending is None else mending
 
 
-def _is_before_root(round_: Round) -> bool:
-    """Tell whether a round was opened before its federation had a root: nobody can prove who wrote its journal."""
-    settings = round_.federation.settings
-    return settings.root is not None and not settings.is_signed_round(round_.journal.round)
+def _retract(round_: Round, state: RoundState, *, age_s: float) -> list[LeaderEvent]:
+    """Do the next thing in a round that takes something out: no gate can refuse that."""
+    if state.fused is None:
+        return [next_of_retraction(round_.federation, round_.executor, state, round_number=round_.journal.round)]
+    candidate = find_candidate(round_.federation, round_.base, state.fused)
+    return [candidate if isinstance(candidate, Abandoned) else _publish(round_, state, candidate, age_s=age_s)]
 
 
-def _is_by_others(round_: Round, journal: Journal) -> bool:
-    """Tell whether a key has written into a journal that was replaced since: it may be in a thief's hands."""
-    trust = round_.federation.trust
-    return trust is not None and journal.is_by_others(trust.known().root.roles["aggregator"].keys)
+def _end_early(round_: Round, state: RoundState) -> list[LeaderEvent] | None:
+    """Return how a round ends for a reason of the federation's; None where there is none."""
+    ended = end_rolled_back(round_.federation, round_.journal.round, state, round_.rollback)
+    if ended is not None or state.is_over:
+        return ended
+    if state.opened is not None and state.is_open and is_before_root(round_.federation, round_.journal.round):
+        return [Abandoned(reason="the federation has a root now: from the next round on all is signed; send it again")]
+    if (
+        state.opened is not None
+        and round_.base.release.round != round_.journal.round
+        and is_by_others(round_.federation, round_.journal)
+    ):
+        return give_up(state, REPLACED)
+    return None
 
 
 def _open(round_: Round) -> Opened:
@@ -150,44 +164,28 @@ def _open(round_: Round) -> Opened:
     journal = (round_.before or round_.federation.journal(number - 1)) if number > 1 else None
     before = journal.state() if journal else RoundState()
     carried: tuple[Admission, ...] = ()
-    refused_by: str | None = None
+    refusing: str | None = None
+    refusing_gate: GateRules | None = None
     seed: str | None = None
-    if number > release.round + 1:
+    last = max(release.round, round_.rollback.round if round_.rollback else 0)
+    if last > release.round and number == last + 1 and not before.is_over:
+        raise ConflictError(f"round {number}: the one before has yet to end, as the federation has gone back")
+    if number > last + 1:
         if before.abandoned is None:  # then it made, or is making, a newer release than `round_.base`
             raise ConflictError(f"round {number}: release {release.release} is the latest no more")
-        if journal is not None and _is_by_others(round_, journal):
+        if journal is not None and is_by_others(round_.federation, journal):
             before = RoundState(abandoned=before.abandoned)  # nobody knows who has admitted what
-        carried, refused_by = tuple(before.admitted.values()), _refused_by(round_, before)
+        carried = tuple(before.admitted.values())
+        refusing, refusing_gate = refused_by(round_.federation, before), refused_at_gate(round_.federation, before)
         seed = before.opened.sketch_seed if before.opened else None  # sketches that are carried stay comparable
     past, active = hand_on(before)
     return Opened(
         base_release=release.release, base_digest=release.model_digest, opened_at_s=round_.now_s(), carried=carried,
-        terms=round_.federation.reopened().settings.terms, refused_by=refused_by, past=past,
-        active=_awaited(round_.federation, active),
+        terms=round_.federation.reopened().settings.terms, refused_by=refusing, refused_gate=refusing_gate,
+        past=on_line(past, release.release),
+        active=awaited(round_.federation, active),
         sketch_seed=seed or secrets.token_hex(16),
     )  # fmt: skip
-
-
-def _awaited(federation: Federation, active: tuple[ActiveContributor, ...]) -> tuple[ActiveContributor, ...]:
-    """Leave out who was revoked: a round would wait in vain for them."""
-    if federation.trust is None or not active:
-        return active
-    members = federation.trust.refresh().members.members
-    return tuple(one for one in active if (who := members.get(one.contributor)) is None or who.revoked is None)
-
-
-def _refused_by(round_: Round, before: RoundState) -> str | None:
-    """Return the method that has refused exactly what an abandoned round admitted."""
-    if before.opened is not None and before.opened.retraction is not None:
-        return None
-    if before.damages or before.fused is not None:  # it was the store's fault
-        return None
-    if before.closed is not None:
-        terms = before.opened.terms if before.opened else None
-        return round_.federation.settings.under(terms).method
-    if before.opened is not None and len(before.opened.carried) == len(before.admitted):  # nothing new came
-        return before.opened.refused_by
-    return None
 
 
 def _look(round_: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]:
@@ -250,6 +248,8 @@ def _fuse(round_: Round, state: RoundState, *, age_s: float) -> Fused | Abandone
     """
     listed = state.closed.contributions if state.closed else ()
     admissions = [state.admitted[digest] for digest in listed if digest in state.admitted]
+    if (fused := fused_before(round_.federation, state)) is not None:
+        return fused
     try:
         manifest = fuse_release(
             round_.federation.under(state.opened.terms if state.opened else None),
@@ -267,16 +267,30 @@ def _fuse(round_: Round, state: RoundState, *, age_s: float) -> Fused | Abandone
     return Fused(manifest=digest, model_digest=manifest.model_digest, moved=manifest.moved)
 
 
-def _publish(round_: Round, state: RoundState, fused: Fused, *, age_s: float) -> Published | Abandoned:
+def _gate(round_: Round, state: RoundState, *, age_s: float) -> Gate:
+    federation = round_.federation.under(state.opened.terms if state.opened else None)
+    return Gate(
+        federation=federation, base=round_.base, executor=round_.executor, examiner=round_.examiner,
+        rules=federation.settings.gate or GateRules.off(), quorum=federation.settings.rules.quorum, age_s=age_s,
+        number=round_.journal.round, now_s=round_.now_s(),
+    )  # fmt: skip
+
+
+def _pass(round_: Round, state: RoundState, fused: Fused, *, age_s: float) -> list[LeaderEvent]:
+    """Do what the gate says, and publish what has passed it."""
+    candidate = find_candidate(round_.federation, round_.base, fused)
+    if isinstance(candidate, Abandoned):
+        return [candidate]
+    if (events := next_at_gate(_gate(round_, state, age_s=age_s), state, fused, candidate)) is not None:
+        return events
+    return [_publish(round_, state, candidate, age_s=age_s)]
+
+
+def _publish(round_: Round, state: RoundState, manifest: ReleaseManifest, *, age_s: float) -> Published | Abandoned:
     federation = round_.federation
-    try:
-        manifest = federation.objects.get_value(ReleaseManifest, fused.manifest)
-    except DamagedObjectError as error:
-        found = federation.find_manifest(round_.base.release.release + 1, fused.manifest)
-        if found is None:  # nobody has published it; what was admitted is fused again in the next round
-            return Abandoned(reason=bounded(f"what was fused cannot be published: {error}"))
-        manifest = found
     federation.require_signer()
+    if round_.rollback is not None and is_used_up(federation, manifest):
+        return Abandoned(reason=f"a round that was rolled back has written release {manifest.release}; it is made anew")
     if federation.signer is not None:
         sign_release(
             federation, manifest, round_.executor, signers=federation.signer,
@@ -284,12 +298,3 @@ def _publish(round_: Round, state: RoundState, fused: Fused, *, age_s: float) ->
         )  # fmt: skip
     federation.publish(manifest)
     return Published(release=manifest.release, elapsed_s=age_s)
-
-
-def _reject_late(round_number: int, state: RoundState) -> Rejected:
-    rules = state.opened.rules if state.opened else RoundRules()
-    again = "if the base is still the latest" if rules.late == "drop" else f"to the open round: {rules.lateness}"
-    reason = f"round {round_number} closed before it could be screened; send it again {again}"
-    waiting = state.waiting[:MAX_VERDICTS]
-    late = [rejection(received, late_reason(state, received, reason), is_late=True) for received in waiting]
-    return Rejected(rejections=tuple(late))

@@ -10,8 +10,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from coldfuse.aggregator.aside import Aside, beside
+from coldfuse.aggregator.examining import Examiner
 from coldfuse.aggregator.led import LedExecutor
 from coldfuse.aggregator.model import Base, open_base
 from coldfuse.aggregator.release import most_contributions
@@ -19,6 +21,8 @@ from coldfuse.aggregator.resigning import take_over_history
 from coldfuse.aggregator.round import Round, advance
 from coldfuse.aggregator.signing import mend_signatures
 from coldfuse.aggregator.watchdog import Watchdog
+from coldfuse.core.release import Channel
+from coldfuse.core.rollback import Rollback
 from coldfuse.core.round import LeaderEvent, Published
 from coldfuse.engine.execution import WatchedExecutor
 from coldfuse.errors import (
@@ -32,8 +36,11 @@ from coldfuse.errors import (
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.lease import Lease
+from coldfuse.registry.published import next_number
+from coldfuse.registry.rollbacks import keep_rollback
 from coldfuse.registry.round_clock import RoundClock
 from coldfuse.registry.settings import keep_copy, mend_settings
+from coldfuse.webhooks import Outgoing
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +60,10 @@ class AggregatorSettings:
     """Seconds between two looks at the store while a round waits and nothing arrives."""
     lease_ttl_s: float = 10.0
     """Seconds after which another aggregator takes over from one that died."""
+    outgoing: Outgoing = field(default_factory=Outgoing)
+    """How the federation's webhooks are told; without a secret they are not."""
+    examiner: Examiner | None = None
+    """Scores what was fused on the operator's suites, where the federation has a gate; None: there are none."""
 
 
 def serve_rounds(
@@ -87,7 +98,7 @@ def serve_rounds(
     watchdog, trouble, published = watchdog or Watchdog(), _Trouble(stop, settings), 0
     while not stop.is_set():
         lease = Lease(federation.store, ttl_s=settings.lease_ttl_s, moves=watchdog.moves)
-        leader = _Leader(federation, LedExecutor(executor, lease, watchdog), lease, watchdog)
+        leader = _Leader(federation, LedExecutor(executor, lease, watchdog), lease, watchdog, settings.examiner)
         try:
             if not _acquire(lease, settings, stop=stop, announce=announce, watchdog=watchdog):
                 return
@@ -135,8 +146,11 @@ def _acquire(
 class _Leader:
     """Leads: advances the current round, and the one before it, whose late contributions still get their verdicts."""
 
-    def __init__(self, federation: Federation, executor: LedExecutor, lease: Lease, watchdog: Watchdog) -> None:
+    def __init__(
+        self, federation: Federation, executor: LedExecutor, lease: Lease, watchdog: Watchdog, examiner: Examiner | None
+    ) -> None:
         self._federation, self._executor, self._lease, self._watchdog = federation, executor, lease, watchdog
+        self._examiner = examiner
         self._journals: dict[int, Journal] = {}  # kept, because a journal remembers what it has read
         self._clocks: dict[int, RoundClock] = {}  # kept, because a round's age is measured from when it was first seen
         self._most = 0  # how many contributions to a round this machine has the memory for
@@ -144,12 +158,18 @@ class _Leader:
 
     def lead(self, settings: AggregatorSettings, stop: threading.Event) -> Iterator[tuple[int, LeaderEvent]]:
         """Advance rounds until stopped, or until the release is out with which the service ends."""
+        with beside(self._federation, settings.outgoing) as aside:
+            yield from self._lead(settings, stop, aside)
+
+    def _lead(
+        self, settings: AggregatorSettings, stop: threading.Event, aside: Aside
+    ) -> Iterator[tuple[int, LeaderEvent]]:
         mend_settings(self._federation.store)
         pointer, federation = self._federation.mended_latest(), self._federation.reopened()
         keep_copy(federation.store, federation.settings)
-        base = open_base(federation, federation.latest())
+        base = _open_latest(federation, pointer)
         number = federation.current_round()
-        settled = max(number - 2, 0)  # rounds up to this one have nothing left to be done
+        settled = max(number - (3 if pointer.rollback else 2), 0)  # rounds up to this one have nothing left to be done
         pause, renew_at_s = _Pause(settings.poll_s), float("-inf")
         while not stop.is_set():
             self._lease.check()
@@ -161,16 +181,18 @@ class _Leader:
                 renew_at_s = federation.now_s() + federation.pointers.expires_s / 8
             if (now := federation.mended_latest()) != pointer:
                 pointer = now
-                base = open_base(federation, federation.latest())
+                base = _open_latest(federation, pointer)
+            aside.look(pointer)
             if settings.until is not None and pointer.release >= settings.until and _is_over(federation, pointer.round):
                 return
             number = federation.current_round(at_least=number)
             self._require_memory(federation, base, number)
             idle = True
             for round_number in range(settled + 1, number + 1):
-                for event in advance(self._round(federation, base, round_number)):
+                for event in advance(self._round(federation, base, round_number, pointer.rollback)):
                     idle = False
                     log.info("round %d: %s", round_number, event.event)
+                    aside.tell(event)
                     yield round_number, event
             if not idle:
                 pause.reset()
@@ -180,19 +202,32 @@ class _Leader:
             self._clocks = {n: clock for n, clock in self._clocks.items() if n > settled}
             stop.wait(pause.next_s())
 
-    def _round(self, federation: Federation, base: Base, number: int) -> Round:
+    def _round(self, federation: Federation, base: Base, number: int, rollback: Rollback | None) -> Round:
         journal = self._journals.setdefault(number, federation.journal(number))
         return Round(
             federation=federation, journal=journal, base=base, executor=self._executor, most=self._most,
             now_s=time.time,
             clock=self._clocks.setdefault(number, RoundClock()), before=self._journals.get(number - 1),
+            rollback=rollback,
+            examiner=self._examiner,
         )  # fmt: skip
 
     def _require_memory(self, federation: Federation, base: Base, number: int) -> None:
-        """Before a round is opened: an operator may have set another method."""
+        """Before a round is opened: an operator may have set another method, or a gate."""
         if number > self._ready_for:
-            self._most = most_contributions(federation.reopened(), base, self._executor)
+            now = federation.reopened()
+            self._most = most_contributions(now, base, self._executor)
+            if self._examiner is not None and now.settings.gate is not None and now.settings.gate.is_on:
+                self._examiner.prepare(now, base, self._executor)
             self._ready_for = number
+
+
+def _open_latest(federation: Federation, pointer: Channel) -> Base:
+    """Open the latest release as a base, once a step back to it is kept beside the channel."""
+    if pointer.rollback is not None:
+        keep_rollback(federation.store, federation.trust)
+    number = next_number(federation.store, federation.settings, federation.trust, pointer=pointer)
+    return open_base(federation, federation.release_at(pointer), number=number)
 
 
 def _is_over(federation: Federation, number: int) -> bool:

@@ -46,7 +46,7 @@ class Standing:
             norm=admission.measured.norm if admission.measured else None, scale=self.share,
             base_release=admission.base_release,
             staleness_weight=None if admission.base_release is None else self.staleness_weight,
-            statistics=used.kind if used else None,
+            statistics=used.kind if used else None, is_named=admission.is_named,
         )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -35,6 +36,7 @@ def attach(  # noqa: PLR0913 - what there is to say, by keyword
     share: Share = None,
     work: str | os.PathLike[str] | None = None,
     encoding: Literal["F32", "BF16", "F16"] = "F32",
+    named: bool = False,
     send: Literal["better", "always"] = "better",
 ) -> Iterator[Round]:
     """Take part with a Trainer, round after round: yield each round, to call `trainer.train()` in.
@@ -61,6 +63,7 @@ def attach(  # noqa: PLR0913 - what there is to say, by keyword
         share: As `Federation.round`.
         work: As `Federation.round`.
         encoding: Dtype in which the delta travels.
+        named: As `Federation.contribute`.
         send: `better`: where the Trainer has an `eval_dataset`, it is evaluated before and after, and what has not
             become better (`metric_for_best_model`, else the loss) is not sent: two evaluations a round more than the
             Trainer's own. `always`: nothing is evaluated for this.
@@ -89,7 +92,7 @@ def attach(  # noqa: PLR0913 - what there is to say, by keyword
             "the Trainer's data are a stream without a length; say how many distinct examples it is: num_examples=N"
         )
     gateway, who = federation.as_contributor(name)
-    terms = OwnTraining(who=who, share=share, encoding=encoding, decisive=attached.decisive)
+    terms = OwnTraining(who=replace(who, is_named=named), share=share, encoding=encoding, decisive=attached.decisive)
     folder = Path(work) if work is not None else Path(".coldfuse") / who.id
     participant = Participant(gateway, terms, folder)
     return Attached(participant, attached, num_examples=num_examples, is_scored=send == "better").run(rounds)

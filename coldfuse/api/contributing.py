@@ -168,7 +168,7 @@ def _manifest(
 ) -> ContributionManifest:
     return ContributionManifest.model_validate({
         "federation": status.federation, "contributor": offer.who.id,
-        "display_name": offer.who.display_name, "round": status.round.number,
+        "display_name": offer.who.display_name, "is_named": offer.who.is_named or None, "round": status.round.number,
         "base_release": offer.release, "base_digest": offer.base_digest, "encoding": offer.encoding,
         "num_examples": offer.num_examples, "num_steps": 0, "trained": trained, "delta": delta,
         "delta_digest": blob_digest(delta), "software": software(), "statistics": statistics,

@@ -7,16 +7,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from coldfuse.api.bars import Watching, watching
+from coldfuse.api.diff import compare_in
 from coldfuse.api.opening import Identify, as_contributor
 from coldfuse.api.recognising import find_base, require_fetched
 from coldfuse.api.said import check_count, check_encoding
 from coldfuse.api.values import Acknowledgement, FetchedRelease, Releases
 from coldfuse.consumer import fetch as fetch_release
+from coldfuse.consumer.channels import read_channels
 from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.contributor.manifest import default_name
 from coldfuse.contributor.signing import require_sender
@@ -28,6 +31,7 @@ from coldfuse.registry.channels import check_channel
 if TYPE_CHECKING:
     from coldfuse.api.models import Model
     from coldfuse.api.rounds import Round
+    from coldfuse.movement.compare import Movement
     from coldfuse.naming.sharing import Share
 
 Folder = str | os.PathLike[str]
@@ -107,6 +111,14 @@ class Federation:
         """
         return Releases(islice(self._gateway.releases(), limit))
 
+    def channels(self) -> dict[str, int]:
+        """Return the number of the release that each channel points to, by the channel's name.
+
+        Raises:
+            TrustError: A channel is not signed as it has to be, or older than what was seen before.
+        """
+        return {name: channel.release for name, channel in read_channels(self._gateway).items()}
+
     def fetch(
         self,
         out: Folder,
@@ -122,9 +134,9 @@ class Federation:
         Args:
             out: A new or empty folder, or one that a fetch wrote: then only what changed is downloaded.
             release: Number of the release; the channel's by default.
-            channel: Channel to follow.
+            channel: Channel to follow: `latest`, or `stable` for what has proved itself.
             verify: True to read all that is there already, even if no file has changed by its size and time.
-            allow_older: True to follow the channel also where that has gone back behind the release in the folder.
+            allow_older: True to follow the channel back to an older release also where nobody has signed that.
             progress: True for a bar, or a function that is called with the bytes done and those in all.
 
         Raises:
@@ -144,6 +156,21 @@ class Federation:
             reused_bytes=fetched.reused_bytes, changed=fetched.changed,
         )  # fmt: skip
 
+    def diff(self, release: int | None = None, *, since: int | None = None, progress: Watching = None) -> Movement:
+        """Say how far a release has moved, tensor by tensor, and whose contributions have moved it.
+
+        Args:
+            release: Number of the release; the latest by default.
+            since: Number of the release that it is compared with; its parent by default.
+            progress: True for a bar, or a function that is called with the elements done and those in all.
+
+        Raises:
+            FederationError: There is no such release.
+            UserInputError: There is nothing to compare it with.
+        """
+        with watching("comparing", progress) as on_progress:
+            return compare_in(self._gateway, self.source, release, since=since, progress=on_progress)
+
     def contribute(  # noqa: PLR0913 - what there is to say, by keyword
         self,
         model: Model,
@@ -155,6 +182,7 @@ class Federation:
         share: Share = None,
         encoding: Literal["F32", "BF16", "F16"] = "F32",
         statistics: Folder | None = None,
+        named: bool = False,
         wait: bool = True,
         timeout_s: float | None = None,
         progress: Watching = None,
@@ -178,6 +206,7 @@ class Federation:
             encoding: Dtype in which the delta travels.
             statistics: File of the fine-tuned model's statistics, as `coldfuse statistics` wrote it, for a federation
                 that asks for some. They travel coded in 8 or 16 bits; where none are asked for, they stay here.
+            named: True to agree to be named in the cards of releases, which may be published.
             wait: False to come back once the contribution is acknowledged. True: wait for a round to open if none is,
                 and for the aggregator's verdict.
             timeout_s: Seconds after which waiting ends in a `TransportError`; None: never.
@@ -205,7 +234,7 @@ class Federation:
 
             offer = contributing.Offer(
                 model=model, base=folder, release=manifest.release, base_digest=manifest.model_digest,
-                who=who, num_examples=num_examples, encoding=encoding, share=share,
+                who=replace(who, is_named=named), num_examples=num_examples, encoding=encoding, share=share,
                 statistics=None if statistics is None else Path(statistics),
             )  # fmt: skip
             until_s = None if timeout_s is None else time.monotonic() + timeout_s
@@ -221,6 +250,7 @@ class Federation:
         share: Share = None,
         work: Folder | None = None,
         encoding: Literal["F32", "BF16", "F16"] = "F32",
+        named: bool = False,
     ) -> Iterator[Round]:
         """Take part in one round with a training of your own: yield it, to load the release from and to contribute to.
 
@@ -232,6 +262,7 @@ class Federation:
                 base has by default. What is not shared stays here, and is set again in the next round.
             work: Folder that remembers what is done, for you alone; `.coldfuse/` and the name's id by default.
             encoding: Dtype in which the delta travels.
+            named: As `contribute`.
 
         Raises:
             UserInputError: The name or the folder cannot be used.
@@ -242,7 +273,7 @@ class Federation:
         with requiring("Federation.round", "contributor"):
             from coldfuse.api.participating import OwnTraining, Participant  # noqa: PLC0415 - torch comes with it
             from coldfuse.api.rounds import open_round  # noqa: PLC0415
-        terms = OwnTraining(who=who, share=share, encoding=encoding)
+        terms = OwnTraining(who=replace(who, is_named=named), share=share, encoding=encoding)
         folder = Path(work) if work is not None else Path(".coldfuse") / who.id
         with open_round(Participant(gateway, terms, folder)) as round_:
             yield round_

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
+from coldfuse.core.base_facts import MOST_CARD_CHARS, BaseFacts, card_terms, is_hub_id
 from coldfuse.core.model_files import HUB_PATTERNS
 from coldfuse.errors import UserInputError
 from coldfuse.tensors.folders import Location, is_remote
@@ -55,7 +57,7 @@ def resolve_model(base: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
 
     try:
-        return Path(snapshot_download(base, allow_patterns=list(HUB_PATTERNS)))
+        return Path(snapshot_download(base, allow_patterns=[*HUB_PATTERNS, "README.md"]))
     except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
         reason = str(error).split("\n", 1)[0]
         raise UserInputError(f"{base}: no such folder, and the hub has it not or is out of reach: {reason}") from error
@@ -64,3 +66,26 @@ def resolve_model(base: str) -> Path:
 def revision_of(folder: Path) -> str | None:
     """Return the hub's commit that a folder of its cache holds; None for any other folder."""
     return folder.name if folder.parent.name == "snapshots" else None
+
+
+def facts_of(base: str, folder: Path) -> BaseFacts | None:
+    """Return what a base's own card and the hub say of it; None where nothing is known.
+
+    Args:
+        base: What the user has called it.
+        folder: The folder that `resolve_model` has found for it.
+    """
+    is_of_hub = not Path(base).is_dir() and is_hub_id(base)
+    revision = revision_of(folder) if is_of_hub else None
+    if revision is not None and not re.fullmatch("[0-9a-f]{40,64}", revision):
+        revision = None
+    facts = BaseFacts(hub_id=base if is_of_hub else None, revision=revision, **_card_terms(folder / "README.md"))
+    return facts if facts != BaseFacts() else None
+
+
+def _card_terms(card: Path) -> dict[str, str]:
+    try:
+        with open(card, encoding="utf-8", errors="replace") as file:
+            return card_terms(file.read(MOST_CARD_CHARS))
+    except OSError:
+        return {}

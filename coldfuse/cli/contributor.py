@@ -100,7 +100,9 @@ def _as_joined(
         return settings
     name = identity.display_name or identity.name
     return (
-        replace(settings, name=name) if isinstance(settings, NodeSettings) else replace(settings, who=Identity.of(name))
+        replace(settings, name=name)
+        if isinstance(settings, NodeSettings)
+        else replace(settings, who=replace(Identity.of(name), is_named=options.is_named))
     )
 
 
@@ -165,7 +167,7 @@ def _settings(options: ContributeOptions) -> NodeSettings:
         train, held_out = set_apart(task, train, seed=training.seed)
     return NodeSettings(
         name=name, train=train, validation=held_out, training=training, task=task, send_anyway=options.send_anyway,
-        encoding=encoding, body=options.body,
+        encoding=encoding, body=options.body, is_named=options.is_named,
     )  # fmt: skip
 
 

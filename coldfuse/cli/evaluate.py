@@ -50,7 +50,7 @@ def _request(options: EvaluateOptions) -> Request:
         shots=numbers("--shots", protocol.shots) if protocol.shots is not None else (),
         seeds=numbers("--seeds", protocol.seeds), settings=_settings(protocol, options),
         work=place.work, cache=place.cache, cache_bytes=parse_size(place.cache_size),
-        machine=Machine(workers=place.workers, use_ray=place.use_ray, device="cpu"),
+        machine=Machine(workers=place.workers, use_ray=place.use_ray),
     )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def _words(given: ScoredData) -> DataWords:
     return DataWords(
         data=given.data, train=given.train, test=given.test, task=given.task, columns=named_columns(given.columns),
         file_format=file_format_of(given.columns), limit=given.columns.max_examples, num_train=given.train_examples,
-        num_test=given.test_examples, time_column=given.time_column, num_slices=given.slices,
+        num_test=given.test_examples, suites=given.suite, time_column=given.time_column, num_slices=given.slices,
     )  # fmt: skip
 
 

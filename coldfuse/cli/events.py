@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from coldfuse.core.damage import Damaged
+from coldfuse.core.gate_rules import SuiteCounts
+from coldfuse.core.gating import Asked, Evaluated, Tried
 from coldfuse.core.names import shown
 from coldfuse.core.round import Abandoned, Admitted, Closed, Fused, Held, LeaderEvent, Opened, Published, Rejected
 from coldfuse.core.words import plural
@@ -21,8 +23,36 @@ def describe(event: LeaderEvent) -> list[str]:
             return [f"fused: model {event.model_digest}{moved}"]
         case Published():
             return [f"published release {event.release}"]
+        case Asked() | Tried() | Evaluated():
+            return _describe_gate(event)
         case _:
             return _describe_contributions(event)
+
+
+def _describe_gate(event: Asked | Tried | Evaluated) -> list[str]:
+    match event:
+        case Asked():
+            return [f"asked {plural(len(event.evaluators), 'evaluator')}: {', '.join(event.evaluators[:8])}"]
+        case Tried():
+            counts = "; ".join(map(describe_counts, event.counts))
+            return [f"tried {plural(len(event.contributions), 'contribution')} of it alone: {counts}"]
+        case Evaluated():
+            verdict = "passed" if event.decision.publish else "failed"
+            suites = [f"suite {describe_counts(one)}" for one in event.counts]
+            return [*suites, f"gate {verdict}: {event.decision.reason}", *event.decision.flags]
+
+
+def describe_counts(counts: SuiteCounts) -> str:
+    """Say what a suite says of a candidate.
+
+    >>> describe_counts(SuiteCounts(suite="mood", evaluator="eva", num_examples=200, only_before=3, only_after=7))
+    'mood (eva): 3 right only before, 7 only after, of 200 examples'
+    """
+    who = f" ({counts.evaluator})" if counts.evaluator is not None else ""
+    return (
+        f"{counts.suite}{who}: {counts.only_before:,} right only before, {counts.only_after:,} only after, of "
+        f"{plural(counts.num_examples, 'example')}"
+    )
 
 
 def _describe_contributions(event: Admitted | Held | Rejected | Damaged) -> list[str]:

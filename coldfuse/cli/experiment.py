@@ -29,7 +29,7 @@ def fusion(options: FusionOptions) -> None:
             base=resolve_model(options.base) if options.base else bundled_base(),
             work=options.work,
         ),
-        seeds=_numbers(options.seeds),
+        seeds=numbers(options.seeds),
         threads=options.threads,
         callback=lambda line: typer.echo(line, err=True),
     )
@@ -75,7 +75,8 @@ def _retrained(preset: Preset, epochs: int | None, learning_rate: float | None) 
     return replace(preset, training=training)
 
 
-def _numbers(text: str) -> list[int]:
+def numbers(text: str) -> list[int]:
+    """Return numbers between commas, for `--seeds`. Raises `UserInputError` for what is none."""
     words = [word.strip() for word in text.split(",")]
     if not all(word.isascii() and word.isdigit() for word in words):
         raise UserInputError(f"--seeds {text}: expected numbers, separated by commas")

@@ -8,11 +8,14 @@ import threading
 
 import typer
 
+from coldfuse.aggregator.examining import SuiteExaminer
 from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
 from coldfuse.aggregator.watchdog import Watchdog
+from coldfuse.cli.channel_settings import outgoing_of
 from coldfuse.cli.events import describe
 from coldfuse.cli.options.operator import AggregatorOptions
 from coldfuse.cli.serving import say_who_may
+from coldfuse.cli.suites import read_suites
 from coldfuse.cli.units import parse_duration, parse_size
 from coldfuse.engine.execution import ray_executor
 from coldfuse.errors import ColdfuseError, NotAllowedError, UserInputError
@@ -32,8 +35,10 @@ def lead(federation: Federation, options: AggregatorOptions) -> None:
     fusing = options.fusing
     poll_s = 2.0 if "://" in options.store else 0.2  # every look at S3 is paid for
     settings = AggregatorSettings(
-        rounds=options.rounds, until=options.until, poll_s=poll_s, lease_ttl_s=parse_duration(fusing.lease)
-    )
+        rounds=options.rounds, until=options.until, poll_s=poll_s, lease_ttl_s=parse_duration(fusing.lease),
+        examiner=SuiteExaminer(read_suites(fusing.suite)) if fusing.suite else None,
+        outgoing=outgoing_of(options.telling),
+    )  # fmt: skip
     stop, watchdog = stop_on_signals(), Watchdog()
     over = watchdog.guard(_give_up)
     memory_bytes = parse_size(fusing.memory) if fusing.memory else None
@@ -42,6 +47,7 @@ def lead(federation: Federation, options: AggregatorOptions) -> None:
             stop_on_signals(stop)  # Ray has taken SIGTERM: with its handler the command would end in a trace
             typer.echo("aggregating")
             say_who_may(federation, options.store)
+            _say_of_gate(federation, options)
             replaced = end_once_replaced(federation, stop, poll_s=_LOOK_S)
             events = serve_rounds(federation, executor, settings, stop=stop, announce=_say, watchdog=watchdog)
             for number, event in events:
@@ -54,6 +60,16 @@ def lead(federation: Federation, options: AggregatorOptions) -> None:
         raise SystemExit(EX_CONFIG) from error
     finally:
         over.set()
+
+
+def _say_of_gate(federation: Federation, options: AggregatorOptions) -> None:
+    """Say once where suites and the federation's rules do not go together."""
+    gate = federation.settings.gate
+    if options.fusing.suite and (gate is None or not gate.is_on):
+        typer.echo(
+            f"coldfuse: this federation has no gate, so --suite is not asked: coldfuse set {options.store} --gate",
+            err=True,
+        )
 
 
 def end_once_replaced(federation: Federation, stop: threading.Event, *, poll_s: float) -> threading.Event:

@@ -16,10 +16,13 @@ import typer
 from coldfuse import __version__
 from coldfuse.cli.command import Command, typer_function
 from coldfuse.cli.options.certs import CertsOptions
+from coldfuse.cli.options.channels import PromoteOptions, RollbackOptions
+from coldfuse.cli.options.compared import RankOptions, SimilarityOptions
 from coldfuse.cli.options.consumer import FetchOptions, LineageOptions, ReleasesOptions, StatusOptions
 from coldfuse.cli.options.contributor import ContributeOptions
 from coldfuse.cli.options.doctor import DoctorOptions
 from coldfuse.cli.options.evaluate import EvaluateOptions
+from coldfuse.cli.options.evaluator import EvaluatorOptions
 from coldfuse.cli.options.experiments import (
     BenchFetchOptions,
     BenchFuseOptions,
@@ -29,6 +32,7 @@ from coldfuse.cli.options.experiments import (
     FusionOptions,
 )
 from coldfuse.cli.options.fuse import FuseOptions, MethodsOptions
+from coldfuse.cli.options.history import DiffOptions, PushOptions
 from coldfuse.cli.options.operator import (
     AggregatorOptions,
     GatewayOptions,
@@ -38,7 +42,8 @@ from coldfuse.cli.options.operator import (
     ServeOptions,
     SetOptions,
 )
-from coldfuse.cli.options.retention import RetractOptions
+from coldfuse.cli.options.paper import PAPER_OPTIONS, PretrainOptions
+from coldfuse.cli.options.retention import GcOptions, RetractOptions
 from coldfuse.cli.options.simulation import SimulateOptions
 from coldfuse.cli.options.statistics import StatisticsOptions
 from coldfuse.cli.options.trust import (
@@ -67,7 +72,7 @@ _USE, _ALONE = "Use the model", "Without a federation"
 
 GROUPS = {
     "bench": "Measure this machine against the bound, side by side.",
-    "experiment": "Compare methods by training, fusing and scoring.",
+    "experiment": "The paper's experiments in small, on your own data sets: train, fuse, score, compare.",
     "keys": "Who may sign what: operators, thresholds, other keys.",
 }
 """Words that begin several commands, and their help."""
@@ -78,6 +83,8 @@ COMMANDS = {
     ),
     "init": Command(options=InitOptions, runs="coldfuse.cli.init:init", panel=_OPERATE, extra="fuse"),
     "set": Command(options=SetOptions, runs="coldfuse.cli.rules:change", panel=_OPERATE, extra="fuse"),
+    "rollback": Command(options=RollbackOptions, runs="coldfuse.cli.moving:rollback", panel=_OPERATE),
+    "promote": Command(options=PromoteOptions, runs="coldfuse.cli.moving:promotes", panel=_OPERATE),
     "enroll": Command(options=EnrollOptions, runs="coldfuse.cli.members:enroll", panel=_OPERATE),
     "members": Command(options=MembersOptions, runs="coldfuse.cli.members:members", panel=_OPERATE),
     "revoke": Command(options=RevokeOptions, runs="coldfuse.cli.members:revoke", panel=_OPERATE),
@@ -97,6 +104,7 @@ COMMANDS = {
         options=RetractOptions, runs="coldfuse.cli.retract:take_out", panel=_OPERATE, extra="fuse",
         at_once=("numba", "psutil"),
     ),
+    "gc": Command(options=GcOptions, runs="coldfuse.cli.gc:gc", panel=_OPERATE),
     "serve": Command(
         options=ServeOptions, runs="coldfuse.cli.serve:serve", panel=_OPERATE, extra="aggregator", at_once=("ray",)
     ),
@@ -113,11 +121,19 @@ COMMANDS = {
         options=ContributeOptions, runs="coldfuse.cli.contributor:contribute", panel=_CONTRIBUTE, extra="contributor",
         at_once=("torch", "transformers"), prepare=prepare_training,
     ),
+    "evaluator": Command(
+        options=EvaluatorOptions, runs="coldfuse.cli.evaluator:evaluator", panel=_CONTRIBUTE, extra="contributor",
+        at_once=("torch", "transformers"), prepare=prepare_training,
+    ),
     "fetch": Command(options=FetchOptions, runs="coldfuse.cli.consumer:fetch", panel=_USE),
     "status": Command(options=StatusOptions, runs="coldfuse.cli.consumer:status", panel=_USE),
     "releases": Command(options=ReleasesOptions, runs="coldfuse.cli.consumer:releases", panel=_USE),
     "verify": Command(options=VerifyOptions, runs="coldfuse.cli.verify:verify", panel=_USE),
     "lineage": Command(options=LineageOptions, runs="coldfuse.cli.lineage:lineage", panel=_USE),
+    "diff": Command(options=DiffOptions, runs="coldfuse.cli.diff:diff", panel=_USE, extra="fuse"),
+    "push": Command(
+        options=PushOptions, runs="coldfuse.cli.push:push", panel=_USE, extra="fuse", at_once=("huggingface_hub",)
+    ),
     "fuse": Command(options=FuseOptions, runs="coldfuse.cli.fuse:fuse", panel=_ALONE, extra="fuse"),
     "methods": Command(options=MethodsOptions, runs="coldfuse.cli.methods:methods", panel=_ALONE, extra="fuse"),
     "evaluate": Command(
@@ -126,6 +142,14 @@ COMMANDS = {
     ),
     "statistics": Command(
         options=StatisticsOptions, runs="coldfuse.cli.statistics:statistics", panel=_ALONE, extra="contributor",
+        prepare=prepare_training,
+    ),
+    "rank": Command(
+        options=RankOptions, runs="coldfuse.cli.rank:rank", panel=_ALONE, extra="evaluate",
+        prepare=prepare_training,
+    ),
+    "similarity": Command(
+        options=SimilarityOptions, runs="coldfuse.cli.similarity:similarity", panel=_ALONE, extra="evaluate",
         prepare=prepare_training,
     ),
     "bench fuse": Command(options=BenchFuseOptions, runs="coldfuse.cli.bench:fuse", panel=_ALONE, extra="fuse"),
@@ -137,6 +161,16 @@ COMMANDS = {
     "bench fetch": Command(options=BenchFetchOptions, runs="coldfuse.cli.bench:fetch", panel=_ALONE, extra="fuse"),
     "bench round": Command(
         options=BenchRoundOptions, runs="coldfuse.cli.bench:round_", panel=_ALONE, extra="aggregator"
+    ),
+    **{
+        f"experiment {name}": Command(
+            options=options, runs="coldfuse.cli.paper:experiment", panel=_ALONE, extra="demo", prepare=prepare_training
+        )
+        for name, options in PAPER_OPTIONS.items()
+    },
+    "experiment pretrain": Command(
+        options=PretrainOptions, runs="coldfuse.cli.paper:pretrain", panel=_ALONE, extra="demo",
+        prepare=prepare_training,
     ),
     "experiment fusion": Command(
         options=FusionOptions, runs="coldfuse.cli.experiment:fusion", panel=_ALONE, extra="demo",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import typer
@@ -63,8 +63,9 @@ def given_model(options: ContributeOptions, name: str, encoding: Encoding) -> Gi
         raise UserInputError(f"{folder}: expected the folder of a model or adapter, with safetensors files in it")
     digest = content_digest([open_tensors(LocalFile(path)) for path in files])
     return GivenModel(
-        who=Identity.of(name), folder=folder, digest=digest, num_examples=options.num_examples, encoding=encoding
-    )
+        who=replace(Identity.of(name), is_named=options.is_named), folder=folder, digest=digest,
+        num_examples=options.num_examples, encoding=encoding,
+    )  # fmt: skip
 
 
 def contribute_model(sender: Sender, given: GivenModel, options: ContributeOptions) -> None:

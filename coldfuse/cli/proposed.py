@@ -25,6 +25,9 @@ def _describe_one(document: Document, holding: Holding) -> Iterator[str]:
         yield from changes(holding.known.root, document.root())
     elif document.kind == "members":
         yield from _member_changes(holding.known.members, document.members())
+    elif document.kind == "channel":
+        channel = document.channel()
+        yield f"channel {channel.name}: {channel.rollback or f'points to release {channel.release}'}"
     else:
         yield from _rule_changes(holding.settings, document.settings())
 

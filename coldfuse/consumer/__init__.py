@@ -3,6 +3,7 @@
 download    bringing what is missing, and putting it in place
 changes     what is no step forward: an older release, or another federation's
 signatures  what is signed of a release, beside its files
+card        the model card beside its files, which follows from its manifest
 place       where one part comes to lie
 folder      whose a folder is, and whether what lies in it is still what was written
 """

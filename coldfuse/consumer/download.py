@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from coldfuse.consumer import folder, signatures
-from coldfuse.consumer.changes import find_change
+from coldfuse.consumer import card, folder, signatures
+from coldfuse.consumer.channels import check_change
 from coldfuse.consumer.folder import OWN, check_path, hold, is_foreign, is_whole, read_fetched, read_if_there
 from coldfuse.consumer.place import Place
 from coldfuse.consumer.signatures import Signatures, SignedSource, names_of
@@ -98,8 +98,8 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
         verify: Read and hash every file that is there already. Without it, files whose size, time of change and inode
             are those of the moment when they were hashed count as unchanged: every write changes one of these, so only
             a disk that decays, or somebody who sets times back, goes unnoticed.
-        allow_older: True to follow a channel also where that goes back, to an older release than the folder holds. A
-            release that is asked for by its number may be of any age.
+        allow_older: True to follow a channel back to an older release also where nobody has signed that. A release that
+            is asked for by its number may be of any age.
         pace: How much is on its way at once.
 
     Raises:
@@ -107,9 +107,7 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
         CodecError: The manifest names what no release holds.
         DigestMismatchError: What arrived is not what the release's manifest says; nothing of it is in place.
     """
-    if isinstance(which, str):
-        check_channel(which)
-    manifest = source.release(which)
+    manifest = source.release(check_channel(which) if isinstance(which, str) else which)
     for path in manifest.files:
         check_path(path)
     with explained(out, "read"):
@@ -119,7 +117,7 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
     with hold(out / OWN, hint="another fetch writes to it"), explained(out):
         folder.claim(out)
         held = read_fetched(out)
-        changed = _check_change(out, held, manifest, which=which, allow_older=allow_older)
+        changed = check_change(source, out, held, manifest, which=which, allow_older=allow_older)
         signed = signatures.bring(source, manifest.release)
         signatures.require_room(out, signed)
         if signatures.names_of(signed):
@@ -129,24 +127,13 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
         total = sum(blob.size_bytes for blob in manifest.files.values())
         if held == manifest and not any(incoming.iterdir()) and is_whole(out, manifest, verify=verify):
             signatures.put(out, signed)
-            return Fetched(manifest=manifest, downloaded_bytes=0, reused_bytes=total, signed=names_of(signed))
-        with ThreadPoolExecutor(AHEAD * pace.parallel, thread_name_prefix="fetch-read") as readers:
-            download = _Download(source, manifest, pace, _Count(total, progress), readers, threading.local())
-            fetched = _fetch(download, out, signed)
+            fetched = Fetched(manifest=manifest, downloaded_bytes=0, reused_bytes=total)
+        else:
+            with ThreadPoolExecutor(AHEAD * pace.parallel, thread_name_prefix="fetch-read") as readers:
+                download = _Download(source, manifest, pace, _Count(total, progress), readers, threading.local())
+                fetched = _fetch(download, out, signed)
+        card.put(out, source, manifest, signed)
         return replace(fetched, changed=changed, signed=names_of(signed))
-
-
-def _check_change(
-    out: Path, held: ReleaseManifest | None, manifest: ReleaseManifest, *, which: int | str, allow_older: bool
-) -> str | None:
-    """Return what is no step forward, where it was not asked for; raise if it is one back."""
-    change = find_change(held, manifest, by_number=isinstance(which, int))
-    if change is not None and change.is_back and isinstance(which, str) and not allow_older:
-        raise UserInputError(
-            f"{out}: {change.text}; nothing was changed, give --allow-older to take it (allow_older=True in Python), "
-            "or its number"
-        )
-    return change.text if change else None
 
 
 class _Count:

@@ -6,6 +6,8 @@
     written.json    names of the files that a fetch may have left; its presence makes the folder a fetch's own
     release.json    manifest of the release that lies here whole
     signatures.json names of the signatures beside the model's files that a fetch has written
+    card.json       digests of the model card that a fetch has written: one of another digest is the user's own
+    README.md       the model card, where the signature over the folder's files would not leave it out
     seen.json       size, time of change and inode of each file, as they were when their digests were checked
     root/           the federation's roots, where its releases are signed: `coldfuse verify` follows them
     incoming/       files on their way

@@ -17,6 +17,7 @@ from coldfuse.consumer.belief import FRESH_S, Belief
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import SettingsChange
+from coldfuse.core.gating import Evaluated
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import Admitted, LeaderEvent, Opened, Rejected
 from coldfuse.core.serialization import encode, sha256
@@ -34,7 +35,7 @@ from coldfuse.gateway import (
     UploadReport,
 )
 from coldfuse.gateway.answers import summarize
-from coldfuse.registry.channels import check_channel
+from coldfuse.registry.channels import CANDIDATE, check_channel
 from coldfuse.tensors.blobs import ReadRange
 from coldfuse.trust.home import FederationFolder
 from coldfuse.trust.identity import Identity
@@ -138,7 +139,7 @@ class TrustedGateway(Gateway):
             data = self._gateway.release_bytes(which)
             return self.belief.require_release(data, which), data
         channel = self.belief.channel(check_channel(which))
-        data = self._gateway.release_bytes(channel.release)
+        data = self._gateway.release_bytes(CANDIDATE if which == CANDIDATE else channel.release)
         return self.belief.require_named(data, channel), data
 
     def releases(self, *, before: int | None = None) -> Iterator[ReleaseSummary]:
@@ -146,8 +147,8 @@ class TrustedGateway(Gateway):
 
         It ends, with a word in the log, where releases are signed by keys that were replaced since.
         """
-        latest = self.belief.channel("latest").release
-        for number in range(latest if before is None else min(before - 1, latest), -1, -1):
+        newest = self.belief.channel("latest").newest
+        for number in range(newest if before is None else min(before - 1, newest), -1, -1):
             try:
                 data = self._verified(number)[1]
             except UnknownKeyError as error:
@@ -158,6 +159,10 @@ class TrustedGateway(Gateway):
     def changes(self) -> Iterator[SettingsChange]:
         """List the changes of the federation's settings, as they are said to be."""
         return self._gateway.changes()
+
+    def evaluation(self, release: int) -> Evaluated | None:
+        """Return what the gate has decided on a release, by the signed journal of a store."""
+        return self._gateway.evaluation(release)
 
     def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:
         """Fill the buffer from `start` of a release's part; the caller checks its digest."""
@@ -200,6 +205,10 @@ class TrustedGateway(Gateway):
     def put_check(self, envelope: bytes) -> None:
         """Hand in a member's signed word on a release."""
         self._gateway.put_check(envelope)
+
+    def put_score(self, envelope: bytes) -> None:
+        """Hand in an evaluator's signed counts on a candidate."""
+        self._gateway.put_score(envelope)
 
     def close(self) -> None:
         """Close the gateway that is asked."""

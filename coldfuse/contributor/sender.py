@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Unpack
 
 from coldfuse.consumer import fetch
+from coldfuse.consumer.channels import is_undone
 from coldfuse.contributor.events import Facts, NodeEvent, StoppedError
 from coldfuse.contributor.late import explain_drop, explain_weight, is_of, is_taken, list_unsettled, moved
 from coldfuse.contributor.manifest import software
@@ -81,7 +82,7 @@ class Sender:
             StoppedError: The node was asked to stop.
         """
         sent = work.sent() or self._recall(work, trained)
-        if sent is None or sent.federation != self.client.status().federation:
+        if sent is None or sent.federation != self.client.status().federation or self._is_undone(work, trained, sent):
             sent = self._send(work, trained)
         return sent is not None and self._await_verdict(work, trained, sent, wait_for_release=wait_for_release)
 
@@ -101,6 +102,7 @@ class Sender:
                 "federation": status.federation,
                 "contributor": self.settings.who.id,
                 "display_name": self.settings.who.display_name,
+                "is_named": self.settings.who.is_named or None,
                 "round": status.round.number,
                 "delta_digest": blob_digest(trained.delta),
                 "software": software(),
@@ -183,9 +185,12 @@ class Sender:
 
     def _await_verdict(self, work: WorkFolder, trained: Trained, sent: Sent, *, wait_for_release: bool) -> bool:
         """Wait for the verdict and then for the next release; False when the contribution has to be sent again."""
-        base = trained.base_release
+        base, looked_in = trained.base_release, sent.round
         while True:
             status = self.client.status()
+            if status.round.number > looked_in and self._is_undone(work, trained, sent):
+                return False
+            looked_in = status.round.number
             try:
                 verdict = self.client.verdict(sent.round, sent.contribution)
             except ObjectNotFoundError:  # killed before the commit arrived
@@ -208,6 +213,15 @@ class Sender:
                 return True
             self._say("waiting", base, status.round.waits_for)
             self._pause(status)
+
+    def _is_undone(self, work: WorkFolder, trained: Trained, sent: Sent) -> bool:
+        """Tell whether what a round has made of this was rolled back, so that it has to be sent again; and say so."""
+        base = (trained.base_release, trained.base_digest)
+        if not is_undone(self.client, round_number=sent.round, base=base):
+            return False
+        work.forget_sent()
+        self._say("late", trained.base_release, "the federation has gone back to this release; sending it again")
+        return True
 
     def wait_for_release(self, base: int) -> None:
         """Wait until another release than the base is out."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,6 +45,8 @@ class NodeSettings:
     """Dtype in which the delta travels."""
     body: Path | None = None
     """Folder of the frozen body, for a federation that shares a module on one; None: where the federation says."""
+    is_named: bool = False
+    """True to agree to be named in the cards of releases."""
 
     def __post_init__(self) -> None:
         """Refuse what is no name before anything is done under it."""
@@ -53,7 +55,7 @@ class NodeSettings:
     @property
     def who(self) -> Identity:
         """Id and name of the contributor."""
-        return Identity.of(self.name)
+        return replace(Identity.of(self.name), is_named=self.is_named)
 
     def work_digest(self) -> str:
         """Digest what decides the delta: with the same, a finished training is not made again."""

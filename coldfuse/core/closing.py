@@ -41,6 +41,8 @@ class RoundFacts:
     is_refused: bool = True
     """False where nothing has refused the carried ones: they were too few for the rules of that round, or its method
     was another."""
+    by_gate: bool = False
+    """True where it is the gate that would refuse them."""
     unscreened: int = 0
     """Number of contributors of whom something that came in time is not screened yet."""
     active: int = 0
@@ -75,6 +77,7 @@ def facts_of(state: RoundState, opened: Opened, rules: RoundRules, *, age_s: flo
     first_s = min(state.came_s.values(), default=0.0)  # a round that nobody came to has its deadline from there on
     return RoundFacts(
         admitted=len(state.admitted), age_s=age_s, carried=len(state.carried), is_refused=state.is_refused,
+        by_gate=opened.refused_gate is not None,
         unscreened=len(waiting), active=len(opened.active),
         missing=sum(one.contributor not in waiting for one in awaited),
         ends_s=grace_end_s(rules, opened, patience_s=patience_s),
@@ -134,7 +137,8 @@ def decide(rules: RoundRules, facts: RoundFacts) -> tuple[RoundAction, str]:
     """
     admitted, carried, quorum = facts.admitted, facts.carried, rules.quorum
     if facts.is_refused and admitted == carried >= quorum:  # the method would refuse them once more
-        return RoundAction.WAIT, f"the method refused the {carried} contributions from before; more may change that"
+        refused = f"{'gate' if facts.by_gate else 'method'} refused the {carried} contributions from before"
+        return RoundAction.WAIT, f"the {refused}; more may change that"
     if admitted >= quorum:
         return _close(rules, facts)
     if facts.is_idle:

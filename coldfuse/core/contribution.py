@@ -114,6 +114,8 @@ class ContributionManifest(Value):
     """The mask whose elements the delta's values are at: it is sent once, and named by all that use it."""
     statistics: ContributedStatistics | None = None
     """What its data say of the fine-tuned model, for fusion methods that ask for it."""
+    is_named: bool | None = None
+    """True where its contributor agrees to be named in the cards of releases; None: they have not said so."""
 
     @property
     def files(self) -> tuple[Blob, ...]:
@@ -129,8 +131,7 @@ class ContributionManifest(Value):
     @model_serializer(mode="wrap")
     def _leave_out_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Write what has no mask and no statistics as it was always written: it is named by its bytes."""
-        data: dict[str, object] = handler(self)
-        return {name: value for name, value in data.items() if name not in ("mask", "statistics") or value is not None}
+        return without_unset(handler(self), "mask", "statistics", "is_named")
 
 
 class Measured(Value):
@@ -188,10 +189,12 @@ class Admission(Value):
     """Its contributor's signature over the manifest; None in federations without a root."""
     signed_at_s: float | None = None
     """Seconds since 1970 at which that counts; None where there is none. What is revoked since then is taken back."""
+    is_named: bool | None = None
+    """True where its contributor agrees to be named in the cards of releases."""
 
     @model_serializer(mode="wrap")
     def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return without_unset(handler(self), "signature", "signed_at_s")
+        return without_unset(handler(self), "signature", "signed_at_s", "is_named")
 
     def used_statistics(self, kind: StatisticsKind | None) -> AdmittedStatistics | None:
         """Return its statistics if they are of the kind that a method looks at: what is carried may have others."""

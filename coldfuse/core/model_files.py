@@ -82,6 +82,9 @@ SIGNATURE_FILE = "model.sig"
 PROVENANCE_FILE = "provenance.json"
 """Name of the file beside it that says what a release was made from, and is signed."""
 
+CARD_FILE = "README.md"
+"""Name of a release's model card beside its files, which no release holds and no signature covers."""
+
 CODE, OTHER_WEIGHTS = "code", "weights in another form"
 _KINDS = (
     (

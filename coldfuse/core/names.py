@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field
@@ -35,6 +35,8 @@ class Identity:
     """The safe name: lower-case letters, digits, '.', '_' and '-'."""
     display_name: str | None = None
     """The name for people; None where that is the id."""
+    is_named: bool = field(default=False, repr=False)
+    """Whether they agree to be named in the cards of releases."""
 
     @classmethod
     def of(cls, text: str, *, what: str = "name") -> Identity:

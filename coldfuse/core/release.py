@@ -6,13 +6,15 @@ from typing import Annotated
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from coldfuse.core.base_facts import BaseFacts
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Count
 from coldfuse.core.names import DisplayName
 from coldfuse.core.retraction import Retraction
+from coldfuse.core.rollback import Rollback
 from coldfuse.core.shared_module import SharedModule
 from coldfuse.core.statistics import StatisticsKind
-from coldfuse.core.value import Digest, Name, Value
+from coldfuse.core.value import Digest, Name, Value, without_unset
 
 MAX_METHOD_CHARS = 1000
 """Maximum length of a recipe with every parameter."""
@@ -42,14 +44,13 @@ class FusedContribution(Value):
     """What its delta was multiplied by for that; None where its base was the release's parent."""
     statistics: StatisticsKind | None = None
     """Kind of the statistics that it brought and the round used; None where it brought none, or none were used."""
+    is_named: bool | None = None
+    """True where its contributor has agreed to be named in the release's card; None where nobody has said so."""
 
     @model_serializer(mode="wrap")
     def _leave_out_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Write what has no statistics as it was always written: a release is named by its bytes."""
-        data: dict[str, object] = handler(self)
-        if self.statistics is None:
-            data.pop("statistics", None)
-        return data
+        return without_unset(handler(self), "statistics", "is_named")
 
 
 class _Checked(Value):
@@ -64,7 +65,7 @@ class _Checked(Value):
         data: dict[str, object] = handler(self)
         if not self.checks:
             data.pop("checks", None)
-        for name in ("module", "cut", "retraction"):
+        for name in ("module", "cut", "retraction", "base_facts"):
             if name in data and not data[name]:
                 data.pop(name)
         return data
@@ -123,10 +124,17 @@ class ReleaseManifest(_Checked):
     """What was lost where fused factors were cut to their rank; None where nothing was cut."""
     retraction: Retraction | None = None
     """What it replaces, and what was left out of it; None where a round has made it as ever."""
+    base_facts: BaseFacts | None = None
+    """What the first base's own card and the Hub say of it, for the release's card; None where nothing is known."""
     created_at_s: float
     """Seconds since 1970, by the publisher's clock; for people."""
     software: dict[Name, str] = Field(default_factory=dict)
     """Versions of the software that fused, for people."""
+
+    @property
+    def continues(self) -> int | None:
+        """Number of the release that was the latest before it: its parent, or what it replaces; None for release 0."""
+        return self.retraction.replaces if self.retraction else self.parent
 
 
 class Channel(Value):
@@ -134,8 +142,24 @@ class Channel(Value):
 
     release: Count
     round: Count
-    """Number of the round that made it: the current one comes after it."""
+    """Number of the round that made it."""
     manifest: Digest
     """SHA-256 of the release manifest's bytes."""
     model_digest: Digest
     """Digest of the release's tensors."""
+    rollback: Rollback | None = None
+    """The channel's last step back to an older release; None: there was none."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return without_unset(handler(self), "rollback")
+
+    @property
+    def newest(self) -> int:
+        """Largest number of a release that this channel has ever pointed to."""
+        return max(self.release, self.rollback.newest if self.rollback else 0)
+
+    @property
+    def last_round(self) -> int:
+        """Number of the last round that is over with this release: the current one comes after it."""
+        return max(self.round, self.rollback.round if self.rollback else 0)

@@ -14,15 +14,17 @@ from pydantic import Field, SerializerFunctionWrapHandler, TypeAdapter, model_se
 
 from coldfuse.core.contribution import Admission, Count, Rejection
 from coldfuse.core.damage import Damage, Damaged
-from coldfuse.core.federation import RoundRules, Terms
+from coldfuse.core.gating import Asked, Evaluated, Gating, Tried
 from coldfuse.core.names import DisplayName
-from coldfuse.core.past import MAX_ACTIVE, MAX_PAST, ActiveContributor, PastRound
-from coldfuse.core.retraction import Retraction
-from coldfuse.core.screening_rules import ScreeningRules
+from coldfuse.core.opening import Opened
 from coldfuse.core.signature import Signature
-from coldfuse.core.statistics import StatisticsRule
 from coldfuse.core.timed import Timed
 from coldfuse.core.value import Digest, Name, Sentence, Value, without_unset
+
+__all__ = [
+    "EVENT", "Abandoned", "Admitted", "Closed", "Event", "Fused", "Held", "LeaderEvent", "Opened", "Published",
+    "Received", "Rejected", "RoundState", "fold",
+]  # fmt: skip
 
 
 class Received(Value):
@@ -42,63 +44,6 @@ class Received(Value):
     @model_serializer(mode="wrap")
     def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         return without_unset(handler(self), "signature")
-
-
-class Opened(Value):
-    """The round began on this base."""
-
-    event: Literal["opened"] = "opened"
-    base_release: Count
-    base_digest: Digest
-    """Model digest of the base."""
-    opened_at_s: float
-    """Seconds since 1970, by the aggregator's clock; for people."""
-    carried: tuple[Admission, ...] = ()
-    """Contributions admitted in the abandoned round before, on the same base: they still count."""
-    terms: Terms | None = None
-    """What the round was opened with: it keeps them; None in journals of versions in which they could not change."""
-    refused_by: str | None = None
-    """Method that has refused exactly the carried contributions, if one has."""
-    sketch_seed: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
-    """Secret of the round, by which sketches of deltas are made; it goes on with what is carried."""
-    past: Annotated[tuple[PastRound, ...], Field(max_length=MAX_PAST)] = ()
-    """The last rounds that made a release, newest first."""
-    active: Annotated[tuple[ActiveContributor, ...], Field(max_length=MAX_ACTIVE)] = ()
-    """Those who have contributed lately."""
-    retraction: Retraction | None = None
-    """What is taken out: the round takes no contributions, and fuses those of earlier rounds again; None otherwise."""
-
-    @model_serializer(mode="wrap")
-    def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return without_unset(handler(self), "retraction")
-
-    @property
-    def screening(self) -> ScreeningRules:
-        """Rules by which its contributions are compared; those of a round of an older version compare nothing."""
-        return self.terms.screening if self.terms else ScreeningRules.off()
-
-    @property
-    def statistics(self) -> StatisticsRule:
-        """Statistics that contributions to it bring; none in a round of an older version."""
-        return self.terms.statistics if self.terms else StatisticsRule()
-
-    @property
-    def rules(self) -> RoundRules:
-        """Rules of the round; of an older version's round those that it cannot have had otherwise."""
-        return self.terms.rules if self.terms else RoundRules()
-
-    def staleness_of(self, base_release: int, base_digest: str) -> int | None:
-        """Return by how many releases a contribution's base is older than the round's; None where it is not taken."""
-        if (base_release, base_digest) == (self.base_release, self.base_digest):
-            return 0
-        staleness = self.base_release - base_release
-        known = any((one.base_release, one.base_digest) == (base_release, base_digest) for one in self.past)
-        return staleness if known and 0 < staleness <= self.rules.oldest else None
-
-    @property
-    def is_refused(self) -> bool:
-        """True where the round's method would refuse the carried contributions once more, if they make a quorum."""
-        return self.terms is None or self.refused_by == self.terms.method
 
 
 class Admitted(Timed):
@@ -159,7 +104,9 @@ class Abandoned(Value):
     reason: Sentence
 
 
-LeaderEvent = Opened | Admitted | Held | Rejected | Damaged | Closed | Fused | Published | Abandoned
+LeaderEvent = (
+    Opened | Admitted | Held | Rejected | Damaged | Closed | Fused | Asked | Tried | Evaluated | Published | Abandoned
+)
 Event = Received | LeaderEvent
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
@@ -180,6 +127,8 @@ class RoundState:
     """Every finding of damage since the round was closed, in order."""
     closed: Closed | None = None
     fused: Fused | None = None
+    """The newest candidate; None once contributions to one that has failed at the gate were rejected."""
+    gating: Gating = field(default_factory=Gating)
     published: Published | None = None
     abandoned: Abandoned | None = None
     marked_s: float = 0.0
@@ -199,6 +148,26 @@ class RoundState:
     def is_over(self) -> bool:
         """True once nothing more will happen, but for verdicts on late contributions."""
         return self.published is not None or self.abandoned is not None
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Digests of the manifests of all that may still be published, or is asked about to find what may be."""
+        asked = (self.gating.asked, *self.gating.heard.values())
+        found = [self.fused, *asked]
+        return tuple(dict.fromkeys(one.manifest for one in found if one is not None and one.manifest is not None))
+
+    @property
+    def has_passed(self) -> bool:
+        """True where nothing stands between what was fused and its release: no gate, or one that it has passed."""
+        if self.fused is None or self.abandoned is not None:
+            return False
+        opened = self.opened
+        if opened is None or opened.terms is None or opened.terms.gate is None or not opened.terms.gate.is_on:
+            return True
+        if opened.retraction is not None:  # which no gate can refuse
+            return True
+        decided = self.gating.of(self.fused.manifest)
+        return decided is not None and decided.decision.publish
 
     @property
     def carried(self) -> list[Admission]:
@@ -226,11 +195,7 @@ class RoundState:
             until_s: The age; what was screened stays.
         """
         known = self.admitted.keys() | self.rejected.keys() | self.held.keys()
-        kept = {
-            digest: received
-            for digest, received in self.received.items()
-            if found_s.get(digest, 0.0) <= until_s or digest in known
-        }
+        kept = {d: r for d, r in self.received.items() if found_s.get(d, 0.0) <= until_s or d in known}
         return replace(self, received=kept, found_s=found_s)
 
     def after(self, events: Iterable[Event]) -> RoundState:
@@ -242,13 +207,18 @@ def _without(admissions: Mapping[str, Admission], out: Mapping[str, object]) -> 
     return {digest: admission for digest, admission in admissions.items() if digest not in out}
 
 
-def _came(event: Admitted) -> dict[str, float]:
-    age_s = event.elapsed_s
-    return {} if age_s is None else dict.fromkeys((a.contribution for a in event.admissions), age_s)
-
-
-def _carried_by(event: Event) -> tuple[Admission, ...]:
-    return event.carried if isinstance(event, Opened) else ()
+def _singles(
+    single: dict[str, Event], event: Event, gating: Gating, admitted: Mapping[str, Admission]
+) -> dict[str, Event]:
+    """Return the single events after an entry: of each the first counts, but for a candidate that the gate refused."""
+    fused = single.get("fused")
+    has_failed = isinstance(fused, Fused) and gating.has_failed(fused.manifest)
+    match event:
+        case Rejected() if has_failed and any(each.contribution in admitted for each in event.rejections):
+            return {name: there for name, there in single.items() if name != "fused"}
+        case Fused() if has_failed:
+            return single | {"fused": event}
+    return {event.event: event, **single} if event.event in _SINGLE else single
 
 
 def _age_at(event: Event) -> float:
@@ -267,13 +237,16 @@ def fold(events: Iterable[Event], *, onto: RoundState | None = None) -> RoundSta
     held, came_s, marked_s = dict(before.held), dict(before.came_s), before.marked_s
     damaged, damages = dict(before.damaged), before.damages
     single: dict[str, Event] = {name: event for name in _SINGLE if (event := getattr(before, name)) is not None}
+    gating = before.gating
     for event in events:
+        single = _singles(single, event, gating, admitted)
+        gating = gating.after(event)
         match event:
             case Received():
                 received[event.contribution] = event
             case Admitted():
                 admitted |= {a.contribution: a for a in event.admissions}
-                came_s |= _came(event)
+                came_s |= {} if event.elapsed_s is None else {a.contribution: event.elapsed_s for a in event.admissions}
             case Held():
                 held |= {a.contribution: a for a in event.admissions}
             case Rejected():
@@ -281,16 +254,15 @@ def fold(events: Iterable[Event], *, onto: RoundState | None = None) -> RoundSta
             case Damaged():
                 damaged |= {d.contribution: d for d in event.damages}
                 damages += (event,) if "closed" in single else ()
-            case _:
-                single.setdefault(event.event, event)
-                admitted |= {a.contribution: a for a in _carried_by(event)}
+            case Opened():
+                admitted |= {a.contribution: a for a in event.carried}
         marked_s = max(marked_s, _age_at(event))
     # An admission is taken back by an operator's quarantine, or as the store has damaged it for good; by nothing else.
     admitted = _without(admitted, rejected)
     return RoundState(
         received=received, admitted=admitted, rejected=rejected, held=_without(held, {**admitted, **rejected}),
         damaged=damaged, damages=damages, came_s=came_s, marked_s=marked_s, found_s=before.found_s,
-        **single,  # type: ignore[arg-type]
+        gating=gating, **single,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

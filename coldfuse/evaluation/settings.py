@@ -9,12 +9,12 @@ from coldfuse.core.words import plural
 from coldfuse.errors import UserInputError
 from coldfuse.training.tasks.task import Task
 
-Kind = Literal["probe", "fine-tuned", "perplexity"]
+Kind = Literal["probe", "fine-tuned", "perplexity", "lm-eval"]
 """`probe`: a new head is fitted on the frozen body (the paper's ColD-Frozen). `fine-tuned`: body and head are trained,
-as a node does (ColD). `perplexity`: nothing is trained, the model is scored as it is."""
+as a node does (ColD). `perplexity`: nothing is trained, the model is scored as it is. `lm-eval`: the harness's way."""
 
 KINDS: tuple[Kind, ...] = ("probe", "fine-tuned", "perplexity")
-"""The protocols."""
+"""Protocols that can be asked for by name."""
 
 _FEW_SHOT_EPOCHS = 20
 """Epochs over few labels: each is a step or two."""
@@ -98,3 +98,7 @@ def protocols_for(task: Task, kinds: tuple[str, ...], shots: tuple[int, ...]) ->
         if protocol.shots is not None and protocol.shots < 1:
             raise UserInputError(f"--shots {protocol.shots}: expected 1 or more")
     return tuple(protocols)
+
+
+BY_HARNESS = Protocol(kind="lm-eval")
+"""The protocol of lm-evaluation-harness: its own prompts and metrics."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from coldfuse.core.words import plural
@@ -85,6 +85,22 @@ class Comparison:
     on every example would not have been."""
     verdict: Verdict
     """What follows."""
+    net_wins: tuple[int, ...] = ()
+    """Examples won less those lost, seed by seed, where the seeds disagree."""
+
+    def unless_seeds_disagree(self, net_wins: Sequence[int]) -> Comparison:
+        """Return the same, without a winner where some seed has it the other way round.
+
+        The test asks how far other examples would agree, with the draws and orders of training as they were. Where
+        these decide who wins, more examples do not tell.
+
+        Args:
+            net_wins: Examples won less examples lost by the second model, seed by seed.
+        """
+        sides = {net > 0 for net in net_wins if net}
+        if len(sides) < 2 or self.verdict not in (Verdict.BETTER, Verdict.WORSE):
+            return self
+        return replace(self, verdict=Verdict.UNKNOWN, net_wins=tuple(net_wins))
 
     @property
     def reason(self) -> str:
@@ -99,6 +115,10 @@ class Comparison:
             )
         if self.verdict in (Verdict.BETTER, Verdict.WORSE):
             return what
+        if self.net_wins:
+            return (
+                f"{what}; but the seeds disagree: {', '.join(f'{net:+d}' for net in self.net_wins)} examples; take more"
+            )
         if self.smallest_visible is None:
             return f"{what}; so few examples can show no difference at all"
         return f"{what}; a difference below {100 * self.smallest_visible:.2g} points cannot be seen here"

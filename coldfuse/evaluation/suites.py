@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,8 @@ from coldfuse.core.serialization import canonical_json, sha256
 from coldfuse.data.folders import parts_of
 from coldfuse.data.tables import FileFormat
 from coldfuse.errors import UserInputError
-from coldfuse.evaluation.slices import cut_by_time
+from coldfuse.evaluation.harness import PREFIX, HarnessTask, version_of_harness
+from coldfuse.evaluation.slices import Slice, cut_by_time
 from coldfuse.training.schedule import derive_seed
 from coldfuse.training.tasks import find_task
 from coldfuse.training.tasks.splitting import set_apart
@@ -46,6 +48,11 @@ class Suite:
     """Examples to test on, by name; "" where there is one."""
     notes: tuple[str, ...] = ()
     """What was read, for people."""
+
+    @property
+    def is_harness(self) -> bool:
+        """Whether it is a task of lm-evaluation-harness, which brings data and metric."""
+        return self.task.startswith(PREFIX)
 
     def called(self, name: str) -> Suite:
         """Return the same by another name."""
@@ -102,7 +109,7 @@ def read_suite(data: str, reading: Reading) -> Suite:
     Raises:
         UserInputError: It cannot be read, or has too few examples to set some apart.
     """
-    name, parts = name_of(data), parts_of(Path(data)) if Path(data).is_dir() else {}
+    name, parts = name_of(data), parts_of(Path(data)) if os.path.isdir(data) else {}
     tested = parts.get("test") or parts.get("validation")
     if "train" in parts and tested:
         train = reading.read(parts["train"])
@@ -146,14 +153,37 @@ def read_slices(data: str, reading: Reading, *, column: str, num_slices: int, sc
         UserInputError: It cannot be read, or cut so.
     """
     slices = cut_by_time(data, column, num_slices, folder=scratch, file_format=reading.file_format)
+    name = name_of(data)
     inside = replace(reading, file_format=None)
     first, *later = slices
-    earliest = inside.read(first.path)
-    tests = {piece.name: inside.read(piece.path, like=earliest) for piece in later}
-    if not reading.trains:
-        return inside.suite(name_of(data), None, {first.name: earliest, **tests})
-    train, own = inside.apart(earliest)
-    return inside.suite(name_of(data), train, {first.name: own, **tests})
+    earliest = _slice(inside, first, name)
+    tests = {piece.name: _slice(inside, piece, name, like=earliest) for piece in later}
+    sizes = ", ".join(f"{piece.name} ({piece.num_rows:,})" for piece in slices)
+    train, own = inside.apart(earliest) if reading.trains else (None, earliest)
+    suite = inside.suite(name, train, {first.name: own, **tests})
+    return replace(suite, notes=(f"{name}: rows by {column}: {sizes}",))
+
+
+def _slice(reading: Reading, piece: Slice, name: str, *, like: Any = None) -> Any:
+    try:
+        return reading.read(piece.path, like=like)
+    except UserInputError as error:
+        said = str(error).replace(str(piece.path), f"{name}, {piece.name}")
+        raise UserInputError(f"{said}; take fewer --slices where there are too few rows in one") from error
+
+
+def read_harness(name: str, *, limit: int | None) -> Suite:
+    """Return a task of lm-evaluation-harness as a data set.
+
+    Raises:
+        UserInputError: It is no `lm-eval:TASK`.
+        MissingExtraError: The harness is not installed.
+    """
+    task = name.removeprefix(PREFIX)
+    if task == name or not task:
+        raise UserInputError(f"--suite {name}: expected {PREFIX}TASK, such as {PREFIX}arc_easy")
+    version_of_harness()
+    return Suite(name=name, task=name, train=None, tests={"": HarnessTask(name=task, limit=limit)})
 
 
 def some(examples: Any, count: int | None) -> Any:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from coldfuse.core.closing import RoundFacts, decide, end_s, facts_of
 from coldfuse.core.contribution import Admission, ContributionManifest
 from coldfuse.core.federation import FederationSettings, RoundRules
+from coldfuse.core.gate_asking import still_waits
 from coldfuse.core.release import Channel
 from coldfuse.core.round import RoundState
 from coldfuse.gateway.answers import ContributionVerdict, Decision, RoundStatus
@@ -16,6 +17,7 @@ from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.round_clock import RoundClock
+from coldfuse.registry.scores import Waiting, num_scores, waiting_of
 
 NUM_JOURNALS = 16
 """Journals of older rounds that are kept read; others are read again when somebody asks."""
@@ -45,6 +47,8 @@ class Standing:
     """Why the round before made no release; None if it made one."""
     age_s: float = 0.0
     """Seconds since the round was opened, as far as the gateway and the round's journal know."""
+    num_answered: int = 0
+    """Number of evaluators who have said something of the candidate that waits for them."""
 
     def facts(self, rules: RoundRules) -> RoundFacts | None:
         """Return what the decision on the round follows from; None unless it is open."""
@@ -107,6 +111,11 @@ class Rounds:
             return None
         return self._contributor_of(contribution)
 
+    def waiting_candidate(self) -> Waiting | None:
+        """Return the candidate that waits for evaluators, by the newest of the leader's entries; None if none does."""
+        now = self.current()
+        return waiting_of(now.round, now.state)
+
     def journal(self, number: int) -> Journal:
         """Return the journal of any round, with what was read of it."""
         return self._reading(number).journal
@@ -115,17 +124,21 @@ class Rounds:
         return self._newest.get(number) or self._older(number)
 
     def _read_standing(self) -> Standing:
-        return replace(now := self.current(), state=self.state(now.round))
+        now = self.current()
+        waiting = waiting_of(now.round, now.state)
+        answered = 0 if waiting is None else num_scores(self._federation.store, waiting)
+        return replace(now, state=self.state(now.round), num_answered=answered)
 
     def _read_current(self) -> Standing:
         latest = self._federation.channel("latest")
         # Numbers of rounds only grow, so the search goes on where it ended; a race between threads costs a few reads.
-        number = self._keep(max(latest.round + 1, self._known_round))
+        number = self._keep(max(latest.last_round + 1, self._known_round))
         state = self.led(number)
         if state.abandoned:
             number = self._keep(self._federation.current_round(at_least=number))
             state = self.led(number)
-        before = self.led(number - 1).abandoned if number > latest.round + 1 else None
+        is_after_step = latest.rollback is not None and latest.rollback.round == number - 1
+        before = self.led(number - 1).abandoned if number > latest.last_round + 1 or is_after_step else None
         if number != self._clock[0]:
             self._clock = number, RoundClock()
         age_s = self._clock[1].age_s(state) if state.opened else 0.0
@@ -184,12 +197,30 @@ def explain_wait(rules: RoundRules, standing: Standing) -> str:
             "fused again; the next round opens on what comes of it"
         )
     if facts is None:
-        count = len(state.closed.contributions) if state.closed else 0
-        return f"round {standing.round} is closed; the aggregator fuses {count} contributions"
+        return _explain_end(standing)
     _, reason = decide(rules, facts)
     if standing.abandoned:
         reason += f" (round {standing.round - 1} was abandoned: {standing.abandoned})"
     return f"{reason}; {len(state.waiting)} not screened yet" if state.waiting else reason
+
+
+def _explain_end(standing: Standing) -> str:
+    """Say what a round that is closed waits for."""
+    state = standing.state
+    closed = state.closed.contributions if state.closed else ()
+    count = sum(digest in state.admitted for digest in closed)
+    if state.fused is None or state.has_passed:
+        return f"round {standing.round} is closed; the aggregator fuses {count} contributions"
+    if (waiting := waiting_of(standing.round, state)) is not None and state.gating.asked is not None:
+        asked, age_s = state.gating.asked, standing.age_s - (state.gating.asked.elapsed_s or 0.0)
+        own = bool(state.gating.tried.get(frozenset(d for d in closed if d in state.admitted)))
+        _, why = still_waits(
+            waiting.rules, answered=standing.num_answered + own, enrolled=len(asked.evaluators) + own, age_s=age_s
+        )
+        return f"the candidate of round {standing.round} waits for evaluators: {why}"
+    if state.gating.has_failed(state.fused.manifest):
+        return f"round {standing.round} has failed at the gate; the aggregator looks for whose contribution it is"
+    return f"round {standing.round} has fused {count} contributions; the gate evaluates what came of it"
 
 
 def find_verdict(state: RoundState, contribution: str) -> ContributionVerdict | None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from coldfuse.core.blob import Blob, Part, part_bytes
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import LAYOUT_VERSION, SettingsChange
+from coldfuse.core.gating import Evaluated
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.signature import Signature
 from coldfuse.core.words import printable
@@ -26,16 +27,17 @@ from coldfuse.gateway.answers import (
 from coldfuse.gateway.auditing import is_behind, read_behind
 from coldfuse.gateway.base import MAX_POLL_S, MIN_POLL_S, PARALLEL, Gateway, OnProgress
 from coldfuse.gateway.contributions import Committer, encode_manifest
-from coldfuse.gateway.reading import ReleaseReader
+from coldfuse.gateway.reading import ReleaseReader, evaluation_of
 from coldfuse.gateway.rounds import Rounds, describe_round, explain_change, find_verdict, pending
 from coldfuse.gateway.signed import SignedReader
 from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.gateway.upload import OnSent, OnStored, PartUpload, send_parts
-from coldfuse.registry.channels import check_channel
+from coldfuse.registry.channels import CANDIDATE, check_channel
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.members import bind_key
 from coldfuse.registry.quarantine import read_quarantine
 from coldfuse.registry.recomputed import put_check
+from coldfuse.registry.scores import put_score
 from coldfuse.storage.base import BuffersWrites
 from coldfuse.tensors.blobs import ReadRange
 from coldfuse.trust.view import TrustView
@@ -69,7 +71,7 @@ class StoreGateway(Gateway):
         self._rounds = Rounds(federation)
         self._committer = Committer(federation, self._rounds, threads=self._threads)
         self._status = SingleFlight(self._read_status)
-        self._reader = ReleaseReader(federation)
+        self.reader = ReleaseReader(federation)
         self._signed = SignedReader(federation.store)
         self._max_part_bytes = part_bytes(federation.settings.max_contribution_bytes)
         self._num_calls, self._counted_at_s, self._poll_s = 0, time.monotonic(), MIN_POLL_S
@@ -91,33 +93,41 @@ class StoreGateway(Gateway):
 
     def release_bytes(self, which: int | str = "latest") -> bytes:
         """Return a release's manifest as it was written: its digest holds for exactly these bytes."""
-        number = which if isinstance(which, int) else self._federation.channel(check_channel(which)).release
-        return self._federation.release_bytes(number)
+        if isinstance(which, int):
+            return self._federation.release_bytes(which)
+        pointer = self._federation.channel(check_channel(which))
+        if which == CANDIDATE:  # there is no release of it
+            return self._federation.objects.get(pointer.manifest)
+        return self._federation.release_bytes(pointer.release)
 
     def releases(self, *, before: int | None = None) -> Iterator[ReleaseSummary]:
         """List the history, newest first; each release is read when it is asked for."""
-        latest = self._federation.channel("latest").release
-        for number in range(latest if before is None else min(before - 1, latest), -1, -1):
+        newest = self._federation.channel("latest").newest
+        for number in range(newest if before is None else min(before - 1, newest), -1, -1):
             yield summarize(self._federation.release_bytes(number))
 
     def changes(self) -> Iterator[SettingsChange]:
         """List the changes of the federation's settings, newest first."""
         return self._federation.changes()
 
+    def evaluation(self, release: int) -> Evaluated | None:
+        """Return what the gate has decided on a release; None where there is none."""
+        return evaluation_of(self._federation, release)
+
     def check_read(self, release: int, digest: str, *, start: int, length: int) -> None:
         """Refuse to read what is no part of the release, or lies outside of it: contributions stay private."""
-        self._reader.check(release, digest, start=start, length=length)
+        self.reader.check(release, digest, start=start, length=length)
 
     def read(self, release: int, digest: str, start: int, length: int) -> bytes:
         """Return a range that `check_read` let through, verified."""
         data = bytearray(length)
-        self._reader.read_into(release, digest, memoryview(data), start)
+        self.reader.read_into(release, digest, memoryview(data), start)
         return bytes(data)
 
     def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:
         """Fill the buffer from `start` of a release's part."""
-        self._reader.check(release, digest, start=start, length=len(buffer))
-        self._reader.read_into(release, digest, buffer, start)
+        self.reader.check(release, digest, start=start, length=len(buffer))
+        self.reader.read_into(release, digest, buffer, start)
 
     def find_missing(self, parts: Sequence[Part]) -> list[Part]:
         """Return the parts that the store does not hold in full, each once, in their order."""
@@ -130,8 +140,7 @@ class StoreGateway(Gateway):
 
     def begin_upload(self, part: Part) -> PartUpload | None:
         """Start to take a part; None if it is there already."""
-        presence = self._committer.presence
-        if not presence.take_missing(part) and self._committer.has_part(part):
+        if not self._committer.presence.take_missing(part) and self._committer.has_part(part):
             return None
         return self.take(part)
 
@@ -196,8 +205,7 @@ class StoreGateway(Gateway):
         """Say what became of a contribution."""
         for max_age_s in (STATUS_AGE_S, 0.0):  # what was committed a moment ago needs a fresh look
             state = self._rounds.led(round_number, max_age_s=max_age_s)
-            verdict = find_verdict(state, contribution)
-            if verdict is not None:
+            if (verdict := find_verdict(state, contribution)) is not None:
                 return self._committer.ask_again(verdict, state)
             if self._rounds.journal(round_number).has_received(contribution):
                 return self._committer.ask_again(pending(contribution), state)
@@ -220,6 +228,11 @@ class StoreGateway(Gateway):
     def put_check(self, envelope: bytes) -> None:
         """Keep a member's signed word on a release."""
         put_check(self._federation.store, envelope, self._require_trust(), now_s=self._federation.now_s())
+
+    def put_score(self, envelope: bytes) -> None:
+        """Keep an evaluator's signed counts on the candidate that waits for them."""
+        view, waiting = self._require_trust(), self._rounds.waiting_candidate()
+        put_score(self._federation.store, envelope, view, waiting=waiting, now_s=self._federation.now_s())
 
     def read_signed(self, key: str) -> bytes | None:
         """Return what is signed and lies under a key; None where there is nothing."""
@@ -280,8 +293,7 @@ def pace(poll_s: float, *, calls_per_s: float) -> float:
     >>> pace(0.5, calls_per_s=20.0), pace(0.5, calls_per_s=20_000.0), pace(20.0, calls_per_s=500.0)
     (0.5, 20.0, 20.0)
     """
-    num_callers = calls_per_s * poll_s
-    return min(max(num_callers / CALLS_PER_S, MIN_POLL_S), MAX_POLL_S)
+    return min(max(calls_per_s * poll_s / CALLS_PER_S, MIN_POLL_S), MAX_POLL_S)
 
 
 def _not_received(round_number: int, contribution: str) -> ObjectNotFoundError:

@@ -62,7 +62,7 @@ def _switch(federation: Federation, fingerprint: str, etag: str, operators: Sequ
     """Write the settings with the root, and with what is older than it."""
     number = federation.current_round()
     is_begun = federation.journal(number).head() is not None
-    adopted = Adopted(round=number if is_begun else number - 1, release=federation.channel("latest").release)
+    adopted = Adopted(round=number if is_begun else number - 1, release=federation.channel("latest").newest)
     settings = federation.settings.model_copy(update={"root": fingerprint, "adopted": adopted})
     write_settings(federation.store, settings, etag=etag, signers=operators)
 

@@ -7,6 +7,13 @@ from pydantic import TypeAdapter, ValidationError
 from coldfuse.core.value import Name
 from coldfuse.errors import UserInputError
 
+CANDIDATE = "candidate"
+"""Channel of what was fused and waits at the gate, or was the last that did."""
+
+CHANNELS = (CANDIDATE, "latest", "stable")
+"""The channels that there can be: what is examined before anybody serves it, what the next round is on, and what has
+proved itself."""
+
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 

@@ -14,7 +14,6 @@ from coldfuse.core.release import Channel, ReleaseManifest
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode
 from coldfuse.errors import (
     CodecError,
-    ConflictError,
     DamagedObjectError,
     FederationError,
     ObjectNotFoundError,
@@ -25,7 +24,7 @@ from coldfuse.registry.damage import MISSING, name_damage
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.objects import Objects
 from coldfuse.registry.pointers import Pointers, plain_channel
-from coldfuse.registry.published import write_manifest
+from coldfuse.registry.published import require_next, write_manifest
 from coldfuse.registry.releases import channel_to, find_release, release_key
 from coldfuse.registry.settings import list_changes, read_settings
 from coldfuse.registry.trust import require_aggregator, view_of
@@ -135,10 +134,11 @@ class Federation:
         """Read a release's manifest as it was written, for which alone its digest holds; raises as `release`."""
         data = self.find_release(number)
         if data is None:
-            latest = self.channel("latest").release
-            if number <= latest:
+            newest = (latest := self.channel("latest")).newest
+            if number <= newest:
                 raise name_damage(self.store, release_key(number), MISSING, advice=ADVICE)
-            raise FederationError(f"there is no release {number}; the latest is {latest}")
+            what = "the latest" if newest == latest.release else "the newest"
+            raise FederationError(f"there is no release {number}; {what} is {newest}")
         return data
 
     def find_release(self, number: int) -> bytes | None:
@@ -216,11 +216,14 @@ class Federation:
             FederationError: There is no such channel.
             DamagedObjectError: The manifest is not the one that the pointer names, and that is nowhere.
         """
-        pointer = self.channel(channel)
+        return self.release_at(self.channel(channel))
+
+    def release_at(self, pointer: Channel) -> ReleaseManifest:
+        """Read the manifest of the release that a pointer names; raises as `release_of`."""
         found = self.find_manifest(pointer.release, pointer.manifest)
         if found is not None:
             return found
-        log.warning("%s %s is not what %r points to", self.store.url, release_key(pointer.release), channel)
+        log.warning("%s %s is not what a channel points to", self.store.url, release_key(pointer.release))
         return self.objects.get_value(ReleaseManifest, pointer.manifest)
 
     def publish(self, manifest: ReleaseManifest) -> None:
@@ -232,32 +235,29 @@ class Federation:
         Raises:
             ConflictError: Another release has this number, or the latest release is not the parent of this one.
         """
-        write_manifest(self.store, self.settings, self.trust, manifest)
-        pointer = channel_to(manifest)
         signer = self.signer.aggregator if self.signer else None
         if manifest.parent is None:  # release 0: there is no pointer to compare with
-            self.pointers.write("latest", pointer, None, signer)
+            write_manifest(self.store, self.settings, self.trust, manifest)
+            self.pointers.write("latest", channel_to(manifest), None, signer)
             return
         there = self.pointers.read("latest")
         current = plain_channel(there.channel)
-        if current == pointer and not there.is_damaged:  # an earlier try got this far
-            return
-        replaced = manifest.retraction.replaces if manifest.retraction else manifest.parent
-        if current != pointer and current.release != replaced:
-            raise ConflictError(
-                f"release {manifest.release} continues {manifest.parent}, but {current.release} is the latest"
-            )
-        self.pointers.write("latest", pointer, there, signer)
+        pointer = channel_to(manifest).model_copy(update={"rollback": current.rollback})
+        if current != pointer:
+            require_next(manifest, current)
+        write_manifest(self.store, self.settings, self.trust, manifest)
+        if current != pointer or there.is_damaged:  # else an earlier try got this far
+            self.pointers.write("latest", pointer, there, signer)
 
     def current_round(self, *, at_least: int = 1) -> int:
         """Return the number of the round that is open or to be opened next.
 
-        It follows the round that made the latest release, and the abandoned rounds after that one.
+        It follows the round that made the latest release, what a step back has ended, and the abandoned rounds after.
 
         Args:
             at_least: A number known from before: the search begins there.
         """
-        number = max(self.channel("latest").round + 1, at_least)
+        number = max(self.channel("latest").last_round + 1, at_least)
         if not self.journal(number).is_abandoned():
             return number
         step = 1  # ever longer ones, and then half as long: of thousand abandoned rounds twenty are looked at

@@ -28,11 +28,13 @@ from coldfuse.registry.journal import Journal
 from coldfuse.registry.published import find_manifest, is_ours
 from coldfuse.registry.reading import read_again
 from coldfuse.registry.releases import find_latest
+from coldfuse.registry.rollbacks import last_rollback
 from coldfuse.registry.signed import check_sealed, require_no_root, write_signed
 from coldfuse.storage.base import ObjectStore, list_keys
 from coldfuse.tensors.rereading import ADVICE
-from coldfuse.trust.channel import SignedChannel, channel_key, read_channel
+from coldfuse.trust.channel import SIGNERS, SignedChannel, channel_key, read_channel
 from coldfuse.trust.keys import Signer
+from coldfuse.trust.root import Root
 from coldfuse.trust.seen import Memory, with_channel, with_members, with_root
 from coldfuse.trust.view import Known, TrustView
 
@@ -140,20 +142,48 @@ class Pointers:
         """Seconds for which a channel is believed once it is signed."""
         return self.settings.channel_expires_s or CHANNEL_EXPIRES_S
 
-    def _sign(
-        self, name: str, target: Channel, before: Pointer | None, signer: Signer | None
-    ) -> tuple[SignedChannel, bytes]:
-        if self.trust is None or signer is None:
-            raise NotAllowedError(f"channel {name}: is signed by an aggregator or an operator, and no key was given")
+    def to_sign(self, name: str, target: Channel, before: Pointer | None, *, ahead_s: float = 0.0) -> SignedChannel:
+        """Return a channel as it is to be signed, in the place of what was read before.
+
+        Args:
+            name: The channel.
+            target: Where it shall point.
+            before: What was read; None: there is none yet.
+            ahead_s: Seconds by which its version shall be ahead, for what several people have to sign.
+
+        Raises:
+            NotAllowedError: There is no root.
+        """
+        if self.trust is None:
+            raise NotAllowedError(f"channel {name}: there is no root, and nobody whose signature would count")
         known, now_s = self._known_to_sign(self.trust), self.now_s()
         seen = self.memory.seen().channels.get(name)
         there = before.channel.version if before and isinstance(before.channel, SignedChannel) else 0
         last = max(there, seen.version if seen else 0)
-        new = SignedChannel(
-            **dict(target), name=name, version=max(last + 1, int(now_s)), expires_at_s=now_s + self.expires_s,
-            federation=known.fingerprint, root=known.root.version, members=known.members.version,
+        return SignedChannel(
+            **dict(plain_channel(target)), name=name, version=max(last + 1, int(now_s + ahead_s)),
+            expires_at_s=now_s + self.expires_s, federation=known.fingerprint, root=known.root.version,
+            members=known.members.version,
         )  # fmt: skip
+
+    def _sign(
+        self, name: str, target: Channel, before: Pointer | None, signer: Signer | None
+    ) -> tuple[SignedChannel, bytes]:
+        if signer is None:
+            raise NotAllowedError(f"channel {name}: is signed by an aggregator or an operator, and no key was given")
+        self._require_signer(name, signer)
+        new = self.to_sign(name, target, before)
         return new, write_signed(encode(new), "channel", [signer])
+
+    def _require_signer(self, name: str, signer: Signer) -> None:
+        """Refuse a key by which nobody would believe a channel, before anything is written."""
+        if self.trust is None or may_sign(self.trust.known().root, signer):
+            return
+        if not may_sign(self.trust.refresh().root, signer):  # it may be new
+            raise NotAllowedError(
+                f"channel {name}: key {signer.public.id[:12]} cannot sign it alone; an aggregator's can, or an "
+                "operator's where one is enough"
+            )
 
     def decode(self, data: bytes, name: str) -> Channel:
         """Return a channel from what lies in the store, verified by the newest root.
@@ -225,7 +255,16 @@ class Pointers:
         def find(number: int) -> bytes | None:
             return find_manifest(self.store, self.settings, self.trust, number=number, journal=self.journal)
 
-        return find_latest(self.store, find, is_ours=lambda data: is_ours(self.store, self.settings, self.trust, data))
+        return find_latest(
+            self.store, find, rollback=last_rollback(self.store, self.trust),
+            is_ours=lambda data: is_ours(self.store, self.settings, self.trust, data),
+        )  # fmt: skip
+
+
+def may_sign(root: Root, signer: Signer) -> bool:
+    """Tell whether a key can sign channels alone."""
+    roles = (root.roles[role] for role in SIGNERS)
+    return any(role.threshold == 1 and signer.public.id in role.keys for role in roles)
 
 
 def plain_channel(channel: Channel) -> Channel:

@@ -22,7 +22,9 @@ from coldfuse.core.signature import Signature
 from coldfuse.core.value import Value
 from coldfuse.errors import CodecError, ConflictError, ObjectNotFoundError, SignatureError, UserInputError
 from coldfuse.registry.settings import keep_last_change, put_settings, read_settings
+from coldfuse.registry.signed_channels import fits, put_channel
 from coldfuse.storage.base import ObjectStore
+from coldfuse.trust.channel import SignedChannel
 from coldfuse.trust.envelope import detached, envelope_of, read_envelope, verify_detached
 from coldfuse.trust.keys import PublicKey, Signer
 from coldfuse.trust.members import Members
@@ -30,7 +32,7 @@ from coldfuse.trust.root import Root
 from coldfuse.trust.root_changes import lacks, still_to_sign
 from coldfuse.trust.view import Known, members_key, root_key
 
-ProposedKind = Literal["members", "federation", "root"]
+ProposedKind = Literal["members", "federation", "channel", "root"]
 """What can be proposed, in the order in which it is published."""
 
 MAX_SIGNATURES_READ = 500
@@ -40,7 +42,7 @@ _MAX_BYTES = MAX_MANIFEST_BYTES * 3 // 4 - (64 << 10)
 """Length of a document at most: in base64, with its signatures, it is still read."""
 
 _ID_CHARS = 16
-_KEY = re.compile(r"proposals/([0-9a-f]{16})/([0-2])-(members|federation|root)-[0-9a-f]{64}\.json")
+_KEY = re.compile(r"proposals/([0-9a-f]{16})/([0-3])-(members|federation|channel|root)-[0-9a-f]{64}\.json")
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,10 @@ class Document:
     def members(self) -> Members:
         """Return the list of members that it is."""
         return decode(Members, self.payload, what="the proposed members")
+
+    def channel(self) -> SignedChannel:
+        """Return the channel that it is."""
+        return decode(SignedChannel, self.payload, what="the proposed channel")
 
     def settings(self) -> FederationSettings:
         """Return the settings that it is."""
@@ -180,6 +186,8 @@ def is_current(store: ObjectStore, proposal: Proposal, known: Known) -> bool:
             members = document.members()
             is_next = members.version == known.members.version + 1 or members == known.members
             is_next = is_next and members.federation == known.fingerprint  # else nobody could read any members again
+        elif document.kind == "channel":
+            is_next = fits(store, document.channel(), known)
         else:
             settings = document.settings()
             is_next = settings.number - read_settings(store)[0].number in (0, 1)
@@ -203,6 +211,8 @@ def publish(store: ObjectStore, proposal: Proposal, known: Known) -> None:
             _put(store, root_key(document.root().version), envelope, document)
         elif document.kind == "members":
             _put(store, members_key(document.members().version), envelope, document)
+        elif document.kind == "channel":
+            put_channel(store, document.channel(), envelope, known)
         else:
             _put_settings(store, envelope, document, known)
     for key in store.list(f"proposals/{proposal.id}/").keys:

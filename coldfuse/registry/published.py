@@ -10,13 +10,13 @@ import logging
 from collections.abc import Callable, Sequence
 
 from coldfuse.core.federation import FederationSettings
-from coldfuse.core.release import ReleaseManifest
-from coldfuse.core.serialization import decode, encode, sha256
+from coldfuse.core.release import Channel, ReleaseManifest
+from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode, encode, sha256
 from coldfuse.errors import CodecError, ConflictError, SignatureError
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.objects import Objects
 from coldfuse.registry.releases import find_release, is_manifest, read_statement_of, release_key
-from coldfuse.storage.base import ObjectStore
+from coldfuse.storage.base import ObjectStore, get_if_there
 from coldfuse.trust.keys import PublicKey
 from coldfuse.trust.view import TrustView
 
@@ -91,6 +91,44 @@ def write_manifest(
     if is_anothers(store, settings, trust, there, manifest.release):
         raise ConflictError(f"release {manifest.release} was published by another aggregator")
     store.compare_and_swap(key, data, etag=etag)
+
+
+def require_next(manifest: ReleaseManifest, current: Channel) -> None:
+    """Raise `ConflictError` for a release that does not continue the one that `latest` points to."""
+    if current.release != manifest.continues:
+        raise ConflictError(
+            f"release {manifest.release} continues {manifest.parent}, but {current.release} is the latest"
+        )
+    if current.rollback is not None and manifest.round <= current.rollback.round:
+        raise ConflictError(f"round {manifest.round} makes no release any more: {current.rollback.ending}")
+
+
+def next_number(store: ObjectStore, settings: FederationSettings, trust: TrustView | None, *, pointer: Channel) -> int:
+    """Return the number of the release that is made next: none is used twice.
+
+    A round that a step back has ended may have written its release, to which no channel has ever pointed.
+    """
+    number = pointer.newest + 1
+    if pointer.rollback is None or pointer.release > pointer.rollback.newest:
+        return number
+    while is_taken(store, settings, trust, number=number):
+        number += 1
+    return number
+
+
+def is_taken(
+    store: ObjectStore,
+    settings: FederationSettings,
+    trust: TrustView | None,
+    *,
+    number: int,
+    own: ReleaseManifest | None = None,
+) -> bool:
+    """Tell whether somebody who may has written a release of this number that is not `own`."""
+    there = get_if_there(store, release_key(number), length=MAX_MANIFEST_BYTES + 1)
+    if there is None or (own is not None and there == encode(own)):
+        return False
+    return is_anothers(store, settings, trust, there, number)
 
 
 def _require_signed(store: ObjectStore, said: ReleaseManifest, data: bytes, keys: Sequence[PublicKey]) -> None:

@@ -12,6 +12,8 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 
 from coldfuse.core.release import Channel, ReleaseManifest
+from coldfuse.core.rollback import Rollback
+from coldfuse.core.round import RoundState
 from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode, encode, sha256
 from coldfuse.errors import CodecError, DamagedObjectError, ObjectNotFoundError
 from coldfuse.registry.damage import name_damage
@@ -95,7 +97,11 @@ def find_release(
 
 
 def find_latest(
-    store: ObjectStore, find: Callable[[int], bytes | None], *, is_ours: Callable[[bytes], bool]
+    store: ObjectStore,
+    find: Callable[[int], bytes | None],
+    *,
+    is_ours: Callable[[bytes], bool],
+    rollback: Rollback | None = None,
 ) -> Channel | None:
     """Return a pointer to the newest release that is there; None if there is none.
 
@@ -103,15 +109,27 @@ def find_latest(
         store: The federation's store.
         find: Returns a release's manifest as it was written, as `find_release`.
         is_ours: Tells whether a release is the federation's, from its manifest's bytes.
+        rollback: The last step back to an older release; what was made before it does not count.
     """
     for number in reversed(list(list_releases(store))):
         try:
             data = find(number)
-            if data is not None and is_ours(data):
-                return channel_to(decode(ReleaseManifest, data, what=release_key(number)))
+            if data is None or not is_ours(data):
+                continue
+            manifest = decode(ReleaseManifest, data, what=release_key(number))
+            if rollback is None or follows(rollback, manifest):
+                return channel_to(manifest).model_copy(update={"rollback": rollback})
         except (CodecError, DamagedObjectError) as error:
             log.warning("%s", error)
     return None
+
+
+def follows(rollback: Rollback, manifest: ReleaseManifest) -> bool:
+    """Tell whether a release is the one that was stepped back to, or was made after that and from it."""
+    if manifest.release == rollback.release:
+        return True
+    before = manifest.continues if manifest.continues is not None else -1
+    return manifest.round > rollback.round and (before == rollback.release or before > rollback.newest)
 
 
 def list_releases(store: ObjectStore) -> Iterator[int]:
@@ -132,10 +150,22 @@ def _digest_of(store: ObjectStore, number: int, journal: Callable[[int], Journal
         state = journal(round_number).state()
         if state.opened is None and state.fused is None:
             return None
-        made = state.published.release if state.published else state.opened.base_release + 1 if state.opened else None
-        if state.fused is not None and made == number:
+        if state.fused is not None and state.has_passed and _made(store, state) == number:
             return state.fused.manifest
     return None
+
+
+def _made(store: ObjectStore, state: RoundState) -> int | None:
+    """Return the number of the release that a round has made, or was about to."""
+    if state.published is not None:
+        return state.published.release
+    data = _get(store, state.fused.manifest if state.fused else None)
+    if data is None:
+        return state.opened.base_release + 1 if state.opened else None
+    try:
+        return decode(ReleaseManifest, data, what="a release").release
+    except CodecError:
+        return None
 
 
 def _get(store: ObjectStore, digest: str | None) -> bytes | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from coldfuse.errors import UserInputError
-from coldfuse.tensors.files import BlobFile, File, LocalFile, ObjectFile, find_object, readable
+from coldfuse.tensors.files import File, LocalFile, ObjectFile, find_object, readable
 from coldfuse.tensors.stores import S3_SCHEME, split_url, store_at
 
 Location = Path | str
@@ -92,9 +92,9 @@ class ReleaseFolder:
 
     where: str
     """Name of the release, for people."""
-    files: Mapping[str, BlobFile]
+    files: Mapping[str, File]
 
-    def find(self, name: str) -> BlobFile | None:
+    def find(self, name: str) -> File | None:
         """Return a file; None if there is none of this name."""
         return self.files.get(name)
 

@@ -202,6 +202,10 @@ class GatewayClient(Gateway):
         """Hand in a member's signed word on a release."""
         self._call(pb.PutCheckResponse, pb.PutCheckRequest(envelope=envelope))
 
+    def put_score(self, envelope: bytes) -> None:
+        """Hand in an evaluator's signed counts on a candidate."""
+        self._call(pb.PutScoreResponse, pb.PutScoreRequest(envelope=envelope))
+
     def close(self) -> None:
         """End the connection; calls in other threads fail."""
         self._cancellation.cancel()

@@ -23,6 +23,7 @@ from coldfuse.gateway.contributions import read_manifest
 from coldfuse.gateway.intake import Intake
 from coldfuse.gateway.signed import read_statement, root_version
 from coldfuse.gateway.upload import PartUpload
+from coldfuse.registry.channels import CANDIDATE
 from coldfuse.transport.callers import Caller, check_contributor, check_member, check_names
 from coldfuse.transport.calls import Call, Context, House, Requests
 from coldfuse.transport.frames import SERVICE, NextSize, parse, read_frame, write_block
@@ -38,6 +39,7 @@ from coldfuse.transport.wire import (
     write_verdict,
 )
 from coldfuse.trust.check import claimed_check
+from coldfuse.trust.score import claimed_score
 
 
 class Servicer:
@@ -55,6 +57,7 @@ class Servicer:
         methods = [
             self.get_status, self.get_release, self.list_releases, self.read_object, self.find_missing,
             self.upload_part, self.commit, self.get_verdict, self.get_signed, self.join, self.put_check,
+            self.put_score,
         ]  # fmt: skip
         names = {method.__name__.title().replace("_", ""): method for method in methods}
         handlers = {
@@ -91,6 +94,8 @@ class Servicer:
     async def get_release(self, call: Call) -> None:
         """See the .proto."""
         which = read_which(await call.read(pb.GetReleaseRequest))
+        if which == CANDIDATE:
+            call.require("GetCandidate")
         await call.be_heavy()
         data = await call.ask(lambda: self._gateway.release_bytes(which))
         await call.answer(pb.GetReleaseResponse(manifest_json=data, manifest_digest=sha256(data)))
@@ -163,11 +168,20 @@ class Servicer:
         await call.ask(lambda: self._gateway.put_check(envelope))
         await call.answer(pb.PutCheckResponse())
 
+    async def put_score(self, call: Call) -> None:
+        """See the .proto."""
+        envelope = (await call.read(pb.PutScoreRequest)).envelope
+        check_member(claimed_score(envelope).member, call.caller.asker, what="signs a score")
+        await call.ask(lambda: self._gateway.put_score(envelope))
+        await call.answer(pb.PutScoreResponse())
+
     async def read_object(self, call: Call) -> None:
         """See the .proto. While one block is sent, the next one is read."""
         request = await call.read(pb.ReadObjectRequest)
         digest, start, length = request.digest, request.start_bytes, request.length_bytes
         await call.ask(partial(self._gateway.check_read, request.release, digest, start=start, length=length))
+        if self._gateway.reader.is_candidate(request.release):
+            call.require("GetCandidate")
         end, size = start + length, NextSize()
         async with self._rooms.transfers.take(call.caller.key, DOWNLOAD_BYTES, total_bytes=length) as turn:
             blocks = (

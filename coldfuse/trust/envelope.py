@@ -30,10 +30,12 @@ Kind = Literal[
     "journal",
     "contribution",
     "check",
+    "score",
     "lot",
     "provenance",
     "request",
     "tombstone",
+    "collected",
 ]
 """What is signed."""
 

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from coldfuse.core.model_files import PROVENANCE_FILE, SIGNATURE_FILE
+from coldfuse.core.model_files import CARD_FILE, PROVENANCE_FILE, SIGNATURE_FILE
 from coldfuse.core.serialization import canonical_json, decode, sha256
 from coldfuse.core.signature import Signature
 from coldfuse.core.value import Digest, Value
@@ -24,8 +24,11 @@ from coldfuse.errors import CodecError, SignatureError
 from coldfuse.trust.envelope import Envelope, detached, payload_type, verify_detached
 from coldfuse.trust.keys import PublicKey, Signer
 
-IGNORED = (".cache", ".coldfuse", ".git", ".gitattributes", ".github", ".gitignore", SIGNATURE_FILE, PROVENANCE_FILE)
-"""What lies in a folder and is not signed: notes of whoever has brought it, and what is signed for itself."""
+IGNORED = (
+    ".cache", ".coldfuse", ".git", ".gitattributes", ".github", ".gitignore",
+    CARD_FILE, SIGNATURE_FILE, PROVENANCE_FILE,
+)  # fmt: skip
+"""What lies in a folder and is not signed: notes of whoever has brought it, its card, and what is signed for itself."""
 
 _MEDIA_TYPE: Literal["application/vnd.dev.sigstore.bundle.v0.3+json"] = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _STATEMENT: Literal["https://in-toto.io/Statement/v1"] = "https://in-toto.io/Statement/v1"
@@ -176,6 +179,20 @@ def read_signature(bundle: bytes, keys: Sequence[PublicKey]) -> SignedFiles:
     if subject.digest.get("sha256") != root_digest(digests):
         raise SignatureError(f"{_WHAT}: its subject is not what its files add up to; the signer is at fault")
     return SignedFiles(name=subject.name, digests=digests, ignored=ignored, key=key)
+
+
+def says_ignored(bundle: bytes, path: str) -> bool:
+    """Tell whether a bundle leaves a path out of what it signs, by its own word: nothing of it is verified.
+
+    Raises:
+        CodecError: It is no such bundle.
+    """
+    payload = decode(_Bundle, bundle, what=_WHAT).envelope.payload
+    try:
+        statement = decode(_Statement, base64.b64decode(payload, validate=True), what=f"{_WHAT}'s statement")
+    except ValueError as error:
+        raise CodecError(f"{_WHAT}: its payload is no base64; it was altered") from error
+    return path in statement.predicate.serialization.ignore_paths
 
 
 def root_digest(digests: Mapping[str, str]) -> str:

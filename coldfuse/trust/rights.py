@@ -14,6 +14,8 @@ from coldfuse.trust.members import Member, MemberRole
 READERS: frozenset[MemberRole] = frozenset({"consumer", "contributor", "evaluator", "operator"})
 SENDERS: frozenset[MemberRole] = frozenset({"contributor", "operator"})
 
+SCORERS: frozenset[MemberRole] = frozenset({"evaluator", "operator"})
+
 RIGHTS: dict[str, frozenset[MemberRole]] = {
     "GetStatus": READERS,
     "GetRelease": READERS,
@@ -25,11 +27,14 @@ RIGHTS: dict[str, frozenset[MemberRole]] = {
     "Commit": SENDERS,
     "GetVerdict": SENDERS,
     "PutCheck": frozenset({"contributor", "evaluator", "operator"}),
+    "PutScore": SCORERS,
+    "GetCandidate": SCORERS,
     "Rotate": READERS,
     "ServerReflection": READERS,
 }
-"""Roles that may call each method. GetSigned of a root is "GetRoot", and Join of a key that is not a member's first one
-is "Rotate", for that member; services of gRPC's own go by their names."""
+"""Roles that may call each method. GetRelease and ReadObject of what waits at the gate are "GetCandidate". GetSigned of
+a root is "GetRoot", and Join of a key that is not a member's first one is "Rotate", for that member; services of gRPC's
+own go by their names."""
 
 STRANGERS = frozenset({"GetRoot", "Join", "Health"})
 """What everybody may call: what is verified by who gets it, what proves itself by an invitation, and whether there is

@@ -111,7 +111,7 @@ class Recomputing:
             raise _CannotError("an older version has opened its round, and has not said by which method and rules")
         if (opened.base_release, opened.base_digest) != (parent.number, parent.manifest.model_digest):
             raise _DiffersError(f"its round was opened on release {opened.base_release}, its parent is {parent.number}")
-        base = open_base(self.federation, _unchecked(parent.manifest))
+        base = open_base(self.federation, _unchecked(parent.manifest), number=release.number)
         if release.manifest.retraction is not None or opened.retraction is not None:
             self._require_retracted(release.manifest, base, opened, round_number=round_.number)
             return
@@ -253,6 +253,8 @@ def _differences(found: Admission, recorded: Admission) -> Iterator[str]:
         mine, theirs = getattr(found, name), getattr(recorded, name)
         if mine != theirs and not (name == "checks" and theirs is None):
             yield f"its {name.replace('_', ' ')} is {_short(mine)}, and the journal says {_short(theirs)}"
+    if recorded.is_named and not found.is_named:
+        yield "its contributor has not agreed to be named, and the journal says so"
     if recorded.measured is not None and not _alike(found.measured, recorded.measured):
         yield f"it measures {_length(found.measured)}, and the journal says {_length(recorded.measured)}"
 

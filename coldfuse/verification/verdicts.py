@@ -10,9 +10,11 @@ from collections.abc import Collection, Iterator, Mapping, Set
 
 from coldfuse.core.damage import Damaged
 from coldfuse.core.federation import Terms
-from coldfuse.core.round import Admitted, Closed, Opened, Rejected, RoundState, fold
+from coldfuse.core.gating import Evaluated
+from coldfuse.core.round import Admitted, Closed, Fused, LeaderEvent, Opened, Rejected, RoundState, fold
 from coldfuse.trust.provenance import Statement
 from coldfuse.verification.causes import Cause
+from coldfuse.verification.gate import gate_problems
 from coldfuse.verification.journals import SeenRound
 from coldfuse.verification.releases import SeenRelease
 
@@ -34,6 +36,7 @@ def problems_of(
     yield from _of_opening(round_, before, releases, terms)
     yield from _of_verdicts(round_)
     yield from _of_closing(round_)
+    yield from gate_problems(round_)
     yield from _of_release(round_, releases)
 
 
@@ -69,11 +72,11 @@ def _of_verdicts(round_: SeenRound) -> Iterator[Problem]:
     admitted = {admission.contribution for admission in opened.carried} if opened else set()
     rejected: set[str] = set()
     is_void = round_.state.abandoned is not None  # nothing was fused: who was admitted may be asked to send it again
-    may_take_back = True  # until the round is closed, and then what the store has damaged
+    may_take_back = True  # until the round is closed, and then what the store has damaged, or the gate has refused
     is_closed = False
     for event in round_.events:
         is_closed |= isinstance(event, Closed)
-        may_take_back = isinstance(event, Damaged) or (may_take_back and not isinstance(event, Closed))
+        may_take_back = _begins_taking_back(event) or (may_take_back and not isinstance(event, Closed | Fused))
         for admission in event.admissions if isinstance(event, Admitted) else ():
             if is_closed or admission.contribution in admitted | rejected:
                 when = "was admitted when the round was closed" if is_closed else "has two verdicts"
@@ -86,6 +89,11 @@ def _of_verdicts(round_: SeenRound) -> Iterator[Problem]:
                 yield Cause.CONTRADICTION, f"{_who(rejection)} has two verdicts"
             rejected.add(rejection.contribution)
     yield from _of_received(round_, admitted | rejected)
+
+
+def _begins_taking_back(event: LeaderEvent) -> bool:
+    """Tell whether what was admitted may be rejected from here on: as it is damaged, or for what the gate found."""
+    return isinstance(event, Damaged) or (isinstance(event, Evaluated) and not event.decision.publish)
 
 
 def _of_received(round_: SeenRound, judged: Set[str]) -> Iterator[Problem]:

@@ -17,9 +17,10 @@ SOURCE = Path(coldfuse.__file__).read_text()
 def test_the_exported_names_are_these() -> None:
     api = {name for name in coldfuse.__all__ if name not in vars(errors)}
     assert api == {
-        "__version__", "attach", "connect", "fetch", "fuse", "methods", "load_module", "Federation", "Status",
-        "Releases", "ReleaseSummary", "FetchedRelease", "Acknowledgement", "ContributionVerdict", "Decision",
-        "FusedModel", "Methods", "MethodInfo", "ParameterInfo", "evaluate", "EvaluationResult",
+        "__version__", "attach", "connect", "diff", "evaluate", "fetch", "fuse", "methods", "load_module", "push",
+        "rank", "similarity", "Federation", "Status", "Releases", "ReleaseSummary", "FetchedRelease", "Acknowledgement",
+        "ContributionVerdict", "Decision", "FusedModel", "Methods", "MethodInfo", "ParameterInfo", "EvaluationResult",
+        "Movement", "Pushed",
     }  # fmt: skip
 
 
@@ -49,7 +50,10 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
         _ = coldfuse.fusion_method
 
 
-@pytest.mark.parametrize("name", ["connect", "evaluate", "fetch", "fuse", "methods"])
+FUNCTIONS = ("connect", "diff", "evaluate", "fetch", "fuse", "methods", "push", "rank", "similarity")
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_say_what_they_take_give_and_raise(name: str) -> None:
     function = getattr(coldfuse, name)
     documented = inspect.getdoc(function) or ""

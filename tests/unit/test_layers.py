@@ -28,15 +28,20 @@ MAY_IMPORT = {
     "registry": "core tensors storage trust",
     "engine": "config core naming tensors adapters fusion registry storage",
     "gateway": "core tensors storage registry trust",
+    # what was contributed is read as the engine reads it, out of the store or through a gateway
+    "movement": "core tensors fusion engine registry gateway",
     "doctor": "core tensors registry storage trust",
     "transport": "core tensors gateway registry storage trust config proxies",
-    "aggregator": "core tensors fusion engine registry storage trust evaluation",
+    "aggregator": "core tensors fusion engine registry storage trust webhooks evaluation",
+    "webhooks": "core registry storage",
     "data": "core extras",  # databases and the Hub need libraries of an extra
     # pictures need a library of an extra; adapters know which types are a change of weights
     "training": "core durable naming tensors adapters data extras",
     "evaluation": "core durable tensors data training",  # scores and features are kept in files
     "consumer": "core durable tensors registry gateway trust",
     "contributor": "core durable tensors data training consumer gateway trust",  # what it sends is signed
+    # what it scores is brought as a consumer does, and its counts are signed
+    "evaluator": "core durable tensors evaluation registry consumer gateway trust",
     "attached": "core durable naming adapters tensors",  # models and Trainers of the user's own
     "search": "core tensors fusion engine data training evaluation",
     "testing": "core tensors fusion engine",
@@ -45,9 +50,10 @@ MAY_IMPORT = {
     "recipes": "core tensors fusion engine",
     # looks at a store as everybody writes it: fuses again as the aggregator does, and reads what a fetch has left
     "verification": "core tensors engine registry storage trust aggregator consumer doctor gateway",
+    "publishing": "core consumer verification",  # what is pushed was fetched and verified
     "simulation": "core processes tensors engine registry storage gateway transport aggregator data config",
     "api": "core durable recipes naming tensors adapters fusion engine registry storage gateway transport trust "
-    "consumer contributor attached search data training evaluation config extras",
+    "consumer contributor attached search movement verification publishing data training evaluation config extras",
     "experiments": "*",
     "cli": "*",
     "__main__": "cli",
@@ -63,6 +69,7 @@ ONLY_HOMES = {
     "grpc": "transport experiments engine",
     "google": "transport",
     "ray": "engine aggregator experiments",
+    "urllib3": "webhooks",  # boto3 brings it
     "cryptography": "trust",
     "securesystemslib": "trust",
     "safetensors": "",  # tensors parses and writes headers itself, in ranges of files that lie anywhere
@@ -76,7 +83,7 @@ ONLY_HOMES = {
     "transformers": "adapters attached naming training evaluation experiments",
     "sklearn": "training evaluation experiments",
     "numba": "engine fusion experiments",  # experiments report its version
-    "huggingface_hub": "api naming training",  # training names an error that loading raises
+    "huggingface_hub": "api naming publishing training",  # training names an error that loading raises
     "yaml": "recipes training",
     "typer": "cli",
     "rich": "api cli experiments",

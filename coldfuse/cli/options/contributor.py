@@ -118,6 +118,10 @@ class ContributeOptions:
     name: Annotated[
         str | None, typer.Option(help="Your name, of any script, which the whole federation sees; node-… by default.")
     ] = None
+    is_named: Annotated[
+        bool,
+        typer.Option("--named/--anonymous", help="Agree to be named in the cards of releases, which may be published."),
+    ] = False
     work: Annotated[Path | None, typer.Option(help="The node's folder; .coldfuse/ and the name's id by default.")] = (
         None
     )

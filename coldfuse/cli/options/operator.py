@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from coldfuse.cli.options.channels import ChannelChange, ChannelWords, Telling
 from coldfuse.cli.options.closing import ClosingWords
 from coldfuse.cli.options.gate import GateWords
 from coldfuse.cli.options.shared import AsJson, RecipeChange, RecipeWords, Store
@@ -86,6 +87,7 @@ class InitOptions:
     statistics: Annotated[Literal["require", "optional"], _STATISTICS] = "require"
     closing: ClosingWords = field(default_factory=ClosingWords)
     gating: GateWords = field(default_factory=GateWords)
+    channels: ChannelWords = field(default_factory=ChannelWords)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +109,7 @@ class SetOptions:
     statistics: Annotated[Literal["require", "optional"] | None, _STATISTICS] = None
     closing: ClosingWords = field(default_factory=ClosingWords)
     gating: GateWords = field(default_factory=GateWords)
+    channels: ChannelChange = field(default_factory=ChannelChange)
     by: Annotated[str | None, _BY] = None
     as_json: AsJson = False
     signing: OperatorKey = field(default_factory=OperatorKey)
@@ -216,6 +219,15 @@ class Fusing:
     lease: Annotated[str, typer.Option(help="Another aggregator takes over from one that was silent for so long.")] = (
         "10s"
     )
+    suite: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=FILE",
+            help="Examples on which every fused model is compared with its base before it is published, where the "
+            "federation has a gate: NAME=FILE, NAME=TRAIN,TEST, or NAME:TASK=FILE for another task than "
+            "text-classification. May be repeated; stays on this machine and its workers.",
+        ),
+    ] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,6 +259,7 @@ class AggregatorOptions:
     store: Store
     fusing: Fusing = field(default_factory=Fusing)
     holding: Holding = field(default_factory=Holding)
+    telling: Telling = field(default_factory=Telling)
     rounds: Annotated[
         int | None, typer.Option(min=1, help="End after this many releases; until stopped by default.")
     ] = None
@@ -271,3 +284,4 @@ class ServeOptions:
     )
     fusing: Fusing = field(default_factory=Fusing)
     holding: Holding = field(default_factory=Holding)
+    telling: Telling = field(default_factory=Telling)

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from coldfuse.experiments.paper.results import Curve, Row, curves
-from coldfuse.experiments.paper.values import Experiment
+from coldfuse.experiments.paper.values import Experiment, Group
 
+_START = {
+    "frozen": "pretrained", "fine-tuned": "pretrained (single fine-tuning)", "few-shot": "pretrained",
+}  # fmt: skip
 _BASELINES = {"one-shot": ":", "multitask": "-."}
 
 
@@ -31,7 +34,9 @@ def draw(rows: Sequence[Row], experiment: Experiment, path: Path) -> None:
             _draw(axes, curve, f"C{names.index(curve.variant)}")
         over_rounds = [curve for curve in own if curve.variant not in _BASELINES]
         if over_rounds:
-            axes.axhline(100 * over_rounds[0].points[0].mean, color="0.4", linestyle="--", label="pretrained")
+            axes.axhline(100 * over_rounds[0].points[0].mean, color="0.4", linestyle="--", label=_START[protocol])
+        if protocol == "frozen" and (single := _single(found, group)) is not None:
+            axes.axhline(100 * single, color="0.6", linestyle=(0, (1, 3)), label="single fine-tuning")
         axes.set(xlabel="round", ylabel="accuracy, %", title=f"{protocol}, {group} data sets")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
@@ -39,6 +44,12 @@ def draw(rows: Sequence[Row], experiment: Experiment, path: Path) -> None:
     figure.suptitle(experiment.title)
     figure.savefig(path, dpi=150, metadata={"Software": ""})
     pyplot.close(figure)
+
+
+def _single(found: Sequence[Curve], group: Group) -> float | None:
+    """Return what fine-tuning the pretrained base on each data set alone gives, where that was scored."""
+    own = (curve for curve in found if (curve.protocol, curve.group) == ("fine-tuned", group))
+    return next((curve.points[0].mean for curve in own if curve.variant not in _BASELINES), None)
 
 
 def _draw(axes: Any, curve: Curve, color: str) -> None:

@@ -89,9 +89,20 @@ def make(shop: Workshop, model: Model) -> Path:
         chain.append(_before(chain[-1]))
     for item in reversed(chain[:-1]):
         shop.place(item).parent.mkdir(parents=True, exist_ok=True)
-        _MAKERS[type(item)](shop, item)
+        _make(shop, item)
         shop.made(item)
     return shop.place(model)
+
+
+def _make(shop: Workshop, model: Model) -> None:
+    if isinstance(model, Tuned):
+        _make_tuned(shop, model)
+    elif isinstance(model, Fused):
+        _make_fused(shop, model)
+    elif isinstance(model, Averaged):
+        _make_averaged(shop, model)
+    elif isinstance(model, Pooled):
+        _make_pooled(shop, model)
 
 
 def _before(model: Model) -> Model:
@@ -112,7 +123,7 @@ def _make_fused(shop: Workshop, model: Fused) -> None:
     fuse_folders(request, ThreadExecutor(shop.threads))
     for item in model.tuned:
         if not isinstance(item.start, Pretrained):  # what begins at the base is a part of many rounds
-            _remove(shop.place(item))
+            remove(shop.place(item))
 
 
 def _make_averaged(shop: Workshop, model: Averaged) -> None:
@@ -159,11 +170,6 @@ def _make_pooled(shop: Workshop, model: Pooled) -> None:
     write_model(staging, start, done.tensors)
     publish(staging, out)
     discard_checkpoint(checkpoint)
-
-
-_MAKERS: Mapping[type[Model], Callable[[Workshop, object], None]] = {
-    Tuned: _make_tuned, Fused: _make_fused, Averaged: _make_averaged, Pooled: _make_pooled,
-}  # type: ignore[dict-item]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +229,8 @@ def _attacked(model: Tuned, start: Path, tensors: Mapping[str, Tensor]) -> Mappi
     return {name: base[name] + strength * spoil(tensors[name] - base[name], generator) for name in sorted(tensors)}
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a model's folder or file, if it is there."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     path.unlink(missing_ok=True)

@@ -57,12 +57,12 @@ def plan(setting: Setting) -> list[Wanted]:
 
     Raises `UserInputError` where the data sets are too few or too small for the experiment.
     """
-    return [
-        wanted
-        for seed in setting.sizes.seeds
-        for number, fold in enumerate(setting.folds)
-        for wanted in _of_a_fold(setting, seed, number, fold)
-    ]
+    folds, found = setting.folds, list[Wanted]()
+    for place, seed in enumerate(setting.sizes.seeds):
+        mine = [place % len(folds)] if setting.experiment.has_fold_by_seed else range(len(folds))
+        for number in mine:
+            found += _of_a_fold(setting, seed, number, folds[number])
+    return found
 
 
 def _of_a_fold(setting: Setting, seed: int, number: int, fold: Fold) -> Iterator[Wanted]:

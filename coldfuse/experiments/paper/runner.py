@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -14,7 +14,7 @@ from statistics import fmean
 from coldfuse.errors import UserInputError
 from coldfuse.experiments.fusion_data import Sizes as Taken
 from coldfuse.experiments.fusion_data import Task, read_task
-from coldfuse.experiments.paper.making import Workshop
+from coldfuse.experiments.paper.making import Workshop, remove
 from coldfuse.experiments.paper.models import Averaged, Fused, Model, Pooled, Pretrained, Tuned
 from coldfuse.experiments.paper.plan import Setting, Wanted, plan
 from coldfuse.experiments.paper.results import Row
@@ -44,6 +44,8 @@ class Given:
     unseen: Sequence[str] = ()
     """Data sets that nobody contributes; none: the experiment's folds."""
     threads: int = 1
+    discards: bool = False
+    """True to remove models that this experiment needs no more; their scores stay."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +90,9 @@ def run(
         experiment=experiment, sizes=sizes, start=start, lengths=lengths, digests=digests, unseen=given.unseen,
     ))  # fmt: skip
     shop = Workshop(work=given.work, base=given.base, tasks=tasks, digests=digests, sizes=sizes, threads=given.threads)
+    _ = shop.settings  # what cannot be trained with is refused before anything is made
     if not only_kept:
-        _make_all(shop, wanted, tell)
+        _make_all(shop, wanted, tell, discards=given.discards)
     rows = [row for item in wanted if (row := _row(shop, item)) is not None]
     return Ran(
         rows=rows, num_wanted=len(wanted), base_digest=base_digest, data_digests=digests,
@@ -122,7 +125,7 @@ def _how(sizes: Sizes) -> str:
     return json.dumps([sizes.batch_size, sizes.learning_rate, sizes.max_length])
 
 
-def _make_all(shop: Workshop, wanted: Sequence[Wanted], tell: Callable[[str], None]) -> None:
+def _make_all(shop: Workshop, wanted: Sequence[Wanted], tell: Callable[[str], None], *, discards: bool) -> None:
     clock = Clock(left=sum(costs(shop, wanted).values()))
     shop = replace(shop, made=lambda model: clock.spend(cost_of(shop, model)))
     for number, some in enumerate(groups := list(_at_once(wanted)), start=1):
@@ -131,6 +134,37 @@ def _make_all(shop: Workshop, wanted: Sequence[Wanted], tell: Callable[[str], No
         clock.spend(sum(_score_cost(shop.sizes, i) for i, was in zip(some, before, strict=True) if was is None))
         if None in before:
             tell(f"{_said(shop, some)} ({number} of {len(groups)}{clock.said()})")
+            if discards:
+                discard(shop, made=wanted, needed=needed(shop, wanted))
+
+
+def needed(shop: Workshop, wanted: Iterable[Wanted]) -> set[str]:
+    """Return the names of the models on the disk that scores that are missing will be made of."""
+    found: set[str] = set()
+    seen: set[str] = set()
+    stack = [item.model for item in wanted if known(shop, item) is None]
+    while stack:
+        model = stack.pop()
+        if model.name in seen:
+            continue
+        seen.add(model.name)
+        if shop.place(model).exists():
+            found.add(model.name)
+        else:
+            stack += parts_of(model)
+    return found
+
+
+def discard(shop: Workshop, *, made: Iterable[Wanted], needed: Collection[str]) -> None:
+    """Remove the models of an experiment, and what they were made of, but for those that are needed and the base."""
+    stack, seen = [item.model for item in made], set[str]()
+    while stack:
+        model = stack.pop()
+        if model.name not in seen:
+            seen.add(model.name)
+            stack += parts_of(model)
+            if model.name not in needed and not isinstance(model, Pretrained):
+                remove(shop.place(model))
 
 
 def _at_once(wanted: Iterable[Wanted]) -> Iterator[list[Wanted]]:

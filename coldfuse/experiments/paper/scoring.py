@@ -1,8 +1,8 @@
-"""Score a model on data sets, as the paper does (section 3): frozen, fine-tuned, and fine-tuned on a few labels.
+"""Score a model on data sets, as the paper does (section 3), by `coldfuse.evaluation`.
 
-    frozen       a linear probe of the body's features, as `coldfuse.evaluation.probe` fits it (ColD-Frozen)
-    fine-tuned   body and head are trained, as at a node, and tested (ColD)
-    few-shot     the same on a hundred labels, by which the best epoch is chosen too: nobody has more
+- frozen: a linear probe of the body's features (ColD-Frozen)
+- fine-tuned: body and head are trained, as at a node, and tested (ColD); a part of the examples chooses the best epoch
+- few-shot: the same on a hundred labels
 
 Scores lie in files of their own, named by all that decides them.
 """
@@ -11,29 +11,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from coldfuse.data.dataset import TextDataset
 from coldfuse.durable import write_whole
+from coldfuse.evaluation import settings as evaluation
 from coldfuse.evaluation.probe import linear_probes
-from coldfuse.experiments.fusion_data import Task
-from coldfuse.experiments.paper.making import Lesson, Workshop, head_of, make, train
-from coldfuse.experiments.paper.models import Training
+from coldfuse.evaluation.protocols import Model, Scoring, score_model
+from coldfuse.evaluation.settings import ScoringSettings
+from coldfuse.evaluation.suites import Suite
+from coldfuse.experiments.paper.making import Workshop, make
 from coldfuse.experiments.paper.plan import Wanted
 from coldfuse.experiments.paper.protocol import Share
 from coldfuse.experiments.paper.values import Protocol, Sizes
 from coldfuse.tensors.checkpoint import open_checkpoint
-from coldfuse.training.compute import compute_threads, pick_device
-from coldfuse.training.encoding import encode_all, tokenize
-from coldfuse.training.intake import find_intake
-from coldfuse.training.job import FineTuned
-from coldfuse.training.loading import load_body, load_tokenizer
-from coldfuse.training.model import shared_tensors
+from coldfuse.training.tasks import DEFAULT_TASK
 
 
 def known(shop: Workshop, wanted: Wanted) -> float | None:
@@ -73,40 +67,24 @@ def _frozen(shop: Workshop, folder: Path, wanted: Sequence[Wanted]) -> list[floa
 
 
 def _fine_tuned(shop: Workshop, folder: Path, wanted: Wanted) -> float:
-    data, task = _examples(shop, wanted), shop.tasks[wanted.set]
-    training = Training(epochs=scored_epochs(shop.sizes, wanted.protocol), seed=wanted.seed, round=0)
-    validation = data if wanted.protocol == "few-shot" else task.validation
-    done = train(shop, folder, Lesson(train=data, validation=validation, training=training))
-    with compute_threads(shop.threads):
-        return tested(folder, done, task.test, max_length=shop.sizes.max_length)
-
-
-def tested(base: Path, done: FineTuned, test: TextDataset, *, max_length: int) -> float:
-    """Return the accuracy of a fine-tuned model with its private head.
-
-    Args:
-        base: Folder that it was tuned from.
-        done: What came of the training.
-        test: What it is tested on.
-        max_length: Tokens of a text that are read.
-    """
-    device = pick_device("auto")
-    body, tokenizer = load_body(base).to(device), load_tokenizer(base)
-    _take(shared_tensors(body, open_checkpoint(base).schema.keys()), done.tensors)
-    texts = tokenize(tokenizer, test, find_intake(body, tokenizer, max_length=max_length))
-    return head_of(done).to(device).accuracy(encode_all(body, texts), torch.tensor(test.labels, device=device))
-
-
-def _take(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(values[name])
+    sizes, task = shop.sizes, shop.tasks[wanted.set]
+    is_few = wanted.protocol == "few-shot"
+    model = Model(name=wanted.variant, folder=folder, digest=open_checkpoint(folder).digest())
+    suite = Suite(
+        name=wanted.set, task=DEFAULT_TASK, train=task.train if is_few else _examples(shop, wanted),
+        tests={"": task.test},
+    )  # fmt: skip
+    settings = ScoringSettings(
+        max_length=sizes.max_length, num_epochs=scored_epochs(sizes, wanted.protocol), batch_size=sizes.batch_size,
+        learning_rate=sizes.learning_rate, threads=shop.threads,
+    )  # fmt: skip
+    protocol = evaluation.Protocol(kind="fine-tuned", shots=sizes.few if is_few else None)
+    return score_model(model, suite, protocol, seed=wanted.seed, scoring=Scoring(settings=settings)).measured[""].value
 
 
 def _examples(shop: Workshop, wanted: Wanted) -> TextDataset:
-    task: Task = shop.tasks[wanted.set]
     share = scored_share(shop.sizes, wanted)
-    count = min(share.count, len(task.train))
+    count = min(share.count, len(shop.tasks[wanted.set].train))
     return shop.examples(Share(set=share.set, first=0, count=count), wanted.seed)
 
 

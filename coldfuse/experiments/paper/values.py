@@ -103,7 +103,7 @@ class Sizes:
     """Passes over them in fine-tuning to be scored."""
     few: int = 100
     """Labels of a few-shot score."""
-    few_epochs: int = 10
+    few_epochs: int = 6
     """Passes over them."""
     validation: int = 100
     """Examples that choose the best epoch of a training."""
@@ -136,6 +136,8 @@ class Experiment:
     baselines: Sequence[Baseline] = ()
     num_folds: int = 1
     """Folds of the data sets, each of which is the unseen one once; 1 where all are seen."""
+    has_fold_by_seed: bool = False
+    """True where each seed has one of the folds in turn; else every seed has all."""
     num_sets: int | None = 12
     """Data sets that are used where the user names none, the first ones by name; None for all."""
     sizes: Sizes = field(default_factory=Sizes)

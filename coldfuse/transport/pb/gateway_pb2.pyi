@@ -323,6 +323,16 @@ class PutCheckResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class PutScoreRequest(_message.Message):
+    __slots__ = ("envelope",)
+    ENVELOPE_FIELD_NUMBER: _ClassVar[int]
+    envelope: bytes
+    def __init__(self, envelope: _Optional[bytes] = ...) -> None: ...
+
+class PutScoreResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class Verdict(_message.Message):
     __slots__ = ("decision", "reason", "is_late", "send_again")
     DECISION_FIELD_NUMBER: _ClassVar[int]

@@ -90,6 +90,11 @@ class GatewayStub:
                 request_serializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.PutCheckRequest.SerializeToString,
                 response_deserializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.PutCheckResponse.FromString,
                 _registered_method=True)
+        self.PutScore = channel.unary_unary(
+                '/coldfuse.v1.Gateway/PutScore',
+                request_serializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.PutScoreRequest.SerializeToString,
+                response_deserializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.PutScoreResponse.FromString,
+                _registered_method=True)
 
 
 class GatewayServicer:
@@ -176,6 +181,13 @@ class GatewayServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PutScore(self, request, context):
+        """Takes an evaluator's signed counts on the candidate that waits for them. The last word counts until it was decided.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GatewayServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -233,6 +245,11 @@ def add_GatewayServicer_to_server(servicer, server):
                     servicer.PutCheck,
                     request_deserializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.PutCheckRequest.FromString,
                     response_serializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.PutCheckResponse.SerializeToString,
+            ),
+            'PutScore': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutScore,
+                    request_deserializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.PutScoreRequest.FromString,
+                    response_serializer=coldfuse_dot_transport_dot_pb_dot_gateway__pb2.PutScoreResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -533,6 +550,33 @@ class Gateway:
             '/coldfuse.v1.Gateway/PutCheck',
             coldfuse_dot_transport_dot_pb_dot_gateway__pb2.PutCheckRequest.SerializeToString,
             coldfuse_dot_transport_dot_pb_dot_gateway__pb2.PutCheckResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutScore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/coldfuse.v1.Gateway/PutScore',
+            coldfuse_dot_transport_dot_pb_dot_gateway__pb2.PutScoreRequest.SerializeToString,
+            coldfuse_dot_transport_dot_pb_dot_gateway__pb2.PutScoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

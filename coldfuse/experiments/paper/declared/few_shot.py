@@ -14,5 +14,6 @@ EXPERIMENT = Experiment(
     protocols=("few-shot",),
     groups=("unseen",),
     num_folds=3,
+    has_fold_by_seed=True,
     sizes=Sizes(rounds=6, tune_every=2),
 )

@@ -12,5 +12,5 @@ EXPERIMENT = Experiment(
         Variant(name="all that there are", contributors=Sampled(num=8)),
     ),
     protocols=("frozen", "fine-tuned"),
-    sizes=Sizes(rounds=6),
+    sizes=Sizes(rounds=6, tune_every=6),
 )

@@ -21,5 +21,6 @@ EXPERIMENT = Experiment(
     protocols=("frozen", "few-shot"),
     groups=("seen", "unseen"),
     num_folds=3,
-    sizes=Sizes(rounds=6, score_every=3, tune_every=3),
+    has_fold_by_seed=True,
+    sizes=Sizes(rounds=4, examples=160, score_every=4, tune_every=4),
 )

@@ -13,5 +13,5 @@ EXPERIMENT = Experiment(
     ),
     protocols=("frozen",),
     num_sets=None,
-    sizes=Sizes(rounds=6, score_every=2),
+    sizes=Sizes(rounds=6, examples=200, score_every=2, seeds=(0, 1)),
 )

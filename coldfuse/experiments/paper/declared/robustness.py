@@ -26,5 +26,5 @@ EXPERIMENT = Experiment(
         ),
     ),
     protocols=("frozen",),
-    sizes=Sizes(rounds=4, score_every=2),
+    sizes=Sizes(rounds=4, examples=200, score_every=4, seeds=(0, 1)),
 )

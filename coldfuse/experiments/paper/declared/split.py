@@ -12,5 +12,5 @@ EXPERIMENT = Experiment(
     ),
     protocols=("frozen",),
     num_sets=1,
-    sizes=Sizes(rounds=6, examples=4000, scoring=1000, test=1000),
+    sizes=Sizes(rounds=6, examples=2000, scoring=1000, test=1000),
 )

@@ -11,5 +11,6 @@ EXPERIMENT = Experiment(
     protocols=("frozen", "fine-tuned"),
     groups=("seen", "unseen"),
     num_folds=3,
+    has_fold_by_seed=True,
     sizes=Sizes(rounds=6, score_every=2, tune_every=6),
 )

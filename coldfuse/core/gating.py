@@ -1,0 +1,111 @@
+"""Entries of a round's journal about its gate: who is asked, what was tried, and what was decided.
+
+A fused model is a candidate until the gate has decided on it. If it passes, it is published. If it fails, models
+without some of the contributions are fused and scored (`Tried`), those that harm are rejected, and what is left is
+fused again: a new candidate. So all that a leader has found out stands in the journal, and whoever leads next goes on
+from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from coldfuse.core.gate_rules import MAX_EVALUATORS, GateDecision, SuiteCounts
+from coldfuse.core.timed import Timed
+from coldfuse.core.value import Digest, Name, Value
+
+MAX_COUNTS = 8192
+"""Number of suites, of the operator's and of all evaluators', that a decision is made by at most: an entry with as many
+can still be read."""
+
+MAX_TRIED = 512
+"""Number of models that are tried in a round at most to find who harms."""
+
+Words = Annotated[tuple[Digest, ...], Field(max_length=MAX_EVALUATORS)]
+"""SHA-256 of the signed words that evaluators' counts are from, which are objects."""
+
+Counts = Annotated[tuple[SuiteCounts, ...], Field(max_length=MAX_COUNTS)]
+
+
+class Asked(Timed):
+    """These evaluators are asked for their counts on a candidate, which waits for them."""
+
+    event: Literal["asked"] = "asked"
+    manifest: Digest
+    """Digest of the candidate's release manifest, an object."""
+    evaluators: Annotated[tuple[Name, ...], Field(max_length=MAX_EVALUATORS)]
+    """Names of the members that are asked."""
+    contributions: tuple[Digest, ...] = ()
+    """Digests of the manifests of what it was fused of, where others were left out to find who harms."""
+
+
+class Tried(Value):
+    """What the gate's suites say of a model of some of the contributions, which was fused for this alone."""
+
+    event: Literal["tried"] = "tried"
+    contributions: tuple[Digest, ...]
+    """Digests of the manifests of what was fused, sorted."""
+    counts: Counts
+    manifest: Digest | None = None
+    """Digest of its release manifest, where evaluators were asked about it; None: only the operator's suites were."""
+    words: Words = ()
+
+
+class Evaluated(Value):
+    """What the gate has decided on a candidate."""
+
+    event: Literal["evaluated"] = "evaluated"
+    manifest: Digest
+    """Digest of the candidate's release manifest, an object."""
+    counts: Counts
+    """What every suite says of it, beside the base."""
+    decision: GateDecision
+    """What follows from them by the rules of the round."""
+    words: Words = ()
+
+
+@dataclass(frozen=True)
+class Gating:
+    """What a journal says of its gate."""
+
+    asked: Asked | None = None
+    """Who was asked about the newest candidate that anybody was asked about."""
+    num_asked: int = 0
+    """Number of candidates that evaluators were asked about."""
+    tried: Mapping[frozenset[str], tuple[SuiteCounts, ...]] = field(default_factory=dict)
+    """The operator's counts of the models that were tried, by the contributions they were fused of."""
+    heard: Mapping[frozenset[str], Tried] = field(default_factory=dict)
+    """The same of models that evaluators were asked about to find who harms, with all counts."""
+    evaluations: tuple[Evaluated, ...] = ()
+    """Every decision, in order."""
+
+    def of(self, manifest: str) -> Evaluated | None:
+        """Return the decision on a candidate; None while there is none."""
+        return next((one for one in reversed(self.evaluations) if one.manifest == manifest), None)
+
+    def has_failed(self, manifest: str) -> bool:
+        """Tell whether the gate has refused a candidate."""
+        found = self.of(manifest)
+        return found is not None and not found.decision.publish
+
+    def after(self, event: object) -> Gating:
+        """Return the same once this entry is in the journal, too; the first decision on a candidate counts."""
+        match event:
+            case Asked():
+                return replace(self, asked=event, num_asked=self.num_asked + 1)
+            case Tried() if event.manifest is not None:
+                return replace(self, heard={frozenset(event.contributions): event, **self.heard})
+            case Tried():
+                return replace(self, tried={frozenset(event.contributions): event.counts, **self.tried})
+            case Evaluated() if self.of(event.manifest) is None:
+                return replace(self, evaluations=(*self.evaluations, event))
+        return self
+
+
+def subset_of(contributions: Iterable[str]) -> tuple[str, ...]:
+    """Return the digests of some contributions as `Tried` lists them."""
+    return tuple(sorted(contributions))

@@ -1,0 +1,139 @@
+"""`coldfuse experiment NAME` as its users run it, with a tiny model: killed and resumed, to the same bytes."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+from commands import Process, coldfuse, wait_until
+from reviews import write_reviews
+from tiny_model import write_tiny_model
+from typer.testing import CliRunner
+
+from coldfuse.cli.main import app
+from coldfuse.errors import ColdfuseError, UserInputError
+from coldfuse.experiments.paper.corpus import read_corpus
+from coldfuse.tensors.checkpoint import open_checkpoint
+
+SMALL = ("--rounds", 2, "--examples", 16, "--scoring", 16, "--test", 10, "--seeds", 0)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "base")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    for task in ("books", "films", "plays"):
+        (folder / task).mkdir()
+        write_reviews(folder / task / "train.csv", num=80, subject=task)
+        write_reviews(folder / task / "test.csv", num=20, subject=task)
+    return folder
+
+
+def experiment(*words):
+    """Run the command in this process, which has torch already; return its output."""
+    result = CliRunner().invoke(app, ["experiment", *map(str, words)])
+    if isinstance(result.exception, ColdfuseError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def kill_after(process: Process, word: str) -> None:
+    """Kill a process once it has said the word on standard error, while it works on."""
+    wait_until(lambda: any(word in line for line in list(process.errors)), word)
+    process.send(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, str(process)
+
+
+def results(folder):
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def test_an_experiment_that_was_killed_goes_on_to_the_same_bytes(data, base, tmp_path):
+    words = ("unseen", "--data", data, "--base", base, *SMALL, "--tune-every", 2, "--unseen", "plays")
+    with coldfuse("experiment", *words, "--work", tmp_path / "killed") as process:
+        kill_after(process, "round 1")
+    models = list((tmp_path / "killed" / "models").iterdir())
+    assert models  # a round was there
+    before = {path: path.stat().st_mtime_ns for path in models}
+    experiment(*words, "--work", tmp_path / "killed")
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    experiment(*words, "--work", tmp_path / "whole")
+    killed, whole = (tmp_path / name / "unseen" for name in ("killed", "whole"))
+    assert (killed / "results.jsonl").read_bytes() == (whole / "results.jsonl").read_bytes()
+    assert {(row["group"], row["set"]) for row in results(whole)} == {
+        ("seen", "books"), ("seen", "films"), ("unseen", "plays"),
+    }  # fmt: skip
+    assert (whole / "figure.png").stat().st_size > 10_000
+    assert f"digest {open_checkpoint(base).digest()}" in (whole / "summary.md").read_text()
+    again = experiment(*words, "--work", tmp_path / "whole", "--so-far", "--json")
+    assert [json.loads(line) for line in again.stdout.splitlines()] == results(whole)
+
+
+def test_baselines_averages_and_hostile_contributors_are_models_like_others(data, base, tmp_path):
+    words = ("--data", data, "--base", base, "--work", tmp_path, *SMALL, "--sets", "books,films")
+    experiment("main", *words, "--tune-every", 5, "--rounds", 1, "--discard")
+    found = results(tmp_path / "main")
+    assert not list((tmp_path / "models").iterdir())
+    assert not list((tmp_path / "tuned").iterdir())
+    assert {row["variant"] for row in found} == {"ColD Fusion", "EMA of releases", "one-shot", "multitask"}
+    assert len({row["model"] for row in found}) == 4  # with one round of all data sets, one-shot is its release
+    assert all(0 <= row["accuracy"] <= 1 for row in found)
+
+
+def test_nothing_is_made_where_only_what_is_there_is_asked_for(data, base, tmp_path):
+    with pytest.raises(UserInputError, match="has no score of this experiment yet"):
+        experiment("main", "--data", data, "--base", base, "--work", tmp_path / "new", "--so-far")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("single-dataset", "--examples", "100"), "need 5000 over all rounds"),
+        (("unseen", "--sets", "books,films"), "cannot be dealt to 3 folds"),
+        (("contributors", "--contributors", "3"), "says itself how many contribute"),
+        (("main", "--seeds", "x"), "expected numbers, separated by commas"),
+        (("main", "--sets", "nowhere"), r"nowhere: expected train.parquet"),
+        (("main", "--learning-rate", "7"), "learning_rate is 7.0, expected"),
+    ],
+)
+def test_what_cannot_be_run_ends_in_one_line_before_anything_is_made(data, base, tmp_path, words, message):
+    with pytest.raises(ColdfuseError, match=message):
+        experiment(*words, "--data", data, "--base", base, "--work", tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
+def test_texts_of_left_out_data_sets_are_not_read_wherever_they_stand(data, tmp_path):
+    text = (data / "plays" / "test.csv").read_text().splitlines()[1].partition(",")[0]
+    with open(data / "books" / "train.csv", "a") as file:
+        file.write(f"{text.upper()},positive\n")
+    corpus = read_corpus(data, [], ["plays"])
+    assert corpus.sets == ("books", "films")
+    assert len(corpus.train) > 100
+    assert not [one for one in (*corpus.train, *corpus.validation) if "play" in one.lower()]
+    with pytest.raises(UserInputError, match="expected a folder poems"):
+        read_corpus(data, [], ["poems"])
+
+
+def test_a_pretraining_that_was_killed_goes_on_to_the_same_model(data, tmp_path):
+    words = (
+        "pretrain", "--data", data, "--layers", 1, "--hidden-size", 64, "--vocabulary", 400, "--batch", 4,
+        "--epochs", 3, "--sets", "films,plays",
+    )  # fmt: skip
+    with coldfuse("experiment", *words, "--out", tmp_path / "killed") as process:
+        kill_after(process, "perplexity")
+    assert not (tmp_path / "killed" / "model").exists()
+    for name in ("killed", "whole"):
+        experiment(*words, "--out", tmp_path / name)
+    notes = [json.loads((tmp_path / name / "pretraining.json").read_text()) for name in ("killed", "whole")]
+    assert notes[0]["digest"] == notes[1]["digest"]
+    curves = [(tmp_path / name / "loss.jsonl").read_text() for name in ("killed", "whole")]
+    assert curves[0] == curves[1]
+    with pytest.raises(UserInputError, match="holds a pretraining with other settings or texts"):
+        experiment(*words, "--out", tmp_path / "whole", "--seed", 1)
