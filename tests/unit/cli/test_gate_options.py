@@ -87,3 +87,9 @@ def test_numbers_of_a_gate_that_is_off_are_refused(base: Path, words: list[str])
     result = run(base, "init", *words)
     assert result.exit_code == 2
     assert "--gate-alpha says how a gate decides that is off" in " ".join(result.output.replace("│", " ").split())
+
+
+def test_a_federation_that_is_adopted_is_taken_as_it_is(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["init", str(tmp_path / "store"), "--adopt", "--gate", "better"])
+    assert result.exit_code == 2
+    assert "with coldfuse set afterwards" in " ".join(result.output.replace("│", " ").split())
