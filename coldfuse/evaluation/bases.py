@@ -226,6 +226,8 @@ def _value(name: str, seen: _Seen, data: Any, rows: NDArray[np.int64], settings:
 
 def _probe(features_NH: Tensor, data: TextDataset) -> float:
     """Fit a linear probe on half of each class and return its accuracy on the other half."""
+    if len(set(data.labels)) < 2:
+        raise UserInputError(f"all {len(data)} examples have one class, expected two or more to tell apart")
     numbers = TextDataset(texts=tuple(map(str, range(len(data)))), labels=data.labels, label_names=data.label_names)
     fitted, tested = ([int(text) for text in half.texts] for half in halves(numbers))
     label_N = torch.tensor(data.labels, device=features_NH.device)
