@@ -237,7 +237,7 @@ def _probe(features_NH: Tensor, data: TextDataset) -> float:
 
 def _notes(data: Data, drawn: _Drawn, models: Sequence[RankedModel]) -> tuple[str, ...]:
     notes = []
-    if isinstance(data, TextDataset):
+    if isinstance(data, TextDataset) and isinstance(drawn.data, TextDataset):
         counts = np.bincount(np.array(drawn.data.labels), minlength=data.num_classes)
         if lonely := int((counts == 1).sum()):
             notes.append(f"{lonely} of {data.num_classes} classes have one example: knn and probe cannot get it right")
