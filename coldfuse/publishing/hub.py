@@ -176,7 +176,7 @@ def _translated(name: str) -> Iterator[None]:
 
 
 def _of(name: str, error: Exception) -> Exception:
-    """Return our error for one of huggingface_hub's; one that only says that an upload failed has its cause behind it."""
+    """Return our error for one of huggingface_hub's; what only says that an upload failed has its cause behind it."""
     cause = error.__cause__ if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception) else error
     match cause:
         case LocalTokenNotFoundError():

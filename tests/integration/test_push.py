@@ -12,11 +12,15 @@ import pytest
 from hub_models import SECRET, TOKEN, Hub, Repo, model_hub
 from huggingface_hub import constants
 from operators import Person
+from rooted import make_keys
 from tiny_rounds import lead, make_changes, make_contribution, make_federation, make_model, receive, write_model
 
 import coldfuse
+from coldfuse.api.places import facts_of
 from coldfuse.errors import ConflictError, NotAllowedError, StorageError, TransportError, TrustError, UserInputError
+from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
+from coldfuse.storage import LocalStore
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # how huggingface_hub calls httpx
 MODEL = make_model()
@@ -94,13 +98,16 @@ def downloaded(hub: Hub, folder: Path) -> Path:
 
 
 def test_what_is_signed_verifies_as_it_comes_from_the_hub(hub: Hub, tmp_path: Path) -> None:
-    person, store = Person(tmp_path / "home"), tmp_path / "store"
+    person, store = Person(tmp_path / "home"), LocalStore(tmp_path / "store")
     base = write_model(tmp_path / "base", MODEL)
     (base / "README.md").write_text("---\nlicense: apache-2.0\n---\n# the base's own\n")
-    person.succeed("init", store, "--base", base, "--name", "ward")
-    person.succeed("push", store, NAME, "--provenance")
+    made = create_federation(
+        store, name="ward", base=base, origin="base", method="mean", rules={"quorum": 2, "deadline_s": 60.0},
+        trust=make_keys(), base_facts=facts_of(str(base), base),
+    )  # fmt: skip
+    person.succeed("push", store.url, NAME, "--provenance", "--root", made.settings.root)
     copy, key = downloaded(hub, tmp_path / "copy"), tmp_path / "key.pem"
-    person.succeed("fetch", store, "--out", tmp_path / "out", "--model-key", key)
+    person.succeed("fetch", store.url, "--out", tmp_path / "out", "--model-key", key)
     command = [sys.executable, "-m", "model_signing", "verify", "key", "--public_key", key]
     done = subprocess.run(
         [*command, "--signature", copy / "model.sig", copy], capture_output=True, text=True, check=False
