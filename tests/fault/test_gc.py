@@ -17,7 +17,7 @@ from tiny_rounds import contribute, lead, make_changes, make_contribution, make_
 from coldfuse.aggregator.retractable import plan_retraction
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.retention import RetentionRules
-from coldfuse.core.serialization import decode, encode
+from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.doctor.examine import Examination
 from coldfuse.errors import CodecError, FederationError, GatewayBusyError, NotAllowedError
 from coldfuse.gateway import StoreGateway
@@ -29,7 +29,7 @@ from coldfuse.registry.lease import KEY as LEASE_KEY
 from coldfuse.registry.lease import RETRACTING, Lease
 from coldfuse.registry.moving import promote, roll_back
 from coldfuse.registry.objects import object_key
-from coldfuse.storage import LocalStore
+from coldfuse.storage import LocalStore, open_store
 from coldfuse.storage.base import list_keys
 from coldfuse.tensors.checkpoint import open_release
 from coldfuse.tensors.contents import content_digest
@@ -305,3 +305,18 @@ def test_with_a_root_what_was_removed_is_signed_and_verified(tmp_path: Path) -> 
     assert report.status(strict=True) == 0, [str(one) for one in report.findings]
     assert [one.agrees for one in report.recomputed] == [True]
     assert any("retention rules" in note for note in report.notes)
+
+
+def test_on_s3_as_in_a_folder(tmp_path: Path, s3_url: str) -> None:
+    local, store = played(tmp_path, [NAMES] * 3), open_store(s3_url)
+    for key in list_keys(local.store, ""):
+        store.put_if_absent(key, local.store.get(key))
+    remote = open_federation(store)
+    rules = RetentionRules(keep_releases=2, keep_deltas=2)
+    for federation in (local, remote):
+        assert clean(federation, rules).num_objects
+        take_out(federation, federation.latest().contributions[0].contribution, erases=True)
+    assert remote.latest().model_digest == local.latest().model_digest
+    assert {key for key in list_keys(store, "objects/") if key not in set(list_keys(local.store, "objects/"))} <= {
+        object_key(sha256(encode(remote.latest())))
+    }

@@ -40,15 +40,19 @@ from coldfuse.verification.causes import Cause
 from coldfuse.verification.remote import recompute_over
 from coldfuse.verification.store import Request, verify_store
 
-METHODS = ["mean", "mean then nesterov", "mean then adam(bound=none)", "ties(density=0.5)"]
+METHODS = [
+    ("mean", "F32"),
+    ("mean then nesterov", "BF16"),
+    ("mean then fedadam", "F32"),
+    ("ties(density=0.5)", "BF16"),
+]
 
 
 def contribution_of(federation: Federation, release: int, name: str) -> str:
     return next(one.contribution for one in federation.release(release).contributions if one.contributor == name)
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("dtype", ["F32", "BF16"])
+@pytest.mark.parametrize(("method", "dtype"), METHODS)
 def test_what_comes_of_it_is_what_would_have_been_without(tmp_path: Path, method: str, dtype: str) -> None:
     federation = played(tmp_path / "with", method=method, dtype=dtype)
     without = [[name for name in NAMES if name != "ben"]] * 3
