@@ -20,7 +20,7 @@ from coldfuse.consumer import fetch
 from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.core.round import Abandoned, LeaderEvent, Opened, Published
 from coldfuse.core.serialization import encode
-from coldfuse.doctor import examine
+from coldfuse.doctor.examine import Examination
 from coldfuse.errors import (
     ConflictError,
     DamagedObjectError,
@@ -91,7 +91,7 @@ def findings(federation: Federation) -> list[str]:
 
 def assert_sound(federation: Federation) -> None:
     assert findings(federation) == []
-    assert [str(finding) for finding in examine(federation).findings] == []
+    assert [str(finding) for finding in Examination(federation).run().findings] == []
 
 
 def test_the_running_round_ends_and_the_next_release_is_made_of_the_older_one(three: Federation) -> None:
@@ -370,7 +370,7 @@ def test_an_operator_signs_it_and_everybody_follows(signed: SignedFederation, tm
     assert fetch(gateway, out).manifest.release == 4
     report = verify_store(signed.store, Request(at_s=time.time(), fingerprint=signed.keys.fingerprint))
     assert report.findings == ()
-    assert [str(finding) for finding in examine(signed.federation).findings] == []
+    assert [str(finding) for finding in Examination(signed.federation).run().findings] == []
 
 
 def play_signed(made: SignedFederation, number: int) -> None:
