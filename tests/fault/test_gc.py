@@ -116,7 +116,7 @@ def test_what_a_channel_points_to_stays_and_all_that_it_may_move_on_to(tmp_path:
     assert read_release(federation, 2)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_random_federations_keep_their_promises(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     names = [rng.sample(NAMES, rng.randint(1, 3)) for _ in range(rng.randint(2, 4))]
@@ -179,7 +179,7 @@ def test_between_any_two_operations_of_a_round_nothing_is_lost(received: Path, t
     with installed(DyingStore(calm.store.url)) as store:
         play(open_federation(store))
     num_quiet = 0
-    for at in range(0, store.num_done, 7):
+    for at in range(0, store.num_done, 11):
         federation = copy(received, tmp_path / str(at))
 
         def collects(federation: Federation = federation) -> None:
@@ -196,7 +196,7 @@ def test_between_any_two_operations_of_a_round_nothing_is_lost(received: Path, t
         assert federation.latest().model_digest == calm.latest().model_digest
         assert Examination(federation).run().is_sound, at
         shutil.rmtree(federation.store.url)
-    assert num_quiet >= 3
+    assert num_quiet >= 2
 
 
 class DyingWriter(DyingStore):
@@ -213,7 +213,7 @@ def test_killed_before_any_write_it_is_run_again(received: Path, tmp_path: Path)
         assert clean(open_federation(store)).num_objects
     assert store.num_done > 5
     left = {key for key in list_keys(whole.store, "") if key.startswith(("objects/", "checks/"))}
-    for number in range(1, store.num_done + 1, 2):
+    for number in range(1, store.num_done + 1, 3):
         federation = copy(received, tmp_path / str(number))
         with installed(DyingWriter(federation.store.url, dies_at=number)) as dying, pytest.raises(KilledError):
             clean(open_federation(dying))
