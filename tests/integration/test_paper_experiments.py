@@ -55,7 +55,7 @@ def results(folder):
 
 
 def test_an_experiment_that_was_killed_goes_on_to_the_same_bytes(data, base, tmp_path):
-    words = ("unseen", "--data", data, "--base", base, *SMALL, "--tune-every", 2, "--unseen", "plays")
+    words = ("unseen", "--data", data, "--base", base, *SMALL, "--score-every", 1, "--unseen", "plays")
     with coldfuse("experiment", *words, "--work", tmp_path / "killed") as process:
         kill_after(process, "round 1")
     models = list((tmp_path / "killed" / "models").iterdir())

@@ -153,6 +153,10 @@ def _write_tokenizer(folder: Path, how: Pretraining, texts: Sequence[str]) -> in
         vocab_size=how.vocabulary, special_tokens=list(_SPECIAL), limit_alphabet=500, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
+    # The same texts give the same tokens, but in an order that is another in each process.
+    learnt = sorted(set(tokenizer.get_vocab()) - set(_SPECIAL))
+    vocabulary = {token: number for number, token in enumerate([*_SPECIAL, *learnt])}
+    tokenizer.model = models.WordPiece(vocabulary, unk_token="[UNK]")  # noqa: S106 - a token of a text
     numbers = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=numbers
