@@ -58,7 +58,7 @@ def test_who_takes_the_words_away_is_left_out_and_the_others_are_released(tmp_pa
     rng = np.random.default_rng(0)
     for name in ("ada", "ben", "cy"):
         contribute(federation, name, {PLACES: (rng.normal(size=places.shape) * 0.001).astype(np.float32)})
-    harmful = contribute(federation, "eve", {WORDS: -4 * words})  # of four: none is left
+    harmful = contribute(federation, "eve", {WORDS: np.full_like(words, 1e7)})  # beside which no word is told apart
     events = lead_gated(federation, 1, examiner)
     failed, passed = (event for event in events if isinstance(event, Evaluated))
     assert failed.decision.finding == "worse"
