@@ -82,7 +82,7 @@ class Evaluator:
             channel = self.gateway.belief.channel(CANDIDATE)
         except FederationError:  # there was no candidate yet
             return False
-        if channel.manifest in self._sent or channel.release <= self.gateway.belief.channel("latest").release:
+        if channel.manifest in self._sent or channel.round != self.gateway.status().round.number:
             return False
         envelope = self.folder.answer(channel.manifest)
         if envelope is None and (envelope := self._answer(channel)) is None:
