@@ -20,6 +20,7 @@ from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode
 from coldfuse.errors import ObjectNotFoundError
 from coldfuse.gateway.leftovers import digests_in
 from coldfuse.gateway.sent import find_lists, read_lists
+from coldfuse.registry.channels import CANDIDATE
 from coldfuse.registry.collected import CollectedSoFar
 from coldfuse.registry.damage import DAMAGED
 from coldfuse.registry.federation import Federation
@@ -124,8 +125,11 @@ def _releases(federation: Federation) -> Iterator[ReleaseManifest]:
 
 
 def _targets(federation: Federation, since: int) -> set[int]:
-    """Return the releases that a channel points to, or that a round stands on in which something may still happen."""
-    found = {federation.channel(name).release for name in federation.pointers.names()}
+    """Return the releases that a channel points to, or that a round stands on in which something may still happen.
+
+    What is a candidate is no release yet: its files stay as what the channel names.
+    """
+    found = {federation.channel(name).release for name in federation.pointers.names() if name != CANDIDATE}
     for number in list_rounds(federation.store):
         opened = federation.journal(number).led().opened if number >= since else None
         if opened is not None:
