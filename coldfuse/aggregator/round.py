@@ -176,7 +176,7 @@ def _open(round_: Round) -> Opened:
         if journal is not None and is_by_others(round_.federation, journal):
             before = RoundState(abandoned=before.abandoned)  # nobody knows who has admitted what
         carried = tuple(before.admitted.values())
-        refusing, refusing_gate = (refused(round_.federation, before) for refused in (refused_by, refused_at_gate))
+        refusing, refusing_gate = refused_by(round_.federation, before), refused_at_gate(round_.federation, before)
         seed = before.opened.sketch_seed if before.opened else None  # sketches that are carried stay comparable
     past, active = hand_on(before)
     return Opened(
