@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from coldfuse.aggregator.soaking import Soaking
+from coldfuse.core.gating import Evaluated
 from coldfuse.core.release import Channel
 from coldfuse.core.round import Abandoned, Closed, LeaderEvent, Published
 from coldfuse.registry.federation import Federation
@@ -38,7 +39,7 @@ class Aside:
 
     def tell(self, event: LeaderEvent) -> None:
         """Tell others soon of what a journal says by now."""
-        if isinstance(event, Closed | Published | Abandoned):
+        if isinstance(event, Closed | Evaluated | Published | Abandoned):
             self._outbox.renew(self._federation.reopened())
 
 

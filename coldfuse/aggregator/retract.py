@@ -118,7 +118,8 @@ def _carry_out(federation: Federation, plan: Plan, executor: Executor) -> Releas
     )  # fmt: skip
     if running.needs_head:
         running.mend_head()
-    for event in give_up(running.state(), _why_given_up(plan)) if is_begun else ():
+    now = running.state()
+    for event in give_up(now, _why_given_up(plan), also=now.waiting) if is_begun else ():
         running.append(event)
     own.state()
     own.append(opening_of(federation, plan.retraction, parent=plan.parent, now_s=now_s))
@@ -138,8 +139,10 @@ def _why_given_up(plan: Plan) -> str:
 
 def _advance(federation: Federation, journal: Journal, executor: Executor) -> None:
     """Lead a retraction's round to its end."""
-    base = open_base(federation, federation.latest())
-    round_ = Round(federation=federation, journal=journal, base=base, executor=executor, now_s=time.time)
+    round_ = Round(
+        federation=federation, journal=journal, base=open_base(federation, federation.latest()), executor=executor,
+        now_s=time.time, rollback=federation.channel("latest").rollback,
+    )  # fmt: skip
     while events := advance(round_):
         for event in events:
             if isinstance(event, Abandoned):

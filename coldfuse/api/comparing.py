@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 
 from coldfuse.api.candidates import Candidates, Fetch, is_change, shown_names
 from coldfuse.api.fusing import Machine
+from coldfuse.api.model_names import as_text, check_names
 from coldfuse.api.places import Place
-from coldfuse.api.rank import as_text, check_names
 from coldfuse.core.left_out import left_out_lines
 from coldfuse.engine.comparing import Sides, compare_weights, total
 from coldfuse.errors import SchemaMismatchError, UserInputError

@@ -104,7 +104,8 @@ def compare_weights(
 
 def total(sums: Iterable[Float64]) -> Float64:
     """Return the sums of several tensors together, such as those of a layer."""
-    return np.sum(list(sums), axis=0)
+    summed: Float64 = np.sum(list(sums), axis=0)
+    return summed
 
 
 def _measure(fusion: Fusion, shards: Sequence[Shard], executor: Executor, progress: Progress | None) -> Sides:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 from coldfuse.data.opening import open_tables
@@ -101,12 +102,15 @@ def _moment(cell: object, where: str) -> Moment:
     return number, text[:80]
 
 
-def _pieces(rows: Sequence[_Row], count: int) -> list[list[_Row]]:
-    """Cut sorted rows into pieces of about as many; rows of one moment stay together."""
-    pieces: list[list[_Row]] = []
-    for index, row in enumerate(rows):
-        is_new = not pieces or (index * count // len(rows) >= len(pieces) and row[0][0] != rows[index - 1][0][0])
-        if is_new:
-            pieces.append([])
-        pieces[-1].append(row)
-    return pieces
+def _nearest(places: Sequence[int], wanted: float) -> int:
+    return min(places, key=lambda place: abs(place - wanted))
+
+
+def _pieces(rows: Sequence[_Row], count: int) -> list[Sequence[_Row]]:
+    """Cut sorted rows into pieces of about as many, where one moment ends and another begins."""
+    changes = [index for index in range(1, len(rows)) if rows[index][0][0] != rows[index - 1][0][0]]
+    if not changes:
+        return [rows]
+    wanted = [number * len(rows) / count for number in range(1, count)]
+    cuts = sorted({_nearest(changes, place) for place in wanted})
+    return [rows[first:end] for first, end in pairwise([0, *cuts, len(rows)])]

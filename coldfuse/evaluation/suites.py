@@ -26,6 +26,7 @@ from coldfuse.training.schedule import derive_seed
 from coldfuse.training.tasks import find_task
 from coldfuse.training.tasks.splitting import set_apart
 from coldfuse.training.tasks.task import DataRequest
+from coldfuse.training.tasks.texts import Passage
 
 TEST_FRACTION = 0.3
 """Share of the examples that is tested on, where there is no test file."""
@@ -117,7 +118,7 @@ def read_suite(data: str, reading: Reading) -> Suite:
         return reading.suite(name, train if reading.trains else None, tests)
     examples = reading.read(data)
     if not reading.trains:
-        return reading.suite(name, None, {"": examples})
+        return reading.suite(name, None, {"": whole_documents(examples)})
     train, test = reading.apart(examples)
     suite = reading.suite(name, train, {"": test})
     return _noted(suite, examples)
@@ -193,6 +194,19 @@ def some(examples: Any, count: int | None) -> Any:
     order = list(range(len(examples)))
     random.Random(derive_seed("some", len(examples))).shuffle(order)  # noqa: S311 - a sample, not a secret
     return examples.take(sorted(order[:count]))
+
+
+def whole_documents(examples: Any) -> Any:
+    """Return documents that were read in passages, as training wants them, whole; other examples as they are."""
+    rows: tuple[Any, ...] = getattr(examples, "rows", ())
+    if not rows or not isinstance(rows[0], Passage) or all(row.begins and row.ends for row in rows):
+        return examples
+    texts: list[list[str]] = []
+    for passage in rows:
+        if passage.begins or not texts:
+            texts.append([])
+        texts[-1].append(passage.text)
+    return replace(examples, rows=tuple(Passage(text="".join(parts)) for parts in texts), report=None)
 
 
 def name_of(data: str) -> str:

@@ -7,11 +7,12 @@ always needed, whoever they are of: they are small, and what names others is nev
 
 from __future__ import annotations
 
+import sys
 import time
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.retention import Collected, Kept, RetentionRules, decide_kept
@@ -39,7 +40,7 @@ class Marks:
     """A set of digests in eight bytes each: two with the same first 64 bits count as one, which removes too little."""
 
     _new: bytearray = field(default_factory=bytearray)
-    _sorted: np.ndarray[tuple[int], np.dtype[np.uint64]] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    _sorted: array[int] = field(default_factory=lambda: array("Q"))
 
     def add(self, digest: str) -> None:
         """Add a digest."""
@@ -48,11 +49,12 @@ class Marks:
     def __contains__(self, digest: str) -> bool:
         """Tell whether a digest was added, or one that begins like it."""
         if self._new:
-            self._sorted = np.unique(np.concatenate([self._sorted, np.frombuffer(bytes(self._new), np.uint64)]))
+            self._sorted.frombytes(self._new)
             self._new.clear()
-        wanted = np.frombuffer(bytes.fromhex(digest[:16]), np.uint64)[0]
-        place = int(np.searchsorted(self._sorted, wanted))
-        return place < len(self._sorted) and bool(self._sorted[place] == wanted)
+            self._sorted = array("Q", sorted(set(self._sorted)))
+        wanted = int.from_bytes(bytes.fromhex(digest[:16]), sys.byteorder)
+        place = bisect_left(self._sorted, wanted)
+        return place < len(self._sorted) and self._sorted[place] == wanted
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,8 @@
     releases/<00012>.model.sig              who has signed its files, for tools of others (with a root)
     channels/latest                         pointer; channels/candidate to what waits at the gate
     leases/aggregator                       who leads
+    tombstones/<sha256>.json                what was erased, as salted digests: nobody takes it for lost
+    collected/<sha256>.json                 of which releases the retention rules have removed files or contributions
     probes/<sha256>                         that this very store has kept its promises, so that no start asks again
 
 and, where the federation has a root (`trust`), beside these

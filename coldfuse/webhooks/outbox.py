@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential, wait_random
 from tenacity.nap import sleep_using_event
 from tenacity.stop import stop_when_event_set
 
@@ -31,7 +31,7 @@ _QUIET_ROUNDS = 10
 """Number of rounds that told nothing, after which nobody looks through them again."""
 
 _CLOSE_S = 2.0
-"""Seconds that a thread is waited for at the end; it ends with the process."""
+"""Seconds that what is about to go out is waited for at the end; the threads end by themselves, or with the process."""
 
 
 class Post(Protocol):
@@ -87,9 +87,13 @@ class Outbox:
         self._federation = federation
         self.wake()
 
-    def close(self) -> None:
-        """End, once what goes out at once has gone; what was not told yet is told by who leads next."""
-        until_s = time.monotonic() + _CLOSE_S
+    def close(self, *, waits: bool = True) -> None:
+        """End; what was not told yet is told by who leads next.
+
+        Args:
+            waits: Whether what is about to go out is waited for, for a moment.
+        """
+        until_s = time.monotonic() + (_CLOSE_S if waits else 0.0)
         for teller in self._threads.values():
             teller.quiet.wait(max(until_s - time.monotonic(), 0.0))
         for teller in self._threads.values():
@@ -107,11 +111,14 @@ class Outbox:
 @contextmanager
 def open_outbox(federation: Federation, outgoing: Outgoing) -> Iterator[Outbox]:
     """Yield what tells others for as long as the block lasts."""
-    outbox = Outbox(federation, outgoing)
+    outbox, waits = Outbox(federation, outgoing), True
     try:
         yield outbox
+    except Exception:
+        waits = False  # somebody else leads, say, and tells it
+        raise
     finally:
-        outbox.close()
+        outbox.close(waits=waits)
 
 
 class _Teller:
@@ -134,7 +141,6 @@ class _Teller:
     def end(self) -> None:
         self._stop.set()
         self._woken.set()
-        self._thread.join(_CLOSE_S)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -174,7 +180,8 @@ class _Teller:
         """Tell something, or give it up; False if this was stopped before."""
         outgoing = self._outgoing
         tries = Retrying(
-            wait=wait_exponential_jitter(initial=outgoing.first_pause_s, max=outgoing.longest_pause_s),
+            wait=wait_exponential(multiplier=outgoing.first_pause_s, max=outgoing.longest_pause_s)
+            + wait_random(0, outgoing.first_pause_s),
             stop=stop_after_delay(outgoing.give_up_s) | stop_when_event_set(self._stop),
             retry=retry_if_exception_type(TransportError),
             sleep=sleep_using_event(self._stop),

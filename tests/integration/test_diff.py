@@ -24,6 +24,7 @@ from tiny_rounds import (
 )
 
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.errors import DigestMismatchError, UserInputError
 from coldfuse.gateway import StoreGateway
 from coldfuse.movement.compare import Movement, compare_releases
@@ -90,7 +91,7 @@ def test_over_several_rounds_shares_still_add_up_and_each_step_is_held_against_t
     assert movement.steps[1].moved.cosine == compare_releases(history_of(two_rounds), 2).total.cosine
 
 
-@pytest.mark.parametrize("method", ["ties(density=0.5)", "mean then momentum", "coordinate-median"])
+@pytest.mark.parametrize("method", ["ties(density=0.5)", "mean then momentum", "median"])
 def test_of_what_is_not_linear_it_is_said_how_far_each_delta_goes_along_the_change(tmp_path: Path, method: str) -> None:
     federation = make_federation(tmp_path, MODEL, quorum=3, method=method)
     add_round(federation, 1, {name: make_changes(MODEL, seed) for name, seed in SEEDS.items()})
@@ -194,7 +195,7 @@ def test_a_consumer_sees_how_far_and_is_told_why_not_who(two_rounds: Federation)
 
 
 def test_what_both_releases_share_is_not_read(tmp_path: Path, small_parts: int) -> None:
-    federation = make_federation(tmp_path, MODEL, quorum=2)
+    federation = make_federation(tmp_path, MODEL, quorum=2, screening=ScreeningRules.off())
     few = {"scale": np.array(0.5, np.float32)}
     add_round(federation, 1, {"alice": few, "bob": few})
     release: ReleaseManifest = federation.release(1)
@@ -237,7 +238,7 @@ def test_parts_are_held_up_to_a_budget_and_verified(tmp_path: Path, small_parts:
 def test_a_release_is_not_compared_with_nothing_or_itself(
     two_rounds: Federation, after: int, before: int | None
 ) -> None:
-    with pytest.raises(UserInputError, match="--to N"):
+    with pytest.raises(UserInputError, match=r"give (two releases: --from N )?--to [NM]"):
         compare_releases(history_of(two_rounds), after, before=before)
 
 
@@ -248,7 +249,7 @@ def test_a_newer_release_is_compared_with_an_older_one_without_who(two_rounds: F
 
 
 def test_an_unmoved_layer_counts_in_the_cosine_of_all(tmp_path: Path) -> None:
-    federation = make_federation(tmp_path, MODEL, quorum=2)
+    federation = make_federation(tmp_path, MODEL, quorum=2, screening=ScreeningRules.off())
     first = {"layer.weight": np.full((8, 8), 0.5, np.float32), "scale": np.array(1.0, np.float32)}
     add_round(federation, 1, {"alice": first, "bob": first})
     add_round(federation, 2, {name: {"scale": np.array(1.0, np.float32)} for name in ("alice", "bob")})

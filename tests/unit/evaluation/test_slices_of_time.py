@@ -40,7 +40,7 @@ def test_numbers_are_no_words_and_dates_of_all_kinds_are_moments(tmp_path: Path)
         tmp_path / "dates.jsonl", ["2024-05-01", "2023-12-31T23:59:59+01:00", "2024-04-30 12:00", "2025-01-01"]
     )
     first, second = cut_by_time(dates, "when", 2, folder=tmp_path / "b")
-    assert first.name == "2023-12-31T23:59+01:00 to 2024-04-30 12:00"
+    assert first.name == "2023-12-31T23:59:59+01:00 to 2024-04-30 12:00"
     assert second.name == "2024-05-01 to 2025-01-01"
 
 

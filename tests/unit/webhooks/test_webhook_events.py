@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+from coldfuse.core.gate_rules import GateDecision
+from coldfuse.core.gating import Evaluated
 from coldfuse.core.rollback import Rollback
 from coldfuse.core.round import Closed, Opened, Published, fold
 from coldfuse.webhooks.events import notice_of, notices_of
@@ -20,6 +22,28 @@ def test_a_round_tells_that_it_closed_and_what_it_released() -> None:
     assert told(OPENED) == []
     assert told(OPENED, CLOSED) == ["coldfuse.round.closed"]
     assert told(OPENED, CLOSED, Published(release=4)) == ["coldfuse.round.closed", "coldfuse.release.published"]
+
+
+def test_every_candidate_that_the_gate_refuses_is_told() -> None:
+    refused = [
+        Evaluated(
+            manifest=digest * 64, counts=(),
+            decision=GateDecision(publish=False, finding="worse", reason=f"worse on news ({digest})"),
+        )
+        for digest in "ab"
+    ]  # fmt: skip
+    passed = Evaluated(
+        manifest="c" * 64, counts=(), decision=GateDecision(publish=True, finding="not-worse", reason="well")
+    )  # fmt: skip
+    events = [OPENED, CLOSED, *refused, passed, Published(release=4)]
+    assert told(*events) == [
+        "coldfuse.round.closed", "coldfuse.gate.failed", "coldfuse.gate.failed", "coldfuse.release.published"
+    ]  # fmt: skip
+    notices = list(notices_of("f" * 64, 9, fold(events), None))  # type: ignore[arg-type]
+    assert len({notice.id for notice in notices}) == 4
+    assert notices[2].data == {"round": 9, "candidate": "b" * 64, "reason": "worse on news (b)"}
+    assert Mark().after(notices[1]).covers(notices[0])
+    assert not Mark().after(notices[1]).covers(notices[2])
 
 
 def test_the_same_thing_has_the_same_id_and_bytes_whoever_tells_it() -> None:
