@@ -13,6 +13,7 @@ from tiny_model import write_tiny_model
 from typer.testing import CliRunner
 
 from coldfuse.cli.main import app
+from coldfuse.consumer import hold
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.experiments.paper.corpus import read_corpus
@@ -109,6 +110,13 @@ def test_what_cannot_be_run_ends_in_one_line_before_anything_is_made(data, base,
     with pytest.raises(ColdfuseError, match=message):
         experiment(*words, "--data", data, "--base", base, "--work", tmp_path / "work")
     assert not (tmp_path / "work").exists()
+
+
+def test_two_processes_do_not_work_in_one_folder(data, base, tmp_path):
+    with hold(tmp_path, hint="by a test"), pytest.raises(UserInputError, match="another process works in it"):
+        experiment("main", "--data", data, "--base", base, "--work", tmp_path, *SMALL)
+    with hold(tmp_path, hint="by a test"):
+        assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
 def test_texts_of_left_out_data_sets_are_not_read_wherever_they_stand(data, tmp_path):
