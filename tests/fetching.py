@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from coldfuse.consumer import read_fetched
+from coldfuse.core.model_files import CARD_FILE
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.errors import TransportError
 from coldfuse.gateway import StoreGateway
@@ -52,9 +53,9 @@ def parts_of(manifest: ReleaseManifest) -> set[str]:
 
 
 def check_whole(federation: Federation, out: Path, number: int | None = None) -> None:
-    """Assert that the folder holds a release, the latest by default, and nothing else."""
+    """Assert that the folder holds a release, the latest by default, its card and nothing else."""
     manifest = federation.latest() if number is None else federation.release(number)
     assert open_checkpoint(out).digest() == manifest.model_digest
     assert read_fetched(out) == manifest
     files = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()}
-    assert {file for file in files if not file.startswith(".coldfuse")} == set(manifest.files)
+    assert {file for file in files if not file.startswith(".coldfuse")} == {CARD_FILE, *manifest.files}

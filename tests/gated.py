@@ -15,6 +15,7 @@ from coldfuse.aggregator.round import Round, advance
 from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.round import LeaderEvent
 from coldfuse.core.screening_rules import ScreeningRules
+from coldfuse.core.serialization import sha256
 from coldfuse.engine.execution import Executor, ThreadExecutor
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.round_clock import RoundClock
@@ -38,6 +39,9 @@ class SignSuite:
 
     def __len__(self) -> int:
         return self.num_examples
+
+    def digest(self) -> str:
+        return sha256(f"{self.name} {self.num_examples} {self.seed}".encode())
 
     def right(self, matrix: np.ndarray) -> np.ndarray:
         examples = np.random.default_rng(self.seed).normal(size=(self.num_examples, 64))

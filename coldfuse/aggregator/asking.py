@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from coldfuse.core.gate_asking import may_ask
-from coldfuse.core.gate_rules import MAX_EVALUATORS, GateRules
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from coldfuse.aggregator.at_gate import Gate
+from coldfuse.aggregator.release import fuse_release
+from coldfuse.core.contribution import Admission
+from coldfuse.core.gate_asking import may_ask, still_waits
+from coldfuse.core.gate_rules import MAX_EVALUATORS, GateRules, SuiteCounts
+from coldfuse.core.gating import Asked, Tried, subset_of
 from coldfuse.core.release import ReleaseManifest
-from coldfuse.core.round import RoundState
-from coldfuse.errors import FederationError
+from coldfuse.core.round import LeaderEvent, RoundState
+from coldfuse.core.serialization import sha256
+from coldfuse.errors import DamagedObjectError, FederationError, FusionError
 from coldfuse.registry.channels import CANDIDATE
 from coldfuse.registry.federation import Federation
-from coldfuse.registry.pointers import plain_channel
 from coldfuse.registry.releases import channel_to
-from coldfuse.registry.scores import Waiting, Word, read_scores
+from coldfuse.registry.scores import read_scores, waiting_of
 from coldfuse.trust.members import MemberRole
 
 
@@ -58,13 +65,83 @@ def point_to(federation: Federation, candidate: ReleaseManifest) -> None:
     except FederationError:
         federation.pointers.write(CANDIDATE, target, None, signer)
         return
-    if plain_channel(there.channel) != target or there.is_damaged:
+    if there.channel.manifest != target.manifest or there.is_damaged:
         federation.pointers.write(CANDIDATE, target, there, signer)
 
 
-def heard(federation: Federation, asked: tuple[str, ...], waiting: Waiting) -> list[Word]:
-    """Return what those who were asked have said of a candidate, and operators who were not."""
-    if federation.trust is None:
-        return []
-    names = {*asked, *members_of(federation, "operator")}
-    return read_scores(federation.store, federation.trust, names, waiting=waiting, now_s=federation.now_s())
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What was said of a candidate, once nobody is waited for any more."""
+
+    counts: tuple[SuiteCounts, ...]
+    words: tuple[str, ...]
+    """SHA-256 of what was signed."""
+    num_silent: int
+    """Number of evaluators who have not answered."""
+
+
+def ask(gate: Gate, candidate: ReleaseManifest, manifest: str, *, contributions: tuple[str, ...] = ()) -> Asked:
+    """Have the evaluators find a candidate; returns the entry that says so. Raises as `point_to`."""
+    point_to(gate.federation, candidate)
+    return Asked(
+        manifest=manifest, evaluators=members_of(gate.federation, "evaluator"), contributions=contributions,
+        elapsed_s=gate.age_s,
+    )  # fmt: skip
+
+
+def answers(gate: Gate, state: RoundState) -> Answers | None:
+    """Return what those who were asked last have said, and operators who were not; None while some are waited for."""
+    federation, asked, waiting = gate.federation, state.gating.asked, waiting_of(gate.number, state)
+    if federation.trust is None or asked is None or waiting is None:
+        return None
+    awaited = set(asked.evaluators) & set(members_of(federation, "evaluator"))  # who was revoked is not
+    names = {*asked.evaluators, *members_of(federation, "operator")}
+    words = read_scores(federation.store, federation.trust, names, waiting=waiting, now_s=federation.now_s())
+    answered = awaited & {word.score.member for word in words}
+    age_s = gate.age_s - (asked.elapsed_s or 0.0)
+    if still_waits(gate.rules, answered=len(answered), enrolled=len(awaited), age_s=age_s)[0]:
+        return None
+    for word in words:
+        federation.objects.put(sha256(word.envelope), word.envelope)
+    return Answers(
+        counts=tuple(one for word in words for one in word.score.counts),
+        words=tuple(sha256(word.envelope) for word in words), num_silent=len(awaited) - len(answered),
+    )  # fmt: skip
+
+
+def suspects_in_order(admissions: Iterable[Admission]) -> list[str]:
+    """Return the digests of contributions, those first whose deltas are longest: they have changed most."""
+    ordered = sorted(admissions, key=lambda a: (-(a.measured.norm if a.measured else 0.0), a.contribution))
+    return [admission.contribution for admission in ordered]
+
+
+def ask_about(gate: Gate, state: RoundState, admissions: Sequence[Admission]) -> list[LeaderEvent] | None:
+    """Ask evaluators about a model of some of the contributions, one step at a time.
+
+    Args:
+        gate: The gate.
+        state: What the round's journal adds up to.
+        admissions: What the model is fused of.
+
+    Returns:
+        What is to be appended, nothing while evaluators are waited for; None where they cannot be asked about it.
+    """
+    contributions, asked = subset_of(a.contribution for a in admissions), state.gating.asked
+    if asked is not None and asked.contributions == contributions:
+        found = answers(gate, state)
+        if found is None:
+            return []
+        own = gate.examined(gate.federation.objects.get_value(ReleaseManifest, asked.manifest))
+        return [Tried(
+            contributions=contributions, counts=(*own, *found.counts), manifest=asked.manifest, words=found.words
+        )]  # fmt: skip
+    if not admissions or not may_ask_now(gate.federation, state, gate.rules, number=gate.number):
+        return None
+    try:
+        candidate = fuse_release(
+            gate.federation, gate.base, admissions, gate.executor, round_number=gate.number, now_s=gate.now_s
+        )
+    except (FusionError, DamagedObjectError):
+        return None
+    manifest = gate.federation.objects.put_value(candidate)
+    return [ask(gate, candidate, manifest, contributions=contributions)]

@@ -34,7 +34,7 @@ Score = Callable[[Path, "Sequence[Suite]"], "list[Outcomes]"]
 """score(model_dir, suites): how well the model in a folder does on each example of every suite."""
 
 _COPIED_AT_ONCE = 8 << 20
-_BESIDE_BYTES = 256 << 20
+_BESIDE_BYTES = 128 << 20
 """What texts and what is computed of them take beside the model."""
 
 
@@ -69,7 +69,7 @@ class SuiteExaminer:
 
     suites: Sequence[Suite]
     score: Score | None = None
-    """Scores the model in a folder; None: `evaluation.gate_outcomes.outcomes_of`."""
+    """Scores the model in a folder; None: `evaluation.gate_outcomes.score_folder`."""
     _known: dict[str, list[Outcomes]] = field(default_factory=dict, repr=False)
     """Outcomes of the base, by its model digest; of the newest one alone."""
 
@@ -81,11 +81,11 @@ class SuiteExaminer:
         """
         if not self.suites:
             return
-        needed = 4 * sum(spec.num_elements for spec in base.schema.values()) + _BESIDE_BYTES
-        if needed > executor.task_bytes:
+        needed, there = _needed_bytes(base), executor.task_bytes * executor.num_workers
+        if needed > there:
             raise UserInputError(
-                f"a task that scores the model on a suite takes {needed >> 20:,} MiB, and may take "
-                f"{executor.task_bytes >> 20:,} MiB; give --memory more, or --workers fewer"
+                f"scoring the model on a suite takes {needed >> 20:,} MiB, and the workers of a machine may take "
+                f"{there >> 20:,} MiB; give --memory more"
             )
         self._base_outcomes(federation, base, executor)
 
@@ -100,8 +100,11 @@ class SuiteExaminer:
             yield from ((index, ()) for index in range(len(models)))
             return
         before = self._base_outcomes(federation, base, executor)
-        for index, after in executor.run(examine, self._examination(federation, base, executor), list(models)):
-            yield index, self._counts(before, after)
+        examination = self._examination(federation, base, executor)
+        at_once = _at_once(base, executor)
+        for first in range(0, len(models), at_once):  # as many as there is memory for
+            for index, after in executor.run(examine, examination, list(models[first : first + at_once])):
+                yield first + index, self._counts(before, after)
 
     def _counts(self, before: Sequence[Outcomes], after: Sequence[Outcomes] | str) -> tuple[SuiteCounts, ...]:
         from coldfuse.evaluation.gate_suites import compare, nothing_right
@@ -128,8 +131,17 @@ class SuiteExaminer:
     def _examination(self, federation: Federation, base: Base, executor: Executor) -> Examination:
         return Examination(
             store_url=federation.store.url, settings=federation.settings, base=base.release, suites=self.suites,
-            score=self.score, memory_bytes=executor.task_bytes,
+            score=self.score, memory_bytes=executor.task_bytes * executor.num_workers // _at_once(base, executor),
         )  # fmt: skip
+
+
+def _needed_bytes(base: Base) -> int:
+    return 4 * sum(spec.num_elements for spec in base.schema.values()) + _BESIDE_BYTES
+
+
+def _at_once(base: Base, executor: Executor) -> int:
+    """Return how many models are scored at a time on a machine."""
+    return min(max(executor.task_bytes * executor.num_workers // _needed_bytes(base), 1), executor.num_workers)
 
 
 def examine(shared: Examination, model: Model) -> list[Any] | str:
@@ -157,9 +169,9 @@ def examine(shared: Examination, model: Model) -> list[Any] | str:
 
 
 def _score(model_dir: Path, suites: Sequence[Suite]) -> list[Outcomes]:
-    from coldfuse.evaluation.gate_outcomes import outcomes_of
+    from coldfuse.evaluation.gate_outcomes import score_folder
 
-    return outcomes_of(model_dir, suites)
+    return score_folder(model_dir, suites)
 
 
 def write_release(federation: Federation, release: ReleaseManifest, folder: Path) -> None:

@@ -11,10 +11,19 @@ import logging
 from collections.abc import Iterator
 
 from coldfuse.core.release import ReleaseManifest
-from coldfuse.core.serialization import decode, sha256
-from coldfuse.errors import CodecError, DamagedObjectError, FederationError, SignatureError
+from coldfuse.core.rollback import Rollback
+from coldfuse.core.serialization import decode, encode, sha256
+from coldfuse.errors import (
+    CodecError,
+    DamagedObjectError,
+    FederationError,
+    SignatureError,
+    StorageError,
+    TrustError,
+)
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.releases import release_key
+from coldfuse.registry.rollbacks import read_rollback
 from coldfuse.registry.signing import sign_anew
 from coldfuse.registry.trust import read_signed
 from coldfuse.trust.envelope import read_envelope, verified
@@ -22,6 +31,9 @@ from coldfuse.trust.provenance import Statement, read_statement, require_about, 
 from coldfuse.trust.view import TrustView
 
 log = logging.getLogger(__name__)
+
+_Signed = tuple[int, bytes, str]
+"""Number of a release, the statement on it, and the id of the key that has signed that."""
 
 
 def take_over_history(federation: Federation) -> int:
@@ -42,7 +54,7 @@ def take_over_history(federation: Federation) -> int:
     if _signer_of(federation, adopted.release + 1 if adopted else 0) in (None, *current):
         return 0
     count = 0
-    for number, payload, keyid in _history(federation, trust):
+    for number, payload, keyid in _releases(federation, trust):
         if keyid not in current:
             sign_anew(federation.store, number, payload, signer.aggregator)
             count += 1
@@ -59,10 +71,41 @@ def _signer_of(federation: Federation, number: int) -> str | None:
     return signatures[0].keyid if signatures else None
 
 
-def _history(federation: Federation, trust: TrustView) -> Iterator[tuple[int, bytes, str]]:
-    """Yield number and statement of each release from the latest on, and the id of the key that has signed it."""
+def _releases(federation: Federation, trust: TrustView) -> Iterator[_Signed]:
+    """Yield what is signed of each release: first what was rolled back, and is read by its number still."""
     latest = federation.channel("latest")
-    number, expected = latest.release, latest.manifest
+    line = _history(federation, trust, latest.release, latest.manifest)
+    if latest.rollback is None:
+        yield from line
+        return
+    own = list(line)
+    seen = {number for number, _, _ in own}
+    for rollback in _rollbacks(federation, latest.rollback):
+        for one in _history(federation, trust, rollback.left, rollback.left_manifest):
+            if one[0] in seen:
+                break
+            seen.add(one[0])
+            yield one
+    yield from own
+
+
+def _rollbacks(federation: Federation, last: Rollback) -> Iterator[Rollback]:
+    """Yield the steps back of `latest`, newest first, each named by the one after it."""
+    yield last
+    while last.before is not None:
+        try:
+            before = read_rollback(federation.store, federation.trust, last.number - 1)
+        except (StorageError, CodecError, TrustError) as error:
+            log.warning("what was rolled back before is not signed anew: %s", error)
+            return
+        if sha256(encode(before)) != last.before:
+            return
+        yield before
+        last = before
+
+
+def _history(federation: Federation, trust: TrustView, number: int, expected: str) -> Iterator[_Signed]:
+    """Yield number and statement of each release from this one on, and the id of the key that has signed it."""
     while federation.settings.is_signed_release(number):
         try:
             payload, keyid = _verified(federation, trust, number)

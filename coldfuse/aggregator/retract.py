@@ -28,7 +28,7 @@ from coldfuse.engine.execution import Executor, WatchedExecutor
 from coldfuse.errors import ConflictError, FederationError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
-from coldfuse.registry.lease import Lease
+from coldfuse.registry.lease import RETRACTING, Lease
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def retract(
     """
     federation.require_signer()
     plan_retraction(federation, target, reason=reason, erases=erases)  # what cannot be done disturbs nobody
-    with Lease.taken(federation.store, ttl_s=_LEASE_S, wait=wait) as lease:
+    with Lease.taken(federation.store, ttl_s=_LEASE_S, wait=wait, purpose=RETRACTING) as lease:
         led = LedExecutor(executor, lease, Watchdog())
         given, made = find_given(federation, target), None
         for attempt in range(_TRIES):
@@ -118,7 +118,8 @@ def _carry_out(federation: Federation, plan: Plan, executor: Executor) -> Releas
     )  # fmt: skip
     if running.needs_head:
         running.mend_head()
-    for event in give_up(running.state(), _why_given_up(plan)) if is_begun else ():
+    now = running.state()
+    for event in give_up(now, _why_given_up(plan), also=now.waiting) if is_begun else ():
         running.append(event)
     own.state()
     own.append(opening_of(federation, plan.retraction, parent=plan.parent, now_s=now_s))
@@ -138,8 +139,10 @@ def _why_given_up(plan: Plan) -> str:
 
 def _advance(federation: Federation, journal: Journal, executor: Executor) -> None:
     """Lead a retraction's round to its end."""
-    base = open_base(federation, federation.latest())
-    round_ = Round(federation=federation, journal=journal, base=base, executor=executor, now_s=time.time)
+    round_ = Round(
+        federation=federation, journal=journal, base=open_base(federation, federation.latest()), executor=executor,
+        now_s=time.time, rollback=federation.channel("latest").rollback,
+    )  # fmt: skip
     while events := advance(round_):
         for event in events:
             if isinstance(event, Abandoned):

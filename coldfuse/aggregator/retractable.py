@@ -21,6 +21,7 @@ from coldfuse.core.retraction import Retraction
 from coldfuse.core.serialization import encode, sha256
 from coldfuse.errors import CodecError, DamagedObjectError, FederationError, UserInputError
 from coldfuse.registry.federation import Federation
+from coldfuse.registry.published import is_taken
 from coldfuse.registry.releases import list_releases
 from coldfuse.registry.tombstones import Graveyard
 
@@ -122,7 +123,7 @@ def plan_retraction(federation: Federation, target: str, *, reason: str, erases:
     left_out = tuple(sorted(out | new))
     steps = steps_between(releases_of(federation), replaces=latest.release, parent=parent.release, left_out=left_out)
     retraction = Retraction(
-        release=max(list_releases(federation.store), default=latest.release) + 1,
+        release=_free_number(federation),
         replaces=latest.release, replaced=sha256(encode(latest)), left_out=left_out, steps=steps,
         influence="remains" if any(step.num_influenced for step in steps) else "none",
         bytes="to be erased" if erases else "kept", reason=reason,
@@ -130,6 +131,14 @@ def plan_retraction(federation: Federation, target: str, *, reason: str, erases:
     _require_signed(federation, retraction)
     _require_there(federation, retraction, parent)
     return Plan(retraction=retraction, parent=parent, given=given, new=tuple(sorted(new)))
+
+
+def _free_number(federation: Federation) -> int:
+    """Return the first number that no release has, nor one that a round was about to publish that is given up now."""
+    number = federation.channel("latest").newest + 1
+    while is_taken(federation.store, federation.settings, federation.trust, number=number):
+        number += 1
+    return number
 
 
 def _contributions_of(federation: Federation, number: int) -> Sequence[FusedContribution]:

@@ -17,9 +17,10 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from coldfuse.aggregator.at_gate import Gate
 from coldfuse.aggregator.ending import end_rolled_back, give_up, is_used_up, reject_late
 from coldfuse.aggregator.examining import Examiner
-from coldfuse.aggregator.gate import Gate, next_at_gate, too_few_left
+from coldfuse.aggregator.gate import find_candidate, fused_before, next_at_gate, too_few_left
 from coldfuse.aggregator.handing_on import awaited, on_line, refused_at_gate, refused_by
 from coldfuse.aggregator.judging import judge, settle
 from coldfuse.aggregator.mending import damaged_in_fusion, mend, without_damaged
@@ -58,8 +59,6 @@ _NUM_MARKS = 20
 
 _MIN_MARK_S = 2.0
 """Seconds between two such entries at least."""
-
-"""Why a round of a key that was replaced is abandoned."""
 
 _JUDGED_AT_ONCE = 16
 """Number of contributions a worker that are judged in one look."""
@@ -139,7 +138,7 @@ def _retract(round_: Round, state: RoundState, *, age_s: float) -> list[LeaderEv
     """Do the next thing in a round that takes something out: no gate can refuse that."""
     if state.fused is None:
         return [next_of_retraction(round_.federation, round_.executor, state, round_number=round_.journal.round)]
-    candidate = _candidate(round_, state.fused)
+    candidate = find_candidate(round_.federation, round_.base, state.fused)
     return [candidate if isinstance(candidate, Abandoned) else _publish(round_, state, candidate, age_s=age_s)]
 
 
@@ -177,7 +176,7 @@ def _open(round_: Round) -> Opened:
         if journal is not None and is_by_others(round_.federation, journal):
             before = RoundState(abandoned=before.abandoned)  # nobody knows who has admitted what
         carried = tuple(before.admitted.values())
-        refusing, refusing_gate = (refused(round_.federation, before) for refused in (refused_by, refused_at_gate))
+        refusing, refusing_gate = refused_by(round_.federation, before), refused_at_gate(round_.federation, before)
         seed = before.opened.sketch_seed if before.opened else None  # sketches that are carried stay comparable
     past, active = hand_on(before)
     return Opened(
@@ -249,6 +248,8 @@ def _fuse(round_: Round, state: RoundState, *, age_s: float) -> Fused | Abandone
     """
     listed = state.closed.contributions if state.closed else ()
     admissions = [state.admitted[digest] for digest in listed if digest in state.admitted]
+    if (fused := fused_before(round_.federation, state)) is not None:
+        return fused
     try:
         manifest = fuse_release(
             round_.federation.under(state.opened.terms if state.opened else None),
@@ -271,30 +272,18 @@ def _gate(round_: Round, state: RoundState, *, age_s: float) -> Gate:
     return Gate(
         federation=federation, base=round_.base, executor=round_.executor, examiner=round_.examiner,
         rules=federation.settings.gate or GateRules.off(), quorum=federation.settings.rules.quorum, age_s=age_s,
-        number=round_.journal.round,
+        number=round_.journal.round, now_s=round_.now_s(),
     )  # fmt: skip
 
 
 def _pass(round_: Round, state: RoundState, fused: Fused, *, age_s: float) -> list[LeaderEvent]:
     """Do what the gate says, and publish what has passed it."""
-    candidate = _candidate(round_, fused)
+    candidate = find_candidate(round_.federation, round_.base, fused)
     if isinstance(candidate, Abandoned):
         return [candidate]
     if (events := next_at_gate(_gate(round_, state, age_s=age_s), state, fused, candidate)) is not None:
         return events
     return [_publish(round_, state, candidate, age_s=age_s)]
-
-
-def _candidate(round_: Round, fused: Fused) -> ReleaseManifest | Abandoned:
-    federation = round_.federation
-    try:
-        return federation.objects.get_value(ReleaseManifest, fused.manifest)
-    except DamagedObjectError as error:
-        numbers = range(round_.base.release.release + 1, round_.base.number + 1)
-        found = next(filter(None, (federation.find_manifest(one, fused.manifest) for one in numbers)), None)
-        if found is None:  # nobody has published it; what was admitted is fused again in the next round
-            return Abandoned(reason=bounded(f"what was fused cannot be published: {error}"))
-        return found
 
 
 def _publish(round_: Round, state: RoundState, manifest: ReleaseManifest, *, age_s: float) -> Published | Abandoned:

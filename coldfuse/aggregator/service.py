@@ -10,8 +10,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from coldfuse.aggregator.aside import Aside, beside
 from coldfuse.aggregator.examining import Examiner
 from coldfuse.aggregator.led import LedExecutor
 from coldfuse.aggregator.model import Base, open_base
@@ -39,6 +40,7 @@ from coldfuse.registry.published import next_number
 from coldfuse.registry.rollbacks import keep_rollback
 from coldfuse.registry.round_clock import RoundClock
 from coldfuse.registry.settings import keep_copy, mend_settings
+from coldfuse.webhooks import Outgoing
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,8 @@ class AggregatorSettings:
     """Seconds between two looks at the store while a round waits and nothing arrives."""
     lease_ttl_s: float = 10.0
     """Seconds after which another aggregator takes over from one that died."""
+    outgoing: Outgoing = field(default_factory=Outgoing)
+    """How the federation's webhooks are told; without a secret they are not."""
     examiner: Examiner | None = None
     """Scores what was fused on the operator's suites, where the federation has a gate; None: there are none."""
 
@@ -154,6 +158,12 @@ class _Leader:
 
     def lead(self, settings: AggregatorSettings, stop: threading.Event) -> Iterator[tuple[int, LeaderEvent]]:
         """Advance rounds until stopped, or until the release is out with which the service ends."""
+        with beside(self._federation, settings.outgoing) as aside:
+            yield from self._lead(settings, stop, aside)
+
+    def _lead(
+        self, settings: AggregatorSettings, stop: threading.Event, aside: Aside
+    ) -> Iterator[tuple[int, LeaderEvent]]:
         mend_settings(self._federation.store)
         pointer, federation = self._federation.mended_latest(), self._federation.reopened()
         keep_copy(federation.store, federation.settings)
@@ -172,6 +182,7 @@ class _Leader:
             if (now := federation.mended_latest()) != pointer:
                 pointer = now
                 base = _open_latest(federation, pointer)
+            aside.look(pointer)
             if settings.until is not None and pointer.release >= settings.until and _is_over(federation, pointer.round):
                 return
             number = federation.current_round(at_least=number)
@@ -181,6 +192,7 @@ class _Leader:
                 for event in advance(self._round(federation, base, round_number, pointer.rollback)):
                     idle = False
                     log.info("round %d: %s", round_number, event.event)
+                    aside.tell(event)
                     yield round_number, event
             if not idle:
                 pause.reset()

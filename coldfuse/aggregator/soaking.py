@@ -45,7 +45,7 @@ class Soaking:
         now_s = federation.now_s()
         if pointer == self._seen and now_s < self._next_s:
             return None
-        rule = federation.reopened().settings.soak
+        rule = federation.reopened().settings.soak or SoakRule()
         wait_s = rule.seconds / _LOOKS if rule.seconds is not None else _MAX_LOOK_S
         self._next_s = now_s + min(max(wait_s, _MIN_LOOK_S), _MAX_LOOK_S)
         try:
@@ -58,7 +58,7 @@ class Soaking:
 
     def _move(self, federation: Federation, pointer: Channel, rule: SoakRule, now_s: float) -> int | None:
         signer = federation.signer.aggregator if federation.signer else None
-        if pointer != self._seen and (back := follow_back(federation, signer=signer)) is not None:
+        if self._is_jump(federation, pointer) and (back := follow_back(federation, signer=signer)) is not None:
             return back
         if not rule.is_on:
             return None
@@ -73,6 +73,14 @@ class Soaking:
         if manifest is None:
             return None
         return federation.pointers.write(STABLE, channel_to(manifest), there, signer).release
+
+    def _is_jump(self, federation: Federation, pointer: Channel) -> bool:
+        """Tell whether `latest` may have left the line that it was on."""
+        if pointer == self._seen or self._seen is None:
+            return self._seen is None
+        if pointer.rollback != self._seen.rollback:
+            return True
+        return federation.release_at(pointer).parent != self._seen.release
 
 
 def _enough(line: Iterator[ReleaseManifest], rule: SoakRule, now_s: float) -> Iterator[ReleaseManifest]:

@@ -9,6 +9,8 @@
     rounds          `Federation.round`: one round of a loop of somebody's own
     participating   a node's folder and sending, around either; own_delta: the delta that it sends
     fusing          `fuse`: models, deltas and adapters on a base, without a federation
+    rank            `rank`: which base to start from; ranking: what it runs
+    similarity      `similarity`: how alike models are; comparing: what it runs
     lineage         where a release comes from, release by release; lineage_svg: as a picture
     diff            `diff`: how far a model or a release moved, and who moved it
     push            `push`: a verified release, with its card, on the Hub

@@ -10,8 +10,8 @@ a PEFT adapter or a delta file, put on the base that `base` names
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from coldfuse.api.places import locate, resolve_model
 from coldfuse.core.model_files import ENTRIES
 from coldfuse.core.serialization import canonical_json, sha256
 from coldfuse.core.shared_module import ADAPTER_CONFIG
+from coldfuse.durable import explained
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.engine.folder_fusion import FolderFusion, fuse_folders
 from coldfuse.engine.recipes import read_recipe
@@ -28,7 +29,9 @@ from coldfuse.evaluation.protocols import Model
 from coldfuse.evaluation.suites import distinct_names
 from coldfuse.registry.channels import check_channel
 from coldfuse.registry.settings import SETTINGS_KEY
-from coldfuse.tensors.folders import LocalFolder, is_remote
+from coldfuse.tensors.checkpoint import open_tensors_at
+from coldfuse.tensors.deltas import FORMAT
+from coldfuse.tensors.folders import LocalFolder, Location, is_remote
 from coldfuse.tensors.model_folder import find_model
 from coldfuse.transport.connect import is_address
 
@@ -39,6 +42,7 @@ Fetch = Callable[[str, Which, Path], None]
 """fetch(source, which, folder): bring a release of a federation into a folder, verified."""
 
 _RELEASE = re.compile(r"(?P<source>.+)@(?P<which>[0-9]{1,9}|[a-z][a-z0-9._-]{0,62})")
+_MOST_SHOWN = 200
 _WHOLE = tuple(name for name in ENTRIES if name != ADAPTER_CONFIG)
 
 
@@ -60,10 +64,20 @@ class Candidates:
             UserInputError: One cannot be had, or is no model that can be scored.
         """
         found = []
-        for name, shown in zip(names, distinct_names([_shown(name) for name in names]), strict=True):
-            folder = self._folder_of(name)
+        for name, shown in zip(names, shown_names(names), strict=True):
+            with explained(Path(name), "read"):
+                folder = self._folder_of(name).absolute()  # workers may stand in another folder
             found.append(Model(name=shown, folder=folder, digest=digest_of(folder)))
         return tuple(found)
+
+    def place_of(self, name: str) -> Location:
+        """Return where what a name means lies, to be read and not loaded: a delta or adapter stays what it is.
+
+        Raises:
+            UserInputError: It cannot be had.
+        """
+        release = _as_release(name)
+        return self._fetched(*release) if release else locate(name)
 
     def _folder_of(self, name: str) -> Path:
         if release := _as_release(name):
@@ -95,10 +109,19 @@ class Candidates:
         if not out.is_dir():
             request = FolderFusion(base=base, models=[change], out=out, recipe=read_recipe("mean"))
             fuse_folders(request, ThreadExecutor(1))
-        if not any((out / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json")):
-            shutil.rmtree(out)
-            raise UserInputError(f"{base}: no tokenizer in it; put it there with tokenizer.save_pretrained")
         return out
+
+
+def shown_names(names: Sequence[str]) -> list[str]:
+    """Return what models are called in tables, by what their user calls them: no two alike."""
+    return distinct_names([_shown(name) for name in names])
+
+
+def is_change(where: Location) -> bool:
+    """Tell whether this is a delta file or an adapter's folder, and by itself no model."""
+    if str(where).endswith(".safetensors"):
+        return open_tensors_at(where).header.metadata.get("format") == FORMAT
+    return not is_remote(where) and _is_adapter(Path(where))
 
 
 def digest_of(folder: Path) -> str:
@@ -126,7 +149,7 @@ def _as_release(name: str) -> tuple[str, Which] | None:
     A folder that is there is what it is, whatever its name.
     """
     path = Path(name)
-    if path.is_dir():
+    if os.path.isdir(path):
         return (name, "latest") if (path / SETTINGS_KEY).is_file() else None
     match = _RELEASE.fullmatch(name)
     if match is not None:
@@ -136,11 +159,11 @@ def _as_release(name: str) -> tuple[str, Which] | None:
 
 
 def _is_adapter(path: Path) -> bool:
-    return path.is_dir() and (path / ADAPTER_CONFIG).is_file() and not (path / "config.json").is_file()
+    return os.path.isdir(path) and (path / ADAPTER_CONFIG).is_file() and not (path / "config.json").is_file()
 
 
 def _shown(name: str) -> str:
     """Return what a model is called: of a path its last part, anything else as it is."""
-    if "://" in name or "@" in name or not Path(name).exists():
-        return name
+    if "://" in name or "@" in name or not os.path.exists(name):
+        return name[:_MOST_SHOWN]
     return Path(name).resolve().name or name

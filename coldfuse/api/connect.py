@@ -97,7 +97,7 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
         release: Number of the release; the channel's by default.
         channel: Channel to follow.
         verify: True to read all that is there already.
-        allow_older: True to follow the channel also where that has gone back behind the release in the folder.
+        allow_older: True to follow the channel back to an older release also where nobody has signed that.
         progress: True for a bar, or a function that is called with the bytes done and those in all.
 
     Raises:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from coldfuse.api.bars import Watching, watching
 from coldfuse.api.places import Place, locate
+from coldfuse.config import home_folder
 from coldfuse.extras import requiring
 from coldfuse.gateway import Gateway
-from coldfuse.registry.objects import Objects
+from coldfuse.registry.federation import open_federation
+from coldfuse.registry.tombstones import Graveyard
 from coldfuse.storage import open_store
 from coldfuse.transport.connect import is_address
 
@@ -52,7 +54,10 @@ def compare_in(
         from coldfuse.movement.compare import compare_releases  # noqa: PLC0415 - numpy comes with it
         from coldfuse.movement.history import History  # noqa: PLC0415
 
-    objects = None if is_address(source) else Objects(open_store(source))
-    history = History(gateway, objects)
+    if is_address(source):
+        history = History(gateway)
+    else:
+        federation = open_federation(open_store(source), home=home_folder())
+        history = History(gateway, federation.objects, was_erased=Graveyard(federation).covers)
     newest = history.release("latest").release if release is None else release
     return compare_releases(history, newest, before=since, progress=progress)

@@ -21,6 +21,7 @@ def evaluate(  # noqa: PLR0913 - every setting of an evaluation, by keyword
     *,
     train: Sequence[Place] = (),
     test: Sequence[Place] = (),
+    suites: Sequence[str] = (),
     task: str = "text-classification",
     columns: Mapping[str, str] | None = None,
     protocols: Sequence[Literal["probe", "fine-tuned", "perplexity"]] = (),
@@ -59,6 +60,7 @@ def evaluate(  # noqa: PLR0913 - every setting of an evaluation, by keyword
         data: Files or folders, each a data set: a share is set apart as test, unless a folder has train and test files.
         train: Files that are trained on and tested on those of `test`, out of distribution.
         test: One for each of `train`.
+        suites: Tasks of lm-evaluation-harness, `lm-eval:TASK`, by name or YAML file; they need the extra `lm-eval`.
         task: What the data are of, as in `coldfuse contribute`.
         columns: Column of each role, where it is not found by itself: `{"text": "body"}`.
         protocols: `probe` (a new head on the frozen body), `fine-tuned`, or `perplexity`; the task's usual by default.
@@ -96,7 +98,7 @@ def evaluate(  # noqa: PLR0913 - every setting of an evaluation, by keyword
 
         words = evaluating.DataWords(
             data=_names(data), train=_names(train), test=_names(test), task=task, columns=columns or {},
-            time_column=time_column, num_slices=slices, num_train=num_train, num_test=num_test,
+            time_column=time_column, num_slices=slices, num_train=num_train, num_test=num_test, suites=suites,
         )  # fmt: skip
         settings = ScoringSettings(
             max_length=max_length, num_epochs=epochs, learning_rate=learning_rate, batch_size=batch_size,

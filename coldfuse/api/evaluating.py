@@ -14,16 +14,16 @@ from coldfuse.api.evaluated import EvaluationResult
 from coldfuse.api.fusing import Machine
 from coldfuse.config import home_folder, prepare_ray
 from coldfuse.consumer.folder import hold
-from coldfuse.core.words import plural, printable
+from coldfuse.core.words import printable
 from coldfuse.data.tables import FileFormat
-from coldfuse.engine.execution import ThreadExecutor, ray_executor
+from coldfuse.engine.execution import ray_executor
 from coldfuse.errors import UserInputError
 from coldfuse.evaluation.features import FeatureCache
-from coldfuse.evaluation.protocols import Model
+from coldfuse.evaluation.protocols import Model, require_device
 from coldfuse.evaluation.report import report
 from coldfuse.evaluation.settings import Protocol, ScoringSettings, protocols_for
-from coldfuse.evaluation.suites import Reading, Suite, distinct_names, read_pair, read_slices, read_suite
-from coldfuse.evaluation.trials import Place, Plan, Runs, run_trials
+from coldfuse.evaluation.suites import Reading, Suite, distinct_names, read_harness, read_pair, read_slices, read_suite
+from coldfuse.evaluation.trials import Place, Plan, Runs, in_turn, run_trials
 from coldfuse.training.tasks import DEFAULT_TASK, find_task
 
 Say = Callable[[str], None]
@@ -55,6 +55,8 @@ class DataWords:
     """Examples that are trained on, at most."""
     num_test: int | None = None
     """Examples of a test set, at most."""
+    suites: Sequence[str] = ()
+    """Tasks of lm-evaluation-harness, as `lm-eval:TASK`."""
     time_column: str | None = None
     """Column that says when an example is from, to cut the data by it; None: they are not cut."""
     num_slices: int = 4
@@ -100,7 +102,7 @@ def run_evaluation(request: Request, fetch: Fetch, *, say: Say = lambda _: None)
     Raises:
         UserInputError: A model or the data cannot be had, or a model cannot be scored on such data.
     """
-    work = request.work or home_folder() / "evaluation"
+    work = (request.work or home_folder() / "evaluation").absolute()
     task, words = find_task(request.words.task), request.words
     protocols = protocols_for(task, tuple(request.protocols), tuple(request.shots))
     _require(request)
@@ -112,14 +114,15 @@ def run_evaluation(request: Request, fetch: Fetch, *, say: Say = lambda _: None)
     with hold(work, hint="another evaluation is at work there; wait for it, or give another folder with --work"):
         models = Candidates(fetch=fetch, folder=work / "models", base=request.base).find(request.models)
         plan = _plan(request, models, suites, protocols, work)
-        with _runs(request.machine) as runs:
+        with _runs(request.machine, request.settings.device) as runs:
             trials = run_trials(plan, runs, on_trial=_progress(plan, say))
     return EvaluationResult.model_validate(report(plan, trials).model_dump())
 
 
 def _require(request: Request) -> None:
-    if not request.models:
+    if not request.models or not all(request.models):
         raise UserInputError("no model: name one or several that are to be scored")
+    require_device(request.settings.device)
     if not request.seeds or len(set(request.seeds)) < len(request.seeds):
         raise UserInputError("seeds: expected different numbers, one or more")
 
@@ -127,10 +130,10 @@ def _require(request: Request) -> None:
 def _plan(
     request: Request, models: tuple[Model, ...], suites: tuple[Suite, ...], protocols: tuple[Protocol, ...], work: Path
 ) -> Plan:
-    cache = FeatureCache(folder=request.cache or work / "features", max_bytes=request.cache_bytes)
+    cache = FeatureCache(folder=(request.cache or work / "features").absolute(), max_bytes=request.cache_bytes)
     return Plan(
         models=models, suites=suites, protocols=protocols, seeds=tuple(request.seeds), settings=request.settings,
-        folder=work.absolute(), cache=cache,
+        folder=work, cache=cache,
     )  # fmt: skip
 
 
@@ -140,7 +143,7 @@ def _suites(words: DataWords, protocols: Sequence[Protocol], scratch: Path) -> t
             f"--train, --test: expected one to test on for each to train on, got {len(words.train)} and "
             f"{len(words.test)}"
         )
-    if not words.data and not words.train:
+    if not words.data and not words.train and not words.suites:
         raise UserInputError("no data: name what models are scored on with --data FILE, or --train FILE --test FILE")
     if words.time_column is not None and words.train:
         raise UserInputError("--time-column is for --data; leave --train and --test out")
@@ -151,6 +154,7 @@ def _suites(words: DataWords, protocols: Sequence[Protocol], scratch: Path) -> t
     )  # fmt: skip
     suites = [_own(words, name, reading, scratch / str(number)) for number, name in enumerate(words.data)]
     suites += [read_pair(train, test, reading) for train, test in zip(words.train, words.test, strict=True)]
+    suites += [read_harness(name, limit=words.num_test) for name in words.suites]
     names = distinct_names([printable(suite.name)[:100] for suite in suites])
     return tuple(suite.called(name) for suite, name in zip(suites, names, strict=True))
 
@@ -162,13 +166,15 @@ def _own(words: DataWords, data: str, reading: Reading, scratch: Path) -> Suite:
 
 
 @contextmanager
-def _runs(machine: Machine) -> Iterator[Runs]:
-    """Yield what runs trials: one after the other here, as torch's random state is the process's, or on Ray."""
+def _runs(machine: Machine, device: str) -> Iterator[Runs]:
+    """Yield what runs trials: one after the other here, or in parallel on Ray."""
     if not machine.use_ray:
-        yield ThreadExecutor(1).run
+        yield in_turn
         return
     prepare_ray()
-    with ray_executor(None, num_cpus=machine.workers, device=machine.device) as executor:
+    with ray_executor(
+        None, num_cpus=machine.workers, device="cuda" if device.startswith("cuda") else "cpu"
+    ) as executor:
         yield executor.run
 
 
@@ -180,7 +186,7 @@ def _progress(plan: Plan, say: Say) -> Callable[[int, int, Place], None]:
         if begun_with[0] < 0:
             begun_with[0] = done - 1
             if done > 1:
-                say(f"{plural(done - 1, 'trial')} of {total} were kept from before")
+                say(f"kept from before: {done - 1} of {total}")
         each_s = (time.monotonic() - began_s) / (done - begun_with[0])
         seed = f", seed {place.seed}" if place.protocol.is_random else ""
         say(

@@ -19,6 +19,7 @@ from coldfuse.api.recognising import find_base, require_fetched
 from coldfuse.api.said import check_count, check_encoding
 from coldfuse.api.values import Acknowledgement, FetchedRelease, Releases
 from coldfuse.consumer import fetch as fetch_release
+from coldfuse.consumer.channels import read_channels
 from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.contributor.manifest import default_name
 from coldfuse.contributor.signing import require_sender
@@ -110,6 +111,14 @@ class Federation:
         """
         return Releases(islice(self._gateway.releases(), limit))
 
+    def channels(self) -> dict[str, int]:
+        """Return the number of the release that each channel points to, by the channel's name.
+
+        Raises:
+            TrustError: A channel is not signed as it has to be, or older than what was seen before.
+        """
+        return {name: channel.release for name, channel in read_channels(self._gateway).items()}
+
     def fetch(
         self,
         out: Folder,
@@ -125,9 +134,9 @@ class Federation:
         Args:
             out: A new or empty folder, or one that a fetch wrote: then only what changed is downloaded.
             release: Number of the release; the channel's by default.
-            channel: Channel to follow.
+            channel: Channel to follow: `latest`, or `stable` for what has proved itself.
             verify: True to read all that is there already, even if no file has changed by its size and time.
-            allow_older: True to follow the channel also where that has gone back behind the release in the folder.
+            allow_older: True to follow the channel back to an older release also where nobody has signed that.
             progress: True for a bar, or a function that is called with the bytes done and those in all.
 
         Raises:

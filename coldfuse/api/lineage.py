@@ -121,6 +121,8 @@ def describe_step(step: Step, *, most: int = NAMED) -> str:
     summary = step.summary
     head = f"release {step.number}  {when(summary.created_at_s)}  model {summary.name.model_digest[:16]}"
     made = "the base" if summary.parent is None else f"on release {summary.parent}, round {summary.round}"
+    if summary.replaces is not None:
+        made += f", for release {summary.replaces} without {plural(summary.num_left_out, 'retracted contribution')}"
     lines = [head, f"│ {made}: {printable(summary.method)}", f"│ {printable(step.signed.in_words)}"]
     rows = [contribution_words(each) for each in islice(summary.contributions, most)]
     left = summary.num_contributions - len(rows)
@@ -139,7 +141,9 @@ def contribution_words(fused: ContributionSummary) -> str:
 def step_document(step: Step) -> Mapping[str, object]:
     """Return a release of a lineage as JSON has it."""
     summary, signed = step.summary, step.signed
+    replaced = {"replaces": summary.replaces, "num_left_out": summary.num_left_out}
     return {
+        **(replaced if summary.replaces is not None else {}),
         "release": step.number,
         "parent": summary.parent,
         "round": summary.round,

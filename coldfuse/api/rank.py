@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Literal
 
-from coldfuse.errors import UserInputError
+from coldfuse.api.model_names import fetching
 from coldfuse.extras import requiring
 
 if TYPE_CHECKING:
@@ -30,12 +29,13 @@ def rank(  # noqa: PLR0913 - what there is to say, by keyword
     max_length: int = 128,
     threads: int | None = None,
     device: str = "auto",
+    root: str | None = None,
     on_model: Callable[[str], None] | None = None,
 ) -> Ranking:
     """Score models as bases for a task without training them, on the same examples: which one to start from.
 
     Args:
-        models: Folders, hub ids, releases of federations (`SOURCE@NUMBER`, `SOURCE@CHANNEL`), or deltas and adapters.
+        models: Folders, hub ids, releases of federations (`SOURCE@7`, `SOURCE@latest`), or deltas and adapters.
         data: Labelled texts, as files or read already.
         base: The base of deltas and adapters.
         proxy: Labelled texts of another, general task: the linear probe on them is the score `proxy`.
@@ -46,6 +46,7 @@ def rank(  # noqa: PLR0913 - what there is to say, by keyword
         max_length: Tokens of a text that are read.
         threads: Processor threads; torch's choice by default.
         device: cpu, cuda or auto.
+        root: The fingerprint of the federations whose releases are named, as in `connect`.
         on_model: Called with each model's name before it is loaded.
 
     Raises:
@@ -53,7 +54,7 @@ def rank(  # noqa: PLR0913 - what there is to say, by keyword
         UserInputError: A model cannot be loaded, or the data cannot be read or scored by.
         ColdfuseError: A release cannot be fetched.
     """
-    with requiring("coldfuse.rank", "contributor"):
+    with requiring("coldfuse.rank", "evaluate"):
         from coldfuse.api.ranking import RankRequest, run_ranking  # noqa: PLC0415 - torch comes with it
         from coldfuse.evaluation.bases import RankSettings  # noqa: PLC0415
 
@@ -62,15 +63,4 @@ def rank(  # noqa: PLR0913 - what there is to say, by keyword
             device=device,
         )  # fmt: skip
         request = RankRequest(models=models, data=data, base=base, proxy=proxy, task=task, settings=settings)
-        with ExitStack() as stack:
-            return run_ranking(request, stack, on_model=on_model or (lambda _: None))
-
-
-def check_names(models: Sequence[Place], *, fewest: int) -> list[str]:
-    """Return the names of models. Raises `UserInputError` where there are too few, or two alike."""
-    names = [os.fspath(model) for model in models]
-    if len(names) < fewest:
-        raise UserInputError(f"{len(names)} models, expected {fewest} or more")
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UserInputError(f"{twice[0]}: named twice; name each model once")
-    return names
+        return run_ranking(request, fetching(root), on_model=on_model or (lambda _: None))

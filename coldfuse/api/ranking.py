@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from coldfuse.api.any_model import Fetch, fetch_release, load_any, open_any
+from coldfuse.api.candidates import Candidates, Fetch
+from coldfuse.api.model_names import as_text, check_names
 from coldfuse.api.places import Place
-from coldfuse.api.rank import check_names
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import UserInputError
 from coldfuse.evaluation.bases import Data, RankSettings, rank_bases
@@ -43,23 +43,24 @@ class RankRequest:
     """What else decides the scores."""
 
 
-def run_ranking(
-    request: RankRequest,
-    stack: ExitStack,
-    *,
-    fetch: Fetch = fetch_release,
-    on_model: Callable[[str], None] = lambda _: None,
-) -> Ranking:
-    """Read the data, bring the models, and rank them. Raises as `coldfuse.rank`."""
+def run_ranking(request: RankRequest, fetch: Fetch, *, on_model: Callable[[str], None] = lambda _: None) -> Ranking:
+    """Read the data, bring the models, and rank them. Raises as `coldfuse.rank`.
+
+    Args:
+        request: What is asked for.
+        fetch: Brings a release of a federation.
+        on_model: Called with each model's name before it is loaded.
+    """
     _check(request.settings)
     names = check_names(request.models, fewest=1)
     data = _read(request.data, task=request.task)
     proxy = None if request.proxy is None else _read(request.proxy, task=DEFAULT_TASK)
     if isinstance(proxy, TextsWithTargets):
         raise UserInputError("the proxy has numbers, expected classes to fit a linear probe to")
-    base = None if request.base is None else open_any(request.base, stack, fetch=fetch)
-    folders = {name: load_any(open_any(name, stack, fetch=fetch), stack, base=base) for name in names}
-    return rank_bases(folders, data, request.settings, proxy=proxy, on_model=on_model)
+    with TemporaryDirectory(prefix="coldfuse-rank-") as scratch:
+        candidates = Candidates(fetch=fetch, folder=Path(scratch), base=as_text(request.base))
+        models = {model.name: model.folder for model in candidates.find(names)}
+        return rank_bases(models, data, request.settings, proxy=proxy, on_model=on_model)
 
 
 def read_labelled(request: DataRequest, *, task: str) -> Data:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from coldfuse.cli.channel_settings import check_telling
+from coldfuse.cli.options.channels import Telling
 from coldfuse.cli.options.operator import AggregatorOptions, Fusing, Holding
 from coldfuse.cli.serving import with_keys
 from coldfuse.cli.source import start_on
@@ -17,6 +19,7 @@ def aggregator(options: AggregatorOptions) -> None:
     federation = start_on(options.store, root=options.holding.root)
     federation = with_keys(federation, options.holding.keys)
     check_fusing(options.fusing)
+    check_telling(options.telling)
     if options.unsupervised:
         from coldfuse.cli.leading import lead
 
@@ -25,7 +28,8 @@ def aggregator(options: AggregatorOptions) -> None:
     until = options.until
     if options.rounds is not None:  # counted from now on, however often the process is started again
         until = federation.channel("latest").newest + options.rounds
-    run_again("aggregator", aggregator_arguments(options.store, options.fusing, options.holding, until=until))
+    arguments = aggregator_arguments(options.store, options.fusing, options.holding, options.telling, until=until)
+    run_again("aggregator", arguments)
 
 
 def check_fusing(fusing: Fusing) -> None:
@@ -39,12 +43,16 @@ def check_fusing(fusing: Fusing) -> None:
         read_suites(fusing.suite)
 
 
-def aggregator_arguments(store: str, fusing: Fusing, holding: Holding, *, until: int | None = None) -> list[str]:
+def aggregator_arguments(
+    store: str, fusing: Fusing, holding: Holding, telling: Telling, *, until: int | None = None
+) -> list[str]:
     """Return the command line of an aggregator that somebody else starts again."""
     given = words({
         "--ray-address": fusing.ray_address, "--workers": fusing.workers, "--memory": fusing.memory,
         "--lease": fusing.lease, "--until": until, "--keys": holding.keys, "--root": holding.root,
+        "--webhook-secret": telling.webhook_secret,
     })  # fmt: skip
+    given += ["--webhook-private"] if telling.webhook_private else []
     suites = [word for suite in fusing.suite for word in ("--suite", suite)]
     return ["aggregator", store, *given, *suites, "--unsupervised"]
 

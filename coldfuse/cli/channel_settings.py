@@ -67,6 +67,12 @@ def outgoing_of(telling: Telling) -> Outgoing:
     return Outgoing(secrets=_secrets(telling), allows_private=telling.webhook_private)
 
 
+def check_telling(telling: Telling) -> None:
+    """Raise `UserInputError` for a file that holds no secret; the environment is left to who tells."""
+    if telling.webhook_secret is not None:
+        _read(Path(telling.webhook_secret))
+
+
 def _secrets(telling: Telling) -> Secrets | None:
     variable = take_webhook_secret()
     if telling.webhook_secret is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 import typer
 
 from coldfuse.api.bars import bytes_bar, is_watched
+from coldfuse.api.channels import Placed, describe_channels, placed
 from coldfuse.api.recomputed import Words
 from coldfuse.api.values import describe_change, describe_release
 from coldfuse.cli.model_key import lacking, require_place, write_model_key
@@ -18,13 +19,16 @@ from coldfuse.cli.pace import Pace
 from coldfuse.cli.source import connect
 from coldfuse.cli.standing import describe_stand, stands
 from coldfuse.consumer import fetch as fetch_release
+from coldfuse.consumer.channels import read_channels
 from coldfuse.consumer.folder import missing_code
 from coldfuse.core.federation import SettingsChange
 from coldfuse.core.left_out import left_out_lines
 from coldfuse.core.model_files import MODULES, PIPELINE
+from coldfuse.core.release import Channel
+from coldfuse.core.rollback import Rollback
 from coldfuse.core.shared_module import TENSORS, SharedModule
 from coldfuse.errors import DamagedObjectError, FederationError, ObjectNotFoundError
-from coldfuse.gateway import Gateway, OnProgress, ReleaseSummary, Status
+from coldfuse.gateway import Gateway, OnProgress, Status
 from coldfuse.registry.channels import check_channel
 from coldfuse.trust.recomputed import Recomputations
 
@@ -101,6 +105,7 @@ def status(options: StatusOptions) -> None:
         answer = gateway.status()
         module = _shared(gateway, answer.latest.number)
         words = _words_on_latest(gateway, answer)
+        channels = read_channels(gateway)
     if options.as_json:
         document = (
             dataclasses.asdict(answer)
@@ -112,12 +117,16 @@ def status(options: StatusOptions) -> None:
                 "gate": answer.gate and answer.gate.model_dump(),
                 "stands": stands(answer),
                 "shared": module and module.model_dump(),
+                "channels": {name: channel.release for name, channel in channels.items()},
+                "rollback": (step := _rollback(channels)) and step.model_dump(),
             }
             | _recomputed(words)
         )
         typer.echo(json.dumps(document))
         return
     typer.echo(str(answer))
+    for said in describe_channels(channels):
+        typer.echo(said)
     if module is not None:
         typer.echo(f"shared: {module}")
     if words is not None:
@@ -144,17 +153,19 @@ def _shared(gateway: Gateway, number: int) -> SharedModule | None:
 def releases(options: ReleasesOptions) -> None:
     """List the releases of a federation."""
     with connect(options.source, options.connection) as gateway:
-        lines, words = _history(gateway), Words(gateway)
+        lines, words, channels = _history(gateway), Words(gateway), read_channels(gateway)
         if options.as_json:
             typer.echo(json.dumps([
-                _describe(summary, changes) | _recomputed(words.on_summary(summary)) for summary, changes in lines
+                _describe(one, changes) | _recomputed(words.on_summary(one.summary)) for one, changes in lines
             ]))  # fmt: skip
             return
-        for summary, changes in lines:
+        for line in describe_channels(channels):
+            typer.echo(line)
+        for one, changes in lines:
             for change in changes:
                 typer.echo(describe_change(change))
-            typer.echo(describe_release(summary))
-            said = words.on_summary(summary)
+            typer.echo(f"{describe_release(one.summary)}{one.mark}")
+            said = words.on_summary(one.summary)
             if said is not None and (said.agree or said.differ):
                 typer.echo(f"{'':>5}  {said}")
 
@@ -163,19 +174,24 @@ def _recomputed(words: Recomputations | None) -> dict[str, object]:
     return {} if words is None else {"recomputed": dataclasses.asdict(words)}
 
 
-def _history(gateway: Gateway) -> Iterator[tuple[ReleaseSummary, list[SettingsChange]]]:
+def _rollback(channels: Mapping[str, Channel]) -> Rollback | None:
+    return channels["latest"].rollback if "latest" in channels else None
+
+
+def _history(gateway: Gateway) -> Iterator[tuple[Placed, list[SettingsChange]]]:
     """Yield each release, newest first, with the changes of the rules made after it and before the next one."""
     changes = gateway.changes()
     change = next(changes, None)
-    for summary in gateway.releases():
+    for one in placed(gateway.releases(), read_channels(gateway)):
         since: list[SettingsChange] = []
-        while change is not None and change.after_release >= summary.name.number:
+        while change is not None and change.after_release >= one.summary.name.number:
             since.append(change)
             change = next(changes, None)
-        yield summary, since
+        yield one, since
 
 
-def _describe(summary: ReleaseSummary, changes: list[SettingsChange]) -> dict[str, object]:
+def _describe(one: Placed, changes: list[SettingsChange]) -> dict[str, object]:
+    summary = one.summary
     return {
         "release": summary.name.number,
         "parent": summary.parent,
@@ -187,4 +203,6 @@ def _describe(summary: ReleaseSummary, changes: list[SettingsChange]) -> dict[st
         "cut_error": summary.cut_error,
         "contributions": [dataclasses.asdict(fused) for fused in summary.contributions],
         "changes_after": [change.model_dump() for change in changes],
+        "channels": list(one.channels),
+        "is_taken_back": one.is_taken_back,
     }

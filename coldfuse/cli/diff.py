@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import typer
 
@@ -17,6 +18,7 @@ from coldfuse.core.words import plural, printable
 from coldfuse.extras import requiring
 from coldfuse.movement.compare import Movement, Mover
 from coldfuse.movement.found import Moved
+from coldfuse.registry.settings import SETTINGS_KEY
 
 _MOST_COLUMNS = 6
 """Number of contributions whose shares are shown layer by layer; more are shown in all alone."""
@@ -49,6 +51,9 @@ def _compare(options: DiffOptions) -> Movement:
         if options.since is not None or options.release is not None:
             raise typer.BadParameter("--from and --to are for the releases of a federation; leave them or B out")
         return compare(options.source, options.other, progress=is_shown)
+    place = Path(options.source)
+    if (place / "config.json").is_file() and not (place / SETTINGS_KEY).exists():
+        raise typer.BadParameter(f"{options.source} is a model; give the model to compare it with, or a federation")
     with connect(options.source, options.connection) as gateway, watching("comparing", is_shown) as progress:
         return compare_in(gateway, options.source, options.release, since=options.since, progress=progress)
 
@@ -106,7 +111,9 @@ def _columns(movement: Movement) -> Sequence[Mover]:
 
 
 def _header(columns: Sequence[Mover]) -> list[str]:
-    return ["", "moved", "of its weights", "changed", "along before", *(_short(mover.who) for mover in columns)]
+    several = len({mover.release for mover in columns}) > 1
+    names = (_short(f"{mover.release}: {mover.who}" if several else mover.who) for mover in columns)
+    return ["", "moved", "of its weights", "changed", "along before", *names]
 
 
 def _row(name: str, moved: Moved, columns: Sequence[Mover]) -> list[str]:

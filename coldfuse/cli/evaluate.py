@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import typer
@@ -50,7 +49,7 @@ def _request(options: EvaluateOptions) -> Request:
         shots=numbers("--shots", protocol.shots) if protocol.shots is not None else (),
         seeds=numbers("--seeds", protocol.seeds), settings=_settings(protocol, options),
         work=place.work, cache=place.cache, cache_bytes=parse_size(place.cache_size),
-        machine=Machine(workers=place.workers, use_ray=place.use_ray, device="cpu"),
+        machine=Machine(workers=place.workers, use_ray=place.use_ray),
     )  # fmt: skip
 
 
@@ -58,13 +57,11 @@ def _words(given: ScoredData) -> DataWords:
     return DataWords(
         data=given.data, train=given.train, test=given.test, task=given.task, columns=named_columns(given.columns),
         file_format=file_format_of(given.columns), limit=given.columns.max_examples, num_train=given.train_examples,
-        num_test=given.test_examples, time_column=given.time_column, num_slices=given.slices,
+        num_test=given.test_examples, suites=given.suite, time_column=given.time_column, num_slices=given.slices,
     )  # fmt: skip
 
 
 def _settings(protocol: ProtocolOptions, options: EvaluateOptions) -> ScoringSettings:
-    if not 0 < protocol.learning_rate <= 1 or math.isnan(protocol.learning_rate):
-        raise UserInputError(f"--learning-rate {protocol.learning_rate}: expected more than 0, and 1 at most")
     return ScoringSettings(
         max_length=protocol.max_length, num_epochs=protocol.epochs, learning_rate=protocol.learning_rate,
         batch_size=protocol.batch_size, threads=options.place.threads, device=options.place.device,

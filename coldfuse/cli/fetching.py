@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from coldfuse.api.any_model import Fetch
+from coldfuse.api.candidates import Fetch
 from coldfuse.cli.options.shared import Connection
 from coldfuse.cli.source import connect
 from coldfuse.consumer import fetch

@@ -12,6 +12,7 @@ import typer
 
 from coldfuse.api.places import facts_of, resolve_model, revision_of
 from coldfuse.cli.adopting import adopt_federation
+from coldfuse.cli.channel_settings import soak_of
 from coldfuse.cli.closing import NEW_FEDERATION, rules_of
 from coldfuse.cli.founding import begun_in, finish, founders, say_keys
 from coldfuse.cli.gate import gate_of
@@ -52,7 +53,7 @@ def init(options: InitOptions) -> None:
     line = line_of(recipe, words)
     rules = NEW_FEDERATION | {"deadline_s": parse_duration(options.deadline)} | rules_of(options.closing)
     rules |= {"quorum": quorum}
-    gate = gate_of(options.gating, None)
+    gate, soak = gate_of(options.gating, None), soak_of(options.channels)
     store, model = open_store(options.store), resolve_model(base)
     if _was_finished(options, store):
         return
@@ -72,7 +73,7 @@ def init(options: InitOptions) -> None:
         folder, keys = founders(store, is_open=options.is_open, key=options.key)
         federation = create_federation(
             store, name=options.name, base=shared, origin=base, method=line, rules=rules, screening=screening,
-            statistics=statistics, gate=gate, trust=keys, is_auditable=options.is_auditable,
+            statistics=statistics, gate=gate, soak=soak, trust=keys, is_auditable=options.is_auditable,
             base_facts=facts_of(base, model),
         )  # fmt: skip
         finish(folder, store, options.store)

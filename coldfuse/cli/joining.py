@@ -43,6 +43,8 @@ def join(options: JoinOptions) -> None:
     if token.role in ("contributor", "operator"):
         option = f" --name {token.name}" if len(folder.memberships()) > 1 else ""
         typer.echo(f"next: coldfuse contribute {address} --data FILE{option}{way}")
+    elif token.role == "evaluator":
+        typer.echo(f"next: coldfuse evaluator {address} --suite NAME=TRAIN,TEST{way}")
     else:
         typer.echo(f"next: coldfuse fetch {address} --out DIR{way}")
 

@@ -11,6 +11,7 @@ import typer
 from coldfuse.aggregator.examining import SuiteExaminer
 from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
 from coldfuse.aggregator.watchdog import Watchdog
+from coldfuse.cli.channel_settings import outgoing_of
 from coldfuse.cli.events import describe
 from coldfuse.cli.options.operator import AggregatorOptions
 from coldfuse.cli.serving import say_who_may
@@ -36,6 +37,7 @@ def lead(federation: Federation, options: AggregatorOptions) -> None:
     settings = AggregatorSettings(
         rounds=options.rounds, until=options.until, poll_s=poll_s, lease_ttl_s=parse_duration(fusing.lease),
         examiner=SuiteExaminer(read_suites(fusing.suite)) if fusing.suite else None,
+        outgoing=outgoing_of(options.telling),
     )  # fmt: skip
     stop, watchdog = stop_on_signals(), Watchdog()
     over = watchdog.guard(_give_up)

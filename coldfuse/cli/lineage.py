@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
 import typer
 
+from coldfuse.api.channels import describe_channels
 from coldfuse.api.lineage import Step, describe_step, step_document, trace
 from coldfuse.api.lineage_svg import lineage_svg
 from coldfuse.cli.options.consumer import LineageOptions
 from coldfuse.cli.source import connect
 from coldfuse.config import home_folder
+from coldfuse.consumer.channels import read_channels
 from coldfuse.consumer.folder import read_fetched
 from coldfuse.consumer.signatures import read_provenance
 from coldfuse.consumer.trusted import TrustedGateway
+from coldfuse.core.release import Channel
 from coldfuse.core.serialization import encode
 from coldfuse.core.words import plural
 from coldfuse.durable import write_whole
@@ -41,8 +44,10 @@ def lineage(options: LineageOptions) -> None:
         _show(options, keys, islice(trace(held, keys), 1), without=f"a release in a folder; {lacks}", in_folder=True)
         return
     with connect(options.source, options.connection) as gateway:
+        channels = read_channels(gateway)
         if not isinstance(gateway, TrustedGateway):
-            _show(options, SigningKeys(), trace(gateway, SigningKeys(), release=options.release))
+            latest = gateway.status().latest.number if options.release is None else options.release
+            _show(options, SigningKeys(), trace(gateway, SigningKeys(), release=latest), channels=channels)
             return
         # What was signed by keys that were replaced since is verified here, too: by what was made from it.
         source, release, named = gateway.unverified, options.release, None
@@ -50,7 +55,7 @@ def lineage(options: LineageOptions) -> None:
             channel = gateway.belief.channel("latest")
             release, named = channel.release, channel.manifest
         keys = signing_keys(source.read_signed, fingerprint=gateway.fingerprint)
-        _show(options, keys, trace(source, keys, release=release, named=named))
+        _show(options, keys, trace(source, keys, release=release, named=named), channels=channels)
 
 
 def _show(
@@ -60,10 +65,12 @@ def _show(
     *,
     without: str = "this federation has no root: nothing in it is signed",
     in_folder: bool = False,
+    channels: Mapping[str, Channel] | None = None,
 ) -> None:
     """Print releases as they are read; then say what was not shown, and fail if a signature was not believed."""
+    head = [f"root {keys.fingerprint}" if keys.fingerprint else without, *describe_channels(channels or {})]
     if not options.as_json:
-        typer.echo(f"root {keys.fingerprint}" if keys.fingerprint else without)
+        typer.echo("\n".join(head))
     shown: list[Step] = []
     for step in islice(steps, None if options.everything else options.last):
         shown.append(step)
@@ -73,7 +80,8 @@ def _show(
     older = 0 if parent is None else parent + 1
     if options.as_json:
         releases = [step_document(step) for step in shown]
-        typer.echo(json.dumps({"root": keys.fingerprint, "releases": releases, "older": older}))
+        where = {"channels": {name: channel.release for name, channel in (channels or {}).items()}}
+        typer.echo(json.dumps({"root": keys.fingerprint, "releases": releases, "older": older} | where))
     elif older:
         how = "ask the federation" if in_folder else f"--last {len(shown) + older}, or --all"
         typer.echo(f"… {plural(older, 'release')} before: {how}")

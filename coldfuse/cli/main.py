@@ -16,11 +16,13 @@ import typer
 from coldfuse import __version__
 from coldfuse.cli.command import Command, typer_function
 from coldfuse.cli.options.certs import CertsOptions
+from coldfuse.cli.options.channels import PromoteOptions, RollbackOptions
 from coldfuse.cli.options.compared import RankOptions, SimilarityOptions
 from coldfuse.cli.options.consumer import FetchOptions, LineageOptions, ReleasesOptions, StatusOptions
 from coldfuse.cli.options.contributor import ContributeOptions
 from coldfuse.cli.options.doctor import DoctorOptions
 from coldfuse.cli.options.evaluate import EvaluateOptions
+from coldfuse.cli.options.evaluator import EvaluatorOptions
 from coldfuse.cli.options.experiments import (
     BenchFetchOptions,
     BenchFuseOptions,
@@ -35,15 +37,13 @@ from coldfuse.cli.options.operator import (
     AggregatorOptions,
     GatewayOptions,
     InitOptions,
-    PromoteOptions,
     QuarantineOptions,
     ReadmitOptions,
-    RollbackOptions,
     ServeOptions,
     SetOptions,
 )
 from coldfuse.cli.options.paper import PAPER_OPTIONS, PretrainOptions
-from coldfuse.cli.options.retention import RetractOptions
+from coldfuse.cli.options.retention import GcOptions, RetractOptions
 from coldfuse.cli.options.simulation import SimulateOptions
 from coldfuse.cli.options.statistics import StatisticsOptions
 from coldfuse.cli.options.trust import (
@@ -104,6 +104,7 @@ COMMANDS = {
         options=RetractOptions, runs="coldfuse.cli.retract:take_out", panel=_OPERATE, extra="fuse",
         at_once=("numba", "psutil"),
     ),
+    "gc": Command(options=GcOptions, runs="coldfuse.cli.gc:gc", panel=_OPERATE),
     "serve": Command(
         options=ServeOptions, runs="coldfuse.cli.serve:serve", panel=_OPERATE, extra="aggregator", at_once=("ray",)
     ),
@@ -118,6 +119,10 @@ COMMANDS = {
     "rotate": Command(options=RotateOptions, runs="coldfuse.cli.joining:rotate", panel=_CONTRIBUTE),
     "contribute": Command(
         options=ContributeOptions, runs="coldfuse.cli.contributor:contribute", panel=_CONTRIBUTE, extra="contributor",
+        at_once=("torch", "transformers"), prepare=prepare_training,
+    ),
+    "evaluator": Command(
+        options=EvaluatorOptions, runs="coldfuse.cli.evaluator:evaluator", panel=_CONTRIBUTE, extra="contributor",
         at_once=("torch", "transformers"), prepare=prepare_training,
     ),
     "fetch": Command(options=FetchOptions, runs="coldfuse.cli.consumer:fetch", panel=_USE),
@@ -140,11 +145,11 @@ COMMANDS = {
         prepare=prepare_training,
     ),
     "rank": Command(
-        options=RankOptions, runs="coldfuse.cli.rank:rank", panel=_ALONE, extra="contributor",
+        options=RankOptions, runs="coldfuse.cli.rank:rank", panel=_ALONE, extra="evaluate",
         prepare=prepare_training,
     ),
     "similarity": Command(
-        options=SimilarityOptions, runs="coldfuse.cli.similarity:similarity", panel=_ALONE, extra="fuse",
+        options=SimilarityOptions, runs="coldfuse.cli.similarity:similarity", panel=_ALONE, extra="evaluate",
         prepare=prepare_training,
     ),
     "bench fuse": Command(options=BenchFuseOptions, runs="coldfuse.cli.bench:fuse", panel=_ALONE, extra="fuse"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import typer
 
 from coldfuse.cli.holding import Holding, hold
-from coldfuse.cli.options.operator import PromoteOptions, RollbackOptions
+from coldfuse.cli.options.channels import PromoteOptions, RollbackOptions
 from coldfuse.cli.options.trust import OperatorKey
 from coldfuse.cli.who import who
 from coldfuse.config import home_folder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import typer
 
@@ -33,8 +32,7 @@ def rank(options: RankOptions) -> None:
     request = RankRequest(
         models=options.models, data=data, base=options.base, proxy=proxy, task=options.task, settings=settings
     )
-    with ExitStack() as stack:
-        found = run_ranking(request, stack, fetch=fetching(options.connection), on_model=_say)
+    found = run_ranking(request, fetching(options.connection), on_model=_say)
     if options.as_json:
         typer.echo(found.model_dump_json(indent=2))
     else:

@@ -9,9 +9,11 @@ from typing import Literal
 
 import typer
 
+from coldfuse.cli.channel_settings import soak_of, webhooks_of
 from coldfuse.cli.closing import rules_of
 from coldfuse.cli.gate import gate_of
 from coldfuse.cli.holding import hold
+from coldfuse.cli.options.channels import ChannelChange
 from coldfuse.cli.options.gate import GateWords
 from coldfuse.cli.options.operator import SetOptions
 from coldfuse.cli.options.shared import RecipeChange, RecipeWords
@@ -42,10 +44,10 @@ def change(options: SetOptions) -> None:
         options.name, options.quorum, options.deadline, options.screening, options.statistics, words.method,
         words.variant,
     )  # fmt: skip
-    if all(value is None for value in given) and not (words.param or closing or options.gating != GateWords()):
+    if all(value is None for value in given) and not (words.param or closing or _is_spoken_of(options)):
         raise typer.BadParameter(
             "say what to change: --quorum, --deadline, --close, --late, --method, --param, --variant, --screening, "
-            "--statistics, --gate, --name or another of the options"
+            "--statistics, --gate, --stable-after, --webhook, --name or another of the options"
         )
     store = open_store(options.store)
     before, etag = read_settings(store)
@@ -59,6 +61,8 @@ def change(options: SetOptions) -> None:
         statistics=_new_statistics(before, method, options.statistics),
         screening=None if options.screening is None else ScreeningRules(is_on=options.screening == "strict"),
         gate=gate_of(options.gating, before.gate),
+        soak=soak_of(options.channels),
+        webhooks=webhooks_of(options.channels, before.webhooks or ()),
     ).model_copy(update={"quorum": options.quorum} | closing)  # checked, with the words for people, as it is written
     quorum = wanted.quorum or before.rules.quorum
     if wanted.method is not None or wanted.quorum is not None:
@@ -68,7 +72,7 @@ def change(options: SetOptions) -> None:
     if wanted.method is not None or wanted.late is not None:
         late = wanted.late or before.rules.late
         require_shareable(_latest(federation), read_recipe(wanted.method or before.method), late)
-    latest = federation.channel("latest").release
+    latest = federation.channel("latest").newest
     if before.root is None:
         after = write_change(store, before, etag, wanted, by=who(options.by), after_release=latest)
         _say(options, federation, before, after)
@@ -76,6 +80,11 @@ def change(options: SetOptions) -> None:
     after = plan_change(before, wanted, by=who(options.by), after_release=latest)
     if after == before or _carry_out(options, after):
         _say(options, federation, before, after)
+
+
+def _is_spoken_of(options: SetOptions) -> bool:
+    """Tell whether the gate, channels or webhooks are to be changed."""
+    return options.gating != GateWords() or options.channels != ChannelChange()
 
 
 def _carry_out(options: SetOptions, after: FederationSettings) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coldfuse.cli.aggregator import aggregator_arguments, check_fusing, words
+from coldfuse.cli.channel_settings import check_telling
 from coldfuse.cli.options.operator import ServeOptions
 from coldfuse.cli.serving import with_keys
 from coldfuse.cli.source import start_on
@@ -17,6 +18,7 @@ def serve(options: ServeOptions) -> None:
     federation = start_on(options.store, root=options.holding.root)
     with_keys(federation, options.holding.keys)
     check_fusing(fusing)
+    check_telling(options.telling)
     for size in filter(None, (options.gateway_memory, serving.max_uncommitted)):
         parse_size(size)
     given = words({
@@ -28,5 +30,5 @@ def serve(options: ServeOptions) -> None:
     given += [flag for flag, is_given in flags.items() if is_given]
     run_children(
         ["gateway", options.store, *given, "--listen", listening.listen],
-        {"aggregator": aggregator_arguments(options.store, fusing, options.holding)},
+        {"aggregator": aggregator_arguments(options.store, fusing, options.holding, options.telling)},
     )

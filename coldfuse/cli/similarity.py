@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import typer
 
 from coldfuse.api.comparing import ComparisonRequest, run_comparison
-from coldfuse.api.fusing import Machine, explaining_files
+from coldfuse.api.fusing import Machine
 from coldfuse.cli.data_view import show_data
 from coldfuse.cli.data_words import text_columns_of
 from coldfuse.cli.fetching import fetching
@@ -16,14 +15,15 @@ from coldfuse.cli.options.compared import SimilarityOptions
 from coldfuse.cli.text_table import aligned, figure
 from coldfuse.cli.units import parse_size
 from coldfuse.core.words import plural
-from coldfuse.errors import UserInputError
 from coldfuse.evaluation.likeness import RepresentationPair, Similarity, WeightLikeness, WeightPair
+from coldfuse.evaluation.plot import require_picture
+from coldfuse.evaluation.similarity_plot import draw_similarity
 
 
 def similarity(options: SimilarityOptions) -> None:
     """Compare models."""
-    if options.plot is not None and options.plot.suffix != ".png":
-        raise UserInputError(f"--plot {options.plot}: expected the name of a PNG file, ending in .png")
+    if options.plot is not None:
+        require_picture(options.plot)
     texts, pairs = _texts(options) if options.data else (None, None)
     memory_bytes = parse_size(options.memory) if options.memory else None
     request = ComparisonRequest(
@@ -31,13 +31,9 @@ def similarity(options: SimilarityOptions) -> None:
         threads=options.threads, device=options.device,
         machine=Machine(workers=options.workers, memory_bytes=memory_bytes),
     )  # fmt: skip
-    with ExitStack() as stack:
-        found = run_comparison(request, stack, fetch=fetching(options.connection), on_model=_say)
+    found = run_comparison(request, fetching(options.connection), on_model=_say)
     if options.plot is not None:
-        from coldfuse.cli.similarity_plot import draw_similarity  # noqa: PLC0415 - matplotlib, for a picture alone
-
-        with explaining_files(options.plot):
-            draw_similarity(found, options.plot)
+        draw_similarity(found, options.plot)
     if options.as_json:
         typer.echo(found.model_dump_json(indent=2))
     else:

@@ -16,16 +16,21 @@ from coldfuse.consumer.signatures import Signatures, SignedSource
 from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.core.base_facts import BaseFacts
 from coldfuse.core.federation import FederationSettings
+from coldfuse.core.gating import Evaluated
 from coldfuse.core.model_card import CardFacts, architectures_of, model_card
 from coldfuse.core.model_files import CARD_FILE, SIGNATURE_FILE
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode, sha256
-from coldfuse.durable import explained, write_whole
+from coldfuse.durable import explained, remove_whole, write_whole
 from coldfuse.errors import CodecError, ColdfuseError
+from coldfuse.gateway import StoreGateway
 from coldfuse.registry.settings import SETTINGS_KEY
 from coldfuse.trust.model_signature import says_ignored
 
 log = logging.getLogger(__name__)
+
+_MOST_CARD_BYTES = 1 << 20
+"""Size beyond which no card was written here."""
 
 _MOST_CONFIG_BYTES = 1 << 20
 """Size of a configuration beyond which nothing of it is said."""
@@ -44,10 +49,14 @@ def put(out: Path, source: SignedSource, manifest: ReleaseManifest, signed: Sign
         UserInputError: It cannot be written.
     """
     text = model_card(manifest, find_facts(out, source, manifest, signed)).encode()
-    path = out / CARD_FILE if may_lie_beside(signed) else out / OWN / CARD_FILE
+    path, other = out / CARD_FILE, out / OWN / CARD_FILE
+    if not may_lie_beside(signed):
+        path, other = other, path
     with explained(path):
         written = _read_note(out)
         there = _digest_of(path)
+        if _digest_of(other) in written:
+            remove_whole(other)
         if there is not None and there not in written:
             log.info("%s: is somebody's own, and stays as it is", path)
             return
@@ -60,7 +69,7 @@ def put(out: Path, source: SignedSource, manifest: ReleaseManifest, signed: Sign
 
 def find_facts(out: Path, source: SignedSource, manifest: ReleaseManifest, signed: Signatures) -> CardFacts:
     """Return what a card is made from; what cannot be had is left out of it, and is no reason to fail."""
-    settings = _settings(source)
+    settings, evaluated = _settings(source), _evaluation(source, manifest)
     return CardFacts(
         name=settings.name if settings else None,
         display_name=settings.display_name if settings else None,
@@ -69,6 +78,8 @@ def find_facts(out: Path, source: SignedSource, manifest: ReleaseManifest, signe
         base=manifest.base_facts or BaseFacts(),
         architectures=architectures_of(_config(out)),
         is_signed=signed.get(SIGNATURE_FILE) is not None,
+        scores=[each for each in evaluated.counts if each.evaluator is None] if evaluated else (),
+        difference=evaluated.decision.difference if evaluated else None,
     )
 
 
@@ -99,6 +110,14 @@ def _settings(source: SignedSource) -> FederationSettings | None:
         return None
 
 
+def _evaluation(source: SignedSource, manifest: ReleaseManifest) -> Evaluated | None:
+    try:
+        return source.evaluation(manifest.release) if isinstance(source, TrustedGateway | StoreGateway) else None
+    except ColdfuseError as error:
+        log.info("the model card says no scores: %s", error)
+        return None
+
+
 def _config(out: Path) -> Mapping[str, object]:
     try:
         with open(out / "config.json", "rb") as file:
@@ -119,7 +138,8 @@ def _digest_of(path: Path) -> str | None:
     if not path.is_symlink() and not path.exists():
         return None
     try:
-        return sha256(path.read_bytes()) if path.is_file() and not path.is_symlink() else ""
+        is_plain = path.is_file() and not path.is_symlink() and path.stat().st_size <= _MOST_CARD_BYTES
+        return sha256(path.read_bytes()) if is_plain else ""
     except OSError:
         return ""
 

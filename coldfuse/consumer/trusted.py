@@ -17,6 +17,7 @@ from coldfuse.consumer.belief import FRESH_S, Belief
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import SettingsChange
+from coldfuse.core.gating import Evaluated
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import Admitted, LeaderEvent, Opened, Rejected
 from coldfuse.core.serialization import encode, sha256
@@ -158,6 +159,10 @@ class TrustedGateway(Gateway):
     def changes(self) -> Iterator[SettingsChange]:
         """List the changes of the federation's settings, as they are said to be."""
         return self._gateway.changes()
+
+    def evaluation(self, release: int) -> Evaluated | None:
+        """Return what the gate has decided on a release, by the signed journal of a store."""
+        return self._gateway.evaluation(release)
 
     def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:
         """Fill the buffer from `start` of a release's part; the caller checks its digest."""

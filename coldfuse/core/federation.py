@@ -11,9 +11,11 @@ from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.names import DisplayName, shown
 from coldfuse.core.round_rules import MAX_QUORUM, Close, Late, RoundRules
 from coldfuse.core.screening_rules import ScreeningRules
+from coldfuse.core.soak import SoakRule
 from coldfuse.core.staleness import StalenessRule
 from coldfuse.core.statistics import StatisticsRule
 from coldfuse.core.value import Digest, Name, Value, without_unset
+from coldfuse.core.webhooks import Webhooks
 
 __all__ = [
     "CHANNEL_EXPIRES_S", "LAYOUT_VERSION", "MAX_QUORUM", "SIGNED_LAYOUT_VERSION", "Adopted", "ChangeableSettings",
@@ -70,10 +72,12 @@ class ChangeableSettings(Value):
     staleness: StalenessRule | None = None
     max_staleness: int | None = None
     gate: GateRules | None = None
+    soak: SoakRule | None = None
+    webhooks: Webhooks | None = None
 
     @model_serializer(mode="wrap")
     def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return without_unset(handler(self), "gate")
+        return without_unset(handler(self), "gate", "soak", "webhooks")
 
     def __str__(self) -> str:
         """Say what is spoken of."""
@@ -96,6 +100,8 @@ class ChangeableSettings(Value):
             "staleness": self.staleness,
             "max-staleness": self.max_staleness,
             "gate": self.gate,
+            "stable-after": None if self.soak is None else _soak_in_words(self.soak),
+            "webhooks": None if self.webhooks is None else ", ".join(self.webhooks) or "none",
         }
         return {name: str(value) for name, value in words.items() if value is not None}
 
@@ -169,13 +175,17 @@ class FederationSettings(Value):
 
     gate: GateRules | None = None
     """Rules by which what is fused is published; None: it is published whatever it does."""
+    soak: SoakRule | None = None
+    """When the channel `stable` follows; None: by hand alone."""
+    webhooks: Webhooks | None = None
+    """Addresses that are told what happens; None: nobody is."""
     is_auditable: bool | None = None
     """True where every member may read the contributions that went into a release, to fuse it again; decided when the
     federation is created. None: they are private, to who can read the store."""
 
     @model_serializer(mode="wrap")
     def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return without_unset(handler(self), "root", "adopted", "channel_expires_s", "is_auditable", "gate")
+        return without_unset(handler(self), *_LATER)
 
     @property
     def number(self) -> int:
@@ -208,6 +218,8 @@ class FederationSettings(Value):
             screening=self.screening,
             statistics=self.statistics,
             gate=self.gate,
+            soak=self.soak,
+            webhooks=self.webhooks,
             **self.rules.model_dump(),
         )
 
@@ -217,7 +229,10 @@ class FederationSettings(Value):
         return self.model_copy(update=own)
 
 
-_AS_UNSET = {"gate": GateRules.off().model_dump()}
+_LATER = ("root", "adopted", "channel_expires_s", "is_auditable", "gate", "soak", "webhooks")
+"""Fields of the settings that older versions did not have: left out where they are not set."""
+
+_AS_UNSET = {"gate": GateRules.off().model_dump(), "soak": SoakRule().model_dump(), "webhooks": ()}
 """What is the same as not to be set: whoever asks for it changes nothing."""
 
 
@@ -252,6 +267,12 @@ def change_settings(
     rules = {name: new.pop(name) for name in RoundRules.model_fields if name in new}
     document = settings.model_dump() | new | {"change": change, "rules": settings.rules.model_dump() | rules}
     return FederationSettings.model_validate(document)
+
+
+def _soak_in_words(rule: SoakRule) -> str:
+    if rule.seconds is not None:
+        return format_duration(rule.seconds)
+    return "off" if rule.rounds is None else str(rule.rounds)
 
 
 def format_duration(duration_s: float) -> str:

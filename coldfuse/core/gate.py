@@ -13,12 +13,10 @@ called disputed, which is as good as not enough data.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Sequence
 
-from coldfuse.core.binomial import weighted_holm
-from coldfuse.core.gate_counts import Pool, Voice, believe, hear, p_worse, pool, visible_loss
+from coldfuse.core.gate_counts import believe, hear, p_worse
+from coldfuse.core.gate_hearing import Answer, Hearing
 from coldfuse.core.gate_rules import (
     MAX_EVALUATORS,
     MAX_EXAMPLES,
@@ -40,135 +38,6 @@ __all__ = [
 ]  # fmt: skip
 
 
-_TRIED = 16
-"""Number of members, those who have lost the most, without whom a loss is looked at: it stands without any other."""
-
-
-@dataclass(frozen=True)
-class _Question:
-    """Whether the candidate is worse on one suite, or over all."""
-
-    suite: str | None
-    """None: over all."""
-    counts: Pool
-    p: float
-    """Adjusted for all questions."""
-
-    def __str__(self) -> str:
-        return f"{self.suite or 'all suites together'}: {self.counts}, p {self.p:.2g}"
-
-
-@dataclass(frozen=True)
-class _Hearing:
-    """Counts that are believed, under rules."""
-
-    voices: Sequence[Voice]
-    rules: GateRules
-
-    @cached_property
-    def suites(self) -> dict[str, list[Voice]]:
-        """What is said of each suite."""
-        found: dict[str, list[Voice]] = {}
-        for voice in sorted(self.voices, key=lambda each: each.counts.suite):
-            found.setdefault(voice.counts.suite, []).append(voice)
-        return found
-
-    @cached_property
-    def weights(self) -> dict[str, float]:
-        """Weights of the suites; those that one member alone has share one, so that their number hides no other."""
-        only = {suite: said[0].counts.evaluator for suite, said in self.suites.items() if len(said) == 1}
-        shares = Counter(who for who in only.values() if who is not None)
-        return {suite: self.rules.weight_of(suite) / shares.get(only.get(suite), 1) for suite in self.suites}
-
-    @cached_property
-    def members(self) -> list[str]:
-        return sorted({voice.counts.evaluator for voice in self.voices if voice.counts.evaluator is not None})
-
-    @property
-    def num_evaluators(self) -> int:
-        return len({voice.counts.evaluator for voice in self.voices})
-
-    @cached_property
-    def asked(self) -> list[tuple[str | None, float]]:
-        """Every question by its suite, with its weight; the one over all suites last, where there are several."""
-        asked: list[tuple[str | None, float]] = list(self.weights.items())
-        return [*asked, (None, sum(self.weights.values()))] if len(asked) > 1 else asked
-
-    @cached_property
-    def level_of_one(self) -> float:
-        """Level at which a question of weight 1 is looked at, at least."""
-        return self.rules.alpha / sum(weight for _, weight in self.asked)
-
-    @cached_property
-    def _answers(self) -> dict[tuple[str | None, frozenset[str]], tuple[Pool, float]]:
-        return {}
-
-    def _answer(self, suite: str | None, weight: float, without: frozenset[str]) -> tuple[Pool, float]:
-        """Return the counts of a question and their p; most questions know nothing of most members."""
-        voices = self.voices if suite is None else self.suites[suite]
-        key = (suite, without if suite is None else without & {each.counts.evaluator for each in voices})
-        if key not in self._answers:
-            counts = pool(voices, over_all=suite is None, without=without)
-            p = p_worse(counts, self.rules, margin=self.rules.margin, level=weight * self.level_of_one)
-            self._answers[key] = counts, p
-        return self._answers[key]
-
-    def questions(self, without: Collection[str] = ()) -> list[_Question]:
-        """Return all questions, with p adjusted; without members they are the same, and some have no answer."""
-        answers = [self._answer(suite, weight, frozenset(without)) for suite, weight in self.asked]
-        adjusted = weighted_holm([p for _, p in answers], [weight for _, weight in self.asked])
-        return [
-            _Question(suite, counts, p)
-            for (suite, _), (counts, _), p in zip(self.asked, answers, adjusted, strict=True)
-        ]
-
-    def losses(self, without: Collection[str] = (), *, alpha: float | None = None) -> list[_Question]:
-        """Return the questions that are answered by yes, the surest first."""
-        level = self.rules.alpha if alpha is None else alpha
-        return sorted((each for each in self.questions(without) if each.p <= level), key=lambda each: each.p)
-
-    def doubted(self) -> frozenset[str]:
-        """Return the `to_stop` − 1 members without whom the least is lost; the surest of them first leaves."""
-        gone: frozenset[str] = frozenset()
-        for _ in range(min(self.rules.to_stop - 1, len(self.members))):
-            losses = self.losses(gone)
-            if not losses:
-                break
-            first = losses[0].suite  # unless that one is cleared, nothing is
-            tried = [gone | {member} for member in self._losers(first) if member not in gone][:_TRIED]
-            if not tried:
-                break
-            gone = max(tried, key=lambda each: (min(q.p for q in self.questions(each)), sorted(each)))
-        return gone
-
-    def _losers(self, suite: str | None) -> list[str]:
-        """Return the members who say anything of a question, those with the most losses first."""
-        lost: Counter[str] = Counter()
-        for voice in self.voices if suite is None else self.suites[suite]:
-            counts, part = voice.counts, voice.in_all if suite is None else voice.in_suite
-            if counts.evaluator is not None:
-                lost[counts.evaluator] += round(part * (counts.only_before - counts.only_after))
-        return sorted(lost, key=lambda each: (-lost[each], each))
-
-    def masked(self) -> tuple[str, _Question] | None:
-        """Return a member without whom there would be a loss, and which; None where there is none."""
-        alpha = self.rules.alpha / (len(self.members) + 1)
-        for member in self.members:
-            if losses := self.losses({member}, alpha=alpha):
-                return member, losses[0]
-        return None
-
-    def overall(self, without: Collection[str] = ()) -> Pool:
-        return pool(self.voices, without=without)
-
-    def visible(self) -> float | None:
-        """Return the smallest loss over all suites that could have stopped the candidate."""
-        sizes = {member: pool([v for v in self.voices if v.counts.evaluator == member]) for member in self.members}
-        largest = sorted(self.members, key=lambda each: (-sizes[each].num_examples, each))[: self.rules.to_stop - 1]
-        level = self.rules.alpha / (2 if len(self.suites) > 1 else 1)
-        return visible_loss(self.overall(largest), self.rules, margin=self.rules.margin, level=level)
-
-
 def decide(rules: GateRules, counts: Iterable[SuiteCounts], *, num_silent: int = 0) -> GateDecision:
     """Decide whether a candidate is published, from the counts alone; the reason is for people.
 
@@ -184,7 +53,7 @@ def decide(rules: GateRules, counts: Iterable[SuiteCounts], *, num_silent: int =
     if not rules.is_on:
         return GateDecision(publish=True, finding="off", reason="the federation asks no suite before it publishes")
     kept, flags = believe(counts, rules)
-    hearing = _Hearing(hear(kept, rules), rules)
+    hearing = Hearing(hear(kept, rules), rules)
     flags = [*flags, *_odd(hearing)]
     decision = _decided(hearing, num_silent)
     more = f"; {len(flags) - MAX_FLAGS + 1} more" if len(flags) > MAX_FLAGS else ""
@@ -192,7 +61,7 @@ def decide(rules: GateRules, counts: Iterable[SuiteCounts], *, num_silent: int =
     return decision.model_copy(update={"flags": tuple(shown)})
 
 
-def _decided(hearing: _Hearing, num_silent: int) -> GateDecision:
+def _decided(hearing: Hearing, num_silent: int) -> GateDecision:
     rules = hearing.rules
     if hearing.num_evaluators < rules.min_evaluators:
         silent = f", {plural(num_silent, 'evaluator')} did not answer" if num_silent else ""
@@ -209,7 +78,7 @@ def _decided(hearing: _Hearing, num_silent: int) -> GateDecision:
     return _unless_unsure(hearing, _decision(hearing, "not-worse", f"not worse: {_change(hearing)}"))
 
 
-def _on_losses(hearing: _Hearing, losses: Sequence[_Question]) -> GateDecision:
+def _on_losses(hearing: Hearing, losses: Sequence[Answer]) -> GateDecision:
     rules = hearing.rules
     doubted = hearing.doubted()
     sure = hearing.losses(doubted)
@@ -217,7 +86,7 @@ def _on_losses(hearing: _Hearing, losses: Sequence[_Question]) -> GateDecision:
         who = ", ".join(sorted(doubted)[:3])
         need = f"{rules.to_stop} members, or the operator's own suites, must see it"
         return _otherwise(rules.on_unsure, "disputed", f"only {who} sees a loss on {losses[0]}; {need}", hearing)
-    suites = [each.suite for each in (*sure, *losses) if each.suite is not None]
+    suites = [each.question.suite for each in (*sure, *losses) if each.question.suite is not None]
     said = "; ".join(map(str, sure[:3])) + (f"; and {len(sure) - 3} more" if len(sure) > 3 else "")
     decision = _decision(
         hearing, "worse", f"worse by more than {points(rules.margin)} on {said}; the base is better, which is kept"
@@ -225,26 +94,30 @@ def _on_losses(hearing: _Hearing, losses: Sequence[_Question]) -> GateDecision:
     return decision.model_copy(update={"suites": tuple(dict.fromkeys(suites))[:MAX_SUITES]})
 
 
-def _on_better(hearing: _Hearing) -> GateDecision:
-    """Decide where the candidate has to be better, with the members farthest from the others left out on both sides."""
-    rules = hearing.rules
-    num = rules.to_stop - 1
-    by = sorted(hearing.members, key=lambda each: (_said_by(hearing, each), each))
-    gone = {*by[:num], *by[len(by) - num :]} if len(by) > 2 * num else {*by[len(by) - num :]} if num else set()
+def _on_better(hearing: Hearing) -> GateDecision:
+    """Decide where the candidate has to be better: so it has to be without the members who say so the most.
+
+    Where there are enough members, those who say so the least are left out, too; else nobody can tell who lies.
+    """
+    rules, num = hearing.rules, min(hearing.rules.to_stop - 1, len(hearing.members))
+    by = sorted(hearing.members, key=lambda each: (hearing.said_by(each).difference or 0.0, each))
+    least, most = by[:num], by[len(by) - num :]
+    gone = {*least, *most} if len(by) > 2 * num else {*most}
     counts = hearing.overall(gone)
     p = p_worse(counts.turned(), rules, margin=0.0, level=rules.alpha)
     left_out = f", without {', '.join(sorted(gone)[:4])}, who are farthest from the others" if gone else ""
+    found = f"{counts}, p {p:.2g}{left_out}"
     if p <= rules.alpha:
-        return _decision(hearing, "better", f"better over all: {counts}, p {p:.2g}{left_out}")
-    kept = _decision(hearing, "not-better", f"not better over all: {counts}, p {p:.2g}{left_out}; the base is kept")
-    return _unless_unsure(hearing, kept)
+        return _decision(hearing, "better", f"better over all: {found}")
+    others = hearing.overall(least).turned()
+    if gone and not gone >= {*least} and p_worse(others, rules, margin=0.0, level=rules.alpha) <= rules.alpha:
+        return _otherwise(
+            rules.on_unsure, "disputed", f"not better over all: {found}; without {least[0]} it is", hearing
+        )
+    return _unless_unsure(hearing, _decision(hearing, "not-better", f"not better over all: {found}; the base is kept"))
 
 
-def _said_by(hearing: _Hearing, member: str) -> float:
-    return pool([each for each in hearing.voices if each.counts.evaluator == member]).difference or 0.0
-
-
-def _unless_unsure(hearing: _Hearing, decision: GateDecision) -> GateDecision:
+def _unless_unsure(hearing: Hearing, decision: GateDecision) -> GateDecision:
     """Return the decision, unless a loss that matters would not have been seen."""
     rules, visible = hearing.rules, hearing.visible()
     wanted = rules.margin + rules.resolution
@@ -260,12 +133,12 @@ def _unless_unsure(hearing: _Hearing, decision: GateDecision) -> GateDecision:
     return _otherwise(rules.on_unsure, "unsure", have, hearing)
 
 
-def _otherwise(what: Instead, finding: Finding, reason: str, hearing: _Hearing) -> GateDecision:
+def _otherwise(what: Instead, finding: Finding, reason: str, hearing: Hearing) -> GateDecision:
     then = "published all the same" if what == "publish" else "the base is kept"
     return _decision(hearing, finding, f"{reason}; {then}, as the rules say", publish=what == "publish")
 
 
-def _decision(hearing: _Hearing, finding: Finding, reason: str, *, publish: bool | None = None) -> GateDecision:
+def _decision(hearing: Hearing, finding: Finding, reason: str, *, publish: bool | None = None) -> GateDecision:
     passed = finding in ("better", "not-worse") if publish is None else publish
     return GateDecision(
         publish=passed, finding=finding, reason=reason[:2000], difference=hearing.overall().difference,
@@ -273,22 +146,23 @@ def _decision(hearing: _Hearing, finding: Finding, reason: str, *, publish: bool
     )  # fmt: skip
 
 
-def _change(hearing: _Hearing) -> str:
+def _change(hearing: Hearing) -> str:
     counts = hearing.overall()
     change = points(counts.difference or 0.0)
     sign = "+" if (counts.difference or 0.0) > 0 else ""
     return f"{sign}{change} over {plural(len(hearing.suites), 'suite')} ({counts})"
 
 
-def _odd(hearing: _Hearing) -> Iterable[str]:
+def _odd(hearing: Hearing) -> Iterable[str]:
     """Say what is odd in counts that are believed."""
     for voice in hearing.voices:
         counts = voice.counts
         if counts.evaluator is not None and max(counts.only_before, counts.only_after) >= counts.num_examples > 1:
             yield f"{counts.evaluator} on {counts.suite}: says all {counts.num_examples:,} examples changed one way"
-    sizes = {suite: pool(said).num_examples for suite, said in hearing.suites.items()}
-    if len(sizes) > 1:
-        largest = max(sizes, key=lambda each: sizes[each])
-        share = sizes[largest] / max(1, sum(sizes.values()))
-        if share > 0.9:
-            yield f"{largest} has {100 * share:.3g} % of the examples: over all suites it decides; give it less weight"
+    sizes = Counter[str]()
+    for voice in hearing.voices:
+        sizes[voice.counts.suite] += round(voice.in_all * voice.counts.num_examples)
+    largest, size = max(sizes.items(), key=lambda each: each[1], default=("", 0))
+    if len(sizes) > 1 and size > 0.9 * sizes.total():
+        share = 100 * size / sizes.total()
+        yield f"{largest} has {share:.3g} % of the examples: over all suites it decides; give it less weight"

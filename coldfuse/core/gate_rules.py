@@ -28,9 +28,11 @@ Finding = Literal["off", "better", "not-worse", "worse", "not-better", "disputed
 too few evaluators."""
 
 
+_LEAST_WEIGHT = 0.001
+
 _SAID = {
     "resolution": "resolution", "on_unsure": "unsure", "on_silence": "silence", "min_evaluators": "evaluators",
-    "to_stop": "to-stop", "wait_s": "wait", "max_asks": "asks", "per_rounds": "per-rounds", "noise": "noise",
+    "to_stop": "to-stop", "wait_s": "wait in seconds", "max_asks": "asks", "per_rounds": "per-rounds", "noise": "noise",
     "max_suites": "suites",
 }  # fmt: skip
 """How people call the numbers that are said where they are not the usual ones."""
@@ -41,6 +43,14 @@ class SuiteWeight(Value):
 
     suite: Name
     weight: Annotated[float, Field(ge=0, le=1000)]
+    """0, or 0.001 to 1000."""
+
+    @field_validator("weight")
+    @classmethod
+    def _not_next_to_nothing(cls, weight: float) -> float:
+        if 0 < weight < _LEAST_WEIGHT:
+            raise ValueError(f"expected 0, or {_LEAST_WEIGHT:g} to 1000")
+        return weight
 
 
 class GateRules(Value):
@@ -110,7 +120,11 @@ class GateRules(Value):
             return "off"
         first = "better, " if self.require == "better" else ""
         usual, numbers = GateRules(), {name: getattr(self, name) for name in _SAID}
-        others = [f"{_SAID[name]} {value}" for name, value in numbers.items() if value != getattr(usual, name)]
+        others = [
+            f"{_SAID[name]} {f'{value:g}' if isinstance(value, float) else value}"
+            for name, value in numbers.items()
+            if value != getattr(usual, name)
+        ]
         weights = [f"weight {each.suite}={each.weight:g}" for each in self.weights]
         loss = f"{first}not-worse by more than {points(self.margin)}, alpha {self.alpha:g}"
         return ", ".join([loss, *others, *weights])

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from coldfuse.core.gate_rules import MAX_EVALUATORS, MAX_SUITES, GateDecision, SuiteCounts
+from coldfuse.core.gate_rules import MAX_EVALUATORS, GateDecision, SuiteCounts
 from coldfuse.core.timed import Timed
 from coldfuse.core.value import Digest, Name, Value
 
@@ -24,6 +24,9 @@ can still be read."""
 
 MAX_TRIED = 512
 """Number of models that are tried in a round at most to find who harms."""
+
+Words = Annotated[tuple[Digest, ...], Field(max_length=MAX_EVALUATORS)]
+"""SHA-256 of the signed words that evaluators' counts are from, which are objects."""
 
 Counts = Annotated[tuple[SuiteCounts, ...], Field(max_length=MAX_COUNTS)]
 
@@ -36,6 +39,8 @@ class Asked(Timed):
     """Digest of the candidate's release manifest, an object."""
     evaluators: Annotated[tuple[Name, ...], Field(max_length=MAX_EVALUATORS)]
     """Names of the members that are asked."""
+    contributions: tuple[Digest, ...] = ()
+    """Digests of the manifests of what it was fused of, where others were left out to find who harms."""
 
 
 class Tried(Value):
@@ -44,7 +49,10 @@ class Tried(Value):
     event: Literal["tried"] = "tried"
     contributions: tuple[Digest, ...]
     """Digests of the manifests of what was fused, sorted."""
-    counts: Annotated[tuple[SuiteCounts, ...], Field(max_length=MAX_SUITES)]
+    counts: Counts
+    manifest: Digest | None = None
+    """Digest of its release manifest, where evaluators were asked about it; None: only the operator's suites were."""
+    words: Words = ()
 
 
 class Evaluated(Value):
@@ -57,8 +65,7 @@ class Evaluated(Value):
     """What every suite says of it, beside the base."""
     decision: GateDecision
     """What follows from them by the rules of the round."""
-    words: Annotated[tuple[Digest, ...], Field(max_length=MAX_EVALUATORS)] = ()
-    """SHA-256 of the signed words that the evaluators' counts are from, which are objects."""
+    words: Words = ()
 
 
 @dataclass(frozen=True)
@@ -70,9 +77,17 @@ class Gating:
     num_asked: int = 0
     """Number of candidates that evaluators were asked about."""
     tried: Mapping[frozenset[str], tuple[SuiteCounts, ...]] = field(default_factory=dict)
-    """Counts of the models that were tried, by the contributions they were fused of."""
+    """The operator's counts of the models that were tried, by the contributions they were fused of."""
+    heard: Mapping[frozenset[str], Tried] = field(default_factory=dict)
+    """The same of models that evaluators were asked about to find who harms, with all counts."""
     evaluations: tuple[Evaluated, ...] = ()
     """Every decision, in order."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """SHA-256 of every signed word that anything was decided by."""
+        decided = [one.words for one in self.evaluations] + [one.words for one in self.heard.values()]
+        return tuple(dict.fromkeys(word for words in decided for word in words))
 
     def of(self, manifest: str) -> Evaluated | None:
         """Return the decision on a candidate; None while there is none."""
@@ -88,6 +103,8 @@ class Gating:
         match event:
             case Asked():
                 return replace(self, asked=event, num_asked=self.num_asked + 1)
+            case Tried() if event.manifest is not None:
+                return replace(self, heard={frozenset(event.contributions): event, **self.heard})
             case Tried():
                 return replace(self, tried={frozenset(event.contributions): event.counts, **self.tried})
             case Evaluated() if self.of(event.manifest) is None:

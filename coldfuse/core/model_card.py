@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from coldfuse.core.base_facts import BaseFacts, is_hub_id
+from coldfuse.core.gate_rules import SuiteCounts, points
 from coldfuse.core.model_files import MODULES, PIPELINE
 from coldfuse.core.names import shown
 from coldfuse.core.release import FusedContribution, ReleaseManifest
@@ -28,6 +29,9 @@ TAGS = ("coldfuse", "cold-fusion", "model-fusion", "federated-learning")
 
 _MOST_NAMED = 200
 """Number of contributors that are named."""
+
+_MOST_SUITES = 50
+"""Number of suites that are listed."""
 
 _MOST_CHARS = 1000
 """Length at which words from elsewhere are cut."""
@@ -43,17 +47,6 @@ _PIPELINES = (
     ("Model", "feature-extraction"),
 )
 """Tasks of the Hub by the ends of transformers' classes; the first that fits counts."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CardScore:
-    """What somebody has measured of a release and of its parent."""
-
-    name: str
-    """Name of the data and the metric."""
-    before: str
-    """The parent's, in words."""
-    after: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +66,10 @@ class CardFacts:
     """Classes of transformers that the configuration names."""
     is_signed: bool = False
     """Whether a signature over its files lies beside them."""
-    scores: Sequence[CardScore] = ()
+    scores: Sequence[SuiteCounts] = ()
+    """What the operator's own suites say of it, beside its parent."""
+    difference: float | None = None
+    """Change of the score over all suites, evaluators' too, as a share of their examples; None where nobody counted."""
     privacy: str | None = None
     """What was spent of contributors' privacy, in words; None where nothing of it is recorded."""
 
@@ -87,8 +83,8 @@ def model_card(manifest: ReleaseManifest, facts: CardFacts) -> str:
     """
     lines = [*_front_matter(manifest, facts), "", MARK, "", f"# {_title(manifest, facts)}", ""]
     lines += [*_made(manifest, facts), "", *_contributors(manifest.contributions)]
-    if facts.scores:
-        lines += ["", "## Scores", "", *(_score(each) for each in facts.scores)]
+    if facts.scores or facts.difference is not None:
+        lines += ["", "## Scores", "", *_scores(facts)]
     lines += ["", "## Privacy", "", *_privacy(facts), "", "## How to verify it", "", *_verify(manifest, facts), ""]
     return "\n".join(lines)
 
@@ -220,12 +216,22 @@ def _contributors(contributions: Sequence[FusedContribution]) -> Iterator[str]:
         yield f"{plural(others, 'contribution')} of those who have not asked to be named."
 
 
-def _score(score: CardScore) -> str:
-    return f"- {quoted(score.name)}: {quoted(score.after)}, its parent {quoted(score.before)}"
+def _scores(facts: CardFacts) -> Iterator[str]:
+    """Say what was counted on the examples of suites; members who evaluate are named nowhere."""
+    yield "Before it was published, it was held against its parent, example by example:"
+    yield ""
+    for each in facts.scores[:_MOST_SUITES]:
+        counted = f"{each.only_after:,} right only now, {each.only_before:,} only before"
+        counted = f"on {plural(each.num_examples, 'example')} ({counted})"
+        yield f"- {quoted(each.suite)}: {points(each.difference)}, {counted}"
+    if len(facts.scores) > _MOST_SUITES:
+        yield f"- and {plural(len(facts.scores) - _MOST_SUITES, 'other suite')}"
+    if facts.difference is not None:
+        yield f"- over all suites, those of evaluators too: {points(facts.difference)}"
 
 
 def _privacy(facts: CardFacts) -> Iterator[str]:
-    yield "Contributors' data, heads and optimiser states have not left them."
+    yield "Contributors' data have not left them: what they sent is what fine-tuning changed of the shared tensors."
     yield f"Privacy spent: {quoted(facts.privacy) if facts.privacy else 'none is recorded'}."
 
 

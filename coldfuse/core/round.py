@@ -150,12 +150,21 @@ class RoundState:
         return self.published is not None or self.abandoned is not None
 
     @property
+    def candidates(self) -> tuple[str, ...]:
+        """Digests of the manifests of all that may still be published, or is asked about to find what may be."""
+        asked = (self.gating.asked, *self.gating.heard.values())
+        found = [self.fused, *asked]
+        return tuple(dict.fromkeys(one.manifest for one in found if one is not None and one.manifest is not None))
+
+    @property
     def has_passed(self) -> bool:
         """True where nothing stands between what was fused and its release: no gate, or one that it has passed."""
         if self.fused is None or self.abandoned is not None:
             return False
-        terms = self.opened.terms if self.opened else None
-        if terms is None or terms.gate is None or not terms.gate.is_on:
+        opened = self.opened
+        if opened is None or opened.terms is None or opened.terms.gate is None or not opened.terms.gate.is_on:
+            return True
+        if opened.retraction is not None:  # which no gate can refuse
             return True
         decided = self.gating.of(self.fused.manifest)
         return decided is not None and decided.decision.publish

@@ -9,9 +9,10 @@ from functools import partial
 
 from coldfuse.core.federation import SettingsChange
 from coldfuse.core.quarantine import Quarantine, QuarantineChange
+from coldfuse.core.release import Channel
 from coldfuse.core.round import EVENT
 from coldfuse.core.sealed import unseal, unsealed
-from coldfuse.core.serialization import decode_any
+from coldfuse.core.serialization import decode, decode_any
 from coldfuse.core.value import Value
 from coldfuse.doctor.findings import Finding
 from coldfuse.doctor.signed import Signed
@@ -34,9 +35,12 @@ from coldfuse.registry.lease import LeaseRecord
 from coldfuse.registry.quarantine import QUARANTINE_HISTORY, QUARANTINE_KEY, read_quarantine
 from coldfuse.registry.reading import read_again
 from coldfuse.registry.releases import list_releases, release_key
+from coldfuse.registry.rollbacks import list_rollbacks, rollback_key
 from coldfuse.registry.settings import COPY_KEY, SETTINGS_HISTORY, SETTINGS_KEY, decode_settings
+from coldfuse.registry.signed import check_sealed, is_signed
 from coldfuse.storage.base import list_keys
-from coldfuse.trust.channel import channel_key
+from coldfuse.trust.channel import SignedChannel, channel_key
+from coldfuse.trust.envelope import read_envelope
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,9 @@ class Named:
         for name in sorted({"latest", *pointers.names()}):
             reads = partial(pointers.decode, name=name)
             yield from self._look(channel_key(name), reads, by=f"everybody who follows {name!r}")
+        for number in list_rollbacks(self.federation.store):  # of older ones the keys may have been replaced since
+            key = rollback_key(number)
+            yield from self._look(key, partial(_is_step_back, number=number, key=key), by="the history of steps back")
 
     def _releases(self) -> Iterator[Finding]:
         for number in range(self._newest() + 1):
@@ -137,6 +144,17 @@ class Named:
                 yield Finding(key=key, why=MISSING, needed_by=(by,))
         except (CodecError, TrustError, FederationError) as error:
             yield Finding(key=key, why=str(error).removeprefix(f"{key}: "), needed_by=(by,))
+
+
+def _is_step_back(data: bytes, *, number: int, key: str) -> object:
+    if is_signed(data, what=key):
+        check_sealed(data, what=key)
+        channel: Channel = decode(SignedChannel, read_envelope(data, what=key).content("channel", what=key), what=key)
+    else:
+        channel = unseal(Channel, data, what=key)
+    if channel.rollback is None or channel.rollback.number != number:
+        raise CodecError("it holds another step back, or none")
+    return channel
 
 
 def _reads(kind: type[Value], key: str) -> Callable[[bytes], object]:

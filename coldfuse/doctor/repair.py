@@ -22,6 +22,7 @@ from coldfuse.registry.federation import Federation
 from coldfuse.registry.inventory import Need
 from coldfuse.registry.lease import KEY as LEASE_KEY
 from coldfuse.registry.releases import list_releases, release_key
+from coldfuse.registry.rollbacks import keep_rollback, rollback_key
 from coldfuse.registry.settings import COPY_KEY, SETTINGS_KEY, keep_copy, mend_settings, parse_settings
 from coldfuse.tensors.verified import scan_part
 
@@ -115,6 +116,8 @@ class Repair:
         if key == "channels/latest":
             federation.mended_latest()
             return "from the releases"
+        if key.startswith("rollbacks/"):
+            return self._step_back(key)
         if key.startswith("releases/"):
             number = int(key.removeprefix("releases/").removesuffix(".json"))
             return self._release(key, number)
@@ -123,6 +126,13 @@ class Repair:
         if "/journal/" in key or key.startswith("settings/"):
             return self._entry(key)
         return None
+
+    def _step_back(self, key: str) -> str | None:
+        rollback = self.federation.channel("latest").rollback
+        if rollback is None or rollback_key(rollback.number) != key:
+            return next((self._write(key, source.named(key), f"from {source}") for source in self._copies()), None)
+        keep_rollback(self.federation.store, self.federation.trust)
+        return "from the channel"
 
     def _release(self, key: str, number: int) -> str | None:
         try:

@@ -19,7 +19,7 @@ from coldfuse.trust.model_signature import model_signature_key, read_signature
 from coldfuse.trust.provenance import statement_key
 from coldfuse.trust.view import TrustView
 
-_KINDS: dict[str, Kind] = {"root/": "root", "members/": "members", "words/": "check"}
+_KINDS: dict[str, Kind] = {"root/": "root", "members/": "members", "words/": "check", "scores/": "score"}
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coldfuse.core.serialization import canonical_json, sha256
 from coldfuse.data.dataset import TextDataset, halves
 from coldfuse.errors import UserInputError
-from coldfuse.training.tasks import DEFAULT_TASK, find_task
+from coldfuse.training.tasks import DEFAULT_TASK, describe_task, find_task
 from coldfuse.training.tasks.task import DataRequest, Task
 
 MAX_EXAMPLES = 100_000
@@ -79,6 +80,10 @@ class Suite:
     def __repr__(self) -> str:
         """Say how many examples there are."""
         return f"Suite({self.name!r}, {self.task.name}, {len(self.test)} examples)"
+
+    def digest(self) -> str:
+        """Return the digest of all that decides how a model does on it."""
+        return sha256(canonical_json([describe_task(self.task), self.train.digest(), self.test.digest()]))
 
     def __len__(self) -> int:
         """Return the number of examples that models are compared on."""

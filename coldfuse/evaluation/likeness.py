@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from coldfuse.core.value import Sentence, Value
+from coldfuse.errors import UserInputError
 
 FORM: Literal["coldfuse-similarity/1"] = "coldfuse-similarity/1"
 """Layout of a similarity's JSON."""
 
-Word = Annotated[str, Field(min_length=1, max_length=500)]
+Word = Annotated[str, Field(min_length=1, max_length=5000)]
 """Name of something, for people."""
 
 
@@ -41,7 +42,7 @@ class WeightPair(Value):
     overall: WeightLikeness
     """All tensors together."""
     layers: dict[str, WeightLikeness]
-    """The tensors of each layer together, in order; what is in no layer is `embeddings`, or else `rest`."""
+    """The tensors of each layer together, in order, as `coldfuse diff` names them."""
     tensors: dict[str, WeightLikeness]
     """Each tensor, by the base's names."""
 
@@ -102,7 +103,12 @@ def weight_likeness(sums: NDArray[np.float64], one: int, other: int) -> WeightLi
         sums: Inner products, elements of the same sign, and elements that neither leaves 0.
         one: Index of a model.
         other: Index of another.
+
+    Raises:
+        UserInputError: The sums are too large for float64.
     """
+    if not np.isfinite(sums).all():
+        raise UserInputError("some weights are too large to be compared: their squares exceed float64")
     product, same, both = (float(matrix[one, other]) for matrix in sums)
     squared = float(sums[0, one, one]), float(sums[0, other, other])
     lengths = math.sqrt(squared[0]), math.sqrt(squared[1])

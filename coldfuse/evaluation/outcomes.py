@@ -42,6 +42,10 @@ class Measured:
     """Score of each example, higher is better; None where the task gives none."""
     notes: tuple[str, ...] = ()
     """What should be known of it."""
+    metric: str | None = None
+    """What is measured, where the task does not say it."""
+    higher_is_better: bool | None = None
+    """Whether a higher value is a better one, where the task does not say it."""
 
 
 def measure(task: Task, loaded: TaskModel, examples: Any, features: Sequence[Feature] | None = None) -> Measured:
@@ -68,11 +72,23 @@ def measure(task: Task, loaded: TaskModel, examples: Any, features: Sequence[Fea
     return Measured(value=value, outcomes=outcomes)
 
 
+def outcomes_of(task: Task, loaded: TaskModel, examples: Any) -> tuple[float, ...] | None:
+    """Return the score of each example alone, higher is better, without the metric; None where the task gives none.
+
+    Raises:
+        UserInputError: The model fails on the examples.
+    """
+    if task.metric == _PERPLEXITY:
+        return _documents(task, loaded, examples).outcomes
+    by_example = _BY_EXAMPLE.get(task.name)
+    return None if by_example is None else tuple(by_example(task, loaded, examples, task.encode(loaded, examples)))
+
+
 def _documents(task: Task, loaded: TaskModel, examples: Any) -> Measured:
     """Score language models by the log-probability of each document."""
     whole: Any = task
     if is_dataclass(task) and any(field.name == "packed" for field in fields(task)):
-        whole = replace(task, packed=False)  # type: ignore[call-arg]  # no document is read after another
+        whole = replace(task, packed=False)  # no document is read after another
     at_once = affordable_tokens(loaded.model)
     losses, counts, num_long = [], [], 0
     for index in range(len(examples)):

@@ -63,10 +63,10 @@ def _named_class(folder: Path) -> str:
 
 def _why_not(folder: Path, model: Any) -> str:
     """Say why the head of a loaded model is none to ask; "" for one that is."""
-    prefix = f"{model.base_model_prefix}."
-    names = [name for name, _ in model.named_parameters() if not name.startswith(prefix)]
-    if lacking := [name for name in names if name not in open_checkpoint(folder).schema]:
-        return f"its files have no {lacking[0]}, so its head says nothing yet"
+    prefix, stored = f"{model.base_model_prefix}.", open_checkpoint(folder).schema
+    for name, parameter in model.named_parameters():
+        if not name.startswith(prefix) and (name not in stored or stored[name].shape != tuple(parameter.shape)):
+            return f"its files have no {name} of shape {list(parameter.shape)}, so its head says nothing yet"
     if model.config.num_labels < 2:
         return "its head predicts one number, no classes"
     if model.config.problem_type == "multi_label_classification":

@@ -24,6 +24,7 @@ from coldfuse.core.serialization import canonical_json, sha256
 from coldfuse.core.words import plural
 from coldfuse.errors import UserInputError
 from coldfuse.evaluation.features import FeatureCache
+from coldfuse.evaluation.harness import run_harness
 from coldfuse.evaluation.outcomes import Measured, measure
 from coldfuse.evaluation.settings import Protocol, ScoringSettings
 from coldfuse.evaluation.suites import Suite
@@ -97,6 +98,11 @@ def score_model(model: Model, suite: Suite, protocol: Protocol, *, seed: int, sc
     Raises:
         UserInputError: The model cannot be scored on such data: it has no tokenizer, is of another kind, or is broken.
     """
+    if suite.is_harness:
+        (given,) = suite.tests.values()
+        how = scoring.settings
+        measured = run_harness(model.folder, given, threads=how.threads, device=how.device, max_length=how.max_length)
+        return Scores(num_train=0, measured=measured)
     task = find_task(suite.task)
     if protocol.kind == "perplexity":
         return _as_it_is(model, suite, task, scoring)
@@ -111,6 +117,15 @@ def score_model(model: Model, suite: Suite, protocol: Protocol, *, seed: int, sc
         job = _job(model, suite.train.take(chosen), task, seed=seed)
         measured = _fine_tuned(suite.tests, job, settings, checkpoint=scoring.checkpoint)
     return Scores(num_train=len(chosen), measured=measured, notes=notes)
+
+
+def require_device(name: str) -> None:
+    """Refuse a device that this machine has not, before anything is loaded. Raises `UserInputError`."""
+    try:
+        torch.zeros(1, device=pick_device(name))
+    except (RuntimeError, AssertionError) as error:  # torch says the one or the other
+        first_line = str(error).partition("\n")[0][:200]
+        raise UserInputError(f"device {name!r} cannot be used: {first_line}") from error
 
 
 def draw(examples: Any, count: int | None, *, seed: int) -> list[int]:

@@ -38,7 +38,7 @@ FOR_NUMBERS = ("logme",)
 _FEWEST_OF_A_CLASS = 2
 """Examples of each class that a draw has where the data have them: a class with one says little of anything."""
 
-Word = Annotated[str, Field(min_length=1, max_length=500)]
+Word = Annotated[str, Field(min_length=1, max_length=5000)]
 """Name of something, for people."""
 
 
@@ -132,7 +132,8 @@ def draw(labels: Sequence[object], count: int, *, seed: int) -> list[int]:
     order = list(range(len(labels)))
     random.Random(derive_seed(seed, "rank")).shuffle(order)  # noqa: S311 - a sample, not a secret
     seen: Counter[object] = Counter()
-    first, rest = [], []
+    first: list[int] = []
+    rest: list[int] = []
     for index in order:
         seen[labels[index]] += 1
         (first if seen[labels[index]] <= _FEWEST_OF_A_CLASS else rest).append(index)

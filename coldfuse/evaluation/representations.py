@@ -24,6 +24,7 @@ from coldfuse.evaluation.likeness import LayerPair, RepresentationPair
 from coldfuse.evaluation.similarity import FEWEST, aligned, procrustes, products, pwcca, svcca
 from coldfuse.training.compute import compute_threads, native_autocast, to_device
 from coldfuse.training.encoding import Texts, TokenizedTexts, run, tokenize
+from coldfuse.training.failures import ModelFailedError
 from coldfuse.training.intake import find_intake
 from coldfuse.training.loading import load_body, load_tokenizer
 
@@ -79,7 +80,7 @@ def compare_representations(
             try:
                 layers[name] = hidden_layers(folder, texts, settings, scratch=place)
             except UserInputError as error:
-                raise error if name in str(error) else UserInputError(f"{name}: {error}") from error
+                raise error if str(folder) in str(error) else UserInputError(f"{name}: {error}") from error
     return _pairs(layers)
 
 
@@ -124,12 +125,17 @@ def _pooled(body: nn.Module, tokens: TokenizedTexts, rows: Sequence[int], device
         output = run(body, batch)
     states = getattr(output, "hidden_states", None) or (output[0],)  # a body that tells of its last layer alone
     mask_BL1 = batch["attention_mask"].unsqueeze(-1).float()
-    count_B1 = mask_BL1.sum(dim=1).clamp(min=1.0)
-    return [
-        (state.float() * mask_BL1).sum(dim=1) / count_B1 if state.shape[1] == mask_BL1.shape[1]
-        else state.float().mean(dim=1)  # a body that pools as it goes
-        for state in states
-    ]  # fmt: skip
+    return [_mean_over_tokens(state.float(), mask_BL1) for state in states]
+
+
+def _mean_over_tokens(state_BLH: Tensor, mask_BL1: Tensor) -> Tensor:
+    num_texts, num_tokens, _ = mask_BL1.shape
+    if state_BLH.dim() != 3 or len(state_BLH) != num_texts:
+        raise ModelFailedError(f"a layer gives {list(state_BLH.shape)} numbers, no hidden state of each token")
+    if state_BLH.shape[1] < num_tokens:  # a body that pools as it goes: no token is left to be masked
+        return state_BLH.mean(dim=1)
+    own_BLH = state_BLH[:, :num_tokens]  # some fill texts up to the windows that they read
+    return (own_BLH * mask_BL1).sum(dim=1) / mask_BL1.sum(dim=1).clamp(min=1.0)
 
 
 def _pairs(layers: Mapping[str, Sequence[Layer]]) -> tuple[RepresentationPair, ...]:
@@ -152,7 +158,8 @@ def _summed(layers: Sequence[Layer]) -> NDArray[np.float64]:
     """Add up the products of all layers over batches of about the same size."""
     num_texts = len(layers[0])
     batches = np.array_split(np.arange(num_texts), -(-num_texts // _BATCH))
-    return np.sum([products([layer[batch] for layer in layers]) for batch in batches], axis=0)
+    summed: NDArray[np.float64] = np.sum([products([layer[batch] for layer in layers]) for batch in batches], axis=0)
+    return summed
 
 
 def counterparts(one: int, other: int) -> list[tuple[int, int]]:

@@ -9,13 +9,17 @@ from coldfuse.core.words import plural
 from coldfuse.errors import UserInputError
 from coldfuse.training.tasks.task import Task
 
-Kind = Literal["probe", "fine-tuned", "perplexity"]
+Kind = Literal["probe", "fine-tuned", "perplexity", "lm-eval"]
 """`probe`: a new head is fitted on the frozen body (the paper's ColD-Frozen). `fine-tuned`: body and head are trained,
-as a node does (ColD). `perplexity`: nothing is trained, the model is scored as it is."""
+as a node does (ColD). `perplexity`: nothing is trained, the model is scored as it is. `lm-eval`: the harness's way."""
 
 KINDS: tuple[Kind, ...] = ("probe", "fine-tuned", "perplexity")
-"""The protocols."""
+"""Protocols that can be asked for by name."""
 
+_LIMITS = {
+    "max_length": (5, 1_000_000), "num_epochs": (1, 10_000), "learning_rate": (1e-12, 1.0), "batch_size": (1, 65_536),
+    "threads": (1, 1024),
+}  # fmt: skip
 _FEW_SHOT_EPOCHS = 20
 """Epochs over few labels: each is a step or two."""
 
@@ -61,6 +65,13 @@ class ScoringSettings:
     device: str = "auto"
     """Device: `cpu`, `cuda`, or `auto` for a GPU where there is one."""
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be computed with, by name."""
+        for name, (low, high) in _LIMITS.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:  # also refuses NaN
+                raise UserInputError(f"{name} is {value}, expected {low} to {high}")
+
     def epochs(self, protocol: Protocol) -> int:
         """Return the epochs of fine-tuning by a protocol."""
         return self.num_epochs or (3 if protocol.shots is None else _FEW_SHOT_EPOCHS)
@@ -98,3 +109,7 @@ def protocols_for(task: Task, kinds: tuple[str, ...], shots: tuple[int, ...]) ->
         if protocol.shots is not None and protocol.shots < 1:
             raise UserInputError(f"--shots {protocol.shots}: expected 1 or more")
     return tuple(protocols)
+
+
+BY_HARNESS = Protocol(kind="lm-eval")
+"""The protocol of lm-evaluation-harness: its own prompts and metrics."""

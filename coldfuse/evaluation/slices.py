@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 from coldfuse.data.opening import open_tables
@@ -29,6 +30,8 @@ class Slice:
     """The stretch, as the data say it."""
     path: Path
     """File of its rows, JSON lines."""
+    num_rows: int
+    """Number of rows."""
 
 
 def cut_by_time(
@@ -60,7 +63,7 @@ def cut_by_time(
         path = folder / f"{number}.jsonl"
         lines = (json.dumps(row, ensure_ascii=False) for _, row in piece)
         write_whole(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass"))
-        slices.append(Slice(name=first if first == last else f"{first} to {last}", path=path))
+        slices.append(Slice(name=first if first == last else f"{first} to {last}", path=path, num_rows=len(piece)))
     return slices
 
 
@@ -96,15 +99,18 @@ def _moment(cell: object, where: str) -> Moment:
             number = math.nan
     if not math.isfinite(number):
         raise UserInputError(f"{where}: its time is neither a number nor a date such as 2026-11-30")
-    return number, text
+    return number, text[:80]
 
 
-def _pieces(rows: Sequence[_Row], count: int) -> list[list[_Row]]:
-    """Cut sorted rows into pieces of about as many; rows of one moment stay together."""
-    pieces: list[list[_Row]] = []
-    for index, row in enumerate(rows):
-        is_new = not pieces or (index * count // len(rows) >= len(pieces) and row[0][0] != rows[index - 1][0][0])
-        if is_new:
-            pieces.append([])
-        pieces[-1].append(row)
-    return pieces
+def _nearest(places: Sequence[int], wanted: float) -> int:
+    return min(places, key=lambda place: abs(place - wanted))
+
+
+def _pieces(rows: Sequence[_Row], count: int) -> list[Sequence[_Row]]:
+    """Cut sorted rows into pieces of about as many, where one moment ends and another begins."""
+    changes = [index for index in range(1, len(rows)) if rows[index][0][0] != rows[index - 1][0][0]]
+    if not changes:
+        return [rows]
+    wanted = [number * len(rows) / count for number in range(1, count)]
+    cuts = sorted({_nearest(changes, place) for place in wanted})
+    return [rows[first:end] for first, end in pairwise([0, *cuts, len(rows)])]

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,14 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from coldfuse.core.serialization import canonical_json, sha256
+from coldfuse.core.words import plural
 from coldfuse.data.folders import parts_of
 from coldfuse.data.tables import FileFormat
 from coldfuse.errors import UserInputError
-from coldfuse.evaluation.slices import cut_by_time
+from coldfuse.evaluation.harness import PREFIX, HarnessTask, version_of_harness
+from coldfuse.evaluation.slices import Slice, cut_by_time
 from coldfuse.training.schedule import derive_seed
 from coldfuse.training.tasks import find_task
 from coldfuse.training.tasks.splitting import set_apart
 from coldfuse.training.tasks.task import DataRequest
+from coldfuse.training.tasks.texts import Passage
 
 TEST_FRACTION = 0.3
 """Share of the examples that is tested on, where there is no test file."""
@@ -46,6 +50,13 @@ class Suite:
     """Examples to test on, by name; "" where there is one."""
     notes: tuple[str, ...] = ()
     """What was read, for people."""
+    shared: tuple[str, ...] = ()
+    """What a test set shares with what is trained on, for the evaluation's notes."""
+
+    @property
+    def is_harness(self) -> bool:
+        """Whether it is a task of lm-evaluation-harness, which brings data and metric."""
+        return self.task.startswith(PREFIX)
 
     def called(self, name: str) -> Suite:
         """Return the same by another name."""
@@ -85,10 +96,10 @@ class Reading:
     def suite(self, name: str, train: Any, tests: Mapping[str, Any]) -> Suite:
         """Return a suite of examples that were read, no more of them than are wanted."""
         notes = [line for report in _reports(train, *tests.values()) for line in report.lines()]
-        return Suite(
-            name=name, task=self.task, train=None if train is None else some(train, self.num_train),
-            tests={test: some(examples, self.num_test) for test, examples in tests.items()}, notes=tuple(notes),
-        )  # fmt: skip
+        chosen = None if train is None else some(train, self.num_train)
+        tested = {test: some(examples, self.num_test) for test, examples in tests.items()}
+        shared = [line for test, examples in tested.items() if (line := _overlap(chosen, examples, f"{name} {test}"))]
+        return Suite(name=name, task=self.task, train=chosen, tests=tested, notes=tuple(notes), shared=tuple(shared))
 
     def apart(self, examples: Any) -> tuple[Any, Any]:
         """Split examples in those to train on and those to test on."""
@@ -102,7 +113,7 @@ def read_suite(data: str, reading: Reading) -> Suite:
     Raises:
         UserInputError: It cannot be read, or has too few examples to set some apart.
     """
-    name, parts = name_of(data), parts_of(Path(data)) if Path(data).is_dir() else {}
+    name, parts = name_of(data), parts_of(Path(data)) if os.path.isdir(data) else {}
     tested = parts.get("test") or parts.get("validation")
     if "train" in parts and tested:
         train = reading.read(parts["train"])
@@ -110,7 +121,7 @@ def read_suite(data: str, reading: Reading) -> Suite:
         return reading.suite(name, train if reading.trains else None, tests)
     examples = reading.read(data)
     if not reading.trains:
-        return reading.suite(name, None, {"": examples})
+        return reading.suite(name, None, {"": whole_documents(examples)})
     train, test = reading.apart(examples)
     suite = reading.suite(name, train, {"": test})
     return _noted(suite, examples)
@@ -146,14 +157,37 @@ def read_slices(data: str, reading: Reading, *, column: str, num_slices: int, sc
         UserInputError: It cannot be read, or cut so.
     """
     slices = cut_by_time(data, column, num_slices, folder=scratch, file_format=reading.file_format)
+    name = name_of(data)
     inside = replace(reading, file_format=None)
     first, *later = slices
-    earliest = inside.read(first.path)
-    tests = {piece.name: inside.read(piece.path, like=earliest) for piece in later}
-    if not reading.trains:
-        return inside.suite(name_of(data), None, {first.name: earliest, **tests})
-    train, own = inside.apart(earliest)
-    return inside.suite(name_of(data), train, {first.name: own, **tests})
+    earliest = _slice(inside, first, name)
+    tests = {piece.name: _slice(inside, piece, name, like=earliest) for piece in later}
+    sizes = ", ".join(f"{piece.name} ({piece.num_rows:,})" for piece in slices)
+    train, own = inside.apart(earliest) if reading.trains else (None, earliest)
+    suite = inside.suite(name, train, {first.name: own, **tests})
+    return replace(suite, notes=(f"{name}: rows by {column}: {sizes}",))
+
+
+def _slice(reading: Reading, piece: Slice, name: str, *, like: Any = None) -> Any:
+    try:
+        return reading.read(piece.path, like=like)
+    except UserInputError as error:
+        said = str(error).replace(str(piece.path), f"{name}, {piece.name}")
+        raise UserInputError(f"{said}; take fewer --slices where there are too few rows in one") from error
+
+
+def read_harness(name: str, *, limit: int | None) -> Suite:
+    """Return a task of lm-evaluation-harness as a data set.
+
+    Raises:
+        UserInputError: It is no `lm-eval:TASK`.
+        MissingExtraError: The harness is not installed.
+    """
+    task = name.removeprefix(PREFIX)
+    if task == name or not task:
+        raise UserInputError(f"--suite {name}: expected {PREFIX}TASK, such as {PREFIX}arc_easy")
+    version_of_harness()
+    return Suite(name=name, task=name, train=None, tests={"": HarnessTask(name=task, limit=limit)})
 
 
 def some(examples: Any, count: int | None) -> Any:
@@ -163,6 +197,19 @@ def some(examples: Any, count: int | None) -> Any:
     order = list(range(len(examples)))
     random.Random(derive_seed("some", len(examples))).shuffle(order)  # noqa: S311 - a sample, not a secret
     return examples.take(sorted(order[:count]))
+
+
+def whole_documents(examples: Any) -> Any:
+    """Return documents that were read in passages, as training wants them, whole; other examples as they are."""
+    rows: tuple[Any, ...] = getattr(examples, "rows", ())
+    if not rows or not isinstance(rows[0], Passage) or all(row.begins and row.ends for row in rows):
+        return examples
+    texts: list[list[str]] = []
+    for passage in rows:
+        if passage.begins or not texts:
+            texts.append([])
+        texts[-1].append(passage.text)
+    return replace(examples, rows=tuple(Passage(text="".join(parts)) for parts in texts), report=None)
 
 
 def name_of(data: str) -> str:
@@ -192,9 +239,25 @@ def distinct_names(names: Sequence[str]) -> list[str]:
     return found
 
 
+def _overlap(train: Any, test: Any, where: str) -> str:
+    """Say how many test examples are trained on, too; nothing where none is."""
+    seen = set(_keys(train)) if train is not None else set()
+    count = sum(key in seen for key in _keys(test))
+    if not count:
+        return ""
+    return f"{where.strip()}: {count:,} of {plural(len(test), 'test example')} are among those that are trained on"
+
+
+def _keys(examples: Any) -> Sequence[Any]:
+    """Return what tells examples apart, whatever their labels: texts, pictures' digests, or whole rows."""
+    if texts := getattr(examples, "texts", ()):
+        return list(zip(texts, getattr(examples, "text_pairs", None) or texts, strict=True))
+    return getattr(examples, "digests", ()) or getattr(examples, "rows", ())
+
+
 def _noted(suite: Suite, examples: Any) -> Suite:
     lines = [line for report in _reports(examples) for line in report.lines()]
-    return Suite(name=suite.name, task=suite.task, train=suite.train, tests=suite.tests, notes=(*lines, *suite.notes))
+    return replace(suite, notes=(*lines, *suite.notes))
 
 
 def _reports(*examples: Any) -> list[Any]:

@@ -45,7 +45,11 @@ def _scores(evaluation: Evaluation, protocol: str) -> Iterator[str]:
 
 def _cell(row: Scored, data: EvaluatedData) -> str:
     value = shown(row.mean, data)
-    return value if row.spread is None else f"{value} ± {shown(row.spread, data)}"
+    if row.spread is not None:
+        value += f" ± {shown(row.spread, data)}"
+    if row.change is not None:
+        value += f" ({'+' if row.change >= 0 else '−'}{shown(abs(row.change), data)})"
+    return value
 
 
 def _compared(row: Compared) -> list[str]:

@@ -55,6 +55,26 @@ def logme(features: ArrayLike, labels: ArrayLike) -> float:
     return _mean_evidence(features_ND, target_KN.astype(np.float64))
 
 
+def logme_weights(features: ArrayLike, labels: ArrayLike) -> Float64:
+    """Return the weights of LogME's linear models, their posterior means, shape (K, D): features · weightsᵀ says y.
+
+    Args:
+        features: Shape (N, D).
+        labels: Class of each example, shape (N,).
+
+    Raises:
+        UserInputError: As `logme`.
+    """
+    features_ND, labels_N = _checked(features, labels)
+    left_NR, singular_R = _decomposed(features_ND)
+    rows = []
+    for label in range(labels_N.max() + 1):
+        target_N = (labels_N == label).astype(np.float64)
+        _, ratio = _evidence(left_NR, singular_R**2, target_N)
+        rows.append(features_ND.T @ (left_NR @ ((left_NR.T @ target_N) / (ratio + singular_R**2))))
+    return np.stack(rows)
+
+
 def logme_of_numbers(features: ArrayLike, targets: ArrayLike) -> float:
     """Return LogME of a regression: the maximum evidence of each target, over N, their mean.
 
@@ -202,15 +222,15 @@ def nce(said: ArrayLike, labels: ArrayLike) -> float:
 
 def _mean_evidence(features_ND: Float64, target_TN: Float64) -> float:
     left_NR, singular_R = _decomposed(features_ND)
-    return float(np.mean([_evidence(left_NR, singular_R**2, target_N) for target_N in target_TN]))
+    return float(np.mean([_evidence(left_NR, singular_R**2, target_N)[0] for target_N in target_TN]))
 
 
-def _evidence(left_NR: Float64, squared_R: Float64, target_N: Float64) -> float:
-    """Return the log evidence of one target over N, at the fixed point of α and β."""
+def _evidence(left_NR: Float64, squared_R: Float64, target_N: Float64) -> tuple[float, float]:
+    """Return the log evidence of one target over N at the fixed point of α and β, and α/β."""
     num_examples = len(target_N)
     projected_R = (left_NR.T @ target_N) ** 2
     left_over = max(float((target_N**2).sum() - projected_R.sum()), 0.0)
-    alpha = beta = 1.0
+    alpha = beta = ratio = 1.0
     for _ in range(_STEPS):
         ratio = alpha / beta
         gamma = (squared_R / (squared_R + ratio)).sum()
@@ -222,7 +242,7 @@ def _evidence(left_NR: Float64, squared_R: Float64, target_N: Float64) -> float:
     evidence = num_examples * np.log(beta) - beta * residual - num_examples * np.log(2 * np.pi)
     if len(squared_R):
         evidence += len(squared_R) * np.log(alpha) - np.log(alpha + beta * squared_R).sum() - alpha * weights
-    return float(evidence) / 2 / num_examples
+    return float(evidence) / 2 / num_examples, ratio
 
 
 def _decomposed(features_ND: Float64) -> tuple[Float64, Float64]:

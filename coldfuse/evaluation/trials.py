@@ -7,12 +7,11 @@ where its trials ran, in which order, or in how many attempts.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 from typing import Protocol as Shape
 
 import torch
@@ -22,7 +21,7 @@ from coldfuse.durable import remove_whole, write_whole
 from coldfuse.errors import CodecError, UserInputError
 from coldfuse.evaluation.features import FeatureCache
 from coldfuse.evaluation.protocols import Model, Scores, Scoring, score_model
-from coldfuse.evaluation.settings import Protocol, ScoringSettings
+from coldfuse.evaluation.settings import BY_HARNESS, Protocol, ScoringSettings
 from coldfuse.evaluation.suites import Suite
 from coldfuse.evaluation.values import TestScore, Trial
 
@@ -50,6 +49,10 @@ class Plan:
     cache: FeatureCache
     """Where features of frozen bodies are kept."""
 
+    def protocols_of(self, suite: Suite) -> tuple[Protocol, ...]:
+        """Return the protocols by which a data set is scored."""
+        return (BY_HARNESS,) if suite.is_harness else self.protocols
+
     def seeds_of(self, protocol: Protocol) -> tuple[int, ...]:
         """Return the seeds of a protocol: one where nothing is random."""
         return self.seeds if protocol.is_random else self.seeds[:1]
@@ -74,13 +77,21 @@ class Runs(Shape):
         """Yield the index of an item and what came of it, as it is ready."""
 
 
+def in_turn(
+    task: Callable[[Plan, tuple[Place, str]], Trial], shared: Plan, items: Sequence[tuple[Place, str]]
+) -> Iterator[tuple[int, Trial]]:
+    """Call a function for one item after the other, in this thread: torch's random state is the process's."""
+    for index, item in enumerate(items):
+        yield index, task(shared, item)
+
+
 def places(plan: Plan) -> list[Place]:
     """Return all trials of a plan: model by model, so that what is read of one is read once."""
     return [
         Place(model=model, suite=suite, protocol=protocol, seed=seed)
         for model in range(len(plan.models))
         for suite in range(len(plan.suites))
-        for protocol in plan.protocols
+        for protocol in plan.protocols_of(plan.suites[suite])
         for seed in plan.seeds_of(protocol)
     ]
 
@@ -95,6 +106,7 @@ def identities(plan: Plan) -> dict[Place, str]:
             canonical_json([
                 _LAYOUT, plan.models[place.model].digest, digests[place.suite], asdict(place.protocol),
                 place.seed if place.protocol.is_random else 0, settings, str(torch.__version__),
+                version("transformers"),
             ])
         )
         for place in places(plan)
@@ -147,7 +159,10 @@ def _trial(identity: str, scores: Scores) -> Trial:
     return Trial(
         identity=identity, num_train=scores.num_train, notes=scores.notes,
         scores=tuple(
-            TestScore(test=test, value=found.value, outcomes=found.outcomes, notes=found.notes)
+            TestScore(
+                test=test, value=found.value, outcomes=found.outcomes, notes=found.notes, metric=found.metric,
+                higher_is_better=found.higher_is_better,
+            )
             for test, found in scores.measured.items()
         ),
     )  # fmt: skip
@@ -179,8 +194,3 @@ def _read(folder: Path, name: str) -> Trial | None:
         _LOG.warning("%s: damaged (%s); it is scored again", path, error)
         return None
     return trial if trial.identity == name else None
-
-
-def as_json(value: Any) -> str:
-    """Return a value as JSON for people and scripts."""
-    return json.dumps(value.model_dump(mode="json"), indent=2, ensure_ascii=False)

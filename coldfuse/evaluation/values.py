@@ -15,7 +15,7 @@ from coldfuse.core.value import Digest, Sentence, Value
 FORM: Literal["coldfuse-evaluation/1"] = "coldfuse-evaluation/1"
 """Layout of an evaluation's JSON."""
 
-Word = Annotated[str, Field(min_length=1, max_length=500)]
+Word = Annotated[str, Field(min_length=1, max_length=2000)]
 """Name of something, for people."""
 
 
@@ -33,6 +33,10 @@ class TestScore(Value):
     the metric gives none."""
     notes: tuple[Sentence, ...] = ()
     """What should be known of it."""
+    metric: Word | None = None
+    """What is measured, where the task does not say it."""
+    higher_is_better: bool | None = None
+    """Whether a higher value is a better one, where the task does not say it."""
 
 
 class Trial(Value):
@@ -91,6 +95,8 @@ class Scored(Value):
     """Mean over the seeds."""
     spread: float | None
     """Standard deviation over the seeds, of a sample; None of fewer than two."""
+    change: float | None = None
+    """Mean less that on the data set's first test set: what another source or time changes; None of the first."""
 
 
 class Compared(Value):

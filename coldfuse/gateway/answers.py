@@ -78,6 +78,11 @@ class ReleaseSummary:
     """Fraction of the model's elements whose bytes differ from the parent's; None where nobody counted."""
     cut_error: float | None = None
     """Share of the fused change of weights that was lost as it was cut to a module's rank; None: nothing was cut."""
+    replaces: int | None = None
+    """Number of the release that it took the place of, as something was retracted; None where nothing was, and from a
+    gateway on another machine."""
+    num_left_out: int = 0
+    """Number of contributions that were left out for that."""
 
 
 def summarize(data: bytes) -> ReleaseSummary:
@@ -106,6 +111,8 @@ def summarize(data: bytes) -> ReleaseSummary:
         contributions=contributions,
         moved=manifest.moved,
         cut_error=manifest.cut.error if manifest.cut else None,
+        replaces=manifest.retraction.replaces if manifest.retraction else None,
+        num_left_out=len(manifest.retraction.left_out) if manifest.retraction else 0,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Protocol, Self
 from coldfuse.core.blob import Blob, Part
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import SettingsChange
+from coldfuse.core.gating import Evaluated
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import decode
 from coldfuse.core.signature import Signature
@@ -59,6 +60,10 @@ class Gateway(Protocol):
     def changes(self) -> Iterator[SettingsChange]:
         """List the changes of the federation's settings, newest first; none from a gateway on another machine."""
         return iter(())
+
+    def evaluation(self, release: int) -> Evaluated | None:  # noqa: ARG002
+        """Return what the gate has decided on a release; None where there is none, or on another machine."""
+        return None
 
     def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:
         """Fill the buffer with bytes of a part. The caller checks the part's digest.

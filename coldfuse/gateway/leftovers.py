@@ -61,7 +61,9 @@ SETTLE_S = 300.0
 STALE_S = 3600.0
 """Seconds after which an announcement is a dead collector's."""
 
-_MAX_BATCH = 10_000
+MAX_BATCH = 10_000
+"""Number of objects that are announced at once."""
+
 _MAX_DROPPING_S = 600.0
 """A collector drops for at most so long after its announcement has settled."""
 
@@ -71,7 +73,7 @@ _RECEIVED = "-received"
 _NAMING = ("rounds/", "releases/", "channels/")
 """Folders of documents that name objects; one of them that cannot be read stops the collector."""
 
-_NAMELESS = ("objects/", "uploads/", "root/", "members/", "quotas/")
+_NAMELESS = ("objects/", "uploads/", "root/", "members/", "quotas/", "scores/")
 """Folders of what is no document, or names no object: there may be twenty thousand members."""
 
 _SIGNATURE = ".sig"
@@ -85,7 +87,7 @@ _AFTER_OBJECTS, _AFTER_UPLOADS = "objects0", "uploads0"
 class Announcement(Value):
     """What a collector means to drop."""
 
-    digests: Annotated[tuple[Digest, ...], Field(max_length=_MAX_BATCH)]
+    digests: Annotated[tuple[Digest, ...], Field(max_length=MAX_BATCH)]
     announced_at_s: float
     """Seconds since 1970, by the collector's clock."""
 
@@ -136,8 +138,8 @@ def drop_leftovers(
     old = read_lists(store, (name for name in seen if now_s - name.sent_at_s >= keep_s))
     spared = _named_by(store, seen.difference(old))
     candidates = list(dict.fromkeys(part.digest for sent in old.values() for part in sent.new))
-    condemned = [digest for digest in candidates if digest not in spared][:_MAX_BATCH]
-    if condemned and not _announce(store, condemned, now_s=now_s):
+    condemned = [digest for digest in candidates if digest not in spared][:MAX_BATCH]
+    if condemned and not announce(store, condemned, now_s=now_s):
         return 0
     dropped: set[str] = set()
     kept: set[str] = set()
@@ -176,7 +178,7 @@ def find_named(
     wanted, found = set(digests), set()
     followed: set[str] = set()
     for key in _documents(store):
-        named = _digests_in(store.get(key), key)
+        named = digests_in(store.get(key), key)
         found |= named & wanted
         if key.endswith(_RECEIVED):
             contribution = key.rpartition("/")[2].removesuffix(_RECEIVED)
@@ -209,7 +211,7 @@ def _documents(store: ObjectStore) -> Iterator[str]:
             after = _AFTER_UPLOADS
 
 
-def _digests_in(data: bytes, key: str) -> set[str]:
+def digests_in(data: bytes, key: str) -> set[str]:
     """Return what looks like a digest in a document, and in what it has signed: that is text in base64."""
     signed = b""
     if key.startswith(_NAMING) and not key.endswith(_SIGNATURE):
@@ -229,7 +231,7 @@ def _digests_of_manifest(store: ObjectStore, digest: str) -> set[str]:
         raise CodecError(f"the manifest {digest} is gone, so nobody knows which parts it names") from error
     if sha256(data) != digest:
         raise CodecError(f"the manifest {digest} is damaged, so nobody knows which parts it names")
-    return _digests_in(data, "")
+    return digests_in(data, "")
 
 
 def _named_by(store: ObjectStore, names: Iterable[ListName]) -> set[str]:
@@ -247,7 +249,7 @@ def _drop(store: ObjectStore, digests: Iterable[str], *, is_quiet: Callable[[], 
     return dropped
 
 
-def _announce(store: ObjectStore, digests: list[str], *, now_s: float) -> bool:
+def announce(store: ObjectStore, digests: list[str], *, now_s: float) -> bool:
     """Say what is to be dropped; False if another collector is at it. One that died is forgotten."""
     announcement = Announcement(digests=tuple(digests), announced_at_s=now_s)
     if store.put_if_absent(COLLECTING, encode(announcement)):

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from coldfuse.core.blob import Blob, Part
+from coldfuse.core.gating import Evaluated
 from coldfuse.core.release import Channel, ReleaseManifest
-from coldfuse.errors import FederationError, ObjectNotFoundError, UserInputError
+from coldfuse.core.serialization import decode, sha256
+from coldfuse.errors import DamagedObjectError, FederationError, ObjectNotFoundError, UserInputError
 from coldfuse.gateway.auditing import parts_behind
 from coldfuse.registry.channels import CANDIDATE
+from coldfuse.registry.collected import CollectedSoFar
 from coldfuse.registry.federation import Federation
 from coldfuse.tensors.checks import Checks, checks_of, list_starts
 from coldfuse.tensors.verified import VerifiedReader
@@ -38,6 +41,8 @@ class ReleaseReader:
     def check(self, release: int, digest: str, *, start: int, length: int) -> None:
         """Refuse to read what is no part of the release, or lies outside of it: contributions stay private."""
         found = self._parts(release).get(digest)
+        if found is None and self._candidates.pop(release, None) is not None:  # another one may have come since
+            found = self._parts(release).get(digest)
         if found is None:
             raise ObjectNotFoundError(
                 f"release {release} has no part {digest!r}; only what a release lists can be read"
@@ -49,7 +54,14 @@ class ReleaseReader:
 
     def read_into(self, release: int, digest: str, buffer: memoryview, start: int) -> None:
         """Fill the buffer from `start` of a part that `check` let through."""
-        self._reader_of(release, digest).read_into(buffer, start)
+        try:
+            self._reader_of(release, digest).read_into(buffer, start)
+        except DamagedObjectError as error:
+            if release in CollectedSoFar(self._federation).releases.files:
+                raise FederationError(
+                    f"release {release}: its files were removed by the federation's retention rules; take a newer one"
+                ) from error
+            raise
 
     def is_candidate(self, release: int) -> bool:
         """Tell whether what `check` let through last under this number is no release yet."""
@@ -100,3 +112,10 @@ def _parts_of_files(manifest: ReleaseManifest) -> dict[str, tuple[Part, Checks |
         for index, (part, at) in enumerate(zip(blob.parts, list_starts(blob), strict=False)):
             found[part.digest] = part, checks.range(index, at) if checks else None
     return found
+
+
+def evaluation_of(federation: Federation, release: int) -> Evaluated | None:
+    """Return what the gate has decided on a release, by the journal of the round that has made it."""
+    data = federation.release_bytes(release)
+    number = decode(ReleaseManifest, data, what=f"release {release}").round
+    return federation.journal(number).state().gating.of(sha256(data)) if number else None

@@ -9,6 +9,7 @@ from functools import lru_cache
 from coldfuse.core.closing import RoundFacts, decide, end_s, facts_of
 from coldfuse.core.contribution import Admission, ContributionManifest
 from coldfuse.core.federation import FederationSettings, RoundRules
+from coldfuse.core.gate_asking import still_waits
 from coldfuse.core.release import Channel
 from coldfuse.core.round import RoundState
 from coldfuse.gateway.answers import ContributionVerdict, Decision, RoundStatus
@@ -16,7 +17,7 @@ from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.round_clock import RoundClock
-from coldfuse.registry.scores import Waiting, waiting_of
+from coldfuse.registry.scores import Waiting, num_scores, waiting_of
 
 NUM_JOURNALS = 16
 """Journals of older rounds that are kept read; others are read again when somebody asks."""
@@ -46,6 +47,8 @@ class Standing:
     """Why the round before made no release; None if it made one."""
     age_s: float = 0.0
     """Seconds since the round was opened, as far as the gateway and the round's journal know."""
+    num_answered: int = 0
+    """Number of evaluators who have said something of the candidate that waits for them."""
 
     def facts(self, rules: RoundRules) -> RoundFacts | None:
         """Return what the decision on the round follows from; None unless it is open."""
@@ -121,7 +124,10 @@ class Rounds:
         return self._newest.get(number) or self._older(number)
 
     def _read_standing(self) -> Standing:
-        return replace(now := self.current(), state=self.state(now.round))
+        now = self.current()
+        waiting = waiting_of(now.round, now.state)
+        answered = 0 if waiting is None else num_scores(self._federation.store, waiting)
+        return replace(now, state=self.state(now.round), num_answered=answered)
 
     def _read_current(self) -> Standing:
         latest = self._federation.channel("latest")
@@ -131,7 +137,8 @@ class Rounds:
         if state.abandoned:
             number = self._keep(self._federation.current_round(at_least=number))
             state = self.led(number)
-        before = self.led(number - 1).abandoned if number > latest.last_round + 1 or latest.rollback else None
+        is_after_step = latest.rollback is not None and latest.rollback.round == number - 1
+        before = self.led(number - 1).abandoned if number > latest.last_round + 1 or is_after_step else None
         if number != self._clock[0]:
             self._clock = number, RoundClock()
         age_s = self._clock[1].age_s(state) if state.opened else 0.0
@@ -173,7 +180,9 @@ def explain_change(settings: FederationSettings, standing: Standing) -> str | No
     if opened is None or opened.terms is None or opened.terms == settings.terms:
         return None
     before, after = settings.under(opened.terms).changeable.in_words(), settings.changeable.in_words()
-    changed = [f"{name} {before[name]} → {value}" for name, value in after.items() if value != before[name]]
+    changed = [
+        f"{name} {before.get(name, '-')} → {value}" for name, value in after.items() if value != before.get(name)
+    ]
     return f"from the next round on: {', '.join(changed)}"
 
 
@@ -202,6 +211,13 @@ def _explain_end(standing: Standing) -> str:
     count = sum(digest in state.admitted for digest in closed)
     if state.fused is None or state.has_passed:
         return f"round {standing.round} is closed; the aggregator fuses {count} contributions"
+    if (waiting := waiting_of(standing.round, state)) is not None and state.gating.asked is not None:
+        asked, age_s = state.gating.asked, standing.age_s - (state.gating.asked.elapsed_s or 0.0)
+        own = bool(state.gating.tried.get(frozenset(d for d in closed if d in state.admitted)))
+        _, why = still_waits(
+            waiting.rules, answered=standing.num_answered + own, enrolled=len(asked.evaluators) + own, age_s=age_s
+        )
+        return f"the candidate of round {standing.round} waits for evaluators: {why}"
     if state.gating.has_failed(state.fused.manifest):
         return f"round {standing.round} has failed at the gate; the aggregator looks for whose contribution it is"
     return f"round {standing.round} has fused {count} contributions; the gate evaluates what came of it"

@@ -11,6 +11,7 @@ from dataclasses import replace
 from coldfuse.core.blob import Blob, Part, part_bytes
 from coldfuse.core.contribution import ContributionManifest
 from coldfuse.core.federation import LAYOUT_VERSION, SettingsChange
+from coldfuse.core.gating import Evaluated
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.signature import Signature
 from coldfuse.core.words import printable
@@ -26,7 +27,7 @@ from coldfuse.gateway.answers import (
 from coldfuse.gateway.auditing import is_behind, read_behind
 from coldfuse.gateway.base import MAX_POLL_S, MIN_POLL_S, PARALLEL, Gateway, OnProgress
 from coldfuse.gateway.contributions import Committer, encode_manifest
-from coldfuse.gateway.reading import ReleaseReader
+from coldfuse.gateway.reading import ReleaseReader, evaluation_of
 from coldfuse.gateway.rounds import Rounds, describe_round, explain_change, find_verdict, pending
 from coldfuse.gateway.signed import SignedReader
 from coldfuse.gateway.single_flight import SingleFlight
@@ -109,6 +110,10 @@ class StoreGateway(Gateway):
         """List the changes of the federation's settings, newest first."""
         return self._federation.changes()
 
+    def evaluation(self, release: int) -> Evaluated | None:
+        """Return what the gate has decided on a release; None where there is none."""
+        return evaluation_of(self._federation, release)
+
     def check_read(self, release: int, digest: str, *, start: int, length: int) -> None:
         """Refuse to read what is no part of the release, or lies outside of it: contributions stay private."""
         self.reader.check(release, digest, start=start, length=length)
@@ -135,8 +140,7 @@ class StoreGateway(Gateway):
 
     def begin_upload(self, part: Part) -> PartUpload | None:
         """Start to take a part; None if it is there already."""
-        presence = self._committer.presence
-        if not presence.take_missing(part) and self._committer.has_part(part):
+        if not self._committer.presence.take_missing(part) and self._committer.has_part(part):
             return None
         return self.take(part)
 
@@ -201,8 +205,7 @@ class StoreGateway(Gateway):
         """Say what became of a contribution."""
         for max_age_s in (STATUS_AGE_S, 0.0):  # what was committed a moment ago needs a fresh look
             state = self._rounds.led(round_number, max_age_s=max_age_s)
-            verdict = find_verdict(state, contribution)
-            if verdict is not None:
+            if (verdict := find_verdict(state, contribution)) is not None:
                 return self._committer.ask_again(verdict, state)
             if self._rounds.journal(round_number).has_received(contribution):
                 return self._committer.ask_again(pending(contribution), state)
@@ -290,8 +293,7 @@ def pace(poll_s: float, *, calls_per_s: float) -> float:
     >>> pace(0.5, calls_per_s=20.0), pace(0.5, calls_per_s=20_000.0), pace(20.0, calls_per_s=500.0)
     (0.5, 20.0, 20.0)
     """
-    num_callers = calls_per_s * poll_s
-    return min(max(num_callers / CALLS_PER_S, MIN_POLL_S), MAX_POLL_S)
+    return min(max(calls_per_s * poll_s / CALLS_PER_S, MIN_POLL_S), MAX_POLL_S)
 
 
 def _not_received(round_number: int, contribution: str) -> ObjectNotFoundError:

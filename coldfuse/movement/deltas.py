@@ -157,8 +157,10 @@ def factors_of(manifest: ReleaseManifest, *, has_all: bool) -> Factors:
     """
     recipe = read_recipe(manifest.method)
     tried = _combination(recipe, manifest.contributions, "", (1,), [True] * len(manifest.contributions))
+    steps = manifest.retraction.steps if manifest.retraction else ()
+    is_one_round = sum(bool(step.num_fused) for step in steps) <= 1  # several are fused one after the other
     is_known = has_all or getattr(recipe.combiner, "absent", "zero") == "zero"
-    is_linear = tried is not None and manifest.module is None and not recipe.outers and is_known
+    is_linear = tried is not None and manifest.module is None and not recipe.outers and is_known and is_one_round
     return Factors(recipe=recipe, contributions=manifest.contributions, is_linear=is_linear)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from coldfuse.core.blob import Blob
@@ -12,6 +12,8 @@ from coldfuse.errors import DamagedObjectError, NotAllowedError, ObjectNotFoundE
 from coldfuse.gateway.auditing import sent_key
 from coldfuse.movement.parts import HELD_BYTES, Parts, PartsFile
 from coldfuse.registry.objects import Objects
+
+_ERASED = "its bytes were erased, as a tombstone says"
 
 
 class Source(Protocol):
@@ -30,16 +32,20 @@ class Source(Protocol):
 class History:
     """Reads releases and, where that is allowed, what was contributed to them. One thread uses it."""
 
-    def __init__(self, source: Source, objects: Objects | None = None, *, held_bytes: int = HELD_BYTES) -> None:
+    def __init__(
+        self, source: Source, objects: Objects | None = None, *, was_erased: Callable[[str], bool] = lambda _: False,
+        held_bytes: int = HELD_BYTES,
+    ) -> None:  # fmt: skip
         """Ask nothing yet.
 
         Args:
             source: Whom is asked for releases.
             objects: The store's objects, for who can read the store: what was contributed lies there. None: the source
                 is asked for it, too, which hands it out in an auditable federation alone.
+            was_erased: Tells whether an object was erased on purpose, by its digest.
             held_bytes: Number of bytes of parts that are held.
         """
-        self._source, self._objects = source, objects
+        self._source, self._objects, self._was_erased = source, objects, was_erased
         self._release_of: dict[str, int] = {}
         self.parts = Parts(self._read, most_bytes=held_bytes)
         """Reads parts of all files that were opened here."""
@@ -61,6 +67,8 @@ class History:
             NotAllowedError: What contributors send is private here.
             DamagedObjectError: It can no longer be read.
         """
+        if self._was_erased(contribution):
+            raise ObjectNotFoundError(_ERASED)
         data = self._ask(release, contribution) if self._objects is None else self._objects.get(contribution)
         if data is None or sha256(data) != contribution:
             raise DamagedObjectError(f"contribution {contribution[:12]}: what is handed out for it is something else")
@@ -89,6 +97,8 @@ class History:
     def _read(self, digest: str, buffer: memoryview) -> None:
         if digest in self._release_of:
             self._source.read_into(self._release_of[digest], digest, buffer)
+        elif self._was_erased(digest):
+            raise ObjectNotFoundError(_ERASED)
         elif self._objects is not None:
             self._objects.read_into(digest, buffer, 0)
         else:

@@ -37,7 +37,7 @@ def outgoing(folder: Path, *, with_provenance: bool = False) -> tuple[ReleaseMan
         with_provenance: Send that, too, and what `coldfuse verify` needs beside it.
 
     Raises:
-        UserInputError: No release lies there whole.
+        UserInputError: No release lies there whole, or there is no card.
         NotAllowedError: Not all contributors have agreed to be named.
     """
     manifest = read_fetched(folder)
@@ -55,9 +55,7 @@ def outgoing(folder: Path, *, with_provenance: bool = False) -> tuple[ReleaseMan
 def _files(folder: Path, manifest: ReleaseManifest, *, with_provenance: bool) -> Iterator[Outgoing]:
     for path in sorted(manifest.files):
         yield _outgoing(path, folder / path)
-    card = next((place for place in (folder / CARD_FILE, folder / OWN / CARD_FILE) if place.is_file()), None)
-    if card is not None:
-        yield _outgoing(CARD_FILE, card)
+    yield _outgoing(CARD_FILE, _card(folder))
     others = [SIGNATURE_FILE]
     if with_provenance:
         others += [PROVENANCE_FILE, *(f"{OWN}/{name}" for name in _VERIFIED_BY)]
@@ -65,6 +63,14 @@ def _files(folder: Path, manifest: ReleaseManifest, *, with_provenance: bool) ->
     for path in others:
         if (folder / path).is_file():
             yield _outgoing(path, folder / path)
+
+
+def _card(folder: Path) -> Path:
+    """Return the card: the user's own, or the one that a fetch has written."""
+    for place in (folder / CARD_FILE, folder / OWN / CARD_FILE):
+        if place.is_file():
+            return place
+    raise UserInputError(f"{folder}: has no {CARD_FILE} beside the release; fetch it again, or write one")
 
 
 def _outgoing(path: str, file: Path) -> Outgoing:

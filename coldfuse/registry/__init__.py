@@ -11,8 +11,10 @@
     releases/<00012>.json                   release manifests, immutable
     releases/<00012>.sig                    who has signed what the release was made from (with a root)
     releases/<00012>.model.sig              who has signed its files, for tools of others (with a root)
-    channels/latest                         pointer
+    channels/latest                         pointer; channels/candidate to what waits at the gate
     leases/aggregator                       who leads
+    tombstones/<sha256>.json                what was erased, as salted digests: nobody takes it for lost
+    collected/<sha256>.json                 of which releases the retention rules have removed files or contributions
     probes/<sha256>                         that this very store has kept its promises, so that no start asks again
 
 and, where the federation has a root (`trust`), beside these
@@ -21,6 +23,7 @@ and, where the federation has a root (`trust`), beside these
     members/<1>.json                        who may take part, as what, version after version
     members/keys/<folder>/<0>.json          the keys of one member, each signed by the one before it
     words/<12>/<member>.json                a member's word on a release that it has computed again
+    scores/<00012>/<sha256>/<member>.json   an evaluator's counts on a candidate, by its manifest
     quotas/<member>/<seconds>-<sha256>      contributions of the last day, of members who may send only so many
 
 There federation.json, the channels, and heads and leader's entries of rounds are envelopes (`signed`, `pointers`,

@@ -18,6 +18,7 @@ from coldfuse.core.names import Identity
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.serialization import decode, encode, sha256
+from coldfuse.core.soak import SoakRule
 from coldfuse.core.statistics import StatisticsRule
 from coldfuse.errors import ConflictError, FederationError, ObjectNotFoundError, UserInputError
 from coldfuse.registry.federation import Federation
@@ -49,6 +50,7 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
     screening: ScreeningRules | None = None,
     statistics: StatisticsRule | None = None,
     gate: GateRules | None = None,
+    soak: SoakRule | None = None,
     trust: FounderKeys | None = None,
     is_auditable: bool = False,
     base_facts: BaseFacts | None = None,
@@ -68,6 +70,7 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
             experiments.
         statistics: What contributions bring beside their deltas, as the method asks for it; nothing by default.
         gate: Rules by which what is fused is published; by default it is published whatever it does.
+        soak: When the channel `stable` follows; by hand alone by default.
         trust: The keys that it is founded on; None: it has no root, and nothing in it is signed.
         is_auditable: Whether every member may read the contributions that went into a release.
         base_facts: What the base's own card and the Hub say of it, for the releases' cards.
@@ -92,6 +95,7 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
         release_zero="0" * 64,  # known when the files are
         screening=screening or ScreeningRules(), statistics=statistics or StatisticsRule(),
         is_auditable=is_auditable or None, gate=gate if gate and gate.is_on else None,
+        soak=soak if soak and soak.is_on else None,
     )  # fmt: skip
     files, checks = _import_model(Objects(store), folder)
     manifest = ReleaseManifest(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from coldfuse.core.blob import Blob
 from coldfuse.core.contribution import Admission, ContributionManifest
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.retention import Kept
 from coldfuse.core.round import RoundState
 from coldfuse.core.serialization import decode, sha256
-from coldfuse.errors import CodecError, DamagedObjectError, TrustError
+from coldfuse.errors import CodecError, DamagedObjectError, FederationError, TrustError
+from coldfuse.registry.collected import CollectedSoFar
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.releases import list_releases
 from coldfuse.registry.tombstones import Graveyard
@@ -35,20 +38,42 @@ class Need:
     """True for what a contributor is asked to send again, once it is out of the way: its round is not over."""
 
 
-def needs(federation: Federation, *, without: Collection[str] = ()) -> Iterator[Need]:
+def needs(federation: Federation, *, without: Collection[str] = (), kept: Kept | None = None) -> Iterator[Need]:
     """List what a federation needs, releases first; an object may be listed again for something else.
 
-    What was erased on purpose nobody needs.
+    What was erased on purpose nobody needs, nor what the retention rules have removed.
 
     Args:
         federation: The federation.
         without: Digests of contributions that are to be erased.
+        kept: What is to be kept; None: all that was not removed by now.
     """
-    for number in list_releases(federation.store):
-        yield from _needs_of_release(federation, number)
-    graves = Graveyard(federation)
+    numbers = list(list_releases(federation.store))
+    if kept is None:
+        gone = CollectedSoFar(federation).releases
+        kept = Kept(files=frozenset(numbers) - gone.files, deltas=frozenset(numbers) - gone.deltas)
+    fused: set[str] = set()
+    for number in numbers:
+        release, found = _read_release(federation, number)
+        if release is None:
+            continue
+        yield from found
+        yield from _needs_of_release(release, by=f"release {number}") if number in kept.files else ()
+        fused |= {one.contribution for one in release.contributions if number in kept.deltas}
+    wanting = _Wanting(federation, fused, frozenset(without), Graveyard(federation), first_unsettled(federation))
     for number in reversed(list_rounds(federation.store)):  # what is carried is needed by the round that is open
-        yield from _needs_of_round(federation, number, without, graves)
+        yield from _needs_of_round(wanting, number)
+
+
+def first_unsettled(federation: Federation) -> int:
+    """Return the number of the first round in which something may still happen: that of the latest release.
+
+    Its late contributions may still get verdicts, and what an abandoned round after it admitted may be carried on.
+    """
+    try:
+        return federation.channel("latest").round
+    except (FederationError, DamagedObjectError, TrustError):
+        return 0  # nobody knows: all of them
 
 
 def list_rounds(store: ObjectStore) -> list[int]:
@@ -65,18 +90,46 @@ def state_of(federation: Federation, number: int) -> RoundState:
         return RoundState()
 
 
-def _needs_of_release(federation: Federation, number: int) -> Iterator[Need]:
+@dataclass(frozen=True)
+class _Wanting:
+    """What decides whether a contribution is needed."""
+
+    federation: Federation
+    fused: Collection[str]
+    """Those of which a release was made whose contributions are kept."""
+    without: Collection[str]
+    graves: Graveyard
+    unsettled: int
+    """Number of the first round in which something may still happen."""
+
+    def keeps(self, contribution: str, number: int) -> bool:
+        """Tell whether anybody may read a contribution's delta again."""
+        return contribution in self.fused or number >= self.unsettled
+
+    def is_erased(self, contribution: str) -> bool:
+        """Tell whether a contribution was erased, or is to be."""
+        if contribution in self.without:
+            return True
+        return not self.federation.objects.is_there(contribution) and self.graves.covers(contribution)
+
+
+def _read_release(federation: Federation, number: int) -> tuple[ReleaseManifest | None, list[Need]]:
+    """Return a release, and the second copy of its manifest that there has to be."""
     try:
         data = federation.find_release(number)
         if data is None:
-            return
+            return None, []
         release = decode(ReleaseManifest, data, what="release")
     except (CodecError, DamagedObjectError):
-        return  # which is found, and named, where manifests are looked at
-    by = f"release {number}"
+        return None, []  # which is found, and named, where manifests are looked at
     digest = sha256(data)
-    if number or federation.objects.is_there(digest):  # that of release 0 lies under its number alone in older stores
-        yield Need(key=f"objects/{digest}", digest=digest, size_bytes=len(data), by=f"{by}, its manifest")
+    if not number and not federation.objects.is_there(digest):  # in older stores it lies under its number alone
+        return release, []
+    by = f"release {number}, its manifest"
+    return release, [Need(key=f"objects/{digest}", digest=digest, size_bytes=len(data), by=by)]
+
+
+def _needs_of_release(release: ReleaseManifest, *, by: str) -> Iterator[Need]:
     for name, blob in release.files.items():
         yield from _needs_of_file(blob, release.checks.get(name), f"{by}, {name}")
     files, checks = (release.outer.files, release.outer.checks) if release.outer else ({}, {})
@@ -84,25 +137,29 @@ def _needs_of_release(federation: Federation, number: int) -> Iterator[Need]:
         yield from _needs_of_file(blob, checks.get(name), f"{by}, outer state {name}")
 
 
-def _needs_of_round(federation: Federation, number: int, without: Collection[str], graves: Graveyard) -> Iterator[Need]:
+def _needs_of_round(wanting: _Wanting, number: int) -> Iterator[Need]:
+    federation = wanting.federation
     state = state_of(federation, number)
     admissions = _admissions(state)
-    for contribution in sorted((state.received.keys() | admissions.keys()).difference(without)):
-        if not federation.objects.is_there(contribution) and graves.covers(contribution):
-            continue
-        yield from _needs_of_contribution(federation, number, contribution, state)
-    if state.fused is not None and not state.is_over:
-        digest = state.fused.manifest
-        yield Need(key=f"objects/{digest}", digest=digest, by=f"round {number}, what it has fused")
-        try:
-            release = federation.objects.get_value(ReleaseManifest, digest)
-        except (CodecError, DamagedObjectError):
-            return
-        for name, blob in release.files.items():
-            yield from _needs_of_file(blob, release.checks.get(name), f"round {number}, what it has fused, {name}")
+    for contribution in sorted(state.received.keys() | admissions.keys()):
+        if not wanting.is_erased(contribution):
+            is_kept = wanting.keeps(contribution, number)
+            yield from _needs_of_contribution(federation, number, contribution, state, is_kept=is_kept)
+    for digest in state.gating.words:
+        yield Need(key=f"objects/{digest}", digest=digest, by=f"round {number}, what an evaluator has signed")
+    for digest in () if state.is_over else state.candidates:
+        yield from _needs_of_candidate(federation, digest, by=f"round {number}, what it has fused")
 
 
-def _needs_of_contribution(federation: Federation, number: int, contribution: str, state: RoundState) -> Iterator[Need]:
+def _needs_of_candidate(federation: Federation, digest: str, *, by: str) -> Iterator[Need]:
+    yield Need(key=f"objects/{digest}", digest=digest, by=by)
+    with suppress(CodecError, DamagedObjectError):
+        yield from _needs_of_release(federation.objects.get_value(ReleaseManifest, digest), by=by)
+
+
+def _needs_of_contribution(
+    federation: Federation, number: int, contribution: str, state: RoundState, *, is_kept: bool
+) -> Iterator[Need]:
     if contribution in state.rejected:
         return  # nobody reads it again
     received = state.received.get(contribution)
@@ -112,8 +169,10 @@ def _needs_of_contribution(federation: Federation, number: int, contribution: st
     key = f"objects/{contribution}"
     yield Need(key=key, digest=contribution, by=f"{by}, its manifest", is_asked_again=is_asked)
     try:
-        manifest = federation.objects.get_value(ContributionManifest, contribution)
+        manifest = federation.objects.get_value(ContributionManifest, contribution) if is_kept else None
     except (CodecError, DamagedObjectError):
+        return
+    if manifest is None:
         return
     root = admission.checks if admission else None
     yield from _needs_of_file(manifest.delta, root, f"{by}, its delta", is_asked_again=is_asked)

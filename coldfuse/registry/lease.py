@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 KEY = "leases/aggregator"
 
+RETRACTING = "retract "
+"""Purpose of who retracts, and must not be disturbed by who only cleans up."""
+
 MAX_TTL_S = 3600.0
 """Seconds after which any lease is dead, whatever it says."""
 
@@ -51,15 +54,18 @@ class LeaseRecord(Value):
 class Lease:
     """One aggregator's hold, or wish for it. After `try_acquire` a thread renews it until `release`."""
 
-    def __init__(self, store: ObjectStore, *, ttl_s: float, moves: Callable[[], bool] = _always) -> None:
+    def __init__(
+        self, store: ObjectStore, *, ttl_s: float, moves: Callable[[], bool] = _always, purpose: str = ""
+    ) -> None:
         """Wish for the lease; nothing is asked of the store yet.
 
         Args:
             store: Where the federation lies.
             ttl_s: Seconds that the others wait for a renewal; a third of it passes between two.
             moves: Asked before each renewal, from its thread: a holder whose work stands still gives the lease up.
+            purpose: Begins the holder's name, where it does something else than leading rounds.
         """
-        self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.holder = f"{purpose}{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._store = store
         self._moves = moves
         self._ttl_s = ttl_s
@@ -103,18 +109,21 @@ class Lease:
         return record if record is not None and record.holder else None
 
     @classmethod
-    def taken(cls, store: ObjectStore, *, ttl_s: float, wait: Callable[[float], None] = time.sleep) -> Lease:
+    def taken(
+        cls, store: ObjectStore, *, ttl_s: float, wait: Callable[[float], None] = time.sleep, purpose: str = ""
+    ) -> Lease:
         """Take the lease from whoever has it, and wait until who led must have found out. For a `with` block.
 
         Args:
             store: Where the federation lies.
             ttl_s: Seconds after which others may lead again where this process is killed.
             wait: Waits for so many seconds.
+            purpose: As for a lease that is wished for.
 
         Raises:
             ConflictError: It changes hands at this moment.
         """
-        lease = cls(store, ttl_s=ttl_s)
+        lease = cls(store, ttl_s=ttl_s, purpose=purpose)
         if (leader := lease.take_over()) is not None:
             log.warning("%s led until now", leader.holder)
             wait(min(leader.ttl_s, ttl_s))

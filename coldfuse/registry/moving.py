@@ -17,6 +17,7 @@ from coldfuse.core.rollback import MAX_REASON_CHARS, Rollback
 from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.core.words import printable
 from coldfuse.errors import ConflictError, DamagedObjectError, FederationError, TrustError, UserInputError
+from coldfuse.registry.collected import CollectedSoFar
 from coldfuse.registry.damage import find_damage
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.pointers import Pointer, plain_channel
@@ -146,7 +147,7 @@ def plan_promotion(federation: Federation, number: int | None) -> Step:
 
 
 def follow_back(federation: Federation, *, signer: Signer | None) -> int | None:
-    """Take `stable` back where the release that it points to was rolled back: nobody is to be left with that.
+    """Take `stable` back where its release was rolled back, or replaced as something was taken out of it.
 
     Returns:
         The number of the release that it points to now; None where it stays.
@@ -157,7 +158,7 @@ def follow_back(federation: Federation, *, signer: Signer | None) -> int | None:
     """
     stable = read_stable(federation)
     latest = plain_channel(federation.pointers.read("latest").channel)
-    if stable is None or stable.is_damaged or latest.rollback is None:
+    if stable is None or stable.is_damaged:
         return None
     was = stable.channel.release
     line = line_of(federation, latest, least=0)
@@ -208,7 +209,12 @@ def require_release(federation: Federation, number: int, *, newest: int) -> Rele
 
 
 def _require_parts(federation: Federation, manifest: ReleaseManifest) -> None:
-    """Read every part of a release: nobody is sent to what cannot be had."""
+    """Read every part of a release: nobody is sent to what cannot be had, or is about to be removed."""
+    if manifest.release in CollectedSoFar(federation).releases.files:
+        raise FederationError(
+            f"release {manifest.release}: its files were removed by the retention rules, or are just being; nothing "
+            "was changed"
+        )
     files = {**manifest.files, **(manifest.outer.files if manifest.outer else {})}
     parts = {part: path for path, blob in files.items() for part in blob.parts}
     for part, path in parts.items():

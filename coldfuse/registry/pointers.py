@@ -32,8 +32,9 @@ from coldfuse.registry.rollbacks import last_rollback
 from coldfuse.registry.signed import check_sealed, require_no_root, write_signed
 from coldfuse.storage.base import ObjectStore, list_keys
 from coldfuse.tensors.rereading import ADVICE
-from coldfuse.trust.channel import SignedChannel, channel_key, read_channel
+from coldfuse.trust.channel import SIGNERS, SignedChannel, channel_key, read_channel
 from coldfuse.trust.keys import Signer
+from coldfuse.trust.root import Root
 from coldfuse.trust.seen import Memory, with_channel, with_members, with_root
 from coldfuse.trust.view import Known, TrustView
 
@@ -170,8 +171,19 @@ class Pointers:
     ) -> tuple[SignedChannel, bytes]:
         if signer is None:
             raise NotAllowedError(f"channel {name}: is signed by an aggregator or an operator, and no key was given")
+        self._require_signer(name, signer)
         new = self.to_sign(name, target, before)
         return new, write_signed(encode(new), "channel", [signer])
+
+    def _require_signer(self, name: str, signer: Signer) -> None:
+        """Refuse a key by which nobody would believe a channel, before anything is written."""
+        if self.trust is None or may_sign(self.trust.known().root, signer):
+            return
+        if not may_sign(self.trust.refresh().root, signer):  # it may be new
+            raise NotAllowedError(
+                f"channel {name}: key {signer.public.id[:12]} cannot sign it alone; an aggregator's can, or an "
+                "operator's where one is enough"
+            )
 
     def decode(self, data: bytes, name: str) -> Channel:
         """Return a channel from what lies in the store, verified by the newest root.
@@ -247,6 +259,12 @@ class Pointers:
             self.store, find, rollback=last_rollback(self.store, self.trust),
             is_ours=lambda data: is_ours(self.store, self.settings, self.trust, data),
         )  # fmt: skip
+
+
+def may_sign(root: Root, signer: Signer) -> bool:
+    """Tell whether a key can sign channels alone."""
+    roles = (root.roles[role] for role in SIGNERS)
+    return any(role.threshold == 1 and signer.public.id in role.keys for role in roles)
 
 
 def plain_channel(channel: Channel) -> Channel:

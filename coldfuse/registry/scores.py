@@ -6,8 +6,9 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from coldfuse.core.gate_rules import GateRules
-from coldfuse.core.round import RoundState
+from coldfuse.core.gate_rules import MAX_EVALUATORS, GateRules
+from coldfuse.core.gating import Asked
+from coldfuse.core.round import Fused, RoundState
 from coldfuse.errors import (
     CodecError,
     ConflictError,
@@ -17,7 +18,7 @@ from coldfuse.errors import (
     SignatureError,
 )
 from coldfuse.storage.base import ObjectStore, get_if_there
-from coldfuse.trust.score import MAX_SCORE_BYTES, MAX_WORDS, Score, claimed_score, read_score, score_key
+from coldfuse.trust.score import MAX_SCORE_BYTES, MAX_WORDS, Score, claimed_score, read_score, score_key, scores_of
 from coldfuse.trust.view import TrustView
 
 log = logging.getLogger(__name__)
@@ -40,11 +41,17 @@ def waiting_of(number: int, state: RoundState) -> Waiting | None:
     opened, fused, asked = state.opened, state.fused, state.gating.asked
     if opened is None or opened.terms is None or opened.terms.gate is None or fused is None or state.is_over:
         return None
-    if asked is None or asked.manifest != fused.manifest or state.gating.of(fused.manifest) is not None:
+    if asked is None or not _is_undecided(state, fused, asked):
         return None
     return Waiting(
-        round=number, manifest=fused.manifest, base_digest=opened.base_digest, rules=opened.terms.gate
+        round=number, manifest=asked.manifest, base_digest=opened.base_digest, rules=opened.terms.gate
     )  # fmt: skip
+
+
+def _is_undecided(state: RoundState, fused: Fused, asked: Asked) -> bool:
+    if asked.contributions:  # a model without some of them, tried as the whole has failed
+        return state.gating.has_failed(fused.manifest) and frozenset(asked.contributions) not in state.gating.heard
+    return asked.manifest == fused.manifest and state.gating.of(fused.manifest) is None
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,11 @@ def put_score(store: ObjectStore, envelope: bytes, view: TrustView, *, waiting: 
         )
     store.compare_and_swap(key, envelope, etag=etag)
     return True
+
+
+def num_scores(store: ObjectStore, waiting: Waiting) -> int:
+    """Count the members who have said something of a candidate; what they said is not looked at."""
+    return len(store.list(scores_of(waiting.round, waiting.manifest), limit=MAX_EVALUATORS).keys)
 
 
 def read_scores(

@@ -14,6 +14,7 @@ and members.
 - `model_signature`: the signature in a model's folder, which other tools verify, too.
 - `provenance`: what a release was made from, in a form that other tools read; `lineage`: who has signed the history.
 - `check`: a member's word on a release, and the lot that says who looks at which; `recomputed`: what all have said.
+- `score`: an evaluator's counts on a candidate.
 - `signed_folder`: whether a folder is what its signature says.
 - `tls`: certificate and key files, read and checked before anything is sent; `following`: replaced while they are used.
 - `certs`: an authority and what it gives; `certs_folder`: where both lie; `host_names`: what a gateway is called by.

@@ -35,6 +35,7 @@ Kind = Literal[
     "provenance",
     "request",
     "tombstone",
+    "collected",
 ]
 """What is signed."""
 

@@ -10,6 +10,8 @@
     releases        the lineage, by what each release's statement says of its parent
     journals        the chain of signed entries of each round
     verdicts        whether a journal agrees with itself, the rules and what was published
+    gate            whether what was published has passed its round's gate, and each decision follows from its counts
+    scores          whether evaluators have signed these counts
     contributions   what contributors have sent, and who has signed it
     objects         whether all parts are there; on request every byte
     beside          whatever else lies there

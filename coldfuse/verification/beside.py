@@ -12,7 +12,7 @@ from coldfuse.verification.inspection import Inspection
 from coldfuse.verification.releases import SeenRelease
 from coldfuse.verification.words import look_at_words
 
-_ASIDE = ("objects/", "checks/", "damaged/", "uploads/", "quotas/", "probes/")
+_ASIDE = ("objects/", "checks/", "damaged/", "scores/", "uploads/", "quotas/", "probes/", "webhooks/")
 """What is read where it is named, or is a service's own note, and otherwise is no part of anything."""
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from coldfuse.core.release import Channel
+from coldfuse.core.rollback import Rollback
 from coldfuse.core.sealed import unseal
+from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.errors import CodecError, TrustError
+from coldfuse.registry.rollbacks import rollback_key
 from coldfuse.storage.base import list_keys
 from coldfuse.trust.channel import SignedChannel, read_channel, require_current
+from coldfuse.trust.envelope import read_envelope
 from coldfuse.trust.seen import Seen, with_channel
 from coldfuse.trust.view import SKEW_S
 from coldfuse.verification.causes import Cause
@@ -52,7 +56,7 @@ def look_at_channels(look: Inspection, signers: Signers | None, *, seen: Seen) -
 def look_for_rollbacks(
     look: Inspection, latest: Channel | None, releases: Mapping[int, SeenRelease], rounds: Mapping[int, SeenRound]
 ) -> None:
-    """Find a `latest` that is older than a release which the journal says was published.
+    """Find a `latest` that is older than a release which the journal says was published; a step back says so itself.
 
     Versions of channels are seconds since 1970 or more: one that was put back has a version from before what it hides.
     """
@@ -60,7 +64,7 @@ def look_for_rollbacks(
         return
     for number, release in sorted(releases.items()):
         round_ = rounds.get(release.manifest.round)
-        if number <= latest.release or round_ is None or round_.state.published is None:
+        if number <= latest.newest or round_ is None or round_.state.published is None:
             continue
         made_s = release.manifest.created_at_s
         if not isinstance(latest, SignedChannel) or latest.version + SKEW_S < made_s:
@@ -68,6 +72,44 @@ def look_for_rollbacks(
                 Cause.ROLLED_BACK, f"{FOLDER}latest",
                 f"points to release {latest.release}, and is older than release {number}, which was published",
             )  # fmt: skip
+
+
+def look_at_steps_back(look: Inspection, latest: Channel | None, signers: Signers | None) -> None:
+    """Look at what was kept of the steps back of `latest`: each is named by the one after it, the last by the channel.
+
+    A step was signed by the keys of its time; it is its digest that says that it is the one that was meant.
+    """
+    wanted = latest.rollback if latest is not None else None
+    if wanted is not None and (data := look.read(key := rollback_key(wanted.number))) is not None:
+        kept = _step_in(look, data, key, signers)
+        if kept not in (None, wanted):
+            look.add(Cause.DIGEST, key, "is another step back than the channel names")
+    while wanted is not None:
+        look.looked_at["steps back"] += 1
+        if wanted.before is None:
+            if wanted.number != 1:
+                look.add(Cause.GAP, rollback_key(wanted.number), "names none before it, and is not the first")
+            return
+        key = rollback_key(wanted.number - 1)
+        data = look.read(key)
+        found = None if data is None else _step_in(look, data, key, signers)
+        if data is None:
+            look.add(Cause.GAP, key, "is missing: the history of steps back ends here")
+        elif found is not None and sha256(encode(found)) != wanted.before:
+            look.add(Cause.DIGEST, key, "is another step back than the one after it names")
+            return
+        wanted = found
+
+
+def _step_in(look: Inspection, data: bytes, key: str, signers: Signers | None) -> Rollback | None:
+    try:
+        if signers is None:
+            return unseal(Channel, data, what=key).rollback
+        payload = read_envelope(data, what=key).content("channel", what=key)
+        return decode(SignedChannel, payload, what=key).rollback
+    except CodecError as error:
+        look.error(key, error)
+        return None
 
 
 def look_at_target(look: Inspection, name: str, channel: Channel, release: SeenRelease | None) -> None:

@@ -17,7 +17,8 @@ def gate_problems(round_: SeenRound) -> Iterator[tuple[Cause, str]]:
     Args:
         round_: The round, as its journal has it.
     """
-    terms = round_.state.opened.terms if round_.state.opened else None
+    opened = round_.state.opened
+    terms = opened.terms if opened is not None and opened.retraction is None else None  # no gate can refuse that
     rules = (terms.gate if terms else None) or GateRules.off()
     decided: dict[str, GateDecision] = {}
     candidate: Fused | None = None

@@ -33,8 +33,8 @@ class Wanted:
     checks: dict[str, Need] = field(default_factory=dict)
     """What files are verified by as they are read."""
 
-    def of_release(self, release: ReleaseManifest, digest: str) -> None:
-        """Want all of a release, and what it keeps for the next round."""
+    def of_release(self, release: ReleaseManifest, digest: str, *, has_files: bool = True) -> None:
+        """Want all of a release, and what it keeps for the next round; without files, its manifest alone."""
         where = f"release {release.release}"
         if release.release:  # of release 0 older versions wrote no second copy
             self._want(Part(digest=digest, size_bytes=0), f"{where}, its manifest", is_needed=True)
@@ -44,7 +44,7 @@ class Wanted:
             (outer.files if outer else {}, outer.checks if outer else {}, f"{where}, its outer state"),
         ):
             for path, blob in files.items():
-                self._of_file(blob, checks.get(path), f"{what}, {path}", is_needed=True)
+                self._of_file(blob, checks.get(path), f"{what}, {path}", is_needed=has_files)
 
     def of_contribution(self, manifest: ContributionManifest, *, where: str, is_needed: bool) -> None:
         """Want the files of a contribution; those of one that went into no release may be gone."""

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from coldfuse.core.federation import FederationSettings, Terms
 from coldfuse.core.release import Channel
+from coldfuse.core.retention import Kept
 from coldfuse.errors import FederationError
+from coldfuse.registry.channels import CANDIDATE
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.settings import SETTINGS_KEY
 from coldfuse.storage.base import ObjectStore, list_keys
@@ -16,7 +18,7 @@ from coldfuse.trust.seen import Seen
 from coldfuse.trust.view import TrustView, root_key
 from coldfuse.verification.beside import look_beside
 from coldfuse.verification.causes import Cause
-from coldfuse.verification.channels import look_at_channels, look_at_target, look_for_rollbacks
+from coldfuse.verification.channels import look_at_channels, look_at_steps_back, look_at_target, look_for_rollbacks
 from coldfuse.verification.contributions import Contributions
 from coldfuse.verification.findings import Recomputed, Report
 from coldfuse.verification.inspection import Inspection
@@ -25,6 +27,7 @@ from coldfuse.verification.membership import look_at_members
 from coldfuse.verification.objects import Wanted, look_at_objects
 from coldfuse.verification.releases import Lineage, SeenRelease, numbers_of_releases
 from coldfuse.verification.rules import look_at_rules, read_claimed
+from coldfuse.verification.scores import look_at_scores
 from coldfuse.verification.signers import Signers, follow_roots
 from coldfuse.verification.tombstones import Graves
 from coldfuse.verification.verdicts import problems_of
@@ -80,6 +83,8 @@ class _Verification:
     releases: dict[int, SeenRelease] = field(default_factory=dict)
     rounds: dict[int, SeenRound] = field(default_factory=dict)
     recomputed: list[Recomputed] = field(default_factory=list)
+    collected: Kept = field(default_factory=lambda: Kept(files=frozenset(), deltas=frozenset()))
+    """Numbers of the releases whose files, and whose contributions, may have been removed."""
 
     def run(self, settings: FederationSettings | None) -> Report:
         number = None
@@ -106,6 +111,8 @@ class _Verification:
         self._look_at_lineage(settings, channels, number)
         self._look_at_rounds(settings, terms)
         look_for_rollbacks(self.look, channels.get("latest"), self.releases, self.rounds)
+        look_at_steps_back(self.look, channels.get("latest"), self.signers)
+        look_at_scores(self.look, self.view, self.rounds.values())
         self._look_at_parts(settings)
         self._fuse_again(settings, number)
         look_beside(self.look, view=self.view, releases=self.releases)
@@ -144,6 +151,7 @@ class _Verification:
 
     def _look_at_lineage(self, settings: FederationSettings, channels: Mapping[str, Channel], number: int) -> None:
         lineage = Lineage(self.look, settings, self.signers)
+        channels = {name: one for name, one in channels.items() if name != CANDIDATE}  # nobody serves that yet
         named = {channel.release: channel.manifest for channel in channels.values()}
         for release in lineage.back_from(number, named.get(number)):
             self.releases[release.number] = release
@@ -178,11 +186,16 @@ class _Verification:
             before = round_
 
     def _look_at_parts(self, settings: FederationSettings) -> None:
-        wanted = Wanted()
-        fused = {one.contribution: r.number for r in self.releases.values() for one in r.manifest.contributions}
+        wanted, graves = Wanted(), Graves(self.look, self.signers, federation=settings.federation)
+        self.collected = graves.collected
+        fused = {
+            one.contribution: r.number
+            for r in self.releases.values()
+            for one in (r.manifest.contributions if r.number not in graves.collected.deltas else ())
+        }
         for release in self.releases.values():
-            wanted.of_release(release.manifest, release.digest)
-        graves = Graves(self.look, self.signers)
+            has_files = release.number not in graves.collected.files
+            wanted.of_release(release.manifest, release.digest, has_files=has_files)
         contributions = Contributions(
             look=self.look, settings=settings, view=self.view, wanted=wanted, graves=graves
         )  # fmt: skip
@@ -203,9 +216,16 @@ class _Verification:
         while wanted is not None and wanted in self.releases:
             release = self.releases[wanted]
             parent = self.releases.get(release.manifest.parent) if release.manifest.parent is not None else None
-            if parent is not None:
+            if parent is not None and not self._is_collected(release, parent):
                 self._note_recomputed(recomputing.again(release, parent))
             wanted = None if self.request.is_alone else release.manifest.parent
+
+    def _is_collected(self, release: SeenRelease, parent: SeenRelease) -> bool:
+        """Tell whether what a release was made from has been removed by the retention rules; that is noted."""
+        if release.number not in self.collected.deltas and parent.number not in self.collected.files:
+            return False
+        self.look.note(f"release {release.number} was not fused again: the retention rules have removed what it takes")
+        return True
 
     def _note_recomputed(self, found: Recomputed) -> None:
         self.recomputed.append(found)

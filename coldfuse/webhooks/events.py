@@ -21,8 +21,9 @@ ROLLED_BACK = "coldfuse.channel.rolledback"
 Place = tuple[int, int]
 """Number of a round, and what has happened in it: what is told later has a greater one."""
 
-OVER = 9
-"""The second part of a place after all that a round tells."""
+_CLOSED, _FIRST_FAILURE, _RELEASED, OVER = 1, 2, 900, 1000
+"""The second parts of places: that a round was closed, that its gate refused a candidate, and another one, and so on,
+that it made a release, and what comes after all that a round tells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class Notice:
     @property
     def id(self) -> str:
         """Its id, the same whoever tells it."""
-        named = canonical_json([self.federation, self.type, self.round, self.rollback])
+        named = canonical_json([self.federation, self.type, self.round, self.step, self.rollback])
         return f"msg_{sha256(named)[:32]}"
 
     def body(self) -> bytes:
@@ -73,12 +74,17 @@ def notices_of(federation: str, number: int, state: RoundState, made: ReleaseMan
     subject = f"rounds/{number}"
     if state.closed is not None:
         data = {"round": number, "contributions": len(state.closed.contributions), "reason": state.closed.reason}
-        yield Notice(federation=federation, type=CLOSED, subject=subject, data=data, round=number, step=1)
+        yield Notice(federation=federation, type=CLOSED, subject=subject, data=data, round=number, step=_CLOSED)
+    for step, failed in enumerate(
+        (one for one in state.gating.evaluations if not one.decision.publish), _FIRST_FAILURE
+    ):
+        data = {"round": number, "candidate": failed.manifest, "reason": failed.decision.reason}
+        yield Notice(federation=federation, type=GATE_FAILED, subject=subject, data=data, round=number, step=step)
     if state.published is not None:
         release = state.published.release
         facts = _facts(made) if made is not None else {}
         yield Notice(
-            federation=federation, type=RELEASED, subject=f"releases/{release}", round=number, step=3,
+            federation=federation, type=RELEASED, subject=f"releases/{release}", round=number, step=_RELEASED,
             data={"round": number, "release": release} | facts, at_s=made.created_at_s if made else None,
         )  # fmt: skip
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential, wait_random
 from tenacity.nap import sleep_using_event
 from tenacity.stop import stop_when_event_set
 
@@ -31,7 +31,7 @@ _QUIET_ROUNDS = 10
 """Number of rounds that told nothing, after which nobody looks through them again."""
 
 _CLOSE_S = 2.0
-"""Seconds that a thread is waited for at the end; it ends with the process."""
+"""Seconds that what is about to go out is waited for at the end; the threads end by themselves, or with the process."""
 
 
 class Post(Protocol):
@@ -65,7 +65,6 @@ class Outbox:
 
     def __init__(self, federation: Federation, outgoing: Outgoing) -> None:
         self._federation, self._outgoing = federation, outgoing
-        self._stop = threading.Event()
         self._threads: dict[str, _Teller] = {}
         self._has_warned = False
 
@@ -77,20 +76,26 @@ class Outbox:
             return
         for url in urls:
             if url not in self._threads:
-                self._threads[url] = _Teller(self._federation, url, self._outgoing, self._stop)
+                self._threads[url] = _Teller(self._federation, url, self._outgoing)
         for url in [known for known in self._threads if known not in urls]:
             self._threads.pop(url).end()
         for teller in self._threads.values():
-            teller.wake()
+            teller.wake(self._federation)
 
     def renew(self, federation: Federation) -> None:
         """Take up changed settings, and look."""
         self._federation = federation
         self.wake()
 
-    def close(self) -> None:
-        """End; what was not told yet is told by who leads next."""
-        self._stop.set()
+    def close(self, *, waits: bool = True) -> None:
+        """End; what was not told yet is told by who leads next.
+
+        Args:
+            waits: Whether what is about to go out is waited for, for a moment.
+        """
+        until_s = time.monotonic() + (_CLOSE_S if waits else 0.0)
+        for teller in self._threads.values():
+            teller.quiet.wait(max(until_s - time.monotonic(), 0.0))
         for teller in self._threads.values():
             teller.end()
 
@@ -106,33 +111,41 @@ class Outbox:
 @contextmanager
 def open_outbox(federation: Federation, outgoing: Outgoing) -> Iterator[Outbox]:
     """Yield what tells others for as long as the block lasts."""
-    outbox = Outbox(federation, outgoing)
+    outbox, waits = Outbox(federation, outgoing), True
     try:
         yield outbox
+    except Exception:
+        waits = False  # somebody else leads, say, and tells it
+        raise
     finally:
-        outbox.close()
+        outbox.close(waits=waits)
 
 
 class _Teller:
     """Tells one address, in a thread of its own."""
 
-    def __init__(self, federation: Federation, url: str, outgoing: Outgoing, stop: threading.Event) -> None:
+    def __init__(self, federation: Federation, url: str, outgoing: Outgoing) -> None:
         self._federation, self._url, self._outgoing = federation, url, outgoing
         self._who = urlsplit(url).hostname or ""  # of an address no more is logged: its path may be a secret
-        self._all_stop, self._stop, self._woken = stop, threading.Event(), threading.Event()
+        self._stop, self._woken = threading.Event(), threading.Event()
+        self.quiet = threading.Event()  # nothing is to be told, or it does not get through
+        self.quiet.set()
         self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
         self._thread.start()
 
-    def wake(self) -> None:
+    def wake(self, federation: Federation) -> None:
+        self._federation = federation
+        self.quiet.clear()
         self._woken.set()
 
     def end(self) -> None:
         self._stop.set()
         self._woken.set()
-        self._thread.join(_CLOSE_S)
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            if not self._woken.is_set():
+                self.quiet.set()
             self._woken.wait()
             self._woken.clear()
             pause_s = self._outgoing.first_pause_s
@@ -142,13 +155,14 @@ class _Teller:
                     break
                 except (ColdfuseError, OSError) as error:  # the store is away, say: a thread that ends tells nobody
                     log.warning("webhook %s: trying again: %s", self._who, error)
+                    self.quiet.set()
                     self._stop.wait(pause_s)
                     pause_s = min(2 * pause_s, self._outgoing.longest_pause_s)
 
     def _tell_all(self) -> None:
         mark, _ = read_mark(self._federation.store, self._url)
         if mark is None:
-            mark = begin(self._federation)
+            mark = begin(self._federation, self._url)
             write_mark(self._federation.store, self._url, mark)
         for notice in pending(self._federation, mark):
             if not self._tell(notice):
@@ -166,7 +180,8 @@ class _Teller:
         """Tell something, or give it up; False if this was stopped before."""
         outgoing = self._outgoing
         tries = Retrying(
-            wait=wait_exponential_jitter(initial=outgoing.first_pause_s, max=outgoing.longest_pause_s),
+            wait=wait_exponential(multiplier=outgoing.first_pause_s, max=outgoing.longest_pause_s)
+            + wait_random(0, outgoing.first_pause_s),
             stop=stop_after_delay(outgoing.give_up_s) | stop_when_event_set(self._stop),
             retry=retry_if_exception_type(TransportError),
             sleep=sleep_using_event(self._stop),
@@ -185,6 +200,14 @@ class _Teller:
             raise TransportError("it was stopped")
         headers = {"content-type": "application/cloudevents+json; charset=utf-8", "user-agent": "coldfuse"}
         headers |= secrets.headers(notice.id, body, now_s=self._outgoing.now_s())
+        self.quiet.clear()
+        try:
+            self._post(notice, body, headers)
+        except TransportError:
+            self.quiet.set()
+            raise
+
+    def _post(self, notice: Notice, body: bytes, headers: Mapping[str, str]) -> None:
         status = self._outgoing.post(self._url, body, headers, allows_private=self._outgoing.allows_private)
         if status == _GONE:
             log.error("webhook %s: answered 410, it wants no more; remove it with coldfuse set", self._who)

@@ -19,10 +19,16 @@ MAX_BEHIND = 100
 """Rounds that are looked back through at most: who was away for longer is not told of what was before."""
 
 
-def begin(federation: Federation) -> Mark:
-    """Return the mark of an address that is new: what was before it is not told."""
-    latest = federation.channel("latest")
-    return Mark(round=latest.last_round, step=OVER, rollback=latest.rollback.number if latest.rollback else 0)
+def begin(federation: Federation, url: str) -> Mark:
+    """Return the mark of an address that is new: what was before it was named is not told."""
+    latest, change = federation.channel("latest"), federation.settings.change
+    number, rollback = latest.last_round, latest.rollback
+    if change is not None and url in (change.new.webhooks or ()):  # a release may have come out since
+        made = _release(federation, change.after_release)
+        number = min(number, made.round) if made is not None else number
+        rollback = None if rollback is None or rollback.at_s > change.changed_at_s else rollback
+    last = latest.rollback.number if latest.rollback else 0
+    return Mark(round=number, step=OVER, rollback=rollback.number if rollback else max(last - 1, 0))
 
 
 def pending(federation: Federation, mark: Mark) -> list[Notice]:

@@ -29,7 +29,7 @@ class Secrets:
         """Return the headers by which a receiver verifies a message.
 
         >>> Secrets((b"0" * 24,)).headers("msg_1", b"{}", now_s=5.7)["webhook-signature"]
-        'v1,LLOCfQEOEfuhhB7iyQdvmVLxXxUgiN3+kxn9SMyfoo8='
+        'v1,2Ra8ORfnckxmCVBW1EnNppnhO3IAAI24MrT1YA2hhiU='
 
         Args:
             message_id: Id of the message, the same at every try.

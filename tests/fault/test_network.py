@@ -154,7 +154,8 @@ def test_a_gateway_that_is_started_again_in_the_middle_of_a_call_loses_nothing(
     ):
         verdict = do_all(client, manifest_of(federation, delta), delta, tmp_path / "model")
         assert restarts.num_restarts == 1
-        assert count(proxy.calls, method) > 1  # the call was made again
+        # The call was made again: by the client, or, where no gateway had seen it yet, by gRPC's own transparent retry.
+        assert count(proxy.calls, method) > 1 or not is_answered
     assert_all_right(federation, delta, tmp_path / "model", verdict)
 
 

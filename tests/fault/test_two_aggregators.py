@@ -20,6 +20,10 @@ from tiny_model import write_tiny_model
 from coldfuse.registry.lease import read_lease
 
 LEASE_S = 0.3
+"""Lease of a leader that shall be taken for dead soon."""
+
+LONG_LEASE_S = 5.0
+"""Lease of one that shall lead until it gives it back, however busy the machine is."""
 
 EVENTS = ("opened", "admitted", "rejected", "closed", "fused", "published")
 """Of a round; contributions that come one by one may be admitted in more than one event."""
@@ -50,9 +54,9 @@ def start(federation, tmp_path):
     """Start an aggregator; all are killed in the end."""
     started = []
 
-    def start_one(name: str, *strike: object) -> Process:
+    def start_one(name: str, *strike: object, lease_s: float = LEASE_S) -> Process:
         script = aggregator_process.__file__
-        started.append(Process(sys.executable, script, federation.store.url, LEASE_S, tmp_path / name, *strike))
+        started.append(Process(sys.executable, script, federation.store.url, lease_s, tmp_path / name, *strike))
         return started[-1]
 
     yield start_one
@@ -81,7 +85,7 @@ def end(process: Process) -> None:
 
 
 def test_of_two_that_start_together_one_leads_and_the_other_only_waits(federation, start, tmp_path):
-    both = [start("one"), start("two")]
+    both = [start("one", lease_s=LONG_LEASE_S), start("two", lease_s=LONG_LEASE_S)]
     wait_until(lambda: leader(federation) is not None and any(map(is_waiting, both)), "one to lead and one to wait")
     sent = contribute_three(federation, tmp_path)
     wait_until(lambda: is_done(federation), "the round")

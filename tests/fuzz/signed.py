@@ -10,6 +10,7 @@ from federation_keys import NOW_S, TinyTrust
 from coldfuse.consumer.anchors import find_anchor
 from coldfuse.consumer.belief import Belief
 from coldfuse.core.federation import FederationSettings, RoundRules
+from coldfuse.core.gate_rules import SuiteCounts
 from coldfuse.core.names import Identity as Names
 from coldfuse.core.round import Closed
 from coldfuse.core.sealed import seal
@@ -22,6 +23,7 @@ from coldfuse.trust.identity import Identity
 from coldfuse.trust.keys import Signer
 from coldfuse.trust.members import keys_folder, read_statements
 from coldfuse.trust.root import first_root, next_root
+from coldfuse.trust.score import Score, read_score, sign_score
 from coldfuse.trust.seen import Memory, with_channel, with_root
 from coldfuse.trust.tokens import Token
 from coldfuse.trust.view import TrustView, members_key, root_key
@@ -32,9 +34,11 @@ def signed_readers(root: Path) -> dict[str, Reader]:
     """Return the readers; the folder is theirs."""
     root.mkdir()
     trust = TinyTrust()
-    ada = trust.enroll("ada")
+    ada, eva = trust.enroll("ada"), trust.enroll("eva", "evaluator")
     trust.point()
-    readers = envelope_readers(trust, ada) | belief_readers(trust) | home_readers(trust, root)
+    readers = (
+        envelope_readers(trust, ada) | score_readers(trust, eva) | belief_readers(trust) | home_readers(trust, root)
+    )
     token = Token.make(
         federation=trust.fingerprint, who=Names.of("ada"), role="contributor", address="host:1", join_by_s=NOW_S
     ).text  # fmt: skip
@@ -78,6 +82,26 @@ def envelope_readers(trust: TinyTrust, ada: Identity) -> dict[str, Reader]:
         "a member's key": Reader(statements, (statement,)),
         "a member's key by the invitation": signing("member-key", [invite, ada.signer], statements, statement),
     }  # fmt: skip
+
+
+def score_readers(trust: TinyTrust, eva: Identity) -> dict[str, Reader]:
+    """Readers of what evaluators say of candidates."""
+    counts = (SuiteCounts(suite="mood", evaluator="eva", num_examples=9, only_before=1, only_after=2),)
+    score = sign_score(
+        Score(
+            federation=trust.fingerprint, member="eva", round=1, manifest="0" * 64, base_digest="1" * 64, counts=counts,
+            scored_at_s=NOW_S,
+        ),
+        eva,
+    )  # fmt: skip
+
+    def score_of(data: bytes) -> object:
+        return read_score(view(trust, {}), data, now_s=NOW_S)
+
+    return {
+        "score": Reader(score_of, (score,)),
+        "score of an evaluator": signing("score", [eva.signer], score_of, score),
+    }
 
 
 def belief_readers(trust: TinyTrust) -> dict[str, Reader]:

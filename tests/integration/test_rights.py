@@ -90,6 +90,7 @@ ROWS: dict[str, Row] = {
     "GetSigned of a root": Row(said(pb.GetSignedRequest(key="root/1.json")), EVERYBODY),
     "Join": Row(lambda w, _: pb.JoinRequest(statement=w.statement).SerializeToString(), EVERYBODY),
     "PutCheck": Row(said(pb.PutCheckRequest(envelope=b"{}")), CHECKERS),
+    "PutScore": Row(said(pb.PutScoreRequest(envelope=b"{}")), frozenset({"evaluator", "operator"})),
     "Check": Row(said(health_pb2.HealthCheckRequest()), EVERYBODY),
     "List": Row(said(health_pb2.HealthCheckRequest()), EVERYBODY),
     "Watch": Row(said(health_pb2.HealthCheckRequest()), EVERYBODY, first_only=True),

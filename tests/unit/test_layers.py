@@ -32,13 +32,16 @@ MAY_IMPORT = {
     "movement": "core tensors fusion engine registry gateway",
     "doctor": "core tensors registry storage trust",
     "transport": "core tensors gateway registry storage trust config proxies",
-    "aggregator": "core tensors fusion engine registry storage trust evaluation",
+    "aggregator": "core tensors fusion engine registry storage trust webhooks evaluation",
+    "webhooks": "core registry storage",
     "data": "core extras",  # databases and the Hub need libraries of an extra
     # pictures need a library of an extra; adapters know which types are a change of weights
     "training": "core durable naming tensors adapters data extras",
     "evaluation": "core durable tensors data training",  # scores and features are kept in files
     "consumer": "core durable tensors registry gateway trust",
     "contributor": "core durable tensors data training consumer gateway trust",  # what it sends is signed
+    # what it scores is brought as a consumer does, and its counts are signed
+    "evaluator": "core durable tensors evaluation registry consumer gateway trust",
     "attached": "core durable naming adapters tensors",  # models and Trainers of the user's own
     "search": "core tensors fusion engine data training evaluation",
     "testing": "core tensors fusion engine",
@@ -54,7 +57,7 @@ MAY_IMPORT = {
     "experiments": "*",
     "cli": "*",
     "__main__": "cli",
-    "__init__": "api gateway",
+    "__init__": "api gateway movement publishing",
 }
 """Besides `errors`, which everybody may import, and `coldfuse` itself, for the version. `*` is everything."""
 
@@ -66,6 +69,7 @@ ONLY_HOMES = {
     "grpc": "transport experiments engine",
     "google": "transport",
     "ray": "engine aggregator experiments",
+    "urllib3": "webhooks",  # boto3 brings it
     "cryptography": "trust",
     "securesystemslib": "trust",
     "safetensors": "",  # tensors parses and writes headers itself, in ranges of files that lie anywhere

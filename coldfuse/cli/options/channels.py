@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from coldfuse.cli.options.shared import AsJson, Store
+from coldfuse.cli.options.trust import OperatorKey
+
 _PANEL = "Channels and webhooks"
+
+_BY = typer.Option(help="Who makes the change, for the history; your user and machine by default.")
 
 _STABLE_AFTER = typer.Option(
     help="When the channel stable follows by itself: after so many releases made of one (3), or when it has been out "
@@ -67,3 +72,39 @@ class Telling:
             rich_help_panel=_PANEL,
         ),
     ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollbackOptions:
+    """Put the federation back to an older release. Nothing is removed; the next round is on that release.
+
+    The round that runs ends, whoever has contributed to it sends again, and nodes and readers follow. What was made
+    since stays readable; the next release gets a new number.
+
+    Example: coldfuse rollback ./federation --to 11 --reason "worse on every set"
+    """
+
+    store: Store
+    to: Annotated[int, typer.Option("--to", min=0, help="Number of the release to go back to.", show_default=False)]
+    reason: Annotated[str | None, typer.Option(help="Why, which everybody is told.")] = None
+    by: Annotated[str | None, _BY] = None
+    as_json: AsJson = False
+    signing: OperatorKey = field(default_factory=OperatorKey)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromoteOptions:
+    """Point the channel stable to a release that has proved itself; readers follow it with fetch --channel stable.
+
+    Example: coldfuse promote ./federation 12
+    """
+
+    store: Store
+    release: Annotated[
+        int | None, typer.Argument(min=0, help="Number of the release; the latest by default.", show_default=False)
+    ] = None
+    channel: Annotated[
+        Literal["stable"], typer.Option(help="The channel; latest is moved by rounds and by rollback alone.")
+    ] = "stable"
+    as_json: AsJson = False
+    signing: OperatorKey = field(default_factory=OperatorKey)

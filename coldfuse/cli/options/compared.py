@@ -85,7 +85,7 @@ class SimilarityOptions:
     max_length: MaxLength = 128
     tensors: Annotated[bool, typer.Option("--tensors", help="Show weights tensor by tensor, too.")] = False
     plot: Annotated[
-        Path | None, typer.Option(help="PNG file to draw into: heat maps by layer.", show_default=False)
+        Path | None, typer.Option(help="File to draw heat maps by layer into: .png, .svg or .pdf.", show_default=False)
     ] = None
     workers: Annotated[int | None, typer.Option(min=1, help="Threads for the weights; one a processor by default.")] = (
         None

@@ -21,7 +21,7 @@ class FetchOptions:
     source: Source
     out: Annotated[Path, typer.Option(help="The folder to write; the next fetch into it brings only what changed.")]
     release: Annotated[int | None, typer.Option(min=0, help="Number of the release; the channel's by default.")] = None
-    channel: Annotated[str, typer.Option(help="Which channel to follow.")] = "latest"
+    channel: Annotated[str, typer.Option(help="Which channel to follow: latest, or stable.")] = "latest"
     verify: Annotated[
         bool,
         typer.Option(
@@ -30,7 +30,7 @@ class FetchOptions:
     ] = False
     allow_older: Annotated[
         bool,
-        typer.Option("--allow-older", help="Follow the channel also where it has gone back behind what is there."),
+        typer.Option("--allow-older", help="Follow the channel back also where nobody has signed that."),
     ] = False
     model_key: Annotated[
         Path | None,

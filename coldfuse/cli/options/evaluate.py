@@ -87,6 +87,15 @@ class ScoredData:
             rich_help_panel=DATA_PANEL,
         ),
     ] = DEFAULT_TASK
+    suite: Annotated[
+        list[str],
+        typer.Option(
+            "--suite",
+            help="lm-eval:TASK, a task of lm-evaluation-harness by its name or YAML file, for models that write; needs "
+            "the extra lm-eval. May be repeated.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = field(default_factory=list)
     time_column: Annotated[
         str | None,
         typer.Option(

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from coldfuse.cli.options.channels import ChannelChange, ChannelWords, Telling
 from coldfuse.cli.options.closing import ClosingWords
 from coldfuse.cli.options.gate import GateWords
 from coldfuse.cli.options.shared import AsJson, RecipeChange, RecipeWords, Store
@@ -86,6 +87,7 @@ class InitOptions:
     statistics: Annotated[Literal["require", "optional"], _STATISTICS] = "require"
     closing: ClosingWords = field(default_factory=ClosingWords)
     gating: GateWords = field(default_factory=GateWords)
+    channels: ChannelWords = field(default_factory=ChannelWords)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +109,7 @@ class SetOptions:
     statistics: Annotated[Literal["require", "optional"] | None, _STATISTICS] = None
     closing: ClosingWords = field(default_factory=ClosingWords)
     gating: GateWords = field(default_factory=GateWords)
+    channels: ChannelChange = field(default_factory=ChannelChange)
     by: Annotated[str | None, _BY] = None
     as_json: AsJson = False
     signing: OperatorKey = field(default_factory=OperatorKey)
@@ -140,42 +143,6 @@ class ReadmitOptions:
     reason: Annotated[str | None, typer.Option(help="Why, for the history.")] = None
     by: Annotated[str | None, _BY] = None
     as_json: AsJson = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class RollbackOptions:
-    """Put the federation back to an older release. Nothing is removed; the next round is on that release.
-
-    The round that runs ends, whoever has contributed to it sends again, and nodes and readers follow. What was made
-    since stays readable; the next release gets a new number.
-
-    Example: coldfuse rollback ./federation --to 11 --reason "worse on every set"
-    """
-
-    store: Store
-    to: Annotated[int, typer.Option("--to", min=0, help="Number of the release to go back to.", show_default=False)]
-    reason: Annotated[str | None, typer.Option(help="Why, which everybody is told.")] = None
-    by: Annotated[str | None, _BY] = None
-    as_json: AsJson = False
-    signing: OperatorKey = field(default_factory=OperatorKey)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromoteOptions:
-    """Point the channel stable to a release that has proved itself; readers follow it with fetch --channel stable.
-
-    Example: coldfuse promote ./federation 12
-    """
-
-    store: Store
-    release: Annotated[
-        int | None, typer.Argument(min=0, help="Number of the release; the latest by default.", show_default=False)
-    ] = None
-    channel: Annotated[
-        Literal["stable"], typer.Option(help="The channel; latest is moved by rounds and by rollback alone.")
-    ] = "stable"
-    as_json: AsJson = False
-    signing: OperatorKey = field(default_factory=OperatorKey)
 
 
 _ROOT = typer.Option(help="Fingerprint of the federation; without it, the store is believed.")
@@ -292,6 +259,7 @@ class AggregatorOptions:
     store: Store
     fusing: Fusing = field(default_factory=Fusing)
     holding: Holding = field(default_factory=Holding)
+    telling: Telling = field(default_factory=Telling)
     rounds: Annotated[
         int | None, typer.Option(min=1, help="End after this many releases; until stopped by default.")
     ] = None
@@ -316,3 +284,4 @@ class ServeOptions:
     )
     fusing: Fusing = field(default_factory=Fusing)
     holding: Holding = field(default_factory=Holding)
+    telling: Telling = field(default_factory=Telling)

@@ -22,6 +22,7 @@ from coldfuse.evaluation.transferability import (
     leep,
     logme,
     logme_of_numbers,
+    logme_weights,
     nce,
     transrate,
 )
@@ -73,6 +74,14 @@ def test_scores_of_heads_are_those_of_the_originals(name: str) -> None:
     said /= said.sum(axis=1, keepdims=True)
     assert leep(said, labels) == pytest.approx(HEADS[name][0], rel=1e-12)
     assert nce(said.argmax(axis=1), labels) == pytest.approx(HEADS[name][1], rel=1e-12)
+
+
+@pytest.mark.parametrize(("name", "length"), [("many-examples", 0.46301000820350063), ("many-features", 0.37632700979)])
+def test_weights_are_those_of_the_original(name: str, length: float) -> None:
+    features, labels, _ = task(*SIZES[name])
+    weights = logme_weights(features, labels)
+    assert weights.shape == (SIZES[name][0][2], SIZES[name][0][1])
+    assert np.linalg.norm(weights) == pytest.approx(length, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", SIZES)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
+from numpy.typing import NDArray
 
 from coldfuse.core.words import printable
+from coldfuse.durable import explained
 from coldfuse.errors import UserInputError
 from coldfuse.evaluation.likeness import Similarity, WeightPair
 
@@ -23,10 +24,13 @@ def draw_similarity(found: Similarity, path: Path) -> None:
     """Draw cosine and sign agreement of the weights by layer and pair, and CKA of all layers of each pair.
 
     Raises:
-        UserInputError: There are too many pairs for a picture.
+        UserInputError: There are too many pairs for a picture, or the file cannot be written.
+        MissingExtraError: matplotlib is not installed.
     """
+    import matplotlib as mpl
+
     mpl.use("Agg")
-    from matplotlib import pyplot  # noqa: PLC0415 - once it is known that there is no screen
+    from matplotlib import pyplot
 
     num_panels = 2 * bool(found.weights) + len(found.representations)
     if num_panels > _MOST_PANELS:
@@ -49,7 +53,8 @@ def draw_similarity(found: Similarity, path: Path) -> None:
         axes.invert_yaxis()
     for axes in panels:
         axes.set_visible(False)
-    figure.savefig(path, dpi=150)
+    with explained(path):
+        figure.savefig(path, dpi=150)
     pyplot.close(figure)
 
 
@@ -65,7 +70,7 @@ def _draw_weights(axes: Any, pairs: Sequence[WeightPair], title: str, what: str)
     )
 
 
-def _draw(axes: Any, values: np.ndarray, *, title: str, low: float) -> None:
+def _draw(axes: Any, values: NDArray[np.float64], *, title: str, low: float) -> None:
     image = axes.imshow(values, vmin=low, vmax=1.0, cmap="RdBu_r" if low < 0 else "viridis", aspect="auto")
     axes.set_title(title)
     if values.size <= 200:

@@ -1,0 +1,63 @@
+"""Weights by score: FedCE's numbers, and bounds that nobody leaves."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from coldfuse.core.scored_weights import cosines_to_others, fedce, weights_by_score
+from coldfuse.errors import FusionError
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_cosines_from_inner_products_are_those_of_the_deltas(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    deltas, weights = rng.normal(size=(5, 40)), rng.uniform(0.1, 1, size=5)
+    found = cosines_to_others((deltas @ deltas.T).tolist(), weights.tolist())
+    for index in range(5):
+        rest = weights @ deltas - weights[index] * deltas[index]
+        cosine = deltas[index] @ rest / np.linalg.norm(deltas[index]) / np.linalg.norm(rest)
+        assert found[index] == pytest.approx(cosine)
+
+
+def test_a_delta_of_nothing_and_one_without_others_have_no_direction() -> None:
+    assert cosines_to_others([[0.0, 0.0], [0.0, 1.0]], [1.0, 1.0]) == (0.0, 0.0)
+    assert cosines_to_others([[4.0]], [1.0]) == (0.0,)
+    assert cosines_to_others([], []) == ()
+
+
+@pytest.mark.parametrize("mode", ["plus", "times"])
+def test_fedce_scores_add_up_to_one_and_favour_who_is_missed(mode: str) -> None:
+    found = fedce({"a": 0.2, "b": 0.2, "c": 0.9}, {"a": 0.5, "b": 0.7, "c": 0.7}, mode=mode)
+    assert math.fsum(found.values()) == pytest.approx(1.0)
+    assert found["a"] > found["b"] > found["c"]
+    assert fedce({"a": 1.0, "b": 1.0}, {"a": 1.0, "b": 1.0}, mode=mode) == {"a": 0.5, "b": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("cosines", "scores"),
+    [({"a": 1.1}, {"a": 0.5}), ({"a": 0.0}, {"a": math.nan}), ({"a": 0.0}, {"b": 0.0}), ({}, {}), ({"a": 0}, {"a": 2})],
+)
+def test_fedce_refuses_what_is_out_of_bounds(cosines: dict[str, float], scores: dict[str, float]) -> None:
+    with pytest.raises(FusionError, match=r"expected|not of the same"):
+        fedce(cosines, scores)
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [[1.0, 1.0], [0.0, 1e-300, 1e300], [-5.0, -1.0], [1e308, 1e308, 1e308, -1e308], [5e-324, 1.0], [0.0], []],
+)
+def test_no_weight_leaves_its_bounds(scores: list[float]) -> None:
+    named = {f"n{index}": score for index, score in enumerate(scores)}
+    found = weights_by_score(named, max_ratio=2.0)
+    assert found.keys() == named.keys()
+    assert all(0.5 <= weight <= 2.0 for weight in found.values())
+    assert sorted(named, key=lambda each: (found[each], named[each])) == sorted(named, key=lambda each: named[each])
+
+
+@pytest.mark.parametrize(("score", "ratio"), [(math.nan, 2.0), (math.inf, 2.0), (1.0, 0.5), (1.0, math.nan)])
+def test_weights_of_what_is_no_number_are_refused(score: float, ratio: float) -> None:
+    with pytest.raises(FusionError):
+        weights_by_score({"a": score}, max_ratio=ratio)
