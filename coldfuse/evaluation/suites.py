@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from coldfuse.core.serialization import canonical_json, sha256
+from coldfuse.core.words import plural
 from coldfuse.data.folders import parts_of
 from coldfuse.data.tables import FileFormat
 from coldfuse.errors import UserInputError
@@ -49,6 +50,8 @@ class Suite:
     """Examples to test on, by name; "" where there is one."""
     notes: tuple[str, ...] = ()
     """What was read, for people."""
+    shared: tuple[str, ...] = ()
+    """What a test set shares with what is trained on, for the evaluation's notes."""
 
     @property
     def is_harness(self) -> bool:
@@ -93,10 +96,10 @@ class Reading:
     def suite(self, name: str, train: Any, tests: Mapping[str, Any]) -> Suite:
         """Return a suite of examples that were read, no more of them than are wanted."""
         notes = [line for report in _reports(train, *tests.values()) for line in report.lines()]
-        return Suite(
-            name=name, task=self.task, train=None if train is None else some(train, self.num_train),
-            tests={test: some(examples, self.num_test) for test, examples in tests.items()}, notes=tuple(notes),
-        )  # fmt: skip
+        chosen = None if train is None else some(train, self.num_train)
+        tested = {test: some(examples, self.num_test) for test, examples in tests.items()}
+        shared = [line for test, examples in tested.items() if (line := _overlap(chosen, examples, f"{name} {test}"))]
+        return Suite(name=name, task=self.task, train=chosen, tests=tested, notes=tuple(notes), shared=tuple(shared))
 
     def apart(self, examples: Any) -> tuple[Any, Any]:
         """Split examples in those to train on and those to test on."""
@@ -236,9 +239,25 @@ def distinct_names(names: Sequence[str]) -> list[str]:
     return found
 
 
+def _overlap(train: Any, test: Any, where: str) -> str:
+    """Say how many test examples are trained on, too; nothing where none is."""
+    seen = set(_keys(train)) if train is not None else set()
+    count = sum(key in seen for key in _keys(test))
+    if not count:
+        return ""
+    return f"{where.strip()}: {count:,} of {plural(len(test), 'test example')} are among those that are trained on"
+
+
+def _keys(examples: Any) -> Sequence[Any]:
+    """Return what tells examples apart, whatever their labels: texts, pictures' digests, or whole rows."""
+    if texts := getattr(examples, "texts", ()):
+        return list(zip(texts, getattr(examples, "text_pairs", None) or texts, strict=True))
+    return getattr(examples, "digests", ()) or getattr(examples, "rows", ())
+
+
 def _noted(suite: Suite, examples: Any) -> Suite:
     lines = [line for report in _reports(examples) for line in report.lines()]
-    return Suite(name=suite.name, task=suite.task, train=suite.train, tests=suite.tests, notes=(*lines, *suite.notes))
+    return replace(suite, notes=(*lines, *suite.notes))
 
 
 def _reports(*examples: Any) -> list[Any]:

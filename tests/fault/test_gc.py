@@ -333,3 +333,13 @@ def test_on_s3_as_in_a_folder(tmp_path: Path, s3_url: str) -> None:
     assert {key for key in list_keys(store, "objects/") if key not in set(list_keys(local.store, "objects/"))} <= {
         object_key(sha256(encode(remote.latest())))
     }
+
+
+def test_releases_that_held_what_was_retracted_can_go_and_the_one_after_them_is_fused_again(tmp_path: Path) -> None:
+    federation = played(tmp_path, [NAMES] * 3)
+    take_out(federation, "ben", erases=True)
+    found = clean(federation)
+    assert (found.kept.files, found.kept.deltas) == ({0, 4}, {4})
+    assert_kept(federation, found)
+    report = verified(federation)
+    assert [one.agrees for one in report.recomputed] == [True]

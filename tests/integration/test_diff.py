@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from encoded_deltas import factors, make_mask, schema_of, send, sparse, whole
 from operators import Person
+from rooted_rounds import make_signed_federation
 from tiny_rounds import (
     contribute,
     floats,
@@ -23,6 +24,7 @@ from tiny_rounds import (
     write_model,
 )
 
+from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.errors import DigestMismatchError, UserInputError
@@ -32,6 +34,8 @@ from coldfuse.movement.history import History
 from coldfuse.movement.parts import Parts, PartsFile
 from coldfuse.registry.federation import Federation
 from coldfuse.tensors.changes import SparseChange
+from coldfuse.transport.client import GatewayClient
+from coldfuse.transport.server import serve_gateway
 
 MODEL = make_model()
 SEEDS = {"alice": 1, "bob": 20, "carol": 300}
@@ -192,6 +196,21 @@ def test_a_consumer_sees_how_far_and_is_told_why_not_who(two_rounds: Federation)
     assert movement.total.distance == compare_releases(history_of(two_rounds), 2).total.distance
     assert movement.movers == ()
     assert "private" in (movement.why_not or "")
+
+
+@pytest.mark.parametrize("is_auditable", [False, True], ids=["private", "auditable"])
+def test_a_member_sees_over_the_wire_what_the_federation_hands_out(tmp_path: Path, is_auditable: bool) -> None:
+    made = make_signed_federation(tmp_path, rounds=2, method="mean", is_auditable=is_auditable)
+    whole = compare_releases(history_of(made.federation), 2)
+    with serve_gateway(made.federation) as served:
+        client = GatewayClient(served.address, identity=made.identities["ada"])
+        with TrustedGateway(client, anchor=made.keys.fingerprint) as gateway:
+            movement = compare_releases(History(gateway), 2)
+    assert movement.total.distance == whole.total.distance
+    assert movement.total.cosine == whole.total.cosine
+    assert whole.is_exact
+    assert (movement.movers == whole.movers, movement.why_not is None) == (is_auditable, is_auditable)
+    assert not is_auditable or by_name(movement) == by_name(whole)
 
 
 def test_what_both_releases_share_is_not_read(tmp_path: Path, small_parts: int) -> None:

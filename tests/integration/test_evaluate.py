@@ -134,6 +134,11 @@ def test_out_of_distribution_the_other_source_is_a_test_set_of_its_own(models: l
     assert found.scores[1].change == pytest.approx(found.scores[1].mean - found.scores[0].mean)
 
 
+def test_test_examples_that_are_trained_on_are_said(models: list[Path], films: Path, tmp_path: Path) -> None:
+    found = evaluate(models[0], train=[films], test=[films], work=tmp_path)
+    assert "films films (2): 42 of 60 test examples are among those that are trained on" in found.notes
+
+
 def test_data_are_cut_by_time(models: list[Path], tmp_path: Path) -> None:
     rows = [f"{'good' if n % 2 else 'bad'} film {n},{n % 2},{2000 + n // 20}" for n in range(80)]
     (tmp_path / "films.csv").write_text("\n".join(["text,label,year", *rows]))
@@ -230,7 +235,8 @@ def test_a_causal_model_has_features_for_a_probe_too(films: Path, tmp_path: Path
         (("--train", "x.csv"), "expected one to test on"),
         (("--suite", "glue"), "expected lm-eval:TASK"),
         (("--time-column", "when"), "no column 'when'"),
-        (("--learning-rate", "nan"), "expected more than 0"),
+        (("--learning-rate", "nan"), "learning_rate is nan"),
+        (("--device", "mps:7"), "device 'mps:7' cannot be used"),
         (("--task", "magic"), "magic"),
     ],
 )

@@ -21,6 +21,7 @@ from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.core.round import Abandoned, LeaderEvent, Opened, Published
 from coldfuse.core.serialization import encode, sha256
 from coldfuse.doctor.examine import Examination
+from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import (
     ConflictError,
     DamagedObjectError,
@@ -116,6 +117,8 @@ def test_the_running_round_ends_and_the_next_release_is_made_of_the_older_one(th
     play(three, 6)
     assert (three.latest().release, three.latest().parent) == (5, 4)
     assert_sound(three)
+    again = verify_store(three.store, Request(at_s=time.time(), executor=ThreadExecutor(1))).recomputed
+    assert [(one.release, one.agrees) for one in again] == [(5, True), (4, True), (1, True)]
 
 
 def test_twice_and_forward_again_and_numbers_are_never_used_twice(three: Federation) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from bodies import write_architecture
 from safetensors.torch import load_file, save_file
 from tiny_model import write_tiny_model
 from typer.testing import CliRunner
@@ -86,6 +87,15 @@ def test_other_shapes_are_compared_by_texts_alone(folders: dict[str, Path]) -> N
     assert (len(pair.cka), len(pair.cka[0])) == (3, 5)
     with pytest.raises(SchemaMismatchError):
         coldfuse.similarity([folders["base"], folders["deep"]])
+
+
+def test_a_model_of_another_architecture_is_not_taken_for_the_base(folders: dict[str, Path], tmp_path: Path) -> None:
+    llama = write_architecture(tmp_path / "llama", "Llama")
+    for base in (None, folders["base"]):
+        with pytest.raises(SchemaMismatchError, match=r"0 of the 39 tensors .*--data FILE"):
+            coldfuse.similarity([folders["base"], llama], base=base)
+    found = coldfuse.similarity([folders["base"], llama], texts=TEXTS[:8])
+    assert (found.weights, len(found.representations)) == ((), 1)
 
 
 def test_deltas_are_compared_on_their_base(folders: dict[str, Path], tmp_path: Path) -> None:

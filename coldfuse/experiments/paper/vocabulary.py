@@ -36,7 +36,8 @@ def write_tokenizer(folder: Path, texts: Sequence[str], *, size: int, longest: i
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
     )  # fmt: skip
-    PreTrainedTokenizerFast(
+    kind: Any = PreTrainedTokenizerFast  # untyped
+    kind(
         tokenizer_object=tokenizer, model_max_length=longest,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
         **dict(zip(_NAMES, _SPECIAL, strict=True)),
