@@ -100,6 +100,7 @@ NEEDS = {
     "aggregator STORE": "aggregator",
     "serve STORE": "aggregator",
     "contribute 127.0.0.1:1 --data x.csv": "contributor",
+    "evaluator 127.0.0.1:1 --suite mood=x.csv": "contributor",
     "fuse . . --out new": "fuse",
     "methods": "fuse",
     "evaluate . --data x.csv": "evaluate",
