@@ -103,6 +103,8 @@ NEEDS = {
     "evaluator 127.0.0.1:1 --suite mood=x.csv": "contributor",
     "fuse . . --out new": "fuse",
     "methods": "fuse",
+    "diff . .": "fuse",
+    "push STORE hf://ada/model": "fuse",
     "evaluate . --data x.csv": "evaluate",
     "rank . --data x.csv": "evaluate",
     "similarity . .": "evaluate",
