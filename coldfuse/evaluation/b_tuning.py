@@ -18,6 +18,7 @@ equations. `teach` gives the same numbers to a Trainer that `coldfuse.attach` le
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,6 @@ def teach(
     passing = Passing(max_length=settings.max_length, device=settings.device, threads=settings.threads)
     with compute_threads(settings.threads):
         return ensemble(
-            {name: lambda folder=folder: passing.through(folder, data) for name, folder in teachers.items()},
+            {name: partial(passing.through, folder, data) for name, folder in teachers.items()},
             targets_of(data.labels), passing.through(base, data), rows=np.arange(len(data)), temperature=temperature,
         )  # fmt: skip

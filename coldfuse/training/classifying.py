@@ -18,7 +18,7 @@ from coldfuse.training.encoding import Texts, TokenizedTexts, encode_all, tokeni
 from coldfuse.training.frozen import Passing
 from coldfuse.training.head import STRENGTH, LinearHead, Loss, fit_linear_head
 from coldfuse.training.intake import find_intake
-from coldfuse.training.learnt import LearntTexts, targets_of
+from coldfuse.training.learnt import Label, LearntTexts
 from coldfuse.training.loading import load_body, load_tokenizer
 from coldfuse.training.model import Classifier
 from coldfuse.training.settings import TrainingSettings
@@ -26,8 +26,6 @@ from coldfuse.training.tasks.task import Feature, TaskModel
 
 _CPU = torch.device("cpu")
 _SAMPLE = TextDataset(texts=("a text",), labels=(0,), label_names=("any",))
-
-Label = int | float | Sequence[float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +139,7 @@ def learnt_texts(
     if not isinstance(loaded.model, Classifier) or not isinstance(features, TextFeatures):
         return None
     return LearntTexts(
-        texts=data, targets=targets_of(features.labels),
+        texts=data, labels=features.labels,
         own=lambda rows: body_features(loaded, features.take(rows)),
         passing=Passing(
             max_length=settings.max_length, device=settings.device, threads=settings.threads, stop=stop

@@ -28,6 +28,7 @@ _LIMITS = {
 
 _FULL = "full"
 _B_TUNING = re.compile(r"\bb[-_]tuning\b(?:\s*\(\s*([^()]*?)\s*\))?", re.IGNORECASE)
+_SEPARATORS = '",()'
 _UNDECISIVE = ("threads", "device", "checkpoint_every_s", "train_args")
 """Settings that decide nothing but, at most, the last bits: when to save, and where to compute."""
 
@@ -131,9 +132,22 @@ def with_teachers(texts: Sequence[str], teachers: Sequence[Path]) -> list[str]:
     ['sam', 'b-tuning(teachers="/m/one,/m/two", strength=10)']
     >>> with_teachers(["wise-ft"], [Path("/m/one")])
     ['wise-ft', 'b-tuning(teachers="/m/one")']
+
+    Raises:
+        UserInputError: A teacher's path cannot stand in such a line.
     """
     if not teachers:
         return list(texts)
+    require_writable(teachers)
     named = f'teachers="{",".join(map(str, teachers))}"'
     found = [_B_TUNING.sub(lambda m: f"b-tuning({named}{', ' if m[1] else ''}{m[1] or ''})", text) for text in texts]
     return found if found != list(texts) else [*texts, f"b-tuning({named})"]
+
+
+def require_writable(teachers: Sequence[Path]) -> None:
+    """Refuse paths that cannot stand in a line of options. Raises `UserInputError` for the first."""
+    for teacher in teachers:
+        if any(mark in str(teacher) for mark in _SEPARATORS):
+            raise UserInputError(
+                f"{teacher}: a teacher's path may have none of {' '.join(_SEPARATORS)}; rename it, or name it by a link"
+            )

@@ -71,7 +71,7 @@ class Parts:
         at_once = self.tokens_at_once if self.loaded.is_divisible else 1 << 62
         indices = split_batch(lengths, everything, tokens_at_once=at_once)
         chosen = [[features[i] for i in some] for some in indices]
-        parts = [{**self.loaded.collate(some), **stacked_rows(some)} for some in chosen]
+        parts: list[dict[str, Any]] = [{**self.loaded.collate(some), **stacked_rows(some)} for some in chosen]
         return {"parts": parts, "num_targets": [self.loaded.num_targets(part) for part in parts]}
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -32,10 +33,9 @@ from coldfuse.tensors.folder_digest import digest_of
 from coldfuse.training.evidence import finite, linear_models
 from coldfuse.training.feature_cache import FeatureCache
 from coldfuse.training.objectives.objective import Beginning, Objective, Term
+from coldfuse.training.settings import require_writable
 
 _FOLDER = "teachers"
-_UNWRITABLE = '",()'
-"""Marks that separate names and parameters in a line."""
 _AT_ONCE = 4096
 """Examples whose features are in memory in float64 at once, once the linear models are fitted."""
 
@@ -145,12 +145,9 @@ class BTuning(Objective):
         for name in names:
             if not Path(name).is_dir():
                 raise UserInputError(f"--objective {self.name}: {name}: no such folder; expected a teacher's model")
-            if any(mark in str(Path(name).absolute()) for mark in _UNWRITABLE):
-                raise UserInputError(
-                    f"--objective {self.name}: {name}: a teacher's path may have none of {' '.join(_UNWRITABLE)}; "
-                    "rename it, or name it by a link"
-                )
-        return [Path(name).absolute() for name in names]
+        folders = [Path(name).absolute() for name in names]
+        require_writable(folders)
+        return folders
 
     def begin(self, beginning: Beginning) -> Term:
         """Ask the teachers, or take what they have said from the checkpoint."""
@@ -167,12 +164,14 @@ class BTuning(Objective):
                 learnt, passing=replace(learnt.passing, cache=FeatureCache(folder=beginning.folder / _FOLDER))
             )
         folders = self._folders()
-        digests = self.digests.split(",") if self.digests else [_digest(folder) for folder in folders]
-        for folder, digest in zip(folders, digests, strict=True):
-            if _digest(folder) != digest:
-                raise UserInputError(f"{folder}: the teacher is another than when training was asked for; start again")
+        digests = [_digest(folder) for folder in folders]
+        if self.digests not in ("", ",".join(digests)):
+            raise UserInputError(
+                f"--objective {self.name}: {self.teachers}: a teacher is another than when training was asked for; "
+                "start again"
+            )
         teachers = {
-            str(folder): lambda folder=folder, digest=digest: learnt.features(folder, digest)
+            str(folder): partial(learnt.features, folder, digest)
             for folder, digest in zip(folders, digests, strict=True)
         }
         rows = learnt.rows()
