@@ -47,6 +47,7 @@ class Standing:
             base_release=admission.base_release,
             staleness_weight=None if admission.base_release is None else self.staleness_weight,
             statistics=used.kind if used else None, is_named=admission.is_named,
+            edit=admission.edit,
         )  # fmt: skip
 
 

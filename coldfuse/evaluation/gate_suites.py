@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coldfuse.core.gate_edits import PARTS, suite_of
+from coldfuse.core.gate_rules import SuiteCounts
 from coldfuse.core.serialization import canonical_json, sha256
 from coldfuse.data.dataset import TextDataset, halves
 from coldfuse.errors import UserInputError
@@ -27,6 +29,11 @@ _SUITE = re.compile(r"([a-z0-9][a-z0-9._-]{0,62})(?::([a-z0-9][a-z0-9-]*(?:\([^(
 
 _NOT_COMPARED = frozenset({"contrastive-image-text"})
 """Tasks in which an example alone is right whatever the model."""
+
+EDIT = "edit"
+"""Name of the task whose suites have parts."""
+
+_LONGEST_EDIT_NAME = 50
 
 Outcomes = NDArray[np.float64]
 """Shape (N,): how well a model does on each example, higher is better; 1 and 0 where an answer is right or wrong."""
@@ -63,6 +70,8 @@ class SuiteFiles:
         task = find_task(match[2] or DEFAULT_TASK)
         if task.name in _NOT_COMPARED:
             raise UserInputError(f"suite {match[1]}: models are not compared by examples of {task.name}")
+        if task.name == EDIT and len(match[1]) > _LONGEST_EDIT_NAME:
+            raise UserInputError(f"suite {match[1]}: the name of an edit has {_LONGEST_EDIT_NAME} letters at most")
         return cls(name=match[1], task=task, train=files[0], test=files[1] if len(files) > 1 else None)
 
 
@@ -119,6 +128,36 @@ def nothing_right(like: Outcomes) -> Outcomes:
     """Return the outcomes of a model that gets nothing right of what another one's outcomes are of."""
     is_right_or_wrong = bool(((like == 0) | (like == 1)).all())
     return np.full_like(like, 0.0 if is_right_or_wrong else -math.inf)
+
+
+def counts_of(
+    suite: Suite, before: Outcomes, after: Outcomes, *, evaluator: str | None = None
+) -> tuple[SuiteCounts, ...]:
+    """Count what only one of two models gets right; of an edit's suite, for each of its parts, which are suites.
+
+    Args:
+        suite: The suite.
+        before: What the base gets right.
+        after: What the other model gets right.
+        evaluator: Member who counts; None for the operator.
+    """
+    rows = suite.test.rows if getattr(suite, "task", None) is not None and suite.task.name == EDIT else ()
+    if not rows:
+        only_before, only_after = compare(before, after)
+        return (SuiteCounts(
+            suite=suite.name, evaluator=evaluator, num_examples=len(suite), only_before=only_before,
+            only_after=only_after,
+        ),)  # fmt: skip
+    counts = []
+    for part in PARTS:
+        own = np.array([row.kind == part for row in rows])
+        if own.any():
+            only_before, only_after = compare(before[own], after[own])
+            counts.append(SuiteCounts(
+                suite=suite_of(suite.name, part), evaluator=evaluator, num_examples=int(own.sum()),
+                only_before=only_before, only_after=only_after, part=part, num_right=int((after[own] > 0).sum()),
+            ))  # fmt: skip
+    return tuple(counts)
 
 
 def compare(before: Outcomes, after: Outcomes) -> tuple[int, int]:

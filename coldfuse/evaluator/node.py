@@ -16,7 +16,7 @@ from coldfuse.core.gate_asking import may_ask, with_noise
 from coldfuse.core.gate_rules import GateRules, SuiteCounts
 from coldfuse.core.release import Channel, ReleaseManifest
 from coldfuse.errors import ConflictError, FederationError, TransportError, UserInputError
-from coldfuse.evaluation.gate_suites import Outcomes, Suite, compare, nothing_right
+from coldfuse.evaluation.gate_suites import Outcomes, Suite, counts_of, nothing_right
 from coldfuse.evaluator.bringing import bring
 from coldfuse.evaluator.folder import EvaluatorFolder
 from coldfuse.registry.channels import CANDIDATE
@@ -123,17 +123,10 @@ class Evaluator:
         except UserInputError as error:  # the base could be scored: the candidate is broken
             self.say(f"candidate of round {candidate.round} cannot be scored, so it gets nothing right: {error}")
             after = [nothing_right(outcomes) for outcomes in before]
-        counts = []
+        counts: list[SuiteCounts] = []
         for suite, was, now in zip(self.suites, before, after, strict=True):
-            only_before, only_after = compare(was, now)
-            counts.append(self._noised(
-                SuiteCounts(
-                    suite=suite.name, evaluator=self.identity.name, num_examples=len(suite), only_before=only_before,
-                    only_after=only_after,
-                ),
-                rules,
-            ))  # fmt: skip
-        return tuple(counts)
+            counts += counts_of(suite, was, now, evaluator=self.identity.name)
+        return tuple(self._noised(one, rules) for one in counts)
 
     def _noised(self, counts: SuiteCounts, rules: GateRules) -> SuiteCounts:
         """Return counts with noise; where it is more than the rules know of, within what examples can have."""
@@ -142,7 +135,10 @@ class Evaluator:
             return noised
         before = min(max(noised.only_before, 0), counts.num_examples)
         after = min(max(noised.only_after, 0), counts.num_examples - before)
-        return noised.model_copy(update={"only_before": before, "only_after": after})
+        right = noised.num_right
+        if right is not None:
+            right = min(max(right, after), counts.num_examples - before)
+        return noised.model_copy(update={"only_before": before, "only_after": after, "num_right": right})
 
     def _base_outcomes(self, base: ReleaseManifest) -> list[Outcomes]:
         known = [self.folder.outcomes(base.model_digest, suite) for suite in self.suites]
