@@ -67,7 +67,7 @@ def right_answers(folder: Path, file: Path) -> list[bool]:
     return [answer.is_right for answer in answers_of(load_edited(folder, TrainingSettings(device="cpu")), rows)]
 
 
-def train_edit(base: Path, file: Path, *, locality: float = 10.0, epochs: int = 15, rate: float = 1e-2) -> FineTuned:
+def train_edit(base: Path, file: Path, *, locality: float = 10.0, epochs: int = 30, rate: float = 1e-2) -> FineTuned:
     """Edit a model as a node does."""
     task = find_task(f"edit(locality={locality})")
     examples = task.read(DataRequest(data=file))

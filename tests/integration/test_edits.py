@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from coldfuse.aggregator.examining import SuiteExaminer, write_release
 from coldfuse.aggregator.round import advance
 from coldfuse.cli.main import app
-from coldfuse.core.gate_rules import GateRules
+from coldfuse.core.gate_rules import GateDecision, GateRules
 from coldfuse.core.gating import Evaluated
 from coldfuse.core.round import Abandoned, LeaderEvent, Published, Rejected
 from coldfuse.core.screening_rules import ScreeningRules
@@ -25,6 +25,8 @@ from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
 from coldfuse.storage import LocalStore
 from coldfuse.verification.causes import Cause
+from coldfuse.verification.gate import gate_problems
+from coldfuse.verification.journals import SeenRound
 
 FACTS = [index for index, row in enumerate(edit_rows()) if row["kind"] != "keep"]
 KEPT = [index for index, row in enumerate(edit_rows()) if row["kind"] == "keep"]
@@ -122,7 +124,10 @@ def test_an_edit_that_breaks_its_neighbourhood_is_refused_and_the_round_goes_on(
     events = scene.lead(federation)
     (rejection,) = (each for event in events if isinstance(event, Rejected) for each in event.rejections)
     assert rejection.contribution == broken
-    assert "fortune.keep: 12 right only before, 0 only after, of 12" in rejection.reason
+    failed = next(event for event in events if isinstance(event, Evaluated))
+    assert (failed.decision.finding, failed.decision.suites) == ("worse", ("fortune.keep",))
+    assert failed.counts[2].only_before > 6
+    assert f"fortune.keep: {failed.counts[2].only_before} right only before, 0 only after, of 12" in rejection.reason
     assert isinstance(events[-1], Published)
     assert [one.contributor for one in federation.latest().contributions] == ["ada"]
     assert [each for each in verified(federation, recompute=False).findings if each.cause is not Cause.UNSIGNED] == []
@@ -152,19 +157,22 @@ def test_an_edit_of_which_no_suite_is_known_is_refused_and_alone_leaves_the_base
     assert federation.latest().release == 0
 
 
-def test_a_lie_about_an_edits_decision_is_found(scene: Scene, tmp_path: Path) -> None:
-    """A journal that names an edit and publishes it though its own counts say that it fails."""
+def test_who_publishes_an_edit_that_fails_by_its_own_counts_is_found_out(scene: Scene, tmp_path: Path) -> None:
     federation = scene.federation(tmp_path)
-    scene.lead(federation)
+    events = scene.lead(federation)
     contribute(federation, "edda", nothing_much(scene, 2), edit="fortune")
-    scene.lead(federation)
-    path = next((tmp_path / "store" / "rounds" / "00001" / "journal").glob("*-evaluated"))
-    entry = json.loads(path.read_text())
-    decision = entry.get("event", entry)["decision"]
-    decision |= {"publish": True, "finding": "not-worse", "suites": []}
-    path.write_text(json.dumps(entry, sort_keys=True, separators=(",", ":")))
-    causes = [each.cause for each in verified(federation, recompute=False).findings]
-    assert Cause.CONTRADICTION in causes
+    events += scene.lead(federation)
+    state = federation.journal(1).state()
+    assert list(gate_problems(SeenRound(number=1, events=tuple(events), state=state))) == []
+    lie = [
+        each.model_copy(update={"decision": GateDecision(publish=True, finding="unsure", reason="")})
+        if isinstance(each, Evaluated)
+        else each
+        for each in events
+    ]
+    ((cause, said),) = gate_problems(SeenRound(number=1, events=tuple(lie), state=state))
+    assert cause is Cause.CONTRADICTION
+    assert "it is edit-fails (kept back)" in said
 
 
 def test_retracted_the_old_fact_is_back_to_the_same_bytes_as_never_having_had_it(scene: Scene, tmp_path: Path) -> None:
@@ -218,4 +226,4 @@ def test_a_suite_of_edits_is_refused_on_a_base_that_says_nothing(tmp_path: Path)
         str(tmp_path / "work"),
     ])  # fmt: skip
     assert said.exit_code == 1
-    assert "BertModel has no head that answers" in said.stderr
+    assert "BertModel has no head that answers" in str(said.exception)
