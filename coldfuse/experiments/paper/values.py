@@ -29,6 +29,10 @@ class Sampled:
     """Contributors of a round; all data sets take part where there are no more."""
     is_fixed: bool = False
     """True where a contributor trains on the same examples in every round; else it goes on through all that it has."""
+    is_balanced: bool = False
+    """True where kinds of task take turns in a round, however many data sets a kind has."""
+    share: float = 1.0
+    """Share of the experiment's number of examples that each trains on in a round."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,9 @@ class Variant:
     """Options of the local objective at every contributor, as `coldfuse contribute --objective` takes them."""
     epochs: int | None = None
     """Passes over the examples in a round; None for the experiment's."""
+    is_gated: bool = False
+    """True where a release is published only if the gate finds it better on the seen data sets' validation examples;
+    else the next round begins with the base before."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,21 +2,30 @@
 
 from coldfuse.experiments.paper.values import Experiment, Sampled, Sizes, Variant
 
+_EIGHT = Sampled(num=8)
+
 EXPERIMENT = Experiment(
     name="fusion-methods",
     title="Fusion methods and settings over rounds",
-    asks="With which method, outer step, average or local objective does the base keep rising on unseen data sets?",
+    asks="Which method, outer step, average, local objective or sampling keeps the base rising on unseen data?",
     source="section 7 leaves better fusing to others; EMA: arXiv 2412.06712; RegMean: 2212.09849; TSV-M: 2412.00081",
     variants=(
-        Variant(name="mean", contributors=Sampled(num=8)),
-        Variant(name="mean, EMA of releases", contributors=Sampled(num=8), averaged=0.6),
-        Variant(name="half a step", contributors=Sampled(num=8), recipe="task-arithmetic(scale=0.5, normalize=true)"),
-        Variant(name="momentum", contributors=Sampled(num=8), recipe="mean then momentum(lr=0.5, momentum=0.5)"),
-        Variant(name="RegMean", contributors=Sampled(num=8), recipe="regmean"),
-        Variant(name="TSV-M", contributors=Sampled(num=8), recipe="tsv-m"),
-        Variant(name="TIES", contributors=Sampled(num=8), recipe="ties"),
-        Variant(name="WiSE-FT", contributors=Sampled(num=8), objectives=("wise-ft",)),
-        Variant(name="L2-SP", contributors=Sampled(num=8), objectives=("l2-sp",)),
+        Variant(name="mean", contributors=_EIGHT),
+        Variant(name="EMA of releases is deployed", contributors=_EIGHT, averaged=0.6),
+        # Whoever starts from the average φ has φ' = k φ + (1 − k)(φ + mean δ) = φ + (1 − k) mean δ: a shorter step.
+        Variant(
+            name="EMA is started from: half a step",
+            contributors=_EIGHT,
+            recipe="task-arithmetic(scale=0.5, normalize=true)",
+        ),
+        Variant(name="outer momentum", contributors=_EIGHT, recipe="mean then momentum(lr=0.5, momentum=0.5)"),
+        Variant(name="RegMean", contributors=_EIGHT, recipe="regmean"),
+        Variant(name="TSV-M", contributors=_EIGHT, recipe="tsv-m"),
+        Variant(name="WiSE-FT", contributors=_EIGHT, objectives=("wise-ft",)),
+        Variant(name="L2-SP", contributors=_EIGHT, objectives=("l2-sp",)),
+        Variant(name="balanced kinds of task", contributors=Sampled(num=8, is_balanced=True)),
+        Variant(name="half the steps, up to 16 contributors", contributors=Sampled(num=16, share=0.5)),
+        Variant(name="stopped by the gate", contributors=_EIGHT, is_gated=True),
     ),
     protocols=("frozen", "few-shot"),
     groups=("seen", "unseen"),
