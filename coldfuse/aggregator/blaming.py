@@ -13,13 +13,16 @@ from itertools import combinations, islice
 
 from coldfuse.core.attribution import SpentError, attribute, leave_one_out
 from coldfuse.core.gate import decide
-from coldfuse.core.gate_rules import GateRules, SuiteCounts, points
+from coldfuse.core.gate_rules import Finding, GateRules, SuiteCounts, points
 from coldfuse.core.gating import MAX_TRIED
 from coldfuse.core.harm import Harm, who_harms
 from coldfuse.core.words import plural
 
 MAX_SEARCHED = 128
 """Number of models that are scored to find a smallest set without which the rest passes."""
+
+_LEAST_HARM = 0.005
+"""Worth below zero that is told from chance: half a point."""
 
 _AT_ONCE = 64
 """Number of models that are asked for at a time."""
@@ -83,7 +86,12 @@ class _UnknownError(Exception):
 
 def fails(rules: GateRules, counts: Sequence[SuiteCounts]) -> bool:
     """Tell whether the operator's suites alone, however many evaluators the rules ask for, see harm in a model."""
-    return decide(rules.model_copy(update={"min_evaluators": 1}), counts).finding in ("worse", "not-better")
+    return finding_of(rules, counts) in ("worse", "not-better")
+
+
+def finding_of(rules: GateRules, counts: Sequence[SuiteCounts]) -> Finding:
+    """Return what the operator's suites find by themselves."""
+    return decide(rules.model_copy(update={"min_evaluators": 1}), counts).finding
 
 
 def mean_change(counts: Sequence[SuiteCounts]) -> float:
@@ -112,7 +120,9 @@ def blame(suspects: Suspects) -> Blame | list[frozenset[str]]:
 
 
 def _by_shapley(suspects: Suspects, names: Sequence[str]) -> Blame:
-    """Name all that are worth less than nothing, where leaving out a few does not help."""
+    """Name all that clearly do harm, where leaving out a few does not help."""
+    if finding_of(suspects.rules, suspects.whole) != "worse":  # what is merely not better harms nobody
+        return Blame({}, "nobody does harm: it is no worse than its base, and not better")
     try:
         found = attribute(names, suspects.value)
     except SpentError:
@@ -120,9 +130,9 @@ def _by_shapley(suspects: Suspects, names: Sequence[str]) -> Blame:
     harmful = {
         name: f"{_whole(suspects)}; its part in that is {points(worth)} ({found.method}, {found.reason})"
         for name, worth in found.worth.items()
-        if worth < 0
+        if worth < -max(suspects.rules.margin, _LEAST_HARM)
     }
-    return Blame(harmful, "" if harmful else f"no contribution does harm by itself or with others ({found.reason})")
+    return Blame(harmful, "" if harmful else f"no contribution clearly does harm ({found.reason})")
 
 
 def _why(suspects: Suspects, found: Harm) -> str:

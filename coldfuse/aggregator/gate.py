@@ -123,6 +123,8 @@ def _after_failure(gate: Gate, state: RoundState, found: Evaluated) -> list[Lead
     why = found.decision.reason
     if len(state.gating.evaluations) >= MAX_CANDIDATES:
         return [_abandon(f"{kept}: {MAX_CANDIDATES} candidates have failed at the gate, the last one as {why}")]
+    if found.decision.finding not in ("worse", "not-better"):  # too few have answered, or too little is known
+        return [_abandon(f"{kept}: {why}")]
     if not own or not fails(gate.rules, own):
         return _by_asking(gate, state, f"{kept}: {why}")
     outcome = blame(Suspects(rules=gate.rules, whole=own, tried=state.gating.tried, contributions=tuple(there)))

@@ -20,6 +20,7 @@ from coldfuse.api.places import locate, resolve_model
 from coldfuse.core.model_files import ENTRIES
 from coldfuse.core.serialization import canonical_json, sha256
 from coldfuse.core.shared_module import ADAPTER_CONFIG
+from coldfuse.durable import explained
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.engine.folder_fusion import FolderFusion, fuse_folders
 from coldfuse.engine.recipes import read_recipe
@@ -64,7 +65,8 @@ class Candidates:
         """
         found = []
         for name, shown in zip(names, shown_names(names), strict=True):
-            folder = self._folder_of(name).absolute()  # workers may stand in another folder
+            with explained(Path(name), "read"):
+                folder = self._folder_of(name).absolute()  # workers may stand in another folder
             found.append(Model(name=shown, folder=folder, digest=digest_of(folder)))
         return tuple(found)
 

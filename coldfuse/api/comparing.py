@@ -11,11 +11,11 @@ from tempfile import TemporaryDirectory
 
 from coldfuse.api.candidates import Candidates, Fetch, is_change, shown_names
 from coldfuse.api.fusing import Machine
+from coldfuse.api.model_names import as_text, check_names
 from coldfuse.api.places import Place
-from coldfuse.api.rank import as_text, check_names
 from coldfuse.core.left_out import left_out_lines
 from coldfuse.engine.comparing import Sides, compare_weights, total
-from coldfuse.errors import SchemaMismatchError, UserInputError
+from coldfuse.errors import ColdfuseError, FusionError, SchemaMismatchError, UserInputError
 from coldfuse.evaluation.likeness import RepresentationPair, Similarity, WeightPair, weight_likeness
 from coldfuse.movement.found import EMBEDDINGS, OTHERS, layer_of
 from coldfuse.tensors.folders import Location
@@ -71,11 +71,9 @@ def run_comparison(
         notes: list[str] = []
         try:
             weights = _weights(request, places, base, notes)
-        except SchemaMismatchError as error:
+        except (SchemaMismatchError, FusionError) as error:
             if request.texts is None:
-                raise SchemaMismatchError(
-                    f"{error}; models of different shapes can be compared by what they make of texts alone: --data FILE"
-                ) from error
+                raise _with_advice(error) from error
             weights = ()
             notes.append(f"weights are not compared: {error}")
         candidates = replace(candidates, base=None if base is None else str(base))
@@ -84,6 +82,14 @@ def run_comparison(
         models=tuple(places), base=as_text(request.base), weights=weights, representations=found,
         num_examples=len(request.texts or ()), notes=tuple(note[:2000] for note in notes),
     )  # fmt: skip
+
+
+def _with_advice(error: ColdfuseError) -> ColdfuseError:
+    if not isinstance(error, SchemaMismatchError):
+        return error
+    return SchemaMismatchError(
+        f"{error}; models of different shapes can be compared by what they make of texts alone: --data FILE"
+    )
 
 
 def _weights(

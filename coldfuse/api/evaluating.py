@@ -19,7 +19,7 @@ from coldfuse.data.tables import FileFormat
 from coldfuse.engine.execution import ray_executor
 from coldfuse.errors import UserInputError
 from coldfuse.evaluation.features import FeatureCache
-from coldfuse.evaluation.protocols import Model
+from coldfuse.evaluation.protocols import Model, require_device
 from coldfuse.evaluation.report import report
 from coldfuse.evaluation.settings import Protocol, ScoringSettings, protocols_for
 from coldfuse.evaluation.suites import Reading, Suite, distinct_names, read_harness, read_pair, read_slices, read_suite
@@ -120,8 +120,9 @@ def run_evaluation(request: Request, fetch: Fetch, *, say: Say = lambda _: None)
 
 
 def _require(request: Request) -> None:
-    if not request.models:
+    if not request.models or not all(request.models):
         raise UserInputError("no model: name one or several that are to be scored")
+    require_device(request.settings.device)
     if not request.seeds or len(set(request.seeds)) < len(request.seeds):
         raise UserInputError("seeds: expected different numbers, one or more")
 

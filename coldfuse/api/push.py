@@ -82,13 +82,13 @@ def push_folder(
     with requiring("coldfuse push", "fuse"):
         from coldfuse.publishing import push as pushes  # noqa: PLC0415 - huggingface_hub takes a while
         from coldfuse.publishing.folder import outgoing  # noqa: PLC0415
-        from coldfuse.publishing.hub import Repository, parse_address, show_progress  # noqa: PLC0415
+        from coldfuse.publishing.hub import Repository, discreet, parse_address  # noqa: PLC0415
     where = Repository(parse_address(repository), branch=branch)
     pushes.require_verified(folder, known, now_s=time.time())
     if dry_run:
         manifest, files = outgoing(folder, with_provenance=pushing.with_provenance)
         return pushes.planned(manifest, files, where)
-    with show_progress(is_shown=is_watched()):
+    with discreet(is_watched=is_watched()):
         return pushes.push(folder, where, pushing)
 
 

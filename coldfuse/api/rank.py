@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from coldfuse.errors import UserInputError
+from coldfuse.api.model_names import fetching
 from coldfuse.extras import requiring
 
 if TYPE_CHECKING:
-    from coldfuse.api.candidates import Fetch
     from coldfuse.evaluation.bases import Data
     from coldfuse.evaluation.ranking import Ranking
 
@@ -66,31 +64,3 @@ def rank(  # noqa: PLR0913 - what there is to say, by keyword
         )  # fmt: skip
         request = RankRequest(models=models, data=data, base=base, proxy=proxy, task=task, settings=settings)
         return run_ranking(request, fetching(root), on_model=on_model or (lambda _: None))
-
-
-def fetching(root: str | None) -> Fetch:
-    """Return what brings a release of a federation, verified; see `coldfuse.fetch`."""
-    from coldfuse.api.connect import fetch  # noqa: PLC0415 - for releases alone
-
-    def bring(source: str, which: int | str, out: Path) -> None:
-        if isinstance(which, int):
-            fetch(source, out, root=root, release=which)
-        else:
-            fetch(source, out, root=root, channel=which)
-
-    return bring
-
-
-def as_text(place: Place | None) -> str | None:
-    """Return a path as text."""
-    return None if place is None else os.fspath(place)
-
-
-def check_names(models: Sequence[Place], *, fewest: int) -> list[str]:
-    """Return the names of models. Raises `UserInputError` where there are too few, or two alike."""
-    names = [os.fspath(model) for model in models]
-    if len(names) < fewest:
-        raise UserInputError(f"{len(names)} models, expected {fewest} or more")
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UserInputError(f"{twice[0]}: named twice; name each model once")
-    return names

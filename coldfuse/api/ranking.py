@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from coldfuse.api.candidates import Candidates, Fetch
+from coldfuse.api.model_names import as_text, check_names
 from coldfuse.api.places import Place
-from coldfuse.api.rank import as_text, check_names
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import UserInputError
 from coldfuse.evaluation.bases import Data, RankSettings, rank_bases

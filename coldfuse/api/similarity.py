@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from coldfuse.api.model_names import fetching
 from coldfuse.extras import requiring
 
 if TYPE_CHECKING:
@@ -53,7 +54,6 @@ def similarity(  # noqa: PLR0913 - what there is to say, by keyword
     with requiring("coldfuse.similarity", "evaluate"):
         from coldfuse.api.comparing import ComparisonRequest, run_comparison  # noqa: PLC0415 - numba comes with it
         from coldfuse.api.fusing import Machine  # noqa: PLC0415
-        from coldfuse.api.rank import fetching  # noqa: PLC0415
 
         request = ComparisonRequest(
             models=models, base=base, texts=None if texts is None else tuple(texts), max_length=max_length,

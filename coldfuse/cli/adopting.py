@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from coldfuse.cli.founding import begun_in, finish, founders, say_keys
+from coldfuse.cli.options.gate import GateWords
 from coldfuse.cli.options.operator import InitOptions
 from coldfuse.core.names import shown
 from coldfuse.errors import FederationError
@@ -21,6 +22,8 @@ def adopt_federation(options: InitOptions) -> None:
         raise typer.BadParameter(
             "--auditable is decided before anybody contributes; a federation that is adopted is not"
         )
+    if options.gating != GateWords():
+        raise typer.BadParameter("--adopt takes a federation as it is; give it a gate with coldfuse set afterwards")
     store = open_store(options.store)
     if read_settings(store)[0].root is not None and begun_in(store) is None:
         raise FederationError(f"{options.store}: has a root already; coldfuse keys show {options.store} shows it")

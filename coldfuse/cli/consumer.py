@@ -125,8 +125,8 @@ def status(options: StatusOptions) -> None:
         typer.echo(json.dumps(document))
         return
     typer.echo(str(answer))
-    for line in describe_channels(channels):
-        typer.echo(line)
+    for said in describe_channels(channels):
+        typer.echo(said)
     if module is not None:
         typer.echo(f"shared: {module}")
     if words is not None:

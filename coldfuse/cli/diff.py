@@ -111,7 +111,9 @@ def _columns(movement: Movement) -> Sequence[Mover]:
 
 
 def _header(columns: Sequence[Mover]) -> list[str]:
-    return ["", "moved", "of its weights", "changed", "along before", *(_short(mover.who) for mover in columns)]
+    several = len({mover.release for mover in columns}) > 1
+    names = (_short(f"{mover.release}: {mover.who}" if several else mover.who) for mover in columns)
+    return ["", "moved", "of its weights", "changed", "along before", *names]
 
 
 def _row(name: str, moved: Moved, columns: Sequence[Mover]) -> list[str]:

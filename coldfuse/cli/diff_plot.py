@@ -43,7 +43,8 @@ def plot(movement: Movement, path: Path) -> None:
                 length * max(moved.share(mover.contribution) or 0.0, 0.0)
                 for length, moved in zip(lengths, layers.values(), strict=True)
             ]
-            axes.barh(labels, parts, left=left, label=_plain(mover.who))
+            name = f"{mover.release}: {mover.who}" if movement.steps else mover.who
+            axes.barh(labels, parts, left=left, label=_plain(name))
             left = [start + part for start, part in zip(left, parts, strict=True)]
         axes.legend(fontsize="small")
     axes.invert_yaxis()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import typer
@@ -63,8 +62,6 @@ def _words(given: ScoredData) -> DataWords:
 
 
 def _settings(protocol: ProtocolOptions, options: EvaluateOptions) -> ScoringSettings:
-    if not 0 < protocol.learning_rate <= 1 or math.isnan(protocol.learning_rate):
-        raise UserInputError(f"--learning-rate {protocol.learning_rate}: expected more than 0, and 1 at most")
     return ScoringSettings(
         max_length=protocol.max_length, num_epochs=protocol.epochs, learning_rate=protocol.learning_rate,
         batch_size=protocol.batch_size, threads=options.place.threads, device=options.place.device,

@@ -67,5 +67,5 @@ def _option(field: str) -> str:
 
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    value = f" {str(first['input'])[:80]!r}" if isinstance(first["input"], str | float | int) else ""
+    value = f" {first['input']!r:.80}" if isinstance(first["input"], str | float | int) else ""
     return f"{_option(str(first['loc'][0]))}{value}: {first['msg'].removeprefix('Value error, ')}"

@@ -82,7 +82,8 @@ class Sender:
             StoppedError: The node was asked to stop.
         """
         sent = work.sent() or self._recall(work, trained)
-        if sent is None or sent.federation != self.client.status().federation or self._is_undone(work, trained, sent):
+        status = self.client.status()
+        if sent is None or sent.federation != status.federation or self._is_undone(work, trained, sent, status):
             sent = self._send(work, trained)
         return sent is not None and self._await_verdict(work, trained, sent, wait_for_release=wait_for_release)
 
@@ -188,7 +189,7 @@ class Sender:
         base, looked_in = trained.base_release, sent.round
         while True:
             status = self.client.status()
-            if status.round.number > looked_in and self._is_undone(work, trained, sent):
+            if status.round.number > looked_in and self._is_undone(work, trained, sent, status):
                 return False
             looked_in = status.round.number
             try:
@@ -214,9 +215,11 @@ class Sender:
             self._say("waiting", base, status.round.waits_for)
             self._pause(status)
 
-    def _is_undone(self, work: WorkFolder, trained: Trained, sent: Sent) -> bool:
+    def _is_undone(self, work: WorkFolder, trained: Trained, sent: Sent, status: Status) -> bool:
         """Tell whether what a round has made of this was rolled back, so that it has to be sent again; and say so."""
         base = (trained.base_release, trained.base_digest)
+        if status.latest.number != trained.base_release or status.round.number <= sent.round:
+            return False  # nothing of it can have been
         if not is_undone(self.client, round_number=sent.round, base=base):
             return False
         work.forget_sent()

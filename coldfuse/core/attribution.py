@@ -179,9 +179,9 @@ def gtg_shapley(
         reason = f"the whole round is worth {whole:.2g}, at most {EPSILON_ROUND:g}: nobody's part of it is looked for"
         return _sampled(dict.fromkeys(everybody, 0.0), worth, is_settled=True, reason=reason)
     orders: list[list[float]] = []
-    is_settled = False
+    is_settled, most = False, _MOST * 2.0 ** min(num, 64)  # of more nobody comes to an end
     try:
-        while not is_settled and len(orders) < _MOST * 2**num:
+        while not is_settled and len(orders) < most:
             marginal = _along(_order(everybody, len(orders), seed), worth, everybody, epsilon)
             orders.append([marginal.get(name, 0.0) for name in everybody])
             is_settled = len(orders) % num == 0 and _agree(orders)  # everybody has led equally often

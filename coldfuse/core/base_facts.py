@@ -52,8 +52,10 @@ def card_terms(card: str) -> dict[str, str]:
     ({}, {})
     """
     found = re.match(r"\ufeff?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", card[:MOST_CARD_CHARS], re.DOTALL)
-    terms = {}
-    for name in ("license", "pipeline_tag") if found else ():
+    terms: dict[str, str] = {}
+    if found is None:
+        return terms
+    for name in ("license", "pipeline_tag"):
         value = r"(['\"]?)([A-Za-z0-9][A-Za-z0-9.+-]{0,63})\1"
         line = re.search(rf"^{name}:[ \t]*{value}[ \t]*\r?$", found[1], re.MULTILINE)
         if line:

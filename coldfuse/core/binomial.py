@@ -74,7 +74,7 @@ def least_share(successes: int, trials: int, chance: float) -> float:
     """
     if successes <= 0 or trials <= 0:
         return 0.0
-    seen, limit = min(successes / trials, 1.0), math.log(1.0 / chance) / trials
+    seen, limit = min(successes / trials, 1.0), -math.log(chance) / trials
     low, high = 0.0, seen
     for _ in range(60):
         middle = (low + high) / 2

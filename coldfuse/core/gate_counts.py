@@ -82,7 +82,7 @@ def noise_slack(scale: float, num_noises: int, chance: float) -> int:
     """
     if scale <= 0 or num_noises <= 0:
         return 0
-    wanted = math.log(1.0 / chance)
+    wanted = -math.log(chance)
     if wanted <= num_noises:
         return math.ceil(scale * math.sqrt(8 * num_noises * wanted))
     return math.ceil(scale * math.sqrt(2) * (wanted + num_noises))
@@ -205,7 +205,7 @@ def visible_loss(counts: Pool, rules: GateRules, *, margin: float, level: float)
         return None
     slack = noise_slack(rules.noise, counts.num_noises, level / 50)
     differ = max(0.0, min(counts.only_before + counts.only_after, num)) + margin * num + 2 * slack
-    z2 = (NormalDist().inv_cdf(1.0 - level) + NormalDist().inv_cdf(POWER)) ** 2
+    z2 = (NormalDist().inv_cdf(POWER) - NormalDist().inv_cdf(level)) ** 2
     lost = max(float(fewest_to_reject(level)), (z2 + math.sqrt(z2 * z2 + 4 * z2 * differ)) / 2)
     accepted = margin
     if margin > 0:  # what is accepted grows by how little is known of how many differ

@@ -179,8 +179,10 @@ def _asked(
     for voice in sorted(voices, key=lambda each: each.counts.suite):
         suites.setdefault(voice.counts.suite, []).append(voice)
     only = {suite: said[0].counts.evaluator for suite, said in suites.items() if len(said) == 1}
-    shares = Counter(who for who in only.values() if who is not None)
-    weights = {suite: rules.weight_of(suite) / shares.get(only.get(suite), 1) for suite in suites}
+    shares = Counter(only.values())
+    weights = {
+        suite: rules.weight_of(suite) / (shares[only[suite]] if only.get(suite) is not None else 1) for suite in suites
+    }
     asked: list[tuple[_Named, float]] = [((suite, suite, said), weights[suite]) for suite, said in suites.items()]
     whole = voices if everything is None else everything
     if len(asked) > 1 or len(whole) > len(voices):

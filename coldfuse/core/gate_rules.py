@@ -28,6 +28,8 @@ Finding = Literal["off", "better", "not-worse", "worse", "not-better", "disputed
 too few evaluators."""
 
 
+_LEAST_WEIGHT = 0.001
+
 _SAID = {
     "resolution": "resolution", "on_unsure": "unsure", "on_silence": "silence", "min_evaluators": "evaluators",
     "to_stop": "to-stop", "wait_s": "wait in seconds", "max_asks": "asks", "per_rounds": "per-rounds", "noise": "noise",
@@ -41,6 +43,14 @@ class SuiteWeight(Value):
 
     suite: Name
     weight: Annotated[float, Field(ge=0, le=1000)]
+    """0, or 0.001 to 1000."""
+
+    @field_validator("weight")
+    @classmethod
+    def _not_next_to_nothing(cls, weight: float) -> float:
+        if 0 < weight < _LEAST_WEIGHT:
+            raise ValueError(f"expected 0, or {_LEAST_WEIGHT:g} to 1000")
+        return weight
 
 
 class GateRules(Value):

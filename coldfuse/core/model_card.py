@@ -231,7 +231,7 @@ def _scores(facts: CardFacts) -> Iterator[str]:
 
 
 def _privacy(facts: CardFacts) -> Iterator[str]:
-    yield "Contributors' data, heads and optimiser states have not left them."
+    yield "Contributors' data have not left them: what they sent is what fine-tuning changed of the shared tensors."
     yield f"Privacy spent: {quoted(facts.privacy) if facts.privacy else 'none is recorded'}."
 
 

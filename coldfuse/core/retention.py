@@ -53,15 +53,21 @@ class Kept:
 
 
 def decide_kept(
-    rules: RetentionRules, releases: Iterable[ReleaseManifest], *, targets: Collection[int], collected: Kept
+    rules: RetentionRules,
+    releases: Iterable[ReleaseManifest],
+    *,
+    targets: Collection[int],
+    collected: Kept,
+    bases: Collection[int] = (),
 ) -> Kept:
     """Decide which releases' files and contributions are kept.
 
     Args:
         rules: How much is kept.
         releases: All releases, in any order.
-        targets: Numbers of the releases that a channel points to, or an open round stands on.
+        targets: Numbers of the releases that a channel points to; it may move on to any later one.
         collected: What an earlier collection has removed: it is not there to be kept.
+        bases: Numbers of the releases that a round stands on which is not over.
 
     >>> from coldfuse.core.release import ReleaseManifest
     >>> def release(number, parent):
@@ -78,12 +84,16 @@ def decide_kept(
     fused = [number for number in newest if known[number].parent is not None and number not in collected.deltas]
     deltas = set(fused if rules.keep_deltas is None else fused[: rules.keep_deltas])
     files = set(newest if rules.keep_releases is None else newest[: rules.keep_releases])
-    files |= {number for number in newest if targets and number >= min(targets)}  # a channel may move on to any of them
+    files |= {number for number in newest if targets and number >= min(targets)} | set(bases)
     files |= {number for one in deltas for number in _needed_for(known[one])}
     return Kept(files=frozenset(files & known.keys() - collected.files), deltas=frozenset(deltas))
 
 
 def _needed_for(release: ReleaseManifest) -> list[int]:
-    """Return the releases on which one is fused again."""
-    replaced = [step.release for step in release.retraction.steps] if release.retraction else []
+    """Return the releases that are read where one is fused again.
+
+    What a module's deltas change was measured against the very releases that they were made on, which were replaced.
+    """
+    steps = release.retraction.steps if release.retraction and release.module else ()
+    replaced = [step.release for step in steps]
     return [number for number in (release.parent, *replaced) if number is not None]

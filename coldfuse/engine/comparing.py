@@ -26,6 +26,7 @@ from coldfuse.engine.job import Fusion, require_memory
 from coldfuse.engine.measuring import measure_all
 from coldfuse.engine.passes import Progress, measuring_passes
 from coldfuse.engine.plan import PieceTask, Shard
+from coldfuse.errors import SchemaMismatchError
 from coldfuse.fusion.average.mean import Mean
 from coldfuse.fusion.block import Block, Float64
 from coldfuse.fusion.method import Measure, Sums
@@ -38,6 +39,9 @@ Sides = Mapping[str, Float64]
 """Sums G, s and b of each tensor, shape (3, M, M)."""
 
 _NAME = "likeness"
+
+_FEWEST = 0.5
+"""Share of the base's elements that a model must have, to be compared with it."""
 
 
 class _OfTaskVectors(Mean):
@@ -91,7 +95,8 @@ def compare_weights(
     out = scratch / "compared"
     recipe = Recipe(combiner=_OfWeights() if of_weights else _OfTaskVectors())
     prepared = read_ahead(open_fusion(FolderFusion(base=base, models=models, out=out, recipe=recipe)), executor)
-    fusion, shards = prepared.fusion, _only_read(prepared)
+    _require_copies(prepared)
+    fusion, shards = prepared.fusion, _only_read(prepared, of_all=of_weights)
     require_memory(fusion, {"": shards}, executor.task_bytes)
     with expanded(prepared, out):
         measured = _measure(fusion, shards, executor, progress)
@@ -104,7 +109,8 @@ def compare_weights(
 
 def total(sums: Iterable[Float64]) -> Float64:
     """Return the sums of several tensors together, such as those of a layer."""
-    return np.sum(list(sums), axis=0)
+    summed: Float64 = np.sum(list(sums), axis=0)
+    return summed
 
 
 def _measure(fusion: Fusion, shards: Sequence[Shard], executor: Executor, progress: Progress | None) -> Sides:
@@ -113,11 +119,30 @@ def _measure(fusion: Fusion, shards: Sequence[Shard], executor: Executor, progre
     return {tensor: results[_NAME] for (_, tensor), results in found.items()}
 
 
-def _only_read(prepared: Prepared) -> list[Shard]:
-    """Return the shards of what is measured, with nothing to be written and without what is no number."""
+def _require_copies(prepared: Prepared) -> None:
+    """Refuse a model of another architecture: a tensor that it lacks would count as the base's own."""
+    sizes = {name: spec.num_elements for name, spec in prepared.base.schema.items() if spec.is_fused}
+    for item in (item for item in prepared.inputs if not item.is_delta):
+        own = item.operands
+        common = [name for name in sizes if name in own]
+        if sum(map(sizes.__getitem__, common)) < _FEWEST * sum(sizes.values()):
+            raise SchemaMismatchError(
+                f"{item.path}: has {len(common)} of the {len(sizes)} tensors of {prepared.base.folder}; expected a "
+                "copy of it whose weights are others"
+            )
+
+
+def _only_read(prepared: Prepared, *, of_all: bool) -> list[Shard]:
+    """Return the shards of what is measured, with nothing to be written and without what is no number.
+
+    Args:
+        prepared: What is read.
+        of_all: True for tensors that all models have; False also for those that some change.
+    """
 
     def pieces(tasks: Sequence[PieceTask]) -> tuple[PieceTask, ...]:
-        return tuple(task for task in tasks if task.is_fused and any(task.contributions))
+        has = all if of_all else any
+        return tuple(task for task in tasks if task.is_fused and has(one is not None for one in task.contributions))
 
     shards = [
         replace(shard, parts=tuple(replace(p, size_bytes=0, pieces=pieces(p.pieces)) for p in shard.parts))

@@ -226,6 +226,8 @@ def _value(name: str, seen: _Seen, data: Any, rows: NDArray[np.int64], settings:
 
 def _probe(features_NH: Tensor, data: TextDataset) -> float:
     """Fit a linear probe on half of each class and return its accuracy on the other half."""
+    if len(set(data.labels)) < 2:
+        raise UserInputError(f"all {len(data)} examples have one class, expected two or more to tell apart")
     numbers = TextDataset(texts=tuple(map(str, range(len(data)))), labels=data.labels, label_names=data.label_names)
     fitted, tested = ([int(text) for text in half.texts] for half in halves(numbers))
     label_N = torch.tensor(data.labels, device=features_NH.device)
@@ -235,7 +237,7 @@ def _probe(features_NH: Tensor, data: TextDataset) -> float:
 
 def _notes(data: Data, drawn: _Drawn, models: Sequence[RankedModel]) -> tuple[str, ...]:
     notes = []
-    if isinstance(data, TextDataset):
+    if isinstance(data, TextDataset) and isinstance(drawn.data, TextDataset):
         counts = np.bincount(np.array(drawn.data.labels), minlength=data.num_classes)
         if lonely := int((counts == 1).sum()):
             notes.append(f"{lonely} of {data.num_classes} classes have one example: knn and probe cannot get it right")

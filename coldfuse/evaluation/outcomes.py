@@ -88,7 +88,7 @@ def _documents(task: Task, loaded: TaskModel, examples: Any) -> Measured:
     """Score language models by the log-probability of each document."""
     whole: Any = task
     if is_dataclass(task) and any(field.name == "packed" for field in fields(task)):
-        whole = replace(task, packed=False)  # type: ignore[call-arg]  # no document is read after another
+        whole = replace(task, packed=False)  # no document is read after another
     at_once = affordable_tokens(loaded.model)
     losses, counts, num_long = [], [], 0
     for index in range(len(examples)):

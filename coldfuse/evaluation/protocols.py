@@ -119,6 +119,15 @@ def score_model(model: Model, suite: Suite, protocol: Protocol, *, seed: int, sc
     return Scores(num_train=len(chosen), measured=measured, notes=notes)
 
 
+def require_device(name: str) -> None:
+    """Refuse a device that this machine has not, before anything is loaded. Raises `UserInputError`."""
+    try:
+        torch.zeros(1, device=pick_device(name))
+    except (RuntimeError, AssertionError) as error:  # torch says the one or the other
+        first_line = str(error).partition("\n")[0][:200]
+        raise UserInputError(f"device {name!r} cannot be used: {first_line}") from error
+
+
 def draw(examples: Any, count: int | None, *, seed: int) -> list[int]:
     """Draw labelled examples at random: one of each class first, as far as they go, and then any.
 

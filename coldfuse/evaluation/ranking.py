@@ -132,7 +132,8 @@ def draw(labels: Sequence[object], count: int, *, seed: int) -> list[int]:
     order = list(range(len(labels)))
     random.Random(derive_seed(seed, "rank")).shuffle(order)  # noqa: S311 - a sample, not a secret
     seen: Counter[object] = Counter()
-    first, rest = [], []
+    first: list[int] = []
+    rest: list[int] = []
     for index in order:
         seen[labels[index]] += 1
         (first if seen[labels[index]] <= _FEWEST_OF_A_CLASS else rest).append(index)

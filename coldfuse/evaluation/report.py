@@ -97,7 +97,7 @@ def _known_alike(compared: Compared) -> Compared:
 
 def _notes(plan: Plan, trials: Mapping[Place, Trial]) -> tuple[str, ...]:
     """Return what should be known of data and scores, each once."""
-    notes = []
+    notes = [note for suite in plan.suites for note in suite.shared]
     for place, trial in trials.items():
         suite = plan.suites[place.suite]
         where = f"{plan.models[place.model].name} on {suite.name}" if len(plan.models) > 1 else suite.name

@@ -158,7 +158,8 @@ def _summed(layers: Sequence[Layer]) -> NDArray[np.float64]:
     """Add up the products of all layers over batches of about the same size."""
     num_texts = len(layers[0])
     batches = np.array_split(np.arange(num_texts), -(-num_texts // _BATCH))
-    return np.sum([products([layer[batch] for layer in layers]) for batch in batches], axis=0)
+    summed: NDArray[np.float64] = np.sum([products([layer[batch] for layer in layers]) for batch in batches], axis=0)
+    return summed
 
 
 def counterparts(one: int, other: int) -> list[tuple[int, int]]:

@@ -16,6 +16,10 @@ as a node does (ColD). `perplexity`: nothing is trained, the model is scored as 
 KINDS: tuple[Kind, ...] = ("probe", "fine-tuned", "perplexity")
 """Protocols that can be asked for by name."""
 
+_LIMITS = {
+    "max_length": (5, 1_000_000), "num_epochs": (1, 10_000), "learning_rate": (1e-12, 1.0), "batch_size": (1, 65_536),
+    "threads": (1, 1024),
+}  # fmt: skip
 _FEW_SHOT_EPOCHS = 20
 """Epochs over few labels: each is a step or two."""
 
@@ -60,6 +64,13 @@ class ScoringSettings:
     """Processor threads of one trial. The same number gives the same bytes, on any number of workers."""
     device: str = "auto"
     """Device: `cpu`, `cuda`, or `auto` for a GPU where there is one."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be computed with, by name."""
+        for name, (low, high) in _LIMITS.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:  # also refuses NaN
+                raise UserInputError(f"{name} is {value}, expected {low} to {high}")
 
     def epochs(self, protocol: Protocol) -> int:
         """Return the epochs of fine-tuning by a protocol."""

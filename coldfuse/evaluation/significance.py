@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from coldfuse.core.binomial import upper_tail, weighted_holm
 from coldfuse.core.words import plural
 
 ALPHA = 0.05
@@ -22,8 +23,6 @@ ALPHA = 0.05
 
 RESOLUTION = 0.01
 """Difference, as a share of the examples, that a comparison should be able to see: one point of a hundred."""
-
-_NEGLIGIBLE = 1e-18
 
 
 class Verdict(StrEnum):
@@ -132,18 +131,7 @@ def sign_test(only_before: int, only_after: int) -> float:
     >>> round(sign_test(1, 9), 6), sign_test(5, 5), sign_test(0, 0), sign_test(0, 5)
     (0.021484, 1.0, 1.0, 0.0625)
     """
-    count, smaller = only_before + only_after, min(only_before, only_after)
-    if 2 * smaller >= count:
-        return 1.0
-    # The largest term in logarithms, the others by their ratio to it: n may be millions, and 2ⁿ is no float.
-    log_term = math.lgamma(count + 1) - math.lgamma(smaller + 1) - math.lgamma(count - smaller + 1)
-    ratio, total = 1.0, 0.0
-    for wins in range(smaller, -1, -1):
-        total += ratio
-        ratio *= wins / (count - wins + 1)
-        if ratio < _NEGLIGIBLE * total:
-            break
-    return min(1.0, 2.0 * math.exp(log_term - count * math.log(2.0)) * total)
+    return min(1.0, 2.0 * upper_tail(max(only_before, only_after), only_before + only_after))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -152,12 +140,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     >>> holm([0.01, 0.04, 0.03]), holm([])
     ([0.03, 0.06, 0.06], [])
     """
-    adjusted = [1.0] * len(p_values)
-    highest = 0.0
-    for place, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[index]))
-        adjusted[index] = highest
-    return adjusted
+    return weighted_holm(p_values, [1.0] * len(p_values))
 
 
 def smallest_visible(num_examples: int, num_discordant: int, *, alpha: float = ALPHA) -> float | None:

@@ -178,7 +178,8 @@ def _narrowed(x_ND: Float64) -> Float64:
     if x_ND.shape[1] <= len(x_ND):
         return x_ND
     left_NR, singular_R, _ = np.linalg.svd(x_ND, full_matrices=False)
-    return left_NR * singular_R
+    narrowed_NR: Float64 = left_NR * singular_R
+    return narrowed_NR
 
 
 def _pair(x: ArrayLike, y: ArrayLike) -> tuple[Float64, Float64]:

@@ -102,11 +102,15 @@ def _moment(cell: object, where: str) -> Moment:
     return number, text[:80]
 
 
+def _nearest(places: Sequence[int], wanted: float) -> int:
+    return min(places, key=lambda place: abs(place - wanted))
+
+
 def _pieces(rows: Sequence[_Row], count: int) -> list[Sequence[_Row]]:
     """Cut sorted rows into pieces of about as many, where one moment ends and another begins."""
     changes = [index for index in range(1, len(rows)) if rows[index][0][0] != rows[index - 1][0][0]]
     if not changes:
         return [rows]
     wanted = [number * len(rows) / count for number in range(1, count)]
-    cuts = sorted({min(changes, key=lambda index, place=place: abs(index - place)) for place in wanted})
+    cuts = sorted({_nearest(changes, place) for place in wanted})
     return [rows[first:end] for first, end in pairwise([0, *cuts, len(rows)])]

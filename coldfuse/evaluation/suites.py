@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from coldfuse.core.serialization import canonical_json, sha256
+from coldfuse.core.words import plural
 from coldfuse.data.folders import parts_of
 from coldfuse.data.tables import FileFormat
 from coldfuse.errors import UserInputError
@@ -26,6 +27,7 @@ from coldfuse.training.schedule import derive_seed
 from coldfuse.training.tasks import find_task
 from coldfuse.training.tasks.splitting import set_apart
 from coldfuse.training.tasks.task import DataRequest
+from coldfuse.training.tasks.texts import Passage
 
 TEST_FRACTION = 0.3
 """Share of the examples that is tested on, where there is no test file."""
@@ -48,6 +50,8 @@ class Suite:
     """Examples to test on, by name; "" where there is one."""
     notes: tuple[str, ...] = ()
     """What was read, for people."""
+    shared: tuple[str, ...] = ()
+    """What a test set shares with what is trained on, for the evaluation's notes."""
 
     @property
     def is_harness(self) -> bool:
@@ -92,10 +96,10 @@ class Reading:
     def suite(self, name: str, train: Any, tests: Mapping[str, Any]) -> Suite:
         """Return a suite of examples that were read, no more of them than are wanted."""
         notes = [line for report in _reports(train, *tests.values()) for line in report.lines()]
-        return Suite(
-            name=name, task=self.task, train=None if train is None else some(train, self.num_train),
-            tests={test: some(examples, self.num_test) for test, examples in tests.items()}, notes=tuple(notes),
-        )  # fmt: skip
+        chosen = None if train is None else some(train, self.num_train)
+        tested = {test: some(examples, self.num_test) for test, examples in tests.items()}
+        shared = [line for test, examples in tested.items() if (line := _overlap(chosen, examples, f"{name} {test}"))]
+        return Suite(name=name, task=self.task, train=chosen, tests=tested, notes=tuple(notes), shared=tuple(shared))
 
     def apart(self, examples: Any) -> tuple[Any, Any]:
         """Split examples in those to train on and those to test on."""
@@ -117,7 +121,7 @@ def read_suite(data: str, reading: Reading) -> Suite:
         return reading.suite(name, train if reading.trains else None, tests)
     examples = reading.read(data)
     if not reading.trains:
-        return reading.suite(name, None, {"": examples})
+        return reading.suite(name, None, {"": whole_documents(examples)})
     train, test = reading.apart(examples)
     suite = reading.suite(name, train, {"": test})
     return _noted(suite, examples)
@@ -195,6 +199,19 @@ def some(examples: Any, count: int | None) -> Any:
     return examples.take(sorted(order[:count]))
 
 
+def whole_documents(examples: Any) -> Any:
+    """Return documents that were read in passages, as training wants them, whole; other examples as they are."""
+    rows: tuple[Any, ...] = getattr(examples, "rows", ())
+    if not rows or not isinstance(rows[0], Passage) or all(row.begins and row.ends for row in rows):
+        return examples
+    texts: list[list[str]] = []
+    for passage in rows:
+        if passage.begins or not texts:
+            texts.append([])
+        texts[-1].append(passage.text)
+    return replace(examples, rows=tuple(Passage(text="".join(parts)) for parts in texts), report=None)
+
+
 def name_of(data: str) -> str:
     """Return what people call a file or folder.
 
@@ -222,9 +239,25 @@ def distinct_names(names: Sequence[str]) -> list[str]:
     return found
 
 
+def _overlap(train: Any, test: Any, where: str) -> str:
+    """Say how many test examples are trained on, too; nothing where none is."""
+    seen = set(_keys(train)) if train is not None else set()
+    count = sum(key in seen for key in _keys(test))
+    if not count:
+        return ""
+    return f"{where.strip()}: {count:,} of {plural(len(test), 'test example')} are among those that are trained on"
+
+
+def _keys(examples: Any) -> Sequence[Any]:
+    """Return what tells examples apart, whatever their labels: texts, pictures' digests, or whole rows."""
+    if texts := getattr(examples, "texts", ()):
+        return list(zip(texts, getattr(examples, "text_pairs", None) or texts, strict=True))
+    return getattr(examples, "digests", ()) or getattr(examples, "rows", ())
+
+
 def _noted(suite: Suite, examples: Any) -> Suite:
     lines = [line for report in _reports(examples) for line in report.lines()]
-    return Suite(name=suite.name, task=suite.task, train=suite.train, tests=suite.tests, notes=(*lines, *suite.notes))
+    return replace(suite, notes=(*lines, *suite.notes))
 
 
 def _reports(*examples: Any) -> list[Any]:

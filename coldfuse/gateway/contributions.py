@@ -28,6 +28,7 @@ from coldfuse.core.serialization import blob_digest, decode, encode, sha256
 from coldfuse.core.signature import Signature
 from coldfuse.errors import CodecError, ContributionRejectedError, RoundClosedError
 from coldfuse.gateway.answers import ContributionVerdict, Decision
+from coldfuse.gateway.leftovers import Condemned
 from coldfuse.gateway.presence import Presence
 from coldfuse.gateway.rounds import STANDING_AGE_S, Rounds, Standing, find_verdict
 from coldfuse.gateway.senders import Senders
@@ -55,6 +56,7 @@ class Committer:
         self._threads = threads
         self._senders = Senders(federation)
         self.presence = Presence()
+        self._condemned = Condemned(federation.store)
 
     def commit(self, data: bytes, signature: Signature | None = None) -> ContributionVerdict:
         """Record a contribution whose parts have arrived; one that was recorded before is answered with its verdict.
@@ -62,6 +64,7 @@ class Committer:
         Raises:
             ContributionRejectedError: The federation can never take it, or not all of it is there.
             NotAllowedError: Its contributor may not contribute.
+            GatewayBusyError: Some of its parts are being dropped at this moment.
         """
         manifest = read_manifest(data)
         check_manifest(manifest, self._federation.settings)
@@ -86,6 +89,7 @@ class Committer:
 
     def _record(self, manifest: ContributionManifest, data: bytes, received: Received, sender: Asker | None) -> None:
         self._check_round(manifest)
+        self._condemned.check(manifest.parts)
         self._check_parts(manifest.parts)
         self._senders.count(sender, received)
         self._federation.objects.put(received.contribution, data)

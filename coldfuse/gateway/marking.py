@@ -7,11 +7,12 @@ always needed, whoever they are of: they are small, and what names others is nev
 
 from __future__ import annotations
 
+import sys
 import time
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.retention import Collected, Kept, RetentionRules, decide_kept
@@ -19,6 +20,7 @@ from coldfuse.core.serialization import MAX_MANIFEST_BYTES, decode
 from coldfuse.errors import ObjectNotFoundError
 from coldfuse.gateway.leftovers import digests_in
 from coldfuse.gateway.sent import find_lists, read_lists
+from coldfuse.registry.channels import CANDIDATE
 from coldfuse.registry.collected import CollectedSoFar
 from coldfuse.registry.damage import DAMAGED
 from coldfuse.registry.federation import Federation
@@ -39,7 +41,7 @@ class Marks:
     """A set of digests in eight bytes each: two with the same first 64 bits count as one, which removes too little."""
 
     _new: bytearray = field(default_factory=bytearray)
-    _sorted: np.ndarray[tuple[int], np.dtype[np.uint64]] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    _sorted: array[int] = field(default_factory=lambda: array("Q"))
 
     def add(self, digest: str) -> None:
         """Add a digest."""
@@ -48,11 +50,12 @@ class Marks:
     def __contains__(self, digest: str) -> bool:
         """Tell whether a digest was added, or one that begins like it."""
         if self._new:
-            self._sorted = np.unique(np.concatenate([self._sorted, np.frombuffer(bytes(self._new), np.uint64)]))
+            self._sorted.frombytes(self._new)
             self._new.clear()
-        wanted = np.frombuffer(bytes.fromhex(digest[:16]), np.uint64)[0]
-        place = int(np.searchsorted(self._sorted, wanted))
-        return place < len(self._sorted) and bool(self._sorted[place] == wanted)
+            self._sorted = array("Q", sorted(set(self._sorted)))
+        wanted = int.from_bytes(bytes.fromhex(digest[:16]), sys.byteorder)
+        place = bisect_left(self._sorted, wanted)
+        return place < len(self._sorted) and self._sorted[place] == wanted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +97,8 @@ def mark(federation: Federation, rules: RetentionRules) -> Marked:
     since = first_unsettled(federation)
     named = set(named_lately(federation, since))  # first: what is taken into use meanwhile is found by the last look
     releases, before = list(_releases(federation)), CollectedSoFar(federation).releases
-    kept = decide_kept(rules, releases, targets=_targets(federation, since), collected=before)
+    targets, bases = _targets(federation), _bases(federation, since)
+    kept = decide_kept(rules, releases, targets=targets, collected=before, bases=bases)
     live, files, deltas = Marks(), Marks(), Marks()
     for digest in named:
         live.add(digest)
@@ -121,14 +125,18 @@ def _releases(federation: Federation) -> Iterator[ReleaseManifest]:
             yield decode(ReleaseManifest, data, what=f"release {number}")
 
 
-def _targets(federation: Federation, since: int) -> set[int]:
-    """Return the releases that a channel points to, or that a round stands on in which something may still happen."""
-    found = {federation.channel(name).release for name in federation.pointers.names()}
-    for number in list_rounds(federation.store):
-        opened = federation.journal(number).led().opened if number >= since else None
-        if opened is not None:
-            found.add(opened.base_release)
-    return found
+def _targets(federation: Federation) -> set[int]:
+    """Return the releases that channels point to.
+
+    What is a candidate is no release yet: its files stay as what the channel names.
+    """
+    return {federation.channel(name).release for name in federation.pointers.names() if name != CANDIDATE}
+
+
+def _bases(federation: Federation, since: int) -> set[int]:
+    """Return the releases that rounds from this one on stand on that are not over."""
+    states = [federation.journal(number).led() for number in list_rounds(federation.store) if number >= since]
+    return {state.opened.base_release for state in states if state.opened is not None and not state.is_over}
 
 
 def named_lately(federation: Federation, since: int) -> Iterator[str]:

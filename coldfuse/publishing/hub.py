@@ -6,6 +6,7 @@ signed address carries.
 
 from __future__ import annotations
 
+import logging
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -22,7 +23,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from coldfuse import __version__
 from coldfuse.core.model_files import CARD_FILE
@@ -32,6 +33,9 @@ from coldfuse.publishing.folder import Outgoing
 
 _HttpError: type[Exception] = HfHubHTTPError.__bases__[0]
 """What huggingface_hub raises for a line that fails: its versions use different libraries for HTTP."""
+
+_HTTP_LOGGERS = ("httpx", "httpx2", "httpcore", "httpcore2", "urllib3")
+"""Loggers of the libraries that versions of huggingface_hub speak HTTP with."""
 
 _ADDRESS = re.compile(r"hf://([A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95})/?")
 _MOST_CARD_BYTES = 1 << 20
@@ -115,7 +119,7 @@ class Repository:
         Raises:
             ConflictError: Somebody else has changed the repository meanwhile.
         """
-        operations = [
+        operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
             *(CommitOperationAdd(path_in_repo=each.path, path_or_fileobj=str(each.file)) for each in files),
             *(CommitOperationDelete(path_in_repo=path, is_folder=False) for path in removed),
         ]
@@ -141,14 +145,23 @@ class Repository:
 
 
 @contextmanager
-def show_progress(*, is_shown: bool) -> Iterator[None]:
-    """Let huggingface_hub draw its bars in the block only where somebody watches."""
+def discreet(*, is_watched: bool) -> Iterator[None]:
+    """Let huggingface_hub draw its bars in the block only where somebody watches, and its HTTP library log no address.
+
+    Large files go to addresses that are signed: whoever reads one may write there.
+    """
     was_hidden = are_progress_bars_disabled()
-    if not is_shown:
+    if not is_watched:
         disable_progress_bars()
+    loggers = [logging.getLogger(name) for name in _HTTP_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(max(logger.getEffectiveLevel(), logging.WARNING))
     try:
         yield
     finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         if not was_hidden:
             enable_progress_bars()
 
@@ -158,23 +171,25 @@ def _translated(name: str) -> Iterator[None]:
     """Turn what huggingface_hub raises in the block into errors of ours, in one line without addresses' secrets."""
     try:
         yield
-    except LocalTokenNotFoundError as error:
-        raise NotAllowedError(
-            f"{name}: no token of the Hub is here; log in with hf auth login, or set HF_TOKEN"
-        ) from error
-    except HfHubHTTPError as error:
-        raise _of_status(name, error) from error
-    except HFValidationError as error:
-        raise UserInputError(f"{name}: {_plain(error)}") from error
-    except _HttpError as error:
-        raise TransportError(f"{name}: the Hub is out of reach: {_plain(error)}; try again") from error
-    except OSError as error:  # offline by HF_HUB_OFFLINE, or a file that cannot be read
-        raise TransportError(f"{name}: could not be reached: {_plain(error)}") from error
-    except (ValueError, RuntimeError) as error:  # an answer that is none, or an upload that failed
-        cause = error.__cause__
-        if isinstance(cause, HfHubHTTPError):
-            raise _of_status(name, cause) from error
-        raise StorageError(f"{name}: the Hub did not take it: {_plain(error)}") from error
+    except (_HttpError, OSError, ValueError, RuntimeError) as error:
+        raise _of(name, error) from error
+
+
+def _of(name: str, error: Exception) -> Exception:
+    """Return our error for one of huggingface_hub's; what only says that an upload failed has its cause behind it."""
+    cause = error.__cause__ if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception) else error
+    match cause:
+        case LocalTokenNotFoundError():
+            return NotAllowedError(f"{name}: no token of the Hub is here; log in with hf auth login, or set HF_TOKEN")
+        case HfHubHTTPError():
+            return _of_status(name, cause)
+        case HFValidationError():
+            return UserInputError(f"{name}: {_plain(cause)}")
+        case OSError():  # offline by HF_HUB_OFFLINE, or a file that cannot be read
+            return TransportError(f"{name}: could not be reached: {_plain(cause)}")
+    if isinstance(cause, _HttpError):
+        return TransportError(f"{name}: the Hub is out of reach: {_plain(cause)}; push again, it goes on")
+    return StorageError(f"{name}: the Hub did not take it: {_plain(cause)}")
 
 
 def _of_status(name: str, error: HfHubHTTPError) -> Exception:

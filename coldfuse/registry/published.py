@@ -95,6 +95,8 @@ def write_manifest(
 
 def require_next(manifest: ReleaseManifest, current: Channel) -> None:
     """Raise `ConflictError` for a release that does not continue the one that `latest` points to."""
+    if current.release == manifest.release:
+        raise ConflictError(f"release {manifest.release} was published by another aggregator")
     if current.release != manifest.continues:
         raise ConflictError(
             f"release {manifest.release} continues {manifest.parent}, but {current.release} is the latest"

@@ -31,6 +31,7 @@ from coldfuse.core.round import Opened, RoundState
 from coldfuse.core.value import Value
 from coldfuse.engine.execution import Executor
 from coldfuse.engine.tied import find_tied
+from coldfuse.engine.variances import find_variances
 from coldfuse.errors import ColdfuseError, DamagedObjectError, FederationError, FusionError
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.objects import object_key
@@ -211,19 +212,18 @@ class _Again:
     def _base_of_then(self, again: Again, base: Base) -> Base:
         """Return the base that a round's contributors had: what their deltas change of it was measured against that.
 
-        Where it is not there, the one that takes its place does: but for modules, deltas are measured by themselves.
+        Where its files are not there, the one that takes its place does, if deltas are judged by themselves: changes of
+        a module's factors and of running variances are not.
         """
         then = self.recomputing.releases.get(again.base_release)
-        if then is None and base.release.module is not None:
-            raise _CannotError(f"release {again.base_release}, on which a module was trained, is not there")
-        if then is None:
-            return base
         try:
-            return open_base(self.recomputing.federation, _unchecked(then.manifest))
+            if then is not None:
+                return open_base(self.recomputing.federation, _unchecked(then.manifest))
         except DamagedObjectError:
-            if base.release.module is not None:
-                raise
-            return base
+            pass
+        if base.release.module is not None or find_variances(base.checkpoint):
+            raise _CannotError(f"release {again.base_release}, which what was contributed is judged by, is not there")
+        return base
 
 
 def _in_scratch(federation: Federation, store: ObjectStore, made: ReleaseManifest) -> Base:

@@ -159,7 +159,10 @@ def _of_fused(state: RoundState, made: SeenRelease) -> Iterator[Problem]:
     """What a release was made from is what its round has closed on."""
     number = made.number
     fused = {one.contribution for one in made.manifest.contributions}
-    closed = set(state.closed.contributions) & state.admitted.keys() if state.closed else set()
+    listed = set(state.closed.contributions) if state.closed else set()
+    closed = listed & state.admitted.keys()
+    if state.abandoned is not None:  # it never came out, and all who had contributed were told to send it again
+        closed = listed & (closed | fused)
     for contribution in sorted(fused ^ closed):
         verb = "has fused" if contribution in fused else "has left out"
         yield Cause.CONTRADICTION, f"release {number} {verb} contribution {contribution[:12]}, against its journal"

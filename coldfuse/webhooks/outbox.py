@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential, wait_random
 from tenacity.nap import sleep_using_event
 from tenacity.stop import stop_when_event_set
 
@@ -180,7 +180,8 @@ class _Teller:
         """Tell something, or give it up; False if this was stopped before."""
         outgoing = self._outgoing
         tries = Retrying(
-            wait=wait_exponential_jitter(initial=outgoing.first_pause_s, max=outgoing.longest_pause_s),
+            wait=wait_exponential(multiplier=outgoing.first_pause_s, max=outgoing.longest_pause_s)
+            + wait_random(0, outgoing.first_pause_s),
             stop=stop_after_delay(outgoing.give_up_s) | stop_when_event_set(self._stop),
             retry=retry_if_exception_type(TransportError),
             sleep=sleep_using_event(self._stop),

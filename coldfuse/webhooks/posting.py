@@ -56,7 +56,8 @@ def post(
         else HTTPConnection(address, port, timeout=_STEP_S)
     )
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    timer = threading.Timer(deadline_s, _cut, [connection])
+    is_over = threading.Event()
+    timer = threading.Timer(deadline_s, _cut, [connection, is_over])
     timer.daemon = True
     timer.start()
     try:
@@ -65,6 +66,8 @@ def post(
         )
         answer = connection.getresponse()
         answer.read(_MAX_ANSWER_BYTES, decode_content=False)
+        if is_over.is_set():
+            raise TransportError(f"{host}: has not answered within {deadline_s:g} s")
         return answer.status
     except (HTTPError, OSError, ValueError) as error:
         raise TransportError(f"{host}: {type(error).__name__}: {str(error)[:200]}") from error
@@ -105,8 +108,9 @@ def _is_public(address: str) -> bool:
     return found.is_global and not found.is_multicast and (inner is None or inner.is_global)
 
 
-def _cut(connection: HTTPConnection) -> None:
+def _cut(connection: HTTPConnection, is_over: threading.Event) -> None:
     """End what waits on a connection, from another thread."""
+    is_over.set()
     try:
         if connection.sock is not None:
             connection.sock.shutdown(socket.SHUT_RDWR)

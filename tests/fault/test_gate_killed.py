@@ -64,7 +64,7 @@ def test_whoever_leads_next_tries_and_drops_the_same_and_makes_the_same_release(
         federation = play(calm)
         expected, release = story(federation.journal(1).state()), federation.latest()
     assert calm.num_done > 20  # type: ignore[attr-defined]
-    for number in range(1, calm.num_done + 1):  # type: ignore[attr-defined]
+    for number in range(1, calm.num_done + 1, 2):  # type: ignore[attr-defined]  # before entries, or before heads
         folder = str(shutil.copytree(closed, tmp_path / str(number)))
         with installed(Watched(folder, dies_at=number)) as dying, pytest.raises(KilledError):
             play(dying)

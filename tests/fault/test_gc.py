@@ -116,7 +116,7 @@ def test_what_a_channel_points_to_stays_and_all_that_it_may_move_on_to(tmp_path:
     assert read_release(federation, 2)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_random_federations_keep_their_promises(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     names = [rng.sample(NAMES, rng.randint(1, 3)) for _ in range(rng.randint(2, 4))]
@@ -138,6 +138,18 @@ def test_random_federations_keep_their_promises(tmp_path: Path, seed: int) -> No
         contribute(federation, "ada", make_changes(make_model(), 100 + number))
         lead(federation, current, now_s=9.0)
     assert_kept(federation, clean(federation))
+
+
+class Recording(DyingStore):
+    """A store that notes what is asked of it."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.asked: list[tuple[str, str]] = []
+
+    def _begin(self, operation: str, key: str) -> None:
+        self.asked.append((operation, key))
+        super()._begin(operation, key)
 
 
 class Interrupted(DyingStore):
@@ -176,10 +188,11 @@ def test_between_any_two_operations_of_a_round_nothing_is_lost(received: Path, t
         lead(federation, 4)
 
     calm = copy(received, tmp_path / "calm")
-    with installed(DyingStore(calm.store.url)) as store:
+    with installed(Recording(calm.store.url)) as store:
         play(open_federation(store))
+    written = [at for at, (operation, key) in enumerate(store.asked) if operation not in _READS and key != LEASE_KEY]
     num_quiet = 0
-    for at in range(0, store.num_done, 7):
+    for at in sorted({0, *(at + 1 for at in written)} - {store.num_done})[::2]:
         federation = copy(received, tmp_path / str(at))
 
         def collects(federation: Federation = federation) -> None:
@@ -196,7 +209,7 @@ def test_between_any_two_operations_of_a_round_nothing_is_lost(received: Path, t
         assert federation.latest().model_digest == calm.latest().model_digest
         assert Examination(federation).run().is_sound, at
         shutil.rmtree(federation.store.url)
-    assert num_quiet >= 3
+    assert num_quiet >= 2
 
 
 class DyingWriter(DyingStore):
@@ -213,7 +226,7 @@ def test_killed_before_any_write_it_is_run_again(received: Path, tmp_path: Path)
         assert clean(open_federation(store)).num_objects
     assert store.num_done > 5
     left = {key for key in list_keys(whole.store, "") if key.startswith(("objects/", "checks/"))}
-    for number in range(1, store.num_done + 1, 2):
+    for number in range(1, store.num_done + 1, 3):
         federation = copy(received, tmp_path / str(number))
         with installed(DyingWriter(federation.store.url, dies_at=number)) as dying, pytest.raises(KilledError):
             clean(open_federation(dying))
@@ -231,11 +244,11 @@ def test_what_is_taken_into_use_meanwhile_stays(received: Path, tmp_path: Path) 
         calls.append(seconds)
         if len(calls) == 1:
             federation.store.delete(next(iter(list_keys(federation.store, "collected/"))))  # it has not looked there
-            roll_back(federation, 1, reason="", by="", signer=None)
+            roll_back(federation, 0, reason="", by="", signer=None)
 
     clean(federation, wait=meanwhile)
     assert calls
-    assert federation.channel("latest").release == 1
+    assert federation.channel("latest").release == 0
     assert read_release(federation)
 
 
@@ -320,3 +333,13 @@ def test_on_s3_as_in_a_folder(tmp_path: Path, s3_url: str) -> None:
     assert {key for key in list_keys(store, "objects/") if key not in set(list_keys(local.store, "objects/"))} <= {
         object_key(sha256(encode(remote.latest())))
     }
+
+
+def test_releases_that_held_what_was_retracted_can_go_and_the_one_after_them_is_fused_again(tmp_path: Path) -> None:
+    federation = played(tmp_path, [NAMES] * 3)
+    take_out(federation, "ben", erases=True)
+    found = clean(federation)
+    assert (found.kept.files, found.kept.deltas) == ({0, 4}, {4})
+    assert_kept(federation, found)
+    report = verified(federation)
+    assert [one.agrees for one in report.recomputed] == [True]

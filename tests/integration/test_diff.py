@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from encoded_deltas import factors, make_mask, schema_of, send, sparse, whole
 from operators import Person
+from rooted_rounds import make_signed_federation
 from tiny_rounds import (
     contribute,
     floats,
@@ -23,7 +24,9 @@ from tiny_rounds import (
     write_model,
 )
 
+from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.errors import DigestMismatchError, UserInputError
 from coldfuse.gateway import StoreGateway
 from coldfuse.movement.compare import Movement, compare_releases
@@ -31,6 +34,8 @@ from coldfuse.movement.history import History
 from coldfuse.movement.parts import Parts, PartsFile
 from coldfuse.registry.federation import Federation
 from coldfuse.tensors.changes import SparseChange
+from coldfuse.transport.client import GatewayClient
+from coldfuse.transport.server import serve_gateway
 
 MODEL = make_model()
 SEEDS = {"alice": 1, "bob": 20, "carol": 300}
@@ -90,7 +95,7 @@ def test_over_several_rounds_shares_still_add_up_and_each_step_is_held_against_t
     assert movement.steps[1].moved.cosine == compare_releases(history_of(two_rounds), 2).total.cosine
 
 
-@pytest.mark.parametrize("method", ["ties(density=0.5)", "mean then momentum", "coordinate-median"])
+@pytest.mark.parametrize("method", ["ties(density=0.5)", "mean then momentum", "median"])
 def test_of_what_is_not_linear_it_is_said_how_far_each_delta_goes_along_the_change(tmp_path: Path, method: str) -> None:
     federation = make_federation(tmp_path, MODEL, quorum=3, method=method)
     add_round(federation, 1, {name: make_changes(MODEL, seed) for name, seed in SEEDS.items()})
@@ -193,8 +198,23 @@ def test_a_consumer_sees_how_far_and_is_told_why_not_who(two_rounds: Federation)
     assert "private" in (movement.why_not or "")
 
 
+@pytest.mark.parametrize("is_auditable", [False, True], ids=["private", "auditable"])
+def test_a_member_sees_over_the_wire_what_the_federation_hands_out(tmp_path: Path, is_auditable: bool) -> None:
+    made = make_signed_federation(tmp_path, rounds=2, method="mean", is_auditable=is_auditable)
+    whole = compare_releases(history_of(made.federation), 2)
+    with serve_gateway(made.federation) as served:
+        client = GatewayClient(served.address, identity=made.identities["ada"])
+        with TrustedGateway(client, anchor=made.keys.fingerprint) as gateway:
+            movement = compare_releases(History(gateway), 2)
+    assert movement.total.distance == whole.total.distance
+    assert movement.total.cosine == whole.total.cosine
+    assert whole.is_exact
+    assert (movement.movers == whole.movers, movement.why_not is None) == (is_auditable, is_auditable)
+    assert not is_auditable or by_name(movement) == by_name(whole)
+
+
 def test_what_both_releases_share_is_not_read(tmp_path: Path, small_parts: int) -> None:
-    federation = make_federation(tmp_path, MODEL, quorum=2)
+    federation = make_federation(tmp_path, MODEL, quorum=2, screening=ScreeningRules.off())
     few = {"scale": np.array(0.5, np.float32)}
     add_round(federation, 1, {"alice": few, "bob": few})
     release: ReleaseManifest = federation.release(1)
@@ -237,7 +257,7 @@ def test_parts_are_held_up_to_a_budget_and_verified(tmp_path: Path, small_parts:
 def test_a_release_is_not_compared_with_nothing_or_itself(
     two_rounds: Federation, after: int, before: int | None
 ) -> None:
-    with pytest.raises(UserInputError, match="--to N"):
+    with pytest.raises(UserInputError, match=r"give (two releases: --from N )?--to [NM]"):
         compare_releases(history_of(two_rounds), after, before=before)
 
 
@@ -248,7 +268,7 @@ def test_a_newer_release_is_compared_with_an_older_one_without_who(two_rounds: F
 
 
 def test_an_unmoved_layer_counts_in_the_cosine_of_all(tmp_path: Path) -> None:
-    federation = make_federation(tmp_path, MODEL, quorum=2)
+    federation = make_federation(tmp_path, MODEL, quorum=2, screening=ScreeningRules.off())
     first = {"layer.weight": np.full((8, 8), 0.5, np.float32), "scale": np.array(1.0, np.float32)}
     add_round(federation, 1, {"alice": first, "bob": first})
     add_round(federation, 2, {name: {"scale": np.array(1.0, np.float32)} for name in ("alice", "bob")})

@@ -65,7 +65,20 @@ class Scene:
 def scene(tmp_path: Path) -> Iterator[Scene]:
     place = Place(tmp_path)
     write_tiny_model(place.path / "base")
-    place.init("--gate", "not-worse", "--gate-to-stop", 1, "--gate-resolution", 0.2, "--quorum", 1)
+    place.init(
+        "--gate",
+        "not-worse",
+        "--gate-to-stop",
+        1,
+        "--gate-resolution",
+        0.2,
+        "--quorum",
+        1,
+        "--close",
+        "quorum",
+        "--grace",
+        "0s",
+    )
     with serve_gateway(open_federation(LocalStore(place.store))) as gateway:
         yield Scene(place, gateway.address)
 

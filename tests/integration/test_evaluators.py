@@ -14,7 +14,7 @@ from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.gating import Asked, Evaluated
 from coldfuse.core.round import Abandoned, Published, Rejected
 from coldfuse.engine.execution import ThreadExecutor
-from coldfuse.errors import CodecError, ConflictError, FederationError, NotAllowedError, SignatureError
+from coldfuse.errors import CodecError, ConflictError, FederationError, NotAllowedError
 from coldfuse.gateway import StoreGateway
 from coldfuse.registry.objects import object_key
 from coldfuse.trust.score import MAX_WORDS, read_score
@@ -195,7 +195,7 @@ def test_a_word_is_taken_once_and_a_newer_one_takes_its_place_until_it_was_decid
 @pytest.mark.parametrize(
     ("different", "error"),
     [
-        ({"member": "ivo"}, SignatureError),
+        ({"member": "ivo"}, NotAllowedError),
         ({"federation": "0" * 64}, NotAllowedError),
         ({"manifest": "0" * 64}, FederationError),
         ({"round": 2}, FederationError),

@@ -22,7 +22,7 @@ from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
 from coldfuse.storage import LocalStore
 
-WORDS = "embeddings.word_embeddings.weight"
+WORDS, PLACES = "embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight"
 GOOD, BAD = ("good", "great", "fine", "lovely"), ("bad", "awful", "poor", "dull")
 
 
@@ -51,13 +51,14 @@ def make_federation(folder: Path) -> Federation:
 
 def test_who_takes_the_words_away_is_left_out_and_the_others_are_released(tmp_path: Path, suite: Suite) -> None:
     federation = make_federation(tmp_path)
-    words = read_release(federation)[WORDS].floats.astype(np.float32)
+    base = read_release(federation)
+    words, places = (base[name].floats.astype(np.float32) for name in (WORDS, PLACES))
     examiner = SuiteExaminer([suite])
     lead_gated(federation, 1, examiner)
     rng = np.random.default_rng(0)
     for name in ("ada", "ben", "cy"):
-        contribute(federation, name, {WORDS: (rng.normal(size=words.shape) * 0.001).astype(np.float32)})
-    harmful = contribute(federation, "eve", {WORDS: -4 * words})
+        contribute(federation, name, {PLACES: (rng.normal(size=places.shape) * 0.001).astype(np.float32)})
+    harmful = contribute(federation, "eve", {WORDS: np.full_like(words, 1e7)})  # beside which no word is told apart
     events = lead_gated(federation, 1, examiner)
     failed, passed = (event for event in events if isinstance(event, Evaluated))
     assert failed.decision.finding == "worse"

@@ -96,6 +96,7 @@ NEEDS = {
     "demo": "demo",
     "init STORE --base .": "fuse",
     "set STORE --quorum 3": "fuse",
+    "retract STORE ada": "fuse",
     "aggregator STORE": "aggregator",
     "serve STORE": "aggregator",
     "contribute 127.0.0.1:1 --data x.csv": "contributor",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from itertools import product
 
 import pytest
 from commands import Process, coldfuse, wait_until
@@ -12,9 +13,12 @@ from tiny_model import write_tiny_model
 from typer.testing import CliRunner
 
 from coldfuse.cli.main import app
+from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.experiments.paper.corpus import read_corpus
+from coldfuse.experiments.paper.multitask import Multitask, pool
 from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.training.settings import TrainingSettings
 
 SMALL = ("--rounds", 2, "--examples", 16, "--scoring", 16, "--test", 10, "--seeds", 0)
 
@@ -55,7 +59,7 @@ def results(folder):
 
 
 def test_an_experiment_that_was_killed_goes_on_to_the_same_bytes(data, base, tmp_path):
-    words = ("unseen", "--data", data, "--base", base, *SMALL, "--tune-every", 2, "--unseen", "plays")
+    words = ("num-datasets", "--data", data, "--base", base, *SMALL, "--score-every", 1, "--sets", "books,films")
     with coldfuse("experiment", *words, "--work", tmp_path / "killed") as process:
         kill_after(process, "round 1")
     models = list((tmp_path / "killed" / "models").iterdir())
@@ -64,11 +68,9 @@ def test_an_experiment_that_was_killed_goes_on_to_the_same_bytes(data, base, tmp
     experiment(*words, "--work", tmp_path / "killed")
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     experiment(*words, "--work", tmp_path / "whole")
-    killed, whole = (tmp_path / name / "unseen" for name in ("killed", "whole"))
+    killed, whole = (tmp_path / name / "num-datasets" for name in ("killed", "whole"))
     assert (killed / "results.jsonl").read_bytes() == (whole / "results.jsonl").read_bytes()
-    assert {(row["group"], row["set"]) for row in results(whole)} == {
-        ("seen", "books"), ("seen", "films"), ("unseen", "plays"),
-    }  # fmt: skip
+    assert [(row["round"], row["set"]) for row in results(whole)] == list(product((0, 1, 2), ("books", "films")))
     assert (whole / "figure.png").stat().st_size > 10_000
     assert f"digest {open_checkpoint(base).digest()}" in (whole / "summary.md").read_text()
     again = experiment(*words, "--work", tmp_path / "whole", "--so-far", "--json")
@@ -76,13 +78,13 @@ def test_an_experiment_that_was_killed_goes_on_to_the_same_bytes(data, base, tmp
 
 
 def test_baselines_averages_and_hostile_contributors_are_models_like_others(data, base, tmp_path):
-    words = ("--data", data, "--base", base, "--work", tmp_path, *SMALL, "--sets", "books,films")
-    experiment("main", *words, "--tune-every", 5, "--rounds", 1, "--discard")
+    words = ("--data", data, "--base", base, "--work", tmp_path, *SMALL, "--sets", "films")
+    experiment("main", *words, "--rounds", 1, "--discard")
     found = results(tmp_path / "main")
     assert not list((tmp_path / "models").iterdir())
     assert not list((tmp_path / "tuned").iterdir())
     assert {row["variant"] for row in found} == {"ColD Fusion", "EMA of releases", "one-shot", "multitask"}
-    assert len({row["model"] for row in found}) == 4  # with one round of all data sets, one-shot is its release
+    assert len({row["model"] for row in found}) == 4  # the start, the release, which is the one-shot one too, and two
     assert all(0 <= row["accuracy"] <= 1 for row in found)
 
 
@@ -123,8 +125,8 @@ def test_texts_of_left_out_data_sets_are_not_read_wherever_they_stand(data, tmp_
 
 def test_a_pretraining_that_was_killed_goes_on_to_the_same_model(data, tmp_path):
     words = (
-        "pretrain", "--data", data, "--layers", 1, "--hidden-size", 64, "--vocabulary", 400, "--batch", 4,
-        "--epochs", 3, "--sets", "films,plays",
+        "pretrain", "--data", data, "--layers", 1, "--hidden-size", 64, "--vocabulary", 400, "--batch", 8,
+        "--epochs", 2, "--sets", "films,plays",
     )  # fmt: skip
     with coldfuse("experiment", *words, "--out", tmp_path / "killed") as process:
         kill_after(process, "perplexity")
@@ -137,3 +139,16 @@ def test_a_pretraining_that_was_killed_goes_on_to_the_same_model(data, tmp_path)
     assert curves[0] == curves[1]
     with pytest.raises(UserInputError, match="holds a pretraining with other settings or texts"):
         experiment(*words, "--out", tmp_path / "whole", "--seed", 1)
+
+
+def test_single_texts_and_pairs_are_trained_on_together_each_by_the_classes_of_its_data_set(base):
+    singles = TextDataset(texts=("good film", "bad film"), labels=(0, 1), label_names=("yes", "no"))
+    pairs = TextDataset(texts=("a good film",), text_pairs=("a bad film",), labels=(2,), label_names=("x", "y", "z"))
+    pooled, task = pool({"pairs": pairs, "singles": singles}), Multitask()
+    loaded = task.load(base, pooled, TrainingSettings())
+    features = task.encode(loaded, pooled)
+    alone = task.encode(loaded, singles)
+    assert [feature["input_ids"] for feature in features][1:] == [feature["input_ids"] for feature in alone]
+    assert features[0]["token_type_ids"].count(1) > 1
+    task.start_head(loaded, features)
+    assert task.score(loaded, pooled, features) == 1.0

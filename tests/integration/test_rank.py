@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import run_coldfuse
 from safetensors.torch import load_file, save_file
-from tiny_model import VOCABULARY_SIZE, write_tiny_model, write_tokenizer
+from tiny_model import write_tiny_model, write_tokenizer
+from typer.testing import CliRunner
 
 import coldfuse
+from coldfuse.cli.main import app
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import UserInputError
 from coldfuse.evaluation.transferability import leep, logme, nce
@@ -38,6 +39,13 @@ def data() -> TextDataset:
     labels = tuple(index % 3 for index in range(60))
     words = [[*random.choice(list(WORDS.values())[label], 2), *random.choice(["was", "and"], 2)] for label in labels]
     return TextDataset(texts=tuple(" ".join(each) for each in words), labels=labels, label_names=tuple(WORDS))
+
+
+def command(*words: object) -> str:
+    """Run the command in this process, where its libraries are loaded, and return its standard output."""
+    done = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
 
 
 def write_data(path: Path, data: TextDataset) -> Path:
@@ -83,7 +91,7 @@ def test_a_body_that_says_nothing_comes_last(base: Path, data: TextDataset, tmp_
     found = coldfuse.rank([dull, base], data, seeds=(0, 1), examples=45)
     assert [model.model for model in found.models] == [base.name, "dull"]
     assert [len(score.values) for score in found.models[0].scores if score.mean is not None] == [2] * 5
-    assert all(pair.tau == 1.0 for pair in found.agreement if pair.tau is not None)
+    assert len(found.agreement) == 10
 
 
 @pytest.mark.parametrize("num_labels", [2, 7])
@@ -147,10 +155,9 @@ def test_deltas_and_releases_are_ranked_as_the_models_that_they_make(
 
 def test_numbers_are_ranked_by_logme_alone(base: Path, data: TextDataset, tmp_path: Path) -> None:
     file = write_data(tmp_path / "data.jsonl", data)
-    done = run_coldfuse(
-        "rank", base, "--data", file, "--task", "regression", "--column", "label=score", "--json"
-    ).succeed()
-    found = json.loads("\n".join(done.lines))
+    found = json.loads(
+        command("rank", base, "--data", file, "--task", "regression", "--column", "label=score", "--json")
+    )
     assert [score["name"] for score in found["models"][0]["scores"]] == ["logme"]
     assert found["num_classes"] is None
 
@@ -158,8 +165,7 @@ def test_numbers_are_ranked_by_logme_alone(base: Path, data: TextDataset, tmp_pa
 def test_the_command_shows_scores_agreement_and_cost(base: Path, data: TextDataset, tmp_path: Path) -> None:
     file = write_data(tmp_path / "data.jsonl", data)
     other = write_tiny_model(tmp_path / "other", seed=4, hidden_size=16, num_layers=1)
-    done = run_coldfuse("rank", base, other, "--data", file, "--proxy", file, "--examples", 40).succeed()
-    text = "\n".join(done.lines)
+    text = command("rank", base, other, "--data", file, "--proxy", file, "--examples", 40)
     for word in ("proxy", "place", "parameters", "tau", "weighted", "needs one pass of the body", "other: no leep"):
         assert word in text, word
 
@@ -216,7 +222,6 @@ def test_rare_classes_are_told_of(base: Path, data: TextDataset) -> None:
 
 
 def test_words_that_the_model_does_not_know_are_read_too(base: Path) -> None:
-    assert VOCABULARY_SIZE > 0
     odd = TextDataset(texts=("…", "ж ж", "", "good") * 4, labels=(0, 1, 0, 1) * 4, label_names=("a", "b"))
     [model] = coldfuse.rank([base], odd).models
     assert model.place == 1.0

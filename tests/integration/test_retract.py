@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import wait_until
 from retracted_rounds import NAMES, played, seed_of, take_out, verified
 from rooted import make_keys
 from rooted_rounds import SignedFederation, make_signed_federation
 from tiny_rounds import contribute, lead, make_changes, make_contribution, make_model, make_round, read_release, receive
 
+from coldfuse.aggregator.retract import retract
 from coldfuse.aggregator.retractable import find_given, plan_retraction
 from coldfuse.aggregator.retracting import opening_of
 from coldfuse.aggregator.round import advance
+from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
 from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.core.contribution import Rejection
 from coldfuse.core.retraction import Tombstone
@@ -395,3 +399,31 @@ def test_given_is_found_by_name_digest_and_the_beginning_of_one(tmp_path: Path) 
     one = contribution_of(federation, 1, "ben")
     for target in (one, one[:12]):
         assert [each.contribution for each in find_given(federation, target).fused] == [one]
+
+
+def test_an_aggregator_that_runs_waits_and_goes_on(tmp_path: Path) -> None:
+    federation = played(tmp_path, [NAMES, NAMES], quorum=1)
+    stop, said = threading.Event(), list[str]()
+    settings = AggregatorSettings(poll_s=0.02, lease_ttl_s=0.5)
+
+    def serve() -> None:
+        events = serve_rounds(
+            open_federation(federation.store), ThreadExecutor(1), settings, stop=stop, announce=said.append
+        )
+        assert list(events)
+
+    running = threading.Thread(target=serve)
+    running.start()
+    try:
+        wait_until(lambda: federation.journal(3).head() is not None, "an open round")
+        done = retract(federation, "ben", ThreadExecutor(1), reason="asked for it")  # it waits, as commands do
+        assert done.release is not None
+        wait_until(lambda: federation.journal(5).head() is not None, "a round after it")
+        contribute(federation, "ada", make_changes(make_model(), 80))
+        wait_until(lambda: federation.latest().release == 4, "a release")
+    finally:
+        stop.set()
+        running.join()
+    assert federation.latest().parent == 3
+    assert sum(line.startswith("leading as ") for line in said) == 2
+    assert any(line.startswith("waiting: retract ") for line in said)

@@ -8,15 +8,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import run_coldfuse
+from bodies import write_architecture
 from safetensors.torch import load_file, save_file
 from tiny_model import write_tiny_model
+from typer.testing import CliRunner
 
 import coldfuse
+from coldfuse.cli.main import app
 from coldfuse.errors import SchemaMismatchError, UserInputError
 
 TEXTS = tuple(f"{first} {second} {third}" for first in ("good", "bad", "the", "dull", "fine")
               for second in ("film", "was", "very", "a") for third in ("and", "great", "poor"))  # fmt: skip
+
+
+def command(*words: object) -> str:
+    """Run the command in this process, where its libraries are loaded, and return its standard output."""
+    done = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
 
 
 def changed(base: Path, folder: Path, *, seed: int, scale: float = 0.02) -> Path:
@@ -80,6 +89,15 @@ def test_other_shapes_are_compared_by_texts_alone(folders: dict[str, Path]) -> N
         coldfuse.similarity([folders["base"], folders["deep"]])
 
 
+def test_a_model_of_another_architecture_is_not_taken_for_the_base(folders: dict[str, Path], tmp_path: Path) -> None:
+    llama = write_architecture(tmp_path / "llama", "Llama")
+    for base in (None, folders["base"]):
+        with pytest.raises(SchemaMismatchError, match=r"0 of the 39 tensors .*--data FILE"):
+            coldfuse.similarity([folders["base"], llama], base=base)
+    found = coldfuse.similarity([folders["base"], llama], texts=TEXTS[:8])
+    assert (found.weights, len(found.representations)) == ((), 1)
+
+
 def test_deltas_are_compared_on_their_base(folders: dict[str, Path], tmp_path: Path) -> None:
     base = folders["base"]
     deltas = [
@@ -94,6 +112,7 @@ def test_deltas_are_compared_on_their_base(folders: dict[str, Path], tmp_path: P
         coldfuse.similarity(deltas)
 
 
+@pytest.mark.filterwarnings("ignore")  # PEFT's own, of transformers' names
 def test_an_adapter_is_compared_by_what_it_changes(folders: dict[str, Path], tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModel
@@ -112,11 +131,10 @@ def test_an_adapter_is_compared_by_what_it_changes(folders: dict[str, Path], tmp
 def test_the_command_shows_layers_and_draws_them(folders: dict[str, Path], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     (tmp_path / "texts.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in TEXTS))
-    done = run_coldfuse(
+    text = command(
         "similarity", folders["alice"], folders["bob"], "--base", folders["base"], "--data", tmp_path / "texts.jsonl",
         "--plot", tmp_path / "alike.png", "--tensors",
-    ).succeed()  # fmt: skip
-    text = "\n".join(done.lines)
+    )  # fmt: skip
     for word in (
         "task vectors, on",
         "same sign",
@@ -129,10 +147,8 @@ def test_the_command_shows_layers_and_draws_them(folders: dict[str, Path], tmp_p
 
 
 def test_json_is_the_same_as_from_python(folders: dict[str, Path]) -> None:
-    done = run_coldfuse("similarity", folders["alice"], folders["bob"], "--json").succeed()
-    assert json.loads("\n".join(done.lines)) == json.loads(
-        coldfuse.similarity([folders["alice"], folders["bob"]]).model_dump_json()
-    )
+    said = command("similarity", folders["alice"], folders["bob"], "--json")
+    assert json.loads(said) == json.loads(coldfuse.similarity([folders["alice"], folders["bob"]]).model_dump_json())
 
 
 @pytest.mark.parametrize(

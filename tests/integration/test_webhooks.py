@@ -108,9 +108,15 @@ def tell(federation: Federation, *urls: str) -> None:
     )  # fmt: skip
 
 
+def is_ready(federation: Federation) -> bool:
+    """Tell whether a round is open on the latest release: one on another is about to end."""
+    state = federation.journal(federation.current_round()).state()
+    return state.is_open and state.opened.base_release == federation.channel("latest").release  # type: ignore[union-attr]
+
+
 def play(federation: Federation, release: int) -> None:
     """Contribute to the round that opens, and wait for its release."""
-    wait_until(lambda: federation.journal(federation.current_round()).state().is_open, "an open round")
+    wait_until(lambda: is_ready(federation), "an open round on the latest release")
     for seed, name in enumerate(("ada", "ben")):
         contribute(federation, name, make_changes(MODEL, 10 * release + seed))
     wait_until(lambda: federation.channel("latest").release == release, f"release {release}")

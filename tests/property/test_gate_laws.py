@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 from scipy.stats import norm
 
-from coldfuse.core.gate import GateDecision, GateRules, SuiteCounts, decide
+from coldfuse.core.gate import MAX_EXAMPLES, GateDecision, GateRules, SuiteCounts, decide
+from coldfuse.core.serialization import decode, encode
 
 ROUNDS = 400
 
@@ -107,3 +109,30 @@ def test_nothing_gets_better_by_being_worse() -> None:
     ]
     assert [order.index(each) for each in found] == sorted((order.index(each) for each in found), reverse=True)
     assert set(found) == set(order)
+
+
+def wild(rng: random.Random) -> SuiteCounts:
+    num = rng.choice([1, 2, 3, 50, 2000, MAX_EXAMPLES])
+    some = (rng.randint(0, num), rng.randint(0, num))
+    before, after = rng.choice([(0, 0), (num, 0), (0, num), (num // 2, num // 2), (-3, 4), (num, num), some, some])
+    return SuiteCounts(
+        suite=rng.choice("abcd"), evaluator=rng.choice([None, *"xyzu"]), num_examples=num, only_before=before,
+        only_after=after,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_whatever_comes_there_is_one_answer_in_any_order(seed: int) -> None:
+    rng = random.Random(seed)
+    weights = [{"suite": suite, "weight": rng.choice([0.0, 0.001, 1000.0])} for suite in rng.sample("abcd", 2)]
+    rules = GateRules.model_validate({
+        "require": rng.choice(["not-worse", "better"]), "margin": rng.choice([0.0, 1e-9, 0.01, 0.5]),
+        "alpha": rng.choice([1e-6, 0.05, 0.5]), "noise": rng.choice([0.0, 0.001, 2.0, 10_000.0]),
+        "to_stop": rng.choice([1, 2, 3, 32]), "weights": weights, "resolution": rng.choice([1e-9, 0.03, 1.0]),
+    })  # fmt: skip
+    answers = [wild(rng) for _ in range(rng.randint(0, 9))]
+    decision = decide(rules, answers)
+    rng.shuffle(answers)
+    assert decide(rules, answers) == decision
+    assert decode(GateDecision, encode(decision), what="decision") == decision
+    assert decision.publish or decision.finding in ("worse", "not-better")

@@ -57,7 +57,7 @@ MAY_IMPORT = {
     "experiments": "*",
     "cli": "*",
     "__main__": "cli",
-    "__init__": "api gateway",
+    "__init__": "api gateway movement publishing",
 }
 """Besides `errors`, which everybody may import, and `coldfuse` itself, for the version. `*` is everything."""
 

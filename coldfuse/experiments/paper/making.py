@@ -38,7 +38,7 @@ from coldfuse.training.schedule import derive_seed
 from coldfuse.training.settings import TrainingSettings
 from coldfuse.training.statistics import StatisticsJob, compute_statistics, write_statistics
 from coldfuse.training.tasks import DEFAULT_TASK, find_task
-from coldfuse.training.tasks import Task as TrainingTask
+from coldfuse.training.tasks.task import Task as TrainingTask
 
 _HEAD = ("head.weight", "head.bias")
 
@@ -141,6 +141,8 @@ def _make_tuned(shop: Workshop, model: Tuned) -> None:
     validation = shop.tasks[model.share.set].validation
     done = train(shop, start, Lesson(train=data, validation=validation, training=model.training))
     tensors = _attacked(model, start, done.tensors)
+    if model.statistic == "variance":
+        raise UserInputError("variances along the training are not recorded in experiments; take fisher or regmean")
     if model.statistic is None:
         base = open_checkpoint(start)
         write_delta(out, base, tensors, encoding="F32", base_digest=base.digest())

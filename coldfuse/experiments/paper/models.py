@@ -16,6 +16,7 @@ from functools import cached_property
 
 from coldfuse.experiments.paper.protocol import Share
 from coldfuse.experiments.paper.values import Attack
+from coldfuse.fusion.method import Statistic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ class Tuned(Model):
     training: Training
     attack: Attack | None = None
     """What it sends instead of what it learnt; None for an honest one."""
-    statistic: str | None = None
+    statistic: Statistic | None = None
     """Kind of the statistics that go with it; None for none."""
 
     def _made_of(self) -> object:

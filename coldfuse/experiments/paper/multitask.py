@@ -11,7 +11,7 @@ their data away.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -94,24 +94,12 @@ class Multitask(TextClassification):
         pairs = examples.text_pairs
         if pairs is None:
             return super().encode(loaded, examples)
-        kinds = [[i for i, pair in enumerate(pairs) if bool(pair) == wanted] for wanted in (False, True)]
-        made: dict[int, tuple[Sequence[int], Sequence[int] | None]] = {}
-        texts: TokenizedTexts | None = None
-        for indices, is_pair in zip(kinds, (False, True), strict=True):
-            if not indices:
-                continue
-            some = examples.take(indices)
-            if not is_pair:
-                some = TextDataset(texts=some.texts, labels=some.labels, label_names=some.label_names)
-            texts = tokenize_for(loaded, some)
-            types = texts.token_type_ids or [None] * len(some)
-            made |= dict(zip(indices, zip(texts.input_ids, types, strict=True), strict=True))
-        assert texts is not None  # noqa: S101 - there are examples
-        ids, types = zip(*(made[i] for i in range(len(examples))), strict=True)
-        whole = TokenizedTexts(
-            input_ids=ids, token_type_ids=None if texts.token_type_ids is None else types,
-            pad_token_id=texts.pad_token_id, pad_to=texts.pad_to,
-        )  # fmt: skip
+        of_kinds = [[i for i, pair in enumerate(pairs) if bool(pair) == is_pair] for is_pair in (False, True)]
+        singles, both = (examples.take(indices) for indices in of_kinds)
+        parts = [tokenize_for(loaded, replace(singles, text_pairs=None))] if len(singles) else []
+        parts.append(tokenize_for(loaded, both))
+        place = {index: number for number, index in enumerate([*of_kinds[0], *of_kinds[1]])}
+        whole = _joined(parts).take([place[index] for index in range(len(examples))])
         return TextFeatures(texts=whole, labels=examples.labels)
 
     def start_head(self, loaded: TaskModel, features: Sequence[Feature]) -> None:
@@ -125,3 +113,13 @@ class Multitask(TextClassification):
         blocks = classifier_of(loaded).loss
         assert isinstance(blocks, _Blocks)  # noqa: S101 - `load` has put it there
         return float((blocks.masked(logits_NK, labels_N).argmax(dim=1) == labels_N).double().mean())
+
+
+def _joined(parts: Sequence[TokenizedTexts]) -> TokenizedTexts:
+    """Return the texts of all parts, one part after the other."""
+    types = [part.token_type_ids for part in parts]
+    return TokenizedTexts(
+        input_ids=[ids for part in parts for ids in part.input_ids],
+        token_type_ids=None if None in types else [row for rows in types for row in rows or ()],
+        pad_token_id=parts[0].pad_token_id, pad_to=parts[0].pad_to,
+    )  # fmt: skip

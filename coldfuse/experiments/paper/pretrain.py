@@ -25,6 +25,7 @@ from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.experiments.fusion_models import publish, write_model
 from coldfuse.experiments.paper.about import about
 from coldfuse.experiments.paper.corpus import Corpus
+from coldfuse.experiments.paper.vocabulary import write_tokenizer
 from coldfuse.naming.building import quiet
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.checkpoint import discard_checkpoint
@@ -37,7 +38,6 @@ from coldfuse.training.tasks.rows import Rows
 from coldfuse.training.tasks.task import TaskModel
 from coldfuse.training.tasks.texts import Passage
 
-_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _POSITIONS = 512
 _TOLD_EVERY_S = 30.0
 
@@ -129,7 +129,7 @@ def make_start(folder: Path, how: Pretraining, texts: Sequence[str]) -> None:
     staging = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(staging, ignore_errors=True)
     with quiet():
-        size = _write_tokenizer(staging, how, texts)
+        size = write_tokenizer(staging, texts, size=how.vocabulary, longest=_POSITIONS)
         config = BertConfig(
             vocab_size=size, hidden_size=how.hidden_size, num_hidden_layers=how.layers,
             num_attention_heads=max(1, how.hidden_size // 64), intermediate_size=4 * how.hidden_size,
@@ -140,29 +140,6 @@ def make_start(folder: Path, how: Pretraining, texts: Sequence[str]) -> None:
             torch.manual_seed(derive_seed(how.seed, "start") % (1 << 32))
             BertForMaskedLM(config).save_pretrained(staging)
     publish(staging, folder)
-
-
-def _write_tokenizer(folder: Path, how: Pretraining, texts: Sequence[str]) -> int:
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # noqa: S106 - a token of a text
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=how.vocabulary, special_tokens=list(_SPECIAL), limit_alphabet=500, show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    numbers = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=numbers
-    )
-    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=_POSITIONS,
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"], **dict(zip(names, _SPECIAL, strict=True)),
-    ).save_pretrained(folder)  # fmt: skip
-    return int(tokenizer.get_vocab_size())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,7 +61,7 @@ def test_all_are_named_where_all_harm():
 def test_nobody_is_named_where_better_is_asked_for_and_nobody_harms():
     found, _ = search("ab", lambda kept: 0.0, rules=GateRules(require="better"))
     assert not found.harmful
-    assert "no contribution does harm" in found.reason
+    assert "nobody does harm" in found.reason
 
 
 def test_of_more_than_can_be_scored_nobody_is_looked_for():

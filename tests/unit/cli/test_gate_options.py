@@ -63,12 +63,12 @@ def test_a_gate_that_never_was_is_switched_on_by_set(base: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--gate-margin", "2"], "--gate-margin '2.0': Input should be less than or equal to 0.5"),
-        (["--gate-margin", "nan"], "--gate-margin 'nan': Input should be a finite number"),
-        (["--gate-alpha", "0"], "--gate-alpha '0.0': Input should be greater than or equal to 1e-06"),
+        (["--gate-margin", "2"], "--gate-margin 2.0: Input should be less than or equal to 0.5"),
+        (["--gate-margin", "nan"], "--gate-margin nan: Input should be a finite number"),
+        (["--gate-alpha", "0"], "--gate-alpha 0.0: Input should be greater than or equal to 0.000001"),
         (["--gate-wait", "soon"], "'soon': expected a duration such as 90s, 15m or 2h"),
-        (["--gate-to-stop", "0"], "--gate-to-stop '0': Input should be greater than or equal to 1"),
-        (["--gate-asks", "-3"], "--gate-asks '-3': Input should be greater than or equal to 1"),
+        (["--gate-to-stop", "0"], "--gate-to-stop 0: Input should be greater than or equal to 1"),
+        (["--gate-asks", "-3"], "--gate-asks -3: Input should be greater than or equal to 1"),
         (["--gate-weight", "sst2"], "--gate-weight 'sst2': expected NAME=NUMBER, such as sst2=2"),
         (["--gate-weight", "a=1", "--gate-weight", "a=2"], "--gate-weight: a suite has two weights; give it one"),
         (["--gate-weight", "A b=1"], "--gate-weight 'A b': String should match pattern"),
@@ -87,3 +87,9 @@ def test_numbers_of_a_gate_that_is_off_are_refused(base: Path, words: list[str])
     result = run(base, "init", *words)
     assert result.exit_code == 2
     assert "--gate-alpha says how a gate decides that is off" in " ".join(result.output.replace("│", " ").split())
+
+
+def test_a_federation_that_is_adopted_is_taken_as_it_is(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["init", str(tmp_path / "store"), "--adopt", "--gate", "better"])
+    assert result.exit_code == 2
+    assert "with coldfuse set afterwards" in " ".join(result.output.replace("│", " ").split())

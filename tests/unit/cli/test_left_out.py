@@ -98,11 +98,12 @@ def test_a_folder_of_folders_is_published_and_fetched_whole(tmp_path: Path, writ
     fetched = run("fetch", tmp_path / "store", "--out", tmp_path / "out")
     assert f'load it with {loader}("{tmp_path / "out"}")' in fetched
     assert created.splitlines()[-1] == fetched.splitlines()[-1]
-    signatures = {"model.sig", "provenance.json"}
-    assert signatures <= set(listed(tmp_path / "out"))
-    assert [name for name in listed(tmp_path / "out") if ".coldfuse" not in name and name not in signatures] == [
+    beside = {"model.sig", "provenance.json", "README.md"}
+    assert beside <= set(listed(tmp_path / "out"))
+    assert [name for name in listed(tmp_path / "out") if ".coldfuse" not in name and name not in beside] == [
         name for name in listed(base) if name != "README.md"
     ]
+    assert (tmp_path / "out" / "README.md").read_text() != "x"  # the base's own card stays with the base
     again = run("init", tmp_path / "again", "--base", tmp_path / "out")
     assert "model.sig, provenance.json (signatures of what lay there)" in again
     for name in listed(base):

@@ -108,6 +108,13 @@ def test_a_bound_ends_the_sampling_and_is_told() -> None:
     assert found.worth["n00"] != 0
 
 
+def test_a_round_of_a_thousand_is_sampled_within_its_bound() -> None:
+    names = [f"n{index}" for index in range(1100)]
+    found = gtg_shapley(names, lambda kept: float(len(kept)), max_calls=1500)
+    assert (found.num_calls, found.is_settled) == (1500, False)
+    assert found.worth["n0"] == 1.0
+
+
 @pytest.mark.parametrize("find", [shapley, leave_one_out, gtg_shapley])
 def test_too_small_a_bound_is_an_error_in_a_line(find: Callable[..., object]) -> None:
     with pytest.raises(SpentError, match="2 sets of contributions were valued"):

@@ -270,7 +270,8 @@ def test_reasons_and_flags_are_bounded_whatever_comes() -> None:
         {"alpha": float("inf")}, {"to_stop": 0}, {"min_evaluators": 0}, {"wait_s": 0.0}, {"max_asks": 0},
         {"resolution": 0.0}, {"require": "good"}, {"on_unsure": "wait"}, {"max_suites": 65}, {"per_rounds": 1001},
         {"weights": [{"suite": "a", "weight": 1.0}] * 2}, {"weights": [{"suite": "A", "weight": 1.0}]},
-        {"weights": [{"suite": "a", "weight": -1.0}]}, {"weights": [{"suite": "a", "weight": float("inf")}]},
+        {"weights": [{"suite": "a", "weight": -1.0}]}, {"weights": [{"suite": "a", "weight": 1e-9}]},
+        {"weights": [{"suite": "a", "weight": float("inf")}]},
     ],
 )  # fmt: skip
 def test_rules_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:

@@ -125,7 +125,7 @@ def test_what_is_sent_again_before_the_drop_stays():
 def test_what_is_committed_before_the_drop_stays():
     door = Door()
     blob = door.send([10, 20])
-    door.intake._condemned.check([])  # looked just before the announcement
+    door.intake._gateway._committer._condemned.check([])  # looked just before the announcement
     assert door.collect(meanwhile=lambda: door.commit(blob)) == 0
     assert door.has(blob) == [True, True]
 

@@ -12,15 +12,16 @@ from dying_store import DyingStore, KilledError
 from operators import Person, Place
 from rooted_rounds import SignedFederation, make_signed_federation
 from tiny_nodes import MODEL, TinyNode, aggregating, running
-from tiny_rounds import contribute, lead, make_changes, make_federation, make_round
+from tiny_rounds import contribute, make_changes, make_federation, make_round
 
 from coldfuse.aggregator.model import open_base
 from coldfuse.aggregator.round import Round, advance
 from coldfuse.consumer import fetch
 from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.core.round import Abandoned, LeaderEvent, Opened, Published
-from coldfuse.core.serialization import encode
+from coldfuse.core.serialization import encode, sha256
 from coldfuse.doctor.examine import Examination
+from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import (
     ConflictError,
     DamagedObjectError,
@@ -33,6 +34,7 @@ from coldfuse.errors import (
 from coldfuse.gateway.store import StoreGateway
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.registry.moving import promote, roll_back
+from coldfuse.registry.objects import Objects
 from coldfuse.registry.published import next_number
 from coldfuse.storage import LocalStore
 from coldfuse.transport.client import GatewayClient
@@ -115,6 +117,8 @@ def test_the_running_round_ends_and_the_next_release_is_made_of_the_older_one(th
     play(three, 6)
     assert (three.latest().release, three.latest().parent) == (5, 4)
     assert_sound(three)
+    again = verify_store(three.store, Request(at_s=time.time(), executor=ThreadExecutor(1))).recomputed
+    assert [(one.release, one.agrees) for one in again] == [(5, True), (4, True), (1, True)]
 
 
 def test_twice_and_forward_again_and_numbers_are_never_used_twice(three: Federation) -> None:
@@ -362,8 +366,6 @@ def test_an_operator_signs_it_and_everybody_follows(signed: SignedFederation, tm
     )
     assert [summary.name.number for summary in gateway.releases()] == [3, 2, 1, 0]
     assert gateway.status().latest.number == 1
-    lead(signed.federation, 4, now_s=time.time())
-    lead_on(signed.federation, 4)
     play_signed(signed, 4)
     made = signed.federation.latest()
     assert (made.release, made.parent) == (4, 1)
@@ -417,11 +419,15 @@ def test_nobody_else_can_go_back(signed: SignedFederation, tmp_path: Path) -> No
     assert store.get(key) == newest
 
 
-def test_a_release_that_nobody_has_signed_is_nothing_to_go_back_to(signed: SignedFederation) -> None:
-    signed.store.delete("releases/00001.sig")
-    with pytest.raises((DamagedObjectError, FederationError)):
-        signed_back(signed, 1, signed.keys.operators[0])  # type: ignore[arg-type]
-    assert signed.federation.channel("latest").release == 3
+def test_what_somebody_has_put_in_the_place_of_a_release_is_not_gone_back_to(signed: SignedFederation) -> None:
+    true = signed.federation.release_bytes(1)
+    forged = signed.federation.release(1).model_copy(update={"files": signed.federation.release(3).files})
+    Objects(signed.store).put_value(forged)
+    signed.store.compare_and_swap(
+        "releases/00001.json", encode(forged), etag=signed.store.get_with_etag("releases/00001.json")[1]
+    )
+    signed_back(signed, 1, signed.keys.operators[0])  # type: ignore[arg-type]
+    assert signed.federation.channel("latest").manifest == sha256(true)
 
 
 @pytest.fixture
@@ -438,12 +444,14 @@ def two_operators(place: Place) -> tuple[Person, Person]:
     return ada, bob
 
 
-def test_by_command_where_two_operators_must_sign(signed: SignedFederation, place: Place) -> None:
+def test_by_command_where_two_operators_must_sign(place: Place) -> None:
     """The first proposes it, the second signs it, and only then is anything moved."""
     ada, bob = two_operators(place)
     federation = open_federation(LocalStore(place.store))
     assert federation.channel("latest").release == 0
     ada.succeed("keys", "threshold", place.store, "operator", 2)
+    [threshold] = json.loads(bob.succeed("keys", "sign", place.store, "--json").stdout)
+    bob.succeed("keys", "sign", place.store, threshold["id"])
     result = ada.run("promote", place.store, "0")
     assert result.exit_code == 0, result.output
     assert "stable" not in list(federation.pointers.names())
