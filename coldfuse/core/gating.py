@@ -83,6 +83,12 @@ class Gating:
     evaluations: tuple[Evaluated, ...] = ()
     """Every decision, in order."""
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """SHA-256 of every signed word that anything was decided by."""
+        decided = [one.words for one in self.evaluations] + [one.words for one in self.heard.values()]
+        return tuple(dict.fromkeys(word for words in decided for word in words))
+
     def of(self, manifest: str) -> Evaluated | None:
         """Return the decision on a candidate; None while there is none."""
         return next((one for one in reversed(self.evaluations) if one.manifest == manifest), None)

@@ -62,7 +62,9 @@ class EvaluatorFolder:
         """Return how well a model does on a suite, if that was kept; None also where the file is damaged."""
         try:
             data = self._outcomes_path(model_digest, suite).read_bytes()
-            found = np.load(io.BytesIO(data), allow_pickle=False) if len(data) < 16 * MAX_EXAMPLES else None
+            found: Outcomes | None = None
+            if len(data) < 16 * MAX_EXAMPLES:
+                found = np.load(io.BytesIO(data), allow_pickle=False)
         except (OSError, ValueError, EOFError):
             return None
         if found is None or found.dtype != np.float64 or found.shape != (len(suite),):

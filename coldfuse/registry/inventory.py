@@ -145,9 +145,7 @@ def _needs_of_round(wanting: _Wanting, number: int) -> Iterator[Need]:
         if not wanting.is_erased(contribution):
             is_kept = wanting.keeps(contribution, number)
             yield from _needs_of_contribution(federation, number, contribution, state, is_kept=is_kept)
-    words = [word for decision in state.gating.evaluations for word in decision.words]
-    words += [word for heard in state.gating.heard.values() for word in heard.words]
-    for digest in dict.fromkeys(words):
+    for digest in state.gating.words:
         yield Need(key=f"objects/{digest}", digest=digest, by=f"round {number}, what an evaluator has signed")
     for digest in () if state.is_over else state.candidates:
         yield from _needs_of_candidate(federation, digest, by=f"round {number}, what it has fused")

@@ -26,7 +26,9 @@ def look_at_scores(look: Inspection, view: TrustView | None, rounds: Iterable[Se
 
 def _look_at_decision(look: Inspection, view: TrustView | None, number: int, event: Evaluated | Tried) -> None:
     where = f"round {number}"
-    counted = {(one.evaluator, one.suite): one for one in event.counts if one.evaluator is not None}
+    counted: dict[tuple[str | None, str], SuiteCounts] = {
+        (one.evaluator, one.suite): one for one in event.counts if one.evaluator is not None
+    }
     if counted and view is None:
         look.add(Cause.UNSIGNED, where, "its gate has counted evaluators, and there are no members by this root")
         return
