@@ -6,6 +6,7 @@ its own machine, which is gone when it ends. What comes back is how well the mod
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from coldfuse.tensors.stores import federation_store
 
 if TYPE_CHECKING:
     from coldfuse.evaluation.gate_suites import Outcomes, Suite
+
+log = logging.getLogger(__name__)
 
 Model = ReleaseManifest | tuple[Admission, ...]
 """What is scored: a release, published or not, or what these contributions make of the base."""
@@ -109,6 +112,8 @@ class SuiteExaminer:
     def _counts(self, before: Sequence[Outcomes], after: Sequence[Outcomes] | str) -> tuple[SuiteCounts, ...]:
         from coldfuse.evaluation.gate_suites import compare, nothing_right
 
+        if isinstance(after, str):
+            log.warning("a model cannot be scored, so it gets nothing right: %s", after)
         counts = []
         for index, (suite, base) in enumerate(zip(self.suites, before, strict=True)):
             only_before, only_after = compare(base, nothing_right(base) if isinstance(after, str) else after[index])

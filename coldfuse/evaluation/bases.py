@@ -46,6 +46,10 @@ Data = TextDataset | TextsWithTargets
 """Labelled texts: classes, or one number each."""
 
 
+_FEW = 5
+"""Examples a feature below which covariances are mostly chance."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RankSettings:
     """What decides the scores beside models and data."""
@@ -244,8 +248,8 @@ def _notes(data: Data, drawn: _Drawn, models: Sequence[RankedModel]) -> tuple[st
         if missing := int((counts == 0).sum()):
             notes.append(f"{missing} of {data.num_classes} classes have no example, and count for nothing")
     most = max(model.num_features for model in models)
-    if len(drawn.draws[0]) <= most:
+    if len(drawn.draws[0]) < _FEW * most:
         notes.append(
-            f"{len(drawn.draws[0])} examples for {most} features: h-score and transrate tell little; take more examples"
+            f"{len(drawn.draws[0])} examples for {most} features: transrate, and h-score, tell little of so few"
         )
     return tuple(notes)

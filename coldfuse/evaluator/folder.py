@@ -1,14 +1,14 @@
 """What an evaluator keeps, so that `kill -9` costs no work, and no candidate is answered twice.
 
     answers/00012-<manifest>.json  the signed counts on a candidate of round 12, before they are handed in
-    outcomes/<model>-<suite>.npy   how well a base does on each example of a suite; private
+    outcomes/<model>-<suite>.f8    how well a base does on each example of a suite; private
 
 Noise is drawn once for a candidate: whoever could ask again and again would average it away.
 """
 
 from __future__ import annotations
 
-import io
+import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +18,13 @@ import numpy as np
 
 from coldfuse.consumer import hold
 from coldfuse.durable import explained, make_folder, write_whole
-from coldfuse.evaluation.gate_suites import MAX_EXAMPLES, Outcomes, Suite
+from coldfuse.evaluation.gate_suites import Outcomes, Suite
 from coldfuse.trust.score import MAX_SCORE_BYTES
 
 _ANSWER = re.compile(r"([0-9]{5,15})-([0-9a-f]{64})\.json")
+_DIGEST_BYTES = 32
+"""Length of the SHA-256 that numbers begin with, as a disk may damage them."""
+
 _KEPT_OUTCOMES = 64
 """Files of outcomes that are kept: of some bases, for some suites."""
 
@@ -62,23 +65,20 @@ class EvaluatorFolder:
         """Return how well a model does on a suite, if that was kept; None also where the file is damaged."""
         try:
             data = self._outcomes_path(model_digest, suite).read_bytes()
-            found: Outcomes | None = None
-            if len(data) < 16 * MAX_EXAMPLES:
-                found = np.load(io.BytesIO(data), allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+        except OSError:
             return None
-        if found is None or found.dtype != np.float64 or found.shape != (len(suite),):
+        numbers = data[_DIGEST_BYTES:]
+        if len(numbers) != 8 * len(suite) or hashlib.sha256(numbers).digest() != data[:_DIGEST_BYTES]:
             return None
-        return found
+        return np.frombuffer(numbers, "<f8").astype(np.float64)
 
     def keep_outcomes(self, model_digest: str, suite: Suite, outcomes: Outcomes) -> None:
         """Keep how well a model does on a suite; what is oldest gives way."""
-        buffer = io.BytesIO()
-        np.save(buffer, outcomes, allow_pickle=False)
-        write_whole(self._outcomes_path(model_digest, suite), buffer.getvalue())
-        kept = sorted((self.path / "outcomes").glob("*.npy"), key=lambda path: path.stat().st_mtime)
+        numbers = outcomes.astype("<f8").tobytes()
+        write_whole(self._outcomes_path(model_digest, suite), hashlib.sha256(numbers).digest() + numbers)
+        kept = sorted((self.path / "outcomes").glob("*.f8"), key=lambda path: path.stat().st_mtime)
         for old in kept[:-_KEPT_OUTCOMES]:
             old.unlink(missing_ok=True)
 
     def _outcomes_path(self, model_digest: str, suite: Suite) -> Path:
-        return self.path / "outcomes" / f"{model_digest}-{suite.digest()[:32]}.npy"
+        return self.path / "outcomes" / f"{model_digest}-{suite.digest()[:32]}.f8"

@@ -59,7 +59,7 @@ def score_key(round_number: int, manifest: str, member: str) -> str:
     """Return the key of a member's counts on a candidate.
 
     >>> score_key(12, "ab" * 32, "eva")[:20]
-    'scores/00012/ababab'
+    'scores/00012/abababa'
     """
     return f"{scores_of(round_number, manifest)}{member}.json"
 

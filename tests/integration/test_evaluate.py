@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import pickle
 import signal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -245,6 +248,22 @@ def test_what_makes_no_sense_is_said_before_anything_is_loaded(
 ) -> None:
     with pytest.raises(UserInputError, match=said):
         run(models[0], "--data", films, "--work", tmp_path, *words)
+
+
+def test_workers_in_any_order_that_are_sent_everything_give_the_same(
+    models: list[Path], films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = evaluate(models, films, shots=[4, 8], seeds=[0, 1], work=tmp_path / "here")
+
+    def elsewhere(task: Any, shared: Any, items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """Do what Ray does with a task, its arguments and its result, the last item first."""
+        for index in reversed(range(len(items))):
+            sent = pickle.dumps((task, shared, items[index]))
+            function, plan, item = pickle.loads(sent)
+            yield index, pickle.loads(pickle.dumps(function(plan, item)))
+
+    monkeypatch.setattr("coldfuse.api.evaluating.in_turn", elsewhere)
+    assert evaluate(models, films, shots=[4, 8], seeds=[0, 1], work=tmp_path / "there") == expected
 
 
 def test_two_evaluations_do_not_share_a_folder(models: list[Path], films: Path, tmp_path: Path) -> None:

@@ -331,6 +331,7 @@ def test_the_same_work_is_sent_again_where_the_federation_begins_anew_on_its_bas
         node.contribute()
         assert federation.channel("latest").release == 1
         back(federation, 0)
+        wait_until(lambda: node.client.status().latest.number == 0, "a status from after it")
         node.contribute()
         wait_until(lambda: federation.channel("latest").release == 2, "the release that is made of it again")
     first, again = (federation.release(number).contributions[0] for number in (1, 2))

@@ -69,7 +69,7 @@ ONLY_HOMES = {
     "grpc": "transport experiments engine",
     "google": "transport",
     "ray": "engine aggregator experiments",
-    "urllib3": "webhooks",  # boto3 brings it
+    "urllib3": "storage webhooks",  # boto3 brings it
     "cryptography": "trust",
     "securesystemslib": "trust",
     "safetensors": "",  # tensors parses and writes headers itself, in ranges of files that lie anywhere

@@ -9,7 +9,8 @@ making     a model's folder: a contributor's training as at a node, a fusion as 
 scoring    the paper's two scores, and few-shot: frozen (ColD-Frozen), fine-tuned (ColD)
 runner     one after the other, with what is left of the time
 results    scores to JSON lines, curves and a table; figure draws them, summary says what was run on what
-pretrain   a base that has no tasks, of the same texts without labels (corpus)
+pretrain   a base that has no tasks, of the same texts without labels (corpus, vocabulary)
+about      what a result was measured with
 
 A federation is played in this process, without a gateway: the node's own training makes deltas, the engine fuses them
 into the next base's folder, state of outer steps included. A model's name is the digest of all that it is made of, so

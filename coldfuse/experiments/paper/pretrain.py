@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from coldfuse.consumer import hold
 from coldfuse.durable import write_whole
 from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.experiments.fusion_models import publish, write_model
@@ -86,6 +87,11 @@ def pretrain(
     Raises:
         UserInputError: `out` is of another pretraining.
     """
+    with hold(out, hint="another process pretrains in it; wait for its end, or give another --out"):
+        return _pretrain(how, corpus, out, threads=threads, tell=tell)
+
+
+def _pretrain(how: Pretraining, corpus: Corpus, out: Path, *, threads: int, tell: Callable[[str], None]) -> Path:
     started = {"settings": asdict(how), "sets": corpus.sets, "corpus": Rows(rows=corpus.train, options=None).digest()}
     _claim(out, started)
     if (out / "model").exists():

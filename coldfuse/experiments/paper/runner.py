@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from statistics import fmean
 
+from coldfuse.consumer import hold
 from coldfuse.errors import UserInputError
 from coldfuse.experiments.fusion_data import Sizes as Taken
 from coldfuse.experiments.fusion_data import Task, read_task
@@ -21,6 +22,9 @@ from coldfuse.experiments.paper.results import Row
 from coldfuse.experiments.paper.scoring import known, score, scored_epochs, scored_share
 from coldfuse.experiments.paper.values import Experiment, Sizes
 from coldfuse.tensors.checkpoint import open_checkpoint
+
+IN_USE = "another process works in it; wait for its end, or give another folder"
+"""Why two processes do not share a folder, and what to do."""
 
 _ALL = 1 << 40
 _TRAINED = 3
@@ -92,7 +96,8 @@ def run(
     shop = Workshop(work=given.work, base=given.base, tasks=tasks, digests=digests, sizes=sizes, threads=given.threads)
     _ = shop.settings  # what cannot be trained with is refused before anything is made
     if not only_kept:
-        _make_all(shop, wanted, tell, discards=given.discards)
+        with hold(given.work, hint=IN_USE):
+            _make_all(shop, wanted, tell, discards=given.discards)
     rows = [row for item in wanted if (row := _row(shop, item)) is not None]
     return Ran(
         rows=rows, num_wanted=len(wanted), base_digest=base_digest, data_digests=digests,
