@@ -87,11 +87,7 @@ class Federation:
         return gateway, Identity(id=member.name, display_name=member.display_name)
 
     def open(self) -> None:
-        """Connect now, and make sure that it is the federation that is known; else the first call does.
-
-        Raises:
-            ColdfuseError: As `connect`.
-        """
+        """Connect now, and make sure that it is the federation that is known, as the first call does; as `connect`."""
         _ = self._gateway
 
     def status(self) -> Status:
@@ -112,11 +108,7 @@ class Federation:
         return Releases(islice(self._gateway.releases(), limit))
 
     def channels(self) -> dict[str, int]:
-        """Return the number of the release that each channel points to, by the channel's name.
-
-        Raises:
-            TrustError: A channel is not signed as it has to be, or older than what was seen before.
-        """
+        """Return the release's number by channel. Raises `TrustError` where one is not signed as it has to be."""
         return {name: channel.release for name, channel in read_channels(self._gateway).items()}
 
     def fetch(

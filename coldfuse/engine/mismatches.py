@@ -90,6 +90,7 @@ def _fit(base: Checkpoint, model: Checkpoint, what: str, tied: Tied) -> Fitting:
             unchanged.append(name)
         elif tied.get(name, name) not in known:
             raise _missing(name, what, matched)
+    _require_something(base, own, what)
     _check_tensors(base.schema, {to: model.schema[name] for name, to in own.items()}, what)
     check_places({to: model.places[name] for name, to in own.items()}, tied, what=what)
     left_out = tuple(sorted(model.schema.keys() - own.keys()))
@@ -128,6 +129,16 @@ def _stranger(name: str, what: str, matched: Matched) -> SchemaMismatchError:
     if not matched.base_names:
         hint = "no tensor of the model has a name of the base's, so it is a model of another kind"
     return SchemaMismatchError(f"{what}: tensor {name} is not in the base: {hint}{_because(matched)}")
+
+
+def _require_something(base: Checkpoint, own: Mapping[str, str], what: str) -> None:
+    """Refuse a model of another kind: all of it would be left out as parts that the base's kind does not load."""
+    weights = {name for name, spec in base.schema.items() if spec.dtype not in INTEGER_DTYPES}
+    if weights and weights.isdisjoint(own.values()):
+        raise SchemaMismatchError(
+            f"{what}: none of its tensors is one of the base's, so it is a model of another kind; give one that was "
+            "fine-tuned from this base"
+        )
 
 
 def _because(matched: Matched) -> str:

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from threading import Barrier
 
-from coldfuse.errors import ConflictError, StorageError, UnsuitableStoreError
+from coldfuse.errors import ConflictError, ObjectNotFoundError, StorageError, UnsuitableStoreError
 from coldfuse.storage.base import ObjectStore, store_identity
 
 NUM_RACERS = 32
@@ -87,7 +87,8 @@ def _prove(store: ObjectStore, check: Callable[[ObjectStore, str], None]) -> Non
                 raise
         except StorageError as error:
             num_failed += 1
-            if not error.may_pass or num_failed == MAX_FAILURES:
+            may_pass = error.may_pass or isinstance(error, ObjectNotFoundError)  # all that a check reads was written
+            if not may_pass or num_failed == MAX_FAILURES:
                 raise
         else:
             num_kept += 1

@@ -33,8 +33,8 @@ def blocks(text: str, language: str) -> list[str]:
 
 def first_column(heading: str) -> list[str]:
     """The names in the first column of a section's table."""
-    rows = re.findall(r"^\| ((?:`[a-z]+`(?:, )?)+) \|", section(heading), re.MULTILINE)
-    return [name for row in rows for name in re.findall(r"`([a-z]+)`", row)]
+    rows = re.findall(r"^\| ((?:`[a-z-]+`(?:, )?)+) \|", section(heading), re.MULTILINE)
+    return [name for row in rows for name in re.findall(r"`([a-z-]+)`", row)]
 
 
 def coldfuse_commands() -> list[str]:

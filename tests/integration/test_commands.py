@@ -125,7 +125,9 @@ def assert_history(address: str, store: str, base_digest: str, release: str) -> 
             ("films", 36),
             ("meals", 72),
         ]
-    assert re.search(r": (films, meals|meals, films), \d.*% of the elements moved$", succeed("releases", address)[0])
+    assert re.search(
+        r": (films, meals|meals, films), \d.*% of the elements moved  \[latest\]$", succeed("releases", address)[0]
+    )
     assert f"latest release 1, model {release}" in succeed("status", store)
 
 

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from operators import Person, Place
 
 from coldfuse.cli.aggregator import aggregator_arguments
+from coldfuse.cli.options.channels import Telling
 from coldfuse.cli.options.operator import Fusing, Holding
 from coldfuse.trust.keys import PrivateKey
 from coldfuse.trust.tokens import PREFIX, Token
@@ -104,7 +105,7 @@ def test_what_holds_a_secret_does_not_show_it(tmp_path: Path) -> None:
 
 
 def test_children_are_told_where_keys_are_and_not_which(tmp_path: Path) -> None:
-    words = aggregator_arguments("store", Fusing(), Holding(keys=tmp_path, root="0" * 64))
+    words = aggregator_arguments("store", Fusing(), Holding(keys=tmp_path, root="0" * 64), Telling())
     assert words[words.index("--keys") + 1] == str(tmp_path)
     assert "--key" not in words
 

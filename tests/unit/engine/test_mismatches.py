@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bodies import write_architecture
 from folder_fusions import fuse
 from tiny_rounds import Model, Tensor, floats, integers, read_model, write_model
 
@@ -46,6 +47,15 @@ def test_another_vocabulary_is_refused_with_the_number_of_rows(tmp_path: Path, n
 
 def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
     refused(tmp_path, {"norm.running_mean": None}, "norm.running_mean of the base is missing")
+
+
+@pytest.mark.parametrize(("base", "model"), [("BERT", "Llama"), ("Llama", "BERT"), ("GPT-2", "BERT")])
+def test_a_model_of_another_kind_is_refused_though_each_would_load_without_the_others_tensors(
+    tmp_path: Path, base: str, model: str
+) -> None:
+    folders = [write_architecture(tmp_path / name, name) for name in (base, model)]
+    with pytest.raises(SchemaMismatchError, match=r"none of its tensors is one of the base's.*of another kind"):
+        fuse(folders[0], [folders[1]], tmp_path / "out")
 
 
 def test_a_tensor_of_its_own_is_named(tmp_path: Path) -> None:
