@@ -1,8 +1,9 @@
 """The demonstration: a whole federation on one machine, as separate processes that meet only through the gateway.
 
-A gateway, a Ray aggregator and one contributor a seen task are the same commands that an operator and contributors run.
-This process only starts them, plays the operator (it invites who takes part) and the consumer (it fetches each release
-through the gateway and scores it by linear probes), and shows how far everybody is.
+A gateway, a Ray aggregator and one contributor a seen task are the same commands that an operator and contributors run;
+one more contributor has texts whose labels are shuffled, and the federation's gate finds it. This process only starts
+them, plays the operator (it invites who takes part, and has examples for the gate) and the consumer (it fetches each
+release through the gateway and scores it by linear probes), and shows how far everybody is.
 """
 
 from __future__ import annotations
@@ -22,16 +23,19 @@ import pyarrow.parquet
 
 from coldfuse.config import with_home
 from coldfuse.consumer import fetch
+from coldfuse.core.gate_rules import GateRules
 from coldfuse.data.dataset import TextDataset
 from coldfuse.data.reading import read_dataset
 from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.evaluation.probe import linear_probes
-from coldfuse.experiments.demo_data import TASKS, DemoSettings, DemoTask
+from coldfuse.experiments.demo_data import HARMFUL, TASKS, DemoSettings, DemoTask
+from coldfuse.experiments.demo_data.rows import private_rows, write_suite
 from coldfuse.experiments.demo_keys import DemoKeys
-from coldfuse.experiments.demo_view import DemoView, ReleaseScores, Results
+from coldfuse.experiments.demo_view import DemoView, Dropped, ReleaseScores, Results
 from coldfuse.gateway import Gateway
 from coldfuse.processes import end, start
 from coldfuse.registry.creation import create_federation
+from coldfuse.registry.federation import open_federation
 from coldfuse.storage import open_store
 from coldfuse.trust.members import MemberRole
 
@@ -59,6 +63,11 @@ class Demo:
         """Tasks that have a contributor."""
         return [task for task in TASKS if task.is_seen]
 
+    @property
+    def contributors(self) -> list[DemoTask]:
+        """Everybody who sends deltas."""
+        return [*self.seen, HARMFUL]
+
 
 def bundled_base() -> Path:
     """Return the folder of the pretrained MiniLM that the demo extra brings."""
@@ -72,11 +81,11 @@ def run_demo(demo: Demo, view: DemoView) -> Results:
     """Run the federation, round after round, and score every release."""
     began = time.monotonic()
     store = demo.out / "federation"
-    rules = {"quorum": len(demo.seen), "deadline_s": _DEADLINE_S}
+    rules = {"quorum": len(demo.contributors), "deadline_s": _DEADLINE_S}
     keys = DemoKeys.make(demo.out / "keys")
     create_federation(
         open_store(str(store)), name="demo", base=demo.base, origin=str(demo.base), method="mean", rules=rules,
-        trust=keys.founders,
+        gate=GateRules(), trust=keys.founders,
     )  # fmt: skip
     tasks = [_read_task(task, demo.settings) for task in TASKS]
     scores: list[ReleaseScores] = []
@@ -95,6 +104,7 @@ def run_demo(demo: Demo, view: DemoView) -> Results:
         seen=tuple(task.name for task in TASKS if task.is_seen),
         unseen=tuple(task.name for task in TASKS if not task.is_seen),
         rounds=tuple(scores),
+        dropped=tuple(_dropped(store)),
         seed=demo.seed,
         base=str(demo.base),
         model=str(demo.out / "model"),
@@ -125,10 +135,13 @@ def _processes(demo: Demo, keys: DemoKeys, view: DemoView) -> Iterator[tuple[str
             children["gateway"].wait()
             _check("gateway", children["gateway"], logs)
         rounds = ["--rounds", str(demo.settings.num_rounds)]
-        lines = run("aggregator", ["aggregator", store, "--workers", "2", *rounds], keys.operator)
+        suites = [
+            word for task in demo.seen for word in ("--suite", write_suite(task, demo.settings, demo.out / "suites"))
+        ]
+        lines = run("aggregator", ["aggregator", store, "--workers", "2", *rounds, *suites], keys.operator)
         readers.append(view.follow_aggregator(lines))
         _let_in(demo, keys, address)
-        for task in demo.seen:
+        for task in demo.contributors:
             lines = run(task.name, _contribute(demo, task, address), keys.home(task.name))
             readers.append(view.follow_contributor(task.name, lines, partial(_outcome, task.name, children, logs)))
         yield address, children
@@ -143,7 +156,10 @@ def _processes(demo: Demo, keys: DemoKeys, view: DemoView) -> Iterator[tuple[str
 
 def _let_in(demo: Demo, keys: DemoKeys, address: str) -> None:
     """Invite everybody, and have them join; each with a key of their own."""
-    roles: dict[str, MemberRole] = {_CONSUMER: "consumer", **dict.fromkeys((t.name for t in demo.seen), _CONTRIBUTOR)}
+    roles: dict[str, MemberRole] = {
+        _CONSUMER: "consumer",
+        **dict.fromkeys((t.name for t in demo.contributors), _CONTRIBUTOR),
+    }
     for token in keys.invite(open_store(str(demo.out / "federation")), roles, address=address):
         keys.join(token, address)
 
@@ -153,11 +169,11 @@ def _contribute(demo: Demo, task: DemoTask, address: str) -> list[str]:
     settings = demo.settings
     folder = demo.out / "contributors" / task.name
     folder.mkdir(parents=True)
-    rows = pyarrow.parquet.read_table(task.train_file).slice(0, settings.num_train)
-    pyarrow.parquet.write_table(rows, folder / "private.parquet")
+    pyarrow.parquet.write_table(private_rows(task, demo.settings, seed=demo.seed), folder / "private.parquet")
+    epochs = settings.harmful_epochs if task is HARMFUL else settings.num_epochs
     options = {
         "--data": folder / "private.parquet", "--work": folder / "node",
-        "--rounds": settings.num_rounds, "--epochs": settings.num_epochs, "--batch-size": settings.batch_size,
+        "--rounds": settings.num_rounds, "--epochs": epochs, "--batch-size": settings.batch_size,
         "--learning-rate": settings.learning_rate, "--max-length": settings.max_length,
         "--tokens-at-once": settings.tokens_at_once, "--threads": 1, "--seed": demo.seed, "--patience": _PATIENCE,
     }  # fmt: skip
@@ -169,6 +185,15 @@ def _contribute(demo: Demo, task: DemoTask, address: str) -> list[str]:
         "--send-anyway",
         *(str(word) for option in options.items() for word in option),
     ]
+
+
+def _dropped(store: str) -> Iterator[Dropped]:
+    """Return whose contributions no release has, and why, in the order of the rounds."""
+    federation = open_federation(open_store(store))
+    number = 1
+    while (state := federation.journal(number).state()).opened is not None:
+        yield from (Dropped(number, each.contributor, each.reason) for each in state.rejected.values())
+        number += 1
 
 
 def _read_task(task: DemoTask, settings: DemoSettings) -> tuple[TextDataset, TextDataset]:

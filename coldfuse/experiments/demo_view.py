@@ -121,6 +121,15 @@ class ReleaseScores:
         )
 
 
+@dataclass(frozen=True)
+class Dropped:
+    """A contribution that is in no release."""
+
+    round: int
+    contributor: str
+    reason: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Results:
     """A whole run."""
@@ -129,6 +138,8 @@ class Results:
     unseen: tuple[str, ...]
     rounds: tuple[ReleaseScores, ...]
     """Scores of each release, the base first."""
+    dropped: tuple[Dropped, ...]
+    """What was sent and not fused."""
     seed: int
     base: str
     model: str
@@ -150,6 +161,15 @@ class Results:
                 table.add_row(f"{name} ({kind})", *(f"{s.accuracy[name]:.1%}"[:-1] for s in self.rounds))
             means = [s.seen_mean if kind == "seen" else s.unseen_mean for s in self.rounds]
             table.add_row(f"mean of {kind}", *(f"{mean:.1%}"[:-1] for mean in means), style="bold", end_section=True)
+        return table
+
+    def dropped_table(self) -> Table:
+        """Return who was left out of a release, and why."""
+        table = Table(title="left out, and why")
+        for name in ("round", "contributor", "reason"):
+            table.add_column(name)
+        for one in self.dropped:
+            table.add_row(str(one.round), one.contributor, Text(one.reason))
         return table
 
     def plot(self, path: Path) -> None:

@@ -14,6 +14,7 @@ from coldfuse.core.release import Channel
 from coldfuse.core.round import RoundState
 from coldfuse.gateway.answers import ContributionVerdict, Decision, RoundStatus
 from coldfuse.gateway.single_flight import SingleFlight
+from coldfuse.registry.enrolled import with_enrolled
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.round_clock import RoundClock
@@ -127,7 +128,10 @@ class Rounds:
         now = self.current()
         waiting = waiting_of(now.round, now.state)
         answered = 0 if waiting is None else num_scores(self._federation.store, waiting)
-        return replace(now, state=self.state(now.round), num_answered=answered)
+        state = self.state(now.round)
+        if state.opened is not None and state.is_open:
+            state = replace(state, opened=with_enrolled(self._federation, state.opened))
+        return replace(now, state=state, num_answered=answered)
 
     def _read_current(self) -> Standing:
         latest = self._federation.channel("latest")

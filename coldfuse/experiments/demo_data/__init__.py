@@ -54,6 +54,11 @@ class DemoSettings:
     """Examples that the linear probe of a task is fitted on."""
     num_probe_test: int
     """Examples that the linear probe of a task is scored on."""
+    num_suite: int
+    """Other examples of each seen task, on which the aggregator compares what was fused with its base: one half for the
+    probe, the other to compare on."""
+    harmful_epochs: int
+    """Passes of the contributor whose labels are shuffled over its examples."""
 
 
 TASKS = (
@@ -66,6 +71,11 @@ TASKS = (
 )
 """The tasks, those of contributors first."""
 
+HARMFUL = DemoTask(name="shuffled", is_seen=False)
+"""A contributor with the texts of `HARMFUL_TEXTS` and shuffled labels: what it sends is well-formed, and harms."""
+
+HARMFUL_TEXTS = TASKS[0]
+
 DEFAULT = DemoSettings(
     num_rounds=3,
     num_train=1200,
@@ -75,7 +85,9 @@ DEFAULT = DemoSettings(
     max_length=40,
     tokens_at_once=800,
     num_probe_train=600,
-    num_probe_test=500,
+    num_probe_test=300,
+    num_suite=400,
+    harmful_epochs=4,
 )
 """About two minutes on two cores, with the start of all processes."""
 
@@ -89,5 +101,7 @@ FAST = DemoSettings(
     tokens_at_once=800,
     num_probe_train=400,
     num_probe_test=300,
+    num_suite=400,
+    harmful_epochs=8,
 )
 """About a minute on two cores; fewer examples give a smaller rise, and fewer test rows more noise."""
