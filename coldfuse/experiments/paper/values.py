@@ -98,13 +98,13 @@ class Sizes:
     """Examples that a contributor trains on in a round."""
     epochs: int = 1
     """Passes over them."""
-    batch_size: int = 32
+    batch_size: int = 16
     """Examples of a training step."""
     learning_rate: float = 2e-4
     """AdamW's, at its highest."""
-    max_length: int = 48
+    max_length: int = 32
     """Tokens of a text that are read."""
-    scoring: int = 400
+    scoring: int = 300
     """Examples that a probe is fitted on, and that a base is fine-tuned on to be scored."""
     scoring_epochs: int = 2
     """Passes over them in fine-tuning to be scored."""
@@ -112,7 +112,7 @@ class Sizes:
     """Labels of a few-shot score."""
     few_epochs: int = 6
     """Passes over them."""
-    validation: int = 100
+    validation: int = 50
     """Examples that choose the best epoch of a training."""
     test: int = 300
     """Examples that scores are counted on."""
