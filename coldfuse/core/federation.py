@@ -10,6 +10,7 @@ from coldfuse.core.contribution import Count
 from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.names import DisplayName, shown
 from coldfuse.core.round_rules import MAX_QUORUM, Close, Late, RoundRules
+from coldfuse.core.scored_weights import Weighting
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.soak import SoakRule
 from coldfuse.core.staleness import StalenessRule
@@ -46,10 +47,12 @@ class Terms(Value):
     """Statistics that contributions bring beside their deltas."""
     gate: GateRules | None = None
     """Rules by which what is fused is published; None: it is published whatever it does."""
+    weighting: Weighting | None = None
+    """What contributions are scored by for their weights, beside the method's own; None: by nothing."""
 
     @model_serializer(mode="wrap")
     def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return without_unset(handler(self), "gate")
+        return without_unset(handler(self), "gate", "weighting")
 
 
 class ChangeableSettings(Value):
@@ -74,10 +77,11 @@ class ChangeableSettings(Value):
     gate: GateRules | None = None
     soak: SoakRule | None = None
     webhooks: Webhooks | None = None
+    weighting: Weighting | None = None
 
     @model_serializer(mode="wrap")
     def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return without_unset(handler(self), "gate", "soak", "webhooks")
+        return without_unset(handler(self), "gate", "soak", "webhooks", "weighting")
 
     def __str__(self) -> str:
         """Say what is spoken of."""
@@ -102,6 +106,7 @@ class ChangeableSettings(Value):
             "gate": self.gate,
             "stable-after": None if self.soak is None else _soak_in_words(self.soak),
             "webhooks": None if self.webhooks is None else ", ".join(self.webhooks) or "none",
+            "weighting": self.weighting,
         }
         return {name: str(value) for name, value in words.items() if value is not None}
 
@@ -179,6 +184,8 @@ class FederationSettings(Value):
     """When the channel `stable` follows; None: by hand alone."""
     webhooks: Webhooks | None = None
     """Addresses that are told what happens; None: nobody is."""
+    weighting: Weighting | None = None
+    """What contributions are scored by for their weights, beside the method's own; None: by nothing."""
     is_auditable: bool | None = None
     """True where every member may read the contributions that went into a release, to fuse it again; decided when the
     federation is created. None: they are private, to who can read the store."""
@@ -205,8 +212,13 @@ class FederationSettings(Value):
         """What a round that is opened now is opened with."""
         return Terms(
             rules=self.rules, method=self.method, screening=self.screening, statistics=self.statistics,
-            gate=self.gate,
+            gate=self.gate, weighting=self.weighting,
         )  # fmt: skip
+
+    @property
+    def asks_suites(self) -> bool:
+        """True where models are scored on the operator's suites, by a gate or for weights."""
+        return (self.gate is not None and self.gate.is_on) or self.weighting not in (None, "none")
 
     @property
     def changeable(self) -> ChangeableSettings:
@@ -220,6 +232,7 @@ class FederationSettings(Value):
             gate=self.gate,
             soak=self.soak,
             webhooks=self.webhooks,
+            weighting=self.weighting,
             **self.rules.model_dump(),
         )
 
@@ -229,10 +242,12 @@ class FederationSettings(Value):
         return self.model_copy(update=own)
 
 
-_LATER = ("root", "adopted", "channel_expires_s", "is_auditable", "gate", "soak", "webhooks")
+_LATER = ("root", "adopted", "channel_expires_s", "is_auditable", "gate", "soak", "webhooks", "weighting")
 """Fields of the settings that older versions did not have: left out where they are not set."""
 
-_AS_UNSET = {"gate": GateRules.off().model_dump(), "soak": SoakRule().model_dump(), "webhooks": ()}
+_AS_UNSET = {
+    "gate": GateRules.off().model_dump(), "soak": SoakRule().model_dump(), "webhooks": (), "weighting": "none",
+}  # fmt: skip
 """What is the same as not to be set: whoever asks for it changes nothing."""
 
 

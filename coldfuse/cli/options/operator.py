@@ -13,6 +13,7 @@ from coldfuse.cli.options.closing import ClosingWords
 from coldfuse.cli.options.gate import GateWords
 from coldfuse.cli.options.shared import AsJson, RecipeChange, RecipeWords, Store
 from coldfuse.cli.options.trust import OperatorKey
+from coldfuse.core.scored_weights import Weighting
 
 _NAME = typer.Option(help="The federation's name, of any script.")
 _QUORUM = typer.Option(min=1, help="Admitted contributions that let a round close.")
@@ -24,6 +25,13 @@ _SCREENING = typer.Option(
 _STATISTICS = typer.Option(
     help="For a method that looks at statistics (regmean, fisher, precision): whether a contribution without them is "
     "rejected (require), or counts as one whose data say the same of everything (optional)."
+)
+_WEIGHTING = typer.Option(
+    help="For a method that looks at weights (weighted-mean): multiply each contribution's by what the aggregator's "
+    "suites (coldfuse aggregator --suite) find it worth, by a third to three times: validation (how much better the "
+    "base is with it alone), or leave-one-out (how much worse all are without it). That many more models are fused and "
+    "scored a round, up to 128; few examples score at random. Without suites all count as ever, and the journal says "
+    "so. none: the method's own weights alone (weighted-mean(by=examples|score)). A new federation: none."
 )
 _BY = typer.Option(help="Who makes the change, for the history; your user and machine by default.")
 
@@ -85,6 +93,7 @@ class InitOptions:
     deadline: Annotated[str, _DEADLINE] = "15m"
     screening: Annotated[Literal["strict", "off"], _SCREENING] = "strict"
     statistics: Annotated[Literal["require", "optional"], _STATISTICS] = "require"
+    weighting: Annotated[Weighting | None, _WEIGHTING] = None
     closing: ClosingWords = field(default_factory=ClosingWords)
     gating: GateWords = field(default_factory=GateWords)
     channels: ChannelWords = field(default_factory=ChannelWords)
@@ -107,6 +116,7 @@ class SetOptions:
     deadline: Annotated[str | None, _DEADLINE] = None
     screening: Annotated[Literal["strict", "off"] | None, _SCREENING] = None
     statistics: Annotated[Literal["require", "optional"] | None, _STATISTICS] = None
+    weighting: Annotated[Weighting | None, _WEIGHTING] = None
     closing: ClosingWords = field(default_factory=ClosingWords)
     gating: GateWords = field(default_factory=GateWords)
     channels: ChannelChange = field(default_factory=ChannelChange)
