@@ -16,6 +16,7 @@ from coldfuse.cli.channel_settings import soak_of
 from coldfuse.cli.closing import NEW_FEDERATION, rules_of
 from coldfuse.cli.founding import begun_in, finish, founders, say_keys
 from coldfuse.cli.gate import gate_of
+from coldfuse.cli.keeping import retention_of
 from coldfuse.cli.options.operator import InitOptions
 from coldfuse.cli.recipe import line_of, recipe_of, require_federated, require_weighted
 from coldfuse.cli.units import parse_duration
@@ -54,7 +55,7 @@ def init(options: InitOptions) -> None:
     line = line_of(recipe, words)
     rules = NEW_FEDERATION | {"deadline_s": parse_duration(options.deadline)} | rules_of(options.closing)
     rules |= {"quorum": quorum}
-    gate, soak = gate_of(options.gating, None), soak_of(options.channels)
+    gate, soak, retention = gate_of(options.gating, None), soak_of(options.channels), retention_of(options.keep, None)
     store, model = open_store(options.store), resolve_model(base)
     if _was_finished(options, store):
         return
@@ -76,6 +77,7 @@ def init(options: InitOptions) -> None:
             store, name=options.name, base=shared, origin=base, method=line, rules=rules, screening=screening,
             statistics=statistics, gate=gate, soak=soak, trust=keys, is_auditable=options.is_auditable,
             base_facts=facts_of(base, model), weighting=options.weighting,
+            retention=retention,
         )  # fmt: skip
         finish(folder, store, options.store)
     how = "no release has it, so who loads one needs it, too"
@@ -111,6 +113,8 @@ def _say_created(
         typer.echo(f"statistics beside every delta: {settings.statistics}")
     if settings.weighting:
         typer.echo(f"weights by score: {settings.weighting}")
+    if settings.retention:
+        typer.echo(f"coldfuse gc keeps: {settings.retention}")
     if settings.gate:
         typer.echo(f"gate: {settings.gate}")
     if settings.is_auditable:

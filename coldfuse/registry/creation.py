@@ -16,6 +16,7 @@ from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.names import Identity
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.retention import RetentionRules
 from coldfuse.core.scored_weights import Weighting
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.serialization import decode, encode, sha256
@@ -53,6 +54,7 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
     gate: GateRules | None = None,
     soak: SoakRule | None = None,
     weighting: Weighting | None = None,
+    retention: RetentionRules | None = None,
     trust: FounderKeys | None = None,
     is_auditable: bool = False,
     base_facts: BaseFacts | None = None,
@@ -74,6 +76,7 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
         gate: Rules by which what is fused is published; by default it is published whatever it does.
         soak: When the channel `stable` follows; by hand alone by default.
         weighting: What contributions are scored by for their weights; by nothing by default.
+        retention: How much `gc` keeps where it is not told; everything by default.
         trust: The keys that it is founded on; None: it has no root, and nothing in it is signed.
         is_auditable: Whether every member may read the contributions that went into a release.
         base_facts: What the base's own card and the Hub say of it, for the releases' cards.
@@ -99,6 +102,7 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
         screening=screening or ScreeningRules(), statistics=statistics or StatisticsRule(),
         is_auditable=is_auditable or None, gate=gate if gate and gate.is_on else None,
         soak=soak if soak and soak.is_on else None, weighting=None if weighting == "none" else weighting,
+        retention=None if retention == RetentionRules() else retention,
     )  # fmt: skip
     files, checks = _import_model(Objects(store), folder)
     manifest = ReleaseManifest(

@@ -11,6 +11,7 @@ import typer
 from coldfuse.cli.options.channels import ChannelChange, ChannelWords, Telling
 from coldfuse.cli.options.closing import ClosingWords
 from coldfuse.cli.options.gate import GateWords
+from coldfuse.cli.options.keep import KeepWords
 from coldfuse.cli.options.shared import AsJson, RecipeChange, RecipeWords, Store
 from coldfuse.cli.options.trust import OperatorKey
 from coldfuse.core.scored_weights import Weighting
@@ -97,6 +98,7 @@ class InitOptions:
     closing: ClosingWords = field(default_factory=ClosingWords)
     gating: GateWords = field(default_factory=GateWords)
     channels: ChannelWords = field(default_factory=ChannelWords)
+    keep: KeepWords = field(default_factory=KeepWords)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +122,7 @@ class SetOptions:
     closing: ClosingWords = field(default_factory=ClosingWords)
     gating: GateWords = field(default_factory=GateWords)
     channels: ChannelChange = field(default_factory=ChannelChange)
+    keep: KeepWords = field(default_factory=KeepWords)
     by: Annotated[str | None, _BY] = None
     as_json: AsJson = False
     signing: OperatorKey = field(default_factory=OperatorKey)

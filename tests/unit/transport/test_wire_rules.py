@@ -1,4 +1,4 @@
-"""The gate and the weights by score of a status: what one end writes is what the other reads, and a newer one may more."""
+"""The gate and the weights by score of a status: what one end writes, the other reads."""
 
 from dataclasses import replace
 
