@@ -104,7 +104,7 @@ def load_classifier(base_dir: Path, *, num_outputs: int, settings: TrainingSetti
     Raises:
         UserInputError: The folder holds no model that can be trained on texts.
     """
-    body, tokenizer = load_body(base_dir).to(pick_device(settings.device)), load_tokenizer(base_dir)
+    body, tokenizer = load_body(base_dir, may_lack=True).to(pick_device(settings.device)), load_tokenizer(base_dir)
     intake = find_intake(body, tokenizer, max_length=settings.max_length, trains=True)
     sample = tokenize(tokenizer, _SAMPLE, intake)
     num_features = encode_all(body, sample).shape[1]
