@@ -43,8 +43,10 @@ def demo(options: DemoOptions) -> None:
     results.write(out / "results.json")
     results.plot(out / "results.png")
     console.print(results.table())
-    if results.dropped:
-        console.print(results.dropped_table())
+    if results.left_out:
+        console.print(results.left_out_table())
+    for line in results.words():
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     _say_what_next(out, results.rounds[-1].model_digest, results.seconds)
 
 
