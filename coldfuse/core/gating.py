@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from coldfuse.core.gate_rules import MAX_EVALUATORS, GateDecision, SuiteCounts
+from coldfuse.core.scored_weights import Weighting
 from coldfuse.core.timed import Timed
-from coldfuse.core.value import Digest, Name, Value
+from coldfuse.core.value import Digest, Name, Sentence, Value, without_unset
 
 MAX_COUNTS = 8192
 """Number of suites, of the operator's and of all evaluators', that a decision is made by at most: an entry with as many
@@ -53,6 +54,24 @@ class Tried(Value):
     manifest: Digest | None = None
     """Digest of its release manifest, where evaluators were asked about it; None: only the operator's suites were."""
     words: Words = ()
+    for_weights: Literal[True] | None = None
+    """True where it was fused to find what the contributions are worth (`Weighed`), before the candidate; else None."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return without_unset(handler(self), "for_weights")
+
+
+class Weighed(Value):
+    """What the weights of a round's contributions are multiplied by, whatever of them is fused from here on."""
+
+    event: Literal["weighed"] = "weighed"
+    weighting: Weighting
+    """What they were scored by."""
+    factors: dict[Digest, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Factor of each, by the digest of its manifest; empty where no scores could be had: all count as ever."""
+    reason: Sentence
+    """How that was found, or why not, for people."""
 
 
 class Evaluated(Value):
@@ -82,6 +101,10 @@ class Gating:
     """The same of models that evaluators were asked about to find who harms, with all counts."""
     evaluations: tuple[Evaluated, ...] = ()
     """Every decision, in order."""
+    scored: Mapping[frozenset[str], tuple[SuiteCounts, ...]] = field(default_factory=dict)
+    """The operator's counts of the models that were fused to weigh contributions by, by what these were fused of."""
+    weighed: Weighed | None = None
+    """What the contributions' weights are multiplied by; None where nobody has said so (yet)."""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -103,6 +126,10 @@ class Gating:
         match event:
             case Asked():
                 return replace(self, asked=event, num_asked=self.num_asked + 1)
+            case Weighed() if self.weighed is None:
+                return replace(self, weighed=event)
+            case Tried() if event.for_weights:
+                return replace(self, scored={frozenset(event.contributions): event.counts, **self.scored})
             case Tried() if event.manifest is not None:
                 return replace(self, heard={frozenset(event.contributions): event, **self.heard})
             case Tried():

@@ -12,6 +12,7 @@ from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.gate_asking import still_waits
 from coldfuse.core.release import Channel
 from coldfuse.core.round import RoundState
+from coldfuse.core.words import printable
 from coldfuse.gateway.answers import ContributionVerdict, Decision, RoundStatus
 from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.registry.enrolled import with_enrolled
@@ -101,6 +102,12 @@ class Rounds:
     def led(self, number: int, *, max_age_s: float = 0.0) -> RoundState:
         """Fold the leader's entries in the journal of any round: `received` stays empty."""
         return self._reading(number).led.get(max_age_s=max_age_s)
+
+    def weighed(self, number: int) -> str | None:
+        """Say how the weights by score of a round that is over were found; None where nobody asked for them."""
+        state = self.led(number, max_age_s=math.inf) if number else RoundState()
+        found = (state if state.is_over or not number else self.led(number)).gating.weighed
+        return None if found is None else printable(found.reason)
 
     def contributor_of(self, number: int, contribution: str) -> str | None:
         """Return whose a contribution is that a round has received; None if it has received no such."""
@@ -213,6 +220,10 @@ def _explain_end(standing: Standing) -> str:
     state = standing.state
     closed = state.closed.contributions if state.closed else ()
     count = sum(digest in state.admitted for digest in closed)
+    weighting = state.opened.terms.weighting if state.opened is not None and state.opened.terms is not None else None
+    if state.fused is None and weighting not in (None, "none") and state.gating.weighed is None:
+        num = len(state.gating.scored)
+        return f"round {standing.round} is closed; the aggregator scores {count} contributions ({num} models so far)"
     if state.fused is None or state.has_passed:
         return f"round {standing.round} is closed; the aggregator fuses {count} contributions"
     if (waiting := waiting_of(standing.round, state)) is not None and state.gating.asked is not None:
@@ -250,6 +261,8 @@ def pending(contribution: str) -> ContributionVerdict:
 
 def _reason_of(state: RoundState, admission: Admission) -> str:
     reason = admission.reason or _explain_admission(state)
+    factor = state.weighed(admission.contribution).score_weight
+    reason += "" if factor is None else f"; its weight ×{factor:.3g}, by its score on the operator's suites"
     if admission.base_release is None or state.opened is None:
         return reason
     weight = state.opened.rules.weight_of(state.opened.base_release - admission.base_release)

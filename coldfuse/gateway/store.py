@@ -274,6 +274,8 @@ class StoreGateway(Gateway):
             screening=terms.screening,
             statistics=terms.statistics,
             gate=terms.gate,
+            weighting=terms.weighting,
+            weighed=self._rounds.weighed(latest.round) if settings.weighting is not None else None,
             quarantined={
                 name: printable(entry.reason) for name, entry in read_quarantine(self._federation.store).names.items()
             },

@@ -93,3 +93,29 @@ def test_a_federation_that_is_adopted_is_taken_as_it_is(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["init", str(tmp_path / "store"), "--adopt", "--gate", "better"])
     assert result.exit_code == 2
     assert "with coldfuse set afterwards" in " ".join(result.output.replace("│", " ").split())
+
+
+def test_weights_by_score_are_stored_shown_and_switched_off(base: Path) -> None:
+    made = run(base, "init", "--method", "weighted-mean", "--weighting", "leave-one-out")
+    assert "weights by score: leave-one-out" in made.stdout
+    assert json.loads(run(base, "status", "--json").stdout)["weighting"] == "leave-one-out"
+    assert "weights by score: leave-one-out" in run(base, "status").stdout
+    changed = run(base, "set", "--weighting", "none")
+    assert "weighting leave-one-out → none" in changed.stdout
+    assert "by score" not in run(base, "status").stdout
+
+
+@pytest.mark.parametrize("how", [("init", "--weighting", "validation"), ("set", "--weighting", "validation")])
+def test_weights_by_score_are_refused_for_a_method_that_looks_at_none(base: Path, how: tuple[str, ...]) -> None:
+    if how[0] == "set":
+        assert run(base, "init").exit_code == 0
+    refused = run(base, *how)
+    assert refused.exit_code != 0
+    assert isinstance(refused.exception, UserInputError)
+    assert "looks at no weights; take one that does, such as --method weighted-mean" in str(refused.exception)
+
+
+def test_a_method_that_looks_at_no_weights_is_refused_while_they_are_by_score(base: Path) -> None:
+    assert run(base, "init", "--method", "weighted-mean", "--weighting", "validation").exit_code == 0
+    assert isinstance(run(base, "set", "--method", "mean").exception, UserInputError)
+    assert run(base, "set", "--method", "mean", "--weighting", "none").exit_code == 0

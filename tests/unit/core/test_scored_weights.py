@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from coldfuse.core.scored_weights import cosines_to_others, fedce, weights_by_score
+from coldfuse.core.gate_rules import SuiteCounts
+from coldfuse.core.scored_weights import cosines_to_others, fedce, weigh, weights_by_score
 from coldfuse.errors import FusionError
 
 
@@ -61,3 +62,25 @@ def test_no_weight_leaves_its_bounds(scores: list[float]) -> None:
 def test_weights_of_what_is_no_number_are_refused(score: float, ratio: float) -> None:
     with pytest.raises(FusionError):
         weights_by_score({"a": score}, max_ratio=ratio)
+
+
+def counts(change: int) -> list[SuiteCounts]:
+    return [SuiteCounts(suite="s", num_examples=100, only_before=max(-change, 0), only_after=max(change, 0))]
+
+
+def test_a_contribution_is_worth_what_the_base_gains_by_it_or_all_lose_without_it() -> None:
+    alone = {frozenset("a"): counts(10), frozenset("b"): counts(5), frozenset("c"): counts(-5)}
+    found, why = weigh("validation", "abc", alone)
+    assert found == {"a": pytest.approx(4 / 3), "b": pytest.approx(2 / 3), "c": 1 / 3}
+    assert "-5 points to 10 points" in why
+    without = {frozenset("abc"): counts(10), frozenset("bc"): counts(4), frozenset("ac"): counts(7)}
+    assert weigh("leave-one-out", "abc", without) == ({}, "no suite has scored them: all count as ever")
+    found, _ = weigh("leave-one-out", "abc", without | {frozenset("ab"): counts(12)})
+    assert found == {"a": pytest.approx(4 / 3), "b": pytest.approx(2 / 3), "c": 1 / 3}
+
+
+def test_where_nobody_makes_it_better_or_no_suite_has_looked_all_count_alike() -> None:
+    harm = {frozenset(name): counts(-3) for name in "ab"}
+    assert weigh("validation", "ab", harm)[0] == {"a": 1.0, "b": 1.0}
+    assert weigh("validation", "ab", {frozenset(name): [] for name in "ab"})[0] == {}
+    assert weigh("none", "ab", harm)[0] == {}
