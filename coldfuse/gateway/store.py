@@ -232,7 +232,8 @@ class StoreGateway(Gateway):
     def put_score(self, envelope: bytes) -> None:
         """Keep an evaluator's signed counts on the candidate that waits for them."""
         view, waiting = self._require_trust(), self._rounds.waiting_candidate()
-        put_score(self._federation.store, envelope, view, waiting=waiting, now_s=self._federation.now_s())
+        late = self._rounds.missed_candidate() if waiting is None else None
+        put_score(self._federation.store, envelope, view, waiting=waiting, now_s=self._federation.now_s(), late=late)
 
     def read_signed(self, key: str) -> bytes | None:
         """Return what is signed and lies under a key; None where there is nothing."""
