@@ -126,7 +126,7 @@ def _after_failure(gate: Gate, state: RoundState, found: Evaluated) -> list[Lead
     if found.decision.finding not in ("worse", "not-better"):  # too few have answered, or too little is known
         return [_abandon(f"{kept}: {why}")]
     if not own or not fails(gate.rules, own):
-        return _by_asking(gate, state, f"{kept}: {why}")
+        return _by_asking(gate, state, found, f"{kept}: {why}")
     outcome = blame(Suspects(rules=gate.rules, whole=own, tried=state.gating.tried, contributions=tuple(there)))
     if isinstance(outcome, Blame):
         if not outcome.harmful:
@@ -138,7 +138,7 @@ def _after_failure(gate: Gate, state: RoundState, found: Evaluated) -> list[Lead
         return [_abandon(f"{kept}: {why}; whose contribution it is cannot be looked for: {error}")]
 
 
-def _by_asking(gate: Gate, state: RoundState, why: str) -> list[LeaderEvent]:
+def _by_asking(gate: Gate, state: RoundState, found: Evaluated, why: str) -> list[LeaderEvent]:
     """Find who harms by what evaluators alone notice: they are asked about models without one contribution each."""
     there = state.to_fuse
     for digest in suspects_in_order(there.values()):
@@ -148,10 +148,18 @@ def _by_asking(gate: Gate, state: RoundState, why: str) -> list[LeaderEvent]:
             if step is not None:
                 return step
             continue
-        if decide(gate.rules, heard.counts).finding in ("not-worse", "better"):
-            found = Blame({digest: "evaluators find harm in what is fused with it, and none in the rest"})
-            return [_reject(gate, there, found)]
+        if _is_cleared(gate, found, heard):
+            blamed = Blame({digest: "evaluators find harm in what is fused with it, and none in the rest"})
+            return [_reject(gate, there, blamed)]
     return [_abandon(f"{why}; whose contribution it is the evaluators could not be asked, or did not see")]
+
+
+def _is_cleared(gate: Gate, whole: Evaluated, heard: Tried) -> bool:
+    """Tell whether what is left passes by the words of the very members who saw the harm, and not by their silence."""
+    again = {one.evaluator for one in heard.counts}
+    seen = [one for one in whole.counts if one.evaluator in again]
+    passed = decide(gate.rules, heard.counts).finding in ("not-worse", "better")
+    return passed and decide(gate.rules, seen).finding in ("worse", "not-better")
 
 
 def _try(gate: Gate, there: dict[str, Admission], subsets: Sequence[frozenset[str]]) -> list[Tried]:

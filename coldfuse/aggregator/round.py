@@ -38,18 +38,10 @@ from coldfuse.core.history import hand_on
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.rollback import Rollback
 from coldfuse.core.room import is_full, within
-from coldfuse.core.round import (
-    Abandoned,
-    Admitted,
-    Closed,
-    Fused,
-    LeaderEvent,
-    Opened,
-    Published,
-    RoundState,
-)
+from coldfuse.core.round import Abandoned, Admitted, Closed, Fused, LeaderEvent, Opened, Published, RoundState
 from coldfuse.engine.execution import Executor
 from coldfuse.errors import ConflictError, DamagedObjectError, FusionError
+from coldfuse.registry.enrolled import with_enrolled
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.round_clock import RoundClock
@@ -200,7 +192,8 @@ def _look(round_: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]
     federation, rules = round_.federation, round_.federation.settings.under(opened.terms).rules
     look = round_.clock.look(state)
     state = without_damaged(federation, state)
-    came = in_time(state, opened, rules, age_s=look.age_s, found_s=look.found_s)
+    waited = with_enrolled(federation, opened)
+    came = in_time(state, waited, rules, age_s=look.age_s, found_s=look.found_s)
     verdicts = judge(
         federation, round_.base, round_.executor,
         round_number=round_.journal.round, opened=opened, now_s=round_.now_s(),
@@ -208,10 +201,10 @@ def _look(round_: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]
     )  # fmt: skip
     timed = [event.model_copy(update={"elapsed_s": look.age_s}) for event in verdicts]
     now = in_time(
-        without_damaged(federation, state.after(timed)), opened, rules, age_s=look.age_s, found_s=look.found_s
+        without_damaged(federation, state.after(timed)), waited, rules, age_s=look.age_s, found_s=look.found_s
     )
     # Decided in the same look: else a stream of bad contributions could keep a round open for ever.
-    ending = _decide(round_, now, opened, facts_of(now, opened, rules, age_s=look.age_s))
+    ending = _decide(round_, now, opened, facts_of(now, waited, rules, age_s=look.age_s))
     ends = any(isinstance(event, Closed | Abandoned) for event in ending)  # not an entry that only says its age
     return [*timed, *(settle(round_.base, now, opened) if ends else ()), *ending]
 

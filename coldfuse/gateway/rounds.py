@@ -15,6 +15,7 @@ from coldfuse.core.round import RoundState
 from coldfuse.core.words import printable
 from coldfuse.gateway.answers import ContributionVerdict, Decision, RoundStatus
 from coldfuse.gateway.single_flight import SingleFlight
+from coldfuse.registry.enrolled import with_enrolled
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.round_clock import RoundClock
@@ -144,7 +145,10 @@ class Rounds:
         now = self.current()
         waiting = waiting_of(now.round, now.state)
         answered = frozenset[str]() if waiting is None else who_has_answered(self._federation.store, waiting)
-        return replace(now, state=self.state(now.round), answered=answered)
+        state = self.state(now.round)
+        if state.opened is not None and state.is_open:
+            state = replace(state, opened=with_enrolled(self._federation, state.opened))
+        return replace(now, state=state, answered=answered)
 
     def _read_current(self) -> Standing:
         latest = self._federation.channel("latest")

@@ -16,14 +16,7 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.signature import Signature
 from coldfuse.core.words import printable
 from coldfuse.errors import FederationError, ObjectNotFoundError, StorageError, UserInputError
-from coldfuse.gateway.answers import (
-    ContributionVerdict,
-    ReleaseName,
-    ReleaseSummary,
-    Status,
-    UploadReport,
-    summarize,
-)
+from coldfuse.gateway.answers import ContributionVerdict, ReleaseName, ReleaseSummary, Status, UploadReport, summarize
 from coldfuse.gateway.auditing import is_behind, read_behind
 from coldfuse.gateway.base import MAX_POLL_S, MIN_POLL_S, PARALLEL, Gateway, OnProgress
 from coldfuse.gateway.contributions import Committer, encode_manifest
@@ -255,6 +248,7 @@ class StoreGateway(Gateway):
         latest, opened = standing.latest, standing.state.opened
         terms = settings.under(opened.terms if opened else None).terms
         now = describe_round(terms.rules, standing)
+        name = ReleaseName(number=latest.release, model_digest=latest.model_digest, manifest_digest=latest.manifest)
         if change := explain_change(settings, standing):
             now = replace(now, waits_for=f"{now.waits_for}; {change}")
         return Status(
@@ -265,9 +259,7 @@ class StoreGateway(Gateway):
             method=terms.method,
             rules=terms.rules,
             max_contribution_bytes=settings.max_contribution_bytes,
-            latest=ReleaseName(
-                number=latest.release, model_digest=latest.model_digest, manifest_digest=latest.manifest
-            ),
+            latest=name,
             round=now,
             poll_after_s=self._measure_pace(),
             display_name=settings.display_name,

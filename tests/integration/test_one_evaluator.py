@@ -169,9 +169,11 @@ def test_a_gateway_on_another_machine_says_of_the_gate_what_the_store_says(tmp_p
     made = EvaluatedFederation(tmp_path, gate=GateRules(on_one="warn", max_missed=2))
     asked(made, 1)
     here = StoreGateway(made.federation).status()
-    with serve_gateway(Federation(made.store, made.federation.settings)) as server:
-        with GatewayClient(server.address, identity=made.identities["eva"]) as client:
-            there = client.status()
+    with (
+        serve_gateway(Federation(made.store, made.federation.settings)) as server,
+        GatewayClient(server.address, identity=made.identities["eva"]) as client,
+    ):
+        there = client.status()
     assert there.gate == here.gate == made.gate
     assert f"gate: {made.gate}" in str(there)
     assert "waits for evaluators: 0 of 2 evaluators answered" in there.round.waits_for
