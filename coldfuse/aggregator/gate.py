@@ -101,7 +101,7 @@ def _evaluate(gate: Gate, state: RoundState, fused: Fused, candidate: ReleaseMan
     if state.gating.asked is None or state.gating.asked.manifest != fused.manifest:
         if not may_ask_now(gate.federation, state, gate.rules, number=gate.number):
             return [_decided(gate, fused, own, num_silent=len(evaluators))]
-        return [ask(gate, candidate, fused.manifest)]
+        return [ask(gate, state, candidate, fused.manifest)]
     found = answers(gate, state)
     if found is None:
         return []

@@ -38,16 +38,7 @@ from coldfuse.core.history import hand_on
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.rollback import Rollback
 from coldfuse.core.room import is_full, within
-from coldfuse.core.round import (
-    Abandoned,
-    Admitted,
-    Closed,
-    Fused,
-    LeaderEvent,
-    Opened,
-    Published,
-    RoundState,
-)
+from coldfuse.core.round import Abandoned, Admitted, Closed, Fused, LeaderEvent, Opened, Published, RoundState
 from coldfuse.engine.execution import Executor
 from coldfuse.errors import ConflictError, DamagedObjectError, FusionError
 from coldfuse.registry.enrolled import with_enrolled

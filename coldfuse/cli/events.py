@@ -32,7 +32,9 @@ def describe(event: LeaderEvent) -> list[str]:
 def _describe_gate(event: Asked | Tried | Evaluated | Weighed) -> list[str]:
     match event:
         case Asked():
-            return [f"asked {plural(len(event.evaluators), 'evaluator')}: {', '.join(event.evaluators[:8])}"]
+            missed = ", ".join(f"{name} ({count})" for name, count in sorted((event.missed or {}).items())[:8])
+            silent = f"; rounds without an answer: {missed}" if missed else ""
+            return [f"asked {plural(len(event.evaluators), 'evaluator')}: {', '.join(event.evaluators[:8])}{silent}"]
         case Tried():
             counts = "; ".join(map(describe_counts, event.counts))
             what = "scored for weights" if event.for_weights else "tried"

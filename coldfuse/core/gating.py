@@ -14,7 +14,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from coldfuse.core.gate_rules import MAX_EVALUATORS, GateDecision, SuiteCounts
+from coldfuse.core.gate_asking import not_awaited
+from coldfuse.core.gate_rules import MAX_EVALUATORS, GateDecision, GateRules, SuiteCounts
 from coldfuse.core.scored_weights import Weighting
 from coldfuse.core.timed import Timed
 from coldfuse.core.value import Digest, Name, Sentence, Value, without_unset
@@ -42,6 +43,17 @@ class Asked(Timed):
     """Names of the members that are asked."""
     contributions: tuple[Digest, ...] = ()
     """Digests of the manifests of what it was fused of, where others were left out to find who harms."""
+    missed: dict[Name, Annotated[int, Field(ge=1)]] | None = None
+    """Number of rounds in a row that an evaluator had left unanswered by then, of those who had; None where the rules
+    ask for nothing of that, or all had answered."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return without_unset(handler(self), "missed")
+
+    def awaited(self, rules: GateRules) -> frozenset[str]:
+        """Return who is waited for."""
+        return frozenset(self.evaluators) - not_awaited(rules, self.missed or {})
 
 
 class Tried(Value):
@@ -112,9 +124,24 @@ class Gating:
         decided = [one.words for one in self.evaluations] + [one.words for one in self.heard.values()]
         return tuple(dict.fromkeys(word for words in decided for word in words))
 
+    @property
+    def answered(self) -> frozenset[str]:
+        """Names of the members by whose counts anything was decided."""
+        decided = [one.counts for one in self.evaluations] + [one.counts for one in self.heard.values()]
+        return frozenset(one.evaluator for counts in decided for one in counts if one.evaluator is not None)
+
     def of(self, manifest: str) -> Evaluated | None:
         """Return the decision on a candidate; None while there is none."""
         return next((one for one in reversed(self.evaluations) if one.manifest == manifest), None)
+
+    def warning(self, rules: GateRules | None) -> Evaluated | None:
+        """Return the decision by which was published what a member warns of whom nobody could second, if there is."""
+        last = self.evaluations[-1] if self.evaluations else None
+        if last is None or rules is None or rules.on_one != "warn":
+            return None
+        if len({one.evaluator for one in last.counts if one.evaluator is not None}) >= rules.to_stop:
+            return None  # others were there, and have not seconded it
+        return last if last.decision.publish and last.decision.finding == "disputed" else None
 
     def has_failed(self, manifest: str) -> bool:
         """Tell whether the gate has refused a candidate."""

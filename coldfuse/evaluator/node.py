@@ -82,12 +82,18 @@ class Evaluator:
             channel = self.gateway.belief.channel(CANDIDATE)
         except FederationError:  # there was no candidate yet
             return False
-        if channel.manifest in self._sent or channel.round != self.gateway.status().round.number:
+        if channel.manifest in self._sent or not self._is_wanted(channel):
             return False
         envelope = self.folder.answer(channel.manifest)
         if envelope is None and (envelope := self._answer(channel)) is None:
             return False
         return self._hand_in(channel, envelope)
+
+    def _is_wanted(self, channel: Channel) -> bool:
+        """Tell whether an answer for a candidate is of use: in its round, or in the next, to be waited for again."""
+        rules = self.gateway.belief.settings().gate
+        late = 1 if rules is not None and rules.max_missed is not None else 0
+        return channel.round <= self.gateway.status().round.number <= channel.round + late
 
     def _answer(self, channel: Channel) -> bytes | None:
         """Return the signed counts on a candidate, kept; None where the rules let nobody ask these suites again."""

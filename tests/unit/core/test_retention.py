@@ -30,7 +30,7 @@ def chain(length: int) -> list[ReleaseManifest]:
 
 @pytest.mark.parametrize(
     ("files", "deltas", "targets", "bases", "gone"),
-    product([None, 1, 3], [None, 0, 2], [(), (6,), (2, 6)], [(), (1,)], [(), (0, 1, 2)]),
+    list(product([None, 1, 3], [None, 0, 2], [(), (6,), (2, 6)], [(), (1,)], [(), (0, 1, 2)])),
 )
 def test_every_release_that_is_kept_is_kept_by_one_rule(
     files: int | None, deltas: int | None, targets: tuple[int, ...], bases: tuple[int, ...], gone: tuple[int, ...]

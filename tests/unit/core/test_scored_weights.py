@@ -1,49 +1,17 @@
-"""Weights by score: FedCE's numbers, and bounds that nobody leaves."""
+"""Weights by score: what a score is, and bounds that nobody leaves."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 
+from coldfuse.core.contribution import Admission
 from coldfuse.core.gate_rules import SuiteCounts
-from coldfuse.core.scored_weights import cosines_to_others, fedce, weigh, weights_by_score
+from coldfuse.core.gating import Weighed
+from coldfuse.core.round import Admitted, Closed, fold
+from coldfuse.core.scored_weights import weigh, weights_by_score
 from coldfuse.errors import FusionError
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_cosines_from_inner_products_are_those_of_the_deltas(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    deltas, weights = rng.normal(size=(5, 40)), rng.uniform(0.1, 1, size=5)
-    found = cosines_to_others((deltas @ deltas.T).tolist(), weights.tolist())
-    for index in range(5):
-        rest = weights @ deltas - weights[index] * deltas[index]
-        cosine = deltas[index] @ rest / np.linalg.norm(deltas[index]) / np.linalg.norm(rest)
-        assert found[index] == pytest.approx(cosine)
-
-
-def test_a_delta_of_nothing_and_one_without_others_have_no_direction() -> None:
-    assert cosines_to_others([[0.0, 0.0], [0.0, 1.0]], [1.0, 1.0]) == (0.0, 0.0)
-    assert cosines_to_others([[4.0]], [1.0]) == (0.0,)
-    assert cosines_to_others([], []) == ()
-
-
-@pytest.mark.parametrize("mode", ["plus", "times"])
-def test_fedce_scores_add_up_to_one_and_favour_who_is_missed(mode: str) -> None:
-    found = fedce({"a": 0.2, "b": 0.2, "c": 0.9}, {"a": 0.5, "b": 0.7, "c": 0.7}, mode=mode)
-    assert math.fsum(found.values()) == pytest.approx(1.0)
-    assert found["a"] > found["b"] > found["c"]
-    assert fedce({"a": 1.0, "b": 1.0}, {"a": 1.0, "b": 1.0}, mode=mode) == {"a": 0.5, "b": 0.5}
-
-
-@pytest.mark.parametrize(
-    ("cosines", "scores"),
-    [({"a": 1.1}, {"a": 0.5}), ({"a": 0.0}, {"a": math.nan}), ({"a": 0.0}, {"b": 0.0}), ({}, {}), ({"a": 0}, {"a": 2})],
-)
-def test_fedce_refuses_what_is_out_of_bounds(cosines: dict[str, float], scores: dict[str, float]) -> None:
-    with pytest.raises(FusionError, match=r"expected|not of the same"):
-        fedce(cosines, scores)
 
 
 @pytest.mark.parametrize(
@@ -84,3 +52,14 @@ def test_where_nobody_makes_it_better_or_no_suite_has_looked_all_count_alike() -
     assert weigh("validation", "ab", harm)[0] == {"a": 1.0, "b": 1.0}
     assert weigh("validation", "ab", {frozenset(name): [] for name in "ab"})[0] == {}
     assert weigh("none", "ab", harm)[0] == {}
+
+
+def test_a_factor_that_an_admission_brings_itself_is_nobodys_word() -> None:
+    admission = Admission(contribution="1" * 64, contributor="eve", delta_digest="2" * 64, num_examples=7)
+    brought = admission.model_copy(update={"score_weight": 3.0})
+    closed = Closed(contributions=("1" * 64,), reason="")
+    assert fold([Admitted(admissions=(brought,)), closed]).to_fuse == {"1" * 64: admission}
+    weighed = Weighed(weighting="validation", factors={"1" * 64: 0.5}, reason="")
+    again = weighed.model_copy(update={"factors": {"1" * 64: 3.0}})  # the first one counts
+    state = fold([Admitted(admissions=(brought,)), closed, weighed, again])
+    assert state.to_fuse["1" * 64].score_weight == 0.5
