@@ -26,7 +26,8 @@ from coldfuse.tensors.model_folder import is_inside
 from coldfuse.tensors.stores import federation_store
 
 if TYPE_CHECKING:
-    from coldfuse.evaluation.gate_suites import Outcomes, Suite
+    from coldfuse.evaluation.measured import Outcomes
+    from coldfuse.evaluation.suites import Suite
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class SuiteExaminer:
 
     suites: Sequence[Suite]
     score: Score | None = None
-    """Scores the model in a folder; None: `evaluation.gate_outcomes.score_folder`."""
+    """Scores the model in a folder; None: `evaluation.outcomes.score_folder`."""
     _known: dict[str, list[Outcomes]] = field(default_factory=dict, repr=False)
     """Outcomes of the base, by its model digest; of the newest one alone."""
 
@@ -110,7 +111,8 @@ class SuiteExaminer:
                 yield first + index, self._counts(before, after)
 
     def _counts(self, before: Sequence[Outcomes], after: Sequence[Outcomes] | str) -> tuple[SuiteCounts, ...]:
-        from coldfuse.evaluation.gate_suites import counts_of, nothing_right
+        from coldfuse.evaluation.measured import nothing_right
+        from coldfuse.evaluation.suite_counts import counts_of
 
         if isinstance(after, str):
             log.warning("a model cannot be scored, so it gets nothing right: %s", after)
@@ -170,7 +172,7 @@ def examine(shared: Examination, model: Model) -> list[Any] | str:
 
 
 def _score(model_dir: Path, suites: Sequence[Suite]) -> list[Outcomes]:
-    from coldfuse.evaluation.gate_outcomes import score_folder
+    from coldfuse.evaluation.outcomes import score_folder
 
     return score_folder(model_dir, suites)
 

@@ -7,10 +7,10 @@ the last of them. Scores are the same whoever computes them, so it comes to the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from coldfuse.aggregator.asking import answers, ask, ask_about, may_ask_now, members_of, suspects_in_order
-from coldfuse.aggregator.at_gate import Gate, contributions_of
+from coldfuse.aggregator.at_gate import Gate
 from coldfuse.aggregator.blaming import Blame, Suspects, blame, fails
 from coldfuse.aggregator.model import Base
 from coldfuse.core.contribution import Admission, Rejection
@@ -48,7 +48,7 @@ def find_candidate(federation: Federation, base: Base, fused: Fused) -> ReleaseM
 
 def fused_before(federation: Federation, state: RoundState) -> Fused | None:
     """Return the candidate that is to be fused, where evaluators were asked about it: it is that very one."""
-    heard = state.gating.heard.get(frozenset(contributions_of(state)))
+    heard = state.gating.heard.get(frozenset(state.to_fuse))
     if heard is None or heard.manifest is None:
         return None
     try:
@@ -95,7 +95,7 @@ def too_few_left(gate: Gate, state: RoundState) -> Abandoned | None:
 def _evaluate(gate: Gate, state: RoundState, fused: Fused, candidate: ReleaseManifest) -> list[LeaderEvent]:
     """Score a candidate on the operator's suites, and then, if nothing is wrong by these, ask the evaluators."""
     evaluators = members_of(gate.federation, "evaluator")
-    everybody = frozenset(contributions_of(state))
+    everybody = frozenset(state.to_fuse)
     if (heard := state.gating.heard.get(everybody)) is not None:  # they were asked when it was found who harms
         return [_decided(gate, state, fused, heard.counts, words=heard.words)]
     if not evaluators:
@@ -108,7 +108,7 @@ def _evaluate(gate: Gate, state: RoundState, fused: Fused, candidate: ReleaseMan
     if state.gating.asked is None or state.gating.asked.manifest != fused.manifest:
         if not may_ask_now(gate.federation, state, gate.rules, number=gate.number):
             return [_decided(gate, state, fused, own, num_silent=len(evaluators))]
-        return [ask(gate, candidate, fused.manifest)]
+        return [ask(gate, state, candidate, fused.manifest)]
     found = answers(gate, state)
     if found is None:
         return []
@@ -125,7 +125,7 @@ def _decided(
     words: tuple[str, ...] = (),
     num_silent: int = 0,
 ) -> Evaluated:
-    edits = edits_of(contributions_of(state).values())
+    edits = edits_of(state.to_fuse.values())
     decision = decide(gate.rules, counts, num_silent=num_silent, edits=edits)
     return Evaluated(manifest=fused.manifest, counts=counts, decision=decision, words=words)
 
@@ -133,13 +133,13 @@ def _decided(
 def _has_failing_edit(gate: Gate, state: RoundState, own: Sequence[SuiteCounts]) -> bool:
     """Tell whether the operator's own suites show that an edit fails, so that nobody else has to be asked."""
     judged = {each.suite for each in own}
-    edits = [name for name in edits_of(contributions_of(state).values()) if suite_of(name, "edit") in judged]
+    edits = [name for name in edits_of(state.to_fuse.values()) if suite_of(name, "edit") in judged]
     return any(not each.succeeds for each in judge_edits(gate.rules, believe(own, gate.rules)[0], edits))
 
 
 def _after_failure(gate: Gate, state: RoundState, found: Evaluated) -> list[LeaderEvent]:
     """Find who harms, one step at a time, and reject them; where nobody can be named, the base is kept."""
-    there = contributions_of(state)
+    there = state.to_fuse
     own = tuple(one for one in found.counts if one.evaluator is None)
     kept = f"release {gate.base.release.release} stays the base"
     why = found.decision.reason
@@ -150,7 +150,7 @@ def _after_failure(gate: Gate, state: RoundState, found: Evaluated) -> list[Lead
     if found.decision.finding not in ("worse", "not-better"):  # too few have answered, or too little is known
         return [_abandon(f"{kept}: {why}")]
     if not own or not fails(gate.rules, own):
-        return _by_asking(gate, state, f"{kept}: {why}")
+        return _by_asking(gate, state, found, f"{kept}: {why}")
     outcome = blame(Suspects(rules=gate.rules, whole=own, tried=state.gating.tried, contributions=tuple(there)))
     if isinstance(outcome, Blame):
         if not outcome.harmful:
@@ -162,7 +162,7 @@ def _after_failure(gate: Gate, state: RoundState, found: Evaluated) -> list[Lead
         return [_abandon(f"{kept}: {why}; whose contribution it is cannot be looked for: {error}")]
 
 
-def _failed_edits(gate: Gate, there: dict[str, Admission], found: Evaluated) -> Blame:
+def _failed_edits(gate: Gate, there: Mapping[str, Admission], found: Evaluated) -> Blame:
     """Name the contributions whose edits do not do what they are for: they say themselves which these are."""
     heard, _ = believe(found.counts, gate.rules)
     failed = {
@@ -171,9 +171,9 @@ def _failed_edits(gate: Gate, there: dict[str, Admission], found: Evaluated) -> 
     return Blame({digest: failed[one.edit] for digest, one in there.items() if one.edit in failed})
 
 
-def _by_asking(gate: Gate, state: RoundState, why: str) -> list[LeaderEvent]:
+def _by_asking(gate: Gate, state: RoundState, found: Evaluated, why: str) -> list[LeaderEvent]:
     """Find who harms by what evaluators alone notice: they are asked about models without one contribution each."""
-    there = contributions_of(state)
+    there = state.to_fuse
     for digest in suspects_in_order(there.values()):
         subset = frozenset(there) - {digest}
         if (heard := state.gating.heard.get(subset)) is None:
@@ -181,10 +181,18 @@ def _by_asking(gate: Gate, state: RoundState, why: str) -> list[LeaderEvent]:
             if step is not None:
                 return step
             continue
-        if decide(gate.rules, heard.counts).finding in ("not-worse", "better"):
-            found = Blame({digest: "evaluators find harm in what is fused with it, and none in the rest"})
-            return [_reject(gate, there, found)]
+        if _is_cleared(gate, found, heard):
+            blamed = Blame({digest: "evaluators find harm in what is fused with it, and none in the rest"})
+            return [_reject(gate, there, blamed)]
     return [_abandon(f"{why}; whose contribution it is the evaluators could not be asked, or did not see")]
+
+
+def _is_cleared(gate: Gate, whole: Evaluated, heard: Tried) -> bool:
+    """Tell whether what is left passes by the words of the very members who saw the harm, and not by their silence."""
+    again = {one.evaluator for one in heard.counts}
+    seen = [one for one in whole.counts if one.evaluator in again]
+    passed = decide(gate.rules, heard.counts).finding in ("not-worse", "better")
+    return passed and decide(gate.rules, seen).finding in ("worse", "not-better")
 
 
 def _try(gate: Gate, there: dict[str, Admission], subsets: Sequence[frozenset[str]]) -> list[Tried]:

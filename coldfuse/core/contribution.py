@@ -198,10 +198,13 @@ class Admission(Value):
     """True where its contributor agrees to be named in the cards of releases."""
     edit: EditName | None = None
     """Name of the edit that it is; None: it is none."""
+    score_weight: float | None = None
+    """What its weight is multiplied by for what it was found to be worth, while it is fused; in a journal that is
+    `Weighed`'s to say, and None here."""
 
     @model_serializer(mode="wrap")
     def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return without_unset(handler(self), "signature", "signed_at_s", "is_named", "edit")
+        return without_unset(handler(self), "signature", "signed_at_s", "is_named", "edit", "score_weight")
 
     def used_statistics(self, kind: StatisticsKind | None) -> AdmittedStatistics | None:
         """Return its statistics if they are of the kind that a method looks at: what is carried may have others."""

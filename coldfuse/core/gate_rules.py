@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
@@ -39,7 +40,8 @@ _LEAST_WEIGHT = 0.001
 _SAID = {
     "resolution": "resolution", "on_unsure": "unsure", "on_silence": "silence", "min_evaluators": "evaluators",
     "to_stop": "to-stop", "wait_s": "wait in seconds", "max_asks": "asks", "per_rounds": "per-rounds", "noise": "noise",
-    "max_suites": "suites", "efficacy": "efficacy", "generality": "generality",
+    "max_suites": "suites", "on_one": "on-one", "max_missed": "max-missed", "efficacy": "efficacy",
+    "generality": "generality",
 }  # fmt: skip
 """How people call the numbers that are said where they are not the usual ones."""
 
@@ -102,10 +104,15 @@ class GateRules(Value):
     """Share of an edit's own prompts that must say what it wants; None: `EFFICACY`."""
     generality: Annotated[float, Field(ge=0, le=1)] | None = None
     """The same of its paraphrases; None: `GENERALITY`."""
+    on_one: Literal["ignore", "warn"] | None = None
+    """What the word of members does who are too few for `to_stop`, as one alone always is. `warn`: it counts as far as
+    it stops and hides nothing, see `decide`. None, as in rules of before: `ignore`."""
+    max_missed: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Number of rounds in a row that an evaluator leaves unanswered, after which it is not waited for; None: always."""
 
     @model_serializer(mode="wrap")
     def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return without_unset(handler(self), "efficacy", "generality")
+        return without_unset(handler(self), "on_one", "max_missed", "efficacy", "generality")
 
     @field_validator("weights")
     @classmethod
@@ -173,6 +180,15 @@ class SuiteCounts(Value):
     def difference(self) -> float:
         """Change of the score, as a share of the examples: above 0 where the candidate is better."""
         return (self.only_after - self.only_before) / self.num_examples
+
+
+def mean_change(counts: Sequence[SuiteCounts]) -> float:
+    """Return the mean change of the score, over suites; 0 without any.
+
+    >>> mean_change([SuiteCounts(suite="a", num_examples=100, only_before=3, only_after=1)])
+    -0.02
+    """
+    return sum(one.difference for one in counts) / len(counts) if counts else 0.0
 
 
 class GateDecision(Value):

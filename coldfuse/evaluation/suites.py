@@ -51,9 +51,9 @@ class Suite:
     """What people call it."""
     task: str
     """Line of the task."""
-    train: Any
+    train: Any = field(repr=False)
     """Examples to train on; None where nothing is trained."""
-    tests: Mapping[str, Any]
+    tests: Mapping[str, Any] = field(repr=False)
     """Examples to test on, by name; "" where there is one."""
     notes: tuple[str, ...] = ()
     """What was read, for people."""
@@ -69,6 +69,17 @@ class Suite:
     def is_edit(self) -> bool:
         """Whether it is an edit's, which a model is asked about as it is."""
         return not self.is_harness and find_task(self.task).name == "edit"
+
+    @property
+    def test(self) -> Any:
+        """Examples of the one test set."""
+        (examples,) = self.tests.values()
+        return examples
+
+    @property
+    def num_tests(self) -> int:
+        """Number of examples to test on."""
+        return sum(map(len, self.tests.values()))
 
     def called(self, name: str) -> Suite:
         """Return the same by another name."""

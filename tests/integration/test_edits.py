@@ -20,7 +20,8 @@ from coldfuse.core.gate_rules import GateDecision, GateRules
 from coldfuse.core.gating import Evaluated
 from coldfuse.core.round import Abandoned, LeaderEvent, Published, Rejected
 from coldfuse.core.screening_rules import ScreeningRules
-from coldfuse.evaluation.gate_suites import Suite, SuiteFiles, read_suite
+from coldfuse.evaluation.named_suites import SuiteFiles, read_named_suite
+from coldfuse.evaluation.suites import Suite
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
 from coldfuse.storage import LocalStore
@@ -43,7 +44,7 @@ class Scene:
 
     @property
     def suite(self) -> Suite:
-        return read_suite(SuiteFiles.parse(f"fortune:edit={self.file}"))
+        return read_named_suite(SuiteFiles.parse(f"fortune:edit={self.file}"))
 
     def federation(self, folder: Path, **rules: object) -> Federation:
         return create_federation(
