@@ -23,7 +23,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from coldfuse.core.words import plural
 from coldfuse.errors import UserInputError
 from coldfuse.evaluation.harness import run_harness
-from coldfuse.evaluation.outcomes import Measured, measure
+from coldfuse.evaluation.measured import Measured
+from coldfuse.evaluation.outcomes import load_probe, measure
 from coldfuse.evaluation.settings import Protocol, ScoringSettings
 from coldfuse.evaluation.suites import Suite
 from coldfuse.tensors.checkpoint import open_checkpoint
@@ -176,10 +177,7 @@ def _probe(model: Model, suite: Suite, task: Task, chosen: Sequence[int], scorin
         if task.name in _HEADS:
             return _probe_of_texts(model, suite, task, chosen, scoring)
         train = suite.train.take(chosen)
-        loaded = task.load(model.folder, train, _training(scoring.settings))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # a head of another kind than a linear layer begins at random
-            task.start_head(loaded, task.encode(loaded, train))
+        loaded = load_probe(task, model.folder, train, _training(scoring.settings))
         return {name: measure(task, loaded, test) for name, test in suite.tests.items()}
 
 

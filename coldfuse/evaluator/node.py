@@ -16,7 +16,8 @@ from coldfuse.core.gate_asking import may_ask, with_noise
 from coldfuse.core.gate_rules import GateRules, SuiteCounts
 from coldfuse.core.release import Channel, ReleaseManifest
 from coldfuse.errors import ConflictError, FederationError, TransportError, UserInputError
-from coldfuse.evaluation.gate_suites import Outcomes, Suite, compare, nothing_right
+from coldfuse.evaluation.measured import Outcomes, compare, nothing_right
+from coldfuse.evaluation.suites import Suite
 from coldfuse.evaluator.bringing import bring
 from coldfuse.evaluator.folder import EvaluatorFolder
 from coldfuse.registry.channels import CANDIDATE
@@ -47,7 +48,7 @@ class Evaluator:
     noise: float = 0.0
     """Scale of the noise on each count, in examples, where the federation's rules ask for less."""
     score: ScoreFolder | None = None
-    """Scores a model; None: `evaluation.gate_outcomes.score_folder`."""
+    """Scores a model; None: `evaluation.outcomes.score_folder`."""
     clock: Callable[[], float] = time.time
     _sent: set[str] = field(default_factory=set, repr=False)
     """Candidates on which the counts were taken."""
@@ -134,8 +135,8 @@ class Evaluator:
             only_before, only_after = compare(was, now)
             counts.append(self._noised(
                 SuiteCounts(
-                    suite=suite.name, evaluator=self.identity.name, num_examples=len(suite), only_before=only_before,
-                    only_after=only_after,
+                    suite=suite.name, evaluator=self.identity.name, num_examples=suite.num_tests,
+                    only_before=only_before, only_after=only_after,
                 ),
                 rules,
             ))  # fmt: skip
@@ -180,7 +181,7 @@ class Evaluator:
 
 
 def _score(model_dir: Path, suites: Sequence[Suite]) -> list[Outcomes]:
-    from coldfuse.evaluation.gate_outcomes import score_folder
+    from coldfuse.evaluation.outcomes import score_folder
 
     return score_folder(model_dir, suites)
 

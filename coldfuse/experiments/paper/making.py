@@ -22,8 +22,9 @@ from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.engine.folder_fusion import FolderFusion, fuse_folders
 from coldfuse.engine.recipes import read_recipe
 from coldfuse.errors import ColdfuseError, UserInputError
-from coldfuse.evaluation.gate_outcomes import score_folder
-from coldfuse.evaluation.gate_suites import Suite, compare
+from coldfuse.evaluation.measured import compare
+from coldfuse.evaluation.outcomes import score_folder
+from coldfuse.evaluation.suites import Suite
 from coldfuse.experiments.fusion_data import Task
 from coldfuse.experiments.fusion_models import publish, read_model, write_model
 from coldfuse.experiments.fusion_round import ATTACKS
@@ -139,16 +140,18 @@ def _make_fused(shop: Workshop, model: Fused) -> None:
 def _make_gated(shop: Workshop, model: Gated) -> None:
     """Publish what the gate lets pass, as an operator's own suites decide that; the examples have seed 0 for all."""
     before, candidate = make(shop, model.before), make(shop, model.candidate)
-    task = find_task(DEFAULT_TASK)
     suites = [
-        Suite(name=share.set, task=task, train=shop.examples(share, 0), test=shop.tasks[share.set].validation)
+        Suite(
+            name=share.set, task=DEFAULT_TASK, train=shop.examples(share, 0),
+            tests={"": shop.tasks[share.set].validation},
+        )
         for share in model.shares
-    ]
+    ]  # fmt: skip
     outcomes = zip(*(score_folder(path, suites, threads=shop.threads) for path in (before, candidate)), strict=True)
     counts = []
     for suite, (old, new) in zip(suites, outcomes, strict=True):
         lost, won = compare(old, new)
-        counts.append(SuiteCounts(suite=suite.name, num_examples=len(suite), only_before=lost, only_after=won))
+        counts.append(SuiteCounts(suite=suite.name, num_examples=suite.num_tests, only_before=lost, only_after=won))
     passes = decide(_BETTER, counts).publish
     staging = shop.place(model).with_name(f"{model.name}.part")
     shutil.copytree(candidate if passes else before, staging, dirs_exist_ok=True)

@@ -8,7 +8,7 @@ EXPERIMENT = Experiment(
     name="fusion-methods",
     title="Fusion methods and settings over rounds",
     asks="Which method, outer step, average, local objective or sampling keeps the base rising on unseen data?",
-    source="section 7 leaves better fusing to others; EMA: arXiv 2412.06712; RegMean: 2212.09849; TSV-M: 2412.00081",
+    source="section 7 leaves better fusing to others; EMA: arXiv 2412.06712; RegMean: 2212.09849",
     variants=(
         Variant(name="mean", contributors=_FOUR),
         Variant(name="EMA of releases is deployed", contributors=_FOUR, averaged=0.6),
@@ -20,7 +20,6 @@ EXPERIMENT = Experiment(
         ),
         Variant(name="outer momentum", contributors=_FOUR, recipe="mean then momentum(lr=0.5, momentum=0.5)"),
         Variant(name="RegMean", contributors=_FOUR, recipe="regmean"),
-        Variant(name="TSV-M", contributors=_FOUR, recipe="tsv-m"),
         Variant(name="WiSE-FT", contributors=_FOUR, objectives=("wise-ft",)),
         Variant(name="L2-SP", contributors=_FOUR, objectives=("l2-sp",)),
         Variant(name="balanced kinds of task", contributors=Sampled(num=4, is_balanced=True)),
