@@ -1,10 +1,10 @@
 import json
 
 import pytest
+from coldfuse.evaluation.gate_suites import SuiteFiles, read_suite
 from pyarrow import parquet
 
 from coldfuse.data.reading import read_dataset
-from coldfuse.evaluation.gate_suites import SuiteFiles, read_suite
 from coldfuse.experiments import demo_data
 from coldfuse.experiments.demo_data.rows import private_rows, write_suite
 
