@@ -18,12 +18,12 @@ from coldfuse.core.words import printable
 from coldfuse.data.tables import FileFormat
 from coldfuse.engine.execution import ray_executor
 from coldfuse.errors import UserInputError
-from coldfuse.evaluation.features import FeatureCache
 from coldfuse.evaluation.protocols import Model, require_device
 from coldfuse.evaluation.report import report
 from coldfuse.evaluation.settings import Protocol, ScoringSettings, protocols_for
 from coldfuse.evaluation.suites import Reading, Suite, distinct_names, read_harness, read_pair, read_slices, read_suite
 from coldfuse.evaluation.trials import Place, Plan, Runs, in_turn, run_trials
+from coldfuse.training.feature_cache import FeatureCache
 from coldfuse.training.tasks import DEFAULT_TASK, find_task
 
 Say = Callable[[str], None]
@@ -61,6 +61,13 @@ class DataWords:
     """Column that says when an example is from, to cut the data by it; None: they are not cut."""
     num_slices: int = 4
     """Slices of time."""
+
+    def __post_init__(self) -> None:
+        """Refuse to read nothing."""
+        counts = {"max-examples": self.limit, "num-train": self.num_train, "num-test": self.num_test}
+        for name, count in counts.items():
+            if count is not None and count < 1:
+                raise UserInputError(f"--{name} {count}: expected 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from coldfuse.errors import UserInputError
-from coldfuse.evaluation.gate_suites import SuiteFiles, compare, nothing_right
+from coldfuse.evaluation.measured import compare, nothing_right
+from coldfuse.evaluation.named_suites import SuiteFiles
 
 
 def test_a_suite_names_its_task_and_its_files():
