@@ -36,8 +36,10 @@ class SignSuite:
     name: str
     num_examples: int = 2000
     seed: int = 0
+    is_edit: bool = False
 
-    def __len__(self) -> int:
+    @property
+    def num_tests(self) -> int:
         return self.num_examples
 
     def digest(self) -> str:

@@ -7,14 +7,16 @@ the last of them. Scores are the same whoever computes them, so it comes to the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from coldfuse.aggregator.asking import answers, ask, ask_about, may_ask_now, members_of, suspects_in_order
-from coldfuse.aggregator.at_gate import Gate, contributions_of
+from coldfuse.aggregator.at_gate import Gate
 from coldfuse.aggregator.blaming import Blame, Suspects, blame, fails
 from coldfuse.aggregator.model import Base
 from coldfuse.core.contribution import Admission, Rejection
 from coldfuse.core.gate import decide
+from coldfuse.core.gate_counts import believe
+from coldfuse.core.gate_edits import edits_of, judge_edits, suite_of
 from coldfuse.core.gate_rules import SuiteCounts
 from coldfuse.core.gating import Evaluated, Tried, subset_of
 from coldfuse.core.release import ReleaseManifest
@@ -25,6 +27,11 @@ from coldfuse.registry.federation import Federation
 
 MAX_CANDIDATES = 5
 """Number of times that a round is fused at most: after so many refusals the base is kept."""
+
+_LOOK = "look at its data and labels before you send another"
+_EDIT_AGAIN = (
+    "train it longer, or send it to a round with fewer others: by a mean each of several keeps but a part of its change"
+)
 
 
 def find_candidate(federation: Federation, base: Base, fused: Fused) -> ReleaseManifest | Abandoned:
@@ -41,7 +48,7 @@ def find_candidate(federation: Federation, base: Base, fused: Fused) -> ReleaseM
 
 def fused_before(federation: Federation, state: RoundState) -> Fused | None:
     """Return the candidate that is to be fused, where evaluators were asked about it: it is that very one."""
-    heard = state.gating.heard.get(frozenset(contributions_of(state)))
+    heard = state.gating.heard.get(frozenset(state.to_fuse))
     if heard is None or heard.manifest is None:
         return None
     try:
@@ -88,45 +95,62 @@ def too_few_left(gate: Gate, state: RoundState) -> Abandoned | None:
 def _evaluate(gate: Gate, state: RoundState, fused: Fused, candidate: ReleaseManifest) -> list[LeaderEvent]:
     """Score a candidate on the operator's suites, and then, if nothing is wrong by these, ask the evaluators."""
     evaluators = members_of(gate.federation, "evaluator")
-    everybody = frozenset(contributions_of(state))
+    everybody = frozenset(state.to_fuse)
     if (heard := state.gating.heard.get(everybody)) is not None:  # they were asked when it was found who harms
-        return [_decided(gate, fused, heard.counts, words=heard.words)]
+        return [_decided(gate, state, fused, heard.counts, words=heard.words)]
     if not evaluators:
-        return [_decided(gate, fused, gate.examined(candidate))]
+        return [_decided(gate, state, fused, gate.examined(candidate))]
     own = state.gating.tried.get(everybody, ())
     if not own and (own := gate.examined(candidate)):
         return [Tried(contributions=subset_of(everybody), counts=own)]
-    if fails(gate.rules, own):
-        return [_decided(gate, fused, own)]
+    if fails(gate.rules, own) or _has_failing_edit(gate, state, own):
+        return [_decided(gate, state, fused, own)]
     if state.gating.asked is None or state.gating.asked.manifest != fused.manifest:
         if not may_ask_now(gate.federation, state, gate.rules, number=gate.number):
-            return [_decided(gate, fused, own, num_silent=len(evaluators))]
-        return [ask(gate, candidate, fused.manifest)]
+            return [_decided(gate, state, fused, own, num_silent=len(evaluators))]
+        return [ask(gate, state, candidate, fused.manifest)]
     found = answers(gate, state)
     if found is None:
         return []
-    return [_decided(gate, fused, (*own, *found.counts), words=found.words, num_silent=found.num_silent)]
+    counts = (*own, *found.counts)
+    return [_decided(gate, state, fused, counts, words=found.words, num_silent=found.num_silent)]
 
 
 def _decided(
-    gate: Gate, fused: Fused, counts: tuple[SuiteCounts, ...], *, words: tuple[str, ...] = (), num_silent: int = 0
+    gate: Gate,
+    state: RoundState,
+    fused: Fused,
+    counts: tuple[SuiteCounts, ...],
+    *,
+    words: tuple[str, ...] = (),
+    num_silent: int = 0,
 ) -> Evaluated:
-    decision = decide(gate.rules, counts, num_silent=num_silent)
+    edits = edits_of(state.to_fuse.values())
+    decision = decide(gate.rules, counts, num_silent=num_silent, edits=edits)
     return Evaluated(manifest=fused.manifest, counts=counts, decision=decision, words=words)
+
+
+def _has_failing_edit(gate: Gate, state: RoundState, own: Sequence[SuiteCounts]) -> bool:
+    """Tell whether the operator's own suites show that an edit fails, so that nobody else has to be asked."""
+    judged = {each.suite for each in own}
+    edits = [name for name in edits_of(state.to_fuse.values()) if suite_of(name, "edit") in judged]
+    return any(not each.succeeds for each in judge_edits(gate.rules, believe(own, gate.rules)[0], edits))
 
 
 def _after_failure(gate: Gate, state: RoundState, found: Evaluated) -> list[LeaderEvent]:
     """Find who harms, one step at a time, and reject them; where nobody can be named, the base is kept."""
-    there = contributions_of(state)
+    there = state.to_fuse
     own = tuple(one for one in found.counts if one.evaluator is None)
     kept = f"release {gate.base.release.release} stays the base"
     why = found.decision.reason
     if len(state.gating.evaluations) >= MAX_CANDIDATES:
         return [_abandon(f"{kept}: {MAX_CANDIDATES} candidates have failed at the gate, the last one as {why}")]
+    if found.decision.finding == "edit-fails":
+        return [_reject(gate, there, _failed_edits(gate, there, found), then=_EDIT_AGAIN)]
     if found.decision.finding not in ("worse", "not-better"):  # too few have answered, or too little is known
         return [_abandon(f"{kept}: {why}")]
     if not own or not fails(gate.rules, own):
-        return _by_asking(gate, state, f"{kept}: {why}")
+        return _by_asking(gate, state, found, f"{kept}: {why}")
     outcome = blame(Suspects(rules=gate.rules, whole=own, tried=state.gating.tried, contributions=tuple(there)))
     if isinstance(outcome, Blame):
         if not outcome.harmful:
@@ -138,9 +162,18 @@ def _after_failure(gate: Gate, state: RoundState, found: Evaluated) -> list[Lead
         return [_abandon(f"{kept}: {why}; whose contribution it is cannot be looked for: {error}")]
 
 
-def _by_asking(gate: Gate, state: RoundState, why: str) -> list[LeaderEvent]:
+def _failed_edits(gate: Gate, there: Mapping[str, Admission], found: Evaluated) -> Blame:
+    """Name the contributions whose edits do not do what they are for: they say themselves which these are."""
+    heard, _ = believe(found.counts, gate.rules)
+    failed = {
+        each.name: each.reason for each in judge_edits(gate.rules, heard, edits_of(there.values())) if not each.succeeds
+    }
+    return Blame({digest: failed[one.edit] for digest, one in there.items() if one.edit in failed})
+
+
+def _by_asking(gate: Gate, state: RoundState, found: Evaluated, why: str) -> list[LeaderEvent]:
     """Find who harms by what evaluators alone notice: they are asked about models without one contribution each."""
-    there = contributions_of(state)
+    there = state.to_fuse
     for digest in suspects_in_order(there.values()):
         subset = frozenset(there) - {digest}
         if (heard := state.gating.heard.get(subset)) is None:
@@ -148,10 +181,18 @@ def _by_asking(gate: Gate, state: RoundState, why: str) -> list[LeaderEvent]:
             if step is not None:
                 return step
             continue
-        if decide(gate.rules, heard.counts).finding in ("not-worse", "better"):
-            found = Blame({digest: "evaluators find harm in what is fused with it, and none in the rest"})
-            return [_reject(gate, there, found)]
+        if _is_cleared(gate, found, heard):
+            blamed = Blame({digest: "evaluators find harm in what is fused with it, and none in the rest"})
+            return [_reject(gate, there, blamed)]
     return [_abandon(f"{why}; whose contribution it is the evaluators could not be asked, or did not see")]
+
+
+def _is_cleared(gate: Gate, whole: Evaluated, heard: Tried) -> bool:
+    """Tell whether what is left passes by the words of the very members who saw the harm, and not by their silence."""
+    again = {one.evaluator for one in heard.counts}
+    seen = [one for one in whole.counts if one.evaluator in again]
+    passed = decide(gate.rules, heard.counts).finding in ("not-worse", "better")
+    return passed and decide(gate.rules, seen).finding in ("worse", "not-better")
 
 
 def _try(gate: Gate, there: dict[str, Admission], subsets: Sequence[frozenset[str]]) -> list[Tried]:
@@ -164,13 +205,13 @@ def _try(gate: Gate, there: dict[str, Admission], subsets: Sequence[frozenset[st
     ]  # fmt: skip
 
 
-def _reject(gate: Gate, there: dict[str, Admission], found: Blame) -> Rejected:
+def _reject(gate: Gate, there: dict[str, Admission], found: Blame, *, then: str = _LOOK) -> Rejected:
     rejections = []
     for digest, why in sorted(found.harmful.items()):
         one = there[digest]
         rejections.append(Rejection(
             contribution=digest, contributor=one.contributor, display_name=one.display_name,
-            reason=_bounded(f"left out by the gate: {why}; look at its data and labels before you send another"),
+            reason=_bounded(f"left out by the gate: {why}; {then}"),
         ))  # fmt: skip
     return Rejected(rejections=tuple(rejections), elapsed_s=gate.age_s)
 

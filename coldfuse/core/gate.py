@@ -7,15 +7,17 @@ all counts as much as all suites). So at most a share alpha of the rounds in whi
 What members say is a claim. Nobody decides alone: a loss has to be there without any `to_stop` − 1 members, whoever
 these are, and then it is no work of theirs; that also keeps alpha, for the rest are honest. Of many members nobody
 counts much more than the median, and who contradicts itself does not count. What one member alone makes or hides is
-called disputed, which is as good as not enough data.
+called disputed, which is as good as not enough data. Where there are fewer than `to_stop` members, as with one, none of
+them can be seconded: what they find then names what is published in any case, and warns (`GateRules.on_one`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from coldfuse.core.gate_counts import believe, hear, p_worse
+from coldfuse.core.gate_edits import EditVerdict, judge_edits, say_failures
 from coldfuse.core.gate_hearing import Answer, Hearing
 from coldfuse.core.gate_rules import (
     MAX_EVALUATORS,
@@ -38,13 +40,16 @@ __all__ = [
 ]  # fmt: skip
 
 
-def decide(rules: GateRules, counts: Iterable[SuiteCounts], *, num_silent: int = 0) -> GateDecision:
+def decide(
+    rules: GateRules, counts: Iterable[SuiteCounts], *, num_silent: int = 0, edits: Collection[str] = ()
+) -> GateDecision:
     """Decide whether a candidate is published, from the counts alone; the reason is for people.
 
     Args:
         rules: The federation's rules, which the round was opened with.
         counts: What the operator's suites and the members say; claims, in any order.
         num_silent: Number of enrolled evaluators who have not answered, for the reason.
+        edits: Names of the edits that the candidate has, each of which must succeed on its suite.
 
     >>> own = SuiteCounts(suite="sst2", num_examples=2000, only_before=130, only_after=50)
     >>> decide(GateRules(), [own]).finding, decide(GateRules(), []).publish
@@ -55,10 +60,20 @@ def decide(rules: GateRules, counts: Iterable[SuiteCounts], *, num_silent: int =
     kept, flags = believe(counts, rules)
     hearing = Hearing(hear(kept, rules), rules)
     flags = [*flags, *_odd(hearing)]
-    decision = _decided(hearing, num_silent)
+    verdicts = judge_edits(rules, kept, edits)
+    decision = _with_edits(_decided(hearing, num_silent), hearing, verdicts)
     more = f"; {len(flags) - MAX_FLAGS + 1} more" if len(flags) > MAX_FLAGS else ""
     shown = [flag[:500] for flag in flags[: MAX_FLAGS - bool(more)]] + ([more.removeprefix("; ")] if more else [])
     return decision.model_copy(update={"flags": tuple(shown)})
+
+
+def _with_edits(decision: GateDecision, hearing: Hearing, verdicts: Sequence[EditVerdict]) -> GateDecision:
+    """Return the decision with what was found of edits; where one fails nothing else has to be known first."""
+    if failed := [each.name for each in verdicts if not each.succeeds]:
+        why = f"{say_failures(verdicts)}; the base is kept"
+        return _decision(hearing, "edit-fails", why).model_copy(update={"suites": tuple(failed)[:MAX_SUITES]})
+    said = "; ".join([decision.reason, *(each.reason for each in verdicts)])
+    return decision.model_copy(update={"reason": said[:2000]})
 
 
 def _decided(hearing: Hearing, num_silent: int) -> GateDecision:
@@ -85,7 +100,9 @@ def _on_losses(hearing: Hearing, losses: Sequence[Answer]) -> GateDecision:
     if not sure:
         who = ", ".join(sorted(doubted)[:3])
         need = f"{rules.to_stop} members, or the operator's own suites, must see it"
-        return _otherwise(rules.on_unsure, "disputed", f"only {who} sees a loss on {losses[0]}; {need}", hearing)
+        warns = rules.on_one == "warn" and len(hearing.members) < rules.to_stop
+        then = "; the channel stable begins to wait anew" if warns else ""
+        return _otherwise(rules.on_unsure, "disputed", f"only {who} sees a loss on {losses[0]}; {need}{then}", hearing)
     suites = [each.question.suite for each in (*sure, *losses) if each.question.suite is not None]
     said = "; ".join(map(str, sure[:3])) + (f"; and {len(sure) - 3} more" if len(sure) > 3 else "")
     decision = _decision(
@@ -123,6 +140,8 @@ def _unless_unsure(hearing: Hearing, decision: GateDecision) -> GateDecision:
     wanted = rules.margin + rules.resolution
     if visible is not None and visible <= wanted:
         return decision
+    if (heard := _by_one_word(hearing, decision)) is not None:
+        return heard
     if visible is None and len(hearing.members) == hearing.num_evaluators < rules.to_stop:
         why = f"{plural(len(hearing.members), 'member')} answered, and {rules.to_stop} must see a loss (to-stop)"
     elif visible is None:
@@ -131,6 +150,27 @@ def _unless_unsure(hearing: Hearing, decision: GateDecision) -> GateDecision:
         why = f"a loss below {points(visible)} would not be seen"
     have = f"not enough data: {_change(hearing)}; {why}, one of {points(wanted)} should be"
     return _otherwise(rules.on_unsure, "unsure", have, hearing)
+
+
+def _by_one_word(hearing: Hearing, decision: GateDecision) -> GateDecision | None:
+    """Return the decision by all counts, where members are too few to stop anything and it is published in any case.
+
+    What they say changes what it is called, not whether it is out: so none of them stops or hides anything.
+    """
+    rules = hearing.rules
+    if rules.on_one != "warn" or rules.on_unsure != "publish" or not 0 < len(hearing.members) < rules.to_stop:
+        return None
+    visible = hearing.visible(num_doubted=0)
+    if visible is None or visible > rules.margin + rules.resolution:
+        return None
+    if decision.finding == "not-better":
+        counts = hearing.overall()
+        p = p_worse(counts.turned(), rules, margin=0.0, level=rules.alpha)
+        if p > rules.alpha:  # that it is no better would stop it
+            return None
+        decision = _decision(hearing, "better", f"better over all: {counts}, p {p:.2g}")
+    whose = f"; {' and '.join(hearing.members)} alone can tell, whom nobody seconds"
+    return decision.model_copy(update={"reason": f"{decision.reason}{whose}"[:2000], "visible": visible})
 
 
 def _otherwise(what: Instead, finding: Finding, reason: str, hearing: Hearing) -> GateDecision:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from coldfuse.core.gate import GateDecision, GateRules, decide
-from coldfuse.core.gating import Evaluated
-from coldfuse.core.round import Fused, Published
+from coldfuse.core.gate_edits import edits_of
+from coldfuse.core.gating import Evaluated, Weighed
+from coldfuse.core.round import Fused, Published, RoundState, fold
+from coldfuse.core.scored_weights import Weighting, weigh
 from coldfuse.verification.causes import Cause
 from coldfuse.verification.journals import SeenRound
 
@@ -22,11 +24,12 @@ def gate_problems(round_: SeenRound) -> Iterator[tuple[Cause, str]]:
     rules = (terms.gate if terms else None) or GateRules.off()
     decided: dict[str, GateDecision] = {}
     candidate: Fused | None = None
-    for event in round_.events:
+    for place, event in enumerate(round_.events):
         if isinstance(event, Fused):
             candidate = event
         elif isinstance(event, Evaluated):
-            yield from _of_decision(event, candidate, rules)
+            edits = _edits_before(round_, place) if event.decision.finding != "off" else ()
+            yield from _of_decision(event, candidate, rules, edits)
             decided.setdefault(event.manifest, event.decision)
         elif isinstance(event, Published) and rules.is_on and candidate is not None:
             found = decided.get(candidate.manifest)
@@ -36,10 +39,17 @@ def gate_problems(round_: SeenRound) -> Iterator[tuple[Cause, str]]:
                 yield Cause.CONTRADICTION, f"was published, and the gate has refused it: {found.reason}"
 
 
-def _of_decision(event: Evaluated, candidate: Fused | None, rules: GateRules) -> Iterator[tuple[Cause, str]]:
+def _edits_before(round_: SeenRound, place: int) -> tuple[str, ...]:
+    """Return the names of the edits in a candidate, by what stood in the journal when it was decided on."""
+    return edits_of(fold(round_.events[:place]).to_fuse.values())
+
+
+def _of_decision(
+    event: Evaluated, candidate: Fused | None, rules: GateRules, edits: tuple[str, ...]
+) -> Iterator[tuple[Cause, str]]:
     if candidate is None or event.manifest != candidate.manifest:
         yield Cause.CONTRADICTION, f"the gate has decided on {event.manifest[:12]}, which was not fused just before"
-    right = decide(rules, event.counts)
+    right = decide(rules, event.counts, edits=edits)
     if (right.publish, right.finding) != (event.decision.publish, event.decision.finding):
         yield (
             Cause.CONTRADICTION,
@@ -50,3 +60,30 @@ def _of_decision(event: Evaluated, candidate: Fused | None, rules: GateRules) ->
 
 def _does(decision: GateDecision) -> str:
     return "published" if decision.publish else "kept back"
+
+
+def weighing_problems(round_: SeenRound) -> Iterator[tuple[Cause, str]]:
+    """Return what does not agree in what a journal says of weights by score: the factors follow from the counts.
+
+    Args:
+        round_: The round, as its journal has it.
+    """
+    terms = round_.state.opened.terms if round_.state.opened is not None else None
+    wanted: Weighting = (terms.weighting if terms else None) or "none"
+    for place, event in enumerate(round_.events):
+        if isinstance(event, Weighed):
+            yield from _of_weights(event, fold(round_.events[:place]), wanted)
+            return
+        if isinstance(event, Fused) and wanted != "none":
+            yield Cause.GAP, "was fused, and nothing says what its contributions weigh by their scores"
+            return
+
+
+def _of_weights(event: Weighed, before: RoundState, wanted: Weighting) -> Iterator[tuple[Cause, str]]:
+    if event.weighting != wanted:
+        yield Cause.CONTRADICTION, f"weighs by {event.weighting}, and its rules say {wanted}"
+        return
+    right, why = weigh(wanted, before.to_fuse, before.gating.scored)
+    if dict(event.factors) != right:
+        said = ", ".join(f"{factor:g}" for factor in event.factors.values())[:200] or "none"
+        yield Cause.CONTRADICTION, f"its weights by score are {said}, and by its counts they are others: {why}"

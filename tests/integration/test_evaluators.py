@@ -6,13 +6,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from evaluating import EvaluatedFederation
-from gated import SignSuite, examiner
+from gated import SignSuite, examiner, lesson
+from tiny_rounds import make_contribution, receive
 
 from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.gating import Asked, Evaluated
 from coldfuse.core.round import Abandoned, Published, Rejected
+from coldfuse.core.serialization import encode
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import CodecError, ConflictError, FederationError, NotAllowedError
 from coldfuse.gateway import StoreGateway
@@ -74,6 +77,38 @@ def test_what_evaluators_notice_and_may_not_be_asked_about_again_keeps_the_base(
     assert not evaluated(events).decision.publish
     assert isinstance(events[-1], Abandoned)
     assert "worse by more than 1 point on signs" in events[-1].reason
+    assert made.federation.latest().release == 0
+    assert findings(made) == []
+
+
+class Blind(SignSuite):
+    """A suite that notices nothing."""
+
+    def right(self, matrix: np.ndarray) -> np.ndarray:
+        return np.ones(self.num_examples)
+
+
+def test_nobody_is_left_out_because_those_who_saw_the_harm_did_not_answer_again(tmp_path: Path) -> None:
+    made = EvaluatedFederation(tmp_path, gate=GateRules(wait_s=60.0), quorum=2)
+    blind = examiner(Blind("blind"))
+    made.lead(examiner=blind)
+    long = {**lesson(0.3), "embeddings.weight": np.full((50, 8), 100.0, np.float32)}
+    manifest = make_contribution(made.federation, "ada", long)
+    signature = made.identities["ada"].sign(encode(manifest), "contribution")
+    innocent = receive(made.federation, manifest, at_s=time.time(), signature=signature)
+    made.send("ben", -3.0, seed=1)
+    made.send("cy", 0.25, seed=2)
+    made.lead(examiner=blind)
+    for seed, name in enumerate(made.evaluators):
+        assert made.evaluator(name, SignSuite("signs", seed=seed)).look()
+    events = made.lead(examiner=blind)
+    assert isinstance(events[-1], Asked)  # about the others without the longest, which is not the one that harms
+    assert innocent not in events[-1].contributions
+    for late_s in (61.0, 200.0, 300.0):  # and from now on nobody answers any more
+        made.now_s = late_s
+        events += made.lead(examiner=blind)
+    assert not [event for event in events if isinstance(event, Rejected | Published)]
+    assert isinstance(events[-1], Abandoned)
     assert made.federation.latest().release == 0
     assert findings(made) == []
 

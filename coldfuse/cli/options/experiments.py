@@ -21,13 +21,14 @@ Folder = Annotated[Path | None, typer.Option(help="Where to put the files; the s
 class DemoOptions:
     """Run a whole federation on this machine: a gateway, a Ray aggregator, four contributors with real, different data.
 
-    Needs no network. Shows how the shared model improves, and leaves it in a folder.
+    One of them has shuffled labels, and the federation's gate finds it. Needs no network. Shows how the shared model
+    improves and who was left out, and leaves it in a folder.
 
     Example: coldfuse demo --fast
     """
 
     out: Annotated[Path | None, typer.Option(help="A new folder for everything; coldfuse-demo by default.")] = None
-    fast: Annotated[bool, typer.Option("--fast", help="Fewer examples: about a minute instead of a few.")] = False
+    fast: Annotated[bool, typer.Option("--fast", help="Fewer rounds and examples, which takes less time.")] = False
     base: Annotated[
         str | None, typer.Option(help="Another base: a model folder or hub id; the bundled MiniLM by default.")
     ] = None
