@@ -73,8 +73,7 @@ class Suite:
     @property
     def test(self) -> Any:
         """Examples of the one test set."""
-        (examples,) = self.tests.values()
-        return examples
+        return next(iter(self.tests.values()))
 
     @property
     def num_tests(self) -> int:
@@ -294,8 +293,7 @@ def _keys(examples: Any) -> Sequence[Any]:
 
 
 def _noted(suite: Suite, examples: Any) -> Suite:
-    lines = [line for report in _reports(examples) for line in report.lines()]
-    return replace(suite, notes=(*lines, *suite.notes))
+    return replace(suite, notes=(*(line for report in _reports(examples) for line in report.lines()), *suite.notes))
 
 
 def _reports(*examples: Any) -> list[Any]:
