@@ -12,6 +12,7 @@ from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.gate_asking import still_waits
 from coldfuse.core.release import Channel
 from coldfuse.core.round import RoundState
+from coldfuse.core.words import plural
 from coldfuse.gateway.answers import ContributionVerdict, Decision, RoundStatus
 from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.registry.federation import Federation
@@ -210,7 +211,7 @@ def _explain_end(standing: Standing) -> str:
     closed = state.closed.contributions if state.closed else ()
     count = sum(digest in state.admitted for digest in closed)
     if state.fused is None or state.has_passed:
-        return f"round {standing.round} is closed; the aggregator fuses {count} contributions"
+        return f"round {standing.round} is closed; the aggregator fuses {plural(count, 'contribution')}"
     if (waiting := waiting_of(standing.round, state)) is not None and state.gating.asked is not None:
         asked, age_s = state.gating.asked, standing.age_s - (state.gating.asked.elapsed_s or 0.0)
         own = bool(state.gating.tried.get(frozenset(d for d in closed if d in state.admitted)))
