@@ -15,7 +15,14 @@ from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.core.gate_asking import may_ask, with_noise
 from coldfuse.core.gate_rules import GateRules, SuiteCounts
 from coldfuse.core.release import Channel, ReleaseManifest
-from coldfuse.errors import ConflictError, FederationError, TransportError, UserInputError
+from coldfuse.errors import (
+    ConflictError,
+    DigestMismatchError,
+    FederationError,
+    StorageError,
+    TransportError,
+    UserInputError,
+)
 from coldfuse.evaluation.gate_suites import Outcomes, Suite, compare, nothing_right
 from coldfuse.evaluator.bringing import bring
 from coldfuse.evaluator.folder import EvaluatorFolder
@@ -85,7 +92,11 @@ class Evaluator:
         if channel.manifest in self._sent or channel.round != self.gateway.status().round.number:
             return False
         envelope = self.folder.answer(channel.manifest)
-        if envelope is None and (envelope := self._answer(channel)) is None:
+        try:
+            if envelope is None and (envelope := self._answer(channel)) is None:
+                return False
+        except (FederationError, StorageError, DigestMismatchError) as error:  # it makes way, or arrives damaged
+            self.say(f"round {channel.round}: candidate {channel.manifest[:12]} cannot be scored now: {error}")
             return False
         return self._hand_in(channel, envelope)
 
