@@ -16,9 +16,11 @@ from coldfuse.core.gate_asking import may_ask, with_noise
 from coldfuse.core.gate_rules import GateRules, SuiteCounts
 from coldfuse.core.release import Channel, ReleaseManifest
 from coldfuse.errors import (
+    CodecError,
     ConflictError,
     DigestMismatchError,
     FederationError,
+    SignatureError,
     StorageError,
     TransportError,
     UserInputError,
@@ -27,6 +29,7 @@ from coldfuse.evaluation.gate_suites import Outcomes, Suite, compare, nothing_ri
 from coldfuse.evaluator.bringing import bring
 from coldfuse.evaluator.folder import EvaluatorFolder
 from coldfuse.registry.channels import CANDIDATE
+from coldfuse.trust.envelope import read_envelope, verify_detached
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.rights import Asker, require_right
 from coldfuse.trust.score import Score, sign_score
@@ -91,7 +94,7 @@ class Evaluator:
             return False
         if channel.manifest in self._sent or channel.round != self.gateway.status().round.number:
             return False
-        envelope = self.folder.answer(channel.manifest)
+        envelope = self._kept(channel)
         try:
             if envelope is None and (envelope := self._answer(channel)) is None:
                 return False
@@ -99,6 +102,21 @@ class Evaluator:
             self.say(f"round {channel.round}: candidate {channel.manifest[:12]} cannot be scored now: {error}")
             return False
         return self._hand_in(channel, envelope)
+
+    def _kept(self, channel: Channel) -> bytes | None:
+        """Return what was signed of a candidate before; None where nothing was, or nobody would take it any more."""
+        envelope = self.folder.answer(channel.manifest)
+        if envelope is None:
+            return None
+        what = "the kept answer"
+        try:
+            signed = read_envelope(envelope, what=what)
+            payload = signed.content("score", what=what)
+            verify_detached(payload, "score", signed.signatures, keys=[self.identity.signer.public], what=what)
+        except (CodecError, SignatureError) as error:  # damaged, or by a key that another has followed
+            self.say(f"round {channel.round}: candidate {channel.manifest[:12]} is scored again: {error}")
+            return None
+        return envelope
 
     def _answer(self, channel: Channel) -> bytes | None:
         """Return the signed counts on a candidate, kept; None where the rules let nobody ask these suites again."""
